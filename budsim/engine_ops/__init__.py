@@ -1,0 +1,1 @@
+"""By what: serving engines, compressors and routers as values behind one interface."""

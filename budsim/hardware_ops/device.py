@@ -1,0 +1,103 @@
+"""One accelerator or CPU socket by its data sheet, and how devices of its kind reach each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from budsim.commons.precision import Precision, compute_format
+
+
+class DeviceKind(StrEnum):
+    """Families of hardware with an engine build and a regressor of their own."""
+
+    CUDA = "cuda"
+    ROCM = "rocm"
+    HPU = "hpu"
+    CPU = "cpu"
+    XPU = "xpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """How devices reach each other.
+
+    Attributes
+    ----------
+    name : str
+        ``NVLink 4``, ``PCIe 4.0 x16``, ``UPI``...
+    bandwidth_bytes_per_s : float
+        What one device sends at a time (one direction).
+    domain_devices : int
+        How many devices one such link domain holds.
+    """
+
+    name: str
+    bandwidth_bytes_per_s: float
+    domain_devices: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One accelerator, or one CPU socket.
+
+    Attributes
+    ----------
+    name : str
+        Canonical name, as measurements spell it (``H100-SXM``).
+    generation : str
+        What kernels are built for: ``sm90``, ``gfx942``, ``gaudi3``, ``sapphire_rapids``.
+    memory_bytes, memory_bandwidth_bytes_per_s : float
+        Data sheet values; for a CPU socket the installed channels' peak, its memory that of the node divided by its sockets.
+    flops_per_s : mapping of Precision to float
+        Dense peaks. A missing format is not supported in hardware.
+    compute_units : int
+        Streaming multiprocessors, compute units, tensor cores' hosts; physical cores of a CPU.
+    scale_up, scale_out : Link
+        Inside a node (or rack-scale domain), and between nodes.
+    tdp_w : float
+        Thermal design power, W.
+    price_usd, price_usd_per_h : float
+        Purchase price of one device and what one costs per hour.
+    instruction_sets : frozenset of str
+        CPU only: ``avx2``, ``avx512f``, ``avx512_bf16``, ``amx_bf16``, ``sve``...
+    l3_bytes : float
+        CPU only: last-level cache of one socket.
+    sources : mapping of str to str
+        Where each figure comes from, by attribute name.
+    """
+
+    name: str
+    kind: DeviceKind
+    vendor: str
+    generation: str
+    memory_bytes: float
+    memory_bandwidth_bytes_per_s: float
+    flops_per_s: Mapping[Precision, float]
+    compute_units: int
+    scale_up: Link
+    scale_out: Link
+    tdp_w: float
+    price_usd: float
+    price_usd_per_h: float
+    aliases: tuple[str, ...] = ()
+    pci_ids: tuple[str, ...] = ()
+    instruction_sets: frozenset[str] = frozenset()
+    l3_bytes: float = 0.0
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        """Devices are told apart by name and size: the same socket with other memory is another device."""
+        return hash((self.name, self.memory_bytes, self.compute_units))
+
+    def runs_natively(self, precision: Precision) -> bool:
+        """Return whether the arithmetic units multiply this format without converting it first."""
+        return compute_format(precision) in self.flops_per_s
+
+    def peak_flops_per_s(self, precision: Precision) -> float:
+        """Return the dense peak for weights stored as ``precision``; formats the device lacks run as bf16 (or fp32)."""
+        for candidate in (compute_format(precision), Precision.BF16, Precision.FP32):
+            if candidate in self.flops_per_s:
+                return self.flops_per_s[candidate]
+        return max(self.flops_per_s.values())

@@ -1,0 +1,1 @@
+"""How well: candidates in, predictions out; pure functions over arrays."""

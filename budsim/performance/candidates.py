@@ -1,0 +1,84 @@
+"""A population of candidates as one table of arrays: distinct things named once, one row per candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from budsim.commons.precision import Precision
+from budsim.engine_ops.base import EngineProfile
+from budsim.hardware_ops.device import Device
+from budsim.model_ops.architecture import Architecture
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """One row per candidate; ``architecture``, ``device``, ``engine`` and the precisions index the tuples beside them.
+
+    Attributes
+    ----------
+    architectures, devices, engines, precisions : tuples
+        The distinct values the index columns point into.
+    architecture, device, engine, weight_precision, kv_precision : int arrays, shape (n,)
+        Index columns.
+    tp, pp, ep, dp : int arrays, shape (n,)
+        A replica has ``tp x pp`` devices; ``ep`` > 1 spreads experts, ``dp`` attention, inside them.
+    input_tokens, output_tokens, concurrency, prefix_hit_share : float arrays, shape (n,)
+        Traffic of one replica. Lengths are means.
+    token_budget, max_sequences, memory_fraction : float arrays, shape (n,)
+        Engine knobs (``max_num_batched_tokens``, ``max_num_seqs``, ``gpu_memory_utilization``).
+    chunked_prefill : bool array, shape (n,)
+        Whether prompts may be cut to the token budget.
+    cores : float array, shape (n,)
+        Physical cores per device rank (CPU only; 0 elsewhere).
+    compute_share : float array, shape (n,)
+        Share of the device left to this replica on time-sliced hardware, 0..1.
+    memory_free_bytes : float array, shape (n,)
+        Memory of one device the replica may use at most.
+    burst_share : float array, shape (n,)
+        Share of requests that arrive all at once when a benchmark starts; 0 for a deployment in steady state.
+    """
+
+    architectures: tuple[Architecture, ...]
+    devices: tuple[Device, ...]
+    engines: tuple[EngineProfile, ...]
+    precisions: tuple[Precision, ...]
+    architecture: Integers
+    device: Integers
+    engine: Integers
+    weight_precision: Integers
+    kv_precision: Integers
+    tp: Integers
+    pp: Integers
+    ep: Integers
+    dp: Integers
+    input_tokens: Floats
+    output_tokens: Floats
+    concurrency: Floats
+    prefix_hit_share: Floats
+    token_budget: Floats
+    max_sequences: Floats
+    memory_fraction: Floats
+    chunked_prefill: NDArray[np.bool_]
+    cores: Floats
+    compute_share: Floats
+    memory_free_bytes: Floats
+    burst_share: Floats
+
+    def __len__(self) -> int:
+        """Return the number of candidates."""
+        return len(self.tp)
+
+    def by_device(self, values: Sequence[float]) -> Floats:
+        """Spread one figure per distinct device over the rows."""
+        return np.asarray(values, dtype=np.float64)[self.device]
+
+    def by_engine(self, values: Sequence[float]) -> Floats:
+        """Spread one figure per distinct engine over the rows."""
+        return np.asarray(values, dtype=np.float64)[self.engine]

@@ -1,0 +1,109 @@
+"""What a population needs and how well it does: memory and service, as tables of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from budsim.performance.candidates import Floats
+
+
+class Basis(StrEnum):
+    """What a prediction rests on: a measurement of this very configuration, a regressor, or the analytic model alone."""
+
+    MEASURED = "measured"
+    LEARNED = "learned"
+    ANALYTIC = "analytic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUse:
+    """Memory of the fullest device rank of each candidate, bytes; arrays of shape (n,).
+
+    ``budget_bytes`` is what the engine may take; weights, activations and reserve come out of it first, the KV cache gets the
+    rest. ``kv_capacity_tokens`` is what the whole replica can hold.
+    """
+
+    budget_bytes: Floats
+    weight_bytes: Floats
+    activation_bytes: Floats
+    reserved_bytes: Floats
+    kv_bytes: Floats
+    kv_bytes_per_token: Floats
+    kv_capacity_tokens: Floats
+
+    @property
+    def fits(self) -> NDArray[np.bool_]:
+        """Whether weights, activations, reserve and at least one cached token stay within the budget."""
+        return self.kv_capacity_tokens >= 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """Lower and upper ends of a prediction interval; arrays of shape (n,)."""
+
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Predicted service of each candidate, as seen by one request; arrays of shape (n,).
+
+    End-to-end latency and throughput follow from TTFT and TPOT and can never contradict them (law L13).
+    """
+
+    ttft_s: Floats
+    tpot_s: Floats
+    output_tokens: Floats
+    concurrency: Floats
+
+    @property
+    def e2e_s(self) -> Floats:
+        """End-to-end latency: TTFT and the remaining output tokens."""
+        return self.ttft_s + np.maximum(self.output_tokens - 1.0, 0.0) * self.tpot_s
+
+    @property
+    def tokens_per_s_per_user(self) -> Floats:
+        """Output tokens one user receives per second once the first has come: 1 / TPOT, the field's interactivity."""
+        return 1.0 / self.tpot_s
+
+    @property
+    def tokens_per_s(self) -> Floats:
+        """Output tokens per second of the whole replica (Little's law: requests in flight over their latency)."""
+        return self.concurrency * self.output_tokens / self.e2e_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """Service with intervals, and what it rests on.
+
+    Attributes
+    ----------
+    service : Service
+        Best estimates.
+    ttft_s, tpot_s, e2e_s, tokens_per_s_per_user : mappings of coverage (0.8, 0.9) to Interval
+        Prediction intervals.
+    learned : bool array, shape (n,)
+        Whether a regressor corrected the analytic model.
+    in_range : bool array, shape (n,)
+        Whether the candidate lies inside what the regressors were trained on.
+    bound_by : int array, shape (n,)
+        Index into `BOUNDS`: what takes most of the time.
+    """
+
+    service: Service
+    ttft_s: Mapping[float, Interval]
+    tpot_s: Mapping[float, Interval]
+    e2e_s: Mapping[float, Interval]
+    tokens_per_s_per_user: Mapping[float, Interval]
+    learned: NDArray[np.bool_]
+    in_range: NDArray[np.bool_]
+    bound_by: NDArray[np.int64]
+
+
+BOUNDS = ("weight bandwidth", "KV cache bandwidth", "compute", "link", "engine overhead", "queue")

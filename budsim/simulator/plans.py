@@ -1,0 +1,172 @@
+"""The question and its answer as values: targets, placed replicas, plans, and reasons for what was rejected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from budsim.commons.precision import Precision
+from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig
+from budsim.hardware_ops.cluster import Cluster, DeviceLabel, HardwareMode
+from budsim.hardware_ops.device import DeviceKind
+from budsim.model_ops.architecture import Architecture
+from budsim.performance.predictions import Basis
+from budsim.performance.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """The worst service that is still good enough; ``None`` means no target."""
+
+    ttft_s: float | None = None
+    tokens_per_s_per_user: float | None = None
+    e2e_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One request as the core understands it.
+
+    ``engines`` restricts the search (empty: all); ``weight_precision`` asks for a quantized variant; ``analytic_only`` leaves the
+    regressors out and enumerates instead of searching (the wire's ``simulation_method`` "heuristic").
+    """
+
+    architecture: Architecture
+    workload: Workload
+    targets: Targets
+    clusters: tuple[Cluster, ...]
+    mode: HardwareMode = HardwareMode.DEDICATED
+    engines: frozenset[str] = frozenset()
+    may_quantize: bool = False
+    weight_precision: Precision | None = None
+    max_context_tokens: int | None = None
+    analytic_only: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One predicted number with its 80 % and 90 % prediction intervals, in the unit its field's name carries."""
+
+    value: float
+    low80: float
+    high80: float
+    low90: float
+    high90: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedService:
+    """What one request will see, how that is known, and what bounds it."""
+
+    ttft_s: Figure
+    tpot_s: Figure
+    e2e_s: Figure
+    tokens_per_s_per_user: Figure
+    tokens_per_s: float
+    basis: Basis
+    in_range: bool
+    bound_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedMemory:
+    """Memory of one device of a replica, bytes, and the tokens the replica's KV cache holds."""
+
+    weight_bytes: float
+    kv_cache_bytes: float
+    activation_bytes: float
+    reserved_bytes: float
+    budget_bytes: float
+    kv_capacity_tokens: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where one replica's devices are: ``devices`` of one pool of one node."""
+
+    node_id: str
+    node_name: str
+    pool: int
+    devices: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaGroup:
+    """Equal replicas on equal devices.
+
+    ``placements`` has one tuple per replica: a replica spans several entries only when its pipeline crosses nodes.
+    ``concurrency`` is per replica. ``cost_per_million_tokens_usd`` counts output tokens.
+    """
+
+    config_id: str
+    engine: str
+    kind: DeviceKind
+    label: DeviceLabel
+    config: ReplicaConfig
+    placements: tuple[tuple[Placement, ...], ...]
+    service: PredictedService
+    memory: PredictedMemory
+    launch: Launch
+    metadata: Metadata
+    error_rate: float
+    cost_usd_per_h: float
+    cost_per_million_tokens_usd: float
+
+    @property
+    def replicas(self) -> int:
+        """Number of replicas."""
+        return len(self.placements)
+
+    @property
+    def devices(self) -> int:
+        """Number of devices all replicas use."""
+        return self.replicas * self.config.tp * self.config.pp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A deployment on one cluster: groups of replicas that share the traffic, and the service of the whole."""
+
+    cluster_id: str
+    groups: tuple[ReplicaGroup, ...]
+    ttft_s: float
+    tokens_per_s_per_user: float
+    e2e_s: float
+    error_rate: float
+    cost_usd_per_h: float
+    cost_per_million_tokens_usd: float
+
+    @property
+    def meets_targets(self) -> bool:
+        """Whether every target is met."""
+        return self.error_rate == 0.0
+
+    @property
+    def devices(self) -> int:
+        """Number of devices in use."""
+        return sum(group.devices for group in self.groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """Why something that was asked about is not in the answer.
+
+    ``subject`` names it (a cluster, a device, an engine on a device), ``devices`` counts the devices it stands for.
+    """
+
+    cluster_id: str
+    subject: str
+    reason: str
+    devices: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The answer: plans best first (several per cluster), and at least one reason where there is no plan.
+
+    ``evaluations`` counts distinct candidates that were predicted.
+    """
+
+    plans: tuple[Plan, ...]
+    rejections: tuple[Rejection, ...]
+    evaluations: int
