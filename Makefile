@@ -1,0 +1,50 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything lives in .venv; a stamp makes later runs instant.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MEASUREMENTS := $(or $(BUDSIM_DATA),../shared/data)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format lock train bench serve clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+
+setup: $(STAMP)  ## create .venv and install the locked dependencies
+
+$(STAMP): requirements.lock pyproject.toml scripts/setup_venv.sh
+	@./scripts/setup_venv.sh $(VENV)
+	@touch $@
+
+demo: $(STAMP)  ## what to deploy for Llama-3.1-70B on H100, Gaudi 3 and Xeon nodes
+	$(BIN)/budsim simulate --model meta-llama/Llama-3.1-70B-Instruct --cluster docs/examples/demo-cluster.yaml \
+	  --input-tokens 2048 --output-tokens 512 --concurrency 64 --ttft-ms 2000 --tokens-per-s-per-user 20
+
+test: $(STAMP)  ## start Postgres and Redis on loopback, run every test, stop them
+	@./scripts/start_test_servers.sh $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(STAMP)  ## style, types and import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy budsim/
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## repair what ruff can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(STAMP)  ## resolve requirements.lock again from pyproject.toml
+	@./scripts/lock.sh $(BIN)/uv
+
+train: $(STAMP)  ## fit the shipped regressors on the measurements in BUDSIM_DATA
+	$(BIN)/budsim train --data $(MEASUREMENTS)
+
+bench: $(STAMP)  ## time and peak memory of the import and of the demo
+	@$(BIN)/python scripts/bench.py
+
+serve: $(STAMP)  ## the service on loopback, embedded (SQLite, inventory from the demo file)
+	$(BIN)/budsim serve --host 127.0.0.1 --port 8000 --inventory docs/examples/demo-cluster.yaml
+
+clean:  ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
