@@ -15,6 +15,7 @@ from budsim.model_ops.architecture import Architecture
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,10 @@ class Candidates:
         Memory of one device the replica may use at most.
     burst_share : float array, shape (n,)
         Share of requests that arrive all at once when a benchmark starts; 0 for a deployment in steady state.
+    static_batch : bool array, shape (n,)
+        Whether all ``concurrency`` prompts are prefilled as one batch and decoded together, as offline benchmarks do.
+    speculative : bool array, shape (n,)
+        Whether multi-token prediction drafts tokens.
     """
 
     architectures: tuple[Architecture, ...]
@@ -65,11 +70,13 @@ class Candidates:
     token_budget: Floats
     max_sequences: Floats
     memory_fraction: Floats
-    chunked_prefill: NDArray[np.bool_]
+    chunked_prefill: Booleans
     cores: Floats
     compute_share: Floats
     memory_free_bytes: Floats
     burst_share: Floats
+    static_batch: Booleans
+    speculative: Booleans
 
     def __len__(self) -> int:
         """Return the number of candidates."""

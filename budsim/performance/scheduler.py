@@ -1,0 +1,138 @@
+"""Continuous batching in its steady state: from step times to TTFT and TPOT of a closed loop.
+
+``concurrency`` requests are always in flight. While a request decodes its output, every other one's prompt passes through
+the same steps, so for each decoded token of ``running`` sequences ``running x input / output`` prompt tokens are prefilled.
+A newcomer waits for the step under way, for prompts before it, and, when the cache or ``max_num_seqs`` is full, for a place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from budsim.engine_ops.base import Batching
+from budsim.performance.candidates import Floats
+from budsim.performance.predictions import MemoryUse
+from budsim.performance.roofline import Ranks, StepTime, step_time
+
+FIXED_POINT_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modelled:
+    """The analytic model's answer and the terms it was made of; arrays of shape (n,), seconds unless named otherwise.
+
+    ``running`` sequences decode at a time (of the whole replica); ``chunk`` prompt tokens go into one step; ``prefill_share``
+    is the share of steps that carry prompt tokens.
+    """
+
+    ttft_s: Floats
+    tpot_s: Floats
+    burst_s: Floats
+    queue_s: Floats
+    service_s: Floats
+    solo_prefill_s: Floats
+    solo_decode_s: Floats
+    running: Floats
+    chunk: Floats
+    prefill_share: Floats
+    decode: StepTime
+    mixed: StepTime
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """Traffic of one of ``pp`` micro-batches that follow each other through the pipeline."""
+
+    concurrency: Floats
+    places: Floats
+    prompt: Floats
+    output: Floats
+    budget: Floats
+    context: Floats
+
+
+def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
+    """Return the modelled service of each candidate."""
+    load = _load(ranks, memory)
+    prefill_first = ranks.candidates.by_engine([float(e.batching is Batching.PREFILL_FIRST) for e in ranks.candidates.engines])
+    running = np.minimum(load.concurrency, load.places)
+    for _ in range(FIXED_POINT_ROUNDS):
+        chunk = np.minimum(load.budget, load.prompt * np.maximum(1.0, running / load.output))
+        decode = _step(ranks, load, np.zeros_like(chunk), running)
+        mixed = _step(ranks, load, chunk, running * (1.0 - prefill_first))
+        steps_per_prompt = load.prompt / chunk
+        share = running / load.output * steps_per_prompt
+        pause = np.where(prefill_first > 0, mixed.total_s, np.maximum(mixed.total_s - decode.total_s, 0.0))
+        tpot = decode.total_s + np.where(prefill_first > 0, share, np.minimum(share, 1.0)) * pause
+        service = steps_per_prompt * mixed.total_s
+        busy = np.where(prefill_first > 0, share * pause / tpot, np.minimum(share, 1.0))
+        ahead = np.minimum(busy / np.maximum(1.0 - busy, 0.05) / 2.0, np.maximum(load.concurrency - 1.0, 0.0) / 2.0)
+        waiting = 0.5 * tpot + ahead * service
+        saturated = load.output * chunk / load.prompt * np.where(prefill_first > 0, np.inf, 1.0)
+        limit = np.minimum(load.places, saturated)
+        decoding = load.output * tpot
+        running = np.minimum(load.concurrency * decoding / (decoding + waiting + service), limit)
+        running = np.maximum(running, np.minimum(load.concurrency, 1.0))
+    crowd = np.maximum(load.concurrency - limit, 0.0) * load.output * tpot / np.maximum(limit, 1.0)
+    queue = waiting + crowd
+    burst = _burst(ranks, load, prefill_first) + 0.5 * crowd
+    solo_prefill = steps_per_prompt * _step(ranks, load, np.minimum(load.prompt, load.budget), np.zeros_like(chunk)).total_s
+    solo_decode = _step(ranks, load, np.zeros_like(chunk), np.ones_like(chunk)).total_s
+    static = ranks.candidates.static_batch
+    whole = _whole_batch(ranks, load)
+    table = ranks.candidates
+    steady = queue + service
+    return Modelled(
+        ttft_s=np.where(static, whole, table.burst_share * burst + (1.0 - table.burst_share) * steady),
+        tpot_s=np.where(static, _step(ranks, load, np.zeros_like(chunk), load.concurrency).total_s, tpot),
+        burst_s=burst,
+        queue_s=queue,
+        service_s=service,
+        solo_prefill_s=solo_prefill,
+        solo_decode_s=solo_decode,
+        running=np.where(static, load.concurrency, running) * table.pp,
+        chunk=chunk,
+        prefill_share=np.where(static, 0.0, share),
+        decode=decode,
+        mixed=mixed,
+    )
+
+
+def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
+    table = ranks.candidates
+    context = table.input_tokens + table.output_tokens / 2.0
+    slots = np.maximum(memory.kv_capacity_tokens / context, 1.0)
+    places = np.maximum(np.minimum(slots, table.max_sequences * table.dp), 1.0)
+    prompt = np.maximum(table.input_tokens * (1.0 - table.prefix_hit_share), 1.0)
+    budget = np.where(table.chunked_prefill, table.token_budget, np.maximum(table.token_budget, prompt)) * table.dp
+    return _Load(
+        concurrency=table.concurrency / table.pp,
+        places=places / table.pp,
+        prompt=prompt,
+        output=np.maximum(table.output_tokens, 1.0),
+        budget=np.maximum(budget, 1.0),
+        context=context,
+    )
+
+
+def _step(ranks: Ranks, load: _Load, prefill: Floats, decode: Floats) -> StepTime:
+    seen = ranks.candidates.input_tokens / 2.0 + ranks.candidates.prefix_hit_share * ranks.candidates.input_tokens / 2.0
+    return step_time(ranks, prefill=prefill, decode=decode, prefill_context=seen, decode_context=load.context)
+
+
+def _burst(ranks: Ranks, load: _Load, prefill_first: Floats) -> Floats:
+    """Mean TTFT when everyone's prompt arrives at once: prompts queue behind each other in full steps."""
+    together = np.minimum(load.concurrency, load.places)
+    tokens = together * load.prompt
+    chunk = np.minimum(load.budget, tokens)
+    step = _step(ranks, load, chunk, together / 2.0 * (1.0 - prefill_first) * (tokens > load.budget)).total_s
+    return np.asarray(step * (tokens / chunk + 1.0) / 2.0, dtype=np.float64)
+
+
+def _whole_batch(ranks: Ranks, load: _Load) -> Floats:
+    """Time to prefill one static batch."""
+    tokens = load.concurrency * load.prompt
+    chunk = np.minimum(np.maximum(load.budget, load.prompt), tokens)
+    return np.asarray(tokens / chunk * _step(ranks, load, chunk, np.zeros_like(chunk)).total_s, dtype=np.float64)
