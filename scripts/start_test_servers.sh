@@ -20,7 +20,6 @@ install_packages() {
   if [[ "$(id -u)" != 0 ]] || ! command -v apt-get >/dev/null; then return 1; fi
   say "installing $*"
   apt-get update -qq >/dev/null 2>&1
-  # policy-rc.d would be the only way to stop Debian from starting a cluster of its own; ours uses another port anyway.
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >"$folder/apt.log" 2>&1 || {
     tail -3 "$folder/apt.log" >&2
     return 1
@@ -29,7 +28,7 @@ install_packages() {
 
 find_postgres() {
   local pg_ctl
-  pg_ctl="$(ls -d /usr/lib/postgresql/*/bin/pg_ctl 2>/dev/null | sort -V | tail -1)"
+  pg_ctl="$(compgen -G '/usr/lib/postgresql/*/bin/pg_ctl' | sort -V | tail -1)"
   [[ -n "$pg_ctl" ]] || pg_ctl="$(command -v pg_ctl)" || return 1
   postgres_bin="$(dirname "$pg_ctl")"
 }

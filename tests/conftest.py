@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[1]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer the options that point integration tests at a running sidecar."""
     sidecar = parser.getgroup("sidecar", "integration tests against a running Dapr sidecar")
-    sidecar.addoption("--dapr-http-port", type=int, default=None, help="HTTP port of the sidecar; without it those tests are skipped")
+    sidecar.addoption("--dapr-http-port", type=int, default=None, help="HTTP port of the sidecar; else skipped")
     sidecar.addoption("--dapr-api-token", default=None, help="token the sidecar demands (DAPR_API_TOKEN)")
 
 
