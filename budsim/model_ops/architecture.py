@@ -68,6 +68,8 @@ class Attention:
     For ``LINEAR`` (gated delta networks, Mamba-like) ``heads`` are value heads, ``kv_heads`` key heads, ``head_dim`` the key and
     ``value_head_dim`` the value dimension; the cache is a fixed state per sequence. For ``MLA`` the cache is the
     compressed latent and the shared rotary key. ``index_*`` describe a sparse indexer (DeepSeek Sparse Attention).
+    ``gates_per_head`` counts the scalars a linear layer projects for each head: 2 for a gated delta network (beta and decay),
+    1 for Mamba-2 (step size), 0 for lightning attention.
     """
 
     kind: AttentionKind
@@ -85,6 +87,7 @@ class Attention:
     index_heads: int = 0
     index_head_dim: int = 0
     index_topk: int | None = None
+    gates_per_head: int = 2
 
     @property
     def cached_values_per_token(self) -> int:
@@ -153,7 +156,7 @@ class Attention:
         gate = values if self.output_gate else 0
         return (
             _projection("qkvz", hidden, 2 * keys + values + gate, Shard.COLUMN),
-            _projection("ba", hidden, 2 * self.heads, Shard.COLUMN),
+            *((_projection("ba", hidden, self.gates_per_head * self.heads, Shard.COLUMN),) if self.gates_per_head else ()),
             _projection("o", values, hidden, Shard.ROW),
         )
 
@@ -163,7 +166,8 @@ class FeedForward:
     """One layer's channel mixing: dense, or routed experts with shared ones beside them.
 
     ``gated`` layers (SwiGLU) have three matrices, others two. ``experts`` 0 means dense of width ``width``;
-    otherwise ``width`` is one expert's and ``shared_width`` that of all shared experts together.
+    otherwise ``width`` is one expert's and ``shared_width`` that of all shared experts together. ``expert_hidden`` is the narrower
+    width routed experts work in behind a projection down and up (latent experts), 0 where they work in the model's own.
     """
 
     width: int
@@ -172,6 +176,7 @@ class FeedForward:
     experts_per_token: int = 0
     shared_width: int = 0
     bias: bool = False
+    expert_hidden: int = 0
 
     def matrices(self, hidden: int) -> tuple[Matrix, ...]:
         """Return the matrices of one layer for a model of width ``hidden``."""
@@ -185,7 +190,18 @@ class FeedForward:
             shard=Shard.REPLICATED,
         )
         shared = self._pair("shared_", hidden, self.shared_width, MatrixRole.SHARED_EXPERT, 1) if self.shared_width else ()
-        return (router, *shared, *self._pair("expert_", hidden, self.width, MatrixRole.EXPERT, self.experts))
+        inner = self.expert_hidden or hidden
+        experts = self._pair("expert_", inner, self.width, MatrixRole.EXPERT, self.experts)
+        return (router, *shared, *self._latent_projections(hidden), *experts)
+
+    def _latent_projections(self, hidden: int) -> tuple[Matrix, ...]:
+        if not self.expert_hidden:
+            return ()
+        role, shard = MatrixRole.SHARED_EXPERT, Shard.REPLICATED
+        return (
+            Matrix(name="latent_down", role=role, inputs=hidden, outputs=self.expert_hidden, shard=shard),
+            Matrix(name="latent_up", role=role, inputs=self.expert_hidden, outputs=hidden, shard=shard),
+        )
 
     def _pair(self, prefix: str, hidden: int, width: int, role: MatrixRole, copies: int) -> tuple[Matrix, ...]:
         up = width * (2 if self.gated else 1)
@@ -214,11 +230,12 @@ class LayerGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
-    """How a checkpoint was quantized: the method's name, the format, and which roles it left in 16 bit."""
+    """How a checkpoint was quantized: the method's name, the format, and which roles and single matrices it left in 16 bit."""
 
     method: str
     precision: Precision
     kept_16bit: frozenset[MatrixRole] = frozenset({MatrixRole.EMBEDDING, MatrixRole.HEAD, MatrixRole.ROUTER})
+    kept_names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,8 +347,9 @@ class Architecture:
         """
         if bytes_per_value(precision) >= 2.0:
             return precision
-        kept = self.quantization.kept_16bit if self.quantization else Quantization(method="", precision=precision).kept_16bit
-        return Precision.BF16 if matrix.role in kept else precision
+        quantization = self.quantization or Quantization(method="", precision=precision)
+        kept = matrix.role in quantization.kept_16bit or matrix.name in quantization.kept_names
+        return Precision.BF16 if kept else precision
 
     def weight_bytes(self, precision: Precision) -> float:
         """Return the bytes of all weights at ``precision``, the groups quantizers leave alone in 16 bit."""

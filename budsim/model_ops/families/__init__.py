@@ -1,0 +1,1 @@
+"""One function per family of architectures: the fields of a config.json become a Body."""

@@ -1,0 +1,157 @@
+"""Reads quantization_config: which format a checkpoint's weights have, and which of its matrices were left in 16 bit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from budsim.commons.precision import Precision
+from budsim.model_ops.architecture import MatrixRole, Quantization
+from budsim.model_ops.fields import MAX_LAYERS, Fields
+
+ALWAYS_KEPT: Final = frozenset({MatrixRole.EMBEDDING, MatrixRole.HEAD, MatrixRole.ROUTER})
+INTEGERS: Final = {4: Precision.INT4, 8: Precision.INT8}
+EXCLUDE_KEYS: Final = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "exclude")
+
+# What a name in an exclude list stands for in our words; the first pattern that matches a name's tail decides.
+TAILS: Final[tuple[tuple[str, frozenset[MatrixRole | str]], ...]] = (
+    (r"shared_experts?(?!_gate)\b.*$", frozenset({MatrixRole.SHARED_EXPERT})),
+    (r"(self_attn|linear_attn|attention|mixer)[.*]*$", frozenset({MatrixRole.ATTENTION})),
+    (r"indexer[.*]*(wq_b)?$", frozenset({"index_q", "index_k"})),
+    (r"(q_a_proj|kv_a_proj_with_mqa)\*?$", frozenset({"q_kv_down", "kv_down"})),
+    (r"q_b_proj\*?$", frozenset({"q_up"})),
+    (r"kv_b_proj\*?$", frozenset({"kv_up"})),
+    (r"(q_proj|k_proj|v_proj|qkv_proj)\*?$", frozenset({"qkv", "q"})),
+    (r"o_proj\*?$", frozenset({"o"})),
+    (r"mlp\.(gate|\(gate\|up\|gate_up\|down\)|gate_up|down)_proj\*?$", frozenset({MatrixRole.DENSE})),
+    (r"experts[.*]*$", frozenset({MatrixRole.EXPERT})),
+    (r"layers\.\d+[.*]*$", frozenset({MatrixRole.ATTENTION, MatrixRole.DENSE, MatrixRole.SHARED_EXPERT, MatrixRole.EXPERT})),
+)
+
+
+def quantization_from(fields: Fields | None, layers: int) -> Quantization | None:
+    """Return how the weights were quantized, ``None`` if they were not.
+
+    Parameters
+    ----------
+    fields : Fields or None
+        ``quantization_config`` (or ``compression_config``) of the config.json.
+    layers : int
+        Number of layers: an exclude list counts for a matrix when it covers at least half of them.
+
+    Raises
+    ------
+    UnsupportedModel
+        A method or bit width whose size is not known here.
+    """
+    if fields is None:
+        return None
+    method = fields.text("quant_method").lower().replace("-", "_")
+    read = METHODS.get(method)
+    if read is None:
+        raise fields.unsupported("quant_method", repr(method), f"one of {', '.join(sorted(METHODS))}")
+    roles, names = _kept(fields, layers)
+    if method == "mxfp4":
+        roles = roles | (frozenset(MatrixRole) - {MatrixRole.EXPERT})
+    return Quantization(method=method, precision=read(fields), kept_16bit=ALWAYS_KEPT | roles, kept_names=names)
+
+
+def _fp8(_: Fields) -> Precision:
+    return Precision.FP8
+
+
+def _mxfp4(_: Fields) -> Precision:
+    return Precision.MXFP4
+
+
+def _integer_bits(fields: Fields) -> Precision:
+    bits = fields.integer("bits", "w_bit", "weight_bits", high=16, default=4)
+    if bits not in INTEGERS:
+        raise fields.unsupported("bits", f"{bits} bit", "4 or 8")
+    return INTEGERS[bits]
+
+
+def _bitsandbytes(fields: Fields) -> Precision:
+    return Precision.INT8 if fields.flag("load_in_8bit", default=False) else Precision.INT4
+
+
+def _modelopt(fields: Fields) -> Precision:
+    known = {"FP8": Precision.FP8, "NVFP4": Precision.NVFP4, "FP8_PB_WO": Precision.FP8, "W4A16_AWQ": Precision.INT4}
+    algorithm = fields.text("quant_algo").upper()
+    if algorithm not in known:
+        if fields.nested("config_groups"):
+            return _compressed_tensors(fields)
+        raise fields.unsupported("quant_algo", repr(algorithm), f"one of {', '.join(known)}")
+    return known[algorithm]
+
+
+def _compressed_tensors(fields: Fields) -> Precision:
+    groups = fields.nested("config_groups")
+    group = next((groups.nested(name) for name in groups.values), None) if groups else None
+    weights = group.nested("weights") if group else None
+    if weights is None:
+        raise fields.unsupported("config_groups", "no group with weights", "an object with a group of weights")
+    bits, kind = weights.integer("num_bits", high=16), weights.text("type", default="int")
+    declared = f"{fields.text('format')} {group.text('format') if group else ''}"
+    if kind == "float" and bits == 4:
+        return Precision.MXFP4 if "mxfp4" in declared or weights.raw("group_size")[1] == 32 else Precision.NVFP4
+    found = Precision.FP8 if (kind, bits) == ("float", 8) else INTEGERS.get(bits) if kind == "int" else None
+    if found is None:
+        raise weights.unsupported("num_bits", f"{bits} bit {kind}", "4 or 8 bit")
+    return found
+
+
+def _quark(fields: Fields) -> Precision:
+    overall = fields.nested("global_quant_config")
+    weight = overall.nested("weight") if overall else None
+    dtype = weight.text("dtype") if weight else ""
+    known = {"fp8_e4m3": Precision.FP8, "fp4": Precision.MXFP4, "int8": Precision.INT8, "int4": Precision.INT4, "uint4": Precision.INT4}
+    if dtype not in known:
+        raise fields.unsupported("global_quant_config.weight.dtype", repr(dtype), f"one of {', '.join(known)}")
+    return known[dtype]
+
+
+METHODS: Final[Mapping[str, Callable[[Fields], Precision]]] = {
+    "fp8": _fp8,
+    "fbgemm_fp8": _fp8,
+    "mxfp4": _mxfp4,
+    "gptq": _integer_bits,
+    "awq": _integer_bits,
+    "auto_round": _integer_bits,
+    "bitsandbytes": _bitsandbytes,
+    "compressed_tensors": _compressed_tensors,
+    "modelopt": _modelopt,
+    "modelopt_fp4": _modelopt,
+    "quark": _quark,
+}
+
+
+def _kept(fields: Fields, layers: int) -> tuple[frozenset[MatrixRole], frozenset[str]]:
+    covered: dict[MatrixRole | str, set[int]] = {}
+    for excluded in _excluded(fields):
+        where = _layers_named(excluded, layers)
+        for part in _parts(excluded):
+            covered.setdefault(part, set()).update(where)
+    kept = [part for part, where in covered.items() if 2 * len(where) >= layers]
+    roles = frozenset(part for part in kept if isinstance(part, MatrixRole))
+    return roles, frozenset(part for part in kept if not isinstance(part, MatrixRole))
+
+
+def _excluded(fields: Fields) -> Iterable[str]:
+    for key in EXCLUDE_KEYS:
+        value = fields.values.get(key)
+        if isinstance(value, list | tuple):
+            yield from (str(item) for item in value)
+
+
+def _layers_named(excluded: str, layers: int) -> set[int]:
+    number = re.search(r"layers\.(\d{1,4})(?!\d)", excluded)
+    if number:
+        return {int(number.group(1))} & set(range(min(layers, MAX_LAYERS)))
+    return set(range(layers))
+
+
+def _parts(excluded: str) -> frozenset[MatrixRole | str]:
+    name = excluded.removeprefix("re:").replace("\\.", ".").rstrip("$")
+    return next((parts for pattern, parts in TAILS if re.search(pattern, name)), frozenset())

@@ -1,0 +1,275 @@
+"""Finds a model by name: in the catalog that ships with budsim, in a folder of checkpoints, or on the hub when asked to."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from budsim.commons.errors import CatalogError, InvalidInput, NotFound, Unavailable
+from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.config import architecture_from_config
+
+FIELD: Final = "pretrained_model_uri"
+QUANTIZATIONS: Final = "quantizations.json"
+HUB: Final = "https://huggingface.co"
+HUB_TIMEOUT_S: Final = 10.0
+MAX_CONFIG_BYTES: Final = 4_000_000
+
+# Publishers that re-upload other people's checkpoints under the checkpoint's own name.
+REUPLOADERS: Final = frozenset(
+    "amd casperhansen cognitivecomputations hugging-quants jakiaj lmstudio-community modelscope neuralmagic nm-testing nousresearch "
+    "nvidia quixiai redhatai solidrust thebloke unsloth".split()
+)
+
+# What re-uploaders append to a name, and the quantization it says; the longest ending wins.
+ENDINGS: Final[Mapping[str, str | None]] = {
+    "-fp8": "fp8",
+    "-fp8-dynamic": "fp8",
+    "-fp8_dynamic": "fp8",
+    "-fp8-kv": "quark-fp8",
+    "-fp8-block": "fp8-block",
+    "-quantized.w8a8": "w8a8",
+    "-quantized.w4a16": "w4a16",
+    "-w4a16": "w4a16",
+    "-w8a8": "w8a8",
+    "-awq": "awq",
+    "-awq-int4": "awq",
+    "-awq-4bit": "awq",
+    "-gptq": "gptq",
+    "-gptq-int4": "gptq",
+    "-gptq-4bit": "gptq",
+    "-gptq-int8": "gptq-8",
+    "-bnb-4bit": "bnb-4bit",
+    "-unsloth-bnb-4bit": "bnb-4bit",
+    "-bf16": "none",
+    "": None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """One checkpoint of the catalog: its name, its config.json's telling fields, and what its publisher says of its size."""
+
+    model_id: str
+    config: Mapping[str, object]
+    parameters: float | None
+    source: str
+    parameters_source: str
+    is_embedding: bool
+
+
+def resolve_model(
+    uri: str, *, config: Mapping[str, object] | None = None, registry_dir: Path | None = None, hub: bool = False
+) -> Architecture:
+    """Return the architecture a name stands for.
+
+    Parameters
+    ----------
+    uri : str
+        A catalog id or alias in any case, or a path below ``registry_dir``.
+    config : mapping, optional
+        Contents of a config.json, which then decides alone.
+    registry_dir : Path, optional
+        Folder of checkpoints; nothing outside it is read, whatever ``uri`` says.
+    hub : bool
+        Whether to ask the Hugging Face hub for a config.json nobody here has.
+
+    Raises
+    ------
+    NotFound
+        Nobody knows the name; the hint lists close ones.
+    InvalidInput, UnsupportedModel
+        The config.json cannot be read.
+    Unavailable
+        The hub was to be asked and does not answer.
+    """
+    name = _cleaned(uri)
+    if config is not None:
+        return architecture_from_config(name, config)
+    listing = find_listing(name)
+    if listing is not None:
+        return _architecture(listing)
+    stored = _stored_config(name, registry_dir) if registry_dir is not None else None
+    if stored is None and hub:
+        stored = _hub_config(name)
+    if stored is not None:
+        return architecture_from_config(name, stored)
+    raise NotFound(FIELD, uri, _hint(name))
+
+
+def known_models() -> tuple[str, ...]:
+    """Return the ids of all catalog models, sorted, without aliases."""
+    return tuple(sorted({listing.model_id for listing in _index().values()}, key=str.lower))
+
+
+def published_parameters(model_id: str) -> tuple[float, str] | None:
+    """Return the number of parameters the publisher states and where; ``None`` if the catalog holds no such figure."""
+    listing = find_listing(_cleaned(model_id))
+    if listing is None or listing.parameters is None:
+        return None
+    return listing.parameters, listing.parameters_source
+
+
+def find_listing(name: str) -> Listing | None:
+    """Return the catalog's entry for an id or alias, for a bare name, or for a re-upload under the checkpoint's own name."""
+    key = name.lower()
+    index = _index()
+    return index.get(key) or _bare_names().get(key) or _reupload(name)
+
+
+def _cleaned(uri: str) -> str:
+    name = uri.strip().lstrip("- ").strip() if isinstance(uri, str) else ""
+    if not name or len(name) > 512 or not name.isprintable():
+        raise InvalidInput(FIELD, repr(uri)[:60], "a Hugging Face id such as 'meta-llama/Llama-3.1-8B-Instruct', or a path")
+    return name
+
+
+@cache
+def _architecture_of(model_id: str) -> Architecture:
+    listing = _index()[model_id.lower()]
+    architecture = architecture_from_config(listing.model_id, listing.config)
+    return replace(architecture, is_embedding=True) if listing.is_embedding else architecture
+
+
+def _architecture(listing: Listing) -> Architecture:
+    known = _index().get(listing.model_id.lower())
+    if known is listing:
+        return _architecture_of(listing.model_id)
+    return architecture_from_config(listing.model_id, listing.config)
+
+
+@cache
+def _quantizations() -> Mapping[str, Mapping[str, object]]:
+    loaded: dict[str, dict[str, object]] = json.loads((files(__package__) / "catalog" / QUANTIZATIONS).read_bytes())
+    return loaded
+
+
+@cache
+def _index() -> Mapping[str, Listing]:
+    found: dict[str, Listing] = {}
+    for path in sorted((files(__package__) / "catalog").iterdir(), key=lambda item: item.name):
+        if path.name.endswith(".json") and path.name != QUANTIZATIONS:
+            for key, listing in _listings(path.name, path.read_bytes()):
+                found.setdefault(key, listing)
+    return found
+
+
+def _listings(file: str, content: bytes) -> Iterator[tuple[str, Listing]]:
+    try:
+        for entry in json.loads(content):
+            yield from _entry_listings(entry)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CatalogError(f"model_ops/catalog/{file}: {error!r}") from error
+
+
+def _entry_listings(entry: Mapping[str, object]) -> Iterator[tuple[str, Listing]]:
+    ids, aliases, quantized = entry["ids"], entry.get("aliases", ()), entry.get("quantized", {})
+    config, parameters = entry["config"], entry.get("parameters")
+    assert isinstance(ids, list) and isinstance(config, dict) and isinstance(quantized, dict)
+    first = Listing(
+        model_id=ids[0],
+        config=config,
+        parameters=float(str(parameters)) if parameters else None,
+        source=str(entry["source"]),
+        parameters_source=str(entry.get("parameters_source", "")),
+        is_embedding=bool(entry.get("embedding")),
+    )
+    for name in ids:
+        yield name.lower(), first if name == ids[0] else replace(first, model_id=name)
+    for name, quantization in quantized.items():
+        yield name.lower(), replace(first, model_id=name, config=requantized(config, quantization))
+    for alias in aliases if isinstance(aliases, list) else ():
+        yield str(alias).lower(), first
+
+
+def requantized(config: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """Return ``config`` with the named quantization of the catalog in place of its own."""
+    plain = {key: value for key, value in config.items() if key != "quantization_config"}
+    text = plain.get("text_config")
+    if isinstance(text, Mapping):
+        plain["text_config"] = {key: value for key, value in text.items() if key != "quantization_config"}
+    quantization = _quantizations()[name]
+    return {**plain, "quantization_config": quantization} if quantization else plain
+
+
+@cache
+def _bare_names() -> Mapping[str, Listing]:
+    """Return the models whose name without its publisher is theirs alone."""
+    by_name: dict[str, list[Listing]] = {}
+    for key, listing in _index().items():
+        if key == listing.model_id.lower() and "/" in key:
+            by_name.setdefault(key.split("/", 1)[1], []).append(listing)
+    return {name: listings[0] for name, listings in by_name.items() if len(listings) == 1}
+
+
+def _reupload(name: str) -> Listing | None:
+    publisher, _, rest = name.rpartition("/")
+    bare = rest.lower()
+    for ending in sorted(ENDINGS, key=len, reverse=True):
+        original = _bare_names().get(bare.removesuffix(ending)) if bare.endswith(ending) else None
+        if original is not None and _may_publish(publisher, original):
+            quantization = ENDINGS[ending]
+            config = requantized(original.config, quantization) if quantization else original.config
+            return replace(original, model_id=name, config=config)
+    return None
+
+
+def _may_publish(publisher: str, original: Listing) -> bool:
+    own = original.model_id.split("/", 1)[0].lower()
+    return publisher.lower() in REUPLOADERS | {"", own}
+
+
+def _hint(name: str) -> str:
+    keys = {key: listing.model_id for key, listing in _index().items()}
+    close = difflib.get_close_matches(name.lower(), keys, n=5, cutoff=0.6)
+    if not close:
+        bare = {key.rsplit("/", 1)[-1]: model_id for key, model_id in keys.items()}
+        close = [bare[key].lower() for key in difflib.get_close_matches(name.lower().rsplit("/", 1)[-1], bare, n=5, cutoff=0.6)]
+    names = list(dict.fromkeys(keys[key] for key in close))
+    return f"close to it: {', '.join(names)}" if names else "budsim models lists the known ones; a config.json may be given instead"
+
+
+def _stored_config(name: str, registry_dir: Path) -> Mapping[str, object] | None:
+    """Return the config.json below ``registry_dir``, ``None`` if there is none or the path leads outside."""
+    root = registry_dir.resolve()
+    relative = Path(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        return None
+    candidate = (root / relative).resolve()
+    path = candidate if candidate.name == "config.json" else candidate / "config.json"
+    if not path.resolve().is_relative_to(root) or not path.is_file():
+        return None
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise InvalidInput(FIELD, f"{name}: config.json is larger than {MAX_CONFIG_BYTES} bytes", "a config.json")
+    return _parsed(name, path.read_bytes())
+
+
+def _hub_config(name: str) -> Mapping[str, object] | None:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name):
+        return None
+    import httpx  # noqa: PLC0415  a third of a second that only the hub needs
+
+    try:
+        answer = httpx.get(f"{HUB}/{name}/resolve/main/config.json", timeout=HUB_TIMEOUT_S, follow_redirects=True)
+    except httpx.HTTPError as error:
+        raise Unavailable(f"the model hub does not answer for {name}: {type(error).__name__}") from error
+    if answer.status_code != httpx.codes.OK:
+        return None
+    return _parsed(name, answer.content)
+
+
+def _parsed(name: str, content: bytes) -> Mapping[str, object]:
+    try:
+        config = json.loads(content)
+    except ValueError as error:
+        raise InvalidInput(FIELD, f"{name}: config.json is not JSON ({error})", "a valid config.json") from error
+    if not isinstance(config, dict):
+        raise InvalidInput(FIELD, f"{name}: config.json holds no object", "a valid config.json")
+    return config

@@ -1,0 +1,95 @@
+"""Counts the weights of the vision towers and projectors that multimodal checkpoints carry beside the text model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from budsim.model_ops.fields import MAX_HEADS, MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, Fields
+
+
+def vision_parameters(config: Fields, text_hidden: int) -> int:
+    """Return the weights of the vision tower and projector that ``config`` (the whole config.json) declares.
+
+    Raises
+    ------
+    UnsupportedModel
+        A vision tower whose size is not known here.
+    """
+    tower = config.nested("vision_config")
+    if tower is None:
+        return 0
+    kind = config.text("model_type")
+    count = TOWERS.get(kind)
+    if count is None:
+        raise config.unsupported("vision_config", f"the vision tower of {kind!r}", f"one of {', '.join(sorted(TOWERS))}")
+    return count(tower, text_hidden)
+
+
+def _encoder_block(hidden: int, width: int) -> int:
+    """Return one pre-norm transformer block with biases: four projections, two matrices, two layer norms."""
+    return 4 * hidden * (hidden + 1) + 2 * hidden * width + width + hidden + 4 * hidden
+
+
+def _siglip(tower: Fields, text_hidden: int) -> int:
+    """Return Gemma 3's SigLIP tower and its projector (transformers modeling_siglip.py, modeling_gemma3.py)."""
+    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
+    layers, patch = tower.integer("num_hidden_layers", high=MAX_LAYERS), tower.integer("patch_size", high=MAX_HIDDEN)
+    patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2
+    stem = hidden * (3 * patch * patch + 1) + patches * hidden
+    return stem + layers * _encoder_block(hidden, width) + 2 * hidden + hidden * text_hidden + hidden
+
+
+def _qwen3(tower: Fields, text_hidden: int) -> int:
+    """Return the tower of Qwen3-VL and Qwen3.5 (transformers modeling_qwen3_vl.py)."""
+    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
+    patch, frames = tower.integer("patch_size", high=MAX_HIDDEN), tower.integer("temporal_patch_size", high=MAX_HIDDEN)
+    merged = hidden * tower.integer("spatial_merge_size", high=64) ** 2
+    stem = hidden * (3 * frames * patch * patch + 1) + tower.integer("num_position_embeddings", high=MAX_WIDTH) * hidden
+    projection = merged * (merged + 1) + (merged + 1) * tower.integer("out_hidden_size", high=MAX_HIDDEN, default=text_hidden)
+    _, extra_layers = tower.raw("deepstack_visual_indexes")
+    deep = len(extra_layers) if isinstance(extra_layers, list | tuple) else 0
+    blocks = tower.integer("depth", high=MAX_LAYERS) * _encoder_block(hidden, width)
+    return stem + blocks + 2 * hidden + projection + deep * (2 * merged + projection)
+
+
+def _llama4(tower: Fields, text_hidden: int) -> int:
+    """Return Llama 4's tower, pixel shuffle adapter and projector (transformers modeling_llama4.py)."""
+    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
+    patch, layers = tower.integer("patch_size", high=MAX_HIDDEN), tower.integer("num_hidden_layers", high=MAX_LAYERS)
+    patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2 + 1
+    inner, out = tower.integer("projector_input_dim", high=MAX_HIDDEN), tower.integer("vision_output_dim", high=MAX_HIDDEN)
+    stem = hidden * 3 * patch * patch + hidden + patches * hidden + 4 * hidden
+    return stem + layers * _encoder_block(hidden, width) + width * inner + inner * inner + out * text_hidden
+
+
+def _pixtral(tower: Fields, text_hidden: int) -> int:
+    """Return Mistral 3's Pixtral tower, patch merger and projector (transformers modeling_pixtral.py, modeling_mistral3.py)."""
+    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
+    patch, layers = tower.integer("patch_size", high=MAX_HIDDEN), tower.integer("num_hidden_layers", high=MAX_LAYERS)
+    block = 4 * hidden * hidden + 3 * hidden * width + 2 * hidden
+    projector = hidden + 4 * hidden * hidden + hidden * text_hidden + text_hidden * text_hidden
+    return hidden * 3 * patch * patch + hidden + layers * block + projector
+
+
+def _moonvit(tower: Fields, text_hidden: int) -> int:
+    """Return Kimi K2.5's MoonViT and patch merger (modeling_kimi_k25.py on the model card)."""
+    hidden = tower.integer("vt_hidden_size", "hidden_size", high=MAX_HIDDEN)
+    width = tower.integer("vt_intermediate_size", "intermediate_size", high=MAX_WIDTH)
+    layers = tower.integer("vt_num_hidden_layers", "num_hidden_layers", high=MAX_LAYERS)
+    patch, side = tower.integer("patch_size", high=MAX_HIDDEN), tower.integer("init_pos_emb_height", high=MAX_HEADS, default=64)
+    stem = hidden * (3 * patch * patch + 1) + side * side * hidden
+    projector = 2 * hidden + 4 * hidden * (4 * hidden + 1) + (4 * hidden + 1) * text_hidden
+    return stem + layers * _encoder_block(hidden, width) + 2 * hidden + projector
+
+
+TOWERS: Final[Mapping[str, Callable[[Fields, int], int]]] = {
+    "gemma3": _siglip,
+    "qwen3_vl": _qwen3,
+    "qwen3_vl_moe": _qwen3,
+    "qwen3_5": _qwen3,
+    "qwen3_5_moe": _qwen3,
+    "llama4": _llama4,
+    "mistral3": _pixtral,
+    "kimi_k25": _moonvit,
+}
