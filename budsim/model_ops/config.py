@@ -27,7 +27,14 @@ DTYPES: Final = {
 # Wrappers whose text model declares no model_type of its own.
 TEXT_TYPES: Final = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral"}
 
-LLAMA_KEYS: Final = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size", "max_position_embeddings")
+LLAMA_KEYS: Final = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+)
 
 # Fields that do not change the shape of a Llama-like model, or change it in the way Llama's do.
 HARMLESS: Final = frozenset(

@@ -106,7 +106,13 @@ def _quark(fields: Fields) -> Precision:
     overall = fields.nested("global_quant_config")
     weight = overall.nested("weight") if overall else None
     dtype = weight.text("dtype") if weight else ""
-    known = {"fp8_e4m3": Precision.FP8, "fp4": Precision.MXFP4, "int8": Precision.INT8, "int4": Precision.INT4, "uint4": Precision.INT4}
+    known = {
+        "fp8_e4m3": Precision.FP8,
+        "fp4": Precision.MXFP4,
+        "int8": Precision.INT8,
+        "int4": Precision.INT4,
+        "uint4": Precision.INT4,
+    }
     if dtype not in known:
         raise fields.unsupported("global_quant_config.weight.dtype", repr(dtype), f"one of {', '.join(known)}")
     return known[dtype]

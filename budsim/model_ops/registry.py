@@ -24,8 +24,8 @@ MAX_CONFIG_BYTES: Final = 4_000_000
 
 # Publishers that re-upload other people's checkpoints under the checkpoint's own name.
 REUPLOADERS: Final = frozenset(
-    "amd casperhansen cognitivecomputations hugging-quants jakiaj lmstudio-community modelscope neuralmagic nm-testing nousresearch "
-    "nvidia quixiai redhatai solidrust thebloke unsloth".split()
+    "amd casperhansen cognitivecomputations hugging-quants lmstudio-community modelscope neuralmagic nm-testing nousresearch "
+    "nvidia quixiai redhatai solidrust thebloke thudm unsloth zhipuai".split()
 )
 
 # What re-uploaders append to a name, and the quantization it says; the longest ending wins.
@@ -125,7 +125,7 @@ def find_listing(name: str) -> Listing | None:
 
 
 def _cleaned(uri: str) -> str:
-    name = uri.strip().lstrip("- ").strip() if isinstance(uri, str) else ""
+    name = uri.strip().lstrip("- ").strip()
     if not name or len(name) > 512 or not name.isprintable():
         raise InvalidInput(FIELD, repr(uri)[:60], "a Hugging Face id such as 'meta-llama/Llama-3.1-8B-Instruct', or a path")
     return name
@@ -170,9 +170,10 @@ def _listings(file: str, content: bytes) -> Iterator[tuple[str, Listing]]:
 
 
 def _entry_listings(entry: Mapping[str, object]) -> Iterator[tuple[str, Listing]]:
-    ids, aliases, quantized = entry["ids"], entry.get("aliases", ()), entry.get("quantized", {})
+    ids, aliases, quantized = entry["ids"], entry.get("aliases", []), entry.get("quantized", {})
     config, parameters = entry["config"], entry.get("parameters")
-    assert isinstance(ids, list) and isinstance(config, dict) and isinstance(quantized, dict)
+    if not (isinstance(ids, list) and isinstance(config, dict) and isinstance(quantized, dict) and isinstance(aliases, list)):
+        raise TypeError(f"entry {ids!r}: ids and aliases are lists, config and quantized objects")
     first = Listing(
         model_id=ids[0],
         config=config,
@@ -185,7 +186,7 @@ def _entry_listings(entry: Mapping[str, object]) -> Iterator[tuple[str, Listing]
         yield name.lower(), first if name == ids[0] else replace(first, model_id=name)
     for name, quantization in quantized.items():
         yield name.lower(), replace(first, model_id=name, config=requantized(config, quantization))
-    for alias in aliases if isinstance(aliases, list) else ():
+    for alias in aliases:
         yield str(alias).lower(), first
 
 
@@ -233,7 +234,9 @@ def _hint(name: str) -> str:
         bare = {key.rsplit("/", 1)[-1]: model_id for key, model_id in keys.items()}
         close = [bare[key].lower() for key in difflib.get_close_matches(name.lower().rsplit("/", 1)[-1], bare, n=5, cutoff=0.6)]
     names = list(dict.fromkeys(keys[key] for key in close))
-    return f"close to it: {', '.join(names)}" if names else "budsim models lists the known ones; a config.json may be given instead"
+    return (
+        f"close to it: {', '.join(names)}" if names else "budsim models lists the known ones; a config.json may be given instead"
+    )
 
 
 def _stored_config(name: str, registry_dir: Path) -> Mapping[str, object] | None:
@@ -252,9 +255,10 @@ def _stored_config(name: str, registry_dir: Path) -> Mapping[str, object] | None
 
 
 def _hub_config(name: str) -> Mapping[str, object] | None:
+    """Return the hub's config.json; httpx is imported here because it takes longer than everything else in this file."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name):
         return None
-    import httpx  # noqa: PLC0415  a third of a second that only the hub needs
+    import httpx
 
     try:
         answer = httpx.get(f"{HUB}/{name}/resolve/main/config.json", timeout=HUB_TIMEOUT_S, follow_redirects=True)

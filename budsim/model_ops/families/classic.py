@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from budsim.commons.errors import InvalidInput
 from budsim.model_ops.families.body import Body
 from budsim.model_ops.families.decoder import LAYERS, QkNorm, Style, decoder
 from budsim.model_ops.fields import MAX_HEADS, MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, Fields
@@ -42,7 +43,9 @@ def mpt(fields: Fields, style: Style) -> Body:
     heads = fields.integer("n_heads", high=MAX_HEADS)
     kv_heads = attention.integer("kv_n_heads", high=MAX_HEADS, default=heads)
     changes = {
-        "num_key_value_heads": 1 if attention.text("attn_type", default="multihead_attention") == "multiquery_attention" else kv_heads,
+        "num_key_value_heads": 1
+        if attention.text("attn_type", default="multihead_attention") == "multiquery_attention"
+        else kv_heads,
         "intermediate_size": ratio * fields.integer("d_model", high=MAX_HIDDEN),
         "attention_bias": biased,
         "mlp_bias": biased,
@@ -104,3 +107,11 @@ def persimmon(fields: Fields, style: Style) -> Body:
     head_dim = body.layers[0].attention.head_dim
     layers = fields.integer(*LAYERS, high=MAX_LAYERS)
     return replace(body, extra=body.extra + layers * 2 * head_dim * normed)
+
+
+def qwen1(fields: Fields, style: Style) -> Body:
+    """Return a first-generation Qwen, whose ``intermediate_size`` counts gate and up projection together."""
+    both = fields.integer("intermediate_size", high=MAX_WIDTH)
+    if both % 2:
+        raise InvalidInput(fields.path("intermediate_size"), str(both), "an even number: gate and up projection together")
+    return decoder(rewritten(fields, {"intermediate_size": both // 2}), style)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from budsim.model_ops.architecture import FeedForward
 from budsim.model_ops.families.body import Body, Layer, attention_biases, feed_forward_biases
 from budsim.model_ops.families.decoder import CONTEXT, WIDTH, Style, grouped_attention, size
 from budsim.model_ops.fields import MAX_CONTEXT, MAX_LAYERS, MAX_WIDTH, Fields
-from budsim.model_ops.architecture import FeedForward
 
 
 def bert(fields: Fields, style: Style) -> Body:

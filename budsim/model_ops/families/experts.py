@@ -52,14 +52,13 @@ def expert_layers(fields: Fields, layers: int) -> tuple[bool, ...]:
 
 def _shared_width(fields: Fields, width: int) -> int:
     if fields.has("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_intermediate_size"):
-        one = fields.integer(
+        return fields.integer(
             "shared_expert_intermediate_size",
             "moe_shared_expert_intermediate_size",
             "shared_intermediate_size",
             low=0,
             high=MAX_WIDTH,
         )
-        return one
     shared = fields.integer(
         "n_shared_experts", "num_shared_experts", "moe_num_shared_experts", low=0, high=MAX_EXPERTS, default=0
     )

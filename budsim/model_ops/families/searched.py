@@ -40,9 +40,7 @@ def searched_decoder(fields: Fields, style: Style) -> Body:
             mixer = _block_attention(fields, attention, shape.hidden)
             layers.append(Layer(attention=mixer, feed_forward=channel, extra=extra + shape.hidden))
         elif layers and channel is not None:
-            layers[-1] = replace(
-                layers[-1], feed_forward=join(layers[-1].feed_forward, channel), extra=layers[-1].extra + extra
-            )
+            layers[-1] = replace(layers[-1], feed_forward=join(layers[-1].feed_forward, channel), extra=layers[-1].extra + extra)
         elif channel is not None:
             raise block.unsupported("attention.no_op", "the first layer has no attention", "attention in the first layer")
     tied = fields.flag("tie_word_embeddings", default=style.tied)

@@ -19,6 +19,7 @@ from budsim.model_ops.families.classic import (
     opt,
     parallel_when_declared,
     persimmon,
+    qwen1,
 )
 from budsim.model_ops.families.decoder import QkNorm, Style, decoder, latent_decoder
 from budsim.model_ops.families.encoder import bert
@@ -44,7 +45,13 @@ NEOX: Final = replace(GPT2, qkv_bias=("attention_bias", True), out_bias=("attent
 PHI: Final = replace(NEOX, norms=1, head_bias=True, qkv_bias=ALWAYS, out_bias=ALWAYS)
 STARCODER2: Final = replace(GPT2, positions=None, qkv_bias=BIASED, out_bias=BIASED, ff_bias=BIASED)
 FALCON: Final = Style(
-    norm_values=2, gated=False, qkv_bias=("bias", False), out_bias=("bias", False), ff_bias=("bias", False), tied=True, width_factor=4
+    norm_values=2,
+    gated=False,
+    qkv_bias=("bias", False),
+    out_bias=("bias", False),
+    ff_bias=("bias", False),
+    tied=True,
+    width_factor=4,
 )
 LATENT_EXPERTS: Final = Style(experts=True, router_bias=True)
 
@@ -55,6 +62,8 @@ FAMILIES: Final[Mapping[str, tuple[Reader, Style]]] = {
     "ministral3": (decoder, LLAMA),
     "aquila": (decoder, LLAMA),
     "baichuan": (decoder, LLAMA),
+    "exaone": (decoder, LLAMA),
+    "internlm": (decoder, replace(LLAMA, qkv_bias=("bias", True), out_bias=("bias", True))),
     "internlm2": (decoder, replace(LLAMA, qkv_bias=("bias", False), out_bias=("bias", False))),
     "internlm3": (decoder, replace(LLAMA, qkv_bias=("qkv_bias", False), out_bias=("bias", False), ff_bias=("bias", False))),
     "minicpm": (decoder, replace(LLAMA, tied=True)),
@@ -62,7 +71,10 @@ FAMILIES: Final[Mapping[str, tuple[Reader, Style]]] = {
     "smollm3": (decoder, replace(LLAMA, tied=True)),
     "seed_oss": (decoder, replace(LLAMA, out_bias=("attention_out_bias", False))),
     "arcee": (decoder, replace(LLAMA, gated=False)),
-    "ernie4_5": (decoder, replace(LLAMA, qkv_bias=("use_bias", False), out_bias=("use_bias", False), ff_bias=("use_bias", False), tied=True)),
+    "ernie4_5": (
+        decoder,
+        replace(LLAMA, qkv_bias=("use_bias", False), out_bias=("use_bias", False), ff_bias=("use_bias", False), tied=True),
+    ),
     "exaone4": (decoder, replace(QWEN3, window_pattern=4)),
     "apertus": (decoder, replace(QWEN3, gated=False)),
     "olmo": (decoder, replace(LLAMA, norm_values=0)),
@@ -78,6 +90,7 @@ FAMILIES: Final[Mapping[str, tuple[Reader, Style]]] = {
         replace(LLAMA, experts=True, expert_bias=True, sinks=True, window_pattern=2, qkv_bias=ALWAYS, out_bias=ALWAYS),
     ),
     "ernie4_5_moe": (decoder, replace(LLAMA, experts=True, router_bias=True, tied=True)),
+    "qwen": (qwen1, QWEN2),
     "qwen2": (decoder, QWEN2),
     "mimo": (decoder, QWEN2),
     "qwen2_moe": (decoder, replace(QWEN2, experts=True, shared_gate=True)),
@@ -101,7 +114,10 @@ FAMILIES: Final[Mapping[str, tuple[Reader, Style]]] = {
         decoder,
         replace(GLM, experts=True, router_bias=True, qk_norm=QkNorm.HEAD, qk_norm_flag=("use_qk_norm", False)),
     ),
-    "chatglm": (chatglm, Style(qkv_bias=("add_qkv_bias", False), out_bias=("add_bias_linear", False), ff_bias=("add_bias_linear", False))),
+    "chatglm": (
+        chatglm,
+        Style(qkv_bias=("add_qkv_bias", False), out_bias=("add_bias_linear", False), ff_bias=("add_bias_linear", False)),
+    ),
     "gpt2": (decoder, GPT2),
     "gpt_bigcode": (bigcode, GPT2),
     "gpt_neo": (decoder, replace(GPT2, qkv_bias=UNBIASED)),
@@ -128,6 +144,7 @@ FAMILIES: Final[Mapping[str, tuple[Reader, Style]]] = {
     "nemotron": (decoder, Style(norm_values=2, gated=False)),
     "dbrx": (dbrx, Style(experts=True)),
     "llama4_text": (llama4, Style(experts=True, window_pattern=4)),
+    "deepseek": (decoder, Style(experts=True)),
     "deepseek_v2": (latent_decoder, Style(experts=True)),
     "deepseek_v3": (latent_decoder, LATENT_EXPERTS),
     "deepseek_v32": (latent_decoder, LATENT_EXPERTS),
