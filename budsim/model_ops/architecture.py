@@ -165,9 +165,9 @@ class Attention:
 class FeedForward:
     """One layer's channel mixing: dense, or routed experts with shared ones beside them.
 
-    ``gated`` layers (SwiGLU) have three matrices, others two. ``experts`` 0 means dense of width ``width``;
-    otherwise ``width`` is one expert's and ``shared_width`` that of all shared experts together. ``expert_hidden`` is the narrower
-    width routed experts work in behind a projection down and up (latent experts), 0 where they work in the model's own.
+    ``gated`` layers (SwiGLU) have three matrices, others two. ``experts`` 0 means dense of width ``width``; otherwise ``width``
+    is one expert's and ``shared_width`` that of all shared experts together. ``expert_hidden`` is the narrower width routed
+    experts work in behind a projection down and up (latent experts), 0 where they work in the model's own.
     """
 
     width: int

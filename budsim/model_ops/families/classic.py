@@ -69,6 +69,8 @@ def dbrx(fields: Fields, style: Style) -> Body:
 
 def chatglm(fields: Fields, style: Style) -> Body:
     """Return a ChatGLM2, ChatGLM3 or GLM-4-9B: multi-query groups, biases on queries, keys and values."""
+    if fields.has("padded_vocab_size"):
+        fields = rewritten(fields, {"vocab_size": fields.raw("padded_vocab_size")[1]})
     if not fields.flag("multi_query_attention", default=False):
         fields = rewritten(fields, {"multi_query_group_num": None})
     return decoder(fields, style)

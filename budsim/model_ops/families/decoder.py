@@ -19,7 +19,7 @@ HEADS = ("num_attention_heads", "n_head", "n_heads", "attention_heads")
 KV_HEADS = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num", "n_head_kv")
 HEAD_DIM = ("head_dim", "kv_channels", "attention_head_dim", "d_kv")
 WIDTH = ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
-VOCABULARY = ("padded_vocab_size", "vocab_size")
+VOCABULARY = ("vocab_size", "padded_vocab_size")
 CONTEXT = ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len", "model_max_length", "max_sequence_length")
 
 
@@ -35,8 +35,9 @@ class QkNorm(StrEnum):
 class Style:
     """What a family's modelling code does that its config need not say; flags the config does say win.
 
-    ``norm_values`` is 1 for RMS or bias-free layer norms, 2 with bias, 0 for norms without weights. The bias fields name the config
-    flag that decides and hold its default. ``width_factor`` is the feed-forward width in hidden sizes where the config is silent.
+    ``norm_values`` is 1 for RMS or bias-free layer norms, 2 with bias, 0 for norms without weights. The bias fields name the
+    config flag that decides and hold its default. ``width_factor`` is the feed-forward width in hidden sizes where the config
+    is silent. ``windowed`` is whether a declared window applies when ``use_sliding_window`` is absent.
     """
 
     norm_values: int = 1
@@ -54,6 +55,7 @@ class Style:
     final_norm: bool = True
     width_factor: int = 0
     window_pattern: int = 0
+    windowed: bool = True
     experts: bool = False
     shared_gate: bool = False
     router_bias: bool = False
@@ -109,7 +111,7 @@ def grouped_attention(fields: Fields, hidden: int, window: int | None = None) ->
 def decoder(fields: Fields, style: Style) -> Body:
     """Return a decoder of grouped attention, with experts where the style says so."""
     shape = size(fields)
-    spans = windows(fields, shape.layers, shape.context, pattern=style.window_pattern)
+    spans = windows(fields, shape.layers, shape.context, pattern=style.window_pattern, default=style.windowed)
     mixers = [grouped_attention(fields, shape.hidden, span) for span in spans]
     return body(fields, style, shape, [(mixer, grouped_extra(fields, style, mixer, shape.hidden)) for mixer in mixers])
 

@@ -41,7 +41,7 @@ def expert_layers(fields: Fields, layers: int) -> tuple[bool, ...]:
     if isinstance(fields.values.get("moe_layer_freq"), list):
         pattern = fields.integers("moe_layer_freq", count=layers, high=1) or ()
         return tuple(bool(item) for item in pattern)
-    every = fields.integer("moe_layer_freq", "decoder_sparse_step", "interleave_moe_layer_step", high=MAX_LAYERS, default=1)
+    every = fields.integer("moe_layer_freq", "decoder_sparse_step", "moe_layer_interval", high=MAX_LAYERS, default=1)
     offset = 0 if fields.has("moe_layer_freq") else 1
     leading = fields.integer("first_k_dense_replace", "moe_layer_start_index", low=0, high=MAX_LAYERS, default=0)
     dense = fields.values.get("mlp_only_layers") or ()

@@ -32,8 +32,8 @@ Reader = Callable[[Fields, Style], Body]
 
 ALWAYS: Final = ("", True)
 LLAMA: Final = Style()
-QWEN2: Final = Style(qkv_bias=ALWAYS, out_bias=UNBIASED)
-QWEN3: Final = Style(qk_norm=QkNorm.HEAD)
+QWEN2: Final = Style(qkv_bias=ALWAYS, out_bias=UNBIASED, windowed=False)
+QWEN3: Final = Style(qk_norm=QkNorm.HEAD, windowed=False)
 GEMMA: Final = Style(tied=True)
 GEMMA3: Final = Style(tied=True, norms=4, qk_norm=QkNorm.HEAD, window_pattern=6)
 GLM: Final = Style(out_bias=UNBIASED)
@@ -75,7 +75,7 @@ FAMILIES: Final[Mapping[str, tuple[Reader, Style]]] = {
         decoder,
         replace(LLAMA, qkv_bias=("use_bias", False), out_bias=("use_bias", False), ff_bias=("use_bias", False), tied=True),
     ),
-    "exaone4": (decoder, replace(QWEN3, window_pattern=4)),
+    "exaone4": (decoder, replace(QWEN3, window_pattern=4, windowed=True)),
     "apertus": (decoder, replace(QWEN3, gated=False)),
     "olmo": (decoder, replace(LLAMA, norm_values=0)),
     "olmo2": (decoder, replace(LLAMA, qk_norm=QkNorm.PROJECTION)),

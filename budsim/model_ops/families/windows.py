@@ -9,13 +9,14 @@ from budsim.model_ops.fields import MAX_CONTEXT, MAX_LAYERS, Fields
 LAYER_KINDS = {"full_attention", "attention", "sliding_attention", "chunked_attention", "linear_attention", "mamba"}
 
 
-def windows(fields: Fields, layers: int, context: int, *, pattern: int) -> tuple[int | None, ...]:
+def windows(fields: Fields, layers: int, context: int, *, pattern: int, default: bool = True) -> tuple[int | None, ...]:
     """Return each layer's window in tokens, ``None`` where it sees everything.
 
-    ``pattern`` is the family's default: every so-maniest layer sees everything; 0 means none does.
+    ``pattern`` is the family's default: every so-maniest layer sees everything; 0 means none does. ``default`` says whether
+    a declared window applies when ``use_sliding_window`` is absent.
     """
     window = fields.integer("sliding_window", "attention_chunk_size", low=0, high=MAX_CONTEXT, default=0)
-    if not window or window >= context or not fields.flag("use_sliding_window", default=True):
+    if not window or window >= context or not fields.flag("use_sliding_window", default=default):
         return (None,) * layers
     limited = _by_layer_types(fields, layers) or _by_pattern(fields, layers, pattern)
     return tuple(window if is_limited else None for is_limited in limited)

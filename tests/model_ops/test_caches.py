@@ -1,0 +1,70 @@
+"""KV cache and recurrent state sizes follow from how a model attends."""
+
+from __future__ import annotations
+
+import pytest
+
+from budsim.commons.precision import Precision
+from budsim.commons.units import KIB
+from budsim.model_ops.architecture import AttentionKind
+from budsim.model_ops.registry import resolve_model
+
+
+@pytest.mark.parametrize(
+    ("model_id", "expected"),
+    [
+        ("meta-llama/Llama-3.1-70B-Instruct", 320 * KIB),  # 2 x 80 layers x 8 heads x 128 x 2 bytes
+        ("meta-llama/Llama-3.1-8B-Instruct", 128 * KIB),  # 2 x 32 x 8 x 128 x 2
+        ("meta-llama/Llama-2-7b-hf", 512 * KIB),  # 2 x 32 x 32 x 128 x 2: every head its own
+        ("deepseek-ai/DeepSeek-V3", 70_272),  # 61 x (512 + 64) x 2
+        ("deepseek-ai/DeepSeek-V3.2", 85_888),  # 61 x (512 + 64 + 128) x 2: the indexer's keys beside
+        ("openai/gpt-oss-120b", 72 * KIB),  # 2 x 36 x 8 x 64 x 2
+        ("bigcode/starcoder", 20 * KIB),  # 2 x 40 x 1 x 128 x 2: one head for all
+        ("Qwen/Qwen3.5-397B-A17B", 30 * KIB),  # 15 of 60 layers: 2 x 15 x 2 x 256 x 2
+        ("tiiuae/falcon-7b", 8 * KIB),  # 2 x 32 x 1 x 64 x 2
+    ],
+)
+def test_cache_of_one_token(model_id: str, expected: int) -> None:
+    """A token's keys and values, or its latent, take what the shape says in 16 bit."""
+    assert resolve_model(model_id).kv_bytes_per_token(Precision.BF16) == expected
+
+
+def test_indexers_shared_between_layers_store_keys_once() -> None:
+    """GLM-5.2 keeps index keys in 21 of its 78 layers, GLM-5 in all."""
+    per_layer = 128 * 2
+    own = resolve_model("zai-org/GLM-5").kv_bytes_per_token(Precision.BF16)
+    shared = resolve_model("zai-org/GLM-5.2").kv_bytes_per_token(Precision.BF16)
+    assert own - shared == (78 - 21) * per_layer
+
+
+def test_linear_layers_hold_a_state_instead_of_a_cache() -> None:
+    """Qwen3-Next: 36 layers of 32 heads x 128 x 128 and three columns of 8,192 convolved channels."""
+    architecture = resolve_model("Qwen/Qwen3-Next-80B-A3B-Instruct")
+    assert architecture.state_bytes_per_sequence() == 2 * 36 * (32 * 128 * 128 + 3 * 8192)
+    assert architecture.kv_bytes_per_token(Precision.BF16) == 12 * 2 * 2 * 256 * 2
+    assert architecture.attention_heads == 16
+
+
+def test_full_attention_models_hold_no_state() -> None:
+    """A transformer of full attention keeps nothing per sequence but its cache."""
+    assert resolve_model("meta-llama/Llama-3.1-8B-Instruct").state_bytes_per_sequence() == 0
+
+
+@pytest.mark.parametrize(
+    ("model_id", "windowed", "full", "window"),
+    [
+        ("mistralai/Mistral-7B-v0.1", 32, 0, 4096),
+        ("google/gemma-2-9b", 21, 21, 4096),
+        ("google/gemma-3-27b-it", 52, 10, 1024),
+        ("openai/gpt-oss-20b", 12, 12, 128),
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", 36, 12, 8192),
+        ("Qwen/Qwen2.5-7B-Instruct", 0, 28, None),
+        ("mistralai/Mistral-7B-Instruct-v0.3", 0, 32, None),
+    ],
+)
+def test_windows_alternate_as_the_family_does(model_id: str, windowed: int, full: int, window: int | None) -> None:
+    """Layers that see only a window are told from those that see everything."""
+    groups = resolve_model(model_id).layers
+    counts = {kind: sum(g.count for g in groups if g.attention.kind is kind) for kind in AttentionKind}
+    assert (counts[AttentionKind.SLIDING], counts[AttentionKind.FULL]) == (windowed, full)
+    assert {g.attention.window for g in groups if g.attention.kind is AttentionKind.SLIDING} <= {window}

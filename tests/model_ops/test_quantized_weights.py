@@ -1,0 +1,124 @@
+"""Quantized checkpoints: their format, what they leave in 16 bit, and that they never weigh more."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from budsim.commons.precision import Precision
+from budsim.model_ops.architecture import Architecture, MatrixRole
+from budsim.model_ops.config import architecture_from_config
+from budsim.model_ops.registry import known_models, resolve_model
+
+SHORTER = [precision for precision in Precision if precision not in {Precision.FP32, Precision.BF16, Precision.FP16}]
+
+
+@pytest.mark.parametrize(
+    ("model_id", "precision"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", Precision.BF16),
+        ("meta-llama/Llama-2-7b-hf", Precision.FP16),
+        ("deepseek-ai/DeepSeek-V3", Precision.FP8),
+        ("nvidia/DeepSeek-R1-NVFP4", Precision.NVFP4),
+        ("nvidia/Llama-3.1-8B-Instruct-FP8", Precision.FP8),
+        ("amd/Llama-3.1-405B-Instruct-FP8-KV", Precision.FP8),
+        ("RedHatAI/Meta-Llama-3.1-70B-Instruct-quantized.w4a16", Precision.INT4),
+        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int8", Precision.INT8),
+        ("Qwen/Qwen3-14B-AWQ", Precision.INT4),
+        ("openai/gpt-oss-120b", Precision.MXFP4),
+        ("unsloth/gpt-oss-20b-BF16", Precision.BF16),
+        ("moonshotai/Kimi-K2.5", Precision.INT4),
+    ],
+)
+def test_published_format_follows_from_the_checkpoint(model_id: str, precision: Precision) -> None:
+    """A re-upload carries its own quantization."""
+    assert resolve_model(model_id).native_precision is precision
+
+
+def weights(**settings: object) -> dict[str, object]:
+    """Return compressed-tensors' way of describing how weights were quantized."""
+    return {"config_groups": {"group_0": {"targets": ["Linear"], "weights": settings}}}
+
+
+def kept(architecture: Architecture) -> set[str]:
+    """Return the names of the layers' matrices a checkpoint stores in 16 bit."""
+    precision = architecture.native_precision
+    stored = {m.name: architecture.stored_precision(m, precision) for _, m in architecture.weights}
+    return {name for name, found in stored.items() if found is Precision.BF16}
+
+
+def test_gpt_oss_quantizes_its_experts_only() -> None:
+    """Attention, router, embeddings and head of gpt-oss are 16 bit: 60.8 GiB of weights, as its card says."""
+    architecture = resolve_model("openai/gpt-oss-120b")
+    assert {m.name for _, m in architecture.weights} - kept(architecture) == {"expert_up", "expert_down"}
+    assert architecture.weight_bytes(architecture.native_precision) / 2**30 == pytest.approx(60.8, rel=0.01)
+
+
+def test_kimi_quantizes_its_routed_experts_only() -> None:
+    """Kimi K2.5 leaves attention, shared experts and dense layers in 16 bit."""
+    architecture = resolve_model("moonshotai/Kimi-K2.5")
+    assert {m.name for _, m in architecture.weights} - kept(architecture) == {"expert_up", "expert_down"}
+
+
+def test_exclude_lists_are_read_matrix_by_matrix() -> None:
+    """NVIDIA's DeepSeek keeps the latent projections in 16 bit and quantizes the output projection."""
+    names = kept(resolve_model("nvidia/DeepSeek-V3.1-NVFP4"))
+    assert {"q_kv_down", "q_up", "kv_up"} <= names
+    assert not {"o", "expert_up", "shared_up"} & names
+
+
+def test_exclusions_of_a_few_layers_do_not_count() -> None:
+    """An exclude list that names attention in one layer of eight does not make attention 16 bit."""
+    quantization = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["model.layers.0.self_attn*"]}
+    base = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 8, "num_attention_heads": 4, "intermediate_size": 128}
+    config = {**base, "vocab_size": 100, "max_position_embeddings": 128, "quantization_config": quantization}
+    assert kept(architecture_from_config("few", config)) == {"embedding", "lm_head"}
+    quantization["ignore"] = [f"model.layers.{layer}.self_attn*" for layer in range(8)]
+    assert kept(architecture_from_config("all", config)) == {"embedding", "lm_head", "qkv", "o"}
+
+
+@pytest.mark.parametrize(
+    ("quantization", "precision"),
+    [
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, Precision.FP8),
+        ({"quant_method": "fbgemm_fp8"}, Precision.FP8),
+        ({"quant_method": "gptq", "bits": 4}, Precision.INT4),
+        ({"quant_method": "awq", "bits": 4}, Precision.INT4),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, Precision.INT8),
+        ({"quant_method": "modelopt", "quant_algo": "FP8"}, Precision.FP8),
+        ({"quant_method": "mxfp4"}, Precision.MXFP4),
+        ({"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}}}, Precision.FP8),
+        ({"quant_method": "compressed-tensors", **weights(num_bits=4, type="float", group_size=16)}, Precision.NVFP4),
+        ({"quant_method": "compressed-tensors", **weights(num_bits=8, type="int")}, Precision.INT8),
+        ({"quant_method": "compressed-tensors", **weights(num_bits=8, type="float")}, Precision.FP8),
+    ],
+)
+def test_quantization_methods(quantization: dict[str, object], precision: Precision) -> None:
+    """Every common quantizer's way of saying its format is understood."""
+    base = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    config = {**base, "vocab_size": 100, "max_position_embeddings": 128, "quantization_config": quantization}
+    assert architecture_from_config("quantized", config).native_precision is precision
+
+
+@given(st.sampled_from(known_models()), st.sampled_from(SHORTER))
+def test_shorter_formats_never_weigh_more(model_id: str, precision: Precision) -> None:
+    """L15: a quantized model needs no more memory than the original, whatever it leaves in 16 bit."""
+    architecture = resolve_model(model_id)
+    assert architecture.weight_bytes(precision) <= architecture.weight_bytes(Precision.BF16)
+
+
+@given(st.sampled_from(known_models()))
+def test_checkpoints_weigh_no_more_than_the_same_shape_in_16_bit(model_id: str) -> None:
+    """L15 for the catalog's own quantized checkpoints."""
+    architecture = resolve_model(model_id)
+    native = architecture.native_precision
+    limit = Precision.FP32 if native is Precision.FP32 else Precision.BF16
+    assert architecture.weight_bytes(native) <= architecture.weight_bytes(limit)
+
+
+def test_router_stays_in_16_bit() -> None:
+    """Quantizers leave the router alone: its output decides which experts run."""
+    architecture = resolve_model("Qwen/Qwen3-30B-A3B-FP8")
+    router = next(m for _, m in architecture.weights if m.role is MatrixRole.ROUTER)
+    assert architecture.stored_precision(router, Precision.FP8) is Precision.BF16

@@ -1,0 +1,169 @@
+"""Models are found by id, alias and re-upload, in a folder without leaving it, and never by guessing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from budsim.commons.errors import InvalidInput, NotFound, Unavailable
+from budsim.commons.precision import Precision
+from budsim.model_ops import registry
+from budsim.model_ops.registry import find_listing, known_models, published_parameters, resolve_model
+
+SMALL = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "vocab_size": 100,
+    "max_position_embeddings": 128,
+}
+
+
+@pytest.mark.parametrize(
+    ("spelling", "model_id"),
+    [
+        ("meta-llama/llama-3.1-8b-instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("META-LLAMA/LLAMA-3.1-8B-INSTRUCT", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("meta-llama/Meta-Llama-3.1-70B-Instruct", "meta-llama/Llama-3.1-70B-Instruct"),
+        ("- Qwen/Qwen3.5-35B-A3B", "Qwen/Qwen3.5-35B-A3B"),
+        ("  openai/gpt-oss-120b ", "openai/gpt-oss-120b"),
+        ("zhipuai/GLM-5", "zai-org/GLM-5"),
+        ("gptj", "EleutherAI/gpt-j-6b"),
+    ],
+)
+def test_names_are_found_however_they_are_spelt(spelling: str, model_id: str) -> None:
+    """Case, stray dashes, missing publishers and old names lead to the same model."""
+    assert resolve_model(spelling).model_id == model_id
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("RedHatAI/Qwen3-8B-FP8-dynamic", Precision.FP8),
+        ("unsloth/Llama-3.2-3B-Instruct-bnb-4bit", Precision.INT4),
+        ("nm-testing/Mistral-7B-Instruct-v0.3-AWQ", Precision.INT4),
+        ("unsloth/gemma-2-9b-it", Precision.BF16),
+    ],
+)
+def test_reuploads_under_the_models_own_name(name: str, precision: Precision) -> None:
+    """A known re-uploader's name with a known ending is the model it names, in the format the ending says."""
+    architecture = resolve_model(name)
+    assert (architecture.model_id, architecture.native_precision) == (name, precision)
+
+
+@pytest.mark.parametrize(
+    "name", ["google/Llama-3.1-8B-Instruct", "someone/Qwen3-8B-FP8", "Qwen/Qwen3-9B", "gpt-5", "Qwen/Qwen3-8B-EXL2"]
+)
+def test_other_names_are_not_guessed(name: str) -> None:
+    """A stranger's upload, a size that does not exist or an unknown ending is not known."""
+    with pytest.raises(NotFound) as error:
+        resolve_model(name)
+    assert error.value.field == "pretrained_model_uri"
+
+
+def test_close_names_are_offered() -> None:
+    """A typo gets the name that was meant."""
+    with pytest.raises(NotFound, match=r"meta-llama/Llama-3\.1-8B-Instruct"):
+        resolve_model("meta-llama/Llama-3.1-8B-Instuct")
+
+
+@pytest.mark.parametrize("uri", ["", "  ", "-", "a\nb", "x" * 600])
+def test_empty_and_monstrous_names_are_refused(uri: str) -> None:
+    """A name that can be none is bad input, not an unknown model."""
+    with pytest.raises(InvalidInput, match="pretrained_model_uri"):
+        resolve_model(uri)
+
+
+def test_inline_config_decides_alone() -> None:
+    """A config given with the name is read instead of the catalog."""
+    assert resolve_model("meta-llama/Llama-3.1-8B-Instruct", config=SMALL).hidden_size == 64
+
+
+def test_folder_of_checkpoints(tmp_path: Path) -> None:
+    """A path below the registry folder is read from its config.json."""
+    (tmp_path / "mine" / "tuned").mkdir(parents=True)
+    (tmp_path / "mine" / "tuned" / "config.json").write_text(json.dumps(SMALL))
+    assert resolve_model("mine/tuned", registry_dir=tmp_path).vocab_size == 100
+    assert resolve_model("mine/tuned/config.json", registry_dir=tmp_path).vocab_size == 100
+
+
+@pytest.mark.parametrize("path", ["../outside", "inside/../../outside", "link", "{outside}"])
+def test_nothing_outside_the_folder_is_read(tmp_path: Path, path: str) -> None:
+    """Neither dots, links nor absolute paths lead out of the registry folder."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "inside").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "config.json").write_text(json.dumps(SMALL))
+    (root / "link").symlink_to(outside)
+    with pytest.raises(NotFound):
+        resolve_model(path.format(outside=outside), registry_dir=root)
+
+
+def test_linked_config_outside_is_not_read(tmp_path: Path) -> None:
+    """A config.json that is itself a link out of the folder is not read."""
+    root = tmp_path / "root"
+    (root / "model").mkdir(parents=True)
+    (tmp_path / "secret.json").write_text(json.dumps(SMALL))
+    (root / "model" / "config.json").symlink_to(tmp_path / "secret.json")
+    with pytest.raises(NotFound):
+        resolve_model("model", registry_dir=root)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '"text"', "\x00"])
+def test_broken_config_files_are_named(tmp_path: Path, content: str) -> None:
+    """A config.json that is no JSON object is bad input with the model's name."""
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text(content)
+    with pytest.raises(InvalidInput, match="broken"):
+        resolve_model("broken", registry_dir=tmp_path)
+
+
+def test_silent_hub_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that does not answer is said to be away; the model is not called unknown."""
+    monkeypatch.setattr(registry, "HUB", "http://127.0.0.1:9")
+    with pytest.raises(Unavailable, match="someone/new-model"):
+        resolve_model("someone/new-model", hub=True)
+
+
+def test_hub_is_not_asked_unless_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without leave no connection is tried."""
+    monkeypatch.setattr(registry, "HUB", "http://127.0.0.1:9")
+    with pytest.raises(NotFound):
+        resolve_model("someone/new-model")
+
+
+def test_catalog_ids_are_unique_and_resolve() -> None:
+    """Every listed model resolves to an architecture of that name, with a source."""
+    for model_id in known_models():
+        listing = find_listing(model_id)
+        assert listing is not None
+        assert listing.source
+        assert resolve_model(model_id).model_id == listing.model_id == model_id
+
+
+def test_embedding_models_have_no_head() -> None:
+    """Models that make vectors are marked, although some share the class of chat models."""
+    assert resolve_model("Qwen/Qwen3-Embedding-8B").is_embedding
+    assert resolve_model("BAAI/bge-m3").is_embedding
+    assert not resolve_model("Qwen/Qwen3-8B").is_embedding
+
+
+def test_figures_of_unknown_models_are_absent() -> None:
+    """No figure is made up."""
+    assert published_parameters("nobody/nothing") is None
+
+
+def test_import_reads_no_catalog() -> None:
+    """Importing the registry touches neither the catalog nor the network library."""
+    script = (
+        "import sys; from budsim.model_ops import registry;"
+        "assert registry._index.cache_info().currsize == 0; assert 'httpx' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
