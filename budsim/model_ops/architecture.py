@@ -337,8 +337,9 @@ class Architecture:
 
     @property
     def attention_heads(self) -> int:
-        """Query heads of the attention layers: tensor parallelism must divide them."""
-        return max(group.attention.heads for group in self.layers if group.attention.kind is not AttentionKind.LINEAR)
+        """Query heads of the attention layers, or of the linear ones where there are no others; tensor parallelism divides them."""
+        attending = [group.attention.heads for group in self.layers if group.attention.kind is not AttentionKind.LINEAR]
+        return max(attending or [group.attention.heads for group in self.layers])
 
     def stored_precision(self, matrix: Matrix, precision: Precision) -> Precision:
         """Return the format ``matrix`` is stored in when the model is run at ``precision``.

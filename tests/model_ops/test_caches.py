@@ -7,6 +7,7 @@ import pytest
 from budsim.commons.precision import Precision
 from budsim.commons.units import KIB
 from budsim.model_ops.architecture import AttentionKind
+from budsim.model_ops.config import architecture_from_config
 from budsim.model_ops.registry import resolve_model
 
 
@@ -68,3 +69,13 @@ def test_windows_alternate_as_the_family_does(model_id: str, windowed: int, full
     counts = {kind: sum(g.count for g in groups if g.attention.kind is kind) for kind in AttentionKind}
     assert (counts[AttentionKind.SLIDING], counts[AttentionKind.FULL]) == (windowed, full)
     assert {g.attention.window for g in groups if g.attention.kind is AttentionKind.SLIDING} <= {window}
+
+
+def test_models_of_linear_layers_only_still_have_heads() -> None:
+    """Tensor parallelism divides the linear heads of a model that has no other attention."""
+    config = {"hidden_size": 64, "num_hidden_layers": 2, "hybrid_override_pattern": "M-", "intermediate_size": 64}
+    attention = {"num_attention_heads": 4, "mamba_num_heads": 8, "mamba_head_dim": 16, "n_groups": 2, "ssm_state_size": 8}
+    rest = {"model_type": "nemotron_h", "conv_kernel": 4, "vocab_size": 100, "max_position_embeddings": 64}
+    architecture = architecture_from_config("linear", {**config, **attention, **rest})
+    assert architecture.attention_heads == 8
+    assert architecture.kv_bytes_per_token(Precision.BF16) == 0
