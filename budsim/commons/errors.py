@@ -6,7 +6,9 @@
     ├── InvalidInput        a value the caller gave is wrong; names the field and what would be right
     │   └── UnsupportedModel   a config.json whose shape we cannot read without guessing
     ├── NotFound            something the caller named does not exist
+    ├── Unanswerable        the request is well-formed, and nothing that exists answers it
     ├── Conflict            the thing exists, and its state forbids what was asked
+    ├── Busy                too much work is waiting already; trying again later will help
     ├── Unavailable         something we depend on (database, sidecar, artefacts) is not there right now
     └── CatalogError        a file shipped with budsim is broken: a bug of ours, found at start or by a test
 """
@@ -52,8 +54,16 @@ class NotFound(BudsimError):
         self.hint = hint
 
 
+class Unanswerable(BudsimError):
+    """The request is well-formed, and nothing that exists answers it: no configuration left, no such host in the cluster."""
+
+
 class Conflict(BudsimError):
     """The thing exists, and its state forbids what was asked."""
+
+
+class Busy(BudsimError):
+    """Too much work is waiting already; trying again later will help."""
 
 
 class Unavailable(BudsimError):

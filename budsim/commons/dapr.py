@@ -1,0 +1,177 @@
+"""The sidecar behind one small interface: read state, publish, say whether it is there; over gRPC or HTTP.
+
+Neither client waits for the sidecar when it is built (the SDK's own does, up to a minute), and every call has a time limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import httpx
+
+from budsim.commons.config import DaprSettings
+from budsim.commons.errors import Unavailable
+
+CLOUD_EVENT_TYPE = "application/cloudevents+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateValue:
+    """What a state store holds under a key: raw bytes and the ETag that changes with them."""
+
+    body: bytes
+    etag: str
+
+
+class Sidecar(Protocol):
+    """What budsim asks of Dapr. Every method raises `Unavailable` when the sidecar or the component does not answer."""
+
+    async def state(self, key: str) -> StateValue | None:
+        """Return what the configured state store holds under ``key``, or None."""
+        ...
+
+    async def publish(self, topic: str, envelope: Mapping[str, object]) -> None:
+        """Publish a complete CloudEvent on ``topic`` of the configured pub/sub component."""
+        ...
+
+    async def is_ready(self) -> bool:
+        """Return whether the sidecar can be spoken to."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
+        ...
+
+
+def connect(settings: DaprSettings) -> Sidecar | None:
+    """Return a client for the configured sidecar without contacting it; None without ports."""
+    if settings.dapr_grpc_port:
+        return GrpcSidecar(settings)
+    return HttpSidecar(settings) if settings.dapr_http_port else None
+
+
+class HttpSidecar:
+    """Dapr's HTTP API, version 1.0."""
+
+    def __init__(self, settings: DaprSettings) -> None:
+        self._settings = settings
+        self._client = _http_client(settings)
+
+    async def state(self, key: str) -> StateValue | None:
+        """See `Sidecar.state`."""
+        store = quote(self._settings.state_store_name, safe="")
+        answer = await self._send("GET", f"/v1.0/state/{store}/{quote(key, safe='')}")
+        if answer.status_code == httpx.codes.NO_CONTENT or not answer.content:
+            return None
+        return StateValue(body=answer.content, etag=answer.headers.get("etag", ""))
+
+    async def publish(self, topic: str, envelope: Mapping[str, object]) -> None:
+        """See `Sidecar.publish`."""
+        path = f"/v1.0/publish/{quote(self._settings.pubsub_name, safe='')}/{quote(topic, safe='')}"
+        body = json.dumps(envelope, allow_nan=False)
+        await self._send("POST", path, content=body, headers={"content-type": CLOUD_EVENT_TYPE})
+
+    async def is_ready(self) -> bool:
+        """See `Sidecar.is_ready`."""
+        return await _answers_health(self._client)
+
+    async def close(self) -> None:
+        """See `Sidecar.close`."""
+        await self._client.aclose()
+
+    async def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        try:
+            answer = await self._client.request(method, path, **content)
+        except httpx.HTTPError as error:
+            raise Unavailable("the Dapr sidecar does not answer") from error
+        if answer.is_error:
+            raise Unavailable(f"the Dapr sidecar answered {answer.status_code} to {method} {path}")
+        return answer
+
+
+class GrpcSidecar:
+    """Dapr's gRPC API on the SDK's generated stubs; the channel connects when it is first used."""
+
+    def __init__(self, settings: DaprSettings) -> None:
+        self._settings = settings
+        self._http = _http_client(settings) if settings.dapr_http_port else None
+        self._channel: Any = None
+        token = settings.dapr_api_token
+        self._metadata = (("dapr-api-token", token.get_secret_value()),) if token else ()
+
+    async def state(self, key: str) -> StateValue | None:
+        """See `Sidecar.state`."""
+        from dapr.proto import api_v1
+
+        request = api_v1.GetStateRequest(store_name=self._settings.state_store_name, key=key)
+        answer = await self._call("GetState", request)
+        return StateValue(body=bytes(answer.data), etag=str(answer.etag)) if answer.data else None
+
+    async def publish(self, topic: str, envelope: Mapping[str, object]) -> None:
+        """See `Sidecar.publish`."""
+        from dapr.proto import api_v1
+
+        request = api_v1.PublishEventRequest(
+            pubsub_name=self._settings.pubsub_name,
+            topic=topic,
+            data=json.dumps(envelope, allow_nan=False).encode(),
+            data_content_type=CLOUD_EVENT_TYPE,
+        )
+        await self._call("PublishEvent", request)
+
+    async def is_ready(self) -> bool:
+        """See `Sidecar.is_ready`; with an HTTP port that port's health, otherwise whether the channel connects."""
+        if self._http:
+            return await _answers_health(self._http)
+        try:
+            await asyncio.wait_for(self._open().channel_ready(), timeout=self._settings.dapr_timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """See `Sidecar.close`."""
+        if self._http:
+            await self._http.aclose()
+        if self._channel is not None:
+            await self._channel.close()
+
+    def _open(self) -> Any:
+        if self._channel is None:
+            import grpc.aio
+
+            self._channel = grpc.aio.insecure_channel(f"{self._settings.dapr_runtime_host}:{self._settings.dapr_grpc_port}")
+        return self._channel
+
+    async def _call(self, method: str, request: Any) -> Any:
+        import grpc
+        from dapr.proto import api_service_v1
+
+        stub = api_service_v1.DaprStub(self._open())
+        try:
+            return await getattr(stub, method)(request, timeout=self._settings.dapr_timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise Unavailable(f"the Dapr sidecar does not answer {method}") from error
+
+
+def _http_client(settings: DaprSettings) -> httpx.AsyncClient:
+    token = settings.dapr_api_token
+    return httpx.AsyncClient(
+        base_url=f"http://{settings.dapr_runtime_host}:{settings.dapr_http_port}",
+        headers={"dapr-api-token": token.get_secret_value()} if token else {},
+        timeout=settings.dapr_timeout_s,
+        trust_env=False,
+    )
+
+
+async def _answers_health(client: httpx.AsyncClient) -> bool:
+    try:
+        answer = await client.get("/v1.0/healthz/outbound", timeout=1.0)
+    except httpx.HTTPError:
+        return False
+    return answer.is_success

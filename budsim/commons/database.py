@@ -1,0 +1,113 @@
+"""Engines and transactions: SQLite in a file by default, Postgres when configured; connection trouble becomes `Unavailable`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session, sessionmaker
+
+from budsim.commons.errors import Unavailable
+
+ALEMBIC_INI = Path(__file__).resolve().parents[2] / "alembic.ini"
+BUSY_TIMEOUT_MS = 10_000
+POOL_TIMEOUT_S = 5
+
+
+class Database:
+    """One engine and its transactions.
+
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy URL; plain ``postgresql://`` uses psycopg2.
+    pool_size : int
+        Connections kept open (Postgres).
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.engine = _engine(url, pool_size)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a transaction that only reads."""
+        with _translated(), self._sessions() as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """Open a transaction that is committed at the end, and rolled back when anything is raised.
+
+        On SQLite the write lock is taken at once, so that a transaction never fails half-way for a newer writer.
+        """
+        with _translated(), self._sessions() as session, session.begin():
+            if self.engine.dialect.name == "sqlite":
+                session.connection(execution_options={"sqlite_begin": "IMMEDIATE"})
+            yield session
+
+    def check(self) -> None:
+        """Ask the database for one row.
+
+        Raises
+        ------
+        Unavailable
+            It does not answer, or its schema is not there.
+        """
+        with self.reading() as session:
+            session.execute(text("SELECT version_num FROM alembic_version")).one()
+
+    def migrate(self) -> None:
+        """Bring the schema up to date with Alembic; replicas that start together wait for each other."""
+        from alembic.config import Config
+
+        from alembic import command
+
+        config = Config(str(ALEMBIC_INI))
+        config.attributes["engine"] = self.engine
+        with _translated():
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise Unavailable("the database does not answer") from error
+
+
+def _engine(url: str, pool_size: int) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=POOL_TIMEOUT_S,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": POOL_TIMEOUT_S},
+        )
+    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection, _record) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+    kind = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
+    connection.exec_driver_sql(f"BEGIN {kind}")

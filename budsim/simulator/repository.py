@@ -1,0 +1,420 @@
+"""Reads and writes runs, plans and events; every public method is one transaction, and none needs another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Select, delete, exists, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from budsim.commons.database import Database
+from budsim.commons.errors import Conflict
+from budsim.simulator.runs import (
+    FINISHED,
+    UNFINISHED,
+    Envelope,
+    Feedback,
+    PlanFilter,
+    Run,
+    Status,
+    Step,
+    StoredGroup,
+    StoredPlan,
+)
+from budsim.simulator.tables import NodeGroupRow, OutboxRow, PlanRow, RunRow
+
+
+class LeaseLost(Conflict):
+    """The run was stopped, paused, restarted, or taken over by another replica: whoever held it must not write any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """Unsent events of one run in order, and how often the first was refused."""
+
+    run_id: str
+    envelopes: tuple[Envelope, ...]
+    failures: int
+
+
+class Repository:
+    """Runs, plans and events in one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, run: Run, envelopes: Sequence[Envelope], *, owner: str | None, due_s: float) -> Run:
+        """Store a new run with its first events, or return the run that carries the same request key.
+
+        ``owner`` holds it until ``due_s`` (None: anyone may claim it from then on).
+        """
+        try:
+            with self._database.writing() as session:
+                session.add(_run_row(run, owner, due_s))
+                session.flush()
+                _append(session, run, envelopes)
+        except IntegrityError:
+            known = self.by_key(run.request_key) if run.request_key else None
+            if known is None:
+                raise
+            return known
+        return run
+
+    def get(self, run_id: str) -> Run | None:
+        """Return a run, or None."""
+        with self._database.reading() as session:
+            row = session.get(RunRow, run_id)
+            return _run(row) if row else None
+
+    def by_key(self, request_key: str) -> Run | None:
+        """Return the run a request with this key made, or None."""
+        with self._database.reading() as session:
+            row = session.scalar(select(RunRow).where(RunRow.request_key == request_key))
+            return _run(row) if row else None
+
+    def waiting(self) -> int:
+        """Return how many accepted runs are not finished."""
+        with self._database.reading() as session:
+            return session.scalar(select(func.count()).where(RunRow.step != Step.DONE)) or 0
+
+    def claim(self, owner: str, *, now_s: float, lease_s: float, limit: int) -> list[Run]:
+        """Take up to ``limit`` due runs nobody holds, oldest first; other replicas leave them alone until the lease ends."""
+        due = (
+            select(RunRow)
+            .where(RunRow.step != Step.DONE, RunRow.due_s <= now_s, RunRow.status.in_(UNFINISHED))
+            .order_by(RunRow.due_s)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        with self._database.writing() as session:
+            rows = session.scalars(due).all()
+            for row in rows:
+                row.lease_owner, row.due_s, row.updated_s = owner, now_s + lease_s, now_s
+            return [_run(row) for row in rows]
+
+    def renew(self, run_id: str, owner: str, due_s: float) -> bool:
+        """Prolong a lease; False when it is lost."""
+        with self._database.writing() as session:
+            return _touch(session, run_id, owner, due_s=due_s)
+
+    def release(self, owner: str, *, now_s: float) -> None:
+        """Give back every run ``owner`` holds, so that another replica may go on with it at once."""
+        with self._database.writing() as session:
+            session.execute(update(RunRow).where(RunRow.lease_owner == owner).values(lease_owner=None, due_s=now_s))
+
+    def advance(
+        self,
+        run: Run,
+        owner: str,
+        envelopes: Sequence[Envelope],
+        *,
+        now_s: float,
+        due_s: float | None = None,
+        plans: Sequence[StoredPlan] | None = None,
+    ) -> None:
+        """Write the state a run has reached, its plans and its events in one transaction.
+
+        ``due_s`` gives the run back until then; None keeps the lease. Events already written are not written again.
+
+        Raises
+        ------
+        LeaseLost
+            ``owner`` does not hold the run any more.
+        """
+        values: dict[str, object] = {
+            "status": run.status,
+            "step": run.step,
+            "message": run.message,
+            "reasons": list(run.reasons),
+            "failures": run.failures,
+            "eta_minutes": run.eta_minutes,
+            "updated_s": now_s,
+        }
+        if due_s is not None:
+            values |= {"due_s": due_s, "lease_owner": None}
+        with self._database.writing() as session:
+            if not _touch(session, run.run_id, owner, **values):
+                raise LeaseLost("the run is no longer ours")
+            if plans is not None:
+                _replace_plans(session, run.run_id, plans)
+            _append(session, run, envelopes)
+
+    def move(self, run_id: str, allowed: Iterable[Status], status: Status, *, now_s: float, restart: bool = False) -> Run | None:
+        """Change a run's state from outside and take it from whoever works on it; None when it is not in an allowed state.
+
+        With ``restart`` it begins anew as the next attempt, without its plans.
+        """
+        with self._database.writing() as session:
+            row = session.scalar(
+                select(RunRow).where(RunRow.run_id == run_id, RunRow.status.in_(list(allowed))).with_for_update(),
+            )
+            if row is None:
+                return None
+            row.status, row.lease_owner, row.due_s, row.updated_s = status, None, now_s, now_s
+            if restart:
+                row.step, row.attempt, row.failures, row.message = Step.VALIDATION, row.attempt + 1, 0, ""
+                row.reasons = []
+                _replace_plans(session, run_id, ())
+            if status in FINISHED:
+                row.step = Step.DONE
+            return _run(row)
+
+    def plans(self, run_id: str, wanted: PlanFilter, *, offset: int = 0, limit: int | None = None) -> list[StoredPlan]:
+        """Return the plans of a run that fit the filter and are not blacklisted, best first."""
+        query = select(PlanRow).where(*_conditions(run_id, wanted)).order_by(PlanRow.rank).offset(offset).limit(limit)
+        with self._database.reading() as session:
+            return _stored_plans(session, query)
+
+    def count_plans(self, run_id: str, wanted: PlanFilter) -> int:
+        """Return how many plans `plans` would find without a limit."""
+        with self._database.reading() as session:
+            return session.scalar(select(func.count()).select_from(PlanRow).where(*_conditions(run_id, wanted))) or 0
+
+    def mark(self, run_id: str, feedback: Sequence[Feedback]) -> frozenset[str]:
+        """Set or clear the blacklist mark of configurations; return the ids this run does not have."""
+        unknown: set[str] = set()
+        with self._database.writing() as session:
+            for report in feedback:
+                change = (
+                    update(NodeGroupRow)
+                    .where(NodeGroupRow.run_id == run_id, NodeGroupRow.config_id == report.config_id)
+                    .values(blacklisted=report.failed, reason=report.reason)
+                )
+                if not _affected(session, change):
+                    unknown.add(report.config_id)
+            marked = exists().where(
+                NodeGroupRow.run_id == PlanRow.run_id,
+                NodeGroupRow.rank == PlanRow.rank,
+                NodeGroupRow.blacklisted.is_(True),
+            )
+            session.execute(
+                update(PlanRow).where(PlanRow.run_id == run_id).values(blacklisted=marked),
+                execution_options={"synchronize_session": False},
+            )
+        return frozenset(unknown)
+
+    def events(self, run_id: str) -> list[Envelope]:
+        """Return every event of a run in the order it happened."""
+        query = select(OutboxRow).where(OutboxRow.run_id == run_id).order_by(OutboxRow.sequence, OutboxRow.topic)
+        with self._database.reading() as session:
+            return [_envelope(row) for row in session.scalars(query)]
+
+    def claim_outgoing(self, *, now_s: float, lease_s: float, limit: int) -> list[Outgoing]:
+        """Take the unsent events of up to ``limit`` runs; another replica's relay leaves these runs alone for ``lease_s``.
+
+        Only one relay works on a run at a time, so its events leave in order.
+        """
+        unsent = exists().where(OutboxRow.run_id == RunRow.run_id, OutboxRow.sent_s.is_(None))
+        query = (
+            select(RunRow.run_id)
+            .where(unsent, RunRow.relay_due_s <= now_s)
+            .order_by(RunRow.relay_due_s, RunRow.created_s)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        with self._database.writing() as session:
+            run_ids = session.scalars(query).all()
+            if not run_ids:
+                return []
+            session.execute(update(RunRow).where(RunRow.run_id.in_(run_ids)).values(relay_due_s=now_s + lease_s))
+            return [_outgoing(session, run_id) for run_id in run_ids]
+
+    def sent(self, run_id: str, event_ids: Sequence[str], *, now_s: float, again_s: float) -> None:
+        """Note which events were handed over, and when the relay may look at the run again."""
+        with self._database.writing() as session:
+            session.execute(update(OutboxRow).where(OutboxRow.event_id.in_(event_ids)).values(sent_s=now_s))
+            session.execute(update(RunRow).where(RunRow.run_id == run_id).values(relay_due_s=again_s))
+
+    def refused(self, event_id: str) -> None:
+        """Count one refusal of an event by the broker."""
+        with self._database.writing() as session:
+            session.execute(
+                update(OutboxRow).where(OutboxRow.event_id == event_id).values(failures=OutboxRow.failures + 1),
+            )
+
+    def unsent(self) -> int:
+        """Return how many events wait to be sent."""
+        with self._database.reading() as session:
+            return session.scalar(select(func.count()).select_from(OutboxRow).where(OutboxRow.sent_s.is_(None))) or 0
+
+    def purge(self, before_s: float) -> int:
+        """Delete finished runs last touched before ``before_s`` whose events have all left; return how many."""
+        unsent = exists().where(OutboxRow.run_id == RunRow.run_id, OutboxRow.sent_s.is_(None))
+        with self._database.writing() as session:
+            return _affected(
+                session,
+                delete(RunRow).where(RunRow.step == Step.DONE, RunRow.updated_s < before_s, ~unsent),
+            )
+
+
+def _touch(session: Session, run_id: str, owner: str, **values: object) -> bool:
+    held = (RunRow.run_id == run_id, RunRow.lease_owner == owner, RunRow.status.in_(UNFINISHED))
+    return bool(_affected(session, update(RunRow).where(*held).values(**values)))
+
+
+def _affected(session: Session, statement: object) -> int:
+    result = session.execute(statement, execution_options={"synchronize_session": False})  # type: ignore[call-overload]
+    return int(result.rowcount)
+
+
+def _append(session: Session, run: Run, envelopes: Sequence[Envelope]) -> None:
+    if not envelopes:
+        return
+    ids = [envelope.event_id for envelope in envelopes]
+    known = set(session.scalars(select(OutboxRow.event_id).where(OutboxRow.event_id.in_(ids))))
+    last = session.scalar(select(func.max(OutboxRow.sequence)).where(OutboxRow.run_id == run.run_id)) or 0
+    session.execute(update(RunRow).where(RunRow.run_id == run.run_id).values(relay_due_s=0.0))
+    for envelope in envelopes:
+        if envelope.event_id in known:
+            continue
+        last += 1
+        session.add(_outbox_row(run.run_id, envelope, last))
+
+
+def _replace_plans(session: Session, run_id: str, plans: Sequence[StoredPlan]) -> None:
+    session.execute(delete(NodeGroupRow).where(NodeGroupRow.run_id == run_id))
+    session.execute(delete(PlanRow).where(PlanRow.run_id == run_id))
+    for plan in plans:
+        session.add(_plan_row(run_id, plan))
+        for position, group in enumerate(plan.groups):
+            session.add(
+                NodeGroupRow(
+                    run_id=run_id,
+                    rank=plan.rank,
+                    position=position,
+                    config_id=group.config_id,
+                    document=dict(group.document),
+                ),
+            )
+
+
+def _conditions(run_id: str, wanted: PlanFilter) -> list[ColumnElement[bool]]:
+    conditions = [
+        PlanRow.run_id == run_id,
+        PlanRow.blacklisted.is_(False),
+        PlanRow.error_rate <= wanted.error_rate_threshold,
+    ]
+    if wanted.cluster_id is not None:
+        conditions.append(PlanRow.cluster_id == wanted.cluster_id)
+    if wanted.concurrency is not None:
+        conditions.append(PlanRow.concurrency >= wanted.concurrency)
+    return conditions
+
+
+def _stored_plans(session: Session, query: Select[tuple[PlanRow]]) -> list[StoredPlan]:
+    rows = session.scalars(query).all()
+    if not rows:
+        return []
+    groups: dict[int, list[StoredGroup]] = {row.rank: [] for row in rows}
+    members = (
+        select(NodeGroupRow)
+        .where(NodeGroupRow.run_id == rows[0].run_id, NodeGroupRow.rank.in_(groups))
+        .order_by(NodeGroupRow.rank, NodeGroupRow.position)
+    )
+    for member in session.scalars(members):
+        groups[member.rank].append(StoredGroup(config_id=member.config_id, document=member.document))
+    return [_stored_plan(row, groups[row.rank]) for row in rows]
+
+
+def _outgoing(session: Session, run_id: str) -> Outgoing:
+    query = select(OutboxRow).where(OutboxRow.run_id == run_id, OutboxRow.sent_s.is_(None)).order_by(OutboxRow.sequence)
+    rows = session.scalars(query).all()
+    failures = rows[0].failures if rows else 0
+    return Outgoing(run_id=run_id, envelopes=tuple(_envelope(row) for row in rows), failures=failures)
+
+
+def _run(row: RunRow) -> Run:
+    return Run(
+        run_id=row.run_id,
+        status=Status(row.status),
+        step=Step(row.step),
+        request=row.request,
+        created_s=row.created_s,
+        attempt=row.attempt,
+        failures=row.failures,
+        message=row.message,
+        reasons=tuple(row.reasons),
+        eta_minutes=row.eta_minutes,
+        request_key=row.request_key,
+        fingerprint=row.fingerprint,
+    )
+
+
+def _run_row(run: Run, owner: str | None, due_s: float) -> RunRow:
+    return RunRow(
+        run_id=run.run_id,
+        status=run.status,
+        step=run.step,
+        attempt=run.attempt,
+        message=run.message,
+        request=dict(run.request),
+        request_key=run.request_key,
+        fingerprint=run.fingerprint,
+        eta_minutes=run.eta_minutes,
+        lease_owner=owner,
+        due_s=due_s,
+        created_s=run.created_s,
+        updated_s=run.created_s,
+    )
+
+
+def _outbox_row(run_id: str, envelope: Envelope, sequence: int) -> OutboxRow:
+    body = dict(envelope.body)
+    return OutboxRow(
+        event_id=envelope.event_id,
+        run_id=run_id,
+        sequence=sequence,
+        topic=envelope.topic,
+        event=envelope.event,
+        status=envelope.status,
+        body=body,
+        created_s=envelope.created_s,
+    )
+
+
+def _envelope(row: OutboxRow) -> Envelope:
+    return Envelope(
+        event_id=row.event_id,
+        topic=row.topic,
+        event=row.event,
+        status=row.status,
+        body=row.body,
+        created_s=row.created_s,
+        sequence=row.sequence,
+    )
+
+
+def _plan_row(run_id: str, plan: StoredPlan) -> PlanRow:
+    return PlanRow(
+        run_id=run_id,
+        rank=plan.rank,
+        cluster_id=plan.cluster_id,
+        replicas=plan.replicas,
+        concurrency=plan.concurrency,
+        ttft_s=plan.ttft_s,
+        tokens_per_s_per_user=plan.tokens_per_s_per_user,
+        e2e_s=plan.e2e_s,
+        error_rate=plan.error_rate,
+        cost_per_million_tokens_usd=plan.cost_per_million_tokens_usd,
+        cost_usd_per_h=plan.cost_usd_per_h,
+        quantized=plan.quantized,
+    )
+
+
+def _stored_plan(row: PlanRow, groups: Sequence[StoredGroup]) -> StoredPlan:
+    return StoredPlan(
+        rank=row.rank,
+        cluster_id=row.cluster_id,
+        replicas=row.replicas,
+        concurrency=row.concurrency,
+        ttft_s=row.ttft_s,
+        tokens_per_s_per_user=row.tokens_per_s_per_user,
+        e2e_s=row.e2e_s,
+        error_rate=row.error_rate,
+        cost_per_million_tokens_usd=row.cost_per_million_tokens_usd,
+        cost_usd_per_h=row.cost_usd_per_h,
+        quantized=row.quantized,
+        groups=tuple(groups),
+    )

@@ -1,0 +1,205 @@
+"""The HTTP endpoints: parse, ask the service, answer. Nothing is decided here."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated, Any
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+
+from budsim.commons.errors import BudsimError, Busy, Unavailable
+from budsim.simulator.layouts import benchmark_groups, fitting_layouts
+from budsim.simulator.runs import Run
+from budsim.simulator.schemas import (
+    BenchmarkConfiguration,
+    BenchmarkRequest,
+    ClusterMetrics,
+    ConfigurationsRequest,
+    Delivery,
+    DeploymentConfiguration,
+    Error,
+    Info,
+    NodeConfigurations,
+    NodeConfigurationsRequest,
+    RecommendationPage,
+    Recommendations,
+    RunRequest,
+    WorkflowMetadata,
+    plan_filter,
+)
+from budsim.simulator.services import Simulations
+
+DOCUMENTED = {
+    status: {"model": Error, "description": text}
+    for status, text in {
+        400: "Nothing answers the request",
+        401: "Token missing or wrong",
+        404: "Not known",
+        409: "The state forbids it",
+        413: "Body too large",
+        422: "A field is wrong",
+        429: "Too many runs wait",
+        503: "Something the service depends on is not there",
+    }.items()
+}
+
+router = APIRouter(responses=DOCUMENTED)  # type: ignore[arg-type]
+log = structlog.get_logger()
+
+
+def simulations(request: Request) -> Simulations:
+    """Return the service the application was built with."""
+    service: Simulations = request.app.state.simulations
+    return service
+
+
+Service = Annotated[Simulations, Depends(simulations)]
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
+
+
+@router.post("/simulator/run", tags=["simulator"])
+async def run(
+    body: RunRequest,
+    service: Service,
+    request: Request,
+    idempotency_key: IdempotencyKey = None,
+) -> WorkflowMetadata | Recommendations:
+    """Start a simulation and return its workflow; with `debug` run it now and return what it recommends."""
+    key = f"key:{idempotency_key}" if idempotency_key else _event_key(body)
+    if not body.debug:
+        return WorkflowMetadata.of(await service.accept(body, request_key=key))
+    turns = request.app.state.synchronous
+    if turns.locked():
+        raise Unavailable("too many simulations run inside requests; leave out debug, or try again")
+    async with turns:
+        return await service.run_now(body, request_key=key)
+
+
+@router.get("/simulator/recommendations", tags=["simulator"])
+def recommendations(
+    service: Service,
+    workflow_id: UUID,
+    cluster_id: UUID | None = None,
+    concurrency: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
+    error_rate_threshold: Annotated[float, Query(ge=0, le=1e6, allow_inf_nan=False)] = 0.5,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    limit: Annotated[int, Query(ge=1, le=100)] = 1,
+) -> RecommendationPage:
+    """Return one page of a workflow's deployments, best first; empty for an unknown workflow."""
+    wanted = plan_filter(cluster_id, concurrency, error_rate_threshold)
+    run_id = str(workflow_id)
+    total = service.repository.count_plans(run_id, wanted)
+    plans = service.repository.plans(run_id, wanted, offset=(page - 1) * limit, limit=limit)
+    return RecommendationPage(
+        page=page,
+        limit=limit,
+        total_items=total,
+        total_pages=math.ceil(total / limit),
+        items=[ClusterMetrics.of(plan) for plan in plans],
+    )
+
+
+@router.post("/simulator/configurations", tags=["simulator"])
+def configurations(body: ConfigurationsRequest, service: Service) -> DeploymentConfiguration:
+    """Note feedback, then return the best remaining deployment, ready to launch."""
+    feedback = [item.value() for item in body.feedback or []]
+    return DeploymentConfiguration.of(service.configuration(str(body.workflow_id), body.wanted(), feedback))
+
+
+@router.post("/simulator/node-configurations", tags=["simulator"])
+async def node_configurations(body: NodeConfigurationsRequest, service: Service) -> NodeConfigurations:
+    """Return the parallel layouts of a model that fit on the named hosts."""
+    return await fitting_layouts(service, body)
+
+
+@router.post("/simulator/benchmark-config", tags=["simulator"])
+async def benchmark_config(body: BenchmarkRequest, service: Service) -> BenchmarkConfiguration:
+    """Return node groups for a layout the caller chose."""
+    return await benchmark_groups(service, body)
+
+
+@router.get("/workflow/{workflow_id}/status", tags=["workflow"])
+def status(workflow_id: UUID, service: Service) -> WorkflowMetadata:
+    """Return how far a workflow has come."""
+    return WorkflowMetadata.of(service.find(str(workflow_id)))
+
+
+@router.get("/workflow/{workflow_id}/events", tags=["workflow"])
+def events(workflow_id: UUID, service: Service) -> list[dict[str, Any]]:
+    """Return every event of a workflow, in the order it happened."""
+    run_id = service.find(str(workflow_id)).run_id
+    return [{"id": event.event_id, "topic": event.topic, **event.body} for event in service.repository.events(run_id)]
+
+
+@router.delete("/workflow/{workflow_id}/stop", tags=["workflow"])
+def stop(workflow_id: UUID, service: Service) -> Info:
+    """End a workflow for good."""
+    return _moved(service.stop(str(workflow_id)))
+
+
+@router.post("/workflow/{workflow_id}/pause", tags=["workflow"])
+def pause(workflow_id: UUID, service: Service) -> Info:
+    """Suspend a workflow; what it reached is kept."""
+    return _moved(service.pause(str(workflow_id)))
+
+
+@router.post("/workflow/{workflow_id}/resume", tags=["workflow"])
+def resume(workflow_id: UUID, service: Service) -> Info:
+    """Let a suspended workflow go on."""
+    return _moved(service.resume(str(workflow_id)))
+
+
+@router.post("/workflow/{workflow_id}/restart", tags=["workflow"])
+def restart(workflow_id: UUID, service: Service) -> Info:
+    """Let a workflow begin anew."""
+    return _moved(service.restart(str(workflow_id)))
+
+
+@router.post("/notifications", tags=["dapr"])
+async def notifications(request: Request, service: Service) -> Delivery:
+    """Take a request from the broker: SUCCESS once it is stored, RETRY when that fails for now, DROP when it makes no sense."""
+    try:
+        body = RunRequest.model_validate(json.loads(await request.body()))
+        accepted = await service.accept(body.model_copy(update={"debug": False}), request_key=_event_key(body), check=False)
+    except (Unavailable, Busy) as error:
+        log.warning("message put back", reason=str(error))
+        return Delivery(status="RETRY")
+    except ValidationError as error:
+        log.warning("message dropped", problems=error.errors(include_input=False, include_url=False, include_context=False))
+        return Delivery(status="DROP")
+    except (BudsimError, ValueError, RecursionError) as error:
+        log.warning("message dropped", reason=str(error))
+        return Delivery(status="DROP")
+    log.info("message accepted", workflow_id=accepted.run_id)
+    return Delivery(status="SUCCESS")
+
+
+@router.get("/dapr/subscribe", tags=["dapr"], include_in_schema=False)
+def subscribe(request: Request) -> JSONResponse:
+    """Tell the sidecar which topic we listen on."""
+    dapr = request.app.state.settings.dapr
+    return JSONResponse(
+        [
+            {
+                "pubsubname": dapr.pubsub_name,
+                "topic": dapr.pubsub_topic,
+                "route": "/notifications",
+                "deadLetterTopic": dapr.dead_letter_topic,
+            },
+        ],
+    )
+
+
+def _event_key(body: RunRequest) -> str | None:
+    if body.id and body.topic and body.pubsubname:
+        return f"event:{body.id}"
+    return None
+
+
+def _moved(run: Run) -> Info:
+    return Info(message=f"The workflow is {run.status}", param={"workflow_id": run.run_id, "status": run.status})

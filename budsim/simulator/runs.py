@@ -1,0 +1,128 @@
+"""The durable record of a simulation as values: the run, its steps and states, the plans kept, the events it announced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+Json = dict[str, Any]
+WORKFLOW_NAME = "run_simulation"
+
+
+class Status(StrEnum):
+    """States of a run, as callers read them."""
+
+    UNKNOWN = "UNKNOWN"
+    STARTED = "STARTED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    TERMINATED = "TERMINATED"
+    PENDING = "PENDING"
+    SUSPENDED = "SUSPENDED"
+
+
+UNFINISHED = frozenset({Status.PENDING, Status.RUNNING})
+FINISHED = frozenset({Status.COMPLETED, Status.FAILED, Status.TERMINATED})
+
+
+class Step(StrEnum):
+    """What a run does next."""
+
+    VALIDATION = "validation"
+    ESTIMATION = "performance_estimation"
+    RANKING = "ranking"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One accepted request and how far it has come.
+
+    Attributes
+    ----------
+    request : mapping
+        The request as it was accepted, in wire names.
+    attempt : int
+        1, and one more with every restart; part of the ids of events.
+    failures : int
+        How often the current step found something it depends on missing.
+    message : str
+        Why it failed, or what it found; for callers.
+    reasons : tuple of mappings
+        Why things that were asked about are not in the answer, in wire names.
+    request_key : str or None
+        What a repeated request is recognized by (CloudEvent source and id, or Idempotency-Key).
+    """
+
+    run_id: str
+    status: Status
+    step: Step
+    request: Mapping[str, Any]
+    created_s: float
+    attempt: int = 1
+    failures: int = 0
+    message: str = ""
+    eta_minutes: int | None = None
+    request_key: str | None = None
+    fingerprint: str = ""
+    reasons: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """One event on its way to one topic; ``topic`` None: nobody asked to be told, it is only kept and logged."""
+
+    event_id: str
+    topic: str | None
+    event: str
+    status: str
+    body: Mapping[str, Any]
+    created_s: float
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredGroup:
+    """A replica group as callers deploy it; ``document`` is the node group of the wire."""
+
+    config_id: str
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPlan:
+    """A ranked plan of a finished run; service in base units, None where it is unknown (cloud providers)."""
+
+    rank: int
+    cluster_id: str
+    replicas: int
+    concurrency: int
+    ttft_s: float | None
+    tokens_per_s_per_user: float | None
+    e2e_s: float | None
+    error_rate: float
+    cost_per_million_tokens_usd: float
+    cost_usd_per_h: float
+    quantized: bool
+    groups: tuple[StoredGroup, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What became of a deployed configuration."""
+
+    config_id: str
+    failed: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFilter:
+    """Which stored plans are asked for."""
+
+    cluster_id: str | None = None
+    concurrency: int | None = None
+    error_rate_threshold: float = 0.5

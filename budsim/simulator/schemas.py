@@ -1,0 +1,694 @@
+"""The wire: names, units, bounds and envelopes callers rely on; only here do ms and GB become seconds and bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from budsim.commons.units import GIB, KILO, MILLI
+from budsim.hardware_ops.cluster import HardwareMode
+from budsim.simulator.plans import Figure, Outcome, Plan, Rejection, ReplicaGroup, Targets
+from budsim.simulator.runs import (
+    WORKFLOW_NAME,
+    Feedback,
+    Json,
+    PlanFilter,
+    Run,
+    Status,
+    StoredGroup,
+    StoredPlan,
+)
+
+WIRE_GB = GIB
+"""The inventory's writer calls a GiB a GB (an 80 GB device reports 80); callers hand our figures on in the same unit."""
+
+MAX_TOKENS = 10_000_000
+MAX_CONCURRENCY = 1_000_000
+MAX_TEXT = 1024
+MAX_RECOMMENDED_CLUSTERS = 10
+ENVELOPE_KEYS = ("topic", "pubsubname", "data")
+ENDPOINTS = frozenset({"LLM", "EMBEDDING", "AUDIO", "CLASSIFY", "RERANK"})
+STEPS = (
+    ("validation", "Validation", "Check the request, the model and the hardware inventory"),
+    ("performance_estimation", "Performance estimation", "Predict and search deployments on every cluster"),
+    ("ranking", "Ranking", "Rank the deployments that were found"),
+)
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+Tokens = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=MAX_TOKENS)]
+Concurrency = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=MAX_CONCURRENCY)]
+Parallel = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=1024)]
+Target = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, le=1e9, allow_inf_nan=False)]
+Threshold = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+
+class Category(StrEnum):
+    """How a notification is shown."""
+
+    INAPP = "inapp"
+    INTERNAL = "internal"
+    EMAIL = "email"
+
+
+class NotificationMetadata(BaseModel):
+    """What the caller wants echoed in every event."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    notification_type: Literal["event", "topic", "broadcast"] = "event"
+    name: str | None = Field(None, max_length=MAX_TEXT)
+    workflow_id: str | None = Field(None, max_length=MAX_TEXT)
+    subscriber_ids: str | list[str] | None = None
+    actor: str | None = Field(None, max_length=MAX_TEXT)
+    topic_keys: str | list[str] | list[dict[str, str]] | None = None
+    category: Category = Category.INTERNAL
+
+
+class Body(BaseModel):
+    """A request body, plain or in a CloudEvent; unknown fields are refused in the first form and ignored in the second."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    specversion: str | None = Field(None, max_length=MAX_TEXT)
+    topic: str | None = Field(None, max_length=MAX_TEXT)
+    pubsubname: str | None = Field(None, max_length=MAX_TEXT)
+    source: str | None = Field(None, max_length=MAX_TEXT)
+    source_topic: str | list[str] | None = None
+    data: Any = None
+    traceid: str | None = Field(None, max_length=MAX_TEXT)
+    tracestate: str | None = Field(None, max_length=MAX_TEXT)
+    traceparent: str | None = Field(None, max_length=MAX_TEXT)
+    type: str | None = Field(None, max_length=MAX_TEXT)
+    time: str | None = Field(None, max_length=MAX_TEXT)
+    id: str | None = Field(None, max_length=MAX_TEXT)
+    datacontenttype: str | None = Field(None, max_length=MAX_TEXT)
+    debug: bool = False
+    notification_metadata: NotificationMetadata | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _open_cloud_event(cls, value: object) -> object:
+        _refuse_unstorable(value)
+        if not isinstance(value, Mapping) or any(value.get(key) is None for key in ENVELOPE_KEYS):
+            return value
+        inside = _event_content(value["data"])
+        merged = {**value, **inside, "data": None}
+        # The event's own id and source recognize a repeated delivery; what the request calls itself does not.
+        merged |= {key: value[key] for key in ("id", "topic", "pubsubname", "type", "traceparent", "tracestate") if key in value}
+        return {key: content for key, content in merged.items() if key in cls.model_fields}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics every event of this request is published on, each once."""
+        named = [self.source_topic] if isinstance(self.source_topic, str) else self.source_topic or []
+        return tuple(dict.fromkeys(topic for topic in named if topic))
+
+    @field_validator("source_topic")
+    @classmethod
+    def _check_topics(cls, value: str | list[str] | None) -> str | list[str] | None:
+        named = value if isinstance(value, list) else [value or ""]
+        if len(named) > 16 or any(len(topic) > 255 for topic in named):
+            raise ValueError("at most 16 topics of at most 255 characters each")
+        return value
+
+
+class RunRequest(Body):
+    """What should be deployed for which traffic and targets (`POST /simulator/run`)."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        protected_namespaces=(),
+        json_schema_extra={
+            "examples": [
+                {
+                    "pretrained_model_uri": "meta-llama/Llama-3.1-70B-Instruct",
+                    "is_proprietary_model": False,
+                    "input_tokens": 1024,
+                    "output_tokens": 256,
+                    "concurrency": 64,
+                    "target_ttft": 1500,
+                    "target_throughput_per_user": 20,
+                    "target_e2e_latency": 20,
+                },
+            ],
+        },
+    )
+
+    pretrained_model_uri: Text = Field(description="Hugging Face id, or a path under MODEL_REGISTRY_DIR")
+    model_uri: str | None = Field(None, max_length=MAX_TEXT, description="Hugging Face id, for engine compatibility and parsers")
+    is_proprietary_model: bool = Field(description="cloud model, called through LiteLLM")
+    input_tokens: Tokens = Field(description="mean prompt tokens")
+    output_tokens: Tokens = Field(description="mean generated tokens")
+    concurrency: Concurrency = Field(description="concurrent requests")
+    target_ttft: Target | None = Field(None, description="longest time to first token, ms; null or 0: no target")
+    target_throughput_per_user: Target | None = Field(None, description="fewest output tokens/s per user; null or 0: no target")
+    target_e2e_latency: Target | None = Field(None, description="longest end-to-end latency, s; null or 0: no target")
+    cluster_id: UUID | None = Field(None, description="restrict to one cluster")
+    is_quantization: bool = Field(False, description="simulate the quantized model")
+    quantization_method: str | None = Field(None, max_length=MAX_TEXT)
+    quantization_type: str | None = Field(None, max_length=MAX_TEXT)
+    simulation_method: Literal["regressor", "heuristic"] | None = Field(None, description="null: regressor")
+    hardware_mode: HardwareMode = HardwareMode.DEDICATED
+    model_endpoints: str | None = Field(
+        None, max_length=MAX_TEXT, description="comma list of LLM, EMBEDDING, AUDIO, CLASSIFY, RERANK"
+    )
+    model_max_context_length: Tokens | None = Field(None, description="caps the sequence length, tokens")
+
+    @field_validator("hardware_mode", mode="before")
+    @classmethod
+    def _default_mode(cls, value: object) -> object:
+        return HardwareMode.DEDICATED if value is None else value
+
+    @field_validator("model_endpoints")
+    @classmethod
+    def _check_endpoints(cls, value: str | None) -> str | None:
+        unknown = {part.strip().upper() for part in (value or "").split(",") if part.strip()} - ENDPOINTS
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))} not known; expected a comma list of {', '.join(sorted(ENDPOINTS))}")
+        return value
+
+    @model_validator(mode="after")
+    def _require_targets(self) -> Self:
+        wanted = ("target_ttft", "target_throughput_per_user", "target_e2e_latency")
+        missing = [name for name in wanted if name not in self.model_fields_set]
+        if missing and not self.is_proprietary_model:
+            raise ValueError(f"{', '.join(missing)} required for open models; null or 0 means no target")
+        return self
+
+    @property
+    def targets(self) -> Targets:
+        """Targets in base units; null and 0 are no target."""
+        return Targets(
+            ttft_s=self.target_ttft * MILLI if self.target_ttft else None,
+            tokens_per_s_per_user=self.target_throughput_per_user or None,
+            e2e_s=self.target_e2e_latency or None,
+        )
+
+    def stored(self) -> Json:
+        """Return the request as JSON that validates to an equal one."""
+        fields = self.model_fields_set | {"hardware_mode"}
+        return self.model_dump(mode="json", include=set(fields) - {"data", "topic", "pubsubname"})
+
+
+class FeedbackItem(BaseModel):
+    """What became of one deployed configuration."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config_id: Text
+    failed: bool
+    reason: str | None = Field(None, max_length=10_000)
+
+    def value(self) -> Feedback:
+        """Return it in the core's words."""
+        return Feedback(config_id=self.config_id, failed=self.failed, reason=self.reason or "")
+
+
+class ConfigurationsRequest(Body):
+    """Which run's best remaining configuration is wanted (`POST /simulator/configurations`)."""
+
+    workflow_id: UUID
+    cluster_id: UUID | None = None
+    error_rate_threshold: Threshold = 0.5
+    concurrency: Concurrency | None = None
+    feedback: Annotated[list[FeedbackItem], Field(max_length=1000)] | None = None
+
+    def wanted(self) -> PlanFilter:
+        """Return which stored plans fit."""
+        return plan_filter(self.cluster_id, self.concurrency, self.error_rate_threshold)
+
+
+class HostsRequest(Body):
+    """Fields `node-configurations` and `benchmark-config` share."""
+
+    model_id: Text
+    cluster_id: UUID
+    hostnames: Annotated[list[Text], Field(min_length=1, max_length=10_000)]
+    hardware_mode: HardwareMode = HardwareMode.DEDICATED
+    input_tokens: Tokens = 1024
+    output_tokens: Tokens = 512
+    concurrency: Concurrency = 10
+    model_uri: str | None = Field(None, max_length=MAX_TEXT)
+    model_max_context_length: Tokens | None = None
+
+
+class NodeConfigurationsRequest(HostsRequest):
+    """Which parallel layouts fit on the named hosts."""
+
+
+class BenchmarkRequest(HostsRequest):
+    """A layout the caller chose, to be turned into node groups."""
+
+    device_type: Text
+    tp_size: Parallel
+    pp_size: Parallel = 1
+    replicas: Parallel = 1
+
+
+class Info(BaseModel):
+    """A message."""
+
+    object: Literal["info"] = "info"
+    message: str
+    param: Json | None = None
+
+
+class Error(BaseModel):
+    """Why a request was refused."""
+
+    object: Literal["error"] = "error"
+    message: str
+    type: str
+    param: str | None = None
+    code: int
+
+
+class WorkflowStep(BaseModel):
+    """One step of a workflow."""
+
+    id: str
+    title: str
+    description: str
+
+
+class WorkflowMetadata(BaseModel):
+    """A workflow and its state."""
+
+    object: Literal["workflow_metadata"] = "workflow_metadata"
+    workflow_id: UUID
+    workflow_name: str = WORKFLOW_NAME
+    steps: list[WorkflowStep] = [WorkflowStep(id=name, title=title, description=text) for name, title, text in STEPS]
+    status: Status
+    eta: int | None = None
+
+    @classmethod
+    def of(cls, run: Run) -> WorkflowMetadata:
+        """Return the metadata of a run."""
+        return cls(workflow_id=UUID(run.run_id), status=run.status, eta=run.eta_minutes)
+
+
+class EngineMetadata(BaseModel):
+    """What callers deploy beside the command."""
+
+    engine_version: str | None = None
+    tool_calling_parser_type: str | None = None
+    reasoning_parser_type: str | None = None
+    architecture_family: str | None = None
+    chat_template: str | None = None
+    supports_lora: bool = False
+    supports_pipeline_parallelism: bool = False
+
+
+class Labels(BaseModel):
+    """Labels of a node group; all of them text."""
+
+    device_name: str
+    concurrency: str
+
+
+class Range(BaseModel):
+    """An 80 % prediction interval, in the unit of the figure it belongs to."""
+
+    low: float
+    high: float
+
+
+class Confidence(BaseModel):
+    """How sure the figures beside it are."""
+
+    basis: str
+    in_range: bool
+    bound_by: str
+    ttft: Range
+    throughput_per_user: Range
+    e2e_latency: Range
+
+
+class NodeGroup(EngineMetadata):
+    """Equal replicas, ready to deploy."""
+
+    config_id: str
+    name: str
+    labels: Labels
+    type: str
+    engine_type: str
+    tp_size: int
+    pp_size: int
+    envs: dict[str, str]
+    args: dict[str, str | int | float | bool]
+    replicas: int
+    image: str
+    memory: float
+    hardware_mode: HardwareMode
+    ttft: float | None
+    throughput_per_user: float | None
+    e2e_latency: float | None
+    error_rate: float
+    cost_per_million_tokens: float
+    device_name: str
+    device_model: str
+    raw_name: str
+    weight_memory_gb: float
+    kv_cache_memory_gb: float
+    cores: int | None = None
+    max_loras: int | None = None
+    confidence: Confidence | None = None
+
+
+class DeviceTypeMetrics(BaseModel):
+    """One node group's share of a recommendation."""
+
+    device_type: str
+    num_replicas: int
+    concurrency: int
+    cost_per_million_tokens: float
+
+
+class Metrics(BaseModel):
+    """Predicted service: ttft in ms, throughput in output tokens/s, latency in s, cost in USD; null where it is unknown."""
+
+    device_types: list[DeviceTypeMetrics]
+    replica: int
+    concurrency: int
+    ttft: float | None
+    throughput_per_user: float | None
+    e2e_latency: float | None
+    error_rate: float
+    cost_per_million_tokens: float
+
+
+class ClusterMetrics(EngineMetadata):
+    """One recommended deployment on one cluster."""
+
+    cluster_id: str
+    metrics: Metrics
+    quantized_metrics: Metrics | None = None
+
+    @classmethod
+    def of(cls, plan: StoredPlan) -> ClusterMetrics:
+        """Return a stored plan as callers read it."""
+        metrics = _metrics(plan)
+        return cls(
+            cluster_id=plan.cluster_id,
+            metrics=metrics,
+            quantized_metrics=metrics if plan.quantized else None,
+            **_metadata(plan),
+        )
+
+
+class Reason(BaseModel):
+    """Why something that was asked about is not recommended."""
+
+    cluster_id: str
+    subject: str
+    reason: str
+    devices: int = 0
+
+    @classmethod
+    def of(cls, rejection: Rejection) -> Reason:
+        """Return a rejection as callers read it."""
+        return cls(
+            cluster_id=rejection.cluster_id,
+            subject=rejection.subject,
+            reason=rejection.reason,
+            devices=rejection.devices,
+        )
+
+
+class Recommendations(BaseModel):
+    """The answer of a run: the best deployment of each cluster, best first, and why others are missing."""
+
+    object: Literal["cluster_recommendations"] = "cluster_recommendations"
+    workflow_id: UUID
+    recommendations: list[ClusterMetrics]
+    created: int
+    reasons: list[Reason] = []
+
+
+class RecommendationPage(BaseModel):
+    """One page of a run's plans, best first."""
+
+    object: Literal["cluster_recommendations"] = "cluster_recommendations"
+    page: int
+    limit: int
+    total_items: int
+    total_pages: int
+    items: list[ClusterMetrics]
+
+
+class DeploymentConfiguration(EngineMetadata):
+    """A plan ready to deploy."""
+
+    object: Literal["deployment_configuration"] = "deployment_configuration"
+    id: str
+    nodes: None = None
+    node_groups: list[NodeGroup]
+    replica: int
+    concurrency: int
+    ttft: float | None
+    throughput_per_user: float | None
+    e2e_latency: float | None
+    error_rate: float
+    cost_per_million_tokens: float
+
+    @classmethod
+    def of(cls, plan: StoredPlan) -> DeploymentConfiguration:
+        """Return a stored plan as callers deploy it."""
+        metrics = _metrics(plan)
+        return cls(
+            id=plan.cluster_id,
+            node_groups=[NodeGroup.model_validate(group.document) for group in plan.groups],
+            **metrics.model_dump(exclude={"device_types"}),
+            **_metadata(plan),
+        )
+
+
+class ModelSize(BaseModel):
+    """A model and the least it needs."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_id: str
+    model_name: str
+    model_uri: str | None
+    estimated_weight_memory_gb: float
+    min_tp_for_model: int | None
+
+
+class ParallelOption(BaseModel):
+    """One layout that fits."""
+
+    tp_size: int
+    pp_size: int
+    max_replicas: int
+    total_devices_needed: int
+    description: str
+
+
+class DeviceConfiguration(BaseModel):
+    """What one kind of device on the selected hosts can do."""
+
+    device_type: str
+    device_name: str
+    device_model: str
+    total_devices: int
+    nodes_count: int
+    max_devices_per_node: int
+    memory_per_device_gb: float
+    tp_pp_options: list[ParallelOption]
+    min_tp_required: int | None
+    supports_pipeline_parallelism: bool
+
+
+class NodeConfigurations(BaseModel):
+    """Layouts that fit on the selected hosts."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    object: Literal["node_configurations"] = "node_configurations"
+    cluster_id: str
+    model_info: ModelSize
+    device_configurations: list[DeviceConfiguration]
+    selected_nodes: list[str]
+    hardware_mode: HardwareMode
+
+
+class BenchmarkConfiguration(BaseModel):
+    """Node groups for the layout the caller chose."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    object: Literal["benchmark_config"] = "benchmark_config"
+    cluster_id: str
+    model_id: str
+    node_groups: list[NodeGroup]
+
+
+class Delivery(BaseModel):
+    """What the broker should do with a message."""
+
+    status: Literal["SUCCESS", "RETRY", "DROP"]
+
+
+def plan_filter(cluster_id: UUID | None, concurrency: int | None, threshold: float) -> PlanFilter:
+    """Return a filter over stored plans from wire values."""
+    return PlanFilter(
+        cluster_id=str(cluster_id) if cluster_id else None,
+        concurrency=concurrency,
+        error_rate_threshold=threshold,
+    )
+
+
+def stored_plans(outcome: Outcome, mode: HardwareMode, native: str, *, keep: int) -> tuple[StoredPlan, ...]:
+    """Return the best ``keep`` plans of an outcome as they are stored; ``native`` is the model's own weight format."""
+    return tuple(_stored_plan(rank, plan, mode, native) for rank, plan in enumerate(outcome.plans[:keep]))
+
+
+def recommendations(run: Run, plans: Sequence[StoredPlan], reasons: Sequence[Reason] = ()) -> Recommendations:
+    """Return the best plan of each of the first ten clusters; ``plans`` are best first."""
+    best: dict[str, StoredPlan] = {}
+    for plan in plans:
+        best.setdefault(plan.cluster_id, plan)
+    return Recommendations(
+        workflow_id=UUID(run.run_id),
+        recommendations=[ClusterMetrics.of(plan) for plan in list(best.values())[:MAX_RECOMMENDED_CLUSTERS]],
+        created=int(run.created_s),
+        reasons=list(reasons),
+    )
+
+
+def node_group(group: ReplicaGroup, mode: HardwareMode) -> NodeGroup:
+    """Return a replica group as callers deploy it."""
+    service, memory = group.service, group.memory
+    return NodeGroup(
+        config_id=group.config_id,
+        name=group.label.name,
+        labels=Labels(device_name=group.label.name, concurrency=str(group.config.concurrency)),
+        type=group.label.wire_type,
+        engine_type=group.engine,
+        tp_size=group.config.tp,
+        pp_size=group.config.pp,
+        envs=dict(group.launch.envs),
+        args=dict(group.launch.args),
+        replicas=group.replicas,
+        image=group.launch.image,
+        memory=_gigabytes(memory.weight_bytes + memory.kv_cache_bytes + memory.activation_bytes + memory.reserved_bytes),
+        hardware_mode=mode,
+        ttft=service.ttft_s.value * KILO,
+        throughput_per_user=service.tokens_per_s_per_user.value,
+        e2e_latency=service.e2e_s.value,
+        error_rate=group.error_rate,
+        cost_per_million_tokens=group.cost_per_million_tokens_usd,
+        device_name=group.label.name,
+        device_model=group.label.device_model,
+        raw_name=group.label.raw_name,
+        weight_memory_gb=_gigabytes(memory.weight_bytes),
+        kv_cache_memory_gb=_gigabytes(memory.kv_cache_bytes),
+        cores=group.config.cores or None,
+        confidence=_confidence(group),
+        engine_version=group.metadata.engine_version,
+        tool_calling_parser_type=group.metadata.tool_calling_parser_type,
+        reasoning_parser_type=group.metadata.reasoning_parser_type,
+        architecture_family=group.metadata.architecture_family,
+        chat_template=group.metadata.chat_template,
+        supports_lora=group.metadata.supports_lora,
+        supports_pipeline_parallelism=group.metadata.supports_pipeline_parallelism,
+    )
+
+
+def _refuse_unstorable(value: object) -> None:
+    """Databases store neither NUL characters nor half surrogate pairs, which JSON can spell."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("text must be valid Unicode") from None
+    if "\\u0000" in text:
+        raise ValueError("text must not contain NUL characters")
+
+
+def _event_content(data: object) -> Mapping[str, Any]:
+    if isinstance(data, str):
+        try:
+            data = json.loads(data)
+        except ValueError:
+            data = None
+    if not isinstance(data, Mapping):
+        raise ValueError("data of a CloudEvent must be a JSON object: the request")
+    return data
+
+
+def _stored_plan(rank: int, plan: Plan, mode: HardwareMode, native: str) -> StoredPlan:
+    groups = [node_group(group, mode) for group in plan.groups]
+    return StoredPlan(
+        rank=rank,
+        cluster_id=plan.cluster_id,
+        replicas=sum(group.replicas for group in plan.groups),
+        concurrency=sum(group.replicas * group.config.concurrency for group in plan.groups),
+        ttft_s=plan.ttft_s,
+        tokens_per_s_per_user=plan.tokens_per_s_per_user,
+        e2e_s=plan.e2e_s,
+        error_rate=plan.error_rate,
+        cost_per_million_tokens_usd=plan.cost_per_million_tokens_usd,
+        cost_usd_per_h=plan.cost_usd_per_h,
+        quantized=any(group.config.weight_precision != native for group in plan.groups),
+        groups=tuple(StoredGroup(config_id=group.config_id, document=group.model_dump(mode="json")) for group in groups),
+    )
+
+
+def _metrics(plan: StoredPlan) -> Metrics:
+    groups = [group.document for group in plan.groups]
+    return Metrics(
+        device_types=[
+            DeviceTypeMetrics(
+                device_type=group["type"],
+                num_replicas=group["replicas"],
+                concurrency=int(group["labels"]["concurrency"]) * group["replicas"],
+                cost_per_million_tokens=group["cost_per_million_tokens"],
+            )
+            for group in groups
+        ],
+        replica=plan.replicas,
+        concurrency=plan.concurrency,
+        ttft=None if plan.ttft_s is None else plan.ttft_s * KILO,
+        throughput_per_user=plan.tokens_per_s_per_user,
+        e2e_latency=plan.e2e_s,
+        error_rate=plan.error_rate,
+        cost_per_million_tokens=plan.cost_per_million_tokens_usd,
+    )
+
+
+def _metadata(plan: StoredPlan) -> dict[str, Any]:
+    return EngineMetadata.model_validate(plan.groups[0].document).model_dump()
+
+
+def _confidence(group: ReplicaGroup) -> Confidence:
+    service = group.service
+    return Confidence(
+        basis=service.basis,
+        in_range=service.in_range,
+        bound_by=service.bound_by,
+        ttft=_range(service.ttft_s, KILO),
+        throughput_per_user=_range(service.tokens_per_s_per_user, 1.0),
+        e2e_latency=_range(service.e2e_s, 1.0),
+    )
+
+
+def _range(figure: Figure, factor: float) -> Range:
+    return Range(low=figure.low80 * factor, high=figure.high80 * factor)
+
+
+def _gigabytes(size_bytes: float) -> float:
+    return round(size_bytes / WIRE_GB, 3)

@@ -1,0 +1,598 @@
+"""From a request to a stored and announced answer: the steps of a run, and what callers may ask about it afterwards.
+
+`pose` and `simulate` are ordinary functions that the terminal uses too; `Simulations` keeps what they find.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from hashlib import sha256
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+import structlog
+
+from budsim.commons.errors import BudsimError, Busy, Conflict, InvalidInput, NotFound, Unanswerable, Unavailable
+from budsim.commons.precision import Precision
+from budsim.hardware_ops.cluster import Cluster, HardwareMode
+from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.registry import resolve_model
+from budsim.performance.predictor import Predictor
+from budsim.performance.workload import Workload
+from budsim.simulator.plans import Outcome, Question, Targets
+from budsim.simulator.runs import FINISHED, UNFINISHED, Envelope, Feedback, PlanFilter, Run, Status, Step, StoredPlan
+
+if TYPE_CHECKING:
+    from budsim.commons.telemetry import Metrics
+    from budsim.simulator.inventory import Inventory
+    from budsim.simulator.repository import Repository
+    from budsim.simulator.schemas import Recommendations, RunRequest
+    from budsim.simulator.workers import Workers
+
+T = TypeVar("T")
+LOST_WORKERS_ALLOWED = 3
+LONGEST_PAUSE_S = 30.0
+QUARTERS = (0.25, 0.5, 0.75)
+FIRST_GUESS_S = 3.0
+REASONS_TOLD = 3
+REASONS_KEPT = 200
+
+SCHEMES = {
+    "w8a8": Precision.INT8,
+    "w8a16": Precision.INT8,
+    "w4a16": Precision.INT4,
+    "w4a16_asym": Precision.INT4,
+    "fp8_dynamic": Precision.FP8,
+    "fp8_block": Precision.FP8,
+    "nvfp4a16": Precision.NVFP4,
+}
+"""Names of LLM Compressor's schemes (0.14) by the format the weights are stored in."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Where models are looked up: the registry folder, and the hub when allowed."""
+
+    registry_dir: Path | None = None
+    hub: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a caller wants beside model, traffic, targets and clusters; the defaults ask for nothing special."""
+
+    cluster_id: str | None = None
+    mode: HardwareMode = HardwareMode.DEDICATED
+    engines: frozenset[str] = frozenset()
+    quantization: str | None = None
+    may_quantize: bool = False
+    max_context_tokens: int | None = None
+    analytic_only: bool = False
+    seed: int = 0
+
+
+def pose(
+    model: str,
+    workload: Workload,
+    targets: Targets,
+    clusters: tuple[Cluster, ...],
+    *,
+    wishes: Wishes | None = None,
+    source: ModelSource | None = None,
+) -> Question:
+    """Return the question a request asks, with its model and clusters looked up.
+
+    Raises
+    ------
+    NotFound
+        No such model or cluster.
+    InvalidInput
+        A sequence longer than the model's context, an unknown quantization, or a model we cannot read.
+    """
+    wishes, source = wishes or Wishes(), source or ModelSource()
+    architecture = resolve_model(model, registry_dir=source.registry_dir, hub=source.hub)
+    _check_context(architecture, workload, wishes.max_context_tokens)
+    return Question(
+        architecture=architecture,
+        workload=workload,
+        targets=targets,
+        clusters=chosen_clusters(clusters, wishes.cluster_id),
+        mode=wishes.mode,
+        engines=wishes.engines,
+        may_quantize=wishes.may_quantize or wishes.quantization is not None,
+        weight_precision=precision_named(wishes.quantization) if wishes.quantization else None,
+        max_context_tokens=wishes.max_context_tokens,
+        analytic_only=wishes.analytic_only,
+        seed=wishes.seed,
+    )
+
+
+def simulate(question: Question, predictor: Predictor, *, progress: Callable[[float], None] = lambda _share: None) -> Outcome:
+    """Answer a question: the one way in for the terminal, the routes and the durable runs. Pure and seeded."""
+    from budsim.simulator.answers import answer  # only the process that searches loads the search
+
+    return answer(question, predictor, progress=progress)
+
+
+def chosen_clusters(clusters: tuple[Cluster, ...], cluster_id: str | None) -> tuple[Cluster, ...]:
+    """Return all clusters, or the one with ``cluster_id``.
+
+    Raises
+    ------
+    NotFound
+        The inventory has no such cluster.
+    """
+    if cluster_id is None:
+        return clusters
+    chosen = tuple(cluster for cluster in clusters if cluster.cluster_id.lower() == cluster_id.lower())
+    if not chosen:
+        raise NotFound("cluster_id", cluster_id, f"the inventory has {len(clusters)} clusters, none with this id")
+    return chosen
+
+
+def precision_named(name: str) -> Precision:
+    """Return the weight format a caller names (`INT8`, `W4A16`, `fp8`).
+
+    Raises
+    ------
+    InvalidInput
+        No such format or scheme.
+    """
+    wanted = name.strip().lower()
+    if wanted in SCHEMES:
+        return SCHEMES[wanted]
+    try:
+        return Precision(wanted)
+    except ValueError:
+        known = sorted({*(str(precision) for precision in Precision), *SCHEMES})
+        raise InvalidInput("quantization_type", f"{name!r} is not known", "one of " + ", ".join(known)) from None
+
+
+def _check_context(architecture: Architecture, workload: Workload, cap: int | None) -> None:
+    limit = min(architecture.max_context_tokens, cap or architecture.max_context_tokens)
+    if workload.context_tokens > limit:
+        raise InvalidInput(
+            "input_tokens",
+            f"{workload.input_tokens} + {workload.output_tokens} output tokens exceed the context of {limit} tokens",
+            f"input_tokens + output_tokens of at most {limit}",
+        )
+
+
+@dataclass(slots=True)
+class Signals:
+    """Wakes the loops that work on runs and send events, so that they need not wait for their next look."""
+
+    work: asyncio.Event = field(default_factory=asyncio.Event)
+    events: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Limits and names the service works by; times in seconds."""
+
+    own_topic: str = "budSimMessages"
+    lease_s: float = 30.0
+    plans_kept: int = 50
+    max_pending: int = 10_000
+    max_attempts: int = 100
+    workers: int = 1
+    source: ModelSource = field(default_factory=ModelSource)
+
+
+class Simulations:
+    """Accepts requests, takes runs through their steps, and answers what callers ask about them.
+
+    Parameters
+    ----------
+    repository, inventory, workers, metrics
+        Where things are kept, looked up, computed and counted.
+    rules : Rules
+        Limits.
+    clock : callable
+        Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        inventory: Inventory,
+        workers: Workers,
+        metrics: Metrics,
+        rules: Rules,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.repository, self.inventory, self.workers, self.metrics, self.rules = repository, inventory, workers, metrics, rules
+        self.signals = Signals()
+        self.owner = uuid4().hex
+        self.clock = clock
+        self._mean_run_s = FIRST_GUESS_S
+
+    async def accept(self, request: RunRequest, *, request_key: str | None = None, check: bool = True) -> Run:
+        """Store a request as a run that begins soon, announce it, and return it; a repeated one returns the run it made.
+
+        With ``check`` a request that cannot succeed is refused here rather than by its validation event.
+
+        Raises
+        ------
+        InvalidInput, NotFound
+            The request names something that is not there.
+        Busy
+            Too many runs are waiting.
+        Conflict
+            The request key was used for another request.
+        """
+        known = await self._known(request, request_key)
+        if known:
+            return known
+        if check:
+            await self._check(request)
+        waiting = await _off_loop(self.repository.waiting)
+        if waiting >= self.rules.max_pending:
+            raise Busy(f"{waiting} runs are waiting already")
+        run = await self._store(request, request_key, owner=None, waiting=waiting)
+        self.signals.work.set()
+        return run
+
+    async def run_now(self, request: RunRequest, *, request_key: str | None = None) -> Recommendations:
+        """Take a request through all its steps while the caller waits.
+
+        Raises
+        ------
+        InvalidInput, NotFound
+            The request names something that is not there.
+        Unavailable
+            Something the simulation depends on is not there.
+        """
+        known = await self._known(request, request_key)
+        if known and known.status is Status.COMPLETED:
+            return await _off_loop(self.answered, known)
+        if known:
+            raise Conflict(f"this request is already known as workflow {known.run_id}, which is {known.status}")
+        await self._check(request)
+        run = await self._store(request, request_key, owner=self.owner, waiting=0)
+        return await _off_loop(self.answered, await self.carry_out(run, retry=False))
+
+    async def carry_out(self, run: Run, *, retry: bool = True) -> Run:
+        """Take a run this replica holds from its next step to its end, and return it as it ended.
+
+        What is missing for now gives the run back to be tried again (with ``retry``); everything else that fails ends it as FAILED.
+
+        Raises
+        ------
+        BudsimError
+            Why it ended or was given back; it is written down already.
+        """
+        request = _request(run)
+        started_s = self.clock()
+        keep = asyncio.create_task(self._keep_lease(run.run_id))
+        structlog.contextvars.bind_contextvars(workflow_id=run.run_id)
+        try:
+            run = await self._steps(run, request, retry=retry)
+        finally:
+            keep.cancel()
+        self.metrics.runs.labels(run.status).inc()
+        self._mean_run_s += 0.1 * (self.clock() - started_s - self._mean_run_s)
+        return run
+
+    def answered(self, run: Run) -> Recommendations:
+        """Return what a completed run recommends."""
+        from budsim.simulator.schemas import Reason, recommendations
+
+        plans = self.repository.plans(run.run_id, EVERY_PLAN)
+        return recommendations(run, plans, [Reason.model_validate(reason) for reason in run.reasons])
+
+    def configuration(self, run_id: str, wanted: PlanFilter, feedback: Sequence[Feedback]) -> StoredPlan:
+        """Note feedback, then return the best remaining plan.
+
+        Raises
+        ------
+        NotFound
+            Feedback names a configuration the run does not have.
+        Unanswerable
+            No plan is left.
+        """
+        if feedback:
+            unknown = self.repository.mark(run_id, feedback)
+            if unknown:
+                raise NotFound("feedback.config_id", min(unknown), "feedback is about configurations of this workflow")
+        plans = self.repository.plans(run_id, wanted, limit=1)
+        if not plans:
+            raise Unanswerable("no configuration is left for this workflow, cluster, concurrency and error rate")
+        return plans[0]
+
+    def find(self, run_id: str) -> Run:
+        """Return a run.
+
+        Raises
+        ------
+        NotFound
+            No such run.
+        """
+        run = self.repository.get(run_id)
+        if run is None:
+            raise NotFound("workflow_id", run_id)
+        return run
+
+    def stop(self, run_id: str) -> Run:
+        """End a run for good; see `_move` for errors."""
+        return self._move(run_id, UNFINISHED | {Status.SUSPENDED}, Status.TERMINATED)
+
+    def pause(self, run_id: str) -> Run:
+        """Take a run from whoever works on it; what it reached is kept."""
+        return self._move(run_id, UNFINISHED, Status.SUSPENDED)
+
+    def resume(self, run_id: str) -> Run:
+        """Let a paused run go on from the step it had reached."""
+        return self._move(run_id, {Status.SUSPENDED}, Status.PENDING)
+
+    def restart(self, run_id: str) -> Run:
+        """Let a run begin anew, whatever became of it."""
+        return self._move(run_id, FINISHED | {Status.SUSPENDED}, Status.PENDING, restart=True)
+
+    async def _known(self, request: RunRequest, request_key: str | None) -> Run | None:
+        known = await _off_loop(self.repository.by_key, request_key) if request_key else None
+        if known and known.fingerprint != _fingerprint(request):
+            raise Conflict("this Idempotency-Key or event id was used for another request")
+        return known
+
+    async def _check(self, request: RunRequest) -> None:
+        try:
+            await self._question(request)
+        except Unavailable:
+            if request.debug:
+                raise
+            log.warning("accepted unchecked", reason="inventory or models are not there for now")
+
+    async def _question(self, request: RunRequest) -> Question:
+        clusters = await self.inventory.clusters()
+        return await _off_loop(question_of, request, clusters, self.rules.source)
+
+    async def _store(self, request: RunRequest, request_key: str | None, *, owner: str | None, waiting: int) -> Run:
+        now_s = self.clock()
+        run = Run(
+            run_id=str(uuid4()),
+            status=Status.PENDING,
+            step=Step.VALIDATION,
+            request=request.stored(),
+            created_s=now_s,
+            eta_minutes=max(1, math.ceil((waiting + 1) * self._mean_run_s / self.rules.workers / 60)),
+            request_key=request_key,
+            fingerprint=_fingerprint(request),
+        )
+        due_s = now_s + self.rules.lease_s if owner else now_s
+        stored = await _off_loop(
+            partial(self.repository.add, run, self._announcer(run, request).accepted(), owner=owner, due_s=due_s),
+        )
+        self.signals.events.set()
+        return stored
+
+    async def _steps(self, run: Run, request: RunRequest, *, retry: bool) -> Run:
+        steps: dict[Step, Callable[[Run, RunRequest], Awaitable[Run]]] = {
+            Step.VALIDATION: self._validate,
+            Step.ESTIMATION: self._estimate,
+            Step.RANKING: self._rank,
+        }
+        while run.step is not Step.DONE:
+            step = run.step
+            try:
+                with self.metrics.step_seconds.labels(step).time():
+                    run = await steps[step](run, request)
+            except Unavailable as error:
+                await self._not_now(run, request, error, retry=retry)
+                raise
+            except Conflict:
+                raise
+            except BudsimError as error:
+                await self._fail(run, request, str(error))
+                raise
+            except Exception:
+                log.exception("a step failed", step=step)
+                await self._fail(run, request, "an unexpected error; the service's log has the details")
+                raise
+        return run
+
+    async def _validate(self, run: Run, request: RunRequest) -> Run:
+        run = replace(run, status=Status.RUNNING)
+        tell = self._announcer(run, request).step
+        await self._advance(
+            run,
+            [
+                *tell("validation", Status.STARTED, "Checking the request"),
+                *tell("eta", Status.RUNNING, str(run.eta_minutes or 1)),
+            ],
+        )
+        await self._question(request)
+        run = replace(run, step=Step.ESTIMATION, failures=0)
+        return await self._advance(run, self._told(run, request, "validation", Status.COMPLETED, "The request is valid"))
+
+    async def _estimate(self, run: Run, request: RunRequest) -> Run:
+        event = Step.ESTIMATION.value
+        await self._advance(run, self._told(run, request, event, Status.STARTED, "Searching deployments"))
+        question = await self._question(request)
+        announce = self._quarterly(run, request)
+        outcome = await self.workers.simulate(question, announce.reached)
+        await announce.finish()
+        self.metrics.evaluations.inc(outcome.evaluations)
+        run = replace(run, step=Step.RANKING, failures=0, reasons=_reasons(outcome))
+        plans = await _off_loop(_stored, outcome, question, self.rules.plans_kept)
+        for plan in plans:
+            for group in plan.groups:
+                self.metrics.plans.labels((group.document.get("confidence") or {}).get("basis", "priced")).inc()
+        told = self._told(run, request, event, Status.COMPLETED, f"{outcome.evaluations} candidates predicted")
+        return await self._advance(run, [*announce.missing(), *told], plans=plans)
+
+    async def _rank(self, run: Run, request: RunRequest) -> Run:
+        plans = await _off_loop(self.repository.plans, run.run_id, EVERY_PLAN)
+        run = replace(run, status=Status.COMPLETED, step=Step.DONE, message=_summary(plans, run.reasons))
+        tell = self._announcer(run, request).step
+        result = await _off_loop(self.answered, run)
+        return await self._advance(
+            run,
+            [
+                *tell("ranking", Status.STARTED, "Ranking deployments"),
+                *tell("ranking", Status.COMPLETED, f"{len(plans)} deployments ranked"),
+                *tell("results", Status.COMPLETED, run.message, result=result),
+            ],
+        )
+
+    async def _not_now(self, run: Run, request: RunRequest, error: Unavailable, *, retry: bool) -> None:
+        from budsim.simulator.workers import WorkerLost
+
+        failures = run.failures + 1
+        allowed = LOST_WORKERS_ALLOWED if isinstance(error, WorkerLost) else self.rules.max_attempts
+        if not retry or failures >= allowed:
+            await self._fail(run, request, str(error))
+            return
+        pause_s = min(LONGEST_PAUSE_S, 2.0 ** min(failures - 1, 10))
+        log.warning("run given back", reason=str(error), again_in_s=pause_s)
+        await self._advance(replace(run, status=Status.RUNNING, failures=failures), [], due_s=self.clock() + pause_s)
+
+    async def _fail(self, run: Run, request: RunRequest, message: str) -> None:
+        event = run.step.value
+        self.metrics.runs.labels(Status.FAILED).inc()
+        run = replace(run, status=Status.FAILED, step=Step.DONE, message=message)
+        await self._advance(run, self._told(run, request, event, Status.FAILED, message))
+
+    async def _advance(
+        self,
+        run: Run,
+        envelopes: Sequence[Envelope],
+        *,
+        due_s: float | None = None,
+        plans: Sequence[StoredPlan] | None = None,
+    ) -> Run:
+        write = partial(self.repository.advance, run, self.owner, envelopes, now_s=self.clock(), due_s=due_s, plans=plans)
+        await _off_loop(write)
+        self.signals.events.set()
+        return run
+
+    async def _keep_lease(self, run_id: str) -> None:
+        while True:
+            await asyncio.sleep(self.rules.lease_s / 3)
+            try:
+                await _off_loop(self.repository.renew, run_id, self.owner, self.clock() + self.rules.lease_s)
+            except Unavailable:
+                log.warning("lease not renewed", reason="the database does not answer")
+
+    def _quarterly(self, run: Run, request: RunRequest) -> _Quarters:
+        def told(percent: int) -> list[Envelope]:
+            return self._told(run, request, Step.ESTIMATION.value, Status.RUNNING, f"{percent} %")
+
+        return _Quarters(told, lambda envelopes: self._advance(run, envelopes))
+
+    def _told(self, run: Run, request: RunRequest, event: str, status: Status, message: str) -> list[Envelope]:
+        return self._announcer(run, request).step(event, status, message)
+
+    def _announcer(self, run: Run, request: RunRequest) -> Any:
+        from budsim.simulator.events import Announcer
+
+        return Announcer(run, request, own_topic=self.rules.own_topic, now_s=self.clock())
+
+    def _move(self, run_id: str, allowed: frozenset[Status] | set[Status], status: Status, *, restart: bool = False) -> Run:
+        moved = self.repository.move(run_id, allowed, status, now_s=self.clock(), restart=restart)
+        if moved is None:
+            raise Conflict(f"the workflow is {self.find(run_id).status}; this needs {' or '.join(sorted(allowed))}")
+        self.signals.work.set()
+        return moved
+
+
+class _Quarters:
+    """Announces 25, 50 and 75 % of the search as they are reached, one after another and each once."""
+
+    def __init__(self, told: Callable[[int], list[Envelope]], write: Callable[[list[Envelope]], Awaitable[object]]) -> None:
+        self._told, self._write = told, write
+        self._left = list(QUARTERS)
+        self._writing: asyncio.Task[None] | None = None
+
+    def reached(self, share: float) -> None:
+        """Note the share done, 0..1; called in the event loop."""
+        if self._left and share >= self._left[0] and (self._writing is None or self._writing.done()):
+            self._writing = asyncio.create_task(self._announce(self._left.pop(0)))
+
+    async def finish(self) -> None:
+        """Wait for the announcement that is being written.
+
+        Raises
+        ------
+        LeaseLost
+            The run was taken away meanwhile.
+        """
+        if self._writing:
+            await self._writing
+
+    def missing(self) -> list[Envelope]:
+        """Return the announcements that were not made: the search was faster than the writing."""
+        return [envelope for quarter in self._left for envelope in self._told(round(quarter * 100))]
+
+    async def _announce(self, quarter: float) -> None:
+        await self._write(self._told(round(quarter * 100)))
+
+
+def question_of(request: RunRequest, clusters: tuple[Cluster, ...], source: ModelSource) -> Question:
+    """Return the question a wire request asks; errors as `pose`."""
+    wishes = Wishes(
+        cluster_id=str(request.cluster_id) if request.cluster_id else None,
+        mode=request.hardware_mode,
+        quantization=request.quantization_type if request.is_quantization else None,
+        may_quantize=request.is_quantization,
+        max_context_tokens=request.model_max_context_length,
+        analytic_only=request.simulation_method == "heuristic",
+    )
+    workload = Workload(
+        input_tokens=request.input_tokens,
+        output_tokens=request.output_tokens,
+        concurrency=request.concurrency,
+    )
+    return pose(request.pretrained_model_uri, workload, request.targets, clusters, wishes=wishes, source=source)
+
+
+EVERY_PLAN = PlanFilter(error_rate_threshold=math.inf)
+
+
+def _request(run: Run) -> RunRequest:
+    from budsim.simulator.schemas import RunRequest
+
+    return RunRequest.model_validate(run.request)
+
+
+def _stored(outcome: Outcome, question: Question, keep: int) -> tuple[StoredPlan, ...]:
+    from budsim.simulator.schemas import stored_plans
+
+    architecture = question.architecture
+    native = architecture.quantization.precision if architecture.quantization else architecture.native_precision
+    return stored_plans(outcome, question.mode, native, keep=keep)
+
+
+def _reasons(outcome: Outcome) -> tuple[dict[str, Any], ...]:
+    from budsim.simulator.schemas import Reason
+
+    return tuple(Reason.of(rejection).model_dump(mode="json") for rejection in outcome.rejections[:REASONS_KEPT])
+
+
+def _summary(plans: Sequence[StoredPlan], reasons: Sequence[Any]) -> str:
+    if not plans:
+        told = "; ".join(f"{reason['subject']}: {reason['reason']}" for reason in reasons[:REASONS_TOLD])
+        return f"No deployment is possible. {told}".strip()
+    best = plans[0]
+    if best.error_rate > 0:
+        return f"No deployment meets every target; the nearest misses them by {best.error_rate:.1%} on average."
+    good = sum(plan.error_rate == 0 for plan in plans)
+    return f"{good} of {len(plans)} deployments meet every target."
+
+
+def _fingerprint(request: RunRequest) -> str:
+    return sha256(dumps(request.stored(), sort_keys=True).encode()).hexdigest()
+
+
+async def _off_loop(work: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.to_thread(work, *arguments)

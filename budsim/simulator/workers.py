@@ -1,0 +1,209 @@
+"""Runs simulations outside the event loop: in a bounded pool of worker processes, or in threads of this one for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Protocol
+
+from budsim.commons.errors import Unavailable
+from budsim.performance.predictor import Predictor, load_predictor
+from budsim.simulator.plans import Outcome, Question
+
+Progress = Callable[[float], None]
+
+
+class Simulation(Protocol):
+    """The function that answers a question (`budsim.simulator.services.simulate`), importable by name in another process."""
+
+    def __call__(self, question: Question, predictor: Predictor, *, progress: Progress) -> Outcome:
+        """Answer ``question``."""
+        ...
+
+
+RUNS_PER_WORKER = 1000
+"""A worker process is replaced after so many runs, so that nothing a library leaks adds up."""
+
+
+class WorkerLost(Unavailable):
+    """The process that computed died (killed, out of memory) or took too long."""
+
+
+class Workers(Protocol):
+    """Something that answers questions elsewhere."""
+
+    async def simulate(self, question: Question, progress: Progress) -> Outcome:
+        """Answer ``question``; ``progress`` is called in the event loop with the share done, 0..1."""
+        ...
+
+    async def check(self) -> None:
+        """Raise `Unavailable` unless simulations can run (artefacts load)."""
+        ...
+
+    def close(self) -> None:
+        """Stop taking questions."""
+        ...
+
+
+class ProcessWorkers:
+    """A pool of processes that load the regressors once each.
+
+    Parameters
+    ----------
+    simulation : Simulation
+        What answers a question.
+    processes : int
+        How many questions are answered at a time.
+    models : Path or None
+        Folder of the trained regressors; None: those shipped.
+    timeout_s : float
+        Longest time one question may take; the pool is replaced when it takes longer.
+    """
+
+    def __init__(self, simulation: Simulation, *, processes: int, models: Path | None, timeout_s: float) -> None:
+        self._simulation = simulation
+        self._processes, self._models, self._timeout_s = processes, models, timeout_s
+        self._context = multiprocessing.get_context("spawn")
+        self._reports: SimpleQueue[tuple[int, float]] = self._context.SimpleQueue()
+        self._listeners: dict[int, Progress] = {}
+        self._tickets = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pool: Executor | None = None
+
+    async def simulate(self, question: Question, progress: Progress) -> Outcome:
+        """See `Workers.simulate`."""
+        self._tickets += 1
+        ticket = self._tickets
+        self._listeners[ticket] = progress
+        pool = self._open()
+        try:
+            return await self._wait(pool, pool.submit(_answer, self._simulation, question, ticket))
+        finally:
+            del self._listeners[ticket]
+
+    async def check(self) -> None:
+        """See `Workers.check`."""
+        pool = self._open()
+        await self._wait(pool, pool.submit(_ready))
+
+    def close(self) -> None:
+        """See `Workers.close`."""
+        if self._pool:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._reports.put((0, 0.0))
+            self._pool = None
+
+    async def _wait(self, pool: Executor, future) -> Outcome:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s)  # type: ignore[no-any-return]
+        except BrokenProcessPool as error:
+            self._replace(pool)
+            raise WorkerLost("the process that computed died") from error
+        except TimeoutError as error:
+            self._replace(pool)
+            raise WorkerLost(f"the simulation took longer than {self._timeout_s:g} s") from error
+
+    def _open(self) -> Executor:
+        if self._pool is None:
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+                threading.Thread(target=self._listen, daemon=True, name="progress").start()
+            self._pool = ProcessPoolExecutor(
+                self._processes,
+                mp_context=self._context,
+                initializer=_prepare,
+                initargs=(self._reports, self._models),
+                max_tasks_per_child=RUNS_PER_WORKER,
+            )
+        return self._pool
+
+    def _replace(self, pool: Executor) -> None:
+        if self._pool is pool:
+            self._pool = None
+            processes = list((getattr(pool, "_processes", None) or {}).values())
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.kill()
+
+    def _listen(self) -> None:
+        while True:
+            ticket, share = self._reports.get()
+            if not ticket or self._loop is None or self._loop.is_closed():
+                return
+            self._loop.call_soon_threadsafe(self._report, ticket, share)
+
+    def _report(self, ticket: int, share: float) -> None:
+        if listener := self._listeners.get(ticket):
+            listener(share)
+
+
+class ThreadWorkers:
+    """Answers in threads of this process with a predictor given: tests, and machines where processes are not wanted."""
+
+    def __init__(self, simulation: Simulation, load: Callable[[], Predictor] = load_predictor, threads: int = 1) -> None:
+        self._simulation = simulation
+        self._load = load
+        self._predictor: Predictor | None = None
+        self._pool = ThreadPoolExecutor(threads)
+
+    async def simulate(self, question: Question, progress: Progress) -> Outcome:
+        """See `Workers.simulate`."""
+        loop = asyncio.get_running_loop()
+
+        def report(share: float) -> None:
+            loop.call_soon_threadsafe(progress, share)
+
+        return await loop.run_in_executor(self._pool, self._answer, question, report)
+
+    async def check(self) -> None:
+        """See `Workers.check`."""
+        await asyncio.get_running_loop().run_in_executor(self._pool, self._loaded)
+
+    def close(self) -> None:
+        """See `Workers.close`."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _loaded(self) -> Predictor:
+        if self._predictor is None:
+            self._predictor = self._load()
+        return self._predictor
+
+    def _answer(self, question: Question, progress: Progress) -> Outcome:
+        return self._simulation(question, self._loaded(), progress=progress)
+
+
+class _Worker:
+    """What one worker process keeps between questions."""
+
+    predictor: Predictor
+    reports: SimpleQueue[tuple[int, float]]
+
+
+def _prepare(reports: SimpleQueue[tuple[int, float]], models: Path | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    _Worker.reports = reports
+    _Worker.predictor = load_predictor(models)
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _answer(simulation: Simulation, question: Question, ticket: int) -> Outcome:
+    return simulation(question, _Worker.predictor, progress=lambda share: _Worker.reports.put((ticket, share)))
+
+
+def _ready() -> bool:
+    return True
