@@ -337,7 +337,7 @@ class Architecture:
 
     @property
     def attention_heads(self) -> int:
-        """Query heads of the attention layers, or of the linear ones where there are no others; tensor parallelism divides them."""
+        """Query heads tensor parallelism must divide: the attention layers', else the linear ones'."""
         attending = [group.attention.heads for group in self.layers if group.attention.kind is not AttentionKind.LINEAR]
         return max(attending or [group.attention.heads for group in self.layers])
 
