@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -187,4 +187,86 @@ class ServingEngine(Engine, Protocol):
 
     def metadata(self, architecture: Architecture) -> Metadata:
         """Return what callers deploy beside the command."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteTarget:
+    """One replica a router may send requests to: its address and its share of the deployment's speed (any positive scale)."""
+
+    api_base: str
+    engine: str
+    weight: float
+    tokens_per_min: int | None = None
+    requests_per_min: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderPrice:
+    """What a provider's model costs; its latency is unknown and stays so.
+
+    ``input_usd_per_token`` and ``output_usd_per_token`` are USD; ``source`` names the table, its version and date.
+    """
+
+    model: str
+    provider: str
+    input_usd_per_token: float
+    output_usd_per_token: float
+    max_input_tokens: int
+    max_output_tokens: int
+    source: str
+
+    def usd_per_million_output_tokens(self, input_tokens: float, output_tokens: float) -> float:
+        """Return what a million generated tokens cost in USD when every request also sends ``input_tokens``."""
+        request_usd = input_tokens * self.input_usd_per_token + output_tokens * self.output_usd_per_token
+        return request_usd / output_tokens * 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressionJob:
+    """One way to quantize a checkpoint: what is served afterwards, what the job needs, and its recipe.
+
+    ``device_bytes`` and ``host_bytes`` are peaks on one accelerator and its host; ``hours`` is wall time on one accelerator.
+    """
+
+    scheme: str
+    method: str
+    precision: Precision
+    kv_precision: Precision
+    device_bytes: float
+    host_bytes: float
+    hours: float
+    cost_usd: float
+    recipe_yaml: str
+
+
+class Router(Engine, Protocol):
+    """An engine that spreads requests over replicas, or calls a provider."""
+
+    def proxy_config(
+        self, model_name: str, targets: Sequence[RouteTarget], *, strategy: str, fallbacks: Sequence[str] = ()
+    ) -> Mapping[str, object]:
+        """Return the router's configuration for replicas of one model; ``fallbacks`` are provider models tried when all fail."""
+        ...
+
+    def price(self, model: str) -> ProviderPrice:
+        """Return what a provider's model costs."""
+        ...
+
+
+class Compressor(Engine, Protocol):
+    """An engine that changes a model's precision before candidates exist."""
+
+    def why_not(self, architecture: Architecture, device: Device, scheme: str) -> str | None:
+        """Return why quantizing the model to ``scheme`` for the device is of no use, or None when it is."""
+        ...
+
+    def schemes(self, device: Device) -> tuple[str, ...]:
+        """Return the schemes whose format the device multiplies natively, or stores in less memory."""
+        ...
+
+    def job(
+        self, architecture: Architecture, scheme: str, *, device: Device, method: str | None = None, kv8: bool = False
+    ) -> CompressionJob:
+        """Size the job that quantizes the model on one ``device`` and write its recipe."""
         ...

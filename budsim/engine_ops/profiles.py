@@ -58,7 +58,8 @@ _SGLANG = EngineProfile(
     step_overhead_s=600 * MICRO,
     block_tokens=1,
     source="SGLang server_args: chunked_prefill_size 8192 on H100/H200, enable_mixed_chunk off, page_size 1, running requests at "
-    f"least 2048; mem_fraction_static = 1 - (0.5 GiB + 1.5 MiB x chunk + 2 MiB x graph batch)/memory, 0.8-0.9; {_OVERHEAD}; {_RESERVE}",
+    "least 2048; mem_fraction_static = 1 - (0.5 GiB + 1.5 MiB x chunk + 2 MiB x graph batch)/memory, 0.8-0.9; "
+    f"{_OVERHEAD}; {_RESERVE}",
 )
 
 _TRTLLM = EngineProfile(
@@ -120,7 +121,9 @@ _MEASURED = (
     replace(_VLLM, name="llmboost(vllm)", source=f"MangoBoost LLMBoost runs vLLM; {_VLLM.source}"),
     replace(_SGLANG, name="dynamo-sglang", source=f"NVIDIA Dynamo over SGLang workers; {_SGLANG.source}"),
     replace(_TRTLLM, name="dynamo-trtllm", source=f"NVIDIA Dynamo over TensorRT-LLM workers; {_TRTLLM.source}"),
-    replace(_SGLANG, name="mori-sglang", token_budget=16384, source=f"SGLang on MI300-class with MORI transport; {_SGLANG.source}"),
+    replace(
+        _SGLANG, name="mori-sglang", token_budget=16384, source=f"SGLang on MI300-class with MORI transport; {_SGLANG.source}"
+    ),
     EngineProfile(
         name="atom",
         batching=Batching.PREFILL_FIRST,
@@ -142,8 +145,8 @@ _MEASURED = (
         reserved_bytes=1.5 * GIB,
         step_overhead_s=500 * MICRO,
         block_tokens=64,
-        source="LMDeploy TurbomindEngineConfig: max_prefill_token_num 8192, max_batch_size 128, cache_max_entry_count 0.8 of what "
-        f"weights leave, cache_block_seq_len 64; {_OVERHEAD}; {_RESERVE}",
+        source="LMDeploy TurbomindEngineConfig: max_prefill_token_num 8192, max_batch_size 128, cache_max_entry_count 0.8 of "
+        f"what weights leave, cache_block_seq_len 64; {_OVERHEAD}; {_RESERVE}",
     ),
     EngineProfile(
         name="tgis",

@@ -1,0 +1,125 @@
+"""What an engine can do with an architecture family: LoRA, pipelines, pooling, parsers, templates, and which image runs it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from budsim.commons.catalog import load_catalog
+from budsim.commons.constants import ENGINE_COMPATIBILITY_MAPPING
+from budsim.commons.errors import InvalidInput
+from budsim.engine_ops.base import Metadata
+from budsim.engine_ops.kernels import Requirement, requirement_from
+from budsim.hardware_ops.device import Device, DeviceKind
+from budsim.model_ops.architecture import Architecture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What one engine does with one architecture family; ``pooling`` families make embeddings and scores, no text."""
+
+    name: str
+    lora: bool
+    pipeline_parallel: bool
+    pooling: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsers:
+    """How one engine reads tool calls and reasoning out of a model's text, and the template it needs for tools."""
+
+    tool: str | None = None
+    reasoning: str | None = None
+    chat_template: str | None = None
+
+
+def family_of(engine: str, architecture: Architecture) -> Family | None:
+    """Return what ``engine`` can do with the architecture's family; None when it does not know the family."""
+    return _families(engine).get(architecture.family)
+
+
+def why_not_family(engine: str, version: str, architecture: Architecture, kind: DeviceKind) -> str | None:
+    """Return why ``engine`` does not serve the family on hardware of ``kind``, or None when it does."""
+    kinds = ENGINE_COMPATIBILITY_MAPPING[engine]
+    if kind not in kinds:
+        return f"{engine} {version} has no build for {kind} devices"
+    if architecture.family in kinds[kind]:
+        return None
+    elsewhere = sorted(other for other, families in kinds.items() if architecture.family in families)
+    where = f", only on {', '.join(elsewhere)}" if elsewhere else ""
+    return f"{engine} {version} does not serve {architecture.family} on {kind}{where}"
+
+
+def metadata_of(engine: str, version: str, architecture: Architecture) -> Metadata:
+    """Return what callers deploy beside the command; unknown families support neither LoRA nor pipelines."""
+    family = family_of(engine, architecture)
+    parsers = _parsers_of(engine, architecture)
+    return Metadata(
+        engine_version=version,
+        tool_calling_parser_type=parsers.tool,
+        reasoning_parser_type=parsers.reasoning,
+        architecture_family=architecture.family,
+        chat_template=parsers.chat_template,
+        supports_lora=family is not None and family.lora,
+        supports_pipeline_parallelism=family is not None and family.pipeline_parallel,
+    )
+
+
+def image_for(engine: str, version: str, device: Device) -> str:
+    """Return the container image, without registry host, that runs ``engine`` on ``device``.
+
+    Raises
+    ------
+    InvalidInput
+        When the engine has none for the device.
+    """
+    for requirement, image in _images(engine, device.kind):
+        if requirement.met_by(device):
+            return image.format(version=version)
+    raise InvalidInput("device", f"{engine} has no image for {device.name}", "a device the engine has a build for")
+
+
+def _parsers_of(engine: str, architecture: Architecture) -> Parsers:
+    model = architecture.model_id.lower()
+    for family, pattern, parsers in _parser_rules(engine):
+        if family == architecture.family and re.search(pattern, model):
+            return parsers
+    return Parsers()
+
+
+@cache
+def _families(engine: str) -> Mapping[str, Family]:
+    entries = load_catalog("budsim.engine_ops", f"catalog/{engine}_families.json")
+    return {
+        entry["family"]: Family(
+            name=entry["family"], lora=entry["lora"], pipeline_parallel=entry["pipeline_parallel"], pooling=entry["pooling"]
+        )
+        for entry in entries
+    }
+
+
+@cache
+def _parser_rules(engine: str) -> tuple[tuple[str, str, Parsers], ...]:
+    entries = load_catalog("budsim.engine_ops", "catalog/parsers.json")
+    return tuple(
+        (
+            entry["family"],
+            entry["model"],
+            Parsers(
+                tool=entry.get(f"{engine}_tool"),
+                reasoning=entry.get(f"{engine}_reasoning"),
+                chat_template=entry.get(f"{engine}_template"),
+            ),
+        )
+        for entry in entries
+    )
+
+
+@cache
+def _images(engine: str, kind: DeviceKind) -> tuple[tuple[Requirement, str], ...]:
+    entries = load_catalog("budsim.engine_ops", "catalog/images.json")
+    return tuple(
+        (requirement_from(entry), entry["image"]) for entry in entries if (entry["engine"], entry["kind"]) == (engine, kind)
+    )
