@@ -21,6 +21,7 @@ class Constants:
     gemm: float
     expert_gemm: float
     half_rows: float
+    expert_half_rows: float
     bandwidth: float
     expert_bandwidth: float
     cache_bandwidth: float
@@ -31,23 +32,28 @@ class Constants:
     hop_latency_s: float
     layer_latency_s: float
     moe_latency_s: float
+    prefill_latency_s: float
+    token_latency_s: float
     core_reach: float = 1.0
 
 
 GPU = Constants(
-    gemm=0.65,
-    expert_gemm=0.5,
+    gemm=0.79,
+    expert_gemm=0.24,
     half_rows=48.0,
-    bandwidth=0.8,
-    expert_bandwidth=0.6,
-    cache_bandwidth=0.6,
-    decode_attention=0.25,
-    prefill_attention=0.4,
-    link=0.6,
-    reduce_latency_s=3e-6,
+    expert_half_rows=12.0,
+    bandwidth=0.82,
+    expert_bandwidth=0.77,
+    cache_bandwidth=0.85,
+    decode_attention=0.43,
+    prefill_attention=0.40,
+    link=0.39,
+    reduce_latency_s=5.7e-6,
     hop_latency_s=20e-6,
-    layer_latency_s=20e-6,
-    moe_latency_s=20e-6,
+    layer_latency_s=28e-6,
+    moe_latency_s=33e-6,
+    prefill_latency_s=64e-6,
+    token_latency_s=2e-6,
 )
 CONSTANTS: dict[DeviceKind, Constants] = {
     DeviceKind.CUDA: GPU,
@@ -58,6 +64,7 @@ CONSTANTS: dict[DeviceKind, Constants] = {
         gemm=0.35,
         expert_gemm=0.3,
         half_rows=4.0,
+        expert_half_rows=4.0,
         bandwidth=0.6,
         expert_bandwidth=0.5,
         cache_bandwidth=0.5,
@@ -68,8 +75,31 @@ CONSTANTS: dict[DeviceKind, Constants] = {
         hop_latency_s=50e-6,
         layer_latency_s=50e-6,
         moe_latency_s=50e-6,
+        prefill_latency_s=0.0,
+        token_latency_s=2e-6,
         core_reach=2.0,
     ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstToken:
+    """What an engine adds before the first token: host time of a request, decode steps awaited, a first wave's slowdown and warm-up.
+
+    Fitted to mean and median TTFT of the InferenceX protocol, per engine (mean absolute log error).
+    """
+
+    request_s: float
+    steps: float
+    burst_factor: float
+    warmup_s: float
+
+
+OTHER_ENGINE = FirstToken(request_s=0.01, steps=1.0, burst_factor=1.0, warmup_s=0.0)
+FIRST_TOKEN = {
+    "vllm": FirstToken(request_s=0.003, steps=4.2, burst_factor=1.4, warmup_s=0.02),
+    "sglang": FirstToken(request_s=0.06, steps=11.0, burst_factor=2.9, warmup_s=0.75),
+    "trtllm": FirstToken(request_s=0.02, steps=6.1, burst_factor=1.8, warmup_s=0.3),
 }
 
 
@@ -80,6 +110,7 @@ class Efficiency:
     gemm: Floats
     expert_gemm: Floats
     half_rows: Floats
+    expert_half_rows: Floats
     bandwidth: Floats
     expert_bandwidth: Floats
     cache_bandwidth: Floats
@@ -90,11 +121,24 @@ class Efficiency:
     hop_latency_s: Floats
     layer_latency_s: Floats
     moe_latency_s: Floats
+    prefill_latency_s: Floats
+    token_latency_s: Floats
     core_reach: Floats
+    request_s: Floats
+    awaited_steps: Floats
+    burst_factor: Floats
+    warmup_s: Floats
 
 
 def efficiency(candidates: Candidates) -> Efficiency:
     """Return the constants of each candidate's kind of hardware."""
     kinds = [CONSTANTS[device.kind] for device in candidates.devices]
     columns = {field.name: np.array([getattr(kind, field.name) for kind in kinds]) for field in fields(Constants)}
-    return Efficiency(**{name: column[candidates.device] for name, column in columns.items()})
+    first = [FIRST_TOKEN.get(engine.name, OTHER_ENGINE) for engine in candidates.engines]
+    return Efficiency(
+        **{name: column[candidates.device] for name, column in columns.items()},
+        request_s=candidates.by_engine([each.request_s for each in first]),
+        awaited_steps=candidates.by_engine([each.steps for each in first]),
+        burst_factor=candidates.by_engine([each.burst_factor for each in first]),
+        warmup_s=candidates.by_engine([each.warmup_s for each in first]),
+    )

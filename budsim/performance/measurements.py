@@ -247,12 +247,17 @@ def _measured(picked: _Picked, rows: Integers, problems: list[str], table: pd.Da
         tpot_s=tpot.to_numpy() * MILLI,
         e2e_s=numbers.e2e_latency_ms.fillna(numbers.e2e_ms_p50).to_numpy() * MILLI,
         tokens_per_s=numbers.output_tokens_per_s_total.to_numpy(),
-        median=(numbers.ttft_ms_mean.isna() & ((text.source == "inferencex") | numbers.ttft_ms_p50.notna())).to_numpy(),
+        median=_median(text, numbers),
         source=text.source.tolist(),
         quality=text.quality.tolist(),
         problems=problems,
         table=table,
     )
+
+
+def _median(text: pd.DataFrame, numbers: pd.DataFrame) -> Booleans:
+    """Whether a row reports the median of TTFT: it gives no mean, and its source or its own columns say median."""
+    return np.asarray(numbers.ttft_ms_mean.isna() & ((text.source == "inferencex") | numbers.ttft_ms_p50.notna()), dtype=bool)
 
 
 def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
@@ -302,7 +307,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         cores=threads,
         compute_share=shares,
         memory_free_bytes=np.array([device.memory_bytes for device in picked.devices]),
-        burst_share=np.where(static, 0.0, burst),
+        burst_share=np.where(static | _median(text, numbers), 0.0, burst),
         static_batch=static,
         speculative=text.notes.str.contains("mtp", case=False).to_numpy(),
     ), replicas

@@ -52,10 +52,10 @@ class Predictor:
             if regressors is None or features is None:
                 continue
             seen = features[at]
-            for target, factor in factors.items():
-                factor[at] = regressors.correct(target, seen)
-            learned[at], in_range[at] = True, regressors.in_range(seen)
             novelty[at] = regressors.novelty(candidates)[at]
+            for target, factor in factors.items():
+                factor[at] = regressors.correct(target, seen, novelty[at])
+            learned[at], in_range[at] = True, regressors.in_range(seen)
         service = Service(
             ttft_s=modelled.ttft_s * factors["ttft"],
             tpot_s=modelled.tpot_s * factors["tpot"],

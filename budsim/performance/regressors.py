@@ -54,10 +54,11 @@ class Regressors:
     high: Matrix
     manifest: Mapping[str, Any]
 
-    def correct(self, target: str, features: Matrix) -> Floats:
-        """Return the factors (n,) by which the modelled ``target`` is to be multiplied."""
-        raw = self.boosters[target].inplace_predict(features)
-        return np.exp(np.clip(np.asarray(raw, dtype=np.float64), -LARGEST_CORRECTION, LARGEST_CORRECTION))
+    def correct(self, target: str, features: Matrix, novelty: Integers) -> Floats:
+        """Return the factors (n,) by which the modelled ``target`` is to be multiplied, weaker for what was never seen."""
+        raw = np.asarray(self.boosters[target].inplace_predict(features), dtype=np.float64)
+        trust = np.array([self.manifest["shrinkage"][each][target] for each in NOVELTIES])[novelty]
+        return np.exp(trust * np.clip(raw, -LARGEST_CORRECTION, LARGEST_CORRECTION))
 
     def in_range(self, features: Matrix) -> Booleans:
         """Return whether every feature of a row lies in what was trained on, half a log unit of margin allowed."""

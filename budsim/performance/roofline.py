@@ -150,7 +150,7 @@ def step_time(ranks: Ranks, *, prefill: Floats, decode: Floats, prefill_context:
         + activations / (ranks.bandwidth * eff.bandwidth),
         cache_s=attention,
         link_s=_link_time(ranks, tokens),
-        overhead_s=_overhead(ranks),
+        overhead_s=_overhead(ranks, prefill),
         ceiling_s=np.maximum(
             ideal_compute.sum(axis=1) + cache_compute + prefill_compute,
             ideal_traffic.sum(axis=1) + cache,
@@ -170,7 +170,8 @@ def _matrix_times(ranks: Ranks, tokens: Floats, decode: Floats, prefill: Floats)
     compute = ranks.matrix_flops_per_token * rows / ranks.matrix_peak
     traffic = ranks.matrix_bytes * read_share / ranks.bandwidth[:, None]
     peak_share = np.where(ranks.is_expert > 0, eff.expert_gemm[:, None], eff.gemm[:, None])
-    attainable = peak_share * tile_rows / (tile_rows + eff.half_rows[:, None])
+    half_rows = np.where(ranks.is_expert > 0, eff.expert_half_rows[:, None], eff.half_rows[:, None])
+    attainable = peak_share * tile_rows / (tile_rows + half_rows)
     busy_compute = compute / np.maximum(attainable, 1e-9)
     expert_bandwidth = np.where(ranks.is_expert > 0, eff.expert_bandwidth[:, None], eff.bandwidth[:, None])
     return compute, traffic, busy_compute, traffic / expert_bandwidth
@@ -207,10 +208,12 @@ def _link_time(ranks: Ranks, tokens: Floats) -> Floats:
     return 2.0 * ranks.layers * reduce + hops
 
 
-def _overhead(ranks: Ranks) -> Floats:
+def _overhead(ranks: Ranks, prefill: Floats) -> Floats:
+    """Host and launch time of a step; steps with prompt tokens run without captured graphs."""
     eff = ranks.coefficients
     host = ranks.candidates.by_engine([engine.step_overhead_s for engine in ranks.candidates.engines])
-    return host + ranks.layers * eff.layer_latency_s + ranks.moe_layers * eff.moe_latency_s
+    launches = eff.layer_latency_s + np.minimum(prefill, 1.0) * eff.prefill_latency_s
+    return host + ranks.layers * launches + ranks.moe_layers * eff.moe_latency_s
 
 
 def _blend(a: Floats, b: Floats) -> Floats:

@@ -58,6 +58,7 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
     load = _load(ranks, memory)
     prefill_first = ranks.candidates.by_engine([float(e.batching is Batching.PREFILL_FIRST) for e in ranks.candidates.engines])
     running = np.minimum(load.concurrency, load.places)
+    arrival = ranks.coefficients.request_s + ranks.coefficients.token_latency_s * ranks.candidates.input_tokens
     for _ in range(FIXED_POINT_ROUNDS):
         chunk = np.minimum(load.budget, load.prompt * np.maximum(1.0, running / load.output))
         decode = _step(ranks, load, np.zeros_like(chunk), running)
@@ -66,10 +67,10 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
         share = running / load.output * steps_per_prompt
         pause = np.where(prefill_first > 0, mixed.total_s, np.maximum(mixed.total_s - decode.total_s, 0.0))
         tpot = decode.total_s + np.where(prefill_first > 0, share, np.minimum(share, 1.0)) * pause
-        service = steps_per_prompt * mixed.total_s
+        service = steps_per_prompt * mixed.total_s + arrival
         busy = np.where(prefill_first > 0, share * pause / tpot, np.minimum(share, 1.0))
         ahead = np.minimum(busy / np.maximum(1.0 - busy, 0.05) / 2.0, np.maximum(load.concurrency - 1.0, 0.0) / 2.0)
-        waiting = 0.5 * tpot + ahead * service
+        waiting = ranks.coefficients.awaited_steps * tpot + ahead * service
         saturated = load.output * chunk / load.prompt * np.where(prefill_first > 0, np.inf, 1.0)
         limit = np.minimum(load.places, saturated)
         decoding = load.output * tpot
@@ -77,7 +78,7 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
         running = np.maximum(running, np.minimum(load.concurrency, 1.0))
     crowd = np.maximum(load.concurrency - limit, 0.0) * load.output * tpot / np.maximum(limit, 1.0)
     queue = waiting + crowd
-    burst = _burst(ranks, load, prefill_first) + 0.5 * crowd
+    burst = _burst(ranks, load, prefill_first) * ranks.coefficients.burst_factor + arrival + 0.5 * crowd + ranks.coefficients.warmup_s
     solo_prefill = steps_per_prompt * _step(ranks, load, np.minimum(load.prompt, load.budget), np.zeros_like(chunk)).total_s
     solo_decode = _step(ranks, load, np.zeros_like(chunk), np.ones_like(chunk)).total_s
     static = ranks.candidates.static_batch

@@ -1,0 +1,345 @@
+"""Trains the regressors of every kind of hardware and measures them by grouped cross-validation: same data and seed, same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.candidates import Booleans, Floats, Integers
+from budsim.performance.features import Matrix, feature_matrix, feature_names
+from budsim.performance.intervals import COVERAGES, NOVELTIES, Novelty, Spread, spread
+from budsim.performance.measurements import Measurements, read_measurements
+from budsim.performance.memory import memory_use
+from budsim.performance.regressors import FORMAT, MANIFEST, TARGETS
+from budsim.performance.roofline import prepare
+from budsim.performance.scheduler import Modelled, steady_state
+
+ROUNDS = 500
+PARAMETERS = {
+    "objective": "reg:absoluteerror",
+    "max_depth": 8,
+    "eta": 0.05,
+    "subsample": 0.8,
+    "colsample_bytree": 0.4,
+    "min_child_weight": 2.0,
+    "lambda": 1.0,
+    "tree_method": "hist",
+    "nthread": 2,
+}
+CURVE_FOLDS = 5
+LARGEST_GROUPS = 10
+SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 1.0)
+SOURCE_EXPONENT = 0.5
+"""A source of n rows weighs n**0.5: none drowns the others, none is heard for a handful of rows only."""
+QUALITY_WEIGHT = {"A": 1.0, "B": 0.5}
+FEWEST_ROWS = 60
+SERVING_MODES = ("serving",)
+TRAINED_MODES = (*SERVING_MODES, "static_batch", "offline")
+LARGEST_LOG_RATIO = 3.0
+"""Rows further than e**3 from physics are broken or mislabelled; they are left out of training, never of the error report."""
+SPLITS = {Novelty.KNOWN: "curve", Novelty.NEW_MODEL: "model", Novelty.NEW_DEVICE: "device"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Training rows of one kind of hardware; arrays of shape (n,) and (n, features), times in seconds, nan where unknown."""
+
+    features: Matrix
+    modelled: Mapping[str, Floats]
+    measured: Mapping[str, Floats]
+    output_tokens: Floats
+    weights: Floats
+    groups: Mapping[str, Integers]
+    names: pd.DataFrame
+
+    def log_ratio(self, target: str) -> Floats:
+        """Return log(measured / modelled) of a target."""
+        return np.asarray(np.log(self.measured[target] / self.modelled[target]), dtype=np.float64)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.weights)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """Out-of-fold log(measured / predicted) of ttft, tpot and e2e under one way of withholding, with the shrinkage that was best."""
+
+    residuals: Mapping[str, Floats]
+    shrinkage: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """One kind of hardware after training: rows, validations by novelty, and where the artefacts are."""
+
+    kind: DeviceKind
+    rows: Rows
+    physics: Mapping[str, Floats]
+    validations: Mapping[Novelty, Validation]
+    manifest: Mapping[str, Any]
+
+
+def train(
+    table: pd.DataFrame, folder: Path, *, seed: int = 0, progress: Callable[[str], None] = lambda step: None
+) -> dict[DeviceKind, Trained]:
+    """Train every kind of hardware with enough rows and write ``folder/<kind>/{ttft,tpot}.ubj`` and ``manifest.json``.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Text in the columns of ``measurements.csv``.
+    folder : Path
+        Where the artefacts go.
+    seed : int
+        Of row and column sampling; same table and seed, same bytes.
+    progress : callable
+        Told what begins.
+    """
+    usable = table[(table["quality"].isin(list(QUALITY_WEIGHT))) & table["mode"].isin(TRAINED_MODES)].reset_index(drop=True)
+    trained = {}
+    for kind in DeviceKind:
+        part = usable[usable.device_type == kind.value].reset_index(drop=True)
+        if len(part) < FEWEST_ROWS:
+            continue
+        progress(f"{kind.value}: reading {len(part)} rows")
+        measurements = read_measurements(part)
+        if len(measurements) >= FEWEST_ROWS:
+            rows = training_rows(measurements)
+            trained[kind] = _train_kind(kind, rows, folder / kind.value, seed, _digest(part), progress)
+    return trained
+
+
+def training_rows(measurements: Measurements) -> Rows:
+    """Return features and targets; TPOT of rows that report only throughput or latency follows from them (law L13)."""
+    ranks = prepare(measurements.candidates)
+    memory = memory_use(ranks)
+    modelled = steady_state(ranks, memory)
+    measured = _measured(measurements, modelled)
+    names = _names(measurements)
+    return Rows(
+        features=feature_matrix(ranks, memory, modelled, measurements.median.astype(np.float64)),
+        modelled={"ttft": modelled.ttft_s, "tpot": modelled.tpot_s},
+        measured=measured,
+        output_tokens=measurements.candidates.output_tokens,
+        weights=_weights(names),
+        groups={
+            "curve": _codes(names[[*CURVE]]),
+            "model": _codes(names[["shape"]]),
+            "device": _codes(names[["device"]]),
+        },
+        names=names,
+    )
+
+
+CURVE = ("source", "shape", "device", "engine", "precision", "tp", "pp", "ep", "dp", "input", "output", "speculative")
+
+
+def _names(measurements: Measurements) -> pd.DataFrame:
+    table = measurements.candidates
+    shape = [f"{a.hidden_size}x{a.layer_count}x{a.parameters}" for a in table.architectures]
+    return pd.DataFrame(
+        {
+            "source": list(measurements.source),
+            "quality": list(measurements.quality),
+            "model": [table.architectures[i].model_id for i in table.architecture],
+            "shape": [shape[i] for i in table.architecture],
+            "device": [table.devices[i].name for i in table.device],
+            "engine": [table.engines[i].name for i in table.engine],
+            "precision": [table.precisions[i].value for i in table.weight_precision],
+            "tp": table.tp,
+            "pp": table.pp,
+            "ep": table.ep,
+            "dp": table.dp,
+            "input": table.input_tokens,
+            "output": table.output_tokens,
+            "concurrency": table.concurrency,
+            "speculative": table.speculative,
+            "static": table.static_batch,
+        }
+    )
+
+
+def _measured(measurements: Measurements, modelled: Modelled) -> dict[str, Floats]:
+    output = measurements.candidates.output_tokens
+    concurrency = measurements.candidates.concurrency
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_throughput = concurrency * output / (measurements.tokens_per_s / measurements.replicas)
+        e2e = np.where(np.isfinite(measurements.e2e_s), measurements.e2e_s, by_throughput)
+        ttft = np.where(measurements.ttft_s > 0, measurements.ttft_s, np.nan)
+        first = np.where(np.isfinite(ttft), ttft, np.minimum(modelled.ttft_s, 0.6 * e2e))
+        implied = np.where(output > 1.5, (e2e - first) / (output - 1.0), np.nan)
+        tpot = np.where(measurements.tpot_s > 0, measurements.tpot_s, np.where(implied > 0, implied, np.nan))
+    return {"ttft": ttft, "tpot": tpot}
+
+
+def _weights(names: pd.DataFrame) -> Floats:
+    rows = names.groupby("source").source.transform("size").to_numpy()
+    quality = names.quality.map(QUALITY_WEIGHT).fillna(min(QUALITY_WEIGHT.values())).to_numpy()
+    weights = quality * rows ** (SOURCE_EXPONENT - 1.0)
+    return np.asarray(weights / weights.mean(), dtype=np.float64)
+
+
+def _codes(columns: pd.DataFrame) -> Integers:
+    return np.asarray(columns.astype(str).agg("|".join, axis=1).factorize()[0], dtype=np.int64)
+
+
+def _train_kind(
+    kind: DeviceKind, rows: Rows, folder: Path, seed: int, digest: str, progress: Callable[[str], None]
+) -> Trained:
+    validations = {}
+    for novelty, split in SPLITS.items():
+        progress(f"{kind.value}: cross-validating, each {split} withheld")
+        validations[novelty] = validate(rows, split, seed)
+    progress(f"{kind.value}: fitting {len(rows)} rows")
+    contents = {target: _fit(rows, target, _trainable(rows, target), seed).save_raw("ubj") for target in TARGETS}
+    manifest = _manifest(kind, rows, validations, contents, seed, digest)
+    folder.mkdir(parents=True, exist_ok=True)
+    for target, content in contents.items():
+        (folder / f"{target}.ubj").write_bytes(content)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    physics = {**{target: rows.log_ratio(target) for target in TARGETS}}
+    physics["e2e"] = _e2e_residuals(rows, {target: np.zeros(len(rows)) for target in TARGETS})
+    return Trained(kind=kind, rows=rows, physics=physics, validations=validations, manifest=manifest)
+
+
+def _trainable(rows: Rows, target: str) -> Booleans:
+    ratio = rows.log_ratio(target)
+    return np.isfinite(ratio) & (np.abs(np.nan_to_num(ratio)) < LARGEST_LOG_RATIO)
+
+
+def _fit(rows: Rows, target: str, use: Booleans, seed: int) -> Any:
+    import xgboost
+
+    ratio = rows.log_ratio(target)
+    data = xgboost.DMatrix(rows.features[use], ratio[use], weight=rows.weights[use], feature_names=list(feature_names()))
+    return xgboost.train({**PARAMETERS, "seed": seed}, data, ROUNDS)
+
+
+def validate(rows: Rows, split: str, seed: int) -> Validation:
+    """Predict every row by a model that saw none of its group, and find how far to trust corrections of a new one.
+
+    The shrinkage is one number per target, chosen among `SHRINKAGES` by the median absolute log error.
+    """
+    corrections = {target: _out_of_fold(rows, target, split, seed) for target in TARGETS}
+    shrinkage = {}
+    for target, correction in corrections.items():
+        ratio = rows.log_ratio(target)
+        errors = [np.nanmedian(np.abs(ratio - share * correction)) for share in SHRINKAGES]
+        shrinkage[target] = 1.0 if split == "curve" else SHRINKAGES[int(np.nanargmin(errors))] if np.isfinite(errors).any() else 0.0
+    scaled = {target: shrinkage[target] * correction for target, correction in corrections.items()}
+    residuals = {target: rows.log_ratio(target) - scaled[target] for target in TARGETS}
+    residuals["e2e"] = _e2e_residuals(rows, scaled)
+    return Validation(residuals=residuals, shrinkage=shrinkage)
+
+
+def _out_of_fold(rows: Rows, target: str, split: str, seed: int) -> Floats:
+    import xgboost
+
+    correction = np.zeros(len(rows))
+    use = _trainable(rows, target)
+    for withheld in _folds(rows.groups[split], split, seed):
+        if (use & ~withheld).sum() < FEWEST_ROWS // 2:
+            continue
+        booster = _fit(rows, target, use & ~withheld, seed)
+        data = xgboost.DMatrix(rows.features[withheld], feature_names=list(feature_names()))
+        correction[withheld] = booster.predict(data)
+    return correction
+
+
+def _folds(groups: Integers, split: str, seed: int) -> Iterator[Booleans]:
+    """Yield which rows each fold withholds: curves in five random parts; the largest models or devices in turn, the rest together."""
+    count = int(groups.max()) + 1
+    part = np.random.default_rng(seed).permutation(count) % CURVE_FOLDS
+    if split != "curve":
+        rank = np.argsort(np.argsort(-np.bincount(groups, minlength=count), kind="stable"), kind="stable")
+        part = np.minimum(rank, LARGEST_GROUPS + rank % 2)
+    yield from (part[groups] == fold for fold in np.unique(part))
+
+
+def _e2e_residuals(rows: Rows, corrections: Mapping[str, Floats]) -> Floats:
+    predicted = {target: rows.modelled[target] * np.exp(corrections[target]) for target in TARGETS}
+
+    def latency(times: Mapping[str, Floats]) -> Floats:
+        return np.asarray(times["ttft"] + np.maximum(rows.output_tokens - 1.0, 0.0) * times["tpot"])
+
+    return np.asarray(np.log(latency(rows.measured) / latency(predicted)), dtype=np.float64)
+
+
+def spreads(validations: Mapping[Novelty, Validation]) -> dict[str, Spread]:
+    """Return the residual quantiles of each quantity, by novelty."""
+    result = {}
+    for name in (*TARGETS, "e2e"):
+        known = {n: v.residuals[name][np.isfinite(v.residuals[name])] for n, v in validations.items()}
+        if sum(map(len, known.values())) == 0:
+            known = {n: v.residuals["tpot"][np.isfinite(v.residuals["tpot"])] for n, v in validations.items()}
+        result[name] = spread(known)
+    return result
+
+
+def _manifest(
+    kind: DeviceKind,
+    rows: Rows,
+    validations: Mapping[Novelty, Validation],
+    contents: Mapping[str, bytearray],
+    seed: int,
+    digest: str,
+) -> dict[str, Any]:
+    import xgboost
+
+    return {
+        "format": FORMAT,
+        "kind": kind.value,
+        "features": list(feature_names()),
+        "targets": {target: {"meaning": f"log(measured / modelled {target.upper()})", "unit": "1"} for target in TARGETS},
+        "artefacts": {target: {"sha256": hashlib.sha256(content).hexdigest()} for target, content in contents.items()},
+        "data_sha256": digest,
+        "library": f"xgboost {xgboost.__version__}",
+        "parameters": {**PARAMETERS, "rounds": ROUNDS, "seed": seed},
+        "rows": len(rows),
+        "models": sorted(set(rows.names.model)),
+        "devices": sorted(set(rows.names.device)),
+        "engines": sorted(set(rows.names.engine)),
+        "feature_low": [float(v) for v in rows.features.min(axis=0)],
+        "feature_high": [float(v) for v in rows.features.max(axis=0)],
+        "shrinkage": {novelty.value: dict(v.shrinkage) for novelty, v in validations.items()},
+        "intervals": {name: _stored(each) for name, each in spreads(validations).items()},
+        "errors": {novelty.value: error_table(rows, v.residuals) for novelty, v in validations.items()},
+    }
+
+
+def _stored(each: Spread) -> dict[str, dict[str, list[float]]]:
+    return {n.value: {str(c): [round(end, 6) for end in each.quantiles[n][c]] for c in COVERAGES} for n in NOVELTIES}
+
+
+def error_table(rows: Rows, residuals: Mapping[str, Floats]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return median, mean and 90th percentile absolute percentage errors by quantity, for all rows, by device and by engine."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for name, residual in residuals.items():
+        table[name] = {"all": error_figures(residual)}
+        for column in ("device", "engine"):
+            for value, at in rows.names.groupby(column).indices.items():
+                table[name][f"{column} {value}"] = error_figures(residual[at])
+    return table
+
+
+def error_figures(residuals: Floats) -> dict[str, float]:
+    """Return count, and median, mean and 90th percentile of |predicted / measured - 1| for log(measured / predicted)."""
+    known = residuals[np.isfinite(residuals)]
+    if not len(known):
+        return {"rows": 0}
+    errors = np.abs(np.expm1(-known))
+    figures = {"median": np.median(errors), "mean": errors.mean(), "p90": np.quantile(errors, 0.9)}
+    return {"rows": len(known), **{name: round(float(value), 4) for name, value in figures.items()}}
+
+
+def _digest(table: pd.DataFrame) -> str:
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
