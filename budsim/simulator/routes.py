@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from budsim.commons.errors import BudsimError, Busy, Unavailable
-from budsim.simulator.layouts import benchmark_groups, fitting_layouts
 from budsim.simulator.runs import Run
 from budsim.simulator.schemas import (
     BenchmarkConfiguration,
@@ -114,13 +113,13 @@ def configurations(body: ConfigurationsRequest, service: Service) -> DeploymentC
 @router.post("/simulator/node-configurations", tags=["simulator"])
 async def node_configurations(body: NodeConfigurationsRequest, service: Service) -> NodeConfigurations:
     """Return the parallel layouts of a model that fit on the named hosts."""
-    return await fitting_layouts(service, body)
+    return await service.layouts(body)
 
 
 @router.post("/simulator/benchmark-config", tags=["simulator"])
 async def benchmark_config(body: BenchmarkRequest, service: Service) -> BenchmarkConfiguration:
     """Return node groups for a layout the caller chose."""
-    return await benchmark_groups(service, body)
+    return await service.benchmark(body)
 
 
 @router.get("/workflow/{workflow_id}/status", tags=["workflow"])
