@@ -27,7 +27,8 @@ class Question:
     """One request as the core understands it.
 
     ``engines`` restricts the search (empty: all); ``weight_precision`` asks for a quantized variant; ``analytic_only`` leaves the
-    regressors out and enumerates instead of searching (the wire's ``simulation_method`` "heuristic").
+    regressors out and enumerates instead of searching (the wire's ``simulation_method`` "heuristic"); ``skip_master_cpus`` leaves the
+    CPUs of master nodes to the cluster.
     """
 
     architecture: Architecture
@@ -40,6 +41,7 @@ class Question:
     weight_precision: Precision | None = None
     max_context_tokens: int | None = None
     analytic_only: bool = False
+    skip_master_cpus: bool = True
     seed: int = 0
 
 

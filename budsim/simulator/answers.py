@@ -1,0 +1,393 @@
+"""From a question to its answer: search every cluster, turn what is worth having into plans, and say why the rest is not."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+import numpy as np
+
+from budsim.commons.errors import InvalidInput, NotFound
+from budsim.commons.precision import Precision
+from budsim.commons.units import GIGA, MILLI
+from budsim.engine_ops import serving_engines
+from budsim.engine_ops.base import Launch, ReplicaConfig, ServingEngine
+from budsim.hardware_ops.cluster import Cluster
+from budsim.performance.candidates import Floats
+from budsim.performance.predictions import BOUNDS, Basis, Interval, MemoryUse, Predictions, Service
+from budsim.performance.predictor import AnalyticPredictor, Predictor
+from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
+from budsim.simulator.evolution import Explored, enumerate_all, explore
+from budsim.simulator.offers import (
+    PRECISIONS,
+    Choices,
+    Offer,
+    OfferSpace,
+    error_rate,
+    make_offer,
+    target_ratios,
+)
+from budsim.simulator.placement import HardwareGroup, place, usable
+from budsim.simulator.plans import (
+    Figure,
+    Outcome,
+    Placement,
+    Plan,
+    PredictedMemory,
+    PredictedService,
+    Question,
+    Rejection,
+    ReplicaGroup,
+    Targets,
+)
+
+Progress = Callable[[float], None]
+Engines = Mapping[str, ServingEngine]
+
+PLANS_PER_CLUSTER = 12
+GRID_LIMIT = 200_000
+"""Genomes the exhaustive grid of `Question.analytic_only` may have before the genetic search takes over."""
+CONFIGURATIONS = UUID("9b7c2f5e-6d0a-5c34-9a50-4f1f3c1f0b11")
+"""Namespace of configuration ids: the same configuration has the same id in every answer."""
+
+
+def answer(
+    question: Question, predictor: Predictor, *, progress: Progress = lambda _: None, engines: Engines = serving_engines
+) -> Outcome:
+    """Return the deployments worth having, best first, and a reason for everything that is not among them.
+
+    Plans that meet every target come first, cheapest first; then the others by how much they miss. Several per cluster: the
+    Pareto front's best and the best of every device type. Pure: same question and predictor, same answer.
+
+    Raises
+    ------
+    InvalidInput
+        A number is out of range, or the sequences are longer than the model's context.
+    NotFound
+        `Question.engines` names one that is not among ``engines``.
+    """
+    _check(question, engines)
+    chosen = {name: engine for name, engine in engines.items() if not question.engines or name in question.engines}
+    judge = AnalyticPredictor() if question.analytic_only else predictor
+    plans: list[Plan] = []
+    rejections: list[Rejection] = []
+    evaluations = 0
+    for number, cluster in enumerate(question.clusters):
+
+        def share(done: float, number: int = number) -> None:
+            progress((number + done) / len(question.clusters))
+
+        found = _answer_cluster(question, cluster, judge, chosen, share)
+        plans += found.plans
+        rejections += found.rejections
+        evaluations += found.evaluations
+        share(1.0)
+    if not question.clusters:
+        rejections.append(Rejection(cluster_id="", subject="inventory", reason="it has no clusters"))
+    return Outcome(plans=tuple(sorted(plans, key=_rank)), rejections=tuple(rejections), evaluations=evaluations)
+
+
+def _check(question: Question, engines: Engines) -> None:
+    workload = question.workload
+    for name in ("input_tokens", "output_tokens", "concurrency"):
+        if getattr(workload, name) < 1:
+            raise InvalidInput(name, f"{getattr(workload, name)} is not a positive number", "at least 1")
+    for name in ("ttft_s", "tokens_per_s_per_user", "e2e_s"):
+        target = getattr(question.targets, name)
+        if target is not None and not 0 <= target < float("inf"):
+            raise InvalidInput(name, f"{target} is out of range", "a positive number, or none for no target")
+    longest = question.architecture.max_context_tokens
+    limit = min(longest, question.max_context_tokens or longest)
+    if workload.context_tokens > limit:
+        problem = f"{workload.input_tokens} + {workload.output_tokens} output tokens exceed the context of {limit} tokens"
+        raise InvalidInput("input_tokens", problem, f"input_tokens + output_tokens of at most {limit}")
+    for name in sorted(question.engines):
+        if name not in engines:
+            raise NotFound("engine", name, f"one of {', '.join(engines)}")
+
+
+def _answer_cluster(question: Question, cluster: Cluster, predictor: Predictor, engines: Engines, progress: Progress) -> Outcome:
+    hardware = usable(cluster, question.mode, skip_master_cpus=question.skip_master_cpus)
+    rejections = list(hardware.rejections)
+    offers, refused = _offers(question, cluster, hardware.groups, engines)
+    rejections += refused
+    if not offers:
+        if not rejections:
+            rejections.append(_reject(cluster, cluster.name, "it has no devices"))
+        return Outcome(plans=(), rejections=tuple(rejections), evaluations=0)
+    space = OfferSpace(offers, question)
+    explored = _explore(question, cluster, space, predictor, progress)
+    shortlist = _Shortlist(question, cluster, space, explored, predictor)
+    rejections += shortlist.too_small()
+    plans = shortlist.plans()
+    rejections += _misses(question.targets, cluster, plans)
+    return Outcome(plans=plans, rejections=tuple(rejections), evaluations=explored.evaluations)
+
+
+def _explore(question: Question, cluster: Cluster, space: OfferSpace, predictor: Predictor, progress: Progress) -> Explored:
+    def evaluate(genomes: np.ndarray[tuple[int, int], np.dtype[np.int64]]):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        return space.score(genomes, predictor)
+
+    if question.analytic_only:
+        everything = space.legal(GRID_LIMIT)
+        if everything is not None:
+            return enumerate_all(everything, evaluate, progress=progress)
+    rng = np.random.default_rng([question.seed, zlib.crc32(cluster.cluster_id.encode())])
+    return explore(space, evaluate, rng, progress=progress)
+
+
+def _offers(
+    question: Question, cluster: Cluster, groups: Sequence[HardwareGroup], engines: Engines
+) -> tuple[list[Offer], list[Rejection]]:
+    """Return every engine on every group it can serve the model on; devices no engine serves are rejected, each counted once."""
+    offers: list[Offer] = []
+    rejections: list[Rejection] = []
+    for device in dict.fromkeys(group.device for group in groups):
+        same = [group for group in groups if group.device == device]
+        reasons: list[str] = []
+        served = False
+        for engine in engines.values():
+            weights, reason = _weights(question, same[0], engine)
+            served = served or bool(weights)
+            offers += [make_offer(question, group, engine, weights) for group in same if weights]
+            if reason:
+                reasons.append(reason)
+        count = 0 if served else max(group.devices for group in same)
+        rejections += [_reject(cluster, same[0].label.name, reason) for reason in reasons if served or reason != reasons[-1]]
+        if not served:
+            reason = reasons[-1] if reasons else "no engine was asked for"
+            rejections.append(_reject(cluster, same[0].label.name, reason, devices=count))
+    return offers, rejections
+
+
+def _weights(question: Question, group: HardwareGroup, engine: ServingEngine) -> tuple[tuple[Precision, ...], str]:
+    """Return the weight formats to try, or none and the reason."""
+    reason = engine.why_not(question.architecture, group.device)
+    if reason:
+        return (), reason if engine.name in reason else f"{engine.name}: {reason}"
+    formats = engine.precisions(question.architecture, group.device, may_quantize=question.may_quantize)
+    wanted = question.weight_precision
+    if wanted is not None:
+        offered = ", ".join(formats) or "none"
+        formats = tuple(precision for precision in formats if precision is wanted)
+        if not formats:
+            return (), f"{engine.name} does not run {wanted} weights on {group.device.name}; it offers {offered}"
+    return formats, "" if formats else f"{engine.name} has no weight format for {group.device.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Shortlist:
+    """What was found on one cluster, and how it becomes plans and reasons."""
+
+    question: Question
+    cluster: Cluster
+    space: OfferSpace
+    explored: Explored
+    predictor: Predictor
+
+    def too_small(self) -> list[Rejection]:
+        """Return a rejection with the figures for every device type and engine no candidate fits on."""
+        rejections = []
+        offers = self.space.offers
+        by_offer = self.explored.genomes[:, 0]
+        for device in dict.fromkeys(offer.group.device for offer in offers):
+            mine = [number for number, offer in enumerate(offers) if offer.group.device == device]
+            if np.any(self.explored.feasible[np.isin(by_offer, mine)]):
+                continue
+            nearest = min(mine, key=lambda number: self._least_violation(by_offer == number))
+            rows = np.flatnonzero(by_offer == nearest)
+            row = rows[np.argmin(self.explored.violation[rows])]
+            label = offers[nearest].group.label.name
+            devices = max(offers[number].group.devices for number in mine)
+            rejections.append(_reject(self.cluster, label, self._why_too_small(int(row)), devices=devices))
+        return rejections
+
+    def _least_violation(self, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
+        return float(self.explored.violation[rows].min()) if rows.any() else float("inf")
+
+    def _why_too_small(self, row: int) -> str:
+        choices = self.space.read(self.explored.genomes[[row]])
+        memory, _ = self.predictor.predict(self.space.candidates(choices))
+        offer = self.space.offers[int(choices.offer[0])]
+        layout = f"tp={int(choices.tp[0])}, pp={int(choices.pp[0])}, {PRECISIONS[int(choices.weights[0])]}"
+        budget, weights = float(memory.budget_bytes[0]), float(memory.weight_bytes[0])
+        has = f"a device has {offer.group.device.memory_bytes / GIGA:.1f} GB, of which {offer.engine.name} may take {budget / GIGA:.1f} GB"
+        if weights > budget:
+            return f"weights need {weights / GIGA:.1f} GB per device at {layout}; {has}"
+        others = float(memory.activation_bytes[0] + memory.reserved_bytes[0])
+        cache = self.space.context_tokens * float(memory.kv_bytes_per_token[0])
+        return (
+            f"weights ({weights / GIGA:.1f} GB), activations and reserve ({others / GIGA:.1f} GB) and the KV cache of one sequence of "
+            f"{self.space.context_tokens} tokens ({cache / GIGA:.1f} GB) do not fit at {layout}; {has}"
+        )
+
+    def plans(self) -> tuple[Plan, ...]:
+        """Return the plans worth having, best first."""
+        rows = self._rows()
+        if not rows:
+            return ()
+        choices = self.space.read(self.explored.genomes[rows])
+        memory, predictions = self.predictor.predict(self.space.candidates(choices))
+        predicted = _Predicted(self.question.targets, memory, predictions)
+        plans = [self._plan(choices, row, predicted) for row in range(len(rows))]
+        return tuple(sorted(plans, key=_rank))
+
+    def _rows(self) -> list[int]:
+        """Return the best row of every device type and engine, then the best of the Pareto front, at most `PLANS_PER_CLUSTER`."""
+        ranking = [row for row in self.explored.ranking().tolist() if self.explored.violation[row] <= 0]
+        best: dict[tuple[int, str], int] = {}
+        for row in ranking:
+            offer = self.space.offers[int(self.explored.genomes[row, 0])]
+            best.setdefault((hash(offer.group.device), offer.engine.name), row)
+        front = set(self.explored.front().tolist())
+        kept = list(best.values())
+        others = [row for row in ranking if row in front and row not in set(kept)]
+        return kept + others[: max(0, PLANS_PER_CLUSTER - len(kept))]
+
+    def _plan(self, choices: Choices, row: int, predicted: _Predicted) -> Plan:
+        offer = self.space.offers[int(choices.offer[row])]
+        config = self.space.config(choices, row, float(predicted.memory.kv_bytes[row]))
+        replicas = int(choices.replicas[row])
+        per_h = float(usd_per_h(replicas * config.tp * config.pp, config.device.price_usd_per_h, offer.group.compute_share))
+        service = predicted.service(row)
+        throughput = self.question.workload.concurrency * self.question.workload.output_tokens / service.e2e_s.value
+        cost = float(usd_per_million_tokens(per_h, throughput))
+        launch = offer.engine.launch(self.question.architecture, config)
+        placements = place(offer.group, config.tp, config.pp, replicas)
+        group = ReplicaGroup(
+            config_id=_config_id(self.cluster, offer, config, launch, placements),
+            engine=offer.engine.name,
+            kind=config.device.kind,
+            label=offer.group.label,
+            config=config,
+            placements=placements,
+            service=service,
+            memory=predicted.needs(row),
+            launch=launch,
+            metadata=offer.engine.metadata(self.question.architecture),
+            error_rate=float(predicted.error_rate[row]),
+            cost_usd_per_h=per_h,
+            cost_per_million_tokens_usd=cost,
+        )
+        return Plan(
+            cluster_id=self.cluster.cluster_id,
+            groups=(group,),
+            ttft_s=service.ttft_s.value,
+            tokens_per_s_per_user=service.tokens_per_s_per_user.value,
+            e2e_s=service.e2e_s.value,
+            error_rate=group.error_rate,
+            cost_usd_per_h=per_h,
+            cost_per_million_tokens_usd=cost,
+        )
+
+
+class _Predicted:
+    """A table of predictions, read row by row."""
+
+    def __init__(self, targets: Targets, memory: MemoryUse, predictions: Predictions) -> None:
+        self.memory, self.predictions = memory, predictions
+        self.error_rate: Floats = error_rate(targets, predictions.service)
+
+    def service(self, row: int) -> PredictedService:
+        """Return what one request of a row's replica will see."""
+        found, service = self.predictions, self.predictions.service
+        return PredictedService(
+            ttft_s=_figure(service.ttft_s, found.ttft_s, row),
+            tpot_s=_figure(service.tpot_s, found.tpot_s, row),
+            e2e_s=_figure(service.e2e_s, found.e2e_s, row),
+            tokens_per_s_per_user=_figure(service.tokens_per_s_per_user, found.tokens_per_s_per_user, row),
+            tokens_per_s=float(service.tokens_per_s[row]),
+            basis=Basis.LEARNED if found.learned[row] else Basis.ANALYTIC,
+            in_range=bool(found.in_range[row]),
+            bound_by=BOUNDS[int(found.bound_by[row])],
+        )
+
+    def needs(self, row: int) -> PredictedMemory:
+        """Return the memory of one device of a row's replica."""
+        memory = self.memory
+        return PredictedMemory(
+            weight_bytes=float(memory.weight_bytes[row]),
+            kv_cache_bytes=float(memory.kv_bytes[row]),
+            activation_bytes=float(memory.activation_bytes[row]),
+            reserved_bytes=float(memory.reserved_bytes[row]),
+            budget_bytes=float(memory.budget_bytes[row]),
+            kv_capacity_tokens=float(memory.kv_capacity_tokens[row]),
+        )
+
+
+def _figure(values: Floats, intervals: Mapping[float, Interval], row: int) -> Figure:
+    return Figure(
+        value=float(values[row]),
+        low80=float(intervals[0.8].low[row]),
+        high80=float(intervals[0.8].high[row]),
+        low90=float(intervals[0.9].low[row]),
+        high90=float(intervals[0.9].high[row]),
+    )
+
+
+def _misses(targets: Targets, cluster: Cluster, plans: Sequence[Plan]) -> list[Rejection]:
+    """Return, for each device type whose best plan misses a target, which one binds and by how much."""
+    best: dict[str, Plan] = {}
+    for plan in plans:
+        best.setdefault(plan.groups[0].label.name, plan)
+    rejections = []
+    for label, plan in best.items():
+        if plan.meets_targets:
+            continue
+        group = plan.groups[0]
+        layout = f"{group.replicas} x {group.engine} tp={group.config.tp}, pp={group.config.pp}"
+        rejections.append(_reject(cluster, label, f"{_binding(targets, group.service)}; nearest: {layout}"))
+    return rejections
+
+
+def _binding(targets: Targets, service: PredictedService) -> str:
+    """Return a sentence about the target missed most."""
+    point = Service(
+        ttft_s=np.array([service.ttft_s.value]),
+        tpot_s=np.array([service.tpot_s.value]),
+        output_tokens=np.array([_output_tokens(service)]),
+        concurrency=np.ones(1),
+    )
+    sentences = []
+    if targets.ttft_s:
+        sentences.append(f"ttft {service.ttft_s.value / MILLI:.0f} ms against {targets.ttft_s / MILLI:.0f} ms")
+    if targets.e2e_s:
+        sentences.append(f"e2e latency {service.e2e_s.value:.2f} s against {targets.e2e_s:.2f} s")
+    if targets.tokens_per_s_per_user:
+        sentences.append(
+            f"throughput per user {service.tokens_per_s_per_user.value:.1f} tokens/s against {targets.tokens_per_s_per_user:.1f}"
+        )
+    ratios = target_ratios(targets, point)[:, 0]
+    worst = int(np.argmax(ratios))
+    return f"misses its targets: {sentences[worst]}, worse by a factor of {ratios[worst]:.2f}"
+
+
+def _output_tokens(service: PredictedService) -> float:
+    return 1.0 + (service.e2e_s.value - service.ttft_s.value) / service.tpot_s.value
+
+
+def _rank(plan: Plan) -> tuple[float, float, int, float, str]:
+    return (plan.error_rate, plan.cost_per_million_tokens_usd, plan.devices, plan.e2e_s, plan.groups[0].config_id)
+
+
+def _config_id(
+    cluster: Cluster, offer: Offer, config: ReplicaConfig, launch: Launch, placements: Sequence[Sequence[Placement]]
+) -> str:
+    content = {
+        "cluster": cluster.cluster_id,
+        "engine": [offer.engine.name, offer.engine.version],
+        "device": config.device.name,
+        "layout": [config.tp, config.pp, config.ep, config.dp, config.concurrency],
+        "formats": [config.weight_precision, config.kv_precision],
+        "command": launch.command,
+        "envs": dict(launch.envs),
+        "where": [[(part.node_id, part.pool, part.devices) for part in replica] for replica in placements],
+    }
+    return str(uuid5(CONFIGURATIONS, json.dumps(content, sort_keys=True)))
+
+
+def _reject(cluster: Cluster, subject: str, reason: str, devices: int = 0) -> Rejection:
+    return Rejection(cluster_id=cluster.cluster_id, subject=subject, reason=reason, devices=devices)

@@ -1,0 +1,384 @@
+"""What may be chosen on one cluster: offers of (devices, engine), the genomes that spell candidates on them, and how good each one is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from budsim.commons.precision import Precision
+from budsim.commons.units import GIB
+from budsim.engine_ops.base import EngineProfile, Knob, ReplicaConfig, ServingEngine
+from budsim.hardware_ops.device import DeviceKind
+from budsim.model_ops.architecture import Architecture
+from budsim.performance.candidates import Candidates, Floats, Integers
+from budsim.performance.predictions import MemoryUse, Service
+from budsim.performance.predictor import Predictor
+from budsim.performance.workload import Workload
+from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
+from budsim.simulator.evolution import Scores
+from budsim.simulator.placement import HardwareGroup
+from budsim.simulator.plans import Question, Targets
+
+GENES = ("offer", "tp", "pp", "ep", "weights", "kv", "max_num_seqs", "max_num_batched_tokens", "memory_fraction", "replicas")
+OFFER, TP, PP, EP, WEIGHTS, KV, SEQS, BUDGET, FRACTION, REPLICAS = range(len(GENES))
+CONTEXT_MARGIN = 1.1
+"""Callers launch with a maximum length of 1.1 x (input + output) tokens (shared/contract.md): one such sequence must fit."""
+PIPELINES = frozenset({1, 2, 3, 4, 6, 8, 12, 16})
+"""Pipeline sizes tried: even cuts of the usual 24 to 128 layers; deeper ones only add bubbles."""
+CPU_CACHE_BYTES = float(GIB)
+"""vLLM takes the CPU's cache in whole GiB (VLLM_CPU_KVCACHE_SPACE): less than one is none."""
+PRECISIONS = tuple(Precision)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One engine on one group of equal devices, and the values worth trying there, ascending or best first."""
+
+    group: HardwareGroup
+    engine: ServingEngine
+    profile: EngineProfile
+    tp: tuple[int, ...]
+    pp: tuple[int, ...]
+    ep: tuple[bool, ...]
+    weights: tuple[Precision, ...]
+    kv: tuple[Precision, ...]
+    max_num_seqs: tuple[int, ...]
+    max_num_batched_tokens: tuple[int, ...]
+    memory_fraction: tuple[float, ...]
+
+
+def make_offer(question: Question, group: HardwareGroup, engine: ServingEngine, weights: tuple[Precision, ...]) -> Offer:
+    """Return what ``engine`` offers on ``group`` for the question's model in the formats ``weights``.
+
+    With `Question.analytic_only` knobs keep their defaults: a grid coarse enough to enumerate.
+    """
+    device, architecture = group.device, question.architecture
+    profile = engine.profile(device.kind)
+    knobs = {knob.name: knob for knob in engine.knobs(device.kind) if device.kind in knob.kinds}
+
+    def values(name: str, default: float) -> tuple[float, ...]:
+        return _values(knobs.get(name), default, fixed=question.analytic_only)
+
+    return Offer(
+        group=group,
+        engine=engine,
+        profile=profile,
+        tp=engine.tp_sizes(architecture, group.largest_node),
+        pp=tuple(pp for pp in engine.pp_sizes(architecture, min(group.devices, max(PIPELINES))) if pp in PIPELINES),
+        ep=(False, True) if architecture.is_moe else (False,),
+        weights=weights,
+        kv=engine.kv_precisions(device),
+        max_num_seqs=tuple(int(value) for value in values("max_num_seqs", profile.max_sequences)),
+        max_num_batched_tokens=tuple(int(value) for value in values("max_num_batched_tokens", profile.token_budget)),
+        memory_fraction=values("memory_fraction", profile.memory_fraction),
+    )
+
+
+def context_needed(architecture: Architecture, workload: Workload, cap: int | None) -> int:
+    """Return the longest sequence a replica must hold, tokens."""
+    limit = min(architecture.max_context_tokens, cap or architecture.max_context_tokens)
+    return min(math.ceil(CONTEXT_MARGIN * workload.context_tokens), limit)
+
+
+def _values(knob: Knob | None, default: float, *, fixed: bool) -> tuple[float, ...]:
+    if knob is None or not knob.values:
+        return (default,)
+    if fixed:
+        return (float(knob.default),) if float(knob.default) > 0 else (default,)
+    return tuple(sorted({float(value) for value in knob.values}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """The values genomes stand for, one row per genome."""
+
+    offer: Integers
+    tp: Integers
+    pp: Integers
+    ep: Integers
+    weights: Integers
+    kv: Integers
+    max_num_seqs: Integers
+    max_num_batched_tokens: Integers
+    memory_fraction: Floats
+    replicas: Integers
+    concurrency: Integers
+
+    @property
+    def devices(self) -> Integers:
+        """Devices all replicas use."""
+        return self.replicas * self.tp * self.pp
+
+
+class OfferSpace:
+    """The legal genomes over some offers; see `budsim.simulator.evolution.Space`.
+
+    A genome is legal when its index exists, its pipeline fits the devices, experts are spread only over several devices, more
+    sequences are not allowed for than can ever run, a step may hold all running sequences, and its number of replicas is the least
+    that gives each so few requests. Illegal ones are repaired to a legal one that would behave alike where there is one.
+    """
+
+    def __init__(self, offers: Sequence[Offer], question: Question) -> None:
+        self.offers = tuple(offers)
+        self._question = question
+        self._counts = np.array([_counts(offer) for offer in offers], dtype=np.int64)
+        self._tp = _padded([offer.tp for offer in offers])
+        self._pp = _padded([offer.pp for offer in offers])
+        self._seqs = _padded([offer.max_num_seqs for offer in offers])
+        self._budgets = _padded([offer.max_num_batched_tokens for offer in offers])
+        self._fractions = _padded([offer.memory_fraction for offer in offers]).astype(np.float64)
+        self._weights = _padded([[PRECISIONS.index(p) for p in offer.weights] for offer in offers])
+        self._kv = _padded([[PRECISIONS.index(p) for p in offer.kv] for offer in offers])
+        self._fill_replicas()
+        devices = list(dict.fromkeys(offer.group.device for offer in offers))
+        self._classes = np.array([devices.index(offer.group.device) for offer in offers], dtype=np.int64)
+        self._sizes = (len(offers), *(int(size) for size in self._counts[:, 1:].max(axis=0)), self._replicas.shape[-1])
+
+    def _fill_replicas(self) -> None:
+        """Tabulate, for every offer and layout, the replica counts worth trying; remember the deepest legal pipeline."""
+        wanted = self._question.workload.concurrency
+        steps = {
+            (o, t, p): replica_steps(wanted, offer.group.capacity(tp, pp))
+            for o, offer in enumerate(self.offers)
+            for t, tp in enumerate(offer.tp)
+            for p, pp in enumerate(offer.pp)
+        }
+        shape = (len(self.offers), self._tp.shape[1], self._pp.shape[1])
+        self._replicas = np.ones((*shape, max(1, *(len(found) for found in steps.values()))), dtype=np.int64)
+        self._replica_counts = np.zeros(shape, dtype=np.int64)
+        for at, found in steps.items():
+            self._replica_counts[at] = len(found)
+            self._replicas[at][: len(found)] = found
+        self._deepest = np.maximum((self._replica_counts > 0).sum(axis=2) - 1, 0)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """See `Space.sizes`."""
+        return self._sizes
+
+    @property
+    def linked(self) -> tuple[tuple[int, ...], ...]:
+        """See `Space.linked`."""
+        return ((TP, REPLICAS), (PP, REPLICAS), (SEQS, BUDGET), (WEIGHTS, KV), (OFFER, REPLICAS))
+
+    def classes(self, genomes: Integers) -> Integers:
+        """Return the device type of each genome, as a number."""
+        return np.asarray(self._classes[genomes[:, OFFER]])
+
+    def repair(self, genomes: Integers) -> Integers:
+        """See `Space.repair`."""
+        fixed = genomes.copy()
+        offer = fixed[:, OFFER]
+        fixed[:, 1:REPLICAS] %= self._counts[offer][:, 1:]
+        fixed[:, PP] = np.minimum(fixed[:, PP], self._deepest[offer, fixed[:, TP]])
+        tp, pp = fixed[:, TP], fixed[:, PP]
+        fixed[:, EP] = np.where(self._tp[offer, tp] > 1, fixed[:, EP], 0)
+        fixed[:, REPLICAS] = np.minimum(fixed[:, REPLICAS], self._replica_counts[offer, tp, pp] - 1)
+        replicas = self._replicas[offer, tp, pp, fixed[:, REPLICAS]]
+        concurrency = -(-self._question.workload.concurrency // replicas)
+        enough = (self._seqs[offer] < concurrency[:, None]).sum(axis=1)
+        fixed[:, SEQS] = np.minimum(fixed[:, SEQS], np.minimum(enough, self._counts[offer, SEQS] - 1))
+        running = np.minimum(self._seqs[offer, fixed[:, SEQS]], concurrency)
+        roomy = (self._budgets[offer] < running[:, None]).sum(axis=1)
+        fixed[:, BUDGET] = np.maximum(fixed[:, BUDGET], np.minimum(roomy, self._counts[offer, BUDGET] - 1))
+        return fixed
+
+    def starts(self) -> Integers:
+        """Return every layout of every offer at its fewest, its middle and its most replicas, other genes at generous values."""
+        rows = []
+        for number, offer in enumerate(self.offers):
+            for tp in range(len(offer.tp)):
+                counts = int(self._replica_counts[number, tp, 0])
+                for replicas in {0, counts // 2, max(0, counts - 1)}:
+                    generous = [
+                        len(offer.max_num_seqs) - 1,
+                        len(offer.max_num_batched_tokens) // 2,
+                        len(offer.memory_fraction) - 1,
+                    ]
+                    rows.append([number, tp, 0, 0, 0, 0, *generous, replicas])
+        return np.array(rows, dtype=np.int64)
+
+    def legal(self, limit: int) -> Integers | None:
+        """See `Space.legal`."""
+        found: list[Integers] = []
+        total = 0
+        for number, offer in enumerate(self.offers):
+            for tp in range(len(offer.tp)):
+                for pp in range(int(self._deepest[number, tp]) + 1):
+                    part = self._of_layout(number, tp, pp, limit=40 * limit)
+                    total += 0 if part is None else len(part)
+                    if part is None or total > limit:
+                        return None
+                    found.append(part)
+        return np.concatenate(found)
+
+    def _of_layout(self, offer: int, tp: int, pp: int, limit: int) -> Integers | None:
+        counts = [1, 1, 1, *self._counts[offer, EP:].tolist(), int(self._replica_counts[offer, tp, pp])]
+        if math.prod(counts) > limit:
+            return None
+        genomes = np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1).reshape(-1, len(GENES)).astype(np.int64)
+        genomes[:, OFFER], genomes[:, TP], genomes[:, PP] = offer, tp, pp
+        return np.asarray(np.unique(self.repair(genomes), axis=0))
+
+    def read(self, genomes: Integers) -> Choices:
+        """Return the values legal genomes stand for."""
+        offer = genomes[:, OFFER]
+        tp = self._tp[offer, genomes[:, TP]]
+        replicas = self._replicas[offer, genomes[:, TP], genomes[:, PP], genomes[:, REPLICAS]]
+        return Choices(
+            offer=offer,
+            tp=tp,
+            pp=self._pp[offer, genomes[:, PP]],
+            ep=np.where(genomes[:, EP] > 0, tp, 1),
+            weights=self._weights[offer, genomes[:, WEIGHTS]],
+            kv=self._kv[offer, genomes[:, KV]],
+            max_num_seqs=self._seqs[offer, genomes[:, SEQS]],
+            max_num_batched_tokens=self._budgets[offer, genomes[:, BUDGET]],
+            memory_fraction=self._fractions[offer, genomes[:, FRACTION]],
+            replicas=replicas,
+            concurrency=-(-self._question.workload.concurrency // replicas),
+        )
+
+    def candidates(self, choices: Choices) -> Candidates:
+        """Return the replicas the choices describe, each with its share of the traffic, as the predictor's table."""
+        rows, workload = len(choices.tp), self._question.workload
+        groups = [offer.group for offer in self.offers]
+        cores = [float(g.device.compute_units) if g.device.kind is DeviceKind.CPU else 0.0 for g in groups]
+        constant = np.ones(rows)
+        number = np.arange(len(groups))[choices.offer]
+        return Candidates(
+            architectures=(self._question.architecture,),
+            devices=tuple(group.device for group in groups),
+            engines=tuple(offer.profile for offer in self.offers),
+            precisions=PRECISIONS,
+            architecture=np.zeros(rows, dtype=np.int64),
+            device=number,
+            engine=number,
+            weight_precision=choices.weights,
+            kv_precision=choices.kv,
+            tp=choices.tp,
+            pp=choices.pp,
+            ep=choices.ep,
+            dp=np.ones(rows, dtype=np.int64),
+            input_tokens=constant * workload.input_tokens,
+            output_tokens=constant * workload.output_tokens,
+            concurrency=choices.concurrency.astype(np.float64),
+            prefix_hit_share=constant * workload.prefix_hit_share,
+            token_budget=choices.max_num_batched_tokens.astype(np.float64),
+            max_sequences=choices.max_num_seqs.astype(np.float64),
+            memory_fraction=choices.memory_fraction,
+            chunked_prefill=np.ones(rows, dtype=bool),
+            cores=np.array(cores)[choices.offer],
+            compute_share=np.array([group.compute_share for group in groups])[choices.offer],
+            memory_free_bytes=np.array([group.memory_free_bytes for group in groups])[choices.offer],
+            burst_share=np.zeros(rows),
+            static_batch=np.zeros(rows, dtype=bool),
+            speculative=np.zeros(rows, dtype=bool),
+        )
+
+    def config(self, choices: Choices, row: int, kv_space_bytes: float) -> ReplicaConfig:
+        """Return one row as an engine launches it."""
+        group = self.offers[int(choices.offer[row])].group
+        on_cpu = group.device.kind is DeviceKind.CPU
+        return ReplicaConfig(
+            device=group.device,
+            tp=int(choices.tp[row]),
+            pp=int(choices.pp[row]),
+            ep=int(choices.ep[row]),
+            weight_precision=PRECISIONS[int(choices.weights[row])],
+            kv_precision=PRECISIONS[int(choices.kv[row])],
+            concurrency=int(choices.concurrency[row]),
+            context_tokens=self.context_tokens,
+            memory_fraction=float(choices.memory_fraction[row]),
+            max_num_seqs=int(choices.max_num_seqs[row]),
+            max_num_batched_tokens=int(choices.max_num_batched_tokens[row]),
+            kv_space_bytes=kv_space_bytes if on_cpu else 0.0,
+            cores=group.device.compute_units if on_cpu else 0,
+        )
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest sequence a replica must hold."""
+        return context_needed(self._question.architecture, self._question.workload, self._question.max_context_tokens)
+
+    def score(self, genomes: Integers, predictor: Predictor) -> Scores:
+        """Return objectives and violation of legal genomes; one prediction for all of them."""
+        choices = self.read(genomes)
+        memory, predictions = predictor.predict(self.candidates(choices))
+        service = predictions.service
+        prices = np.array([offer.group.device.price_usd_per_h for offer in self.offers])[choices.offer]
+        shares = np.array([offer.group.compute_share for offer in self.offers])[choices.offer]
+        per_h = usd_per_h(choices.devices, prices, shares)
+        cost = usd_per_million_tokens(per_h, self._question.workload.concurrency * service.output_tokens / service.e2e_s)
+        ratios = target_ratios(self._question.targets, service)
+        worst = np.max(ratios, axis=0) if len(ratios) else service.e2e_s
+        objectives = np.stack([error_rate(self._question.targets, service), cost, choices.devices, worst], axis=1)
+        on_cpu = np.array([offer.group.device.kind is DeviceKind.CPU for offer in self.offers])[choices.offer]
+        cache_missing = np.where(on_cpu, np.maximum(1.0 - memory.kv_bytes / CPU_CACHE_BYTES, 0.0), 0.0)
+        return Scores(objectives=objectives, violation=np.maximum(shortage(memory, self.context_tokens), cache_missing))
+
+
+def replica_steps(concurrency: int, capacity: int) -> list[int]:
+    """Return the replica counts worth trying, ascending: of those that give each replica equally many requests, the least."""
+    found: list[int] = []
+    replicas = 1
+    while replicas <= min(concurrency, capacity):
+        found.append(replicas)
+        share = -(-concurrency // replicas)
+        replicas = -(-concurrency // (share - 1)) if share > 1 else concurrency + 1
+    return found
+
+
+def shortage(memory: MemoryUse, context_tokens: int) -> Floats:
+    """Return by how much a candidate exceeds its memory budget with one sequence of ``context_tokens``, relative; 0 when it fits."""
+    fits = memory.fits & (memory.kv_capacity_tokens >= context_tokens)
+    needed = memory.weight_bytes + memory.activation_bytes + memory.reserved_bytes + context_tokens * memory.kv_bytes_per_token
+    excess = needed / np.maximum(memory.budget_bytes, 1.0) - 1.0
+    return np.where(fits, 0.0, np.maximum(excess, 1e-6))
+
+
+def target_ratios(targets: Targets, service: Service) -> Floats:
+    """Return predicted over allowed for every target given, shape (targets, n): above 1 is a miss. TTFT, end-to-end, rate."""
+    rows = []
+    if targets.ttft_s:
+        rows.append(service.ttft_s / targets.ttft_s)
+    if targets.e2e_s:
+        rows.append(service.e2e_s / targets.e2e_s)
+    if targets.tokens_per_s_per_user:
+        rows.append(targets.tokens_per_s_per_user / service.tokens_per_s_per_user)
+    return np.array(rows).reshape(len(rows), len(service.ttft_s))
+
+
+def error_rate(targets: Targets, service: Service) -> Floats:
+    """Return the mean relative miss over the targets given: 0 when all are met; latencies relative to the target, rates likewise."""
+    misses = []
+    if targets.ttft_s:
+        misses.append(service.ttft_s / targets.ttft_s - 1.0)
+    if targets.e2e_s:
+        misses.append(service.e2e_s / targets.e2e_s - 1.0)
+    if targets.tokens_per_s_per_user:
+        misses.append(1.0 - service.tokens_per_s_per_user / targets.tokens_per_s_per_user)
+    return np.mean(np.maximum(misses, 0.0), axis=0) if misses else np.zeros(len(service.ttft_s))
+
+
+def _counts(offer: Offer) -> tuple[int, ...]:
+    return (
+        1,
+        len(offer.tp),
+        len(offer.pp),
+        len(offer.ep),
+        len(offer.weights),
+        len(offer.kv),
+        len(offer.max_num_seqs),
+        len(offer.max_num_batched_tokens),
+        len(offer.memory_fraction),
+    )
+
+
+def _padded(rows: Sequence[Sequence[float]]) -> Integers:
+    """Return rows of unequal length as one array, each filled up with its last value."""
+    width = max(len(row) for row in rows)
+    return np.array([[*row, *[row[-1]] * (width - len(row))] for row in rows])
