@@ -25,6 +25,11 @@ STRATEGIES: Final = (
 
 # How LiteLLM spells a server with OpenAI's interface: docs of its vLLM provider and of OpenAI-compatible endpoints.
 _PROVIDERS: Final = {"vllm": "hosted_vllm"}
+_ROUTES: Final = {
+    "bedrock_converse": "bedrock",
+    "vertex_ai-anthropic_models": "vertex_ai",
+    "vertex_ai-language-models": "vertex_ai",
+}
 _OPENAI: Final = "openai"
 _LARGEST_WEIGHT: Final = 100
 
@@ -123,7 +128,8 @@ def _deployment(model_name: str, target: RouteTarget, largest: float) -> dict[st
 
 
 def _provider(price: ProviderPrice) -> dict[str, object]:
-    prefix = "" if price.model.startswith(f"{price.provider}/") else f"{price.provider}/"
+    route = _ROUTES.get(price.provider, price.provider)
+    prefix = "" if price.model.startswith(f"{route}/") else f"{route}/"
     return {"model_name": price.model, "litellm_params": {"model": f"{prefix}{price.model}"}}
 
 

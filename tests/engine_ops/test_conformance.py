@@ -1,0 +1,194 @@
+"""The kit every engine in the registries passes: what it offers it can launch, and its real parser takes every argument."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budsim.commons.constants import ENGINE_COMPATIBILITY_MAPPING
+from budsim.commons.errors import InvalidInput
+from budsim.engine_ops import compressors, routers, serving_engines
+from budsim.engine_ops.arguments import check_arguments, parse_command_line, shipped_arguments
+from budsim.engine_ops.base import Engine, ReplicaConfig, ServingEngine, Stage
+from budsim.hardware_ops.device import DeviceKind
+from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.registry import resolve_model
+from tests.engine_ops.samples import GIB, LLAMA, device, real_arguments, replica
+
+MODELS = (
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "meta-llama/Llama-3.1-70B-Instruct",
+    "Qwen/Qwen3-30B-A3B",
+    "Qwen/Qwen2.5-7B-Instruct",
+    "deepseek-ai/DeepSeek-R1",
+    "openai/gpt-oss-120b",
+    "mistralai/Mixtral-8x7B-Instruct-v0.1",
+    "BAAI/bge-large-en-v1.5",
+)
+DEVICES = ("H100-SXM", "A100-80GB", "T4", "B200-SXM", "L40S", "MI300X", "MI355X", "Gaudi3", "Xeon Platinum 8480+", "Graviton4")
+ENGINES = pytest.mark.parametrize("engine", serving_engines.values(), ids=serving_engines.keys())
+
+
+@st.composite
+def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig]:
+    """Draw an engine with a model, a device and a configuration made only of what the engine offers for them."""
+    combinations = [
+        (engine, model, name)
+        for engine in serving_engines.values()
+        for model in MODELS
+        for name in DEVICES
+        if engine.why_not(resolve_model(model), device(name)) is None
+    ]
+    engine, model, name = draw(st.sampled_from(combinations))
+    architecture, on = resolve_model(model), device(name)
+    tp = draw(st.sampled_from(engine.tp_sizes(architecture, 8)))
+    context = draw(st.integers(1, architecture.max_context_tokens))
+    knobs = {knob.name: draw(st.sampled_from(knob.values)) for knob in engine.knobs(on.kind)}
+    if not knobs.get("chunked_prefill", True):
+        knobs["max_num_batched_tokens"] = max(context, int(knobs["max_num_batched_tokens"]))
+    return (
+        engine,
+        architecture,
+        replica(
+            name,
+            **knobs,
+            tp=tp,
+            pp=draw(st.sampled_from(engine.pp_sizes(architecture, 4))),
+            ep=draw(st.sampled_from((1, tp))) if architecture.is_moe else 1,
+            dp=draw(st.sampled_from((1, tp))) if architecture.is_moe else 1,
+            weight_precision=draw(st.sampled_from(engine.precisions(architecture, on, may_quantize=True))),
+            kv_precision=draw(st.sampled_from(engine.kv_precisions(on))),
+            context_tokens=context,
+            kv_space_bytes=draw(st.integers(1, 500)) * float(GIB),
+            cores=draw(st.integers(0, 64)) if on.kind is DeviceKind.CPU else 0,
+        ),
+    )
+
+
+@given(drawn=offered())
+@settings(max_examples=150, deadline=None)
+def test_everything_offered_is_launched_with_arguments_the_real_parser_takes(
+    drawn: tuple[ServingEngine, Architecture, ReplicaConfig],
+) -> None:
+    """Every flag exists in the engine's parser with that type and choice, is not deprecated, and reads back from the command."""
+    engine, architecture, config = drawn
+    launch = engine.launch(architecture, config)
+    check_arguments(engine.name, launch.args, real_arguments(engine.name))
+    first = next(index for index, word in enumerate(launch.command) if word.removeprefix("--") in launch.args)
+    assert architecture.model_id in launch.command[first - 1]
+    assert dict(parse_command_line(launch.command[first:], real_arguments(engine.name))) == dict(launch.args)
+    assert all(isinstance(value, str) for value in launch.envs.values())
+
+
+@ENGINES
+def test_the_shipped_list_says_what_the_real_parser_says(engine: ServingEngine) -> None:
+    """The packaged copy of the arguments agrees with the list read from the engine; dropped ones are absent there."""
+    real = real_arguments(engine.name)
+    for flag, argument in shipped_arguments(engine.name).items():
+        if argument.removed:
+            assert flag not in real or real is shipped_arguments(engine.name)
+        elif not argument.deprecated:
+            assert real[flag] == argument
+
+
+@ENGINES
+def test_every_knob_is_a_field_of_the_replica_and_a_flag_of_the_parser(engine: ServingEngine) -> None:
+    """Knobs name real fields and flags; their values ascend and hold the default."""
+    for kind in DeviceKind:
+        for knob in engine.knobs(kind):
+            assert knob.name in ReplicaConfig.__dataclass_fields__
+            assert knob.flag in real_arguments(engine.name)
+            assert list(knob.values) == sorted(knob.values)
+            assert knob.default in knob.values
+
+
+@ENGINES
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("memory_fraction", 0.0),
+        ("memory_fraction", 1.5),
+        ("memory_fraction", float("nan")),
+        ("max_num_seqs", 0),
+        ("max_num_batched_tokens", 0),
+        ("context_tokens", 0),
+        ("context_tokens", 131_073),
+        ("tp", 0),
+        ("tp", 3),
+        ("pp", 33),
+        ("ep", 2),
+        ("dp", 2),
+    ],
+)
+def test_values_out_of_range_are_refused_by_field(engine: ServingEngine, field: str, value: float) -> None:
+    """What the engine's own parser lets through and its start-up refuses, we refuse, naming the field."""
+    with pytest.raises(InvalidInput) as refused:
+        engine.launch(LLAMA, replica("H100-SXM", **{field: value}))
+    assert refused.value.field == field
+
+
+@ENGINES
+def test_an_uncut_prompt_must_fit_the_token_budget(engine: ServingEngine) -> None:
+    """With chunked prefill off, 2,048 tokens of context do not fit a budget of 2,047."""
+    with pytest.raises(InvalidInput, match="max_num_batched_tokens"):
+        engine.launch(LLAMA, replica("H100-SXM", chunked_prefill=False, max_num_batched_tokens=2047))
+
+
+@ENGINES
+def test_families_and_the_compatibility_mapping_agree(engine: ServingEngine) -> None:
+    """Every family the mapping names on any kind of device has capabilities, and the reverse."""
+    from budsim.commons.catalog import load_catalog
+
+    mapped = frozenset().union(*ENGINE_COMPATIBILITY_MAPPING[engine.name].values())
+    entries = load_catalog("budsim.engine_ops", f"catalog/{engine.name}_families.json")
+    assert mapped == {entry["family"] for entry in entries}
+
+
+@ENGINES
+def test_parsers_in_the_catalog_are_ones_the_engine_knows(engine: ServingEngine) -> None:
+    """Where the engine's parser lists its tool and reasoning parsers, ours are among them."""
+    from budsim.commons.catalog import load_catalog
+
+    real = real_arguments(engine.name)
+    for entry in load_catalog("budsim.engine_ops", "catalog/parsers.json"):
+        for column, flag in (("tool", "tool-call-parser"), ("reasoning", "reasoning-parser")):
+            choices = real[flag].choices
+            assert not choices or entry[f"{engine.name}_{column}"] in (None, *choices)
+
+
+@ENGINES
+def test_images_name_no_registry_host(engine: ServingEngine) -> None:
+    """Images are names a site can prefix with its own registry, and carry the engine's version."""
+    for name in ("H100-SXM", "MI300X", "MI355X", "Gaudi3", "Xeon Platinum 8480+"):
+        if engine.why_not(LLAMA, device(name)) is None:
+            image = engine.launch(LLAMA, replica(name)).image
+            assert "." not in image.split("/")[0].split(":")[0]
+            assert f":v{engine.version}" in image
+
+
+@ENGINES
+def test_unknown_families_and_kinds_are_refused_with_a_reason(engine: ServingEngine) -> None:
+    """An encoder-decoder model, and hardware without a build, are answered with a sentence that names them."""
+    assert "T5ForConditionalGeneration" in str(engine.why_not(resolve_model("google/flan-t5-large"), device("H100-SXM")))
+    assert "xpu" in str(engine.why_not(LLAMA, device("Max1550")))
+
+
+@pytest.mark.parametrize(
+    ("registry", "stage"), [(serving_engines, Stage.SERVE), (routers, Stage.ROUTE), (compressors, Stage.COMPRESS)]
+)
+def test_registries_hold_engines_of_their_stage_under_their_names(registry: dict[str, Engine], stage: Stage) -> None:
+    """Each engine is filed under its own name in the registry of its stage."""
+    for name, engine in registry.items():
+        assert (engine.name, engine.stage) == (name, stage)
+
+
+@pytest.mark.parametrize(
+    "name",
+    "vllm_arguments sglang_arguments vllm_families sglang_families parsers images kernels kv_formats llmc_schemes".split(),
+)
+def test_every_catalog_entry_has_a_source(name: str) -> None:
+    """No entry without a source."""
+    from budsim.commons.catalog import load_catalog
+
+    assert all(entry["source"] for entry in load_catalog("budsim.engine_ops", f"catalog/{name}.json"))

@@ -1,0 +1,51 @@
+"""Profiles of launched and merely measured engines."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from budsim.commons.errors import NotFound
+from budsim.engine_ops import serving_engines
+from budsim.engine_ops.base import Batching
+from budsim.engine_ops.profiles import profile_for, profiles
+from budsim.hardware_ops.device import DeviceKind
+
+
+def test_every_profile_is_filed_under_its_name_and_within_reason() -> None:
+    """Shares are shares, bounds are positive, and each says where it was read."""
+    for name, profile in profiles().items():
+        assert profile.name == name
+        assert 0.0 < profile.memory_fraction <= 1.0
+        assert min(profile.token_budget, profile.max_sequences, profile.block_tokens) >= 1
+        assert profile.step_overhead_s > 0.0 <= profile.reserved_bytes
+        assert profile.source
+
+
+def test_every_launched_engine_has_a_profile() -> None:
+    """On every kind of hardware."""
+    for name in serving_engines:
+        for kind in DeviceKind:
+            assert profile_for(name, kind).token_budget >= 1
+
+
+def test_vllm_mixes_and_sglang_prefills_first() -> None:
+    """Their defaults differ in how a step is filled."""
+    assert profile_for("vllm", DeviceKind.CUDA).batching is Batching.MIXED
+    assert profile_for("sglang", DeviceKind.CUDA).batching is Batching.PREFILL_FIRST
+    assert profile_for("optimum-habana", DeviceKind.HPU).batching is Batching.STATIC
+
+
+def test_an_unknown_engine_is_answered_with_the_known_ones() -> None:
+    """The message lists what there is."""
+    with pytest.raises(NotFound, match="sglang"):
+        profile_for("tgi", DeviceKind.CUDA)
+
+
+def test_every_measured_engine_has_a_profile(shared_data: Path) -> None:
+    """Each name in the measurements' engine column is known."""
+    with (shared_data / "measurements.csv").open(encoding="utf-8", newline="") as file:
+        measured = {row["engine"] for row in csv.DictReader(file)}
+    assert measured - {""} <= set(profiles())

@@ -1,0 +1,58 @@
+"""SGLang: its own names for the same ideas, and what it needs on CPU."""
+
+from __future__ import annotations
+
+from budsim.commons.precision import Precision
+from budsim.engine_ops.sglang import Sglang
+from tests.engine_ops.samples import EMBEDDING, LLAMA, MIXTURE, device, replica
+
+SGLANG = Sglang()
+
+
+def test_a_cuda_replica_is_started_by_launch_server() -> None:
+    """The command names the model path, then every argument as SGLang spells it."""
+    launch = SGLANG.launch(LLAMA, replica("H100-SXM", tp=2, pp=2, memory_fraction=0.88, max_num_seqs=64))
+    assert " ".join(launch.command) == (
+        "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B-Instruct --host 0.0.0.0 --tp-size 2 --pp-size 2 "
+        "--context-length 2048 --mem-fraction-static 0.88 --max-running-requests 64 --dtype bfloat16 --kv-cache-dtype auto "
+        "--chunked-prefill-size 8192 --schedule-policy lpm"
+    )
+
+
+def test_attention_ranks_and_experts_keep_the_whole_size() -> None:
+    """SGLang counts all devices in tp-size and says how attention and experts share them."""
+    args = SGLANG.launch(MIXTURE, replica("H100-SXM", tp=8, dp=4, ep=8)).args
+    assert (args["tp-size"], args["attn-dp-size"], args["ep-size"]) == (8, 4, 8)
+
+
+def test_uncut_prompts_and_no_prefix_cache_are_said_in_its_words() -> None:
+    """-1 switches chunking off; without the radix cache requests come first, first served."""
+    args = SGLANG.launch(LLAMA, replica("H100-SXM", chunked_prefill=False, prefix_caching=False)).args
+    assert args["chunked-prefill-size"] == -1
+    assert args["max-prefill-tokens"] == 8192
+    assert args["disable-radix-cache"] is True
+    assert args["schedule-policy"] == "fcfs"
+
+
+def test_fp8_cache_is_e4m3() -> None:
+    """SGLang has no plain fp8 for the cache."""
+    assert SGLANG.launch(LLAMA, replica("H100-SXM", kv_precision=Precision.FP8)).args["kv-cache-dtype"] == "fp8_e4m3"
+
+
+def test_embeddings_are_declared() -> None:
+    """An embedding model is started as one."""
+    assert SGLANG.launch(EMBEDDING, replica("H100-SXM", context_tokens=512)).args["is-embedding"] is True
+
+
+def test_cpus_need_amx() -> None:
+    """Sapphire Rapids has AMX, Milan and Graviton have not."""
+    assert SGLANG.why_not(LLAMA, device("Xeon Platinum 8480+")) is None
+    assert "AMX" in str(SGLANG.why_not(LLAMA, device("EPYC 7713")))
+    assert "AMX" in str(SGLANG.why_not(LLAMA, device("Graviton4")))
+
+
+def test_a_cpu_replica_binds_its_ranks() -> None:
+    """Two ranks of 28 cores are two ranges; the engine's CPU backend is switched on."""
+    launch = SGLANG.launch(LLAMA, replica("Xeon Platinum 8480+", tp=2, cores=28))
+    assert launch.envs == {"SGLANG_USE_CPU_ENGINE": "1", "SGLANG_CPU_OMP_THREADS_BIND": "0-27|28-55"}
+    assert launch.args["device"] == "cpu"
