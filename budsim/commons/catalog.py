@@ -61,10 +61,10 @@ def _parse(text: str, name: str, where: str) -> object:
 
 
 def _parse_yaml(text: str, where: str) -> object:
-    import yaml  # noqa: PLC0415  10 ms that JSON catalogs do not pay
+    import yaml  # here, because JSON catalogs need not pay its 10 ms
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load(text, Loader=loader)  # noqa: S506  a safe loader, in C where libyaml was there
+        return yaml.load(text, Loader=loader)
     except yaml.YAMLError as error:
         raise CatalogError(f"{where}: not YAML ({error})") from error

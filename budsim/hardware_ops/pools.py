@@ -2,12 +2,12 @@
 
 What is believed
 ----------------
-Performance figures come from the catalog only. The entry gives names, PCI id, counts, load, cores and memory. The PCI id is asked
-first, then ``raw_name``, ``device_model``, ``model`` and ``name``. The stated memory picks among devices of one name (``A100``
-with 40 or 80 GB) and is a check on the rest: more than 25 % away from the catalog, the entry contradicts itself and is not used. A PCI id
-and names that mean different devices: the one whose memory fits is meant; when memory cannot tell, the entry contradicts itself.
-Names the catalog does not know do not contradict a PCI id it knows. An entry that is unknown or contradicts itself stays in the
-inventory with ``device=None`` and the reason, so that counts add up.
+Performance figures come from the catalog only. The entry gives names, PCI id, counts, load, cores and memory. The PCI id is
+asked first, then ``raw_name``, ``device_model``, ``model`` and ``name``. The stated memory picks among devices of one name
+(``A100`` with 40 or 80 GB) and is a check on the rest: more than 25 % away from the catalog, the entry contradicts itself and
+is not used. A PCI id and names that mean different devices: the one whose memory fits is meant; when memory cannot tell, the
+entry contradicts itself. Names the catalog does not know do not contradict a PCI id it knows. An entry that is unknown or
+contradicts itself stays in the inventory with ``device=None`` and the reason, so that counts add up.
 """
 
 from __future__ import annotations
