@@ -254,6 +254,7 @@ DEVICE = "0.nodes.0.devices.0."
         (set_at(DEVICE + "available_count", 9), "clusters[0].nodes[0].devices[0].available_count"),
         (set_at(DEVICE + "available_count", None), "clusters[0].nodes[0].devices[0].available_count"),
         (set_at(DEVICE + "total_count", 10**400), "clusters[0].nodes[0].devices[0].total_count"),
+        (set_at(DEVICE + "mem_per_GPU_in_GB", -80), "clusters[0].nodes[0].devices[0].mem_per_GPU_in_GB"),
         (set_at(DEVICE + "mem_per_GPU_in_GB", float("inf")), "clusters[0].nodes[0].devices[0].mem_per_GPU_in_GB"),
         (set_at(DEVICE + "mem_per_GPU_in_GB", "80"), "clusters[0].nodes[0].devices[0].mem_per_GPU_in_GB"),
         (set_at(DEVICE + "hardware_mode", "sometimes"), "clusters[0].nodes[0].devices[0].hardware_mode"),
