@@ -12,7 +12,7 @@ import numpy as np
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
-from budsim.commons.units import GIGA, MILLI
+from budsim.commons.units import GIB, MILLI
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import Launch, ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
@@ -28,6 +28,7 @@ from budsim.simulator.offers import (
     OfferSpace,
     error_rate,
     make_offer,
+    paid_share,
     target_ratios,
 )
 from budsim.simulator.placement import HardwareGroup, place, usable
@@ -214,14 +215,15 @@ class _Shortlist:
         offer = self.space.offers[int(choices.offer[0])]
         layout = f"tp={int(choices.tp[0])}, pp={int(choices.pp[0])}, {PRECISIONS[int(choices.weights[0])]}"
         budget, weights = float(memory.budget_bytes[0]), float(memory.weight_bytes[0])
-        has = f"a device has {offer.group.device.memory_bytes / GIGA:.1f} GB, of which {offer.engine.name} may take {budget / GIGA:.1f} GB"
+        whole = offer.group.device.memory_bytes
+        has = f"a device has {whole / GIB:.1f} GiB, of which {offer.engine.name} may take {budget / GIB:.1f} GiB"
         if weights > budget:
-            return f"weights need {weights / GIGA:.1f} GB per device at {layout}; {has}"
+            return f"weights need {weights / GIB:.1f} GiB per device at {layout}; {has}"
         others = float(memory.activation_bytes[0] + memory.reserved_bytes[0])
         cache = self.space.context_tokens * float(memory.kv_bytes_per_token[0])
         return (
-            f"weights ({weights / GIGA:.1f} GB), activations and reserve ({others / GIGA:.1f} GB) and the KV cache of one sequence of "
-            f"{self.space.context_tokens} tokens ({cache / GIGA:.1f} GB) do not fit at {layout}; {has}"
+            f"weights ({weights / GIB:.1f} GiB), activations and reserve ({others / GIB:.1f} GiB) and the KV cache of one "
+            f"sequence of {self.space.context_tokens} tokens ({cache / GIB:.1f} GiB) do not fit at {layout}; {has}"
         )
 
     def plans(self) -> tuple[Plan, ...]:
@@ -251,7 +253,9 @@ class _Shortlist:
         offer = self.space.offers[int(choices.offer[row])]
         config = self.space.config(choices, row, float(predicted.memory.kv_bytes[row]))
         replicas = int(choices.replicas[row])
-        per_h = float(usd_per_h(replicas * config.tp * config.pp, config.device.price_usd_per_h, offer.group.compute_share))
+        per_h = float(
+            usd_per_h(replicas * config.tp * config.pp, config.device.price_usd_per_h, paid_share(self.question, offer.group))
+        )
         service = predicted.service(row)
         throughput = self.question.workload.concurrency * self.question.workload.output_tokens / service.e2e_s.value
         cost = float(usd_per_million_tokens(per_h, throughput))

@@ -15,13 +15,15 @@ from budsim.performance.candidates import Booleans, Floats, Integers
 OBJECTIVES = ("target miss", "cost per million output tokens", "devices", "latency over target")
 PENALTY = 1e12
 """Added to every objective of an infeasible genome: any feasible one dominates it, and of two infeasible the less violating."""
+CHAMPIONS = 2
+"""Genomes of every class refined at the end: the runner-up may find what lies behind a hill before the best."""
 CHUNK = 8192
 """Rows predicted at a time when a space is enumerated: bounds memory, not speed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Objectives of genomes, shape (n, 4), all to be made small, in the order of `OBJECTIVES`; ``violation`` > 0 is infeasible."""
+    """Objectives of genomes, shape (n, 4), to be made small, in the order of `OBJECTIVES`; ``violation`` > 0 is infeasible."""
 
     objectives: Floats
     violation: Floats
@@ -42,6 +44,10 @@ class Space(Protocol):
 
     def repair(self, genomes: Integers) -> Integers:
         """Return the legal genomes these stand for; legal ones are returned as they are."""
+        ...
+
+    def loosened(self, genome: Integers) -> Integers:
+        """Return the genome with those genes at their most generous that depend on the linked ones."""
         ...
 
     def classes(self, genomes: Integers) -> Integers:
@@ -65,8 +71,8 @@ Progress = Callable[[float], None]
 class Settings:
     """How long to search.
 
-    ``patience`` generations whose front's hypervolume grows by less than ``tolerance`` (relative) end it; ``mutation`` is the mean
-    number of genes changed in a child.
+    ``patience`` generations whose front's hypervolume grows by less than ``tolerance`` (relative) end it; ``mutation`` is the
+    mean number of genes changed in a child.
     """
 
     population: int = 64
@@ -75,7 +81,7 @@ class Settings:
     tolerance: float = 1e-3
     mutation: float = 1.5
     refinements: int = 12
-    enumerate_below: int = 4096
+    enumerate_below: int = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +111,8 @@ class Explored:
         return np.asarray(rows[kept])
 
     def ranking(self) -> Integers:
-        """Return all rows best first: feasible, then least target miss, then cheapest, then fewest devices, then fastest."""
-        return _ranking(self.objectives, self.violation)
+        """Return all rows best first: feasible, then least target miss, cheapest, fewest devices, fastest, and least genes."""
+        return _ranking(self.objectives, self.violation, self.genomes)
 
 
 def explore(
@@ -143,8 +149,8 @@ def search(
 ) -> Explored:
     """Search ``space`` with NSGA-II, then refine the best of every class gene by gene until no neighbour is better.
 
-    Selection and sorting are DEAP's (Deb et al. 2002); crossover and mutation draw from ``rng`` only. Same space and generator state,
-    same result.
+    Selection and sorting are DEAP's (Deb et al. 2002); crossover and mutation draw from ``rng`` only. Same space and generator
+    state, same result.
     """
     archive = _Archive(space, evaluate)
     strangers = rng.integers(0, space.sizes, size=(settings.population, len(space.sizes)))
@@ -248,27 +254,34 @@ def _refine(space: Space, archive: _Archive, rounds: int) -> None:
     """Look at all neighbours of the best genome of every class, until each is better than its neighbours."""
     settled: set[int] = set()
     for _ in range(rounds):
-        ranking = _ranking(archive.objectives, archive.violation)
-        _, first = np.unique(space.classes(archive.genomes[ranking]), return_index=True)
-        champions = [row for row in ranking[first].tolist() if row not in settled]
+        ranking = _ranking(archive.objectives, archive.violation, archive.genomes)
+        champions = [row for row in _best_of_classes(space.classes(archive.genomes[ranking]), ranking) if row not in settled]
         if not champions:
             return
         settled.update(champions)
         archive.visit(np.concatenate([_neighbours(archive.genomes[row], space) for row in champions]))
 
 
+def _best_of_classes(classes: Integers, ranking: Integers) -> list[int]:
+    """Return the first `CHAMPIONS` rows of every class in ``ranking``, whose classes are ``classes``."""
+    return [int(row) for each in np.unique(classes) for row in ranking[classes == each][:CHAMPIONS]]
+
+
 def _neighbours(genome: Integers, space: Space) -> Integers:
-    """Return every genome that differs in one gene, or in one set of linked genes."""
-    found = []
-    for genes in (*((gene,) for gene in range(1, len(space.sizes))), *space.linked):
-        values = np.stack(np.meshgrid(*(np.arange(space.sizes[gene]) for gene in genes), indexing="ij"), axis=-1)
-        values = values.reshape(-1, len(genes))
-        changed = np.repeat(genome[None, :], len(values), axis=0)
-        changed[:, genes] = values
-        found.append(changed)
-    return np.concatenate(found)
+    """Return every genome that differs in one gene, or in one set of linked genes with the others as they are or loosened."""
+    loose = space.loosened(genome)
+    single = [_varied(genome, (gene,), space.sizes) for gene in range(1, len(space.sizes))]
+    linked = [_varied(start, genes, space.sizes) for genes in space.linked for start in (genome, loose)]
+    return np.concatenate([*single, *linked])
 
 
-def _ranking(objectives: Floats, violation: Floats) -> Integers:
-    keys = (*objectives.T[::-1], np.maximum(violation, 0.0))
-    return np.asarray(np.lexsort(keys))
+def _varied(genome: Integers, genes: tuple[int, ...], sizes: Sequence[int]) -> Integers:
+    """Return the genome with every combination of values of ``genes``."""
+    values = np.stack(np.meshgrid(*(np.arange(sizes[gene]) for gene in genes), indexing="ij"), axis=-1).reshape(-1, len(genes))
+    varied = np.repeat(genome[None, :], len(values), axis=0)
+    varied[:, genes] = values
+    return varied
+
+
+def _ranking(objectives: Floats, violation: Floats, genomes: Integers) -> Integers:
+    return np.asarray(np.lexsort((*genomes.T[::-1], *objectives.T[::-1], np.maximum(violation, 0.0))))

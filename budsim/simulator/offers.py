@@ -1,4 +1,4 @@
-"""What may be chosen on one cluster: offers of (devices, engine), the genomes that spell candidates on them, and how good each one is."""
+"""What may be chosen on one cluster: engines on devices, the genomes that spell candidates there, and how good each one is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
 from budsim.engine_ops.base import EngineProfile, Knob, ReplicaConfig, ServingEngine
+from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.candidates import Candidates, Floats, Integers
@@ -73,7 +74,7 @@ def make_offer(question: Question, group: HardwareGroup, engine: ServingEngine, 
         kv=engine.kv_precisions(device),
         max_num_seqs=tuple(int(value) for value in values("max_num_seqs", profile.max_sequences)),
         max_num_batched_tokens=tuple(int(value) for value in values("max_num_batched_tokens", profile.token_budget)),
-        memory_fraction=values("memory_fraction", profile.memory_fraction),
+        memory_fraction=_default_first(values("memory_fraction", profile.memory_fraction), profile.memory_fraction),
     )
 
 
@@ -89,6 +90,11 @@ def _values(knob: Knob | None, default: float, *, fixed: bool) -> tuple[float, .
     if fixed:
         return (float(knob.default),) if float(knob.default) > 0 else (default,)
     return tuple(sorted({float(value) for value in knob.values}))
+
+
+def _default_first(values: tuple[float, ...], default: float) -> tuple[float, ...]:
+    """Of candidates that do equally well the first is kept: the engine's own default rather than an extreme."""
+    return tuple(sorted(values, key=lambda value: (value != default, -value)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +122,9 @@ class Choices:
 class OfferSpace:
     """The legal genomes over some offers; see `budsim.simulator.evolution.Space`.
 
-    A genome is legal when its index exists, its pipeline fits the devices, experts are spread only over several devices, more
-    sequences are not allowed for than can ever run, a step may hold all running sequences, and its number of replicas is the least
-    that gives each so few requests. Illegal ones are repaired to a legal one that would behave alike where there is one.
+    A genome is legal when its indices exist, its pipeline fits the devices, experts are spread over several devices only, more
+    sequences are not allowed for than can ever run, a step may hold all running sequences, and its number of replicas is the
+    least that gives each so few requests. Illegal ones are repaired to a legal one that would behave alike where there is one.
     """
 
     def __init__(self, offers: Sequence[Offer], question: Question) -> None:
@@ -133,8 +139,8 @@ class OfferSpace:
         self._weights = _padded([[PRECISIONS.index(p) for p in offer.weights] for offer in offers])
         self._kv = _padded([[PRECISIONS.index(p) for p in offer.kv] for offer in offers])
         self._fill_replicas()
-        devices = list(dict.fromkeys(offer.group.device for offer in offers))
-        self._classes = np.array([devices.index(offer.group.device) for offer in offers], dtype=np.int64)
+        devices = list(dict.fromkeys((offer.group.device, offer.engine.name) for offer in offers))
+        self._classes = np.array([devices.index((offer.group.device, offer.engine.name)) for offer in offers], dtype=np.int64)
         self._sizes = (len(offers), *(int(size) for size in self._counts[:, 1:].max(axis=0)), self._replicas.shape[-1])
 
     def _fill_replicas(self) -> None:
@@ -162,10 +168,16 @@ class OfferSpace:
     @property
     def linked(self) -> tuple[tuple[int, ...], ...]:
         """See `Space.linked`."""
-        return ((TP, REPLICAS), (PP, REPLICAS), (SEQS, BUDGET), (WEIGHTS, KV), (OFFER, REPLICAS))
+        return ((TP, EP, REPLICAS), (TP, PP), (PP, REPLICAS), (SEQS, BUDGET), (WEIGHTS, KV))
+
+    def loosened(self, genome: Integers) -> Integers:
+        """See `Space.loosened`: as many sequences as there are requests, whatever the replicas."""
+        loose = genome.copy()
+        loose[SEQS] = self._counts[genome[OFFER], SEQS] - 1
+        return loose
 
     def classes(self, genomes: Integers) -> Integers:
-        """Return the device type of each genome, as a number."""
+        """Return the device type and engine of each genome, as one number."""
         return np.asarray(self._classes[genomes[:, OFFER]])
 
     def repair(self, genomes: Integers) -> Integers:
@@ -246,7 +258,7 @@ class OfferSpace:
         """Return the replicas the choices describe, each with its share of the traffic, as the predictor's table."""
         rows, workload = len(choices.tp), self._question.workload
         groups = [offer.group for offer in self.offers]
-        cores = [float(g.device.compute_units) if g.device.kind is DeviceKind.CPU else 0.0 for g in groups]
+        cores = [float(free_cores(group)) for group in groups]
         constant = np.ones(rows)
         number = np.arange(len(groups))[choices.offer]
         return Candidates(
@@ -296,7 +308,7 @@ class OfferSpace:
             max_num_seqs=int(choices.max_num_seqs[row]),
             max_num_batched_tokens=int(choices.max_num_batched_tokens[row]),
             kv_space_bytes=kv_space_bytes if on_cpu else 0.0,
-            cores=group.device.compute_units if on_cpu else 0,
+            cores=free_cores(group),
         )
 
     @property
@@ -310,7 +322,7 @@ class OfferSpace:
         memory, predictions = predictor.predict(self.candidates(choices))
         service = predictions.service
         prices = np.array([offer.group.device.price_usd_per_h for offer in self.offers])[choices.offer]
-        shares = np.array([offer.group.compute_share for offer in self.offers])[choices.offer]
+        shares = np.array([paid_share(self._question, offer.group) for offer in self.offers])[choices.offer]
         per_h = usd_per_h(choices.devices, prices, shares)
         cost = usd_per_million_tokens(per_h, self._question.workload.concurrency * service.output_tokens / service.e2e_s)
         ratios = target_ratios(self._question.targets, service)
@@ -319,6 +331,16 @@ class OfferSpace:
         on_cpu = np.array([offer.group.device.kind is DeviceKind.CPU for offer in self.offers])[choices.offer]
         cache_missing = np.where(on_cpu, np.maximum(1.0 - memory.kv_bytes / CPU_CACHE_BYTES, 0.0), 0.0)
         return Scores(objectives=objectives, violation=np.maximum(shortage(memory, self.context_tokens), cache_missing))
+
+
+def free_cores(group: HardwareGroup) -> int:
+    """Return the physical cores of one socket left to a replica; 0 for accelerators."""
+    return max(1, int(group.device.compute_units * group.compute_share)) if group.device.kind is DeviceKind.CPU else 0
+
+
+def paid_share(question: Question, group: HardwareGroup) -> float:
+    """Return the share of a device's price a replica pays: what it holds of a time-sliced one, all of one it owns."""
+    return group.compute_share if question.mode is HardwareMode.SHARED else 1.0
 
 
 def replica_steps(concurrency: int, capacity: int) -> list[int]:
@@ -333,7 +355,7 @@ def replica_steps(concurrency: int, capacity: int) -> list[int]:
 
 
 def shortage(memory: MemoryUse, context_tokens: int) -> Floats:
-    """Return by how much a candidate exceeds its memory budget with one sequence of ``context_tokens``, relative; 0 when it fits."""
+    """Return by how much (relative) a candidate exceeds its budget with one sequence of ``context_tokens``; 0 when it fits."""
     fits = memory.fits & (memory.kv_capacity_tokens >= context_tokens)
     needed = memory.weight_bytes + memory.activation_bytes + memory.reserved_bytes + context_tokens * memory.kv_bytes_per_token
     excess = needed / np.maximum(memory.budget_bytes, 1.0) - 1.0
@@ -353,7 +375,7 @@ def target_ratios(targets: Targets, service: Service) -> Floats:
 
 
 def error_rate(targets: Targets, service: Service) -> Floats:
-    """Return the mean relative miss over the targets given: 0 when all are met; latencies relative to the target, rates likewise."""
+    """Return the mean relative miss over the targets given: 0 when all are met; every miss is relative to its target."""
     misses = []
     if targets.ttft_s:
         misses.append(service.ttft_s / targets.ttft_s - 1.0)

@@ -1,4 +1,4 @@
-"""Where replicas go: which devices of a cluster may be used at all, how many replicas they hold, and on which nodes each one lies."""
+"""Where replicas go: which devices of a cluster may be used, how many replicas they hold, and on which nodes each one lies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from budsim.commons.units import GIGA
+from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.simulator.plans import Placement, Rejection
@@ -14,7 +14,7 @@ from budsim.simulator.plans import Placement, Rejection
 SHARE_STEP = 0.05
 MEMORY_STEPS = 32
 LEVELS = 4
-"""Slices are told apart in steps of 5 % of compute and 1/32 of memory, and by at most so many levels: a search over each costs time."""
+"""Slices are told apart in steps of 5 % of compute and 1/32 of memory, in at most so many levels: searching each costs time."""
 NODES_NAMED = 3
 UNTOUCHED = 0.9
 """A device with less of its memory free than this is somebody's already; drivers and data sheets differ by a few per cent."""
@@ -91,8 +91,8 @@ def crosses_nodes(device: Device) -> bool:
 def usable(cluster: Cluster, mode: HardwareMode, *, skip_master_cpus: bool) -> Usable:
     """Sort a cluster's devices into groups that replicas may use and reasons why the others may not.
 
-    Every device is counted once: ``sum(rejection.devices)`` plus the free devices of the distinct pools in the groups is the number
-    of devices that entered. Groups of one device type may overlap (a device with much free memory is also one with some).
+    Every device is counted once: ``sum(rejection.devices)`` plus the free devices of the distinct pools in the groups is the
+    number of devices that entered. Groups of one device type may overlap (a device with much free memory is also one with some).
     """
     found: dict[Device, dict[str, list[_Free]]] = defaultdict(lambda: defaultdict(list))
     refused: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
@@ -101,7 +101,7 @@ def usable(cluster: Cluster, mode: HardwareMode, *, skip_master_cpus: bool) -> U
             reason = _why_not(cluster, node, pool, mode, skip_master_cpus=skip_master_cpus)
             free = 0 if reason or pool.device is None else min(pool.available, pool.total)
             if pool.total > free:
-                refused[pool.label.name, reason or _busy(pool)][node.name] += pool.total - free
+                refused[pool.label.name, reason or "in use by others"][node.name] += pool.total - free
             if free and pool.device:
                 found[pool.device][node.node_id].append(_Free(node, index, pool, pool.device, free))
     groups = tuple(group for nodes in found.values() for group in _levels(list(nodes.values()), mode))
@@ -146,37 +146,36 @@ class _Free:
 
 def _why_not(cluster: Cluster, node: Node, pool: DevicePool, mode: HardwareMode, *, skip_master_cpus: bool) -> str:
     if pool.device is None:
-        return "unknown device: the catalog has no figures for it, and none are guessed"
+        return pool.unavailable_reason or "unknown device: the catalog has no figures for it, and none are guessed"
     if not node.is_up:
         return "its node is down"
+    if not pool.available:
+        return pool.unavailable_reason or "in use by others"
     if skip_master_cpus and node.is_master and pool.device.kind is DeviceKind.CPU:
         return "CPUs of master nodes are left to the cluster"
-    sliced = _time_sliced(cluster, pool)
-    if mode is HardwareMode.SHARED and not sliced:
-        return "not time-sliced, and hardware_mode is shared"
-    if mode is HardwareMode.DEDICATED and _taken(pool):
-        return f"in use by others ({pool.unavailable_reason or _left(pool)}), and hardware_mode is dedicated"
+    if mode is HardwareMode.SHARED and not _time_sliced(cluster, pool, pool.device):
+        return "it is not time-sliced, and hardware_mode is shared"
+    if mode is HardwareMode.DEDICATED and _taken(pool, pool.device):
+        return "others hold a part of it, and hardware_mode is dedicated"
     if pool.memory_free_bytes <= 0 or pool.compute_free_share <= 0:
-        return f"nothing left of it ({_left(pool)})"
+        return f"nothing of it is left ({_left(pool)})"
     return ""
 
 
-def _time_sliced(cluster: Cluster, pool: DevicePool) -> bool:
-    return cluster.mode is HardwareMode.SHARED or bool(pool.device_uuid)
+def _time_sliced(cluster: Cluster, pool: DevicePool, device: Device) -> bool:
+    """One entry per physical GPU is how time-sliced clusters list them; CPUs are never sliced."""
+    return cluster.mode is HardwareMode.SHARED and device.kind is not DeviceKind.CPU and pool.total == 1
 
 
-def _taken(pool: DevicePool) -> bool:
-    if pool.device is None or pool.device.kind is DeviceKind.CPU:
+def _taken(pool: DevicePool, device: Device) -> bool:
+    """On CPUs the node's own work always takes a little; what is left of them is ours."""
+    if device.kind is DeviceKind.CPU:
         return False
-    return pool.compute_free_share < 1.0 or pool.memory_free_bytes < UNTOUCHED * pool.device.memory_bytes
+    return pool.compute_free_share < 1.0 or pool.memory_free_bytes < UNTOUCHED * device.memory_bytes
 
 
 def _left(pool: DevicePool) -> str:
-    return f"{pool.memory_free_bytes / GIGA:.0f} GB and {pool.compute_free_share:.0%} of its compute are free"
-
-
-def _busy(pool: DevicePool) -> str:
-    return f"in use by others ({pool.unavailable_reason})" if pool.unavailable_reason else "in use by others"
+    return f"{pool.memory_free_bytes / GIB:.0f} GiB and {pool.compute_free_share:.0%} of its compute are free"
 
 
 def _levels(nodes: Sequence[Sequence[_Free]], mode: HardwareMode) -> Iterator[HardwareGroup]:

@@ -27,8 +27,8 @@ class Question:
     """One request as the core understands it.
 
     ``engines`` restricts the search (empty: all); ``weight_precision`` asks for a quantized variant; ``analytic_only`` leaves the
-    regressors out and enumerates instead of searching (the wire's ``simulation_method`` "heuristic"); ``skip_master_cpus`` leaves the
-    CPUs of master nodes to the cluster.
+    regressors out and enumerates instead of searching (the wire's ``simulation_method`` "heuristic"); ``skip_master_cpus`` leaves
+    the CPUs of master nodes to the cluster.
     """
 
     architecture: Architecture
