@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -33,6 +34,7 @@ from budsim.commons.errors import (
     Unavailable,
 )
 from budsim.commons.telemetry import Metrics, configure_logging, new_metrics
+from budsim.performance.predictor import load_predictor
 from budsim.simulator.inventory import FileInventory, Inventory, NoInventory, StateInventory
 from budsim.simulator.repository import Repository
 from budsim.simulator.routes import router
@@ -53,6 +55,7 @@ STATUSES: tuple[tuple[type[BudsimError], HTTPStatus], ...] = (
 """Which HTTP status each error of ours is answered with; the first that matches counts."""
 
 RETRY_AFTER_S = 5
+WARM_UP_AGAIN_S = 10.0
 OPEN_PATHS = frozenset({"/health", "/healthz", "/ready", "/metrics"})
 TOKEN_HEADER = b"dapr-api-token"
 ERRORS_TOLD = 5
@@ -158,9 +161,10 @@ def _inventory(settings: Settings, sidecar: Sidecar | None) -> Inventory:
 
 def _workers(settings: Settings) -> Workers:
     models, limits = settings.models.pretrained_models_dir, settings.limits
+    load = partial(load_predictor, models)
     if limits.worker_processes:
-        return ProcessWorkers(simulate, processes=limits.worker_processes, models=models, timeout_s=limits.simulation_timeout_s)
-    return ThreadWorkers(simulate)
+        return ProcessWorkers(simulate, load, processes=limits.worker_processes, timeout_s=limits.simulation_timeout_s)
+    return ThreadWorkers(simulate, load)
 
 
 def _migrate(database: Database) -> None:
@@ -193,12 +197,19 @@ def _start_loops(
 
 
 async def _warm_up(app: FastAPI) -> None:
-    try:
-        await app.state.simulations.workers.check()
-        app.state.models_error = ""
-    except Exception:
-        log.exception("the trained regressors cannot be used")
-        app.state.models_error = "the trained regressors cannot be loaded; see the log"
+    while True:
+        try:
+            await app.state.simulations.workers.check()
+        except Unavailable as error:
+            app.state.models_error = str(error)
+            log.error("the trained regressors cannot be used", reason=str(error))
+        except Exception:
+            app.state.models_error = "the trained regressors cannot be loaded; see the log"
+            log.exception("the trained regressors cannot be used")
+        else:
+            app.state.models_error = ""
+            return
+        await asyncio.sleep(WARM_UP_AGAIN_S)
 
 
 async def _shut_down(app: FastAPI, loops: list[asyncio.Task[None]], database: Database, sidecar: Sidecar | None) -> None:

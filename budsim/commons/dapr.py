@@ -152,7 +152,7 @@ class GrpcSidecar:
         import grpc
         from dapr.proto import api_service_v1
 
-        stub = api_service_v1.DaprStub(self._open())
+        stub = api_service_v1.DaprStub(self._open())  # type: ignore[no-untyped-call]
         try:
             return await getattr(stub, method)(request, timeout=self._settings.dapr_timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:

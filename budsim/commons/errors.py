@@ -39,6 +39,10 @@ class InvalidInput(BudsimError):
         self.problem = problem
         self.expected = expected
 
+    def __reduce__(self) -> tuple[type[InvalidInput], tuple[str, str, str]]:
+        """Travel from worker processes with all parts."""
+        return type(self), (self.field, self.problem, self.expected)
+
 
 class UnsupportedModel(InvalidInput):
     """A model configuration whose shape we cannot read without guessing."""
@@ -52,6 +56,10 @@ class NotFound(BudsimError):
         self.field = field
         self.value = value
         self.hint = hint
+
+    def __reduce__(self) -> tuple[type[NotFound], tuple[str, str, str]]:
+        """Travel from worker processes with all parts."""
+        return type(self), (self.field, self.value, self.hint)
 
 
 class Unanswerable(BudsimError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -303,8 +304,8 @@ def _conditions(run_id: str, wanted: PlanFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _stored_plans(session: Session, query: Select[tuple[PlanRow]]) -> list[StoredPlan]:
-    rows = session.scalars(query).all()
+def _stored_plans(session: Session, query: Select[Any]) -> list[StoredPlan]:
+    rows: Sequence[PlanRow] = session.scalars(query).all()
     if not rows:
         return []
     groups: dict[int, list[StoredGroup]] = {row.rank: [] for row in rows}

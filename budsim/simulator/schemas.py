@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from budsim.commons.precision import Precision
 from budsim.commons.units import GIB, KILO, MILLI
 from budsim.hardware_ops.cluster import HardwareMode
-from budsim.simulator.plans import Figure, Outcome, Plan, Rejection, ReplicaGroup, Targets
+from budsim.model_ops.architecture import Architecture
+from budsim.simulator.plans import Figure, Outcome, Plan, Question, Rejection, ReplicaGroup, Targets
 from budsim.simulator.runs import (
     WORKFLOW_NAME,
     Feedback,
@@ -23,6 +25,9 @@ from budsim.simulator.runs import (
     StoredGroup,
     StoredPlan,
 )
+
+if TYPE_CHECKING:
+    from budsim.simulator.layouts import DeviceLayouts
 
 WIRE_GB = GIB
 """The inventory's writer calls a GiB a GB (an 80 GB device reports 80); callers hand our figures on in the same unit."""
@@ -551,9 +556,10 @@ def plan_filter(cluster_id: UUID | None, concurrency: int | None, threshold: flo
     )
 
 
-def stored_plans(outcome: Outcome, mode: HardwareMode, native: str, *, keep: int) -> tuple[StoredPlan, ...]:
-    """Return the best ``keep`` plans of an outcome as they are stored; ``native`` is the model's own weight format."""
-    return tuple(_stored_plan(rank, plan, mode, native) for rank, plan in enumerate(outcome.plans[:keep]))
+def stored_plans(outcome: Outcome, question: Question, *, keep: int) -> tuple[StoredPlan, ...]:
+    """Return the best ``keep`` plans of an outcome as they are stored."""
+    native = native_precision(question.architecture)
+    return tuple(_stored_plan(rank, plan, question.mode, native) for rank, plan in enumerate(outcome.plans[:keep]))
 
 
 def recommendations(run: Run, plans: Sequence[StoredPlan], reasons: Sequence[Reason] = ()) -> Recommendations:
@@ -605,6 +611,59 @@ def node_group(group: ReplicaGroup, mode: HardwareMode) -> NodeGroup:
         chat_template=group.metadata.chat_template,
         supports_lora=group.metadata.supports_lora,
         supports_pipeline_parallelism=group.metadata.supports_pipeline_parallelism,
+    )
+
+
+def node_configurations(
+    request: NodeConfigurationsRequest,
+    question: Question,
+    found: Sequence[DeviceLayouts],
+) -> NodeConfigurations:
+    """Return fitting layouts as callers read them."""
+    architecture = question.architecture
+    smallest = [layouts.min_tp for layouts in found if layouts.min_tp is not None]
+    return NodeConfigurations(
+        cluster_id=str(request.cluster_id),
+        model_info=ModelSize(
+            model_id=request.model_id,
+            model_name=architecture.model_id,
+            model_uri=request.model_uri,
+            estimated_weight_memory_gb=_gigabytes(architecture.weight_bytes(native_precision(architecture))),
+            min_tp_for_model=min(smallest, default=None),
+        ),
+        device_configurations=[_device_configuration(layouts) for layouts in found],
+        selected_nodes=[node.name for cluster in question.clusters for node in cluster.nodes],
+        hardware_mode=request.hardware_mode,
+    )
+
+
+def native_precision(architecture: Architecture) -> Precision:
+    """Return the format of the checkpoint's own weights."""
+    return architecture.quantization.precision if architecture.quantization else architecture.native_precision
+
+
+def _device_configuration(found: DeviceLayouts) -> DeviceConfiguration:
+    group = found.group
+    return DeviceConfiguration(
+        device_type=group.label.wire_type,
+        device_name=group.label.name,
+        device_model=group.label.device_model,
+        total_devices=group.devices,
+        nodes_count=len(group.slots),
+        max_devices_per_node=group.largest_node,
+        memory_per_device_gb=_gigabytes(group.memory_free_bytes),
+        tp_pp_options=[
+            ParallelOption(
+                tp_size=layout.tp,
+                pp_size=layout.pp,
+                max_replicas=layout.max_replicas,
+                total_devices_needed=layout.tp * layout.pp,
+                description=f"{layout.tp} devices per pipeline stage, {layout.pp} stages",
+            )
+            for layout in found.layouts
+        ],
+        min_tp_required=found.min_tp,
+        supports_pipeline_parallelism=found.supports_pipeline,
     )
 
 

@@ -26,14 +26,23 @@ from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import resolve_model
 from budsim.performance.predictor import Predictor
 from budsim.performance.workload import Workload
-from budsim.simulator.plans import Outcome, Question, Targets
+from budsim.simulator.plans import Outcome, Question, Rejection, Targets
 from budsim.simulator.runs import FINISHED, UNFINISHED, Envelope, Feedback, PlanFilter, Run, Status, Step, StoredPlan
 
 if TYPE_CHECKING:
     from budsim.commons.telemetry import Metrics
+    from budsim.simulator.events import Announcer
     from budsim.simulator.inventory import Inventory
     from budsim.simulator.repository import Repository
-    from budsim.simulator.schemas import Recommendations, RunRequest
+    from budsim.simulator.schemas import (
+        BenchmarkConfiguration,
+        BenchmarkRequest,
+        HostsRequest,
+        NodeConfigurations,
+        NodeConfigurationsRequest,
+        Recommendations,
+        RunRequest,
+    )
     from budsim.simulator.workers import Workers
 
 T = TypeVar("T")
@@ -265,7 +274,7 @@ class Simulations:
     async def carry_out(self, run: Run, *, retry: bool = True) -> Run:
         """Take a run this replica holds from its next step to its end, and return it as it ended.
 
-        What is missing for now gives the run back to be tried again (with ``retry``); everything else that fails ends it as FAILED.
+        What is missing for now gives the run back to be tried again (with ``retry``); any other failure ends it.
 
         Raises
         ------
@@ -310,6 +319,36 @@ class Simulations:
             raise Unanswerable("no configuration is left for this workflow, cluster, concurrency and error rate")
         return plans[0]
 
+    async def layouts(self, request: NodeConfigurationsRequest) -> NodeConfigurations:
+        """Return the parallel layouts of a model that fit on the named hosts; errors as `layouts.on_hosts` and `pose`."""
+        from budsim.simulator.layouts import fitting_layouts
+        from budsim.simulator.schemas import node_configurations
+
+        question = await self._hosts_question(request)
+        return node_configurations(request, question, await _off_loop(fitting_layouts, question))
+
+    async def benchmark(self, request: BenchmarkRequest) -> BenchmarkConfiguration:
+        """Return node groups for a layout the caller chose; errors as `layouts.chosen_group`."""
+        from budsim.simulator.layouts import ChosenLayout, chosen_group
+        from budsim.simulator.schemas import BenchmarkConfiguration, node_group
+
+        question = await self._hosts_question(request)
+        chosen = ChosenLayout(device=request.device_type, tp=request.tp_size, pp=request.pp_size, replicas=request.replicas)
+        group = await self.workers.compute(chosen_group, question, chosen)
+        return BenchmarkConfiguration(
+            cluster_id=str(request.cluster_id),
+            model_id=request.model_id,
+            node_groups=[node_group(group, request.hardware_mode)],
+        )
+
+    async def _hosts_question(self, request: HostsRequest) -> Question:
+        from budsim.simulator.layouts import on_hosts
+
+        cluster = on_hosts(await self.inventory.clusters(), str(request.cluster_id), request.hostnames)
+        wishes = Wishes(mode=request.hardware_mode, max_context_tokens=request.model_max_context_length)
+        posed = partial(pose, wishes=wishes, source=self.rules.source)
+        return await _off_loop(posed, request.model_uri or request.model_id, workload_of(request), Targets(), (cluster,))
+
     def find(self, run_id: str) -> Run:
         """Return a run.
 
@@ -347,11 +386,32 @@ class Simulations:
 
     async def _check(self, request: RunRequest) -> None:
         try:
-            await self._question(request)
+            await self._check_again(request)
         except Unavailable:
             if request.debug:
                 raise
             log.warning("accepted unchecked", reason="inventory or models are not there for now")
+
+    async def _check_again(self, request: RunRequest) -> None:
+        if request.is_proprietary_model:
+            await self._priced(request)
+        else:
+            await self._question(request)
+
+    async def _priced(self, request: RunRequest) -> _Found:
+        from budsim.simulator.cloud import cloud_plans, provider_price
+
+        price = await _off_loop(provider_price, request.pretrained_model_uri)
+        cluster_id = str(request.cluster_id) if request.cluster_id else None
+        clusters = chosen_clusters(await self.inventory.clusters(), cluster_id)
+        plans, rejections = cloud_plans(price, workload_of(request), clusters)
+        return _Found(plans=plans, rejections=rejections, evaluations=len(plans))
+
+    async def _searched(self, request: RunRequest, announce: _Quarters) -> _Found:
+        question = await self._question(request)
+        outcome = await self.workers.simulate(question, announce.reached)
+        plans = await _off_loop(_stored, outcome, question, self.rules.plans_kept)
+        return _Found(plans=plans, rejections=outcome.rejections, evaluations=outcome.evaluations)
 
     async def _question(self, request: RunRequest) -> Question:
         clusters = await self.inventory.clusters()
@@ -411,25 +471,23 @@ class Simulations:
                 *tell("eta", Status.RUNNING, str(run.eta_minutes or 1)),
             ],
         )
-        await self._question(request)
+        await self._check_again(request)
         run = replace(run, step=Step.ESTIMATION, failures=0)
         return await self._advance(run, self._told(run, request, "validation", Status.COMPLETED, "The request is valid"))
 
     async def _estimate(self, run: Run, request: RunRequest) -> Run:
         event = Step.ESTIMATION.value
         await self._advance(run, self._told(run, request, event, Status.STARTED, "Searching deployments"))
-        question = await self._question(request)
         announce = self._quarterly(run, request)
-        outcome = await self.workers.simulate(question, announce.reached)
+        found = await (self._priced(request) if request.is_proprietary_model else self._searched(request, announce))
         await announce.finish()
-        self.metrics.evaluations.inc(outcome.evaluations)
-        run = replace(run, step=Step.RANKING, failures=0, reasons=_reasons(outcome))
-        plans = await _off_loop(_stored, outcome, question, self.rules.plans_kept)
-        for plan in plans:
+        self.metrics.evaluations.inc(found.evaluations)
+        run = replace(run, step=Step.RANKING, failures=0, reasons=_reasons(found.rejections))
+        for plan in found.plans:
             for group in plan.groups:
                 self.metrics.plans.labels((group.document.get("confidence") or {}).get("basis", "priced")).inc()
-        told = self._told(run, request, event, Status.COMPLETED, f"{outcome.evaluations} candidates predicted")
-        return await self._advance(run, [*announce.missing(), *told], plans=plans)
+        told = self._told(run, request, event, Status.COMPLETED, f"{found.evaluations} candidates predicted")
+        return await self._advance(run, [*announce.missing(), *told], plans=found.plans)
 
     async def _rank(self, run: Run, request: RunRequest) -> Run:
         plans = await _off_loop(self.repository.plans, run.run_id, EVERY_PLAN)
@@ -493,7 +551,7 @@ class Simulations:
     def _told(self, run: Run, request: RunRequest, event: str, status: Status, message: str) -> list[Envelope]:
         return self._announcer(run, request).step(event, status, message)
 
-    def _announcer(self, run: Run, request: RunRequest) -> Any:
+    def _announcer(self, run: Run, request: RunRequest) -> Announcer:
         from budsim.simulator.events import Announcer
 
         return Announcer(run, request, own_topic=self.rules.own_topic, now_s=self.clock())
@@ -504,6 +562,15 @@ class Simulations:
             raise Conflict(f"the workflow is {self.find(run_id).status}; this needs {' or '.join(sorted(allowed))}")
         self.signals.work.set()
         return moved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What the estimation step found, as it is stored."""
+
+    plans: tuple[StoredPlan, ...]
+    rejections: Sequence[Rejection]
+    evaluations: int
 
 
 class _Quarters:
@@ -548,12 +615,17 @@ def question_of(request: RunRequest, clusters: tuple[Cluster, ...], source: Mode
         max_context_tokens=request.model_max_context_length,
         analytic_only=request.simulation_method == "heuristic",
     )
-    workload = Workload(
+    workload = workload_of(request)
+    return pose(request.pretrained_model_uri, workload, request.targets, clusters, wishes=wishes, source=source)
+
+
+def workload_of(request: RunRequest | HostsRequest) -> Workload:
+    """Return the traffic a wire request describes."""
+    return Workload(
         input_tokens=request.input_tokens,
         output_tokens=request.output_tokens,
         concurrency=request.concurrency,
     )
-    return pose(request.pretrained_model_uri, workload, request.targets, clusters, wishes=wishes, source=source)
 
 
 EVERY_PLAN = PlanFilter(error_rate_threshold=math.inf)
@@ -568,15 +640,13 @@ def _request(run: Run) -> RunRequest:
 def _stored(outcome: Outcome, question: Question, keep: int) -> tuple[StoredPlan, ...]:
     from budsim.simulator.schemas import stored_plans
 
-    architecture = question.architecture
-    native = architecture.quantization.precision if architecture.quantization else architecture.native_precision
-    return stored_plans(outcome, question.mode, native, keep=keep)
+    return stored_plans(outcome, question, keep=keep)
 
 
-def _reasons(outcome: Outcome) -> tuple[dict[str, Any], ...]:
+def _reasons(rejections: Sequence[Rejection]) -> tuple[dict[str, Any], ...]:
     from budsim.simulator.schemas import Reason
 
-    return tuple(Reason.of(rejection).model_dump(mode="json") for rejection in outcome.rejections[:REASONS_KEPT])
+    return tuple(Reason.of(rejection).model_dump(mode="json") for rejection in rejections[:REASONS_KEPT])
 
 
 def _summary(plans: Sequence[StoredPlan], reasons: Sequence[Any]) -> str:
@@ -584,6 +654,8 @@ def _summary(plans: Sequence[StoredPlan], reasons: Sequence[Any]) -> str:
         told = "; ".join(f"{reason['subject']}: {reason['reason']}" for reason in reasons[:REASONS_TOLD])
         return f"No deployment is possible. {told}".strip()
     best = plans[0]
+    if best.ttft_s is None:
+        return f"Priced at {best.cost_per_million_tokens_usd:g} USD per million output tokens; latency is unknown."
     if best.error_rate > 0:
         return f"No deployment meets every target; the nearest misses them by {best.error_rate:.1%} on average."
     good = sum(plan.error_rate == 0 for plan in plans)

@@ -19,7 +19,7 @@ CONVENTION = {
     "pk": "pk_%(table_name)s",
 }
 Document = JSON().with_variant(JSONB(), "postgresql")
-Seconds = Double()
+Seconds: Double[float] = Double()
 
 
 class Base(DeclarativeBase):

@@ -8,14 +8,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import SimpleQueue
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from budsim.commons.errors import Unavailable
-from budsim.performance.predictor import Predictor, load_predictor
+from budsim.performance.predictor import Predictor
 from budsim.simulator.plans import Outcome, Question
 
 Progress = Callable[[float], None]
@@ -37,11 +36,20 @@ class WorkerLost(Unavailable):
     """The process that computed died (killed, out of memory) or took too long."""
 
 
+Result = TypeVar("Result")
+Load = Callable[[], Predictor]
+Computation = Callable[[Question, Predictor, Any], Result]
+
+
 class Workers(Protocol):
     """Something that answers questions elsewhere."""
 
     async def simulate(self, question: Question, progress: Progress) -> Outcome:
         """Answer ``question``; ``progress`` is called in the event loop with the share done, 0..1."""
+        ...
+
+    async def compute(self, work: Computation[Result], question: Question, detail: object) -> Result:
+        """Return ``work(question, predictor, detail)``, computed elsewhere."""
         ...
 
     async def check(self) -> None:
@@ -62,15 +70,15 @@ class ProcessWorkers:
         What answers a question.
     processes : int
         How many questions are answered at a time.
-    models : Path or None
-        Folder of the trained regressors; None: those shipped.
+    load : callable
+        Loads the predictor; importable by name in another process.
     timeout_s : float
         Longest time one question may take; the pool is replaced when it takes longer.
     """
 
-    def __init__(self, simulation: Simulation, *, processes: int, models: Path | None, timeout_s: float) -> None:
+    def __init__(self, simulation: Simulation, load: Load, *, processes: int, timeout_s: float) -> None:
         self._simulation = simulation
-        self._processes, self._models, self._timeout_s = processes, models, timeout_s
+        self._load, self._processes, self._timeout_s = load, processes, timeout_s
         self._context = multiprocessing.get_context("spawn")
         self._reports: SimpleQueue[tuple[int, float]] = self._context.SimpleQueue()
         self._listeners: dict[int, Progress] = {}
@@ -89,6 +97,11 @@ class ProcessWorkers:
         finally:
             del self._listeners[ticket]
 
+    async def compute(self, work: Computation[Result], question: Question, detail: object) -> Result:
+        """See `Workers.compute`."""
+        pool = self._open()
+        return await self._wait(pool, pool.submit(_compute, work, question, detail))
+
     async def check(self) -> None:
         """See `Workers.check`."""
         pool = self._open()
@@ -101,9 +114,9 @@ class ProcessWorkers:
             self._reports.put((0, 0.0))
             self._pool = None
 
-    async def _wait(self, pool: Executor, future) -> Outcome:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    async def _wait(self, pool: Executor, future: Future[Result]) -> Result:
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s)  # type: ignore[no-any-return]
+            return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s)
         except BrokenProcessPool as error:
             self._replace(pool)
             raise WorkerLost("the process that computed died") from error
@@ -120,7 +133,7 @@ class ProcessWorkers:
                 self._processes,
                 mp_context=self._context,
                 initializer=_prepare,
-                initargs=(self._reports, self._models),
+                initargs=(self._reports, self._load),
                 max_tasks_per_child=RUNS_PER_WORKER,
             )
         return self._pool
@@ -148,7 +161,7 @@ class ProcessWorkers:
 class ThreadWorkers:
     """Answers in threads of this process with a predictor given: tests, and machines where processes are not wanted."""
 
-    def __init__(self, simulation: Simulation, load: Callable[[], Predictor] = load_predictor, threads: int = 1) -> None:
+    def __init__(self, simulation: Simulation, load: Load, threads: int = 1) -> None:
         self._simulation = simulation
         self._load = load
         self._predictor: Predictor | None = None
@@ -162,6 +175,11 @@ class ThreadWorkers:
             loop.call_soon_threadsafe(progress, share)
 
         return await loop.run_in_executor(self._pool, self._answer, question, report)
+
+    async def compute(self, work: Computation[Result], question: Question, detail: object) -> Result:
+        """See `Workers.compute`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: work(question, self._loaded(), detail))
 
     async def check(self) -> None:
         """See `Workers.check`."""
@@ -183,15 +201,16 @@ class ThreadWorkers:
 class _Worker:
     """What one worker process keeps between questions."""
 
-    predictor: Predictor
+    load: Load
+    predictor: Predictor | None = None
     reports: SimpleQueue[tuple[int, float]]
 
 
-def _prepare(reports: SimpleQueue[tuple[int, float]], models: Path | None) -> None:
+def _prepare(reports: SimpleQueue[tuple[int, float]], load: Load) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     _Worker.reports = reports
-    _Worker.predictor = load_predictor(models)
+    _Worker.load = staticmethod(load)
 
 
 def _leave_with_parent() -> None:
@@ -202,8 +221,18 @@ def _leave_with_parent() -> None:
 
 
 def _answer(simulation: Simulation, question: Question, ticket: int) -> Outcome:
-    return simulation(question, _Worker.predictor, progress=lambda share: _Worker.reports.put((ticket, share)))
+    return simulation(question, _loaded(), progress=lambda share: _Worker.reports.put((ticket, share)))
+
+
+def _compute(work: Computation[Result], question: Question, detail: object) -> Result:
+    return work(question, _loaded(), detail)
 
 
 def _ready() -> bool:
-    return True
+    return bool(_loaded())
+
+
+def _loaded() -> Predictor:
+    if _Worker.predictor is None:
+        _Worker.predictor = _Worker.load()
+    return _Worker.predictor
