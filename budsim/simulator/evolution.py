@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-import moocore
+import moocore  # type: ignore[import-untyped]
 import numpy as np
 from deap import base, tools
 

@@ -1,0 +1,391 @@
+"""The terminal: simulate a deployment, serve the API, list what is known; heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from budsim.commons.errors import BudsimError, InvalidInput, NotFound
+from budsim.commons.units import GIB, GIGA, MILLI, TERA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from budsim.hardware_ops.cluster import Cluster
+    from budsim.simulator.plans import Figure, Outcome, Plan, PredictedService, Question
+    from budsim.simulator.services import ModelSource
+
+MOST_TOKENS = 100_000_000
+MOST_REQUESTS = 1_000_000
+PLANS_SHOWN = 8
+NO_TERMINAL_COLUMNS = 120
+BAD_INPUT, FAILED = 2, 1
+OPTIONS = {
+    "pretrained_model_uri": "--model",
+    "model": "--model",
+    "input_tokens": "--input-tokens",
+    "output_tokens": "--output-tokens",
+    "concurrency": "--concurrency",
+    "engine": "--engine",
+    "ttft_s": "--ttft-ms",
+    "tokens_per_s_per_user": "--tokens-per-s-per-user",
+    "e2e_s": "--e2e-s",
+}
+"""Fields errors name, by the option that sets them; what is in none of them came from the cluster file."""
+
+app = typer.Typer(
+    name="budsim",
+    help="What to deploy, how it will perform, what it will cost, and how sure that is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; bad input ends with exit code 2 and one line on stderr, never a traceback."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code: 0, 2 for bad input, 1 for what went wrong otherwise."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except TyperException as error:
+        return _complain(error.format_message() or _usage(arguments), BAD_INPUT)
+    except (InvalidInput, NotFound) as error:
+        return _complain(f"{_option(error.field)}: {error}", BAD_INPUT)
+    except BudsimError as error:
+        return _complain(str(error), FAILED)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted", FAILED)
+    return code if isinstance(code, int) else 0
+
+
+@app.command()
+def simulate(  # noqa: PLR0913 - one argument per option
+    *,
+    model: Annotated[str, typer.Option(help="Hugging Face id, alias, or path below MODEL_REGISTRY_DIR.")],
+    cluster: Annotated[Path, typer.Option(help="Inventory JSON or the short YAML.")],
+    input_tokens: Annotated[int, typer.Option(min=1, max=MOST_TOKENS, help="Mean prompt tokens.")],
+    output_tokens: Annotated[int, typer.Option(min=1, max=MOST_TOKENS, help="Mean generated tokens.")],
+    concurrency: Annotated[int, typer.Option(min=1, max=MOST_REQUESTS, help="Requests in flight at a time.")],
+    ttft_ms: Annotated[float | None, typer.Option(help="Longest time to first token; 0: no target.")] = None,
+    tokens_per_s_per_user: Annotated[float | None, typer.Option(help="Least output tokens/s of one user; 0: no target.")] = None,
+    e2e_s: Annotated[float | None, typer.Option(help="Longest end-to-end latency; 0: no target.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Restrict the search to vllm or sglang.")] = None,
+    quantize: Annotated[bool, typer.Option("--quantize", help="Also try quantized weights.")] = False,
+    analytic: Annotated[bool, typer.Option("--analytic", help="Leave the regressors out and enumerate a grid.")] = False,
+    shared: Annotated[bool, typer.Option("--shared", help="Use time-sliced GPUs instead of whole ones.")] = False,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same answer.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Find the best deployments of a model on a cluster."""
+    from budsim.hardware_ops.cluster import HardwareMode
+    from budsim.performance.predictor import AnalyticPredictor, load_predictor
+    from budsim.performance.workload import Workload
+    from budsim.simulator import services
+    from budsim.simulator.plans import Targets
+
+    targets = Targets(
+        ttft_s=_target("--ttft-ms", ttft_ms, MILLI),
+        tokens_per_s_per_user=_target("--tokens-per-s-per-user", tokens_per_s_per_user),
+        e2e_s=_target("--e2e-s", e2e_s),
+    )
+    wishes = services.Wishes(
+        mode=HardwareMode.SHARED if shared else HardwareMode.DEDICATED,
+        engines=frozenset({_engine(engine)}) if engine else frozenset(),
+        may_quantize=quantize,
+        analytic_only=analytic,
+        seed=seed,
+    )
+    question = services.pose(
+        model,
+        Workload(input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency),
+        targets,
+        _clusters(cluster),
+        wishes=wishes,
+        source=_source(),
+    )
+    with _progress() as report:
+        predictor = AnalyticPredictor() if analytic else load_predictor()
+        outcome = services.simulate(question, predictor, progress=report)
+    if as_json:
+        sys.stdout.write(json.dumps(_document(question, outcome), indent=2, ensure_ascii=False) + "\n")
+    else:
+        _print_outcome(question, outcome)
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 9083,
+    inventory: Annotated[Path | None, typer.Option(help="Inventory JSON or the short YAML; sets INVENTORY_FILE.")] = None,
+) -> None:
+    """Serve the HTTP API (ASGI app budsim.main:app)."""
+    import uvicorn
+
+    if inventory:
+        _clusters(inventory, option="--inventory")
+        os.environ["INVENTORY_FILE"] = str(inventory.resolve())
+    uvicorn.run("budsim.main:app", host=host, port=port)
+
+
+@app.command()
+def devices() -> None:
+    """List the devices whose figures are known."""
+    from budsim.hardware_ops.catalog import devices as known
+
+    table = _table("device", "kind", "memory GiB>", "GB/s>", "bf16 TFLOPS>", "link GB/s>", "USD/h>")
+    for device in known().values():
+        bf16 = {str(precision): flops for precision, flops in device.flops_per_s.items()}.get("bf16")
+        table.add_row(
+            device.name,
+            str(device.kind),
+            f"{device.memory_bytes / GIB:.0f}",
+            f"{device.memory_bandwidth_bytes_per_s / GIGA:.0f}",
+            f"{bf16 / TERA:.0f}" if bf16 else "-",
+            f"{device.scale_up.bandwidth_bytes_per_s / GIGA:.0f}",
+            f"{device.price_usd_per_h:.2f}",
+        )
+    _print(table)
+
+
+@app.command()
+def models() -> None:
+    """List the models known without a network, with their published sizes."""
+    from budsim.model_ops.registry import known_models, published_parameters
+
+    table = _table("model", "parameters>")
+    for model_id in known_models():
+        published = published_parameters(model_id)
+        table.add_row(model_id, f"{published[0] / GIGA:.2f} B" if published else "-")
+    _print(table)
+
+
+@app.command()
+def engines() -> None:
+    """List the engines: what they do, on which hardware, and the knobs the search turns."""
+    from budsim.commons.constants import ENGINE_COMPATIBILITY_MAPPING
+    from budsim.engine_ops import compressors, routers, serving_engines
+    from budsim.hardware_ops.device import DeviceKind
+
+    table = _table("engine", "version", "stage", "hardware", "knobs")
+    for engine in (*serving_engines.values(), *routers.values(), *compressors.values()):
+        kinds = tuple(ENGINE_COMPATIBILITY_MAPPING.get(engine.name, ()))
+        serving = serving_engines.get(engine.name)
+        knobs = dict.fromkeys(knob.flag for kind in kinds for knob in (serving.knobs(DeviceKind(kind)) if serving else ()))
+        table.add_row(engine.name, engine.version, str(engine.stage), ", ".join(kinds) or "any", ", ".join(knobs) or "-")
+    _print(table)
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stderr.write("budsim: " + " ".join(message.split()) + "\n")
+    return code
+
+
+def _usage(arguments: list[str]) -> str:
+    return "no command given: try budsim --help" if not arguments else f"{' '.join(arguments)!r} is not a complete command"
+
+
+def _option(field: str) -> str:
+    return OPTIONS.get(field, "" if field.startswith("--") else "--cluster") or field
+
+
+def _target(option: str, value: float | None, unit: float = 1.0) -> float | None:
+    if value is not None and not 0 <= value < math.inf:
+        raise typer.BadParameter(f"{value} is not in the range 0 <= x < infinity (0: no target).", param_hint=f"'{option}'")
+    return value * unit if value else None
+
+
+def _engine(name: str) -> str:
+    from budsim.engine_ops import serving_engines
+
+    wanted = name.strip().lower()
+    if wanted not in serving_engines:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(serving_engines)}.", param_hint="'--engine'")
+    return wanted
+
+
+def _clusters(path: Path, option: str = "--cluster") -> tuple[Cluster, ...]:
+    from budsim.hardware_ops.inventory import read_cluster_file
+
+    if not path.is_file():
+        raise typer.BadParameter(
+            f"{str(path)!r} is not a file; an inventory JSON or the short YAML is.", param_hint=f"'{option}'"
+        )
+    try:
+        return read_cluster_file(path)
+    except (InvalidInput, NotFound) as error:
+        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from error
+
+
+def _source() -> ModelSource:
+    from budsim.simulator.services import ModelSource
+
+    folder = os.environ.get("MODEL_REGISTRY_DIR")
+    return ModelSource(registry_dir=Path(folder) if folder else None)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[float], None]]:
+    """Show a bar on stderr while the search runs; a line every quarter where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        told: set[int] = set()
+
+        def tell(share: float) -> None:
+            quarter = int(4 * share)
+            if quarter not in told:
+                told.add(quarter)
+                sys.stderr.write(f"searching: {25 * quarter} %\n")
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("searching", total=1.0)
+        yield lambda share: bar.update(task, completed=share)
+
+
+def _document(question: Question, outcome: Outcome) -> Mapping[str, Any]:
+    """Return the answer in the wire's names, without what differs between two runs (ids of runs, times)."""
+    from budsim.simulator.schemas import ClusterMetrics, DeploymentConfiguration, Reason, stored_plans
+
+    stored = stored_plans(outcome, question, keep=len(outcome.plans))
+    best = {plan.cluster_id: plan for plan in reversed(stored)}
+    return {
+        "object": "cluster_recommendations",
+        "recommendations": [ClusterMetrics.of(plan).model_dump(mode="json") for plan in stored if plan is best[plan.cluster_id]],
+        "configurations": [DeploymentConfiguration.of(plan).model_dump(mode="json") for plan in stored],
+        "reasons": [Reason.of(rejection).model_dump(mode="json") for rejection in outcome.rejections],
+        "evaluations": outcome.evaluations,
+        "seed": question.seed,
+    }
+
+
+def _print_outcome(question: Question, outcome: Outcome) -> None:
+    console = _console()
+    names = {cluster.cluster_id: cluster.name for cluster in question.clusters}
+    traffic = question.workload
+    console.print(
+        f"[bold]{question.architecture.model_id}[/bold]: {traffic.concurrency} requests of {traffic.input_tokens} + "
+        f"{traffic.output_tokens} tokens at a time; {_targets_text(question)}; {outcome.evaluations} configurations looked at"
+    )
+    if outcome.plans:
+        console.print(_plan_table(outcome.plans[:PLANS_SHOWN], names))
+        console.print("ranges in brackets hold 90 % of what will be measured", style="dim")
+        _print_launch(console, outcome.plans[0])
+    else:
+        console.print("[bold red]nothing fits[/bold red]")
+    if outcome.rejections:
+        rejected = _table("rejected", "devices>", "why")
+        for each in outcome.rejections:
+            rejected.add_row(
+                f"{names.get(each.cluster_id, each.cluster_id)}: {each.subject}", str(each.devices or "-"), each.reason
+            )
+        console.print(rejected)
+
+
+def _targets_text(question: Question) -> str:
+    targets = question.targets
+    parts = [
+        f"TTFT <= {targets.ttft_s / MILLI:g} ms" if targets.ttft_s else "",
+        f">= {targets.tokens_per_s_per_user:g} tokens/s per user" if targets.tokens_per_s_per_user else "",
+        f"end to end <= {targets.e2e_s:g} s" if targets.e2e_s else "",
+    ]
+    return ", ".join(filter(None, parts)) or "no targets"
+
+
+def _plan_table(plans: tuple[Plan, ...], names: Mapping[str, str]) -> Table:
+    table = _table("plan", "targets", "TTFT ms>", "tok/s/user>", "e2e s>", "USD/Mtok>", "USD/h>", "bound by")
+    for number, plan in enumerate(plans, start=1):
+        service = plan.groups[0].service
+        table.add_row(
+            f"{number}. {_headline(plan, names)}",
+            "[green]met[/green]" if plan.meets_targets else f"[red]missed\n{plan.error_rate:.0%}[/red]",
+            _range(service.ttft_s, 1 / MILLI, ".0f"),
+            _range(service.tokens_per_s_per_user, 1.0, ".1f"),
+            _range(service.e2e_s, 1.0, ".2f"),
+            f"{plan.cost_per_million_tokens_usd:.2f}",
+            f"{plan.cost_usd_per_h:.2f}",
+            f"{service.bound_by}\n[dim]{service.basis}{_novelty(service)}[/dim]",
+        )
+    return table
+
+
+def _novelty(service: PredictedService) -> str:
+    return "" if service.in_range or service.basis == "analytic" else ", outside training"
+
+
+def _headline(plan: Plan, names: Mapping[str, str]) -> str:
+    group = plan.groups[0]
+    config = group.config
+    layout = f"tp{config.tp}" + (f" pp{config.pp}" if config.pp > 1 else "") + (f" ep{config.ep}" if config.ep > 1 else "")
+    where = f"{names.get(plan.cluster_id, plan.cluster_id)}: " if len(names) > 1 else ""
+    return (
+        f"{where}{group.replicas} x {config.device.name} {layout}\n   [dim]{group.engine}, {config.weight_precision} weights, "
+        f"{config.kv_precision} KV[/dim]"
+    )
+
+
+def _range(figure: Figure, factor: float, spec: str) -> str:
+    value, low, high = (format(x * factor, spec) for x in (figure.value, figure.low90, figure.high90))
+    return f"{value}\n[dim]{low}-{high}[/dim]"
+
+
+def _print_launch(console: Console, plan: Plan) -> None:
+    for group in plan.groups:
+        nodes = dict.fromkeys(part.node_name for replica in group.placements for part in replica)
+        console.print(f"\n[bold]best plan[/bold]: {group.replicas} x on {', '.join(nodes)}; image {group.launch.image}")
+        settings = [f"{name}={shlex.quote(value)}" for name, value in group.launch.envs.items()]
+        console.print(" ".join([*settings, shlex.join(group.launch.command)]), markup=False, soft_wrap=True)
+        memory = group.memory
+        parts = (
+            f"weights {memory.weight_bytes / GIB:.1f}",
+            f"KV cache {memory.kv_cache_bytes / GIB:.1f}",
+            f"activations {memory.activation_bytes / GIB:.1f}",
+            f"reserve {memory.reserved_bytes / GIB:.1f}",
+        )
+        console.print(f"memory of a device: {', '.join(parts)} of {memory.budget_bytes / GIB:.1f} GiB\n")
+
+
+def _table(*columns: str) -> Table:
+    """Return an empty table; a column whose name ends in ``>`` is of numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
+    return table
+
+
+def _print(table: Table) -> None:
+    _console().print(table)
+
+
+def _console() -> Console:
+    """Return where answers are printed: as wide as the terminal, wide enough for the tables where there is none."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else NO_TERMINAL_COLUMNS)
+
+
+if __name__ == "__main__":
+    main()
