@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from budsim import __version__
 from budsim.commons.config import Settings, load_settings
 from budsim.commons.dapr import Sidecar, connect
+from budsim.commons.hub import fetch_config
 from budsim.commons.database import Database
 from budsim.commons.errors import (
     BudsimError,
@@ -130,7 +131,7 @@ def _assemble(
         max_pending=settings.limits.max_pending_runs,
         max_attempts=settings.limits.max_attempts,
         workers=max(1, settings.limits.worker_processes),
-        source=ModelSource(registry_dir=settings.models.model_registry_dir, hub=settings.models.hugging_face_hub),
+        source=ModelSource(registry_dir=settings.models.model_registry_dir, hub=fetch_config if settings.models.hugging_face_hub else None),
     )
     state = app.state
     state.database, state.sidecar, state.draining, state.models_error = database, sidecar, False, "not loaded yet"

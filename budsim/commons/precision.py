@@ -52,10 +52,10 @@ FORMATS: dict[Precision, Format] = {
     Precision.INT4: Format(bits=4.25, compute=Precision.BF16, source="GPTQ/AWQ, groups of 128: 4 + (16 + 16)/128 bits"),
     Precision.NVFP4: Format(bits=4.5, compute=Precision.NVFP4, source="NVFP4: an 8 bit scale for 16 values"),
     Precision.MXFP4: Format(bits=4.25, compute=Precision.MXFP4, source="OCP MX 1.0: an 8 bit scale for 32 values"),
-    Precision.Q8_0: Format(bits=8.5, compute=Precision.INT8, source="llama.cpp ggml-common.h block_q8_0: 34 bytes for 32"),
-    Precision.Q4_K_M: Format(bits=4.85, compute=Precision.INT8, source="llama.cpp quantize README: 4.85 bits per weight"),
-    Precision.Q4_K_4: Format(bits=4.85, compute=Precision.INT8, source="Ampere's repacked Q4_K; size as Q4_K_M"),
-    Precision.Q8R16: Format(bits=8.5, compute=Precision.INT8, source="Ampere's repacked Q8; size as Q8_0"),
+    Precision.Q8_0: Format(bits=8.5, compute=Precision.FP32, source="llama.cpp ggml-common.h block_q8_0: 34 bytes for 32"),
+    Precision.Q4_K_M: Format(bits=4.85, compute=Precision.FP32, source="llama.cpp quantize README: 4.85 bits per weight"),
+    Precision.Q4_K_4: Format(bits=4.85, compute=Precision.FP32, source="Ampere's repacked Q4_K; size as Q4_K_M"),
+    Precision.Q8R16: Format(bits=8.5, compute=Precision.FP32, source="Ampere's repacked Q8; size as Q8_0"),
 }
 
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from budsim.commons.errors import CatalogError, InvalidInput, NotFound, Unavailable
+from budsim.commons.errors import CatalogError, InvalidInput, NotFound
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.config import architecture_from_config
 
 FIELD: Final = "pretrained_model_uri"
 QUANTIZATIONS: Final = "quantizations.json"
-HUB: Final = "https://huggingface.co"
-HUB_TIMEOUT_S: Final = 10.0
 MAX_CONFIG_BYTES: Final = 4_000_000
+Lookup = Callable[[str], bytes | None]
 
 # Publishers that re-upload other people's checkpoints under the checkpoint's own name.
 REUPLOADERS: Final = frozenset(
@@ -66,7 +64,7 @@ class Listing:
 
 
 def resolve_model(
-    uri: str, *, config: Mapping[str, object] | None = None, registry_dir: Path | None = None, hub: bool = False
+    uri: str, *, config: Mapping[str, object] | None = None, registry_dir: Path | None = None, hub: Lookup | None = None
 ) -> Architecture:
     """Return the architecture a name stands for.
 
@@ -78,8 +76,8 @@ def resolve_model(
         Contents of a config.json, which then decides alone.
     registry_dir : Path, optional
         Folder of checkpoints; nothing outside it is read, whatever ``uri`` says.
-    hub : bool
-        Whether to ask the Hugging Face hub for a config.json nobody here has.
+    hub : callable, optional
+        Asked by name for the content of a config.json nobody here has (`budsim.commons.hub.fetch_config`).
 
     Raises
     ------
@@ -97,8 +95,9 @@ def resolve_model(
     if listing is not None:
         return _architecture(listing)
     stored = _stored_config(name, registry_dir) if registry_dir is not None else None
-    if stored is None and hub:
-        stored = _hub_config(name)
+    if stored is None and hub is not None:
+        content = hub(name)
+        stored = None if content is None else _parsed(name, content)
     if stored is not None:
         return architecture_from_config(name, stored)
     raise NotFound(FIELD, uri, _hint(name))
@@ -252,21 +251,6 @@ def _stored_config(name: str, registry_dir: Path) -> Mapping[str, object] | None
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise InvalidInput(FIELD, f"{name}: config.json is larger than {MAX_CONFIG_BYTES} bytes", "a config.json")
     return _parsed(name, path.read_bytes())
-
-
-def _hub_config(name: str) -> Mapping[str, object] | None:
-    """Return the hub's config.json; httpx is imported here because it takes longer than everything else in this file."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name):
-        return None
-    import httpx
-
-    try:
-        answer = httpx.get(f"{HUB}/{name}/resolve/main/config.json", timeout=HUB_TIMEOUT_S, follow_redirects=True)
-    except httpx.HTTPError as error:
-        raise Unavailable(f"the model hub does not answer for {name}: {type(error).__name__}") from error
-    if answer.status_code != httpx.codes.OK:
-        return None
-    return _parsed(name, answer.content)
 
 
 def _parsed(name: str, content: bytes) -> Mapping[str, object]:

@@ -57,23 +57,40 @@ GPU = Constants(
 )
 CONSTANTS: dict[DeviceKind, Constants] = {
     DeviceKind.CUDA: GPU,
-    DeviceKind.ROCM: GPU,
+    DeviceKind.ROCM: Constants(
+        gemm=0.23,
+        expert_gemm=0.35,
+        half_rows=146.0,
+        expert_half_rows=12.0,
+        bandwidth=0.44,
+        expert_bandwidth=0.58,
+        cache_bandwidth=0.34,
+        decode_attention=0.43,
+        prefill_attention=0.59,
+        link=0.97,
+        reduce_latency_s=4.6e-6,
+        hop_latency_s=20e-6,
+        layer_latency_s=37e-6,
+        moe_latency_s=24e-6,
+        prefill_latency_s=33e-6,
+        token_latency_s=2e-6,
+    ),
     DeviceKind.XPU: GPU,
     DeviceKind.HPU: GPU,
     DeviceKind.CPU: Constants(
-        gemm=0.35,
+        gemm=0.54,
         expert_gemm=0.3,
-        half_rows=4.0,
+        half_rows=3.2,
         expert_half_rows=4.0,
-        bandwidth=0.6,
+        bandwidth=0.61,
         expert_bandwidth=0.5,
-        cache_bandwidth=0.5,
-        decode_attention=0.1,
-        prefill_attention=0.1,
+        cache_bandwidth=0.9,
+        decode_attention=0.02,
+        prefill_attention=0.7,
         link=0.5,
         reduce_latency_s=20e-6,
         hop_latency_s=50e-6,
-        layer_latency_s=50e-6,
+        layer_latency_s=140e-6,
         moe_latency_s=50e-6,
         prefill_latency_s=0.0,
         token_latency_s=2e-6,
@@ -84,7 +101,7 @@ CONSTANTS: dict[DeviceKind, Constants] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstToken:
-    """What an engine adds before the first token: host time of a request, decode steps awaited, a first wave's slowdown and warm-up.
+    """What an engine adds before the first token: host time, decode steps awaited, a first wave's slowdown and warm-up.
 
     Fitted to mean and median TTFT of the InferenceX protocol, per engine (mean absolute log error).
     """

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from budsim.commons.precision import Precision, bytes_per_value
 from budsim.engine_ops.base import Batching
-from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.candidates import Candidates, Floats, Integers
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.roofline import Ranks, StepTime
 from budsim.performance.scheduler import Modelled
@@ -87,7 +87,7 @@ def _model(ranks: Ranks) -> Iterator[tuple[str, Floats]]:
     yield "log_hidden", _log(ranks.hidden)
     yield "log_layers", _log(ranks.layers)
     yield "log_experts", _log(ranks.experts + 1.0)
-    yield "has_latent_cache", model.attention.latent.any(axis=1)[row].astype(np.float64)
+    yield "has_latent_cache", model.attention.latent.max(axis=1)[row].astype(np.float64)
     yield "has_state", (ranks.state_bytes > 0).astype(np.float64)
     yield "log_rank_weight_bytes", _log(ranks.weight_bytes)
 
@@ -120,7 +120,7 @@ def _software(table: Candidates) -> Iterator[tuple[str, Floats]]:
         yield f"engine_{name}", table.by_engine([float(engine.name == name) for engine in table.engines])
 
 
-def _log(values: Floats) -> Floats:
+def _log(values: Floats | Integers) -> Floats:
     return np.asarray(np.log(np.maximum(values, 1e-12)), dtype=np.float64)
 
 

@@ -18,9 +18,7 @@ from budsim.performance.scheduler import Modelled, steady_state
 
 LARGEST_SHARE = 0.97
 """No share of a peak may be fitted beyond this: law L2."""
-SHARES = (
-    "gemm expert_gemm bandwidth expert_bandwidth cache_bandwidth decode_attention prefill_attention link".split()
-)
+SHARES = "gemm expert_gemm bandwidth expert_bandwidth cache_bandwidth decode_attention prefill_attention link".split()
 
 
 def modelled(measurements: Measurements) -> Modelled:
@@ -35,13 +33,13 @@ def fit(
     weights: Floats,
     *,
     evaluations: int = 600,
-    progress: Callable[[float], None] = lambda error: None,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> Constants:
     """Return constants of ``kind`` that make the mean absolute log error of TPOT and TTFT smallest, TPOT counting double.
 
     ``weights`` (n,) weigh the rows; ``progress`` is told the error of each evaluation.
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import minimize  # type: ignore[import-untyped]
 
     start = CONSTANTS[kind]
     names = [field.name for field in fields(Constants) if getattr(start, field.name) > 0]
@@ -59,7 +57,9 @@ def fit(
         return value + 0.002 * float(np.abs(point).sum())
 
     try:
-        found = minimize(error, np.zeros(len(names)), method="Powell", options={"maxfev": evaluations, "xtol": 0.02, "ftol": 1e-3})
+        found = minimize(
+            error, np.zeros(len(names)), method="Powell", options={"maxfev": evaluations, "xtol": 0.02, "ftol": 1e-3}
+        )
     finally:
         efficiency.CONSTANTS[kind] = start
     return constants(found.x)

@@ -24,32 +24,46 @@ class Novelty(StrEnum):
     NEW_DEVICE = "new_device"
 
 
-NOVELTIES = tuple(Novelty)
+class Regime(StrEnum):
+    """How requests come: one after another, or as one static batch."""
+
+    SERVING = "serving"
+    STATIC = "static"
+
+
+STRATA = tuple((novelty, regime) for novelty in Novelty for regime in Regime)
+"""Rows within a stratum share a shrinkage and residual quantiles."""
+FEWEST_RESIDUALS = 30
+
+
+def stratum_name(novelty: Novelty, regime: Regime) -> str:
+    """Return the stratum's name in a manifest."""
+    return f"{novelty}/{regime}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Quantiles of log(measured / predicted) for one quantity: novelty -> coverage -> (low, high)."""
+    """Quantiles of log(measured / predicted) for one quantity: stratum -> coverage -> (low, high)."""
 
-    quantiles: Mapping[Novelty, Mapping[float, tuple[float, float]]]
+    quantiles: Mapping[str, Mapping[float, tuple[float, float]]]
 
-    def interval(self, value: Floats, coverage: float, novelty: Integers, in_range: Booleans) -> Interval:
-        """Return the interval around ``value`` for each row; it always contains the value itself."""
-        ends = np.array([self.quantiles[each][coverage] for each in NOVELTIES])[novelty]
+    def interval(self, value: Floats, coverage: float, stratum: Integers, in_range: Booleans) -> Interval:
+        """Return the interval around ``value`` for each row, by its index into `STRATA`; it always contains the value itself."""
+        ends = np.array([self.quantiles[stratum_name(*each)][coverage] for each in STRATA])[stratum]
         ends = ends * np.where(in_range, 1.0, OUT_OF_RANGE_FACTOR)[:, None]
         return Interval(low=value * np.exp(np.minimum(ends[:, 0], 0.0)), high=value * np.exp(np.maximum(ends[:, 1], 0.0)))
 
 
-def spread(residuals: Mapping[Novelty, Floats]) -> Spread:
-    """Return conformal quantiles of log residuals; a stratum with few residuals borrows those of a newer kind.
+def spread(residuals: Mapping[str, Floats]) -> Spread:
+    """Return conformal quantiles of log residuals by stratum; one with few residuals borrows from all of them.
 
     The rank ``ceil((n + 1) q)`` of n residuals makes an interval that holds with probability of at least its coverage for
     exchangeable rows (Vovk et al., Algorithmic Learning in a Random World, 2005).
     """
-    pooled = np.concatenate([values for values in residuals.values()])
-    chosen = {each: residuals.get(each, pooled) for each in NOVELTIES}
-    chosen = {each: values if len(values) >= 30 else pooled for each, values in chosen.items()}
-    return Spread(quantiles={each: {c: _ends(values, c) for c in COVERAGES} for each, values in chosen.items()})
+    pooled = np.concatenate(list(residuals.values()))
+    names = [stratum_name(*each) for each in STRATA]
+    chosen = {name: residuals[name] if len(residuals[name]) >= FEWEST_RESIDUALS else pooled for name in names}
+    return Spread(quantiles={name: {c: _ends(values, c) for c in COVERAGES} for name, values in chosen.items()})
 
 
 def _ends(residuals: Floats, coverage: float) -> tuple[float, float]:
@@ -64,7 +78,7 @@ def analytic_spread(factor90: float) -> Spread:
     """Return a symmetric spread for the analytic model alone: 90 % of rows within a factor of ``factor90``, normal in the log."""
     half90 = float(np.log(factor90))
     half = {0.8: half90 * 1.2816 / 1.6449, 0.9: half90}
-    return Spread(quantiles={each: {c: (-half[c], half[c]) for c in COVERAGES} for each in NOVELTIES})
+    return Spread(quantiles={stratum_name(*each): {c: (-half[c], half[c]) for c in COVERAGES} for each in STRATA})
 
 
 def reciprocal(interval: Interval) -> Interval:

@@ -25,9 +25,23 @@ NUMBERS = (
     "n_devices tp pp ep dp input_tokens output_tokens concurrency request_rate n_requests ttft_ms_mean ttft_ms_p50 tpot_ms_mean "
     "tpot_ms_p50 itl_ms e2e_latency_ms e2e_ms_p50 output_tokens_per_s_total output_tok_per_s_per_user"
 ).split()
-TEXTS = ("source", "device_type", "device_name", "engine", "model", "model_hf", "precision", "kv_cache_dtype", "mode", "quality", "notes", "date")
+TEXTS = (
+    "source",
+    "device_type",
+    "device_name",
+    "engine",
+    "model",
+    "model_hf",
+    "precision",
+    "kv_cache_dtype",
+    "mode",
+    "quality",
+    "notes",
+    "date",
+)
 REQUIRED = ("device_name", "input_tokens", "output_tokens", "concurrency")
 LARGEST = 1e9
+BLANKS = ("", "nan", "none", "null")
 
 NOMINAL_LENGTH_SOURCES = ("aiconfigurator_silicon", "inferencex")
 MEAN_OF_NOMINAL = 0.9
@@ -75,6 +89,7 @@ class Measurements:
     """Rows that could be read, as candidates, with what was measured; ``rows`` are their positions in the table.
 
     ``ttft_s`` and ``tpot_s`` are means where given, else medians (``median`` says which), ``nan`` where blank;
+    ``open_loop`` rows give a ``request_rate`` (1/s) and no concurrency.
     ``tokens_per_s`` is output tokens per second of the whole system of ``replicas`` equal replicas. ``problems`` says, for
     every row of the table, why it could not be read; empty when it could.
     """
@@ -83,6 +98,7 @@ class Measurements:
     rows: Integers
     replicas: Floats
     request_rate: Floats
+    open_loop: Booleans
     ttft_s: Floats
     tpot_s: Floats
     e2e_s: Floats
@@ -133,6 +149,8 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     caches = _resolved(text.kv_cache_dtype.str.lower(), _precision, problems)
     numbers = _with_lengths(text, numbers)
     _require_traffic(text, numbers, problems)
+    disaggregated = text["mode"] == "serving_disagg"
+    _mark(problems, disaggregated, "mode: disaggregated prefill and decode is not modelled; expected serving or a static batch")
     ok = np.flatnonzero((problems == "").to_numpy())
     picked = _Picked(
         text=text.iloc[ok].reset_index(drop=True),
@@ -163,10 +181,10 @@ def _numbers(table: pd.DataFrame, name: str, problems: pd.Series) -> pd.Series:
         return pd.Series(np.nan, index=table.index)
     text = table[name].astype(str).str.strip()
     values = pd.to_numeric(text, errors="coerce").astype(np.float64)
-    blank = text.str.lower().isin(["", "nan", "none", "null"])
+    blank = text.str.lower().isin(BLANKS if name != "request_rate" else (*BLANKS, "inf"))
     wrong = ~blank & (values.isna() | (values < 0) | (values > LARGEST))
     for row in np.flatnonzero(wrong & (problems == "")):
-        problems.iloc[row] = f"{name}: {text.iloc[row][:40]!r} is not a number between 0 and {LARGEST:g}"
+        problems.iloc[int(row)] = f"{name}: {text.iloc[row][:40]!r} is not a number between 0 and {LARGEST:g}"
     return values.where(~wrong & ~blank)
 
 
@@ -198,7 +216,9 @@ def _model(name: str) -> Architecture:
 def _device(name: str) -> Device:
     device = find_device(name) if name else None
     if device is None:
-        raise InvalidInput("device_name", f"{name!r} is an unknown device" if name else "is blank", "a device of `budsim devices`")
+        raise InvalidInput(
+            "device_name", f"{name!r} is an unknown device" if name else "is blank", "a device of `budsim devices`"
+        )
     return device
 
 
@@ -212,8 +232,10 @@ def _precision(name: str) -> Precision | None:
 
 
 def _with_lengths(text: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
-    """Fill in what a source's protocol says and its rows do not: ShareGPT's mean lengths, the concurrency of offline runs."""
+    """Fill in what a source's protocol says and its rows do not: ShareGPT's mean lengths, all requests at once without a rate."""
     numbers = numbers.copy()
+    unlimited = numbers.concurrency.isna() & numbers.request_rate.isna()
+    numbers["concurrency"] = numbers.concurrency.where(~unlimited, numbers.n_requests)
     sharegpt = text.notes.str.contains("sharegpt", case=False)
     for name, tokens in zip(("input_tokens", "output_tokens"), SHAREGPT_TOKENS, strict=True):
         numbers[name] = numbers[name].where(numbers[name].notna() | ~sharegpt, tokens)
@@ -243,6 +265,7 @@ def _measured(picked: _Picked, rows: Integers, problems: list[str], table: pd.Da
         rows=np.asarray(rows, dtype=np.int64),
         replicas=replicas,
         request_rate=numbers.request_rate.to_numpy(),
+        open_loop=(numbers.concurrency.isna() & (numbers.request_rate > 0)).to_numpy(),
         ttft_s=ttft.to_numpy() * MILLI,
         tpot_s=tpot.to_numpy() * MILLI,
         e2e_s=numbers.e2e_latency_ms.fillna(numbers.e2e_ms_p50).to_numpy() * MILLI,
@@ -274,7 +297,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
     concurrency = numbers.concurrency.fillna(pd.Series(sequences)).to_numpy() / replicas
     static = text["mode"].isin((*STATIC_MODES, "offline")).to_numpy()
     burst = np.where(nominal, BURST_SHARE, (numbers.concurrency / numbers.n_requests).clip(0, 1).fillna(BURST_SHARE).to_numpy())
-    threads = text.notes.str.extract(r"threads per process=(\d+)")[0].astype(float).fillna(0.0).to_numpy()
+    threads = text.notes.str.extract(r"threads per process=(\d+)")[0].astype(np.float64).fillna(0.0).to_numpy(dtype=np.float64)
     shares = np.where(cpu, 1.0 / replicas, 1.0)
     architectures, architecture = _coded(picked.models)
     devices, device = _coded(picked.devices)
@@ -304,7 +327,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         max_sequences=np.where(static, np.maximum(concurrency, 1.0), np.maximum(sequences, 1.0)),
         memory_fraction=fraction,
         chunked_prefill=np.ones(count, dtype=bool),
-        cores=threads,
+        cores=np.asarray(threads, dtype=np.float64),
         compute_share=shares,
         memory_free_bytes=np.array([device.memory_bytes for device in picked.devices]),
         burst_share=np.where(static | _median(text, numbers), 0.0, burst),

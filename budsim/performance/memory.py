@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.candidates import Floats
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.roofline import ACTIVATION_BYTES, Ranks
 
@@ -14,10 +15,10 @@ LOGIT_BYTES = 4.0
 def memory_use(ranks: Ranks) -> MemoryUse:
     """Return the memory of the fullest device rank of each candidate.
 
-    The engine may take ``memory_fraction`` of the device (vLLM's ``gpu-memory-utilization``, SGLang's ``mem-fraction-static``) and
-    no more than is free. Out of that come weights, the activation peak of one step of ``token_budget`` tokens, and the engine's
-    own reserve (CUDA context and graphs, communication buffers); the KV cache gets the rest. Recurrent state of
-    linear-attention layers is charged to the sequences that hold it.
+    The engine may take ``memory_fraction`` of the device (vLLM's ``gpu-memory-utilization``, SGLang's
+    ``mem-fraction-static``) and no more than is free. Out of that come weights, the activation peak of one step of
+    ``token_budget`` tokens, and the engine's own reserve (CUDA context and graphs, communication buffers); the KV cache gets
+    the rest. Recurrent state of linear-attention layers is charged to the sequences that hold it.
     """
     table = ranks.candidates
     total = table.by_device([device.memory_bytes for device in table.devices])
@@ -38,15 +39,15 @@ def memory_use(ranks: Ranks) -> MemoryUse:
     )
 
 
-def cache_bytes_per_token(ranks: Ranks) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return cache bytes one rank holds per token of a finished sequence, sliding windows and recurrent state averaged over it."""
+def cache_bytes_per_token(ranks: Ranks) -> Floats:
+    """Return cache bytes one rank holds per token of a finished sequence, windows and recurrent state averaged over it."""
     length = ranks.candidates.input_tokens + ranks.candidates.output_tokens
     held = np.minimum(length[:, None], ranks.window) / length[:, None]
     indexed = np.where(ranks.model.attention.latent[ranks.candidates.architecture], 1.0, held)
     return np.asarray((ranks.cached_bytes_per_token * indexed).sum(axis=1) + ranks.state_bytes / 2.0 / length)
 
 
-def activation_bytes(ranks: Ranks) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def activation_bytes(ranks: Ranks) -> Floats:
     """Return the activation peak: residual, normalised input and the widest layer's outputs for a full step, and the logits."""
     table, matrices = ranks.candidates, ranks.model.matrices
     tokens = np.minimum(table.token_budget, np.maximum(table.concurrency, 1.0) * table.input_tokens)
@@ -56,6 +57,6 @@ def activation_bytes(ranks: Ranks) -> np.ndarray[tuple[int], np.dtype[np.float64
     return np.asarray(tokens * ACTIVATION_BYTES * (2.0 * ranks.hidden + 1.5 * widest) + 2.0 * LOGIT_BYTES * logits)
 
 
-def _has_context(ranks: Ranks) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _has_context(ranks: Ranks) -> Floats:
     """CPU engines keep no device context or graphs."""
     return ranks.candidates.by_device([float(d.kind is not DeviceKind.CPU) for d in ranks.candidates.devices])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from budsim.hardware_ops.device import DeviceKind
-from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.features import feature_matrix
 from budsim.performance.intervals import COVERAGES, Spread, analytic_spread, reciprocal
 from budsim.performance.memory import memory_use
@@ -41,9 +41,9 @@ class Predictor:
         rows = len(candidates)
         factors = {"ttft": np.ones(rows), "tpot": np.ones(rows)}
         learned, in_range = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
-        novelty = np.zeros(rows, dtype=np.int64)
+        stratum = np.where(candidates.static_batch, 1, 0)
         kinds = np.array([list(DeviceKind).index(device.kind) for device in candidates.devices])[candidates.device]
-        used: list[tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Mapping[str, Spread]]] = []
+        used: list[tuple[Integers, Mapping[str, Spread]]] = []
         features = feature_matrix(ranks, memory, modelled, median) if self.regressors else None
         for code in np.unique(kinds):
             at = np.flatnonzero(kinds == code)
@@ -52,9 +52,9 @@ class Predictor:
             if regressors is None or features is None:
                 continue
             seen = features[at]
-            novelty[at] = regressors.novelty(candidates)[at]
+            stratum[at] = regressors.stratum(candidates)[at]
             for target, factor in factors.items():
-                factor[at] = regressors.correct(target, seen, novelty[at])
+                factor[at] = regressors.correct(target, seen, stratum[at])
             learned[at], in_range[at] = True, regressors.in_range(seen)
         service = Service(
             ttft_s=modelled.ttft_s * factors["ttft"],
@@ -64,7 +64,7 @@ class Predictor:
         )
 
         def intervals(name: str, value: Floats) -> dict[float, Interval]:
-            return {c: _joined(rows, used, name, value, c, novelty, in_range | ~learned) for c in COVERAGES}
+            return {c: _joined(rows, used, name, value, c, stratum, in_range | ~learned) for c in COVERAGES}
 
         tpot = intervals("tpot", service.tpot_s)
         return memory, Predictions(
@@ -81,22 +81,22 @@ class Predictor:
 
 def _joined(
     rows: int,
-    used: list[tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Mapping[str, Spread]]],
+    used: list[tuple[Integers, Mapping[str, Spread]]],
     name: str,
     value: Floats,
     coverage: float,
-    novelty: np.ndarray[tuple[int], np.dtype[np.int64]],
-    in_range: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    stratum: Integers,
+    in_range: Booleans,
 ) -> Interval:
     low, high = np.empty(rows), np.empty(rows)
     for at, spreads in used:
-        part = spreads[name].interval(value[at], coverage, novelty[at], in_range[at])
+        part = spreads[name].interval(value[at], coverage, stratum[at], in_range[at])
         low[at], high[at] = part.low, part.high
     return Interval(low=low, high=high)
 
 
-def bound_by(modelled: Modelled) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return the index into `BOUNDS` of what takes most of the mean step, or of the queue where requests wait longer than that."""
+def bound_by(modelled: Modelled) -> Integers:
+    """Return the index into `BOUNDS` of what takes most of the mean step, or of the queue where requests wait longer."""
     step = modelled.mixed
     share = np.minimum(modelled.prefill_share, 1.0)
     parts = np.stack(
@@ -117,7 +117,7 @@ def load_predictor(folder: Path | None = None) -> Predictor:
     Unavailable
         When an artefact is missing or not what its manifest says.
     """
-    shipped = INSTALLED if INSTALLED.is_dir() else CHECKOUT
+    shipped = CHECKOUT if CHECKOUT.is_dir() else INSTALLED
     return Predictor(load_regressors(folder or shipped))
 
 

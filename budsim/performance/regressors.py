@@ -15,7 +15,7 @@ from budsim.commons.errors import Unavailable
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.features import Matrix, feature_names
-from budsim.performance.intervals import COVERAGES, NOVELTIES, Novelty, Spread
+from budsim.performance.intervals import COVERAGES, STRATA, Novelty, Regime, Spread, stratum_name
 
 if TYPE_CHECKING:
     import xgboost
@@ -54,21 +54,32 @@ class Regressors:
     high: Matrix
     manifest: Mapping[str, Any]
 
-    def correct(self, target: str, features: Matrix, novelty: Integers) -> Floats:
+    def correct(self, target: str, features: Matrix, stratum: Integers) -> Floats:
         """Return the factors (n,) by which the modelled ``target`` is to be multiplied, weaker for what was never seen."""
         raw = np.asarray(self.boosters[target].inplace_predict(features), dtype=np.float64)
-        trust = np.array([self.manifest["shrinkage"][each][target] for each in NOVELTIES])[novelty]
-        return np.exp(trust * np.clip(raw, -LARGEST_CORRECTION, LARGEST_CORRECTION))
+        trust = np.array([self.manifest["shrinkage"][target][stratum_name(*each)] for each in STRATA])[stratum]
+        return np.asarray(np.exp(trust * np.clip(raw, -LARGEST_CORRECTION, LARGEST_CORRECTION)), dtype=np.float64)
 
     def in_range(self, features: Matrix) -> Booleans:
         """Return whether every feature of a row lies in what was trained on, half a log unit of margin allowed."""
         return np.asarray(((features >= self.low - 0.5) & (features <= self.high + 0.5)).all(axis=1))
 
-    def novelty(self, candidates: Candidates) -> Integers:
-        """Return, for each row, the index into `NOVELTIES` of what was not trained on; a new device weighs more than a new model."""
+    def stratum(self, candidates: Candidates) -> Integers:
+        """Return each row's index into `STRATA`: what was not trained on, and how requests come.
+
+        A new device weighs more than a new model.
+        """
         models = np.array([a.model_id in self.models for a in candidates.architectures])[candidates.architecture]
         devices = np.array([d.name in self.devices for d in candidates.devices])[candidates.device]
-        known, new_model, new_device = (NOVELTIES.index(n) for n in (Novelty.KNOWN, Novelty.NEW_MODEL, Novelty.NEW_DEVICE))
+        codes = {
+            (novelty, static): STRATA.index((novelty, regime))
+            for novelty in Novelty
+            for static, regime in enumerate((Regime.SERVING, Regime.STATIC))
+        }
+        known, new_model, new_device = (
+            np.where(candidates.static_batch, codes[novelty, 1], codes[novelty, 0])
+            for novelty in (Novelty.KNOWN, Novelty.NEW_MODEL, Novelty.NEW_DEVICE)
+        )
         return np.where(devices, np.where(models, known, new_model), new_device).astype(np.int64)
 
 
@@ -132,9 +143,5 @@ def _verified(path: Path, sha256: str) -> bytes:
 
 
 def _spread(stored: Mapping[str, Mapping[str, list[float]]]) -> Spread:
-    return Spread(
-        quantiles={
-            each: {coverage: (stored[each][str(coverage)][0], stored[each][str(coverage)][1]) for coverage in COVERAGES}
-            for each in NOVELTIES
-        }
-    )
+    names = [stratum_name(*each) for each in STRATA]
+    return Spread(quantiles={name: {c: (stored[name][str(c)][0], stored[name][str(c)][1]) for c in COVERAGES} for name in names})

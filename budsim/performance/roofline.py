@@ -89,9 +89,7 @@ def prepare(candidates: Candidates) -> Ranks:
     values = held * matrices.multiplied[row]
     kv_bytes = np.array([bytes_per_value(p) for p in candidates.precisions])[candidates.kv_precision]
     heads = attention.heads[row] / attention_tp[:, None]
-    cache_share = np.where(
-        attention.latent[row], 1.0, np.maximum(1.0 / attention_tp[:, None], 1.0 / attention.kv_heads[row])
-    )
+    cache_share = np.where(attention.latent[row], 1.0, np.maximum(1.0 / attention_tp[:, None], 1.0 / attention.kv_heads[row]))
     tp_link, hop = _links(candidates)
     return Ranks(
         candidates=candidates,
@@ -238,7 +236,7 @@ def _speeds(candidates: Candidates, eff: Efficiency) -> tuple[Floats, Floats]:
     cpu = candidates.by_device([float(device.kind is DeviceKind.CPU) for device in candidates.devices]) > 0
     used = np.where(cpu & (candidates.cores > 0), np.minimum(candidates.cores / units, 1.0), 1.0)
     bandwidth = candidates.by_device([device.memory_bandwidth_bytes_per_s for device in candidates.devices])
-    reach = np.minimum(used * eff.core_reach, 1.0) * candidates.compute_share
+    reach = np.minimum(used * eff.core_reach, candidates.compute_share)
     return used * np.where(cpu, 1.0, candidates.compute_share), bandwidth * np.where(cpu, reach, candidates.compute_share)
 
 

@@ -1,4 +1,4 @@
-"""Trains the regressors of every kind of hardware and measures them by grouped cross-validation: same data and seed, same bytes."""
+"""Trains the regressors of every kind of hardware, measured by grouped cross-validation: same data and seed, same bytes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.arrivals import settle
 from budsim.performance.candidates import Booleans, Floats, Integers
 from budsim.performance.features import Matrix, feature_matrix, feature_names
-from budsim.performance.intervals import COVERAGES, NOVELTIES, Novelty, Spread, spread
+from budsim.performance.intervals import COVERAGES, STRATA, Novelty, Regime, Spread, spread, stratum_name
 from budsim.performance.measurements import Measurements, read_measurements
 from budsim.performance.memory import memory_use
 from budsim.performance.regressors import FORMAT, MANIFEST, TARGETS
@@ -64,6 +65,11 @@ class Rows:
         """Return log(measured / modelled) of a target."""
         return np.asarray(np.log(self.measured[target] / self.modelled[target]), dtype=np.float64)
 
+    def regimes(self) -> dict[Regime, Booleans]:
+        """Return which rows belong to each regime."""
+        static = self.names.static.to_numpy(dtype=bool)
+        return {Regime.SERVING: ~static, Regime.STATIC: static}
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.weights)
@@ -71,10 +77,13 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """Out-of-fold log(measured / predicted) of ttft, tpot and e2e under one way of withholding, with the shrinkage that was best."""
+    """Out-of-fold log(measured / predicted) of ttft, tpot and e2e under one way of withholding.
+
+    ``shrinkage`` is, by target and regime, the share of a correction that is best applied to what was never seen.
+    """
 
     residuals: Mapping[str, Floats]
-    shrinkage: Mapping[str, float]
+    shrinkage: Mapping[str, Mapping[Regime, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +98,7 @@ class Trained:
 
 
 def train(
-    table: pd.DataFrame, folder: Path, *, seed: int = 0, progress: Callable[[str], None] = lambda step: None
+    table: pd.DataFrame, folder: Path, *, seed: int = 0, progress: Callable[[str], None] = lambda _: None
 ) -> dict[DeviceKind, Trained]:
     """Train every kind of hardware with enough rows and write ``folder/<kind>/{ttft,tpot}.ubj`` and ``manifest.json``.
 
@@ -111,7 +120,7 @@ def train(
         if len(part) < FEWEST_ROWS:
             continue
         progress(f"{kind.value}: reading {len(part)} rows")
-        measurements = read_measurements(part)
+        measurements = settle(read_measurements(part))
         if len(measurements) >= FEWEST_ROWS:
             rows = training_rows(measurements)
             trained[kind] = _train_kind(kind, rows, folder / kind.value, seed, _digest(part), progress)
@@ -123,7 +132,7 @@ def training_rows(measurements: Measurements) -> Rows:
     ranks = prepare(measurements.candidates)
     memory = memory_use(ranks)
     modelled = steady_state(ranks, memory)
-    measured = _measured(measurements, modelled)
+    measured = measured_times(measurements, modelled)
     names = _names(measurements)
     return Rows(
         features=feature_matrix(ranks, memory, modelled, measurements.median.astype(np.float64)),
@@ -168,7 +177,14 @@ def _names(measurements: Measurements) -> pd.DataFrame:
     )
 
 
-def _measured(measurements: Measurements, modelled: Modelled) -> dict[str, Floats]:
+def measured_times(measurements: Measurements, modelled: Modelled | None = None) -> dict[str, Floats]:
+    """Return measured TTFT and TPOT in seconds, nan where unknown.
+
+    With ``modelled``, TPOT of rows that report only throughput or latency follows from them, less the TTFT measured or modelled.
+    """
+    if modelled is None:
+        known = {"ttft": measurements.ttft_s, "tpot": measurements.tpot_s}
+        return {name: np.where(values > 0, values, np.nan) for name, values in known.items()}
     output = measurements.candidates.output_tokens
     concurrency = measurements.candidates.concurrency
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -192,9 +208,7 @@ def _codes(columns: pd.DataFrame) -> Integers:
     return np.asarray(columns.astype(str).agg("|".join, axis=1).factorize()[0], dtype=np.int64)
 
 
-def _train_kind(
-    kind: DeviceKind, rows: Rows, folder: Path, seed: int, digest: str, progress: Callable[[str], None]
-) -> Trained:
+def _train_kind(kind: DeviceKind, rows: Rows, folder: Path, seed: int, digest: str, progress: Callable[[str], None]) -> Trained:
     validations = {}
     for novelty, split in SPLITS.items():
         progress(f"{kind.value}: cross-validating, each {split} withheld")
@@ -230,15 +244,22 @@ def validate(rows: Rows, split: str, seed: int) -> Validation:
     The shrinkage is one number per target, chosen among `SHRINKAGES` by the median absolute log error.
     """
     corrections = {target: _out_of_fold(rows, target, split, seed) for target in TARGETS}
-    shrinkage = {}
+    shrinkage, scaled = {}, {}
     for target, correction in corrections.items():
-        ratio = rows.log_ratio(target)
-        errors = [np.nanmedian(np.abs(ratio - share * correction)) for share in SHRINKAGES]
-        shrinkage[target] = 1.0 if split == "curve" else SHRINKAGES[int(np.nanargmin(errors))] if np.isfinite(errors).any() else 0.0
-    scaled = {target: shrinkage[target] * correction for target, correction in corrections.items()}
+        shrinkage[target] = {regime: _best_share(rows, target, correction, at, split) for regime, at in rows.regimes().items()}
+        shares = np.where(rows.names.static, shrinkage[target][Regime.STATIC], shrinkage[target][Regime.SERVING])
+        scaled[target] = shares * correction
     residuals = {target: rows.log_ratio(target) - scaled[target] for target in TARGETS}
     residuals["e2e"] = _e2e_residuals(rows, scaled)
     return Validation(residuals=residuals, shrinkage=shrinkage)
+
+
+def _best_share(rows: Rows, target: str, correction: Floats, at: Booleans, split: str) -> float:
+    """Return the share with the smallest median absolute log error; all of it for known models on known devices."""
+    ratio = rows.log_ratio(target)[at]
+    if split == "curve" or not np.isfinite(ratio).any():
+        return 1.0 if split == "curve" else 0.0
+    return min(SHRINKAGES, key=lambda share: float(np.nanmedian(np.abs(ratio - share * correction[at]))))
 
 
 def _out_of_fold(rows: Rows, target: str, split: str, seed: int) -> Floats:
@@ -256,7 +277,7 @@ def _out_of_fold(rows: Rows, target: str, split: str, seed: int) -> Floats:
 
 
 def _folds(groups: Integers, split: str, seed: int) -> Iterator[Booleans]:
-    """Yield which rows each fold withholds: curves in five random parts; the largest models or devices in turn, the rest together."""
+    """Yield what each fold withholds: curves in five random parts; the largest models or devices in turn, the rest in two."""
     count = int(groups.max()) + 1
     part = np.random.default_rng(seed).permutation(count) % CURVE_FOLDS
     if split != "curve":
@@ -274,15 +295,16 @@ def _e2e_residuals(rows: Rows, corrections: Mapping[str, Floats]) -> Floats:
     return np.asarray(np.log(latency(rows.measured) / latency(predicted)), dtype=np.float64)
 
 
-def spreads(validations: Mapping[Novelty, Validation]) -> dict[str, Spread]:
-    """Return the residual quantiles of each quantity, by novelty."""
-    result = {}
-    for name in (*TARGETS, "e2e"):
-        known = {n: v.residuals[name][np.isfinite(v.residuals[name])] for n, v in validations.items()}
-        if sum(map(len, known.values())) == 0:
-            known = {n: v.residuals["tpot"][np.isfinite(v.residuals["tpot"])] for n, v in validations.items()}
-        result[name] = spread(known)
-    return result
+def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, Spread]:
+    """Return residual quantiles of each quantity by stratum; end-to-end latency borrows TPOT's where it was not measured."""
+    regimes = rows.regimes()
+
+    def residuals(name: str) -> dict[str, Floats]:
+        by = {(n, r): v.residuals[name][at] for n, v in validations.items() for r, at in regimes.items()}
+        return {stratum_name(*each): values[np.isfinite(values)] for each, values in by.items()}
+
+    found = {name: residuals(name) for name in (*TARGETS, "e2e")}
+    return {name: spread(each if sum(map(len, each.values())) else found["tpot"]) for name, each in found.items()}
 
 
 def _manifest(
@@ -310,14 +332,14 @@ def _manifest(
         "engines": sorted(set(rows.names.engine)),
         "feature_low": [float(v) for v in rows.features.min(axis=0)],
         "feature_high": [float(v) for v in rows.features.max(axis=0)],
-        "shrinkage": {novelty.value: dict(v.shrinkage) for novelty, v in validations.items()},
-        "intervals": {name: _stored(each) for name, each in spreads(validations).items()},
+        "shrinkage": {target: {stratum_name(n, r): validations[n].shrinkage[target][r] for n, r in STRATA} for target in TARGETS},
+        "intervals": {name: _stored(each) for name, each in spreads(rows, validations).items()},
         "errors": {novelty.value: error_table(rows, v.residuals) for novelty, v in validations.items()},
     }
 
 
 def _stored(each: Spread) -> dict[str, dict[str, list[float]]]:
-    return {n.value: {str(c): [round(end, 6) for end in each.quantiles[n][c]] for c in COVERAGES} for n in NOVELTIES}
+    return {name: {str(c): [round(end, 6) for end in ends[c]] for c in COVERAGES} for name, ends in each.quantiles.items()}
 
 
 def error_table(rows: Rows, residuals: Mapping[str, Floats]) -> dict[str, dict[str, dict[str, float]]]:

@@ -23,7 +23,7 @@ from budsim.commons.errors import BudsimError, Busy, Conflict, InvalidInput, Not
 from budsim.commons.precision import Precision
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.model_ops.architecture import Architecture
-from budsim.model_ops.registry import resolve_model
+from budsim.model_ops.registry import Lookup, resolve_model
 from budsim.performance.predictor import Predictor
 from budsim.performance.workload import Workload
 from budsim.simulator.plans import Outcome, Question, Rejection, Targets
@@ -72,7 +72,7 @@ class ModelSource:
     """Where models are looked up: the registry folder, and the hub when allowed."""
 
     registry_dir: Path | None = None
-    hub: bool = False
+    hub: Lookup | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ import pytest
 
 from budsim.commons.errors import InvalidInput, NotFound, Unavailable
 from budsim.commons.precision import Precision
-from budsim.model_ops import registry
 from budsim.model_ops.registry import find_listing, known_models, published_parameters, resolve_model
 
 SMALL = {
@@ -125,18 +124,24 @@ def test_broken_config_files_are_named(tmp_path: Path, content: str) -> None:
         resolve_model("broken", registry_dir=tmp_path)
 
 
-def test_silent_hub_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_hub_is_unavailable() -> None:
     """A hub that does not answer is said to be away; the model is not called unknown."""
-    monkeypatch.setattr(registry, "HUB", "http://127.0.0.1:9")
+
+    def silent(name: str) -> bytes | None:
+        raise Unavailable(f"the model hub does not answer for {name}")
+
     with pytest.raises(Unavailable, match="someone/new-model"):
-        resolve_model("someone/new-model", hub=True)
+        resolve_model("someone/new-model", hub=silent)
 
 
-def test_hub_is_not_asked_unless_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without leave no connection is tried."""
-    monkeypatch.setattr(registry, "HUB", "http://127.0.0.1:9")
+def test_what_the_hub_answers_becomes_the_architecture() -> None:
+    """A config.json only the hub has is read like any other; a name the hub does not know stays unknown."""
+    llama = find_listing("meta-llama/Llama-3.1-8B-Instruct")
+    assert llama is not None
+    shelf = {"someone/new-model": json.dumps(dict(llama.config)).encode()}
+    assert resolve_model("someone/new-model", hub=shelf.get).hidden_size == 4096
     with pytest.raises(NotFound):
-        resolve_model("someone/new-model")
+        resolve_model("someone/other-model", hub=shelf.get)
 
 
 def test_catalog_ids_are_unique_and_resolve() -> None:

@@ -1,0 +1,34 @@
+"""Open loops as closed ones: the concurrency at which a replica serves a given request rate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from budsim.performance.measurements import Measurements
+from budsim.performance.memory import memory_use
+from budsim.performance.roofline import prepare
+from budsim.performance.scheduler import steady_state
+
+ROUNDS = 12
+
+
+def settle(measurements: Measurements) -> Measurements:
+    """Give rows that state a request rate the mean concurrency that follows (Little's law), by damped fixed point.
+
+    Beyond saturation the queue would grow without end; the engine's ``max_num_seqs`` bounds it.
+    """
+    if not measurements.open_loop.any():
+        return measurements
+    table = measurements.candidates
+    rate = np.where(measurements.open_loop, measurements.request_rate, 1.0) / measurements.replicas
+    concurrency = np.where(measurements.open_loop, 1.0, table.concurrency)
+    for _ in range(ROUNDS):
+        table = replace(table, concurrency=concurrency)
+        ranks = prepare(table)
+        modelled = steady_state(ranks, memory_use(ranks))
+        latency = modelled.ttft_s + table.output_tokens * modelled.tpot_s
+        wanted = np.clip(rate * latency, 0.01, table.max_sequences)
+        concurrency = np.where(measurements.open_loop, np.sqrt(concurrency * wanted), concurrency)
+    return replace(measurements, candidates=replace(table, concurrency=concurrency))

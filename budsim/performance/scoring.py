@@ -1,0 +1,156 @@
+"""Predicts rows of a CSV in the measurements' columns, and scores predictions against what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from budsim.commons.units import MILLI
+from budsim.performance.arrivals import settle
+from budsim.performance.candidates import Floats, Integers
+from budsim.performance.measurements import Measurements, read_measurements
+from budsim.performance.predictions import Basis, Interval, Predictions
+from budsim.performance.predictor import Predictor
+from budsim.performance.training import error_figures, measured_times
+
+CHUNK_ROWS = 20_000
+QUANTITIES = ("ttft_ms", "tpot_ms", "e2e_ms", "output_tokens_per_s")
+COLUMNS = (
+    *(f"pred_{name}{end}" for name in QUANTITIES for end in ("", "_lo90", "_hi90")),
+    "pred_basis",
+    "pred_in_range",
+    "pred_error",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How well one quantity was predicted: rows compared, median, mean and 90th percentile absolute percentage error.
+
+    ``coverage90`` is the share of measured values inside the 90 % interval.
+    """
+
+    quantity: str
+    group: str
+    rows: int
+    median: float
+    mean: float
+    p90: float
+    coverage90: float
+
+
+def predict_table(table: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
+    """Return ``table`` with the prediction columns, in input order; rows that cannot be predicted say why in ``pred_error``."""
+    parts = [_predict_part(table.iloc[at : at + CHUNK_ROWS], predictor) for at in range(0, max(len(table), 1), CHUNK_ROWS)]
+    return pd.concat(parts)
+
+
+def _predict_part(table: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
+    fresh = table.reset_index(drop=True)
+    result = pd.DataFrame("", index=table.index, columns=list(COLUMNS), dtype=object)
+    measurements = settle(read_measurements(fresh))
+    result["pred_error"] = list(measurements.problems)
+    if len(measurements):
+        for name, values in _columns(measurements, predictor).items():
+            column = np.full(len(table), "", dtype=object)
+            column[measurements.rows] = values
+            result[name] = column
+    return pd.concat([table.drop(columns=[c for c in COLUMNS if c in table]), result], axis=1)
+
+
+def _columns(measurements: Measurements, predictor: Predictor) -> dict[str, list[object]]:
+    _, predictions = predict(measurements, predictor)
+    columns: dict[str, list[object]] = {}
+    for name, (value, interval) in quantities(measurements, predictions).items():
+        for ending, numbers in (("", value), ("_lo90", interval.low), ("_hi90", interval.high)):
+            columns[f"pred_{name}{ending}"] = [float(f"{number:.6g}") for number in numbers]
+    columns["pred_basis"] = [(Basis.LEARNED if each else Basis.ANALYTIC).value for each in predictions.learned]
+    columns["pred_in_range"] = ["true" if each else "false" for each in predictions.in_range]
+    return columns
+
+
+def predict(measurements: Measurements, predictor: Predictor) -> tuple[Floats, Predictions]:
+    """Return which rows fit in memory (1.0) and the predictions, medians where the row reports medians."""
+    memory, predictions = predictor.predict(measurements.candidates, measurements.median.astype(np.float64))
+    return memory.fits.astype(np.float64), predictions
+
+
+def quantities(measurements: Measurements, predictions: Predictions) -> dict[str, tuple[Floats, Interval]]:
+    """Return value and 90 % interval of each of `QUANTITIES`, in milliseconds and tokens per second of all replicas."""
+    service = predictions.service
+    tokens = measurements.replicas * service.concurrency * service.output_tokens
+
+    def scaled(value: Floats, interval: Interval) -> tuple[Floats, Interval]:
+        return value / MILLI, Interval(low=interval.low / MILLI, high=interval.high / MILLI)
+
+    latency = predictions.e2e_s[0.9]
+    return {
+        "ttft_ms": scaled(service.ttft_s, predictions.ttft_s[0.9]),
+        "tpot_ms": scaled(service.tpot_s, predictions.tpot_s[0.9]),
+        "e2e_ms": scaled(service.e2e_s, latency),
+        "output_tokens_per_s": (tokens / service.e2e_s, Interval(low=tokens / latency.high, high=tokens / latency.low)),
+    }
+
+
+def evaluate(table: pd.DataFrame, predictor: Predictor, by: str = "device") -> tuple[list[Score], list[str]]:
+    """Score the predictor on measured rows: overall and by ``device``, ``engine``, ``model`` or ``source``.
+
+    Returns
+    -------
+    scores : list of Score
+        First of all rows, then of each group, for each quantity that was measured.
+    problems : list of str
+        Why rows were left out, one entry per row.
+    """
+    measurements = settle(read_measurements(table.reset_index(drop=True)))
+    if not len(measurements):
+        return [], list(measurements.problems)
+    _, predictions = predict(measurements, predictor)
+    measured = _measured(measurements)
+    groups = {"all": np.arange(len(measurements)), **_groups(measurements, by)}
+    scores = []
+    for name, (value, interval) in quantities(measurements, predictions).items():
+        for group, at in groups.items():
+            score = _score(name, group, measured[name][at], value[at], interval.low[at], interval.high[at])
+            if score.rows:
+                scores.append(score)
+    return scores, [problem for problem in measurements.problems if problem]
+
+
+def _measured(measurements: Measurements) -> dict[str, Floats]:
+    times = measured_times(measurements)
+    return {
+        "ttft_ms": times["ttft"] / MILLI,
+        "tpot_ms": times["tpot"] / MILLI,
+        "e2e_ms": measurements.e2e_s / MILLI,
+        "output_tokens_per_s": measurements.tokens_per_s,
+    }
+
+
+def _groups(measurements: Measurements, by: str) -> dict[str, Integers]:
+    table = measurements.candidates
+    names = {
+        "device": [table.devices[i].name for i in table.device],
+        "engine": [table.engines[i].name for i in table.engine],
+        "model": [table.architectures[i].model_id for i in table.architecture],
+        "source": list(measurements.source),
+    }[by]
+    return {f"{by} {name}": np.asarray(at) for name, at in sorted(pd.Series(names).groupby(names).indices.items())}
+
+
+def _score(quantity: str, group: str, measured: Floats, value: Floats, low: Floats, high: Floats) -> Score:
+    known = np.isfinite(measured) & (measured > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        figures = error_figures(np.where(known, np.log(measured / value), np.nan))
+    inside = ((measured >= low) & (measured <= high))[known]
+    return Score(
+        quantity=quantity,
+        group=group,
+        rows=int(figures["rows"]),
+        median=figures.get("median", np.nan),
+        mean=figures.get("mean", np.nan),
+        p90=figures.get("p90", np.nan),
+        coverage90=float(inside.mean()) if len(inside) else float("nan"),
+    )
