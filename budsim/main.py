@@ -22,7 +22,6 @@ from starlette.exceptions import HTTPException
 from budsim import __version__
 from budsim.commons.config import Settings, load_settings
 from budsim.commons.dapr import Sidecar, connect
-from budsim.commons.hub import fetch_config
 from budsim.commons.database import Database
 from budsim.commons.errors import (
     BudsimError,
@@ -34,6 +33,7 @@ from budsim.commons.errors import (
     Unanswerable,
     Unavailable,
 )
+from budsim.commons.hub import fetch_config
 from budsim.commons.telemetry import Metrics, configure_logging, new_metrics
 from budsim.performance.predictor import load_predictor
 from budsim.simulator.inventory import FileInventory, Inventory, NoInventory, StateInventory
@@ -131,7 +131,9 @@ def _assemble(
         max_pending=settings.limits.max_pending_runs,
         max_attempts=settings.limits.max_attempts,
         workers=max(1, settings.limits.worker_processes),
-        source=ModelSource(registry_dir=settings.models.model_registry_dir, hub=fetch_config if settings.models.hugging_face_hub else None),
+        source=ModelSource(
+            registry_dir=settings.models.model_registry_dir, hub=fetch_config if settings.models.hugging_face_hub else None
+        ),
     )
     state = app.state
     state.database, state.sidecar, state.draining, state.models_error = database, sidecar, False, "not loaded yet"
@@ -215,9 +217,11 @@ async def _warm_up(app: FastAPI) -> None:
 
 async def _shut_down(app: FastAPI, loops: list[asyncio.Task[None]], database: Database, sidecar: Sidecar | None) -> None:
     app.state.draining = True
-    for loop in loops:
-        loop.cancel()
-    await asyncio.gather(*loops, return_exceptions=True)
+    running = set(loops)
+    while running:
+        for loop in running:
+            loop.cancel()
+        _, running = await asyncio.wait(running, timeout=1.0)
     app.state.simulations.workers.close()
     if sidecar:
         await sidecar.close()

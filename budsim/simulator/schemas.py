@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -200,6 +201,11 @@ class RunRequest(Body):
             tokens_per_s_per_user=self.target_throughput_per_user or None,
             e2e_s=self.target_e2e_latency or None,
         )
+
+    def fingerprint(self) -> str:
+        """Return a digest of what is asked; how it was sent does not count: a repeated delivery has other trace ids."""
+        asked = self.model_dump(mode="json", exclude=set(Body.model_fields))
+        return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def stored(self) -> Json:
         """Return the request as JSON that validates to an equal one."""

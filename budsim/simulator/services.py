@@ -11,8 +11,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from hashlib import sha256
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -380,7 +378,7 @@ class Simulations:
 
     async def _known(self, request: RunRequest, request_key: str | None) -> Run | None:
         known = await _off_loop(self.repository.by_key, request_key) if request_key else None
-        if known and known.fingerprint != _fingerprint(request):
+        if known and known.fingerprint != request.fingerprint():
             raise Conflict("this Idempotency-Key or event id was used for another request")
         return known
 
@@ -427,7 +425,7 @@ class Simulations:
             created_s=now_s,
             eta_minutes=max(1, math.ceil((waiting + 1) * self._mean_run_s / self.rules.workers / 60)),
             request_key=request_key,
-            fingerprint=_fingerprint(request),
+            fingerprint=request.fingerprint(),
         )
         due_s = now_s + self.rules.lease_s if owner else now_s
         stored = await _off_loop(
@@ -479,8 +477,10 @@ class Simulations:
         event = Step.ESTIMATION.value
         await self._advance(run, self._told(run, request, event, Status.STARTED, "Searching deployments"))
         announce = self._quarterly(run, request)
-        found = await (self._priced(request) if request.is_proprietary_model else self._searched(request, announce))
-        await announce.finish()
+        try:
+            found = await (self._priced(request) if request.is_proprietary_model else self._searched(request, announce))
+        finally:
+            await announce.finish()
         self.metrics.evaluations.inc(found.evaluations)
         run = replace(run, step=Step.RANKING, failures=0, reasons=_reasons(found.rejections))
         for plan in found.plans:
@@ -660,10 +660,6 @@ def _summary(plans: Sequence[StoredPlan], reasons: Sequence[Any]) -> str:
         return f"No deployment meets every target; the nearest misses them by {best.error_rate:.1%} on average."
     good = sum(plan.error_rate == 0 for plan in plans)
     return f"{good} of {len(plans)} deployments meet every target."
-
-
-def _fingerprint(request: RunRequest) -> str:
-    return sha256(dumps(request.stored(), sort_keys=True).encode()).hexdigest()
 
 
 async def _off_loop(work: Callable[..., T], *arguments: Any) -> T:

@@ -116,7 +116,8 @@ class ProcessWorkers:
 
     async def _wait(self, pool: Executor, future: Future[Result]) -> Result:
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.wrap_future(future)
         except BrokenProcessPool as error:
             self._replace(pool)
             raise WorkerLost("the process that computed died") from error

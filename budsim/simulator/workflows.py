@@ -201,5 +201,6 @@ async def supervise(loop: Callable[[], Awaitable[None]]) -> None:
 
 async def _wait(wake: asyncio.Event, longest_s: float) -> None:
     with suppress(TimeoutError):
-        await asyncio.wait_for(wake.wait(), longest_s)
+        async with asyncio.timeout(longest_s):  # wait_for of Python 3.11 may swallow a cancellation
+            await wake.wait()
     wake.clear()

@@ -1,0 +1,308 @@
+"""The endpoints as callers see them: names, units, envelopes, refusals."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from budsim.commons.config import AppSettings, LimitSettings
+from budsim.commons.errors import Unavailable
+from budsim.hardware_ops.cluster import Cluster
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.simulator.plans import Outcome, Question, Rejection
+from budsim.simulator.workers import ThreadWorkers
+from tests.simulator.serving import CLUSTER_ID, OTHER_CLUSTER_ID, MakeClient, ended, h100_cluster
+
+NO_PLANS = Outcome(plans=(), rejections=(), evaluations=0)
+
+
+def finished(client: TestClient, body: dict[str, Any]) -> str:
+    """Return the id of a run that has completed."""
+    workflow_id: str = client.post("/simulator/run", json=body).json()["workflow_id"]
+    assert ended(client, workflow_id) == "COMPLETED"
+    return workflow_id
+
+
+def assert_refused(answer: Any, code: int, kind: str, told: str) -> None:
+    """Check an error envelope."""
+    found = answer.json()
+    assert answer.status_code == code
+    assert set(found) == {"object", "message", "type", "param", "code"}
+    assert (found["object"], found["type"], found["code"]) == ("error", kind, code)
+    assert told in found["message"]
+
+
+def test_asynchronous_run_is_answered_with_its_workflow(client: TestClient, body: dict[str, Any]):
+    """Default: workflow metadata, PENDING, three steps, an estimate in minutes; it completes by itself."""
+    found = client.post("/simulator/run", json=body).json()
+    assert (found["object"], found["workflow_name"], found["status"]) == ("workflow_metadata", "run_simulation", "PENDING")
+    assert [step["id"] for step in found["steps"]] == ["validation", "performance_estimation", "ranking"]
+    assert found["eta"] == 1
+    assert ended(client, found["workflow_id"]) == "COMPLETED"
+
+
+def test_debug_run_is_answered_with_the_recommendation(client: TestClient, body: dict[str, Any]):
+    """The best deployment of each cluster, ms and tokens/s, with engine metadata, clusters apart."""
+    found = client.post("/simulator/run", json=body | {"debug": True}).json()
+    assert found["object"] == "cluster_recommendations"
+    assert [item["cluster_id"] for item in found["recommendations"]] == [CLUSTER_ID, OTHER_CLUSTER_ID]
+    best = found["recommendations"][0]
+    assert best["tool_calling_parser_type"] == "llama3_json"
+    metrics = best["metrics"]
+    assert (metrics["ttft"], metrics["throughput_per_user"], metrics["e2e_latency"]) == (500.0, 25.0, 10.0)
+    assert metrics["device_types"] == [
+        {"device_type": "cuda", "num_replicas": 2, "concurrency": 64, "cost_per_million_tokens": 1.0}
+    ]
+    assert found["reasons"][0]["reason"] == "unknown device"
+
+
+def test_debug_and_asynchronous_runs_agree(client: TestClient, body: dict[str, Any]):
+    """The same request has the same best deployment both ways."""
+    workflow_id = finished(client, body)
+    now = client.post("/simulator/run", json=body | {"debug": True}).json()["recommendations"][0]
+    later = client.get("/simulator/recommendations", params={"workflow_id": workflow_id}).json()["items"][0]
+    assert now == later
+
+
+def test_recommendations_keep_several_plans_per_cluster(client: TestClient, body: dict[str, Any]):
+    """Three plans for each of two clusters are stored, best first, page by page."""
+    workflow_id = finished(client, body)
+    page = client.get("/simulator/recommendations", params={"workflow_id": workflow_id, "limit": 4, "page": 2}).json()
+    assert (page["object"], page["page"], page["limit"]) == ("cluster_recommendations", 2, 4)
+    assert (page["total_items"], page["total_pages"], len(page["items"])) == (6, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("query", "total"),
+    [({}, 6), ({"cluster_id": CLUSTER_ID}, 3), ({"concurrency": 65}, 0), ({"error_rate_threshold": 0.1}, 4)],
+)
+def test_recommendations_are_filtered(client: TestClient, body: dict[str, Any], query: dict[str, Any], total: int):
+    """By cluster, by concurrency held, by the miss that is still accepted."""
+    workflow_id = finished(client, body)
+    page = client.get("/simulator/recommendations", params={"workflow_id": workflow_id, **query}).json()
+    assert page["total_items"] == total
+
+
+def test_unknown_workflow_has_an_empty_page(client: TestClient):
+    """Not an error."""
+    page = client.get("/simulator/recommendations", params={"workflow_id": str(uuid.uuid4())}).json()
+    assert (page["total_items"], page["total_pages"], page["items"]) == (0, 0, [])
+
+
+def test_configuration_is_ready_to_deploy(client: TestClient, body: dict[str, Any]):
+    """Node groups with GB, ms, labels as text and the engine's own arguments."""
+    found = client.post("/simulator/configurations", json={"workflow_id": finished(client, body)}).json()
+    assert (found["object"], found["id"], found["nodes"]) == ("deployment_configuration", CLUSTER_ID, None)
+    group = found["node_groups"][0]
+    assert group["labels"] == {"device_name": "H100-SXM", "concurrency": "32"}
+    assert (group["type"], group["engine_type"], group["tp_size"], group["pp_size"], group["replicas"]) == (
+        "cuda",
+        "vllm",
+        2,
+        1,
+        2,
+    )
+    assert (group["weight_memory_gb"], group["kv_cache_memory_gb"], group["memory"]) == (40.0, 20.0, 63.0)
+    assert group["args"] == {"tensor-parallel-size": 2}
+    assert (found["replica"], found["concurrency"], found["ttft"]) == (2, 64, 500.0)
+
+
+def test_feedback_moves_on_to_the_next_configuration_and_back(client: TestClient, body: dict[str, Any]):
+    """What failed is not answered again until it is cleared; when none is left: 400."""
+    workflow_id = finished(client, body | {"cluster_id": CLUSTER_ID})
+
+    def tell(*failed: str, cleared: str = "") -> Any:
+        feedback = [{"config_id": name, "failed": True, "reason": "crashed"} for name in failed]
+        feedback += [{"config_id": cleared, "failed": False, "reason": ""}] if cleared else []
+        return client.post("/simulator/configurations", json={"workflow_id": workflow_id, "feedback": feedback})
+
+    assert tell("config-0").json()["node_groups"][0]["config_id"] == "config-1"
+    assert tell("config-1").json()["node_groups"][0]["config_id"] == "config-2"
+    assert_refused(tell("config-2"), 400, "BadRequestError", "no configuration is left")
+    assert tell(cleared="config-1").json()["node_groups"][0]["config_id"] == "config-1"
+    assert_refused(tell("config-9"), 404, "NotFoundError", "config-9")
+
+
+def test_nothing_fits_is_a_result_with_reasons(make_client: MakeClient, body: dict[str, Any]):
+    """Law L10: no plan, then at least one reason."""
+
+    def nothing(question: Question, _predictor: object, *, progress: Callable[[float], None]) -> Outcome:
+        return Outcome(plans=(), rejections=known(question), evaluations=0)
+
+    def known(question: Question) -> Any:
+
+        return tuple(
+            Rejection(cluster_id=c.cluster_id, subject="H100-SXM", reason="too small", devices=8) for c in question.clusters
+        )
+
+    client = make_client(workers=ThreadWorkers(nothing, AnalyticPredictor))
+    found = client.post("/simulator/run", json=body | {"debug": True})
+    assert found.status_code == 200
+    assert found.json()["recommendations"] == []
+    assert {reason["reason"] for reason in found.json()["reasons"]} == {"too small"}
+
+
+def test_cloud_model_is_priced_and_its_latency_left_unknown(client: TestClient, body: dict[str, Any]):
+    """No random numbers: two requests have one price; without a CPU for the proxy there is a reason instead of a plan."""
+    request = body | {"pretrained_model_uri": "gpt-4o", "is_proprietary_model": True, "debug": True}
+    first, second = (client.post("/simulator/run", json=request).json() for _ in range(2))
+    assert first["reasons"] == second["reasons"]
+    assert "no CPU for the proxy" in first["reasons"][0]["reason"]
+
+
+@pytest.mark.parametrize("debug", [True, False])
+@pytest.mark.parametrize(
+    ("change", "code", "kind", "told"),
+    [
+        ({"pretrained_model_uri": "nobody/has-this"}, 404, "NotFoundError", "pretrained_model_uri"),
+        ({"cluster_id": str(uuid.UUID(int=7))}, 404, "NotFoundError", "cluster_id"),
+        ({"input_tokens": 200_000}, 422, "UnprocessableEntityError", "131072"),
+        ({"input_tokens": 0}, 422, "UnprocessableEntityError", "input_tokens"),
+        ({"is_quantization": True, "quantization_type": "int3"}, 422, "UnprocessableEntityError", "quantization_type"),
+        ({"surprise": 1}, 422, "UnprocessableEntityError", "surprise"),
+    ],
+)
+def test_wrong_requests_are_refused_by_name(
+    client: TestClient, body: dict[str, Any], change: dict[str, Any], code: int, kind: str, told: str, debug: bool
+):
+    """Both ways, before anything is stored."""
+    assert_refused(client.post("/simulator/run", json=body | change | {"debug": debug}), code, kind, told)
+
+
+def test_every_error_has_the_envelope(client: TestClient):
+    """404, 405, bad JSON, wrong content type, deep nesting."""
+    assert_refused(client.get("/nowhere"), 404, "NotFoundError", "Not Found")
+    assert_refused(client.put("/simulator/run"), 405, "MethodNotAllowedError", "Method Not Allowed")
+    json_type = {"content-type": "application/json"}
+    assert_refused(client.post("/simulator/run", content="{", headers=json_type), 400, "BadRequestError", "not JSON")
+    assert_refused(client.post("/simulator/run", content="[" * 50_000, headers=json_type), 400, "BadRequestError", "")
+    assert client.post("/simulator/run", content="x", headers={"content-type": "text/plain"}).status_code == 422
+    assert_refused(client.get("/workflow/nonsense/status"), 422, "UnprocessableEntityError", "workflow_id")
+    assert_refused(client.get(f"/workflow/{uuid.uuid4()}/status"), 404, "NotFoundError", "workflow_id")
+
+
+def test_bodies_beyond_the_limit_are_refused(make_client: MakeClient):
+    """Whether the length is announced or not."""
+    client = make_client(limits=LimitSettings(_env_file=None, worker_processes=0, max_body_bytes=1000))
+    assert_refused(client.post("/simulator/run", content=b" " * 1001), 413, "RequestEntityTooLargeError", "1000")
+
+    def pieces():
+        yield from (b" " * 400 for _ in range(5))
+
+    answer = client.post("/simulator/run", content=pieces(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+
+
+def test_unexpected_errors_say_nothing(make_client: MakeClient, body: dict[str, Any]):
+    """No exception text reaches callers, neither in the answer nor in events."""
+
+    def broken(_question: Question, _predictor: object, *, progress: Callable[[float], None]) -> Outcome:
+        raise RuntimeError("password=hunter2")
+
+    client = make_client(workers=ThreadWorkers(broken, AnalyticPredictor))
+    assert_refused(client.post("/simulator/run", json=body | {"debug": True}), 500, "InternalServerError", "internal error")
+    workflow_id = client.post("/simulator/run", json=body).json()["workflow_id"]
+    assert ended(client, workflow_id) == "FAILED"
+    told = client.get(f"/workflow/{workflow_id}/events").text
+    assert "hunter2" not in told
+    assert '"primary_action":"retry"' in told
+
+
+def test_missing_inventory_is_503_and_accepted_later(make_client: MakeClient, body: dict[str, Any]):
+    """Synchronous: refused with Retry-After. Asynchronous: kept, and answered once the inventory is back."""
+
+    class Gone:
+        def __init__(self) -> None:
+            self.back: tuple[Cluster, ...] = ()
+
+        async def clusters(self) -> tuple[Cluster, ...]:
+            if not self.back:
+                raise Unavailable("the state store is away")
+            return self.back
+
+    inventory = Gone()
+    client = make_client(inventory=inventory)
+    refused = client.post("/simulator/run", json=body | {"debug": True})
+    assert_refused(refused, 503, "ServiceUnavailableError", "state store")
+    assert int(refused.headers["retry-after"]) > 0
+    workflow_id = client.post("/simulator/run", json=body).json()["workflow_id"]
+    inventory.back = (h100_cluster(CLUSTER_ID),)
+    assert ended(client, workflow_id) == "COMPLETED"
+
+
+def test_token_is_demanded_everywhere_but_on_health(make_client: MakeClient, body: dict[str, Any]):
+    """Missing or wrong: 401; health, readiness and metrics stay open."""
+    client = make_client(app=AppSettings(_env_file=None, app_api_token="s3cret-of-ours"))
+    assert_refused(client.post("/simulator/run", json=body), 401, "UnauthorizedError", "dapr-api-token")
+    assert client.post("/notifications", json=body, headers={"dapr-api-token": "wrong"}).status_code == 401
+    assert client.get("/dapr/subscribe").status_code == 401
+    assert client.post("/simulator/run", json=body, headers={"dapr-api-token": "s3cret-of-ours"}).status_code == 200
+    assert {client.get(path).status_code for path in ("/health", "/ready", "/metrics")} == {200}
+
+
+def test_too_many_waiting_runs_are_429(make_client: MakeClient, body: dict[str, Any]):
+    """Refused, not dropped."""
+
+    class Stuck(ThreadWorkers):
+        async def simulate(self, question: Question, progress: Callable[[float], None]) -> Outcome:
+            raise Unavailable("busy")
+
+    limits = LimitSettings(_env_file=None, worker_processes=0, max_pending_runs=1)
+    client = make_client(limits=limits, workers=Stuck(lambda *_a, **_k: NO_PLANS, AnalyticPredictor))
+    assert client.post("/simulator/run", json=body).status_code == 200
+    assert_refused(client.post("/simulator/run", json=body), 429, "TooManyRequestsError", "waiting")
+
+
+def test_idempotency_key_names_one_run(client: TestClient, body: dict[str, Any]):
+    """The same request again is the same workflow; another request under the key is refused."""
+    headers = {"Idempotency-Key": "k1"}
+    first, again = (client.post("/simulator/run", json=body, headers=headers).json()["workflow_id"] for _ in range(2))
+    assert first == again
+    assert_refused(
+        client.post("/simulator/run", json=body | {"concurrency": 1}, headers=headers), 409, "ConflictError", "another request"
+    )
+
+
+def test_notifications_answer_what_the_broker_should_do(client: TestClient, body: dict[str, Any]):
+    """SUCCESS once stored, the same for a repeated delivery, DROP for nonsense; never 422."""
+    event = {"specversion": "1.0", "id": "e1", "topic": "budSimMessages", "pubsubname": "pubsub", "data": body | {"debug": True}}
+    kind = {"content-type": "application/cloudevents+json"}
+    for _ in range(2):
+        assert client.post("/notifications", json=event, headers=kind).json() == {"status": "SUCCESS"}
+    for nonsense in (event | {"data": {"input_tokens": -1}}, event | {"id": "e2", "data": "x"}, [], {}):
+        answer = client.post("/notifications", json=nonsense, headers=kind)
+        assert (answer.status_code, answer.json()) == (200, {"status": "DROP"})
+    assert client.post("/notifications", content=b"{", headers=kind).json() == {"status": "DROP"}
+
+
+def test_event_with_an_unknown_model_fails_by_event(client: TestClient, body: dict[str, Any]):
+    """Nobody waits for an answer on the bus: the validation event says what is wrong."""
+    event = {"id": "e3", "topic": "t", "pubsubname": "p", "data": body | {"pretrained_model_uri": "nobody/has-this"}}
+    assert client.post("/notifications", json=event).json() == {"status": "SUCCESS"}
+    again = client.post("/simulator/run", json=event).json()["workflow_id"]
+    assert ended(client, again) == "FAILED"
+    last = client.get(f"/workflow/{again}/events").json()[-1]["data"]["payload"]
+    assert (last["event"], last["content"]["status"]) == ("validation", "FAILED")
+    assert "pretrained_model_uri" in last["content"]["message"]
+
+
+def test_subscription_names_topic_route_and_dead_letters(client: TestClient):
+    """What the sidecar asks for at start."""
+    assert client.get("/dapr/subscribe").json() == [
+        {"pubsubname": "pubsub", "topic": "budSimMessages", "route": "/notifications", "deadLetterTopic": "poisonMessages"},
+    ]
+
+
+def test_readiness_says_what_is_up(client: TestClient):
+    """Database, sidecar and models, each by name."""
+    found = client.get("/ready")
+    assert found.status_code == 200
+    assert set(found.json()["param"]) == {"database", "sidecar", "models"}
+
+
+def test_callers_examples_are_taken_as_they_are(client: TestClient, example: Callable[[str], Any]):
+    """The request and the event callers send are accepted unchanged."""
+    assert client.post("/simulator/run", json=example("run_request.json")).json()["status"] == "PENDING"
+    assert client.post("/notifications", json=example("run_event.json")).json() == {"status": "SUCCESS"}

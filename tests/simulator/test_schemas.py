@@ -1,0 +1,85 @@
+"""What comes in over the wire: units, bounds, both envelopes."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from budsim.simulator.schemas import RunRequest
+
+
+def test_targets_become_seconds_once(body: dict[str, Any]):
+    """1,500 ms are 1.5 s; end-to-end latency is in seconds already; a rate stays a rate."""
+    targets = RunRequest.model_validate(body).targets
+    assert (targets.ttft_s, targets.e2e_s, targets.tokens_per_s_per_user) == (1.5, 20.0, 20.0)
+
+
+@pytest.mark.parametrize("nothing", [None, 0, 0.0])
+def test_null_and_zero_mean_no_target(body: dict[str, Any], nothing: object):
+    """Neither divides by zero nor drops every configuration."""
+    names = ("target_ttft", "target_throughput_per_user", "target_e2e_latency")
+    targets = RunRequest.model_validate(body | dict.fromkeys(names, nothing)).targets
+    assert (targets.ttft_s, targets.e2e_s, targets.tokens_per_s_per_user) == (None, None, None)
+
+
+def test_open_models_must_say_their_targets(body: dict[str, Any]):
+    """A target that is not mentioned is a mistake and is named; null is a choice."""
+    del body["target_ttft"]
+    with pytest.raises(ValidationError, match="target_ttft required for open models"):
+        RunRequest.model_validate(body)
+
+
+def test_cloud_models_need_no_targets(body: dict[str, Any]):
+    """Latency of providers is unknown, so nobody has to ask for it."""
+    bare = {key: value for key, value in body.items() if not key.startswith("target_")}
+    assert RunRequest.model_validate(bare | {"is_proprietary_model": True}).targets.ttft_s is None
+
+
+def test_cloud_event_and_plain_request_mean_the_same(body: dict[str, Any]):
+    """With topic, pubsubname and data all there, the keys of data are the request; unknown ones are ignored."""
+    event = {"specversion": "1.0", "id": "e1", "topic": "t", "pubsubname": "p", "unknown": 1, "data": {**body, "later": True}}
+    opened = RunRequest.model_validate(event)
+    assert opened.targets == RunRequest.model_validate(body).targets
+    assert opened.id == "e1"
+
+
+def test_stored_request_validates_to_the_same_question(body: dict[str, Any]):
+    """Wire to store to wire is the identity for what the core reads."""
+    request = RunRequest.model_validate(body | {"source_topic": ["a", "b"], "cluster_id": "4f2647a2-a20e-581a-ab8e-eb8be653d4e3"})
+    again = RunRequest.model_validate(request.stored())
+    assert again.stored() == request.stored()
+    assert again.targets == request.targets
+
+
+def test_topics_are_listed_once(body: dict[str, Any]):
+    """A string is one topic; a list keeps its order without repeats and blanks."""
+    assert RunRequest.model_validate(body | {"source_topic": "a"}).topics == ("a",)
+    assert RunRequest.model_validate(body | {"source_topic": ["b", "a", "b", ""]}).topics == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("input_tokens", 0),
+        ("input_tokens", -1),
+        ("input_tokens", 10**12),
+        ("output_tokens", True),
+        ("concurrency", "many"),
+        ("target_ttft", -5),
+        ("target_ttft", float("nan")),
+        ("target_e2e_latency", float("inf")),
+        ("pretrained_model_uri", ""),
+        ("pretrained_model_uri", "a\x00b"),
+        ("pretrained_model_uri", "\ud800"),
+        ("model_endpoints", "LLM,TELEPATHY"),
+        ("hardware_mode", "rented"),
+        ("simulation_method", "guess"),
+        ("cluster_id", "not-a-uuid"),
+        ("source_topic", ["x"] * 17),
+        ("surprise", 1),
+    ],
+)
+def test_absurd_values_are_refused(body: dict[str, Any], field: str, value: object):
+    """Zero, negative, absurd, missing or unknown: never a silent default."""
+    with pytest.raises(ValidationError):
+        RunRequest.model_validate(body | {field: value})
