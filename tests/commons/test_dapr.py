@@ -1,0 +1,120 @@
+"""The sidecar over gRPC and HTTP: state, publish, tokens, and never waiting for one that is not there."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from dapr.proto import api_service_v1, api_v1
+from google.protobuf.empty_pb2 import Empty
+
+from budsim.commons.config import DaprSettings
+from budsim.commons.dapr import Sidecar, connect
+from budsim.commons.errors import Unavailable
+from tests.simulator.serving import StandInSidecar
+
+
+class GrpcStandIn(api_service_v1.DaprServicer):
+    """State and publish over gRPC, on the SDK's own stubs."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, bytes] = {}
+        self.published: list[tuple[str, dict[str, Any]]] = []
+        self.tokens: list[str | None] = []
+
+    async def GetState(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
+        """Answer a state query."""
+        self.tokens.append(dict(context.invocation_metadata()).get("dapr-api-token"))
+        return api_v1.GetStateResponse(data=self.states.get(request.key, b""), etag="7")
+
+    async def PublishEvent(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Take an event; a topic named `forbidden` is refused."""
+        if request.topic == "forbidden":
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "no")
+        self.published.append((request.topic, json.loads(request.data)))
+        return Empty()
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[tuple[GrpcStandIn, Sidecar]]:
+    """Yield a gRPC stand-in and a client for it."""
+    stand_in = GrpcStandIn()
+    server = grpc.aio.server()
+    api_service_v1.add_DaprServicer_to_server(stand_in, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    client = connect(DaprSettings(_env_file=None, dapr_grpc_port=port, dapr_api_token="t"))
+    assert client is not None
+    yield stand_in, client
+    await client.close()
+    await server.stop(None)
+
+
+@pytest.fixture
+def http() -> Iterator[StandInSidecar]:
+    """Yield a stand-in over HTTP."""
+    server = StandInSidecar()
+    yield server
+    server.close()
+
+
+async def test_state_over_grpc(served: tuple[GrpcStandIn, Sidecar]):
+    """Bytes and ETag with our token; a key nobody wrote is None."""
+    stand_in, client = served
+    stand_in.states["cluster_info"] = b"[]"
+    value = await client.state("cluster_info")
+    assert value is not None
+    assert (value.body, value.etag) == (b"[]", "7")
+    assert await client.state("nothing") is None
+    assert set(stand_in.tokens) == {"t"}
+
+
+async def test_publish_over_grpc(served: tuple[GrpcStandIn, Sidecar]):
+    """The whole envelope is the data; a refusal is `Unavailable`."""
+    stand_in, client = served
+    await client.publish("t1", {"id": "1"})
+    assert stand_in.published == [("t1", {"id": "1"})]
+    with pytest.raises(Unavailable):
+        await client.publish("forbidden", {"id": "2"})
+    assert await client.is_ready()
+
+
+async def test_state_and_publish_over_http(http: StandInSidecar):
+    """The same over HTTP, with the token; without it the sidecar's 401 is `Unavailable`."""
+    http.token, http.states["cluster_info"] = "t", b"[1]"
+    client = connect(http.settings)
+    assert client is not None
+    value = await client.state("cluster_info")
+    assert value is not None
+    assert value.body == b"[1]"
+    assert await client.state("nothing") is None
+    await client.publish("t1", {"id": "1"})
+    assert http.published == [("t1", {"id": "1"})]
+    assert await client.is_ready()
+    http.token = "other"
+    with pytest.raises(Unavailable):
+        await client.state("cluster_info")
+    await client.close()
+
+
+@pytest.mark.parametrize("port", ["dapr_http_port", "dapr_grpc_port"])
+async def test_an_absent_sidecar_never_blocks(port: str):
+    """Building the client takes no time; a call fails within its limit; readiness is False."""
+    started_s = time.perf_counter()
+    client = connect(DaprSettings(_env_file=None, dapr_timeout_s=0.5, **{port: 9}))
+    assert client is not None
+    assert time.perf_counter() - started_s < 0.5
+    with pytest.raises(Unavailable):
+        await client.state("cluster_info")
+    assert not await client.is_ready()
+    await client.close()
+    assert time.perf_counter() - started_s < 5.0
+    await asyncio.sleep(0)
+
+
+def test_without_ports_there_is_no_client():
+    """Nothing is guessed."""
+    assert connect(DaprSettings(_env_file=None)) is None
