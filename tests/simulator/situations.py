@@ -1,0 +1,67 @@
+"""Clusters and questions of real devices and models, small enough to reason about."""
+
+from budsim.hardware_ops.catalog import find_device
+from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
+from budsim.model_ops.registry import resolve_model
+from budsim.performance.candidates import Candidates
+from budsim.performance.predictions import MemoryUse, Predictions
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.workload import Workload
+from budsim.simulator.plans import Question, Targets
+
+Pools = tuple[tuple[str, int], ...]
+MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+
+
+def make_pool(name: str, total: int, **changes: object) -> DevicePool:
+    """Return a pool of catalog devices; a name the catalog lacks makes one of unknown devices."""
+    device = find_device(name)
+    label = DeviceLabel(name=name, raw_name=name, device_model=name, wire_type=str(device.kind) if device else "cuda")
+    values = {"available": total, "memory_free_bytes": device.memory_bytes if device else 0.0} | changes
+    return DevicePool(device=device, label=label, total=total, **values)
+
+
+def make_cluster(*nodes: Pools, cluster_id: str = "lab", **changes: object) -> Cluster:
+    """Return a cluster of nodes with these pools."""
+    made = (
+        Node(node_id=f"n{number}", name=f"node-{number}", pools=tuple(make_pool(name, count) for name, count in pools))
+        for number, pools in enumerate(nodes)
+    )
+    return Cluster(cluster_id=cluster_id, name=cluster_id, nodes=tuple(made), **changes)
+
+
+def make_question(*clusters: Cluster, model: str = MODEL, **changes: object) -> Question:
+    """Return a question about 32 requests of 512 + 128 tokens without targets, changed as told."""
+    traffic = {
+        name: changes.pop(name, value) for name, value in (("input_tokens", 512), ("output_tokens", 128), ("concurrency", 32))
+    }
+    targets = Targets(**changes.pop("targets", {}))
+    return Question(
+        architecture=resolve_model(model), workload=Workload(**traffic), targets=targets, clusters=clusters, **changes
+    )
+
+
+def time_sliced() -> Cluster:
+    """Four time-sliced A100 of one node: two free, one at 40 % and 12.5 of 40 GiB, one nearly full."""
+    whole = find_device("A100-SXM4-40GB").memory_bytes
+    taken = ((0.0, 0.0), (0.0, 0.0), (0.4, 0.3125), (0.85, 0.75))
+    pools = tuple(
+        make_pool(
+            "A100-SXM4-40GB", 1, memory_free_bytes=whole * (1 - memory), compute_free_share=1 - compute, device_uuid=f"GPU-{k}"
+        )
+        for k, (compute, memory) in enumerate(taken)
+    )
+    node = Node(node_id="s0", name="slice-0", pools=pools)
+    return Cluster(cluster_id="sliced", name="sliced", nodes=(node,), mode=HardwareMode.SHARED)
+
+
+class CountingPredictor:
+    """The analytic model, remembering how many candidates it was asked about in each call."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def predict(self, candidates: Candidates) -> tuple[MemoryUse, Predictions]:
+        """Predict as `AnalyticPredictor` does."""
+        self.calls.append(len(candidates))
+        return AnalyticPredictor().predict(candidates)

@@ -1,0 +1,226 @@
+"""Questions and their answers on real catalog devices, models and engines."""
+
+import math
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budsim.commons.errors import InvalidInput, NotFound
+from budsim.commons.precision import Precision
+from budsim.hardware_ops.cluster import HardwareMode
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.simulator.answers import answer
+from budsim.simulator.plans import Outcome, Plan, Question
+from tests.simulator.situations import CountingPredictor, make_cluster, make_pool, make_question, time_sliced
+
+SEVENTY = "meta-llama/Llama-3.1-70B-Instruct"
+MIXED = make_cluster((("H100-SXM", 4), ("T4", 2)), (("L40S", 4),), (("Frobnicator-9000", 3),), (("Xeon 6972P", 2),))
+
+
+def ask(question: Question) -> Outcome:
+    """Answer with the analytic model."""
+    return answer(question, AnalyticPredictor())
+
+
+def devices_in(plan: Plan) -> int:
+    """Return the number of devices a plan's placements name."""
+    return sum(part.devices for group in plan.groups for replica in group.placements for part in replica)
+
+
+def test_plans_are_ready_to_launch():
+    """The best plan names its command, image, nodes, intervals around every figure, and memory within the budget."""
+    group = ask(make_question(make_cluster((("H100-SXM", 8),)))).plans[0].groups[0]
+    assert group.launch.command[:2] in {("vllm", "serve"), ("python3", "-m"), ("python", "-m")}
+    assert group.launch.image
+    assert group.metadata.architecture_family
+    for figure in (group.service.ttft_s, group.service.tpot_s, group.service.e2e_s, group.service.tokens_per_s_per_user):
+        assert figure.low90 <= figure.low80 <= figure.value <= figure.high80 <= figure.high90
+    used = group.memory.weight_bytes + group.memory.kv_cache_bytes + group.memory.activation_bytes + group.memory.reserved_bytes
+    assert used <= group.memory.budget_bytes * (1 + 1e-9)
+    assert group.memory.kv_capacity_tokens >= group.config.context_tokens
+
+
+def test_plans_come_best_first():
+    """Plans that meet every target come first and cheapest first, the others by how much they miss."""
+    question = make_question(MIXED, targets={"ttft_s": 0.2, "tokens_per_s_per_user": 60.0})
+    plans = ask(question).plans
+    keys = [(plan.error_rate, plan.cost_per_million_tokens_usd) for plan in plans]
+    assert keys == sorted(keys)
+    assert plans[0].meets_targets
+    assert not plans[-1].meets_targets
+
+
+def test_every_device_type_keeps_its_best_plan():
+    """A caller sees what each kind of device that can serve the model would do, not only the cheapest."""
+    found = {group.config.device.name for plan in ask(make_question(MIXED)).plans for group in plan.groups}
+    assert {"H100-SXM", "L40S", "T4"} <= found
+
+
+def test_replicas_share_the_requests():
+    """Each of R replicas serves ceil(concurrency / R) requests, and all their devices are paid once."""
+    for plan in ask(make_question(make_cluster((("L40S", 4),)), concurrency=30)).plans:
+        group = plan.groups[0]
+        assert group.config.concurrency == math.ceil(30 / group.replicas)
+        per_h = group.replicas * group.config.tp * group.config.pp * group.config.device.price_usd_per_h
+        tokens_per_h = 30 * 128 / plan.e2e_s * 3600
+        assert plan.cost_usd_per_h == pytest.approx(per_h)
+        assert plan.cost_per_million_tokens_usd == pytest.approx(per_h / tokens_per_h * 1e6)
+
+
+def test_error_rate_is_the_mean_relative_miss():
+    """Targets of half the predicted TTFT and the predicted end-to-end latency itself: misses of 1 and 0, 0.5 on average."""
+    small = make_question(
+        make_cluster((("L4", 1),)), model="meta-llama/Llama-3.2-1B-Instruct", engines=frozenset({"vllm"}), concurrency=1
+    )
+    plan = ask(replace(small, analytic_only=True)).plans[0]
+    targets = replace(small.targets, ttft_s=plan.ttft_s / 2, e2e_s=plan.e2e_s)
+    again = ask(replace(small, analytic_only=True, targets=targets)).plans
+    same = next(each for each in again if each.groups[0].config == plan.groups[0].config)
+    assert same.error_rate == pytest.approx(0.5, rel=1e-6)
+
+
+def test_too_large_a_model_is_rejected_with_figures():
+    """405B parameters in 16 bit on one 24 GiB card: no plan, and a reason with the gigabytes needed and there."""
+    outcome = ask(make_question(make_cluster((("L4", 1),)), model="meta-llama/Llama-3.1-405B-Instruct"))
+    assert not outcome.plans
+    assert [rejection.devices for rejection in outcome.rejections if rejection.devices] == [1]
+    reason = next(rejection.reason for rejection in outcome.rejections if rejection.devices)
+    assert "weights need 7" in reason
+    assert "per device at tp=1" in reason
+    assert "a device has 2" in reason
+
+
+def test_targets_nothing_meets_are_answered_with_the_nearest():
+    """A TTFT of a microsecond: best-effort plans with an error rate, and a reason that names the target and the miss."""
+    outcome = ask(make_question(make_cluster((("H100-SXM", 8),)), targets={"ttft_s": 1e-6, "e2e_s": 100.0}))
+    assert outcome.plans
+    assert outcome.plans[0].error_rate > 0
+    assert any("ttft" in rejection.reason and "factor" in rejection.reason for rejection in outcome.rejections)
+
+
+def test_unknown_devices_are_called_unknown():
+    """A cluster of unknown devices has no plan and one reason: unknown device."""
+    outcome = ask(make_question(make_cluster((("Frobnicator-9000", 2),))))
+    assert not outcome.plans
+    assert [(each.devices, "unknown device" in each.reason) for each in outcome.rejections] == [(2, True)]
+
+
+def test_sequences_beyond_the_context_are_refused_by_name():
+    """Prompts longer than the model's context are the caller's mistake, in input_tokens."""
+    with pytest.raises(InvalidInput) as caught:
+        ask(make_question(MIXED, input_tokens=10**7))
+    assert caught.value.field == "input_tokens"
+
+
+def test_unknown_engines_are_refused_by_name():
+    """An engine nobody knows is an error, not an empty answer."""
+    with pytest.raises(NotFound):
+        ask(make_question(MIXED, engines=frozenset({"nobody"})))
+
+
+def test_engines_can_be_restricted():
+    """Only the engine asked for is in the plans."""
+    plans = ask(make_question(MIXED, engines=frozenset({"sglang"}))).plans
+    assert {group.engine for plan in plans for group in plan.groups} == {"sglang"}
+
+
+def test_quantized_weights_are_a_wish():
+    """16 bit unless asked; with INT4 asked for, every plan has it."""
+    cluster = make_cluster((("H100-SXM", 2),))
+    plain = ask(make_question(cluster)).plans
+    asked = ask(make_question(cluster, may_quantize=True, weight_precision=Precision.INT4)).plans
+    assert {group.config.weight_precision for plan in plain for group in plan.groups} == {Precision.BF16}
+    assert {group.config.weight_precision for plan in asked for group in plan.groups} == {Precision.INT4}
+
+
+def test_shared_mode_pays_for_its_slice():
+    """A replica on the part of a GPU others left pays that part of its price."""
+    plans = ask(make_question(time_sliced(), model="meta-llama/Llama-3.2-1B-Instruct", mode=HardwareMode.SHARED)).plans
+    assert plans
+    whole = {(p.groups[0].devices, round(p.cost_usd_per_h / p.groups[0].config.device.price_usd_per_h, 6)) for p in plans}
+    assert all(paid <= devices for devices, paid in whole)
+
+
+def test_a_generation_is_one_prediction():
+    """The search predicts whole generations at a time, and counts every candidate once."""
+    predictor = CountingPredictor()
+    outcome = answer(make_question(make_cluster((("H100-SXM", 8),), (("L40S", 8),)), concurrency=300), predictor)
+    assert len(predictor.calls) <= 60
+    assert sum(predictor.calls) <= outcome.evaluations + 20
+
+
+def test_same_question_same_answer_in_other_processes():
+    """L5: same input and seed, same answer, also in parallel."""
+    question = make_question(MIXED, targets={"ttft_s": 0.5}, seed=7, may_quantize=True)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        elsewhere = list(pool.map(ask, [question, question]))
+    assert elsewhere == [ask(question)] * 2
+
+
+NAMES = ("H100-SXM", "L40S", "T4", "Gaudi3", "Xeon 6972P", "Frobnicator-9000")
+NODES = st.lists(st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 8)), max_size=2).map(tuple), max_size=4)
+MODELS = st.sampled_from(("meta-llama/Llama-3.1-8B-Instruct", SEVENTY, "mistralai/Mixtral-8x7B-Instruct-v0.1"))
+
+
+@settings(deadline=None, max_examples=25)
+@given(nodes=NODES, model=MODELS, concurrency=st.integers(1, 500), ttft_s=st.sampled_from((None, 1e-4, 0.3, 5.0)))
+def test_every_question_is_answered_and_every_device_accounted_for(nodes, model, concurrency, ttft_s):
+    """L10: at least one plan or one reason. L12: every device that enters is used, idle or rejected, and the counts add up."""
+    cluster = make_cluster(*nodes)
+    outcome = ask(make_question(cluster, model=model, concurrency=concurrency, analytic_only=True, targets={"ttft_s": ttft_s}))
+    assert outcome.plans or outcome.rejections
+    entered = sum(pool.total for _, pool in cluster.pools())
+    served = {group.config.device.name for plan in outcome.plans for group in plan.groups}
+    usable = sum(pool.available for _, pool in cluster.pools() if pool.device and pool.device.name in served)
+    assert entered == usable + sum(rejection.devices for rejection in outcome.rejections)
+    for plan in outcome.plans:
+        assert devices_in(plan) == plan.devices <= usable
+        for group in plan.groups:
+            free = sum(p.available for _, p in cluster.pools() if p.device and p.device.name == group.config.device.name)
+            assert group.devices <= free
+
+
+@settings(deadline=None, max_examples=15)
+@given(nodes=NODES, extra=st.tuples(st.sampled_from(NAMES), st.integers(1, 8)), ttft_s=st.sampled_from((None, 0.3)))
+def test_another_node_never_worsens_the_best_plan(nodes, extra, ttft_s):
+    """L9: adding a node never worsens the best plan (exactly so where the space is enumerated)."""
+    smaller, larger = make_cluster(*nodes), make_cluster(*nodes, (extra,))
+    before, after = (ask(make_question(c, analytic_only=True, targets={"ttft_s": ttft_s})).plans for c in (smaller, larger))
+    if before:
+        assert (after[0].error_rate, after[0].cost_per_million_tokens_usd) <= (
+            before[0].error_rate,
+            before[0].cost_per_million_tokens_usd * (1 + 1e-9),
+        )
+
+
+@settings(deadline=None, max_examples=15)
+@given(ttft_s=st.floats(0.02, 2.0), rate=st.floats(1.0, 120.0), easing=st.floats(1.0, 5.0))
+def test_easier_targets_never_lose_a_plan(ttft_s, rate, easing):
+    """L14: lowering a target never makes an accepted plan rejected, nor the best plan dearer."""
+    cluster = make_cluster((("H100-SXM", 4),), (("L40S", 4),))
+    strict, eased = (
+        ask(make_question(cluster, analytic_only=True, targets={"ttft_s": t, "tokens_per_s_per_user": r})).plans[0]
+        for t, r in ((ttft_s, rate), (ttft_s * easing, rate / easing))
+    )
+    if strict.meets_targets:
+        assert eased.meets_targets
+        assert eased.cost_per_million_tokens_usd <= strict.cost_per_million_tokens_usd * (1 + 1e-9)
+
+
+def test_an_empty_inventory_is_answered_with_a_reason():
+    """No clusters, or a cluster without devices: no plan, one reason."""
+    assert [r.reason for r in ask(make_question()).rejections] == ["it has no clusters"]
+    assert [r.reason for r in ask(make_question(make_cluster())).rejections] == ["it has no devices"]
+
+
+def test_busy_devices_are_counted_as_in_use():
+    """Five of eight devices busy: three are searched over, five are rejected."""
+    cluster = make_cluster((("H100-SXM", 8),))
+    node = replace(cluster.nodes[0], pools=(make_pool("H100-SXM", 8, available=3),))
+    outcome = ask(make_question(replace(cluster, nodes=(node,))))
+    assert max(plan.devices for plan in outcome.plans) <= 3
+    assert sum(rejection.devices for rejection in outcome.rejections) == 5
