@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-import structlog
-
 from budsim.commons.errors import BudsimError, Busy, Conflict, InvalidInput, NotFound, Unanswerable, Unavailable
 from budsim.commons.precision import Precision
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
@@ -61,8 +59,6 @@ SCHEMES = {
     "nvfp4a16": Precision.NVFP4,
 }
 """Names of LLM Compressor's schemes (0.14) by the format the weights are stored in."""
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +278,7 @@ class Simulations:
         request = _request(run)
         started_s = self.clock()
         keep = asyncio.create_task(self._keep_lease(run.run_id))
-        structlog.contextvars.bind_contextvars(workflow_id=run.run_id)
+        _bind(run.run_id)
         try:
             run = await self._steps(run, request, retry=retry)
         finally:
@@ -388,7 +384,7 @@ class Simulations:
         except Unavailable:
             if request.debug:
                 raise
-            log.warning("accepted unchecked", reason="inventory or models are not there for now")
+            _log().warning("accepted unchecked", reason="inventory or models are not there for now")
 
     async def _check_again(self, request: RunRequest) -> None:
         if request.is_proprietary_model:
@@ -454,7 +450,7 @@ class Simulations:
                 await self._fail(run, request, str(error))
                 raise
             except Exception:
-                log.exception("a step failed", step=step)
+                _log().exception("a step failed", step=step)
                 await self._fail(run, request, "an unexpected error; the service's log has the details")
                 raise
         return run
@@ -512,7 +508,7 @@ class Simulations:
             await self._fail(run, request, str(error))
             return
         pause_s = min(LONGEST_PAUSE_S, 2.0 ** min(failures - 1, 10))
-        log.warning("run given back", reason=str(error), again_in_s=pause_s)
+        _log().warning("run given back", reason=str(error), again_in_s=pause_s)
         await self._advance(replace(run, status=Status.RUNNING, failures=failures), [], due_s=self.clock() + pause_s)
 
     async def _fail(self, run: Run, request: RunRequest, message: str) -> None:
@@ -540,7 +536,7 @@ class Simulations:
             try:
                 await _off_loop(self.repository.renew, run_id, self.owner, self.clock() + self.rules.lease_s)
             except Unavailable:
-                log.warning("lease not renewed", reason="the database does not answer")
+                _log().warning("lease not renewed", reason="the database does not answer")
 
     def _quarterly(self, run: Run, request: RunRequest) -> _Quarters:
         def told(percent: int) -> list[Envelope]:
@@ -660,6 +656,18 @@ def _summary(plans: Sequence[StoredPlan], reasons: Sequence[Any]) -> str:
         return f"No deployment meets every target; the nearest misses them by {best.error_rate:.1%} on average."
     good = sum(plan.error_rate == 0 for plan in plans)
     return f"{good} of {len(plans)} deployments meet every target."
+
+
+def _log() -> Any:
+    import structlog  # a fifth of a second the terminal need not pay
+
+    return structlog.get_logger()
+
+
+def _bind(run_id: str) -> None:
+    import structlog
+
+    structlog.contextvars.bind_contextvars(workflow_id=run_id)
 
 
 async def _off_loop(work: Callable[..., T], *arguments: Any) -> T:
