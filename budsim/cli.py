@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 MOST_TOKENS = 100_000_000
 MOST_REQUESTS = 1_000_000
 PLANS_SHOWN = 8
+GROUPINGS = ("device", "engine", "model", "source")
 NO_TERMINAL_COLUMNS = 120
 BAD_INPUT, FAILED = 2, 1
 OPTIONS = {
@@ -190,6 +192,86 @@ def engines() -> None:
         serving = serving_engines.get(engine.name)
         knobs = dict.fromkeys(knob.flag for kind in kinds for knob in (serving.knobs(DeviceKind(kind)) if serving else ()))
         table.add_row(engine.name, engine.version, str(engine.stage), ", ".join(kinds) or "any", ", ".join(knobs) or "-")
+    _print(table)
+
+
+@app.command()
+def predict(
+    file: Annotated[Path, typer.Argument(help="CSV in the columns of measurements.csv.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write.")],
+    models_folder: Annotated[Path | None, typer.Option("--models", help="Trained models; default: the shipped ones.")] = None,
+) -> None:
+    """Add predictions to every row of a CSV: TTFT, TPOT, latency and throughput with 90 % intervals, or why there is none."""
+    from budsim.performance.measurements import read_tables
+    from budsim.performance.predictor import load_predictor
+    from budsim.performance.scoring import predict_table
+
+    table = predict_table(read_tables([file]), load_predictor(models_folder))
+    try:
+        table.to_csv(output, index=False)
+    except OSError as error:
+        raise InvalidInput("--output", f"{output.name} cannot be written ({error.strerror})", "a writable file") from error
+    failed = int((table["pred_error"] != "").sum())
+    typer.echo(f"{len(table) - failed} of {len(table)} rows predicted, written to {output}", err=True)
+
+
+@app.command()
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="CSV in the columns of measurements.csv, or a folder of them.")],
+    by: Annotated[str, typer.Option(help="Break errors down by device, engine, model or source.")] = "device",
+    models_folder: Annotated[Path | None, typer.Option("--models", help="Trained models; default: the shipped ones.")] = None,
+    analytic: Annotated[bool, typer.Option("--analytic", help="Score the analytic model alone.")] = False,
+    max_ttft: Annotated[float | None, typer.Option(help="Largest median error of TTFT, %.")] = None,
+    max_tpot: Annotated[float | None, typer.Option(help="Largest median error of TPOT, %.")] = None,
+    max_e2e: Annotated[float | None, typer.Option(help="Largest median error of end-to-end latency, %.")] = None,
+    max_throughput: Annotated[float | None, typer.Option(help="Largest median error of output tokens/s, %.")] = None,
+) -> None:
+    """Score the models on measured rows; exit with 1 when a median error is past a --max bound."""
+    from budsim.performance.measurements import read_tables
+    from budsim.performance.predictor import AnalyticPredictor, load_predictor
+    from budsim.performance.scoring import evaluate as score
+
+    if by not in GROUPINGS:
+        raise InvalidInput("--by", f"{by!r} is no grouping", "one of " + ", ".join(GROUPINGS))
+    scores, problems = score(read_tables([file]), AnalyticPredictor() if analytic else load_predictor(models_folder), by)
+    if not scores:
+        raise InvalidInput("file", f"{file.name} has no row that can be scored", problems[0] if problems else "measured columns")
+    table = _table("quantity", "rows of", "rows>", "median>", "mean>", "p90>", "in 90 % interval>")
+    for each in scores:
+        errors = (f"{value:.1%}" for value in (each.median, each.mean, each.p90, each.coverage90))
+        table.add_row(each.quantity, each.group, str(each.rows), *errors)
+    _print(table)
+    for reason, rows in Counter(problems).most_common(PLANS_SHOWN):
+        typer.echo(f"{rows} rows left out: {reason}", err=True)
+    bounds = {"ttft_ms": max_ttft, "tpot_ms": max_tpot, "e2e_ms": max_e2e, "output_tokens_per_s": max_throughput}
+    past = [s for s in scores if s.group == "all" and (limit := bounds[s.quantity]) is not None and s.median * 100 > limit]
+    for each in past:
+        typer.echo(f"{each.quantity}: median error {each.median:.1%} is past its bound", err=True)
+    raise typer.Exit(FAILED if past else 0)
+
+
+@app.command()
+def train(
+    data: Annotated[list[Path] | None, typer.Option(help="CSV files or folders; default: BUDSIM_DATA or ../shared/data.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where artefacts go.")] = Path("cache/pretrained_models"),
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Same data and seed, same bytes.")] = 0,
+) -> None:
+    """Fit the regressors of every kind of hardware, print how well they predict what they have not seen, write artefacts."""
+    from budsim.performance.measurements import read_tables
+    from budsim.performance.reports import lines, markdown
+    from budsim.performance.training import train as fit
+
+    folders = data or [Path(os.environ.get("BUDSIM_DATA", "../shared/data"))]
+    trained = fit(read_tables(folders), output, seed=seed, progress=lambda step: typer.echo(step, err=True))
+    if not trained:
+        raise InvalidInput(
+            "--data", "no kind of hardware has enough usable rows", "quality A or B rows of serving or static batches"
+        )
+    (output / "report.md").write_text(markdown(trained), encoding="utf-8")
+    table = _table("kind", "rows of", "withheld", "quantity", "rows>", "median>", "mean>", "p90>", "in 90 % interval>")
+    for line in lines(trained):
+        errors = (f"{value:.1%}" for value in (line.median, line.mean, line.p90, line.coverage90))
+        table.add_row(line.kind, line.part, line.withheld, line.quantity, str(line.rows), *errors)
     _print(table)
 
 

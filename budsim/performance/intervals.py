@@ -63,10 +63,11 @@ def spread(residuals: Mapping[str, Floats]) -> Spread:
     pooled = np.concatenate(list(residuals.values()))
     names = [stratum_name(*each) for each in STRATA]
     chosen = {name: residuals[name] if len(residuals[name]) >= FEWEST_RESIDUALS else pooled for name in names}
-    return Spread(quantiles={name: {c: _ends(values, c) for c in COVERAGES} for name, values in chosen.items()})
+    return Spread(quantiles={name: {c: conformal_ends(values, c) for c in COVERAGES} for name, values in chosen.items()})
 
 
-def _ends(residuals: Floats, coverage: float) -> tuple[float, float]:
+def conformal_ends(residuals: Floats, coverage: float) -> tuple[float, float]:
+    """Return the residuals between which a share of ``coverage`` lies, as many above as below."""
     ordered, count = np.sort(residuals), len(residuals)
     tail = (1.0 - coverage) / 2.0
     low = max(int(np.floor((count + 1) * tail)) - 1, 0)

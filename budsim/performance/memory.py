@@ -48,13 +48,12 @@ def cache_bytes_per_token(ranks: Ranks) -> Floats:
 
 
 def activation_bytes(ranks: Ranks) -> Floats:
-    """Return the activation peak: residual, normalised input and the widest layer's outputs for a full step, and the logits."""
+    """Return the activation peak engines reserve at start: a full step's residual, input and widest layer, and the logits."""
     table, matrices = ranks.candidates, ranks.model.matrices
-    tokens = np.minimum(table.token_budget, np.maximum(table.concurrency, 1.0) * table.input_tokens)
     inner = np.where(matrices.sampled, 0.0, matrices.outputs * matrices.multiplied * matrices.active_copies)[table.architecture]
     widest = (inner * ranks.matrix_tokens_share / np.where(inner > 0, table.tp[:, None], 1)).max(axis=1)
-    logits = np.minimum(table.max_sequences, np.maximum(table.concurrency, 1.0)) * ranks.model.vocabulary[table.architecture]
-    return np.asarray(tokens * ACTIVATION_BYTES * (2.0 * ranks.hidden + 1.5 * widest) + 2.0 * LOGIT_BYTES * logits)
+    logits = table.max_sequences * ranks.model.vocabulary[table.architecture]
+    return np.asarray(table.token_budget * ACTIVATION_BYTES * (2.0 * ranks.hidden + 1.5 * widest) + 2.0 * LOGIT_BYTES * logits)
 
 
 def _has_context(ranks: Ranks) -> Floats:

@@ -16,8 +16,6 @@ from budsim.performance.candidates import Floats
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.roofline import Ranks, StepTime, step_time
 
-FIXED_POINT_ROUNDS = 3
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modelled:
@@ -57,25 +55,21 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
     """Return the modelled service of each candidate."""
     load = _load(ranks, memory)
     prefill_first = ranks.candidates.by_engine([float(e.batching is Batching.PREFILL_FIRST) for e in ranks.candidates.engines])
-    running = np.minimum(load.concurrency, load.places)
     arrival = ranks.coefficients.request_s + ranks.coefficients.token_latency_s * ranks.candidates.input_tokens
-    for _ in range(FIXED_POINT_ROUNDS):
-        chunk = np.minimum(load.budget, load.prompt * np.maximum(1.0, running / load.output))
-        decode = _step(ranks, load, np.zeros_like(chunk), running)
-        mixed = _step(ranks, load, chunk, running * (1.0 - prefill_first))
-        steps_per_prompt = load.prompt / chunk
-        share = running / load.output * steps_per_prompt
-        pause = np.where(prefill_first > 0, mixed.total_s, np.maximum(mixed.total_s - decode.total_s, 0.0))
-        tpot = decode.total_s + np.where(prefill_first > 0, share, np.minimum(share, 1.0)) * pause
-        service = steps_per_prompt * mixed.total_s + arrival
-        busy = np.where(prefill_first > 0, share * pause / tpot, np.minimum(share, 1.0))
-        ahead = np.minimum(busy / np.maximum(1.0 - busy, 0.05) / 2.0, np.maximum(load.concurrency - 1.0, 0.0) / 2.0)
-        waiting = ranks.coefficients.awaited_steps * tpot + ahead * service
-        saturated = load.output * chunk / load.prompt * np.where(prefill_first > 0, np.inf, 1.0)
-        limit = np.minimum(load.places, saturated)
-        decoding = load.output * tpot
-        running = np.minimum(load.concurrency * decoding / (decoding + waiting + service), limit)
-        running = np.maximum(running, np.minimum(load.concurrency, 1.0))
+    saturated = np.where(prefill_first > 0, np.inf, load.output * load.budget / load.prompt)
+    limit = np.maximum(np.minimum(load.places, saturated), 1.0)
+    running = np.minimum(load.concurrency, limit)
+    chunk = np.minimum(load.budget, load.prompt * np.maximum(1.0, running / load.output))
+    decode = _step(ranks, load, np.zeros_like(chunk), running)
+    mixed = _step(ranks, load, chunk, running * (1.0 - prefill_first))
+    steps_per_prompt = load.prompt / chunk
+    share = running / load.output * steps_per_prompt
+    pause = np.where(prefill_first > 0, mixed.total_s, np.maximum(mixed.total_s - decode.total_s, 0.0))
+    tpot = decode.total_s + np.where(prefill_first > 0, share, np.minimum(share, 1.0)) * pause
+    service = steps_per_prompt * mixed.total_s + arrival
+    busy = np.where(prefill_first > 0, share * pause / tpot, np.minimum(share, 1.0))
+    ahead = np.minimum(busy / np.maximum(1.0 - busy, 0.05) / 2.0, np.maximum(load.concurrency - 1.0, 0.0) / 2.0)
+    waiting = ranks.coefficients.awaited_steps * tpot + ahead * service
     crowd = np.maximum(load.concurrency - limit, 0.0) * load.output * tpot / np.maximum(limit, 1.0)
     queue = waiting + crowd
     burst = (

@@ -16,7 +16,7 @@ from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.arrivals import settle
 from budsim.performance.candidates import Booleans, Floats, Integers
 from budsim.performance.features import Matrix, feature_matrix, feature_names
-from budsim.performance.intervals import COVERAGES, STRATA, Novelty, Regime, Spread, spread, stratum_name
+from budsim.performance.intervals import COVERAGES, STRATA, Novelty, Regime, Spread, conformal_ends, spread, stratum_name
 from budsim.performance.measurements import Measurements, read_measurements
 from budsim.performance.memory import memory_use
 from budsim.performance.regressors import FORMAT, MANIFEST, TARGETS
@@ -37,6 +37,7 @@ PARAMETERS = {
 }
 CURVE_FOLDS = 5
 LARGEST_GROUPS = 10
+KINDS = (DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.HPU, DeviceKind.CPU)
 SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SOURCE_EXPONENT = 0.5
 """A source of n rows weighs n**0.5: none drowns the others, none is heard for a handful of rows only."""
@@ -115,7 +116,7 @@ def train(
     """
     usable = table[(table["quality"].isin(list(QUALITY_WEIGHT))) & table["mode"].isin(TRAINED_MODES)].reset_index(drop=True)
     trained = {}
-    for kind in DeviceKind:
+    for kind in KINDS:
         part = usable[usable.device_type == kind.value].reset_index(drop=True)
         if len(part) < FEWEST_ROWS:
             continue
@@ -305,6 +306,24 @@ def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, 
 
     found = {name: residuals(name) for name in (*TARGETS, "e2e")}
     return {name: spread(each if sum(map(len, each.values())) else found["tpot"]) for name, each in found.items()}
+
+
+def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) -> dict[str, Floats]:
+    """Return, per quantity, 1.0 where a row lies in a 90 % interval made from the other half of its stratum, nan where unknown.
+
+    Halves are whole groups, so that near duplicates of a row never decide its own interval.
+    """
+    half = rows.groups[SPLITS[novelty]] % 2
+    inside = {name: np.full(len(rows), np.nan) for name in residuals}
+    for name, values in residuals.items():
+        for at in rows.regimes().values():
+            for part in (0, 1):
+                own = at & (half == part) & np.isfinite(values)
+                other = at & (half != part) & np.isfinite(values)
+                if own.any() and other.any():
+                    low, high = conformal_ends(values[other], 0.9)
+                    inside[name][own] = (values[own] >= min(low, 0.0)) & (values[own] <= max(high, 0.0))
+    return inside
 
 
 def _manifest(

@@ -1,0 +1,128 @@
+"""The laws of the analytic model as properties: L1 to L4 and L13 of the design, and L15 for memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budsim.commons.precision import Precision
+from budsim.hardware_ops.catalog import devices
+from budsim.performance.candidates import Candidates
+from budsim.performance.memory import memory_use
+from budsim.performance.predictions import Predictions
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.roofline import prepare, step_time
+from tests.performance.populations import DEVICES, MODELS, population
+
+ALMOST = 1.0 + 1e-9
+models, names = st.sampled_from(MODELS), st.sampled_from(DEVICES)
+engines = st.sampled_from(["vllm", "sglang", "trtllm"])
+lengths = st.integers(1, 16_000)
+loads = st.integers(1, 512)
+ladder = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377]
+
+
+def predictions(candidates: Candidates) -> Predictions:
+    """Return what the analytic model says."""
+    return AnalyticPredictor().predict(candidates)[1]
+
+
+@given(model=models, device=names, tp=st.sampled_from([1, 2, 4, 8]), share=st.floats(0.1, 0.97), load=loads)
+@settings(max_examples=60, deadline=None)
+def test_memory_parts_stay_within_the_budget(model: str, device: str, tp: int, share: float, load: int) -> None:
+    """L1: weights, activations, reserve and cache of a candidate that fits add up to at most the engine's budget."""
+    memory = memory_use(prepare(population(model=model, device=device, tp=tp, memory_fraction=share, concurrency=load)))
+    parts = memory.weight_bytes + memory.activation_bytes + memory.reserved_bytes + memory.kv_bytes
+    assert (parts[memory.fits] <= memory.budget_bytes[memory.fits] * ALMOST).all()
+    assert (memory.budget_bytes <= share * devices()[device].memory_bytes * ALMOST).all()
+
+
+@given(
+    model=models,
+    device=names,
+    prefill=st.integers(0, 16_384),
+    decode=st.integers(0, 512),
+    context=st.integers(1, 30_000),
+    dp=st.sampled_from([1, 2, 8]),
+)
+@settings(max_examples=80, deadline=None)
+def test_no_step_beats_the_roofline(model: str, device: str, prefill: int, decode: int, context: int, dp: int) -> None:
+    """L2: a step takes at least the time its arithmetic and at least the time its memory traffic needs at data sheet rates."""
+    ranks = prepare(population(model=model, device=device, dp=dp))
+    step = step_time(
+        ranks,
+        prefill=np.array([float(prefill)]),
+        decode=np.array([float(decode)]),
+        prefill_context=np.array([context / 2.0]),
+        decode_context=np.array([float(context)]),
+    )
+    assert step.total_s[0] * ALMOST >= step.ceiling_s[0]
+
+
+@given(model=models, name=names, engine=engines, factor=st.floats(1.0, 4.0), prompt=lengths, load=loads)
+@settings(max_examples=60, deadline=None)
+def test_better_hardware_never_predicts_worse(
+    model: str, name: str, engine: str, factor: float, prompt: int, load: int
+) -> None:
+    """L3: more bandwidth or more FLOPS makes neither TTFT nor TPOT longer; more memory lets more requests run, not wait longer."""
+    device = devices()[name]
+    better = (
+        replace(device, memory_bandwidth_bytes_per_s=device.memory_bandwidth_bytes_per_s * factor),
+        replace(device, flops_per_s={p: peak * factor for p, peak in device.flops_per_s.items()}),
+    )
+    roomier = replace(device, memory_bytes=device.memory_bytes * factor)
+    before = predictions(population(model=model, device=device, engine=engine, input_tokens=prompt, concurrency=load)).service
+    for each in better:
+        after = predictions(population(model=model, device=each, engine=engine, input_tokens=prompt, concurrency=load)).service
+        assert after.tpot_s[0] <= before.tpot_s[0] * ALMOST
+        assert after.ttft_s[0] <= before.ttft_s[0] * ALMOST
+    after = predictions(population(model=model, device=roomier, engine=engine, input_tokens=prompt, concurrency=load)).service
+    assert after.ttft_s[0] <= before.ttft_s[0] * ALMOST
+
+
+@given(model=models, device=names, engine=engines, load=loads, output=st.integers(2, 4000))
+@settings(max_examples=60, deadline=None)
+def test_longer_prompts_never_shorten_ttft(model: str, device: str, engine: str, load: int, output: int) -> None:
+    """L4: TTFT grows with the prompt, all else equal."""
+    prompts = [64, 256, 1000, 1024, 2000, 4096, 8192, 9000, 16_384]
+    service = predictions(
+        population(model=model, device=device, engine=engine, input_tokens=prompts, concurrency=load, output_tokens=output)
+    ).service
+    assert (np.diff(service.ttft_s) >= -1e-9 * service.ttft_s[1:]).all()
+
+
+@given(model=models, device=names, engine=engines, prompt=lengths, output=st.integers(2, 4000))
+@settings(max_examples=60, deadline=None)
+def test_more_concurrency_never_shortens_tpot(model: str, device: str, engine: str, prompt: int, output: int) -> None:
+    """L4: the time per output token grows with concurrency, all else equal."""
+    service = predictions(
+        population(model=model, device=device, engine=engine, input_tokens=prompt, concurrency=ladder, output_tokens=output)
+    ).service
+    assert (np.diff(service.tpot_s) >= -1e-9 * service.tpot_s[1:]).all()
+
+
+@given(model=models, device=names, engine=engines, load=loads, prompt=lengths, output=st.integers(1, 4000))
+@settings(max_examples=60, deadline=None)
+def test_latency_is_ttft_and_the_remaining_tokens(
+    model: str, device: str, engine: str, load: int, prompt: int, output: int
+) -> None:
+    """L13: end-to-end latency is TTFT plus (output - 1) x TPOT, and tokens per second of a user are 1 / TPOT."""
+    service = predictions(
+        population(model=model, device=device, engine=engine, input_tokens=prompt, output_tokens=output, concurrency=load)
+    ).service
+    assert np.allclose(service.e2e_s, service.ttft_s + (output - 1) * service.tpot_s)
+    assert np.allclose(service.tokens_per_s_per_user * service.tpot_s, 1.0)
+
+
+@given(model=models, device=names, tp=st.sampled_from([1, 2, 4, 8]))
+@settings(max_examples=40, deadline=None)
+def test_quantized_weights_never_need_more_memory(model: str, device: str, tp: int) -> None:
+    """L15: weights in 8 or 4 bits take at most what they take in 16, and leave at least as much cache."""
+    full = memory_use(prepare(population(model=model, device=device, tp=tp)))
+    for precision in (Precision.FP8, Precision.INT8, Precision.INT4, Precision.NVFP4):
+        small = memory_use(prepare(population(model=model, device=device, tp=tp, precision=precision)))
+        assert small.weight_bytes[0] <= full.weight_bytes[0]
+        assert small.kv_capacity_tokens[0] >= full.kv_capacity_tokens[0]
