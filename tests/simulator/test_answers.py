@@ -71,6 +71,16 @@ def test_replicas_share_the_requests():
         assert plan.cost_per_million_tokens_usd == pytest.approx(per_h / tokens_per_h * 1e6)
 
 
+def test_pipelines_cross_nodes_and_are_paid_in_full():
+    """405B in 16 bit takes a pipeline over two nodes of eight H100: sixteen devices in place, sixteen paid."""
+    nodes = ((("H100-SXM", 8),), (("H100-SXM", 8),))
+    plan = ask(make_question(make_cluster(*nodes), model="meta-llama/Llama-3.1-405B-Instruct")).plans[0]
+    group = plan.groups[0]
+    assert group.config.tp * group.config.pp == plan.devices == devices_in(plan) == 16
+    assert {part.node_id for part in group.placements[0]} == {"n0", "n1"}
+    assert plan.cost_usd_per_h == pytest.approx(16 * group.config.device.price_usd_per_h)
+
+
 def test_error_rate_is_the_mean_relative_miss():
     """Targets of half the predicted TTFT and the predicted end-to-end latency itself: misses of 1 and 0, 0.5 on average."""
     small = make_question(

@@ -107,10 +107,13 @@ def test_all_legal_genomes_are_their_own_repair():
 
 
 class Bowl:
-    """Sixteen by sixteen genomes; the cheapest is at the origin, and those whose digits sum to less than six are infeasible."""
+    """A square of genomes; the cheapest is at the origin, and those whose digits sum to less than ``least`` are infeasible."""
 
-    sizes = (16, 16)
     linked = ((0, 1),)
+
+    def __init__(self, side: int = 16, least: int = 6) -> None:
+        self.sizes = (side, side)
+        self.least = least
 
     def repair(self, genomes):
         """All are legal."""
@@ -133,10 +136,10 @@ class Bowl:
         return None if limit < 256 else np.array([(i, j) for i in range(16) for j in range(16)])
 
     def score(self, genomes):
-        """Cost grows with the digits' sum; below six a genome is infeasible by what it lacks."""
+        """Cost grows with the digits' sum; below ``least`` a genome is infeasible by what it lacks."""
         total = genomes.sum(axis=1).astype(np.float64)
         same = np.zeros(len(total))
-        return Scores(objectives=np.stack([same, total, same, same], axis=1), violation=np.maximum(6.0 - total, 0.0))
+        return Scores(objectives=np.stack([same, total, same, same], axis=1), violation=np.maximum(self.least - total, 0.0))
 
 
 def test_what_does_not_fit_never_wins():
@@ -145,6 +148,16 @@ def test_what_does_not_fit_never_wins():
     found = search(bowl, bowl.score, np.random.default_rng(0), settings=Settings(population=16))
     assert found.objectives[found.ranking()[0], 1] == 6.0
     assert (found.violation[found.front()] == 0).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_of_what_does_not_fit_the_least_violating_survives(seed):
+    """Where all but 28 of 4,096 genomes are infeasible, following the least violation finds those that fit."""
+    bowl = Bowl(side=64, least=120)
+    alone = Settings(population=16, generations=25, patience=25, refinements=0)
+    found = search(bowl, bowl.score, np.random.default_rng(seed), settings=alone)
+    assert found.feasible.any()
+    assert found.evaluations < 400
 
 
 def test_small_spaces_are_enumerated():

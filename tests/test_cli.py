@@ -1,0 +1,141 @@
+"""The terminal as a caller meets it: answers on stdout, progress on stderr, one line for every mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from budsim.cli import run
+
+CLUSTER = """
+clusters:
+  - name: lab
+    nodes:
+      - {name: gpu, count: 2, devices: [{device: H100-SXM, count: 4}]}
+      - {name: broken, down: true, devices: [{device: H100-SXM, count: 4}]}
+"""
+TRAFFIC = ["--input-tokens", "512", "--output-tokens", "128", "--concurrency", "16"]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> str:
+    """Path of a short YAML with two nodes of four H100 and one that is down."""
+    file = tmp_path / "lab.yaml"
+    file.write_text(CLUSTER)
+    return str(file)
+
+
+@pytest.fixture
+def simulate(cluster: str) -> list[str]:
+    """Arguments of a simulation that works."""
+    return ["simulate", "--model", "meta-llama/Llama-3.1-8B-Instruct", "--cluster", cluster, *TRAFFIC, "--analytic"]
+
+
+def test_a_person_reads_the_plan_at_a_glance(simulate, capsys):
+    """The table has the plan, its command, cost, and what was rejected and why; progress is on stderr."""
+    assert run([*simulate, "--ttft-ms", "2000"]) == 0
+    out, err = capsys.readouterr()
+    for part in ("H100-SXM", "USD/Mtok", "vllm serve meta-llama/Llama-3.1-8B-Instruct", "bound by", "met", "down"):
+        assert part in out
+    assert "100 %" in err
+
+
+def test_json_is_the_recommendation_and_the_same_each_time(simulate, capsys):
+    """L5: the same seed prints the same bytes; the document has the wire's names."""
+    texts = []
+    for _ in range(2):
+        assert run([*simulate, "--json", "--seed", "5"]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    document = json.loads(texts[0])
+    assert document["object"] == "cluster_recommendations"
+    assert document["recommendations"][0]["metrics"]["error_rate"] == 0
+    assert document["configurations"][0]["node_groups"][0]["tp_size"] >= 1
+    assert document["reasons"][0]["devices"] == 4
+
+
+def test_engine_restricts_the_search(simulate, capsys):
+    """`--engine sglang` leaves only SGLang's configurations."""
+    assert run([*simulate, "--engine", "sglang", "--json"]) == 0
+    groups = [group for each in json.loads(capsys.readouterr().out)["configurations"] for group in each["node_groups"]]
+    assert {group["engine_type"] for group in groups} == {"sglang"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        (["--concurrency", "0"], "--concurrency"),
+        (["--concurrency", "9999999999"], "--concurrency"),
+        (["--input-tokens", "-5"], "--input-tokens"),
+        (["--input-tokens", "many"], "--input-tokens"),
+        (["--input-tokens", "500000"], "--input-tokens"),
+        (["--ttft-ms", "-1"], "--ttft-ms"),
+        (["--ttft-ms", "nan"], "--ttft-ms"),
+        (["--e2e-s", "inf"], "--e2e-s"),
+        (["--tokens-per-s-per-user", "-0.1"], "--tokens-per-s-per-user"),
+        (["--engine", "nobody"], "--engine"),
+        (["--model", "nobody/has-this"], "--model"),
+        (["--cluster", "no-such-file.yaml"], "--cluster"),
+        (["--seed", "-1"], "--seed"),
+        (["--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_mistakes_are_one_line_that_names_the_option(simulate, capsys, extra, named):
+    """Bad input ends with exit code 2, nothing on stdout, and one line on stderr naming the option."""
+    assert run([*simulate, *extra]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert named in err
+
+
+@pytest.mark.parametrize("text", ["", "[", "[1, 2]", "clusters: 7", '[{"nodes": 3}]', "\x00\x01"])
+def test_malformed_inventories_name_the_cluster_option(simulate, capsys, tmp_path, text):
+    """An inventory that is none ends with exit code 2 and a line about --cluster."""
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    assert run([*simulate, "--cluster", str(file)]) == 2
+    assert "--cluster" in capsys.readouterr().err
+
+
+def test_missing_options_are_named(capsys):
+    """`budsim simulate` alone says which option it wants first."""
+    assert run(["simulate"]) == 2
+    assert "--model" in capsys.readouterr().err
+
+
+def test_nothing_fits_is_an_answer(simulate, capsys, tmp_path):
+    """A model no device can hold is exit code 0 with the reason in the table."""
+    file = tmp_path / "small.yaml"
+    file.write_text("clusters: [{name: edge, nodes: [{name: e, devices: [{device: L4, count: 1}]}]}]")
+    assert run([*simulate, "--model", "meta-llama/Llama-3.1-405B-Instruct", "--cluster", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "nothing fits" in out
+    assert "weights need" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "known"),
+    [("devices", "H100-SXM"), ("models", "meta-llama/Llama-3.1-70B-Instruct"), ("engines", "sglang")],
+)
+def test_lists_name_what_is_known(capsys, command, known):
+    """`budsim devices|models|engines` list the catalogs."""
+    assert run([command]) == 0
+    assert known in capsys.readouterr().out
+
+
+def test_serve_checks_its_inventory(capsys, tmp_path):
+    """`budsim serve` with a missing inventory ends before it listens."""
+    assert run(["serve", "--inventory", str(tmp_path / "none.json")]) == 2
+    assert "--inventory" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy():
+    """`budsim --help` loads neither numpy nor the search nor the service."""
+    code = "import sys, budsim.cli; print(sorted({'numpy', 'deap', 'xgboost', 'fastapi', 'pandas'} & set(sys.modules)))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+    )
+    assert found.stdout.strip() == "[]"
