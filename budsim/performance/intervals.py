@@ -34,6 +34,7 @@ class Regime(StrEnum):
 STRATA = tuple((novelty, regime) for novelty in Novelty for regime in Regime)
 """Rows within a stratum share a shrinkage and residual quantiles."""
 FEWEST_RESIDUALS = 30
+ROUNDING = 1e-9
 
 
 def stratum_name(novelty: Novelty, regime: Regime) -> str:
@@ -70,8 +71,8 @@ def conformal_ends(residuals: Floats, coverage: float) -> tuple[float, float]:
     """Return the residuals between which a share of ``coverage`` lies, as many above as below."""
     ordered, count = np.sort(residuals), len(residuals)
     tail = (1.0 - coverage) / 2.0
-    low = max(int(np.floor((count + 1) * tail)) - 1, 0)
-    high = min(int(np.ceil((count + 1) * (1.0 - tail))) - 1, count - 1)
+    low = max(int(np.floor((count + 1) * tail + ROUNDING)) - 1, 0)
+    high = min(int(np.ceil((count + 1) * (1.0 - tail) - ROUNDING)) - 1, count - 1)
     return float(ordered[low]), float(ordered[high])
 
 

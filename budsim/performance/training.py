@@ -33,7 +33,6 @@ PARAMETERS = {
     "min_child_weight": 2.0,
     "lambda": 1.0,
     "tree_method": "hist",
-    "nthread": 2,
 }
 CURVE_FOLDS = 5
 LARGEST_GROUPS = 10
@@ -43,6 +42,7 @@ SOURCE_EXPONENT = 0.5
 """A source of n rows weighs n**0.5: none drowns the others, none is heard for a handful of rows only."""
 QUALITY_WEIGHT = {"A": 1.0, "B": 0.5}
 FEWEST_ROWS = 60
+ROWS_FOR_TWO_THREADS = 2000
 SERVING_MODES = ("serving",)
 TRAINED_MODES = (*SERVING_MODES, "static_batch", "offline")
 LARGEST_LOG_RATIO = 3.0
@@ -77,6 +77,14 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fitting:
+    """How regressors are fitted: the seed of row and column sampling, and the number of trees."""
+
+    seed: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
     """Out-of-fold log(measured / predicted) of ttft, tpot and e2e under one way of withholding.
 
@@ -99,7 +107,7 @@ class Trained:
 
 
 def train(
-    table: pd.DataFrame, folder: Path, *, seed: int = 0, progress: Callable[[str], None] = lambda _: None
+    table: pd.DataFrame, folder: Path, *, seed: int = 0, rounds: int = ROUNDS, progress: Callable[[str], None] = lambda _: None
 ) -> dict[DeviceKind, Trained]:
     """Train every kind of hardware with enough rows and write ``folder/<kind>/{ttft,tpot}.ubj`` and ``manifest.json``.
 
@@ -111,6 +119,8 @@ def train(
         Where the artefacts go.
     seed : int
         Of row and column sampling; same table and seed, same bytes.
+    rounds : int
+        Trees of each regressor.
     progress : callable
         Told what begins.
     """
@@ -124,7 +134,9 @@ def train(
         measurements = settle(read_measurements(part))
         if len(measurements) >= FEWEST_ROWS:
             rows = training_rows(measurements)
-            trained[kind] = _train_kind(kind, rows, folder / kind.value, seed, _digest(part), progress)
+            trained[kind] = _train_kind(
+                kind, rows, folder / kind.value, Fitting(seed=seed, rounds=rounds), _digest(part), progress
+            )
     return trained
 
 
@@ -209,14 +221,16 @@ def _codes(columns: pd.DataFrame) -> Integers:
     return np.asarray(columns.astype(str).agg("|".join, axis=1).factorize()[0], dtype=np.int64)
 
 
-def _train_kind(kind: DeviceKind, rows: Rows, folder: Path, seed: int, digest: str, progress: Callable[[str], None]) -> Trained:
+def _train_kind(
+    kind: DeviceKind, rows: Rows, folder: Path, fitting: Fitting, digest: str, progress: Callable[[str], None]
+) -> Trained:
     validations = {}
     for novelty, split in SPLITS.items():
         progress(f"{kind.value}: cross-validating, each {split} withheld")
-        validations[novelty] = validate(rows, split, seed)
+        validations[novelty] = validate(rows, split, fitting)
     progress(f"{kind.value}: fitting {len(rows)} rows")
-    contents = {target: _fit(rows, target, _trainable(rows, target), seed).save_raw("ubj") for target in TARGETS}
-    manifest = _manifest(kind, rows, validations, contents, seed, digest)
+    contents = {target: _fit(rows, target, _trainable(rows, target), fitting).save_raw("ubj") for target in TARGETS}
+    manifest = _manifest(kind, rows, validations, contents, fitting, digest)
     folder.mkdir(parents=True, exist_ok=True)
     for target, content in contents.items():
         (folder / f"{target}.ubj").write_bytes(content)
@@ -231,20 +245,25 @@ def _trainable(rows: Rows, target: str) -> Booleans:
     return np.isfinite(ratio) & (np.abs(np.nan_to_num(ratio)) < LARGEST_LOG_RATIO)
 
 
-def _fit(rows: Rows, target: str, use: Booleans, seed: int) -> Any:
+def _fit(rows: Rows, target: str, use: Booleans, fitting: Fitting) -> Any:
     import xgboost
 
     ratio = rows.log_ratio(target)
     data = xgboost.DMatrix(rows.features[use], ratio[use], weight=rows.weights[use], feature_names=list(feature_names()))
-    return xgboost.train({**PARAMETERS, "seed": seed}, data, ROUNDS)
+    return xgboost.train({**PARAMETERS, "seed": fitting.seed, "nthread": _threads(use)}, data, fitting.rounds)
 
 
-def validate(rows: Rows, split: str, seed: int) -> Validation:
+def _threads(use: Booleans) -> int:
+    """Two threads wait for each other longer than they work on a small table; the number does not change the result."""
+    return 2 if use.sum() > ROWS_FOR_TWO_THREADS else 1
+
+
+def validate(rows: Rows, split: str, fitting: Fitting) -> Validation:
     """Predict every row by a model that saw none of its group, and find how far to trust corrections of a new one.
 
     The shrinkage is one number per target, chosen among `SHRINKAGES` by the median absolute log error.
     """
-    corrections = {target: _out_of_fold(rows, target, split, seed) for target in TARGETS}
+    corrections = {target: _out_of_fold(rows, target, split, fitting) for target in TARGETS}
     shrinkage, scaled = {}, {}
     for target, correction in corrections.items():
         shrinkage[target] = {regime: _best_share(rows, target, correction, at, split) for regime, at in rows.regimes().items()}
@@ -263,15 +282,15 @@ def _best_share(rows: Rows, target: str, correction: Floats, at: Booleans, split
     return min(SHRINKAGES, key=lambda share: float(np.nanmedian(np.abs(ratio - share * correction[at]))))
 
 
-def _out_of_fold(rows: Rows, target: str, split: str, seed: int) -> Floats:
+def _out_of_fold(rows: Rows, target: str, split: str, fitting: Fitting) -> Floats:
     import xgboost
 
     correction = np.zeros(len(rows))
     use = _trainable(rows, target)
-    for withheld in _folds(rows.groups[split], split, seed):
+    for withheld in _folds(rows.groups[split], split, fitting.seed):
         if (use & ~withheld).sum() < FEWEST_ROWS // 2:
             continue
-        booster = _fit(rows, target, use & ~withheld, seed)
+        booster = _fit(rows, target, use & ~withheld, fitting)
         data = xgboost.DMatrix(rows.features[withheld], feature_names=list(feature_names()))
         correction[withheld] = booster.predict(data)
     return correction
@@ -331,7 +350,7 @@ def _manifest(
     rows: Rows,
     validations: Mapping[Novelty, Validation],
     contents: Mapping[str, bytearray],
-    seed: int,
+    fitting: Fitting,
     digest: str,
 ) -> dict[str, Any]:
     import xgboost
@@ -344,7 +363,7 @@ def _manifest(
         "artefacts": {target: {"sha256": hashlib.sha256(content).hexdigest()} for target, content in contents.items()},
         "data_sha256": digest,
         "library": f"xgboost {xgboost.__version__}",
-        "parameters": {**PARAMETERS, "rounds": ROUNDS, "seed": seed},
+        "parameters": {**PARAMETERS, "rounds": fitting.rounds, "seed": fitting.seed},
         "rows": len(rows),
         "models": sorted(set(rows.names.model)),
         "devices": sorted(set(rows.names.device)),

@@ -54,7 +54,8 @@ class Offer:
 def make_offer(question: Question, group: HardwareGroup, engine: ServingEngine, weights: tuple[Precision, ...]) -> Offer:
     """Return what ``engine`` offers on ``group`` for the question's model in the formats ``weights``.
 
-    With `Question.analytic_only` knobs keep their defaults: a grid coarse enough to enumerate.
+    With `Question.analytic_only` knobs keep their defaults: a grid coarse enough to enumerate. A cache of fewer bits than
+    the model's own is quantization too: only a question that allows it gets one.
     """
     device, architecture = group.device, question.architecture
     profile = engine.profile(device.kind)
@@ -71,7 +72,7 @@ def make_offer(question: Question, group: HardwareGroup, engine: ServingEngine, 
         pp=tuple(pp for pp in engine.pp_sizes(architecture, min(group.devices, max(PIPELINES))) if pp in PIPELINES),
         ep=(False, True) if architecture.is_moe else (False,),
         weights=weights,
-        kv=engine.kv_precisions(device),
+        kv=engine.kv_precisions(device) if question.may_quantize else engine.kv_precisions(device)[:1],
         max_num_seqs=tuple(int(value) for value in values("max_num_seqs", profile.max_sequences)),
         max_num_batched_tokens=tuple(int(value) for value in values("max_num_batched_tokens", profile.token_budget)),
         memory_fraction=_default_first(values("memory_fraction", profile.memory_fraction), profile.memory_fraction),

@@ -64,10 +64,8 @@ def test_no_step_beats_the_roofline(model: str, device: str, prefill: int, decod
 
 @given(model=models, name=names, engine=engines, factor=st.floats(1.0, 4.0), prompt=lengths, load=loads)
 @settings(max_examples=60, deadline=None)
-def test_better_hardware_never_predicts_worse(
-    model: str, name: str, engine: str, factor: float, prompt: int, load: int
-) -> None:
-    """L3: more bandwidth or more FLOPS makes neither TTFT nor TPOT longer; more memory lets more requests run, not wait longer."""
+def test_better_hardware_never_predicts_worse(model: str, name: str, engine: str, factor: float, prompt: int, load: int) -> None:
+    """L3: more bandwidth or FLOPS makes neither TTFT nor TPOT longer; with more memory no request waits longer to start."""
     device = devices()[name]
     better = (
         replace(device, memory_bandwidth_bytes_per_s=device.memory_bandwidth_bytes_per_s * factor),

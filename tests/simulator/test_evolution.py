@@ -29,7 +29,7 @@ SPACES = {
     ),
     "8B on H100 and A100": (
         make_cluster((("H100-SXM", 8),), (("A100-SXM4-80GB", 8),)),
-        {"model": EIGHT, "input_tokens": 2000, "output_tokens": 300, "concurrency": 200},
+        {"model": EIGHT, "input_tokens": 2000, "output_tokens": 300, "concurrency": 200, "may_quantize": True},
         {"ttft_s": 0.5, "tokens_per_s_per_user": 60.0},
     ),
 }

@@ -1,0 +1,135 @@
+"""Rows of benchmark tables are read with their traps known, and every row that cannot be read says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budsim.commons.errors import InvalidInput
+from budsim.performance.arrivals import settle
+from budsim.performance.measurements import Measurements, read_measurements, read_tables
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.scoring import COLUMNS, predict_table
+
+ROW = {
+    "source": "own",
+    "device_type": "cuda",
+    "device_name": "H100-SXM",
+    "n_devices": "8",
+    "tp": "8",
+    "engine": "vllm",
+    "model_hf": "meta-llama/Llama-3.1-70B-Instruct",
+    "precision": "fp8",
+    "input_tokens": "1000",
+    "output_tokens": "100",
+    "concurrency": "16",
+    "mode": "serving",
+    "quality": "A",
+}
+
+
+def read(*changes: dict[str, str]) -> Measurements:
+    """Read one row per dict of changes to an ordinary one."""
+    return read_measurements(pd.DataFrame([{**ROW, **change} for change in changes]).fillna(""))
+
+
+def test_an_ordinary_row_is_read_as_it_stands() -> None:
+    """Parallelism, lengths and concurrency of a row are those of its candidate."""
+    table = read({}).candidates
+    assert (table.tp[0], table.pp[0], table.dp[0]) == (8, 1, 1)
+    assert (table.input_tokens[0], table.output_tokens[0], table.concurrency[0]) == (1000, 100, 16)
+
+
+def test_nominal_lengths_become_their_mean() -> None:
+    """Sources that draw lengths from 0.8 to 1.0 of the nominal ones mean 0.9 of them."""
+    assert read({"source": "inferencex"}).candidates.input_tokens[0] == pytest.approx(900)
+
+
+def test_attention_ranks_of_experts_are_not_replicas() -> None:
+    """(tp 1, dp 8) on 8 devices is one MoE replica with attention held whole on each; a dense model's dp are replicas."""
+    experts = read({"model_hf": "deepseek-ai/DeepSeek-R1", "tp": "1", "dp": "8", "ep": "8"})
+    assert (experts.candidates.tp[0], experts.candidates.dp[0], experts.replicas[0]) == (8, 8, 1)
+    dense = read({"tp": "2", "dp": "4"})
+    assert (dense.candidates.tp[0], dense.replicas[0], dense.candidates.concurrency[0]) == (2, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"device_name": "Frobnicator-9000"}, "device_name"),
+        ({"model_hf": "nobody/nothing"}, "nobody/nothing"),
+        ({"engine": "abacus"}, "engine"),
+        ({"precision": "fp3"}, "precision"),
+        ({"input_tokens": "-5"}, "input_tokens"),
+        ({"input_tokens": "many"}, "input_tokens"),
+        ({"output_tokens": "0"}, "output_tokens"),
+        ({"concurrency": ""}, "concurrency"),
+        ({"concurrency": "1e300"}, "concurrency"),
+        ({"tp": "0"}, "tp"),
+        ({"mode": "serving_disagg"}, "mode"),
+    ],
+)
+def test_unreadable_rows_name_the_field(change: dict[str, str], named: str) -> None:
+    """A row with a wrong or missing value is left out with a reason that names it; its neighbour is read."""
+    measurements = read(change, {})
+    assert named in measurements.problems[0]
+    assert list(measurements.rows) == [1]
+
+
+def test_a_request_rate_becomes_the_concurrency_that_follows() -> None:
+    """Little's law: requests in flight are the rate times the latency, and more of them come with a higher rate."""
+    slow, fast = settle(
+        read({"concurrency": "", "request_rate": "1"}, {"concurrency": "", "request_rate": "8"})
+    ).candidates.concurrency
+    assert 0 < slow < fast
+
+
+def test_missing_files_and_columns_are_bad_input(tmp_path: Path) -> None:
+    """A file that is not there, a folder without tables and an empty file are named."""
+    (tmp_path / "empty.csv").write_text("")
+    for path in (tmp_path / "none.csv", tmp_path / "empty.csv"):
+        with pytest.raises(InvalidInput, match=path.name):
+            read_tables([path])
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(InvalidInput, match="no CSV file"):
+        read_tables([tmp_path / "bare"])
+
+
+def test_predictions_keep_order_index_and_columns() -> None:
+    """Every row comes back where it was, with its own columns untouched and all prediction columns beside them."""
+    table = pd.DataFrame([ROW, {**ROW, "device_name": "?"}, {**ROW, "concurrency": "64"}], index=[7, 3, 5])
+    result = predict_table(table, AnalyticPredictor())
+    assert list(result.index) == [7, 3, 5]
+    assert result[list(ROW)].equals(table[list(ROW)])
+    assert list(result["pred_error"] == "") == [True, False, True]
+    assert set(COLUMNS) <= set(result.columns)
+    assert result["pred_ttft_ms"].iloc[1] == ""
+
+
+cells = st.one_of(st.text(max_size=12), st.floats().map(str), st.integers().map(str), st.sampled_from(["", "nan", "inf", "-1"]))
+
+
+@given(
+    rows=st.lists(
+        st.dictionaries(st.sampled_from([*ROW, "request_rate", "n_requests", "dp", "pp", "ep"]), cells), min_size=1, max_size=4
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_table_holds_each_row_is_predicted_or_explained(rows: list[dict[str, str]]) -> None:
+    """No cell, however strange, stops the others: each row has finite positive predictions or a reason, never both."""
+    table = pd.DataFrame([{**ROW, **row} for row in rows]).fillna("")
+    result = predict_table(table, AnalyticPredictor())
+    assert len(result) == len(rows)
+    for _, row in result.iterrows():
+        if row["pred_error"]:
+            assert row["pred_tpot_ms"] == ""
+        else:
+            numbers = np.array([row[name] for name in COLUMNS[:12]], dtype=float)
+            assert np.isfinite(numbers).all()
+            assert (numbers >= 0).all()
+            assert row["pred_ttft_ms_lo90"] <= row["pred_ttft_ms"] <= row["pred_ttft_ms_hi90"]

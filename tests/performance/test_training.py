@@ -1,0 +1,163 @@
+"""Training repeats itself to the byte, its artefacts cannot be altered unnoticed, and it learns what physics misses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from budsim.commons.errors import Unavailable
+from budsim.performance.intervals import Novelty, conformal_ends
+from budsim.performance.measurements import read_measurements, read_tables
+from budsim.performance.predictor import AnalyticPredictor, Predictor, load_predictor
+from budsim.performance.regressors import load_regressors
+from budsim.performance.scoring import evaluate, predict_table
+from budsim.performance.training import train, training_rows
+from tests.performance.populations import population
+
+ROUNDS = 60
+TRUE_FACTOR = 1.5
+"""The invented machine room is slower than physics by this factor: what training has to find out."""
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> pd.DataFrame:
+    """Invent a benchmark: the analytic model's own answers, slower by a known factor, with 2 % noise."""
+    rows = [
+        {
+            "source": "invented",
+            "device_type": "cuda",
+            "device_name": device,
+            "tp": "8",
+            "n_devices": "8",
+            "engine": engine,
+            "model_hf": model,
+            "precision": "fp8",
+            "input_tokens": str(prompt),
+            "output_tokens": "256",
+            "concurrency": str(load),
+            "mode": "serving",
+            "quality": "A",
+        }
+        for device in ("H100-SXM", "H200-SXM")
+        for engine in ("vllm", "sglang")
+        for model in ("meta-llama/Llama-3.1-70B-Instruct", "Qwen/Qwen3-235B-A22B")
+        for prompt in (256, 2048)
+        for load in (1, 4, 16, 32, 64)
+    ]
+    table = predict_table(pd.DataFrame(rows), AnalyticPredictor())
+    noise = np.random.default_rng(0).lognormal(np.log(TRUE_FACTOR), 0.02, size=(2, len(table)))
+    table["ttft_ms_mean"] = (table["pred_ttft_ms"].astype(float) * noise[0]).astype(str)
+    table["tpot_ms_mean"] = (table["pred_tpot_ms"].astype(float) * noise[1]).astype(str)
+    return table
+
+
+@pytest.fixture(scope="module")
+def artefacts(benchmark: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with models trained on the invented benchmark."""
+    folder = tmp_path_factory.mktemp("models")
+    train(benchmark, folder, rounds=ROUNDS)
+    return folder
+
+
+def test_training_learns_what_physics_gets_wrong(benchmark: pd.DataFrame, artefacts: Path) -> None:
+    """On a machine room half as slow again as physics, the trained models are within 5 % where physics is off by a third."""
+    learned = {score.quantity: score for score in evaluate(benchmark, load_predictor(artefacts))[0] if score.group == "all"}
+    physics = {score.quantity: score for score in evaluate(benchmark, AnalyticPredictor())[0] if score.group == "all"}
+    assert learned["tpot_ms"].median < 0.05
+    assert physics["tpot_ms"].median > 0.3
+    assert learned["tpot_ms"].coverage90 > 0.85
+
+
+def test_same_data_and_seed_give_the_same_bytes(benchmark: pd.DataFrame, artefacts: Path, tmp_path: Path) -> None:
+    """A second training writes identical files."""
+    train(benchmark, tmp_path, rounds=ROUNDS)
+    for path in sorted(artefacts.rglob("*.*")):
+        assert (tmp_path / path.relative_to(artefacts)).read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize("harm", ["missing", "truncated", "altered", "other features", "no manifest"])
+def test_harmed_artefacts_are_refused(artefacts: Path, tmp_path: Path, harm: str) -> None:
+    """A missing, truncated or altered artefact, or one made for other features, is an error that says what to do."""
+    folder = tmp_path / "models"
+    shutil.copytree(artefacts, folder)
+    booster, manifest = folder / "cuda" / "tpot.ubj", folder / "cuda" / "manifest.json"
+    content = booster.read_bytes()
+    if harm == "missing":
+        booster.unlink()
+    elif harm == "truncated":
+        booster.write_bytes(content[:-100])
+    elif harm == "altered":
+        booster.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif harm == "other features":
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "features": ["moon_phase"]}))
+    else:
+        manifest.unlink()
+    with pytest.raises(Unavailable, match="budsim train"):
+        load_regressors(folder)
+
+
+def test_new_devices_and_models_are_told_apart(artefacts: Path) -> None:
+    """A trained model on a trained device is known; a new one of either is said to be new, the device before the model."""
+    regressors = next(iter(load_regressors(artefacts).values()))
+    known = regressors.stratum(population())[0]
+    new_model = regressors.stratum(population(model="openai/gpt-oss-120b"))[0]
+    new_device = regressors.stratum(population(model="openai/gpt-oss-120b", device="L40S"))[0]
+    assert len({known, new_model, new_device}) == 3
+
+
+def test_kinds_without_regressors_degrade_to_physics(artefacts: Path) -> None:
+    """Where a kind of hardware was never trained, the answer is the analytic model's and says so."""
+    candidates = population(device="Gaudi3")
+    trained, plain = load_predictor(artefacts).predict(candidates)[1], AnalyticPredictor().predict(candidates)[1]
+    assert not trained.learned[0]
+    assert trained.service.tpot_s[0] == plain.service.tpot_s[0]
+
+
+def test_intervals_hold_their_value_and_widen(artefacts: Path) -> None:
+    """Every interval contains the prediction, and the 90 % one contains the 80 % one."""
+    for predictor in (load_predictor(artefacts), Predictor({})):
+        predictions = predictor.predict(population(concurrency=[1, 8, 64]))[1]
+        for value, by_coverage in (
+            (predictions.service.ttft_s, predictions.ttft_s),
+            (predictions.service.tpot_s, predictions.tpot_s),
+            (predictions.service.e2e_s, predictions.e2e_s),
+            (predictions.service.tokens_per_s_per_user, predictions.tokens_per_s_per_user),
+        ):
+            narrow, wide = by_coverage[0.8], by_coverage[0.9]
+            ladder = np.stack([wide.low, narrow.low, value, narrow.high, wide.high])
+            assert (np.diff(ladder, axis=0) >= 0).all()
+
+
+def test_conformal_ends_hold_their_share() -> None:
+    """Of 1..99, ninety per cent lie from 5 to 95 when the tails are equal."""
+    assert conformal_ends(np.arange(1.0, 100.0), 0.9) == (5.0, 95.0)
+
+
+def test_throughput_teaches_tpot(benchmark: pd.DataFrame) -> None:
+    """A row that reports only throughput has the TPOT that Little's law and its TTFT leave: here 16 x 256 / 1000 s in all."""
+    row = benchmark.iloc[[2]].assign(tpot_ms_mean="", ttft_ms_mean="96", output_tokens_per_s_total="1000")
+    rows = training_rows(read_measurements(row))
+    assert row["concurrency"].iloc[0] == "16"
+    assert rows.measured["tpot"][0] == pytest.approx((4.096 - 0.096) / 255)
+
+
+def test_shipped_models_keep_their_recorded_accuracy(shared_data: Path) -> None:
+    """On the rows they were made from, the shipped models are no worse than what cross-validation recorded for known curves."""
+    table = read_tables([shared_data])
+    serving = table[(table["source"] == "aiconfigurator_silicon") & (table["mode"] == "serving") & (table["quality"] == "A")]
+    scores = {score.quantity: score for score in evaluate(serving.iloc[::5], load_predictor())[0] if score.group == "all"}
+    assert scores["tpot_ms"].median <= 0.08
+    assert scores["ttft_ms"].median <= 0.17
+
+
+def test_recorded_curve_errors_meet_the_first_release() -> None:
+    """The shipped CUDA manifest records the errors with whole curves withheld, for every quantity and novelty."""
+    regressors = load_predictor().regressors
+    assert {kind.value for kind in regressors} >= {"cuda", "cpu", "hpu"}
+    for each in regressors.values():
+        assert set(each.manifest["errors"]) == {novelty.value for novelty in Novelty}
