@@ -22,7 +22,14 @@ from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.evolution import Explored, enumerate_all, explore
 from budsim.simulator.offers import (
+    EP,
+    KV,
+    OFFER,
+    PP,
     PRECISIONS,
+    REPLICAS,
+    TP,
+    WEIGHTS,
     Choices,
     Offer,
     OfferSpace,
@@ -48,6 +55,7 @@ from budsim.simulator.plans import (
 Progress = Callable[[float], None]
 Engines = Mapping[str, ServingEngine]
 
+LAYOUT = [OFFER, TP, PP, EP, WEIGHTS, KV, REPLICAS]
 PLANS_PER_CLUSTER = 12
 GRID_LIMIT = 200_000
 """Genomes the exhaustive grid of `Question.analytic_only` may have before the genetic search takes over."""
@@ -238,16 +246,24 @@ class _Shortlist:
         return tuple(sorted(plans, key=_rank))
 
     def _rows(self) -> list[int]:
-        """Return the best row of every device type and engine, then the best of the Pareto front, at most `PLANS_PER_CLUSTER`."""
+        """Return the best row of every device type and engine, then the best of the Pareto front, one of each layout.
+
+        At most `PLANS_PER_CLUSTER`: rows that differ in knobs alone are the same plan to who has to choose.
+        """
         ranking = [row for row in self.explored.ranking().tolist() if self.explored.violation[row] <= 0]
         best: dict[tuple[int, str], int] = {}
         for row in ranking:
             offer = self.space.offers[int(self.explored.genomes[row, 0])]
             best.setdefault((hash(offer.group.device), offer.engine.name), row)
         front = set(self.explored.front().tolist())
-        kept = list(best.values())
-        others = [row for row in ranking if row in front and row not in set(kept)]
-        return kept + others[: max(0, PLANS_PER_CLUSTER - len(kept))]
+        kept = {self._layout(row): row for row in best.values()}
+        for row in ranking:
+            if row in front and len(kept) < PLANS_PER_CLUSTER:
+                kept.setdefault(self._layout(row), row)
+        return list(kept.values())
+
+    def _layout(self, row: int) -> tuple[int, ...]:
+        return tuple(self.explored.genomes[row, LAYOUT].tolist())
 
     def _plan(self, choices: Choices, row: int, predicted: _Predicted) -> Plan:
         offer = self.space.offers[int(choices.offer[row])]

@@ -234,3 +234,17 @@ def test_busy_devices_are_counted_as_in_use():
     outcome = ask(make_question(replace(cluster, nodes=(node,))))
     assert max(plan.devices for plan in outcome.plans) <= 3
     assert sum(rejection.devices for rejection in outcome.rejections) == 5
+
+
+def test_plans_of_a_cluster_differ_in_layout():
+    """No two plans are the same devices, engine, parallelism, formats and replicas: knobs alone do not make another plan."""
+    cluster = make_cluster((("H100-SXM", 8),), (("H100-SXM", 8),), (("Gaudi3", 8),))
+    question = make_question(cluster, model="meta-llama/Llama-3.1-70B-Instruct", concurrency=64)
+    plans = answer(question, AnalyticPredictor()).plans
+    layouts = [
+        (g.config.device.name, g.engine, g.config.tp, g.config.pp, g.config.ep, g.config.kv_precision, g.replicas)
+        for plan in plans
+        for g in plan.groups
+    ]
+    assert len(layouts) > 2
+    assert len(set(layouts)) == len(layouts)
