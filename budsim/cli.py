@@ -270,7 +270,7 @@ def train(
     (output / "report.md").write_text(markdown(trained), encoding="utf-8")
     table = _table("kind", "rows of", "withheld", "quantity", "rows>", "median>", "mean>", "p90>", "in 90 % interval>")
     for line in lines(trained):
-        errors = (f"{value:.1%}" for value in (line.median, line.mean, line.p90, line.coverage90))
+        errors = ("" if math.isnan(value) else f"{value:.1%}" for value in (line.median, line.mean, line.p90, line.coverage90))
         table.add_row(line.kind, line.part, line.withheld, line.quantity, str(line.rows), *errors)
     _print(table)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -55,7 +56,7 @@ GPU = Constants(
     prefill_latency_s=64e-6,
     token_latency_s=2e-6,
 )
-CONSTANTS: dict[DeviceKind, Constants] = {
+CONSTANTS: Mapping[DeviceKind, Constants] = {
     DeviceKind.CUDA: GPU,
     DeviceKind.ROCM: Constants(
         gemm=0.23,
@@ -147,9 +148,9 @@ class Efficiency:
     warmup_s: Floats
 
 
-def efficiency(candidates: Candidates) -> Efficiency:
+def efficiency(candidates: Candidates, constants: Mapping[DeviceKind, Constants] = CONSTANTS) -> Efficiency:
     """Return the constants of each candidate's kind of hardware."""
-    kinds = [CONSTANTS[device.kind] for device in candidates.devices]
+    kinds = [constants[device.kind] for device in candidates.devices]
     columns = {field.name: np.array([getattr(kind, field.name) for kind in kinds]) for field in fields(Constants)}
     first = [FIRST_TOKEN.get(engine.name, OTHER_ENGINE) for engine in candidates.engines]
     return Efficiency(

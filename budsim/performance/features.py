@@ -53,6 +53,8 @@ def _traffic(table: Candidates, memory: MemoryUse, modelled: Modelled) -> Iterat
     yield "running_share", modelled.running / table.concurrency
     yield "log_places", _log(np.minimum(memory.kv_capacity_tokens / (table.input_tokens + table.output_tokens), 1e5) + 1e-3)
     yield "log_prompt_tokens_in_flight", _log(table.concurrency * table.input_tokens)
+    yield "log_prompt_steps_in_flight", _log(table.concurrency * table.input_tokens / table.token_budget)
+    yield "log_decoding", _log(modelled.tpot_s * table.output_tokens)
     yield "log_chunks", _log(table.input_tokens / np.maximum(modelled.chunk, 1.0))
     yield "burst_share", table.burst_share
     yield "is_static", table.static_batch.astype(np.float64)
@@ -70,6 +72,11 @@ def _steps(modelled: Modelled) -> Iterator[tuple[str, Floats]]:
     yield "log_burst_over_service", _log(modelled.burst_s / modelled.service_s)
     yield "log_queue_over_service", _log(modelled.queue_s / modelled.service_s)
     yield "log_ttft_over_solo", _log(modelled.ttft_s / modelled.solo_prefill_s)
+    yield "log_ttft", _log(modelled.ttft_s)
+    yield "log_burst", _log(modelled.burst_s)
+    yield "log_service", _log(modelled.service_s)
+    yield "log_queue", _log(modelled.queue_s)
+    yield "log_solo_prefill_over_tpot", _log(modelled.solo_prefill_s / modelled.tpot_s)
 
 
 def _shares(step: StepTime) -> Iterator[tuple[str, Floats]]:
@@ -126,10 +133,11 @@ def _log(values: Floats | Integers) -> Floats:
 
 NAMES: tuple[str, ...] = (
     *"log_concurrency log_input log_output log_input_per_output running_share log_places log_prompt_tokens_in_flight".split(),
-    *"log_chunks burst_share is_static".split(),
+    *"log_prompt_steps_in_flight log_decoding log_chunks burst_share is_static".split(),
     *(f"{step}_{cause}_share" for step in ("decode", "mixed") for cause in ("weights", "compute", "cache", "link")),
     *"prefill_share log_decode_step log_mixed_over_decode log_tpot_over_solo log_solo_prefill".split(),
-    *"log_burst_over_service log_queue_over_service log_ttft_over_solo".split(),
+    *"log_burst_over_service log_queue_over_service log_ttft_over_solo log_ttft log_burst log_service log_queue".split(),
+    "log_solo_prefill_over_tpot",
     *"log_active_parameters log_sparsity log_hidden log_layers log_experts has_latent_cache has_state".split(),
     *"log_rank_weight_bytes log_flops_per_byte log_bandwidth log_link_per_bandwidth log_compute_units".split(),
     *"log_cores compute_share log_tp log_pp log_ep log_dp".split(),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 
 import numpy as np
 
 from budsim.hardware_ops.device import DeviceKind
-from budsim.performance import efficiency
 from budsim.performance.candidates import Floats
 from budsim.performance.efficiency import CONSTANTS, Constants
 from budsim.performance.measurements import Measurements
@@ -18,12 +17,14 @@ from budsim.performance.scheduler import Modelled, steady_state
 
 LARGEST_SHARE = 0.97
 """No share of a peak may be fitted beyond this: law L2."""
+STEP_PRICE = 0.002
+"""Error charged per e-fold from where a constant started: rows that say nothing of it leave it alone."""
 SHARES = "gemm expert_gemm bandwidth expert_bandwidth cache_bandwidth decode_attention prefill_attention link".split()
 
 
-def modelled(measurements: Measurements) -> Modelled:
+def modelled(measurements: Measurements, constants: Mapping[DeviceKind, Constants] = CONSTANTS) -> Modelled:
     """Return what the analytic model says of each measured configuration."""
-    ranks = prepare(measurements.candidates)
+    ranks = prepare(measurements.candidates, constants)
     return steady_state(ranks, memory_use(ranks))
 
 
@@ -49,19 +50,15 @@ def fit(
         return Constants(**{**asdict(start), **{n: min(v, LARGEST_SHARE) if n in SHARES else v for n, v in values.items()}})
 
     def error(point: Floats) -> float:
-        efficiency.CONSTANTS[kind] = constants(point)
-        service = modelled(measurements)
+        service = modelled(measurements, {**CONSTANTS, kind: constants(point)})
         pairs = ((measurements.tpot_s, service.tpot_s, 2.0), (measurements.ttft_s, service.ttft_s, 1.0))
-        value = sum(share * _mean_log_error(measured, model, weights) for measured, model, share in pairs)
-        progress(value + 0.002 * float(np.abs(point).sum()))
-        return value + 0.002 * float(np.abs(point).sum())
+        value: float = sum(share * _mean_log_error(measured, model, weights) for measured, model, share in pairs)
+        value += STEP_PRICE * float(np.abs(point).sum())
+        progress(value)
+        return value
 
-    try:
-        found = minimize(
-            error, np.zeros(len(names)), method="Powell", options={"maxfev": evaluations, "xtol": 0.02, "ftol": 1e-3}
-        )
-    finally:
-        efficiency.CONSTANTS[kind] = start
+    options = {"maxfev": evaluations, "xtol": 0.02, "ftol": 1e-3}
+    found = minimize(error, np.zeros(len(names)), method="Powell", options=options)
     return constants(found.x)
 
 

@@ -86,3 +86,7 @@ def analytic_spread(factor90: float) -> Spread:
 def reciprocal(interval: Interval) -> Interval:
     """Return the interval of 1 / x."""
     return Interval(low=1.0 / interval.high, high=1.0 / interval.low)
+
+
+ANALYTIC_SPREADS = {"ttft": analytic_spread(4.0), "tpot": analytic_spread(2.5), "e2e": analytic_spread(2.5)}
+"""Factors within which 90 % of the measurements lie around the analytic model alone, all sources; see the training report."""

@@ -11,15 +11,13 @@ import numpy as np
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.features import feature_matrix
-from budsim.performance.intervals import COVERAGES, Spread, analytic_spread, reciprocal
+from budsim.performance.intervals import ANALYTIC_SPREADS, COVERAGES, Spread, reciprocal
 from budsim.performance.memory import memory_use
 from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions, Service
 from budsim.performance.regressors import Regressors, load_regressors
 from budsim.performance.roofline import prepare
 from budsim.performance.scheduler import Modelled, steady_state
 
-ANALYTIC_SPREADS = {"ttft": analytic_spread(4.0), "tpot": analytic_spread(2.5), "e2e": analytic_spread(2.5)}
-"""Factors within which 90 % of the measurements lie around the analytic model alone, all sources; see the training report."""
 INSTALLED = Path(__file__).parent.parent / "_pretrained_models"
 CHECKOUT = Path(__file__).parent.parent.parent / "cache" / "pretrained_models"
 

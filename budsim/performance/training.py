@@ -16,7 +16,17 @@ from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.arrivals import settle
 from budsim.performance.candidates import Booleans, Floats, Integers
 from budsim.performance.features import Matrix, feature_matrix, feature_names
-from budsim.performance.intervals import COVERAGES, STRATA, Novelty, Regime, Spread, conformal_ends, spread, stratum_name
+from budsim.performance.intervals import (
+    ANALYTIC_SPREADS,
+    COVERAGES,
+    STRATA,
+    Novelty,
+    Regime,
+    Spread,
+    conformal_ends,
+    spread,
+    stratum_name,
+)
 from budsim.performance.measurements import Measurements, read_measurements
 from budsim.performance.memory import memory_use
 from budsim.performance.regressors import FORMAT, MANIFEST, TARGETS
@@ -38,8 +48,8 @@ CURVE_FOLDS = 5
 LARGEST_GROUPS = 10
 KINDS = (DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.HPU, DeviceKind.CPU)
 SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 1.0)
-SOURCE_EXPONENT = 0.5
-"""A source of n rows weighs n**0.5: none drowns the others, none is heard for a handful of rows only."""
+SOURCE_EXPONENT = 0.8
+"""A source of n rows weighs n**0.8: none drowns the others, none is heard for a handful of rows only."""
 QUALITY_WEIGHT = {"A": 1.0, "B": 0.5}
 FEWEST_ROWS = 60
 ROWS_FOR_TWO_THREADS = 2000
@@ -275,10 +285,12 @@ def validate(rows: Rows, split: str, fitting: Fitting) -> Validation:
 
 
 def _best_share(rows: Rows, target: str, correction: Floats, at: Booleans, split: str) -> float:
-    """Return the share with the smallest median absolute log error; all of it for known models on known devices."""
+    """Return the share with the smallest median absolute log error; all for what is known, none for what was never measured."""
     ratio = rows.log_ratio(target)[at]
-    if split == "curve" or not np.isfinite(ratio).any():
-        return 1.0 if split == "curve" else 0.0
+    if not np.isfinite(ratio).any():
+        return 0.0
+    if split == "curve":
+        return 1.0
     return min(SHRINKAGES, key=lambda share: float(np.nanmedian(np.abs(ratio - share * correction[at]))))
 
 
@@ -316,7 +328,10 @@ def _e2e_residuals(rows: Rows, corrections: Mapping[str, Floats]) -> Floats:
 
 
 def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, Spread]:
-    """Return residual quantiles of each quantity by stratum; end-to-end latency borrows TPOT's where it was not measured."""
+    """Return residual quantiles of each quantity by stratum.
+
+    Where a kind's TTFT was never measured the analytic model's spread holds; end-to-end latency then borrows TPOT's.
+    """
     regimes = rows.regimes()
 
     def residuals(name: str) -> dict[str, Floats]:
@@ -324,7 +339,8 @@ def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, 
         return {stratum_name(*each): values[np.isfinite(values)] for each, values in by.items()}
 
     found = {name: residuals(name) for name in (*TARGETS, "e2e")}
-    return {name: spread(each if sum(map(len, each.values())) else found["tpot"]) for name, each in found.items()}
+    known = {name: spread(each) for name, each in found.items() if sum(map(len, each.values()))}
+    return {"ttft": ANALYTIC_SPREADS["ttft"], "e2e": known["tpot"], **known}
 
 
 def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) -> dict[str, Floats]:
