@@ -41,6 +41,7 @@ TEXTS = (
 )
 REQUIRED = ("device_name", "input_tokens", "output_tokens", "concurrency")
 LARGEST = 1e9
+LARGEST_CONTRADICTION = 20.0
 BLANKS = ("", "nan", "none", "null")
 
 NOMINAL_LENGTH_SOURCES = ("aiconfigurator_silicon", "inferencex")
@@ -259,7 +260,7 @@ def _measured(picked: _Picked, rows: Integers, problems: list[str], table: pd.Da
     text, numbers = picked.text, picked.numbers
     candidates, replicas = _candidates(picked)
     ttft = numbers.ttft_ms_mean.fillna(numbers.ttft_ms_p50)
-    tpot = numbers.tpot_ms_mean.fillna(numbers.tpot_ms_p50)
+    tpot = _per_token(numbers.tpot_ms_mean.fillna(numbers.tpot_ms_p50), numbers)
     return Measurements(
         candidates=candidates,
         rows=np.asarray(rows, dtype=np.int64),
@@ -276,6 +277,15 @@ def _measured(picked: _Picked, rows: Integers, problems: list[str], table: pd.Da
         problems=problems,
         table=table,
     )
+
+
+def _per_token(tpot_ms: pd.Series, numbers: pd.DataFrame) -> pd.Series:
+    """Return TPOT per token: some llama.cpp rows (AmpereOne M) give the whole generation's time in its column.
+
+    Those contradict their own throughput by the number of output tokens; a TPOT cannot exceed concurrency / throughput by much.
+    """
+    contradiction = tpot_ms * MILLI * numbers.output_tokens_per_s_total / numbers.concurrency
+    return tpot_ms.where(~(contradiction > LARGEST_CONTRADICTION), tpot_ms / numbers.output_tokens)
 
 
 def _median(text: pd.DataFrame, numbers: pd.DataFrame) -> Booleans:

@@ -81,6 +81,14 @@ def test_unreadable_rows_name_the_field(change: dict[str, str], named: str) -> N
     assert list(measurements.rows) == [1]
 
 
+def test_a_whole_generation_in_the_column_of_tpot_is_told_by_the_throughput() -> None:
+    """24 users at 55 tokens/s in all wait 0.4 s a token: 104 s in that column is the time of all 256 tokens, 0.4 s is not."""
+    row = {"concurrency": "24", "output_tokens": "256", "output_tokens_per_s_total": "55"}
+    whole, single = read({**row, "tpot_ms_mean": "104082"}, {**row, "tpot_ms_mean": "406.6"}).tpot_s
+    assert whole == pytest.approx(104.082 / 256)
+    assert single == pytest.approx(0.4066)
+
+
 def test_a_request_rate_becomes_the_concurrency_that_follows() -> None:
     """Little's law: requests in flight are the rate times the latency, and more of them come with a higher rate."""
     slow, fast = settle(
