@@ -49,7 +49,7 @@ class Llmc:
 
     def schemes(self, device: Device) -> tuple[str, ...]:
         """Return the schemes whose format is native on ``device``, or four-bit integers, which save memory anywhere they run."""
-        return tuple(name for name, scheme in _schemes().items() if _why_not_format(scheme, device) is None)
+        return tuple(name for name, scheme in schemes().items() if _why_not_format(scheme, device) is None)
 
     def why_not(self, architecture: Architecture, device: Device, scheme: str) -> str | None:
         """Return why quantizing the model to ``scheme`` for the device is of no use, or None when it is.
@@ -106,7 +106,7 @@ class Llmc:
 
 def scheme_for(precision: Precision) -> str | None:
     """Return the scheme that leaves weights in ``precision``, the one needing least calibration first; None if there is none."""
-    return next((name for name, scheme in _schemes().items() if scheme.precision is precision), None)
+    return next((name for name, scheme in schemes().items() if scheme.precision is precision), None)
 
 
 def served_name(architecture: Architecture, precision: Precision) -> str:
@@ -190,14 +190,15 @@ _WITHOUT_CALIBRATION: Final = frozenset({"FP8_DYNAMIC", "FP8_BLOCK", "MXFP4", "W
 
 
 def _scheme(name: str) -> Scheme:
-    known = _schemes()
+    known = schemes()
     if name.upper() not in known:
         raise InvalidInput("quantization_type", f"{name!r} is no scheme", f"one of {', '.join(known)}")
     return known[name.upper()]
 
 
 @cache
-def _schemes() -> Mapping[str, Scheme]:
+def schemes() -> Mapping[str, Scheme]:
+    """Return LLM Compressor's presets by name."""
     entries: list[dict[str, Any]] = load_catalog("budsim.engine_ops", "catalog/llmc_schemes.json")
     return {
         entry["scheme"]: Scheme(name=entry["scheme"], precision=Precision(entry["precision"]), methods=tuple(entry["methods"]))

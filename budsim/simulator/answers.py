@@ -57,6 +57,7 @@ Engines = Mapping[str, ServingEngine]
 
 LAYOUT = [OFFER, TP, PP, EP, WEIGHTS, KV, REPLICAS]
 PLANS_PER_CLUSTER = 12
+EMBEDDING = "an embedding model generates no tokens: the service of one is not modelled yet"
 GRID_LIMIT = 200_000
 """Genomes the exhaustive grid of `Question.analytic_only` may have before the genetic search takes over."""
 CONFIGURATIONS = UUID("9b7c2f5e-6d0a-5c34-9a50-4f1f3c1f0b11")
@@ -89,6 +90,9 @@ def answer(
         def share(done: float, number: int = number) -> None:
             progress((number + done) / len(question.clusters))
 
+        if question.architecture.is_embedding:
+            rejections.append(_reject(cluster, question.architecture.model_id, EMBEDDING, devices=_device_count(cluster)))
+            continue
         found = _answer_cluster(question, cluster, judge, chosen, share)
         plans += found.plans
         rejections += found.rejections
@@ -97,6 +101,10 @@ def answer(
     if not question.clusters:
         rejections.append(Rejection(cluster_id="", subject="inventory", reason="it has no clusters"))
     return Outcome(plans=tuple(sorted(plans, key=_rank)), rejections=tuple(rejections), evaluations=evaluations)
+
+
+def _device_count(cluster: Cluster) -> int:
+    return sum(pool.total for _, pool in cluster.pools())
 
 
 def _check(question: Question, engines: Engines) -> None:

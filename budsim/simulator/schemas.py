@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from budsim.commons.precision import Precision
+from budsim.commons.precision import Precision, bytes_per_value
 from budsim.commons.units import GIB, KILO, MILLI
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.model_ops.architecture import Architecture
@@ -708,7 +708,9 @@ def _stored_plan(rank: int, plan: Plan, mode: HardwareMode, native: str) -> Stor
         error_rate=plan.error_rate,
         cost_per_million_tokens_usd=plan.cost_per_million_tokens_usd,
         cost_usd_per_h=plan.cost_usd_per_h,
-        quantized=any(group.config.weight_precision != native for group in plan.groups),
+        quantized=any(
+            bytes_per_value(g.config.weight_precision) < min(bytes_per_value(Precision(native)), 2.0) for g in plan.groups
+        ),
         groups=tuple(StoredGroup(config_id=group.config_id, document=group.model_dump(mode="json")) for group in groups),
     )
 

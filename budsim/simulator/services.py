@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from budsim.commons.errors import BudsimError, Busy, Conflict, InvalidInput, NotFound, Unanswerable, Unavailable
 from budsim.commons.precision import Precision
+from budsim.engine_ops.llmc import schemes
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import Lookup, resolve_model
@@ -341,7 +342,11 @@ class Simulations:
         cluster = on_hosts(await self.inventory.clusters(), str(request.cluster_id), request.hostnames)
         wishes = Wishes(mode=request.hardware_mode, max_context_tokens=request.model_max_context_length)
         posed = partial(pose, wishes=wishes, source=self.rules.source)
-        return await _off_loop(posed, request.model_uri or request.model_id, workload_of(request), Targets(), (cluster,))
+        field, model = ("model_uri", request.model_uri) if request.model_uri else ("model_id", request.model_id)
+        try:
+            return await _off_loop(posed, model, workload_of(request), Targets(), (cluster,))
+        except NotFound as error:
+            raise NotFound(field, error.value, error.hint) from error
 
     def find(self, run_id: str) -> Run:
         """Return a run.
@@ -602,7 +607,8 @@ class _Quarters:
 
 
 def question_of(request: RunRequest, clusters: tuple[Cluster, ...], source: ModelSource) -> Question:
-    """Return the question a wire request asks; errors as `pose`."""
+    """Return the question a wire request asks; errors as `pose`, and for a quantization nobody can make, asked for or not."""
+    _check_quantization(request)
     wishes = Wishes(
         cluster_id=str(request.cluster_id) if request.cluster_id else None,
         mode=request.hardware_mode,
@@ -613,6 +619,15 @@ def question_of(request: RunRequest, clusters: tuple[Cluster, ...], source: Mode
     )
     workload = workload_of(request)
     return pose(request.pretrained_model_uri, workload, request.targets, clusters, wishes=wishes, source=source)
+
+
+def _check_quantization(request: RunRequest) -> None:
+    if request.quantization_type:
+        precision_named(request.quantization_type)
+    known = sorted({method for scheme in schemes().values() for method in scheme.methods})
+    if request.quantization_method and request.quantization_method.upper() not in known:
+        problem = f"{request.quantization_method!r} is not known"
+        raise InvalidInput("quantization_method", problem, "one of " + ", ".join(known))
 
 
 def workload_of(request: RunRequest | HostsRequest) -> Workload:

@@ -248,3 +248,11 @@ def test_plans_of_a_cluster_differ_in_layout():
     ]
     assert len(layouts) > 2
     assert len(set(layouts)) == len(layouts)
+
+
+def test_embedding_models_are_not_priced_as_if_they_generated():
+    """A model that produces no tokens gets a reason, not a throughput."""
+    outcome = answer(make_question(make_cluster((("H100-SXM", 8),)), model="BAAI/bge-m3"), AnalyticPredictor())
+    assert not outcome.plans
+    assert "embedding" in outcome.rejections[0].reason
+    assert outcome.rejections[0].devices == 8

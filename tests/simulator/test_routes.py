@@ -306,3 +306,20 @@ def test_callers_examples_are_taken_as_they_are(client: TestClient, example: Cal
     """The request and the event callers send are accepted unchanged."""
     assert client.post("/simulator/run", json=example("run_request.json")).json()["status"] == "PENDING"
     assert client.post("/notifications", json=example("run_event.json")).json() == {"status": "SUCCESS"}
+
+
+@pytest.mark.parametrize("field", ["quantization_type", "quantization_method"])
+def test_unknown_quantization_is_refused_whether_asked_for_or_not(client: TestClient, body: dict[str, Any], field: str):
+    """A name nobody knows is no silent default: 422 naming the field, also without `is_quantization`."""
+    for asked in (True, False):
+        wrong = body | {"quantization_type": "INT8", field: "BOGUS", "is_quantization": asked}
+        answer = client.post("/simulator/run", json=wrong)
+        assert (answer.status_code, answer.json()["param"]) == (422, field)
+
+
+def test_unknown_models_are_named_by_the_field_that_held_them(client: TestClient):
+    """`node-configurations` has no `pretrained_model_uri`: its 404 names `model_id` or `model_uri`."""
+    asked = {"model_id": "nobody/x", "cluster_id": CLUSTER_ID, "hostnames": ["gpu-0"], "hardware_mode": "dedicated"}
+    for wrong, field in ((asked, "model_id"), (asked | {"model_uri": "nobody/y"}, "model_uri")):
+        answer = client.post("/simulator/node-configurations", json=wrong)
+        assert (answer.status_code, answer.json()["param"]) == (404, field), answer.text
