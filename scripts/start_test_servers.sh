@@ -4,7 +4,7 @@
 # Exports TEST_DATABASE_URL and TEST_REDIS_URL for what could be started and says what will be skipped otherwise.
 set -uo pipefail
 
-folder="$(mktemp -d /tmp/budsim-servers.XXXXXX)"
+folder="$(mktemp -d -t budsim-servers.XXXXXX)"
 chmod 755 "$folder"
 redis_pid=""
 postgres_bin=""

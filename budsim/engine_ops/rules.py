@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision, bytes_per_value
-from budsim.engine_ops.base import ReplicaConfig
+from budsim.engine_ops.base import ArgumentValue, ReplicaConfig
 from budsim.engine_ops.kernels import Mode, kv_formats, native_precisions, weight_mode
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture, Attention, AttentionKind
+
+_DTYPES: Final = {Precision.FP32: "float32", Precision.BF16: "bfloat16", Precision.FP16: "float16"}
 
 _SIXTEEN_BIT = (Precision.BF16, Precision.FP16)
 _WIDE = frozenset({Precision.FP32, *_SIXTEEN_BIT})
@@ -90,6 +94,22 @@ def why_not_stored(engine: str, architecture: Architecture, device: Device) -> s
     if stored in _WIDE or weight_mode(engine, device, stored):
         return None
     return f"{engine} has no kernel for {stored} weights on {device.name} ({device.generation})"
+
+
+def format_arguments(engine: str, architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
+    """Return how weights and cache are stored, in the arguments vLLM and SGLang spell alike.
+
+    A checkpoint's own quantization is read from it by the engine; one made by LLM Compressor has to be named.
+    """
+    stored = stored_precision(architecture)
+    dtype = _DTYPES.get(config.weight_precision) or _DTYPES[plain_precision(engine, config.device, Precision.BF16)]
+    formats: dict[str, ArgumentValue] = {
+        "dtype": dtype,
+        "kv-cache-dtype": kv_formats(engine, config.device).get(config.kv_precision, "auto"),
+    }
+    if config.weight_precision not in _DTYPES and config.weight_precision is not stored:
+        formats["quantization"] = "compressed-tensors"
+    return formats
 
 
 def check_formats(engine: str, architecture: Architecture, config: ReplicaConfig) -> None:

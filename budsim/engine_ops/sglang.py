@@ -22,7 +22,6 @@ VERSION: Final = "0.5.23"
 
 _GPU: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM})
 _ALL: Final = frozenset({*_GPU, DeviceKind.CPU})
-_DTYPES: Final = {Precision.FP32: "float32", Precision.BF16: "bfloat16", Precision.FP16: "float16"}
 
 _KNOBS: Final = (
     Knob(name="max_num_seqs", flag="max-running-requests", values=(8, 16, 32, 64, 128, 256, 512, 1024), default=256, kinds=_ALL),
@@ -117,19 +116,12 @@ def _arguments(architecture: Architecture, config: ReplicaConfig) -> dict[str, A
         "mem-fraction-static": config.memory_fraction,
         "max-running-requests": config.max_num_seqs,
     }
-    return args | _formats(architecture, config) | _scheduling(architecture, config) | _cpu_arguments(config.device)
-
-
-def _formats(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
-    stored = rules.stored_precision(architecture)
-    dtype = _DTYPES.get(config.weight_precision) or _DTYPES[rules.plain_precision(NAME, config.device, Precision.BF16)]
-    formats: dict[str, ArgumentValue] = {
-        "dtype": dtype,
-        "kv-cache-dtype": kv_formats(NAME, config.device).get(config.kv_precision, "auto"),
-    }
-    if config.weight_precision not in _DTYPES and config.weight_precision is not stored:
-        formats["quantization"] = "compressed-tensors"
-    return formats
+    return (
+        args
+        | rules.format_arguments(NAME, architecture, config)
+        | _scheduling(architecture, config)
+        | _cpu_arguments(config.device)
+    )
 
 
 def _scheduling(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:

@@ -24,7 +24,6 @@ VERSION: Final = "0.32.0"
 _GPU: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM})
 _WITH_FRACTION: Final = frozenset({*_GPU, DeviceKind.HPU})
 _ALL: Final = frozenset({*_WITH_FRACTION, DeviceKind.CPU})
-_DTYPES: Final = {Precision.FP32: "float32", Precision.BF16: "bfloat16", Precision.FP16: "float16"}
 _LARGE_BLOCKS: Final = frozenset({DeviceKind.CPU, DeviceKind.HPU})
 
 _KNOBS: Final = (
@@ -139,19 +138,7 @@ def _arguments(architecture: Architecture, config: ReplicaConfig) -> dict[str, A
         args["gpu-memory-utilization"] = config.memory_fraction
     if kind in _LARGE_BLOCKS:
         args["block-size"] = profile_for(NAME, kind).block_tokens
-    return args | _formats(architecture, config) | _runner(architecture, config)
-
-
-def _formats(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
-    stored = rules.stored_precision(architecture)
-    dtype = _DTYPES.get(config.weight_precision) or _DTYPES[rules.plain_precision(NAME, config.device, Precision.BF16)]
-    formats: dict[str, ArgumentValue] = {
-        "dtype": dtype,
-        "kv-cache-dtype": kv_formats(NAME, config.device).get(config.kv_precision, "auto"),
-    }
-    if config.weight_precision not in _DTYPES and config.weight_precision is not stored:
-        formats["quantization"] = "compressed-tensors"
-    return formats
+    return args | rules.format_arguments(NAME, architecture, config) | _runner(architecture, config)
 
 
 def _runner(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:

@@ -30,7 +30,6 @@ class Ranks:
 
     candidates: Candidates
     model: ModelShapes
-    attention_tp: Floats
     weight_bytes: Floats
     matrix_flops_per_token: Floats
     matrix_bytes: Floats
@@ -40,7 +39,6 @@ class Ranks:
     experts_per_token: Floats
     is_expert: Floats
     is_sampled: Floats
-    kernels: Floats
     cached_bytes_per_token: Floats
     window: Floats
     state_bytes: Floats
@@ -95,7 +93,6 @@ def prepare(candidates: Candidates, constants: Mapping[DeviceKind, Constants] = 
     return Ranks(
         candidates=candidates,
         model=model,
-        attention_tp=attention_tp,
         weight_bytes=(held * matrices.copies[row] * width).sum(axis=1) + model.extra_bytes[row],
         matrix_flops_per_token=2.0 * values * matrices.active_copies[row],
         matrix_bytes=values * matrices.copies[row].clip(1.0) * width,
@@ -105,7 +102,6 @@ def prepare(candidates: Candidates, constants: Mapping[DeviceKind, Constants] = 
         experts_per_token=model.experts_per_token[row],
         is_expert=matrices.expert[row].astype(np.float64),
         is_sampled=matrices.sampled[row].astype(np.float64),
-        kernels=(matrices.layers * matrices.multiplied)[row].sum(axis=1),
         cached_bytes_per_token=attention.layers[row] * attention.cached[row] * cache_share * kv_bytes[:, None],
         window=attention.window[row],
         state_bytes=(attention.layers * attention.state)[row].sum(axis=1) * 4.0 / attention_tp,

@@ -7,7 +7,7 @@ A newcomer waits for the step under way, for prompts before it, and, when the ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -77,23 +77,34 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
     )
     solo_prefill = steps_per_prompt * _step(ranks, load, np.minimum(load.prompt, load.budget), np.zeros_like(chunk)).total_s
     solo_decode = _step(ranks, load, np.zeros_like(chunk), np.ones_like(chunk)).total_s
-    static = ranks.candidates.static_batch
-    whole = _whole_batch(ranks, load)
     table = ranks.candidates
     steady = queue + service
-    return Modelled(
-        ttft_s=np.where(static, whole, table.burst_share * burst + (1.0 - table.burst_share) * steady),
-        tpot_s=np.where(static, _step(ranks, load, np.zeros_like(chunk), load.concurrency).total_s, tpot),
+    modelled = Modelled(
+        ttft_s=table.burst_share * burst + (1.0 - table.burst_share) * steady,
+        tpot_s=tpot,
         burst_s=burst,
         queue_s=queue,
         service_s=service,
         solo_prefill_s=solo_prefill,
         solo_decode_s=solo_decode,
-        running=np.where(static, load.concurrency, running) * table.pp,
+        running=running * table.pp,
         chunk=chunk,
-        prefill_share=np.where(static, 0.0, share),
+        prefill_share=share,
         decode=decode,
         mixed=mixed,
+    )
+    return _with_static_batches(ranks, load, modelled) if table.static_batch.any() else modelled
+
+
+def _with_static_batches(ranks: Ranks, load: _Load, modelled: Modelled) -> Modelled:
+    """Replace the service of static batches: all prompts prefilled as one batch, then decoded together."""
+    static, concurrency = ranks.candidates.static_batch, load.concurrency
+    return replace(
+        modelled,
+        ttft_s=np.where(static, _whole_batch(ranks, load), modelled.ttft_s),
+        tpot_s=np.where(static, _step(ranks, load, np.zeros_like(concurrency), concurrency).total_s, modelled.tpot_s),
+        running=np.where(static, concurrency * ranks.candidates.pp, modelled.running),
+        prefill_share=np.where(static, 0.0, modelled.prefill_share),
     )
 
 

@@ -13,7 +13,7 @@ from budsim.performance.candidates import Floats, Integers
 from budsim.performance.measurements import Measurements, read_measurements
 from budsim.performance.predictions import Basis, Interval, Predictions
 from budsim.performance.predictor import Predictor
-from budsim.performance.training import error_figures, measured_times
+from budsim.performance.training import error_figures
 
 CHUNK_ROWS = 20_000
 QUANTITIES = ("ttft_ms", "tpot_ms", "e2e_ms", "output_tokens_per_s")
@@ -61,7 +61,7 @@ def _predict_part(table: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
 
 
 def _columns(measurements: Measurements, predictor: Predictor) -> dict[str, list[object]]:
-    _, predictions = predict(measurements, predictor)
+    predictions = predict(measurements, predictor)
     columns: dict[str, list[object]] = {}
     for name, (value, interval) in quantities(measurements, predictions).items():
         for ending, numbers in (("", value), ("_lo90", interval.low), ("_hi90", interval.high)):
@@ -71,10 +71,9 @@ def _columns(measurements: Measurements, predictor: Predictor) -> dict[str, list
     return columns
 
 
-def predict(measurements: Measurements, predictor: Predictor) -> tuple[Floats, Predictions]:
-    """Return which rows fit in memory (1.0) and the predictions, medians where the row reports medians."""
-    memory, predictions = predictor.predict(measurements.candidates, measurements.median.astype(np.float64))
-    return memory.fits.astype(np.float64), predictions
+def predict(measurements: Measurements, predictor: Predictor) -> Predictions:
+    """Return the predictions of the readable rows, medians where a row reports medians."""
+    return predictor.predict(measurements.candidates, measurements.median.astype(np.float64))[1]
 
 
 def quantities(measurements: Measurements, predictions: Predictions) -> dict[str, tuple[Floats, Interval]]:
@@ -107,7 +106,7 @@ def evaluate(table: pd.DataFrame, predictor: Predictor, by: str = "device") -> t
     measurements = settle(read_measurements(table.reset_index(drop=True)))
     if not len(measurements):
         return [], list(measurements.problems)
-    _, predictions = predict(measurements, predictor)
+    predictions = predict(measurements, predictor)
     measured = _measured(measurements)
     groups = {"all": np.arange(len(measurements)), **_groups(measurements, by)}
     scores = []
@@ -120,10 +119,9 @@ def evaluate(table: pd.DataFrame, predictor: Predictor, by: str = "device") -> t
 
 
 def _measured(measurements: Measurements) -> dict[str, Floats]:
-    times = measured_times(measurements)
     return {
-        "ttft_ms": times["ttft"] / MILLI,
-        "tpot_ms": times["tpot"] / MILLI,
+        "ttft_ms": measurements.ttft_s / MILLI,
+        "tpot_ms": measurements.tpot_s / MILLI,
         "e2e_ms": measurements.e2e_s / MILLI,
         "output_tokens_per_s": measurements.tokens_per_s,
     }

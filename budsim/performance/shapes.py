@@ -33,7 +33,6 @@ class MatrixShapes:
     row_sharded: Booleans
     attention: Booleans
     expert: Booleans
-    keeps_16bit: Booleans
     multiplied: Booleans
     sampled: Booleans
 
@@ -138,7 +137,6 @@ def _matrix_shapes(models: Sequence[Sequence[_Column]]) -> MatrixShapes:
     def flags(of: Callable[[_Column], bool]) -> Booleans:
         return table(lambda c: float(of(c))) > 0
 
-    kept = (MatrixRole.EMBEDDING, MatrixRole.HEAD, MatrixRole.ROUTER)
     return MatrixShapes(
         layers=table(lambda c: c.layers),
         inputs=table(lambda c: c.matrix.inputs),
@@ -151,7 +149,6 @@ def _matrix_shapes(models: Sequence[Sequence[_Column]]) -> MatrixShapes:
         row_sharded=flags(lambda c: c.matrix.shard is Shard.ROW),
         attention=flags(lambda c: c.matrix.role is MatrixRole.ATTENTION),
         expert=flags(lambda c: c.matrix.role is MatrixRole.EXPERT),
-        keeps_16bit=flags(lambda c: c.matrix.role in kept),
         multiplied=flags(lambda c: c.matrix.role is not MatrixRole.EMBEDDING),
         sampled=flags(lambda c: c.matrix.role is MatrixRole.HEAD),
     )

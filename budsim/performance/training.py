@@ -200,14 +200,11 @@ def _names(measurements: Measurements) -> pd.DataFrame:
     )
 
 
-def measured_times(measurements: Measurements, modelled: Modelled | None = None) -> dict[str, Floats]:
+def measured_times(measurements: Measurements, modelled: Modelled) -> dict[str, Floats]:
     """Return measured TTFT and TPOT in seconds, nan where unknown.
 
-    With ``modelled``, TPOT of rows that report only throughput or latency follows from them, less the TTFT measured or modelled.
+    TPOT of rows that report only throughput or latency follows from them, less the TTFT measured or modelled.
     """
-    if modelled is None:
-        known = {"ttft": measurements.ttft_s, "tpot": measurements.tpot_s}
-        return {name: np.where(values > 0, values, np.nan) for name, values in known.items()}
     output = measurements.candidates.output_tokens
     concurrency = measurements.candidates.concurrency
     with np.errstate(divide="ignore", invalid="ignore"):

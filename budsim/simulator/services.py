@@ -50,16 +50,8 @@ FIRST_GUESS_S = 3.0
 REASONS_TOLD = 3
 REASONS_KEPT = 200
 
-SCHEMES = {
-    "w8a8": Precision.INT8,
-    "w8a16": Precision.INT8,
-    "w4a16": Precision.INT4,
-    "w4a16_asym": Precision.INT4,
-    "fp8_dynamic": Precision.FP8,
-    "fp8_block": Precision.FP8,
-    "nvfp4a16": Precision.NVFP4,
-}
-"""Names of LLM Compressor's schemes (0.14) by the format the weights are stored in."""
+WEIGHT_ONLY = {"w8a16": Precision.INT8, "nvfp4a16": Precision.NVFP4}
+"""LLM Compressor's schemes (0.14) we know the stored format of and have no recipe for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,12 +144,13 @@ def precision_named(name: str) -> Precision:
         No such format or scheme.
     """
     wanted = name.strip().lower()
-    if wanted in SCHEMES:
-        return SCHEMES[wanted]
+    named = WEIGHT_ONLY | {scheme.name.lower(): scheme.precision for scheme in schemes().values()}
+    if wanted in named:
+        return named[wanted]
     try:
         return Precision(wanted)
     except ValueError:
-        known = sorted({*(str(precision) for precision in Precision), *SCHEMES})
+        known = sorted({*(str(precision) for precision in Precision), *named})
         raise InvalidInput("quantization_type", f"{name!r} is not known", "one of " + ", ".join(known)) from None
 
 
