@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MEASUREMENTS := $(or $(BUDSIM_DATA),../shared/data)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lock train bench serve clean
+.PHONY: help setup demo test check format lock train bench soak serve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -42,6 +42,9 @@ train: $(STAMP)  ## fit the shipped regressors on the measurements in BUDSIM_DAT
 
 bench: $(STAMP)  ## time and peak memory of the import and of the demo
 	@$(BIN)/python scripts/bench.py
+
+soak: $(STAMP)  ## load, kills, faults, memory and replicas on real servers; SOAK="load kills --scale 0.1" for less
+	@TEST_POSTGRES_FSYNC=on ./scripts/start_test_servers.sh $(BIN)/python -m tests.soak $(SOAK)
 
 serve: $(STAMP)  ## the service on loopback, embedded (SQLite, inventory from the demo file)
 	$(BIN)/budsim serve --host 127.0.0.1 --port 8000 --inventory docs/examples/demo-cluster.yaml

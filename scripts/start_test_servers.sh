@@ -49,11 +49,12 @@ start_postgres() {
     return 1
   }
   "${as_owner[@]}" "$postgres_bin/pg_ctl" -D "$store/cluster" -l "$store/log" -w -t 30 \
-    -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$store -c fsync=off" start >/dev/null 2>&1 || {
+    -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$store -c fsync=${TEST_POSTGRES_FSYNC:-off}" start >/dev/null 2>&1 || {
     tail -3 "$store/log" >&2
     return 1
   }
   "$postgres_bin/createdb" -h 127.0.0.1 -p "$port" -U budsim budsim_test || return 1
+  export TEST_SERVERS_FOLDER="$folder" TEST_POSTGRES_BIN="$postgres_bin"
   export TEST_DATABASE_URL="postgresql+psycopg2://budsim@127.0.0.1:$port/budsim_test"
 }
 

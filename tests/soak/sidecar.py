@@ -1,0 +1,44 @@
+"""A stand-in for the Dapr sidecar over a real Redis, as a process of its own: state, publish, health, in Dapr's Redis layout.
+
+`python -m tests.soak.sidecar PORT REDIS_URL`
+"""
+
+import sys
+
+import redis.asyncio
+import uvicorn
+from redis.exceptions import RedisError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+
+def sidecar(redis_url: str) -> Starlette:
+    """Return the application; what Redis does not take is answered with 500, as the sidecar does."""
+    broker = redis.asyncio.from_url(redis_url)
+
+    async def health(_request: Request) -> Response:
+        return Response(status_code=204)
+
+    async def state(request: Request) -> Response:
+        found = await broker.hget(request.path_params["key"], "data")
+        return Response(found, headers={"ETag": "1"}) if found else Response(status_code=204)
+
+    async def publish(request: Request) -> Response:
+        await broker.xadd(request.path_params["topic"], {"data": await request.body()})
+        return Response(status_code=204)
+
+    async def broken(_request: Request, _error: Exception) -> Response:
+        return Response(b'{"errorCode":"ERR_COMPONENT"}', 500)
+
+    routes = [
+        Route("/v1.0/healthz/outbound", health),
+        Route("/v1.0/state/{store}/{key:path}", state),
+        Route("/v1.0/publish/{pubsub}/{topic}", publish, methods=["POST"]),
+    ]
+    return Starlette(routes=routes, exception_handlers={RedisError: broken, OSError: broken})
+
+
+if __name__ == "__main__":
+    uvicorn.run(sidecar(sys.argv[2]), host="127.0.0.1", port=int(sys.argv[1]), log_level="error")

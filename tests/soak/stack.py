@@ -1,0 +1,247 @@
+"""What a soak runs against: Postgres, Redis, a stand-in sidecar and replicas of the service, each a process that may die."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import redis
+import sqlalchemy as sa
+
+REPOSITORY = Path(__file__).parents[2]
+INVENTORY_KEY = "cluster_info"
+CLUSTER_ID = "0b8f4f5e-8a5e-5b0c-9d61-6f6f2d3a7c10"
+START_S = 60.0
+POLL_S = 0.1
+
+
+class Process:
+    """One child process that can be killed and started again with the same arguments, on the same port."""
+
+    def __init__(self, arguments: list[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._arguments, self._log = arguments, log
+        self._environment = {**os.environ, **(environment or {})}
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child that runs."""
+        assert self._child is not None
+        return self._child.pid
+
+    def start(self) -> None:
+        """Start it; `is_listening` tells when it is there."""
+        with self._log.open("ab") as log:
+            self._child = subprocess.Popen(self._arguments, cwd=REPOSITORY, env=self._environment, stdout=log, stderr=log)
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal and wait until the process is gone."""
+        if self._child is None:
+            return
+        self._child.send_signal(how)
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(30)
+        if self._child.poll() is None:
+            self._child.kill()
+            self._child.wait()
+        self._child = None
+
+
+class Replica:
+    """One process of the service and its workers."""
+
+    def __init__(self, port: int, log: Path, environment: Mapping[str, str]) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        server = ["-m", "uvicorn", "budsim.main:app", "--port", str(port), "--no-access-log", "--log-level", "warning"]
+        self.process = Process([sys.executable, *server], log, environment)
+
+    def start(self) -> None:
+        """Start it and wait until it is ready, models included."""
+        self.process.start()
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Wait until `/ready` says so."""
+        wait_until(lambda: _status(self.url + "/ready") == 200, f"{self.url} is ready")
+
+    def resident_bytes(self) -> int:
+        """Return the proportional memory of the process and all its descendants."""
+        return sum(_proportional_bytes(pid) for pid in _family(self.process.pid))
+
+
+class Stack:
+    """A database, a Redis and a sidecar of this soak's own, and replicas of the service that use them."""
+
+    def __init__(self, folder: Path, server_url: str) -> None:
+        self._folder = folder
+        name = f"soak_{uuid.uuid4().hex[:12]}"
+        self._server = sa.create_engine(server_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        self.database_url = sa.make_url(server_url).set(database=name).render_as_string(hide_password=False)
+        self._administer(f'CREATE DATABASE "{name}"')
+        self._name = name
+        port = free_port()
+        self.redis_url = f"redis://127.0.0.1:{port}/0"
+        store = ["--appendonly", "yes", "--save", "", "--dir", str(folder)]
+        self.redis = Process(["redis-server", "--bind", "127.0.0.1", "--port", str(port), *store], folder / "redis.log")
+        self._sidecar_port = free_port()
+        serving = ["-m", "tests.soak.sidecar", str(self._sidecar_port), self.redis_url]
+        self.sidecar = Process([sys.executable, *serving], folder / "sidecar.log")
+        self.replicas: list[Replica] = []
+
+    def start(self, replicas: int, **settings: str) -> None:
+        """Start everything; ``settings`` are environment variables of the service."""
+        self.redis.start()
+        broker = redis.Redis.from_url(self.redis_url)
+        wait_until(lambda: _pings(broker), "Redis answers")
+        broker.hset(INVENTORY_KEY, "data", json.dumps(inventory()))
+        self.start_sidecar()
+        environment = self._environment() | settings
+        self.replicas = [Replica(free_port(), self._folder / f"replica-{index}.log", environment) for index in range(replicas)]
+        for replica in self.replicas:
+            replica.process.start()
+        for replica in self.replicas:
+            replica.wait_until_ready()
+
+    def start_sidecar(self) -> None:
+        """Start the sidecar and wait until it answers."""
+        self.sidecar.start()
+        wait_until(lambda: _status(f"http://127.0.0.1:{self._sidecar_port}/v1.0/healthz/outbound") == 204, "the sidecar answers")
+
+    def restart_postgres(self) -> None:
+        """Stop the database server as a crash would, and start it again with the same options."""
+        store = Path(os.environ["TEST_SERVERS_FOLDER"]) / "postgres"
+        pg_ctl = Path(os.environ["TEST_POSTGRES_BIN"]) / "pg_ctl"
+        owner = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        command = [
+            *owner,
+            str(pg_ctl),
+            "-D",
+            str(store / "cluster"),
+            "-l",
+            str(store / "log"),
+            "-m",
+            "immediate",
+            "-w",
+            "restart",
+        ]
+        subprocess.run(command, cwd=store, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        """End every process and drop the database."""
+        for process in (*(replica.process for replica in self.replicas), self.sidecar, self.redis):
+            process.end()
+        self._administer(f'DROP DATABASE "{self._name}" WITH (FORCE)')
+        self._server.dispose()
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "ENVIRONMENT": "development",
+            "DATABASE_URL": self.database_url,
+            "DAPR_HTTP_PORT": str(self._sidecar_port),
+            "DAPR_TIMEOUT_S": "5",
+            "WORKER_PROCESSES": "2",
+        }
+
+    def _administer(self, statement: str) -> None:
+        with self._server.connect() as connection:
+            connection.execute(sa.text(statement))
+
+
+@contextmanager
+def running(replicas: int = 1, **settings: str) -> Iterator[Stack]:
+    """Run a stack; its logs are kept and named when something fails."""
+    folder = Path(tempfile.mkdtemp(prefix="budsim-soak."))
+    stack = Stack(folder, os.environ["TEST_DATABASE_URL"])
+    try:
+        stack.start(replicas, **settings)
+        yield stack
+    except BaseException:
+        print(f"logs are kept in {folder}", file=sys.stderr)
+        raise
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        stack.stop()
+
+
+def inventory() -> list[dict[str, object]]:
+    """Return one cluster of three nodes: 8 H100, 8 A100, two Xeon sockets."""
+    return [
+        {
+            "id": CLUSTER_ID,
+            "name": "soak",
+            "nodes": [
+                _node("gpu-0", "H100-SXM", "cuda", "nvidia", 8, 80),
+                _node("gpu-1", "A100-SXM-80GB", "cuda", "nvidia", 8, 80),
+                _node("cpu-0", "Intel(R) Xeon(R) Platinum 8480+", "cpu_high", "intel", 2, 512),
+            ],
+        },
+    ]
+
+
+def free_port() -> int:
+    """Return a port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(done: object, what: str, longest_s: float = START_S) -> None:
+    """Wait until ``done()`` is true; fail with ``what`` when that takes too long."""
+    ends_s = time.monotonic() + longest_s
+    while not done():  # type: ignore[operator]
+        if time.monotonic() > ends_s:
+            raise TimeoutError(f"waited {longest_s:g} s in vain until {what}")
+        time.sleep(POLL_S)
+
+
+def _node(name: str, device: str, kind: str, vendor: str, count: int, memory_gb: int) -> dict[str, object]:
+    found = {"name": device, "raw_name": device, "device_model": device, "type": kind, "vendor": vendor}
+    counts = {"available_count": count, "total_count": count, "mem_per_GPU_in_GB": memory_gb, "memory_gb": memory_gb}
+    cores = {"cores": 56, "physical_cores": 56, "instruction_sets": ["AMX"]} if kind == "cpu_high" else {}
+    return {"id": name, "name": name, "status": True, "is_master": False, "devices": [found | counts | cores]}
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            code: int = answer.status
+            return code
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def _pings(broker: "redis.Redis") -> bool:
+    try:
+        return bool(broker.ping())
+    except redis.RedisError:
+        return False
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in (thread / "children").read_text().split():
+            found.extend(_family(int(child)))
+    return found
+
+
+def _proportional_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
