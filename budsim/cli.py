@@ -207,10 +207,8 @@ def predict(
     from budsim.performance.scoring import predict_table
 
     table = predict_table(read_tables([file]), load_predictor(models_folder))
-    try:
+    with _writing(output):
         table.to_csv(output, index=False)
-    except OSError as error:
-        raise InvalidInput("--output", f"{output.name} cannot be written ({error.strerror})", "a writable file") from error
     failed = int((table["pred_error"] != "").sum())
     typer.echo(f"{len(table) - failed} of {len(table)} rows predicted, written to {output}", err=True)
 
@@ -273,6 +271,57 @@ def train(
         errors = ("" if math.isnan(value) else f"{value:.1%}" for value in (line.median, line.mean, line.p90, line.coverage90))
         table.add_row(line.kind, line.part, line.withheld, line.quantity, str(line.rows), *errors)
     _print(table)
+
+
+@app.command("import")
+def import_(  # noqa: PLR0913 - one argument per option
+    *,
+    files: Annotated[list[Path], typer.Argument(help="JSON of vllm bench serve, GuideLLM or InferenceX.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write, in the columns of measurements.csv.")],
+    device: Annotated[str, typer.Option(help="Device it ran on, a name of `budsim devices`.")] = "",
+    tp: Annotated[int | None, typer.Option(min=1, max=4096, help="Tensor parallelism.")] = None,
+    pp: Annotated[int | None, typer.Option(min=1, max=4096, help="Pipeline parallelism; not given: 1.")] = None,
+    ep: Annotated[int | None, typer.Option(min=1, max=4096, help="Expert parallelism; not given: none.")] = None,
+    dp: Annotated[int | None, typer.Option(min=1, max=4096, help="Data parallelism; not given: 1.")] = None,
+    model: Annotated[str, typer.Option(help="Model; not given: what the file calls it.")] = "",
+    engine: Annotated[str, typer.Option(help="Serving engine (vllm, sglang, ...).")] = "",
+    engine_version: Annotated[str, typer.Option(help="Its version.")] = "",
+    precision: Annotated[str, typer.Option(help="Weight format; not given: the model's own.")] = "",
+    kv_cache_dtype: Annotated[str, typer.Option(help="KV cache format; not given: 16 bit.")] = "",
+    source: Annotated[str, typer.Option(help="Name of the measurements; not given: the program's.")] = "",
+) -> None:
+    """Turn benchmark results into rows for `predict`, `evaluate`, `calibrate` and `train`; each that cannot be one says why."""
+    from budsim.performance.benchmarks import Setup, import_results
+
+    setup = Setup(
+        source=source,
+        device=device,
+        model=model,
+        engine=engine,
+        engine_version=engine_version,
+        precision=precision,
+        kv_cache_dtype=kv_cache_dtype,
+        tp=tp,
+        pp=pp,
+        ep=ep,
+        dp=dp,
+    )
+    found = import_results(files, setup)
+    if found.rows.empty:
+        raise InvalidInput("files", found.problems[0] if found.problems else "hold no benchmark", "results that become rows")
+    with _writing(output):
+        found.rows.to_csv(output, index=False)
+    for problem in found.problems:
+        typer.echo(problem, err=True)
+    typer.echo(f"{len(found.rows)} rows written to {output}, {len(found.problems)} benchmarks left out", err=True)
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput("--output", f"{output.name} cannot be written ({error.strerror})", "a writable file") from error
 
 
 def _complain(message: str, code: int) -> int:

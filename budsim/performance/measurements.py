@@ -47,6 +47,8 @@ BLANKS = ("", "nan", "none", "null")
 NOMINAL_LENGTH_SOURCES = ("aiconfigurator_silicon", "inferencex")
 MEAN_OF_NOMINAL = 0.9
 """`data/README.md`: these sources draw lengths uniformly from 0.8 to 1.0 of the nominal ones."""
+NOMINAL_LENGTHS_NOTE = "lengths are nominal"
+"""What rows of other sources that draw so say in their notes."""
 BURST_SHARE = 0.1
 """Both send ten prompts per unit of concurrency, the first wave all at once."""
 SHAREGPT_TOKENS = (220.0, 190.0)
@@ -300,7 +302,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
     moe = np.array([model.is_moe for model in picked.models], dtype=bool)
     cpu = np.array([device.kind is DeviceKind.CPU for device in picked.devices], dtype=bool)
     tp, pp, ep, dp, replicas = _parallelism(numbers, moe, cpu)
-    nominal = text.source.isin(NOMINAL_LENGTH_SOURCES).to_numpy()
+    nominal = (text.source.isin(NOMINAL_LENGTH_SOURCES) | text.notes.str.contains(NOMINAL_LENGTHS_NOTE, regex=False)).to_numpy()
     lengths = np.where(nominal, MEAN_OF_NOMINAL, 1.0)
     engines = picked.engines
     sequences = np.array([float(engine.max_sequences) for engine in engines])
