@@ -69,7 +69,8 @@ def run(arguments: list[str]) -> int:
     except TyperException as error:
         return _complain(error.format_message() or _usage(arguments), BAD_INPUT)
     except (InvalidInput, NotFound) as error:
-        return _complain(f"{_option(error.field)}: {error}", BAD_INPUT)
+        option = _option(error.field)
+        return _complain(str(error) if option == error.field else f"{option}: {error}", BAD_INPUT)
     except BudsimError as error:
         return _complain(str(error), FAILED)
     except (KeyboardInterrupt, typer.Abort):
@@ -129,6 +130,20 @@ def simulate(  # noqa: PLR0913 - one argument per option
         sys.stdout.write(json.dumps(_document(question, outcome), indent=2, ensure_ascii=False) + "\n")
     else:
         _print_outcome(question, outcome)
+
+
+@app.command()
+def render(
+    plan: Annotated[Path, typer.Argument(help="What `budsim simulate --json` printed; - reads it from stdin.")],
+    *,
+    form: Annotated[str, typer.Option("--format", help="command, compose, kubernetes, litellm or recipe (of LLM Compressor).")],
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="Which plan, best first.")] = 1,
+    fallback: Annotated[list[str] | None, typer.Option(help="Provider's model LiteLLM tries when all replicas fail.")] = None,
+) -> None:
+    """Print what starts a plan: engine commands, a compose file, Kubernetes manifests, LiteLLM's configuration, a recipe."""
+    from budsim.simulator.rendering import render as rendered
+
+    sys.stdout.write(rendered(_plan_text(plan), form, number=number, fallbacks=tuple(fallback or ())))
 
 
 @app.command()
@@ -334,7 +349,7 @@ def _usage(arguments: list[str]) -> str:
 
 
 def _option(field: str) -> str:
-    return OPTIONS.get(field, "" if field.startswith("--") else "--cluster") or field
+    return OPTIONS.get(field, "" if field.startswith(("--", "PLAN", "args.")) else "--cluster") or field
 
 
 def _target(option: str, value: float | None, unit: float = 1.0) -> float | None:
@@ -363,6 +378,14 @@ def _clusters(path: Path, option: str = "--cluster") -> tuple[Cluster, ...]:
         return read_cluster_file(path)
     except (InvalidInput, NotFound) as error:
         raise typer.BadParameter(str(error), param_hint=f"'{option}'") from error
+
+
+def _plan_text(path: Path) -> str:
+    try:
+        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InvalidInput("PLAN", f"{path.name} cannot be read ({reason})", "a file `budsim simulate --json` wrote") from error
 
 
 def _source() -> ModelSource:
@@ -402,6 +425,9 @@ def _document(question: Question, outcome: Outcome) -> Mapping[str, Any]:
     best = {plan.cluster_id: plan for plan in reversed(stored)}
     return {
         "object": "cluster_recommendations",
+        "model": question.architecture.model_id,
+        "input_tokens": question.workload.input_tokens,
+        "output_tokens": question.workload.output_tokens,
         "recommendations": [ClusterMetrics.of(plan).model_dump(mode="json") for plan in stored if plan is best[plan.cluster_id]],
         "configurations": [DeploymentConfiguration.of(plan).model_dump(mode="json") for plan in stored],
         "reasons": [Reason.of(rejection).model_dump(mode="json") for rejection in outcome.rejections],

@@ -40,10 +40,10 @@ def test_vllm_spreads_experts_over_all_ranks_or_none() -> None:
 
 
 def test_a_cpu_replica_gets_its_cache_and_cores_by_environment() -> None:
-    """40.9 GiB are written as 40, two ranks of 28 cores as two ranges; there is no memory fraction, blocks hold 128 tokens."""
+    """40.9 GiB are written as 40, two ranks as 28 cores of two sockets; there is no memory fraction, blocks hold 128 tokens."""
     config = replica("Xeon Platinum 8480+", tp=2, cores=28, kv_space_bytes=40.9 * GIB)
     launch = VLLM.launch(LLAMA, config)
-    assert launch.envs == {"VLLM_CPU_KVCACHE_SPACE": "40", "VLLM_CPU_OMP_THREADS_BIND": "0-27|28-55"}
+    assert launch.envs == {"VLLM_CPU_KVCACHE_SPACE": "40", "VLLM_CPU_OMP_THREADS_BIND": "0-27|56-83"}
     assert "gpu-memory-utilization" not in launch.args
     assert launch.args["block-size"] == 128
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +13,8 @@ from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import ArgumentValue
 
 _INTEGER_TYPES: Final = frozenset({"int", "human_readable_int", "human_readable_int_or_auto"})
+_VARIABLE: Final = re.compile(r"\$\([A-Z][A-Z0-9_]*\)")
+"""A value Kubernetes fills in when the container starts (``$(LWS_WORKER_INDEX)``): its type cannot be checked before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,8 @@ class Argument:
         return self._type_problem(value)
 
     def _type_problem(self, value: ArgumentValue) -> str | None:
+        if isinstance(value, str) and _VARIABLE.fullmatch(value):
+            return None
         if self.type_name in _INTEGER_TYPES and not isinstance(value, int):
             return f"--{self.flag} takes a whole number, got {value!r}"
         if self.type_name == "float" and not isinstance(value, int | float):

@@ -110,12 +110,44 @@ class ReplicaConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What starts one replica: container image, environment, arguments (flag names without dashes), and the full command."""
+    """What starts one replica: container image, environment, arguments (flag names without dashes), and the full command.
+
+    ``model`` is what the engine loads: the checkpoint, or the quantized one made of it.
+    """
 
     image: str
+    model: str
     command: tuple[str, ...]
     args: Mapping[str, ArgumentValue] = field(default_factory=dict)
     envs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Where one process of a replica runs, beside others of its own replica and of others.
+
+    Attributes
+    ----------
+    port : int
+        Where it listens for requests.
+    nodes : int
+        How many such processes the replica has; 1 where it is not spread over nodes.
+    rank : int or str
+        Which of them this is, from 0; or a variable like ``$(LWS_WORKER_INDEX)`` that becomes a number where it runs.
+    leader : str
+        Address of the process of rank 0, or a variable that becomes it.
+    rendezvous_port : int
+        Where the processes of one replica meet, on the leader's address.
+    cores : tuple of str
+        Core ranges of the ranks in this process (CPU only), empty where they are not known.
+    """
+
+    port: int
+    nodes: int = 1
+    rank: int | str = 0
+    leader: str = "127.0.0.1"
+    rendezvous_port: int = 29500
+    cores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +217,23 @@ class ServingEngine(Engine, Protocol):
         """Return what starts one replica; every argument exists in the engine's own parser."""
         ...
 
+    @property
+    def port(self) -> int:
+        """Port the engine listens on unless told otherwise; it answers ``GET /health`` there once it can serve."""
+        ...
+
+    def seat(self, launch: Launch, seat: Seat) -> Launch:
+        """Return the part of a replica that runs at ``seat``: its port, its place among nodes, its cores.
+
+        The command is made anew of ``launch.model`` and ``launch.args``, which are checked again: they may come from a file.
+
+        Raises
+        ------
+        InvalidInput
+            An argument the engine's parser would not take.
+        """
+        ...
+
     def metadata(self, architecture: Architecture) -> Metadata:
         """Return what callers deploy beside the command."""
         ...
@@ -247,6 +296,10 @@ class Router(Engine, Protocol):
         self, model_name: str, targets: Sequence[RouteTarget], *, strategy: str, fallbacks: Sequence[str] = ()
     ) -> Mapping[str, object]:
         """Return the router's configuration for replicas of one model; ``fallbacks`` are provider models tried when all fail."""
+        ...
+
+    def provider_config(self, model: str, *, fallbacks: Sequence[str] = ()) -> Mapping[str, object]:
+        """Return the router's configuration for a provider's model."""
         ...
 
     def price(self, model: str) -> ProviderPrice:

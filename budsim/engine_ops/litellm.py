@@ -72,10 +72,25 @@ class Litellm:
             if target.weight <= 0:
                 raise InvalidInput("targets.weight", f"{target.weight:g} is out of range", "above 0")
         largest = max(target.weight for target in targets)
+        deployments = [_deployment(model_name, target, largest) for target in targets]
+        return self._config(model_name, deployments, strategy, fallbacks)
+
+    def provider_config(self, model: str, *, fallbacks: Sequence[str] = ()) -> Mapping[str, object]:
+        """Return the proxy's ``config.yaml`` as values for a provider's model; ``fallbacks`` as in `proxy_config`.
+
+        Raises
+        ------
+        NotFound
+            A model that is not in the cost map.
+        """
+        return self._config(model, [_provider(self.price(model), name=model)], STRATEGIES[0], fallbacks)
+
+    def _config(
+        self, model_name: str, deployments: Sequence[object], strategy: str, fallbacks: Sequence[str]
+    ) -> Mapping[str, object]:
         settings: dict[str, object] = {"routing_strategy": strategy, "num_retries": 2, "timeout": 600}
         if fallbacks:
             settings["fallbacks"] = [{model_name: list(fallbacks)}]
-        deployments = [_deployment(model_name, target, largest) for target in targets]
         return {"model_list": [*deployments, *(_provider(self.price(model)) for model in fallbacks)], "router_settings": settings}
 
     def proxy_yaml(
@@ -127,10 +142,10 @@ def _deployment(model_name: str, target: RouteTarget, largest: float) -> dict[st
     return {"model_name": model_name, "litellm_params": params}
 
 
-def _provider(price: ProviderPrice) -> dict[str, object]:
+def _provider(price: ProviderPrice, name: str = "") -> dict[str, object]:
     route = _ROUTES.get(price.provider, price.provider)
     prefix = "" if price.model.startswith(f"{route}/") else f"{route}/"
-    return {"model_name": price.model, "litellm_params": {"model": f"{prefix}{price.model}"}}
+    return {"model_name": name or price.model, "litellm_params": {"model": f"{prefix}{price.model}"}}
 
 
 def _hint(model: str, rows: Mapping[str, object]) -> str:

@@ -109,6 +109,12 @@ def scheme_for(precision: Precision) -> str | None:
     return next((name for name, scheme in schemes().items() if scheme.precision is precision), None)
 
 
+def job_for(architecture: Architecture, precision: Precision, device: Device) -> CompressionJob | None:
+    """Return the job that makes the checkpoint `served_name` names, or None where the checkpoint is served as it is."""
+    scheme = scheme_for(precision)
+    return None if architecture.quantization or scheme is None else Llmc().job(architecture, scheme, device=device)
+
+
 def served_name(architecture: Architecture, precision: Precision) -> str:
     """Return what a serving engine loads: the checkpoint, or with ``-SCHEME`` behind its name what LLMC makes of it."""
     scheme = scheme_for(precision)

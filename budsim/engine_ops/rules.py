@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision, bytes_per_value
-from budsim.engine_ops.base import ArgumentValue, ReplicaConfig
+from budsim.engine_ops.base import ArgumentValue, ReplicaConfig, Seat
 from budsim.engine_ops.kernels import Mode, kv_formats, native_precisions, weight_mode
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture, Attention, AttentionKind
@@ -178,13 +179,25 @@ def check_kv_space(config: ReplicaConfig) -> None:
 
 
 def thread_ranges(config: ReplicaConfig) -> str:
-    """Return the core ranges of a CPU replica's ranks, ``0-31|32-63``; ``auto`` when the cores are not known.
+    """Return the core ranges of a CPU replica's ranks, ``0-27|56-83``; ``auto`` when the cores are not known.
 
-    ``config.cores`` are physical cores per rank, numbered from the first core the replica may use.
+    One rank a socket: it takes ``config.cores`` physical cores from the first of its socket on.
     """
-    if config.cores < 1:
-        return "auto"
-    return "|".join(f"{rank * config.cores}-{(rank + 1) * config.cores - 1}" for rank in range(config.tp * config.pp))
+    socket = max(config.cores, config.device.compute_units)
+    return "|".join(core_ranges(0, config.tp * config.pp, config.cores, socket)) or "auto"
+
+
+def core_ranges(first: int, ranks: int, cores: int, socket_cores: int) -> tuple[str, ...]:
+    """Return the core ranges of ``ranks`` ranks, the first on socket ``first``; none when the cores are not known."""
+    if cores < 1:
+        return ()
+    starts = [socket * socket_cores for socket in range(first, first + ranks)]
+    return tuple(f"{start}-{start + cores - 1}" for start in starts)
+
+
+def bind_cores(envs: Mapping[str, str], variable: str, seat: Seat) -> Mapping[str, str]:
+    """Return the environment with the seat's cores in ``variable``, where there was a binding to replace."""
+    return {**envs, variable: "|".join(seat.cores)} if variable in envs and seat.cores else envs
 
 
 def _head_problem(attention: Attention, tp: int) -> str | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision
 from budsim.engine_ops import rules
 from budsim.engine_ops.arguments import command_line
-from budsim.engine_ops.base import ArgumentValue, EngineProfile, Knob, Launch, Metadata, ReplicaConfig, Stage
+from budsim.engine_ops.base import ArgumentValue, EngineProfile, Knob, Launch, Metadata, ReplicaConfig, Seat, Stage
 from budsim.engine_ops.families import family_of, image_for, metadata_of, why_not_family
 from budsim.engine_ops.kernels import kv_formats
 from budsim.engine_ops.llmc import served_name
@@ -19,6 +20,8 @@ from budsim.model_ops.architecture import Architecture
 
 NAME: Final = "sglang"
 VERSION: Final = "0.5.23"
+
+_THREADS: Final = "SGLANG_CPU_OMP_THREADS_BIND"
 
 _GPU: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM})
 _ALL: Final = frozenset({*_GPU, DeviceKind.CPU})
@@ -43,6 +46,7 @@ class Sglang:
     name = NAME
     version = VERSION
     stage = Stage.SERVE
+    port = 30000
 
     def profile(self, kind: DeviceKind) -> EngineProfile:
         """Return what the performance model needs to know on hardware of ``kind``."""
@@ -97,14 +101,27 @@ class Sglang:
         model = served_name(architecture, config.weight_precision)
         return Launch(
             image=image_for(NAME, VERSION, config.device),
-            command=("python", "-m", "sglang.launch_server", "--model-path", model, *command_line(NAME, args)),
+            model=model,
+            command=_command(model, args),
             args=args,
             envs=_environment(config),
         )
 
+    def seat(self, launch: Launch, seat: Seat) -> Launch:
+        """Return the part of a replica that runs at ``seat``; only the first process answers requests."""
+        args = {**launch.args, "port": seat.port}
+        if seat.nodes > 1:
+            args |= {"nnodes": seat.nodes, "node-rank": seat.rank, "dist-init-addr": f"{seat.leader}:{seat.rendezvous_port}"}
+        envs = rules.bind_cores(launch.envs, _THREADS, seat)
+        return replace(launch, command=_command(launch.model, args), args=args, envs=envs)
+
     def metadata(self, architecture: Architecture) -> Metadata:
         """Return parsers, template and abilities by the model's family."""
         return metadata_of(NAME, VERSION, architecture)
+
+
+def _command(model: str, args: Mapping[str, ArgumentValue]) -> tuple[str, ...]:
+    return ("python", "-m", "sglang.launch_server", "--model-path", model, *command_line(NAME, args))
 
 
 def _arguments(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
@@ -148,7 +165,7 @@ def _cpu_arguments(device: Device) -> dict[str, ArgumentValue]:
 def _environment(config: ReplicaConfig) -> Mapping[str, str]:
     if config.device.kind is not DeviceKind.CPU:
         return {}
-    bound = {"SGLANG_CPU_OMP_THREADS_BIND": rules.thread_ranges(config)} if config.cores else {}
+    bound = {_THREADS: rules.thread_ranges(config)} if config.cores else {}
     return {"SGLANG_USE_CPU_ENGINE": "1", **bound}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from budsim.commons.errors import InvalidInput
@@ -10,7 +11,7 @@ from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
 from budsim.engine_ops import rules
 from budsim.engine_ops.arguments import command_line
-from budsim.engine_ops.base import ArgumentValue, EngineProfile, Knob, Launch, Metadata, ReplicaConfig, Stage
+from budsim.engine_ops.base import ArgumentValue, EngineProfile, Knob, Launch, Metadata, ReplicaConfig, Seat, Stage
 from budsim.engine_ops.families import family_of, image_for, metadata_of, why_not_family
 from budsim.engine_ops.kernels import kv_formats
 from budsim.engine_ops.llmc import served_name
@@ -20,6 +21,8 @@ from budsim.model_ops.architecture import Architecture
 
 NAME: Final = "vllm"
 VERSION: Final = "0.32.0"
+
+_THREADS: Final = "VLLM_CPU_OMP_THREADS_BIND"
 
 _GPU: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM})
 _WITH_FRACTION: Final = frozenset({*_GPU, DeviceKind.HPU})
@@ -53,6 +56,7 @@ class Vllm:
     name = NAME
     version = VERSION
     stage = Stage.SERVE
+    port = 8000
 
     def profile(self, kind: DeviceKind) -> EngineProfile:
         """Return what the performance model needs to know on hardware of ``kind``."""
@@ -103,14 +107,37 @@ class Vllm:
         model = served_name(architecture, config.weight_precision)
         return Launch(
             image=image_for(NAME, VERSION, config.device),
-            command=("vllm", "serve", model, *command_line(NAME, args)),
+            model=model,
+            command=_command(model, args),
             args=args,
             envs=_ENVIRONMENTS.get(config.device.kind, _no_environment)(config),
         )
 
+    def seat(self, launch: Launch, seat: Seat) -> Launch:
+        """Return the part of a replica that runs at ``seat``; all but the first process serve no requests themselves.
+
+        Several nodes meet by vLLM's own multiprocessing backend (vLLM docs, deployment with LeaderWorkerSet), without Ray.
+        """
+        args = {**launch.args, "port": seat.port}
+        if seat.nodes > 1:
+            args |= {
+                "nnodes": seat.nodes,
+                "node-rank": seat.rank,
+                "master-addr": seat.leader,
+                "master-port": seat.rendezvous_port,
+            }
+        if seat.rank != 0:
+            args["headless"] = True
+        envs = rules.bind_cores(launch.envs, _THREADS, seat)
+        return replace(launch, command=_command(launch.model, args), args=args, envs=envs)
+
     def metadata(self, architecture: Architecture) -> Metadata:
         """Return parsers, template and abilities by the model's family."""
         return metadata_of(NAME, VERSION, architecture)
+
+
+def _command(model: str, args: Mapping[str, ArgumentValue]) -> tuple[str, ...]:
+    return ("vllm", "serve", model, *command_line(NAME, args))
 
 
 def _check(architecture: Architecture, config: ReplicaConfig) -> None:
@@ -155,7 +182,7 @@ def _no_environment(_: ReplicaConfig) -> Mapping[str, str]:
 def _cpu_environment(config: ReplicaConfig) -> Mapping[str, str]:
     return {
         "VLLM_CPU_KVCACHE_SPACE": str(int(config.kv_space_bytes // GIB)),
-        "VLLM_CPU_OMP_THREADS_BIND": rules.thread_ranges(config),
+        _THREADS: rules.thread_ranges(config),
     }
 
 

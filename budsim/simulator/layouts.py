@@ -11,7 +11,7 @@ import numpy as np
 from budsim.commons.errors import InvalidInput, NotFound, Unanswerable
 from budsim.commons.precision import Precision
 from budsim.engine_ops import serving_engines
-from budsim.engine_ops.base import EngineProfile, Knob, Launch, Metadata, ReplicaConfig, ServingEngine, Stage
+from budsim.engine_ops.base import EngineProfile, Knob, Launch, Metadata, ReplicaConfig, Seat, ServingEngine, Stage
 from budsim.hardware_ops.cluster import Cluster, DevicePool, Node
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
@@ -210,7 +210,7 @@ class _Fixed:
 
     def __init__(self, engine: ServingEngine, device: Device, chosen: ChosenLayout) -> None:
         self._engine, self._device, self._chosen = engine, device, chosen
-        self.name, self.version, self.stage = engine.name, engine.version, Stage.SERVE
+        self.name, self.version, self.stage, self.port = engine.name, engine.version, Stage.SERVE, engine.port
 
     def profile(self, kind: DeviceKind) -> EngineProfile:
         """See `ServingEngine.profile`."""
@@ -251,6 +251,10 @@ class _Fixed:
     def launch(self, architecture: Architecture, config: ReplicaConfig) -> Launch:
         """See `ServingEngine.launch`."""
         return self._engine.launch(architecture, config)
+
+    def seat(self, launch: Launch, seat: Seat) -> Launch:
+        """See `ServingEngine.seat`."""
+        return self._engine.seat(launch, seat)
 
     def metadata(self, architecture: Architecture) -> Metadata:
         """See `ServingEngine.metadata`."""

@@ -13,9 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from budsim.commons.precision import Precision, bytes_per_value
 from budsim.commons.units import GIB, KILO, MILLI
+from budsim.engine_ops.base import ReplicaConfig
+from budsim.engine_ops.llmc import job_for
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.model_ops.architecture import Architecture
-from budsim.simulator.plans import Figure, Outcome, Plan, Question, Rejection, ReplicaGroup, Targets
+from budsim.simulator.plans import Figure, Outcome, Placement, Plan, Question, Rejection, ReplicaGroup, Targets
 from budsim.simulator.runs import (
     WORKFLOW_NAME,
     Feedback,
@@ -347,8 +349,31 @@ class Confidence(BaseModel):
     e2e_latency: Range
 
 
+class NodeShare(BaseModel):
+    """How many devices of one node a replica uses."""
+
+    node: str
+    devices: int = Field(ge=1)
+
+
+class Compression(BaseModel):
+    """The job that quantizes the checkpoint before it can be served: LLM Compressor's recipe and what the job needs."""
+
+    checkpoint: str
+    scheme: str
+    method: str
+    recipe: str
+    device_memory_gb: float
+    host_memory_gb: float
+    hours: float
+    cost_usd: float
+
+
 class NodeGroup(EngineMetadata):
-    """Equal replicas, ready to deploy."""
+    """Equal replicas, ready to deploy.
+
+    ``model`` is what the engine loads; ``placements`` has the nodes of each replica, its pipeline in their order.
+    """
 
     config_id: str
     name: str
@@ -374,7 +399,11 @@ class NodeGroup(EngineMetadata):
     weight_memory_gb: float
     kv_cache_memory_gb: float
     cores: int | None = None
+    socket_cores: int | None = None
     max_loras: int | None = None
+    model: str | None = None
+    placements: list[list[NodeShare]] = []
+    compression: Compression | None = None
     confidence: Confidence | None = None
 
 
@@ -565,7 +594,7 @@ def plan_filter(cluster_id: UUID | None, concurrency: int | None, threshold: flo
 def stored_plans(outcome: Outcome, question: Question, *, keep: int) -> tuple[StoredPlan, ...]:
     """Return the best ``keep`` plans of an outcome as they are stored."""
     native = native_precision(question.architecture)
-    return tuple(_stored_plan(rank, plan, question.mode, native) for rank, plan in enumerate(outcome.plans[:keep]))
+    return tuple(_stored_plan(rank, plan, question, native) for rank, plan in enumerate(outcome.plans[:keep]))
 
 
 def recommendations(run: Run, plans: Sequence[StoredPlan], reasons: Sequence[Reason] = ()) -> Recommendations:
@@ -581,7 +610,7 @@ def recommendations(run: Run, plans: Sequence[StoredPlan], reasons: Sequence[Rea
     )
 
 
-def node_group(group: ReplicaGroup, mode: HardwareMode) -> NodeGroup:
+def node_group(group: ReplicaGroup, question: Question) -> NodeGroup:
     """Return a replica group as callers deploy it."""
     service, memory = group.service, group.memory
     return NodeGroup(
@@ -597,7 +626,7 @@ def node_group(group: ReplicaGroup, mode: HardwareMode) -> NodeGroup:
         replicas=group.replicas,
         image=group.launch.image,
         memory=_gigabytes(memory.weight_bytes + memory.kv_cache_bytes + memory.activation_bytes + memory.reserved_bytes),
-        hardware_mode=mode,
+        hardware_mode=question.mode,
         ttft=service.ttft_s.value * KILO,
         throughput_per_user=service.tokens_per_s_per_user.value,
         e2e_latency=service.e2e_s.value,
@@ -609,6 +638,10 @@ def node_group(group: ReplicaGroup, mode: HardwareMode) -> NodeGroup:
         weight_memory_gb=_gigabytes(memory.weight_bytes),
         kv_cache_memory_gb=_gigabytes(memory.kv_cache_bytes),
         cores=group.config.cores or None,
+        socket_cores=group.config.device.compute_units if group.config.cores else None,
+        model=group.launch.model,
+        placements=[_shares(replica) for replica in group.placements],
+        compression=_compression(question.architecture, group.config),
         confidence=_confidence(group),
         engine_version=group.metadata.engine_version,
         tool_calling_parser_type=group.metadata.tool_calling_parser_type,
@@ -695,8 +728,8 @@ def _event_content(data: object) -> Mapping[str, Any]:
     return data
 
 
-def _stored_plan(rank: int, plan: Plan, mode: HardwareMode, native: str) -> StoredPlan:
-    groups = [node_group(group, mode) for group in plan.groups]
+def _stored_plan(rank: int, plan: Plan, question: Question, native: str) -> StoredPlan:
+    groups = [node_group(group, question) for group in plan.groups]
     return StoredPlan(
         rank=rank,
         cluster_id=plan.cluster_id,
@@ -739,6 +772,33 @@ def _metrics(plan: StoredPlan) -> Metrics:
 
 def _metadata(plan: StoredPlan) -> dict[str, Any]:
     return EngineMetadata.model_validate(plan.groups[0].document).model_dump()
+
+
+def _shares(replica: Sequence[Placement]) -> list[NodeShare]:
+    """Return a replica's nodes in pipeline order; neighbouring devices of one node are one share."""
+    shares: list[NodeShare] = []
+    for part in replica:
+        if shares and shares[-1].node == part.node_name:
+            shares[-1].devices += part.devices
+        else:
+            shares.append(NodeShare(node=part.node_name, devices=part.devices))
+    return shares
+
+
+def _compression(architecture: Architecture, config: ReplicaConfig) -> Compression | None:
+    job = job_for(architecture, config.weight_precision, config.device)
+    if job is None:
+        return None
+    return Compression(
+        checkpoint=architecture.model_id,
+        scheme=job.scheme,
+        method=job.method,
+        recipe=job.recipe_yaml,
+        device_memory_gb=_gigabytes(job.device_bytes),
+        host_memory_gb=_gigabytes(job.host_bytes),
+        hours=round(job.hours, 3),
+        cost_usd=round(job.cost_usd, 2),
+    )
 
 
 def _confidence(group: ReplicaGroup) -> Confidence:

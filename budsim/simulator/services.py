@@ -326,7 +326,7 @@ class Simulations:
         return BenchmarkConfiguration(
             cluster_id=str(request.cluster_id),
             model_id=request.model_id,
-            node_groups=[node_group(group, request.hardware_mode)],
+            node_groups=[node_group(group, question)],
         )
 
     async def _hosts_question(self, request: HostsRequest) -> Question:

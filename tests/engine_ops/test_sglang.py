@@ -52,7 +52,7 @@ def test_cpus_need_amx() -> None:
 
 
 def test_a_cpu_replica_binds_its_ranks() -> None:
-    """Two ranks of 28 cores are two ranges; the engine's CPU backend is switched on."""
+    """Two ranks take 28 of 56 cores of a socket each; the engine's CPU backend is switched on."""
     launch = SGLANG.launch(LLAMA, replica("Xeon Platinum 8480+", tp=2, cores=28))
-    assert launch.envs == {"SGLANG_USE_CPU_ENGINE": "1", "SGLANG_CPU_OMP_THREADS_BIND": "0-27|28-55"}
+    assert launch.envs == {"SGLANG_USE_CPU_ENGINE": "1", "SGLANG_CPU_OMP_THREADS_BIND": "0-27|56-83"}
     assert launch.args["device"] == "cpu"

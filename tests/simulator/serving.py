@@ -170,6 +170,7 @@ def replica_group(config_id: str, cost: float, error_rate: float) -> ReplicaGrou
         ),
         launch=Launch(
             image="vllm/vllm-openai:v0.32.0",
+            model=MODEL,
             command=("vllm", "serve", MODEL),
             args={"tensor-parallel-size": 2},
             envs={"VLLM_LOGGING_LEVEL": "INFO"},

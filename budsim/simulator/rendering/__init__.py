@@ -1,0 +1,55 @@
+"""Plans as what people start: commands, a compose file, Kubernetes manifests, the router's configuration, LLMC's recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from budsim.commons.errors import InvalidInput, NotFound
+from budsim.simulator.rendering.commands import commands
+from budsim.simulator.rendering.compose import compose
+from budsim.simulator.rendering.deployments import Deployment, read_deployment
+from budsim.simulator.rendering.kubernetes import kubernetes
+from budsim.simulator.rendering.recipes import recipes
+from budsim.simulator.rendering.routing import ROUTER, proxy
+
+FORMATS: Final[Mapping[str, Callable[[Deployment], str]]] = MappingProxyType(
+    {
+        "command": commands,
+        "compose": compose,
+        "kubernetes": kubernetes,
+        "litellm": proxy,
+        "recipe": recipes,
+    }
+)
+"""Text of a deployment by the name of its format."""
+
+
+def render(text: str, form: str, *, number: int = 1, fallbacks: tuple[str, ...] = ()) -> str:
+    """Return plan ``number`` (from 1) of a plan document in one of `FORMATS`.
+
+    ``fallbacks`` are provider models LiteLLM tries when every replica fails.
+
+    Raises
+    ------
+    InvalidInput
+        An unknown format, a document without that plan, or a plan no engine would start.
+    NotFound
+        A fallback that is not in LiteLLM's cost map.
+    """
+    for model in fallbacks:
+        _check_fallback(model)
+    if form not in FORMATS:
+        raise InvalidInput("--format", f"{form!r} is no format", "one of " + ", ".join(FORMATS))
+    return FORMATS[form](read_deployment(text, number, fallbacks=fallbacks))
+
+
+def _check_fallback(model: str) -> None:
+    try:
+        ROUTER.price(model)
+    except NotFound as error:
+        raise NotFound("--fallback", error.value, error.hint) from error
+
+
+__all__ = ["FORMATS", "render"]

@@ -1,0 +1,42 @@
+"""A plan as shell commands: one for each process, below a line that says on which node it runs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from budsim.simulator.rendering.deployments import Deployment, Group, Process
+from budsim.simulator.rendering.platforms import PLATFORMS, shown
+from budsim.simulator.rendering.writing import comments
+
+
+def commands(deployment: Deployment) -> str:
+    """Return the command of every process of every replica, with its node and environment, ready to be pasted there."""
+    parts = [comments(heading(deployment))]
+    parts += [
+        _command(group, process, replica[0]) for group in deployment.groups for replica in group.replicas for process in replica
+    ]
+    return "\n".join(parts)
+
+
+def heading(deployment: Deployment) -> Iterator[str]:
+    """Yield what whoever starts the deployment has to know."""
+    yield f"budsim: {deployment.model}"
+    if deployment.is_at_provider:
+        yield "it runs at its provider: only LiteLLM's proxy is started here (budsim render --format litellm)"
+    for group in deployment.groups:
+        engine = f"{group.engine.name} {group.engine.version}"
+        yield f"{group.name}: {len(group.replicas)} x {engine} on {group.device_name}, configuration {group.config_id}"
+    for checkpoint in dict.fromkeys(group.launch.model for group in deployment.groups if group.compression):
+        yield f"{checkpoint} has to be made first: budsim render --format recipe"
+    if any(PLATFORMS[group.kind].visible for group in deployment.groups):
+        yield "devices are numbered from 0 on every node, in the order the plan uses them: skip those others use"
+
+
+def _command(group: Group, process: Process, first: Process) -> str:
+    launch = group.seated(process.seat)
+    envs = {**launch.envs, **shown(PLATFORMS[group.kind].visible, process.devices)}
+    settings = [f"{name}={shlex.quote(value)}" for name, value in envs.items()]
+    serves = f"answers at http://{process.node}:{process.seat.port}/v1" if process is first else f"works for {first.node}"
+    about = f"{process.name} on {process.node}: {len(process.devices)} x {group.device_name}, image {launch.image}, {serves}"
+    return f"{comments([about])}{' '.join([*settings, shlex.join(launch.command)])}\n"

@@ -1,0 +1,114 @@
+"""A plan as a docker compose file: one service for each process, one profile for each node, and the router."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from budsim.commons.errors import InvalidInput
+from budsim.simulator.cloud import IMAGE as PROXY_IMAGE
+from budsim.simulator.rendering.commands import heading
+from budsim.simulator.rendering.deployments import Deployment, Group, Process
+from budsim.simulator.rendering.platforms import PLATFORMS, Platform, shown
+from budsim.simulator.rendering.routing import PROXY_PORT, proxy_config, replicas
+from budsim.simulator.rendering.writing import yaml_text
+
+ROUTER: Final = "router"
+CACHE: Final = "model-cache"
+
+
+def compose(deployment: Deployment) -> str:
+    """Return one compose file for all nodes: on each, ``docker compose --profile NODE up`` starts what belongs there."""
+    nodes = deployment.nodes()
+    _check_names(nodes)
+    services = {
+        process.name: _service(group, process, profiled=len(nodes) > 1)
+        for group in deployment.groups
+        for replica in group.replicas
+        for process in replica
+    }
+    services[ROUTER] = _router(profiled=len(nodes) > 1)
+    document = {
+        "name": deployment.slug,
+        "services": services,
+        "volumes": {CACHE: {}},
+        "configs": {ROUTER: {"content": _escaped(yaml_text((), proxy_config(deployment, replicas(deployment))))}},
+    }
+    return yaml_text([*heading(deployment), *_how(nodes)], document)
+
+
+def _how(nodes: tuple[str, ...]) -> tuple[str, ...]:
+    if len(nodes) <= 1:
+        return ("start: docker compose up; requests go to the router on port 4000",)
+    return (
+        "start on every node: docker compose --profile NODE up, with NODE one of " + ", ".join(nodes),
+        "start on one of them: docker compose --profile router up; nodes have to resolve each other's names",
+    )
+
+
+def _check_names(nodes: tuple[str, ...]) -> None:
+    for node in nodes:
+        if node == ROUTER or not node.replace("-", "").replace(".", "").replace("_", "").isalnum():
+            raise InvalidInput("PLAN.placements", f"{node!r} cannot be a compose profile", "letters, digits, dots and dashes")
+
+
+def _service(group: Group, process: Process, *, profiled: bool) -> dict[str, Any]:
+    launch, platform = group.seated(process.seat), PLATFORMS[group.kind]
+    service: dict[str, Any] = {
+        "image": launch.image,
+        **({"profiles": [process.node]} if profiled else {}),
+        "entrypoint": [_escaped(launch.command[0])],
+        "command": [_escaped(word) for word in launch.command[1:]],
+        "environment": {**launch.envs, **shown(platform.visible_inside, process.devices), "HF_TOKEN": None},
+        "network_mode": "host",
+        "ipc": "host",
+        "restart": "unless-stopped",
+        "volumes": [f"{CACHE}:/root/.cache/huggingface"],
+        **platform.container,
+        **({"cap_add": list(platform.capabilities)} if platform.capabilities else {}),
+    }
+    return service | _devices(platform, process) | _health(process)
+
+
+def _devices(platform: Platform, process: Process) -> dict[str, Any]:
+    if not platform.driver:
+        return {}
+    devices = [str(device) for device in process.devices]
+    reserved = {"driver": platform.driver, "device_ids": devices, "capabilities": ["gpu"]}
+    return {"deploy": {"resources": {"reservations": {"devices": [reserved]}}}}
+
+
+def _health(process: Process) -> dict[str, Any]:
+    if process.seat.rank != 0:
+        return {}
+    asks = f"import urllib.request as r; r.urlopen('http://localhost:{process.seat.port}/health', timeout=5)"
+    return {
+        "healthcheck": {
+            "test": ["CMD", "python3", "-c", asks],
+            "interval": "30s",
+            "timeout": "10s",
+            "retries": 3,
+            "start_period": "30m",
+        }
+    }
+
+
+def _router(*, profiled: bool) -> dict[str, Any]:
+    return {
+        "image": PROXY_IMAGE,
+        **({"profiles": [ROUTER]} if profiled else {}),
+        "command": ["--config", "/app/config.yaml", "--port", str(PROXY_PORT)],
+        "environment": {
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_MASTER_KEY": None,
+            "BUDSIM_REPLICA_API_KEY": "${BUDSIM_REPLICA_API_KEY:-none}",
+        },
+        "env_file": [{"path": f"{ROUTER}.env", "required": False}],
+        "network_mode": "host",
+        "restart": "unless-stopped",
+        "configs": [{"source": ROUTER, "target": "/app/config.yaml"}],
+    }
+
+
+def _escaped(text: str) -> str:
+    """Return text that compose does not take for a variable."""
+    return text.replace("$", "$$")

@@ -1,0 +1,50 @@
+"""A plan as LiteLLM's proxy configuration: where requests go, in which shares, and what catches those that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from budsim.engine_ops import routers
+from budsim.engine_ops.base import RouteTarget
+from budsim.simulator.rendering.commands import heading
+from budsim.simulator.rendering.deployments import SECONDS_PER_MINUTE, Deployment, Group
+from budsim.simulator.rendering.writing import yaml_text
+
+ROUTER: Final = routers["litellm"]
+PROXY_PORT: Final = 4000
+"""LiteLLM proxy's default port; it answers GET /health/readiness there (LiteLLM docs, proxy health checks)."""
+
+
+def proxy(deployment: Deployment) -> str:
+    """Return the proxy's ``config.yaml`` for replicas started by their commands or by compose."""
+    return yaml_text(
+        [*heading(deployment), "start: litellm --config config.yaml"], proxy_config(deployment, replicas(deployment))
+    )
+
+
+def proxy_config(deployment: Deployment, targets: Iterable[RouteTarget]) -> Mapping[str, Any]:
+    """Return the proxy's configuration over ``targets``, or over the provider's model where the plan is to call one."""
+    if not deployment.groups:
+        return ROUTER.provider_config(deployment.model, fallbacks=deployment.fallbacks)
+    return ROUTER.proxy_config(deployment.model, list(targets), strategy="simple-shuffle", fallbacks=deployment.fallbacks)
+
+
+def replicas(deployment: Deployment) -> Iterator[RouteTarget]:
+    """Yield every replica at its node's address, weighted by its speed."""
+    for group in deployment.groups:
+        for replica in group.replicas:
+            yield target(deployment, group, f"http://{replica[0].node}:{replica[0].seat.port}/v1", replicas=1)
+
+
+def target(deployment: Deployment, group: Group, api_base: str, *, replicas: int) -> RouteTarget:
+    """Return so many replicas of a group behind one address: their share is their speed, their limits what was predicted."""
+    per_minute = round(SECONDS_PER_MINUTE * group.requests_per_s * replicas)
+    tokens = per_minute * deployment.tokens_per_request
+    return RouteTarget(
+        api_base=api_base,
+        engine=group.engine.name,
+        weight=max(group.tokens_per_s, 1e-9) * replicas,
+        requests_per_min=per_minute or None,
+        tokens_per_min=tokens or None,
+    )
