@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from budsim.hardware_ops.cluster import Cluster
+    from budsim.performance.scoring import Score
     from budsim.simulator.plans import Figure, Outcome, Plan, PredictedService, Question
     from budsim.simulator.services import ModelSource
 
@@ -93,6 +94,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
     quantize: Annotated[bool, typer.Option("--quantize", help="Also try quantized weights.")] = False,
     analytic: Annotated[bool, typer.Option("--analytic", help="Leave the regressors out and enumerate a grid.")] = False,
     shared: Annotated[bool, typer.Option("--shared", help="Use time-sliced GPUs instead of whole ones.")] = False,
+    calibration: Annotated[Path | None, typer.Option(help="A site's own correction, by `budsim calibrate`.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same answer.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -103,6 +105,8 @@ def simulate(  # noqa: PLR0913 - one argument per option
     from budsim.simulator import services
     from budsim.simulator.plans import Targets
 
+    if analytic and calibration:
+        raise InvalidInput("--calibration", "corrects the regressors, which --analytic leaves out", "one of the two")
     targets = Targets(
         ttft_s=_target("--ttft-ms", ttft_ms, MILLI),
         tokens_per_s_per_user=_target("--tokens-per-s-per-user", tokens_per_s_per_user),
@@ -124,7 +128,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
         source=_source(),
     )
     with _progress() as report:
-        predictor = AnalyticPredictor() if analytic else load_predictor()
+        predictor = AnalyticPredictor() if analytic else load_predictor(calibration=calibration)
         outcome = services.simulate(question, predictor, progress=report)
     if as_json:
         sys.stdout.write(json.dumps(_document(question, outcome), indent=2, ensure_ascii=False) + "\n")
@@ -215,13 +219,14 @@ def predict(
     file: Annotated[Path, typer.Argument(help="CSV in the columns of measurements.csv.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write.")],
     models_folder: Annotated[Path | None, typer.Option("--models", help="Trained models; default: the shipped ones.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="A site's own correction, by `budsim calibrate`.")] = None,
 ) -> None:
     """Add predictions to every row of a CSV: TTFT, TPOT, latency and throughput with 90 % intervals, or why there is none."""
     from budsim.performance.measurements import read_tables
     from budsim.performance.predictor import load_predictor
     from budsim.performance.scoring import predict_table
 
-    table = predict_table(read_tables([file]), load_predictor(models_folder))
+    table = predict_table(read_tables([file]), load_predictor(models_folder, calibration))
     with _writing(output):
         table.to_csv(output, index=False)
     failed = int((table["pred_error"] != "").sum())
@@ -233,6 +238,7 @@ def evaluate(
     file: Annotated[Path, typer.Argument(help="CSV in the columns of measurements.csv, or a folder of them.")],
     by: Annotated[str, typer.Option(help="Break errors down by device, engine, model or source.")] = "device",
     models_folder: Annotated[Path | None, typer.Option("--models", help="Trained models; default: the shipped ones.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="A site's own correction, by `budsim calibrate`.")] = None,
     analytic: Annotated[bool, typer.Option("--analytic", help="Score the analytic model alone.")] = False,
     max_ttft: Annotated[float | None, typer.Option(help="Largest median error of TTFT, %.")] = None,
     max_tpot: Annotated[float | None, typer.Option(help="Largest median error of TPOT, %.")] = None,
@@ -246,16 +252,13 @@ def evaluate(
 
     if by not in GROUPINGS:
         raise InvalidInput("--by", f"{by!r} is no grouping", "one of " + ", ".join(GROUPINGS))
-    scores, problems = score(read_tables([file]), AnalyticPredictor() if analytic else load_predictor(models_folder), by)
+    predictor = AnalyticPredictor() if analytic else load_predictor(models_folder, calibration)
+    scores, problems = score(read_tables([file]), predictor, by)
     if not scores:
         raise InvalidInput("file", f"{file.name} has no row that can be scored", problems[0] if problems else "measured columns")
-    table = _table("quantity", "rows of", "rows>", "median>", "mean>", "p90>", "in 90 % interval>")
-    for each in scores:
-        errors = (f"{value:.1%}" for value in (each.median, each.mean, each.p90, each.coverage90))
-        table.add_row(each.quantity, each.group, str(each.rows), *errors)
-    _print(table)
-    for reason, rows in Counter(problems).most_common(PLANS_SHOWN):
-        typer.echo(f"{rows} rows left out: {reason}", err=True)
+    _print(_scores(scores))
+    _tell_drift(scores)
+    _tell_left_out(problems)
     bounds = {"ttft_ms": max_ttft, "tpot_ms": max_tpot, "e2e_ms": max_e2e, "output_tokens_per_s": max_throughput}
     past = [s for s in scores if s.group == "all" and (limit := bounds[s.quantity]) is not None and s.median * 100 > limit]
     for each in past:
@@ -266,6 +269,7 @@ def evaluate(
 @app.command()
 def train(
     data: Annotated[list[Path] | None, typer.Option(help="CSV files or folders; default: BUDSIM_DATA or ../shared/data.")] = None,
+    add: Annotated[list[Path] | None, typer.Option(help="More of them, beside --data: a site's own.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where artefacts go.")] = Path("cache/pretrained_models"),
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Same data and seed, same bytes.")] = 0,
 ) -> None:
@@ -274,7 +278,7 @@ def train(
     from budsim.performance.reports import lines, markdown
     from budsim.performance.training import train as fit
 
-    folders = data or [Path(os.environ.get("BUDSIM_DATA", "../shared/data"))]
+    folders = [*(data or [Path(os.environ.get("BUDSIM_DATA", "../shared/data"))]), *(add or [])]
     trained = fit(read_tables(folders), output, seed=seed, progress=lambda step: typer.echo(step, err=True))
     if not trained:
         raise InvalidInput(
@@ -286,6 +290,66 @@ def train(
         errors = ("" if math.isnan(value) else f"{value:.1%}" for value in (line.median, line.mean, line.p90, line.coverage90))
         table.add_row(line.kind, line.part, line.withheld, line.quantity, str(line.rows), *errors)
     _print(table)
+
+
+@app.command()
+def calibrate(
+    *,
+    measured: Annotated[list[Path], typer.Option("--with", help="CSV in the columns of measurements.csv, or a folder of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Calibration to write.")] = Path("calibration.json"),
+    models_folder: Annotated[Path | None, typer.Option("--models", help="Trained models; default: the shipped ones.")] = None,
+) -> None:
+    """Learn a site's own correction from a few of its measurements; a simulation uses it when it names it."""
+    from datetime import UTC, datetime
+
+    from budsim.performance.calibrating import calibrate as learn
+    from budsim.performance.measurements import read_tables
+    from budsim.performance.predictor import load_predictor
+    from budsim.performance.scoring import evaluate as score
+
+    table, predictor = read_tables(measured), load_predictor(models_folder)
+    found = learn(table, predictor, created=datetime.now(UTC).date().isoformat())
+    scores = score(table, predictor, "model")[0]
+    typer.echo("What the models say of these rows before any correction:")
+    _print(_scores(scores))
+    _tell_drift(scores)
+    checks = _table("correction of", "withheld", "rows>", "median before>", "median after>", "in 90 % interval>")
+    for check in found.checks:
+        figures = (f"{value:.1%}" for value in (check.before, check.after, check.inside90))
+        checks.add_row(check.target, check.withheld, str(check.rows), *figures)
+    typer.echo("How the correction does on rows it has not seen:")
+    _print(checks)
+    document = found.calibration.document
+    with _writing(output):
+        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    _tell_left_out(found.problems)
+    for target, stated in document["targets"].items():
+        verdict = f"used, intervals {stated['widening']:.2f} times as wide" if stated["used"] else "not used: it does not help"
+        typer.echo(f"{target}: {stated['rows']} configurations, correction {verdict}", err=True)
+    typer.echo(f"written to {output}; name it with --calibration or CALIBRATION_FILE", err=True)
+
+
+def _scores(scores: Sequence[Score]) -> Table:
+    table = _table("quantity", "rows of", "rows>", "median>", "mean>", "p90>", "in 90 % interval>", "measured/predicted>")
+    for each in scores:
+        errors = (f"{value:.1%}" for value in (each.median, each.mean, each.p90, each.coverage90))
+        table.add_row(each.quantity, each.group, str(each.rows), *errors, f"{each.bias:.2f}")
+    return table
+
+
+def _tell_drift(scores: Sequence[Score]) -> None:
+    for each in scores:
+        if each.drifts:
+            typer.echo(
+                f"drift: {each.coverage90:.0%} of {each.rows} values of {each.quantity} ({each.group}) lie in their 90 % "
+                f"interval; the middle one is {each.bias:.2f} times what was predicted",
+                err=True,
+            )
+
+
+def _tell_left_out(problems: Sequence[str]) -> None:
+    for reason, rows in Counter(problems).most_common(PLANS_SHOWN):
+        typer.echo(f"{rows} rows left out: {reason}", err=True)
 
 
 @app.command("import")

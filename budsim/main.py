@@ -163,8 +163,8 @@ def _inventory(settings: Settings, sidecar: Sidecar | None) -> Inventory:
 
 
 def _workers(settings: Settings) -> Workers:
-    models, limits = settings.models.pretrained_models_dir, settings.limits
-    load = partial(load_predictor, models)
+    models, limits = settings.models, settings.limits
+    load = partial(load_predictor, models.pretrained_models_dir, models.calibration_file)
     if limits.worker_processes:
         return ProcessWorkers(simulate, load, processes=limits.worker_processes, timeout_s=limits.simulation_timeout_s)
     return ThreadWorkers(simulate, load)

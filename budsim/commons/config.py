@@ -89,6 +89,7 @@ class ModelSettings(_Group):
 
     model_registry_dir: Path | None = Field(None, description="folder that paths in pretrained_model_uri are relative to")
     pretrained_models_dir: Path | None = Field(None, description="trained regressors; unset: those shipped with budsim")
+    calibration_file: Path | None = Field(None, description="a site's calibration by `budsim calibrate`; unset: none")
     hugging_face_hub: bool = Field(False, description="ask the Hugging Face hub for models nobody here knows")
 
 

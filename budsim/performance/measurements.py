@@ -140,6 +140,13 @@ def _read_table(file: Path) -> pd.DataFrame:
         raise InvalidInput("data", f"{file.name} is not a CSV table", "a header line and rows of as many columns") from error
 
 
+def without_repeats(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table with each row once, and a reason for every exact repeat left out: copies are no further evidence."""
+    repeated = table.duplicated()
+    reason = "row: is an exact copy of an earlier one"
+    return table[~repeated].reset_index(drop=True), [reason] * int(repeated.sum())
+
+
 def read_measurements(table: pd.DataFrame) -> Measurements:
     """Turn a table of text into candidates and measured values; rows that cannot be read keep a reason instead."""
     text = pd.DataFrame({name: table.get(name, pd.Series("", index=table.index)).astype(str).str.strip() for name in TEXTS})

@@ -92,6 +92,8 @@ class Predictions:
         Whether a regressor corrected the analytic model.
     in_range : bool array, shape (n,)
         Whether the candidate lies inside what the regressors were trained on.
+    measured : bool array, shape (n,)
+        Whether a site's calibration holds a measurement of a near-identical configuration.
     bound_by : int array, shape (n,)
         Index into `BOUNDS`: what takes most of the time.
     """
@@ -103,7 +105,14 @@ class Predictions:
     tokens_per_s_per_user: Mapping[float, Interval]
     learned: NDArray[np.bool_]
     in_range: NDArray[np.bool_]
+    measured: NDArray[np.bool_]
     bound_by: NDArray[np.int64]
+
+    def basis(self, row: int) -> Basis:
+        """Return what the prediction of a row rests on."""
+        if self.measured[row]:
+            return Basis.MEASURED
+        return Basis.LEARNED if self.learned[row] else Basis.ANALYTIC
 
 
 BOUNDS = ("weight bandwidth", "KV cache bandwidth", "compute", "link", "engine overhead", "queue")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.calibration import Calibration, load_calibration
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.features import feature_matrix
 from budsim.performance.intervals import ANALYTIC_SPREADS, COVERAGES, Spread, reciprocal
@@ -24,9 +27,19 @@ CHECKOUT = Path(__file__).parent.parent.parent / "cache" / "pretrained_models"
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """Predicts with ``regressors`` where the kind of hardware has them, with the analytic model where it has none."""
+    """Predicts with ``regressors`` where the kind of hardware has them, with the analytic model where it has none.
+
+    ``calibration`` corrects what comes out by what a site measured.
+    """
 
     regressors: Mapping[DeviceKind, Regressors]
+    calibration: Calibration | None = None
+
+    @property
+    def models_sha256(self) -> str:
+        """Return the hash of the trained models, which a calibration is made for."""
+        stated = {kind.value: each.manifest["artefacts"] for kind, each in self.regressors.items()}
+        return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
     def predict(self, candidates: Candidates, median: Floats | None = None) -> tuple[MemoryUse, Predictions]:
         """Return memory and predicted service of each candidate.
@@ -65,7 +78,7 @@ class Predictor:
             return {c: _joined(rows, used, name, value, c, stratum, in_range | ~learned) for c in COVERAGES}
 
         tpot = intervals("tpot", service.tpot_s)
-        return memory, Predictions(
+        predictions = Predictions(
             service=service,
             ttft_s=intervals("ttft", service.ttft_s),
             tpot_s=tpot,
@@ -73,8 +86,10 @@ class Predictor:
             tokens_per_s_per_user={coverage: reciprocal(interval) for coverage, interval in tpot.items()},
             learned=learned,
             in_range=in_range,
+            measured=np.zeros(rows, dtype=bool),
             bound_by=bound_by(modelled),
         )
+        return memory, self.calibration.applied(candidates, predictions) if self.calibration else predictions
 
 
 def _joined(
@@ -107,16 +122,21 @@ def bound_by(modelled: Modelled) -> Integers:
     return np.where(modelled.queue_s > 2.0 * modelled.service_s + modelled.tpot_s, len(BOUNDS) - 1, largest).astype(np.int64)
 
 
-def load_predictor(folder: Path | None = None) -> Predictor:
-    """Load the trained models in ``folder`` (default: the shipped ones).
+def load_predictor(folder: Path | None = None, calibration: Path | None = None) -> Predictor:
+    """Load the trained models in ``folder`` (default: the shipped ones) and a site's ``calibration`` where one is named.
 
     Raises
     ------
     Unavailable
-        When an artefact is missing or not what its manifest says.
+        When an artefact is missing or not what its manifest says, or the calibration was made for others.
+    InvalidInput
+        When the calibration is none.
     """
     shipped = CHECKOUT if CHECKOUT.is_dir() else INSTALLED
-    return Predictor(load_regressors(folder or shipped))
+    predictor = Predictor(load_regressors(folder or shipped))
+    if calibration is None:
+        return predictor
+    return replace(predictor, calibration=load_calibration(calibration, predictor.models_sha256))
 
 
 def AnalyticPredictor() -> Predictor:  # noqa: N802 - reads as the value it makes

@@ -11,11 +11,12 @@ from budsim.commons.units import MILLI
 from budsim.performance.arrivals import settle
 from budsim.performance.candidates import Floats, Integers
 from budsim.performance.measurements import Measurements, read_measurements
-from budsim.performance.predictions import Basis, Interval, Predictions
+from budsim.performance.predictions import Interval, Predictions
 from budsim.performance.predictor import Predictor
 from budsim.performance.training import error_figures
 
 CHUNK_ROWS = 20_000
+CHANCE = 0.01
 QUANTITIES = ("ttft_ms", "tpot_ms", "e2e_ms", "output_tokens_per_s")
 COLUMNS = (
     *(f"pred_{name}{end}" for name in QUANTITIES for end in ("", "_lo90", "_hi90")),
@@ -29,7 +30,7 @@ COLUMNS = (
 class Score:
     """How well one quantity was predicted: rows compared, median, mean and 90th percentile absolute percentage error.
 
-    ``coverage90`` is the share of measured values inside the 90 % interval.
+    ``coverage90`` is the share of measured values inside the 90 % interval, ``bias`` the median of measured / predicted.
     """
 
     quantity: str
@@ -39,6 +40,15 @@ class Score:
     mean: float
     p90: float
     coverage90: float
+    bias: float
+
+    @property
+    def drifts(self) -> bool:
+        """Whether so few rows lie inside their 90 % interval that chance explains it once in a hundred times at most."""
+        from scipy.stats import binom  # type: ignore[import-untyped]
+
+        inside = np.round(self.coverage90 * self.rows)
+        return bool(self.coverage90 < 0.9 and binom.cdf(inside, self.rows, 0.9) < CHANCE)
 
 
 def predict_table(table: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
@@ -66,7 +76,7 @@ def _columns(measurements: Measurements, predictor: Predictor) -> dict[str, list
     for name, (value, interval) in quantities(measurements, predictions).items():
         for ending, numbers in (("", value), ("_lo90", interval.low), ("_hi90", interval.high)):
             columns[f"pred_{name}{ending}"] = [float(f"{number:.6g}") for number in numbers]
-    columns["pred_basis"] = [(Basis.LEARNED if each else Basis.ANALYTIC).value for each in predictions.learned]
+    columns["pred_basis"] = [predictions.basis(row).value for row in range(len(measurements))]
     columns["pred_in_range"] = ["true" if each else "false" for each in predictions.in_range]
     return columns
 
@@ -151,4 +161,5 @@ def _score(quantity: str, group: str, measured: Floats, value: Floats, low: Floa
         mean=figures.get("mean", np.nan),
         p90=figures.get("p90", np.nan),
         coverage90=float(inside.mean()) if len(inside) else float("nan"),
+        bias=float(np.median(measured[known] / value[known])) if known.any() else float("nan"),
     )

@@ -17,7 +17,7 @@ from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import Launch, ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.candidates import Floats
-from budsim.performance.predictions import BOUNDS, Basis, Interval, MemoryUse, Predictions, Service
+from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions, Service
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.evolution import Explored, enumerate_all, explore
@@ -328,7 +328,7 @@ class _Predicted:
             e2e_s=_figure(service.e2e_s, found.e2e_s, row),
             tokens_per_s_per_user=_figure(service.tokens_per_s_per_user, found.tokens_per_s_per_user, row),
             tokens_per_s=float(service.tokens_per_s[row]),
-            basis=Basis.LEARNED if found.learned[row] else Basis.ANALYTIC,
+            basis=found.basis(row),
             in_range=bool(found.in_range[row]),
             bound_by=BOUNDS[int(found.bound_by[row])],
         )
