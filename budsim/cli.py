@@ -35,6 +35,7 @@ MOST_REQUESTS = 1_000_000
 PLANS_SHOWN = 8
 GROUPINGS = ("device", "engine", "model", "source")
 NO_TERMINAL_COLUMNS = 120
+GUARD = Path("cache/accuracy/rows.csv")
 BAD_INPUT, FAILED = 2, 1
 OPTIONS = {
     "pretrained_model_uri": "--model",
@@ -272,8 +273,10 @@ def train(
     add: Annotated[list[Path] | None, typer.Option(help="More of them, beside --data: a site's own.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where artefacts go.")] = Path("cache/pretrained_models"),
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Same data and seed, same bytes.")] = 0,
+    guard: Annotated[Path, typer.Option(help="Rows whose median errors are recorded, for tests to hold.")] = GUARD,
 ) -> None:
     """Fit the regressors of every kind of hardware, print how well they predict what they have not seen, write artefacts."""
+    from budsim.performance.guard import record
     from budsim.performance.measurements import read_tables
     from budsim.performance.reports import lines, markdown
     from budsim.performance.training import train as fit
@@ -285,6 +288,8 @@ def train(
             "--data", "no kind of hardware has enough usable rows", "quality A or B rows of serving or static batches"
         )
     (output / "report.md").write_text(markdown(trained), encoding="utf-8")
+    if guard.is_file():
+        record(read_tables([guard]), output)
     table = _table("kind", "rows of", "withheld", "quantity", "rows>", "median>", "mean>", "p90>", "in 90 % interval>")
     for line in lines(trained):
         errors = ("" if math.isnan(value) else f"{value:.1%}" for value in (line.median, line.mean, line.p90, line.coverage90))
