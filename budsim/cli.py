@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from budsim.hardware_ops.cluster import Cluster
     from budsim.performance.scoring import Score
-    from budsim.simulator.plans import Figure, Outcome, Plan, PredictedService, Question
+    from budsim.simulator.plans import Figure, Outcome, Plan, PredictedService, Question, ReplicaGroup
     from budsim.simulator.services import ModelSource
 
 MOST_TOKENS = 100_000_000
@@ -541,7 +541,7 @@ def _targets_text(question: Question) -> str:
 def _plan_table(plans: tuple[Plan, ...], names: Mapping[str, str]) -> Table:
     table = _table("plan", "targets", "TTFT ms>", "tok/s/user>", "e2e s>", "USD/Mtok>", "USD/h>", "bound by")
     for number, plan in enumerate(plans, start=1):
-        service = plan.groups[0].service
+        service = plan.slowest.service
         table.add_row(
             f"{number}. {_headline(plan, names)}",
             "[green]met[/green]" if plan.meets_targets else f"[red]missed\n{plan.error_rate:.0%}[/red]",
@@ -560,12 +560,15 @@ def _novelty(service: PredictedService) -> str:
 
 
 def _headline(plan: Plan, names: Mapping[str, str]) -> str:
-    group = plan.groups[0]
+    where = f"{names.get(plan.cluster_id, plan.cluster_id)}: " if len(names) > 1 else ""
+    return where + "\n + ".join(_described(group) for group in plan.groups)
+
+
+def _described(group: ReplicaGroup) -> str:
     config = group.config
     layout = f"tp{config.tp}" + (f" pp{config.pp}" if config.pp > 1 else "") + (f" ep{config.ep}" if config.ep > 1 else "")
-    where = f"{names.get(plan.cluster_id, plan.cluster_id)}: " if len(names) > 1 else ""
     return (
-        f"{where}{group.replicas} x {config.device.name} {layout}\n   [dim]{group.engine}, {config.weight_precision} weights, "
+        f"{group.replicas} x {config.device.name} {layout}\n   [dim]{group.engine}, {config.weight_precision} weights, "
         f"{config.kv_precision} KV[/dim]"
     )
 
@@ -576,9 +579,14 @@ def _range(figure: Figure, factor: float, spec: str) -> str:
 
 
 def _print_launch(console: Console, plan: Plan) -> None:
-    for group in plan.groups:
+    whole = sum(group.replicas * group.service.tokens_per_s for group in plan.groups)
+    for number, group in enumerate(plan.groups):
+        share = f" (each gets {group.service.tokens_per_s / whole:.1%} of the requests)" if len(plan.groups) > 1 else ""
         nodes = dict.fromkeys(part.node_name for replica in group.placements for part in replica)
-        console.print(f"\n[bold]best plan[/bold]: {group.replicas} x on {', '.join(nodes)}; image {group.launch.image}")
+        named = "[bold]best plan[/bold]" if not number else "[bold]and[/bold]"
+        console.print(
+            f"\n{named}: {group.replicas} x {group.label.name} on {', '.join(nodes)}{share}; image {group.launch.image}"
+        )
         settings = [f"{name}={shlex.quote(value)}" for name, value in group.launch.envs.items()]
         console.print(" ".join([*settings, shlex.join(group.launch.command)]), markup=False, soft_wrap=True)
         memory = group.memory

@@ -21,6 +21,7 @@ from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predicti
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.evolution import Explored, enumerate_all, explore
+from budsim.simulator.mixes import Mixes, joined, mixed
 from budsim.simulator.offers import (
     EP,
     KV,
@@ -137,11 +138,13 @@ def _answer_cluster(question: Question, cluster: Cluster, predictor: Predictor, 
         return Outcome(plans=(), rejections=tuple(rejections), evaluations=0)
     space = OfferSpace(offers, question)
     explored = _explore(question, cluster, space, predictor, progress)
+    mixes = mixed(question, space, explored, predictor)
     shortlist = _Shortlist(question, cluster, space, explored, predictor)
     rejections += shortlist.too_small()
-    plans = shortlist.plans()
+    plans = shortlist.plans(mixes)
     rejections += _misses(question.targets, cluster, plans)
-    return Outcome(plans=plans, rejections=tuple(rejections), evaluations=explored.evaluations)
+    evaluations = explored.evaluations + (mixes.evaluations if mixes else 0)
+    return Outcome(plans=plans, rejections=tuple(rejections), evaluations=evaluations)
 
 
 def _explore(question: Question, cluster: Cluster, space: OfferSpace, predictor: Predictor, progress: Progress) -> Explored:
@@ -242,15 +245,20 @@ class _Shortlist:
             f"sequence of {self.space.context_tokens} tokens ({cache / GIB:.1f} GiB) do not fit at {layout}; {has}"
         )
 
-    def plans(self) -> tuple[Plan, ...]:
-        """Return the plans worth having, best first."""
+    def plans(self, mixes: Mixes | None) -> tuple[Plan, ...]:
+        """Return the plans worth having, best first: those explored, and mixes of them."""
         rows = self._rows()
-        if not rows:
-            return ()
         choices = self.space.read(self.explored.genomes[rows])
+        hardware = [self.space.offers[offer].group for offer in choices.offer.tolist()]
+        members: list[tuple[int, ...]] = [(row,) for row in range(len(rows))]
+        if mixes:
+            members += [tuple(len(rows) + row for row in mix) for mix in mixes.members]
+            choices, hardware = joined(choices, mixes.choices), [*hardware, *mixes.groups]
+        if not members:
+            return ()
         memory, predictions = self.predictor.predict(self.space.candidates(choices))
         predicted = _Predicted(self.question.targets, memory, predictions)
-        plans = [self._plan(choices, row, predicted) for row in range(len(rows))]
+        plans = [self._plan(choices, mix, hardware, predicted) for mix in members]
         return tuple(sorted(plans, key=_rank))
 
     def _rows(self) -> list[int]:
@@ -273,23 +281,43 @@ class _Shortlist:
     def _layout(self, row: int) -> tuple[int, ...]:
         return tuple(self.explored.genomes[row, LAYOUT].tolist())
 
-    def _plan(self, choices: Choices, row: int, predicted: _Predicted) -> Plan:
+    def _plan(self, choices: Choices, rows: Sequence[int], hardware: Sequence[HardwareGroup], predicted: _Predicted) -> Plan:
+        load = choices.replicas[list(rows)] * choices.concurrency[list(rows)]
+        shares = self.question.workload.concurrency * load / load.sum()
+        groups = [
+            self._group(choices, row, hardware[row], predicted, float(requests))
+            for row, requests in zip(rows, shares, strict=True)
+        ]
+        worst = groups[int(np.lexsort((predicted.worst[list(rows)], predicted.error_rate[list(rows)]))[-1])]
+        per_h = sum(group.cost_usd_per_h for group in groups)
+        per_s = sum(requests / group.service.e2e_s.value for requests, group in zip(shares, groups, strict=True))
+        return Plan(
+            cluster_id=self.cluster.cluster_id,
+            groups=tuple(groups),
+            ttft_s=worst.service.ttft_s.value,
+            tokens_per_s_per_user=worst.service.tokens_per_s_per_user.value,
+            e2e_s=worst.service.e2e_s.value,
+            error_rate=worst.error_rate,
+            cost_usd_per_h=per_h,
+            cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, per_s * self.question.workload.output_tokens)),
+        )
+
+    def _group(self, choices: Choices, row: int, hardware: HardwareGroup, predicted: _Predicted, requests: float) -> ReplicaGroup:
+        """Return one row's replicas, placed; ``requests`` are all those in flight on them."""
         offer = self.space.offers[int(choices.offer[row])]
         config = self.space.config(choices, row, float(predicted.memory.kv_bytes[row]))
         replicas = int(choices.replicas[row])
-        per_h = float(
-            usd_per_h(replicas * config.tp * config.pp, config.device.price_usd_per_h, paid_share(self.question, offer.group))
-        )
+        devices = replicas * config.tp * config.pp
+        per_h = float(usd_per_h(devices, config.device.price_usd_per_h, paid_share(self.question, offer.group)))
         service = predicted.service(row)
-        throughput = self.question.workload.concurrency * self.question.workload.output_tokens / service.e2e_s.value
-        cost = float(usd_per_million_tokens(per_h, throughput))
+        per_s = requests * self.question.workload.output_tokens / service.e2e_s.value
         launch = offer.engine.launch(self.question.architecture, config)
-        placements = place(offer.group, config.tp, config.pp, replicas)
-        group = ReplicaGroup(
+        placements = place(hardware, config.tp, config.pp, replicas)
+        return ReplicaGroup(
             config_id=_config_id(self.cluster, offer, config, launch, placements),
             engine=offer.engine.name,
             kind=config.device.kind,
-            label=offer.group.label,
+            label=hardware.label,
             config=config,
             placements=placements,
             service=service,
@@ -298,17 +326,7 @@ class _Shortlist:
             metadata=offer.engine.metadata(self.question.architecture),
             error_rate=float(predicted.error_rate[row]),
             cost_usd_per_h=per_h,
-            cost_per_million_tokens_usd=cost,
-        )
-        return Plan(
-            cluster_id=self.cluster.cluster_id,
-            groups=(group,),
-            ttft_s=service.ttft_s.value,
-            tokens_per_s_per_user=service.tokens_per_s_per_user.value,
-            e2e_s=service.e2e_s.value,
-            error_rate=group.error_rate,
-            cost_usd_per_h=per_h,
-            cost_per_million_tokens_usd=cost,
+            cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, per_s)),
         )
 
 
@@ -318,6 +336,8 @@ class _Predicted:
     def __init__(self, targets: Targets, memory: MemoryUse, predictions: Predictions) -> None:
         self.memory, self.predictions = memory, predictions
         self.error_rate: Floats = error_rate(targets, predictions.service)
+        ratios = target_ratios(targets, predictions.service)
+        self.worst: Floats = ratios.max(axis=0) if len(ratios) else predictions.service.e2e_s
 
     def service(self, row: int) -> PredictedService:
         """Return what one request of a row's replica will see."""
@@ -357,13 +377,15 @@ def _figure(values: Floats, intervals: Mapping[float, Interval], row: int) -> Fi
 
 
 def _misses(targets: Targets, cluster: Cluster, plans: Sequence[Plan]) -> list[Rejection]:
-    """Return, for each device type whose best plan misses a target, which one binds and by how much."""
+    """Return, for each device type that is in no plan that meets the targets, which one binds and by how much it is missed."""
+    good = {group.label.name for plan in plans if plan.meets_targets for group in plan.groups}
     best: dict[str, Plan] = {}
     for plan in plans:
-        best.setdefault(plan.groups[0].label.name, plan)
+        if len(plan.groups) == 1:
+            best.setdefault(plan.groups[0].label.name, plan)
     rejections = []
     for label, plan in best.items():
-        if plan.meets_targets:
+        if label in good:
             continue
         group = plan.groups[0]
         layout = f"{group.replicas} x {group.engine} tp={group.config.tp}, pp={group.config.pp}"

@@ -329,9 +329,13 @@ class OfferSpace:
         ratios = target_ratios(self._question.targets, service)
         worst = np.max(ratios, axis=0) if len(ratios) else service.e2e_s
         objectives = np.stack([error_rate(self._question.targets, service), cost, choices.devices, worst], axis=1)
+        return Scores(objectives=objectives, violation=self.violation(choices, memory))
+
+    def violation(self, choices: Choices, memory: MemoryUse) -> Floats:
+        """Return by how much (relative) choices exceed the memory there is; 0 where they fit."""
         on_cpu = np.array([offer.group.device.kind is DeviceKind.CPU for offer in self.offers])[choices.offer]
         cache_missing = np.where(on_cpu, np.maximum(1.0 - memory.kv_bytes / CPU_CACHE_BYTES, 0.0), 0.0)
-        return Scores(objectives=objectives, violation=np.maximum(shortage(memory, self.context_tokens), cache_missing))
+        return np.maximum(shortage(memory, self.context_tokens), cache_missing)
 
 
 def free_cores(group: HardwareGroup) -> int:

@@ -74,6 +74,16 @@ class HardwareGroup:
             return stages // pp
         return sum(nodes * (free // tp // pp) for free, nodes in self.sizes)
 
+    def without(self, others: Iterable[HardwareGroup]) -> HardwareGroup | None:
+        """Return the group without the devices that are in ``others`` too, or None when nothing is left."""
+        taken = {(slot.node.node_id, pool) for other in others for slot in other.slots for pool, _ in slot.pools}
+        left = (
+            (slot.node, tuple((pool, free) for pool, free in slot.pools if (slot.node.node_id, pool) not in taken))
+            for slot in self.slots
+        )
+        slots = tuple(Slots(node=node, pools=pools) for node, pools in left if pools)
+        return replace(self, slots=slots, sizes=_sizes(slots)) if slots else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usable:
@@ -215,8 +225,12 @@ def _group(nodes: Sequence[Sequence[_Free]]) -> HardwareGroup | None:
         memory_free_bytes=min(free.pool.memory_free_bytes for node in nodes for free in node),
         compute_share=min(free.pool.compute_free_share for node in nodes for free in node),
         slots=slots,
-        sizes=tuple(sorted(Counter(slot.free for slot in slots).items())),
+        sizes=_sizes(slots),
     )
+
+
+def _sizes(slots: Iterable[Slots]) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted(Counter(slot.free for slot in slots).items()))
 
 
 def _stages(slots: Slots, tp: int) -> list[list[Placement]]:

@@ -127,7 +127,11 @@ class ReplicaGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A deployment on one cluster: groups of replicas that share the traffic, and the service of the whole."""
+    """A deployment on one cluster: groups of replicas, each on another type of device, that share the traffic.
+
+    The service is that of the group nearest to (or furthest past) its targets: no user sees worse. A router has to send each
+    replica requests in proportion to its ``service.tokens_per_s``.
+    """
 
     cluster_id: str
     groups: tuple[ReplicaGroup, ...]
@@ -142,6 +146,13 @@ class Plan:
     def meets_targets(self) -> bool:
         """Whether every target is met."""
         return self.error_rate == 0.0
+
+    @property
+    def slowest(self) -> ReplicaGroup:
+        """The group whose service is that of the plan."""
+        return next(
+            group for group in self.groups if (group.error_rate, group.service.e2e_s.value) == (self.error_rate, self.e2e_s)
+        )
 
     @property
     def devices(self) -> int:

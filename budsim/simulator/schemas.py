@@ -408,7 +408,7 @@ class NodeGroup(EngineMetadata):
 
 
 class DeviceTypeMetrics(BaseModel):
-    """One node group's share of a recommendation."""
+    """One node group's share of a recommendation, in the order of the node groups."""
 
     device_type: str
     num_replicas: int

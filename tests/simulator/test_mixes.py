@@ -1,0 +1,169 @@
+"""Deployments of several device types: when they are answered, how they share the traffic, and how near the best they come."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from budsim.engine_ops import serving_engines
+from budsim.hardware_ops.cluster import Cluster, HardwareMode, Node
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.simulator.answers import answer
+from budsim.simulator.offers import OfferSpace, make_offer
+from budsim.simulator.placement import HardwareGroup, usable
+from budsim.simulator.plans import Plan, Question
+from tests.simulator.situations import make_cluster, make_pool, make_question
+
+TIGHT = {"ttft_s": 0.25, "tokens_per_s_per_user": 80.0}
+SITUATIONS = {
+    "in one node": (make_cluster((("H100-SXM", 1), ("A100-SXM4-80GB", 3))), 80),
+    "fast and slow": (make_cluster((("H100-SXM", 1),), (("L4", 8),)), 56),
+    "old and new": (make_cluster((("A100-SXM4-80GB", 2),), (("H100-SXM", 1),)), 60),
+    "another vendor": (make_cluster((("Gaudi3", 2),), (("H100-SXM", 1),)), 100),
+}
+
+
+def best_of(question: Question) -> Plan:
+    """Return the best plan by the analytic model."""
+    return answer(question, AnalyticPredictor()).plans[0]
+
+
+def grid(name: str) -> Question:
+    """Return a situation's question, on the grid of layouts with every knob at its default."""
+    cluster, concurrency = SITUATIONS[name]
+    return make_question(cluster, concurrency=concurrency, targets=TIGHT, analytic_only=True)
+
+
+def shares_that_do(question: Question, group: HardwareGroup) -> list[tuple[int, float, float]]:
+    """Return (requests, USD/h, requests/s) of every layout and number of replicas, under every share of the traffic that does."""
+    offers = [
+        make_offer(question, group, engine, engine.precisions(question.architecture, group.device, may_quantize=False))
+        for engine in serving_engines.values()
+        if engine.why_not(question.architecture, group.device) is None
+    ]
+    found = []
+    for requests in range(1, question.workload.concurrency + 1):
+        workload = replace(question.workload, concurrency=requests)
+        space = OfferSpace(offers, replace(question, workload=workload))
+        genomes = space.legal(10_000)
+        choices, scores = space.read(genomes), space.score(genomes, AnalyticPredictor())
+        for row in np.flatnonzero((scores.violation <= 0) & (scores.objectives[:, 0] == 0)):
+            per_h = float(choices.devices[row] * group.device.price_usd_per_h)
+            found.append((requests, per_h, per_h / scores.objectives[row, 1]))
+    return found
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_no_split_over_two_device_types_is_cheaper(name):
+    """Of every way to split the traffic over two types, in every layout and number of replicas, none is 1 % cheaper."""
+    question = grid(name)
+    groups = usable(question.clusters[0], question.mode, skip_master_cpus=True).groups
+    first, second = (shares_that_do(question, group) for group in groups)
+    whole = question.workload.concurrency
+    alone = [per_h / rate for requests, per_h, rate in (*first, *second) if requests == whole]
+    split = [(a[1] + b[1]) / (a[2] + b[2]) for a, b in product(first, second) if a[0] + b[0] == whole]
+    best = best_of(question)
+    assert split
+    assert best.meets_targets
+    assert best.cost_per_million_tokens_usd <= 1.01 * min(alone + split)
+
+
+def test_two_types_carry_together_what_neither_carries_alone():
+    """One A100 and one H100: each alone misses, both together meet the targets, and no reason says otherwise."""
+    outcome = answer(grid("old and new"), AnalyticPredictor())
+    best = outcome.plans[0]
+    assert {group.config.device.name for group in best.groups} == {"A100-80GB", "H100-SXM"}
+    assert best.meets_targets
+    assert all(not plan.meets_targets for plan in outcome.plans if len(plan.groups) == 1)
+    assert not outcome.rejections
+
+
+def test_a_mix_costs_what_its_devices_cost_over_what_they_deliver():
+    """USD per hour add up; so do the tokens of each group, in proportion to the requests it holds; each group its own cost."""
+    question = grid("another vendor")
+    best = best_of(question)
+    load = [group.replicas * group.config.concurrency for group in best.groups]
+    per_s = [100 * mine / sum(load) * 128 / group.service.e2e_s.value for mine, group in zip(load, best.groups, strict=True)]
+    assert best.cost_usd_per_h == pytest.approx(sum(g.devices * g.config.device.price_usd_per_h for g in best.groups))
+    assert best.cost_per_million_tokens_usd == pytest.approx(best.cost_usd_per_h / sum(per_s) / 3600 * 1e6)
+    for group, tokens_per_s in zip(best.groups, per_s, strict=True):
+        assert group.cost_per_million_tokens_usd == pytest.approx(group.cost_usd_per_h / tokens_per_s / 3600 * 1e6)
+
+
+def test_all_requests_have_a_place_and_all_groups_meet_the_targets():
+    """Replicas times requests of each are at least the traffic, hardly more, and every group keeps to the targets."""
+    best = best_of(grid("another vendor"))
+    places = sum(group.replicas * group.config.concurrency for group in best.groups)
+    assert 100 <= places < 100 + sum(group.replicas for group in best.groups)
+    for group in best.groups:
+        assert group.error_rate == 0.0
+        assert group.config.max_num_seqs >= group.config.concurrency
+    assert best.e2e_s == max(group.service.e2e_s.value for group in best.groups)
+
+
+def test_no_device_is_in_two_groups():
+    """L8: placements of a mix in one node of two types use no pool past what is free in it."""
+    question = grid("in one node")
+    used: Counter[tuple[str, int]] = Counter()
+    for group in best_of(question).groups:
+        for part in (part for replica in group.placements for part in replica):
+            used[part.node_id, part.pool] += part.devices
+    free = {(node.node_id, at): pool.available for node in question.clusters[0].nodes for at, pool in enumerate(node.pools)}
+    assert len(used) == 2
+    assert all(count <= free[where] for where, count in used.items())
+
+
+def test_three_types_share_what_two_cannot_carry():
+    """H100, A100 and L40S, one each: 224, 76 and 44 requests within the targets, so that 320 need all three."""
+    cluster = make_cluster((("H100-SXM", 1), ("A100-SXM4-80GB", 1)), (("L40S", 1),))
+    eased = {"ttft_s": 0.4, "tokens_per_s_per_user": 30.0}
+    best = best_of(make_question(cluster, concurrency=320, targets=eased, analytic_only=True))
+    assert {group.config.device.name for group in best.groups} == {"H100-SXM", "A100-80GB", "L40S"}
+    assert best.meets_targets
+
+
+def test_past_what_all_hold_everything_misses_by_little():
+    """Twice what an A100 and an H100 hold: together they still miss by less than either alone."""
+    cluster, _ = SITUATIONS["old and new"]
+    plans = answer(make_question(cluster, concurrency=120, targets=TIGHT, analytic_only=True), AnalyticPredictor()).plans
+    assert len(plans[0].groups) == 2
+    assert 0 < plans[0].error_rate < 0.8 * min(plan.error_rate for plan in plans if len(plan.groups) == 1)
+
+
+def test_without_targets_the_cheapest_type_carries_everything():
+    """A second type is never cheaper than the cheapest, unless a target limits how much that one may hold."""
+    cluster, concurrency = SITUATIONS["old and new"]
+    plans = answer(make_question(cluster, concurrency=concurrency), AnalyticPredictor()).plans
+    assert all(len(plan.groups) == 1 for plan in plans)
+
+
+def test_slices_of_one_device_type_share_the_traffic():
+    """A whole time-sliced GPU and one of which half is left carry together what the whole one alone does not."""
+    left = ((1.0, 1.0), (0.6, 0.75))
+    pools = tuple(
+        make_pool(
+            "A100-SXM4-80GB", 1, memory_free_bytes=memory * 80 * 2**30, compute_free_share=compute, device_uuid=f"GPU-{number}"
+        )
+        for number, (compute, memory) in enumerate(left)
+    )
+    cluster = Cluster(
+        cluster_id="sliced", name="sliced", nodes=(Node(node_id="s", name="s", pools=pools),), mode=HardwareMode.SHARED
+    )
+    best = best_of(make_question(cluster, concurrency=40, targets=TIGHT, analytic_only=True, mode=HardwareMode.SHARED))
+    assert sorted(part.pool for group in best.groups for replica in group.placements for part in replica) == [0, 1]
+    assert len(best.groups) == 2
+    requests = {group.placements[0][0].pool: group.config.concurrency for group in best.groups}
+    assert requests[0] > requests[1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_genetic_search_is_mixed_too(seed):
+    """Also where the space is searched rather than enumerated, a mix is found, the same one with the same seed."""
+    cluster, concurrency = SITUATIONS["another vendor"]
+    question = make_question(cluster, concurrency=concurrency, targets=TIGHT, seed=seed)
+    first, again = best_of(question), best_of(question)
+    assert first == again
+    assert first.meets_targets
+    assert first.cost_per_million_tokens_usd <= 1.02 * best_of(grid("another vendor")).cost_per_million_tokens_usd
