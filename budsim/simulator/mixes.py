@@ -2,8 +2,8 @@
 
 A *part* is a set of equal devices that no other part has, a *kind* one way to run a replica on a part. Within the targets a
 replica *holds* so many requests; a mix loads all of its replicas to the same share of what they hold, so that none is the
-first to miss, or one kind in full where that is cheaper. Where everything there is cannot hold the traffic, all targets are
-relaxed by one factor, the least that helps.
+first to miss, or one kind in full where that is cheaper. Where everything there is cannot hold the traffic, every replica may
+miss the targets by as little as lets it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from budsim.performance.predictions import Service
 from budsim.performance.predictor import Predictor
 from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.evolution import Explored
-from budsim.simulator.offers import Choices, OfferSpace, error_rate, paid_share, target_ratios
+from budsim.simulator.offers import Choices, OfferSpace, error_rate, paid_share
 from budsim.simulator.placement import HardwareGroup
 from budsim.simulator.plans import Question
 
@@ -30,8 +30,12 @@ RUNGS = 24
 """Loads tried between one request and all of them, and again between the two that straddle what a replica holds."""
 REPLICAS_TRIED = 32
 COVERS_PREDICTED = 64
+COVERS_POLISHED = 6
+ROUGHLY, FINELY = (0.5, 1.0), tuple(np.linspace(0.0625, 1.0, 16).tolist())
+"""How far one kind is filled beyond its even share of the load, of the way to full: in any mix, and in the best of them."""
 MIXES_KEPT = 3
-RELAXATIONS = np.concatenate([[1.0], np.geomspace(1.02, 1000.0, 200)])
+MISSES = np.concatenate([[0.0], np.geomspace(0.002, 1000.0, 1000)])
+"""Misses of the targets that are put up with, where less does not let everything carry the traffic."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,8 +184,8 @@ class _Held:
         covers[rows, one[a]], covers[rows, other[b]] = tried[a, step], wanted[a, step, b]
         return covers
 
-    def splits(self, covers: Integers, concurrency: int) -> tuple[Integers, Integers]:
-        """Return covers and the requests of a replica of each kind: all equally full, or one kind (half way to) full."""
+    def splits(self, covers: Integers, concurrency: int, filled: tuple[float, ...]) -> tuple[Integers, Integers]:
+        """Return covers and the requests of a replica of each kind: all equally full, or one kind fuller, up to full."""
         holds = covers * self.requests
         total = holds.sum(axis=1, keepdims=True)
         even = np.broadcast_to(concurrency / total, holds.shape)
@@ -191,8 +195,8 @@ class _Held:
             rest = (concurrency - holds[some, kind]) / (total[some, 0] - holds[some, kind])
             full = np.repeat(rest[:, None], holds.shape[1], axis=1)
             full[:, kind] = 1.0
-            mixes += [covers[some], covers[some]]
-            shares += [full, (full + even[some]) / 2.0]
+            mixes += [covers[some]] * len(filled)
+            shares += [way * full + (1.0 - way) * even[some] for way in filled]
         requests = np.ceil(np.concatenate(shares) * self.requests - 1e-9).astype(np.int64)
         return np.concatenate(mixes), np.clip(requests, 1, self.requests)
 
@@ -251,6 +255,23 @@ def _sized(question: Question, space: OfferSpace, parts: tuple[_Part, ...], choi
     return _Kinds(parts=parts, choices=choices, part=part, most=most, usd_per_h=per_h).rows(np.flatnonzero(most > 0))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scored:
+    """Mixes and how good they are: ``choices`` has a row for every kind in one, which ``mix`` and ``kind`` name."""
+
+    covers: Integers
+    mix: Integers
+    kind: Integers
+    choices: Choices
+    miss: Floats
+    cost: Floats
+
+    @property
+    def ranking(self) -> Integers:
+        """Rows of ``covers``, least miss and then cheapest first."""
+        return np.lexsort((self.cost, self.miss))
+
+
 @dataclass(slots=True)
 class _Load:
     """Predicts kinds under load, and counts how often."""
@@ -263,35 +284,34 @@ class _Load:
     def held(self, kinds: _Kinds) -> _Held:
         """Return what a replica of each kind holds, of each part the kinds worth combining only.
 
-        A first look at few loads says which kinds are, and between which relaxations of the targets the least that helps lies.
+        A first look at few loads says which kinds are, and between which misses the least that has to be allowed lies.
         """
         concurrency = self.question.workload.concurrency
         rungs = np.unique(np.geomspace(1, concurrency, RUNGS).round().astype(np.int64))
-        service, ratios = self.under(kinds.choices, np.broadcast_to(rungs, (len(kinds.part), len(rungs))))
-        ratios, e2e_s = ratios.reshape(-1, len(rungs)), service.e2e_s.reshape(-1, len(rungs))
-        low, high = (_least_relaxation(kinds, ratios, rungs, concurrency, above) for above in (1, 0))
-        top = _next_rung(ratios, RELAXATIONS[low], rungs)
+        service, misses = self.under(kinds.choices, np.broadcast_to(rungs, (len(kinds.part), len(rungs))))
+        misses, e2e_s = misses.reshape(-1, len(rungs)), service.e2e_s.reshape(-1, len(rungs))
+        low, high = (_least_miss(kinds, misses, rungs, concurrency, above) for above in (1, 0))
+        top = _next_rung(misses, MISSES[low], rungs)
         at_top = e2e_s[np.arange(len(top)), top]
-        able = np.flatnonzero(np.isfinite(ratios[:, 0]))
+        able = np.flatnonzero(np.isfinite(misses[:, 0]))
         rough = _Held(kinds=kinds, requests=rungs[top], e2e_s=at_top, half_e2e_s=at_top).rows(able)
         kept = able[rough.worth_combining(KINDS_LOADED)]
-        return self._held_exactly(kinds.rows(kept), ratios[kept], rungs, low, high)
+        return self._held_exactly(kinds.rows(kept), misses[kept], rungs, low, high)
 
     def _held_exactly(self, kinds: _Kinds, coarse: Floats, rungs: Integers, low: int, high: int) -> _Held:
-        """Return what the kinds hold under the least relaxation between two that lets them carry the traffic."""
+        """Return what the kinds hold when as little a miss is allowed, between two, as lets them carry the traffic."""
         concurrency = self.question.workload.concurrency
 
-        def holds(relaxation: float) -> Integers:
-            bottom = rungs[np.maximum(_passed(coarse, relaxation), 0)]
-            fine = np.linspace(bottom, rungs[_next_rung(coarse, relaxation, rungs)], RUNGS, axis=1).astype(np.int64)
-            last = _passed(self.under(kinds.choices, fine)[1].reshape(fine.shape), relaxation)
+        def holds(allowed: float) -> Integers:
+            bottom = rungs[np.maximum(_passed(coarse, allowed), 0)]
+            fine = np.linspace(bottom, rungs[_next_rung(coarse, allowed, rungs)], RUNGS, axis=1).astype(np.int64)
+            last = _passed(self.under(kinds.choices, fine)[1].reshape(fine.shape), allowed)
             return np.where(last >= 0, fine[np.arange(len(fine)), last], 0)
 
-        requests = holds(RELAXATIONS[low])
+        requests = holds(MISSES[low])
         if kinds.carry(requests) < concurrency:
-            tried = RELAXATIONS[: high + 1]
-            least = bisect_left(tried, True, lo=low + 1, hi=high, key=lambda each: kinds.carry(holds(each)) >= concurrency)
-            requests = holds(RELAXATIONS[least])
+            least = bisect_left(MISSES, True, lo=low + 1, hi=high, key=lambda each: kinds.carry(holds(each)) >= concurrency)
+            requests = holds(MISSES[least])
         able = np.flatnonzero(requests > 0)
         kinds, requests = kinds.rows(able), requests[able]
         service, _ = self.under(kinds.choices, np.stack([requests, -(-requests // 2)], axis=1))
@@ -300,41 +320,48 @@ class _Load:
         return held.rows(held.worth_combining(KINDS_KEPT))
 
     def best(self, held: _Held, covers: Integers, explored: Explored) -> Mixes:
-        """Return the best mixes, when any is better than the best that was explored; ``covers`` are replicas of each kind."""
+        """Return the mixes of ``covers`` (replicas of each kind) that are better than the best that was explored, best first."""
         concurrency = self.question.workload.concurrency
-        covers, requests = held.splits(covers, concurrency)
-        mix, kind = np.nonzero(covers)
-        choices = replace(self._loaded(taken(held.kinds.choices, kind), requests[mix, kind]), replicas=covers[mix, kind])
-        service, ratio = self.under(choices, choices.concurrency[:, None])
-        miss = np.zeros(len(covers))
-        np.maximum.at(miss, mix, np.where(np.isfinite(ratio), error_rate(self.question.targets, service), np.inf))
-        load = choices.replicas * choices.concurrency
-        per_s = concurrency * service.output_tokens / service.e2e_s * load / np.bincount(mix, load, minlength=len(covers))[mix]
-        cost = usd_per_million_tokens(covers @ held.kinds.usd_per_h, np.bincount(mix, per_s, minlength=len(covers)).astype(float))
+        first = self._scored(held, *held.splits(covers, concurrency, ROUGHLY))
+        finalists = np.unique(first.covers[first.ranking[:COVERS_POLISHED]], axis=0)
+        last = self._scored(held, *held.splits(finalists, concurrency, FINELY))
         best = explored.objectives[explored.ranking()[0]]
-        better = [row for row in np.lexsort((cost, miss)).tolist() if (miss[row], cost[row]) < (best[0], best[1])]
-        distinct = {held.kinds.layouts(kind[mix == row]): row for row in reversed(better)}
+        better = [row for row in last.ranking.tolist() if (last.miss[row], last.cost[row]) < (best[0], best[1])]
+        distinct = {held.kinds.layouts(np.flatnonzero(last.covers[row])): row for row in reversed(better)}
         kept = sorted(distinct.values(), key=better.index)[:MIXES_KEPT]
-        rows = np.concatenate([np.zeros(0, dtype=np.int64), *(np.flatnonzero(mix == row) for row in kept)])
-        ends = np.cumsum([0, *((mix == row).sum() for row in kept)]).tolist()
+        rows = np.concatenate([np.zeros(0, dtype=np.int64), *(np.flatnonzero(last.mix == row) for row in kept)])
+        ends = np.cumsum([0, *((last.mix == row).sum() for row in kept)]).tolist()
         return Mixes(
-            choices=taken(choices, rows),
-            groups=tuple(held.kinds.parts[part].group for part in held.kinds.part[kind[rows]].tolist()),
+            choices=taken(last.choices, rows),
+            groups=tuple(held.kinds.parts[part].group for part in held.kinds.part[last.kind[rows]].tolist()),
             members=tuple(tuple(range(start, end)) for start, end in pairwise(ends)),
             evaluations=self.evaluations,
         )
 
-    def under(self, choices: Choices, requests: Integers) -> tuple[Service, Floats]:
-        """Return the service of each row under each load of its row of ``requests``, and the worst of predicted over allowed.
+    def _scored(self, held: _Held, covers: Integers, requests: Integers) -> _Scored:
+        """Return target miss and cost of each row of ``covers`` (replicas of each kind) at the load ``requests`` of a replica."""
+        mix, kind = np.nonzero(covers)
+        choices = replace(self._loaded(taken(held.kinds.choices, kind), requests[mix, kind]), replicas=covers[mix, kind])
+        service, missed = self.under(choices, choices.concurrency[:, None])
+        miss = np.zeros(len(covers))
+        np.maximum.at(miss, mix, missed)
+        load = choices.replicas * choices.concurrency
+        share = load / np.bincount(mix, load, minlength=len(covers))[mix]
+        per_s = self.question.workload.concurrency * share * service.output_tokens / service.e2e_s
+        cost = usd_per_million_tokens(covers @ held.kinds.usd_per_h, np.bincount(mix, per_s, minlength=len(covers)).astype(float))
+        return _Scored(covers=covers, mix=mix, kind=kind, choices=choices, miss=miss, cost=cost)
 
-        Both are flat: row by row. What does not fit is infinitely worse than allowed.
+    def under(self, choices: Choices, requests: Integers) -> tuple[Service, Floats]:
+        """Return the service of each row under each load of its row of ``requests``, and by how much it misses the targets.
+
+        Both are flat: row by row. What does not fit misses them infinitely.
         """
         rows = np.repeat(np.arange(len(requests)), requests.shape[1])
         loaded = self._loaded(taken(choices, rows), requests.ravel())
         memory, predictions = self.predictor.predict(self.space.candidates(loaded))
         self.evaluations += len(rows)
-        worst = target_ratios(self.question.targets, predictions.service).max(axis=0)
-        return predictions.service, np.where(self.space.violation(loaded, memory) > 0, np.inf, worst)
+        miss = error_rate(self.question.targets, predictions.service)
+        return predictions.service, np.where(self.space.violation(loaded, memory) > 0, np.inf, miss)
 
     def _loaded(self, choices: Choices, requests: Integers) -> Choices:
         """Return the choices as they are launched for so many requests: no more sequences than there are, all in one step."""
@@ -357,24 +384,24 @@ class _Load:
         return found
 
 
-def _passed(ratios: Floats, relaxation: float) -> Integers:
-    """Return the last column up to which a row stays within the relaxed targets, -1 where not even the first does."""
-    return np.asarray(np.logical_and.accumulate(ratios <= relaxation, axis=1).sum(axis=1) - 1)
+def _passed(misses: Floats, allowed: float) -> Integers:
+    """Return the last column up to which a row misses no more than allowed, -1 where not even the first does."""
+    return np.asarray(np.logical_and.accumulate(misses <= allowed, axis=1).sum(axis=1) - 1)
 
 
-def _next_rung(ratios: Floats, relaxation: float, rungs: Integers) -> Integers:
-    """Return the column of the first load past the relaxed targets, of the last one where none is."""
-    return np.minimum(_passed(ratios, relaxation) + 1, len(rungs) - 1)
+def _next_rung(misses: Floats, allowed: float, rungs: Integers) -> Integers:
+    """Return the column of the first load that misses more than allowed, of the last one where none is."""
+    return np.minimum(_passed(misses, allowed) + 1, len(rungs) - 1)
 
 
-def _least_relaxation(kinds: _Kinds, ratios: Floats, rungs: Integers, concurrency: int, above: int) -> int:
-    """Return the first relaxation under which all parts carry the traffic if kinds held the rung passed, or ``above`` it."""
+def _least_miss(kinds: _Kinds, misses: Floats, rungs: Integers, concurrency: int, above: int) -> int:
+    """Return the first of `MISSES` at which all parts carry the traffic if kinds held the rung passed, or ``above`` it."""
 
-    def carries(relaxation: float) -> bool:
-        column = np.minimum(_passed(ratios, relaxation) + above, len(rungs) - 1)
+    def carries(allowed: float) -> bool:
+        column = np.minimum(_passed(misses, allowed) + above, len(rungs) - 1)
         return kinds.carry(np.where(column >= 0, rungs[column], 0)) >= concurrency
 
-    return min(bisect_left(RELAXATIONS, True, key=carries), len(RELAXATIONS) - 1)
+    return min(bisect_left(MISSES, True, key=carries), len(MISSES) - 1)
 
 
 def _covers(held: _Held, concurrency: int) -> Integers:

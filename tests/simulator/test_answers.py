@@ -15,6 +15,7 @@ from budsim.hardware_ops.cluster import HardwareMode
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.answers import answer
 from budsim.simulator.plans import Outcome, Plan, Question
+from budsim.simulator.services import simulate
 from tests.simulator.situations import CountingPredictor, make_cluster, make_pool, make_question, time_sliced
 
 SEVENTY = "meta-llama/Llama-3.1-70B-Instruct"
@@ -181,7 +182,8 @@ MODELS = st.sampled_from(("meta-llama/Llama-3.1-8B-Instruct", SEVENTY, "mistrala
 def test_every_question_is_answered_and_every_device_accounted_for(nodes, model, concurrency, ttft_s):
     """L10: at least one plan or one reason. L12: every device that enters is used, idle or rejected, and the counts add up."""
     cluster = make_cluster(*nodes)
-    outcome = ask(make_question(cluster, model=model, concurrency=concurrency, analytic_only=True, targets={"ttft_s": ttft_s}))
+    wishes = {"model": model, "concurrency": concurrency, "analytic_only": True, "targets": {"ttft_s": ttft_s}}
+    outcome = simulate(make_question(cluster, **wishes), AnalyticPredictor())
     assert outcome.plans or outcome.rejections
     entered = sum(pool.total for _, pool in cluster.pools())
     served = {group.config.device.name for plan in outcome.plans for group in plan.groups}
@@ -192,33 +194,43 @@ def test_every_question_is_answered_and_every_device_accounted_for(nodes, model,
         for group in plan.groups:
             free = sum(p.available for _, p in cluster.pools() if p.device and p.device.name == group.config.device.name)
             assert group.devices <= free
+        assert len({group.config.device.name for group in plan.groups}) == len(plan.groups)
 
 
-@settings(deadline=None, max_examples=15)
-@given(nodes=NODES, extra=st.tuples(st.sampled_from(NAMES), st.integers(1, 8)), ttft_s=st.sampled_from((None, 0.3)))
-def test_another_node_never_worsens_the_best_plan(nodes, extra, ttft_s):
-    """L9: adding a node never worsens the best plan (exactly so where the space is enumerated)."""
+TARGETS = st.fixed_dictionaries(
+    {"ttft_s": st.sampled_from((None, 0.1, 0.3, 1.0)), "tokens_per_s_per_user": st.sampled_from((None, 20.0, 40.0, 60.0))}
+)
+
+
+@settings(deadline=None, max_examples=20)
+@given(nodes=NODES, extra=st.tuples(st.sampled_from(NAMES), st.integers(1, 8)), targets=TARGETS, concurrency=st.integers(1, 500))
+def test_another_node_never_worsens_the_best_plan(nodes, extra, targets, concurrency):
+    """L9: adding a node never makes the best plan miss, miss by more, or cost more (a hundredth where types are mixed)."""
     smaller, larger = make_cluster(*nodes), make_cluster(*nodes, (extra,))
-    before, after = (ask(make_question(c, analytic_only=True, targets={"ttft_s": ttft_s})).plans for c in (smaller, larger))
+    wishes = {"analytic_only": True, "targets": targets, "concurrency": concurrency}
+    before, after = (simulate(make_question(c, **wishes), AnalyticPredictor()).plans for c in (smaller, larger))
     if before:
-        assert (after[0].error_rate, after[0].cost_per_million_tokens_usd) <= (
-            before[0].error_rate,
-            before[0].cost_per_million_tokens_usd * (1 + 1e-9),
-        )
+        assert after[0].error_rate <= 1.02 * before[0].error_rate
+        if before[0].meets_targets:
+            slack = 1e-9 if len(before[0].groups) == 1 else 1e-2
+            assert after[0].cost_per_million_tokens_usd <= (1 + slack) * before[0].cost_per_million_tokens_usd
 
 
-@settings(deadline=None, max_examples=15)
-@given(ttft_s=st.floats(0.02, 2.0), rate=st.floats(1.0, 120.0), easing=st.floats(1.0, 5.0))
-def test_easier_targets_never_lose_a_plan(ttft_s, rate, easing):
+@settings(deadline=None, max_examples=20)
+@given(nodes=NODES, targets=TARGETS, concurrency=st.integers(1, 500), easing=st.floats(1.0, 5.0))
+def test_easier_targets_never_lose_a_plan(nodes, targets, concurrency, easing):
     """L14: lowering a target never makes an accepted plan rejected, nor the best plan dearer."""
-    cluster = make_cluster((("H100-SXM", 4),), (("L40S", 4),))
+    ttft_s, rate = targets["ttft_s"], targets["tokens_per_s_per_user"]
+    lower = {"ttft_s": ttft_s and ttft_s * easing, "tokens_per_s_per_user": rate and rate / easing}
+    wishes = {"analytic_only": True, "concurrency": concurrency}
     strict, eased = (
-        ask(make_question(cluster, analytic_only=True, targets={"ttft_s": t, "tokens_per_s_per_user": r})).plans[0]
-        for t, r in ((ttft_s, rate), (ttft_s * easing, rate / easing))
+        simulate(make_question(make_cluster(*nodes), targets=each, **wishes), AnalyticPredictor()).plans
+        for each in (targets, lower)
     )
-    if strict.meets_targets:
-        assert eased.meets_targets
-        assert eased.cost_per_million_tokens_usd <= strict.cost_per_million_tokens_usd * (1 + 1e-9)
+    if strict and strict[0].meets_targets:
+        assert eased[0].meets_targets
+        slack = 1e-9 if len(strict[0].groups) == 1 else 1e-2
+        assert eased[0].cost_per_million_tokens_usd <= (1 + slack) * strict[0].cost_per_million_tokens_usd
 
 
 def test_an_empty_inventory_is_answered_with_a_reason():
