@@ -34,7 +34,7 @@ COVERS_POLISHED = 6
 ROUGHLY, FINELY = (0.5, 1.0), tuple(np.linspace(0.0625, 1.0, 16).tolist())
 """How far one kind is filled beyond its even share of the load, of the way to full: in any mix, and in the best of them."""
 MIXES_KEPT = 3
-MISSES = np.concatenate([[0.0], np.geomspace(0.002, 1000.0, 1000)])
+MISSES = np.concatenate([[0.0], np.geomspace(0.002, 1e6, 1000)])
 """Misses of the targets that are put up with, where less does not let everything carry the traffic."""
 
 
@@ -311,7 +311,7 @@ class _Load:
         requests = holds(MISSES[low])
         if kinds.carry(requests) < concurrency:
             least = bisect_left(MISSES, True, lo=low + 1, hi=high, key=lambda each: kinds.carry(holds(each)) >= concurrency)
-            requests = holds(MISSES[least])
+            requests = holds(MISSES[min(least, len(MISSES) - 1)])
         able = np.flatnonzero(requests > 0)
         kinds, requests = kinds.rows(able), requests[able]
         service, _ = self.under(kinds.choices, np.stack([requests, -(-requests // 2)], axis=1))
