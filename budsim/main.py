@@ -7,6 +7,7 @@ import hmac
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -56,6 +57,8 @@ STATUSES: tuple[tuple[type[BudsimError], HTTPStatus], ...] = (
 """Which HTTP status each error of ours is answered with; the first that matches counts."""
 
 RETRY_AFTER_S = 5
+DATABASE_THREADS = 16
+"""Threads that wait for the database; asyncio's own count follows the cores, and waiting needs none."""
 WARM_UP_AGAIN_S = 10.0
 OPEN_PATHS = frozenset({"/health", "/healthz", "/ready", "/metrics"})
 TOKEN_HEADER = b"dapr-api-token"
@@ -93,6 +96,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         chosen = settings or load_settings()
+        threads = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="work")
+        asyncio.get_running_loop().set_default_executor(threads)
         configure_logging(chosen.app.log_level)
         app.state.settings = chosen
         database = Database(chosen.database.database_url, pool_size=chosen.database.database_pool_size)

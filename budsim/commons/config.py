@@ -103,7 +103,7 @@ class LimitSettings(_Group):
     simulation_timeout_s: float = Field(120.0, gt=0, le=86400, description="longest time one simulation may take, s")
     lease_s: float = Field(30.0, ge=1, le=3600, description="a replica silent for so long loses its run to another, s")
     poll_s: float = Field(1.0, gt=0, le=60, description="how often unfinished runs and unsent events are looked for, s")
-    max_attempts: int = Field(5, ge=1, le=100, description="tries of one step when what it depends on is not there")
+    max_attempts: int = Field(20, ge=1, le=100, description="tries of one step when what it depends on is not there")
     plans_kept: int = Field(50, ge=1, le=1000, description="ranked plans stored for one run")
 
 

@@ -9,15 +9,18 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
-
-import httpx
 
 from budsim.commons.config import DaprSettings
 from budsim.commons.errors import Unavailable
 
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
 CLOUD_EVENT_TYPE = "application/cloudevents+json"
+HEALTH_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +63,15 @@ class HttpSidecar:
 
     def __init__(self, settings: DaprSettings) -> None:
         self._settings = settings
-        self._client = _http_client(settings)
+        self._http = _Http(settings)
 
     async def state(self, key: str) -> StateValue | None:
         """See `Sidecar.state`."""
         store = quote(self._settings.state_store_name, safe="")
-        answer = await self._send("GET", f"/v1.0/state/{store}/{quote(key, safe='')}")
-        if answer.status_code == httpx.codes.NO_CONTENT or not answer.content:
+        status, headers, content = await self._send("GET", f"/v1.0/state/{store}/{quote(key, safe='')}")
+        if status == HTTPStatus.NO_CONTENT or not content:
             return None
-        return StateValue(body=answer.content, etag=answer.headers.get("etag", ""))
+        return StateValue(body=content, etag=headers.get("etag", ""))
 
     async def publish(self, topic: str, envelope: Mapping[str, object]) -> None:
         """See `Sidecar.publish`."""
@@ -78,20 +81,71 @@ class HttpSidecar:
 
     async def is_ready(self) -> bool:
         """See `Sidecar.is_ready`."""
-        return await _answers_health(self._client)
+        return await self._http.is_healthy()
 
     async def close(self) -> None:
         """See `Sidecar.close`."""
-        await self._client.aclose()
+        await self._http.close()
 
-    async def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+    async def _send(self, method: str, path: str, **content: Any) -> tuple[int, Mapping[str, str], bytes]:
+        status, headers, body = await self._http.call(method, path, **content)
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise Unavailable(f"the Dapr sidecar answered {status} to {method} {path}")
+        return status, headers, body
+
+
+class _Http:
+    """Calls to the sidecar's HTTP port; connects when first used.
+
+    aiohttp, which Dapr's SDK brings along: a call costs a fifth of what httpx takes, and every event is a call.
+    """
+
+    def __init__(self, settings: DaprSettings) -> None:
+        self._settings = settings
+        self._session: ClientSession | None = None
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Return status, headers and body of one call; raises `Unavailable` when nobody answers in time."""
+        from aiohttp import ClientError, ClientTimeout
+        from yarl import URL
+
+        url = URL(f"http://{self._settings.dapr_runtime_host}:{self._settings.dapr_http_port}{path}", encoded=True)
+        limit = ClientTimeout(total=timeout_s or self._settings.dapr_timeout_s)
         try:
-            answer = await self._client.request(method, path, **content)
-        except httpx.HTTPError as error:
+            async with self._open().request(method, url, data=content, headers=headers, timeout=limit) as answer:
+                return answer.status, answer.headers, await answer.read()
+        except (ClientError, TimeoutError, OSError) as error:
             raise Unavailable("the Dapr sidecar does not answer") from error
-        if answer.is_error:
-            raise Unavailable(f"the Dapr sidecar answered {answer.status_code} to {method} {path}")
-        return answer
+
+    async def is_healthy(self) -> bool:
+        """Return whether the sidecar says it can reach out."""
+        try:
+            status, _, _ = await self.call("GET", "/v1.0/healthz/outbound", timeout_s=HEALTH_TIMEOUT_S)
+        except Unavailable:
+            return False
+        return status < HTTPStatus.BAD_REQUEST
+
+    async def close(self) -> None:
+        """Close connections."""
+        if self._session:
+            await self._session.close()
+
+    def _open(self) -> ClientSession:
+        from aiohttp import ClientSession, DummyCookieJar
+
+        if self._session is None:
+            token = self._settings.dapr_api_token
+            headers = {"dapr-api-token": token.get_secret_value()} if token else {}
+            self._session = ClientSession(headers=headers, cookie_jar=DummyCookieJar())
+        return self._session
 
 
 class GrpcSidecar:
@@ -99,7 +153,7 @@ class GrpcSidecar:
 
     def __init__(self, settings: DaprSettings) -> None:
         self._settings = settings
-        self._http = _http_client(settings) if settings.dapr_http_port else None
+        self._http = _Http(settings) if settings.dapr_http_port else None
         self._channel: Any = None
         token = settings.dapr_api_token
         self._metadata = (("dapr-api-token", token.get_secret_value()),) if token else ()
@@ -127,7 +181,7 @@ class GrpcSidecar:
     async def is_ready(self) -> bool:
         """See `Sidecar.is_ready`; with an HTTP port that port's health, otherwise whether the channel connects."""
         if self._http:
-            return await _answers_health(self._http)
+            return await self._http.is_healthy()
         try:
             await asyncio.wait_for(self._open().channel_ready(), timeout=self._settings.dapr_timeout_s)
         except TimeoutError:
@@ -137,7 +191,7 @@ class GrpcSidecar:
     async def close(self) -> None:
         """See `Sidecar.close`."""
         if self._http:
-            await self._http.aclose()
+            await self._http.close()
         if self._channel is not None:
             await self._channel.close()
 
@@ -157,21 +211,3 @@ class GrpcSidecar:
             return await getattr(stub, method)(request, timeout=self._settings.dapr_timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise Unavailable(f"the Dapr sidecar does not answer {method}") from error
-
-
-def _http_client(settings: DaprSettings) -> httpx.AsyncClient:
-    token = settings.dapr_api_token
-    return httpx.AsyncClient(
-        base_url=f"http://{settings.dapr_runtime_host}:{settings.dapr_http_port}",
-        headers={"dapr-api-token": token.get_secret_value()} if token else {},
-        timeout=settings.dapr_timeout_s,
-        trust_env=False,
-    )
-
-
-async def _answers_health(client: httpx.AsyncClient) -> bool:
-    try:
-        answer = await client.get("/v1.0/healthz/outbound", timeout=1.0)
-    except httpx.HTTPError:
-        return False
-    return answer.is_success

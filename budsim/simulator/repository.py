@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from budsim.commons.database import Database
@@ -32,6 +32,16 @@ class LeaseLost(Conflict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A new run with its first events; ``owner`` holds it until ``due_s`` (None: anyone may claim it from then on)."""
+
+    run: Run
+    envelopes: Sequence[Envelope]
+    owner: str | None
+    due_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
     """Unsent events of one run in order, and how often the first was refused."""
 
@@ -40,28 +50,34 @@ class Outgoing:
     failures: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What became of one run's outgoing events: ids sent, ids refused, and how long to leave the run alone, s."""
+
+    run_id: str
+    sent: Sequence[str]
+    refused: Sequence[str]
+    pause_s: float
+
+
 class Repository:
     """Runs, plans and events in one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, run: Run, envelopes: Sequence[Envelope], *, owner: str | None, due_s: float) -> Run:
-        """Store a new run with its first events, or return the run that carries the same request key.
-
-        ``owner`` holds it until ``due_s`` (None: anyone may claim it from then on).
-        """
-        try:
-            with self._database.writing() as session:
-                session.add(_run_row(run, owner, due_s))
-                session.flush()
-                _append(session, run, envelopes)
-        except IntegrityError:
-            known = self.by_key(run.request_key) if run.request_key else None
-            if known is None:
-                raise
-            return known
-        return run
+    def add(self, accepted: Sequence[Accepted]) -> list[Run]:
+        """Store new runs with their first events; return each, or the run that carries the same request key already."""
+        if not accepted:
+            return []
+        with self._database.writing() as session:
+            added = _insert_runs(session, [_run_values(one) for one in accepted])
+            first = [_outbox_values(one.run.run_id, event, 1) for one in accepted for event in one.envelopes]
+            events = [values for values in first if values["run_id"] in added]
+            if events:
+                session.execute(insert(OutboxRow), events)
+        known = self.by_keys([one.run.request_key for one in accepted if one.run.run_id not in added])
+        return [one.run if one.run.run_id in added else known[str(one.run.request_key)] for one in accepted]
 
     def get(self, run_id: str) -> Run | None:
         """Return a run, or None."""
@@ -69,11 +85,14 @@ class Repository:
             row = session.get(RunRow, run_id)
             return _run(row) if row else None
 
-    def by_key(self, request_key: str) -> Run | None:
-        """Return the run a request with this key made, or None."""
+    def by_keys(self, request_keys: Iterable[str | None]) -> dict[str, Run]:
+        """Return the runs that requests with these keys made, by key."""
+        wanted = [key for key in request_keys if key]
+        if not wanted:
+            return {}
         with self._database.reading() as session:
-            row = session.scalar(select(RunRow).where(RunRow.request_key == request_key))
-            return _run(row) if row else None
+            rows = session.scalars(select(RunRow).where(RunRow.request_key.in_(wanted)))
+            return {str(row.request_key): _run(row) for row in rows}
 
     def waiting(self) -> int:
         """Return how many accepted runs are not finished."""
@@ -220,20 +239,22 @@ class Repository:
             if not run_ids:
                 return []
             session.execute(update(RunRow).where(RunRow.run_id.in_(run_ids)).values(relay_due_s=now_s + lease_s))
-            return [_outgoing(session, run_id) for run_id in run_ids]
+            return _outgoing(session, run_ids)
 
-    def sent(self, run_id: str, event_ids: Sequence[str], *, now_s: float, again_s: float) -> None:
-        """Note which events were handed over, and when the relay may look at the run again."""
+    def sent(self, attempts: Sequence[Attempt], *, now_s: float) -> None:
+        """Note which events were handed over and which were refused, and when the relay may look at their runs again."""
+        handed_over = [event_id for attempt in attempts for event_id in attempt.sent]
+        refused = [event_id for attempt in attempts for event_id in attempt.refused]
+        pauses: dict[float, list[str]] = {}
+        for attempt in attempts:
+            pauses.setdefault(attempt.pause_s, []).append(attempt.run_id)
         with self._database.writing() as session:
-            session.execute(update(OutboxRow).where(OutboxRow.event_id.in_(event_ids)).values(sent_s=now_s))
-            session.execute(update(RunRow).where(RunRow.run_id == run_id).values(relay_due_s=again_s))
-
-    def refused(self, event_id: str) -> None:
-        """Count one refusal of an event by the broker."""
-        with self._database.writing() as session:
-            session.execute(
-                update(OutboxRow).where(OutboxRow.event_id == event_id).values(failures=OutboxRow.failures + 1),
-            )
+            session.execute(update(OutboxRow).where(OutboxRow.event_id.in_(handed_over)).values(sent_s=now_s))
+            if refused:
+                failed = update(OutboxRow).where(OutboxRow.event_id.in_(refused))
+                session.execute(failed.values(failures=OutboxRow.failures + 1))
+            for pause_s, run_ids in pauses.items():
+                session.execute(update(RunRow).where(RunRow.run_id.in_(run_ids)).values(relay_due_s=now_s + pause_s))
 
     def unsent(self) -> int:
         """Return how many events wait to be sent."""
@@ -263,15 +284,13 @@ def _affected(session: Session, statement: object) -> int:
 def _append(session: Session, run: Run, envelopes: Sequence[Envelope]) -> None:
     if not envelopes:
         return
-    ids = [envelope.event_id for envelope in envelopes]
-    known = set(session.scalars(select(OutboxRow.event_id).where(OutboxRow.event_id.in_(ids))))
-    last = session.scalar(select(func.max(OutboxRow.sequence)).where(OutboxRow.run_id == run.run_id)) or 0
-    session.execute(update(RunRow).where(RunRow.run_id == run.run_id).values(relay_due_s=0.0))
-    for envelope in envelopes:
-        if envelope.event_id in known:
-            continue
-        last += 1
-        session.add(_outbox_row(run.run_id, envelope, last))
+    written = session.execute(select(OutboxRow.event_id, OutboxRow.sequence).where(OutboxRow.run_id == run.run_id)).all()
+    known = {row.event_id for row in written}
+    following = 1 + max((row.sequence for row in written), default=0)
+    fresh = [envelope for envelope in envelopes if envelope.event_id not in known]
+    if fresh:
+        rows = [_outbox_values(run.run_id, envelope, following + index) for index, envelope in enumerate(fresh)]
+        session.execute(insert(OutboxRow), rows)
 
 
 def _replace_plans(session: Session, run_id: str, plans: Sequence[StoredPlan]) -> None:
@@ -319,11 +338,15 @@ def _stored_plans(session: Session, query: Select[Any]) -> list[StoredPlan]:
     return [_stored_plan(row, groups[row.rank]) for row in rows]
 
 
-def _outgoing(session: Session, run_id: str) -> Outgoing:
-    query = select(OutboxRow).where(OutboxRow.run_id == run_id, OutboxRow.sent_s.is_(None)).order_by(OutboxRow.sequence)
-    rows = session.scalars(query).all()
-    failures = rows[0].failures if rows else 0
-    return Outgoing(run_id=run_id, envelopes=tuple(_envelope(row) for row in rows), failures=failures)
+def _outgoing(session: Session, run_ids: Sequence[str]) -> list[Outgoing]:
+    query = select(OutboxRow).where(OutboxRow.run_id.in_(run_ids), OutboxRow.sent_s.is_(None)).order_by(OutboxRow.sequence)
+    waiting: dict[str, list[OutboxRow]] = {}
+    for row in session.scalars(query):
+        waiting.setdefault(row.run_id, []).append(row)
+    return [
+        Outgoing(run_id=run_id, envelopes=tuple(map(_envelope, rows)), failures=rows[0].failures)
+        for run_id, rows in waiting.items()
+    ]
 
 
 def _run(row: RunRow) -> Run:
@@ -343,36 +366,42 @@ def _run(row: RunRow) -> Run:
     )
 
 
-def _run_row(run: Run, owner: str | None, due_s: float) -> RunRow:
-    return RunRow(
-        run_id=run.run_id,
-        status=run.status,
-        step=run.step,
-        attempt=run.attempt,
-        message=run.message,
-        request=dict(run.request),
-        request_key=run.request_key,
-        fingerprint=run.fingerprint,
-        eta_minutes=run.eta_minutes,
-        lease_owner=owner,
-        due_s=due_s,
-        created_s=run.created_s,
-        updated_s=run.created_s,
-    )
+def _insert_runs(session: Session, rows: Sequence[dict[str, Any]]) -> frozenset[str]:
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    new = dialect.insert(RunRow).on_conflict_do_nothing(index_elements=[RunRow.request_key])
+    return frozenset(session.scalars(new.returning(RunRow.run_id), rows))
 
 
-def _outbox_row(run_id: str, envelope: Envelope, sequence: int) -> OutboxRow:
-    body = dict(envelope.body)
-    return OutboxRow(
-        event_id=envelope.event_id,
-        run_id=run_id,
-        sequence=sequence,
-        topic=envelope.topic,
-        event=envelope.event,
-        status=envelope.status,
-        body=body,
-        created_s=envelope.created_s,
-    )
+def _run_values(accepted: Accepted) -> dict[str, Any]:
+    run = accepted.run
+    return {
+        "run_id": run.run_id,
+        "status": run.status,
+        "step": run.step,
+        "attempt": run.attempt,
+        "message": run.message,
+        "request": dict(run.request),
+        "request_key": run.request_key,
+        "fingerprint": run.fingerprint,
+        "eta_minutes": run.eta_minutes,
+        "lease_owner": accepted.owner,
+        "due_s": accepted.due_s,
+        "created_s": run.created_s,
+        "updated_s": run.created_s,
+    }
+
+
+def _outbox_values(run_id: str, envelope: Envelope, sequence: int) -> dict[str, Any]:
+    return {
+        "event_id": envelope.event_id,
+        "run_id": run_id,
+        "sequence": sequence,
+        "topic": envelope.topic,
+        "event": envelope.event,
+        "status": envelope.status,
+        "body": dict(envelope.body),
+        "created_s": envelope.created_s,
+    }
 
 
 def _envelope(row: OutboxRow) -> Envelope:

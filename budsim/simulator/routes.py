@@ -51,8 +51,8 @@ router = APIRouter(responses=DOCUMENTED)  # type: ignore[arg-type]
 log = structlog.get_logger()
 
 
-def simulations(request: Request) -> Simulations:
-    """Return the service the application was built with."""
+async def simulations(request: Request) -> Simulations:
+    """Return the service the application was built with (not a plain function: FastAPI would run it in a thread)."""
     service: Simulations = request.app.state.simulations
     return service
 

@@ -23,6 +23,7 @@ from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import Lookup, resolve_model
 from budsim.performance.predictor import Predictor
 from budsim.performance.workload import Workload
+from budsim.simulator.intake import Intake
 from budsim.simulator.plans import Outcome, Question, Rejection, Targets
 from budsim.simulator.runs import FINISHED, UNFINISHED, Envelope, Feedback, PlanFilter, Run, Status, Step, StoredPlan
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from budsim.commons.telemetry import Metrics
     from budsim.simulator.events import Announcer
     from budsim.simulator.inventory import Inventory
-    from budsim.simulator.repository import Repository
+    from budsim.simulator.repository import Accepted, Repository
     from budsim.simulator.schemas import (
         BenchmarkConfiguration,
         BenchmarkRequest,
@@ -47,6 +48,7 @@ LOST_WORKERS_ALLOWED = 3
 LONGEST_PAUSE_S = 30.0
 QUARTERS = (0.25, 0.5, 0.75)
 FIRST_GUESS_S = 3.0
+COUNTED_EVERY_S = 0.2
 REASONS_TOLD = 3
 REASONS_KEPT = 200
 
@@ -213,6 +215,8 @@ class Simulations:
         self.owner = uuid4().hex
         self.clock = clock
         self._mean_run_s = FIRST_GUESS_S
+        self._intake: Intake[_Candidate, Run] = Intake(self._store_all)
+        self._backlog = _Backlog(repository.waiting)
 
     async def accept(self, request: RunRequest, *, request_key: str | None = None, check: bool = True) -> Run:
         """Store a request as a run that begins soon, announce it, and return it; a repeated one returns the run it made.
@@ -228,16 +232,17 @@ class Simulations:
         Conflict
             The request key was used for another request.
         """
-        known = await self._known(request, request_key)
-        if known:
-            return known
         if check:
-            await self._check(request)
-        waiting = await _off_loop(self.repository.waiting)
-        if waiting >= self.rules.max_pending:
-            raise Busy(f"{waiting} runs are waiting already")
-        run = await self._store(request, request_key, owner=None, waiting=waiting)
+            try:
+                await self._check(request)
+            except (InvalidInput, NotFound):
+                known = await self._known(request, request_key)
+                if known:
+                    return known
+                raise
+        run = await self._intake.put(_Candidate(request=request, request_key=request_key))
         self.signals.work.set()
+        self.signals.events.set()
         return run
 
     async def run_now(self, request: RunRequest, *, request_key: str | None = None) -> Recommendations:
@@ -256,7 +261,7 @@ class Simulations:
         if known:
             raise Conflict(f"this request is already known as workflow {known.run_id}, which is {known.status}")
         await self._check(request)
-        run = await self._store(request, request_key, owner=self.owner, waiting=0)
+        run = await self._store(_Candidate(request=request, request_key=request_key, owner=self.owner))
         return await _off_loop(self.answered, await self.carry_out(run, retry=False))
 
     async def carry_out(self, run: Run, *, retry: bool = True) -> Run:
@@ -371,10 +376,10 @@ class Simulations:
         return self._move(run_id, FINISHED | {Status.SUSPENDED}, Status.PENDING, restart=True)
 
     async def _known(self, request: RunRequest, request_key: str | None) -> Run | None:
-        known = await _off_loop(self.repository.by_key, request_key) if request_key else None
-        if known and known.fingerprint != request.fingerprint():
-            raise Conflict("this Idempotency-Key or event id was used for another request")
-        return known
+        if request_key is None:
+            return None
+        known = (await _off_loop(self.repository.by_keys, [request_key])).get(request_key)
+        return _same(known, request) if known else None
 
     async def _check(self, request: RunRequest) -> None:
         try:
@@ -409,24 +414,41 @@ class Simulations:
         clusters = await self.inventory.clusters()
         return await _off_loop(question_of, request, clusters, self.rules.source)
 
-    async def _store(self, request: RunRequest, request_key: str | None, *, owner: str | None, waiting: int) -> Run:
+    def _store_all(self, candidates: Sequence[_Candidate]) -> list[Run | BudsimError]:
+        waiting = self._backlog.count()
+        room = max(0, self.rules.max_pending - waiting)
+        runs = self.repository.add([self._accepted(new, waiting + index) for index, new in enumerate(candidates[:room])])
+        self._backlog.grow(len(runs))
+        refused = candidates[room:]
+        known = self.repository.by_keys(candidate.request_key for candidate in refused)
+        settled = [*runs, *(known.get(candidate.request_key or "") for candidate in refused)]
+        return [_settled(candidate, run, waiting) for candidate, run in zip(candidates, settled, strict=True)]
+
+    async def _store(self, candidate: _Candidate) -> Run:
+        (run,) = await _off_loop(self.repository.add, [self._accepted(candidate, waiting=0)])
+        self.signals.events.set()
+        return run
+
+    def _accepted(self, candidate: _Candidate, waiting: int) -> Accepted:
+        from budsim.simulator.repository import Accepted
+
         now_s = self.clock()
         run = Run(
             run_id=str(uuid4()),
             status=Status.PENDING,
             step=Step.VALIDATION,
-            request=request.stored(),
+            request=candidate.request.stored(),
             created_s=now_s,
             eta_minutes=max(1, math.ceil((waiting + 1) * self._mean_run_s / self.rules.workers / 60)),
-            request_key=request_key,
-            fingerprint=request.fingerprint(),
+            request_key=candidate.request_key,
+            fingerprint=candidate.request.fingerprint(),
         )
-        due_s = now_s + self.rules.lease_s if owner else now_s
-        stored = await _off_loop(
-            partial(self.repository.add, run, self._announcer(run, request).accepted(), owner=owner, due_s=due_s),
+        return Accepted(
+            run=run,
+            envelopes=self._announcer(run, candidate.request).accepted(),
+            owner=candidate.owner,
+            due_s=now_s + self.rules.lease_s if candidate.owner else now_s,
         )
-        self.signals.events.set()
-        return stored
 
     async def _steps(self, run: Run, request: RunRequest, *, retry: bool) -> Run:
         steps: dict[Step, Callable[[Run, RunRequest], Awaitable[Run]]] = {
@@ -559,6 +581,35 @@ class Simulations:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """A request that may become a run, and who carries it out (None: whoever claims it)."""
+
+    request: RunRequest
+    request_key: str | None
+    owner: str | None = None
+
+
+class _Backlog:
+    """How many runs wait: counted now and then, and in between reckoned with what came since."""
+
+    def __init__(self, waiting: Callable[[], int]) -> None:
+        self._waiting = waiting
+        self._counted_s = -math.inf
+        self._count = 0
+
+    def count(self) -> int:
+        """Return how many runs wait; between two counts those that ended meanwhile are still in it."""
+        now_s = time.monotonic()
+        if now_s - self._counted_s >= COUNTED_EVERY_S:
+            self._count, self._counted_s = self._waiting(), now_s
+        return self._count
+
+    def grow(self, runs: int) -> None:
+        """Reckon with runs that were just accepted."""
+        self._count += runs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
     """What the estimation step found, as it is stored."""
 
@@ -633,6 +684,21 @@ def workload_of(request: RunRequest | HostsRequest) -> Workload:
 
 
 EVERY_PLAN = PlanFilter(error_rate_threshold=math.inf)
+
+
+def _settled(candidate: _Candidate, run: Run | None, waiting: int) -> Run | BudsimError:
+    if run is None:
+        return Busy(f"{waiting} runs are waiting already")
+    try:
+        return _same(run, candidate.request)
+    except Conflict as error:
+        return error
+
+
+def _same(run: Run, request: RunRequest) -> Run:
+    if run.fingerprint != request.fingerprint():
+        raise Conflict("this Idempotency-Key or event id was used for another request")
+    return run
 
 
 def _request(run: Run) -> RunRequest:

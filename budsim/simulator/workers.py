@@ -32,6 +32,10 @@ RUNS_PER_WORKER = 1000
 """A worker process is replaced after so many runs, so that nothing a library leaks adds up."""
 
 
+GENTLENESS = 15
+"""Niceness of worker processes: where cores are few, requests are answered before simulations go on."""
+
+
 class WorkerLost(Unavailable):
     """The process that computed died (killed, out of memory) or took too long."""
 
@@ -209,6 +213,7 @@ class _Worker:
 
 def _prepare(reports: SimpleQueue[tuple[int, float]], load: Load) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(GENTLENESS)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     _Worker.reports = reports
     _Worker.load = staticmethod(load)

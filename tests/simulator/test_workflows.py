@@ -229,6 +229,41 @@ async def test_relay_sends_in_order_and_keeps_what_is_refused(
         assert names == [name for name, _ in ORDER[1:]]
 
 
+async def test_two_relays_never_send_one_run_s_events(repository: Repository, clock: Clock, body: dict[str, Any]):
+    """Events written while a relay sends earlier ones of the same run wait for it: two relays would mix their order up."""
+    service = replica(repository, clock)
+    await service.accept(RunRequest.model_validate(body | {"source_topic": "a"}))
+
+    def look() -> list[str]:
+        found = repository.claim_outgoing(now_s=clock(), lease_s=60, limit=10)
+        return [envelope.event for outgoing in found for envelope in outgoing.envelopes]
+
+    assert look() == ["workflow_metadata"]
+    await service.carry_out(*claim(service))
+    assert look() == []
+    clock.now_s += 61
+    assert look() == [name for name, _ in ORDER]
+
+
+async def test_requests_that_come_together_share_a_transaction(repository: Repository, clock: Clock, body: dict[str, Any]):
+    """A hundred at once are stored in few writes, each as its own run, and a key repeated among them is one run."""
+    service = replica(repository, clock)
+    writes = 0
+    add = repository.add
+
+    def counted(accepted: Any) -> list[Run]:
+        nonlocal writes
+        writes += 1
+        return add(accepted)
+
+    repository.add = counted  # type: ignore[method-assign]
+    keys = [f"key:{number % 50}" for number in range(100)]
+    runs = await asyncio.gather(*(service.accept(RunRequest.model_validate(body), request_key=key) for key in keys))
+    assert len({run.run_id for run in runs}) == repository.waiting() == 50
+    assert [run.run_id for run in runs[:50]] == [run.run_id for run in runs[50:]]
+    assert writes < 20
+
+
 async def test_an_event_sent_but_not_noted_keeps_its_id(
     repository: Repository, clock: Clock, body: dict[str, Any], sidecar: StandInSidecar, monkeypatch: pytest.MonkeyPatch
 ):

@@ -63,7 +63,16 @@ class Replica:
 
     def __init__(self, port: int, log: Path, environment: Mapping[str, str]) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        server = ["-m", "uvicorn", "budsim.main:app", "--port", str(port), "--no-access-log", "--log-level", "warning"]
+        server = [
+            "-m",
+            "uvicorn",
+            os.environ.get("SOAK_APP", "budsim.main:app"),
+            "--port",
+            str(port),
+            "--no-access-log",
+            "--log-level",
+            "warning",
+        ]
         self.process = Process([sys.executable, *server], log, environment)
 
     def start(self) -> None:
