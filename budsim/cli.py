@@ -35,6 +35,8 @@ MOST_REQUESTS = 1_000_000
 PLANS_SHOWN = 8
 GROUPINGS = ("device", "engine", "model", "source")
 NO_TERMINAL_COLUMNS = 120
+LEAST_SHARE_TOLD = 0.01
+TARGETS = {"ttft_s": "TTFT", "e2e_s": "end to end", "tokens_per_s_per_user": "tokens/s per user"}
 GUARD = Path("cache/accuracy/rows.csv")
 BAD_INPUT, FAILED = 2, 1
 OPTIONS = {
@@ -517,6 +519,7 @@ def _print_outcome(question: Question, outcome: Outcome) -> None:
         console.print(_plan_table(outcome.plans[:PLANS_SHOWN], names))
         console.print("ranges in brackets hold 90 % of what will be measured", style="dim")
         _print_launch(console, outcome.plans[0])
+        _print_explanation(console, outcome.plans[0])
     else:
         console.print("[bold red]nothing fits[/bold red]")
     if outcome.rejections:
@@ -597,6 +600,28 @@ def _print_launch(console: Console, plan: Plan) -> None:
             f"reserve {memory.reserved_bytes / GIB:.1f}",
         )
         console.print(f"memory of a device: {', '.join(parts)} of {memory.budget_bytes / GIB:.1f} GiB\n")
+
+
+def _print_explanation(console: Console, plan: Plan) -> None:
+    """Say where the time of the plan's slowest group goes, what room its targets leave, and what one more replica would do."""
+    group, explanation = plan.slowest, plan.slowest.explanation
+    shares = sorted(explanation.time_shares.items(), key=lambda share: -share[1])
+    told = [f"{cause} {share:.0%}" for cause, share in shares if share >= LEAST_SHARE_TOLD]
+    console.print(f"a request's time: {', '.join(told)}")
+    rooms = sorted(explanation.headroom.items(), key=lambda room: room[1])
+    told = [f"{TARGETS[name]} {abs(room):.0%}" + (" missed" if room < 0 else "") for name, room in rooms]
+    if told:
+        console.print(f"room before a target is missed: {', '.join(told)}; the first binds")
+    after = explanation.next_replica
+    if after:
+        before, there = group.service, "free" if after.is_free else "not free in the cluster"
+        changes = (
+            f"TTFT {before.ttft_s.value / MILLI:.0f} -> {after.ttft_s / MILLI:.0f} ms",
+            f"{before.tokens_per_s_per_user.value:.1f} -> {after.tokens_per_s_per_user:.1f} tokens/s per user",
+            f"{group.cost_per_million_tokens_usd:.2f} -> {after.cost_per_million_tokens_usd:.2f} USD/Mtok",
+        )
+        console.print(f"one more replica ({after.devices} x {group.label.name}, {there}): {', '.join(changes)}")
+    console.print()
 
 
 def _table(*columns: str) -> Table:

@@ -94,8 +94,8 @@ class Predictions:
         Whether the candidate lies inside what the regressors were trained on.
     measured : bool array, shape (n,)
         Whether a site's calibration holds a measurement of a near-identical configuration.
-    bound_by : int array, shape (n,)
-        Index into `BOUNDS`: what takes most of the time.
+    time_s : float array, shape (len(BOUNDS), n)
+        Where the analytic model sees a request's time go.
     """
 
     service: Service
@@ -106,7 +106,7 @@ class Predictions:
     learned: NDArray[np.bool_]
     in_range: NDArray[np.bool_]
     measured: NDArray[np.bool_]
-    bound_by: NDArray[np.int64]
+    time_s: Floats
 
     def basis(self, row: int) -> Basis:
         """Return what the prediction of a row rests on."""

@@ -16,7 +16,7 @@ from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.features import feature_matrix
 from budsim.performance.intervals import ANALYTIC_SPREADS, COVERAGES, Spread, reciprocal
 from budsim.performance.memory import memory_use
-from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions, Service
+from budsim.performance.predictions import Interval, MemoryUse, Predictions, Service
 from budsim.performance.regressors import Regressors, load_regressors
 from budsim.performance.roofline import prepare
 from budsim.performance.scheduler import Modelled, steady_state
@@ -87,7 +87,7 @@ class Predictor:
             learned=learned,
             in_range=in_range,
             measured=np.zeros(rows, dtype=bool),
-            bound_by=bound_by(modelled),
+            time_s=time_by_cause(modelled, candidates.output_tokens),
         )
         return memory, self.calibration.applied(candidates, predictions) if self.calibration else predictions
 
@@ -108,18 +108,18 @@ def _joined(
     return Interval(low=low, high=high)
 
 
-def bound_by(modelled: Modelled) -> Integers:
-    """Return the index into `BOUNDS` of what takes most of the mean step, or of the queue where requests wait longer."""
-    step = modelled.mixed
+def time_by_cause(modelled: Modelled, output_tokens: Floats) -> Floats:
+    """Return where the analytic model sees a request's time go, seconds by cause, shape (len(`BOUNDS`), n).
+
+    Queueing first, then the steps that prefill its prompt, then those that decode its output.
+    """
+    names = ("weights_s", "cache_s", "compute_s", "link_s", "overhead_s")
+    mixed, decode = (np.stack([getattr(step, name) for name in names]) for step in (modelled.mixed, modelled.decode))
     share = np.minimum(modelled.prefill_share, 1.0)
-    parts = np.stack(
-        [
-            (1.0 - share) * getattr(modelled.decode, name) + share * getattr(step, name)
-            for name in ("weights_s", "cache_s", "compute_s", "link_s", "overhead_s")
-        ]
-    )
-    largest = parts.argmax(axis=0)
-    return np.where(modelled.queue_s > 2.0 * modelled.service_s + modelled.tpot_s, len(BOUNDS) - 1, largest).astype(np.int64)
+    mean = (1.0 - share) * decode + share * mixed
+    decoding = mean / mean.sum(axis=0) * modelled.tpot_s * np.maximum(output_tokens - 1.0, 0.0)
+    prefilling = mixed / mixed.sum(axis=0) * modelled.service_s
+    return np.concatenate([decoding + prefilling, modelled.queue_s[None, :]])
 
 
 def load_predictor(folder: Path | None = None, calibration: Path | None = None) -> Predictor:

@@ -17,10 +17,11 @@ from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import Launch, ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.candidates import Floats
-from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions, Service
+from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.evolution import Explored, enumerate_all, explore
+from budsim.simulator.explanations import enough_devices, explained
 from budsim.simulator.mixes import Mixes, joined, mixed
 from budsim.simulator.offers import (
     EP,
@@ -41,6 +42,7 @@ from budsim.simulator.offers import (
 )
 from budsim.simulator.placement import HardwareGroup, place, usable
 from budsim.simulator.plans import (
+    Explanation,
     Figure,
     Outcome,
     Placement,
@@ -235,7 +237,10 @@ class _Shortlist:
         layout = f"tp={int(choices.tp[0])}, pp={int(choices.pp[0])}, {PRECISIONS[int(choices.weights[0])]}"
         budget, weights = float(memory.budget_bytes[0]), float(memory.weight_bytes[0])
         whole = offer.group.device.memory_bytes
-        has = f"a device has {whole / GIB:.1f} GiB, of which {offer.engine.name} may take {budget / GIB:.1f} GiB"
+        enough = enough_devices(self.question, offer, self.predictor)
+        has = f"a device has {whole / GIB:.1f} GiB, of which {offer.engine.name} may take {budget / GIB:.1f} GiB; " + (
+            f"{enough[0] * enough[1]} would do (tp={enough[0]}, pp={enough[1]})" if enough else "no number of them would do"
+        )
         if weights > budget:
             return f"weights need {weights / GIB:.1f} GiB per device at {layout}; {has}"
         others = float(memory.activation_bytes[0] + memory.reserved_bytes[0])
@@ -257,7 +262,8 @@ class _Shortlist:
         if not members:
             return ()
         memory, predictions = self.predictor.predict(self.space.candidates(choices))
-        predicted = _Predicted(self.question.targets, memory, predictions)
+        explanations = explained(self.question, self.space, choices, hardware, predictions, self.predictor)
+        predicted = _Predicted(self.question.targets, memory, predictions, explanations)
         plans = [self._plan(choices, mix, hardware, predicted) for mix in members]
         return tuple(sorted(plans, key=_rank))
 
@@ -324,6 +330,7 @@ class _Shortlist:
             memory=predicted.needs(row),
             launch=launch,
             metadata=offer.engine.metadata(self.question.architecture),
+            explanation=predicted.explanations[row],
             error_rate=float(predicted.error_rate[row]),
             cost_usd_per_h=per_h,
             cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, per_s)),
@@ -333,8 +340,10 @@ class _Shortlist:
 class _Predicted:
     """A table of predictions, read row by row."""
 
-    def __init__(self, targets: Targets, memory: MemoryUse, predictions: Predictions) -> None:
-        self.memory, self.predictions = memory, predictions
+    def __init__(
+        self, targets: Targets, memory: MemoryUse, predictions: Predictions, explanations: Sequence[Explanation]
+    ) -> None:
+        self.memory, self.predictions, self.explanations = memory, predictions, explanations
         self.error_rate: Floats = error_rate(targets, predictions.service)
         ratios = target_ratios(targets, predictions.service)
         self.worst: Floats = ratios.max(axis=0) if len(ratios) else predictions.service.e2e_s
@@ -350,7 +359,7 @@ class _Predicted:
             tokens_per_s=float(service.tokens_per_s[row]),
             basis=found.basis(row),
             in_range=bool(found.in_range[row]),
-            bound_by=BOUNDS[int(found.bound_by[row])],
+            bound_by=BOUNDS[int(found.time_s[:, row].argmax())],
         )
 
     def needs(self, row: int) -> PredictedMemory:
@@ -389,34 +398,21 @@ def _misses(targets: Targets, cluster: Cluster, plans: Sequence[Plan]) -> list[R
             continue
         group = plan.groups[0]
         layout = f"{group.replicas} x {group.engine} tp={group.config.tp}, pp={group.config.pp}"
-        rejections.append(_reject(cluster, label, f"{_binding(targets, group.service)}; nearest: {layout}"))
+        rejections.append(_reject(cluster, label, f"{_missed(targets, group)}; nearest: {layout}"))
     return rejections
 
 
-def _binding(targets: Targets, service: PredictedService) -> str:
-    """Return a sentence about the target missed most."""
-    point = Service(
-        ttft_s=np.array([service.ttft_s.value]),
-        tpot_s=np.array([service.tpot_s.value]),
-        output_tokens=np.array([_output_tokens(service)]),
-        concurrency=np.ones(1),
-    )
-    sentences = []
-    if targets.ttft_s:
-        sentences.append(f"ttft {service.ttft_s.value / MILLI:.0f} ms against {targets.ttft_s / MILLI:.0f} ms")
-    if targets.e2e_s:
-        sentences.append(f"e2e latency {service.e2e_s.value:.2f} s against {targets.e2e_s:.2f} s")
-    if targets.tokens_per_s_per_user:
-        sentences.append(
-            f"throughput per user {service.tokens_per_s_per_user.value:.1f} tokens/s against {targets.tokens_per_s_per_user:.1f}"
-        )
-    ratios = target_ratios(targets, point)[:, 0]
-    worst = int(np.argmax(ratios))
-    return f"misses its targets: {sentences[worst]}, worse by a factor of {ratios[worst]:.2f}"
-
-
-def _output_tokens(service: PredictedService) -> float:
-    return 1.0 + (service.e2e_s.value - service.ttft_s.value) / service.tpot_s.value
+def _missed(targets: Targets, group: ReplicaGroup) -> str:
+    """Return a sentence about every target a group misses, the one missed most first."""
+    service, headroom = group.service, group.explanation.headroom
+    rate, least = service.tokens_per_s_per_user.value, targets.tokens_per_s_per_user or 0.0
+    against = {
+        "ttft_s": f"ttft {service.ttft_s.value / MILLI:.0f} ms against {(targets.ttft_s or 0.0) / MILLI:.0f} ms",
+        "e2e_s": f"e2e latency {service.e2e_s.value:.2f} s against {targets.e2e_s or 0.0:.2f} s",
+        "tokens_per_s_per_user": f"throughput per user {rate:.1f} tokens/s against {least:.1f}",
+    }
+    missed = sorted((name for name in headroom if headroom[name] < 0), key=lambda name: headroom[name])
+    return "misses its targets: " + ", ".join(f"{against[name]} (a factor of {1 / (1 + headroom[name]):.2f})" for name in missed)
 
 
 def _rank(plan: Plan) -> tuple[float, float, int, float, str]:

@@ -116,7 +116,12 @@ def chosen_group(question: Question, predictor: Predictor, chosen: ChosenLayout)
             "tp_size", f"{chosen.tp} x {chosen.pp} {group.label.name} cannot serve the model: {problem}", "another layout"
         )
     found = outcome.plans[0].groups[0]
-    return replace(found, placements=placements, cost_usd_per_h=found.cost_usd_per_h * chosen.replicas)
+    return replace(
+        found,
+        placements=placements,
+        explanation=replace(found.explanation, next_replica=None),
+        cost_usd_per_h=found.cost_usd_per_h * chosen.replicas,
+    )
 
 
 def _groups(question: Question) -> list[tuple[Cluster, HardwareGroup]]:

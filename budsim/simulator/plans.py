@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from budsim.commons.precision import Precision
@@ -83,6 +84,36 @@ class PredictedMemory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NextReplica:
+    """What one more replica would make of a group that keeps its requests; ``is_free`` says whether the cluster has it."""
+
+    devices: int
+    is_free: bool
+    ttft_s: float
+    tokens_per_s_per_user: float
+    e2e_s: float
+    cost_per_million_tokens_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why a group is as good as it is.
+
+    ``time_shares`` says where a request's time goes (summing to 1). ``headroom`` has, for every target by its name in `Targets`,
+    by what share the predicted figure may get worse before the target is missed; below 0 it is missed.
+    """
+
+    time_shares: Mapping[str, float]
+    headroom: Mapping[str, float]
+    next_replica: NextReplica | None
+
+    @property
+    def binding(self) -> str:
+        """The target that is nearest to being missed, or missed most."""
+        return min(self.headroom, key=lambda name: self.headroom[name], default="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """Where one replica's devices are: ``devices`` of one pool of one node."""
 
@@ -110,6 +141,7 @@ class ReplicaGroup:
     memory: PredictedMemory
     launch: Launch
     metadata: Metadata
+    explanation: Explanation
     error_rate: float
     cost_usd_per_h: float
     cost_per_million_tokens_usd: float

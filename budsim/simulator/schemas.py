@@ -17,6 +17,7 @@ from budsim.engine_ops.base import ReplicaConfig
 from budsim.engine_ops.llmc import job_for
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.model_ops.architecture import Architecture
+from budsim.simulator import plans
 from budsim.simulator.plans import Figure, Outcome, Placement, Plan, Question, Rejection, ReplicaGroup, Targets
 from budsim.simulator.runs import (
     WORKFLOW_NAME,
@@ -349,6 +350,30 @@ class Confidence(BaseModel):
     e2e_latency: Range
 
 
+class NextReplica(BaseModel):
+    """What one more replica would make of a node group that keeps its requests; units as in the node group."""
+
+    devices: int
+    is_free: bool
+    ttft: float
+    throughput_per_user: float
+    e2e_latency: float
+    cost_per_million_tokens: float
+
+
+class Explanation(BaseModel):
+    """Why a node group is as good as it is.
+
+    ``time_shares`` of a request sum to 1; ``headroom`` is by what share a figure may get worse before its target is missed,
+    below 0 it is; ``binding_target`` has the least.
+    """
+
+    time_shares: dict[str, float]
+    headroom: dict[str, float]
+    binding_target: str | None
+    next_replica: NextReplica | None
+
+
 class NodeShare(BaseModel):
     """How many devices of one node a replica uses."""
 
@@ -405,6 +430,7 @@ class NodeGroup(EngineMetadata):
     placements: list[list[NodeShare]] = []
     compression: Compression | None = None
     confidence: Confidence | None = None
+    explanation: Explanation | None = None
 
 
 class DeviceTypeMetrics(BaseModel):
@@ -643,6 +669,7 @@ def node_group(group: ReplicaGroup, question: Question) -> NodeGroup:
         placements=[_shares(replica) for replica in group.placements],
         compression=_compression(question.architecture, group.config),
         confidence=_confidence(group),
+        explanation=_explanation(group.explanation),
         engine_version=group.metadata.engine_version,
         tool_calling_parser_type=group.metadata.tool_calling_parser_type,
         reasoning_parser_type=group.metadata.reasoning_parser_type,
@@ -810,6 +837,29 @@ def _confidence(group: ReplicaGroup) -> Confidence:
         ttft=_range(service.ttft_s, KILO),
         throughput_per_user=_range(service.tokens_per_s_per_user, 1.0),
         e2e_latency=_range(service.e2e_s, 1.0),
+    )
+
+
+TARGET_NAMES = {"ttft_s": "ttft", "e2e_s": "e2e_latency", "tokens_per_s_per_user": "throughput_per_user"}
+
+
+def _explanation(found: plans.Explanation) -> Explanation:
+    return Explanation(
+        time_shares={cause: round(share, 4) for cause, share in found.time_shares.items()},
+        headroom={TARGET_NAMES[name]: room for name, room in found.headroom.items()},
+        binding_target=TARGET_NAMES.get(found.binding),
+        next_replica=_next_replica(found.next_replica) if found.next_replica else None,
+    )
+
+
+def _next_replica(following: plans.NextReplica) -> NextReplica:
+    return NextReplica(
+        devices=following.devices,
+        is_free=following.is_free,
+        ttft=following.ttft_s * KILO,
+        throughput_per_user=following.tokens_per_s_per_user,
+        e2e_latency=following.e2e_s,
+        cost_per_million_tokens=following.cost_per_million_tokens_usd,
     )
 
 

@@ -18,7 +18,9 @@ from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, Node
 from budsim.hardware_ops.device import Device, DeviceKind, Link
 from budsim.performance.predictions import Basis
 from budsim.simulator.plans import (
+    Explanation,
     Figure,
+    NextReplica,
     Outcome,
     Placement,
     Plan,
@@ -183,6 +185,13 @@ def replica_group(config_id: str, cost: float, error_rate: float) -> ReplicaGrou
             chat_template=None,
             supports_lora=True,
             supports_pipeline_parallelism=True,
+        ),
+        explanation=Explanation(
+            time_shares={"weight bandwidth": 0.75, "queue": 0.25},
+            headroom={"ttft_s": 2.0, "tokens_per_s_per_user": 0.25},
+            next_replica=NextReplica(
+                devices=2, is_free=True, ttft_s=0.4, tokens_per_s_per_user=30.0, e2e_s=8.0, cost_per_million_tokens_usd=1.2
+            ),
         ),
         error_rate=error_rate,
         cost_usd_per_h=10.0,

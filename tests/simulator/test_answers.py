@@ -157,11 +157,11 @@ def test_shared_mode_pays_for_its_slice():
 
 
 def test_a_generation_is_one_prediction():
-    """The search predicts whole generations at a time, and counts every candidate once."""
+    """The search predicts whole generations at a time, and counts every candidate once; plans and what follows them are few."""
     predictor = CountingPredictor()
     outcome = answer(make_question(make_cluster((("H100-SXM", 8),), (("L40S", 8),)), concurrency=300), predictor)
     assert len(predictor.calls) <= 60
-    assert sum(predictor.calls) <= outcome.evaluations + 20
+    assert sum(predictor.calls) <= outcome.evaluations + 40
 
 
 def test_same_question_same_answer_in_other_processes():
