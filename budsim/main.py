@@ -3,74 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
-from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.exceptions import HTTPException
 
 from budsim import __version__
 from budsim.commons.config import Settings, load_settings
 from budsim.commons.dapr import Sidecar, connect
 from budsim.commons.database import Database
 from budsim.commons.errors import (
-    BudsimError,
-    Busy,
-    CatalogError,
-    Conflict,
-    InvalidInput,
-    NotFound,
-    Unanswerable,
     Unavailable,
 )
 from budsim.commons.hub import fetch_config
-from budsim.commons.telemetry import Metrics, configure_logging, new_metrics
+from budsim.commons.telemetry import configure_logging, new_metrics
 from budsim.performance.predictor import load_predictor
+from budsim.simulator.guard import Guard
 from budsim.simulator.inventory import FileInventory, Inventory, NoInventory, StateInventory
+from budsim.simulator.refusals import add_error_table, error_response
 from budsim.simulator.repository import Repository
 from budsim.simulator.routes import router
-from budsim.simulator.schemas import Error, Info
+from budsim.simulator.schemas import Info
 from budsim.simulator.services import ModelSource, Rules, Simulations, simulate
 from budsim.simulator.workers import ProcessWorkers, ThreadWorkers, Workers
 from budsim.simulator.workflows import Relay, Runner, clear, supervise
 
-STATUSES: tuple[tuple[type[BudsimError], HTTPStatus], ...] = (
-    (InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (NotFound, HTTPStatus.NOT_FOUND),
-    (Unanswerable, HTTPStatus.BAD_REQUEST),
-    (Conflict, HTTPStatus.CONFLICT),
-    (Busy, HTTPStatus.TOO_MANY_REQUESTS),
-    (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
-    (CatalogError, HTTPStatus.INTERNAL_SERVER_ERROR),
-)
-"""Which HTTP status each error of ours is answered with; the first that matches counts."""
-
-RETRY_AFTER_S = 5
 DATABASE_THREADS = 16
 """Threads that wait for the database; asyncio's own count follows the cores, and waiting needs none."""
 WARM_UP_AGAIN_S = 10.0
-OPEN_PATHS = frozenset({"/health", "/healthz", "/ready", "/metrics"})
-TOKEN_HEADER = b"dapr-api-token"
-ERRORS_TOLD = 5
-PHRASES = {422: "Unprocessable Entity", 413: "Request Entity Too Large"}
-"""Phrases that changed between Python versions; callers compare the error types made of them."""
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+ABOUT = (
+    "What to deploy for a model, traffic and targets on given machines; how it will perform, what it will cost, how sure that is."
+)
 log = structlog.get_logger()
 
 
@@ -111,12 +81,12 @@ def create_app(
         finally:
             await _shut_down(app, loops, database, sidecar)
 
-    app = FastAPI(title="budsim", version=__version__, lifespan=lifespan, description=__doc__)
+    app = FastAPI(title="budsim", version=__version__, lifespan=lifespan, description=ABOUT, strict_content_type=False)
     app.include_router(router)
     _add_service_routes(app)
-    _add_error_table(app)
+    add_error_table(app)
     app.state.metrics = new_metrics()
-    app.add_middleware(_Guard, state=app.state)
+    app.add_middleware(Guard, state=app.state)
     return app
 
 
@@ -275,136 +245,6 @@ async def _readiness(app: FastAPI) -> dict[str, dict[str, object]]:
         "sidecar": {"up": reached, "detail": "not configured" if sidecar is None else "ok" if reached else "does not answer"},
         "models": {"up": not state.models_error, "detail": state.models_error or "ok"},
     }
-
-
-def _add_error_table(app: FastAPI) -> None:
-    @app.exception_handler(BudsimError)
-    async def ours(_request: Request, error: BudsimError) -> Response:
-        status = next(status for kind, status in STATUSES if isinstance(error, kind))
-        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error("a shipped file is broken", exc_info=error)
-            return error_response(status, "internal error")
-        return error_response(status, str(error), getattr(error, "field", None))
-
-    @app.exception_handler(RequestValidationError)
-    async def malformed(_request: Request, error: RequestValidationError) -> Response:
-        problems = [(_location(problem), str(problem["msg"])) for problem in error.errors()]
-        if any(problem["type"] == "json_invalid" for problem in error.errors()):
-            return error_response(HTTPStatus.BAD_REQUEST, "the body is not JSON", "body")
-        told = "; ".join(f"{where}: {what}" for where, what in problems[:ERRORS_TOLD])
-        return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, told, problems[0][0])
-
-    @app.exception_handler(HTTPException)
-    async def plain(_request: Request, error: HTTPException) -> Response:
-        status = HTTPStatus(error.status_code)
-        return error_response(status, _phrase(status), headers=dict(error.headers or {}))
-
-    @app.exception_handler(Exception)
-    async def unexpected(_request: Request, error: Exception) -> Response:
-        log.error("unexpected error", exc_info=error)
-        return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
-
-
-def error_response(
-    status: HTTPStatus,
-    message: str,
-    param: str | None = None,
-    headers: dict[str, str] | None = None,
-) -> JSONResponse:
-    """Return the error envelope; 429 and 503 say when to come again."""
-    headers = headers or {}
-    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        headers["Retry-After"] = str(RETRY_AFTER_S)
-    body = Error(message=message, type=_error_type(status), param=param, code=status)
-    return JSONResponse(body.model_dump(), status, headers=headers)
-
-
-def _error_type(status: HTTPStatus) -> str:
-    name = "".join(word.capitalize() for word in re.findall(r"[A-Za-z]+", _phrase(status)))
-    return name if name.endswith("Error") else name + "Error"
-
-
-def _phrase(status: HTTPStatus) -> str:
-    return PHRASES.get(status, status.phrase)
-
-
-def _location(problem: Any) -> str:
-    where = [str(part) for part in problem["loc"]]
-    return ".".join(where[1:] if len(where) > 1 else where)
-
-
-class _Guard:
-    """Checks the token, bounds the body, binds trace ids and counts requests, before anything is parsed."""
-
-    def __init__(self, app: Asgi, state: Any) -> None:
-        self._app, self._state = app, state
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        structlog.contextvars.clear_contextvars()
-        if traceparent := headers.get(b"traceparent"):
-            structlog.contextvars.bind_contextvars(traceparent=traceparent.decode("latin-1")[:64])
-        refusal = self._refusal(scope["path"], headers)
-        if refusal:
-            await refusal(scope, receive, send)
-            return
-        await self._measured(scope, _Bounded(receive, self._state.settings.limits.max_body_bytes), send)
-
-    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Response | None:
-        settings: Settings = self._state.settings
-        token = settings.app.app_api_token
-        if token and path not in OPEN_PATHS:
-            given = headers.get(TOKEN_HEADER, b"")
-            if not hmac.compare_digest(given, token.get_secret_value().encode()):
-                return error_response(HTTPStatus.UNAUTHORIZED, "the header dapr-api-token is missing or wrong", "dapr-api-token")
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > settings.limits.max_body_bytes:
-            return _too_large(settings)
-        return None
-
-    async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started_s = time.perf_counter()
-        seen = {"status": 500}
-
-        async def noted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                seen["status"] = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noted)
-        finally:
-            metrics: Metrics = self._state.metrics
-            route = getattr(scope.get("route"), "path", "unknown")
-            metrics.requests.labels(scope["method"], route, seen["status"]).inc()
-            metrics.request_seconds.labels(route).observe(time.perf_counter() - started_s)
-
-
-class _BodyTooLarge(HTTPException):
-    def __init__(self) -> None:
-        super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-
-
-class _Bounded:
-    """Receives a body and stops when it grows beyond a limit, whatever its headers said."""
-
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive, self._left = receive, limit
-
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            raise _BodyTooLarge
-        return message
-
-
-def _too_large(settings: Settings) -> Response:
-    limit = settings.limits.max_body_bytes
-    return error_response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {limit} bytes", "body")
 
 
 app = create_app()

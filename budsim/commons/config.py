@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -14,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from budsim.commons.errors import InvalidInput
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-PLACEHOLDERS = frozenset({"", "change-me", "changeme", "secret", "token", "password"})
+PLACEHOLDERS = frozenset({"", "change-me", "changeme", "secret", "token", "password", "postgres", "budsim", "budsim-dev"})
 
 
 class Environment(StrEnum):
@@ -99,6 +100,12 @@ class LimitSettings(_Group):
     worker_processes: int = Field(2, ge=0, le=256, description="simulations at a time; 0: threads of this process (tests)")
     max_body_bytes: int = Field(1_000_000, ge=1_000, le=10**9, description="largest request body, bytes")
     max_pending_runs: int = Field(10_000, ge=1, le=10**7, description="accepted runs that wait; more are refused with 429")
+    max_requests_at_a_time: int = Field(
+        512, ge=1, le=100_000, description="requests answered at a time; more are refused with 503"
+    )
+    max_requests_per_s: float = Field(
+        1000.0, ge=0, le=1e6, description="requests a second of one caller to one replica; more are refused with 429; 0: any"
+    )
     max_synchronous_runs: int = Field(32, ge=1, le=10_000, description="debug=true runs at a time; more are refused with 503")
     simulation_timeout_s: float = Field(120.0, gt=0, le=86400, description="longest time one simulation may take, s")
     lease_s: float = Field(30.0, ge=1, le=3600, description="a replica silent for so long loses its run to another, s")
@@ -149,9 +156,20 @@ def env_sample() -> str:
 def _refuse_placeholders(settings: Settings) -> None:
     if settings.app.environment is not Environment.PRODUCTION:
         return
-    token = settings.app.app_api_token
-    if token is None or token.get_secret_value().strip().lower() in PLACEHOLDERS:
-        raise InvalidInput("APP_API_TOKEN", "missing or a placeholder in production", "a secret of your own")
+    sidecar_token = settings.dapr.dapr_api_token
+    password = urlsplit(settings.database.database_url).password
+    used = {
+        "APP_API_TOKEN": _revealed(settings.app.app_api_token),
+        "DAPR_API_TOKEN": None if sidecar_token is None else _revealed(sidecar_token),
+        "DATABASE_URL": None if password is None else unquote(password),
+    }
+    for name, secret in used.items():
+        if secret is not None and secret.strip().lower() in PLACEHOLDERS:
+            raise InvalidInput(name, "missing or a placeholder in production", "a secret of your own")
+
+
+def _revealed(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret else ""
 
 
 def _section(group: type[_Group]) -> str:

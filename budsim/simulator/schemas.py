@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from budsim.commons.precision import Precision, bytes_per_value
 from budsim.commons.units import GIB, KILO, MILLI
@@ -193,7 +194,7 @@ class RunRequest(Body):
         wanted = ("target_ttft", "target_throughput_per_user", "target_e2e_latency")
         missing = [name for name in wanted if name not in self.model_fields_set]
         if missing and not self.is_proprietary_model:
-            raise ValueError(f"{', '.join(missing)} required for open models; null or 0 means no target")
+            raise _wrong(missing[0], f"{', '.join(missing)} required for open models; null or 0 means no target")
         return self
 
     @property
@@ -733,25 +734,37 @@ def _device_configuration(found: DeviceLayouts) -> DeviceConfiguration:
     )
 
 
+def _wrong(field: str, message: str) -> PydanticCustomError:
+    """Return an error of a check over several fields that names the one to look at."""
+    return PydanticCustomError("wrong_field", "{message}", {"field": field, "message": message})
+
+
 def _refuse_unstorable(value: object) -> None:
     """Databases store neither NUL characters nor half surrogate pairs, which JSON can spell."""
+    if _is_storable(value):
+        return
+    fields = value if isinstance(value, Mapping) else {}
+    field = next((str(name) for name, content in fields.items() if not _is_storable(content)), "body")
+    raise _wrong(field if field.isprintable() else "body", "text must be Unicode without NUL characters and half surrogate pairs")
+
+
+def _is_storable(value: object) -> bool:
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("text must be valid Unicode") from None
-    if "\\u0000" in text:
-        raise ValueError("text must not contain NUL characters")
+        return False
+    return "\\u0000" not in text
 
 
 def _event_content(data: object) -> Mapping[str, Any]:
     if isinstance(data, str):
         try:
             data = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             data = None
     if not isinstance(data, Mapping):
-        raise ValueError("data of a CloudEvent must be a JSON object: the request")
+        raise _wrong("data", "data of a CloudEvent must be a JSON object: the request")
     return data
 
 

@@ -44,6 +44,25 @@ def test_production_refuses_placeholder_tokens(monkeypatch: pytest.MonkeyPatch, 
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DAPR_API_TOKEN", "change-me"),
+        ("DATABASE_URL", "postgresql://budsim:budsim-dev@db/budsim"),
+        ("DATABASE_URL", "postgresql://b:@db/b"),
+    ],
+)
+def test_production_refuses_other_placeholder_secrets(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
+    """The sidecar's token where there is one, and the database's password; the secret itself is not repeated."""
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("APP_API_TOKEN", "one-of-our-own")
+    assert load_settings().app.environment == "production"
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidInput, match=name) as refused:
+        load_settings()
+    assert "budsim-dev" not in str(refused.value)
+
+
 def test_a_port_makes_a_sidecar(monkeypatch: pytest.MonkeyPatch):
     """Without Dapr ports there is no sidecar; either port makes one."""
     assert not load_settings().dapr.has_sidecar
