@@ -38,9 +38,10 @@ def compose(deployment: Deployment) -> str:
 
 def _how(nodes: tuple[str, ...]) -> tuple[str, ...]:
     if len(nodes) <= 1:
-        return ("start: docker compose up; requests go to the router on port 4000",)
+        return ("start (Docker Compose 2.24 or newer): docker compose up; requests go to the router on port 4000",)
     return (
-        "start on every node: docker compose --profile NODE up, with NODE one of " + ", ".join(nodes),
+        "start on every node (Docker Compose 2.24 or newer): docker compose --profile NODE up, with NODE one of "
+        + ", ".join(nodes),
         "start on one of them: docker compose --profile router up; nodes have to resolve each other's names",
     )
 
@@ -53,20 +54,21 @@ def _check_names(nodes: tuple[str, ...]) -> None:
 
 def _service(group: Group, process: Process, *, profiled: bool) -> dict[str, Any]:
     launch, platform = group.seated(process.seat), PLATFORMS[group.kind]
-    service: dict[str, Any] = {
+    return {
         "image": launch.image,
         **({"profiles": [process.node]} if profiled else {}),
-        "entrypoint": [_escaped(launch.command[0])],
-        "command": [_escaped(word) for word in launch.command[1:]],
+        "volumes": [f"{CACHE}:/root/.cache/huggingface"],
         "environment": {**launch.envs, **shown(platform.visible_inside, process.devices), "HF_TOKEN": None},
         "network_mode": "host",
-        "ipc": "host",
+        "command": [_escaped(word) for word in launch.command[1:]],
+        "entrypoint": [_escaped(launch.command[0])],
         "restart": "unless-stopped",
-        "volumes": [f"{CACHE}:/root/.cache/huggingface"],
+        **_health(process),
+        **_devices(platform, process),
+        "ipc": "host",
         **platform.container,
         **({"cap_add": list(platform.capabilities)} if platform.capabilities else {}),
     }
-    return service | _devices(platform, process) | _health(process)
 
 
 def _devices(platform: Platform, process: Process) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def _router(*, profiled: bool) -> dict[str, Any]:
     return {
         "image": PROXY_IMAGE,
         **({"profiles": [ROUTER]} if profiled else {}),
-        "command": ["--config", "/app/config.yaml", "--port", str(PROXY_PORT)],
+        "configs": [{"source": ROUTER, "target": "/app/config.yaml"}],
         "environment": {
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "LITELLM_MASTER_KEY": None,
@@ -104,8 +106,8 @@ def _router(*, profiled: bool) -> dict[str, Any]:
         },
         "env_file": [{"path": f"{ROUTER}.env", "required": False}],
         "network_mode": "host",
+        "command": ["--config", "/app/config.yaml", "--port", str(PROXY_PORT)],
         "restart": "unless-stopped",
-        "configs": [{"source": ROUTER, "target": "/app/config.yaml"}],
     }
 
 

@@ -41,7 +41,7 @@ def _manifests(deployment: Deployment) -> Iterator[Manifest]:
     for group in deployment.groups:
         for workload in _workloads(group):
             yield _workload(deployment, group, workload)
-        yield _service(deployment, group.name, group.engine.port)
+        yield _service(deployment, group.name, _address(group), group.engine.port)
     yield from _router(deployment)
 
 
@@ -189,11 +189,16 @@ def _probes(group: Group, devices: int) -> Manifest:
     }
 
 
-def _service(deployment: Deployment, name: str, port: int) -> Manifest:
-    selector = {"app.kubernetes.io/instance": deployment.slug, "budsim/answers": name}
+def _service(deployment: Deployment, part: str, name: str, port: int) -> Manifest:
+    selector = {"app.kubernetes.io/instance": deployment.slug, "budsim/answers": part}
     ports = [{"name": "http", "port": port, "targetPort": "http"}]
     spec = {"selector": selector, "ports": ports}
     return {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(deployment, name), "spec": spec}
+
+
+def _address(group: Group) -> str:
+    """Return the part that names a group's Service: a LeaderWorkerSet makes one of its own name for its pods to meet."""
+    return f"{group.name}-api"
 
 
 def _router(deployment: Deployment) -> Iterator[Manifest]:
@@ -219,12 +224,12 @@ def _router(deployment: Deployment) -> Iterator[Manifest]:
         "metadata": _metadata(deployment, "router"),
         "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": template},
     }
-    yield _service(deployment, "router", PROXY_PORT)
+    yield _service(deployment, "router", "router", PROXY_PORT)
 
 
 def _targets(deployment: Deployment) -> Iterator[RouteTarget]:
     for group in deployment.groups:
-        url = f"http://{_name(deployment, group.name)}:{group.engine.port}/v1"
+        url = f"http://{_name(deployment, _address(group))}:{group.engine.port}/v1"
         yield target(deployment, group, url, replicas=len(group.replicas))
 
 

@@ -108,6 +108,7 @@ def test_kubernetes_runs_several_nodes_as_a_leader_worker_set(layout, engine):
     chosen = manifests[1]["spec"]["selector"].items()
     assert chosen <= template["leaderTemplate"]["metadata"]["labels"].items()
     assert not chosen <= template["workerTemplate"]["metadata"]["labels"].items()
+    assert manifests[1]["metadata"]["name"] != group["metadata"]["name"], "LeaderWorkerSet makes a Service of its own name"
 
 
 @pytest.mark.parametrize(
