@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-# vLLM 0.32.0: docs/models/supported_models.md; CUDA and ROCm builds share their model code.
+# vLLM 0.32.0: models/registry.py (0.28 was the last with MPT and the first Falcon); CUDA and ROCm builds share their model code.
 _VLLM_GPU: Final = frozenset(
     {
         "ApertusForCausalLM",
@@ -52,7 +52,6 @@ _VLLM_GPU: Final = frozenset(
         "Llama4ForConditionalGeneration",
         "LlamaForCausalLM",
         "LlamaModel",
-        "MPTForCausalLM",
         "MiMoForCausalLM",
         "MiniCPM3ForCausalLM",
         "MiniCPMForCausalLM",
@@ -85,7 +84,6 @@ _VLLM_GPU: Final = frozenset(
         "Qwen3VLMoeForConditionalGeneration",
         "Qwen3_5ForConditionalGeneration",
         "Qwen3_5MoeForConditionalGeneration",
-        "RWForCausalLM",
         "RobertaModel",
         "SeedOssForCausalLM",
         "SmolLM3ForCausalLM",
@@ -160,7 +158,6 @@ _SGLANG_GPU: Final = frozenset(
         "DeepseekV2ForCausalLM",
         "DeepseekV32ForCausalLM",
         "DeepseekV3ForCausalLM",
-        "Ernie4_5ForCausalLM",
         "Ernie4_5_MoeForCausalLM",
         "Exaone4ForCausalLM",
         "ExaoneForCausalLM",
@@ -210,8 +207,6 @@ _SGLANG_GPU: Final = frozenset(
         "Qwen3VLMoeForConditionalGeneration",
         "Qwen3_5ForConditionalGeneration",
         "Qwen3_5MoeForConditionalGeneration",
-        "RobertaModel",
-        "SeedOssForCausalLM",
         "StableLmForCausalLM",
         "Starcoder2ForCausalLM",
         "XLMRobertaModel",
