@@ -209,6 +209,13 @@ class ServingEngine(Engine, Protocol):
         """Return the legal pipeline-parallel sizes up to ``devices``, ascending; (1,) where the family has no support."""
         ...
 
+    def ep_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
+        """Return over how many of ``tp`` ranks experts may be spread, ascending: 1 (each is split), ``tp``, or only one of these.
+
+        Never empty for a size of `tp_sizes`.
+        """
+        ...
+
     def knobs(self, kind: DeviceKind) -> tuple[Knob, ...]:
         """Return the settings the search may turn on hardware of ``kind``."""
         ...

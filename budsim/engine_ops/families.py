@@ -18,11 +18,16 @@ from budsim.model_ops.architecture import Architecture
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """What one engine does with one architecture family; ``pooling`` families make embeddings and scores, no text."""
+    """What one engine does with one architecture family; ``pooling`` families make embeddings and scores, no text.
+
+    ``expert_parallel``: experts may be spread over ranks; ``dp_attention``: ranks may hold attention whole and share experts.
+    """
 
     name: str
     lora: bool
     pipeline_parallel: bool
+    expert_parallel: bool
+    dp_attention: bool
     pooling: bool
 
 
@@ -38,6 +43,12 @@ class Parsers:
 def family_of(engine: str, architecture: Architecture) -> Family | None:
     """Return what ``engine`` can do with the architecture's family; None when it does not know the family."""
     return _families(engine).get(architecture.family)
+
+
+def spreads_experts(engine: str, architecture: Architecture) -> bool:
+    """Return whether ``engine`` can spread the experts of the architecture's family over ranks."""
+    family = family_of(engine, architecture)
+    return family is not None and family.expert_parallel
 
 
 def why_not_family(engine: str, version: str, architecture: Architecture, kind: DeviceKind) -> str | None:
@@ -89,15 +100,13 @@ def _parsers_of(engine: str, architecture: Architecture) -> Parsers:
     return Parsers()
 
 
+_ABILITIES = ("lora", "pipeline_parallel", "expert_parallel", "dp_attention", "pooling")
+
+
 @cache
 def _families(engine: str) -> Mapping[str, Family]:
     entries = load_catalog("budsim.engine_ops", f"catalog/{engine}_families.json")
-    return {
-        entry["family"]: Family(
-            name=entry["family"], lora=entry["lora"], pipeline_parallel=entry["pipeline_parallel"], pooling=entry["pooling"]
-        )
-        for entry in entries
-    }
+    return {entry["family"]: Family(name=entry["family"], **{name: entry[name] for name in _ABILITIES}) for entry in entries}
 
 
 @cache

@@ -10,7 +10,7 @@ from budsim.commons.precision import Precision, bytes_per_value
 from budsim.engine_ops.base import ArgumentValue, ReplicaConfig, Seat
 from budsim.engine_ops.kernels import Mode, kv_formats, native_precisions, weight_mode
 from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.model_ops.architecture import Architecture, Attention, AttentionKind
+from budsim.model_ops.architecture import Architecture, Attention, AttentionKind, MatrixRole, Shard
 
 _DTYPES: Final = {Precision.FP32: "float32", Precision.BF16: "bfloat16", Precision.FP16: "float16"}
 
@@ -19,10 +19,11 @@ _WIDE = frozenset({Precision.FP32, *_SIXTEEN_BIT})
 _UNPACKED = (Precision.INT4,)
 
 
-def why_not_tp(architecture: Architecture, tp: int) -> str | None:
-    """Return why ``tp`` ranks cannot share the model's heads and dense layers evenly, or None when they can.
+def why_not_tp(architecture: Architecture, tp: int, ep: int = 1) -> str | None:
+    """Return why ``tp`` ranks cannot share the model's heads and layers evenly, or None when they can.
 
-    vLLM and SGLang alike: query heads are split, key-value heads split or repeated evenly, vocabularies padded.
+    vLLM and SGLang alike: query heads are split, key-value heads split or repeated evenly, vocabularies padded, and weights that
+    share a scale by blocks are cut between blocks only. With ``ep`` ranks over the experts each expert stays that much wider.
     """
     for group in (*architecture.encoder_layers, *architecture.layers):
         problem = _head_problem(group.attention, tp)
@@ -31,12 +32,37 @@ def why_not_tp(architecture: Architecture, tp: int) -> str | None:
         feed_forward = group.feed_forward
         if feed_forward and not feed_forward.experts and feed_forward.width % tp:
             return f"{tp} ranks do not divide the feed-forward width {feed_forward.width}"
+    return _block_problem(architecture, tp, ep)
+
+
+def _block_problem(architecture: Architecture, tp: int, ep: int) -> str | None:
+    """Return which matrix ``tp`` ranks would cut through a block of weights that share a scale; narrower ones stay in 16 bit.
+
+    vLLM 0.32.0 (validate_fp8_block_shape) and SGLang 0.5.23 (Fp8LinearMethod, Fp8MoEMethod) refuse to start then. vLLM's Triton
+    kernels for experts take finer scales, made from the blocks' on loading; as other kernels do not, that is not relied upon.
+    """
+    quantization = architecture.quantization
+    if tp == 1 or quantization is None or not quantization.block:
+        return None
+    for _, matrix in architecture.weights:
+        if matrix.shard is Shard.REPLICATED or quantization.keeps(matrix):
+            continue
+        ranks = tp // ep if matrix.role is MatrixRole.EXPERT else tp
+        width = matrix.inputs if matrix.shard is Shard.ROW else matrix.outputs - matrix.kv_outputs
+        if ranks > 1 and width > quantization.block and width % (ranks * quantization.block):
+            return f"{ranks} ranks cut {matrix.name} of {width} through blocks of {quantization.block} that share a scale"
     return None
 
 
-def tp_sizes(architecture: Architecture, devices: int) -> tuple[int, ...]:
-    """Return the tensor-parallel sizes up to ``devices`` that divide the model, ascending."""
-    return tuple(tp for tp in range(1, devices + 1) if why_not_tp(architecture, tp) is None)
+def tp_sizes(architecture: Architecture, devices: int, *, spreads_experts: bool = False) -> tuple[int, ...]:
+    """Return the tensor-parallel sizes up to ``devices`` that divide the model, ascending; some only with experts spread."""
+    return tuple(tp for tp in range(1, devices + 1) if ep_sizes(architecture, tp, supported=spreads_experts))
+
+
+def ep_sizes(architecture: Architecture, tp: int, *, supported: bool) -> tuple[int, ...]:
+    """Return over how many ranks experts may be spread, ascending: 1 (each is split), all ``tp``, or neither."""
+    sizes = (1, tp) if supported and architecture.is_moe and tp > 1 else (1,)
+    return tuple(ep for ep in sizes if why_not_tp(architecture, tp, ep) is None)
 
 
 def pp_sizes(architecture: Architecture, devices: int, *, supported: bool) -> tuple[int, ...]:
@@ -156,14 +182,14 @@ def check_config(architecture: Architecture, config: ReplicaConfig) -> None:
 
 
 def _check_parallelism(architecture: Architecture, config: ReplicaConfig) -> None:
-    problem = why_not_tp(architecture, config.tp)
+    _require(config.tp % config.ep == 0, "ep", config.ep, f"a divisor of tp {config.tp}")
+    problem = why_not_tp(architecture, config.tp, config.ep)
     if problem:
-        raise InvalidInput("tp", problem, f"one of {tp_sizes(architecture, 8)}")
+        raise InvalidInput("tp", problem, f"one of {tp_sizes(architecture, 8, spreads_experts=config.ep > 1)}")
     _require(config.pp <= architecture.layer_count, "pp", config.pp, f"at most {architecture.layer_count} layers")
     _require(config.tp % config.dp == 0, "dp", config.dp, f"a divisor of tp {config.tp}")
     _require(config.dp == 1 or architecture.is_moe, "dp", config.dp, "1 for a dense model: use more replicas")
     _require(config.ep == 1 or architecture.is_moe, "ep", config.ep, "1 for a model without experts")
-    _require(config.tp % config.ep == 0, "ep", config.ep, f"a divisor of tp {config.tp}")
 
 
 def check_kv_space(config: ReplicaConfig) -> None:

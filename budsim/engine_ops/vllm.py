@@ -12,7 +12,7 @@ from budsim.commons.units import GIB
 from budsim.engine_ops import rules
 from budsim.engine_ops.arguments import command_line
 from budsim.engine_ops.base import ArgumentValue, EngineProfile, Knob, Launch, Metadata, ReplicaConfig, Seat, Stage
-from budsim.engine_ops.families import family_of, image_for, metadata_of, why_not_family
+from budsim.engine_ops.families import family_of, image_for, metadata_of, spreads_experts, why_not_family
 from budsim.engine_ops.kernels import kv_formats
 from budsim.engine_ops.llmc import served_name
 from budsim.engine_ops.profiles import profile_for
@@ -79,8 +79,12 @@ class Vllm:
         return (rules.plain_precision(NAME, device, Precision.BF16), *kv_formats(NAME, device))
 
     def tp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:
-        """Return the tensor-parallel sizes up to ``devices`` that divide the heads, ascending."""
-        return rules.tp_sizes(architecture, devices)
+        """Return the tensor-parallel sizes up to ``devices`` that divide the heads and the blocks of scales, ascending."""
+        return rules.tp_sizes(architecture, devices, spreads_experts=spreads_experts(NAME, architecture))
+
+    def ep_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
+        """Return over how many of ``tp`` ranks vLLM may spread the experts: 1, all of them, or whichever is legal."""
+        return rules.ep_sizes(architecture, tp, supported=spreads_experts(NAME, architecture))
 
     def pp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:
         """Return the pipeline sizes up to ``devices``; (1,) where vLLM has no pipeline for the family."""

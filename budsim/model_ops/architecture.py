@@ -230,12 +230,20 @@ class LayerGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
-    """How a checkpoint was quantized: the method's name, the format, and which roles and single matrices it left in 16 bit."""
+    """How a checkpoint was quantized: the method's name, the format, and which roles and single matrices it left in 16 bit.
+
+    ``block`` is the edge of the square blocks of weights that share a scale, 0 where scales belong to rows or whole matrices.
+    """
 
     method: str
     precision: Precision
     kept_16bit: frozenset[MatrixRole] = frozenset({MatrixRole.EMBEDDING, MatrixRole.HEAD, MatrixRole.ROUTER})
     kept_names: frozenset[str] = frozenset()
+    block: int = 0
+
+    def keeps(self, matrix: Matrix) -> bool:
+        """Return whether a matrix was left in 16 bit."""
+        return matrix.role in self.kept_16bit or matrix.name in self.kept_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,7 +357,7 @@ class Architecture:
         if bytes_per_value(precision) >= 2.0:
             return precision
         quantization = self.quantization or Quantization(method="", precision=precision)
-        kept = matrix.role in quantization.kept_16bit or matrix.name in quantization.kept_names
+        kept = quantization.keeps(matrix)
         return Precision.BF16 if kept else precision
 
     def weight_bytes(self, precision: Precision) -> float:

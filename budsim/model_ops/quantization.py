@@ -11,6 +11,7 @@ from budsim.model_ops.architecture import MatrixRole, Quantization
 from budsim.model_ops.fields import MAX_LAYERS, Fields
 
 ALWAYS_KEPT: Final = frozenset({MatrixRole.EMBEDDING, MatrixRole.HEAD, MatrixRole.ROUTER})
+MAX_BLOCK: Final = 4096
 INTEGERS: Final = {4: Precision.INT4, 8: Precision.INT8}
 EXCLUDE_KEYS: Final = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "exclude")
 
@@ -54,7 +55,22 @@ def quantization_from(fields: Fields | None, layers: int) -> Quantization | None
     roles, names = _kept(fields, layers)
     if method == "mxfp4":
         roles = roles | (frozenset(MatrixRole) - {MatrixRole.EXPERT})
-    return Quantization(method=method, precision=read(fields), kept_16bit=ALWAYS_KEPT | roles, kept_names=names)
+    return Quantization(
+        method=method, precision=read(fields), kept_16bit=ALWAYS_KEPT | roles, kept_names=names, block=_block(fields)
+    )
+
+
+def _block(fields: Fields) -> int:
+    """Return the longer edge of the blocks that share a scale: ``weight_block_size``, compressed-tensors' ``block_structure``.
+
+    The latter was text in old versions, which had no blocks of scales.
+    """
+    groups = fields.nested("config_groups")
+    group = next((groups.nested(name) for name in groups.values), None) if groups else None
+    weights = group.nested("weights") if group else None
+    if weights and not isinstance(weights.raw("block_structure")[1], str):
+        return max(weights.integers("block_structure", count=2, high=MAX_BLOCK) or (0,))
+    return max(fields.integers("weight_block_size", count=2, high=MAX_BLOCK) or (0,))
 
 
 def _fp8(_: Fields) -> Precision:

@@ -249,6 +249,10 @@ class _Fixed:
         """Return the chosen size alone; `why_not` has seen to it that it is legal."""
         return (self._chosen.pp,)
 
+    def ep_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
+        """See `ServingEngine.ep_sizes`."""
+        return self._engine.ep_sizes(architecture, tp)
+
     def knobs(self, kind: DeviceKind) -> tuple[Knob, ...]:
         """See `ServingEngine.knobs`."""
         return self._engine.knobs(kind)

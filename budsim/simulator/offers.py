@@ -123,9 +123,10 @@ class Choices:
 class OfferSpace:
     """The legal genomes over some offers; see `budsim.simulator.evolution.Space`.
 
-    A genome is legal when its indices exist, its pipeline fits the devices, experts are spread over several devices only, more
-    sequences are not allowed for than can ever run, a step may hold all running sequences, and its number of replicas is the
-    least that gives each so few requests. Illegal ones are repaired to a legal one that would behave alike where there is one.
+    A genome is legal when its indices exist, its pipeline fits the devices, experts are spread where the engine can and wherever
+    it must, more sequences are not allowed for than can ever run, a step may hold all running sequences, and its number of
+    replicas is the least that gives each so few requests. Illegal ones are repaired to a legal one that would behave alike where
+    there is one.
     """
 
     def __init__(self, offers: Sequence[Offer], question: Question) -> None:
@@ -139,6 +140,9 @@ class OfferSpace:
         self._fractions = _padded([offer.memory_fraction for offer in offers]).astype(np.float64)
         self._weights = _padded([[PRECISIONS.index(p) for p in offer.weights] for offer in offers])
         self._kv = _padded([[PRECISIONS.index(p) for p in offer.kv] for offer in offers])
+        spread = [[offer.engine.ep_sizes(question.architecture, tp) for tp in offer.tp] for offer in offers]
+        self._least_ep = _padded([[int(sizes[0] > 1) for sizes in of_tp] for of_tp in spread])
+        self._most_ep = _padded([[int(sizes[-1] > 1) for sizes in of_tp] for of_tp in spread])
         self._fill_replicas()
         devices = list(dict.fromkeys((offer.group.device, offer.engine.name) for offer in offers))
         self._classes = np.array([devices.index((offer.group.device, offer.engine.name)) for offer in offers], dtype=np.int64)
@@ -188,7 +192,7 @@ class OfferSpace:
         fixed[:, 1:REPLICAS] %= self._counts[offer][:, 1:]
         fixed[:, PP] = np.minimum(fixed[:, PP], self._deepest[offer, fixed[:, TP]])
         tp, pp = fixed[:, TP], fixed[:, PP]
-        fixed[:, EP] = np.where(self._tp[offer, tp] > 1, fixed[:, EP], 0)
+        fixed[:, EP] = np.clip(fixed[:, EP], self._least_ep[offer, tp], self._most_ep[offer, tp])
         fixed[:, REPLICAS] = np.minimum(fixed[:, REPLICAS], self._replica_counts[offer, tp, pp] - 1)
         replicas = self._replicas[offer, tp, pp, fixed[:, REPLICAS]]
         concurrency = -(-self._question.workload.concurrency // replicas)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from budsim.commons.constants import ENGINE_COMPATIBILITY_MAPPING
 from budsim.commons.errors import InvalidInput
+from budsim.commons.precision import Precision
 from budsim.engine_ops import compressors, routers, serving_engines
 from budsim.engine_ops.arguments import check_arguments, parse_command_line, shipped_arguments
 from budsim.engine_ops.base import Engine, ReplicaConfig, ServingEngine, Stage
@@ -20,6 +21,7 @@ MODELS = (
     "meta-llama/Llama-3.1-8B-Instruct",
     "meta-llama/Llama-3.1-70B-Instruct",
     "Qwen/Qwen3-30B-A3B",
+    "Qwen/Qwen3-235B-A22B-FP8",
     "Qwen/Qwen2.5-7B-Instruct",
     "deepseek-ai/DeepSeek-R1",
     "openai/gpt-oss-120b",
@@ -27,6 +29,17 @@ MODELS = (
     "BAAI/bge-large-en-v1.5",
 )
 DEVICES = ("H100-SXM", "A100-80GB", "T4", "B200-SXM", "L40S", "MI300X", "MI355X", "Gaudi3", "Xeon Platinum 8480+", "Graviton4")
+# vLLM 0.32.0 wheel: vllm/tool_parsers/__init__.py and vllm/reasoning/__init__.py.
+VLLM_TOOL_PARSERS = (
+    "apertus cohere_command3 cohere_command4 deepseek_v3 deepseek_v31 deepseek_v32 deepseek_v4 ernie45 gemma4 glm45 glm47 "
+    "granite granite-20b-fc granite4 hermes internlm jamba kimi_k2 "
+    "llama3_json llama4_json llama4_pythonic mimo minimax_m2 mistral olmo3 "
+    "openai phi4_mini_json pythonic qwen3_coder qwen3_xml seed_oss xlam"
+).split()
+VLLM_REASONING_PARSERS = (
+    "cohere_command3 cohere_command4 deepseek_r1 deepseek_v3 deepseek_v4 ernie45 gemma4 glm45 glm47 granite kimi_k2 mimo "
+    "minimax_m2 minimax_m2_append_think mistral nemotron_v3 olmo3 openai_gptoss qwen3 seed_oss"
+).split()
 ENGINES = pytest.mark.parametrize("engine", serving_engines.values(), ids=serving_engines.keys())
 
 
@@ -55,7 +68,7 @@ def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig
             **knobs,
             tp=tp,
             pp=draw(st.sampled_from(engine.pp_sizes(architecture, 4))),
-            ep=draw(st.sampled_from((1, tp))) if architecture.is_moe else 1,
+            ep=draw(st.sampled_from(engine.ep_sizes(architecture, tp))),
             dp=draw(st.sampled_from((1, tp))) if architecture.is_moe else 1,
             weight_precision=draw(st.sampled_from(engine.precisions(architecture, on, may_quantize=True))),
             kv_precision=draw(st.sampled_from(engine.kv_precisions(on))),
@@ -129,6 +142,19 @@ def test_values_out_of_range_are_refused_by_field(engine: ServingEngine, field: 
 
 
 @ENGINES
+def test_blocks_that_share_a_scale_are_never_cut(engine: ServingEngine) -> None:
+    """Experts of 1536 in blocks of 128 are not cut in eight (192 each): eight devices are offered with whole experts only."""
+    blocks = resolve_model("Qwen/Qwen3-235B-A22B-FP8")
+    assert engine.tp_sizes(blocks, 8) == (1, 2, 4, 8)
+    assert (engine.ep_sizes(blocks, 4), engine.ep_sizes(blocks, 8)) == ((1, 4), (8,))
+    layout = {"tp": 8, "weight_precision": Precision.FP8}
+    with pytest.raises(InvalidInput, match="8 ranks cut expert_down of 1536 through blocks of 128"):
+        engine.launch(blocks, replica("H100-SXM", **layout))
+    assert engine.launch(blocks, replica("H100-SXM", **layout, ep=8)).args
+    assert 8 not in engine.tp_sizes(resolve_model("Qwen/Qwen3-4B-FP8"), 8), "a dense width of 9728 is 76 blocks"
+
+
+@ENGINES
 def test_an_uncut_prompt_must_fit_the_token_budget(engine: ServingEngine) -> None:
     """With chunked prefill off, 2,048 tokens of context do not fit a budget of 2,047."""
     with pytest.raises(InvalidInput, match="max_num_batched_tokens"):
@@ -155,6 +181,15 @@ def test_parsers_in_the_catalog_are_ones_the_engine_knows(engine: ServingEngine)
         for column, flag in (("tool", "tool-call-parser"), ("reasoning", "reasoning-parser")):
             choices = real[flag].choices
             assert not choices or entry[f"{engine.name}_{column}"] in (None, *choices)
+
+
+def test_vllms_parsers_are_ones_it_registers() -> None:
+    """VLLM's parser lists no choices; these are the names its wheel registers."""
+    from budsim.commons.catalog import load_catalog
+
+    for entry in load_catalog("budsim.engine_ops", "catalog/parsers.json"):
+        assert entry["vllm_tool"] in {None, *VLLM_TOOL_PARSERS}
+        assert entry["vllm_reasoning"] in {None, *VLLM_REASONING_PARSERS}
 
 
 @ENGINES

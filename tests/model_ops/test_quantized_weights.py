@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from budsim.commons.precision import Precision
 from budsim.model_ops.architecture import Architecture, MatrixRole
 from budsim.model_ops.config import architecture_from_config
+from budsim.model_ops.fields import Fields
+from budsim.model_ops.quantization import quantization_from
 from budsim.model_ops.registry import known_models, resolve_model
 
 SHORTER = [precision for precision in Precision if precision not in {Precision.FP32, Precision.BF16, Precision.FP16}]
@@ -122,3 +124,12 @@ def test_router_stays_in_16_bit() -> None:
     architecture = resolve_model("Qwen/Qwen3-30B-A3B-FP8")
     router = next(m for _, m in architecture.weights if m.role is MatrixRole.ROUTER)
     assert architecture.stored_precision(router, Precision.FP8) is Precision.BF16
+
+
+def test_blocks_that_share_a_scale_are_read():
+    """Both spellings give the edge of a block; scales by row or matrix give none."""
+    assert resolve_model("deepseek-ai/DeepSeek-V3").quantization.block == 128
+    assert resolve_model("openai/gpt-oss-20b").quantization.block == 0
+    weights = {"num_bits": 8, "type": "float", "strategy": "block", "block_structure": [128, 128]}
+    fields = Fields({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": weights}}}, "q.")
+    assert quantization_from(fields, 2).block == 128
