@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from budsim.commons.precision import Precision
+from budsim.engine_ops.memory_rules import MemoryRule
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 
@@ -46,8 +47,8 @@ class EngineProfile:
         Default bound on running sequences.
     memory_fraction : float
         Default share of device memory the engine takes (0..1).
-    reserved_bytes : float
-        Memory outside that share's use for weights and cache: context, CUDA graphs, communication buffers.
+    memory : MemoryRule
+        What that fraction is a share of, and what else it has to hold.
     step_overhead_s : float
         Host time per step that the device waits for.
     block_tokens : int
@@ -61,7 +62,7 @@ class EngineProfile:
     token_budget: int
     max_sequences: int
     memory_fraction: float
-    reserved_bytes: float
+    memory: MemoryRule
     step_overhead_s: float
     block_tokens: int
     source: str

@@ -9,10 +9,10 @@ from types import MappingProxyType
 from budsim.commons.errors import NotFound
 from budsim.commons.units import GIB, MICRO
 from budsim.engine_ops.base import Batching, EngineProfile
+from budsim.engine_ops.memory_rules import memory_rule
 from budsim.hardware_ops.device import DeviceKind
 
 _OVERHEAD = "step overhead: our estimate of host time per step, regressors correct it"
-_RESERVE = "reserve: our estimate of context, graphs and communication buffers"
 
 
 def profiles() -> Mapping[str, EngineProfile]:
@@ -41,11 +41,11 @@ _VLLM = EngineProfile(
     token_budget=8192,
     max_sequences=1024,
     memory_fraction=0.92,
-    reserved_bytes=2.0 * GIB,
+    memory=memory_rule("vllm"),
     step_overhead_s=800 * MICRO,
     block_tokens=16,
     source="vLLM 0.32.0 serve parser (gpu_memory_utilization 0.92) and EngineArgs.get_batch_defaults: API server on GPUs of "
-    f"70 GiB and more: 8192 tokens, 1024 sequences; {_OVERHEAD}; {_RESERVE}",
+    f"70 GiB and more: 8192 tokens, 1024 sequences; {_OVERHEAD}",
 )
 
 _SGLANG = EngineProfile(
@@ -54,12 +54,12 @@ _SGLANG = EngineProfile(
     token_budget=8192,
     max_sequences=2048,
     memory_fraction=0.88,
-    reserved_bytes=1.5 * GIB,
+    memory=memory_rule("sglang"),
     step_overhead_s=600 * MICRO,
     block_tokens=1,
     source="SGLang server_args: chunked_prefill_size 8192 on H100/H200, enable_mixed_chunk off, page_size 1, running requests at "
     "least 2048; mem_fraction_static = 1 - (0.5 GiB + 1.5 MiB x chunk + 2 MiB x graph batch)/memory, 0.8-0.9; "
-    f"{_OVERHEAD}; {_RESERVE}",
+    f"{_OVERHEAD}",
 )
 
 _TRTLLM = EngineProfile(
@@ -68,11 +68,11 @@ _TRTLLM = EngineProfile(
     token_budget=8192,
     max_sequences=2048,
     memory_fraction=0.9,
-    reserved_bytes=2.0 * GIB,
+    memory=memory_rule("trtllm"),
     step_overhead_s=500 * MICRO,
     block_tokens=32,
     source="TensorRT-LLM 1.0 LLM API: max_num_tokens 8192, max_batch_size 2048, free_gpu_memory_fraction 0.9 of what weights "
-    f"leave, tokens_per_block 32, in-flight batching; {_OVERHEAD}; {_RESERVE}",
+    f"leave, tokens_per_block 32, in-flight batching; {_OVERHEAD}",
 )
 
 _STATIC = EngineProfile(
@@ -81,11 +81,11 @@ _STATIC = EngineProfile(
     token_budget=131072,
     max_sequences=4096,
     memory_fraction=1.0,
-    reserved_bytes=1.0 * GIB,
+    memory=memory_rule("whole"),
     step_overhead_s=2000 * MICRO,
     block_tokens=1,
     source="A static batch of transformers' generate: one prefill of everything, then lock-step decode; bounds are those of the "
-    f"batch, chosen by the caller; {_OVERHEAD}; {_RESERVE}",
+    f"batch, chosen by the caller; {_OVERHEAD}",
 )
 
 _VLLM_CPU = replace(
@@ -93,23 +93,26 @@ _VLLM_CPU = replace(
     name="vllm-cpu",
     token_budget=2048,
     max_sequences=128,
-    reserved_bytes=1.0 * GIB,
+    memory=memory_rule("vllm-cpu"),
     step_overhead_s=1000 * MICRO,
     block_tokens=128,
     source="vLLM 0.32.0 on CPU: EngineArgs.get_batch_defaults 2048 tokens and 128 sequences times world size, block size 128 "
-    f"(shared/engines/README.md, run by us); {_OVERHEAD}; {_RESERVE}",
+    f"(shared/engines/README.md, run by us); {_OVERHEAD}",
 )
 
 _VLLM_GAUDI = replace(
     _VLLM,
     max_sequences=256,
     memory_fraction=0.9,
-    reserved_bytes=4.0 * GIB,
+    memory=memory_rule("vllm-gaudi"),
     step_overhead_s=2000 * MICRO,
     block_tokens=128,
     source="vLLM Gaudi plugin documentation: block size 128, HPU graphs from the memory vLLM leaves "
-    f"(VLLM_GRAPH_RESERVED_MEM 0.1); {_OVERHEAD}; {_RESERVE}",
+    f"(VLLM_GRAPH_RESERVED_MEM 0.1); {_OVERHEAD}",
 )
+
+_WITH_GRAPHS = replace(memory_rule("whole"), context_bytes=4.0 * GIB, source="HPU graphs and communication: our estimate")
+_SGLANG_ON_HOST = replace(memory_rule("sglang"), context_bytes=0.0, group_bytes=0.0, graph_bytes=0.0)
 
 _LAUNCHED = (_VLLM, _SGLANG)
 
@@ -130,11 +133,11 @@ _MEASURED = (
         token_budget=16384,
         max_sequences=512,
         memory_fraction=0.9,
-        reserved_bytes=2.0 * GIB,
+        memory=memory_rule("vllm"),
         step_overhead_s=600 * MICRO,
         block_tokens=16,
         source="ROCm ATOM configuration and scheduling guides: prefill-first scheduler, 16384 tokens, 512 sequences, "
-        f"utilization 0.9, block 16; {_OVERHEAD}; {_RESERVE}",
+        f"utilization 0.9, block 16; {_OVERHEAD}",
     ),
     EngineProfile(
         name="lmdeploy",
@@ -142,11 +145,11 @@ _MEASURED = (
         token_budget=8192,
         max_sequences=128,
         memory_fraction=0.8,
-        reserved_bytes=1.5 * GIB,
+        memory=memory_rule("trtllm"),
         step_overhead_s=500 * MICRO,
         block_tokens=64,
         source="LMDeploy TurbomindEngineConfig: max_prefill_token_num 8192, max_batch_size 128, cache_max_entry_count 0.8 of "
-        f"what weights leave, cache_block_seq_len 64; {_OVERHEAD}; {_RESERVE}",
+        f"what weights leave, cache_block_seq_len 64; {_OVERHEAD}",
     ),
     EngineProfile(
         name="tgis",
@@ -154,11 +157,11 @@ _MEASURED = (
         token_budget=8192,
         max_sequences=256,
         memory_fraction=0.9,
-        reserved_bytes=1.5 * GIB,
+        memory=memory_rule("whole"),
         step_overhead_s=2000 * MICRO,
         block_tokens=1,
         source="IBM fork of Text Generation Inference, 2023: a new batch's prefill pauses decoding; bounds are estimates for the "
-        f"LLM Pilot runs, which record none; {_OVERHEAD}; {_RESERVE}",
+        f"LLM Pilot runs, which record none; {_OVERHEAD}",
     ),
     EngineProfile(
         name="tgi-gaudi",
@@ -166,10 +169,10 @@ _MEASURED = (
         token_budget=8192,
         max_sequences=256,
         memory_fraction=0.9,
-        reserved_bytes=4.0 * GIB,
+        memory=_WITH_GRAPHS,
         step_overhead_s=2000 * MICRO,
         block_tokens=1,
-        source=f"Text Generation Inference for Gaudi: prefill pauses decoding; bounds are estimates; {_OVERHEAD}; {_RESERVE}",
+        source=f"Text Generation Inference for Gaudi: prefill pauses decoding; bounds are estimates; {_OVERHEAD}",
     ),
     EngineProfile(
         name="llama.cpp",
@@ -177,11 +180,11 @@ _MEASURED = (
         token_budget=2048,
         max_sequences=256,
         memory_fraction=1.0,
-        reserved_bytes=0.5 * GIB,
+        memory=memory_rule("whole"),
         step_overhead_s=200 * MICRO,
         block_tokens=1,
         source="llama.cpp common/common.h: n_batch 2048, n_ubatch 512; server slots decode and prefill in one batch; 256 = "
-        f"LLAMA_MAX_SEQ; {_OVERHEAD}; {_RESERVE}",
+        f"LLAMA_MAX_SEQ; {_OVERHEAD}",
     ),
     EngineProfile(
         name="openvino-model-server",
@@ -189,11 +192,11 @@ _MEASURED = (
         token_budget=256,
         max_sequences=256,
         memory_fraction=1.0,
-        reserved_bytes=1.0 * GIB,
+        memory=memory_rule("whole"),
         step_overhead_s=500 * MICRO,
         block_tokens=32,
         source="OpenVINO GenAI SchedulerConfig: max_num_batched_tokens 256, max_num_seqs 256, dynamic_split_fuse on, block 32 on "
-        f"CPU; {_OVERHEAD}; {_RESERVE}",
+        f"CPU; {_OVERHEAD}",
     ),
     EngineProfile(
         name="deepspeed-mii",
@@ -201,20 +204,20 @@ _MEASURED = (
         token_budget=768,
         max_sequences=512,
         memory_fraction=0.9,
-        reserved_bytes=1.5 * GIB,
+        memory=memory_rule("whole"),
         step_overhead_s=1500 * MICRO,
         block_tokens=128,
         source="DeepSpeed inference v2 DSStateManagerConfig: max_ragged_batch_size 768, max_ragged_sequence_count 512; Dynamic "
-        f"SplitFuse; block 128; {_OVERHEAD}; {_RESERVE}",
+        f"SplitFuse; block 128; {_OVERHEAD}",
     ),
     _STATIC,
     replace(_STATIC, name="itrex", source=f"Intel Extension for Transformers; {_STATIC.source}"),
     replace(_STATIC, name="sambaflow", source=f"SambaNova SambaFlow, compiled for one batch; {_STATIC.source}"),
-    replace(_STATIC, name="optimum-habana", reserved_bytes=4.0 * GIB, source=f"optimum-habana text-generation; {_STATIC.source}"),
+    replace(_STATIC, name="optimum-habana", memory=_WITH_GRAPHS, source=f"optimum-habana text-generation; {_STATIC.source}"),
     replace(
         _STATIC,
         name="deepspeed(optimum-habana)",
-        reserved_bytes=4.0 * GIB,
+        memory=_WITH_GRAPHS,
         source=f"optimum-habana text-generation sharded by DeepSpeed; {_STATIC.source}",
     ),
 )
@@ -227,7 +230,7 @@ _BY_KIND: Mapping[tuple[str, DeviceKind], EngineProfile] = MappingProxyType(
         ("vllm", DeviceKind.HPU): _VLLM_GAUDI,
         ("sglang", DeviceKind.ROCM): replace(_SGLANG, token_budget=16384),
         ("sglang", DeviceKind.CPU): replace(
-            _SGLANG, max_sequences=256, memory_fraction=0.8, step_overhead_s=1000 * MICRO, reserved_bytes=1.0 * GIB
+            _SGLANG, max_sequences=256, memory_fraction=0.8, step_overhead_s=1000 * MICRO, memory=_SGLANG_ON_HOST
         ),
     }
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
 from budsim.commons.precision import Precision, bytes_per_value
+
+INDEX_BLOCK = 128
 
 
 class AttentionKind(StrEnum):
@@ -44,7 +47,7 @@ class Matrix:
     """A weight matrix of ``inputs`` x ``outputs`` values, ``copies`` of it side by side (experts).
 
     ``kv_outputs`` of the outputs belong to key and value heads, which tensor parallelism repeats
-    once it exceeds the number of KV heads.
+    once it exceeds the number of KV heads. ``parts`` is how many projections of the checkpoint are one here.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Matrix:
     shard: Shard
     copies: int = 1
     kv_outputs: int = 0
+    parts: int = 1
 
     @property
     def values(self) -> int:
@@ -69,7 +73,8 @@ class Attention:
     ``value_head_dim`` the value dimension; the cache is a fixed state per sequence. For ``MLA`` the cache is the
     compressed latent and the shared rotary key. ``index_*`` describe a sparse indexer (DeepSeek Sparse Attention).
     ``gates_per_head`` counts the scalars a linear layer projects for each head: 2 for a gated delta network (beta and decay),
-    1 for Mamba-2 (step size), 0 for lightning attention.
+    1 for Mamba-2 (step size), 0 for lightning attention. ``state_value_bytes`` is what the configuration asks of a linear
+    layer's recurrent state (2, or 4 for fp32).
     """
 
     kind: AttentionKind
@@ -88,23 +93,46 @@ class Attention:
     index_head_dim: int = 0
     index_topk: int | None = None
     gates_per_head: int = 2
+    state_value_bytes: int = 2
+
+    def cache_bytes_per_token(self, precision: Precision) -> float:
+        """Return what the KV cache holds for one token in one layer, all heads, before any replication by TP.
+
+        A sparse indexer's keys are 8 bit with an fp32 scale for each `INDEX_BLOCK` in every cache format; beside them an fp8
+        latent keeps its rotary part in 16 bit and a scale for as many values (vLLM 0.32 ``fp8_ds_mla``: 656 bytes, indexer
+        cache 132; SGLang 0.5.23 alike).
+        """
+        width = bytes_per_value(precision)
+        if self.kind is AttentionKind.LINEAR:
+            return 0.0
+        if self.kind is not AttentionKind.MLA:
+            return self.kv_heads * (self.head_dim + self.value_head_dim) * width
+        scaled = self.index_heads > 0 and width < 2.0
+        scales, rotary = (4.0 * self.kv_lora_rank / INDEX_BLOCK, 2.0) if scaled else (0.0, width)
+        return self.kv_lora_rank * width + scales + self.rope_head_dim * rotary + _with_scales(self.index_head_dim)
 
     @property
-    def cached_values_per_token(self) -> int:
-        """Values the KV cache holds for one token in one layer, all heads, before any replication by TP."""
-        if self.kind is AttentionKind.LINEAR:
+    def recurrent_values_per_sequence(self) -> int:
+        """Values of the matrix a linear layer carries from token to token, all heads."""
+        return self.heads * self.head_dim * self.value_head_dim if self.kind is AttentionKind.LINEAR else 0
+
+    @property
+    def convolved_values_per_sequence(self) -> int:
+        """Values a linear layer's convolution keeps of earlier tokens."""
+        if self.kind is not AttentionKind.LINEAR:
             return 0
-        if self.kind is AttentionKind.MLA:
-            return self.kv_lora_rank + self.rope_head_dim + self.index_head_dim
-        return self.kv_heads * (self.head_dim + self.value_head_dim)
+        channels = 2 * self.kv_heads * self.head_dim + self.heads * self.value_head_dim
+        return channels * max(0, self.conv_kernel - 1)
 
     @property
     def state_values_per_sequence(self) -> int:
         """Values of recurrent state one sequence holds in one layer (linear attention), all heads."""
-        if self.kind is not AttentionKind.LINEAR:
-            return 0
-        channels = 2 * self.kv_heads * self.head_dim + self.heads * self.value_head_dim
-        return self.heads * self.head_dim * self.value_head_dim + channels * max(0, self.conv_kernel - 1)
+        return self.recurrent_values_per_sequence + self.convolved_values_per_sequence
+
+    def state_bytes_per_sequence(self, least: float = 2.0) -> float:
+        """Return the bytes of that state; the recurrent part takes at least ``least`` bytes a value, the convolution 16 bit."""
+        recurrent = self.recurrent_values_per_sequence * max(least, float(self.state_value_bytes))
+        return recurrent + 2.0 * self.convolved_values_per_sequence
 
     def matrices(self, hidden: int) -> tuple[Matrix, ...]:
         """Return the projections of one layer for a model of width ``hidden``."""
@@ -115,7 +143,7 @@ class Attention:
         query = self.heads * self.head_dim * (2 if self.output_gate else 1)
         kv = self.kv_heads * (self.head_dim + self.value_head_dim)
         return (
-            _projection("qkv", hidden, query + kv, Shard.COLUMN, kv_outputs=kv),
+            _projection("qkv", hidden, query + kv, Shard.COLUMN, kv_outputs=kv, parts=3),
             _projection("o", self.heads * self.value_head_dim, hidden, Shard.ROW),
         )
 
@@ -204,9 +232,17 @@ class FeedForward:
         )
 
     def _pair(self, prefix: str, hidden: int, width: int, role: MatrixRole, copies: int) -> tuple[Matrix, ...]:
-        up = width * (2 if self.gated else 1)
+        parts = 2 if self.gated else 1
         return (
-            Matrix(name=prefix + "up", role=role, inputs=hidden, outputs=up, shard=Shard.COLUMN, copies=copies),
+            Matrix(
+                name=prefix + "up",
+                role=role,
+                inputs=hidden,
+                outputs=width * parts,
+                shard=Shard.COLUMN,
+                copies=copies,
+                parts=parts,
+            ),
             Matrix(name=prefix + "down", role=role, inputs=width, outputs=hidden, shard=Shard.ROW, copies=copies),
         )
 
@@ -233,6 +269,7 @@ class Quantization:
     """How a checkpoint was quantized: the method's name, the format, and which roles and single matrices it left in 16 bit.
 
     ``block`` is the edge of the square blocks of weights that share a scale, 0 where scales belong to rows or whole matrices.
+    ``bits`` is what one value takes with its share of scales and zero points, where the checkpoint says how many share them.
     """
 
     method: str
@@ -240,6 +277,7 @@ class Quantization:
     kept_16bit: frozenset[MatrixRole] = frozenset({MatrixRole.EMBEDDING, MatrixRole.HEAD, MatrixRole.ROUTER})
     kept_names: frozenset[str] = frozenset()
     block: int = 0
+    bits: float | None = None
 
     def keeps(self, matrix: Matrix) -> bool:
         """Return whether a matrix was left in 16 bit."""
@@ -360,24 +398,31 @@ class Architecture:
         kept = quantization.keeps(matrix)
         return Precision.BF16 if kept else precision
 
+    def stored_bytes(self, matrix: Matrix, precision: Precision) -> float:
+        """Return the bytes one value of ``matrix`` takes when the model is run at ``precision``, scales included."""
+        stored = self.stored_precision(matrix, precision)
+        made = self.quantization
+        return made.bits / 8.0 if made and made.bits and made.precision is stored else bytes_per_value(stored)
+
     def weight_bytes(self, precision: Precision) -> float:
         """Return the bytes of all weights at ``precision``, the groups quantizers leave alone in 16 bit."""
-        stored = sum(
-            count * matrix.values * bytes_per_value(self.stored_precision(matrix, precision)) for count, matrix in self.weights
-        )
+        stored = sum(count * matrix.values * self.stored_bytes(matrix, precision) for count, matrix in self.weights)
         return stored + self.extra_parameters * 2.0
 
     def kv_bytes_per_token(self, precision: Precision) -> float:
         """Return the KV cache bytes one token takes in all layers, without replication; sliding windows count in full."""
-        values = sum(group.count * group.attention.cached_values_per_token for group in self.layers)
-        return values * bytes_per_value(precision)
+        return sum(group.count * group.attention.cache_bytes_per_token(precision) for group in self.layers)
 
     def state_bytes_per_sequence(self) -> float:
-        """Return the recurrent state (linear attention) one sequence holds, in 16 bit."""
-        return 2.0 * sum(group.count * group.attention.state_values_per_sequence for group in self.layers)
+        """Return the recurrent state (linear attention) one sequence holds, in the format the configuration asks for."""
+        return sum(group.count * group.attention.state_bytes_per_sequence() for group in self.layers)
 
 
-def _projection(name: str, inputs: int, outputs: int, shard: Shard, kv_outputs: int = 0) -> Matrix:
+def _with_scales(values: int) -> float:
+    return values + 4.0 * math.ceil(values / INDEX_BLOCK)
+
+
+def _projection(name: str, inputs: int, outputs: int, shard: Shard, kv_outputs: int = 0, parts: int = 1) -> Matrix:
     return Matrix(
         name=name,
         role=MatrixRole.ATTENTION,
@@ -385,4 +430,5 @@ def _projection(name: str, inputs: int, outputs: int, shard: Shard, kv_outputs: 
         outputs=outputs,
         shard=shard,
         kv_outputs=kv_outputs,
+        parts=parts,
     )

@@ -55,8 +55,14 @@ def quantization_from(fields: Fields | None, layers: int) -> Quantization | None
     roles, names = _kept(fields, layers)
     if method == "mxfp4":
         roles = roles | (frozenset(MatrixRole) - {MatrixRole.EXPERT})
+    precision = read(fields)
     return Quantization(
-        method=method, precision=read(fields), kept_16bit=ALWAYS_KEPT | roles, kept_names=names, block=_block(fields)
+        method=method,
+        precision=precision,
+        kept_16bit=ALWAYS_KEPT | roles,
+        kept_names=names,
+        block=_block(fields),
+        bits=_bits(fields, precision),
     )
 
 
@@ -65,12 +71,27 @@ def _block(fields: Fields) -> int:
 
     The latter was text in old versions, which had no blocks of scales.
     """
-    groups = fields.nested("config_groups")
-    group = next((groups.nested(name) for name in groups.values), None) if groups else None
-    weights = group.nested("weights") if group else None
+    weights = _group_weights(fields)
     if weights and not isinstance(weights.raw("block_structure")[1], str):
         return max(weights.integers("block_structure", count=2, high=MAX_BLOCK) or (0,))
     return max(fields.integers("weight_block_size", count=2, high=MAX_BLOCK) or (0,))
+
+
+def _bits(fields: Fields, precision: Precision) -> float | None:
+    """Return the bits of an integer value with its share of its group's 16-bit scale and, unless symmetric, zero point."""
+    whole = next((bits for bits, integer in INTEGERS.items() if integer is precision), None)
+    weights = _group_weights(fields) or fields
+    size = weights.values.get("group_size")
+    if whole is None or isinstance(size, bool) or not isinstance(size, int) or size <= 0:
+        return None
+    symmetric = weights.values.get("symmetric", weights.values.get("sym", False)) is True
+    return whole + (16.0 if symmetric else 16.0 + whole) / size
+
+
+def _group_weights(fields: Fields) -> Fields | None:
+    groups = fields.nested("config_groups")
+    group = next((groups.nested(name) for name in groups.values), None) if groups else None
+    return group.nested("weights") if group else None
 
 
 def _fp8(_: Fields) -> Precision:

@@ -48,6 +48,8 @@ class Candidates:
         Whether all ``concurrency`` prompts are prefilled as one batch and decoded together, as offline benchmarks do.
     speculative : bool array, shape (n,)
         Whether multi-token prediction drafts tokens.
+    adapter_ranks : float array, shape (n,), or None
+        LoRA slots times the rank each may have (``max_loras`` x ``max_lora_rank``); None where no adapter is served.
     """
 
     architectures: tuple[Architecture, ...]
@@ -77,6 +79,7 @@ class Candidates:
     burst_share: Floats
     static_batch: Booleans
     speculative: Booleans
+    adapter_ranks: Floats | None = None
 
     def __len__(self) -> int:
         """Return the number of candidates."""

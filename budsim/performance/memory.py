@@ -1,61 +1,271 @@
-"""What fits: weights, activations and cache of the fullest rank within what the engine may take."""
+"""What fits: weights, activations and cache of the fullest rank within what the engine may take.
+
+The stages of a pipeline differ: the first holds the token table and, where the layers do not divide evenly, a layer more; the
+last holds the output head and samples. Both are sized, and the one with the smaller cache decides, as engines let it.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from budsim.commons.precision import Precision
+from budsim.commons.units import GIB
+from budsim.engine_ops.memory_rules import MemoryRule, ShareOf
 from budsim.hardware_ops.device import DeviceKind
-from budsim.performance.candidates import Floats
+from budsim.performance.candidates import Booleans, Candidates, Floats
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.roofline import ACTIVATION_BYTES, Ranks
 
-LOGIT_BYTES = 4.0
+HIDDEN_BYTES = {DeviceKind.CUDA: 0.5 * GIB, DeviceKind.HPU: 1.4 * GIB}
+"""What the driver keeps of the size it reports: torch sees 79.19 of an H100's 79.65 GiB, 139.8 of an H200's 140.4, 23.5 of an
+RTX 4090's 24.0 and 94.6 of a Gaudi 2's 96 (start-up logs of `tests/performance/startups.yaml`)."""
+
+MXFP4_ROWS, MXFP4_COLUMNS = 128, 256
+"""Multiples vLLM pads a rank's expert width and the hidden size to for its MXFP4 kernels (Hopper; quantization/mxfp4.py)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stage:
+    """One rank of a pipeline stage; arrays of shape (n,)."""
+
+    budget: Floats
+    weights: Floats
+    activations: Floats
+    reserved: Floats
+    kv: Floats
+    per_token: Floats
+
+    @property
+    def tokens(self) -> Floats:
+        """Tokens of whole sequences the cache holds."""
+        return np.asarray(self.kv // np.maximum(self.per_token, 1.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rules:
+    """`MemoryRule` spread over candidates; arrays of shape (n,)."""
+
+    static: Booleans
+    free: Booleans
+    context: Floats
+    group: Floats
+    logit: Floats
+    hidden_copies: Floats
+    graph: Floats
+    graph_share: Floats
+    grouped: Booleans
+    window_share: Floats
+    state_blocks: Floats
+    state_pool: Floats
+    state_width: Floats
 
 
 def memory_use(ranks: Ranks) -> MemoryUse:
     """Return the memory of the fullest device rank of each candidate.
 
-    The engine may take ``memory_fraction`` of the device (vLLM's ``gpu-memory-utilization``, SGLang's
-    ``mem-fraction-static``) and no more than is free. Out of that come weights, the activation peak of one step of
-    ``token_budget`` tokens, and the engine's own reserve (CUDA context and graphs, communication buffers); the KV cache gets
-    the rest. Recurrent state of linear-attention layers is charged to the sequences that hold it.
+    What the engine may take, and what comes out of it, follow its `MemoryRule`: vLLM's ``gpu-memory-utilization`` is a share of
+    the device for everything, SGLang's ``mem-fraction-static`` one for weights and cache with activations and graphs beside it,
+    TensorRT-LLM's and Gaudi's one of what weights and activations leave. It is never more than what is free.
     """
-    table = ranks.candidates
-    total = table.by_device([device.memory_bytes for device in table.devices])
-    budget = np.minimum(total * table.memory_fraction, table.memory_free_bytes)
-    weights = ranks.weight_bytes / table.pp
-    reserved = table.by_engine([engine.reserved_bytes for engine in table.engines]) * _has_context(ranks)
-    activations = activation_bytes(ranks)
-    kv = np.maximum(budget - weights - activations - reserved, 0.0)
-    per_token = cache_bytes_per_token(ranks) / table.pp
+    rules = _rules(ranks.candidates)
+    first, last = _stages(ranks, rules)
+    tighter = first.tokens < last.tokens
+
+    def of(name: str) -> Floats:
+        return np.asarray(np.where(tighter, getattr(first, name), getattr(last, name)), dtype=np.float64)
+
     return MemoryUse(
-        budget_bytes=budget,
-        weight_bytes=weights,
-        activation_bytes=activations,
-        reserved_bytes=reserved,
-        kv_bytes=kv,
-        kv_bytes_per_token=per_token,
-        kv_capacity_tokens=np.floor(kv / np.maximum(per_token, 1.0)) * table.dp,
+        budget_bytes=of("budget"),
+        weight_bytes=of("weights"),
+        activation_bytes=of("activations"),
+        reserved_bytes=of("reserved"),
+        kv_bytes=of("kv"),
+        kv_bytes_per_token=of("per_token"),
+        kv_capacity_tokens=of("tokens") * ranks.candidates.dp,
     )
 
 
-def cache_bytes_per_token(ranks: Ranks) -> Floats:
-    """Return cache bytes one rank holds per token of a finished sequence, windows and recurrent state averaged over it."""
-    length = ranks.candidates.input_tokens + ranks.candidates.output_tokens
-    held = np.minimum(length[:, None], ranks.window) / length[:, None]
-    indexed = np.where(ranks.model.attention.latent[ranks.candidates.architecture], 1.0, held)
-    return np.asarray((ranks.cached_bytes_per_token * indexed).sum(axis=1) + ranks.state_bytes / 2.0 / length)
+def _stages(ranks: Ranks, rules: _Rules) -> tuple[_Stage, _Stage]:
+    """Return the first and the last stage of each pipeline; they are the same rank where there is one stage."""
+    table, layers = ranks.candidates, ranks.layers
+    alone = table.pp == 1
+    more, fewer = np.ceil(layers / table.pp) / layers, np.floor(layers / table.pp) / layers
+    embedding, head, body = _weight_parts(ranks)
+    step, sampling, experts = _activation_parts(ranks, rules)
+    extra = ranks.model.extra_bytes[table.architecture]
+    body = body + adapter_bytes(ranks)
+    whole = embedding + head + body + extra
+    first = np.where(alone, whole, body * more + embedding + extra)
+    last = np.where(alone, whole, body * fewer + np.where(head > 0, head, embedding * _is_tied(ranks)))
+    return (
+        _stage(ranks, rules, first, np.where(alone, np.maximum(step, sampling), step) + experts, more),
+        _stage(ranks, rules, last, np.maximum(step, sampling) + experts, fewer),
+    )
 
 
-def activation_bytes(ranks: Ranks) -> Floats:
-    """Return the activation peak engines reserve at start: a full step's residual, input and widest layer, and the logits."""
+def _stage(ranks: Ranks, rules: _Rules, weights: Floats, activations: Floats, share: Floats) -> _Stage:
+    """Divide the device of one rank with ``share`` of the layers."""
+    table = ranks.candidates
+    hidden = table.by_device([HIDDEN_BYTES.get(device.kind, 0.0) for device in table.devices])
+    visible = np.maximum(table.by_device([device.memory_bytes for device in table.devices]) - hidden, 0.0)
+    most = np.minimum(visible, table.memory_free_bytes)
+    context = rules.context + np.where(table.tp > 1, rules.group, 0.0)
+    graphs = rules.graph * ranks.layers * share * captured_sizes(table.max_sequences)
+    left = np.maximum(most - weights - activations - context - graphs, 0.0)
+    beside = np.maximum((most - context) * (1.0 - table.memory_fraction) - activations - graphs, 0.0)
+    of_device = np.minimum(visible * table.memory_fraction, most)
+    budget = np.where(rules.static, most - beside, np.where(rules.free, most - left * (1.0 - table.memory_fraction), of_device))
+    rest = np.maximum(budget - weights - activations - context - graphs, 0.0)
+    return _Stage(
+        budget=budget,
+        weights=weights,
+        activations=activations,
+        reserved=context + graphs + rest * rules.graph_share,
+        kv=rest * (1.0 - rules.graph_share),
+        per_token=_cache_bytes_per_token(ranks, rules) * share,
+    )
+
+
+def captured_sizes(max_sequences: Floats) -> Floats:
+    """Return for how many batch sizes CUDA graphs are captured: by 8 up to 256, then by 16, up to twice the sequences or 512.
+
+    vLLM 0.32 ``VllmConfig._set_cudagraph_sizes``: 51 sizes at 256 sequences and more.
+    """
+    largest = np.minimum(2.0 * max_sequences, 512.0)
+    return np.asarray(3.0 + np.minimum(largest, 256.0) / 8.0 + np.maximum(largest - 256.0, 0.0) / 16.0)
+
+
+def _weight_parts(ranks: Ranks) -> tuple[Floats, Floats, Floats]:
+    """Return the bytes of token table, output head and everything between on one rank, before stages share it."""
+    matrices, row = ranks.model.matrices, ranks.candidates.architecture
+    stored = ranks.column_bytes * _padding(ranks)
+    table, head = ~matrices.multiplied[row], matrices.sampled[row]
+    between = np.where(table | head, 0.0, stored).sum(axis=1)
+    return np.where(table, stored, 0.0).sum(axis=1), np.where(head, stored, 0.0).sum(axis=1), between
+
+
+def adapter_bytes(ranks: Ranks) -> Floats:
+    """Return what the LoRA slots of one rank take, all stages together: an A for each fused projection and a B, 16 bit.
+
+    vLLM 0.32 ``lora/layers``: slots are allocated at start for every linear layer and expert, at the largest rank; tensor
+    parallelism splits only the side its matrix is split on.
+    """
     table, matrices = ranks.candidates, ranks.model.matrices
-    inner = np.where(matrices.sampled, 0.0, matrices.outputs * matrices.multiplied * matrices.active_copies)[table.architecture]
-    widest = (inner * ranks.matrix_tokens_share / np.where(inner > 0, table.tp[:, None], 1)).max(axis=1)
-    logits = table.max_sequences * ranks.model.vocabulary[table.architecture]
-    return np.asarray(table.token_budget * ACTIVATION_BYTES * (2.0 * ranks.hidden + 1.5 * widest) + 2.0 * LOGIT_BYTES * logits)
+    if table.adapter_ranks is None:
+        return np.zeros(len(table))
+    row = table.architecture
+    tp = table.tp[:, None]
+    inputs = matrices.inputs[row] / np.where(matrices.row_sharded[row], tp, 1)
+    outputs = matrices.outputs[row] / np.where(matrices.column_sharded[row], tp, 1)
+    adapted = matrices.multiplied[row] & ~matrices.sampled[row] & (matrices.column_sharded[row] | matrices.row_sharded[row])
+    values = matrices.layers[row] * matrices.copies[row] * (matrices.parts[row] * inputs + outputs) * adapted
+    return np.asarray(table.adapter_ranks * ACTIVATION_BYTES * values.sum(axis=1), dtype=np.float64)
 
 
-def _has_context(ranks: Ranks) -> Floats:
-    """CPU engines keep no device context or graphs."""
-    return ranks.candidates.by_device([float(d.kind is not DeviceKind.CPU) for d in ranks.candidates.devices])
+def _is_tied(ranks: Ranks) -> Floats:
+    """Whether the head is the token table, which a last stage then holds again."""
+    matrices = ranks.model.matrices
+    tied = (matrices.sampled & (matrices.copies == 0)).any(axis=1)
+    return np.asarray(tied[ranks.candidates.architecture], dtype=np.float64)
+
+
+def _padding(ranks: Ranks) -> Floats:
+    """Return how much more each matrix takes than its values: MXFP4 experts are padded to what the kernels multiply."""
+    table, matrices = ranks.candidates, ranks.model.matrices
+    row = table.architecture
+    padded = np.array([precision is Precision.MXFP4 for precision in table.precisions])[table.weight_precision]
+    spread = np.where(table.ep > 1, 1, table.tp)[:, None]
+    column, down = matrices.column_sharded[row], matrices.row_sharded[row]
+    width = np.where(column, matrices.outputs[row] / 2.0, matrices.inputs[row]) / spread
+    hidden = np.where(column, matrices.inputs[row], matrices.outputs[row])
+    factor = _rounded(width, MXFP4_ROWS) * _rounded(hidden, MXFP4_COLUMNS)
+    return np.where(padded[:, None] & matrices.expert[row] & (column | down), factor, 1.0)
+
+
+def _rounded(values: Floats, multiple: int) -> Floats:
+    """Return by what factor rounding up to a multiple grows each value."""
+    return -(-values // multiple) * multiple / np.maximum(values, 1.0)
+
+
+def _activation_parts(ranks: Ranks, rules: _Rules) -> tuple[Floats, Floats, Floats]:
+    """Return the peaks of one full step and of sampling, and the expert workspace that stays allocated through both.
+
+    A step keeps the residual, its input and the widest layer (both of its halves and their product); sampling the hidden
+    states and one row of logits a sequence, on every rank; fused experts one row for each expert a token visits.
+    """
+    table, matrices = ranks.candidates, ranks.model.matrices
+    row = table.architecture
+    shards = np.where(matrices.attention[row], np.maximum(table.tp / table.dp, 1.0)[:, None], table.tp[:, None])
+    split = np.where(matrices.column_sharded[row], shards, 1.0)
+    inner = matrices.multiplied[row] & ~matrices.sampled[row] & ~matrices.expert[row]
+    widest = np.where(inner, matrices.outputs[row] / split, 0.0).max(axis=1)
+    step = table.token_budget * ACTIVATION_BYTES * (rules.hidden_copies * ranks.hidden + 1.5 * widest)
+    rows = np.minimum(table.max_sequences, table.token_budget)
+    logits = rows * ranks.model.vocabulary[row] * rules.logit
+    return step, logits + table.token_budget * ACTIVATION_BYTES * ranks.hidden, _expert_workspace(ranks)
+
+
+def _expert_workspace(ranks: Ranks) -> Floats:
+    """Return the buffers of fused expert kernels: their first result or their output, whichever is larger, and their product."""
+    table, matrices = ranks.candidates, ranks.model.matrices
+    row = table.architecture
+    split = np.where(table.ep > 1, 1, table.tp)[:, None]
+    expert = matrices.expert[row]
+    first = np.where(expert & matrices.column_sharded[row], matrices.outputs[row] / split, 0.0).max(axis=1)
+    product = np.where(expert & matrices.row_sharded[row], matrices.inputs[row] / split, 0.0).max(axis=1)
+    output = np.where(expert & matrices.row_sharded[row], matrices.outputs[row], 0.0).max(axis=1)
+    tokens = table.token_budget * np.maximum(table.dp / table.ep, 1.0)
+    return np.asarray(tokens * ranks.experts_per_token * ACTIVATION_BYTES * (np.maximum(first, output) + product))
+
+
+def cache_bytes_per_token(ranks: Ranks) -> Floats:
+    """Return cache bytes all stages of one rank hold per token of a finished sequence.
+
+    Windows and recurrent state are averaged over the sequence; how the engine pools them is in its `MemoryRule`.
+    """
+    return _cache_bytes_per_token(ranks, _rules(ranks.candidates))
+
+
+def _cache_bytes_per_token(ranks: Ranks, rules: _Rules) -> Floats:
+    table, attention = ranks.candidates, ranks.model.attention
+    row = table.architecture
+    length = table.input_tokens + table.output_tokens
+    window = np.where(attention.latent[row], np.inf, ranks.window)
+    held = np.maximum(np.minimum(length[:, None], window) / length[:, None], rules.window_share[:, None])
+    padded = np.where(rules.grouped[:, None], attention.padded[row], 1.0)
+    keys = (ranks.cached_bytes_per_token * held * padded).sum(axis=1)
+    state = _state_bytes(ranks, rules, padded) * rules.state_blocks / length
+    pool = np.where(state > 0, rules.state_pool, 0.0)
+    slots = np.divide(state * (1.0 + pool), pool, out=np.zeros_like(state), where=pool > 0)
+    return np.asarray(np.where(pool > 0, np.maximum(keys * (1.0 + pool), slots), keys + state), dtype=np.float64)
+
+
+def _state_bytes(ranks: Ranks, rules: _Rules, padded: Floats) -> Floats:
+    """Return the recurrent state of one sequence on one rank."""
+    table, attention = ranks.candidates, ranks.model.attention
+    row = table.architecture
+    width = np.maximum(attention.state_width[row], rules.state_width[:, None])
+    convolved = attention.state[row] - attention.recurrent[row]
+    each = attention.recurrent[row] * width + convolved * ACTIVATION_BYTES
+    return np.asarray((attention.layers[row] * each * padded).sum(axis=1) / np.maximum(table.tp / table.dp, 1.0))
+
+
+def _rules(table: Candidates) -> _Rules:
+    found: list[MemoryRule] = [engine.memory for engine in table.engines]
+    return _Rules(
+        static=table.by_engine([float(rule.share_of is ShareOf.STATIC) for rule in found]) > 0,
+        free=table.by_engine([float(rule.share_of is ShareOf.FREE) for rule in found]) > 0,
+        context=table.by_engine([rule.context_bytes for rule in found]),
+        group=table.by_engine([rule.group_bytes for rule in found]),
+        logit=table.by_engine([rule.logit_bytes for rule in found]),
+        hidden_copies=table.by_engine([rule.hidden_copies for rule in found]),
+        graph=table.by_engine([rule.graph_bytes for rule in found]),
+        graph_share=table.by_engine([rule.graph_share for rule in found]),
+        grouped=table.by_engine([float(rule.grouped) for rule in found]) > 0,
+        window_share=table.by_engine([rule.window_share for rule in found]),
+        state_blocks=table.by_engine([rule.state_blocks for rule in found]),
+        state_pool=table.by_engine([rule.state_pool for rule in found]),
+        state_width=table.by_engine([rule.state_bytes for rule in found]),
+    )

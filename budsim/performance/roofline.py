@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from budsim.commons.precision import Precision, bytes_per_value
+from budsim.commons.precision import Precision
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.performance.candidates import Candidates, Floats
 from budsim.performance.efficiency import CONSTANTS, Constants, Efficiency, efficiency
-from budsim.performance.shapes import ModelShapes, peak_formats, shapes, stored_bytes
+from budsim.performance.shapes import ModelShapes, cached_bytes, peak_formats, shapes, stored_bytes
 
 BLEND = 4.0
 ACTIVATION_BYTES = 2.0
@@ -30,6 +30,7 @@ class Ranks:
 
     candidates: Candidates
     model: ModelShapes
+    column_bytes: Floats
     weight_bytes: Floats
     matrix_flops_per_token: Floats
     matrix_bytes: Floats
@@ -85,15 +86,17 @@ def prepare(candidates: Candidates, constants: Mapping[DeviceKind, Constants] = 
     peaks = _peaks(candidates.devices)[candidates.device[:, None], formats.astype(np.int64)]
     width = stored_bytes(candidates.architectures, candidates.precisions)[row, candidates.weight_precision]
     held = (matrices.layers * matrices.inputs * matrices.outputs)[row] * local
+    stored = held * matrices.copies[row] * width
     values = held * matrices.multiplied[row]
-    kv_bytes = np.array([bytes_per_value(p) for p in candidates.precisions])[candidates.kv_precision]
+    cached = cached_bytes(candidates.architectures, candidates.precisions)[row, candidates.kv_precision]
     heads = attention.heads[row] / attention_tp[:, None]
     cache_share = np.where(attention.latent[row], 1.0, np.maximum(1.0 / attention_tp[:, None], 1.0 / attention.kv_heads[row]))
     tp_link, hop = _links(candidates)
     return Ranks(
         candidates=candidates,
         model=model,
-        weight_bytes=(held * matrices.copies[row] * width).sum(axis=1) + model.extra_bytes[row],
+        column_bytes=stored,
+        weight_bytes=stored.sum(axis=1) + model.extra_bytes[row],
         matrix_flops_per_token=2.0 * values * matrices.active_copies[row],
         matrix_bytes=values * matrices.copies[row].clip(1.0) * width,
         matrix_peak=peaks * compute_share[:, None],
@@ -102,7 +105,7 @@ def prepare(candidates: Candidates, constants: Mapping[DeviceKind, Constants] = 
         experts_per_token=model.experts_per_token[row],
         is_expert=matrices.expert[row].astype(np.float64),
         is_sampled=matrices.sampled[row].astype(np.float64),
-        cached_bytes_per_token=attention.layers[row] * attention.cached[row] * cache_share * kv_bytes[:, None],
+        cached_bytes_per_token=attention.layers[row] * cached * cache_share,
         window=attention.window[row],
         state_bytes=(attention.layers * attention.state)[row].sum(axis=1) * 4.0 / attention_tp,
         decode_attention_flops=2.0 * attention.layers[row] * heads * attention.decode_dims[row],

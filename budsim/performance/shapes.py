@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from budsim.commons.precision import Precision, bytes_per_value, compute_format
+from budsim.commons.precision import Precision, compute_format
 from budsim.model_ops.architecture import Architecture, Attention, AttentionKind, LayerGroup, Matrix, MatrixRole, Shard
 from budsim.performance.candidates import Booleans, Floats
 
@@ -18,8 +20,9 @@ class MatrixShapes:
     """Matrices of the decoder (and encoder) of each model; arrays of shape (models, columns), 0 where a model has fewer.
 
     ``layers`` is how often a column occurs; ``kv_share`` the share of its outputs that belong to key/value heads, of which
-    there are ``kv_heads``; ``copies`` and ``active_copies`` the experts held and those one token is sent to. A table that is
-    only looked up (``multiplied`` 0) costs memory but no time; the head is multiplied once per sampled token (``sampled``).
+    there are ``kv_heads``; ``parts`` how many projections it fuses; ``copies`` and ``active_copies`` the experts held and
+    those one token is sent to. A table that is only looked up (``multiplied`` 0) costs memory but no time; the head is
+    multiplied once per sampled token (``sampled``).
     """
 
     layers: Floats
@@ -27,6 +30,7 @@ class MatrixShapes:
     outputs: Floats
     kv_share: Floats
     kv_heads: Floats
+    parts: Floats
     copies: Floats
     active_copies: Floats
     column_sharded: Booleans
@@ -41,17 +45,20 @@ class MatrixShapes:
 class AttentionShapes:
     """Attention layers of each model; arrays of shape (models, columns).
 
-    ``cached`` is the values one token leaves in one layer's cache, ``window`` how far back a layer looks (infinity: all of it),
-    ``state`` the recurrent values of a linear layer, ``query_key``/``value`` the dimensions one query head multiplies per
+    ``window`` is how far back a layer looks (infinity: all of it), ``state`` the values a linear layer carries on, ``recurrent``
+    those of them that may be kept in fp32 and ``state_width`` the bytes of one as the model asks; ``padded`` is how much
+    more a cache pool in groups of equal size allocates. ``decode_dims`` are the dimensions one query head multiplies per
     cached token at decode, ``prefill_dims`` the same for prefill (MLA expands the latent there).
     """
 
     layers: Floats
     heads: Floats
     kv_heads: Floats
-    cached: Floats
     window: Floats
     state: Floats
+    recurrent: Floats
+    state_width: Floats
+    padded: Floats
     decode_dims: Floats
     prefill_dims: Floats
     latent: Booleans
@@ -143,6 +150,7 @@ def _matrix_shapes(models: Sequence[Sequence[_Column]]) -> MatrixShapes:
         outputs=table(lambda c: c.matrix.outputs),
         kv_share=table(lambda c: c.matrix.kv_outputs / c.matrix.outputs),
         kv_heads=np.maximum(table(lambda c: c.kv_heads), 1.0),
+        parts=table(lambda c: c.matrix.parts),
         copies=table(lambda c: c.matrix.copies if c.active else 0.0),
         active_copies=table(lambda c: c.active if c.matrix.role is MatrixRole.EXPERT else 1.0),
         column_sharded=flags(lambda c: c.matrix.shard is Shard.COLUMN),
@@ -170,13 +178,33 @@ def _attention_shapes(models: Sequence[Sequence[LayerGroup]]) -> AttentionShapes
         layers=layers,
         heads=table(lambda a: 0.0 if a.kind is AttentionKind.LINEAR else a.heads),
         kv_heads=table(lambda a: a.kv_heads, 1.0),
-        cached=table(lambda a: a.cached_values_per_token),
         window=table(_look_back, np.inf),
         state=table(lambda a: a.state_values_per_sequence),
+        recurrent=table(lambda a: a.recurrent_values_per_sequence),
+        state_width=table(lambda a: a.state_value_bytes, 2.0),
+        padded=_padding(models, width),
         decode_dims=table(_decode_dims),
         prefill_dims=table(lambda a: a.head_dim + a.rope_head_dim + a.value_head_dim),
         latent=table(lambda a: float(a.kind is AttentionKind.MLA)) > 0,
     )
+
+
+def _padding(models: Sequence[Sequence[LayerGroup]], width: int) -> Floats:
+    """Return how much more than its layers a pool allocates whose groups of like layers are all of one size.
+
+    vLLM 0.32 ``kv_cache_utils._get_kv_cache_groups_uniform_page_size``: the rarest kind of layer sets the size, unless the most
+    frequent one is less than half as frequent again; the last group of each kind is padded.
+    """
+    factors = np.ones((len(models), width))
+    for row, groups in enumerate(models):
+        kinds = Counter[tuple[AttentionKind, int | None]]()
+        for group in groups:
+            kinds[group.attention.kind, group.attention.window] += group.count
+        least, most = min(kinds.values()), max(kinds.values())
+        size = most if most < 1.5 * least else least
+        padded = {kind: math.ceil(count / size) * size / count for kind, count in kinds.items()}
+        factors[row, : len(groups)] = [padded[group.attention.kind, group.attention.window] for group in groups]
+    return factors
 
 
 def _look_back(attention: Attention) -> float:
@@ -191,23 +219,38 @@ def _decode_dims(attention: Attention) -> float:
 
 def stored_bytes(architectures: Sequence[Architecture], precisions: Sequence[Precision]) -> Floats:
     """Return bytes per value of every matrix column for each model and precision, shape (models, precisions, columns)."""
-    return _per_column(architectures, precisions, bytes_per_value)
+    return _per_column(architectures, precisions, Architecture.stored_bytes)
+
+
+def cached_bytes(architectures: Sequence[Architecture], precisions: Sequence[Precision]) -> Floats:
+    """Return the bytes one token leaves in the cache of one layer, shape (models, precisions, attention columns)."""
+    groups = [[*architecture.encoder_layers, *architecture.layers] for architecture in architectures]
+    result = np.zeros((len(architectures), len(precisions), max(len(each) for each in groups)))
+    for row, each in enumerate(groups):
+        for which, precision in enumerate(precisions):
+            result[row, which, : len(each)] = [group.attention.cache_bytes_per_token(precision) for group in each]
+    return result
 
 
 def peak_formats(architectures: Sequence[Architecture], precisions: Sequence[Precision]) -> Floats:
     """Return the index into `Precision` of the format each column is multiplied in, shape (models, precisions, columns)."""
     order = {precision: index for index, precision in enumerate(Precision)}
-    return _per_column(architectures, precisions, lambda precision: float(order[compute_format(precision)]))
+
+    def index(architecture: Architecture, matrix: Matrix, precision: Precision) -> float:
+        return float(order[compute_format(architecture.stored_precision(matrix, precision))])
+
+    return _per_column(architectures, precisions, index)
 
 
 def _per_column(
-    architectures: Sequence[Architecture], precisions: Sequence[Precision], of: Callable[[Precision], float]
+    architectures: Sequence[Architecture],
+    precisions: Sequence[Precision],
+    of: Callable[[Architecture, Matrix, Precision], float],
 ) -> Floats:
     models = [_columns(architecture) for architecture in architectures]
     width = max(len(columns) for columns in models)
     result = np.zeros((len(models), len(precisions), width))
     for row, (architecture, columns) in enumerate(zip(architectures, models, strict=True)):
         for which, precision in enumerate(precisions):
-            stored = [of(architecture.stored_precision(column.matrix, precision)) for column in columns]
-            result[row, which, : len(columns)] = stored
+            result[row, which, : len(columns)] = [of(architecture, column.matrix, precision) for column in columns]
     return result

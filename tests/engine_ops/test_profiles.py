@@ -20,8 +20,9 @@ def test_every_profile_is_filed_under_its_name_and_within_reason() -> None:
         assert profile.name == name
         assert 0.0 < profile.memory_fraction <= 1.0
         assert min(profile.token_budget, profile.max_sequences, profile.block_tokens) >= 1
-        assert profile.step_overhead_s > 0.0 <= profile.reserved_bytes
+        assert profile.step_overhead_s > 0.0 <= profile.memory.context_bytes
         assert profile.source
+        assert profile.memory.source
 
 
 def test_every_launched_engine_has_a_profile() -> None:

@@ -18,7 +18,7 @@ from budsim.model_ops.registry import resolve_model
         ("meta-llama/Llama-3.1-8B-Instruct", 128 * KIB),  # 2 x 32 x 8 x 128 x 2
         ("meta-llama/Llama-2-7b-hf", 512 * KIB),  # 2 x 32 x 32 x 128 x 2: every head its own
         ("deepseek-ai/DeepSeek-V3", 70_272),  # 61 x (512 + 64) x 2
-        ("deepseek-ai/DeepSeek-V3.2", 85_888),  # 61 x (512 + 64 + 128) x 2: the indexer's keys beside
+        ("deepseek-ai/DeepSeek-V3.2", 78_324),  # 61 x ((512 + 64) x 2 + 128 + 4): the indexer's 8-bit keys and their scale
         ("openai/gpt-oss-120b", 72 * KIB),  # 2 x 36 x 8 x 64 x 2
         ("bigcode/starcoder", 20 * KIB),  # 2 x 40 x 1 x 128 x 2: one head for all
         ("Qwen/Qwen3.5-397B-A17B", 30 * KIB),  # 15 of 60 layers: 2 x 15 x 2 x 256 x 2
@@ -32,10 +32,16 @@ def test_cache_of_one_token(model_id: str, expected: int) -> None:
 
 def test_indexers_shared_between_layers_store_keys_once() -> None:
     """GLM-5.2 keeps index keys in 21 of its 78 layers, GLM-5 in all."""
-    per_layer = 128 * 2
+    per_layer = 128 + 4
     own = resolve_model("zai-org/GLM-5").kv_bytes_per_token(Precision.BF16)
     shared = resolve_model("zai-org/GLM-5.2").kv_bytes_per_token(Precision.BF16)
     assert own - shared == (78 - 21) * per_layer
+
+
+def test_sparse_latents_keep_scales_and_rotary_part_beside_eight_bits() -> None:
+    """An fp8 cache of DeepSeek-V3.2 takes vLLM's 656 bytes a layer and token and the indexer's 132; plain MLA half of 16 bit."""
+    assert resolve_model("deepseek-ai/DeepSeek-V3.2").kv_bytes_per_token(Precision.FP8) == 61 * (512 + 16 + 128 + 132)
+    assert resolve_model("deepseek-ai/DeepSeek-V3").kv_bytes_per_token(Precision.FP8) == 61 * (512 + 64)
 
 
 def test_linear_layers_hold_a_state_instead_of_a_cache() -> None:
@@ -44,6 +50,11 @@ def test_linear_layers_hold_a_state_instead_of_a_cache() -> None:
     assert architecture.state_bytes_per_sequence() == 2 * 36 * (32 * 128 * 128 + 3 * 8192)
     assert architecture.kv_bytes_per_token(Precision.BF16) == 12 * 2 * 2 * 256 * 2
     assert architecture.attention_heads == 16
+
+
+def test_a_state_is_kept_in_the_format_its_configuration_asks_for() -> None:
+    """Qwen3.5 keeps the recurrent matrices in fp32, the convolved columns in 16 bit: 45 layers of 64 heads x 128 x 128."""
+    assert resolve_model("Qwen/Qwen3.5-397B-A17B").state_bytes_per_sequence() == 45 * (64 * 128 * 128 * 4 + 3 * 12288 * 2)
 
 
 def test_full_attention_models_hold_no_state() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budsim.commons.precision import Precision
+from budsim.engine_ops.profiles import profiles
 from budsim.hardware_ops.catalog import devices
 from budsim.performance.candidates import Candidates
 from budsim.performance.memory import memory_use
@@ -20,6 +21,13 @@ from tests.performance.populations import DEVICES, MODELS, population
 ALMOST = 1.0 + 1e-9
 models, names = st.sampled_from(MODELS), st.sampled_from(DEVICES)
 engines = st.sampled_from(["vllm", "sglang", "trtllm"])
+layouts = st.builds(
+    lambda tp, pp, ep, dp: {"tp": tp, "pp": pp, "ep": tp if ep else 1, "dp": min(dp, tp)},
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from([1, 2, 3, 5]),
+    st.booleans(),
+    st.sampled_from([1, 2, 8]),
+)
 lengths = st.integers(1, 16_000)
 loads = st.integers(1, 512)
 ladder = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377]
@@ -30,14 +38,31 @@ def predictions(candidates: Candidates) -> Predictions:
     return AnalyticPredictor().predict(candidates)[1]
 
 
-@given(model=models, device=names, tp=st.sampled_from([1, 2, 4, 8]), share=st.floats(0.1, 0.97), load=loads)
-@settings(max_examples=60, deadline=None)
-def test_memory_parts_stay_within_the_budget(model: str, device: str, tp: int, share: float, load: int) -> None:
-    """L1: weights, activations, reserve and cache of a candidate that fits add up to at most the engine's budget."""
-    memory = memory_use(prepare(population(model=model, device=device, tp=tp, memory_fraction=share, concurrency=load)))
+@given(
+    model=models,
+    device=names,
+    engine=st.sampled_from(sorted(profiles())),
+    precision=st.sampled_from(list(Precision)),
+    ranks=layouts,
+    share=st.floats(0.1, 0.97),
+    budget=st.integers(256, 65_536),
+)
+@settings(max_examples=150, deadline=None)
+def test_memory_parts_stay_within_the_budget(
+    model: str, device: str, engine: str, precision: Precision, ranks: dict[str, int], share: float, budget: int
+) -> None:
+    """L1: in every engine, format and layout the parts of a candidate that fits add up to its budget, within the device's size.
+
+    vLLM's budget is its share of the device.
+    """
+    table = population(
+        model=model, device=device, engine=engine, precision=precision, memory_fraction=share, token_budget=budget, **ranks
+    )
+    memory = memory_use(prepare(table))
     parts = memory.weight_bytes + memory.activation_bytes + memory.reserved_bytes + memory.kv_bytes
     assert (parts[memory.fits] <= memory.budget_bytes[memory.fits] * ALMOST).all()
-    assert (memory.budget_bytes <= share * devices()[device].memory_bytes * ALMOST).all()
+    assert (memory.budget_bytes <= devices()[device].memory_bytes * (share if engine == "vllm" else 1.0) * ALMOST).all()
+    assert min(memory.activation_bytes[0], memory.reserved_bytes[0], memory.kv_bytes[0], memory.kv_bytes_per_token[0]) >= 0.0
 
 
 @given(
@@ -115,12 +140,23 @@ def test_latency_is_ttft_and_the_remaining_tokens(
     assert np.allclose(service.tokens_per_s_per_user * service.tpot_s, 1.0)
 
 
-@given(model=models, device=names, tp=st.sampled_from([1, 2, 4, 8]))
-@settings(max_examples=40, deadline=None)
-def test_quantized_weights_never_need_more_memory(model: str, device: str, tp: int) -> None:
-    """L15: weights in 8 or 4 bits take at most what they take in 16, and leave at least as much cache."""
-    full = memory_use(prepare(population(model=model, device=device, tp=tp)))
-    for precision in (Precision.FP8, Precision.INT8, Precision.INT4, Precision.NVFP4):
-        small = memory_use(prepare(population(model=model, device=device, tp=tp, precision=precision)))
+@given(model=models, device=names, engine=st.sampled_from(sorted(profiles())), ranks=layouts)
+@settings(max_examples=60, deadline=None)
+def test_quantized_weights_never_need_more_memory(model: str, device: str, engine: str, ranks: dict[str, int]) -> None:
+    """L15: in every engine and layout weights in 8 or 4 bits take at most what they take in 16 and leave as much cache."""
+    where = {"model": model, "device": device, "engine": engine}
+    full = memory_use(prepare(population(**where, **ranks)))
+    for precision in set(Precision) - {Precision.FP32, Precision.BF16, Precision.FP16}:
+        small = memory_use(prepare(population(**where, precision=precision, **ranks)))
         assert small.weight_bytes[0] <= full.weight_bytes[0]
         assert small.kv_capacity_tokens[0] >= full.kv_capacity_tokens[0]
+
+
+@given(model=models, device=names, engine=st.sampled_from(sorted(profiles())), ranks=layouts, factor=st.floats(1.0, 4.0))
+@settings(max_examples=60, deadline=None)
+def test_more_memory_never_holds_less(model: str, device: str, engine: str, ranks: dict[str, int], factor: float) -> None:
+    """L3 for memory: a larger device, all else equal, never has a smaller cache, whatever the engine's rule."""
+    small = devices()[device]
+    large = replace(small, memory_bytes=small.memory_bytes * factor)
+    before, after = (memory_use(prepare(population(model=model, device=d, engine=engine, **ranks))) for d in (small, large))
+    assert after.kv_capacity_tokens[0] >= before.kv_capacity_tokens[0]

@@ -90,6 +90,7 @@ def _delta_attention(fields: Fields) -> Attention:
         value_head_dim=fields.integer("linear_value_head_dim", high=MAX_HIDDEN),
         conv_kernel=fields.integer("linear_conv_kernel_dim", high=MAX_HIDDEN),
         output_gate=True,
+        state_value_bytes=_state_value_bytes(fields, "float32" if fields.text("model_type").startswith("qwen3_5") else ""),
     )
 
 
@@ -108,11 +109,18 @@ def _mamba(fields: Fields, hidden: int) -> tuple[Attention, int]:
         conv_kernel=fields.integer("conv_kernel", "mamba_d_conv", high=MAX_HIDDEN),
         output_gate=True,
         gates_per_head=1,
+        state_value_bytes=_state_value_bytes(fields, ""),
     )
     values = heads * mamba.value_head_dim
     conv_bias = fields.flag("use_conv_bias", "mamba_conv_bias", default=True)
     projection_bias = fields.flag("mamba_proj_bias", default=False) * (values + _channels(mamba) + heads + hidden)
     return mamba, _channels(mamba) * (mamba.conv_kernel + conv_bias) + 3 * heads + values + projection_bias
+
+
+def _state_value_bytes(fields: Fields, default: str) -> int:
+    """Return what the configuration asks of the recurrent state: 16 bit unless it says fp32, as Qwen3.5's published ones do."""
+    asked = fields.text("mamba_ssm_cache_dtype", default=fields.text("mamba_ssm_dtype", default=default))
+    return 4 if asked == "float32" else 2
 
 
 def _channels(linear: Attention) -> int:
