@@ -14,7 +14,7 @@ from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
 from budsim.engine_ops.memory_rules import MemoryRule, ShareOf
 from budsim.hardware_ops.device import DeviceKind
-from budsim.performance.candidates import Booleans, Candidates, Floats
+from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.roofline import ACTIVATION_BYTES, Ranks
 
@@ -36,11 +36,7 @@ class _Stage:
     reserved: Floats
     kv: Floats
     per_token: Floats
-
-    @property
-    def tokens(self) -> Floats:
-        """Tokens of whole sequences the cache holds."""
-        return np.asarray(self.kv // np.maximum(self.per_token, 1.0))
+    tokens: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,13 +114,15 @@ def _stage(ranks: Ranks, rules: _Rules, weights: Floats, activations: Floats, sh
     of_device = np.minimum(visible * table.memory_fraction, most)
     budget = np.where(rules.static, most - beside, np.where(rules.free, most - left * (1.0 - table.memory_fraction), of_device))
     rest = np.maximum(budget - weights - activations - context - graphs, 0.0)
+    kv, per_token = rest * (1.0 - rules.graph_share), _cache_bytes_per_token(ranks, rules) * share
     return _Stage(
         budget=budget,
         weights=weights,
         activations=activations,
         reserved=context + graphs + rest * rules.graph_share,
-        kv=rest * (1.0 - rules.graph_share),
-        per_token=_cache_bytes_per_token(ranks, rules) * share,
+        kv=kv,
+        per_token=per_token,
+        tokens=np.asarray(np.floor(kv / np.maximum(per_token, 1.0)), dtype=np.float64),
     )
 
 
@@ -140,10 +138,15 @@ def captured_sizes(max_sequences: Floats) -> Floats:
 def _weight_parts(ranks: Ranks) -> tuple[Floats, Floats, Floats]:
     """Return the bytes of token table, output head and everything between on one rank, before stages share it."""
     matrices, row = ranks.model.matrices, ranks.candidates.architecture
-    stored = ranks.column_bytes * _padding(ranks)
-    table, head = ~matrices.multiplied[row], matrices.sampled[row]
-    between = np.where(table | head, 0.0, stored).sum(axis=1)
-    return np.where(table, stored, 0.0).sum(axis=1), np.where(head, stored, 0.0).sum(axis=1), between
+    stored = _padded(ranks)
+    table = _row_sums(stored, ~matrices.multiplied, row)
+    head = _row_sums(stored, matrices.sampled, row)
+    return table, head, stored.sum(axis=1) - table - head
+
+
+def _row_sums(values: Floats, chosen: Booleans, row: Integers) -> Floats:
+    """Return the sum over the columns ``chosen`` of each row's model."""
+    return np.asarray(np.einsum("ij,ij->i", values, chosen[row]), dtype=np.float64)
 
 
 def adapter_bytes(ranks: Ranks) -> Floats:
@@ -171,17 +174,22 @@ def _is_tied(ranks: Ranks) -> Floats:
     return np.asarray(tied[ranks.candidates.architecture], dtype=np.float64)
 
 
-def _padding(ranks: Ranks) -> Floats:
-    """Return how much more each matrix takes than its values: MXFP4 experts are padded to what the kernels multiply."""
+def _padded(ranks: Ranks) -> Floats:
+    """Return the bytes of each matrix; MXFP4 experts are padded to what the kernels multiply."""
     table, matrices = ranks.candidates, ranks.model.matrices
-    row = table.architecture
-    padded = np.array([precision is Precision.MXFP4 for precision in table.precisions])[table.weight_precision]
-    spread = np.where(table.ep > 1, 1, table.tp)[:, None]
-    column, down = matrices.column_sharded[row], matrices.row_sharded[row]
+    packed = np.array([precision is Precision.MXFP4 for precision in table.precisions])[table.weight_precision]
+    at = np.flatnonzero(packed)
+    if not at.size:
+        return ranks.column_bytes
+    row = table.architecture[at]
+    column, expert = matrices.column_sharded[row], matrices.expert[row]
+    spread = np.where(table.ep > 1, 1, table.tp)[at, None]
     width = np.where(column, matrices.outputs[row] / 2.0, matrices.inputs[row]) / spread
     hidden = np.where(column, matrices.inputs[row], matrices.outputs[row])
     factor = _rounded(width, MXFP4_ROWS) * _rounded(hidden, MXFP4_COLUMNS)
-    return np.where(padded[:, None] & matrices.expert[row] & (column | down), factor, 1.0)
+    stored = ranks.column_bytes.copy()
+    stored[at] *= np.where(expert, factor, 1.0)
+    return stored
 
 
 def _rounded(values: Floats, multiple: int) -> Floats:
@@ -195,29 +203,35 @@ def _activation_parts(ranks: Ranks, rules: _Rules) -> tuple[Floats, Floats, Floa
     A step keeps the residual, its input and the widest layer (both of its halves and their product); sampling the hidden
     states and one row of logits a sequence, on every rank; fused experts one row for each expert a token visits.
     """
-    table, matrices = ranks.candidates, ranks.model.matrices
-    row = table.architecture
-    shards = np.where(matrices.attention[row], np.maximum(table.tp / table.dp, 1.0)[:, None], table.tp[:, None])
-    split = np.where(matrices.column_sharded[row], shards, 1.0)
-    inner = matrices.multiplied[row] & ~matrices.sampled[row] & ~matrices.expert[row]
-    widest = np.where(inner, matrices.outputs[row] / split, 0.0).max(axis=1)
-    step = table.token_budget * ACTIVATION_BYTES * (rules.hidden_copies * ranks.hidden + 1.5 * widest)
+    table = ranks.candidates
+    step = table.token_budget * ACTIVATION_BYTES * (rules.hidden_copies * ranks.hidden + 1.5 * _widest_layer(ranks))
     rows = np.minimum(table.max_sequences, table.token_budget)
-    logits = rows * ranks.model.vocabulary[row] * rules.logit
+    logits = rows * ranks.model.vocabulary[table.architecture] * rules.logit
     return step, logits + table.token_budget * ACTIVATION_BYTES * ranks.hidden, _expert_workspace(ranks)
+
+
+def _widest_layer(ranks: Ranks) -> Floats:
+    """Return the most values any layer but head and experts gives for one token on one rank."""
+    table, matrices = ranks.candidates, ranks.model.matrices
+    inner = matrices.outputs * (matrices.multiplied & ~matrices.sampled & ~matrices.expert)
+    split = inner * matrices.column_sharded
+    attention = (split * matrices.attention).max(axis=1)[table.architecture] / np.maximum(table.tp / table.dp, 1.0)
+    other = (split * ~matrices.attention).max(axis=1)[table.architecture] / table.tp
+    whole = (inner - split).max(axis=1)[table.architecture]
+    return np.asarray(np.maximum(np.maximum(attention, other), whole), dtype=np.float64)
 
 
 def _expert_workspace(ranks: Ranks) -> Floats:
     """Return the buffers of fused expert kernels: their first result or their output, whichever is larger, and their product."""
     table, matrices = ranks.candidates, ranks.model.matrices
     row = table.architecture
-    split = np.where(table.ep > 1, 1, table.tp)[:, None]
-    expert = matrices.expert[row]
-    first = np.where(expert & matrices.column_sharded[row], matrices.outputs[row] / split, 0.0).max(axis=1)
-    product = np.where(expert & matrices.row_sharded[row], matrices.inputs[row] / split, 0.0).max(axis=1)
-    output = np.where(expert & matrices.row_sharded[row], matrices.outputs[row], 0.0).max(axis=1)
+    split = np.where(table.ep > 1, 1, table.tp)
+    down = matrices.expert & matrices.row_sharded
+    first = (matrices.outputs * (matrices.expert & matrices.column_sharded)).max(axis=1)[row] / split
+    product, output = ((side * down).max(axis=1)[row] for side in (matrices.inputs, matrices.outputs))
     tokens = table.token_budget * np.maximum(table.dp / table.ep, 1.0)
-    return np.asarray(tokens * ranks.experts_per_token * ACTIVATION_BYTES * (np.maximum(first, output) + product))
+    held = np.maximum(first, output) + product / split
+    return np.asarray(tokens * ranks.experts_per_token * ACTIVATION_BYTES * held)
 
 
 def cache_bytes_per_token(ranks: Ranks) -> Floats:

@@ -1,4 +1,4 @@
-"""Start-ups of real engines as candidates, and what our memory model says of each."""
+"""Start-ups of real engines as candidates, and what our memory model says of each; run as a module, it writes their table."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from budsim.performance.roofline import Ranks, prepare
 from tests.performance.populations import population
 
 FACTS = Path(__file__).parent / "startups.yaml"
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "memory.md"
+MARK = "<!-- written by python -m tests.performance.startups -->\n"
 PROFILES = {"vllm": "vllm", "vllm-gaudi": "vllm", "sglang": "sglang"}
 DEFAULTS = {
     "device": "H100-SXM",
@@ -38,8 +40,12 @@ class StartUp:
     @property
     def name(self) -> str:
         """What a report calls it."""
-        parts = (self.fact["model"], self.fact.get("device", ""), f"tp{self.fact.get('tp', 1)}", f"pp{self.fact.get('pp', 1)}")
-        return f"{self.fact['engine']} {self.fact['version']} " + " ".join(map(str, parts)) + f" {self.fact['memory_fraction']}"
+        fact = self.fact
+        sizes = [f"{size}{fact[size]}" for size in ("tp", "pp") if size in fact]
+        sizes += [f"{fact['max_model_len']} tokens"] if fact["max_model_len"] != DEFAULTS["max_model_len"] else []
+        formats = [f"{fact[part]} {part}" for part in ("weights", "cache") if part in fact]
+        parts = (fact["engine"], fact["version"], fact["device"], fact["model"], *sizes, *formats, fact["memory_fraction"])
+        return " ".join(map(str, parts))
 
     def measured(self, figure: str) -> float | None:
         """Return ``weights_gib``, ``cache_gib`` or ``tokens`` as logged."""
@@ -101,3 +107,27 @@ def start_ups() -> list[StartUp]:
         for common, group in zip(shared, groups, strict=True)
         for fact in group["start_ups"]
     ]
+
+
+def document() -> str:
+    """Return docs/memory.md with its table as it is today."""
+    told = DOCUMENT.read_text(encoding="utf-8").split(MARK)[0]
+    head = "| start-up | weights GiB | ours | cache GiB | ours | tokens | ours |\n|---|---|---|---|---|---|---|\n"
+    return told + MARK + head + "".join(f"{_line(each)}\n" for each in start_ups())
+
+
+def _line(each: StartUp) -> str:
+    modelled = each.modelled()
+    cells = [_cells(each.measured(figure), modelled[figure], digits) for figure, digits in _FIGURES]
+    note = f"; {each.fact['outside']}" if "outside" in each.fact else ""
+    return f"| {each.name}{note} | " + " | ".join(cells) + " |"
+
+
+def _cells(measured: float | None, ours: float, digits: int) -> str:
+    return " | " if measured is None else f"{measured:,.{digits}f} | {ours / measured - 1.0:+.1%}".replace("-0.0%", "+0.0%")
+
+
+_FIGURES = (("weights_gib", 2), ("cache_gib", 2), ("tokens", 0))
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document(), encoding="utf-8")

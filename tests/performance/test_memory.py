@@ -17,7 +17,7 @@ from budsim.performance.memory import adapter_bytes, captured_sizes, memory_use
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.roofline import prepare
 from tests.performance.populations import LLAMA_70B, population
-from tests.performance.startups import StartUp, start_ups
+from tests.performance.startups import DOCUMENT, StartUp, document, start_ups
 
 LLAMA_8B = "meta-llama/Llama-3.1-8B-Instruct"
 KNOWN = [each for each in start_ups() if "outside" not in each.fact]
@@ -59,6 +59,11 @@ def test_start_ups_cover_models_devices_and_layouts() -> None:
     assert all(str(fact["source"]).strip() for fact in facts)
     assert max(int(str(fact.get("tp", 1))) for fact in facts) == 8
     assert max(int(str(fact.get("pp", 1))) for fact in facts) == 4
+
+
+def test_the_table_in_the_documents_is_of_this_tree() -> None:
+    """docs/memory.md states the error of every start-up as it is; write it with `python -m tests.performance.startups`."""
+    assert DOCUMENT.read_text(encoding="utf-8") == document()
 
 
 def test_a_larger_token_budget_shrinks_the_cache_of_vllm_alone() -> None:
