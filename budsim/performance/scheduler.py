@@ -67,8 +67,8 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
     pause = np.where(prefill_first > 0, mixed.total_s, np.maximum(mixed.total_s - decode.total_s, 0.0))
     tpot = decode.total_s + np.where(prefill_first > 0, share, np.minimum(share, 1.0)) * pause
     service = steps_per_prompt * mixed.total_s + arrival
-    busy = np.minimum(share, 1.0)
-    ahead = np.minimum(busy / np.maximum(1.0 - busy, 0.05) / 2.0, np.maximum(load.concurrency - 1.0, 0.0) / 2.0)
+    asked = np.minimum(load.concurrency / load.output * steps_per_prompt, 1.0)
+    ahead = np.minimum(asked / np.maximum(1.0 - asked, 0.05) / 2.0, np.maximum(load.concurrency - 1.0, 0.0) / 2.0)
     waiting = ranks.coefficients.awaited_steps * tpot + ahead * service
     crowd = np.maximum(load.concurrency - limit, 0.0) * load.output * tpot / np.maximum(limit, 1.0)
     queue = waiting + crowd
