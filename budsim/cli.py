@@ -5,38 +5,35 @@ from __future__ import annotations
 import json
 import math
 import os
-import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import TyperException
 
+from budsim import terminal
 from budsim.commons.errors import BudsimError, InvalidInput, NotFound
 from budsim.commons.units import GIB, GIGA, MILLI, TERA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.console import Console
     from rich.table import Table
 
     from budsim.hardware_ops.cluster import Cluster
+    from budsim.performance.predictor import Predictor
     from budsim.performance.scoring import Score
-    from budsim.simulator.plans import Figure, Outcome, Plan, PredictedService, Question, ReplicaGroup
-    from budsim.simulator.services import ModelSource
+    from budsim.simulator.plans import Question, Targets
+    from budsim.simulator.services import ModelSource, Wishes
 
 MOST_TOKENS = 100_000_000
 MOST_REQUESTS = 1_000_000
-PLANS_SHOWN = 8
+REASONS_TOLD = 8
 GROUPINGS = ("device", "engine", "model", "source")
-NO_TERMINAL_COLUMNS = 120
-LEAST_SHARE_TOLD = 0.01
-TARGETS = {"ttft_s": "TTFT", "e2e_s": "end to end", "tokens_per_s_per_user": "tokens/s per user"}
 GUARD = Path("cache/accuracy/rows.csv")
 BAD_INPUT, FAILED = 2, 1
 OPTIONS = {
@@ -82,61 +79,127 @@ def run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+Model = Annotated[str, typer.Option(help="Hugging Face id, alias, or path below MODEL_REGISTRY_DIR.")]
+ClusterFile = Annotated[Path, typer.Option(help="Inventory JSON or the short YAML.")]
+InputTokens = Annotated[int, typer.Option(min=1, max=MOST_TOKENS, help="Mean prompt tokens.")]
+OutputTokens = Annotated[int, typer.Option(min=1, max=MOST_TOKENS, help="Mean generated tokens.")]
+Concurrency = Annotated[int, typer.Option(min=1, max=MOST_REQUESTS, help="Requests in flight at a time.")]
+Ttft = Annotated[float | None, typer.Option(help="Longest time to first token; 0: no target.")]
+Rate = Annotated[float | None, typer.Option(help="Least output tokens/s of one user; 0: no target.")]
+Latency = Annotated[float | None, typer.Option(help="Longest end-to-end latency; 0: no target.")]
+EngineName = Annotated[str | None, typer.Option(help="Restrict the search to vllm or sglang.")]
+Quantize = Annotated[bool, typer.Option("--quantize", help="Also try quantized weights.")]
+Analytic = Annotated[bool, typer.Option("--analytic", help="Leave the regressors out and enumerate a grid.")]
+Shared = Annotated[bool, typer.Option("--shared", help="Use time-sliced GPUs instead of whole ones.")]
+Calibration = Annotated[Path | None, typer.Option(help="A site's own correction, by `budsim calibrate`.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same answer.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
 @app.command()
 def simulate(  # noqa: PLR0913 - one argument per option
     *,
-    model: Annotated[str, typer.Option(help="Hugging Face id, alias, or path below MODEL_REGISTRY_DIR.")],
-    cluster: Annotated[Path, typer.Option(help="Inventory JSON or the short YAML.")],
-    input_tokens: Annotated[int, typer.Option(min=1, max=MOST_TOKENS, help="Mean prompt tokens.")],
-    output_tokens: Annotated[int, typer.Option(min=1, max=MOST_TOKENS, help="Mean generated tokens.")],
-    concurrency: Annotated[int, typer.Option(min=1, max=MOST_REQUESTS, help="Requests in flight at a time.")],
-    ttft_ms: Annotated[float | None, typer.Option(help="Longest time to first token; 0: no target.")] = None,
-    tokens_per_s_per_user: Annotated[float | None, typer.Option(help="Least output tokens/s of one user; 0: no target.")] = None,
-    e2e_s: Annotated[float | None, typer.Option(help="Longest end-to-end latency; 0: no target.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Restrict the search to vllm or sglang.")] = None,
-    quantize: Annotated[bool, typer.Option("--quantize", help="Also try quantized weights.")] = False,
-    analytic: Annotated[bool, typer.Option("--analytic", help="Leave the regressors out and enumerate a grid.")] = False,
-    shared: Annotated[bool, typer.Option("--shared", help="Use time-sliced GPUs instead of whole ones.")] = False,
-    calibration: Annotated[Path | None, typer.Option(help="A site's own correction, by `budsim calibrate`.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same answer.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    model: Model,
+    cluster: ClusterFile,
+    input_tokens: InputTokens,
+    output_tokens: OutputTokens,
+    concurrency: Concurrency,
+    ttft_ms: Ttft = None,
+    tokens_per_s_per_user: Rate = None,
+    e2e_s: Latency = None,
+    engine: EngineName = None,
+    quantize: Quantize = False,
+    analytic: Analytic = False,
+    shared: Shared = False,
+    what_if: Annotated[
+        list[str] | None, typer.Option(metavar="KNOB=VALUE", help="What this would change in the best plan; may be repeated.")
+    ] = None,
+    calibration: Calibration = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Find the best deployments of a model on a cluster."""
-    from budsim.hardware_ops.cluster import HardwareMode
-    from budsim.performance.predictor import AnalyticPredictor, load_predictor
-    from budsim.performance.workload import Workload
     from budsim.simulator import services
-    from budsim.simulator.plans import Targets
 
-    if analytic and calibration:
-        raise InvalidInput("--calibration", "corrects the regressors, which --analytic leaves out", "one of the two")
-    targets = Targets(
-        ttft_s=_target("--ttft-ms", ttft_ms, MILLI),
-        tokens_per_s_per_user=_target("--tokens-per-s-per-user", tokens_per_s_per_user),
-        e2e_s=_target("--e2e-s", e2e_s),
-    )
-    wishes = services.Wishes(
-        mode=HardwareMode.SHARED if shared else HardwareMode.DEDICATED,
-        engines=frozenset({_engine(engine)}) if engine else frozenset(),
-        may_quantize=quantize,
-        analytic_only=analytic,
-        seed=seed,
-    )
-    question = services.pose(
-        model,
-        Workload(input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency),
-        targets,
-        _clusters(cluster),
-        wishes=wishes,
-        source=_source(),
-    )
+    traffic = (input_tokens, output_tokens, concurrency)
+    wishes = _wishes(engine, quantize=quantize, analytic=analytic, shared=shared, seed=seed)
+    question = _posed(model, traffic, _targets(ttft_ms, tokens_per_s_per_user, e2e_s), _clusters(cluster), wishes)
     with _progress() as report:
-        predictor = AnalyticPredictor() if analytic else load_predictor(calibration=calibration)
+        predictor = _predictor(calibration, analytic=analytic)
         outcome = services.simulate(question, predictor, progress=report)
+    changes = [services.what_if(question, outcome, predictor, change) for change in what_if or ()]
     if as_json:
-        sys.stdout.write(json.dumps(_document(question, outcome), indent=2, ensure_ascii=False) + "\n")
+        more = {"what_if": terminal.changes_document(question, changes)} if changes else {}
+        terminal.write_json(terminal.outcome_document(question, outcome) | more)
+        return
+    terminal.print_outcome(question, outcome)
+    if changes:
+        terminal.print_changes(changes)
+
+
+@app.command()
+def capacity(  # noqa: PLR0913 - one argument per option
+    *,
+    model: Model,
+    cluster: ClusterFile,
+    input_tokens: InputTokens,
+    output_tokens: OutputTokens,
+    ttft_ms: Ttft = None,
+    tokens_per_s_per_user: Rate = None,
+    e2e_s: Latency = None,
+    engine: EngineName = None,
+    quantize: Quantize = False,
+    analytic: Analytic = False,
+    shared: Shared = False,
+    calibration: Calibration = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Find the most requests in flight each cluster carries within the targets (to 1 %)."""
+    from budsim.simulator import services
+
+    wishes = _wishes(engine, quantize=quantize, analytic=analytic, shared=shared, seed=seed)
+    targets = _targets(ttft_ms, tokens_per_s_per_user, e2e_s)
+    question = _posed(model, (input_tokens, output_tokens, 1), targets, _clusters(cluster), wishes)
+    with _progress() as report:
+        found = services.capacities(question, _predictor(calibration, analytic=analytic), progress=report)
+    if as_json:
+        terminal.write_json(terminal.capacity_document(question, found))
     else:
-        _print_outcome(question, outcome)
+        terminal.print_capacities(question, found)
+
+
+@app.command()
+def size(  # noqa: PLR0913 - one argument per option
+    *,
+    model: Model,
+    input_tokens: InputTokens,
+    output_tokens: OutputTokens,
+    concurrency: Concurrency,
+    device: Annotated[list[str] | None, typer.Option(help="Try this device only; may be repeated. Default: all we know.")] = None,
+    ttft_ms: Ttft = None,
+    tokens_per_s_per_user: Rate = None,
+    e2e_s: Latency = None,
+    engine: EngineName = None,
+    quantize: Quantize = False,
+    analytic: Analytic = False,
+    calibration: Calibration = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Find the cheapest devices of the catalog that carry a load within the targets, as if there were plenty of each."""
+    from budsim.simulator import services
+
+    wishes = _wishes(engine, quantize=quantize, analytic=analytic, shared=False, seed=seed)
+    targets = _targets(ttft_ms, tokens_per_s_per_user, e2e_s)
+    question = _posed(model, (input_tokens, output_tokens, concurrency), targets, (), wishes)
+    with _progress() as report:
+        predictor = _predictor(calibration, analytic=analytic)
+        found = services.cheapest_devices(question, predictor, device or (), progress=report)
+    if as_json:
+        terminal.write_json(terminal.sized_document(question, found))
+    else:
+        terminal.print_sized(question, found)
 
 
 @app.command()
@@ -174,7 +237,7 @@ def devices() -> None:
     """List the devices whose figures are known."""
     from budsim.hardware_ops.catalog import devices as known
 
-    table = _table("device", "kind", "memory GiB>", "GB/s>", "bf16 TFLOPS>", "link GB/s>", "USD/h>")
+    table = terminal.table("device", "kind", "memory GiB>", "GB/s>", "bf16 TFLOPS>", "link GB/s>", "USD/h>")
     for device in known().values():
         bf16 = {str(precision): flops for precision, flops in device.flops_per_s.items()}.get("bf16")
         table.add_row(
@@ -186,7 +249,7 @@ def devices() -> None:
             f"{device.scale_up.bandwidth_bytes_per_s / GIGA:.0f}",
             f"{device.price_usd_per_h:.2f}",
         )
-    _print(table)
+    terminal.show(table)
 
 
 @app.command()
@@ -194,11 +257,11 @@ def models() -> None:
     """List the models known without a network, with their published sizes."""
     from budsim.model_ops.registry import known_models, published_parameters
 
-    table = _table("model", "parameters>")
+    table = terminal.table("model", "parameters>")
     for model_id in known_models():
         published = published_parameters(model_id)
         table.add_row(model_id, f"{published[0] / GIGA:.2f} B" if published else "-")
-    _print(table)
+    terminal.show(table)
 
 
 @app.command()
@@ -208,13 +271,13 @@ def engines() -> None:
     from budsim.engine_ops import compressors, routers, serving_engines
     from budsim.hardware_ops.device import DeviceKind
 
-    table = _table("engine", "version", "stage", "hardware", "knobs")
+    table = terminal.table("engine", "version", "stage", "hardware", "knobs")
     for engine in (*serving_engines.values(), *routers.values(), *compressors.values()):
         kinds = tuple(ENGINE_COMPATIBILITY_MAPPING.get(engine.name, ()))
         serving = serving_engines.get(engine.name)
         knobs = dict.fromkeys(knob.flag for kind in kinds for knob in (serving.knobs(DeviceKind(kind)) if serving else ()))
         table.add_row(engine.name, engine.version, str(engine.stage), ", ".join(kinds) or "any", ", ".join(knobs) or "-")
-    _print(table)
+    terminal.show(table)
 
 
 @app.command()
@@ -259,7 +322,7 @@ def evaluate(
     scores, problems = score(read_tables([file]), predictor, by)
     if not scores:
         raise InvalidInput("file", f"{file.name} has no row that can be scored", problems[0] if problems else "measured columns")
-    _print(_scores(scores))
+    terminal.show(_scores(scores))
     _tell_drift(scores)
     _tell_left_out(problems)
     bounds = {"ttft_ms": max_ttft, "tpot_ms": max_tpot, "e2e_ms": max_e2e, "output_tokens_per_s": max_throughput}
@@ -292,11 +355,11 @@ def train(
     (output / "report.md").write_text(markdown(trained), encoding="utf-8")
     if guard.is_file():
         record(read_tables([guard]), output)
-    table = _table("kind", "rows of", "withheld", "quantity", "rows>", "median>", "mean>", "p90>", "in 90 % interval>")
+    table = terminal.table("kind", "rows of", "withheld", "quantity", "rows>", "median>", "mean>", "p90>", "in 90 % interval>")
     for line in lines(trained):
         errors = ("" if math.isnan(value) else f"{value:.1%}" for value in (line.median, line.mean, line.p90, line.coverage90))
         table.add_row(line.kind, line.part, line.withheld, line.quantity, str(line.rows), *errors)
-    _print(table)
+    terminal.show(table)
 
 
 @app.command()
@@ -318,14 +381,14 @@ def calibrate(
     found = learn(table, predictor, created=datetime.now(UTC).date().isoformat())
     scores = score(table, predictor, "model")[0]
     typer.echo("What the models say of these rows before any correction:")
-    _print(_scores(scores))
+    terminal.show(_scores(scores))
     _tell_drift(scores)
-    checks = _table("correction of", "withheld", "rows>", "median before>", "median after>", "in 90 % interval>")
+    checks = terminal.table("correction of", "withheld", "rows>", "median before>", "median after>", "in 90 % interval>")
     for check in found.checks:
         figures = (f"{value:.1%}" for value in (check.before, check.after, check.inside90))
         checks.add_row(check.target, check.withheld, str(check.rows), *figures)
     typer.echo("How the correction does on rows it has not seen:")
-    _print(checks)
+    terminal.show(checks)
     document = found.calibration.document
     with _writing(output):
         output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -337,7 +400,7 @@ def calibrate(
 
 
 def _scores(scores: Sequence[Score]) -> Table:
-    table = _table("quantity", "rows of", "rows>", "median>", "mean>", "p90>", "in 90 % interval>", "measured/predicted>")
+    table = terminal.table("quantity", "rows of", "rows>", "median>", "mean>", "p90>", "in 90 % interval>", "measured/predicted>")
     for each in scores:
         errors = (f"{value:.1%}" for value in (each.median, each.mean, each.p90, each.coverage90))
         table.add_row(each.quantity, each.group, str(each.rows), *errors, f"{each.bias:.2f}")
@@ -355,7 +418,7 @@ def _tell_drift(scores: Sequence[Score]) -> None:
 
 
 def _tell_left_out(problems: Sequence[str]) -> None:
-    for reason, rows in Counter(problems).most_common(PLANS_SHOWN):
+    for reason, rows in Counter(problems).most_common(REASONS_TOLD):
         typer.echo(f"{rows} rows left out: {reason}", err=True)
 
 
@@ -488,162 +551,46 @@ def _progress() -> Iterator[Callable[[float], None]]:
         yield lambda share: bar.update(task, completed=share)
 
 
-def _document(question: Question, outcome: Outcome) -> Mapping[str, Any]:
-    """Return the answer in the wire's names, without what differs between two runs (ids of runs, times)."""
-    from budsim.simulator.schemas import ClusterMetrics, DeploymentConfiguration, Reason, stored_plans
+def _targets(ttft_ms: float | None, tokens_per_s_per_user: float | None, e2e_s: float | None) -> Targets:
+    from budsim.simulator.plans import Targets
 
-    stored = stored_plans(outcome, question, keep=len(outcome.plans))
-    best = {plan.cluster_id: plan for plan in reversed(stored)}
-    return {
-        "object": "cluster_recommendations",
-        "model": question.architecture.model_id,
-        "input_tokens": question.workload.input_tokens,
-        "output_tokens": question.workload.output_tokens,
-        "recommendations": [ClusterMetrics.of(plan).model_dump(mode="json") for plan in stored if plan is best[plan.cluster_id]],
-        "configurations": [DeploymentConfiguration.of(plan).model_dump(mode="json") for plan in stored],
-        "reasons": [Reason.of(rejection).model_dump(mode="json") for rejection in outcome.rejections],
-        "evaluations": outcome.evaluations,
-        "seed": question.seed,
-    }
-
-
-def _print_outcome(question: Question, outcome: Outcome) -> None:
-    console = _console()
-    names = {cluster.cluster_id: cluster.name for cluster in question.clusters}
-    traffic = question.workload
-    console.print(
-        f"[bold]{question.architecture.model_id}[/bold]: {traffic.concurrency} requests of {traffic.input_tokens} + "
-        f"{traffic.output_tokens} tokens at a time; {_targets_text(question)}; {outcome.evaluations} configurations looked at"
-    )
-    if outcome.plans:
-        console.print(_plan_table(outcome.plans[:PLANS_SHOWN], names))
-        console.print("ranges in brackets hold 90 % of what will be measured", style="dim")
-        _print_launch(console, outcome.plans[0])
-        _print_explanation(console, outcome.plans[0])
-    else:
-        console.print("[bold red]nothing fits[/bold red]")
-    if outcome.rejections:
-        rejected = _table("rejected", "devices>", "why")
-        for each in outcome.rejections:
-            rejected.add_row(
-                f"{names.get(each.cluster_id, each.cluster_id)}: {each.subject}", str(each.devices or "-"), each.reason
-            )
-        console.print(rejected)
-
-
-def _targets_text(question: Question) -> str:
-    targets = question.targets
-    parts = [
-        f"TTFT <= {targets.ttft_s / MILLI:g} ms" if targets.ttft_s else "",
-        f">= {targets.tokens_per_s_per_user:g} tokens/s per user" if targets.tokens_per_s_per_user else "",
-        f"end to end <= {targets.e2e_s:g} s" if targets.e2e_s else "",
-    ]
-    return ", ".join(filter(None, parts)) or "no targets"
-
-
-def _plan_table(plans: tuple[Plan, ...], names: Mapping[str, str]) -> Table:
-    table = _table("plan", "targets", "TTFT ms>", "tok/s/user>", "e2e s>", "USD/Mtok>", "USD/h>", "bound by")
-    for number, plan in enumerate(plans, start=1):
-        service = plan.slowest.service
-        table.add_row(
-            f"{number}. {_headline(plan, names)}",
-            "[green]met[/green]" if plan.meets_targets else f"[red]missed\n{plan.error_rate:.0%}[/red]",
-            _range(service.ttft_s, 1 / MILLI, ".0f"),
-            _range(service.tokens_per_s_per_user, 1.0, ".1f"),
-            _range(service.e2e_s, 1.0, ".2f"),
-            f"{plan.cost_per_million_tokens_usd:.2f}",
-            f"{plan.cost_usd_per_h:.2f}",
-            f"{service.bound_by}\n[dim]{service.basis}{_novelty(service)}[/dim]",
-        )
-    return table
-
-
-def _novelty(service: PredictedService) -> str:
-    return "" if service.in_range or service.basis == "analytic" else ", outside training"
-
-
-def _headline(plan: Plan, names: Mapping[str, str]) -> str:
-    where = f"{names.get(plan.cluster_id, plan.cluster_id)}: " if len(names) > 1 else ""
-    return where + "\n + ".join(_described(group) for group in plan.groups)
-
-
-def _described(group: ReplicaGroup) -> str:
-    config = group.config
-    layout = f"tp{config.tp}" + (f" pp{config.pp}" if config.pp > 1 else "") + (f" ep{config.ep}" if config.ep > 1 else "")
-    return (
-        f"{group.replicas} x {config.device.name} {layout}\n   [dim]{group.engine}, {config.weight_precision} weights, "
-        f"{config.kv_precision} KV[/dim]"
+    return Targets(
+        ttft_s=_target("--ttft-ms", ttft_ms, MILLI),
+        tokens_per_s_per_user=_target("--tokens-per-s-per-user", tokens_per_s_per_user),
+        e2e_s=_target("--e2e-s", e2e_s),
     )
 
 
-def _range(figure: Figure, factor: float, spec: str) -> str:
-    value, low, high = (format(x * factor, spec) for x in (figure.value, figure.low90, figure.high90))
-    return f"{value}\n[dim]{low}-{high}[/dim]"
+def _wishes(engine: str | None, *, quantize: bool, analytic: bool, shared: bool, seed: int) -> Wishes:
+    from budsim.hardware_ops.cluster import HardwareMode
+    from budsim.simulator.services import Wishes
+
+    return Wishes(
+        mode=HardwareMode.SHARED if shared else HardwareMode.DEDICATED,
+        engines=frozenset({_engine(engine)}) if engine else frozenset(),
+        may_quantize=quantize,
+        analytic_only=analytic,
+        seed=seed,
+    )
 
 
-def _print_launch(console: Console, plan: Plan) -> None:
-    whole = sum(group.replicas * group.service.tokens_per_s for group in plan.groups)
-    for number, group in enumerate(plan.groups):
-        share = f" (each gets {group.service.tokens_per_s / whole:.1%} of the requests)" if len(plan.groups) > 1 else ""
-        nodes = dict.fromkeys(part.node_name for replica in group.placements for part in replica)
-        named = "[bold]best plan[/bold]" if not number else "[bold]and[/bold]"
-        console.print(
-            f"\n{named}: {group.replicas} x {group.label.name} on {', '.join(nodes)}{share}; image {group.launch.image}"
-        )
-        settings = [f"{name}={shlex.quote(value)}" for name, value in group.launch.envs.items()]
-        console.print(" ".join([*settings, shlex.join(group.launch.command)]), markup=False, soft_wrap=True)
-        memory = group.memory
-        parts = (
-            f"weights {memory.weight_bytes / GIB:.1f}",
-            f"KV cache {memory.kv_cache_bytes / GIB:.1f}",
-            f"activations {memory.activation_bytes / GIB:.1f}",
-            f"reserve {memory.reserved_bytes / GIB:.1f}",
-        )
-        console.print(f"memory of a device: {', '.join(parts)} of {memory.budget_bytes / GIB:.1f} GiB\n")
+def _posed(
+    model: str, traffic: tuple[int, int, int], targets: Targets, clusters: tuple[Cluster, ...], wishes: Wishes
+) -> Question:
+    """Return the question; ``traffic`` is prompt tokens, output tokens and requests in flight."""
+    from budsim.performance.workload import Workload
+    from budsim.simulator import services
+
+    workload = Workload(input_tokens=traffic[0], output_tokens=traffic[1], concurrency=traffic[2])
+    return services.pose(model, workload, targets, clusters, wishes=wishes, source=_source())
 
 
-def _print_explanation(console: Console, plan: Plan) -> None:
-    """Say where the time of the plan's slowest group goes, what room its targets leave, and what one more replica would do."""
-    group, explanation = plan.slowest, plan.slowest.explanation
-    shares = sorted(explanation.time_shares.items(), key=lambda share: -share[1])
-    told = [f"{cause} {share:.0%}" for cause, share in shares if share >= LEAST_SHARE_TOLD]
-    console.print(f"a request's time: {', '.join(told)}")
-    rooms = sorted(explanation.headroom.items(), key=lambda room: room[1])
-    told = [f"{TARGETS[name]} {abs(room):.0%}" + (" missed" if room < 0 else "") for name, room in rooms]
-    if told:
-        console.print(f"room before a target is missed: {', '.join(told)}; the first binds")
-    after = explanation.next_replica
-    if after:
-        before, there = group.service, "free" if after.is_free else "not free in the cluster"
-        changes = (
-            f"TTFT {before.ttft_s.value / MILLI:.0f} -> {after.ttft_s / MILLI:.0f} ms",
-            f"{before.tokens_per_s_per_user.value:.1f} -> {after.tokens_per_s_per_user:.1f} tokens/s per user",
-            f"{group.cost_per_million_tokens_usd:.2f} -> {after.cost_per_million_tokens_usd:.2f} USD/Mtok",
-        )
-        console.print(f"one more replica ({after.devices} x {group.label.name}, {there}): {', '.join(changes)}")
-    console.print()
+def _predictor(calibration: Path | None, *, analytic: bool) -> Predictor:
+    from budsim.performance.predictor import AnalyticPredictor, load_predictor
 
-
-def _table(*columns: str) -> Table:
-    """Return an empty table; a column whose name ends in ``>`` is of numbers."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
-    return table
-
-
-def _print(table: Table) -> None:
-    _console().print(table)
-
-
-def _console() -> Console:
-    """Return where answers are printed: as wide as the terminal, wide enough for the tables where there is none."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else NO_TERMINAL_COLUMNS)
+    if analytic and calibration:
+        raise InvalidInput("--calibration", "corrects the regressors, which --analytic leaves out", "one of the two")
+    return AnalyticPredictor() if analytic else load_predictor(calibration=calibration)
 
 
 if __name__ == "__main__":

@@ -179,3 +179,43 @@ def test_mistakes_in_rendering_are_one_line(simulate, capsys, tmp_path, argument
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert named in err
+
+
+def test_a_changed_knob_stands_beside_the_plan(simulate, capsys):
+    """`--what-if` adds a table with intervals before and after, in JSON the node groups; a bad one names the option."""
+    assert run([*simulate, "--what-if", "tp=2", "--what-if", "max-num-seqs=4"]) == 0
+    out = capsys.readouterr().out
+    assert "as it is" in out
+    assert "tp=2" in out
+    assert run([*simulate, "--json", "--what-if", "tp=2"]) == 0
+    change = json.loads(capsys.readouterr().out)["what_if"][0]
+    assert (change["before"]["tp_size"], change["after"]["tp_size"]) == (1, 2)
+    assert run([*simulate, "--what-if", "turbo=on"]) == 2
+    assert "--what-if" in capsys.readouterr().err
+
+
+def test_capacity_is_what_the_cluster_carries(cluster, capsys):
+    """`budsim capacity` says how many requests each cluster carries and what gives way beyond; it needs a target."""
+    asked = ["capacity", "--model", "meta-llama/Llama-3.1-8B-Instruct", "--cluster", cluster, *TRAFFIC[:4], "--analytic"]
+    assert run([*asked, "--ttft-ms", "60", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["clusters"][0]
+    assert found["concurrency"] < found["refused_concurrency"]
+    assert found["configuration"]["error_rate"] == 0
+    assert run([*asked, "--ttft-ms", "60"]) == 0
+    assert f"lab carries {found['concurrency']} requests" in capsys.readouterr().out
+    assert run(asked) == 2
+    assert "--ttft-ms" in capsys.readouterr().err
+
+
+def test_size_names_devices_and_their_price(capsys):
+    """`budsim size` lists device sets, cheapest per hour first; a device nobody knows is refused."""
+    asked = ["size", "--model", "meta-llama/Llama-3.1-8B-Instruct", *TRAFFIC, "--analytic", "--ttft-ms", "500"]
+    asked += ["--device", "L4", "--device", "H100-SXM"]
+    assert run([*asked, "--json"]) == 0
+    sets = json.loads(capsys.readouterr().out)["sets"]
+    assert [each["device"] for each in sets] == ["L4", "H100-SXM"]
+    assert sets[0]["usd_per_hour"] < sets[1]["usd_per_hour"]
+    assert run(asked) == 0
+    assert "1 x L4" in capsys.readouterr().out
+    assert run([*asked, "--device", "Frobnicator-9000"]) == 2
+    assert "--device" in capsys.readouterr().err

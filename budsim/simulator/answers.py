@@ -82,7 +82,7 @@ def answer(
     NotFound
         `Question.engines` names one that is not among ``engines``.
     """
-    _check(question, engines)
+    check(question, engines)
     chosen = {name: engine for name, engine in engines.items() if not question.engines or name in question.engines}
     judge = AnalyticPredictor() if question.analytic_only else predictor
     plans: list[Plan] = []
@@ -110,7 +110,8 @@ def _device_count(cluster: Cluster) -> int:
     return sum(pool.total for _, pool in cluster.pools())
 
 
-def _check(question: Question, engines: Engines) -> None:
+def check(question: Question, engines: Engines = serving_engines) -> None:
+    """Refuse numbers out of range, sequences longer than the context and unknown engines; see `answer`."""
     workload = question.workload
     for name in ("input_tokens", "output_tokens", "concurrency"):
         if getattr(workload, name) < 1:
@@ -263,7 +264,7 @@ class _Shortlist:
             return ()
         memory, predictions = self.predictor.predict(self.space.candidates(choices))
         explanations = explained(self.question, self.space, choices, hardware, predictions, self.predictor)
-        predicted = _Predicted(self.question.targets, memory, predictions, explanations)
+        predicted = Predicted(self.question.targets, memory, predictions, explanations)
         plans = [self._plan(choices, mix, hardware, predicted) for mix in members]
         return tuple(sorted(plans, key=_rank))
 
@@ -287,11 +288,11 @@ class _Shortlist:
     def _layout(self, row: int) -> tuple[int, ...]:
         return tuple(self.explored.genomes[row, LAYOUT].tolist())
 
-    def _plan(self, choices: Choices, rows: Sequence[int], hardware: Sequence[HardwareGroup], predicted: _Predicted) -> Plan:
+    def _plan(self, choices: Choices, rows: Sequence[int], hardware: Sequence[HardwareGroup], predicted: Predicted) -> Plan:
         load = choices.replicas[list(rows)] * choices.concurrency[list(rows)]
         shares = self.question.workload.concurrency * load / load.sum()
         groups = [
-            self._group(choices, row, hardware[row], predicted, float(requests))
+            replica_group(self.question, self.cluster, self.space, choices, row, hardware[row], predicted, float(requests))
             for row, requests in zip(rows, shares, strict=True)
         ]
         worst = groups[int(np.lexsort((predicted.worst[list(rows)], predicted.error_rate[list(rows)]))[-1])]
@@ -308,36 +309,46 @@ class _Shortlist:
             cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, per_s * self.question.workload.output_tokens)),
         )
 
-    def _group(self, choices: Choices, row: int, hardware: HardwareGroup, predicted: _Predicted, requests: float) -> ReplicaGroup:
-        """Return one row's replicas, placed; ``requests`` are all those in flight on them."""
-        offer = self.space.offers[int(choices.offer[row])]
-        config = self.space.config(choices, row, float(predicted.memory.kv_bytes[row]))
-        replicas = int(choices.replicas[row])
-        devices = replicas * config.tp * config.pp
-        per_h = float(usd_per_h(devices, config.device.price_usd_per_h, paid_share(self.question, offer.group)))
-        service = predicted.service(row)
-        per_s = requests * self.question.workload.output_tokens / service.e2e_s.value
-        launch = offer.engine.launch(self.question.architecture, config)
-        placements = place(hardware, config.tp, config.pp, replicas)
-        return ReplicaGroup(
-            config_id=_config_id(self.cluster, offer, config, launch, placements),
-            engine=offer.engine.name,
-            kind=config.device.kind,
-            label=hardware.label,
-            config=config,
-            placements=placements,
-            service=service,
-            memory=predicted.needs(row),
-            launch=launch,
-            metadata=offer.engine.metadata(self.question.architecture),
-            explanation=predicted.explanations[row],
-            error_rate=float(predicted.error_rate[row]),
-            cost_usd_per_h=per_h,
-            cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, per_s)),
-        )
+
+def replica_group(
+    question: Question,
+    cluster: Cluster,
+    space: OfferSpace,
+    choices: Choices,
+    row: int,
+    hardware: HardwareGroup,
+    predicted: Predicted,
+    requests: float,
+) -> ReplicaGroup:
+    """Return one row's replicas, placed on ``hardware``; ``requests`` are all those in flight on them."""
+    offer = space.offers[int(choices.offer[row])]
+    config = space.config(choices, row, float(predicted.memory.kv_bytes[row]))
+    replicas = int(choices.replicas[row])
+    devices = replicas * config.tp * config.pp
+    per_h = float(usd_per_h(devices, config.device.price_usd_per_h, paid_share(question, offer.group)))
+    service = predicted.service(row)
+    per_s = requests * question.workload.output_tokens / service.e2e_s.value
+    launch = offer.engine.launch(question.architecture, config)
+    placements = place(hardware, config.tp, config.pp, replicas)
+    return ReplicaGroup(
+        config_id=_config_id(cluster, offer, config, launch, placements),
+        engine=offer.engine.name,
+        kind=config.device.kind,
+        label=hardware.label,
+        config=config,
+        placements=placements,
+        service=service,
+        memory=predicted.needs(row),
+        launch=launch,
+        metadata=offer.engine.metadata(question.architecture),
+        explanation=predicted.explanations[row],
+        error_rate=float(predicted.error_rate[row]),
+        cost_usd_per_h=per_h,
+        cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, per_s)),
+    )
 
 
-class _Predicted:
+class Predicted:
     """A table of predictions, read row by row."""
 
     def __init__(

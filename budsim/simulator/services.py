@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from budsim.commons.telemetry import Metrics
     from budsim.simulator.events import Announcer
     from budsim.simulator.inventory import Inventory
+    from budsim.simulator.inverse import Capacity, Sized
     from budsim.simulator.repository import Accepted, Repository
     from budsim.simulator.schemas import (
         BenchmarkConfiguration,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         Recommendations,
         RunRequest,
     )
+    from budsim.simulator.whatif import Changed
     from budsim.simulator.workers import Workers
 
 T = TypeVar("T")
@@ -119,6 +121,55 @@ def simulate(question: Question, predictor: Predictor, *, progress: Callable[[fl
     from budsim.simulator.answers import answer  # only the process that searches loads the search
 
     return answer(question, predictor, progress=progress)
+
+
+def capacities(
+    question: Question, predictor: Predictor, *, progress: Callable[[float], None] = lambda _share: None
+) -> tuple[Capacity, ...]:
+    """Return the most requests each cluster carries within the targets; see `budsim.simulator.inverse`."""
+    from budsim.simulator.inverse import capacities as found
+
+    return found(question, predictor, progress=progress)
+
+
+def cheapest_devices(
+    question: Question,
+    predictor: Predictor,
+    names: Sequence[str] = (),
+    *,
+    progress: Callable[[float], None] = lambda _share: None,
+) -> Sized:
+    """Return the cheapest devices of the catalog (of ``names``, where given) for a load; see `budsim.simulator.inverse`.
+
+    Raises
+    ------
+    NotFound
+        The catalog has no such device.
+    """
+    from budsim.hardware_ops.catalog import devices, find_device
+    from budsim.simulator.inverse import cheapest_devices as found
+
+    chosen = [find_device(name) for name in names] or list(devices().values())
+    missing = [name for name, device in zip(names, chosen, strict=False) if device is None]
+    if missing:
+        raise NotFound("--device", missing[0], "`budsim devices` lists them")
+    return found(question, predictor, [device for device in chosen if device], progress=progress)
+
+
+def what_if(question: Question, outcome: Outcome, predictor: Predictor, change: str) -> Changed:
+    """Return what ``change`` (``KNOB=VALUE``) does to the best plan; see `budsim.simulator.whatif`.
+
+    Raises
+    ------
+    InvalidInput
+        It is not of that form, or `budsim.simulator.whatif.changed` refuses it.
+    """
+    from budsim.simulator.whatif import changed
+
+    knob, equals, value = change.partition("=")
+    if not (knob.strip() and equals and value.strip()):
+        raise InvalidInput("--what-if", f"{change!r} is no change of a knob", "KNOB=VALUE, such as max_num_seqs=64")
+    return changed(question, outcome, predictor, knob, value)
 
 
 def chosen_clusters(clusters: tuple[Cluster, ...], cluster_id: str | None) -> tuple[Cluster, ...]:
