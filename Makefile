@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MEASUREMENTS := $(or $(BUDSIM_DATA),../shared/data)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lock train bench soak serve clean
+.PHONY: help setup demo test check format lock train bench soak fuzz serve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -45,6 +45,9 @@ bench: $(STAMP)  ## time and peak memory of the import and of the demo
 
 soak: $(STAMP)  ## load, kills, faults, memory and replicas on real servers; SOAK="load kills --scale 0.1" for less
 	@TEST_POSTGRES_FSYNC=on ./scripts/start_test_servers.sh $(BIN)/python -m tests.soak $(SOAK)
+
+fuzz:  ## 20,000 requests made from the OpenAPI document, against the service on real servers
+	@$(MAKE) --no-print-directory soak SOAK=fuzz
 
 serve: $(STAMP)  ## the service on loopback, embedded (SQLite, inventory from the demo file)
 	$(BIN)/budsim serve --host 127.0.0.1 --port 8000 --inventory docs/examples/demo-cluster.yaml

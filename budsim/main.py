@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -25,11 +26,13 @@ from budsim.commons.errors import (
 from budsim.commons.hub import fetch_config
 from budsim.commons.telemetry import configure_logging, new_metrics
 from budsim.performance.predictor import load_predictor
+from budsim.simulator import examples
+from budsim.simulator.examples import answer
 from budsim.simulator.guard import Guard
 from budsim.simulator.inventory import FileInventory, Inventory, NoInventory, StateInventory
 from budsim.simulator.refusals import add_error_table, error_response
 from budsim.simulator.repository import Repository
-from budsim.simulator.routes import router
+from budsim.simulator.routes import DOCUMENTED, TOKEN, router
 from budsim.simulator.schemas import Info
 from budsim.simulator.services import ModelSource, Rules, Simulations, simulate
 from budsim.simulator.workers import ProcessWorkers, ThreadWorkers, Workers
@@ -204,12 +207,12 @@ async def _shut_down(app: FastAPI, loops: list[asyncio.Task[None]], database: Da
 
 
 def _add_service_routes(app: FastAPI) -> None:
-    @app.get("/", tags=["service"])
+    @app.get("/", tags=["service"], responses=_documented(examples.ABOUT, 401, 413, 429, 503), dependencies=[Security(TOKEN)])
     async def about() -> Info:
         """Say what this is."""
         return Info(message="budsim: what to deploy, how it will perform, what it will cost", param={"version": __version__})
 
-    @app.get("/health", tags=["service"])
+    @app.get("/health", tags=["service"], response_model=Info, responses=_documented(examples.ALIVE, 413, 503))
     @app.get("/healthz", include_in_schema=False)
     async def health(request: Request) -> Response:
         """Say whether the process lives; 503 once it is shutting down."""
@@ -217,7 +220,9 @@ def _add_service_routes(app: FastAPI) -> None:
             return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down")
         return JSONResponse(Info(message="ok").model_dump())
 
-    @app.get("/ready", tags=["service"])
+    unready: dict[int | str, dict[str, Any]] = {503: {"model": Info, "description": "Something is not up"}}
+
+    @app.get("/ready", tags=["service"], response_model=Info, responses=_documented(examples.READY, 413) | unready)
     async def ready(request: Request) -> Response:
         """Say what is up and what is not."""
         checks = await _readiness(request.app)
@@ -225,10 +230,14 @@ def _add_service_routes(app: FastAPI) -> None:
         text = "ready" if status == HTTPStatus.OK else "not ready"
         return JSONResponse(Info(message=text, param=checks).model_dump(), status)
 
-    @app.get("/metrics", tags=["service"])
+    @app.get("/metrics", tags=["service"], response_class=PlainTextResponse, responses={413: DOCUMENTED[413]})
     async def metrics(request: Request) -> Response:
         """Return the Prometheus figures."""
         return PlainTextResponse(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _documented(example: object, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    return answer(example) | {status: DOCUMENTED[status] for status in statuses}
 
 
 async def _readiness(app: FastAPI) -> dict[str, dict[str, object]]:

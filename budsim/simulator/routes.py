@@ -8,13 +8,17 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request, Security
 from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader
 from pydantic import ValidationError
 
 from budsim.commons.errors import BudsimError, Busy, Unavailable
+from budsim.simulator import examples
+from budsim.simulator.examples import answer
 from budsim.simulator.runs import Run
 from budsim.simulator.schemas import (
+    MAX_TEXT,
     BenchmarkConfiguration,
     BenchmarkRequest,
     ClusterMetrics,
@@ -33,7 +37,7 @@ from budsim.simulator.schemas import (
 )
 from budsim.simulator.services import Simulations
 
-DOCUMENTED = {
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {"model": Error, "description": text}
     for status, text in {
         400: "Nothing answers the request",
@@ -41,13 +45,30 @@ DOCUMENTED = {
         404: "Not known",
         409: "The state forbids it",
         413: "Body too large",
+        415: "The body is not JSON",
         422: "A field is wrong",
-        429: "Too many runs wait",
+        429: "Too many runs wait, or the caller asks too often",
         503: "Something the service depends on is not there",
     }.items()
 }
 
-router = APIRouter(responses=DOCUMENTED)  # type: ignore[arg-type]
+TOKEN = APIKeyHeader(name="dapr-api-token", auto_error=False, description="APP_API_TOKEN, where the service demands one")
+EVENT_TYPE = "application/cloudevents+json"
+CLOUD_EVENT = {
+    "type": "object",
+    "required": ["topic", "pubsubname", "data"],
+    "properties": {
+        **{
+            name: {"type": "string", "maxLength": MAX_TEXT}
+            for name in ("specversion", "id", "type", "source", "topic", "pubsubname")
+        },
+        "data": {"$ref": "#/components/schemas/RunRequest"},
+    },
+    "example": examples.CLOUD_EVENT,
+}
+AS_EVENT = {"requestBody": {"content": {EVENT_TYPE: {"schema": CLOUD_EVENT}}}}
+
+router = APIRouter(responses=DOCUMENTED, dependencies=[Security(TOKEN)])
 log = structlog.get_logger()
 
 
@@ -61,7 +82,7 @@ Service = Annotated[Simulations, Depends(simulations)]
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 
 
-@router.post("/simulator/run", tags=["simulator"])
+@router.post("/simulator/run", responses=answer(examples.WORKFLOW), openapi_extra=AS_EVENT, tags=["simulator"])
 async def run(
     body: RunRequest,
     service: Service,
@@ -79,7 +100,7 @@ async def run(
         return await service.run_now(body, request_key=key)
 
 
-@router.get("/simulator/recommendations", tags=["simulator"])
+@router.get("/simulator/recommendations", responses=answer(examples.PAGE), tags=["simulator"])
 def recommendations(
     service: Service,
     workflow_id: UUID,
@@ -103,63 +124,63 @@ def recommendations(
     )
 
 
-@router.post("/simulator/configurations", tags=["simulator"])
+@router.post("/simulator/configurations", responses=answer(examples.DEPLOYMENT), tags=["simulator"])
 def configurations(body: ConfigurationsRequest, service: Service) -> DeploymentConfiguration:
     """Note feedback, then return the best remaining deployment, ready to launch."""
     feedback = [item.value() for item in body.feedback or []]
     return DeploymentConfiguration.of(service.configuration(str(body.workflow_id), body.wanted(), feedback))
 
 
-@router.post("/simulator/node-configurations", tags=["simulator"])
+@router.post("/simulator/node-configurations", responses=answer(examples.LAYOUTS), tags=["simulator"])
 async def node_configurations(body: NodeConfigurationsRequest, service: Service) -> NodeConfigurations:
     """Return the parallel layouts of a model that fit on the named hosts."""
     return await service.layouts(body)
 
 
-@router.post("/simulator/benchmark-config", tags=["simulator"])
+@router.post("/simulator/benchmark-config", responses=answer(examples.BENCHMARK_ANSWER), tags=["simulator"])
 async def benchmark_config(body: BenchmarkRequest, service: Service) -> BenchmarkConfiguration:
     """Return node groups for a layout the caller chose."""
     return await service.benchmark(body)
 
 
-@router.get("/workflow/{workflow_id}/status", tags=["workflow"])
+@router.get("/workflow/{workflow_id}/status", responses=answer(examples.WORKFLOW), tags=["workflow"])
 def status(workflow_id: UUID, service: Service) -> WorkflowMetadata:
     """Return how far a workflow has come."""
     return WorkflowMetadata.of(service.find(str(workflow_id)))
 
 
-@router.get("/workflow/{workflow_id}/events", tags=["workflow"])
+@router.get("/workflow/{workflow_id}/events", responses=answer(examples.EVENTS), tags=["workflow"])
 def events(workflow_id: UUID, service: Service) -> list[dict[str, Any]]:
     """Return every event of a workflow, in the order it happened."""
     run_id = service.find(str(workflow_id)).run_id
     return [{"id": event.event_id, "topic": event.topic, **event.body} for event in service.repository.events(run_id)]
 
 
-@router.delete("/workflow/{workflow_id}/stop", tags=["workflow"])
+@router.delete("/workflow/{workflow_id}/stop", responses=answer(examples.MOVED), tags=["workflow"])
 def stop(workflow_id: UUID, service: Service) -> Info:
     """End a workflow for good."""
     return _moved(service.stop(str(workflow_id)))
 
 
-@router.post("/workflow/{workflow_id}/pause", tags=["workflow"])
+@router.post("/workflow/{workflow_id}/pause", responses=answer(examples.MOVED), tags=["workflow"])
 def pause(workflow_id: UUID, service: Service) -> Info:
     """Suspend a workflow; what it reached is kept."""
     return _moved(service.pause(str(workflow_id)))
 
 
-@router.post("/workflow/{workflow_id}/resume", tags=["workflow"])
+@router.post("/workflow/{workflow_id}/resume", responses=answer(examples.MOVED), tags=["workflow"])
 def resume(workflow_id: UUID, service: Service) -> Info:
     """Let a suspended workflow go on."""
     return _moved(service.resume(str(workflow_id)))
 
 
-@router.post("/workflow/{workflow_id}/restart", tags=["workflow"])
+@router.post("/workflow/{workflow_id}/restart", responses=answer(examples.MOVED), tags=["workflow"])
 def restart(workflow_id: UUID, service: Service) -> Info:
     """Let a workflow begin anew."""
     return _moved(service.restart(str(workflow_id)))
 
 
-@router.post("/notifications", tags=["dapr"])
+@router.post("/notifications", responses=answer(examples.TAKEN), openapi_extra=AS_EVENT, tags=["dapr"])
 async def notifications(request: Request, service: Service) -> Delivery:
     """Take a request from the broker: SUCCESS once it is stored, RETRY when that fails for now, DROP when it makes no sense."""
     try:

@@ -18,7 +18,7 @@ from budsim.engine_ops.base import ReplicaConfig
 from budsim.engine_ops.llmc import job_for
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.model_ops.architecture import Architecture
-from budsim.simulator import plans
+from budsim.simulator import examples, plans
 from budsim.simulator.plans import Figure, Outcome, Placement, Plan, Question, Rejection, ReplicaGroup, Targets
 from budsim.simulator.runs import (
     WORKFLOW_NAME,
@@ -57,10 +57,10 @@ def _no_bool(value: object) -> object:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
-Tokens = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=MAX_TOKENS)]
-Concurrency = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=MAX_CONCURRENCY)]
-Parallel = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=1024)]
-Target = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, le=1e9, allow_inf_nan=False)]
+Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS), BeforeValidator(_no_bool)]
+Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY), BeforeValidator(_no_bool)]
+Parallel = Annotated[int, Field(ge=1, le=1024), BeforeValidator(_no_bool)]
+Target = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False), BeforeValidator(_no_bool)]
 Threshold = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
@@ -140,20 +140,7 @@ class RunRequest(Body):
     model_config = ConfigDict(
         extra="forbid",
         protected_namespaces=(),
-        json_schema_extra={
-            "examples": [
-                {
-                    "pretrained_model_uri": "meta-llama/Llama-3.1-70B-Instruct",
-                    "is_proprietary_model": False,
-                    "input_tokens": 1024,
-                    "output_tokens": 256,
-                    "concurrency": 64,
-                    "target_ttft": 1500,
-                    "target_throughput_per_user": 20,
-                    "target_e2e_latency": 20,
-                },
-            ],
-        },
+        json_schema_extra={"examples": [examples.RUN]},
     )
 
     pretrained_model_uri: Text = Field(description="Hugging Face id, or a path under MODEL_REGISTRY_DIR")
@@ -234,6 +221,8 @@ class FeedbackItem(BaseModel):
 class ConfigurationsRequest(Body):
     """Which run's best remaining configuration is wanted (`POST /simulator/configurations`)."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.CONFIGURATIONS]})
+
     workflow_id: UUID
     cluster_id: UUID | None = None
     error_rate_threshold: Threshold = 0.5
@@ -262,9 +251,13 @@ class HostsRequest(Body):
 class NodeConfigurationsRequest(HostsRequest):
     """Which parallel layouts fit on the named hosts."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.HOSTS]})
+
 
 class BenchmarkRequest(HostsRequest):
     """A layout the caller chose, to be turned into node groups."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.BENCHMARK]})
 
     device_type: Text
     tp_size: Parallel

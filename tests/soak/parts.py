@@ -1,4 +1,4 @@
-"""The parts of a soak: load, kills, faults, memory, replicas. Each runs alone and returns findings for the table."""
+"""The parts of a soak: load, kills, faults, memory, replicas, fuzz. Each runs alone and returns findings for the table."""
 
 import asyncio
 import os
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tests.soak import fuzzing
 from tests.soak.ledger import Ledger, ended, read, settle
 from tests.soak.stack import Replica, Stack, running, wait_until
 from tests.soak.traffic import NO_ANSWER, Answers, insistently, probe, steadily
@@ -23,6 +24,10 @@ KILLED_RUNS = 500
 OUTAGE_S = 60.0
 MEMORY_RUNS = 5000
 MEMORY_GROWTH = 1.10
+FUZZED_CASES = 20_000
+OPERATIONS = 12
+"""Operations with something to vary; the others have few cases to offer."""
+TOKEN = "soak"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,12 +184,25 @@ def replicas(scale: float) -> Iterator[Finding]:
         yield from accounted(ledger, answers)
 
 
+def fuzz(scale: float) -> Iterator[Finding]:
+    """Send requests made from the OpenAPI document: no 5xx, no undocumented status, no answer that breaks its schema."""
+    wanted = int(FUZZED_CASES * scale)
+    with running(1, APP_API_TOKEN=TOKEN, MAX_REQUESTS_PER_S="0", MAX_PENDING_RUNS="1000000") as stack:
+        found = fuzzing.fuzz(stack.replicas[0].url, TOKEN, examples=max(1, wanted // OPERATIONS), folder=stack.folder)
+    enough = found.cases >= wanted
+    yield Finding(what="requests made from the OpenAPI document", found=str(found.cases), wanted=f">= {wanted}", good=enough)
+    yield none("answers that break it", len(found.problems))
+    for problem in found.problems:
+        yield told_only("", problem)
+
+
 PARTS: dict[str, Callable[[float], Iterator[Finding]]] = {
     "load": load,
     "kills": kills,
     "faults": faults,
     "memory": memory,
     "replicas": replicas,
+    "fuzz": fuzz,
 }
 
 

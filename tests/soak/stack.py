@@ -93,7 +93,7 @@ class Stack:
     """A database, a Redis and a sidecar of this soak's own, and replicas of the service that use them."""
 
     def __init__(self, folder: Path, server_url: str) -> None:
-        self._folder = folder
+        self.folder = folder
         name = f"soak_{uuid.uuid4().hex[:12]}"
         self._server = sa.create_engine(server_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         self.database_url = sa.make_url(server_url).set(database=name).render_as_string(hide_password=False)
@@ -116,7 +116,7 @@ class Stack:
         broker.hset(INVENTORY_KEY, "data", json.dumps(inventory()))
         self.start_sidecar()
         environment = self._environment() | settings
-        self.replicas = [Replica(free_port(), self._folder / f"replica-{index}.log", environment) for index in range(replicas)]
+        self.replicas = [Replica(free_port(), self.folder / f"replica-{index}.log", environment) for index in range(replicas)]
         for replica in self.replicas:
             replica.process.start()
         for replica in self.replicas:
