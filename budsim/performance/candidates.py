@@ -42,6 +42,10 @@ class Candidates:
         Share of the device left to this replica on time-sliced hardware, 0..1.
     memory_free_bytes : float array, shape (n,)
         Memory of one device the replica may use at most.
+    admission_steps : float array, shape (n,)
+        Mean engine steps a newcomer waits because the scheduler looks at its queue only now and then; 0 where it always does.
+    stack_year, engine_year : float arrays, shape (n,)
+        When the software as a whole, and the engine's release, are from (calendar year with its fraction); nan where unknown.
     burst_share : float array, shape (n,)
         Share of requests that arrive all at once when a benchmark starts; 0 for a deployment in steady state.
     static_batch : bool array, shape (n,)
@@ -76,6 +80,9 @@ class Candidates:
     cores: Floats
     compute_share: Floats
     memory_free_bytes: Floats
+    admission_steps: Floats
+    stack_year: Floats
+    engine_year: Floats
     burst_share: Floats
     static_batch: Booleans
     speculative: Booleans

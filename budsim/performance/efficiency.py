@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from budsim.hardware_ops.device import DeviceKind
+from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.performance.candidates import Candidates, Floats
 
 
@@ -56,7 +56,9 @@ GPU = Constants(
     prefill_latency_s=64e-6,
     token_latency_s=2e-6,
 )
-CONSTANTS: Mapping[DeviceKind, Constants] = {
+BLACKWELL = replace(GPU, gemm=0.62, expert_gemm=0.15, link=0.27)
+"""Its arithmetic and links grew faster than what kernels of its first year make of them."""
+CONSTANTS: Mapping[str, Constants] = {
     DeviceKind.CUDA: GPU,
     DeviceKind.ROCM: Constants(
         gemm=0.23,
@@ -76,6 +78,9 @@ CONSTANTS: Mapping[DeviceKind, Constants] = {
         prefill_latency_s=33e-6,
         token_latency_s=2e-6,
     ),
+    "sm100": BLACKWELL,
+    "sm103": BLACKWELL,
+    "sm120": BLACKWELL,
     DeviceKind.XPU: GPU,
     DeviceKind.HPU: GPU,
     DeviceKind.CPU: Constants(
@@ -102,23 +107,41 @@ CONSTANTS: Mapping[DeviceKind, Constants] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstToken:
-    """What an engine adds before the first token: host time, decode steps awaited, a first wave's slowdown and warm-up.
+    """What an engine adds before the first token: host time, decode steps awaited, and how much a first wave is slowed down.
 
-    Fitted to mean and median TTFT of the InferenceX protocol, per engine (mean absolute log error).
+    Fitted with the constants, to mean and median TTFT of the InferenceX protocol (mean absolute log error).
     """
 
     request_s: float
     steps: float
     burst_factor: float
-    warmup_s: float
 
 
-OTHER_ENGINE = FirstToken(request_s=0.01, steps=1.0, burst_factor=1.0, warmup_s=0.0)
-FIRST_TOKEN = {
-    "vllm": FirstToken(request_s=0.003, steps=4.2, burst_factor=1.4, warmup_s=0.02),
-    "sglang": FirstToken(request_s=0.06, steps=11.0, burst_factor=2.9, warmup_s=0.75),
-    "trtllm": FirstToken(request_s=0.02, steps=6.1, burst_factor=1.8, warmup_s=0.3),
+OTHER_ENGINE = FirstToken(request_s=0.01, steps=1.0, burst_factor=1.0)
+FIRST_TOKEN: Mapping[str, FirstToken] = {
+    "vllm": FirstToken(request_s=0.003, steps=4.0, burst_factor=1.2),
+    "sglang": FirstToken(request_s=0.07, steps=4.0, burst_factor=2.5),
+    "trtllm": FirstToken(request_s=0.01, steps=5.3, burst_factor=1.1),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """All that was fitted: constants by generation of devices where one differs from its kind, else by kind; and by engine."""
+
+    constants: Mapping[str, Constants]
+    first_token: Mapping[str, FirstToken]
+
+    def of_device(self, device: Device) -> Constants:
+        """Return the constants of a device."""
+        return self.constants.get(device.generation, self.constants[device.kind])
+
+    def of_engine(self, name: str) -> FirstToken:
+        """Return what an engine adds before the first token; a moderate guess for one that was never measured."""
+        return self.first_token.get(name, OTHER_ENGINE)
+
+
+TUNING = Tuning(constants=CONSTANTS, first_token=FIRST_TOKEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,18 +168,16 @@ class Efficiency:
     request_s: Floats
     awaited_steps: Floats
     burst_factor: Floats
-    warmup_s: Floats
 
 
-def efficiency(candidates: Candidates, constants: Mapping[DeviceKind, Constants] = CONSTANTS) -> Efficiency:
-    """Return the constants of each candidate's kind of hardware."""
-    kinds = [constants[device.kind] for device in candidates.devices]
+def efficiency(candidates: Candidates, tuning: Tuning = TUNING) -> Efficiency:
+    """Return the constants of each candidate's hardware and engine."""
+    kinds = [tuning.of_device(device) for device in candidates.devices]
     columns = {field.name: np.array([getattr(kind, field.name) for kind in kinds]) for field in fields(Constants)}
-    first = [FIRST_TOKEN.get(engine.name, OTHER_ENGINE) for engine in candidates.engines]
+    first = [tuning.of_engine(engine.name) for engine in candidates.engines]
     return Efficiency(
         **{name: column[candidates.device] for name, column in columns.items()},
         request_s=candidates.by_engine([each.request_s for each in first]),
-        awaited_steps=candidates.by_engine([each.steps for each in first]),
+        awaited_steps=candidates.by_engine([each.steps for each in first]) + candidates.admission_steps,
         burst_factor=candidates.by_engine([each.burst_factor for each in first]),
-        warmup_s=candidates.by_engine([each.warmup_s for each in first]),
     )

@@ -26,14 +26,16 @@ def feature_names() -> tuple[str, ...]:
 
 
 def feature_matrix(ranks: Ranks, memory: MemoryUse, modelled: Modelled, median: Floats | None = None) -> Matrix:
-    """Return the features of each candidate, shape (n, features), all finite.
+    """Return the features of each candidate, shape (n, features), all finite but years, which are nan where unknown.
 
     ``median`` is 1 where the measured value was a median over requests and 0 (the default) where it was a mean.
     """
     rows = len(ranks.candidates)
     reported = np.zeros(rows) if median is None else median
     columns = dict(_columns(ranks, memory, modelled, reported))
-    return np.nan_to_num(np.column_stack([columns[name] for name in NAMES]), posinf=40.0, neginf=-40.0).astype(np.float32)
+    return np.nan_to_num(np.column_stack([columns[name] for name in NAMES]), nan=np.nan, posinf=40.0, neginf=-40.0).astype(
+        np.float32
+    )
 
 
 def _columns(ranks: Ranks, memory: MemoryUse, modelled: Modelled, median: Floats) -> Iterator[tuple[str, Floats]]:
@@ -123,6 +125,9 @@ def _software(table: Candidates) -> Iterator[tuple[str, Floats]]:
     yield "is_native", native[table.device, table.weight_precision]
     yield "is_speculative", table.speculative.astype(np.float64)
     yield "prefill_first", table.by_engine([float(engine.batching is Batching.PREFILL_FIRST) for engine in table.engines])
+    yield "log_admission_steps", _log(table.admission_steps + 1.0)
+    yield "stack_year", table.stack_year
+    yield "engine_year", table.engine_year
     for name in ENGINES:
         yield f"engine_{name}", table.by_engine([float(engine.name == name) for engine in table.engines])
 
@@ -142,6 +147,7 @@ NAMES: tuple[str, ...] = (
     *"log_rank_weight_bytes log_flops_per_byte log_bandwidth log_link_per_bandwidth log_compute_units".split(),
     *"log_cores compute_share log_tp log_pp log_ep log_dp".split(),
     *"weight_bytes_per_value is_block_scaled cache_bytes_per_value is_native is_speculative prefill_first".split(),
+    *"log_admission_steps stack_year engine_year".split(),
     *(f"engine_{name}" for name in ENGINES),
     "reports_median",
 )

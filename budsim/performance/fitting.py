@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Floats
-from budsim.performance.efficiency import CONSTANTS, Constants
+from budsim.performance.efficiency import TUNING, Constants, FirstToken, Tuning
 from budsim.performance.measurements import Measurements
 from budsim.performance.memory import memory_use
 from budsim.performance.roofline import prepare
@@ -17,40 +16,62 @@ from budsim.performance.scheduler import Modelled, steady_state
 
 LARGEST_SHARE = 0.97
 """No share of a peak may be fitted beyond this: law L2."""
-STEP_PRICE = 0.002
+STEP_PRICE = 0.004
 """Error charged per e-fold from where a constant started: rows that say nothing of it leave it alone."""
+LARGEST_ERROR = 1.0
+"""Rows further off than a factor of e count no more: speculative or mislabelled rows must not pull."""
 SHARES = "gemm expert_gemm bandwidth expert_bandwidth cache_bandwidth decode_attention prefill_attention link".split()
 
 
-def modelled(measurements: Measurements, constants: Mapping[DeviceKind, Constants] = CONSTANTS) -> Modelled:
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One constant: of a kind or generation of devices (``of`` names a key of `Tuning.constants`) or of an engine."""
+
+    of: str
+    name: str
+
+    def value(self, tuning: Tuning) -> float:
+        """Return what it is."""
+        table: Mapping[str, Constants | FirstToken] = tuning.constants if self.of in tuning.constants else tuning.first_token
+        return float(getattr(table[self.of], self.name))
+
+    def changed(self, tuning: Tuning, value: float) -> Tuning:
+        """Return the tuning with another value; shares of a peak stay below it."""
+        change = {self.name: min(value, LARGEST_SHARE) if self.name in SHARES else value}
+        if self.of in tuning.constants:
+            return replace(tuning, constants={**tuning.constants, self.of: replace(tuning.constants[self.of], **change)})
+        return replace(tuning, first_token={**tuning.first_token, self.of: replace(tuning.first_token[self.of], **change)})
+
+
+def modelled(measurements: Measurements, tuning: Tuning = TUNING) -> Modelled:
     """Return what the analytic model says of each measured configuration."""
-    ranks = prepare(measurements.candidates, constants)
+    ranks = prepare(measurements.candidates, tuning)
     return steady_state(ranks, memory_use(ranks))
 
 
 def fit(
     measurements: Measurements,
-    kind: DeviceKind,
+    parameters: Sequence[Parameter],
     weights: Floats,
     *,
+    start: Tuning = TUNING,
     evaluations: int = 600,
     progress: Callable[[float], None] = lambda _: None,
-) -> Constants:
-    """Return constants of ``kind`` that make the mean absolute log error of TPOT and TTFT smallest, TPOT counting double.
+) -> Tuning:
+    """Return ``start`` with the parameters that make the mean absolute log error of TPOT and TTFT smallest, TPOT counting double.
 
     ``weights`` (n,) weigh the rows; ``progress`` is told the error of each evaluation.
     """
     from scipy.optimize import minimize  # type: ignore[import-untyped]
 
-    start = CONSTANTS[kind]
-    names = [field.name for field in fields(Constants) if getattr(start, field.name) > 0]
-
-    def constants(point: Floats) -> Constants:
-        values = {name: getattr(start, name) * float(np.exp(step)) for name, step in zip(names, point, strict=True)}
-        return Constants(**{**asdict(start), **{n: min(v, LARGEST_SHARE) if n in SHARES else v for n, v in values.items()}})
+    def tuning(point: Floats) -> Tuning:
+        found = start
+        for parameter, step in zip(parameters, point, strict=True):
+            found = parameter.changed(found, parameter.value(start) * float(np.exp(step)))
+        return found
 
     def error(point: Floats) -> float:
-        service = modelled(measurements, {**CONSTANTS, kind: constants(point)})
+        service = modelled(measurements, tuning(point))
         pairs = ((measurements.tpot_s, service.tpot_s, 2.0), (measurements.ttft_s, service.ttft_s, 1.0))
         value: float = sum(share * _mean_log_error(measured, model, weights) for measured, model, share in pairs)
         value += STEP_PRICE * float(np.abs(point).sum())
@@ -58,13 +79,13 @@ def fit(
         return value
 
     options = {"maxfev": evaluations, "xtol": 0.02, "ftol": 1e-3}
-    found = minimize(error, np.zeros(len(names)), method="Powell", options=options)
-    return constants(found.x)
+    found = minimize(error, np.zeros(len(parameters)), method="Powell", options=options)
+    return tuning(found.x)
 
 
 def _mean_log_error(measured: Floats, model: Floats, weights: Floats) -> float:
     known = np.isfinite(measured) & (measured > 0)
     if not known.any():
         return 0.0
-    errors = np.minimum(np.abs(np.log(measured[known] / model[known])), 2.0)
+    errors = np.minimum(np.abs(np.log(measured[known] / model[known])), LARGEST_ERROR)
     return float(np.average(errors, weights=weights[known]))

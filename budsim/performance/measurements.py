@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,11 +16,13 @@ from budsim.commons.precision import Precision
 from budsim.commons.units import MILLI
 from budsim.engine_ops.base import EngineProfile
 from budsim.engine_ops.profiles import profiles
+from budsim.engine_ops.releases import calendar_year, release_year
 from budsim.hardware_ops.catalog import find_device
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import resolve_model
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
+from budsim.performance.protocols import SOURCES, admission_steps, cache_formats, token_budgets
 
 NUMBERS = (
     "n_devices tp pp ep dp input_tokens output_tokens concurrency request_rate n_requests ttft_ms_mean ttft_ms_p50 tpot_ms_mean "
@@ -30,6 +33,7 @@ TEXTS = (
     "device_type",
     "device_name",
     "engine",
+    "engine_version",
     "model",
     "model_hf",
     "precision",
@@ -44,7 +48,6 @@ LARGEST = 1e9
 LARGEST_CONTRADICTION = 20.0
 BLANKS = ("", "nan", "none", "null")
 
-NOMINAL_LENGTH_SOURCES = ("aiconfigurator_silicon", "inferencex")
 MEAN_OF_NOMINAL = 0.9
 """`data/README.md`: these sources draw lengths uniformly from 0.8 to 1.0 of the nominal ones."""
 NOMINAL_LENGTHS_NOTE = "lengths are nominal"
@@ -156,8 +159,9 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     devices = _resolved(text.device_name, _device, problems)
     engines = _resolved(text.engine, lambda name: profiles()[name] if name else None, problems, "engine")
     precisions = _resolved(text.precision.str.lower(), _precision, problems)
-    caches = _resolved(text.kv_cache_dtype.str.lower(), _precision, problems)
+    formats = text.kv_cache_dtype.str.lower()
     numbers = _with_lengths(text, numbers)
+    caches = _resolved(formats.where(formats != "", cache_formats(text.join(numbers))), _precision, problems)
     _require_traffic(text, numbers, problems)
     disaggregated = text["mode"] == "serving_disagg"
     _mark(problems, disaggregated, "mode: disaggregated prefill and decode is not modelled; expected serving or a static batch")
@@ -309,7 +313,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
     moe = np.array([model.is_moe for model in picked.models], dtype=bool)
     cpu = np.array([device.kind is DeviceKind.CPU for device in picked.devices], dtype=bool)
     tp, pp, ep, dp, replicas = _parallelism(numbers, moe, cpu)
-    nominal = (text.source.isin(NOMINAL_LENGTH_SOURCES) | text.notes.str.contains(NOMINAL_LENGTHS_NOTE, regex=False)).to_numpy()
+    nominal = (text.source.isin(SOURCES) | text.notes.str.contains(NOMINAL_LENGTHS_NOTE, regex=False)).to_numpy()
     lengths = np.where(nominal, MEAN_OF_NOMINAL, 1.0)
     engines = picked.engines
     sequences = np.array([float(engine.max_sequences) for engine in engines])
@@ -342,17 +346,30 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         output_tokens=np.maximum(numbers.output_tokens.to_numpy() * lengths, 1.0),
         concurrency=np.maximum(concurrency, 1e-3),
         prefix_hit_share=np.zeros(count),
-        token_budget=np.array([float(engine.token_budget) for engine in engines]),
+        token_budget=token_budgets(text.join(numbers), np.array([float(engine.token_budget) for engine in engines])),
         max_sequences=np.where(static, np.maximum(concurrency, 1.0), np.maximum(sequences, 1.0)),
         memory_fraction=fraction,
         chunked_prefill=np.ones(count, dtype=bool),
         cores=np.asarray(threads, dtype=np.float64),
         compute_share=shares,
         memory_free_bytes=np.array([device.memory_bytes for device in picked.devices]),
+        admission_steps=admission_steps(text.join(numbers)),
+        stack_year=np.array([_year(date) for date in text.date]),
+        engine_year=np.array([release_year(*each) for each in zip(text.engine, text.engine_version, strict=True)]),
         burst_share=np.where(static | _median(text, numbers), 0.0, burst),
         static_batch=static,
         speculative=text.notes.str.contains("mtp", case=False).to_numpy(),
     ), replicas
+
+
+def _year(stated: str) -> float:
+    """Return a date, a month or a year as a calendar year with its fraction; nan for anything else (``v5.0``, ``2024-2026``)."""
+    for missing in ("", "-15", "-07-01"):
+        try:
+            return calendar_year(date.fromisoformat(stated + missing))
+        except ValueError:
+            continue
+    return float("nan")
 
 
 def _parallelism(numbers: pd.DataFrame, moe: Booleans, cpu: Booleans) -> tuple[Integers, Integers, Integers, Integers, Floats]:

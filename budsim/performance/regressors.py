@@ -61,8 +61,9 @@ class Regressors:
         return np.asarray(np.exp(trust * np.clip(raw, -LARGEST_CORRECTION, LARGEST_CORRECTION)), dtype=np.float64)
 
     def in_range(self, features: Matrix) -> Booleans:
-        """Return whether every feature of a row lies in what was trained on, half a log unit of margin allowed."""
-        return np.asarray(((features >= self.low - 0.5) & (features <= self.high + 0.5)).all(axis=1))
+        """Return whether every known feature of a row lies in what was trained on, give or take half a unit (or log unit)."""
+        outside = (features < self.low - 0.5) | (features > self.high + 0.5)
+        return np.asarray(~outside.any(axis=1))
 
     def stratum(self, candidates: Candidates) -> Integers:
         """Return each row's index into `STRATA`: what was not trained on, and how requests come.

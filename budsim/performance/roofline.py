@@ -6,7 +6,6 @@ longer of its arithmetic and its traffic, blended by a p-norm because kernels ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from budsim.commons.precision import Precision
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.performance.candidates import Candidates, Floats
-from budsim.performance.efficiency import CONSTANTS, Constants, Efficiency, efficiency
+from budsim.performance.efficiency import TUNING, Efficiency, Tuning, efficiency
 from budsim.performance.shapes import ModelShapes, cached_bytes, peak_formats, shapes, stored_bytes
 
 BLEND = 4.0
@@ -72,10 +71,10 @@ class StepTime:
         return self.weights_s + self.compute_s + self.cache_s + self.link_s + self.overhead_s
 
 
-def prepare(candidates: Candidates, constants: Mapping[DeviceKind, Constants] = CONSTANTS) -> Ranks:
-    """Work out per-rank sizes and speeds of every candidate, at the attainable shares in ``constants``."""
+def prepare(candidates: Candidates, tuning: Tuning = TUNING) -> Ranks:
+    """Work out per-rank sizes and speeds of every candidate, at the attainable shares in ``tuning``."""
     model = shapes(candidates.architectures)
-    coefficients = efficiency(candidates, constants)
+    coefficients = efficiency(candidates, tuning)
     row = candidates.architecture
     matrices, attention = model.matrices, model.attention
     tp = candidates.tp.astype(np.float64)

@@ -381,12 +381,17 @@ def _manifest(
         "models": sorted(set(rows.names.model)),
         "devices": sorted(set(rows.names.device)),
         "engines": sorted(set(rows.names.engine)),
-        "feature_low": [float(v) for v in rows.features.min(axis=0)],
-        "feature_high": [float(v) for v in rows.features.max(axis=0)],
+        "feature_low": _ends(np.fmin, rows.features),
+        "feature_high": _ends(np.fmax, rows.features),
         "shrinkage": {target: {stratum_name(n, r): validations[n].shrinkage[target][r] for n, r in STRATA} for target in TARGETS},
         "intervals": {name: _stored(each) for name, each in spreads(rows, validations).items()},
         "errors": {novelty.value: error_table(rows, v.residuals) for novelty, v in validations.items()},
     }
+
+
+def _ends(of: np.ufunc, features: Matrix) -> list[float | None]:
+    """Return the least or the largest known value of each feature, none where no row knows one."""
+    return [None if np.isnan(value) else float(value) for value in of.reduce(features, axis=0)]
 
 
 def _stored(each: Spread) -> dict[str, dict[str, list[float]]]:

@@ -11,6 +11,7 @@ import numpy as np
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
 from budsim.engine_ops.base import EngineProfile, Knob, ReplicaConfig, ServingEngine
+from budsim.engine_ops.releases import release_year
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.architecture import Architecture
@@ -49,6 +50,11 @@ class Offer:
     max_num_seqs: tuple[int, ...]
     max_num_batched_tokens: tuple[int, ...]
     memory_fraction: tuple[float, ...]
+
+    @property
+    def release_year(self) -> float:
+        """When the engine's version came out, as a calendar year with its fraction."""
+        return release_year(self.engine.name, self.engine.version)
 
 
 def make_offer(question: Question, group: HardwareGroup, engine: ServingEngine, weights: tuple[Precision, ...]) -> Offer:
@@ -265,6 +271,7 @@ class OfferSpace:
         groups = [offer.group for offer in self.offers]
         cores = [float(free_cores(group)) for group in groups]
         constant = np.ones(rows)
+        years = np.array([offer.release_year for offer in self.offers])[choices.offer]
         number = np.arange(len(groups))[choices.offer]
         return Candidates(
             architectures=(self._question.architecture,),
@@ -291,6 +298,9 @@ class OfferSpace:
             cores=np.array(cores)[choices.offer],
             compute_share=np.array([group.compute_share for group in groups])[choices.offer],
             memory_free_bytes=np.array([group.memory_free_bytes for group in groups])[choices.offer],
+            admission_steps=np.zeros(rows),
+            stack_year=years,
+            engine_year=years,
             burst_share=np.zeros(rows),
             static_batch=np.zeros(rows, dtype=bool),
             speculative=np.zeros(rows, dtype=bool),
