@@ -34,37 +34,59 @@ class Regime(StrEnum):
 STRATA = tuple((novelty, regime) for novelty in Novelty for regime in Regime)
 """Rows within a stratum share a shrinkage and residual quantiles."""
 FEWEST_RESIDUALS = 30
+FEWEST_OF_ENGINE = 100
+"""An engine with this many residuals in a stratum has quantiles of its own there; others share the stratum's."""
 ROUNDING = 1e-9
 
 
-def stratum_name(novelty: Novelty, regime: Regime) -> str:
-    """Return the stratum's name in a manifest."""
-    return f"{novelty}/{regime}"
+def stratum_name(novelty: Novelty, regime: Regime, engine: str = "") -> str:
+    """Return the stratum's name in a manifest, or that of one engine's part of it."""
+    return f"{novelty}/{regime}/{engine}" if engine else f"{novelty}/{regime}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strata:
+    """Where candidates belong: ``stratum`` (n,) indexes `STRATA`, ``engine`` (n,) the names in ``engines``."""
+
+    stratum: Integers
+    engines: tuple[str, ...]
+    engine: Integers
+
+    def at(self, rows: Integers) -> Strata:
+        """Return those of some rows."""
+        return Strata(stratum=self.stratum[rows], engines=self.engines, engine=self.engine[rows])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Quantiles of log(measured / predicted) for one quantity: stratum -> coverage -> (low, high)."""
+    """Quantiles of log(measured / predicted) for one quantity: stratum, or an engine's part of it -> coverage -> (low, high)."""
 
     quantiles: Mapping[str, Mapping[float, tuple[float, float]]]
 
-    def interval(self, value: Floats, coverage: float, stratum: Integers, in_range: Booleans) -> Interval:
-        """Return the interval around ``value`` for each row, by its index into `STRATA`; it always contains the value itself."""
-        ends = np.array([self.quantiles[stratum_name(*each)][coverage] for each in STRATA])[stratum]
+    def interval(self, value: Floats, coverage: float, strata: Strata, in_range: Booleans) -> Interval:
+        """Return the interval around ``value`` for each row; it always contains the value itself."""
+        table = [[self._ends(each, engine, coverage) for engine in strata.engines] for each in STRATA]
+        ends = np.array(table)[strata.stratum, strata.engine]
         ends = ends * np.where(in_range, 1.0, OUT_OF_RANGE_FACTOR)[:, None]
         return Interval(low=value * np.exp(np.minimum(ends[:, 0], 0.0)), high=value * np.exp(np.maximum(ends[:, 1], 0.0)))
 
+    def _ends(self, stratum: tuple[Novelty, Regime], engine: str, coverage: float) -> tuple[float, float]:
+        own = self.quantiles.get(stratum_name(*stratum, engine))
+        return (own or self.quantiles[stratum_name(*stratum)])[coverage]
+
 
 def spread(residuals: Mapping[str, Floats]) -> Spread:
-    """Return conformal quantiles of log residuals by stratum; one with few residuals borrows from all of them.
+    """Return conformal quantiles of log residuals by name; a stratum with few residuals borrows from all of them.
 
     The rank ``ceil((n + 1) q)`` of n residuals makes an interval that holds with probability of at least its coverage for
     exchangeable rows (Vovk et al., Algorithmic Learning in a Random World, 2005).
     """
-    pooled = np.concatenate(list(residuals.values()))
     names = [stratum_name(*each) for each in STRATA]
+    pooled = np.concatenate([residuals[name] for name in names])
     chosen = {name: residuals[name] if len(residuals[name]) >= FEWEST_RESIDUALS else pooled for name in names}
-    return Spread(quantiles={name: {c: conformal_ends(values, c) for c in COVERAGES} for name, values in chosen.items()})
+    engines = {name: values for name, values in residuals.items() if name not in chosen and len(values) >= FEWEST_OF_ENGINE}
+    quantiles = {name: {c: conformal_ends(values, c) for c in COVERAGES} for name, values in (chosen | engines).items()}
+    return Spread(quantiles=quantiles)
 
 
 def conformal_ends(residuals: Floats, coverage: float) -> tuple[float, float]:

@@ -13,11 +13,11 @@ import numpy as np
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.calibration import Calibration, load_calibration
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
-from budsim.performance.features import feature_matrix
-from budsim.performance.intervals import ANALYTIC_SPREADS, COVERAGES, Spread, reciprocal
+from budsim.performance.features import Matrix, feature_matrix
+from budsim.performance.intervals import ANALYTIC_SPREADS, COVERAGES, Spread, Strata, reciprocal
 from budsim.performance.memory import memory_use
 from budsim.performance.predictions import Interval, MemoryUse, Predictions, Service
-from budsim.performance.regressors import Regressors, load_regressors
+from budsim.performance.regressors import TARGETS, Regressors, load_regressors
 from budsim.performance.roofline import prepare
 from budsim.performance.scheduler import Modelled, steady_state
 
@@ -49,63 +49,71 @@ class Predictor:
         ranks = prepare(candidates)
         memory = memory_use(ranks)
         modelled = steady_state(ranks, memory)
-        rows = len(candidates)
-        factors = {"ttft": np.ones(rows), "tpot": np.ones(rows)}
-        learned, in_range = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
-        stratum = np.where(candidates.static_batch, 1, 0)
-        kinds = np.array([list(DeviceKind).index(device.kind) for device in candidates.devices])[candidates.device]
-        used: list[tuple[Integers, Mapping[str, Spread]]] = []
-        features = feature_matrix(ranks, memory, modelled, median) if self.regressors else None
-        for code in np.unique(kinds):
-            at = np.flatnonzero(kinds == code)
-            regressors = self.regressors.get(list(DeviceKind)[code])
-            used.append((at, regressors.spreads if regressors else ANALYTIC_SPREADS))
-            if regressors is None or features is None:
-                continue
-            seen = features[at]
-            stratum[at] = regressors.stratum(candidates)[at]
-            for target, factor in factors.items():
-                factor[at] = regressors.correct(target, seen, stratum[at])
-            learned[at], in_range[at] = True, regressors.in_range(seen)
+        corrections = self._corrections(candidates, feature_matrix(ranks, memory, modelled, median) if self.regressors else None)
         service = Service(
-            ttft_s=modelled.ttft_s * factors["ttft"],
-            tpot_s=modelled.tpot_s * factors["tpot"],
+            ttft_s=modelled.ttft_s * corrections.factors["ttft"],
+            tpot_s=modelled.tpot_s * corrections.factors["tpot"],
             output_tokens=candidates.output_tokens,
             concurrency=candidates.concurrency,
         )
-
-        def intervals(name: str, value: Floats) -> dict[float, Interval]:
-            return {c: _joined(rows, used, name, value, c, stratum, in_range | ~learned) for c in COVERAGES}
-
-        tpot = intervals("tpot", service.tpot_s)
+        tpot = corrections.intervals("tpot", service.tpot_s)
         predictions = Predictions(
             service=service,
-            ttft_s=intervals("ttft", service.ttft_s),
+            ttft_s=corrections.intervals("ttft", service.ttft_s),
             tpot_s=tpot,
-            e2e_s=intervals("e2e", service.e2e_s),
+            e2e_s=corrections.intervals("e2e", service.e2e_s),
             tokens_per_s_per_user={coverage: reciprocal(interval) for coverage, interval in tpot.items()},
-            learned=learned,
-            in_range=in_range,
-            measured=np.zeros(rows, dtype=bool),
+            learned=corrections.learned,
+            in_range=corrections.in_range,
+            measured=np.zeros(len(candidates), dtype=bool),
             time_s=time_by_cause(modelled, candidates.output_tokens),
         )
         return memory, self.calibration.applied(candidates, predictions) if self.calibration else predictions
 
+    def _corrections(self, candidates: Candidates, features: Matrix | None) -> _Corrections:
+        """Return what the regressors of each kind of hardware say of its rows, nothing where there are none."""
+        rows = len(candidates)
+        factors = {target: np.ones(rows) for target in TARGETS}
+        learned, in_range = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
+        stratum = np.where(candidates.static_batch, 1, 0)
+        spreads: list[tuple[Integers, Mapping[str, Spread]]] = []
+        kinds = np.array([list(DeviceKind).index(device.kind) for device in candidates.devices])[candidates.device]
+        for code in np.unique(kinds):
+            at = np.flatnonzero(kinds == code)
+            regressors = self.regressors.get(list(DeviceKind)[code])
+            spreads.append((at, regressors.spreads if regressors else ANALYTIC_SPREADS))
+            if regressors is None or features is None:
+                continue
+            stratum[at] = regressors.stratum(candidates)[at]
+            for target, factor in factors.items():
+                factor[at] = regressors.correct(target, features[at], stratum[at])
+            learned[at], in_range[at] = True, regressors.in_range(features[at])
+        engines = tuple(engine.name for engine in candidates.engines)
+        strata = Strata(stratum=stratum, engines=engines, engine=candidates.engine)
+        return _Corrections(factors=factors, learned=learned, in_range=in_range, strata=strata, spreads=spreads)
 
-def _joined(
-    rows: int,
-    used: list[tuple[Integers, Mapping[str, Spread]]],
-    name: str,
-    value: Floats,
-    coverage: float,
-    stratum: Integers,
-    in_range: Booleans,
-) -> Interval:
-    low, high = np.empty(rows), np.empty(rows)
-    for at, spreads in used:
-        part = spreads[name].interval(value[at], coverage, stratum[at], in_range[at])
-        low[at], high[at] = part.low, part.high
-    return Interval(low=low, high=high)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Corrections:
+    """Factors on the analytic model by target, and how sure they are; ``spreads`` holds for the rows beside it."""
+
+    factors: Mapping[str, Floats]
+    learned: Booleans
+    in_range: Booleans
+    strata: Strata
+    spreads: list[tuple[Integers, Mapping[str, Spread]]]
+
+    def intervals(self, name: str, value: Floats) -> dict[float, Interval]:
+        """Return the intervals of one quantity by coverage."""
+        return {coverage: self._interval(name, value, coverage) for coverage in COVERAGES}
+
+    def _interval(self, name: str, value: Floats, coverage: float) -> Interval:
+        low, high = np.empty(len(value)), np.empty(len(value))
+        certain = self.in_range | ~self.learned
+        for at, spreads in self.spreads:
+            part = spreads[name].interval(value[at], coverage, self.strata.at(at), certain[at])
+            low[at], high[at] = part.low, part.high
+        return Interval(low=low, high=high)
 
 
 def time_by_cause(modelled: Modelled, output_tokens: Floats) -> Floats:

@@ -144,5 +144,4 @@ def _verified(path: Path, sha256: str) -> bytes:
 
 
 def _spread(stored: Mapping[str, Mapping[str, list[float]]]) -> Spread:
-    names = [stratum_name(*each) for each in STRATA]
-    return Spread(quantiles={name: {c: (stored[name][str(c)][0], stored[name][str(c)][1]) for c in COVERAGES} for name in names})
+    return Spread(quantiles={name: {c: (ends[str(c)][0], ends[str(c)][1]) for c in COVERAGES} for name, ends in stored.items()})

@@ -19,6 +19,7 @@ from budsim.performance.features import Matrix, feature_matrix, feature_names
 from budsim.performance.intervals import (
     ANALYTIC_SPREADS,
     COVERAGES,
+    FEWEST_OF_ENGINE,
     STRATA,
     Novelty,
     Regime,
@@ -80,6 +81,12 @@ class Rows:
         """Return which rows belong to each regime."""
         static = self.names.static.to_numpy(dtype=bool)
         return {Regime.SERVING: ~static, Regime.STATIC: static}
+
+    def parts(self) -> dict[tuple[Regime, str], Booleans]:
+        """Return which rows belong to each regime (engine ""), and to each engine's part of it."""
+        engine = self.names.engine.to_numpy()
+        own = {(regime, str(name)): at & (engine == name) for regime, at in self.regimes().items() for name in np.unique(engine)}
+        return {**{(regime, ""): at for regime, at in self.regimes().items()}, **own}
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -329,14 +336,14 @@ def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, 
 
     Where a kind's TTFT was never measured the analytic model's spread holds; end-to-end latency then borrows TPOT's.
     """
-    regimes = rows.regimes()
+    parts = rows.parts()
 
     def residuals(name: str) -> dict[str, Floats]:
-        by = {(n, r): v.residuals[name][at] for n, v in validations.items() for r, at in regimes.items()}
-        return {stratum_name(*each): values[np.isfinite(values)] for each, values in by.items()}
+        by = {stratum_name(n, *part): v.residuals[name][at] for n, v in validations.items() for part, at in parts.items()}
+        return {stratum: values[np.isfinite(values)] for stratum, values in by.items()}
 
     found = {name: residuals(name) for name in (*TARGETS, "e2e")}
-    known = {name: spread(each) for name, each in found.items() if sum(map(len, each.values()))}
+    known = {name: spread(each) for name, each in found.items() if any(map(len, each.values()))}
     return {"ttft": ANALYTIC_SPREADS["ttft"], "e2e": known["tpot"], **known}
 
 
@@ -348,11 +355,11 @@ def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) ->
     half = rows.groups[SPLITS[novelty]] % 2
     inside = {name: np.full(len(rows), np.nan) for name in residuals}
     for name, values in residuals.items():
-        for at in rows.regimes().values():
-            for part in (0, 1):
-                own = at & (half == part) & np.isfinite(values)
-                other = at & (half != part) & np.isfinite(values)
-                if own.any() and other.any():
+        for (_, engine), at in rows.parts().items():  # an engine's part comes after the whole and overrules it
+            for side in (0, 1):
+                own = at & (half == side) & np.isfinite(values)
+                other = at & (half != side) & np.isfinite(values)
+                if own.any() and other.sum() >= (FEWEST_OF_ENGINE / 2 if engine else 1):
                     low, high = conformal_ends(values[other], 0.9)
                     inside[name][own] = (values[own] >= min(low, 0.0)) & (values[own] <= max(high, 0.0))
     return inside
