@@ -46,6 +46,8 @@ OPTIONS = {
     "ttft_s": "--ttft-ms",
     "tokens_per_s_per_user": "--tokens-per-s-per-user",
     "e2e_s": "--e2e-s",
+    "max_loras": "--max-loras",
+    "max_lora_rank": "--max-lora-rank",
 }
 """Fields errors name, by the option that sets them; what is in none of them came from the cluster file."""
 
@@ -209,11 +211,15 @@ def render(
     form: Annotated[str, typer.Option("--format", help="command, compose, kubernetes, litellm or recipe (of LLM Compressor).")],
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="Which plan, best first.")] = 1,
     fallback: Annotated[list[str] | None, typer.Option(help="Provider's model LiteLLM tries when all replicas fail.")] = None,
+    max_loras: Annotated[int, typer.Option(min=0, max=1024, help="LoRA adapters served at a time.")] = 0,
+    max_lora_rank: Annotated[int, typer.Option(min=1, max=512, help="Highest rank of an adapter.")] = 16,
 ) -> None:
     """Print what starts a plan: engine commands, a compose file, Kubernetes manifests, LiteLLM's configuration, a recipe."""
+    from budsim.simulator.rendering import Additions
     from budsim.simulator.rendering import render as rendered
 
-    sys.stdout.write(rendered(_plan_text(plan), form, number=number, fallbacks=tuple(fallback or ())))
+    additions = Additions(fallbacks=tuple(fallback or ()), max_loras=max_loras, max_lora_rank=max_lora_rank)
+    sys.stdout.write(rendered(_plan_text(plan), form, number=number, additions=additions))
 
 
 @app.command()

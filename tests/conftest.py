@@ -16,6 +16,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     sidecar = parser.getgroup("sidecar", "integration tests against a running Dapr sidecar")
     sidecar.addoption("--dapr-http-port", type=int, default=None, help="HTTP port of the sidecar; else skipped")
     sidecar.addoption("--dapr-api-token", default=None, help="token the sidecar demands (DAPR_API_TOKEN)")
+    foreign = parser.getgroup("foreign", "checks by the real tools, each in an environment of its own: they clash with ours")
+    foreign.addoption("--litellm-python", default=None, help="Python that has litellm[proxy] 1.105")
+    foreign.addoption("--llmc-python", default=None, help="Python that has llmcompressor 0.14")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

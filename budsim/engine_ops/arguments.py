@@ -65,7 +65,8 @@ def shipped_arguments(engine: str) -> Mapping[str, Argument]:
 def read_arguments(entries: Iterable[Mapping[str, Any]]) -> Mapping[str, Argument]:
     """Read a parser's list (``flags``, ``type``, ``choices``, ``default``, ``deprecated``) into arguments by flag.
 
-    Every long spelling is a key. A flag without type is boolean when it has a ``--no-`` form or a true or false default.
+    Every long spelling is a key. A flag without type is boolean when it has a ``--no-`` form, a true or false default, or is
+    called ``enable`` or ``disable`` something.
     """
     return {flag: argument for entry in entries for flag, argument in _spellings(entry)}
 
@@ -133,7 +134,8 @@ def parse_command_line(words: Iterable[str], known: Mapping[str, Argument]) -> M
 def _spellings(entry: Mapping[str, Any]) -> Iterable[tuple[str, Argument]]:
     long = [flag.removeprefix("--") for flag in entry["flags"] if flag.startswith("--")]
     negative = next((flag for flag in long if f"no-{long[0]}" == flag), None)
-    takes_value = negative is None and ("type" in entry or "choices" in entry or not isinstance(entry.get("default"), bool))
+    is_switch = isinstance(entry.get("default"), bool) or (long[:1] and long[0].startswith(("enable-", "disable-")))
+    takes_value = negative is None and ("type" in entry or "choices" in entry or not is_switch)
     for flag in long:
         if flag != negative:
             yield (

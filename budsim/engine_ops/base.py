@@ -88,7 +88,8 @@ class ReplicaConfig:
     """One way to run one replica, as an engine launches it.
 
     ``tp x pp`` devices; ``ep`` and ``dp`` are spread inside them (``ep`` = tp when experts are spread, ``dp`` attention ranks).
-    ``concurrency`` is what this replica serves at a time, ``context_tokens`` the longest sequence it must hold.
+    ``concurrency`` is what this replica serves at a time, ``context_tokens`` the longest sequence it must hold; ``max_loras``
+    adapters of at most ``max_lora_rank`` are served at a time, 0 for none.
     """
 
     device: Device
@@ -107,6 +108,8 @@ class ReplicaConfig:
     prefix_caching: bool = True
     kv_space_bytes: float = 0.0
     cores: int = 0
+    max_loras: int = 0
+    max_lora_rank: int = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +226,16 @@ class ServingEngine(Engine, Protocol):
 
     def launch(self, architecture: Architecture, config: ReplicaConfig) -> Launch:
         """Return what starts one replica; every argument exists in the engine's own parser."""
+        ...
+
+    def adapters(self, count: int, rank: int) -> Mapping[str, ArgumentValue]:
+        """Return the arguments that let ``count`` LoRA adapters of at most ``rank`` be served at a time.
+
+        Raises
+        ------
+        InvalidInput
+            Fewer than one, or a rank the engine has no kernels for.
+        """
         ...
 
     @property

@@ -51,6 +51,19 @@ def spreads_experts(engine: str, architecture: Architecture) -> bool:
     return family is not None and family.expert_parallel
 
 
+def require_adapters(engine: str, architecture: Architecture) -> None:
+    """Check that ``engine`` serves LoRA adapters of the architecture's family.
+
+    Raises
+    ------
+    InvalidInput
+        Naming ``max_loras``.
+    """
+    family = family_of(engine, architecture)
+    if family is None or not family.lora:
+        raise InvalidInput("max_loras", f"{engine} serves no LoRA adapters of {architecture.family}", "0")
+
+
 def why_not_family(engine: str, version: str, architecture: Architecture, kind: DeviceKind) -> str | None:
     """Return why ``engine`` does not serve the family on hardware of ``kind``, or None when it does."""
     kinds = ENGINE_COMPATIBILITY_MAPPING[engine]

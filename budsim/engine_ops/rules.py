@@ -14,6 +14,8 @@ from budsim.model_ops.architecture import Architecture, Attention, AttentionKind
 
 _DTYPES: Final = {Precision.FP32: "float32", Precision.BF16: "bfloat16", Precision.FP16: "float16"}
 
+LORA_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
 _SIXTEEN_BIT = (Precision.BF16, Precision.FP16)
 _WIDE = frozenset({Precision.FP32, *_SIXTEEN_BIT})
 _UNPACKED = (Precision.INT4,)
@@ -190,6 +192,18 @@ def _check_parallelism(architecture: Architecture, config: ReplicaConfig) -> Non
     _require(config.tp % config.dp == 0, "dp", config.dp, f"a divisor of tp {config.tp}")
     _require(config.dp == 1 or architecture.is_moe, "dp", config.dp, "1 for a dense model: use more replicas")
     _require(config.ep == 1 or architecture.is_moe, "ep", config.ep, "1 for a model without experts")
+
+
+def check_adapters(count: int, rank: int) -> None:
+    """Check how many LoRA adapters are asked for, and of which rank.
+
+    Raises
+    ------
+    InvalidInput
+        Naming ``max_loras`` or ``max_lora_rank``; ranks are those vLLM 0.32.0 lists, SGLang takes them all.
+    """
+    _require(count >= 1, "max_loras", count, "at least 1")
+    _require(rank in LORA_RANKS, "max_lora_rank", rank, "one of " + ", ".join(map(str, LORA_RANKS)))
 
 
 def check_kv_space(config: ReplicaConfig) -> None:

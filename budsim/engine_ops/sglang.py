@@ -11,7 +11,7 @@ from budsim.commons.precision import Precision
 from budsim.engine_ops import rules
 from budsim.engine_ops.arguments import command_line
 from budsim.engine_ops.base import ArgumentValue, EngineProfile, Knob, Launch, Metadata, ReplicaConfig, Seat, Stage
-from budsim.engine_ops.families import family_of, image_for, metadata_of, spreads_experts, why_not_family
+from budsim.engine_ops.families import family_of, image_for, metadata_of, require_adapters, spreads_experts, why_not_family
 from budsim.engine_ops.kernels import kv_formats
 from budsim.engine_ops.llmc import served_name
 from budsim.engine_ops.profiles import profile_for
@@ -102,6 +102,9 @@ class Sglang:
         rules.check_formats(NAME, architecture, config)
         rules.check_config(architecture, config)
         args = _arguments(architecture, config)
+        if config.max_loras:
+            require_adapters(NAME, architecture)
+            args |= self.adapters(config.max_loras, config.max_lora_rank)
         model = served_name(architecture, config.weight_precision)
         return Launch(
             image=image_for(NAME, VERSION, config.device),
@@ -110,6 +113,16 @@ class Sglang:
             args=args,
             envs=_environment(config),
         )
+
+    def adapters(self, count: int, rank: int) -> Mapping[str, ArgumentValue]:
+        """Return the arguments for ``count`` LoRA adapters of at most ``rank``; loaded later, so for every module."""
+        rules.check_adapters(count, rank)
+        return {
+            "enable-lora": True,
+            "max-loras-per-batch": count,
+            "max-lora-rank": rank,
+            "lora-target-modules": "all",
+        }
 
     def seat(self, launch: Launch, seat: Seat) -> Launch:
         """Return the part of a replica that runs at ``seat``; only the first process answers requests."""

@@ -12,7 +12,7 @@ from budsim.commons.units import GIB
 from budsim.engine_ops import rules
 from budsim.engine_ops.arguments import command_line
 from budsim.engine_ops.base import ArgumentValue, EngineProfile, Knob, Launch, Metadata, ReplicaConfig, Seat, Stage
-from budsim.engine_ops.families import family_of, image_for, metadata_of, spreads_experts, why_not_family
+from budsim.engine_ops.families import family_of, image_for, metadata_of, require_adapters, spreads_experts, why_not_family
 from budsim.engine_ops.kernels import kv_formats
 from budsim.engine_ops.llmc import served_name
 from budsim.engine_ops.profiles import profile_for
@@ -108,6 +108,9 @@ class Vllm:
             raise InvalidInput("engine", reason, "a combination the engine serves")
         _check(architecture, config)
         args = _arguments(architecture, config)
+        if config.max_loras:
+            require_adapters(NAME, architecture)
+            args |= self.adapters(config.max_loras, config.max_lora_rank)
         model = served_name(architecture, config.weight_precision)
         return Launch(
             image=image_for(NAME, VERSION, config.device),
@@ -116,6 +119,11 @@ class Vllm:
             args=args,
             envs=_ENVIRONMENTS.get(config.device.kind, _no_environment)(config),
         )
+
+    def adapters(self, count: int, rank: int) -> Mapping[str, ArgumentValue]:
+        """Return the arguments that let ``count`` LoRA adapters of at most ``rank`` be served at a time."""
+        rules.check_adapters(count, rank)
+        return {"enable-lora": True, "max-loras": count, "max-lora-rank": rank}
 
     def seat(self, launch: Launch, seat: Seat) -> Launch:
         """Return the part of a replica that runs at ``seat``; all but the first process serve no requests themselves.

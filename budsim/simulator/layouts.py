@@ -11,7 +11,7 @@ import numpy as np
 from budsim.commons.errors import InvalidInput, NotFound, Unanswerable
 from budsim.commons.precision import Precision
 from budsim.engine_ops import serving_engines
-from budsim.engine_ops.base import EngineProfile, Knob, Launch, Metadata, ReplicaConfig, Seat, ServingEngine, Stage
+from budsim.engine_ops.base import ArgumentValue, EngineProfile, Knob, Launch, Metadata, ReplicaConfig, Seat, ServingEngine, Stage
 from budsim.hardware_ops.cluster import Cluster, DevicePool, Node
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
@@ -260,6 +260,10 @@ class _Fixed:
     def launch(self, architecture: Architecture, config: ReplicaConfig) -> Launch:
         """See `ServingEngine.launch`."""
         return self._engine.launch(architecture, config)
+
+    def adapters(self, count: int, rank: int) -> Mapping[str, ArgumentValue]:
+        """See `ServingEngine.adapters`."""
+        return self._engine.adapters(count, rank)
 
     def seat(self, launch: Launch, seat: Seat) -> Launch:
         """See `ServingEngine.seat`."""

@@ -372,7 +372,7 @@ class NodeShare(BaseModel):
     """How many devices of one node a replica uses."""
 
     node: str
-    devices: int = Field(ge=1)
+    devices: int = Field(ge=1, le=1024)
 
 
 class Compression(BaseModel):

@@ -75,6 +75,8 @@ def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig
             context_tokens=context,
             kv_space_bytes=draw(st.integers(1, 500)) * float(GIB),
             cores=draw(st.integers(0, 64)) if on.kind is DeviceKind.CPU else 0,
+            max_loras=draw(st.integers(0, 8)) if engine.metadata(architecture).supports_lora else 0,
+            max_lora_rank=draw(st.sampled_from((8, 64, 320))),
         ),
     )
 
@@ -139,6 +141,18 @@ def test_values_out_of_range_are_refused_by_field(engine: ServingEngine, field: 
     with pytest.raises(InvalidInput) as refused:
         engine.launch(LLAMA, replica("H100-SXM", **{field: value}))
     assert refused.value.field == field
+
+
+@ENGINES
+def test_adapters_are_refused_where_the_family_has_none(engine: ServingEngine) -> None:
+    """A family whose table says no LoRA is launched without adapters only."""
+    for model in MODELS:
+        architecture = resolve_model(model)
+        if engine.why_not(architecture, device("H100-SXM")) or engine.metadata(architecture).supports_lora:
+            continue
+        weights = engine.precisions(architecture, device("H100-SXM"), may_quantize=False)[0]
+        with pytest.raises(InvalidInput, match="max_loras"):
+            engine.launch(architecture, replica("H100-SXM", max_loras=1, weight_precision=weights, context_tokens=512))
 
 
 @ENGINES

@@ -9,7 +9,7 @@ from typing import Final
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.simulator.rendering.commands import commands
 from budsim.simulator.rendering.compose import compose
-from budsim.simulator.rendering.deployments import Deployment, read_deployment
+from budsim.simulator.rendering.deployments import Additions, Deployment, read_deployment
 from budsim.simulator.rendering.kubernetes import kubernetes
 from budsim.simulator.rendering.recipes import recipes
 from budsim.simulator.rendering.routing import ROUTER, proxy
@@ -24,12 +24,11 @@ FORMATS: Final[Mapping[str, Callable[[Deployment], str]]] = MappingProxyType(
     }
 )
 """Text of a deployment by the name of its format."""
+NOTHING: Final = Additions()
 
 
-def render(text: str, form: str, *, number: int = 1, fallbacks: tuple[str, ...] = ()) -> str:
+def render(text: str, form: str, *, number: int = 1, additions: Additions = NOTHING) -> str:
     """Return plan ``number`` (from 1) of a plan document in one of `FORMATS`.
-
-    ``fallbacks`` are provider models LiteLLM tries when every replica fails.
 
     Raises
     ------
@@ -38,11 +37,11 @@ def render(text: str, form: str, *, number: int = 1, fallbacks: tuple[str, ...] 
     NotFound
         A fallback that is not in LiteLLM's cost map.
     """
-    for model in fallbacks:
+    for model in additions.fallbacks:
         _check_fallback(model)
     if form not in FORMATS:
         raise InvalidInput("--format", f"{form!r} is no format", "one of " + ", ".join(FORMATS))
-    return FORMATS[form](read_deployment(text, number, fallbacks=fallbacks))
+    return FORMATS[form](read_deployment(text, number, additions))
 
 
 def _check_fallback(model: str) -> None:
@@ -52,4 +51,4 @@ def _check_fallback(model: str) -> None:
         raise NotFound("--fallback", error.value, error.hint) from error
 
 
-__all__ = ["FORMATS", "render"]
+__all__ = ["FORMATS", "Additions", "render"]

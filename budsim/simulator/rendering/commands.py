@@ -29,6 +29,8 @@ def heading(deployment: Deployment) -> Iterator[str]:
         yield f"{group.name}: {len(group.replicas)} x {engine} on {group.device_name}, configuration {group.config_id}"
     for checkpoint in dict.fromkeys(group.launch.model for group in deployment.groups if group.compression):
         yield f"{checkpoint} has to be made first: budsim render --format recipe"
+    if any("enable-lora" in group.launch.args for group in deployment.groups):
+        yield "LoRA adapters take memory from the KV cache that the prediction does not count"
     if any(PLATFORMS[group.kind].visible for group in deployment.groups):
         yield "devices are numbered from 0 on every node, in the order the plan uses them: skip those others use"
 

@@ -24,7 +24,21 @@ PORT_STEP = 100
 """Ports of replicas that share a node are this far apart: SGLang also uses some beside the one it listens on."""
 RENDEZVOUS_PORT = 29500
 SECONDS_PER_MINUTE = 60.0
+LARGEST = 1e9
 DOCUMENT = "what `budsim simulate --json` prints, or the answer of POST /simulator/configurations or /simulator/benchmark-config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Additions:
+    """What whoever starts a plan adds to it.
+
+    ``fallbacks`` are provider models LiteLLM tries when every replica fails; ``max_loras`` adapters of at most ``max_lora_rank``
+    are served at a time, 0 for none.
+    """
+
+    fallbacks: tuple[str, ...] = ()
+    max_loras: int = 0
+    max_lora_rank: int = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +100,7 @@ class Deployment:
         return tuple(dict.fromkeys(part.node for part in parts))
 
 
-def read_deployment(text: str, number: int, *, fallbacks: tuple[str, ...] = ()) -> Deployment:
+def read_deployment(text: str, number: int, additions: Additions) -> Deployment:
     """Return plan ``number``, counted from 1, of a plan document.
 
     Raises
@@ -98,13 +112,13 @@ def read_deployment(text: str, number: int, *, fallbacks: tuple[str, ...] = ()) 
     groups = _node_groups(_chosen(document, number))
     serving = [group for group in groups if group.engine_type not in routers]
     desk = _Desk()
-    found = tuple(_group(group, f"g{n}", desk) for n, group in enumerate(serving, start=1))
+    found = tuple(_group(group, f"g{n}", desk, additions) for n, group in enumerate(serving, start=1))
     providers = [str(group.args.get("model", "")) for group in groups if group.engine_type in routers]
     return Deployment(
         model=_public_name(found, providers),
         groups=found,
         is_at_provider=not found,
-        fallbacks=fallbacks,
+        fallbacks=additions.fallbacks,
         tokens_per_request=_tokens(document),
     )
 
@@ -182,11 +196,21 @@ def _check_group(group: NodeGroup, where: str) -> None:
         raise InvalidInput(f"{where}.placements", problem, "one for each replica")
     if not group.labels.concurrency.isdigit():
         raise InvalidInput(f"{where}.labels.concurrency", f"{group.labels.concurrency!r} is no number", "requests per replica")
+    _check_numbers(group, where)
     wanted = group.tp_size * group.pp_size
     for index, replica in enumerate(group.placements):
         devices = sum(share.devices for share in replica)
         if devices != wanted:
             raise InvalidInput(f"{where}.placements[{index}]", f"{devices} devices", f"{wanted}, tp_size x pp_size")
+
+
+def _check_numbers(group: NodeGroup, where: str) -> None:
+    for name in ("throughput_per_user", "e2e_latency", "memory", "weight_memory_gb", "cores", "socket_cores"):
+        if not 0 <= (getattr(group, name) or 0) < LARGEST:
+            raise InvalidInput(f"{where}.{name}", f"{getattr(group, name)} is out of range", "a number from 0 on")
+    for name in group.envs:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise InvalidInput(f"{where}.envs", f"{name!r} is no name of a variable", "letters, digits and underscores")
 
 
 def _kind(group: NodeGroup) -> str:
@@ -220,15 +244,16 @@ class _Desk:
         return self._ports[node] - 1
 
 
-def _group(group: NodeGroup, name: str, desk: _Desk) -> Group:
+def _group(group: NodeGroup, name: str, desk: _Desk, additions: Additions) -> Group:
     engine = serving_engines[group.engine_type]
+    args = {**_arguments(group), **_adapters(group, engine, additions)}
     kind = DeviceKind(_kind(group))
     concurrency = int(group.labels.concurrency)
     return Group(
         name=name,
         kind=kind,
         engine=engine,
-        launch=Launch(image=group.image, model=group.model or "", command=(), args=_arguments(group), envs=group.envs),
+        launch=Launch(image=group.image, model=group.model or "", command=(), args=args, envs=group.envs),
         mode=group.hardware_mode,
         replicas=tuple(tuple(_processes(group, f"{name}-r{n + 1}", n, engine, desk)) for n in range(group.replicas)),
         memory_gib=group.memory,
@@ -247,6 +272,15 @@ def _arguments(group: NodeGroup) -> Mapping[str, ArgumentValue]:
     """Return the group's arguments; a quantized checkpoint is served under the name of the one it was made of."""
     renamed = {"served-model-name": group.compression.checkpoint} if group.compression else {}
     return {**group.args, **renamed}
+
+
+def _adapters(group: NodeGroup, engine: ServingEngine, additions: Additions) -> Mapping[str, ArgumentValue]:
+    if not additions.max_loras:
+        return {}
+    if not group.supports_lora:
+        problem = f"{group.engine_type} serves no LoRA adapters of {group.architecture_family}"
+        raise InvalidInput("--max-loras", problem, "0, or another plan")
+    return engine.adapters(additions.max_loras, additions.max_lora_rank)
 
 
 def _processes(group: NodeGroup, name: str, index: int, engine: ServingEngine, desk: _Desk) -> Iterator[Process]:

@@ -9,7 +9,7 @@ import yaml
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
 from budsim.engine_ops.arguments import parse_command_line
-from budsim.simulator.rendering import FORMATS, render
+from budsim.simulator.rendering import FORMATS, Additions, render
 from tests.engine_ops.samples import real_arguments
 from tests.simulator.rendering.validators import check_compose, check_manifests
 from tests.simulator.situations import make_cluster, make_question
@@ -170,7 +170,7 @@ def test_the_router_weighs_groups_by_speed_and_catches_what_fails(answered):
     group = answered["configurations"][0]["node_groups"][0]
     half = {**group, "throughput_per_user": group["throughput_per_user"] / 2}
     text = json.dumps({**answered, "configurations": [{"node_groups": [group, half]}]})
-    config = yaml.safe_load(render(text, "litellm", fallbacks=("gpt-4o",)))
+    config = yaml.safe_load(render(text, "litellm", additions=Additions(fallbacks=("gpt-4o",))))
     fast, slow, provider = (route["litellm_params"] for route in config["model_list"])
     assert (fast["weight"], slow["weight"]) == (100, 50)
     assert fast["rpm"] == round(60 * int(group["labels"]["concurrency"]) / group["e2e_latency"])
@@ -178,7 +178,7 @@ def test_the_router_weighs_groups_by_speed_and_catches_what_fails(answered):
     assert provider["model"] == "openai/gpt-4o"
     assert config["router_settings"]["fallbacks"] == [{"meta-llama/Llama-3.1-8B-Instruct": ["gpt-4o"]}]
     with pytest.raises(NotFound, match="gpt-4oo"):
-        render(text, "litellm", fallbacks=("gpt-4oo",))
+        render(text, "litellm", additions=Additions(fallbacks=("gpt-4oo",)))
 
 
 def test_a_providers_model_is_a_proxy_alone():
@@ -212,6 +212,20 @@ def test_a_quantized_plan_comes_with_its_recipe_and_keeps_its_name(document):
     assert "meta-llama/Llama-3.1-8B-Instruct-W4A16" in words
     assert flags_of(words)["served-model-name"] == "meta-llama/Llama-3.1-8B-Instruct"
     assert yaml.safe_load(render(text, "litellm"))["model_list"][0]["model_name"] == "meta-llama/Llama-3.1-8B-Instruct"
+
+
+@pytest.mark.parametrize(("engine", "count"), [("vllm", "max-loras"), ("sglang", "max-loras-per-batch")])
+def test_adapters_are_served_where_the_family_has_them(layout, engine, count):
+    """Four adapters of rank 32 in each engine's words, with a warning; a family without them is refused, so is an odd rank."""
+    wanted = Additions(max_loras=4, max_lora_rank=32)
+    text = render(layout("cuda", engine, {"a": 1}), "command", additions=wanted)
+    flags = flags_of(commands_of(text)[0])
+    assert (flags["enable-lora"], flags[count], flags["max-lora-rank"]) == (True, 4, 32)
+    assert "LoRA adapters take memory" in text
+    with pytest.raises(InvalidInput, match="--max-loras"):
+        render(layout("cuda", engine, {"a": 1}, supports_lora=False), "command", additions=wanted)
+    with pytest.raises(InvalidInput, match="max_lora_rank"):
+        render(layout("cuda", engine, {"a": 1}), "command", additions=Additions(max_loras=1, max_lora_rank=24))
 
 
 def test_an_unquantized_plan_has_no_recipe(answered):
@@ -248,6 +262,9 @@ def test_what_is_no_plan_is_refused_with_what_would_be_one(text, says):
         ({"replicas": 2}, "PLAN.node_groups[0].placements"),
         ({"tp_size": 3}, "PLAN.node_groups[0].placements[0]"),
         ({"labels": {"device_name": "x", "concurrency": "many"}}, "PLAN.node_groups[0].labels.concurrency"),
+        ({"memory": float("nan")}, "PLAN.node_groups[0].memory"),
+        ({"weight_memory_gb": -1}, "PLAN.node_groups[0].weight_memory_gb"),
+        ({"envs": {"A; rm": "x"}}, "PLAN.node_groups[0].envs"),
         ({"args": {"tensor-parallel-sise": 2}}, "args.tensor-parallel-sise"),
         ({"args": {"swap-space": 4}}, "args.swap-space"),
     ],
