@@ -18,7 +18,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from budsim import __version__
 from budsim.commons.config import Settings, load_settings
-from budsim.commons.dapr import Sidecar, connect
+from budsim.commons.dapr import GrpcSidecar, Sidecar, connect
+from budsim.commons.dapr_workflow import WorkflowHub
 from budsim.commons.database import Database
 from budsim.commons.errors import (
     Unavailable,
@@ -30,6 +31,7 @@ from budsim.simulator import examples
 from budsim.simulator.examples import answer
 from budsim.simulator.guard import Guard
 from budsim.simulator.inventory import FileInventory, Inventory, NoInventory, StateInventory
+from budsim.simulator.orchestration import Conductor
 from budsim.simulator.refusals import add_error_table, error_response
 from budsim.simulator.repository import Repository
 from budsim.simulator.routes import DOCUMENTED, TOKEN, router
@@ -163,18 +165,34 @@ def _start_loops(
 ) -> list[asyncio.Task[None]]:
     service: Simulations = app.state.simulations
     poll_s = settings.limits.poll_s
-    runner = Runner(service, slots=2 * service.rules.workers, poll_s=poll_s)
+    hub = _hub(settings, sidecar, slots=2 * service.rules.workers)
+    app.state.hub = hub
     relay = Relay(service.repository, sidecar, app.state.metrics, pubsub=settings.dapr.pubsub_name, clock=clock)
 
     async def clearing() -> None:
         await clear(service.repository, retention_days=settings.database.retention_days, clock=clock)
 
     loops: list[Callable[[], Awaitable[None]]] = [
-        runner.run,
+        _runs(service, hub, poll_s),
         lambda: relay.run(service.signals.events, poll_s),
         clearing,
     ]
     return [asyncio.create_task(_warm_up(app)), *(asyncio.create_task(supervise(loop)) for loop in loops)]
+
+
+def _hub(settings: Settings, sidecar: Sidecar | None, *, slots: int) -> WorkflowHub | None:
+    if settings.dapr.has_workflows and isinstance(sidecar, GrpcSidecar):
+        return WorkflowHub(settings.dapr, sidecar, slots=slots)
+    return None
+
+
+def _runs(service: Simulations, hub: WorkflowHub | None, poll_s: float) -> Callable[[], Awaitable[None]]:
+    """Return the loop that gets runs done: as workflows of the sidecar, or in this process."""
+    if hub is None:
+        return Runner(service, slots=2 * service.rules.workers, poll_s=poll_s).run
+    conductor = Conductor(service, hub, poll_s=poll_s)
+    conductor.begin()
+    return conductor.run
 
 
 async def _warm_up(app: FastAPI) -> None:
@@ -200,6 +218,8 @@ async def _shut_down(app: FastAPI, loops: list[asyncio.Task[None]], database: Da
         for loop in running:
             loop.cancel()
         _, running = await asyncio.wait(running, timeout=1.0)
+    if app.state.hub:
+        await app.state.hub.close()
     app.state.simulations.workers.close()
     if sidecar:
         await sidecar.close()
@@ -247,11 +267,13 @@ async def _readiness(app: FastAPI) -> dict[str, dict[str, object]]:
         database = ""
     except Exception as error:
         database = str(error) if isinstance(error, Unavailable) else "the database cannot be used; see the log"
-    sidecar = state.sidecar
+    sidecar, hub = state.sidecar, state.hub
     reached = sidecar is None or await sidecar.is_ready()
+    served = hub is None or await hub.is_serving()
     return {
         "database": {"up": not database, "detail": database or "ok"},
         "sidecar": {"up": reached, "detail": "not configured" if sidecar is None else "ok" if reached else "does not answer"},
+        "workflows": {"up": served, "detail": "in this process" if hub is None else "ok" if served else "no work comes in"},
         "models": {"up": not state.models_error, "detail": state.models_error or "ok"},
     }
 

@@ -64,6 +64,7 @@ class DaprSettings(_Group):
     dapr_http_port: Port | None = Field(None, description="the sidecar's HTTP port; unset: no sidecar")
     dapr_grpc_port: Port | None = Field(None, description="the sidecar's gRPC port, preferred where set")
     dapr_api_token: SecretStr | None = Field(None, description="sent to the sidecar on every call")
+    dapr_workflows: bool = Field(True, description="with a gRPC port: runs are Dapr workflows; false: runs of this process")
     dapr_timeout_s: float = Field(5.0, gt=0, le=60, description="longest wait for one call to the sidecar, s")
     state_store_name: str = Field("statestore", description="component the inventory is read from")
     pubsub_name: str = Field("pubsub", description="component events are published through")
@@ -74,6 +75,11 @@ class DaprSettings(_Group):
     def has_sidecar(self) -> bool:
         """Whether a sidecar is configured."""
         return bool(self.dapr_http_port or self.dapr_grpc_port)
+
+    @property
+    def has_workflows(self) -> bool:
+        """Whether the sidecar carries out runs."""
+        return bool(self.dapr_grpc_port and self.dapr_workflows)
 
 
 class InventorySettings(_Group):

@@ -163,7 +163,7 @@ class GrpcSidecar:
         from dapr.proto import api_v1
 
         request = api_v1.GetStateRequest(store_name=self._settings.state_store_name, key=key)
-        answer = await self._call("GetState", request)
+        answer = await self.call("GetState", request)
         return StateValue(body=bytes(answer.data), etag=str(answer.etag)) if answer.data else None
 
     async def publish(self, topic: str, envelope: Mapping[str, object]) -> None:
@@ -176,7 +176,7 @@ class GrpcSidecar:
             data=json.dumps(envelope, allow_nan=False).encode(),
             data_content_type=CLOUD_EVENT_TYPE,
         )
-        await self._call("PublishEvent", request)
+        await self.call("PublishEvent", request)
 
     async def is_ready(self) -> bool:
         """See `Sidecar.is_ready`; with an HTTP port that port's health, otherwise whether the channel connects."""
@@ -202,7 +202,8 @@ class GrpcSidecar:
             self._channel = grpc.aio.insecure_channel(f"{self._settings.dapr_runtime_host}:{self._settings.dapr_grpc_port}")
         return self._channel
 
-    async def _call(self, method: str, request: Any) -> Any:
+    async def call(self, method: str, request: Any) -> Any:
+        """Return the answer to any call of the sidecar's API; raises `Unavailable` whose cause is gRPC's error."""
         import grpc
         from dapr.proto import api_service_v1
 

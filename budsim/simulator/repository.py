@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select, update
@@ -17,6 +17,7 @@ from budsim.simulator.runs import (
     UNFINISHED,
     Envelope,
     Feedback,
+    Finding,
     PlanFilter,
     Run,
     Status,
@@ -24,7 +25,7 @@ from budsim.simulator.runs import (
     StoredGroup,
     StoredPlan,
 )
-from budsim.simulator.tables import NodeGroupRow, OutboxRow, PlanRow, RunRow
+from budsim.simulator.tables import FindingRow, NodeGroupRow, OutboxRow, PlanRow, RunRow
 
 
 class LeaseLost(Conflict):
@@ -33,11 +34,10 @@ class LeaseLost(Conflict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """A new run with its first events; ``owner`` holds it until ``due_s`` (None: anyone may claim it from then on)."""
+    """A new run with its first events; its holder has it until ``due_s`` (no holder: anyone may claim it from then on)."""
 
     run: Run
     envelopes: Sequence[Envelope]
-    owner: str | None
     due_s: float
 
 
@@ -99,8 +99,11 @@ class Repository:
         with self._database.reading() as session:
             return session.scalar(select(func.count()).where(RunRow.step != Step.DONE)) or 0
 
-    def claim(self, owner: str, *, now_s: float, lease_s: float, limit: int) -> list[Run]:
-        """Take up to ``limit`` due runs nobody holds, oldest first; other replicas leave them alone until the lease ends."""
+    def claim(self, owner: str | None, *, now_s: float, lease_s: float, limit: int) -> list[Run]:
+        """Take up to ``limit`` due runs nobody holds, oldest first; other replicas leave them alone until the lease ends.
+
+        ``owner`` None makes the Dapr workflow of each run its holder.
+        """
         due = (
             select(RunRow)
             .where(RunRow.step != Step.DONE, RunRow.due_s <= now_s, RunRow.status.in_(UNFINISHED))
@@ -111,13 +114,13 @@ class Repository:
         with self._database.writing() as session:
             rows = session.scalars(due).all()
             for row in rows:
-                row.lease_owner, row.due_s, row.updated_s = owner, now_s + lease_s, now_s
+                row.lease_owner, row.due_s, row.updated_s = owner or _run(row).instance_id, now_s + lease_s, now_s
             return [_run(row) for row in rows]
 
-    def renew(self, run_id: str, owner: str, due_s: float) -> bool:
-        """Prolong a lease; False when it is lost."""
+    def renew(self, run: Run, due_s: float) -> bool:
+        """Prolong the lease of a run's holder; False when it is lost."""
         with self._database.writing() as session:
-            return _touch(session, run_id, owner, due_s=due_s)
+            return _touch(session, run, due_s=due_s)
 
     def release(self, owner: str, *, now_s: float) -> None:
         """Give back every run ``owner`` holds, so that another replica may go on with it at once."""
@@ -127,7 +130,6 @@ class Repository:
     def advance(
         self,
         run: Run,
-        owner: str,
         envelopes: Sequence[Envelope],
         *,
         now_s: float,
@@ -141,7 +143,7 @@ class Repository:
         Raises
         ------
         LeaseLost
-            ``owner`` does not hold the run any more.
+            The run's holder does not hold it any more, or it has come further already.
         """
         values: dict[str, object] = {
             "status": run.status,
@@ -155,11 +157,27 @@ class Repository:
         if due_s is not None:
             values |= {"due_s": due_s, "lease_owner": None}
         with self._database.writing() as session:
-            if not _touch(session, run.run_id, owner, **values):
+            if not _touch(session, run, **values):
                 raise LeaseLost("the run is no longer ours")
             if plans is not None:
                 _replace_plans(session, run.run_id, plans)
+                session.execute(delete(FindingRow).where(FindingRow.run_id == run.run_id))
             _append(session, run, envelopes)
+
+    def note(self, run: Run, envelopes: Sequence[Envelope], *, now_s: float, found: Finding | None, number: int) -> None:
+        """Write events of one of several who work on a run's step, and what part ``number`` found; errors as `advance`."""
+        with self._database.writing() as session:
+            if not _touch(session, run, updated_s=now_s):
+                raise LeaseLost("the run is no longer ours")
+            if found is not None:
+                session.merge(_finding_row(run, number, found))
+            _append(session, run, envelopes)
+
+    def findings(self, run_id: str, attempt: int) -> dict[int, Finding]:
+        """Return what was found in the parts searched so far, by their numbers."""
+        query = select(FindingRow).where(FindingRow.run_id == run_id, FindingRow.attempt == attempt)
+        with self._database.reading() as session:
+            return {row.number: _finding(row.document) for row in session.scalars(query)}
 
     def move(self, run_id: str, allowed: Iterable[Status], status: Status, *, now_s: float, restart: bool = False) -> Run | None:
         """Change a run's state from outside and take it from whoever works on it; None when it is not in an allowed state.
@@ -271,9 +289,12 @@ class Repository:
             )
 
 
-def _touch(session: Session, run_id: str, owner: str, **values: object) -> bool:
-    held = (RunRow.run_id == run_id, RunRow.lease_owner == owner, RunRow.status.in_(UNFINISHED))
-    return bool(_affected(session, update(RunRow).where(*held).values(**values)))
+def _touch(session: Session, run: Run, **values: object) -> bool:
+    """Change a run its holder still has and that has not come further than ``run``."""
+    steps = list(Step)
+    held = (RunRow.run_id == run.run_id, RunRow.lease_owner == run.holder, RunRow.status.in_(UNFINISHED))
+    reached = RunRow.step.in_(steps[: steps.index(run.step) + 1])
+    return bool(_affected(session, update(RunRow).where(*held, reached).values(**values)))
 
 
 def _affected(session: Session, statement: object) -> int:
@@ -363,6 +384,20 @@ def _run(row: RunRow) -> Run:
         eta_minutes=row.eta_minutes,
         request_key=row.request_key,
         fingerprint=row.fingerprint,
+        holder=row.lease_owner,
+    )
+
+
+def _finding_row(run: Run, number: int, found: Finding) -> FindingRow:
+    return FindingRow(run_id=run.run_id, attempt=run.attempt, number=number, document=asdict(found))
+
+
+def _finding(document: dict[str, Any]) -> Finding:
+    plans = [plan | {"groups": tuple(StoredGroup(**group) for group in plan["groups"])} for plan in document["plans"]]
+    return Finding(
+        plans=tuple(StoredPlan(**plan) for plan in plans),
+        reasons=tuple(document["reasons"]),
+        evaluations=document["evaluations"],
     )
 
 
@@ -384,7 +419,7 @@ def _run_values(accepted: Accepted) -> dict[str, Any]:
         "request_key": run.request_key,
         "fingerprint": run.fingerprint,
         "eta_minutes": run.eta_minutes,
-        "lease_owner": accepted.owner,
+        "lease_owner": run.holder,
         "due_s": accepted.due_s,
         "created_s": run.created_s,
         "updated_s": run.created_s,

@@ -55,6 +55,8 @@ class Run:
         Why things that were asked about are not in the answer, in wire names.
     request_key : str or None
         What a repeated request is recognized by (CloudEvent source and id, or Idempotency-Key).
+    holder : str or None
+        Who works on it: a replica, or the Dapr workflow it was handed to; only they may write.
     """
 
     run_id: str
@@ -69,6 +71,12 @@ class Run:
     request_key: str | None = None
     fingerprint: str = ""
     reasons: tuple[Mapping[str, Any], ...] = ()
+    holder: str | None = None
+
+    @property
+    def instance_id(self) -> str:
+        """Name of the Dapr workflow that carries out this attempt; the first is named as the run."""
+        return self.run_id if self.attempt == 1 else f"{self.run_id}-{self.attempt}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +116,21 @@ class StoredPlan:
     cost_usd_per_h: float
     quantized: bool
     groups: tuple[StoredGroup, ...]
+
+    @property
+    def devices(self) -> int:
+        """Devices of all its groups."""
+        documents = [group.document for group in self.groups]
+        return sum(each["replicas"] * each["tp_size"] * each["pp_size"] for each in documents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a search found: plans best first, and in wire names why the rest is not among them."""
+
+    plans: tuple[StoredPlan, ...]
+    reasons: tuple[Mapping[str, Any], ...]
+    evaluations: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

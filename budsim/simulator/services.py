@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from budsim.performance.predictor import Predictor
 from budsim.performance.workload import Workload
 from budsim.simulator.intake import Intake
 from budsim.simulator.plans import Outcome, Question, Rejection, Targets
-from budsim.simulator.runs import FINISHED, UNFINISHED, Envelope, Feedback, PlanFilter, Run, Status, Step, StoredPlan
+from budsim.simulator.runs import FINISHED, UNFINISHED, Envelope, Feedback, Finding, PlanFilter, Run, Status, Step, StoredPlan
 
 if TYPE_CHECKING:
     from budsim.commons.telemetry import Metrics
@@ -225,6 +226,14 @@ class Signals:
     events: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+async def wait(wake: asyncio.Event, longest_s: float) -> None:
+    """Wait until woken, but not for longer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(longest_s):  # wait_for of Python 3.11 may swallow a cancellation
+            await wake.wait()
+    wake.clear()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """Limits and names the service works by; times in seconds."""
@@ -249,6 +258,11 @@ class Simulations:
         Limits.
     clock : callable
         Seconds since the epoch.
+
+    Attributes
+    ----------
+    on_move : callable
+        Told of every run that callers stop, pause, resume or restart, in any thread.
     """
 
     def __init__(
@@ -265,6 +279,7 @@ class Simulations:
         self.signals = Signals()
         self.owner = uuid4().hex
         self.clock = clock
+        self.on_move: Callable[[Run], None] = lambda _run: None
         self._mean_run_s = FIRST_GUESS_S
         self._intake: Intake[_Candidate, Run] = Intake(self._store_all)
         self._backlog = _Backlog(repository.waiting)
@@ -327,15 +342,64 @@ class Simulations:
         """
         request = _request(run)
         started_s = self.clock()
-        keep = asyncio.create_task(self._keep_lease(run.run_id))
-        _bind(run.run_id)
-        try:
+        async with self.holding(run):
             run = await self._steps(run, request, retry=retry)
-        finally:
-            keep.cancel()
-        self.metrics.runs.labels(run.status).inc()
         self._mean_run_s += 0.1 * (self.clock() - started_s - self._mean_run_s)
         return run
+
+    async def validate(self, run: Run) -> tuple[str, ...]:
+        """Take a run through its validation, unless it has come further; return the clusters it may be searched in one by one.
+
+        Raises
+        ------
+        BudsimError
+            `Unavailable`: not now; `Conflict`: the run was taken away; any other ended the run.
+        """
+        request = _request(run)
+        if run.step is Step.VALIDATION:
+            run = await self._take(run, request, self._validate)
+        if request.is_proprietary_model or request.cluster_id:
+            return (WHOLE,)
+        clusters = await self.inventory.clusters()
+        return tuple(dict.fromkeys(cluster.cluster_id for cluster in clusters)) or (WHOLE,)
+
+    async def search(self, run: Run, part: str, *, number: int, of: int) -> None:
+        """Search one part of what `validate` returned and keep what was found; errors as `validate`."""
+        request = _request(run)
+        done = await _off_loop(self.repository.findings, run.run_id, run.attempt)
+        if number not in done:
+            await self._take(run, request, partial(self._search, part=part, number=number, done=len(done), of=of))
+
+    async def conclude(self, run: Run) -> Run:
+        """Join what was found in all parts, rank it, and end the run; errors as `validate`."""
+        request = _request(run)
+        if run.step is Step.ESTIMATION:
+            findings = await _off_loop(self.repository.findings, run.run_id, run.attempt)
+            found = _joined([findings[number] for number in sorted(findings)], self.rules.plans_kept)
+            run = await self._take(run, request, partial(self._estimated, found=found))
+        return await self._take(run, request, self._rank)
+
+    async def give_up(self, run: Run, reason: str) -> None:
+        """End a run that could not be carried out."""
+        await self._fail(run, _request(run), reason)
+
+    async def lost_worker(self, run: Run, reason: str) -> bool:
+        """Count a worker process a run has cost; end the run when there were too many, and return whether there were."""
+        if run.failures + 1 >= LOST_WORKERS_ALLOWED:
+            await self.give_up(run, reason)
+            return True
+        await self._advance(replace(run, failures=run.failures + 1), [])
+        return False
+
+    @asynccontextmanager
+    async def holding(self, run: Run) -> AsyncIterator[None]:
+        """Prolong a run's lease and mark log lines with its ids, as long as the context lasts."""
+        keep = asyncio.create_task(self._keep_lease(run))
+        try:
+            with _bound(run):
+                yield
+        finally:
+            keep.cancel()
 
     def answered(self, run: Run) -> Recommendations:
         """Return what a completed run recommends."""
@@ -446,20 +510,22 @@ class Simulations:
         else:
             await self._question(request)
 
-    async def _priced(self, request: RunRequest) -> _Found:
+    async def _priced(self, request: RunRequest) -> Finding:
         from budsim.simulator.cloud import cloud_plans, provider_price
 
         price = await _off_loop(provider_price, request.pretrained_model_uri)
         cluster_id = str(request.cluster_id) if request.cluster_id else None
         clusters = chosen_clusters(await self.inventory.clusters(), cluster_id)
         plans, rejections = cloud_plans(price, workload_of(request), clusters)
-        return _Found(plans=plans, rejections=rejections, evaluations=len(plans))
+        return Finding(plans=plans, reasons=_reasons(rejections), evaluations=len(plans))
 
-    async def _searched(self, request: RunRequest, announce: _Quarters) -> _Found:
+    async def _searched(self, request: RunRequest, progress: Callable[[float], None]) -> Finding:
+        if request.is_proprietary_model:
+            return await self._priced(request)
         question = await self._question(request)
-        outcome = await self.workers.simulate(question, announce.reached)
+        outcome = await self.workers.simulate(question, progress)
         plans = await _off_loop(_stored, outcome, question, self.rules.plans_kept)
-        return _Found(plans=plans, rejections=outcome.rejections, evaluations=outcome.evaluations)
+        return Finding(plans=plans, reasons=_reasons(outcome.rejections), evaluations=outcome.evaluations)
 
     async def _question(self, request: RunRequest) -> Question:
         clusters = await self.inventory.clusters()
@@ -493,11 +559,11 @@ class Simulations:
             eta_minutes=max(1, math.ceil((waiting + 1) * self._mean_run_s / self.rules.workers / 60)),
             request_key=candidate.request_key,
             fingerprint=candidate.request.fingerprint(),
+            holder=candidate.owner,
         )
         return Accepted(
             run=run,
             envelopes=self._announcer(run, candidate.request).accepted(),
-            owner=candidate.owner,
             due_s=now_s + self.rules.lease_s if candidate.owner else now_s,
         )
 
@@ -508,23 +574,27 @@ class Simulations:
             Step.RANKING: self._rank,
         }
         while run.step is not Step.DONE:
-            step = run.step
             try:
-                with self.metrics.step_seconds.labels(step).time():
-                    run = await steps[step](run, request)
+                run = await self._take(run, request, steps[run.step])
             except Unavailable as error:
                 await self._not_now(run, request, error, retry=retry)
                 raise
-            except Conflict:
-                raise
-            except BudsimError as error:
-                await self._fail(run, request, str(error))
-                raise
-            except Exception:
-                _log().exception("a step failed", step=step)
-                await self._fail(run, request, "an unexpected error; the service's log has the details")
-                raise
         return run
+
+    async def _take(self, run: Run, request: RunRequest, step: Callable[[Run, RunRequest], Awaitable[Run]]) -> Run:
+        """Return a run as one step leaves it; what ends the run is written down, what may pass is only raised."""
+        try:
+            with self.metrics.step_seconds.labels(run.step).time():
+                return await step(run, request)
+        except (Unavailable, Conflict):
+            raise
+        except BudsimError as error:
+            await self._fail(run, request, str(error))
+            raise
+        except Exception:
+            _log().exception("a step failed", step=run.step)
+            await self._fail(run, request, "an unexpected error; the service's log has the details")
+            raise
 
     async def _validate(self, run: Run, request: RunRequest) -> Run:
         run = replace(run, status=Status.RUNNING)
@@ -541,27 +611,49 @@ class Simulations:
         return await self._advance(run, self._told(run, request, "validation", Status.COMPLETED, "The request is valid"))
 
     async def _estimate(self, run: Run, request: RunRequest) -> Run:
-        event = Step.ESTIMATION.value
-        await self._advance(run, self._told(run, request, event, Status.STARTED, "Searching deployments"))
-        announce = self._quarterly(run, request)
+        await self._advance(run, self._searching(run, request))
+        announce = _Quarters(self._quarterly(run, request), lambda envelopes: self._advance(run, envelopes))
         try:
-            found = await (self._priced(request) if request.is_proprietary_model else self._searched(request, announce))
+            found = await self._searched(request, announce.reached)
         finally:
             await announce.finish()
+        return await self._estimated(run, request, found=found)
+
+    async def _search(self, run: Run, request: RunRequest, *, part: str, number: int, done: int, of: int) -> Run:
+        """Do `_estimate`'s work on one part, beside others who do the rest."""
+        await self._note(run, self._searching(run, request))
+        announce = _Quarters(self._quarterly(run, request), lambda envelopes: self._note(run, envelopes))
+        wanted = request.model_copy(update={"cluster_id": part}) if part != WHOLE else request
+        try:
+            found = await self._searched(wanted, lambda share: announce.reached((done + share) / of))
+        except NotFound as error:
+            if part == WHOLE:
+                raise
+            reasons = _reasons([Rejection(cluster_id=part, subject=part, reason=str(error))])
+            found = Finding(plans=(), reasons=reasons, evaluations=0)
+        finally:
+            await announce.finish()
+        await self._note(run, [], found=found, number=number)
+        return run
+
+    async def _estimated(self, run: Run, request: RunRequest, *, found: Finding) -> Run:
         self.metrics.evaluations.inc(found.evaluations)
-        run = replace(run, step=Step.RANKING, failures=0, reasons=_reasons(found.rejections))
         for plan in found.plans:
             for group in plan.groups:
                 self.metrics.plans.labels((group.document.get("confidence") or {}).get("basis", "priced")).inc()
-        told = self._told(run, request, event, Status.COMPLETED, f"{found.evaluations} candidates predicted")
-        return await self._advance(run, [*announce.missing(), *told], plans=found.plans)
+        tell = self._quarterly(run, request)
+        quarters = [envelope for quarter in QUARTERS for envelope in tell(quarter)]
+        message = f"{found.evaluations} candidates predicted"
+        told = self._told(run, request, Step.ESTIMATION.value, Status.COMPLETED, message)
+        run = replace(run, step=Step.RANKING, failures=0, reasons=found.reasons)
+        return await self._advance(run, [*quarters, *told], plans=found.plans)
 
     async def _rank(self, run: Run, request: RunRequest) -> Run:
         plans = await _off_loop(self.repository.plans, run.run_id, EVERY_PLAN)
         run = replace(run, status=Status.COMPLETED, step=Step.DONE, message=_summary(plans, run.reasons))
         tell = self._announcer(run, request).step
         result = await _off_loop(self.answered, run)
-        return await self._advance(
+        run = await self._advance(
             run,
             [
                 *tell("ranking", Status.STARTED, "Ranking deployments"),
@@ -569,6 +661,8 @@ class Simulations:
                 *tell("results", Status.COMPLETED, run.message, result=result),
             ],
         )
+        self.metrics.runs.labels(run.status).inc()
+        return run
 
     async def _not_now(self, run: Run, request: RunRequest, error: Unavailable, *, retry: bool) -> None:
         from budsim.simulator.workers import WorkerLost
@@ -596,24 +690,27 @@ class Simulations:
         due_s: float | None = None,
         plans: Sequence[StoredPlan] | None = None,
     ) -> Run:
-        write = partial(self.repository.advance, run, self.owner, envelopes, now_s=self.clock(), due_s=due_s, plans=plans)
-        await _off_loop(write)
+        await _off_loop(partial(self.repository.advance, run, envelopes, now_s=self.clock(), due_s=due_s, plans=plans))
         self.signals.events.set()
         return run
 
-    async def _keep_lease(self, run_id: str) -> None:
+    async def _note(self, run: Run, envelopes: Sequence[Envelope], *, found: Finding | None = None, number: int = 0) -> None:
+        await _off_loop(partial(self.repository.note, run, envelopes, now_s=self.clock(), found=found, number=number))
+        self.signals.events.set()
+
+    async def _keep_lease(self, run: Run) -> None:
         while True:
             await asyncio.sleep(self.rules.lease_s / 3)
             try:
-                await _off_loop(self.repository.renew, run_id, self.owner, self.clock() + self.rules.lease_s)
+                await _off_loop(self.repository.renew, run, self.clock() + self.rules.lease_s)
             except Unavailable:
                 _log().warning("lease not renewed", reason="the database does not answer")
 
-    def _quarterly(self, run: Run, request: RunRequest) -> _Quarters:
-        def told(percent: int) -> list[Envelope]:
-            return self._told(run, request, Step.ESTIMATION.value, Status.RUNNING, f"{percent} %")
+    def _searching(self, run: Run, request: RunRequest) -> list[Envelope]:
+        return self._told(run, request, Step.ESTIMATION.value, Status.STARTED, "Searching deployments")
 
-        return _Quarters(told, lambda envelopes: self._advance(run, envelopes))
+    def _quarterly(self, run: Run, request: RunRequest) -> Callable[[float], list[Envelope]]:
+        return lambda share: self._told(run, request, Step.ESTIMATION.value, Status.RUNNING, f"{round(100 * share)} %")
 
     def _told(self, run: Run, request: RunRequest, event: str, status: Status, message: str) -> list[Envelope]:
         return self._announcer(run, request).step(event, status, message)
@@ -628,6 +725,7 @@ class Simulations:
         if moved is None:
             raise Conflict(f"the workflow is {self.find(run_id).status}; this needs {' or '.join(sorted(allowed))}")
         self.signals.work.set()
+        self.on_move(moved)
         return moved
 
 
@@ -660,19 +758,10 @@ class _Backlog:
         self._count += runs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """What the estimation step found, as it is stored."""
-
-    plans: tuple[StoredPlan, ...]
-    rejections: Sequence[Rejection]
-    evaluations: int
-
-
 class _Quarters:
-    """Announces 25, 50 and 75 % of the search as they are reached, one after another and each once."""
+    """Announces 25, 50 and 75 % of the search as they are reached, one after another; who else announces them is no matter."""
 
-    def __init__(self, told: Callable[[int], list[Envelope]], write: Callable[[list[Envelope]], Awaitable[object]]) -> None:
+    def __init__(self, told: Callable[[float], list[Envelope]], write: Callable[[list[Envelope]], Awaitable[object]]) -> None:
         self._told, self._write = told, write
         self._left = list(QUARTERS)
         self._writing: asyncio.Task[None] | None = None
@@ -693,12 +782,8 @@ class _Quarters:
         if self._writing:
             await self._writing
 
-    def missing(self) -> list[Envelope]:
-        """Return the announcements that were not made: the search was faster than the writing."""
-        return [envelope for quarter in self._left for envelope in self._told(round(quarter * 100))]
-
     async def _announce(self, quarter: float) -> None:
-        await self._write(self._told(round(quarter * 100)))
+        await self._write(self._told(quarter))
 
 
 def question_of(request: RunRequest, clusters: tuple[Cluster, ...], source: ModelSource) -> Question:
@@ -735,6 +820,24 @@ def workload_of(request: RunRequest | HostsRequest) -> Workload:
 
 
 EVERY_PLAN = PlanFilter(error_rate_threshold=math.inf)
+WHOLE = ""
+"""The one part of a run that is not searched cluster by cluster."""
+
+
+def _joined(findings: Sequence[Finding], keep: int) -> Finding:
+    """Return what a search of all parts together would have found: plans in the order of `answers.answer`."""
+    plans = sorted((plan for found in findings for plan in found.plans), key=_order)
+    reasons = tuple(reason for found in findings for reason in found.reasons)
+    return Finding(
+        plans=tuple(replace(plan, rank=rank) for rank, plan in enumerate(plans[:keep])),
+        reasons=reasons[:REASONS_KEPT],
+        evaluations=sum(found.evaluations for found in findings),
+    )
+
+
+def _order(plan: StoredPlan) -> tuple[float, float, int, float, str]:
+    latency_s = plan.e2e_s or 0.0
+    return plan.error_rate, plan.cost_per_million_tokens_usd, plan.devices, latency_s, plan.groups[0].config_id
 
 
 def _settled(candidate: _Candidate, run: Run | None, waiting: int) -> Run | BudsimError:
@@ -789,10 +892,10 @@ def _log() -> Any:
     return structlog.get_logger()
 
 
-def _bind(run_id: str) -> None:
+def _bound(run: Run) -> AbstractContextManager[object]:
     import structlog
 
-    structlog.contextvars.bind_contextvars(workflow_id=run_id)
+    return structlog.contextvars.bound_contextvars(workflow_id=run.run_id)
 
 
 async def _off_loop(work: Callable[..., T], *arguments: Any) -> T:

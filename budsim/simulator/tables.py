@@ -96,6 +96,17 @@ class NodeGroupRow(Base):
     reason: Mapped[str] = mapped_column(Text, default="")
 
 
+class FindingRow(Base):
+    """What the search of one part of a run found, until the run is ranked; parts may be searched by different replicas."""
+
+    __tablename__ = "findings"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey(RunRow.run_id, ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    document: Mapped[dict[str, Any]] = mapped_column(Document)
+
+
 class OutboxRow(Base):
     """An event, written in the transaction of the state it tells of; sent afterwards, at least once, under one id."""
 

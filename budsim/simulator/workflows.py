@@ -17,7 +17,7 @@ from budsim.commons.telemetry import Metrics
 from budsim.simulator.events import cloud_event
 from budsim.simulator.repository import Attempt, Outgoing, Repository
 from budsim.simulator.runs import Envelope, Run
-from budsim.simulator.services import Simulations
+from budsim.simulator.services import Simulations, wait
 
 RELAY_RUNS = 50
 RELAY_LEASE_S = 60.0
@@ -58,7 +58,7 @@ class Runner:
                     self._working.add(task)
                     task.add_done_callback(self._done)
                 if not claimed:
-                    await _wait(self._simulations.signals.work, self._poll_s)
+                    await wait(self._simulations.signals.work, self._poll_s)
         finally:
             await self._give_back()
 
@@ -126,7 +126,7 @@ class Relay:
         """Send until cancelled; a short pause before each round lets events gather, so that many share its queries."""
         while True:
             if not await self.send():
-                await _wait(wake, poll_s)
+                await wait(wake, poll_s)
             await asyncio.sleep(min(GATHERING_S, poll_s))
 
     async def send(self) -> int:
@@ -203,10 +203,3 @@ async def supervise(loop: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("a background loop failed")
             await asyncio.sleep(1.0)
-
-
-async def _wait(wake: asyncio.Event, longest_s: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(longest_s):  # wait_for of Python 3.11 may swallow a cancellation
-            await wake.wait()
-    wake.clear()

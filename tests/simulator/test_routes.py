@@ -351,7 +351,7 @@ def test_readiness_says_what_is_up(client: TestClient):
     """Database, sidecar and models, each by name."""
     found = client.get("/ready")
     assert found.status_code == 200
-    assert set(found.json()["param"]) == {"database", "sidecar", "models"}
+    assert set(found.json()["param"]) == {"database", "sidecar", "workflows", "models"}
 
 
 def test_callers_examples_are_taken_as_they_are(client: TestClient, example: Callable[[str], Any]):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,10 +141,10 @@ async def test_a_prolonged_lease_keeps_the_run(repository: Repository, clock: Cl
     first, second = replica(repository, clock), replica(repository, clock)
     await first.accept(RunRequest.model_validate(body))
     (run,) = claim(first)
-    assert repository.renew(run.run_id, first.owner, clock() + 60)
+    assert repository.renew(run, clock() + 60)
     clock.now_s += 31
     assert claim(second) == []
-    assert not repository.renew(run.run_id, second.owner, clock() + 60)
+    assert not repository.renew(replace(run, holder=second.owner), clock() + 60)
 
 
 async def test_stop_pause_resume_and_restart(repository: Repository, clock: Clock, body: dict[str, Any]):

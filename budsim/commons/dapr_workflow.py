@@ -1,0 +1,131 @@
+"""Dapr Workflow behind one small interface: a worker that carries workflows out, and calls that start, watch and steer them.
+
+Nothing is imported or connected before it is used; the worker connects, and connects again, in threads of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from budsim.commons.config import DaprSettings
+from budsim.commons.dapr import GrpcSidecar
+from budsim.commons.errors import Unavailable
+
+COMPONENT = "dapr"
+READY_S = 0.05
+GONE = "no such instance"
+TAKEN = "already exists"
+
+
+class WorkflowHub:
+    """The workflows of this app, as its sidecar keeps them.
+
+    Parameters
+    ----------
+    sidecar : GrpcSidecar
+        Who is asked.
+    slots : int
+        Activities carried out at a time by this process.
+    """
+
+    def __init__(self, settings: DaprSettings, sidecar: GrpcSidecar, *, slots: int) -> None:
+        self._settings, self._sidecar, self._slots = settings, sidecar, slots
+        self._runtime: Any = None
+
+    def serve(self, workflow: Callable[..., Any], activities: Mapping[str, Callable[..., Any]]) -> None:
+        """Begin to carry out what the sidecar sends; returns at once, whether there is a sidecar or not."""
+        from dapr.conf import settings as sdk
+        from dapr.ext.workflow import WorkflowRuntime
+
+        if self._settings.dapr_api_token:  # the SDK takes its token from nowhere else
+            setattr(sdk, "DAPR_API_TOKEN", self._settings.dapr_api_token.get_secret_value())  # noqa: B010 - has no types
+        self._runtime = WorkflowRuntime(
+            host=self._settings.dapr_runtime_host,
+            port=str(self._settings.dapr_grpc_port),
+            maximum_concurrent_activity_work_items=self._slots,
+            history_cache_ttl=300.0,
+        )
+        self._runtime.register_workflow(workflow)
+        for name, activity in activities.items():
+            self._runtime.register_activity(activity, name=name)
+        threading.Thread(target=_start, args=(self._runtime,), daemon=True, name="workflow-start").start()
+
+    async def is_serving(self) -> bool:
+        """Return whether the sidecar can send us work."""
+        return self._runtime is not None and await asyncio.to_thread(self._runtime.wait_for_worker_ready, READY_S)
+
+    async def start(self, workflow: str, instance_id: str, order: Mapping[str, object]) -> bool:
+        """Start a workflow under a name of ours; False when there is one of this name that has not ended."""
+        from dapr.proto import api_v1
+
+        request = api_v1.StartWorkflowRequest(
+            instance_id=instance_id,
+            workflow_component=COMPONENT,
+            workflow_name=workflow,
+            input=json.dumps(order).encode(),
+        )
+        try:
+            await self._sidecar.call("StartWorkflowBeta1", request)
+        except Unavailable as error:
+            if TAKEN in _detail(error):
+                return False
+            raise
+        return True
+
+    async def status(self, instance_id: str) -> str | None:
+        """Return the state of a workflow in Dapr's words (RUNNING, SUSPENDED, COMPLETED, ...), or None where there is none."""
+        from dapr.proto import api_v1
+
+        request = api_v1.GetWorkflowRequest(instance_id=instance_id, workflow_component=COMPONENT)
+        try:
+            answer = await self._sidecar.call("GetWorkflowBeta1", request)
+        except Unavailable as error:
+            if GONE in _detail(error):
+                return None
+            raise
+        return str(answer.runtime_status) or None
+
+    async def suspend(self, instance_id: str) -> None:
+        """Let a workflow take no further step until it is resumed."""
+        from dapr.proto import api_v1
+
+        await self._sidecar.call("PauseWorkflowBeta1", api_v1.PauseWorkflowRequest(**_name(instance_id)))
+
+    async def resume(self, instance_id: str) -> None:
+        """Let a suspended workflow go on."""
+        from dapr.proto import api_v1
+
+        await self._sidecar.call("ResumeWorkflowBeta1", api_v1.ResumeWorkflowRequest(**_name(instance_id)))
+
+    async def terminate(self, instance_id: str) -> None:
+        """End a workflow."""
+        from dapr.proto import api_v1
+
+        await self._sidecar.call("TerminateWorkflowBeta1", api_v1.TerminateWorkflowRequest(**_name(instance_id)))
+
+    async def close(self) -> None:
+        """Take no more work, and deliver what is done."""
+        if self._runtime is not None:
+            await asyncio.to_thread(self._runtime.shutdown)
+
+
+def _name(instance_id: str) -> dict[str, str]:
+    return {"instance_id": instance_id, "workflow_component": COMPONENT}
+
+
+def _detail(error: Unavailable) -> str:
+    return str(getattr(error.__cause__, "details", str)() or "").lower()
+
+
+def _start(runtime: Any) -> None:
+    """Connect; the SDK raises here when it is shut down before it ever connected."""
+    import structlog
+
+    try:
+        runtime.start()
+    except RuntimeError as error:
+        structlog.get_logger().warning("no work is taken from the sidecar", reason=str(error))

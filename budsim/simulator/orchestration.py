@@ -1,0 +1,248 @@
+"""Runs as Dapr workflows: which activity follows which, what each does, and how runs and workflows are kept in step.
+
+The database stays the truth about a run: it is claimed there, its workflow is its holder, and every activity writes there
+first. So whatever the sidecar forgets or repeats is only late, never lost or done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+
+from budsim.commons.dapr_workflow import WorkflowHub
+from budsim.commons.errors import BudsimError, Conflict, Unavailable
+from budsim.simulator.repository import LeaseLost
+from budsim.simulator.runs import FINISHED, UNFINISHED, WORKFLOW_NAME, Run, Status, Step
+from budsim.simulator.services import Simulations, wait
+from budsim.simulator.workers import WorkerLost
+
+VALIDATE, SEARCH, RANK, PUBLISH = Step.VALIDATION.value, Step.ESTIMATION.value, Step.RANKING.value, "publish"
+FIRST_PAUSE = timedelta(seconds=1)
+LONGEST_PAUSE = timedelta(seconds=30)
+RUNS_AT_A_TIME = 50
+WATCHED_AFTER_LEASES = 4
+"""A run whose workflow has not written for so many leases is looked after."""
+
+Order = dict[str, Any]
+log = structlog.get_logger()
+
+
+def workflow_of(max_attempts: int) -> Callable[..., Generator[Any, Any, Any]]:
+    """Return the workflow `run_simulation`; deterministic, as it is replayed from its history whenever an activity ends."""
+    from dapr.ext.workflow import RetryPolicy, TaskFailedError, when_all
+
+    retries = RetryPolicy(
+        first_retry_interval=FIRST_PAUSE,
+        max_number_of_attempts=max_attempts,
+        backoff_coefficient=2.0,
+        max_retry_interval=LONGEST_PAUSE,
+    )
+
+    def run_simulation(context: Any, order: Order) -> Generator[Any, Any, Any]:
+        def call(activity: str, **detail: object) -> Any:
+            return context.call_activity(activity, input=order | detail, retry_policy=retries)
+
+        try:
+            parts = yield call(VALIDATE)
+            searches = [call(SEARCH, part=part, number=number, of=len(parts)) for number, part in enumerate(parts)]
+            if searches:
+                yield when_all(searches)
+                yield call(RANK)
+        except TaskFailedError as error:
+            return (yield call(PUBLISH, failure=error.details.message))
+        return (yield call(PUBLISH))
+
+    return run_simulation
+
+
+class Activities:
+    """What the activities do; each may be called again after a crash, and on any replica."""
+
+    def __init__(self, simulations: Simulations) -> None:
+        self._simulations = simulations
+
+    def by_name(self) -> dict[str, Callable[[Order], Awaitable[Any]]]:
+        """Return the activities under the names the workflow calls them by."""
+        return {VALIDATE: self.validate, SEARCH: self.search, RANK: self.rank, PUBLISH: self.publish}
+
+    async def validate(self, order: Order) -> list[str]:
+        """Check the request; return the parts to search, none where the run has ended."""
+        return list(await self._taken(order, self._simulations.validate) or ())
+
+    async def search(self, order: Order) -> None:
+        """Search one part."""
+        part = partial(self._simulations.search, part=order["part"], number=order["number"], of=order["of"])
+        await self._taken(order, part)
+
+    async def rank(self, order: Order) -> None:
+        """Join and rank what was found."""
+        await self._taken(order, self._simulations.conclude)
+
+    async def publish(self, order: Order) -> Order:
+        """End a run no activity could end, have what is left of its events sent, and return how it ended."""
+        run = await self._found(order)
+        if run and run.status in UNFINISHED and "failure" in order:
+            await self._simulations.give_up(run, str(order["failure"]))
+            run = await self._found(order)
+        self._simulations.signals.events.set()
+        return {"status": run.status, "message": run.message} if run else {"status": Status.UNKNOWN}
+
+    async def _taken(self, order: Order, step: Callable[[Run], Awaitable[Any]]) -> Any:
+        """Return what a step returned; None where the run has ended, now or before. What may pass is raised."""
+        run = await self._found(order)
+        if run is None or run.status in FINISHED:
+            return None
+        try:
+            async with self._simulations.holding(run):
+                return await step(run)
+        except WorkerLost as error:
+            if await self._simulations.lost_worker(run, str(error)):
+                return None
+            raise
+        except (Unavailable, LeaseLost):
+            raise
+        except BudsimError as error:
+            log.info("run ended early", workflow_id=run.run_id, reason=str(error))
+        except Exception:
+            log.exception("run failed", workflow_id=run.run_id)
+        return None
+
+    async def _found(self, order: Order) -> Run | None:
+        """Return the run, unless another attempt has taken the place of this one."""
+        run = await asyncio.to_thread(self._simulations.repository.get, order["run_id"])
+        return replace(run, holder=run.instance_id) if run and run.attempt == order["attempt"] else None
+
+
+class Conductor:
+    """Hands runs to workflows, and keeps both in the same state.
+
+    Parameters
+    ----------
+    simulations : Simulations
+        The steps.
+    hub : WorkflowHub
+        The sidecar's workflows.
+    poll_s : float
+        Longest wait before looking for runs again, s.
+    """
+
+    def __init__(self, simulations: Simulations, hub: WorkflowHub, *, poll_s: float) -> None:
+        self._simulations, self._hub, self._poll_s = simulations, hub, poll_s
+        self._told: set[asyncio.Task[None]] = set()
+
+    def begin(self) -> None:
+        """Take activities from the sidecar as soon as it is there; called in the event loop that carries them out."""
+        loop = asyncio.get_running_loop()
+        activities = Activities(self._simulations).by_name()
+        self._hub.serve(
+            workflow_of(self._simulations.rules.max_attempts),
+            {name: _in_loop(loop, activity) for name, activity in activities.items()},
+        )
+        self._simulations.on_move = lambda run: _ignore(loop.call_soon_threadsafe(self._tell, run))
+
+    async def run(self) -> None:
+        """Look for runs until cancelled."""
+        while True:
+            if not await self.hand_over():
+                await wait(self._simulations.signals.work, self._poll_s)
+
+    async def hand_over(self) -> int:
+        """Hand runs that are due to their workflows once; return how many."""
+        simulations = self._simulations
+        if not await self._hub.is_serving():
+            return 0
+        claim = partial(simulations.repository.claim, None, lease_s=simulations.rules.lease_s, limit=RUNS_AT_A_TIME)
+        try:
+            claimed = await asyncio.to_thread(lambda: claim(now_s=simulations.clock()))
+        except Unavailable as error:
+            log.warning("no runs claimed", reason=str(error))
+            return 0
+        await asyncio.gather(*(self._settle(run) for run in claimed))
+        return len(claimed)
+
+    async def _settle(self, run: Run) -> None:
+        try:
+            await self._bring_in_step(run)
+        except Unavailable as error:
+            log.warning("run not handed over", workflow_id=run.run_id, reason=str(error))
+        except Conflict:
+            log.info("run changed hands", workflow_id=run.run_id)
+        except Exception:
+            log.exception("run not handed over", workflow_id=run.run_id)
+
+    async def _bring_in_step(self, run: Run) -> None:
+        """Start the workflow of a new run; of one that is old news, see what has become of its workflow."""
+        if run.status is Status.PENDING and await self._start(run):
+            return
+        state = await self._hub.status(run.instance_id)
+        if state == Status.SUSPENDED and run.status is Status.PENDING:
+            await self._hub.resume(run.instance_id)
+        elif state in {Status.SUSPENDED, Status.TERMINATED}:  # somebody told the sidecar, not us
+            await asyncio.to_thread(self._mirror, run, Status(state))
+        elif state == Status.FAILED:
+            await self._simulations.give_up(run, "the workflow failed; the service's log has the details")
+        elif state in {None, Status.COMPLETED}:
+            await self._start(run)
+        await self._leave_alone(run)
+
+    async def _start(self, run: Run) -> bool:
+        order = {"run_id": run.run_id, "attempt": run.attempt}
+        if not await self._hub.start(WORKFLOW_NAME, run.instance_id, order):
+            return False
+        log.info("run handed over", workflow_id=run.run_id, instance_id=run.instance_id)
+        await self._leave_alone(run)
+        return True
+
+    async def _leave_alone(self, run: Run) -> None:
+        rules = self._simulations.rules
+        due_s = self._simulations.clock() + WATCHED_AFTER_LEASES * rules.lease_s
+        await asyncio.to_thread(self._simulations.repository.renew, run, due_s)
+
+    def _mirror(self, run: Run, state: Status) -> None:
+        log.info("the sidecar changed a run", workflow_id=run.run_id, status=state)
+        if state is Status.SUSPENDED:
+            self._simulations.pause(run.run_id)
+        else:
+            self._simulations.stop(run.run_id)
+
+    def _tell(self, run: Run) -> None:
+        """Pass on to the workflow what callers did to the run; what does not arrive, the activities will see."""
+        task = asyncio.create_task(self._pass_on(run))
+        self._told.add(task)
+        task.add_done_callback(self._told.discard)
+
+    async def _pass_on(self, run: Run) -> None:
+        before = replace(run, attempt=run.attempt - 1)
+        try:
+            if run.status is Status.SUSPENDED:
+                await self._hub.suspend(run.instance_id)
+            elif run.status is Status.TERMINATED:
+                await self._hub.terminate(run.instance_id)
+            elif (
+                run.step is Step.VALIDATION and before.attempt and await self._hub.status(before.instance_id) == Status.SUSPENDED
+            ):
+                await self._hub.terminate(before.instance_id)
+        except Unavailable as error:
+            log.info("workflow not told", workflow_id=run.run_id, status=run.status, reason=str(error))
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, activity: Callable[[Order], Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Return an activity as the SDK calls it, in an event loop of its own, that does its work in ours."""
+
+    async def called(_context: Any, order: Mapping[str, Any]) -> Any:
+        async def work() -> Any:
+            return await activity(dict(order))
+
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), loop))
+
+    return called
+
+
+def _ignore(_result: object) -> None:
+    return None
