@@ -1,4 +1,4 @@
-"""Runs as Dapr workflows, over Dapr's own protocol: fan-out, order, retries, control, and what happens when the sidecar forgets."""
+"""Runs as Dapr workflows, over Dapr's own protocol: fan-out, order, retries, control, and a sidecar that forgets."""
 
 import asyncio
 import contextlib
@@ -97,7 +97,7 @@ class Stage:
 async def until(found: Callable[[], Any]) -> Any:
     """Return what ``found`` finds once it is true; fail when that takes too long."""
     async with asyncio.timeout(20):
-        while not (answer := await found()):
+        while not (answer := await found()):  # noqa: ASYNC110 - the other side tells nobody
             await asyncio.sleep(0.01)
         return answer
 
@@ -242,9 +242,7 @@ async def test_a_stopped_run_ends_with_its_workflow(stage: Stage, body: dict[str
 
 
 @pytest.mark.parametrize(("told", "becomes"), [("TERMINATED", Status.TERMINATED), ("SUSPENDED", Status.SUSPENDED)])
-async def test_what_the_sidecar_was_told_becomes_of_the_run_too(
-    stage: Stage, body: dict[str, Any], told: str, becomes: Status
-):
+async def test_what_the_sidecar_was_told_becomes_of_the_run_too(stage: Stage, body: dict[str, Any], told: str, becomes: Status):
     """A workflow ended or suspended through the sidecar ends or suspends the run, once its lease is over."""
     service = await stage.add()
     run = await service.accept(RunRequest.model_validate(body))
