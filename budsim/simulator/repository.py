@@ -279,14 +279,22 @@ class Repository:
         with self._database.reading() as session:
             return session.scalar(select(func.count()).select_from(OutboxRow).where(OutboxRow.sent_s.is_(None))) or 0
 
-    def purge(self, before_s: float) -> int:
-        """Delete finished runs last touched before ``before_s`` whose events have all left; return how many."""
+    def purge(self, before_s: float, *, at_most: int = 500) -> int:
+        """Delete up to ``at_most`` finished runs last touched before ``before_s`` whose events have all left; return how many.
+
+        So few that nobody waits for their locks; ask again while it deletes as many as it may.
+        """
         unsent = exists().where(OutboxRow.run_id == RunRow.run_id, OutboxRow.sent_s.is_(None))
+        old = (
+            select(RunRow.run_id)
+            .where(RunRow.updated_s < before_s, RunRow.step == Step.DONE, ~unsent)
+            .order_by(RunRow.updated_s)
+            .limit(at_most)
+            .with_for_update(skip_locked=True)
+        )
         with self._database.writing() as session:
-            return _affected(
-                session,
-                delete(RunRow).where(RunRow.step == Step.DONE, RunRow.updated_s < before_s, ~unsent),
-            )
+            run_ids = session.scalars(old).all()
+            return _affected(session, delete(RunRow).where(RunRow.run_id.in_(run_ids))) if run_ids else 0
 
 
 def _touch(session: Session, run: Run, **values: object) -> bool:

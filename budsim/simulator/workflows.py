@@ -185,13 +185,15 @@ class Relay:
 
 
 async def clear(repository: Repository, *, retention_days: float, clock: Callable[[], float]) -> None:
-    """Delete finished runs older than the retention, every hour until cancelled."""
+    """Delete finished runs older than the retention, a batch at a time, every hour until cancelled."""
     while True:
+        deleted = batch = 0
         try:
-            deleted = await asyncio.to_thread(repository.purge, clock() - retention_days * SECONDS_PER_DAY)
-            log.info("old runs deleted", runs=deleted)
+            while batch := await asyncio.to_thread(repository.purge, clock() - retention_days * SECONDS_PER_DAY):
+                deleted += batch
         except Unavailable as error:
             log.warning("old runs not deleted", reason=str(error))
+        log.info("old runs deleted", runs=deleted)
         await asyncio.sleep(CLEARING_EVERY_S)
 
 
