@@ -145,6 +145,7 @@ _GAUDI: Final = MemoryRule(
 _HOST: Final = MemoryRule(
     share_of=ShareOf.DEVICE,
     context_bytes=1.0 * GIB,
+    grouped=True,
     state_blocks=2.0,
     source="vLLM 0.32.0 v1/worker/cpu_worker.py: the share of the NUMA node less what the process holds, or "
     "VLLM_CPU_KVCACHE_SPACE; 1 GiB of process: our estimate",

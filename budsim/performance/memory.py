@@ -67,7 +67,7 @@ def memory_use(ranks: Ranks) -> MemoryUse:
     """
     rules = _rules(ranks.candidates)
     first, last = _stages(ranks, rules)
-    tighter = first.tokens < last.tokens
+    tighter = (first.tokens < last.tokens) | ((first.tokens == last.tokens) & (first.weights > last.weights))
 
     def of(name: str) -> Floats:
         return np.asarray(np.where(tighter, getattr(first, name), getattr(last, name)), dtype=np.float64)

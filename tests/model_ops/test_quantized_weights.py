@@ -50,11 +50,12 @@ def kept(architecture: Architecture) -> set[str]:
     return {name for name, found in stored.items() if found is Precision.BF16}
 
 
-def test_gpt_oss_quantizes_its_experts_only() -> None:
-    """Attention, router, embeddings and head of gpt-oss are 16 bit: 60.8 GiB of weights, as its card says."""
-    architecture = resolve_model("openai/gpt-oss-120b")
+@pytest.mark.parametrize(("model_id", "gib"), [("openai/gpt-oss-120b", 60.8), ("openai/gpt-oss-20b", 12.8)])
+def test_gpt_oss_quantizes_its_experts_only(model_id: str, gib: float) -> None:
+    """Attention, router, embeddings and head of gpt-oss are 16 bit: the sizes of arXiv 2508.10925, table 1."""
+    architecture = resolve_model(model_id)
     assert {m.name for _, m in architecture.weights} - kept(architecture) == {"expert_up", "expert_down"}
-    assert architecture.weight_bytes(architecture.native_precision) / 2**30 == pytest.approx(60.8, rel=0.01)
+    assert architecture.weight_bytes(architecture.native_precision) / 2**30 == pytest.approx(gib, rel=0.005)
 
 
 def test_kimi_quantizes_its_routed_experts_only() -> None:
@@ -101,6 +102,25 @@ def test_quantization_methods(quantization: dict[str, object], precision: Precis
     base = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
     config = {**base, "vocab_size": 100, "max_position_embeddings": 128, "quantization_config": quantization}
     assert architecture_from_config("quantized", config).native_precision is precision
+
+
+@pytest.mark.parametrize(
+    ("quantization", "bits"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}, 4 + 16 / 128),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, 4 + 20 / 128),
+        ({"quant_method": "gptq", "bits": 8, "group_size": 32, "sym": True}, 8 + 16 / 32),
+        ({"quant_method": "gptq", "bits": 4, "group_size": -1}, None),
+        ({"quant_method": "compressed-tensors", **weights(num_bits=4, type="int", group_size=32, symmetric=True)}, 4 + 16 / 32),
+        ({"quant_method": "compressed-tensors", **weights(num_bits=8, type="int", strategy="channel")}, None),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, None),
+    ],
+)
+def test_groups_store_a_scale_and_unless_symmetric_a_zero_point(quantization: dict[str, object], bits: float | None) -> None:
+    """The shorter the groups of an integer checkpoint, the more its scales weigh."""
+    found = quantization_from(Fields(quantization, "quantization_config."), 2)
+    assert found is not None
+    assert found.bits == bits
 
 
 @given(st.sampled_from(known_models()), st.sampled_from(SHORTER))
