@@ -18,6 +18,7 @@ class Precision(StrEnum):
     NVFP4 = "nvfp4"
     MXFP4 = "mxfp4"
     Q8_0 = "q8_0"
+    Q6_K = "q6_k"
     Q4_K_M = "q4_k_m"
     Q4_K_4 = "q4_k_4"
     Q8R16 = "q8r16"
@@ -33,14 +34,17 @@ class Format:
         Bits per stored value with its share of scales and zero points.
     compute : Precision
         Format the multiplication runs in when activations are quantized as the format's usual kernels do;
-        weight-only formats multiply in 16 bit.
+        weight-only formats multiply in 16 bit, llama.cpp's blocks in kernels of their own.
     source : str
         Where the figure comes from.
+    outer : Precision or None
+        Format of embeddings and head where the quantizer does not leave them in 16 bit.
     """
 
     bits: float
     compute: Precision
     source: str
+    outer: Precision | None = None
 
 
 FORMATS: dict[Precision, Format] = {
@@ -52,10 +56,23 @@ FORMATS: dict[Precision, Format] = {
     Precision.INT4: Format(bits=4.25, compute=Precision.BF16, source="GPTQ/AWQ, groups of 128: 4 + (16 + 16)/128 bits"),
     Precision.NVFP4: Format(bits=4.5, compute=Precision.NVFP4, source="NVFP4: an 8 bit scale for 16 values"),
     Precision.MXFP4: Format(bits=4.25, compute=Precision.MXFP4, source="OCP MX 1.0: an 8 bit scale for 32 values"),
-    Precision.Q8_0: Format(bits=8.5, compute=Precision.FP32, source="llama.cpp ggml-common.h block_q8_0: 34 bytes for 32"),
-    Precision.Q4_K_M: Format(bits=4.85, compute=Precision.FP32, source="llama.cpp quantize README: 4.85 bits per weight"),
-    Precision.Q4_K_4: Format(bits=4.85, compute=Precision.FP32, source="Ampere's repacked Q4_K; size as Q4_K_M"),
-    Precision.Q8R16: Format(bits=8.5, compute=Precision.FP32, source="Ampere's repacked Q8; size as Q8_0"),
+    Precision.Q8_0: Format(
+        bits=8.5, compute=Precision.Q8_0, outer=Precision.Q8_0, source="llama.cpp ggml-common.h block_q8_0: 34 bytes for 32"
+    ),
+    Precision.Q6_K: Format(bits=6.5625, compute=Precision.Q6_K, source="llama.cpp ggml-common.h block_q6_K: 210 bytes for 256"),
+    Precision.Q4_K_M: Format(
+        bits=4.8,
+        compute=Precision.Q4_K_M,
+        outer=Precision.Q6_K,
+        source="llama.cpp llama-quant.cpp: Q4_K (144 bytes for 256), half of value and down projections and the head Q6_K; 4.8 "
+        "without the head makes the 4.92 GB of Llama-3.1-8B",
+    ),
+    Precision.Q4_K_4: Format(
+        bits=4.8, compute=Precision.Q4_K_4, outer=Precision.Q6_K, source="Ampere's repacked Q4_K; size as Q4_K_M"
+    ),
+    Precision.Q8R16: Format(
+        bits=8.5, compute=Precision.Q8R16, outer=Precision.Q8R16, source="Ampere's repacked Q8; size as Q8_0"
+    ),
 }
 
 

@@ -31,6 +31,18 @@ class Batching(StrEnum):
     STATIC = "static"
 
 
+class Attended(StrEnum):
+    """Which cached tokens an engine's attention multiplies, needed or masked.
+
+    ``PAST``: those before the token. ``STEP``: also the rest of its prompt in the same step, masked. ``CACHE``: the whole cache,
+    other sequences too.
+    """
+
+    PAST = "past"
+    STEP = "step"
+    CACHE = "cache"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineProfile:
     """What the performance model needs to know of an engine; also kept for engines we measure but do not launch.
@@ -55,6 +67,8 @@ class EngineProfile:
         Tokens in one block of the KV cache.
     source : str
         Where the figures were read, with the version.
+    attended : Attended
+        Which cached tokens attention multiplies.
     """
 
     name: str
@@ -66,6 +80,7 @@ class EngineProfile:
     step_overhead_s: float
     block_tokens: int
     source: str
+    attended: Attended = Attended.PAST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from budsim.commons.errors import NotFound
 from budsim.commons.units import GIB, MICRO
-from budsim.engine_ops.base import Batching, EngineProfile
+from budsim.engine_ops.base import Attended, Batching, EngineProfile
 from budsim.engine_ops.memory_rules import memory_rule
 from budsim.hardware_ops.device import DeviceKind
 
@@ -114,6 +114,27 @@ _VLLM_GAUDI = replace(
 _WITH_GRAPHS = replace(memory_rule("whole"), context_bytes=4.0 * GIB, source="HPU graphs and communication: our estimate")
 _SGLANG_ON_HOST = replace(memory_rule("sglang"), context_bytes=0.0, group_bytes=0.0, graph_bytes=0.0)
 
+_LLAMA_CPP = EngineProfile(
+    name="llama.cpp",
+    batching=Batching.MIXED,
+    token_budget=2048,
+    max_sequences=256,
+    memory_fraction=1.0,
+    memory=memory_rule("whole"),
+    step_overhead_s=200 * MICRO,
+    block_tokens=1,
+    source="llama.cpp common/common.h: n_batch 2048, n_ubatch 512; server slots decode and prefill in one batch; 256 = "
+    f"LLAMA_MAX_SEQ; {_OVERHEAD}",
+)
+
+_LLAMA_CPP_CPU = replace(
+    _LLAMA_CPP,
+    name="llama.cpp-cpu",
+    token_budget=512,
+    attended=Attended.STEP,
+    source=f"steps are of n_ubatch tokens; without flash attention masked positions are multiplied too; {_LLAMA_CPP.source}",
+)
+
 _LAUNCHED = (_VLLM, _SGLANG)
 
 _MEASURED = (
@@ -174,17 +195,13 @@ _MEASURED = (
         block_tokens=1,
         source=f"Text Generation Inference for Gaudi: prefill pauses decoding; bounds are estimates; {_OVERHEAD}",
     ),
-    EngineProfile(
-        name="llama.cpp",
-        batching=Batching.MIXED,
-        token_budget=2048,
-        max_sequences=256,
-        memory_fraction=1.0,
-        memory=memory_rule("whole"),
-        step_overhead_s=200 * MICRO,
-        block_tokens=1,
-        source="llama.cpp common/common.h: n_batch 2048, n_ubatch 512; server slots decode and prefill in one batch; 256 = "
-        f"LLAMA_MAX_SEQ; {_OVERHEAD}",
+    _LLAMA_CPP,
+    _LLAMA_CPP_CPU,
+    replace(
+        _LLAMA_CPP_CPU,
+        name="llama.cpp-cpu(one cache)",
+        attended=Attended.CACHE,
+        source=f"before pull request 14363 (July 2025) all sequences share one cache; {_LLAMA_CPP_CPU.source}",
     ),
     EngineProfile(
         name="openvino-model-server",
@@ -227,6 +244,7 @@ _PROFILES: Mapping[str, EngineProfile] = MappingProxyType({profile.name: profile
 _BY_KIND: Mapping[tuple[str, DeviceKind], EngineProfile] = MappingProxyType(
     {
         ("vllm", DeviceKind.CPU): _VLLM_CPU,
+        ("llama.cpp", DeviceKind.CPU): _LLAMA_CPP_CPU,
         ("vllm", DeviceKind.HPU): _VLLM_GAUDI,
         ("sglang", DeviceKind.ROCM): replace(_SGLANG, token_budget=16384),
         ("sglang", DeviceKind.CPU): replace(

@@ -158,6 +158,7 @@ def _processor(entry: Entry) -> Device:
         units=cores,
         instruction_sets=INSTRUCTION_SETS[entry["isa"]],
         l3_bytes=entry["l3_mb"] * MIB,
+        clock_hz=_clock_hz(entry, Precision.FP32),
     )
 
 
@@ -176,6 +177,7 @@ def _device(
     units: int,
     instruction_sets: Iterable[str] = (),
     l3_bytes: float = 0.0,
+    clock_hz: float = 0.0,
 ) -> Device:
     up, out = entry["scale_up"], entry["scale_out"]
     return Device(
@@ -196,6 +198,7 @@ def _device(
         pci_ids=tuple(entry["pci_ids"]),
         instruction_sets=frozenset(instruction_sets),
         l3_bytes=float(l3_bytes),
+        clock_hz=float(clock_hz),
         sources=_sources(entry["sources"]),
     )
 

@@ -64,6 +64,8 @@ class Device:
         CPU only: ``avx2``, ``avx512f``, ``avx512_bf16``, ``amx_bf16``, ``sve``...
     l3_bytes : float
         CPU only: last-level cache of one socket.
+    clock_hz : float
+        CPU only: what all cores hold at once in vector code.
     sources : mapping of str to str
         Where each figure comes from, by attribute name.
     """
@@ -85,6 +87,7 @@ class Device:
     pci_ids: tuple[str, ...] = ()
     instruction_sets: frozenset[str] = frozenset()
     l3_bytes: float = 0.0
+    clock_hz: float = 0.0
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __hash__(self) -> int:

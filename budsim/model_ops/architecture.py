@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from budsim.commons.precision import Precision, bytes_per_value
+from budsim.commons.precision import FORMATS, Precision, bytes_per_value
 
 INDEX_BLOCK = 128
 
@@ -390,8 +390,11 @@ class Architecture:
     def stored_precision(self, matrix: Matrix, precision: Precision) -> Precision:
         """Return the format ``matrix`` is stored in when the model is run at ``precision``.
 
-        Quantizers leave embeddings, output head and router in 16 bit, and what the checkpoint's own configuration names.
+        Quantizers leave embeddings, output head and router in 16 bit, and what the checkpoint's own configuration names;
+        llama.cpp's have a format for embeddings and head.
         """
+        if (outer := FORMATS[precision].outer) and matrix.role in (MatrixRole.EMBEDDING, MatrixRole.HEAD):
+            return outer
         if bytes_per_value(precision) >= 2.0:
             return precision
         quantization = self.quantization or Quantization(method="", precision=precision)

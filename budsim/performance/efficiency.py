@@ -1,4 +1,4 @@
-"""How much of a data sheet real kernels reach, by kind of hardware: the few constants of the analytic model."""
+"""How much of a data sheet real kernels reach, by kind of hardware or engine: the few constants of the analytic model."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from budsim.commons.precision import Precision
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.performance.candidates import Candidates, Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constants:
-    """Attainable shares of the peaks (0..1) and latencies (s) of one kind of hardware.
+    """Attainable shares of the peaks (0..1) and latencies (s) of one kind of hardware, or of an engine with kernels of its own.
+
+    Latencies count per layer: once a step, for each core that meets the others, each prompt token, each running sequence.
+    ``blend`` is the p-norm of a matrix's arithmetic and traffic, ``overlap`` that of a step's traffic and everything else
+    (1: one after the other; large: the longer hides the shorter).
 
     Fitted once by `budsim.performance.fitting` to the measurements' TPOT and TTFT (mean absolute log error), then rounded;
     the learned part corrects what remains.
@@ -36,6 +41,11 @@ class Constants:
     prefill_latency_s: float
     token_latency_s: float
     core_reach: float = 1.0
+    core_latency_s: float = 0.0
+    prompt_latency_s: float = 0.0
+    sequence_latency_s: float = 0.0
+    blend: float = 4.0
+    overlap: float = 1.0
 
 
 GPU = Constants(
@@ -58,6 +68,30 @@ GPU = Constants(
 )
 BLACKWELL = replace(GPU, gemm=0.62, expert_gemm=0.15, link=0.27)
 """Its arithmetic and links grew faster than what kernels of its first year make of them."""
+LLAMA_CPP = Constants(
+    gemm=1.0,
+    expert_gemm=1.0,
+    half_rows=1e-6,
+    expert_half_rows=1e-6,
+    bandwidth=0.74,
+    expert_bandwidth=0.74,
+    cache_bandwidth=0.74,
+    decode_attention=1.0,
+    prefill_attention=1.0,
+    link=0.5,
+    reduce_latency_s=20e-6,
+    hop_latency_s=50e-6,
+    layer_latency_s=9e-6,
+    moe_latency_s=50e-6,
+    prefill_latency_s=0.0,
+    token_latency_s=0.0,
+    core_reach=1e3,
+    core_latency_s=3.0e-6,
+    prompt_latency_s=26e-6,
+    sequence_latency_s=92e-6,
+    blend=1.0,
+    overlap=1.3,
+)
 CONSTANTS: Mapping[str, Constants] = {
     DeviceKind.CUDA: GPU,
     DeviceKind.ROCM: Constants(
@@ -102,7 +136,19 @@ CONSTANTS: Mapping[str, Constants] = {
         token_latency_s=2e-6,
         core_reach=2.0,
     ),
+    "llama.cpp-cpu": LLAMA_CPP,
 }
+"""By kind of hardware, and by name for engines that bring kernels of their own."""
+
+OPERATIONS_PER_CYCLE: Mapping[str, Mapping[Precision, float]] = {
+    "avx2": {Precision.Q8_0: 21.0, Precision.Q4_K_M: 19.0, Precision.Q6_K: 19.0},
+    "neon": {Precision.Q8_0: 10.0, Precision.Q4_K_M: 7.3, Precision.Q6_K: 7.3, Precision.Q8R16: 79.0, Precision.Q4_K_4: 18.0},
+}
+"""Operations (a multiply-add is two) llama.cpp's kernels do per core and cycle, by instruction set and format of the blocks.
+
+Fitted with `LLAMA_CPP`, every processor weighing the same; the last two are Ampere's own kernels. Builds of late 2024."""
+ATTENTION_OPERATIONS_PER_CYCLE = 4.9
+"""The same for its attention over a 16 bit cache, on any of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +178,9 @@ class Tuning:
     constants: Mapping[str, Constants]
     first_token: Mapping[str, FirstToken]
 
-    def of_device(self, device: Device) -> Constants:
-        """Return the constants of a device."""
-        return self.constants.get(device.generation, self.constants[device.kind])
+    def of(self, engine: str, device: Device) -> Constants:
+        """Return the constants of an engine on a device: its own where it brings kernels of its own, else the device's."""
+        return self.constants.get(_family(engine)) or self.constants.get(device.generation, self.constants[device.kind])
 
     def of_engine(self, name: str) -> FirstToken:
         """Return what an engine adds before the first token; a moderate guess for one that was never measured."""
@@ -165,6 +211,11 @@ class Efficiency:
     prefill_latency_s: Floats
     token_latency_s: Floats
     core_reach: Floats
+    core_latency_s: Floats
+    prompt_latency_s: Floats
+    sequence_latency_s: Floats
+    blend: Floats
+    overlap: Floats
     request_s: Floats
     awaited_steps: Floats
     burst_factor: Floats
@@ -172,12 +223,37 @@ class Efficiency:
 
 def efficiency(candidates: Candidates, tuning: Tuning = TUNING) -> Efficiency:
     """Return the constants of each candidate's hardware and engine."""
-    kinds = [tuning.of_device(device) for device in candidates.devices]
-    columns = {field.name: np.array([getattr(kind, field.name) for kind in kinds]) for field in fields(Constants)}
+    chosen = [tuning.of(engine.name, device) for engine in candidates.engines for device in candidates.devices]
+    columns = {field.name: np.array([getattr(each, field.name) for each in chosen]) for field in fields(Constants)}
+    pair = candidates.engine * len(candidates.devices) + candidates.device
     first = [tuning.of_engine(engine.name) for engine in candidates.engines]
     return Efficiency(
-        **{name: column[candidates.device] for name, column in columns.items()},
+        **{name: column[pair] for name, column in columns.items()},
         request_s=candidates.by_engine([each.request_s for each in first]),
         awaited_steps=candidates.by_engine([each.steps for each in first]) + candidates.admission_steps,
         burst_factor=candidates.by_engine([each.burst_factor for each in first]),
     )
+
+
+def matrix_peak(engine: str, device: Device, precision: Precision) -> float:
+    """Return the FLOP/s at which ``engine`` can multiply weights stored as ``precision`` on the whole device at best.
+
+    The data sheet's dense peak; for block formats of an engine with kernels of its own, what their instructions do.
+    """
+    if _family(engine) in CONSTANTS and device.clock_hz:
+        for instructions, rates in OPERATIONS_PER_CYCLE.items():
+            if precision in rates and instructions in device.instruction_sets:
+                return rates[precision] * device.compute_units * device.clock_hz
+    return device.peak_flops_per_s(precision)
+
+
+def attention_peak(engine: str, device: Device) -> float:
+    """Return the FLOP/s of attention over a 16 bit cache on the whole device at best."""
+    if _family(engine) in CONSTANTS and device.clock_hz:
+        return ATTENTION_OPERATIONS_PER_CYCLE * device.compute_units * device.clock_hz
+    return device.peak_flops_per_s(Precision.BF16)
+
+
+def _family(engine: str) -> str:
+    """Return an engine's name without the remark that tells its variants apart."""
+    return engine.split("(", maxsplit=1)[0]

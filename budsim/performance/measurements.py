@@ -80,6 +80,11 @@ PRECISIONS: dict[str, Precision] = {
     "q4_k_m": Precision.Q4_K_M,
     "q4_k_4": Precision.Q4_K_4,
 }
+SPLIT_CACHE_BUILD = 5900
+"""llama.cpp gives each sequence a cache of its own since pull request 14363 of July 2025, about build 5900."""
+SPLIT_CACHE_RELEASE = 3
+"""Ampere's builds: 3.4.0 does, 2.0.0 does not (its decode slows with the square of the batch). A bare commit says no date; those
+in public tables behave as 2.0.0 and are read so."""
 DEFAULT_ENGINES = {
     DeviceKind.CUDA: "vllm",
     DeviceKind.ROCM: "vllm",
@@ -157,7 +162,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     numbers = pd.DataFrame({name: _numbers(table, name, problems) for name in NUMBERS})
     models = _resolved(text.model_hf.where(text.model_hf != "", text.model), _model, problems)
     devices = _resolved(text.device_name, _device, problems)
-    engines = _resolved(text.engine, lambda name: profiles()[name] if name else None, problems, "engine")
+    engines = _resolved(_engines(text), lambda name: profiles()[name] if name else None, problems, "engine")
     precisions = _resolved(text.precision.str.lower(), _precision, problems)
     formats = text.kv_cache_dtype.str.lower()
     numbers = _with_lengths(text, numbers)
@@ -219,6 +224,17 @@ def _resolved(names: pd.Series, resolve: Callable[[str], Value], problems: pd.Se
             problems.iloc[row] = str(value)
         result.append(value)
     return result  # type: ignore[return-value]
+
+
+def _engines(text: pd.DataFrame) -> pd.Series:
+    """Return engine names, llama.cpp on processors by the profile of its version."""
+    version = text.engine_version
+    build = pd.to_numeric(version.str.extract(r"_b(\d{4,})$")[0])
+    release = pd.to_numeric(version.str.extract(r"_r(\d+)\.")[0])
+    commit = version.str.contains(r"_[0-9a-f]{7}$") & build.isna()
+    old = (build < SPLIT_CACHE_BUILD) | (release < SPLIT_CACHE_RELEASE) | commit
+    on_processor = (text.engine == "llama.cpp") & (text.device_type == DeviceKind.CPU.value)
+    return text.engine.mask(on_processor, "llama.cpp-cpu").mask(on_processor & old, "llama.cpp-cpu(one cache)")
 
 
 def _model(name: str) -> Architecture:
@@ -350,7 +366,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         max_sequences=np.where(static, np.maximum(concurrency, 1.0), np.maximum(sequences, 1.0)),
         memory_fraction=fraction,
         chunked_prefill=np.ones(count, dtype=bool),
-        cores=np.asarray(threads, dtype=np.float64),
+        cores=_cores(np.asarray(threads, dtype=np.float64), picked.devices, replicas),
         compute_share=shares,
         memory_free_bytes=np.array([device.memory_bytes for device in picked.devices]),
         admission_steps=admission_steps(text.join(numbers)),
@@ -370,6 +386,12 @@ def _year(stated: str) -> float:
         except ValueError:
             continue
     return float("nan")
+
+
+def _cores(threads: Floats, devices: Sequence[Device], replicas: Floats) -> Floats:
+    """Return the physical cores of a process: two threads may share one, all processes share the socket's; 0 is all of them."""
+    units = np.array([float(device.compute_units) for device in devices])
+    return np.minimum(threads, units / replicas)
 
 
 def _parallelism(numbers: pd.DataFrame, moe: Booleans, cpu: Booleans) -> tuple[Integers, Integers, Integers, Integers, Floats]:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from budsim.commons.precision import Precision
-from budsim.hardware_ops.device import Device, DeviceKind
+from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Candidates, Floats
-from budsim.performance.efficiency import TUNING, Efficiency, Tuning, efficiency
+from budsim.performance.efficiency import TUNING, Efficiency, Tuning, attention_peak, efficiency, matrix_peak
 from budsim.performance.shapes import ModelShapes, cached_bytes, peak_formats, shapes, stored_bytes
 
-BLEND = 4.0
 ACTIVATION_BYTES = 2.0
 
 
@@ -51,6 +50,7 @@ class Ranks:
     hidden: Floats
     layers: Floats
     moe_layers: Floats
+    cores: Floats
     coefficients: Efficiency
 
 
@@ -82,7 +82,8 @@ def prepare(candidates: Candidates, tuning: Tuning = TUNING) -> Ranks:
     compute_share, bandwidth = _speeds(candidates, coefficients)
     local = _local_share(candidates, model, attention_tp)
     formats = peak_formats(candidates.architectures, candidates.precisions)[row, candidates.weight_precision]
-    peaks = _peaks(candidates.devices)[candidates.device[:, None], formats.astype(np.int64)]
+    matrix_peaks, attention_peaks = _peaks(candidates)
+    peaks = matrix_peaks[candidates.engine[:, None], candidates.device[:, None], formats.astype(np.int64)]
     width = stored_bytes(candidates.architectures, candidates.precisions)[row, candidates.weight_precision]
     held = (matrices.layers * matrices.inputs * matrices.outputs)[row] * local
     stored = held * matrices.copies[row] * width
@@ -109,18 +110,27 @@ def prepare(candidates: Candidates, tuning: Tuning = TUNING) -> Ranks:
         state_bytes=(attention.layers * attention.state)[row].sum(axis=1) * 4.0 / attention_tp,
         decode_attention_flops=2.0 * attention.layers[row] * heads * attention.decode_dims[row],
         prefill_attention_flops=2.0 * attention.layers[row] * heads * attention.prefill_dims[row],
-        attention_peak=candidates.by_device([d.peak_flops_per_s(Precision.BF16) for d in candidates.devices]) * compute_share,
+        attention_peak=attention_peaks[candidates.engine, candidates.device] * compute_share,
         bandwidth=bandwidth,
         link_bandwidth=tp_link,
         hop_bandwidth=hop,
         hidden=model.hidden[row],
         layers=model.layers[row],
         moe_layers=model.moe_layers[row],
+        cores=_cores(candidates),
         coefficients=coefficients,
     )
 
 
-def step_time(ranks: Ranks, *, prefill: Floats, decode: Floats, prefill_context: Floats, decode_context: Floats) -> StepTime:
+def step_time(
+    ranks: Ranks,
+    *,
+    prefill: Floats,
+    decode: Floats,
+    prefill_context: Floats,
+    decode_context: Floats,
+    decode_attended: Floats | None = None,
+) -> StepTime:
     """Return the time of one step.
 
     Parameters
@@ -131,27 +141,46 @@ def step_time(ranks: Ranks, *, prefill: Floats, decode: Floats, prefill_context:
         Prompt tokens and running sequences in the step, of the whole replica.
     prefill_context, decode_context : float arrays, shape (n,)
         Mean number of tokens a prompt token and a running sequence look back at.
+    decode_attended : float array, shape (n,), optional
+        Mean number of cached tokens a running sequence multiplies, masked ones too; by default those it looks back at.
     """
     eff = ranks.coefficients
     tokens = prefill + decode
     ideal_compute, ideal_traffic, busy_compute, busy_traffic = _matrix_times(ranks, tokens, decode, prefill)
-    matrix = _blend(busy_compute, busy_traffic)
+    matrix = _blend(busy_compute, busy_traffic, eff.blend[:, None])
     by_traffic = matrix * busy_traffic / np.maximum(busy_compute + busy_traffic, 1e-30)
-    cache, cache_compute, prefill_compute = _attention_times(ranks, prefill, decode, prefill_context, decode_context)
+    attended = decode_context if decode_attended is None else decode_attended
+    cache, cache_compute, prefill_compute = _attention_times(ranks, prefill, decode, prefill_context, decode_context, attended)
     activations = 14.0 * ACTIVATION_BYTES * ranks.hidden * ranks.layers * tokens / ranks.candidates.dp
-    attention = _blend(cache / eff.cache_bandwidth, cache_compute / eff.decode_attention)
-    return StepTime(
+    attention = _blend(cache / eff.cache_bandwidth, cache_compute / eff.decode_attention, eff.blend)
+    step = StepTime(
         weights_s=by_traffic.sum(axis=1),
         compute_s=(matrix - by_traffic).sum(axis=1)
         + prefill_compute / eff.prefill_attention
         + activations / (ranks.bandwidth * eff.bandwidth),
         cache_s=attention,
         link_s=_link_time(ranks, tokens),
-        overhead_s=_overhead(ranks, prefill),
+        overhead_s=_overhead(ranks, prefill, decode),
         ceiling_s=np.maximum(
             ideal_compute.sum(axis=1) + cache_compute + prefill_compute,
             ideal_traffic.sum(axis=1) + cache,
         ),
+    )
+    return _overlapped(step, cache / eff.cache_bandwidth, eff.overlap) if (eff.overlap > 1.0).any() else step
+
+
+def _overlapped(step: StepTime, cache_traffic_s: Floats, overlap: Floats) -> StepTime:
+    """Return a step in which traffic and everything else hide each other by their p-norm; parts keep their shares."""
+    traffic = step.weights_s + cache_traffic_s
+    rest = np.maximum(step.total_s - traffic, 0.0)
+    share = np.where(overlap > 1.0, _blend(traffic, rest, overlap) / np.maximum(traffic + rest, 1e-30), 1.0)
+    return StepTime(
+        weights_s=step.weights_s * share,
+        compute_s=step.compute_s * share,
+        cache_s=step.cache_s * share,
+        link_s=step.link_s * share,
+        overhead_s=step.overhead_s * share,
+        ceiling_s=step.ceiling_s,
     )
 
 
@@ -181,7 +210,7 @@ def touched_experts(experts: Floats, per_token: Floats, tokens: Floats) -> Float
 
 
 def _attention_times(
-    ranks: Ranks, prefill: Floats, decode: Floats, prefill_context: Floats, decode_context: Floats
+    ranks: Ranks, prefill: Floats, decode: Floats, prefill_context: Floats, decode_context: Floats, decode_attended: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """Return ideal seconds of cache traffic, of decode arithmetic and of prefill arithmetic."""
     dp = ranks.candidates.dp
@@ -189,7 +218,8 @@ def _attention_times(
     seen = np.minimum(decode_context[:, None], ranks.window)
     prompt_seen = np.minimum(prefill_context[:, None], ranks.window)
     read = sequences * ((ranks.cached_bytes_per_token * seen).sum(axis=1) + ranks.state_bytes)
-    decode_flops = sequences * (ranks.decode_attention_flops * seen).sum(axis=1)
+    multiplied = np.minimum(decode_attended[:, None], ranks.window)
+    decode_flops = sequences * (ranks.decode_attention_flops * multiplied).sum(axis=1)
     prefill_flops = prompts * (ranks.prefill_attention_flops * prompt_seen).sum(axis=1)
     return read / ranks.bandwidth, decode_flops / ranks.attention_peak, prefill_flops / ranks.attention_peak
 
@@ -205,19 +235,20 @@ def _link_time(ranks: Ranks, tokens: Floats) -> Floats:
     return 2.0 * ranks.layers * reduce + hops
 
 
-def _overhead(ranks: Ranks, prefill: Floats) -> Floats:
-    """Host and launch time of a step; steps with prompt tokens run without captured graphs."""
+def _overhead(ranks: Ranks, prefill: Floats, decode: Floats) -> Floats:
+    """Host and launch time of a step, and what does not spread over cores; steps with prompts run without captured graphs."""
     eff = ranks.coefficients
     host = ranks.candidates.by_engine([engine.step_overhead_s for engine in ranks.candidates.engines])
     launches = eff.layer_latency_s + np.minimum(prefill, 1.0) * eff.prefill_latency_s
-    return host + ranks.layers * launches + ranks.moe_layers * eff.moe_latency_s
+    single = eff.core_latency_s * ranks.cores + eff.prompt_latency_s * prefill + eff.sequence_latency_s * decode
+    return host + ranks.layers * (launches + single) + ranks.moe_layers * eff.moe_latency_s
 
 
-def _blend(a: Floats, b: Floats) -> Floats:
+def _blend(a: Floats, b: Floats, exponent: Floats) -> Floats:
     """Return the p-norm of two times: the longer one, and a little more where they are close."""
     longer, shorter = np.maximum(a, b), np.minimum(a, b)
     ratio = np.divide(shorter, longer, out=np.zeros_like(longer), where=longer > 0)
-    return np.asarray(longer * (1.0 + ratio**BLEND) ** (1.0 / BLEND), dtype=np.float64)
+    return np.asarray(longer * (1.0 + ratio**exponent) ** (1.0 / exponent), dtype=np.float64)
 
 
 def _local_share(candidates: Candidates, model: ModelShapes, attention_tp: Floats) -> Floats:
@@ -239,8 +270,16 @@ def _speeds(candidates: Candidates, eff: Efficiency) -> tuple[Floats, Floats]:
     return used * np.where(cpu, 1.0, candidates.compute_share), bandwidth * np.where(cpu, reach, candidates.compute_share)
 
 
-def _peaks(devices: tuple[Device, ...]) -> Floats:
-    return np.array([[device.peak_flops_per_s(precision) for precision in Precision] for device in devices])
+def _cores(candidates: Candidates) -> Floats:
+    units = candidates.by_device([float(device.compute_units) for device in candidates.devices])
+    return np.where(candidates.cores > 0, candidates.cores, units)
+
+
+def _peaks(candidates: Candidates) -> tuple[Floats, Floats]:
+    """Return FLOP/s of every format, shape (engines, devices, formats), and of attention, shape (engines, devices)."""
+    pairs = [[(engine.name, device) for device in candidates.devices] for engine in candidates.engines]
+    matrices = [[[matrix_peak(*pair, precision) for precision in Precision] for pair in row] for row in pairs]
+    return np.array(matrices), np.array([[attention_peak(*pair) for pair in row] for row in pairs])
 
 
 def _links(candidates: Candidates) -> tuple[Floats, Floats]:

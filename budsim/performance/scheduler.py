@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from budsim.engine_ops.base import Batching
+from budsim.engine_ops.base import Attended, Batching, EngineProfile
 from budsim.performance.candidates import Floats
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.roofline import Ranks, StepTime, step_time
@@ -125,7 +125,34 @@ def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
 
 def _step(ranks: Ranks, load: _Load, prefill: Floats, decode: Floats) -> StepTime:
     seen = ranks.candidates.input_tokens / 2.0 + ranks.candidates.prefix_hit_share * ranks.candidates.input_tokens / 2.0
-    return step_time(ranks, prefill=prefill, decode=decode, prefill_context=seen, decode_context=load.context)
+    attended = _attended(ranks, load, prefill, decode) if any(map(_multiplies_masked, ranks.candidates.engines)) else (seen, None)
+    return step_time(
+        ranks,
+        prefill=prefill,
+        decode=decode,
+        prefill_context=attended[0],
+        decode_context=load.context,
+        decode_attended=attended[1],
+    )
+
+
+def _multiplies_masked(engine: EngineProfile) -> bool:
+    return engine.attended is not Attended.PAST
+
+
+def _attended(ranks: Ranks, load: _Load, prefill: Floats, decode: Floats) -> tuple[Floats, Floats]:
+    """Return the cached tokens a prompt token and a running sequence multiply, masked ones too.
+
+    A prompt token then multiplies its whole step; in a cache that all sequences share, all that is in it: half of what the
+    prompts leave while they come in, everyone's context when they decode.
+    """
+    table = ranks.candidates
+    masked = table.by_engine([float(_multiplies_masked(engine)) for engine in table.engines])
+    shared = table.by_engine([float(engine.attended is Attended.CACHE) for engine in table.engines])
+    past = table.input_tokens * (1.0 + table.prefix_hit_share) / 2.0
+    step = np.where(shared > 0, prefill, np.minimum(prefill, load.prompt)) / 2.0
+    others = shared * np.maximum(load.concurrency - 1.0, 0.0)
+    return past + masked * step + others * table.input_tokens / 2.0, load.context * (1.0 + shared * np.maximum(decode - 1.0, 0.0))
 
 
 def _burst(ranks: Ranks, load: _Load, prefill_first: Floats) -> Floats:

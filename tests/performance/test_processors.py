@@ -1,0 +1,94 @@
+"""llama.cpp on processors: what its versions, block formats and processes mean is read and modelled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from budsim.commons.precision import Precision
+from budsim.hardware_ops.catalog import devices
+from budsim.model_ops.registry import resolve_model
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.roofline import prepare, step_time
+from tests.performance.populations import population
+from tests.performance.test_measurements import read
+
+LLAMA_1B = "meta-llama/Llama-3.2-1B-Instruct"
+LLAMA_8B = "meta-llama/Llama-3.1-8B-Instruct"
+PROCESSOR = {
+    "device_type": "cpu",
+    "device_name": "m7i.24xlarge",
+    "engine": "llama.cpp",
+    "model_hf": LLAMA_1B,
+}
+SOCKET = {"model": LLAMA_1B, "device": "Graviton4", "tp": 1, "precision": Precision.Q8_0, "static_batch": True}
+
+
+def decode_s(engine: str, batch: list[int]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return the modelled time per token of these batches of 512 + 256 tokens."""
+    table = population(engine=engine, concurrency=batch, input_tokens=512, **SOCKET)  # type: ignore[arg-type]
+    return AnalyticPredictor().predict(table)[1].service.tpot_s
+
+
+@pytest.mark.parametrize(
+    ("version", "profile"),
+    [
+        ("", "llama.cpp-cpu"),
+        ("llama.cpp_b6500", "llama.cpp-cpu"),
+        ("ampere_optimized_llama.cpp_r3.4.0", "llama.cpp-cpu"),
+        ("llama.cpp_b3615", "llama.cpp-cpu(one cache)"),
+        ("ampere_optimized_llama.cpp_r2.0.0", "llama.cpp-cpu(one cache)"),
+        ("llama.cpp_ea02c75", "llama.cpp-cpu(one cache)"),
+    ],
+)
+def test_versions_tell_whether_sequences_share_a_cache(version: str, profile: str) -> None:
+    """Builds before July 2025 keep all sequences in one cache; on an accelerator the version does not matter."""
+    assert read({**PROCESSOR, "engine_version": version}).candidates.engines[0].name == profile
+    assert read({"engine": "llama.cpp", "engine_version": version}).candidates.engines[0].name == "llama.cpp"
+
+
+def test_a_process_has_as_many_cores_as_its_share_of_the_socket() -> None:
+    """12 processes of 8 threads on 48 cores run two threads a core: four cores each; 4 processes of 8 threads have eight each."""
+    notes = "threads per process=8, processes={0}, batch per process=1"
+    rows = [{**PROCESSOR, "tp": "1", "n_devices": "1", "dp": dp, "notes": notes.format(dp)} for dp in ("12", "4")]
+    assert read(*rows).candidates.cores.tolist() == [4.0, 8.0]
+
+
+def test_one_cache_slows_decoding_with_the_square_of_the_batch() -> None:
+    """Where every sequence multiplies everyone's cache, 64 take far more than twice the time of 32; with caches apart, not."""
+    shared, apart = decode_s("llama.cpp-cpu(one cache)", [1, 32, 64]), decode_s("llama.cpp-cpu", [1, 32, 64])
+    assert shared[0] == pytest.approx(apart[0])
+    assert shared[2] > 2.8 * shared[1]
+    assert apart[2] < 2.1 * apart[1]
+
+
+@pytest.mark.parametrize(("precision", "gigabytes"), [(Precision.Q4_K_M, 4.92), (Precision.Q8_0, 8.54)])
+def test_block_formats_take_what_their_files_take(precision: Precision, gigabytes: float) -> None:
+    """Llama-3.1-8B as Q4_K_M and Q8_0 is a file of 4.92 and 8.54 GB: head and embeddings are stored in blocks, too."""
+    assert resolve_model(LLAMA_8B).weight_bytes(precision) / 1e9 == pytest.approx(gigabytes, rel=0.03)
+
+
+@pytest.mark.parametrize("engine", ["llama.cpp-cpu", "llama.cpp-cpu(one cache)", "vllm-cpu"])
+@pytest.mark.parametrize("device", ["Graviton4", "Ampere Altra Q80-30", "EPYC 9654", "Xeon Platinum 8480+"])
+def test_no_step_of_a_processor_beats_its_roofline(engine: str, device: str) -> None:
+    """L2 holds where traffic hides behind arithmetic, for one core and for all, for prompts and for decoding."""
+    for cores, prefill, decode in ((1.0, 512.0, 0.0), (0.0, 512.0, 8.0), (8.0, 0.0, 1.0), (0.0, 0.0, 64.0)):
+        table = population(model=LLAMA_8B, device=device, engine=engine, precision=Precision.Q8_0, tp=1, cores=cores)
+        tokens = {"prefill": np.array([prefill]), "decode": np.array([decode])}
+        step = step_time(prepare(table), prefill_context=np.array([256.0]), decode_context=np.array([1000.0]), **tokens)
+        assert step.total_s[0] >= step.ceiling_s[0]
+
+
+@pytest.mark.parametrize("faster", ["memory_bandwidth_bytes_per_s", "clock_hz"])
+def test_faster_memory_and_clock_shorten_both_times(faster: str) -> None:
+    """L3: llama.cpp's kernels gain from bandwidth and from clock, in prefill and in decoding."""
+    slow = devices()["Graviton4"]
+    fast = replace(slow, **{faster: 2.0 * getattr(slow, faster)})
+    before, after = (
+        AnalyticPredictor().predict(population(**{**SOCKET, "device": device}, engine="llama.cpp-cpu"))[1].service  # type: ignore[arg-type]
+        for device in (slow, fast)
+    )
+    assert after.ttft_s[0] < before.ttft_s[0]
+    assert after.tpot_s[0] < before.tpot_s[0]
