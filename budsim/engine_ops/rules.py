@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from budsim.commons.errors import InvalidInput
@@ -224,14 +224,12 @@ def thread_ranges(config: ReplicaConfig) -> str:
     One rank a socket: it takes ``config.cores`` physical cores from the first of its socket on.
     """
     socket = max(config.cores, config.device.compute_units)
-    return "|".join(core_ranges(0, config.tp * config.pp, config.cores, socket)) or "auto"
+    return "|".join(core_ranges(range(config.tp * config.pp), config.cores, socket)) or "auto"
 
 
-def core_ranges(first: int, ranks: int, cores: int, socket_cores: int) -> tuple[str, ...]:
-    """Return the core ranges of ``ranks`` ranks, the first on socket ``first``; none when the cores are not known."""
-    if cores < 1:
-        return ()
-    starts = [socket * socket_cores for socket in range(first, first + ranks)]
+def core_ranges(sockets: Iterable[int], cores: int, socket_cores: int) -> tuple[str, ...]:
+    """Return the core ranges of ranks on these sockets, one a socket; none when the cores are not known."""
+    starts = [socket * socket_cores for socket in sockets] if cores > 0 else []
     return tuple(f"{start}-{start + cores - 1}" for start in starts)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -16,10 +17,10 @@ from budsim.commons.precision import Precision, bytes_per_value
 from budsim.commons.units import GIB, KILO, MILLI
 from budsim.engine_ops.base import ReplicaConfig
 from budsim.engine_ops.llmc import job_for
-from budsim.hardware_ops.cluster import HardwareMode
+from budsim.hardware_ops.cluster import HardwareMode, Node
 from budsim.model_ops.architecture import Architecture
 from budsim.simulator import examples, plans
-from budsim.simulator.plans import Figure, Outcome, Placement, Plan, Question, Rejection, ReplicaGroup, Targets
+from budsim.simulator.plans import Figure, Outcome, Plan, Question, Rejection, ReplicaGroup, Targets
 from budsim.simulator.runs import (
     WORKFLOW_NAME,
     Feedback,
@@ -369,10 +370,11 @@ class Explanation(BaseModel):
 
 
 class NodeShare(BaseModel):
-    """How many devices of one node a replica uses."""
+    """How many devices of one node a replica uses; ``first`` is the number of the pool's first device of that kind there."""
 
     node: str
     devices: int = Field(ge=1, le=1024)
+    first: int = Field(0, ge=0, le=1_000_000)
 
 
 class Compression(BaseModel):
@@ -660,7 +662,7 @@ def node_group(group: ReplicaGroup, question: Question) -> NodeGroup:
         cores=group.config.cores or None,
         socket_cores=group.config.device.compute_units if group.config.cores else None,
         model=group.launch.model,
-        placements=[_shares(replica) for replica in group.placements],
+        placements=_placements(group, question),
         compression=_compression(question.architecture, group.config),
         confidence=_confidence(group),
         explanation=_explanation(group.explanation),
@@ -807,15 +809,24 @@ def _metadata(plan: StoredPlan) -> dict[str, Any]:
     return EngineMetadata.model_validate(plan.groups[0].document).model_dump()
 
 
-def _shares(replica: Sequence[Placement]) -> list[NodeShare]:
-    """Return a replica's nodes in pipeline order; neighbouring devices of one node are one share."""
-    shares: list[NodeShare] = []
-    for part in replica:
-        if shares and shares[-1].node == part.node_name:
-            shares[-1].devices += part.devices
-        else:
-            shares.append(NodeShare(node=part.node_name, devices=part.devices))
-    return shares
+def _placements(group: ReplicaGroup, question: Question) -> list[list[NodeShare]]:
+    """Return the nodes of each replica in pipeline order, one share for each pool of devices."""
+    used = {part.node_id for replica in group.placements for part in replica}
+    nodes = {node.node_id: node for cluster in question.clusters for node in cluster.nodes if node.node_id in used}
+    firsts = {(node.node_id, pool): first for node in nodes.values() for pool, first in _first_devices(node)}
+    return [
+        [NodeShare(node=part.node_name, devices=part.devices, first=firsts.get((part.node_id, part.pool), 0)) for part in replica]
+        for replica in group.placements
+    ]
+
+
+def _first_devices(node: Node) -> Iterator[tuple[int, int]]:
+    """Yield the index of each pool and the number of its first device, counting those of its kind on the node."""
+    counted: Counter[str] = Counter()
+    for index, pool in enumerate(node.pools):
+        kind = pool.label.wire_type.removesuffix("_high")
+        yield index, counted[kind]
+        counted[kind] += pool.total
 
 
 def _compression(architecture: Architecture, config: ReplicaConfig) -> Compression | None:

@@ -32,7 +32,7 @@ def heading(deployment: Deployment) -> Iterator[str]:
     if any("enable-lora" in group.launch.args for group in deployment.groups):
         yield "LoRA adapters take memory from the KV cache that the prediction does not count"
     if any(PLATFORMS[group.kind].visible for group in deployment.groups):
-        yield "devices are numbered from 0 on every node, in the order the plan uses them: skip those others use"
+        yield "devices are numbered as the inventory lists them, those others use last: see that your driver counts alike"
 
 
 def _command(group: Group, process: Process, first: Process) -> str:

@@ -18,7 +18,7 @@ from budsim.engine_ops.base import ArgumentValue, Launch, Seat, ServingEngine
 from budsim.engine_ops.rules import core_ranges
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
-from budsim.simulator.schemas import Compression, NodeGroup
+from budsim.simulator.schemas import Compression, NodeGroup, NodeShare
 
 PORT_STEP = 100
 """Ports of replicas that share a node are this far apart: SGLang also uses some beside the one it listens on."""
@@ -229,14 +229,15 @@ class _Desk:
     """Gives out the devices and ports of nodes, in the order they are asked for."""
 
     def __init__(self) -> None:
-        self._devices: defaultdict[tuple[str, DeviceKind], int] = defaultdict(int)
+        self._taken: defaultdict[tuple[str, DeviceKind, int], int] = defaultdict(int)
         self._ports: defaultdict[str, int] = defaultdict(int)
 
-    def devices(self, node: str, kind: DeviceKind, count: int) -> tuple[int, ...]:
-        """Return the numbers of the next ``count`` devices of a kind on a node."""
-        first = self._devices[node, kind]
-        self._devices[node, kind] += count
-        return tuple(range(first, first + count))
+    def devices(self, kind: DeviceKind, share: NodeShare) -> tuple[int, ...]:
+        """Return the numbers of the next devices of a node's pool."""
+        pool = (share.node, kind, share.first)
+        first = share.first + self._taken[pool]
+        self._taken[pool] += share.devices
+        return tuple(range(first, first + share.devices))
 
     def turn(self, node: str) -> int:
         """Return how many processes were given a port on the node before."""
@@ -290,18 +291,30 @@ def _processes(group: NodeGroup, name: str, index: int, engine: ServingEngine, d
     divides all of them is a process, and a node has several.
     """
     kind = DeviceKind(_kind(group))
-    shares = group.placements[index]
-    piece = math.gcd(*(share.devices for share in shares)) if len(shares) > 1 else shares[0].devices
-    nodes = [share.node for share in shares for _ in range(share.devices // piece)]
-    turns = [desk.turn(node) for node in nodes]
-    for rank, (node, turn) in enumerate(zip(nodes, turns, strict=True)):
-        devices = desk.devices(node, kind, piece)
+    parts = list(_pieces(kind, group.placements[index], desk))
+    leader = parts[0][0]
+    turns = [desk.turn(node) for node, _ in parts]
+    for rank, ((node, devices), turn) in enumerate(zip(parts, turns, strict=True)):
         seat = Seat(
             port=engine.port + PORT_STEP * turn,
-            nodes=len(nodes),
+            nodes=len(parts),
             rank=rank,
-            leader=nodes[0] if len(nodes) > 1 else "127.0.0.1",
+            leader=leader if len(parts) > 1 else "127.0.0.1",
             rendezvous_port=RENDEZVOUS_PORT + PORT_STEP * turns[0],
-            cores=core_ranges(devices[0], piece, group.cores or 0, group.socket_cores or 0) if kind is DeviceKind.CPU else (),
+            cores=core_ranges(devices, group.cores or 0, group.socket_cores or 0) if kind is DeviceKind.CPU else (),
         )
-        yield Process(name=name if len(nodes) == 1 else f"{name}-n{rank}", node=node, devices=devices, seat=seat)
+        yield Process(name=name if len(parts) == 1 else f"{name}-n{rank}", node=node, devices=devices, seat=seat)
+
+
+def _pieces(kind: DeviceKind, shares: Sequence[NodeShare], desk: _Desk) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the node and devices of each process of a replica, in pipeline order."""
+    nodes: list[tuple[str, tuple[int, ...]]] = []
+    for share in shares:
+        devices = desk.devices(kind, share)
+        if nodes and nodes[-1][0] == share.node:
+            nodes[-1] = (share.node, nodes[-1][1] + devices)
+        else:
+            nodes.append((share.node, devices))
+    piece = math.gcd(*(len(devices) for _, devices in nodes))
+    for node, devices in nodes:
+        yield from ((node, devices[at : at + piece]) for at in range(0, len(devices), piece))

@@ -62,6 +62,32 @@ def test_replicas_on_one_host_are_bound_to_sockets_of_their_own(layout):
     assert bindings == ["VLLM_CPU_OMP_THREADS_BIND=0-55", "VLLM_CPU_OMP_THREADS_BIND=56-111"]
 
 
+def test_device_types_of_one_node_are_told_apart(document):
+    """A node's A100 are devices 0 and 1, its H100 is device 2, whichever of them the plan lists first."""
+    cluster = make_cluster((("A100-SXM4-80GB", 2), ("H100-SXM", 1)))
+    answered = document(make_question(cluster, analytic_only=True))
+    shown = {
+        plan["node_groups"][0]["name"]: commands_of(render(json.dumps({"node_groups": plan["node_groups"][:1]}), "command"))[0][0]
+        for plan in reversed(answered["configurations"])
+    }
+    assert shown["H100-SXM"] == "CUDA_VISIBLE_DEVICES=2"
+    assert shown["A100-SXM4-80GB"].startswith("CUDA_VISIBLE_DEVICES=0")
+
+
+def test_a_plan_of_several_device_types_is_one_deployment(document):
+    """Groups on H100 and Gaudi behind one router: every replica is reached, each weighted by its speed."""
+    cluster = make_cluster((("Gaudi3", 2),), (("H100-SXM", 1),))
+    targets = {"ttft_s": 0.25, "tokens_per_s_per_user": 80.0}
+    text = json.dumps(document(make_question(cluster, concurrency=100, targets=targets, analytic_only=True)))
+    groups = json.loads(text)["configurations"][0]["node_groups"]
+    assert {group["type"] for group in groups} == {"cuda", "hpu"}
+    routes = yaml.safe_load(render(text, "litellm"))["model_list"]
+    assert len(routes) == sum(group["replicas"] for group in groups)
+    assert len({route["litellm_params"]["weight"] for route in routes}) > 1
+    check_compose(render(text, "compose"))
+    assert len(check_manifests(render(text, "kubernetes"))) == 2 * len(groups) + 3
+
+
 def test_vllm_over_two_nodes_meets_at_the_first(layout):
     """The worker is headless, both name the leader, and only the leader answers requests."""
     leader, worker = (flags_of(words) for words in commands_of(render(layout("cuda", "vllm", TWO_NODES), "command")))
