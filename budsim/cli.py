@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 from budsim import terminal
 from budsim.commons.errors import BudsimError, InvalidInput, NotFound
 from budsim.commons.units import GIB, GIGA, MILLI, TERA
+from budsim.hardware_ops.device import DeviceKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -275,7 +276,6 @@ def engines() -> None:
     """List the engines: what they do, on which hardware, and the knobs the search turns."""
     from budsim.commons.constants import ENGINE_COMPATIBILITY_MAPPING
     from budsim.engine_ops import compressors, routers, serving_engines
-    from budsim.hardware_ops.device import DeviceKind
 
     table = terminal.table("engine", "version", "stage", "hardware", "knobs")
     for engine in (*serving_engines.values(), *routers.values(), *compressors.values()):
@@ -365,6 +365,28 @@ def train(
     for line in lines(trained):
         errors = ("" if math.isnan(value) else f"{value:.1%}" for value in (line.median, line.mean, line.p90, line.coverage90))
         table.add_row(line.kind, line.part, line.withheld, line.quantity, str(line.rows), *errors)
+    terminal.show(table)
+
+
+@app.command()
+def tune(
+    data: Annotated[list[Path] | None, typer.Option(help="CSV files or folders; default: BUDSIM_DATA or ../shared/data.")] = None,
+    kind: Annotated[DeviceKind, typer.Option(help="Kind of hardware whose rows judge.")] = DeviceKind.CUDA,
+    trials: Annotated[int, typer.Option(min=1, max=1000, help="Settings to try; each costs ten fits.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Same data and seed, same settings.")] = 0,
+) -> None:
+    """Try other parameters of the regressors by cross-validation, whole curves withheld, and show the best first."""
+    from budsim.performance.measurements import read_tables
+    from budsim.performance.tuning import SPACE, Trial, search
+
+    def tell(trial: Trial) -> None:
+        typer.echo(" ".join(f"{target} {error:.2%}" for target, error in trial.errors.items()), err=True)
+
+    rows = read_tables(data or [Path(os.environ.get("BUDSIM_DATA", "../shared/data"))])
+    table = terminal.table(*SPACE, "ttft>", "tpot>")
+    for trial in search(rows, kind, trials, seed=seed, progress=tell):
+        errors = (f"{trial.errors[target]:.2%}" if target in trial.errors else "" for target in ("ttft", "tpot"))
+        table.add_row(*(str(trial.parameters[name]) for name in SPACE), *errors)
     terminal.show(table)
 
 

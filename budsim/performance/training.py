@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ PARAMETERS = {
     "lambda": 0.3,
     "tree_method": "hist",
 }
-"""Chosen among 20 settings by CUDA TTFT and TPOT with curves withheld; neighbours differ by less than folds do."""
+"""Chosen by `budsim.performance.tuning` on CUDA rows with curves withheld; neighbours differ by less than folds do."""
 CURVE_FOLDS = 5
 LARGEST_GROUPS = 10
 COVERAGE_FOLDS = 10
@@ -97,10 +97,11 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitting:
-    """How regressors are fitted: the seed of row and column sampling, and the number of trees."""
+    """How regressors are fitted: the seed of row and column sampling, the number of trees, and XGBoost's parameters."""
 
     seed: int
     rounds: int
+    parameters: Mapping[str, object] = field(default_factory=lambda: PARAMETERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +144,7 @@ def train(
     progress : callable
         Told what begins.
     """
-    usable = table[(table["quality"].isin(list(QUALITY_WEIGHT))) & table["mode"].isin(TRAINED_MODES)].reset_index(drop=True)
+    usable = usable_rows(table)
     trained = {}
     for kind in KINDS:
         part = usable[usable.device_type == kind.value].reset_index(drop=True)
@@ -157,6 +158,11 @@ def train(
                 kind, rows, folder / kind.value, Fitting(seed=seed, rounds=rounds), _digest(part), progress
             )
     return trained
+
+
+def usable_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows worth learning from: trusted, and of a mode the analytic model knows."""
+    return table[(table["quality"].isin(list(QUALITY_WEIGHT))) & table["mode"].isin(TRAINED_MODES)].reset_index(drop=True)
 
 
 def training_rows(measurements: Measurements) -> Rows:
@@ -266,7 +272,7 @@ def _fit(rows: Rows, target: str, use: Booleans, fitting: Fitting) -> Any:
 
     ratio = rows.log_ratio(target)
     data = xgboost.DMatrix(rows.features[use], ratio[use], weight=rows.weights[use], feature_names=list(feature_names()))
-    return xgboost.train({**PARAMETERS, "seed": fitting.seed, "nthread": _threads(use)}, data, fitting.rounds)
+    return xgboost.train({**fitting.parameters, "seed": fitting.seed, "nthread": _threads(use)}, data, fitting.rounds)
 
 
 def _threads(use: Booleans) -> int:
@@ -279,7 +285,7 @@ def validate(rows: Rows, split: str, fitting: Fitting) -> Validation:
 
     The shrinkage is one number per target, chosen among `SHRINKAGES` by the median absolute log error.
     """
-    corrections = {target: _out_of_fold(rows, target, split, fitting) for target in TARGETS}
+    corrections = {target: out_of_fold(rows, target, split, fitting) for target in TARGETS}
     shrinkage, scaled = {}, {}
     for target, correction in corrections.items():
         shrinkage[target] = {regime: _best_share(rows, target, correction, at, split) for regime, at in rows.regimes().items()}
@@ -300,7 +306,8 @@ def _best_share(rows: Rows, target: str, correction: Floats, at: Booleans, split
     return min(SHRINKAGES, key=lambda share: float(np.nanmedian(np.abs(ratio - share * correction[at]))))
 
 
-def _out_of_fold(rows: Rows, target: str, split: str, fitting: Fitting) -> Floats:
+def out_of_fold(rows: Rows, target: str, split: str, fitting: Fitting) -> Floats:
+    """Return the correction (n,) of log ``target`` of every row by a regressor that saw none of its curve, model or device."""
     import xgboost
 
     correction = np.zeros(len(rows))
@@ -385,7 +392,7 @@ def _manifest(
         "artefacts": {target: {"sha256": hashlib.sha256(content).hexdigest()} for target, content in contents.items()},
         "data_sha256": digest,
         "library": f"xgboost {xgboost.__version__}",
-        "parameters": {**PARAMETERS, "rounds": fitting.rounds, "seed": fitting.seed},
+        "parameters": {**fitting.parameters, "rounds": fitting.rounds, "seed": fitting.seed},
         "rows": len(rows),
         "models": sorted(set(rows.names.model)),
         "devices": sorted(set(rows.names.device)),

@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from budsim.commons.errors import Unavailable
+from budsim.commons.errors import InvalidInput, Unavailable
+from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.intervals import Novelty, conformal_ends
 from budsim.performance.measurements import read_measurements, read_tables
 from budsim.performance.predictor import AnalyticPredictor, Predictor, load_predictor
 from budsim.performance.regressors import load_regressors
 from budsim.performance.scoring import evaluate, predict_table
-from budsim.performance.training import train, training_rows
+from budsim.performance.training import PARAMETERS, train, training_rows
+from budsim.performance.tuning import search
 from tests.performance.populations import population
 
 ROUNDS = 60
@@ -161,3 +163,18 @@ def test_recorded_curve_errors_meet_the_first_release() -> None:
     assert {kind.value for kind in regressors} >= {"cuda", "cpu", "hpu"}
     for each in regressors.values():
         assert set(each.manifest["errors"]) == {novelty.value for novelty in Novelty}
+
+
+def test_the_parameter_search_repeats_itself_and_judges_what_is_in_use(benchmark: pd.DataFrame) -> None:
+    """Two searches of one seed try the same settings and find the same errors, those in use among them; best first."""
+    first, second = (search(benchmark, DeviceKind.CUDA, 2, seed=3, rounds=ROUNDS) for _ in range(2))
+    assert [trial.errors for trial in first] == [trial.errors for trial in second]
+    assert PARAMETERS in [trial.parameters for trial in first]
+    assert first[0].score <= first[-1].score
+    assert first[0].errors["ttft"] < TRUE_FACTOR - 1.0
+
+
+def test_a_kind_without_rows_is_not_searched(benchmark: pd.DataFrame) -> None:
+    """Asked about a kind of hardware nobody measured, the search says so."""
+    with pytest.raises(InvalidInput, match="rocm has 0 usable rows"):
+        search(benchmark, DeviceKind.ROCM, 1)
