@@ -78,7 +78,13 @@ def _block(fields: Fields) -> int:
 
 
 def _bits(fields: Fields, precision: Precision) -> float | None:
-    """Return the bits of an integer value with its share of its group's 16-bit scale and, unless symmetric, zero point."""
+    """Return the bits of an integer value with its share of its group's 16-bit scale and, unless symmetric, zero point.
+
+    bitsandbytes gives each 64 values of 4 bit a 32-bit scale, or, quantized twice, an 8-bit one (arXiv 2305.14314, section 3).
+    """
+    if precision is Precision.INT4 and fields.text("quant_method").lower() == "bitsandbytes":
+        twice = fields.flag("bnb_4bit_use_double_quant", default=False)
+        return 4 + (8 + 32 / 256 if twice else 32) / 64
     whole = next((bits for bits, integer in INTEGERS.items() if integer is precision), None)
     weights = _group_weights(fields) or fields
     size = weights.values.get("group_size")

@@ -114,6 +114,9 @@ def test_quantization_methods(quantization: dict[str, object], precision: Precis
         ({"quant_method": "compressed-tensors", **weights(num_bits=4, type="int", group_size=32, symmetric=True)}, 4 + 16 / 32),
         ({"quant_method": "compressed-tensors", **weights(num_bits=8, type="int", strategy="channel")}, None),
         ({"quant_method": "fp8", "weight_block_size": [128, 128]}, None),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4 + 32 / 64),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True}, 4 + 8.125 / 64),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, None),
     ],
 )
 def test_groups_store_a_scale_and_unless_symmetric_a_zero_point(quantization: dict[str, object], bits: float | None) -> None:
