@@ -40,8 +40,9 @@ lock: $(STAMP)  ## resolve requirements.lock again from pyproject.toml
 train: $(STAMP)  ## fit the shipped regressors on the measurements in BUDSIM_DATA
 	$(BIN)/budsim train --data $(MEASUREMENTS)
 
-bench: $(STAMP)  ## time and peak memory of the import and of the demo
+bench: $(STAMP)  ## time and peak memory of the import and of the demo; time of 1,000 candidates and of loading artefacts
 	@$(BIN)/python scripts/bench.py
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python scripts/bench_predictions.py
 
 soak: $(STAMP)  ## load, kills, faults, memory and replicas on real servers; SOAK="load kills --scale 0.1" for less
 	@TEST_POSTGRES_FSYNC=on ./scripts/start_test_servers.sh $(BIN)/python -m tests.soak $(SOAK)

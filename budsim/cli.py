@@ -23,6 +23,7 @@ from budsim.hardware_ops.device import DeviceKind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.progress import TaskID
     from rich.table import Table
 
     from budsim.hardware_ops.cluster import Cluster
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 MOST_TOKENS = 100_000_000
 MOST_REQUESTS = 1_000_000
 REASONS_TOLD = 8
-GROUPINGS = ("device", "engine", "model", "source")
+GROUPINGS = ("device", "engine", "model", "mode", "source")
 GUARD = Path("cache/accuracy/rows.csv")
 BAD_INPUT, FAILED = 2, 1
 OPTIONS = {
@@ -294,21 +295,23 @@ def predict(
     calibration: Annotated[Path | None, typer.Option(help="A site's own correction, by `budsim calibrate`.")] = None,
 ) -> None:
     """Add predictions to every row of a CSV: TTFT, TPOT, latency and throughput with 90 % intervals, or why there is none."""
-    from budsim.performance.measurements import read_tables
     from budsim.performance.predictor import load_predictor
-    from budsim.performance.scoring import predict_table
+    from budsim.performance.scoring import predict_file
 
-    table = predict_table(read_tables([file]), load_predictor(models_folder, calibration))
-    with _writing(output):
-        table.to_csv(output, index=False)
-    failed = int((table["pred_error"] != "").sum())
-    typer.echo(f"{len(table) - failed} of {len(table)} rows predicted, written to {output}", err=True)
+    if not file.is_file():
+        raise InvalidInput("file", f"{file.name} does not exist", "a readable CSV file")
+    if output.exists() and output.samefile(file):
+        raise InvalidInput("--output", f"{output.name} is the file to be read", "another file")
+    predictor = load_predictor(models_folder, calibration)
+    with _progress("predicting") as progress, _writing(output), output.open("w", encoding="utf-8", newline="") as written:
+        rows, predicted = predict_file(file, written, predictor, progress=progress)
+    typer.echo(f"{predicted} of {rows} rows predicted, written to {output}", err=True)
 
 
 @app.command()
 def evaluate(
     file: Annotated[Path, typer.Argument(help="CSV in the columns of measurements.csv, or a folder of them.")],
-    by: Annotated[str, typer.Option(help="Break errors down by device, engine, model or source.")] = "device",
+    by: Annotated[str, typer.Option(help="Break errors down by device, engine, model, mode or source.")] = "device",
     models_folder: Annotated[Path | None, typer.Option("--models", help="Trained models; default: the shipped ones.")] = None,
     calibration: Annotated[Path | None, typer.Option(help="A site's own correction, by `budsim calibrate`.")] = None,
     analytic: Annotated[bool, typer.Option("--analytic", help="Score the analytic model alone.")] = False,
@@ -316,21 +319,31 @@ def evaluate(
     max_tpot: Annotated[float | None, typer.Option(help="Largest median error of TPOT, %.")] = None,
     max_e2e: Annotated[float | None, typer.Option(help="Largest median error of end-to-end latency, %.")] = None,
     max_throughput: Annotated[float | None, typer.Option(help="Largest median error of output tokens/s, %.")] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML to write: plots, errors by group, ranking.")] = None,
 ) -> None:
     """Score the models on measured rows; exit with 1 when a median error is past a --max bound."""
-    from budsim.performance.measurements import read_tables
+    from budsim.performance.measurements import csv_files, read_parts
     from budsim.performance.predictor import AnalyticPredictor, load_predictor
-    from budsim.performance.scoring import evaluate as score
+    from budsim.performance.scoring import judge
+    from budsim.performance.scoring import scores as scored
 
     if by not in GROUPINGS:
         raise InvalidInput("--by", f"{by!r} is no grouping", "one of " + ", ".join(GROUPINGS))
     predictor = AnalyticPredictor() if analytic else load_predictor(models_folder, calibration)
-    scores, problems = score(read_tables([file]), predictor, by)
+    parts = (part for each in csv_files([file]) for part in read_parts(each))
+    with _progress("predicting") as progress:
+        judged, problems = judge(parts, predictor, progress=progress)
+    scores = scored(judged, by)
     if not scores:
         raise InvalidInput("file", f"{file.name} has no row that can be scored", problems[0] if problems else "measured columns")
     terminal.show(_scores(scores))
     _tell_drift(scores)
     _tell_left_out(problems)
+    if report:
+        from budsim.performance.pages import evaluation_page
+
+        with _writing(report, "--report"):
+            report.write_text(evaluation_page(judged, problems), encoding="utf-8")
     bounds = {"ttft_ms": max_ttft, "tpot_ms": max_tpot, "e2e_ms": max_e2e, "output_tokens_per_s": max_throughput}
     past = [s for s in scores if s.group == "all" and (limit := bounds[s.quantity]) is not None and s.median * 100 > limit]
     for each in past:
@@ -345,6 +358,7 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where artefacts go.")] = Path("cache/pretrained_models"),
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Same data and seed, same bytes.")] = 0,
     guard: Annotated[Path, typer.Option(help="Rows whose median errors are recorded, for tests to hold.")] = GUARD,
+    report: Annotated[Path | None, typer.Option(help="HTML to write: marks, plots, learning curves (takes longer).")] = None,
 ) -> None:
     """Fit the regressors of every kind of hardware, print how well they predict what they have not seen, write artefacts."""
     from budsim.performance.guard import record
@@ -353,7 +367,8 @@ def train(
     from budsim.performance.training import train as fit
 
     folders = [*(data or [Path(os.environ.get("BUDSIM_DATA", "../shared/data"))]), *(add or [])]
-    trained = fit(read_tables(folders), output, seed=seed, progress=lambda step: typer.echo(step, err=True))
+    with _steps() as step:
+        trained = fit(read_tables(folders), output, seed=seed, progress=step)
     if not trained:
         raise InvalidInput(
             "--data", "no kind of hardware has enough usable rows", "quality A or B rows of serving or static batches"
@@ -361,6 +376,12 @@ def train(
     (output / "report.md").write_text(markdown(trained), encoding="utf-8")
     if guard.is_file():
         record(read_tables([guard]), output)
+    if report:
+        from budsim.performance.learning import learning_curves
+        from budsim.performance.pages import training_page
+
+        with _steps() as step, _writing(report, "--report"):
+            report.write_text(training_page(trained, learning_curves(trained, seed, progress=step)), encoding="utf-8")
     table = terminal.table("kind", "rows of", "withheld", "quantity", "rows>", "median>", "mean>", "p90>", "in 90 % interval>")
     for line in lines(trained):
         errors = ("" if math.isnan(value) else f"{value:.1%}" for value in (line.median, line.mean, line.p90, line.coverage90))
@@ -494,11 +515,11 @@ def import_(  # noqa: PLR0913 - one argument per option
 
 
 @contextmanager
-def _writing(output: Path) -> Iterator[None]:
+def _writing(output: Path, option: str = "--output") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InvalidInput("--output", f"{output.name} cannot be written ({error.strerror})", "a writable file") from error
+        raise InvalidInput(option, f"{output.name} cannot be written ({error.strerror})", "a writable file") from error
 
 
 def _complain(message: str, code: int) -> int:
@@ -558,8 +579,8 @@ def _source() -> ModelSource:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[float], None]]:
-    """Show a bar on stderr while the search runs; a line every quarter where stderr is no terminal."""
+def _progress(what: str = "searching") -> Iterator[Callable[[float], None]]:
+    """Show a bar on stderr while work runs; a line every quarter where stderr is no terminal."""
     if not sys.stderr.isatty():
         told: set[int] = set()
 
@@ -567,7 +588,7 @@ def _progress() -> Iterator[Callable[[float], None]]:
             quarter = int(4 * share)
             if quarter not in told:
                 told.add(quarter)
-                sys.stderr.write(f"searching: {25 * quarter} %\n")
+                sys.stderr.write(f"{what}: {25 * quarter} %\n")
 
         yield tell
         return
@@ -575,8 +596,31 @@ def _progress() -> Iterator[Callable[[float], None]]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("searching", total=1.0)
+        task = bar.add_task(what, total=1.0)
         yield lambda share: bar.update(task, completed=share)
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[[str], None]]:
+    """Tell each step on stderr as it begins; on a terminal a clock runs beside the last one."""
+    if not sys.stderr.isatty():
+        yield lambda step: typer.echo(step, err=True)
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        running: list[TaskID] = []
+
+        def step(text: str) -> None:
+            for task in running:
+                bar.update(task, total=1.0, completed=1.0)
+            running[:] = [bar.add_task(text, total=None)]
+
+        yield step
+        for task in running:
+            bar.update(task, total=1.0, completed=1.0)
 
 
 def _targets(ttft_ms: float | None, tokens_per_s_per_user: float | None, e2e_s: float | None) -> Targets:

@@ -22,6 +22,7 @@ from budsim.commons.dapr import GrpcSidecar, Sidecar, connect
 from budsim.commons.dapr_workflow import WorkflowHub
 from budsim.commons.database import Database
 from budsim.commons.errors import (
+    BudsimError,
     Unavailable,
 )
 from budsim.commons.hub import fetch_config
@@ -199,7 +200,7 @@ async def _warm_up(app: FastAPI) -> None:
     while True:
         try:
             await app.state.simulations.workers.check()
-        except Unavailable as error:
+        except BudsimError as error:
             app.state.models_error = str(error)
             log.error("the trained regressors cannot be used", reason=str(error))
         except Exception:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from budsim.performance.candidates import rows_of
 from budsim.performance.measurements import Measurements
 from budsim.performance.memory import memory_use
 from budsim.performance.roofline import prepare
@@ -21,14 +22,17 @@ def settle(measurements: Measurements) -> Measurements:
     """
     if not measurements.open_loop.any():
         return measurements
-    table = measurements.candidates
-    rate = np.where(measurements.open_loop, measurements.request_rate, 1.0) / measurements.replicas
-    concurrency = np.where(measurements.open_loop, 1.0, table.concurrency)
+    at = np.flatnonzero(measurements.open_loop)
+    table = rows_of(measurements.candidates, at)
+    rate = measurements.request_rate[at] / measurements.replicas[at]
+    concurrency = np.ones(len(at))
     for _ in range(ROUNDS):
         table = replace(table, concurrency=concurrency)
         ranks = prepare(table)
         modelled = steady_state(ranks, memory_use(ranks))
         latency = modelled.ttft_s + table.output_tokens * modelled.tpot_s
         wanted = np.clip(rate * latency, 0.01, table.max_sequences)
-        concurrency = np.where(measurements.open_loop, np.sqrt(concurrency * wanted), concurrency)
-    return replace(measurements, candidates=replace(table, concurrency=concurrency))
+        concurrency = np.sqrt(concurrency * wanted)
+    settled = measurements.candidates.concurrency.copy()
+    settled[at] = concurrency
+    return replace(measurements, candidates=replace(measurements.candidates, concurrency=settled))

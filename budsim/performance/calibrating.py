@@ -106,7 +106,7 @@ def calibrate(table: pd.DataFrame, predictor: Predictor, *, created: str) -> Cal
 
 def _usable(table: pd.DataFrame) -> tuple[Measurements, list[str]]:
     """Return the distinct serving rows without drafts, and why the others are none."""
-    kept, problems = without_repeats(table)
+    kept, problems = without_repeats(table, set())
     serving = kept["mode"].isin(["serving", ""]) if "mode" in kept else pd.Series(True, index=kept.index)
     problems += ["mode: not serving; a site's correction is learned from serving"] * int((~serving).sum())
     drafts = kept["notes"].str.contains("mtp", case=False) if "notes" in kept else pd.Series(False, index=kept.index)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,3 +100,10 @@ class Candidates:
     def by_engine(self, values: Sequence[float]) -> Floats:
         """Spread one figure per distinct engine over the rows."""
         return np.asarray(values, dtype=np.float64)[self.engine]
+
+
+def rows_of(candidates: Candidates, at: Integers) -> Candidates:
+    """Return some rows of a table, its distinct values as they are."""
+    columns: dict[str, Any] = {field.name: getattr(candidates, field.name) for field in fields(candidates)}
+    chosen: dict[str, Any] = {name: value[at] if isinstance(value, np.ndarray) else value for name, value in columns.items()}
+    return Candidates(**chosen)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -43,7 +47,9 @@ TEXTS = (
     "notes",
     "date",
 )
-REQUIRED = ("device_name", "input_tokens", "output_tokens", "concurrency")
+UNREADABLE = "unreadable"
+"""Column of a table as read that says why a row of the file is none."""
+PART_ROWS = 20_000
 LARGEST = 1e9
 LARGEST_CONTRADICTION = 20.0
 BLANKS = ("", "nan", "none", "null")
@@ -133,24 +139,70 @@ def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
     InvalidInput
         When there is no file, or one is not a CSV table with a header.
     """
+    return pd.concat([part for file in csv_files(paths) for part, _ in read_parts(file)], ignore_index=True).fillna("")
+
+
+def csv_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the files, and those of the folders whose name ends in .csv.
+
+    Raises
+    ------
+    InvalidInput
+        When there is none.
+    """
     files = [file for path in paths for file in (sorted(path.glob("*.csv")) if path.is_dir() else [path])]
     if not files:
         raise InvalidInput("data", f"no CSV file in {', '.join(map(str, paths))}", "a CSV file or a folder of them")
-    return pd.concat([_read_table(file) for file in files], ignore_index=True)
+    return files
 
 
-def _read_table(file: Path) -> pd.DataFrame:
+def read_parts(file: Path, rows: int = PART_ROWS) -> Iterator[tuple[pd.DataFrame, float]]:
+    """Yield a CSV file as tables of text of at most so many rows, each with the share of the file read so far.
+
+    A row with more fields than the header has a reason in the column `UNREADABLE`; one with fewer is blank in the others.
+
+    Raises
+    ------
+    InvalidInput
+        When the file cannot be read or is not a CSV table with a header.
+    """
     try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
+        with file.open("rb") as raw:
+            size = max(raw.seek(0, io.SEEK_END), 1)
+            raw.seek(0)
+            reader = csv.reader(io.TextIOWrapper(raw, "utf-8-sig", errors="replace", newline=""), skipinitialspace=True)
+            header = next(reader, [])
+            if not header or len(set(header)) < len(header):
+                raise InvalidInput("data", f"{file.name} has no header of distinct columns", "that of measurements.csv")
+            filled = filter(None, reader)
+            yield _part(header, islice(filled, rows)), raw.tell() / size
+            while len(part := _part(header, islice(filled, rows))):
+                yield part, raw.tell() / size
     except FileNotFoundError as error:
         raise InvalidInput("data", f"{file.name} does not exist", "a readable CSV file") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+    except (csv.Error, OSError) as error:
         raise InvalidInput("data", f"{file.name} is not a CSV table", "a header line and rows of as many columns") from error
 
 
-def without_repeats(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table with each row once, and a reason for every exact repeat left out: copies are no further evidence."""
-    repeated = table.duplicated()
+def _part(header: list[str], rows: Iterable[list[str]]) -> pd.DataFrame:
+    width = len(header)
+    found = list(rows)
+    table = pd.DataFrame([[*row[:width], *[""] * (width - len(row))] for row in found], columns=header, dtype=object)
+    if any(len(row) > width for row in found):
+        table[UNREADABLE] = [
+            f"row: has {len(r)} fields; expected {width}, as the header" if len(r) > width else "" for r in found
+        ]
+    return table
+
+
+def without_repeats(table: pd.DataFrame, seen: set[int]) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows not ``seen`` before, and a reason for every exact copy left out: copies are no further evidence.
+
+    ``seen`` holds hashes of rows and is added to.
+    """
+    hashes = pd.util.hash_pandas_object(table, index=False)
+    repeated = hashes.duplicated() | hashes.isin(seen)
+    seen.update(hashes.tolist())
     reason = "row: is an exact copy of an earlier one"
     return table[~repeated].reset_index(drop=True), [reason] * int(repeated.sum())
 
@@ -158,11 +210,11 @@ def without_repeats(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 def read_measurements(table: pd.DataFrame) -> Measurements:
     """Turn a table of text into candidates and measured values; rows that cannot be read keep a reason instead."""
     text = pd.DataFrame({name: table.get(name, pd.Series("", index=table.index)).astype(str).str.strip() for name in TEXTS})
-    problems = pd.Series("", index=table.index)
+    problems = table.get(UNREADABLE, pd.Series("", index=table.index)).copy()
     numbers = pd.DataFrame({name: _numbers(table, name, problems) for name in NUMBERS})
     models = _resolved(text.model_hf.where(text.model_hf != "", text.model), _model, problems)
     devices = _resolved(text.device_name, _device, problems)
-    engines = _resolved(_engines(text), lambda name: profiles()[name] if name else None, problems, "engine")
+    engines = _resolved(_engines(text), _engine, problems, "engine")
     precisions = _resolved(text.precision.str.lower(), _precision, problems)
     formats = text.kv_cache_dtype.str.lower()
     numbers = _with_lengths(text, numbers)
@@ -209,21 +261,27 @@ def _numbers(table: pd.DataFrame, name: str, problems: pd.Series) -> pd.Series:
 
 def _resolved(names: pd.Series, resolve: Callable[[str], Value], problems: pd.Series, field: str = "") -> list[Value]:
     """Resolve each distinct name once; a name that cannot be resolved is a problem of its rows."""
-    known: dict[str, object] = {}
-    for name in names.unique():
-        try:
-            known[name] = resolve(name)
-        except KeyError:
-            known[name] = InvalidInput(field, f"{name!r} is not known", "a known name")
-        except BudsimError as error:
-            known[name] = error
-    result = []
-    for row, name in enumerate(names):
-        value = known[name]
-        if isinstance(value, Exception) and not problems.iloc[row]:
-            problems.iloc[row] = str(value)
-        result.append(value)
-    return result  # type: ignore[return-value]
+    codes, distinct = names.factorize()
+    known: list[Any] = [_attempt(resolve, str(name), field) for name in distinct]
+    reasons = np.array([str(value) if isinstance(value, BudsimError) else "" for value in known], dtype=object)[codes]
+    failed = (reasons != "") & (problems == "").to_numpy()
+    problems[failed] = reasons[failed]
+    return [known[code] for code in codes]
+
+
+@lru_cache(maxsize=8192)
+def _attempt(resolve: Callable[[str], object], name: str, field: str) -> object:
+    """Return what a name means, or the error it is; remembered, because long tables are read in parts."""
+    try:
+        return resolve(name)
+    except KeyError:
+        return InvalidInput(field, f"{name!r} is not known", "a known name")
+    except BudsimError as error:
+        return error
+
+
+def _engine(name: str) -> EngineProfile | None:
+    return profiles()[name] if name else None
 
 
 def _engines(text: pd.DataFrame) -> pd.Series:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,10 +93,18 @@ def load_regressors(folder: Path) -> dict[DeviceKind, Regressors]:
     Unavailable
         When the folder has no artefacts, or one is missing, truncated, altered, or made for other features or another format.
     """
-    found = {DeviceKind(path.parent.name): path for path in sorted(folder.glob(f"*/{MANIFEST}"))}
+    found = sorted(folder.glob(f"*/{MANIFEST}"))
     if not found:
         raise Unavailable(f"no trained models in {folder.name}/<kind>/{MANIFEST}; run `budsim train`")
-    return {kind: _load(kind, path) for kind, path in found.items()}
+    loaded = {}
+    for path in found:
+        try:
+            kind = DeviceKind(path.parent.name)
+            loaded[kind] = _load(kind, path)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            wrong = f"{path.parent.name}/{MANIFEST} is not one this version reads ({type(error).__name__}: {error})"[:200]
+            raise Unavailable(f"{wrong}; run `budsim train`") from error
+    return loaded
 
 
 def _load(kind: DeviceKind, path: Path) -> Regressors:
@@ -109,6 +118,8 @@ def _load(kind: DeviceKind, path: Path) -> Regressors:
         booster.load_model(bytearray(content))
         booster.set_param({"nthread": 1})
         boosters[target] = booster
+    for target, each in product(TARGETS, STRATA):
+        float(manifest["shrinkage"][target][stratum_name(*each)])
     return Regressors(
         kind=kind,
         boosters=boosters,

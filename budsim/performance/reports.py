@@ -37,11 +37,16 @@ def lines(trained: Mapping[DeviceKind, Trained]) -> list[Line]:
 
 
 def _parts(trained: Trained) -> Iterator[tuple[str, Booleans]]:
-    names = trained.rows.names
     yield "all rows", np.ones(len(trained.rows), dtype=bool)
-    serving = names.source.isin(MARK_SOURCES) & ~names.speculative
+    serving = serving_rows(trained)
     if serving.any():
-        yield "serving", serving.to_numpy(dtype=bool)
+        yield "serving", serving
+
+
+def serving_rows(trained: Trained) -> Booleans:
+    """Return which rows are those the marks are stated for."""
+    names = trained.rows.names
+    return np.asarray(names.source.isin(MARK_SOURCES) & ~names.speculative, dtype=bool)
 
 
 def _lines(trained: Trained, part: str, at: Booleans) -> Iterator[Line]:

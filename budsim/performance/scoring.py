@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pandas as pd
 
 from budsim.commons.units import MILLI
 from budsim.performance.arrivals import settle
-from budsim.performance.candidates import Floats, Integers
-from budsim.performance.measurements import Measurements, read_measurements
+from budsim.performance.candidates import Floats
+from budsim.performance.measurements import UNREADABLE, Measurements, read_measurements, read_parts, without_repeats
 from budsim.performance.predictions import Interval, Predictions
 from budsim.performance.predictor import Predictor
 from budsim.performance.training import error_figures
 
-CHUNK_ROWS = 20_000
 CHANCE = 0.01
+GROUPINGS = ("device", "engine", "model", "mode", "source")
 QUANTITIES = ("ttft_ms", "tpot_ms", "e2e_ms", "output_tokens_per_s")
 COLUMNS = (
     *(f"pred_{name}{end}" for name in QUANTITIES for end in ("", "_lo90", "_hi90")),
@@ -51,13 +54,32 @@ class Score:
         return bool(self.coverage90 < 0.9 and binom.cdf(inside, self.rows, 0.9) < CHANCE)
 
 
+def predict_file(
+    file: Path, output: TextIO, predictor: Predictor, *, progress: Callable[[float], None] = lambda _: None
+) -> tuple[int, int]:
+    """Write a CSV with the prediction columns beside its own, part by part, so that its length does not matter.
+
+    Returns
+    -------
+    rows, predicted : int
+        How many there are, and how many were predicted; the others say why in ``pred_error``.
+
+    Raises
+    ------
+    InvalidInput
+        When the file is not a CSV table.
+    """
+    rows = predicted = 0
+    for number, (part, share) in enumerate(read_parts(file)):
+        table = predict_table(part, predictor)
+        table.to_csv(output, index=False, header=number == 0)
+        rows, predicted = rows + len(table), predicted + int((table["pred_error"] == "").sum())
+        progress(share)
+    return rows, predicted
+
+
 def predict_table(table: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
     """Return ``table`` with the prediction columns, in input order; rows that cannot be predicted say why in ``pred_error``."""
-    parts = [_predict_part(table.iloc[at : at + CHUNK_ROWS], predictor) for at in range(0, max(len(table), 1), CHUNK_ROWS)]
-    return pd.concat(parts)
-
-
-def _predict_part(table: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
     fresh = table.reset_index(drop=True)
     result = pd.DataFrame("", index=table.index, columns=list(COLUMNS), dtype=object)
     measurements = settle(read_measurements(fresh))
@@ -67,7 +89,7 @@ def _predict_part(table: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
             column = np.full(len(table), "", dtype=object)
             column[measurements.rows] = values
             result[name] = column
-    return pd.concat([table.drop(columns=[c for c in COLUMNS if c in table]), result], axis=1)
+    return pd.concat([table.drop(columns=[c for c in (*COLUMNS, UNREADABLE) if c in table]), result], axis=1)
 
 
 def _columns(measurements: Measurements, predictor: Predictor) -> dict[str, list[object]]:
@@ -104,28 +126,59 @@ def quantities(measurements: Measurements, predictions: Predictions) -> dict[str
 
 
 def evaluate(table: pd.DataFrame, predictor: Predictor, by: str = "device") -> tuple[list[Score], list[str]]:
-    """Score the predictor on measured rows: overall and by ``device``, ``engine``, ``model`` or ``source``.
+    """Score the predictor on measured rows: overall and by one of `GROUPINGS`.
 
     Returns
     -------
     scores : list of Score
-        First of all rows, then of each group, for each quantity that was measured.
+        See `scores`.
     problems : list of str
         Why rows were left out, one entry per row.
     """
-    measurements = settle(read_measurements(table.reset_index(drop=True)))
-    if not len(measurements):
-        return [], list(measurements.problems)
-    predictions = predict(measurements, predictor)
+    judged, problems = judge([(table, 1.0)], predictor)
+    return scores(judged, by), problems
+
+
+def judge(
+    parts: Iterable[tuple[pd.DataFrame, float]], predictor: Predictor, *, progress: Callable[[float], None] = lambda _: None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Predict measured rows, in parts with the share done after each, and put what was measured beside it.
+
+    Returns
+    -------
+    judged : DataFrame
+        One row for each that could be read: the columns of `GROUPINGS`, ``input`` and ``output`` tokens, and each of `QUANTITIES`
+        as measured (nan where unknown) and, with ``_pred``, ``_low`` and ``_high`` after its name, as predicted with the ends of
+        the 90 % interval.
+    problems : list of str
+        Why rows were left out, one entry per row; exact copies of earlier rows are.
+    """
+    found, problems, seen = [], [], set[int]()
+    for part, share in parts:
+        rows, repeated = without_repeats(part, seen)
+        measurements = settle(read_measurements(rows))
+        problems += repeated + [problem for problem in measurements.problems if problem]
+        if len(measurements):
+            found.append(_judged(measurements, predict(measurements, predictor)))
+        progress(share)
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(GROUPINGS)), problems
+
+
+def _judged(measurements: Measurements, predictions: Predictions) -> pd.DataFrame:
+    table = measurements.candidates
+    columns: dict[str, object] = {
+        "device": [table.devices[i].name for i in table.device],
+        "engine": [table.engines[i].name for i in table.engine],
+        "model": [table.architectures[i].model_id for i in table.architecture],
+        "mode": ["static batch" if static else "serving" for static in table.static_batch],
+        "source": list(measurements.source),
+        "input": table.input_tokens,
+        "output": table.output_tokens,
+    }
     measured = _measured(measurements)
-    groups = {"all": np.arange(len(measurements)), **_groups(measurements, by)}
-    scores = []
     for name, (value, interval) in quantities(measurements, predictions).items():
-        for group, at in groups.items():
-            score = _score(name, group, measured[name][at], value[at], interval.low[at], interval.high[at])
-            if score.rows:
-                scores.append(score)
-    return scores, [problem for problem in measurements.problems if problem]
+        columns |= {name: measured[name], f"{name}_pred": value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return pd.DataFrame(columns)
 
 
 def _measured(measurements: Measurements) -> dict[str, Floats]:
@@ -137,15 +190,18 @@ def _measured(measurements: Measurements) -> dict[str, Floats]:
     }
 
 
-def _groups(measurements: Measurements, by: str) -> dict[str, Integers]:
-    table = measurements.candidates
-    names = {
-        "device": [table.devices[i].name for i in table.device],
-        "engine": [table.engines[i].name for i in table.engine],
-        "model": [table.architectures[i].model_id for i in table.architecture],
-        "source": list(measurements.source),
-    }[by]
-    return {f"{by} {name}": np.asarray(at) for name, at in sorted(pd.Series(names).groupby(names).indices.items())}
+def scores(judged: pd.DataFrame, by: str = "device") -> list[Score]:
+    """Return how well each measured quantity was predicted: of all rows first, then of each group of a column."""
+    groups = {"all": np.arange(len(judged))}
+    groups |= {f"{by} {name}": np.asarray(at) for name, at in sorted(judged.groupby(by).indices.items())}
+    found = []
+    for name in QUANTITIES if len(judged) else ():
+        measured, value, low, high = (judged[f"{name}{end}"].to_numpy() for end in ("", "_pred", "_low", "_high"))
+        for group, at in groups.items():
+            score = _score(name, group, measured[at], value[at], low[at], high[at])
+            if score.rows:
+                found.append(score)
+    return found
 
 
 def _score(quantity: str, group: str, measured: Floats, value: Floats, low: Floats, high: Floats) -> Score:

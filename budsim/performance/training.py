@@ -308,17 +308,24 @@ def _best_share(rows: Rows, target: str, correction: Floats, at: Booleans, split
 
 def out_of_fold(rows: Rows, target: str, split: str, fitting: Fitting) -> Floats:
     """Return the correction (n,) of log ``target`` of every row by a regressor that saw none of its curve, model or device."""
+    correction = np.zeros(len(rows))
+    for withheld in _folds(rows.groups[split], split, fitting.seed):
+        found = corrected_by(rows, target, ~withheld, withheld, fitting)
+        if found is not None:
+            correction[withheld] = found
+    return correction
+
+
+def corrected_by(rows: Rows, target: str, teachers: Booleans, asked: Booleans, fitting: Fitting) -> Floats | None:
+    """Return the log corrections of the ``asked`` rows by a regressor that saw the ``teachers``, None where those are too few."""
     import xgboost
 
-    correction = np.zeros(len(rows))
-    use = _trainable(rows, target)
-    for withheld in _folds(rows.groups[split], split, fitting.seed):
-        if (use & ~withheld).sum() < FEWEST_ROWS // 2:
-            continue
-        booster = _fit(rows, target, use & ~withheld, fitting)
-        data = xgboost.DMatrix(rows.features[withheld], feature_names=list(feature_names()))
-        correction[withheld] = booster.predict(data)
-    return correction
+    use = _trainable(rows, target) & teachers
+    if use.sum() < FEWEST_ROWS // 2:
+        return None
+    booster = _fit(rows, target, use, fitting)
+    data = xgboost.DMatrix(rows.features[asked], feature_names=list(feature_names()))
+    return np.asarray(booster.predict(data), dtype=np.float64)
 
 
 def _folds(groups: Integers, split: str, seed: int) -> Iterator[Booleans]:

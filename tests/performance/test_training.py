@@ -16,46 +16,12 @@ from budsim.performance.intervals import Novelty, conformal_ends
 from budsim.performance.measurements import read_measurements, read_tables
 from budsim.performance.predictor import AnalyticPredictor, Predictor, load_predictor
 from budsim.performance.regressors import load_regressors
-from budsim.performance.scoring import evaluate, predict_table
+from budsim.performance.scoring import evaluate
 from budsim.performance.training import PARAMETERS, train, training_rows
 from budsim.performance.tuning import search
-from tests.performance.populations import population
+from tests.performance.populations import TRUE_FACTOR, population
 
 ROUNDS = 60
-TRUE_FACTOR = 1.5
-"""The invented machine room is slower than physics by this factor: what training has to find out."""
-
-
-@pytest.fixture(scope="module")
-def benchmark() -> pd.DataFrame:
-    """Invent a benchmark: the analytic model's own answers, slower by a known factor, with 2 % noise."""
-    rows = [
-        {
-            "source": "invented",
-            "device_type": "cuda",
-            "device_name": device,
-            "tp": "8",
-            "n_devices": "8",
-            "engine": engine,
-            "model_hf": model,
-            "precision": "fp8",
-            "input_tokens": str(prompt),
-            "output_tokens": "256",
-            "concurrency": str(load),
-            "mode": "serving",
-            "quality": "A",
-        }
-        for device in ("H100-SXM", "H200-SXM")
-        for engine in ("vllm", "sglang")
-        for model in ("meta-llama/Llama-3.1-70B-Instruct", "Qwen/Qwen3-235B-A22B")
-        for prompt in (256, 2048)
-        for load in (1, 4, 16, 32, 64)
-    ]
-    table = predict_table(pd.DataFrame(rows), AnalyticPredictor())
-    noise = np.random.default_rng(0).lognormal(np.log(TRUE_FACTOR), 0.02, size=(2, len(table)))
-    table["ttft_ms_mean"] = (table["pred_ttft_ms"].astype(float) * noise[0]).astype(str)
-    table["tpot_ms_mean"] = (table["pred_tpot_ms"].astype(float) * noise[1]).astype(str)
-    return table
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +48,10 @@ def test_same_data_and_seed_give_the_same_bytes(benchmark: pd.DataFrame, artefac
         assert (tmp_path / path.relative_to(artefacts)).read_bytes() == path.read_bytes(), path.name
 
 
-@pytest.mark.parametrize("harm", ["missing", "truncated", "altered", "other features", "no manifest"])
+@pytest.mark.parametrize(
+    "harm",
+    ["missing", "truncated", "altered", "other features", "no manifest", "lacks intervals", "lacks shrinkage", "unknown kind"],
+)
 def test_harmed_artefacts_are_refused(artefacts: Path, tmp_path: Path, harm: str) -> None:
     """A missing, truncated or altered artefact, or one made for other features, is an error that says what to do."""
     folder = tmp_path / "models"
@@ -97,8 +66,14 @@ def test_harmed_artefacts_are_refused(artefacts: Path, tmp_path: Path, harm: str
         booster.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     elif harm == "other features":
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "features": ["moon_phase"]}))
-    else:
+    elif harm == "no manifest":
         manifest.unlink()
+    elif harm == "unknown kind":
+        (folder / "cuda").rename(folder / "abacus")
+    else:
+        stated = json.loads(manifest.read_text())
+        stated.pop(harm.removeprefix("lacks "))
+        manifest.write_text(json.dumps(stated))
     with pytest.raises(Unavailable, match="budsim train"):
         load_regressors(folder)
 

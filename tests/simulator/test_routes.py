@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,10 @@ from fastapi.testclient import TestClient
 from budsim.commons.config import AppSettings, LimitSettings
 from budsim.commons.errors import Unavailable
 from budsim.hardware_ops.cluster import Cluster
-from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.plans import Outcome, Question, Rejection
 from budsim.simulator.workers import ThreadWorkers
-from tests.simulator.serving import CLUSTER_ID, OTHER_CLUSTER_ID, MakeClient, ended, h100_cluster
+from tests.simulator.serving import CLUSTER_ID, OTHER_CLUSTER_ID, MakeClient, ended, h100_cluster, known_answer, wait_for
 
 NO_PLANS = Outcome(plans=(), rejections=(), evaluations=0)
 
@@ -352,6 +353,24 @@ def test_readiness_says_what_is_up(client: TestClient):
     found = client.get("/ready")
     assert found.status_code == 200
     assert set(found.json()["param"]) == {"database", "sidecar", "workflows", "models"}
+
+
+def test_unusable_models_are_told_by_readiness(make_client: MakeClient, tmp_path: Path):
+    """Trained models that are not there, and a calibration that is none, make the service not ready, with the reason."""
+    (tmp_path / "site.json").write_text("{}")
+    for load, reason in (
+        (lambda: load_predictor(tmp_path), "no trained models"),
+        (lambda: load_predictor(calibration=tmp_path / "site.json"), "calibration"),
+    ):
+        client = make_client(workers=ThreadWorkers(known_answer, load))
+
+        def models(client: TestClient = client) -> dict[str, Any]:
+            return client.get("/ready").json()["param"]["models"]
+
+        told = wait_for(lambda models=models: models() if models()["detail"] != "not loaded yet" else None)
+        assert told["up"] is False
+        assert reason in told["detail"]
+        assert client.get("/ready").status_code == 503
 
 
 def test_callers_examples_are_taken_as_they_are(client: TestClient, example: Callable[[str], Any]):
