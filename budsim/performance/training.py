@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.arrivals import settle
 from budsim.performance.candidates import Booleans, Floats, Integers
@@ -47,6 +49,8 @@ PARAMETERS = {
 }
 """Chosen by `budsim.performance.tuning` on CUDA rows with curves withheld; neighbours differ by less than folds do."""
 CURVE_FOLDS = 5
+CHOSEN_BY = ("device_type", "mode", "quality")
+REASONS_TOLD = 3
 LARGEST_GROUPS = 10
 COVERAGE_FOLDS = 10
 KINDS = (DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.HPU, DeviceKind.CPU)
@@ -142,7 +146,12 @@ def train(
     rounds : int
         Trees of each regressor.
     progress : callable
-        Told what begins.
+        Told what begins, and how many rows cannot be read.
+
+    Raises
+    ------
+    InvalidInput
+        When the table lacks a column that says which rows may teach.
     """
     usable = usable_rows(table)
     trained = {}
@@ -152,6 +161,8 @@ def train(
             continue
         progress(f"{kind.value}: reading {len(part)} rows")
         measurements = settle(read_measurements(part))
+        for reason, count in Counter(filter(None, measurements.problems)).most_common(REASONS_TOLD):
+            progress(f"{kind.value}: {count} rows left out: {reason}")
         if len(measurements) >= FEWEST_ROWS:
             rows = training_rows(measurements)
             trained[kind] = _train_kind(
@@ -161,7 +172,16 @@ def train(
 
 
 def usable_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows worth learning from: trusted, and of a mode the analytic model knows."""
+    """Return the rows worth learning from: trusted, and of a mode the analytic model knows.
+
+    Raises
+    ------
+    InvalidInput
+        When the table lacks a column that says which rows those are.
+    """
+    missing = [name for name in CHOSEN_BY if name not in table]
+    if missing:
+        raise InvalidInput("data", f"has no column {', '.join(missing)}", "the columns of measurements.csv")
     return table[(table["quality"].isin(list(QUALITY_WEIGHT))) & table["mode"].isin(TRAINED_MODES)].reset_index(drop=True)
 
 

@@ -153,3 +153,18 @@ def test_a_kind_without_rows_is_not_searched(benchmark: pd.DataFrame) -> None:
     """Asked about a kind of hardware nobody measured, the search says so."""
     with pytest.raises(InvalidInput, match="rocm has 0 usable rows"):
         search(benchmark, DeviceKind.ROCM, 1)
+
+
+def test_tables_without_the_columns_that_choose_rows_are_bad_input(benchmark: pd.DataFrame, tmp_path: Path) -> None:
+    """Training on a table without quality or mode names the columns; too few rows of every kind train nothing."""
+    with pytest.raises(InvalidInput, match="mode, quality"):
+        train(benchmark.drop(columns=["mode", "quality"]), tmp_path)
+    assert train(benchmark.iloc[:30], tmp_path) == {}
+
+
+def test_rows_that_cannot_teach_say_why(benchmark: pd.DataFrame, tmp_path: Path) -> None:
+    """Rows of an unknown device are counted with their reason, and when too few are left nothing is trained."""
+    told: list[str] = []
+    some = benchmark.assign(device_name=["?"] * 30 + ["H100-SXM"] * (len(benchmark) - 30))
+    assert train(some, tmp_path, progress=told.append) == {}
+    assert any("30 rows left out" in step and "device_name" in step for step in told)
