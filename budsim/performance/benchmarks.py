@@ -27,7 +27,9 @@ import pandas as pd
 
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
+from budsim.engine_ops.profiles import profile_for, profiles
 from budsim.hardware_ops.catalog import find_device
+from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.measurements import NOMINAL_LENGTHS_NOTE, read_measurements
 
 Record = Mapping[str, Any]
@@ -154,8 +156,14 @@ def _row(record: object, setup: Setup) -> Row:
     for name in ("tp", "engine"):
         if not row[name]:
             raise InvalidInput(name, "the file does not say it", f"the option --{name}")
+    row["engine"] = _engine_on(str(row["engine"]), DeviceKind(str(row["device_type"])))
     row["n_devices"] = row.get("n_devices") or math.prod(int(str(row[name] or 1)) for name in ("tp", "pp", "dp"))
     return row
+
+
+def _engine_on(name: str, kind: DeviceKind) -> str:
+    """Return the name measurements give an engine on this hardware: vLLM on CPUs is an engine of its own."""
+    return profile_for(name, kind).name if name in profiles() else name
 
 
 def _reader(record: Record) -> Callable[[Record], Row]:

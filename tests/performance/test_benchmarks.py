@@ -113,6 +113,13 @@ def test_what_the_file_does_not_say_is_asked_for(setup, option):
     assert option in import_results([RESULTS / "vllm.json"], setup).problems[0]
 
 
+def test_engines_are_named_as_simulations_name_them():
+    """VLLM on a CPU socket is the engine whose defaults are those of CPUs; unlike on a GPU it is not called vllm."""
+    on_cpu = import_results([RESULTS / "vllm.json"], Setup(device="Xeon Platinum 8480+", tp=1, engine="vllm"))
+    assert list(on_cpu.rows.engine) == ["vllm-cpu"]
+    assert list(import_results([RESULTS / "vllm.json"], H100).rows.engine) == ["vllm"]
+
+
 def test_an_option_never_contradicts_the_file_silently():
     """InferenceX says tp 8; --tp 4 beside it is an error of the row."""
     assert "--tp" in import_results([RESULTS / "inferencex.json"], Setup(tp=4)).problems[0]
