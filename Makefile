@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MEASUREMENTS := $(or $(BUDSIM_DATA),../shared/data)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lock train bench soak fuzz serve clean
+.PHONY: help setup demo test check audit format lock train bench soak fuzz serve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -29,6 +29,9 @@ check: $(STAMP)  ## style, types and import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy budsim/
 	$(BIN)/lint-imports
+
+audit: $(STAMP)  ## known vulnerabilities of the locked packages, where advisories can be reached
+	@./scripts/audit.sh $(BIN)/uv
 
 format: $(STAMP)  ## repair what ruff can repair
 	$(BIN)/ruff check --fix .

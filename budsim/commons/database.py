@@ -14,7 +14,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from budsim.commons.errors import Unavailable
 
-ALEMBIC_INI = Path(__file__).resolve().parents[2] / "alembic.ini"
+CHECKOUT = Path(__file__).resolve().parents[2] / "alembic.ini"
+INSTALLED = Path(__file__).resolve().parents[1] / "_migrations" / "alembic.ini"
+ALEMBIC_INI = CHECKOUT if CHECKOUT.is_file() else INSTALLED
+"""Beside the package in a checkout and in the image, inside it in an installed wheel."""
 BUSY_TIMEOUT_MS = 10_000
 POOL_TIMEOUT_S = 5
 

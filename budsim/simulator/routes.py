@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from hashlib import sha256
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -53,6 +54,7 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 }
 
 TOKEN = APIKeyHeader(name="dapr-api-token", auto_error=False, description="APP_API_TOKEN, where the service demands one")
+LONGEST_ID = 255
 EVENT_TYPE = "application/cloudevents+json"
 CLOUD_EVENT = {
     "type": "object",
@@ -216,9 +218,9 @@ def subscribe(request: Request) -> JSONResponse:
 
 
 def _event_key(body: RunRequest) -> str | None:
-    if body.id and body.topic and body.pubsubname:
-        return f"event:{body.id}"
-    return None
+    if not (body.id and body.topic and body.pubsubname):
+        return None
+    return f"event:{body.id if len(body.id) <= LONGEST_ID else sha256(body.id.encode()).hexdigest()}"
 
 
 def _moved(run: Run) -> Info:

@@ -25,7 +25,7 @@ OUTAGE_S = 60.0
 MEMORY_RUNS = 5000
 MEMORY_GROWTH = 1.10
 FUZZED_CASES = 20_000
-OPERATIONS = 12
+OPERATIONS = 6
 """Operations with something to vary; the others have few cases to offer."""
 TOKEN = "soak"
 
