@@ -93,7 +93,11 @@ class Guard:
 
 
 class Rates:
-    """A token bucket for each caller: ``per_s`` requests a second, and twice as many at once after a pause."""
+    """A token bucket for each caller: ``per_s`` requests a second, and twice as many at once after a pause.
+
+    In this process only: a count over all replicas would put one more round trip into every request, and what replicas together
+    admit may grow with them, as what they can carry does.
+    """
 
     def __init__(self, per_s: float) -> None:
         self._per_s, self._room = per_s, 2.0 * per_s

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 REPOSITORY = Path(__file__).parents[2]
 INVENTORY_KEY = "cluster_info"
 CLUSTER_ID = "0b8f4f5e-8a5e-5b0c-9d61-6f6f2d3a7c10"
-START_S = 60.0
+START_S = 300.0
 POLL_S = 0.1
 
 
