@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,9 +77,17 @@ class Fields:
             raise InvalidInput(self.at(key), f"is {_shown(value)}", expected)
         return int(value)
 
-    def each(self, key: str, meaning: str, *, may_be_empty: bool = False) -> Iterator[Fields]:
-        """Yield the mappings of a list; ``meaning`` says what one describes."""
-        yield from each_of(self.values.get(key), self.at(key), meaning, may_be_empty=may_be_empty)
+    def each(self, key: str, meaning: str) -> Iterator[Fields]:
+        """Yield the mappings of a list with at least one; ``meaning`` says what one describes."""
+        entries = self.list(key, meaning)
+        if not entries:
+            raise InvalidInput(self.at(key), "is an empty list", f"at least one entry, each {meaning}")
+        for index, entry in enumerate(entries):
+            yield Fields.of(entry, f"{self.at(key)}[{index}]", meaning)
+
+    def list(self, key: str, meaning: str) -> Sequence[object]:
+        """Return a list as it is, each entry yet to be read; ``meaning`` says what one describes."""
+        return listed(self.values.get(key), self.at(key), meaning)
 
     def refuse_others(self, known: frozenset[str]) -> None:
         """Raise when a key is not among ``known``: a person's typing mistake must not pass for a default."""
@@ -88,14 +96,11 @@ class Fields:
                 raise InvalidInput(self.at(str(key)), "is not a field of the short form", f"one of {', '.join(sorted(known))}")
 
 
-def each_of(value: object, path: str, meaning: str, *, may_be_empty: bool = False) -> Iterator[Fields]:
-    """Yield the mappings of a list found at ``path``."""
+def listed(value: object, path: str, meaning: str) -> Sequence[object]:
+    """Return a list found at ``path``."""
     if not isinstance(value, list):
         raise InvalidInput(path, "is missing" if value is None else f"is {_shown(value)}", f"a list, each entry {meaning}")
-    if not value and not may_be_empty:
-        raise InvalidInput(path, "is an empty list", f"at least one entry, each {meaning}")
-    for index, entry in enumerate(value):
-        yield Fields.of(entry, f"{path}[{index}]", meaning)
+    return value
 
 
 def _shown(value: object) -> str:

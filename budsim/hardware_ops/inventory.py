@@ -27,7 +27,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ from budsim.commons.units import GIB
 from budsim.hardware_ops.catalog import candidates
 from budsim.hardware_ops.cluster import Cluster, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.hardware_ops.fields import Fields, each_of
-from budsim.hardware_ops.pools import MOST_CORES, MOST_DEVICES, MOST_GB, hardware_mode, read_pool
+from budsim.hardware_ops.fields import Fields, listed
+from budsim.hardware_ops.pools import MOST_CORES, MOST_DEVICES, MOST_GB, hardware_mode, read_pool, unreadable, unusable
 
 MOST_NODES = 10_000
 MOST_BYTES = 64 * 2**20
@@ -52,16 +53,26 @@ def read_inventory(payload: object) -> tuple[Cluster, ...]:
     """Return the clusters of a parsed ``cluster_info``, in its order; unknown fields are ignored.
 
     Every device that enters is in some pool: devices of nodes that are down, of masters, unknown ones and those whose entry
-    contradicts itself stay, with the reason they are not usable.
+    contradicts itself stay, with the reason they are not usable. A cluster, node or device that cannot be read, or that is listed
+    twice, stays too, as a pool that says which field is wrong (``clusters[0].nodes[2].devices[1].available_count``).
 
     Raises
     ------
     InvalidInput
-        When the payload is not of the contract's shape; names the path (``clusters[0].nodes[2].devices[1].available_count``).
+        When the payload is no list, or nothing in it can be read as a cluster.
     """
-    clusters = tuple(_cluster(entry) for entry in each_of(payload, "clusters", "a cluster"))
-    _refuse_doubles(clusters)
-    return clusters
+    entries = listed(payload, "clusters", "a cluster")
+    problems: list[InvalidInput] = []
+    clusters = []
+    for number, entry in enumerate(entries):
+        try:
+            clusters.append(_cluster(entry, f"clusters[{number}]"))
+        except InvalidInput as error:
+            problems.append(error)
+            clusters.append(_unreadable_cluster(f"clusters[{number}]", entry, error))
+    if len(problems) == len(clusters):
+        raise problems[0] if problems else InvalidInput("clusters", "is an empty list", "at least one cluster")
+    return _without_doubles(tuple(clusters))
 
 
 def read_cluster_file(path: Path) -> tuple[Cluster, ...]:
@@ -86,31 +97,79 @@ def read_cluster_file(path: Path) -> tuple[Cluster, ...]:
     return clusters
 
 
-def _cluster(entry: Fields) -> Cluster:
+def _cluster(value: object, path: str) -> Cluster:
+    entry = Fields.of(value, path, "a cluster")
     cluster_id = _required(entry, "id", "the cluster's id, as text")
-    modes: set[HardwareMode] = set()
-    nodes = []
-    for node in entry.each("nodes", "a node"):
-        devices = tuple(node.each("devices", "a device", may_be_empty=True))
-        modes.update(map(hardware_mode, devices))
-        nodes.append(_node(node, devices))
-    mode = HardwareMode.SHARED if HardwareMode.SHARED in modes else HardwareMode.DEDICATED
-    return Cluster(cluster_id=cluster_id, name=entry.text("name") or cluster_id, nodes=tuple(nodes), mode=mode)
+    entries = entry.list("nodes", "a node")
+    nodes = tuple(_node(node, f"{path}.nodes[{n}]") for n, node in enumerate(entries))
+    sliced = any(_is_sliced(device) for node in entries for device in _devices_of(node))
+    mode = HardwareMode.SHARED if sliced else HardwareMode.DEDICATED
+    return Cluster(cluster_id=cluster_id, name=entry.text("name") or cluster_id, nodes=nodes, mode=mode)
 
 
-def _node(entry: Fields, devices: tuple[Fields, ...]) -> Node:
-    name = entry.text("name")
-    node_id = entry.text("id") or name
-    if not node_id:
-        raise InvalidInput(entry.at("name"), "is missing", "the node's name, as text")
-    is_up = entry.flag("status", default=True)
-    pools = tuple(read_pool(device, node_is_up=is_up) for device in devices)
-    return Node(
-        node_id=node_id,
-        name=name or node_id,
-        pools=pools,
-        is_up=is_up,
-        is_master=entry.flag("is_master", default=False),
+def _unreadable_cluster(path: str, value: object, error: InvalidInput) -> Cluster:
+    return Cluster(cluster_id=path, name=path, nodes=(_unreadable_node(path, value, error),))
+
+
+def _devices_of(node: object) -> Sequence[object]:
+    devices = node.get("devices") if isinstance(node, Mapping) else None
+    return devices if isinstance(devices, list) else ()
+
+
+def _is_sliced(device: object) -> bool:
+    try:
+        return hardware_mode(Fields.of(device, "", "a device")) is HardwareMode.SHARED
+    except InvalidInput:
+        return False
+
+
+def _node(value: object, path: str) -> Node:
+    try:
+        entry = Fields.of(value, path, "a node")
+        name = entry.text("name")
+        node_id = entry.text("id") or name
+        if not node_id:
+            raise InvalidInput(entry.at("name"), "is missing", "the node's name, as text")
+        is_up, is_master = entry.flag("status", default=True), entry.flag("is_master", default=False)
+        devices = entry.list("devices", "a device")
+    except InvalidInput as error:
+        return _unreadable_node(path, value, error)
+    pools = tuple(_pool(device, f"{path}.devices[{d}]", node_is_up=is_up) for d, device in enumerate(devices))
+    return Node(node_id=node_id, name=name or node_id, pools=pools, is_up=is_up, is_master=is_master)
+
+
+def _pool(value: object, path: str, *, node_is_up: bool) -> DevicePool:
+    try:
+        return read_pool(Fields.of(value, path, "a device"), node_is_up=node_is_up)
+    except InvalidInput as error:
+        return unreadable(value.get("name") if isinstance(value, Mapping) else None, error)
+
+
+def _unreadable_node(path: str, value: object, error: InvalidInput) -> Node:
+    pool = unreadable(value.get("name") if isinstance(value, Mapping) else None, error)
+    return Node(node_id=path, name=path, pools=(pool,), is_up=False)
+
+
+def _without_doubles(clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
+    """Return the clusters with what is listed a second time unusable: its devices would be counted twice."""
+    doubles = _doubles(clusters)
+
+    def kept(pool: DevicePool, *paths: str) -> DevicePool:
+        reason = next((f"{path}: {doubles[path][0]}; expected {doubles[path][1]}" for path in paths if path in doubles), "")
+        return unusable(pool, reason) if reason else pool
+
+    def single(node: Node, cluster: str, path: str) -> Node:
+        pools = (
+            kept(pool, f"{cluster}.id", f"{path}.id", f"{path}.devices[{d}].device_uuid") for d, pool in enumerate(node.pools)
+        )
+        return replace(node, pools=tuple(pools))
+
+    return tuple(
+        replace(
+            cluster,
+            nodes=tuple(single(node, f"clusters[{c}]", f"clusters[{c}].nodes[{n}]") for n, node in enumerate(cluster.nodes)),
+        )
+        for c, cluster in enumerate(clusters)
     )
 
 
@@ -121,11 +180,19 @@ def _required(entry: Fields, key: str, expected: str) -> str:
 
 
 def _refuse_doubles(clusters: tuple[Cluster, ...]) -> None:
-    """Raise when a cluster, node or physical device is listed twice: its devices would be counted twice."""
+    """Raise when a cluster, node or physical device is listed twice."""
+    for path, (problem, expected) in _doubles(clusters).items():
+        raise InvalidInput(path, problem, expected)
+
+
+def _doubles(clusters: tuple[Cluster, ...]) -> dict[str, tuple[str, str]]:
+    """Return, by path, what is listed a second time: the problem, and what is expected."""
     seen: dict[tuple[str, str], str] = {}
+    doubles = {}
     for kind, identity, path in _identities(clusters):
         if (first := seen.setdefault((kind, identity), path)) != path:
-            raise InvalidInput(path, f"is {identity[:60]!r}, which is also {first}", f"each {kind} once")
+            doubles[path] = f"is {identity[:60]!r}, which is also {first}", f"each {kind} once"
+    return doubles
 
 
 def _identities(clusters: tuple[Cluster, ...]) -> Iterator[tuple[str, str, str]]:

@@ -7,7 +7,8 @@ asked first, then ``raw_name``, ``device_model``, ``model`` and ``name``. The st
 (``A100`` with 40 or 80 GB) and is a check on the rest: more than 25 % away from the catalog, the entry contradicts itself and
 is not used. A PCI id and names that mean different devices: the one whose memory fits is meant; when memory cannot tell, the
 entry contradicts itself. Names the catalog does not know do not contradict a PCI id it knows. An entry that is unknown or
-contradicts itself stays in the inventory with ``device=None`` and the reason, so that counts add up.
+contradicts itself stays in the inventory with ``device=None`` and the reason, so that counts add up. So does one that cannot be
+read, with the path of its bad field: a mistake of the writer's in one entry must not take the others' answers away.
 """
 
 from __future__ import annotations
@@ -53,11 +54,10 @@ def read_pool(entry: Fields, *, node_is_up: bool) -> DevicePool:
     InvalidInput
         When a field has the wrong type or range, no name is given, or more is available than there is.
     """
-    label, total, available = _label(entry), *_counts(entry)
-    found = _identified(entry)
+    found, label, (total, available) = _identified(entry), _label(entry), _counts(entry)
     pool = DevicePool(
         device=found.device,
-        label=label,
+        label=replace(label, wire_type=label.wire_type or str(found.device.kind)) if found.device else label,
         total=total,
         available=available,
         memory_free_bytes=found.device.memory_bytes if found.device else 0.0,
@@ -68,8 +68,20 @@ def read_pool(entry: Fields, *, node_is_up: bool) -> DevicePool:
     load = _cpu_load if _is_cpu(found.device, label) else _shared_load if mode is HardwareMode.SHARED else _own_load
     pool = load(pool, entry)
     if found.device is None:
-        return _unusable(pool, found.reason)
-    return pool if node_is_up else _unusable(pool, "node is down")
+        return unusable(pool, found.reason)
+    return pool if node_is_up else unusable(pool, "node is down")
+
+
+def unreadable(name: object, error: InvalidInput) -> DevicePool:
+    """Return a pool that stands for what could not be read, of no devices, with the reason."""
+    shown = name.strip()[:60] if isinstance(name, str) and name.strip() else error.field
+    label = DeviceLabel(name=shown, raw_name=shown, device_model=shown, wire_type="")
+    return DevicePool(device=None, label=label, total=0, available=0, memory_free_bytes=0.0, unavailable_reason=str(error))
+
+
+def unusable(pool: DevicePool, reason: str) -> DevicePool:
+    """Return a pool of which nothing may be used, for a reason."""
+    return replace(pool, available=0, memory_free_bytes=0.0, unavailable_reason=reason)
 
 
 def hardware_mode(entry: Fields) -> HardwareMode:
@@ -146,7 +158,9 @@ def _stated_memory_gb(entry: Fields) -> float | None:
 
 def _of_stated_kind(device: Device, entry: Fields) -> _Found:
     stated = entry.text("type").lower()
-    if stated in KINDS_ON_THE_WIRE and KINDS_ON_THE_WIRE[stated] is not device.kind:
+    if stated and stated not in KINDS_ON_THE_WIRE:
+        return _Found(reason=f"contradictory entry: type {stated[:60]!r} is none of {', '.join(KINDS_ON_THE_WIRE)}")
+    if stated and KINDS_ON_THE_WIRE[stated] is not device.kind:
         return _Found(reason=f"contradictory entry: {device.name} is of type {device.kind}, the inventory says {stated}")
     return _Found(device=device)
 
@@ -154,10 +168,6 @@ def _of_stated_kind(device: Device, entry: Fields) -> _Found:
 def _is_cpu(device: Device | None, label: DeviceLabel) -> bool:
     kind = device.kind if device else KINDS_ON_THE_WIRE.get(label.wire_type)
     return kind is DeviceKind.CPU
-
-
-def _unusable(pool: DevicePool, reason: str) -> DevicePool:
-    return replace(pool, available=0, memory_free_bytes=0.0, unavailable_reason=reason)
 
 
 def _own_load(pool: DevicePool, entry: Fields) -> DevicePool:
@@ -176,13 +186,13 @@ def _shared_load(pool: DevicePool, entry: Fields) -> DevicePool:
     if device is None:
         return pool
     if allocated is None and used_percent is None:
-        return _unusable(pool, "time-sliced device without memory_allocated_gb: its free memory is not known")
+        return unusable(pool, "time-sliced device without memory_allocated_gb: its free memory is not known")
     if not stated_busy:
-        return _unusable(pool, "time-sliced device without cores_allocated_percent: its free compute is not known")
+        return unusable(pool, "time-sliced device without cores_allocated_percent: its free compute is not known")
     taken = allocated * GIB if allocated is not None else (used_percent or 0.0) / 100 * device.memory_bytes
     free, share = device.memory_bytes - taken, 1 - max(stated_busy) / 100
     if free <= 0 or share <= 0:
-        return _unusable(replace(pool, compute_free_share=max(0.0, share)), "other containers hold all of its memory or compute")
+        return unusable(replace(pool, compute_free_share=max(0.0, share)), "other containers hold all of its memory or compute")
     return replace(pool, memory_free_bytes=free, compute_free_share=share)
 
 
@@ -203,14 +213,14 @@ def _cpu_load(pool: DevicePool, entry: Fields) -> DevicePool:
     if device is None:
         return _per_socket(pool, stated_sockets or 1)
     if not memory_gb:
-        return _unusable(_per_socket(pool, stated_sockets or 1), "the node's memory is not stated (memory_gb)")
+        return unusable(_per_socket(pool, stated_sockets or 1), "the node's memory is not stated (memory_gb)")
     counted = pool.total if pool.total > 1 else None
     sockets = counted or stated_sockets or max(1, round((cores or 0) / device.compute_units))
     cores_per_socket = min(device.compute_units, max(1, round(cores / sockets))) if cores else device.compute_units
     pool = _per_socket(replace(pool, device=_socket(device, cores_per_socket, memory_gb * GIB / sockets)), sockets)
     free, share = (memory_gb - used_gb) * GIB / sockets, 1 - used_cores / (cores_per_socket * sockets)
     if free <= 0 or share <= 0:
-        return _unusable(replace(pool, compute_free_share=max(0.0, share)), "the node's other work holds all its memory or cores")
+        return unusable(replace(pool, compute_free_share=max(0.0, share)), "the node's other work holds all its memory or cores")
     return replace(pool, memory_free_bytes=free, compute_free_share=share)
 
 

@@ -110,7 +110,7 @@ def usable(cluster: Cluster, mode: HardwareMode, *, skip_master_cpus: bool) -> U
         for index, pool in enumerate(node.pools):
             reason = _why_not(cluster, node, pool, mode, skip_master_cpus=skip_master_cpus)
             free = 0 if reason or pool.device is None else min(pool.available, pool.total)
-            if pool.total > free:
+            if pool.total > free or not pool.total:
                 refused[pool.label.name, reason or "in use by others"][node.name] += pool.total - free
             if free and pool.device:
                 found[pool.device][node.node_id].append(_Free(node, index, pool, pool.device, free))
@@ -157,6 +157,8 @@ class _Free:
 def _why_not(cluster: Cluster, node: Node, pool: DevicePool, mode: HardwareMode, *, skip_master_cpus: bool) -> str:
     if pool.device is None:
         return pool.unavailable_reason or "unknown device: the catalog has no figures for it, and none are guessed"
+    if not pool.total:
+        return pool.unavailable_reason or "the inventory counts none of it"
     if not node.is_up:
         return "its node is down"
     if not pool.available:

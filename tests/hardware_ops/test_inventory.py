@@ -264,40 +264,77 @@ DEVICE = "0.nodes.0.devices.0."
         (set_at("0.nodes.0.devices.0", "H100"), "clusters[0].nodes[0].devices[0]"),
         (set_at("0.nodes.0.status", "up"), "clusters[0].nodes[0].status"),
         (set_at("0.nodes.0", {"devices": []}), "clusters[0].nodes[0].name"),
-        (set_at("0.nodes", []), "clusters[0].nodes"),
         (set_at("0.nodes", {}), "clusters[0].nodes"),
         (set_at("0.id", ""), "clusters[0].id"),
         (set_at("0.id", 3), "clusters[0].id"),
     ],
 )
-def test_a_bad_field_is_named_by_its_path(change: Callable[[list[dict[str, Any]]], None], field: str) -> None:
-    """The caller can go to the very field."""
-    payload = copy.deepcopy(inventory(H100))
+def test_a_bad_field_is_named_by_its_path_and_takes_nothing_else_away(
+    change: Callable[[list[dict[str, Any]]], None], field: str
+) -> None:
+    """The caller can go to the very field: its entry is unusable for that reason, other clusters are read as ever."""
+    other = [{"id": "other", "nodes": [{"name": "fine", "devices": [H100]}]}]
+    payload = copy.deepcopy(inventory(H100)) + other
     change(payload)
-    with pytest.raises(InvalidInput) as caught:
-        read_inventory(payload)
-    assert caught.value.field == field
-    assert caught.value.expected
+    clusters = read_inventory(payload)
+    reasons = [pool.unavailable_reason for _, pool in clusters[0].pools()]
+    assert len(reasons) == 1
+    assert reasons[0].startswith(f"{field}: ")
+    assert "; expected " in reasons[0]
+    assert [(pool.total, pool.available) for _, pool in clusters[0].pools()] == [(0, 0)]
+    assert [pool.available for _, pool in clusters[1].pools()] == [8]
 
 
-@pytest.mark.parametrize("payload", [None, [], {}, "clusters", 3, [None], [[]]])
-def test_what_is_no_list_of_clusters_is_refused(payload: object) -> None:
-    """The contract's inventory is a list with at least one cluster."""
+def test_a_bad_entry_leaves_its_neighbours_alone() -> None:
+    """A negative count beside good devices of one node: those are offered, and the bad one keeps its name."""
+    pools = read_inventory(inventory({**H100, "available_count": -1}, {**H100, "available_count": 3}))[0].nodes[0].pools
+    assert [(pool.label.name, pool.available, pool.unavailable_reason != "") for pool in pools] == [
+        (H100["name"], 0, True),
+        (H100["name"], 3, True),
+    ]
+
+
+@pytest.mark.parametrize("payload", [None, [], {}, "clusters", 3, [None], [[]], [{"nodes": 3}], [{"id": ""}, 7]])
+def test_what_holds_no_cluster_is_refused(payload: object) -> None:
+    """The contract's inventory is a list with at least one cluster that can be read."""
     with pytest.raises(InvalidInput, match="clusters"):
         read_inventory(payload)
 
 
+def test_a_cluster_may_be_empty() -> None:
+    """A cluster without nodes and a node without devices are there, with nothing to use."""
+    empty, bare = read_inventory([{"id": "a", "nodes": []}, {"id": "b", "nodes": [{"name": "n", "devices": []}]}])
+    assert empty.nodes == ()
+    assert bare.nodes[0].pools == ()
+
+
 def test_nothing_is_listed_twice() -> None:
-    """A cluster, node or physical device named twice would be counted twice."""
-    one = inventory(SLICE)
-    with pytest.raises(InvalidInput, match=r"clusters\[1\]\.id"):
-        read_inventory(one + inventory(H100))
-    other = inventory(H100)
+    """A cluster, node or device named twice would be counted twice: the second is unusable and says where the first is."""
+    one, other = inventory(SLICE), inventory(H100)
     other[0]["id"] = "d"
-    with pytest.raises(InvalidInput, match=r"clusters\[1\]\.nodes\[0\]\.id"):
-        read_inventory(one + other)
-    with pytest.raises(InvalidInput, match=r"devices\[1\]\.device_uuid"):
-        read_inventory(inventory(SLICE, SLICE))
+    for payload, path in (
+        (one + inventory(H100), "clusters[1].id"),
+        (one + other, "clusters[1].nodes[0].id"),
+        (inventory(SLICE, SLICE), "clusters[0].nodes[0].devices[1].device_uuid"),
+    ):
+        first, second = (pool for cluster in read_inventory(payload) for _, pool in cluster.pools())
+        assert first.available == 1
+        assert second.available == 0
+        assert second.unavailable_reason.startswith(f"{path}: is ")
+        assert "once" in second.unavailable_reason
+
+
+def test_a_type_nobody_knows_is_a_contradiction() -> None:
+    """An H100 of type quantum cannot be deployed as either."""
+    pool = only_pool({**H100, "type": "quantum"})
+    assert pool.device is None
+    assert "quantum" in pool.unavailable_reason
+    assert "cuda" in pool.unavailable_reason
+
+
+def test_a_missing_type_follows_from_the_device() -> None:
+    """Callers deploy by type: where the inventory leaves it out, the catalog's is echoed."""
+    assert only_pool({key: value for key, value in H100.items() if key != "type"}).label.wire_type == "cuda"
 
 
 SHORT = """

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
 from budsim.hardware_ops.cluster import HardwareMode
+from budsim.hardware_ops.inventory import read_inventory
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.answers import answer
 from budsim.simulator.plans import Outcome, Plan, Question
@@ -231,6 +232,63 @@ def test_easier_targets_never_lose_a_plan(nodes, targets, concurrency, easing):
         assert eased[0].meets_targets
         slack = 1e-9 if len(strict[0].groups) == 1 else 1e-2
         assert eased[0].cost_per_million_tokens_usd <= (1 + slack) * strict[0].cost_per_million_tokens_usd
+
+
+def listed(name: str, **changes: object) -> dict[str, object]:
+    """Return one device entry of an inventory."""
+    return {"name": name, "type": "cuda", "available_count": 2, "total_count": 2} | changes
+
+
+def test_bad_entries_are_named_and_the_good_one_is_answered():
+    """One good H100 node among every kind of bad entry: a plan on it, and a reason for each of the others that names it."""
+    sliced = listed("A100-SXM4-40GB", hardware_mode="shared", device_uuid="GPU-0", available_count=1, total_count=1)
+    entries = {
+        "none": listed("L40S", available_count=0, total_count=0),
+        "negative": listed("L4", available_count=-1),
+        "unknown": listed("Frobnicator-9000"),
+        "quantum": listed("A30", type="quantum"),
+        "sliced": sliced,
+        "half-known": {"name": "Xeon Platinum 8480+", "type": "cpu", "available_count": 1, "cores": 112},
+    }
+    nodes = [{"name": name, "devices": [entry]} for name, entry in entries.items()]
+    nodes += [
+        {"name": "good", "devices": [listed("H100-SXM")]},
+        {"name": "good", "devices": [listed("H100-SXM")]},
+        {"name": "down", "status": False, "devices": [listed("T4")]},
+    ]
+    outcome = ask(make_question(*read_inventory([{"id": "lab", "nodes": nodes}])))
+    assert {group.config.device.name for plan in outcome.plans for group in plan.groups} == {"H100-SXM"}
+    assert max(plan.devices for plan in outcome.plans) <= 2
+    reasons = {rejection.subject: rejection.reason for rejection in outcome.rejections}
+    for subject, words in {
+        "L40S": "counts none",
+        "L4": "nodes[1].devices[0].available_count: is -1; expected a whole number",
+        "Frobnicator-9000": "unknown device",
+        "A30": "type 'quantum' is none of cuda",
+        "A100-SXM4-40GB": "without memory_allocated_gb",
+        "Xeon Platinum 8480+": "memory is not stated",
+        "H100-SXM": "each node once",
+        "T4": "down",
+    }.items():
+        assert words in reasons[subject]
+
+
+def test_an_engine_that_cannot_run_is_named_and_other_devices_are_answered():
+    """SGLang asked for on H100 and Gaudi 3: plans on the H100, and for the Gaudi the reason with the engine's name."""
+    cluster = make_cluster((("H100-SXM", 2),), (("Gaudi3", 2),))
+    outcome = ask(make_question(cluster, engines=frozenset({"sglang"})))
+    assert {group.config.device.name for plan in outcome.plans for group in plan.groups} == {"H100-SXM"}
+    assert [(each.devices, "sglang" in each.reason) for each in outcome.rejections if each.subject == "Gaudi3"] == [(2, True)]
+
+
+def test_a_quantization_a_device_lacks_is_named_and_others_are_answered():
+    """FP8 weights asked for on H100 and T4, which has no such kernels: plans on the H100, and what the T4 offers instead."""
+    cluster = make_cluster((("H100-SXM", 2), ("T4", 2)))
+    outcome = ask(make_question(cluster, weight_precision=Precision.FP8, may_quantize=True))
+    assert {group.config.device.name for plan in outcome.plans for group in plan.groups} == {"H100-SXM"}
+    reasons = [each for each in outcome.rejections if each.subject == "T4"]
+    assert sum(each.devices for each in reasons) == 2
+    assert all("fp8" in each.reason and "offers" in each.reason for each in reasons)
 
 
 def test_an_empty_inventory_is_answered_with_a_reason():
