@@ -19,6 +19,7 @@ from budsim import terminal
 from budsim.commons.errors import BudsimError, InvalidInput, NotFound
 from budsim.commons.units import GIB, GIGA, MILLI, TERA
 from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from budsim.simulator.plans import Question, Targets
     from budsim.simulator.services import ModelSource, Wishes
 
-MOST_TOKENS = 100_000_000
-MOST_REQUESTS = 1_000_000
 REASONS_TOLD = 8
 GROUPINGS = ("device", "engine", "model", "mode", "source")
 GUARD = Path("cache/accuracy/rows.csv")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid5
 
 import numpy as np
@@ -14,7 +14,7 @@ from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB, MILLI
 from budsim.engine_ops import serving_engines
-from budsim.engine_ops.base import Launch, ReplicaConfig, ServingEngine
+from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.candidates import Floats
 from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions
@@ -340,12 +340,19 @@ def replica_group(
         service=service,
         memory=predicted.needs(row),
         launch=launch,
-        metadata=offer.engine.metadata(question.architecture),
+        metadata=_metadata(question, offer.engine),
         explanation=predicted.explanations[row],
         error_rate=float(predicted.error_rate[row]),
         cost_usd_per_h=per_h,
         cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, per_s)),
     )
+
+
+def _metadata(question: Question, engine: ServingEngine) -> Metadata:
+    """Return the engine's metadata, by `Question.parsed_as` where that names a model with parsers."""
+    named = engine.metadata(replace(question.architecture, model_id=question.parsed_as or question.architecture.model_id))
+    known = named.tool_calling_parser_type or named.reasoning_parser_type
+    return named if known else engine.metadata(question.architecture)
 
 
 class Predicted:

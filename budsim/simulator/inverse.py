@@ -9,10 +9,10 @@ from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device import Device
 from budsim.performance.predictor import Predictor
+from budsim.performance.workload import MOST_REQUESTS
 from budsim.simulator.answers import answer
 from budsim.simulator.plans import Outcome, Plan, Question, Rejection
 
-MOST_REQUESTS = 1_000_000
 STRIDE = 4
 CLOSE = 0.01
 """Capacities are sought in steps of a factor of 4, then exactly below 100 requests and to 1 % above."""

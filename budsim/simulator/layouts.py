@@ -18,7 +18,7 @@ from budsim.model_ops.architecture import Architecture
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.answers import answer
 from budsim.simulator.offers import PRECISIONS, Choices, Offer, OfferSpace, make_offer, shortage
-from budsim.simulator.placement import HardwareGroup, place, usable
+from budsim.simulator.placement import HardwareGroup, crosses_nodes, place, usable
 from budsim.simulator.plans import Placement, Question, ReplicaGroup
 
 
@@ -95,9 +95,7 @@ def chosen_group(question: Question, predictor: Predictor, chosen: ChosenLayout)
         The layout is illegal for the model, does not fit in memory, or the hosts hold fewer replicas.
     """
     cluster, group = _group_named(question, chosen.device)
-    if chosen.replicas > group.capacity(chosen.tp, chosen.pp):
-        most = group.capacity(chosen.tp, chosen.pp)
-        raise InvalidInput("replicas", f"{chosen.replicas} do not fit", f"at most {most} of {chosen.tp} x {chosen.pp} devices")
+    _check_room(group, chosen)
     placements = place(group, chosen.tp, chosen.pp, chosen.replicas)
     share = -(-question.workload.concurrency // chosen.replicas)
     single = replace(
@@ -122,6 +120,19 @@ def chosen_group(question: Question, predictor: Predictor, chosen: ChosenLayout)
         explanation=replace(found.explanation, next_replica=None),
         cost_usd_per_h=found.cost_usd_per_h * chosen.replicas,
     )
+
+
+def _check_room(group: HardwareGroup, chosen: ChosenLayout) -> None:
+    """Refuse a layout the hosts have no room for, naming the first of its sizes that is too large."""
+    if chosen.tp > group.largest_node:
+        problem = f"{chosen.tp} are more than the {group.largest_node} free on the largest of the hosts"
+        raise InvalidInput("tp_size", problem, f"at most {group.largest_node}")
+    deepest = group.capacity(chosen.tp, 1) if crosses_nodes(group.device) else group.largest_node // chosen.tp
+    if chosen.pp > deepest:
+        raise InvalidInput("pp_size", f"{chosen.pp} stages of {chosen.tp} devices do not fit", f"at most {deepest}")
+    most = group.capacity(chosen.tp, chosen.pp)
+    if chosen.replicas > most:
+        raise InvalidInput("replicas", f"{chosen.replicas} do not fit", f"at most {most} of {chosen.tp} x {chosen.pp} devices")
 
 
 def _groups(question: Question) -> list[tuple[Cluster, HardwareGroup]]:

@@ -29,7 +29,8 @@ class Question:
 
     ``engines`` restricts the search (empty: all); ``weight_precision`` asks for a quantized variant; ``analytic_only`` leaves the
     regressors out and enumerates instead of searching (the wire's ``simulation_method`` "heuristic"); ``skip_master_cpus`` leaves
-    the CPUs of master nodes to the cluster.
+    the CPUs of master nodes to the cluster; ``parsed_as`` is the hub id tool-call and reasoning parsers are chosen by, where the
+    model's own name says nothing (the wire's ``model_uri``).
     """
 
     architecture: Architecture
@@ -43,6 +44,7 @@ class Question:
     max_context_tokens: int | None = None
     analytic_only: bool = False
     skip_master_cpus: bool = True
+    parsed_as: str = ""
     seed: int = 0
 
 

@@ -19,6 +19,7 @@ from budsim.engine_ops.base import ReplicaConfig
 from budsim.engine_ops.llmc import job_for
 from budsim.hardware_ops.cluster import HardwareMode, Node
 from budsim.model_ops.architecture import Architecture
+from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 from budsim.simulator import examples, plans
 from budsim.simulator.plans import Figure, Outcome, Plan, Question, Rejection, ReplicaGroup, Targets
 from budsim.simulator.runs import (
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 WIRE_GB = GIB
 """The inventory's writer calls a GiB a GB (an 80 GB device reports 80); callers hand our figures on in the same unit."""
 
-MAX_TOKENS = 10_000_000
-MAX_CONCURRENCY = 1_000_000
 MAX_TEXT = 1024
 MAX_RECOMMENDED_CLUSTERS = 10
 ENVELOPE_KEYS = ("topic", "pubsubname", "data")
@@ -58,8 +57,8 @@ def _no_bool(value: object) -> object:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
-Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS), BeforeValidator(_no_bool)]
-Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY), BeforeValidator(_no_bool)]
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS), BeforeValidator(_no_bool)]
+Concurrency = Annotated[int, Field(ge=1, le=MOST_REQUESTS), BeforeValidator(_no_bool)]
 Parallel = Annotated[int, Field(ge=1, le=1024), BeforeValidator(_no_bool)]
 Target = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False), BeforeValidator(_no_bool)]
 Threshold = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]

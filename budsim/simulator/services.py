@@ -78,6 +78,7 @@ class Wishes:
     may_quantize: bool = False
     max_context_tokens: int | None = None
     analytic_only: bool = False
+    parsed_as: str = ""
     seed: int = 0
 
 
@@ -113,6 +114,7 @@ def pose(
         weight_precision=precision_named(wishes.quantization) if wishes.quantization else None,
         max_context_tokens=wishes.max_context_tokens,
         analytic_only=wishes.analytic_only,
+        parsed_as=wishes.parsed_as,
         seed=wishes.seed,
     )
 
@@ -796,6 +798,7 @@ def question_of(request: RunRequest, clusters: tuple[Cluster, ...], source: Mode
         may_quantize=request.is_quantization,
         max_context_tokens=request.model_max_context_length,
         analytic_only=request.simulation_method == "heuristic",
+        parsed_as=request.model_uri or "",
     )
     workload = workload_of(request)
     return pose(request.pretrained_model_uri, workload, request.targets, clusters, wishes=wishes, source=source)

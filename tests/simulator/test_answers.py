@@ -326,3 +326,17 @@ def test_embedding_models_are_not_priced_as_if_they_generated():
     assert not outcome.plans
     assert "embedding" in outcome.rejections[0].reason
     assert outcome.rejections[0].devices == 8
+
+
+def test_parsers_follow_the_hub_id_where_the_models_own_name_says_nothing():
+    """A model kept under a name of one's own gets the parsers of the hub id given beside it; a nonsense id changes nothing."""
+    question = make_question(make_cluster((("H100-SXM", 1),)), analytic_only=True)
+    renamed = replace(question, architecture=replace(question.architecture, model_id="our/assistant"))
+
+    def parser(asked: Question) -> str | None:
+        return ask(asked).plans[0].groups[0].metadata.tool_calling_parser_type
+
+    assert parser(question)
+    assert parser(renamed) is None
+    assert parser(replace(renamed, parsed_as=question.architecture.model_id)) == parser(question)
+    assert parser(replace(question, parsed_as="nobody/knows-this")) == parser(question)
