@@ -38,7 +38,6 @@ from budsim.simulator.offers import (
     error_rate,
     make_offer,
     paid_share,
-    target_ratios,
 )
 from budsim.simulator.placement import HardwareGroup, place, usable
 from budsim.simulator.plans import (
@@ -295,16 +294,15 @@ class _Shortlist:
             replica_group(self.question, self.cluster, self.space, choices, row, hardware[row], predicted, float(requests))
             for row, requests in zip(rows, shares, strict=True)
         ]
-        worst = groups[int(np.lexsort((predicted.worst[list(rows)], predicted.error_rate[list(rows)]))[-1])]
         per_h = sum(group.cost_usd_per_h for group in groups)
         per_s = sum(requests / group.service.e2e_s.value for requests, group in zip(shares, groups, strict=True))
         return Plan(
             cluster_id=self.cluster.cluster_id,
             groups=tuple(groups),
-            ttft_s=worst.service.ttft_s.value,
-            tokens_per_s_per_user=worst.service.tokens_per_s_per_user.value,
-            e2e_s=worst.service.e2e_s.value,
-            error_rate=worst.error_rate,
+            ttft_s=max(group.service.ttft_s.value for group in groups),
+            tokens_per_s_per_user=min(group.service.tokens_per_s_per_user.value for group in groups),
+            e2e_s=max(group.service.e2e_s.value for group in groups),
+            error_rate=max(group.error_rate for group in groups),
             cost_usd_per_h=per_h,
             cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, per_s * self.question.workload.output_tokens)),
         )
@@ -363,8 +361,6 @@ class Predicted:
     ) -> None:
         self.memory, self.predictions, self.explanations = memory, predictions, explanations
         self.error_rate: Floats = error_rate(targets, predictions.service)
-        ratios = target_ratios(targets, predictions.service)
-        self.worst: Floats = ratios.max(axis=0) if len(ratios) else predictions.service.e2e_s
 
     def service(self, row: int) -> PredictedService:
         """Return what one request of a row's replica will see."""

@@ -71,13 +71,14 @@ def mixed(question: Question, space: OfferSpace, explored: Explored, predictor: 
     targets, parts = question.targets, _parts(space)
     if len(parts) < 2 or not (targets.ttft_s or targets.e2e_s or targets.tokens_per_s_per_user):
         return None
-    kinds = _kinds(question, space, explored, parts)
+    ranking = explored.ranking()
+    kinds = _kinds(question, space, explored.genomes[ranking[explored.violation[ranking] <= 0]], parts)
     if len(np.unique(kinds.part)) < 2:
         return None
     load = _Load(question, space, predictor)
     held = load.held(kinds)
     covers = _covers(held, question.workload.concurrency)
-    return load.best(held, covers, explored) if len(covers) else None
+    return load.best(held, covers, explored.objectives[ranking[0]]) if len(covers) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,10 +222,9 @@ def _parts(space: OfferSpace) -> tuple[_Part, ...]:
     return tuple(parts)
 
 
-def _kinds(question: Question, space: OfferSpace, explored: Explored, parts: tuple[_Part, ...]) -> _Kinds:
-    """Return the best kinds explored of each part, and of each of its layouts the best."""
-    ranking = explored.ranking()
-    choices = space.read(explored.genomes[ranking[explored.violation[ranking] <= 0]])
+def _kinds(question: Question, space: OfferSpace, genomes: Integers, parts: tuple[_Part, ...]) -> _Kinds:
+    """Return the best kinds of each part among genomes (best first), and of each of its layouts the best."""
+    choices = space.read(genomes)
     binding = choices.max_num_seqs < choices.concurrency
     largest = np.array([offer.max_num_seqs[-1] for offer in space.offers])[choices.offer]
     choices = replace(choices, max_num_seqs=np.where(binding, choices.max_num_seqs, largest))
@@ -319,14 +319,13 @@ class _Load:
         held = _Held(kinds=kinds, requests=requests, e2e_s=e2e_s[:, 0], half_e2e_s=e2e_s[:, 1])
         return held.rows(held.worth_combining(KINDS_KEPT))
 
-    def best(self, held: _Held, covers: Integers, explored: Explored) -> Mixes:
-        """Return the mixes of ``covers`` (replicas of each kind) that are better than the best that was explored, best first."""
+    def best(self, held: _Held, covers: Integers, alone: Floats) -> Mixes:
+        """Return the mixes of ``covers`` (replicas of each kind) that beat the objectives of one type ``alone``, best first."""
         concurrency = self.question.workload.concurrency
         first = self._scored(held, *held.splits(covers, concurrency, ROUGHLY))
         finalists = np.unique(first.covers[first.ranking[:COVERS_POLISHED]], axis=0)
         last = self._scored(held, *held.splits(finalists, concurrency, FINELY))
-        best = explored.objectives[explored.ranking()[0]]
-        better = [row for row in last.ranking.tolist() if (last.miss[row], last.cost[row]) < (best[0], best[1])]
+        better = [row for row in last.ranking.tolist() if (last.miss[row], last.cost[row]) < (alone[0], alone[1])]
         distinct = {held.kinds.layouts(np.flatnonzero(last.covers[row])): row for row in reversed(better)}
         kept = sorted(distinct.values(), key=better.index)[:MIXES_KEPT]
         rows = np.concatenate([np.zeros(0, dtype=np.int64), *(np.flatnonzero(last.mix == row) for row in kept)])

@@ -163,8 +163,8 @@ class ReplicaGroup:
 class Plan:
     """A deployment on one cluster: groups of replicas, each on another type of device, that share the traffic.
 
-    The service is that of the group nearest to (or furthest past) its targets: no user sees worse. A router has to send each
-    replica requests in proportion to its ``service.tokens_per_s``.
+    Each figure is that of the group where it is worst: no user sees worse. A router has to send each replica requests in
+    proportion to its ``service.tokens_per_s``.
     """
 
     cluster_id: str
@@ -183,9 +183,14 @@ class Plan:
 
     @property
     def slowest(self) -> ReplicaGroup:
-        """The group whose service is that of the plan."""
-        return next(
-            group for group in self.groups if (group.error_rate, group.service.e2e_s.value) == (self.error_rate, self.e2e_s)
+        """The group nearest to missing its targets, or missing them most; without targets the one of the longest latency."""
+        return max(
+            self.groups,
+            key=lambda group: (
+                group.error_rate,
+                -min(group.explanation.headroom.values(), default=0.0),
+                group.service.e2e_s.value,
+            ),
         )
 
     @property

@@ -100,7 +100,10 @@ def test_all_requests_have_a_place_and_all_groups_meet_the_targets():
     for group in best.groups:
         assert group.error_rate == 0.0
         assert group.config.max_num_seqs >= group.config.concurrency
+    assert best.ttft_s == max(group.service.ttft_s.value for group in best.groups)
+    assert best.tokens_per_s_per_user == min(group.service.tokens_per_s_per_user.value for group in best.groups)
     assert best.e2e_s == max(group.service.e2e_s.value for group in best.groups)
+    assert best.slowest in best.groups
 
 
 def test_no_device_is_in_two_groups():
