@@ -302,6 +302,8 @@ class Architecture:
         Learned absolute positions, 0 for rotary or ALiBi.
     extra_parameters : int
         Weights outside the matrices: norms, biases, vision towers, poolers.
+    rotary_values : int
+        Sines and cosines of rotary positions, which engines compute when they load the model and hold on every rank.
     native_precision : Precision
         Format of the published weights.
     """
@@ -318,6 +320,7 @@ class Architecture:
     is_embedding: bool = False
     position_embeddings: int = 0
     extra_parameters: int = 0
+    rotary_values: int = 0
     quantization: Quantization | None = None
 
     @cached_property

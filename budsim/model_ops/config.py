@@ -13,6 +13,7 @@ from budsim.model_ops.families.decoder import Style, decoder
 from budsim.model_ops.families.table import FAMILIES
 from budsim.model_ops.fields import Fields
 from budsim.model_ops.quantization import quantization_from
+from budsim.model_ops.rotary import rotary_values
 from budsim.model_ops.vision import vision_parameters
 
 DTYPES: Final = {
@@ -86,6 +87,7 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
         is_embedding=body.is_embedding or _is_headless(family),
         position_embeddings=body.positions,
         extra_parameters=body.all_extra + vision,
+        rotary_values=rotary_values(text, body),
         quantization=quantization,
     )
 

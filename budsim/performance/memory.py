@@ -84,17 +84,22 @@ def memory_use(ranks: Ranks) -> MemoryUse:
 
 
 def _stages(ranks: Ranks, rules: _Rules) -> tuple[_Stage, _Stage]:
-    """Return the first and the last stage of each pipeline; they are the same rank where there is one stage."""
+    """Return the first and the last stage of each pipeline; they are the same rank where there is one stage.
+
+    Tensor parallelism splits vision towers as it does the model (norms and biases are too small to tell); rotary tables are
+    whole on every rank.
+    """
     table, layers = ranks.candidates, ranks.layers
     alone = table.pp == 1
     more, fewer = np.ceil(layers / table.pp) / layers, np.floor(layers / table.pp) / layers
     embedding, head, body = _weight_parts(ranks)
     step, sampling, experts = _activation_parts(ranks, rules)
-    extra = ranks.model.extra_bytes[table.architecture]
+    extra = ranks.model.extra_bytes[table.architecture] / table.tp
+    rotary = ranks.model.rotary_bytes[table.architecture]
     body = body + adapter_bytes(ranks)
-    whole = embedding + head + body + extra
-    first = np.where(alone, whole, body * more + embedding + extra)
-    last = np.where(alone, whole, body * fewer + np.where(head > 0, head, embedding * _is_tied(ranks)))
+    whole = embedding + head + body + extra + rotary
+    first = np.where(alone, whole, body * more + embedding + extra + rotary)
+    last = np.where(alone, whole, body * fewer + np.where(head > 0, head, embedding * _is_tied(ranks)) + rotary)
     return (
         _stage(ranks, rules, first, np.where(alone, np.maximum(step, sampling), step) + experts, more),
         _stage(ranks, rules, last, np.maximum(step, sampling) + experts, fewer),

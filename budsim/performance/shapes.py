@@ -77,6 +77,7 @@ class ModelShapes:
     experts_per_token: Floats
     vocabulary: Floats
     extra_bytes: Floats
+    rotary_bytes: Floats
     parameters: Floats
     active_parameters: Floats
 
@@ -111,6 +112,7 @@ def shapes(architectures: tuple[Architecture, ...]) -> ModelShapes:
         ),
         vocabulary=scalar(lambda a: a.vocab_size),
         extra_bytes=scalar(lambda a: 2.0 * a.extra_parameters),
+        rotary_bytes=scalar(lambda a: 2.0 * a.rotary_values),
         parameters=scalar(lambda a: a.parameters),
         active_parameters=scalar(lambda a: a.active_parameters),
     )

@@ -93,8 +93,8 @@ def test_stages_of_a_pipeline_hold_what_is_theirs() -> None:
     """Llama-3.1-8B in 4: the fullest rank has 8 layers and the table or the head, not a quarter of everything."""
     whole = use(model=LLAMA_8B, tp=1, pp=1).weight_bytes[0]
     quarter = use(model=LLAMA_8B, tp=1, pp=4).weight_bytes[0]
-    head = 128_256 * 4096 * 2
-    assert quarter == pytest.approx((whole - 2 * head) / 4 + head, rel=1e-3)
+    head, rotary = 128_256 * 4096 * 2, 131_072 * 128 * 2
+    assert quarter == pytest.approx((whole - 2 * head - rotary) / 4 + head + rotary, rel=1e-3)
 
 
 def test_layers_that_do_not_divide_make_one_stage_hold_more() -> None:
