@@ -103,8 +103,9 @@ class ReplicaConfig:
     """One way to run one replica, as an engine launches it.
 
     ``tp x pp`` devices; ``ep`` and ``dp`` are spread inside them (``ep`` = tp when experts are spread, ``dp`` attention ranks).
-    ``concurrency`` is what this replica serves at a time, ``context_tokens`` the longest sequence it must hold; ``max_loras``
-    adapters of at most ``max_lora_rank`` are served at a time, 0 for none.
+    ``concurrency`` is what this replica serves at a time, ``context_tokens`` the longest sequence it must hold; ``max_num_seqs``
+    and ``max_num_batched_tokens`` bound each attention rank; ``max_loras`` adapters of at most ``max_lora_rank`` are served at a
+    time, 0 for none.
     """
 
     device: Device
@@ -233,6 +234,10 @@ class ServingEngine(Engine, Protocol):
 
         Never empty for a size of `tp_sizes`.
         """
+        ...
+
+    def dp_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
+        """Return the legal numbers of attention ranks inside a group of ``tp`` devices, ascending; (1,) for dense models."""
         ...
 
     def knobs(self, kind: DeviceKind) -> tuple[Knob, ...]:

@@ -84,6 +84,10 @@ class Sglang:
         family = family_of(NAME, architecture)
         return rules.pp_sizes(architecture, devices, supported=family is not None and family.pipeline_parallel)
 
+    def dp_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
+        """Return the numbers of attention ranks SGLang makes of ``tp`` devices of a model with experts, ascending."""
+        return rules.dp_sizes(architecture, tp)
+
     def knobs(self, kind: DeviceKind) -> tuple[Knob, ...]:
         """Return the settings the search may turn on hardware of ``kind``."""
         return tuple(knob for knob in _KNOBS if kind in knob.kinds)
@@ -142,13 +146,14 @@ def _command(model: str, args: Mapping[str, ArgumentValue]) -> tuple[str, ...]:
 
 
 def _arguments(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
+    """Return the flags; SGLang divides requests and chunks among attention ranks, so it is given those of all of them."""
     args: dict[str, ArgumentValue] = {"host": "0.0.0.0", "tp-size": config.tp}
     sizes = {"pp-size": config.pp, "ep-size": config.ep, "attn-dp-size": config.dp}
     args |= {flag: size for flag, size in sizes.items() if size > 1}
     args |= {
         "context-length": config.context_tokens,
         "mem-fraction-static": config.memory_fraction,
-        "max-running-requests": config.max_num_seqs,
+        "max-running-requests": config.max_num_seqs * config.dp,
     }
     return (
         args
@@ -163,7 +168,7 @@ def _scheduling(architecture: Architecture, config: ReplicaConfig) -> dict[str, 
     if architecture.is_embedding:
         return {"is-embedding": True}
     args: dict[str, ArgumentValue] = {
-        "chunked-prefill-size": config.max_num_batched_tokens if config.chunked_prefill else -1,
+        "chunked-prefill-size": config.max_num_batched_tokens * config.dp if config.chunked_prefill else -1,
         "schedule-policy": "lpm" if config.prefix_caching else "fcfs",
     }
     if not config.chunked_prefill:

@@ -91,6 +91,10 @@ class Vllm:
         family = family_of(NAME, architecture)
         return rules.pp_sizes(architecture, devices, supported=family is not None and family.pipeline_parallel)
 
+    def dp_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
+        """Return the numbers of attention ranks vLLM makes of ``tp`` devices of a model with experts, ascending."""
+        return rules.dp_sizes(architecture, tp)
+
     def knobs(self, kind: DeviceKind) -> tuple[Knob, ...]:
         """Return the settings the search may turn on hardware of ``kind``."""
         return tuple(knob for knob in _KNOBS if kind in knob.kinds)

@@ -24,6 +24,7 @@ from budsim.simulator.evolution import Explored, enumerate_all, explore
 from budsim.simulator.explanations import enough_devices, explained
 from budsim.simulator.mixes import Mixes, joined, mixed
 from budsim.simulator.offers import (
+    DP,
     EP,
     KV,
     OFFER,
@@ -57,7 +58,7 @@ from budsim.simulator.plans import (
 Progress = Callable[[float], None]
 Engines = Mapping[str, ServingEngine]
 
-LAYOUT = [OFFER, TP, PP, EP, WEIGHTS, KV, REPLICAS]
+LAYOUT = [OFFER, TP, PP, EP, DP, WEIGHTS, KV, REPLICAS]
 PLANS_PER_CLUSTER = 12
 EMBEDDING = "an embedding model generates no tokens: the service of one is not modelled yet"
 GRID_LIMIT = 200_000

@@ -15,8 +15,10 @@ from budsim.performance.candidates import Booleans, Floats, Integers
 OBJECTIVES = ("target miss", "cost per million output tokens", "devices", "latency over target")
 PENALTY = 1e12
 """Added to every objective of an infeasible genome: any feasible one dominates it, and of two infeasible the less violating."""
-CHAMPIONS = 2
-"""Genomes of every class refined at the end: the runner-up may find what lies behind a hill before the best."""
+FEW = 1
+"""Genomes whose wider surroundings are looked at in one generation: there may be better ones to look around in the next."""
+LEAST = 16
+"""Evaluations any search may use."""
 CHUNK = 8192
 """Rows predicted at a time when a space is enumerated: bounds memory, not speed."""
 
@@ -38,6 +40,11 @@ class Space(Protocol):
         ...
 
     @property
+    def count(self) -> int:
+        """Number of distinct legal genomes."""
+        ...
+
+    @property
     def linked(self) -> tuple[tuple[int, ...], ...]:
         """Genes worth changing together when a good genome is refined."""
         ...
@@ -51,7 +58,11 @@ class Space(Protocol):
         ...
 
     def classes(self, genomes: Integers) -> Integers:
-        """Return which class each genome belongs to; the search keeps and refines the best of every class."""
+        """Return which class each genome belongs to; linked genes are refined for the best of each."""
+        ...
+
+    def niches(self, genomes: Integers) -> Integers:
+        """Return which niche of the front each genome belongs to; the search looks around the best of each."""
         ...
 
     def starts(self) -> Integers:
@@ -71,17 +82,22 @@ Progress = Callable[[float], None]
 class Settings:
     """How long to search.
 
-    ``patience`` generations whose front's hypervolume grows by less than ``tolerance`` (relative) end it; ``mutation`` is the
-    mean number of genes changed in a child.
+    At most ``share`` of the space's genomes and never more than ``most`` are evaluated. The search ends sooner when the front's
+    hypervolume grew by less than ``tolerance`` (relative) in each of ``patience`` generations, or in the last one while all that
+    lies around good genomes was looked at. ``mutation`` is the mean number of genes changed in a child. Spaces of up to
+    ``enumerate_below`` genomes are looked at in full.
     """
 
-    population: int = 64
-    generations: int = 40
-    patience: int = 3
+    share: float = 0.095
+    most: int = 8000
+    patience: int = 40
     tolerance: float = 1e-3
     mutation: float = 1.5
-    refinements: int = 12
     enumerate_below: int = 8192
+
+    def budget(self, genomes: int) -> int:
+        """Return how many of a space's ``genomes`` may be evaluated."""
+        return max(LEAST, min(int(self.share * genomes), self.most))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,26 +163,29 @@ def enumerate_all(genomes: Integers, evaluate: Evaluate, *, progress: Progress =
 def search(
     space: Space, evaluate: Evaluate, rng: np.random.Generator, *, settings: Settings, progress: Progress = lambda _: None
 ) -> Explored:
-    """Search ``space`` with NSGA-II, then refine the best of every class gene by gene until no neighbour is better.
+    """Search ``space`` with NSGA-II whose generations also look around the best genomes found.
 
-    Selection and sorting are DEAP's (Deb et al. 2002); crossover and mutation draw from ``rng`` only. Same space and generator
-    state, same result.
+    A generation holds children of the population and neighbours of the archive's front and of the best of every niche, the
+    nearest first. Selection and sorting are DEAP's (Deb et al. 2002); crossover and mutation draw from ``rng`` only. Same space
+    and generator state, same result.
     """
-    archive = _Archive(space, evaluate)
-    strangers = rng.integers(0, space.sizes, size=(settings.population, len(space.sizes)))
-    rows = archive.visit(np.concatenate([space.starts(), strangers]))
-    population = tools.selNSGA2(archive.individuals(rows), settings.population)
-    volume, stalled = archive.hypervolume(population), 0
-    for generation in range(settings.generations):
-        children = _children(archive.genomes[[one.row for one in population]], space.sizes, rng, settings)
-        rows = np.setdiff1d(archive.visit(children), [one.row for one in population])
-        population = tools.selNSGA2([*population, *archive.individuals(rows)], settings.population)
-        before, volume = volume, archive.hypervolume(population)
-        stalled = stalled + 1 if volume <= before * (1.0 + settings.tolerance) else 0
-        progress(0.8 * (generation + 1) / settings.generations)
-        if stalled >= settings.patience:
+    budget = settings.budget(space.count)
+    size = min(max(budget // 60, 8), 32)
+    archive = _Archive(space, evaluate, budget)
+    archive.visit(_sample(space.starts(), budget // 2, rng))
+    archive.visit(rng.integers(0, space.sizes, size=(min(size, archive.left // 4), len(space.sizes))))
+    population: list[_Individual] = []
+    volume, stalled = -PENALTY, 0
+    while archive.left:
+        population = _survivors(archive, population, size)
+        before, volume = volume, archive.hypervolume()
+        stalled = stalled + 1 if volume <= before + settings.tolerance * abs(before) else 0
+        around = archive.neighbours(max(3, budget // 400))
+        if stalled >= (settings.patience if len(around) else 1):
             break
-    _refine(space, archive, settings.refinements)
+        children = _children(archive.genomes[[one.row for one in population]], space.sizes, rng, settings)[: size // 2]
+        archive.visit(np.concatenate([around, children]))
+        progress(1.0 - archive.left / budget)
     progress(1.0)
     return archive.explored()
 
@@ -188,54 +207,116 @@ class _Individual:
 
 
 class _Archive:
-    """Every genome evaluated so far, found again by the number its digits spell."""
+    """Every genome evaluated so far, found again by the number its digits spell, and how closely its surroundings were looked at.
+
+    ``newest`` is the first row of the last visit.
+    """
 
     slack: ClassVar[float] = 1.05
 
-    def __init__(self, space: Space, evaluate: Evaluate) -> None:
-        self._space, self._evaluate = space, evaluate
-        self._rows: dict[int, int] = {}
+    def __init__(self, space: Space, evaluate: Evaluate, budget: int) -> None:
+        self._space, self._evaluate, self._budget = space, evaluate, budget
+        self._seen: set[int] = set()
+        self._reference: Floats | None = None
+        self._keys: Integers = np.empty(0, dtype=np.int64)
+        self._niches: Integers = np.empty(0, dtype=np.int64)
+        self._looked: Integers = np.empty(0, dtype=np.int64)
         self.genomes: Integers = np.empty((0, len(space.sizes)), dtype=np.int64)
         self.objectives: Floats = np.empty((0, len(OBJECTIVES)))
         self.violation: Floats = np.empty(0)
-        self._reference: Floats | None = None
+        self.newest = 0
 
-    def visit(self, genomes: Integers) -> Integers:
-        """Repair and evaluate those not seen before; return the distinct rows they all have, ascending."""
+    @property
+    def left(self) -> int:
+        """Evaluations left."""
+        return self._budget - len(self.violation)
+
+    def visit(self, genomes: Integers) -> None:
+        """Repair and evaluate those not seen before, in their order, while there are evaluations left."""
+        self.newest = len(self.violation)
         genomes = self._space.repair(genomes)
-        keys, first = np.unique(np.ravel_multi_index(tuple(genomes.T), self._space.sizes), return_index=True)
-        fresh = np.array(
-            sorted(at for key, at in zip(keys.tolist(), first.tolist(), strict=True) if key not in self._rows), dtype=int
-        )
-        if len(fresh):
-            new = genomes[fresh]
-            scores = self._evaluate(new)
-            names = np.ravel_multi_index(tuple(new.T), self._space.sizes).tolist()
-            self._rows.update(zip(names, range(len(self.violation), len(self.violation) + len(new)), strict=True))
-            self.genomes = np.concatenate([self.genomes, new])
-            self.objectives = np.concatenate([self.objectives, scores.objectives])
-            self.violation = np.concatenate([self.violation, scores.violation])
-        return np.array(sorted(self._rows[key] for key in keys.tolist()), dtype=np.int64)
+        keys = np.ravel_multi_index(tuple(genomes.T), self._space.sizes)
+        firsts = np.sort(np.unique(keys, return_index=True)[1])
+        fresh = [at for at in firsts.tolist() if int(keys[at]) not in self._seen][: self.left]
+        if not fresh:
+            return
+        new, names = genomes[fresh], keys[fresh]
+        scores = self._evaluate(new)
+        self._seen.update(names.tolist())
+        self._keys = np.concatenate([self._keys, names])
+        self._niches = np.concatenate([self._niches, self._space.niches(new)])
+        self._looked = np.concatenate([self._looked, np.zeros(len(new), dtype=np.int64)])
+        self.genomes = np.concatenate([self.genomes, new])
+        self.objectives = np.concatenate([self.objectives, scores.objectives])
+        self.violation = np.concatenate([self.violation, scores.violation])
 
-    def individuals(self, rows: Integers) -> list[_Individual]:
-        """Return rows as individuals whose plain dominance is constraint domination."""
+    def penalized(self, rows: Integers) -> Floats:
+        """Return objectives of rows whose plain dominance is constraint domination."""
         violation = self.violation[rows, None]
-        penalized = np.where(violation > 0, PENALTY * (1.0 + violation), self.objectives[rows])
-        return [_Individual(int(row), values) for row, values in zip(rows, penalized.tolist(), strict=True)]
+        return np.where(violation > 0, PENALTY * (1.0 + violation), self.objectives[rows])
 
-    def hypervolume(self, population: Sequence[_Individual]) -> float:
-        """Return the hypervolume of the population's feasible members, each objective scaled by the worst first seen."""
-        rows = [one.row for one in population if self.violation[one.row] <= 0]
-        if not rows:
-            return 0.0
-        found = self.objectives[rows]
+    def hypervolume(self) -> float:
+        """Return the hypervolume of the front, each objective scaled by the worst in the first front seen.
+
+        Where nothing is feasible yet: minus the least violation.
+        """
+        found = self.objectives[self._front()]
+        if not len(found):
+            return -float(self.violation.min())
         if self._reference is None:
             self._reference = np.maximum(found.max(axis=0) * self.slack, 1e-9)
         return float(moocore.hypervolume(np.minimum(found / self._reference, 1.0), ref=np.ones(len(OBJECTIVES))))
 
+    def neighbours(self, count: int) -> Integers:
+        """Return what lies around good genomes that was not looked at yet; nothing when all was.
+
+        One step from ``count`` of the front and of the best of niches, and every value of every gene of the front's next. While
+        those are few, also every value of every gene of a niche's best, then combinations of linked genes: around the front's
+        best, the best of each class and of each niche.
+        """
+        ranking = _ranking(self.objectives, self.violation, self._keys[:, None])
+        place = np.empty(len(ranking), dtype=np.int64)
+        place[ranking] = np.arange(len(ranking))
+        front = self._front()
+        front = front[np.argsort(place[front])] if len(front) else ranking[:count]
+        niches = ranking[_firsts(self._niches[ranking])]
+        chosen = np.union1d(self._unlooked(front, 0)[:count], self._unlooked(niches, 0)[:count])
+        chosen = np.union1d(chosen, self._unlooked(front, 1)[:FEW])
+        if len(chosen) < count:
+            chosen = np.union1d(chosen, self._unlooked(niches, 1)[:FEW])
+        if len(chosen) < count:
+            classes = ranking[_firsts(self._space.classes(self.genomes[ranking]))]
+            chosen = np.union1d(chosen, self._unlooked(np.concatenate([front[:1], classes, niches]), 2)[:1])
+        around = [LOOKS[self._looked[row]](self.genomes[row], self._space) for row in chosen]
+        self._looked[chosen] += 1
+        return np.concatenate([np.empty((0, self.genomes.shape[1]), dtype=np.int64), *around])
+
     def explored(self) -> Explored:
         """Return everything as values."""
         return Explored(genomes=self.genomes, objectives=self.objectives, violation=self.violation)
+
+    def _unlooked(self, rows: Integers, looked: int) -> Integers:
+        return np.asarray(rows[self._looked[rows] == looked])
+
+    def _front(self) -> Integers:
+        return self.explored().front()
+
+
+def _sample(genomes: Integers, count: int, rng: np.random.Generator) -> Integers:
+    """Return all genomes, or ``count`` of them where there are more."""
+    return genomes if len(genomes) <= count else genomes[np.sort(rng.permutation(len(genomes))[:count])]
+
+
+def _survivors(archive: _Archive, population: Sequence[_Individual], size: int) -> list[_Individual]:
+    """Return the ``size`` best of the population and the newest rows; DEAP sorts twice as many, of the first fronts, at most."""
+    rows = np.array([*(one.row for one in population), *range(archive.newest, len(archive.violation))], dtype=np.int64)
+    values = archive.penalized(rows)
+    if len(rows) > 2 * size:
+        first = np.argsort(moocore.pareto_rank(values), kind="stable")[: 2 * size]
+        rows, values = rows[first], values[first]
+    everyone = [_Individual(int(row), each) for row, each in zip(rows, values.tolist(), strict=True)]
+    survivors: list[_Individual] = tools.selNSGA2(everyone, min(size, len(everyone)))
+    return survivors
 
 
 def _children(parents: Integers, sizes: Sequence[int], rng: np.random.Generator, settings: Settings) -> Integers:
@@ -250,29 +331,31 @@ def _children(parents: Integers, sizes: Sequence[int], rng: np.random.Generator,
     return np.asarray(np.where(mutated, np.where(rng.random((count, genes)) < 0.5, stepped, drawn), children))
 
 
-def _refine(space: Space, archive: _Archive, rounds: int) -> None:
-    """Look at all neighbours of the best genome of every class, until each is better than its neighbours."""
-    settled: set[int] = set()
-    for _ in range(rounds):
-        ranking = _ranking(archive.objectives, archive.violation, archive.genomes)
-        champions = [row for row in _best_of_classes(space.classes(archive.genomes[ranking]), ranking) if row not in settled]
-        if not champions:
-            return
-        settled.update(champions)
-        archive.visit(np.concatenate([_neighbours(archive.genomes[row], space) for row in champions]))
+def _firsts(values: Integers) -> Integers:
+    """Return the index of the first of each distinct value, ascending."""
+    return np.sort(np.unique(values, return_index=True)[1])
 
 
-def _best_of_classes(classes: Integers, ranking: Integers) -> list[int]:
-    """Return the first `CHAMPIONS` rows of every class in ``ranking``, whose classes are ``classes``."""
-    return [int(row) for each in np.unique(classes) for row in ranking[classes == each][:CHAMPIONS]]
+def _steps(genome: Integers, space: Space) -> Integers:
+    """Return every genome one step away in one gene."""
+    genes = len(space.sizes)
+    moved = np.concatenate([genome + np.eye(genes, dtype=np.int64), genome - np.eye(genes, dtype=np.int64)])
+    return moved[((moved >= 0) & (moved < np.array(space.sizes))).all(axis=1)]
 
 
-def _neighbours(genome: Integers, space: Space) -> Integers:
-    """Return every genome that differs in one gene, or in one set of linked genes with the others as they are or loosened."""
+def _all_values(genome: Integers, space: Space) -> Integers:
+    """Return every genome that differs in one gene."""
+    return np.concatenate([_varied(genome, (gene,), space.sizes) for gene in range(len(space.sizes))])
+
+
+def _combinations(genome: Integers, space: Space) -> Integers:
+    """Return every genome that differs in one set of linked genes, with the others as they are or loosened."""
     loose = space.loosened(genome)
-    single = [_varied(genome, (gene,), space.sizes) for gene in range(1, len(space.sizes))]
-    linked = [_varied(start, genes, space.sizes) for genes in space.linked for start in (genome, loose)]
-    return np.concatenate([*single, *linked])
+    return np.concatenate([_varied(start, genes, space.sizes) for genes in space.linked for start in (genome, loose)])
+
+
+LOOKS = (_steps, _all_values, _combinations)
+"""Ways to look around a genome, the nearest first."""
 
 
 def _varied(genome: Integers, genes: tuple[int, ...], sizes: Sequence[int]) -> Integers:
@@ -284,4 +367,5 @@ def _varied(genome: Integers, genes: tuple[int, ...], sizes: Sequence[int]) -> I
 
 
 def _ranking(objectives: Floats, violation: Floats, genomes: Integers) -> Integers:
-    return np.asarray(np.lexsort((*genomes.T[::-1], *objectives.T[::-1], np.maximum(violation, 0.0))))
+    order: Integers = np.lexsort((*genomes.T[::-1], *objectives.T[::-1], np.maximum(violation, 0.0)))
+    return order

@@ -192,6 +192,7 @@ def _choices(offer: Offer, pairs: Sequence[tuple[int, int]], question: Question)
         tp=np.array([tp for tp, _ in pairs], dtype=np.int64),
         pp=np.array([pp for _, pp in pairs], dtype=np.int64),
         ep=column(1),
+        dp=column(1),
         weights=column(PRECISIONS.index(offer.weights[0])),
         kv=column(PRECISIONS.index(offer.kv[0])),
         max_num_seqs=column(offer.max_num_seqs[0]),
@@ -263,6 +264,10 @@ class _Fixed:
     def ep_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
         """See `ServingEngine.ep_sizes`."""
         return self._engine.ep_sizes(architecture, tp)
+
+    def dp_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
+        """See `ServingEngine.dp_sizes`."""
+        return self._engine.dp_sizes(architecture, tp)
 
     def knobs(self, kind: DeviceKind) -> tuple[Knob, ...]:
         """See `ServingEngine.knobs`."""

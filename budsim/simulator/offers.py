@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -24,8 +25,8 @@ from budsim.simulator.evolution import Scores
 from budsim.simulator.placement import HardwareGroup
 from budsim.simulator.plans import Question, Targets
 
-GENES = ("offer", "tp", "pp", "ep", "weights", "kv", "max_num_seqs", "max_num_batched_tokens", "memory_fraction", "replicas")
-OFFER, TP, PP, EP, WEIGHTS, KV, SEQS, BUDGET, FRACTION, REPLICAS = range(len(GENES))
+GENES = tuple("offer tp pp ep dp weights kv max_num_seqs max_num_batched_tokens memory_fraction replicas".split())
+OFFER, TP, PP, EP, DP, WEIGHTS, KV, SEQS, BUDGET, FRACTION, REPLICAS = range(len(GENES))
 CONTEXT_MARGIN = 1.1
 """Callers launch with a maximum length of 1.1 x (input + output) tokens (shared/contract.md): one such sequence must fit."""
 PIPELINES = frozenset({1, 2, 3, 4, 6, 8, 12, 16})
@@ -33,6 +34,8 @@ PIPELINES = frozenset({1, 2, 3, 4, 6, 8, 12, 16})
 CPU_CACHE_BYTES = float(GIB)
 """vLLM takes the CPU's cache in whole GiB (VLLM_CPU_KVCACHE_SPACE): less than one is none."""
 PRECISIONS = tuple(Precision)
+SPLIT_ATTENTION = frozenset({DeviceKind.CUDA, DeviceKind.ROCM})
+"""Hardware on which attention is split over ranks that share experts; nobody documents it elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,7 @@ class Offer:
     tp: tuple[int, ...]
     pp: tuple[int, ...]
     ep: tuple[bool, ...]
+    dp: tuple[int, ...]
     weights: tuple[Precision, ...]
     kv: tuple[Precision, ...]
     max_num_seqs: tuple[int, ...]
@@ -70,13 +74,15 @@ def make_offer(question: Question, group: HardwareGroup, engine: ServingEngine, 
     def values(name: str, default: float) -> tuple[float, ...]:
         return _values(knobs.get(name), default, fixed=question.analytic_only)
 
+    tp = engine.tp_sizes(architecture, group.largest_node)
     return Offer(
         group=group,
         engine=engine,
         profile=profile,
-        tp=engine.tp_sizes(architecture, group.largest_node),
+        tp=tp,
         pp=tuple(pp for pp in engine.pp_sizes(architecture, min(group.devices, max(PIPELINES))) if pp in PIPELINES),
         ep=(False, True) if architecture.is_moe else (False,),
+        dp=engine.dp_sizes(architecture, tp[-1]) if device.kind in SPLIT_ATTENTION else (1,),
         weights=weights,
         kv=engine.kv_precisions(device) if question.may_quantize else engine.kv_precisions(device)[:1],
         max_num_seqs=tuple(int(value) for value in values("max_num_seqs", profile.max_sequences)),
@@ -112,6 +118,7 @@ class Choices:
     tp: Integers
     pp: Integers
     ep: Integers
+    dp: Integers
     weights: Integers
     kv: Integers
     max_num_seqs: Integers
@@ -141,6 +148,7 @@ class OfferSpace:
         self._counts = np.array([_counts(offer) for offer in offers], dtype=np.int64)
         self._tp = _padded([offer.tp for offer in offers])
         self._pp = _padded([offer.pp for offer in offers])
+        self._dp = _padded([offer.dp for offer in offers])
         self._seqs = _padded([offer.max_num_seqs for offer in offers])
         self._budgets = _padded([offer.max_num_batched_tokens for offer in offers])
         self._fractions = _padded([offer.memory_fraction for offer in offers]).astype(np.float64)
@@ -152,24 +160,43 @@ class OfferSpace:
         self._fill_replicas()
         devices = list(dict.fromkeys((offer.group.device, offer.engine.name) for offer in offers))
         self._classes = np.array([devices.index((offer.group.device, offer.engine.name)) for offer in offers], dtype=np.int64)
-        self._sizes = (len(offers), *(int(size) for size in self._counts[:, 1:].max(axis=0)), self._replicas.shape[-1])
+        self._sizes = (len(offers), *(int(size) for size in self._counts[:, 1:].max(axis=0)), len(self._replicas))
 
     def _fill_replicas(self) -> None:
-        """Tabulate, for every offer and layout, the replica counts worth trying; remember the deepest legal pipeline."""
-        wanted = self._question.workload.concurrency
-        steps = {
-            (o, t, p): replica_steps(wanted, offer.group.capacity(tp, pp))
-            for o, offer in enumerate(self.offers)
-            for t, tp in enumerate(offer.tp)
-            for p, pp in enumerate(offer.pp)
-        }
-        shape = (len(self.offers), self._tp.shape[1], self._pp.shape[1])
-        self._replicas = np.ones((*shape, max(1, *(len(found) for found in steps.values()))), dtype=np.int64)
-        self._replica_counts = np.zeros(shape, dtype=np.int64)
-        for at, found in steps.items():
-            self._replica_counts[at] = len(found)
-            self._replicas[at][: len(found)] = found
+        """Tabulate, for every offer and layout, how many replica counts are worth trying, and the deepest legal pipeline."""
+        capacity = np.zeros((len(self.offers), self._tp.shape[1], self._pp.shape[1]), dtype=np.int64)
+        for number, offer in enumerate(self.offers):
+            for t, tp in enumerate(offer.tp):
+                capacity[number, t, : len(offer.pp)] = [offer.group.capacity(tp, pp) for pp in offer.pp]
+        self._replicas = np.array(replica_steps(self._question.workload.concurrency, max(1, int(capacity.max()))), dtype=np.int64)
+        self._replica_counts = np.searchsorted(self._replicas, capacity, side="right")
         self._deepest = np.maximum((self._replica_counts > 0).sum(axis=2) - 1, 0)
+
+    @property
+    def count(self) -> int:
+        """See `Space.count`."""
+        return sum(self._count_of_layout(*layout) for layout in self._layouts())
+
+    def _layouts(self) -> Iterator[tuple[int, int, int]]:
+        """Yield the indices of offer, tp and pp of every legal layout."""
+        for number, offer in enumerate(self.offers):
+            for tp in range(len(offer.tp)):
+                for pp in range(int(self._deepest[number, tp]) + 1):
+                    yield number, tp, pp
+
+    def _count_of_layout(self, offer: int, tp: int, pp: int) -> int:
+        found, devices = self.offers[offer], int(self._tp[offer, tp])
+        spread = int(self._most_ep[offer, tp] - self._least_ep[offer, tp]) + 1
+        formats = len(found.weights) * len(found.kv) * len(found.memory_fraction) * spread
+        ranks = [dp for dp in found.dp if devices % dp == 0 and (pp == 0 or dp == 1)]
+        replicas = self._replicas[: self._replica_counts[offer, tp, pp]]
+        running = -(-self._question.workload.concurrency // np.outer(ranks, replicas).ravel())
+        seqs, budgets = np.array(found.max_num_seqs), np.array(found.max_num_batched_tokens)
+        largest = np.minimum(np.searchsorted(seqs, running), len(seqs) - 1)
+        roomy = len(budgets) - np.minimum(np.searchsorted(budgets, seqs), len(budgets) - 1)
+        below = np.concatenate([[0], np.cumsum(roomy)])[largest]
+        last = len(budgets) - np.minimum(np.searchsorted(budgets, np.minimum(seqs[largest], running)), len(budgets) - 1)
+        return int(formats * (below + last).sum())
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -179,7 +206,7 @@ class OfferSpace:
     @property
     def linked(self) -> tuple[tuple[int, ...], ...]:
         """See `Space.linked`."""
-        return ((TP, EP, REPLICAS), (TP, PP), (PP, REPLICAS), (SEQS, BUDGET), (WEIGHTS, KV))
+        return ((TP, EP, DP), (TP, REPLICAS), (TP, PP), (PP, REPLICAS), (DP, FRACTION), (SEQS, BUDGET), (WEIGHTS, KV))
 
     def loosened(self, genome: Integers) -> Integers:
         """See `Space.loosened`: as many sequences as there are requests, whatever the replicas."""
@@ -191,6 +218,11 @@ class OfferSpace:
         """Return the device type and engine of each genome, as one number."""
         return np.asarray(self._classes[genomes[:, OFFER]])
 
+    def niches(self, genomes: Integers) -> Integers:
+        """Return a number for each genome's offer, weight format and devices: the front has something of nearly each of them."""
+        devices = self.read(genomes).devices
+        return np.asarray((devices * len(self.offers) + genomes[:, OFFER]) * self._sizes[WEIGHTS] + genomes[:, WEIGHTS])
+
     def repair(self, genomes: Integers) -> Integers:
         """See `Space.repair`."""
         fixed = genomes.copy()
@@ -199,9 +231,12 @@ class OfferSpace:
         fixed[:, PP] = np.minimum(fixed[:, PP], self._deepest[offer, fixed[:, TP]])
         tp, pp = fixed[:, TP], fixed[:, PP]
         fixed[:, EP] = np.clip(fixed[:, EP], self._least_ep[offer, tp], self._most_ep[offer, tp])
+        dp = self._dp[offer, fixed[:, DP]]
+        fixed[:, DP] = np.where((self._tp[offer, tp] % dp == 0) & (pp == 0), fixed[:, DP], 0)
+        dp = self._dp[offer, fixed[:, DP]]
         fixed[:, REPLICAS] = np.minimum(fixed[:, REPLICAS], self._replica_counts[offer, tp, pp] - 1)
-        replicas = self._replicas[offer, tp, pp, fixed[:, REPLICAS]]
-        concurrency = -(-self._question.workload.concurrency // replicas)
+        replicas = self._replicas[fixed[:, REPLICAS]]
+        concurrency = -(-self._question.workload.concurrency // (replicas * dp))
         enough = (self._seqs[offer] < concurrency[:, None]).sum(axis=1)
         fixed[:, SEQS] = np.minimum(fixed[:, SEQS], np.minimum(enough, self._counts[offer, SEQS] - 1))
         running = np.minimum(self._seqs[offer, fixed[:, SEQS]], concurrency)
@@ -210,38 +245,31 @@ class OfferSpace:
         return fixed
 
     def starts(self) -> Integers:
-        """Return every layout of every offer at its fewest, its middle and its most replicas, other genes at generous values."""
+        """Return every layout of every offer at its fewest, its middle and its most replicas, other genes at generous values.
+
+        Each with attention whole and split as far as it goes, in the first and in the narrowest formats.
+        """
         rows = []
         for number, offer in enumerate(self.offers):
-            for tp in range(len(offer.tp)):
+            formats = {(0, 0), (len(offer.weights) - 1, len(offer.kv) - 1)}
+            fraction = int(np.argmax(offer.memory_fraction))
+            knobs = (len(offer.max_num_seqs) - 1, len(offer.max_num_batched_tokens) // 2, fraction)
+            for tp, size in enumerate(offer.tp):
                 counts = int(self._replica_counts[number, tp, 0])
-                for replicas in {0, counts // 2, max(0, counts - 1)}:
-                    generous = [
-                        len(offer.max_num_seqs) - 1,
-                        len(offer.max_num_batched_tokens) // 2,
-                        len(offer.memory_fraction) - 1,
-                    ]
-                    rows.append([number, tp, 0, 0, 0, 0, *generous, replicas])
+                replicas = sorted({0, counts // 2, max(0, counts - 1)})
+                ranks = sorted({0, max(at for at, dp in enumerate(offer.dp) if size % dp == 0)})
+                choices = product(ranks, sorted(formats), replicas)
+                rows += [(number, tp, 0, 0, dp, *stored, *knobs, count) for dp, stored, count in choices]
         return np.array(rows, dtype=np.int64)
 
     def legal(self, limit: int) -> Integers | None:
         """See `Space.legal`."""
-        found: list[Integers] = []
-        total = 0
-        for number, offer in enumerate(self.offers):
-            for tp in range(len(offer.tp)):
-                for pp in range(int(self._deepest[number, tp]) + 1):
-                    part = self._of_layout(number, tp, pp, limit=40 * limit)
-                    total += 0 if part is None else len(part)
-                    if part is None or total > limit:
-                        return None
-                    found.append(part)
-        return np.concatenate(found)
-
-    def _of_layout(self, offer: int, tp: int, pp: int, limit: int) -> Integers | None:
-        counts = [1, 1, 1, *self._counts[offer, EP:].tolist(), int(self._replica_counts[offer, tp, pp])]
-        if math.prod(counts) > limit:
+        if self.count > limit:
             return None
+        return np.concatenate([self._of_layout(*layout) for layout in self._layouts()])
+
+    def _of_layout(self, offer: int, tp: int, pp: int) -> Integers:
+        counts = [1, 1, 1, *self._counts[offer, EP:].tolist(), int(self._replica_counts[offer, tp, pp])]
         genomes = np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1).reshape(-1, len(GENES)).astype(np.int64)
         genomes[:, OFFER], genomes[:, TP], genomes[:, PP] = offer, tp, pp
         return np.asarray(np.unique(self.repair(genomes), axis=0))
@@ -250,12 +278,13 @@ class OfferSpace:
         """Return the values legal genomes stand for."""
         offer = genomes[:, OFFER]
         tp = self._tp[offer, genomes[:, TP]]
-        replicas = self._replicas[offer, genomes[:, TP], genomes[:, PP], genomes[:, REPLICAS]]
+        replicas = self._replicas[genomes[:, REPLICAS]]
         return Choices(
             offer=offer,
             tp=tp,
             pp=self._pp[offer, genomes[:, PP]],
             ep=np.where(genomes[:, EP] > 0, tp, 1),
+            dp=self._dp[offer, genomes[:, DP]],
             weights=self._weights[offer, genomes[:, WEIGHTS]],
             kv=self._kv[offer, genomes[:, KV]],
             max_num_seqs=self._seqs[offer, genomes[:, SEQS]],
@@ -286,7 +315,7 @@ class OfferSpace:
             tp=choices.tp,
             pp=choices.pp,
             ep=choices.ep,
-            dp=np.ones(rows, dtype=np.int64),
+            dp=choices.dp,
             input_tokens=constant * workload.input_tokens,
             output_tokens=constant * workload.output_tokens,
             concurrency=choices.concurrency.astype(np.float64),
@@ -315,6 +344,7 @@ class OfferSpace:
             tp=int(choices.tp[row]),
             pp=int(choices.pp[row]),
             ep=int(choices.ep[row]),
+            dp=int(choices.dp[row]),
             weight_precision=PRECISIONS[int(choices.weights[row])],
             kv_precision=PRECISIONS[int(choices.kv[row])],
             concurrency=int(choices.concurrency[row]),
@@ -411,6 +441,7 @@ def _counts(offer: Offer) -> tuple[int, ...]:
         len(offer.tp),
         len(offer.pp),
         len(offer.ep),
+        len(offer.dp),
         len(offer.weights),
         len(offer.kv),
         len(offer.max_num_seqs),

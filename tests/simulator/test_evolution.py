@@ -5,76 +5,58 @@ from functools import cache
 import numpy as np
 import pytest
 
-from budsim.engine_ops import serving_engines
-from budsim.hardware_ops.cluster import HardwareMode
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.evolution import Explored, Scores, Settings, enumerate_all, explore, search
-from budsim.simulator.offers import OfferSpace, make_offer, replica_steps
-from budsim.simulator.placement import usable
-from tests.simulator.situations import make_cluster, make_question
+from budsim.simulator.evolution import Explored, Scores, Settings, explore, search
+from budsim.simulator.offers import replica_steps
+from tests.benchmarks.spaces import LIMIT, Truth, enumerate_space, space_of
 
-SEVENTY = "meta-llama/Llama-3.1-70B-Instruct"
-EIGHT = "meta-llama/Llama-3.1-8B-Instruct"
 SEEDS = range(5)
-SPACES = {
-    "70B on H100 and Gaudi": (
-        make_cluster((("H100-SXM", 8),), (("H100-SXM", 8),), (("Gaudi3", 8),)),
-        {"model": SEVENTY, "input_tokens": 1024, "output_tokens": 256, "concurrency": 64},
-        {"ttft_s": 1.5, "tokens_per_s_per_user": 20.0, "e2e_s": 20.0},
-    ),
-    "8B on L40S, quantized": (
-        make_cluster((("L40S", 4),)),
-        {"model": EIGHT, "concurrency": 32, "may_quantize": True},
-        {"ttft_s": 0.2, "tokens_per_s_per_user": 50.0},
-    ),
-    "8B on H100 and A100": (
-        make_cluster((("H100-SXM", 8),), (("A100-SXM4-80GB", 8),)),
-        {"model": EIGHT, "input_tokens": 2000, "output_tokens": 300, "concurrency": 200, "may_quantize": True},
-        {"ttft_s": 0.5, "tokens_per_s_per_user": 60.0},
-    ),
-}
+SMALL = "8B, 8 L40S, quantized"
+SPACES = ("32B, 8 A100", SMALL, "70B, H100 and Gaudi 3", "DeepSeek-V3, H200")
 
 
 @cache
-def space_of(name: str) -> OfferSpace:
-    """Return every engine on every group of a space's devices."""
-    cluster, changes, targets = SPACES[name]
-    question = make_question(cluster, targets=targets, **changes)
-    offers = []
-    for group in usable(cluster, HardwareMode.DEDICATED, skip_master_cpus=True).groups:
-        for engine in serving_engines.values():
-            if engine.why_not(question.architecture, group.device) is None:
-                weights = engine.precisions(question.architecture, group.device, may_quantize=question.may_quantize)
-                offers.append(make_offer(question, group, engine, weights))
-    return OfferSpace(offers, question)
+def truth_of(name: str) -> Truth:
+    """Return a space of the benchmark looked at in full, by physics alone."""
+    return enumerate_space(space_of(name), AnalyticPredictor())
 
 
+@cache
 def searched(name: str, seed: int) -> Explored:
     """Return what the genetic search finds in a space."""
-    space = space_of(name)
-    return search(space, lambda g: space.score(g, AnalyticPredictor()), np.random.default_rng(seed), settings=Settings())
+    return search(space_of(name), truth_of(name).score, np.random.default_rng(seed), settings=Settings())
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_the_search_finds_the_true_best(name):
     """L7: the search finds the true best (cost within 1 %) with at most a tenth of the evaluations, whatever the seed."""
-    space = space_of(name)
-    everything = space.legal(1_000_000)
-    exact = enumerate_all(everything, lambda g: space.score(g, AnalyticPredictor()))
+    exact = truth_of(name).explored
     best = exact.objectives[exact.ranking()[0]]
-    assert len(everything) > 8_000
     for seed in SEEDS:
         found = searched(name, seed)
         miss, cost = found.objectives[found.ranking()[0]][:2]
         assert miss <= best[0] + 1e-9
         assert cost <= 1.01 * best[1]
-        assert found.evaluations <= 0.1 * len(everything)
+        assert found.evaluations <= 0.1 * exact.evaluations
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_front_covers_nearly_all_of_the_true_front(name):
+    """The hypervolume of the front found is within 2 % of the true front's."""
+    truth = truth_of(name)
+    assert min(truth.hypervolume_ratio(searched(name, seed)) for seed in SEEDS) > 0.98
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_legal_genomes_are_counted_without_being_listed(name):
+    """A space's count is the number of its legal genomes."""
+    assert space_of(name).count == len(space_of(name).legal(LIMIT))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_member_of_the_front_dominates_another(seed):
     """L6: no member of the front dominates another, nor does any other feasible genome seen."""
-    found = searched("8B on L40S, quantized", seed)
+    found = searched(SMALL, seed)
     front, seen = found.objectives[found.front()], found.objectives[found.feasible]
     no_worse = (seen[:, None, :] <= front[None, :, :]).all(axis=2)
     better = (seen[:, None, :] < front[None, :, :]).any(axis=2)
@@ -84,7 +66,8 @@ def test_no_member_of_the_front_dominates_another(seed):
 
 def test_the_same_seed_looks_at_the_same_genomes():
     """L5: same space and seed, same genomes in the same order; another seed, others."""
-    first, again, other = (searched("8B on L40S, quantized", seed) for seed in (3, 3, 4))
+    first, other = searched(SMALL, 3), searched(SMALL, 4)
+    again = search(space_of(SMALL), truth_of(SMALL).score, np.random.default_rng(3), settings=Settings())
     assert np.array_equal(first.genomes, again.genomes)
     assert np.array_equal(first.objectives, again.objectives)
     assert not np.array_equal(first.genomes, other.genomes)
@@ -92,15 +75,15 @@ def test_the_same_seed_looks_at_the_same_genomes():
 
 def test_nothing_is_evaluated_twice():
     """Every genome evaluated is legal, and evaluated once."""
-    found, space = searched("70B on H100 and Gaudi", 0), space_of("70B on H100 and Gaudi")
+    found, space = searched(SPACES[2], 0), space_of(SPACES[2])
     assert len(np.unique(found.genomes, axis=0)) == found.evaluations
     assert np.array_equal(space.repair(found.genomes), found.genomes)
 
 
 def test_all_legal_genomes_are_their_own_repair():
     """Repair leaves legal genomes as they are, and turns any other into a legal one."""
-    space = space_of("8B on L40S, quantized")
-    legal = space.legal(1_000_000)
+    space = space_of(SMALL)
+    legal = space.legal(LIMIT)
     assert np.array_equal(space.repair(legal), legal)
     strange = space.repair(np.random.default_rng(0).integers(0, space.sizes, size=(500, len(space.sizes))))
     assert {tuple(row) for row in strange.tolist()} <= {tuple(row) for row in legal.tolist()}
@@ -112,7 +95,7 @@ class Bowl:
     linked = ((0, 1),)
 
     def __init__(self, side: int = 16, least: int = 6) -> None:
-        self.sizes = (side, side)
+        self.sizes, self.count = (side, side), side * side
         self.least = least
 
     def repair(self, genomes):
@@ -122,6 +105,8 @@ class Bowl:
     def classes(self, genomes):
         """One class."""
         return np.zeros(len(genomes), dtype=np.int64)
+
+    niches = classes
 
     def loosened(self, genome):
         """Nothing to loosen."""
@@ -133,7 +118,7 @@ class Bowl:
 
     def legal(self, limit):
         """All, where allowed."""
-        return None if limit < 256 else np.array([(i, j) for i in range(16) for j in range(16)])
+        return None if limit < self.count else np.array([(i, j) for i in range(16) for j in range(16)])
 
     def score(self, genomes):
         """Cost grows with the digits' sum; below ``least`` a genome is infeasible by what it lacks."""
@@ -145,7 +130,7 @@ class Bowl:
 def test_what_does_not_fit_never_wins():
     """However cheap, a genome that violates memory is behind every one that fits."""
     bowl = Bowl()
-    found = search(bowl, bowl.score, np.random.default_rng(0), settings=Settings(population=16))
+    found = search(bowl, bowl.score, np.random.default_rng(0), settings=Settings(share=0.5))
     assert found.objectives[found.ranking()[0], 1] == 6.0
     assert (found.violation[found.front()] == 0).all()
 
@@ -154,8 +139,7 @@ def test_what_does_not_fit_never_wins():
 def test_of_what_does_not_fit_the_least_violating_survives(seed):
     """Where all but 28 of 4,096 genomes are infeasible, following the least violation finds those that fit."""
     bowl = Bowl(side=64, least=120)
-    alone = Settings(population=16, generations=25, patience=25, refinements=0)
-    found = search(bowl, bowl.score, np.random.default_rng(seed), settings=alone)
+    found = search(bowl, bowl.score, np.random.default_rng(seed), settings=Settings())
     assert found.feasible.any()
     assert found.evaluations < 400
 

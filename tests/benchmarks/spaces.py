@@ -1,0 +1,196 @@
+"""Spaces of real models, devices, engines and targets, small enough to enumerate: where the search is held against the truth."""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import moocore
+import numpy as np
+
+from budsim.engine_ops import serving_engines
+from budsim.performance.candidates import Floats, Integers
+from budsim.performance.predictor import Predictor
+from budsim.simulator.evolution import Explored, Scores, enumerate_all
+from budsim.simulator.offers import OfferSpace, make_offer
+from budsim.simulator.placement import usable
+from budsim.simulator.plans import Question
+from tests.simulator.situations import make_cluster, make_question
+
+H100, H200, A100, L40S = ("H100-SXM", 8), ("H200-SXM", 8), ("A100-SXM4-80GB", 8), ("L40S", 8)
+GAUDI, XEON, MI300X, B200 = ("Gaudi3", 8), ("Xeon Platinum 8480+", 2), ("MI300X", 8), ("B200-SXM", 8)
+LIMIT = 4_000_000
+"""Genomes a space may have at most to be enumerated here."""
+REFERENCE = 1.1
+
+
+def question(*nodes: tuple[str, int], model: str, load: tuple[int, int, int], **changes: object) -> Question:
+    """Return a question about one pool a node; ``load`` is prompt tokens, output tokens and concurrency."""
+    names = ("input_tokens", "output_tokens", "concurrency")
+    cluster = make_cluster(*((node,) for node in nodes))
+    return make_question(cluster, model=model, **dict(zip(names, load, strict=True)), **changes)
+
+
+def targets(ttft_s: float | None, tokens_per_s_per_user: float | None, e2e_s: float | None = None) -> dict[str, float | None]:
+    """Return targets by name."""
+    return {"ttft_s": ttft_s, "tokens_per_s_per_user": tokens_per_s_per_user, "e2e_s": e2e_s}
+
+
+@cache
+def questions() -> dict[str, Question]:
+    """Return the questions of the benchmark by name, from about a thousand genomes to about a million."""
+    eight, seventy = "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-70B-Instruct"
+    only_vllm = {"engines": frozenset({"vllm"})}
+    return {
+        "8B, 4 L40S, vLLM": question(("L40S", 4), model=eight, load=(512, 128, 48), targets=targets(0.3, 40.0), **only_vllm),
+        "7B, 8 Xeon nodes": question(
+            *[XEON] * 8,
+            model="mistralai/Mistral-7B-Instruct-v0.3",
+            load=(256, 128, 64),
+            targets=targets(4.0, 5.0),
+            may_quantize=True,
+        ),
+        "8B, 8 L40S, quantized": question(
+            ("L40S", 8),
+            model=eight,
+            load=(512, 128, 32),
+            targets=targets(0.2, 50.0),
+            may_quantize=True,
+        ),
+        "32B, 8 A100": question(A100, model="Qwen/Qwen2.5-32B-Instruct", load=(2000, 300, 48), targets=targets(2.0, 20.0, 20.0)),
+        "70B, H100 and Gaudi 3": question(
+            H100, H100, GAUDI, model=seventy, load=(1024, 256, 64), targets=targets(1.5, 20.0, 20.0)
+        ),
+        "Mixtral, A100 and L40S": question(
+            A100, L40S, model="mistralai/Mixtral-8x7B-Instruct-v0.1", load=(1024, 512, 64), targets=targets(1.0, 30.0)
+        ),
+        "DeepSeek-V3, H200": question(
+            H200, H200, model="deepseek-ai/DeepSeek-V3", load=(4096, 512, 64), targets=targets(4.0, 15.0)
+        ),
+        "Qwen3-235B, H100": question(
+            H100,
+            H100,
+            H100,
+            H100,
+            model="Qwen/Qwen3-235B-A22B",
+            load=(2048, 512, 256),
+            targets=targets(3.0, 15.0),
+            may_quantize=True,
+        ),
+        "gpt-oss-120b, H100 and MI300X": question(
+            H100, MI300X, model="openai/gpt-oss-120b", load=(8000, 1000, 100), targets=targets(5.0, 30.0)
+        ),
+        "405B, H200 and MI300X": question(
+            H200,
+            H200,
+            MI300X,
+            model="meta-llama/Llama-3.1-405B-Instruct",
+            load=(1024, 1024, 32),
+            targets=targets(2.0, None, 90.0),
+            may_quantize=True,
+        ),
+        "8B, H100 and A100, quantized": question(
+            H100,
+            A100,
+            model=eight,
+            load=(2000, 300, 200),
+            targets=targets(0.5, 60.0),
+            may_quantize=True,
+        ),
+        "70B, five types, quantized": question(
+            H100,
+            A100,
+            L40S,
+            GAUDI,
+            MI300X,
+            model=seventy,
+            load=(2048, 256, 128),
+            targets=targets(2.0, 25.0),
+            may_quantize=True,
+        ),
+        "8B, six types, 500 users": question(
+            H100,
+            A100,
+            L40S,
+            GAUDI,
+            MI300X,
+            B200,
+            model=eight,
+            load=(3000, 200, 500),
+            targets=targets(1.0, 40.0, 8.0),
+            may_quantize=True,
+        ),
+        "70B, no targets": question(H100, L40S, model=seventy, load=(1000, 1000, 100), may_quantize=True),
+    }
+
+
+@cache
+def space_of(name: str) -> OfferSpace:
+    """Return every engine on every group of devices of a named question."""
+    return make_space(questions()[name])
+
+
+def make_space(asked: Question) -> OfferSpace:
+    """Return every engine on every group of the devices of the question's first cluster."""
+    groups = usable(asked.clusters[0], asked.mode, skip_master_cpus=True).groups
+    offers = []
+    for group in groups:
+        for name, engine in serving_engines.items():
+            if engine.why_not(asked.architecture, group.device) is None and (not asked.engines or name in asked.engines):
+                weights = engine.precisions(asked.architecture, group.device, may_quantize=asked.may_quantize)
+                offers.append(make_offer(asked, group, engine, weights))
+    return OfferSpace(offers, asked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """A space looked at in full; a search may ask it for scores of legal genomes instead of a predictor."""
+
+    explored: Explored
+    keys: Integers
+    sizes: tuple[int, ...]
+
+    def score(self, genomes: Integers) -> Scores:
+        """Return what was found of legal genomes."""
+        wanted = np.ravel_multi_index(tuple(genomes.T), self.sizes)
+        at = np.searchsorted(self.keys, wanted)
+        assert (self.keys[at] == wanted).all(), "not a legal genome"
+        return Scores(objectives=self.explored.objectives[at], violation=self.explored.violation[at])
+
+    @cached_property
+    def best(self) -> Floats:
+        """Return the objectives of the best genome."""
+        return self.explored.objectives[self.explored.ranking()[0]]
+
+    def found_by(self, search: Explored) -> bool:
+        """Whether a search found one that misses no more than the best and costs at most 1 % more."""
+        miss, cost = search.objectives[search.ranking()[0]][:2]
+        return bool(search.feasible.any() and miss <= self.best[0] + 1e-9 and cost <= 1.01 * self.best[1])
+
+    def hypervolume_ratio(self, search: Explored) -> float:
+        """Return the hypervolume of the search's front over the true front's."""
+        return self._hypervolume(search) / self._whole
+
+    @cached_property
+    def _whole(self) -> float:
+        return self._hypervolume(self.explored)
+
+    @cached_property
+    def _scale(self) -> tuple[Floats, Floats]:
+        front = self.explored.objectives[self.explored.front()]
+        low, high = front.min(axis=0), front.max(axis=0)
+        return low, np.where(high > low, high - low, np.maximum(np.abs(high), 1e-9))
+
+    def _hypervolume(self, search: Explored) -> float:
+        """Each objective from the true front's best (0) to its worst (1); the reference lies a tenth beyond the worst."""
+        low, span = self._scale
+        scaled = np.minimum((search.objectives[search.front()] - low) / span, REFERENCE)
+        return float(moocore.hypervolume(scaled, ref=np.full(scaled.shape[1], REFERENCE)))
+
+
+def enumerate_space(space: OfferSpace, predictor: Predictor) -> Truth:
+    """Look at every legal genome of a space."""
+    genomes = space.legal(LIMIT)
+    assert genomes is not None, f"more than {LIMIT} genomes"
+    keys = np.ravel_multi_index(tuple(genomes.T), space.sizes)
+    order = np.argsort(keys)
+    explored = enumerate_all(genomes[order], lambda part: space.score(part, predictor))
+    return Truth(explored=explored, keys=keys[order], sizes=space.sizes)
