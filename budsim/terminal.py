@@ -41,6 +41,7 @@ def outcome_document(question: Question, outcome: Outcome) -> dict[str, Any]:
         "input_tokens": question.workload.input_tokens,
         "output_tokens": question.workload.output_tokens,
         "recommendations": [ClusterMetrics.of(plan).model_dump(mode="json") for plan in stored if plan is best[plan.cluster_id]],
+        "knees": [plan.groups[0].config_id for plan in outcome.plans if plan.is_knee],
         "configurations": [DeploymentConfiguration.of(plan).model_dump(mode="json") for plan in stored],
         "reasons": _reasons(outcome.rejections),
         "evaluations": outcome.evaluations,
@@ -240,7 +241,7 @@ def _plan_table(plans: tuple[Plan, ...], names: Mapping[str, str]) -> Table:
     for number, plan in enumerate(plans, start=1):
         service = plan.slowest.service
         rows.add_row(
-            f"{number}. {_headline(plan, names)}",
+            f"{number}. {_headline(plan, names)}" + ("\n   [dim]knee: the best compromise[/dim]" if plan.is_knee else ""),
             *_service_cells(plan),
             f"{plan.cost_per_million_tokens_usd:.2f}",
             f"{plan.cost_usd_per_h:.2f}",
@@ -272,6 +273,7 @@ def _headline(plan: Plan, names: Mapping[str, str]) -> str:
 def _described(group: ReplicaGroup) -> str:
     config = group.config
     layout = f"tp{config.tp}" + (f" pp{config.pp}" if config.pp > 1 else "") + (f" ep{config.ep}" if config.ep > 1 else "")
+    layout += f" dp{config.dp}" if config.dp > 1 else ""
     return (
         f"{group.replicas} x {config.device.name} {layout}\n   [dim]{group.engine}, {config.weight_precision} weights, "
         f"{config.kv_precision} KV[/dim]"

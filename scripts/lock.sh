@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Write requirements.lock (service and development tools) and deploy/requirements.lock (the service alone, same versions):
+# Write requirements.lock (service and development tools), deploy/requirements.lock (the service alone, same versions) and
+# tests/benchmarks/requirements.lock (what benchmarks compare with):
 # pinned and hashed, with no index or host in them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,3 +25,4 @@ resolve() {
 
 resolve requirements.lock --group dev
 resolve deploy/requirements.lock --constraint requirements.lock
+resolve tests/benchmarks/requirements.lock --group rivals --constraint requirements.lock

@@ -265,13 +265,18 @@ class _Shortlist:
         memory, predictions = self.predictor.predict(self.space.candidates(choices))
         explanations = explained(self.question, self.space, choices, hardware, predictions, self.predictor)
         predicted = Predicted(self.question.targets, memory, predictions, explanations)
-        plans = [self._plan(choices, mix, hardware, predicted) for mix in members]
+        knee = self._knee()
+        plans = [
+            self._plan(choices, mix, hardware, predicted, is_knee=mix[0] < len(rows) and self._layout(rows[mix[0]]) == knee)
+            for mix in members
+        ]
         return tuple(sorted(plans, key=_rank))
 
     def _rows(self) -> list[int]:
         """Return the best row of every device type and engine, then the best of the Pareto front, one of each layout.
 
-        At most `PLANS_PER_CLUSTER`: rows that differ in knobs alone are the same plan to who has to choose.
+        The front's knee is among them. About `PLANS_PER_CLUSTER`: rows that differ in knobs alone are the same plan to who has
+        to choose.
         """
         ranking = [row for row in self.explored.ranking().tolist() if self.explored.violation[row] <= 0]
         best: dict[tuple[int, str], int] = {}
@@ -280,15 +285,25 @@ class _Shortlist:
             best.setdefault((hash(offer.group.device), offer.engine.name), row)
         front = set(self.explored.front().tolist())
         kept = {self._layout(row): row for row in best.values()}
+        knee = self.explored.knee()
+        if knee is not None:
+            kept.setdefault(self._layout(knee), knee)
         for row in ranking:
             if row in front and len(kept) < PLANS_PER_CLUSTER:
                 kept.setdefault(self._layout(row), row)
         return list(kept.values())
 
+    def _knee(self) -> tuple[int, ...]:
+        """Return the layout of the front's knee; nothing without a front."""
+        knee = self.explored.knee()
+        return () if knee is None else self._layout(knee)
+
     def _layout(self, row: int) -> tuple[int, ...]:
         return tuple(self.explored.genomes[row, LAYOUT].tolist())
 
-    def _plan(self, choices: Choices, rows: Sequence[int], hardware: Sequence[HardwareGroup], predicted: Predicted) -> Plan:
+    def _plan(
+        self, choices: Choices, rows: Sequence[int], hardware: Sequence[HardwareGroup], predicted: Predicted, *, is_knee: bool
+    ) -> Plan:
         load = choices.replicas[list(rows)] * choices.concurrency[list(rows)]
         shares = self.question.workload.concurrency * load / load.sum()
         groups = [
@@ -306,6 +321,7 @@ class _Shortlist:
             error_rate=max(group.error_rate for group in groups),
             cost_usd_per_h=per_h,
             cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, per_s * self.question.workload.output_tokens)),
+            is_knee=is_knee,
         )
 
 

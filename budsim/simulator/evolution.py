@@ -126,6 +126,20 @@ class Explored:
         kept: Booleans = moocore.is_nondominated(self.objectives[rows])
         return np.asarray(rows[kept])
 
+    def knee(self) -> int | None:
+        """Return the row of the front that gives up least overall, of those with the least target miss; None without a front.
+
+        Each objective is scaled from the front's best (0) to its worst (1): the least sum lies farthest below the plane through
+        the extremes (Das, On characterizing the "knee" of the Pareto curve, 1999).
+        """
+        rows = self.front()
+        if not len(rows):
+            return None
+        rows = rows[self.objectives[rows, 0] == self.objectives[rows, 0].min()]
+        found = self.objectives[rows]
+        span = np.maximum(found.max(axis=0) - found.min(axis=0), 1e-12)
+        return int(rows[np.argmin(((found - found.min(axis=0)) / span).sum(axis=1))])
+
     def ranking(self) -> Integers:
         """Return all rows best first: feasible, then least target miss, cheapest, fewest devices, fastest, and least genes."""
         return _ranking(self.objectives, self.violation, self.genomes)
@@ -180,7 +194,7 @@ def search(
         population = _survivors(archive, population, size)
         before, volume = volume, archive.hypervolume()
         stalled = stalled + 1 if volume <= before + settings.tolerance * abs(before) else 0
-        around = archive.neighbours(max(3, budget // 400))
+        around = archive.neighbours(max(3, budget // 200))
         if stalled >= (settings.patience if len(around) else 1):
             break
         children = _children(archive.genomes[[one.row for one in population]], space.sizes, rng, settings)[: size // 2]

@@ -164,7 +164,8 @@ class Plan:
     """A deployment on one cluster: groups of replicas, each on another type of device, that share the traffic.
 
     Each figure is that of the group where it is worst: no user sees worse. A router has to send each replica requests in
-    proportion to its ``service.tokens_per_s``.
+    proportion to its ``service.tokens_per_s``. ``is_knee`` marks the best compromise of cost, devices and latency on the
+    cluster's Pareto front.
     """
 
     cluster_id: str
@@ -175,6 +176,7 @@ class Plan:
     error_rate: float
     cost_usd_per_h: float
     cost_per_million_tokens_usd: float
+    is_knee: bool = False
 
     @property
     def meets_targets(self) -> bool:

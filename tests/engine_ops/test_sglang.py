@@ -25,6 +25,12 @@ def test_attention_ranks_and_experts_keep_the_whole_size() -> None:
     assert (args["tp-size"], args["attn-dp-size"], args["ep-size"]) == (8, 4, 8)
 
 
+def test_limits_of_each_attention_rank_are_given_summed() -> None:
+    """SGLang divides running requests and chunks among attention ranks: it gets four times what one of four may take."""
+    args = SGLANG.launch(MIXTURE, replica("H100-SXM", tp=8, dp=4, ep=8)).args
+    assert (args["max-running-requests"], args["chunked-prefill-size"]) == (4 * 256, 4 * 8192)
+
+
 def test_uncut_prompts_and_no_prefix_cache_are_said_in_its_words() -> None:
     """-1 switches chunking off; without the radix cache requests come first, first served."""
     args = SGLANG.launch(LLAMA, replica("H100-SXM", chunked_prefill=False, prefix_caching=False)).args

@@ -150,6 +150,29 @@ def test_small_spaces_are_enumerated():
     assert explore(bowl, bowl.score, np.random.default_rng(0)).evaluations == 256
 
 
+def test_the_knee_is_the_best_compromise():
+    """Of a cheap, a fast and a middling genome the middling one is the knee; one that misses its targets never is."""
+    rows = [[0.0, 1.0, 1.0, 1.0], [0.0, 2.0, 1.0, 0.2], [0.0, 1.2, 1.0, 0.3], [0.5, 0.1, 1.0, 1.5]]
+    explored = Explored(genomes=np.arange(4)[:, None], objectives=np.array(rows), violation=np.zeros(4))
+    assert explored.knee() == 2
+
+
+def test_without_anything_feasible_there_is_no_knee():
+    """A space in which nothing fits has no knee."""
+    explored = Explored(genomes=np.zeros((1, 1), dtype=np.int64), objectives=np.zeros((1, 4)), violation=np.ones(1))
+    assert explored.knee() is None
+
+
+def test_attention_is_split_where_experts_are_shared_only():
+    """DeepSeek-V3 may split its attention on GPUs, never in a pipeline; a dense model never does."""
+    space = space_of("DeepSeek-V3, H200")
+    choices = space.read(space.legal(LIMIT))
+    assert set(choices.dp.tolist()) == {1, 2, 4, 8}
+    assert (choices.tp % choices.dp == 0).all()
+    assert (choices.dp[choices.pp > 1] == 1).all()
+    assert (space_of(SMALL).read(space_of(SMALL).legal(LIMIT)).dp == 1).all()
+
+
 def test_replica_counts_that_change_nothing_are_not_tried():
     """Ten requests on up to eight replicas: 6, 7 and 8 replicas serve two each like 5 do."""
     assert replica_steps(10, 8) == [1, 2, 3, 4, 5]

@@ -1,0 +1,123 @@
+"""The search against the truth, random search and pymoo's NSGA-II: ``python -m tests.benchmarks.search``, off by default.
+
+Every space is enumerated once with the shipped regressors; all searches then read their scores from that table. The rivals get
+the same repair, the same memory of what they evaluated, and as many distinct evaluations as ours used at most.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from budsim.performance.candidates import Integers
+from budsim.performance.predictor import load_predictor
+from budsim.simulator.evolution import Explored, Settings, search
+from budsim.simulator.offers import OfferSpace
+from tests.benchmarks.spaces import Truth, enumerate_space, questions, space_of
+
+Rival = Callable[[OfferSpace, Truth, int, int], Explored]
+HEADER = f"{'space':<32}{'genomes':>8}  {'evaluated':>14}  {'ours':>22}  {'random':>22}  {'pymoo NSGA-II':>22}"
+
+
+def main() -> int:
+    """Print the table; 1 when a mark is missed: every best within 1 %, at most 10 % evaluated, hypervolume within 2 %."""
+    arguments = _arguments()
+    predictor = load_predictor()
+    print(f"found: seeds whose best feasible cost is within 1 % of the true one; hv: least hypervolume ratio\n{HEADER}")
+    missed = 0
+    for name in arguments.space or questions():
+        space = space_of(name)
+        truth = enumerate_space(space, predictor)
+        ours = [_ours(space, truth, seed, arguments.share) for seed in range(arguments.seeds)]
+        used = [found.evaluations for found in ours]
+        missed += not _meets_marks(truth, ours)
+        rivals = [_run(rival, space, truth, max(used), arguments.rival_seeds) for rival in (_random, _nsga2)]
+        columns = "".join(f"  {_summary(truth, found):>22}" for found in (ours, *rivals))
+        share = f"{np.mean(used):6.0f} ({max(used) / len(truth.keys):5.2%})"
+        print(f"{name:<32}{len(truth.keys):>8}  {share:>14}{columns}", flush=True)
+    return int(missed > 0)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=50, help="seeds of our search")
+    parser.add_argument("--rival-seeds", type=int, default=10, help="seeds of the rivals; 0 leaves them out")
+    parser.add_argument("--share", type=float, default=Settings().share, help="share of a space that may be evaluated")
+    parser.add_argument("--space", action="append", choices=list(questions()), help="only this space; may be repeated")
+    return parser.parse_args()
+
+
+def _ours(space: OfferSpace, truth: Truth, seed: int, share: float) -> Explored:
+    return search(space, truth.score, np.random.default_rng(seed), settings=Settings(share=share))
+
+
+def _run(rival: Rival, space: OfferSpace, truth: Truth, budget: int, seeds: int) -> list[Explored]:
+    return [rival(space, truth, budget, seed) for seed in range(seeds)]
+
+
+def _meets_marks(truth: Truth, found: Sequence[Explored]) -> bool:
+    few = max(each.evaluations for each in found) <= 0.1 * len(truth.keys)
+    return few and all(truth.found_by(each) and truth.hypervolume_ratio(each) >= 0.98 for each in found)
+
+
+def _summary(truth: Truth, found: Sequence[Explored]) -> str:
+    if not found:
+        return "-"
+    best = sum(truth.found_by(each) for each in found)
+    return f"found {best}/{len(found)}, hv {min(truth.hypervolume_ratio(each) for each in found):.3f}"
+
+
+def _random(space: OfferSpace, truth: Truth, budget: int, seed: int) -> Explored:
+    """Return distinct legal genomes drawn evenly from all of them."""
+    rows = np.random.default_rng(seed).choice(len(truth.keys), size=budget, replace=False)
+    return _explored(truth.explored.genomes[rows], truth)
+
+
+def _nsga2(space: OfferSpace, truth: Truth, budget: int, seed: int) -> Explored:
+    """Return what pymoo's NSGA-II evaluates with integer operators of its own and our repair, until the budget is spent."""
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.core.problem import Problem
+    from pymoo.operators.crossover.sbx import SBX
+    from pymoo.operators.mutation.pm import PM
+    from pymoo.operators.repair.rounding import RoundingRepair
+    from pymoo.operators.sampling.rnd import IntegerRandomSampling
+    from pymoo.termination.max_gen import MaximumGenerationTermination
+
+    seen: dict[tuple[int, ...], None] = {}
+
+    class _Problem(Problem):
+        def __init__(self) -> None:
+            super().__init__(n_var=len(space.sizes), n_obj=4, n_ieq_constr=1, xl=0, xu=np.array(space.sizes) - 1, vtype=int)
+
+        def _evaluate(self, x: Integers, out: dict[str, object], *_: object, **__: object) -> None:
+            genomes = space.repair(np.asarray(x, dtype=np.int64))
+            seen.update(dict.fromkeys(map(tuple, genomes.tolist())))
+            scores = truth.score(genomes)
+            out["F"], out["G"] = scores.objectives, scores.violation[:, None]
+
+    repair = RoundingRepair()
+    algorithm = NSGA2(
+        pop_size=min(100, max(10, budget // 10)),
+        sampling=IntegerRandomSampling(),
+        crossover=SBX(prob=0.9, eta=3.0, vtype=float, repair=repair),
+        mutation=PM(eta=3.0, vtype=float, repair=repair),
+        eliminate_duplicates=True,
+    )
+    algorithm.setup(_Problem(), termination=MaximumGenerationTermination(GENERATIONS), seed=seed)
+    while len(seen) < budget and algorithm.has_next():
+        algorithm.next()
+    return _explored(np.array(list(seen)[:budget], dtype=np.int64), truth)
+
+
+GENERATIONS = 1000
+"""Generations after which a rival that finds nothing new is stopped."""
+
+
+def _explored(genomes: Integers, truth: Truth) -> Explored:
+    scores = truth.score(genomes)
+    return Explored(genomes=genomes, objectives=scores.objectives, violation=scores.violation)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
