@@ -194,7 +194,7 @@ def search(
         population = _survivors(archive, population, size)
         before, volume = volume, archive.hypervolume()
         stalled = stalled + 1 if volume <= before + settings.tolerance * abs(before) else 0
-        around = archive.neighbours(max(3, budget // 200))
+        around = archive.neighbours(max(1, budget // 200))
         if stalled >= (settings.patience if len(around) else 1):
             break
         children = _children(archive.genomes[[one.row for one in population]], space.sizes, rng, settings)[: size // 2]
@@ -284,9 +284,8 @@ class _Archive:
     def neighbours(self, count: int) -> Integers:
         """Return what lies around good genomes that was not looked at yet; nothing when all was.
 
-        One step from ``count`` of the front and of the best of niches, and every value of every gene of the front's next. While
-        those are few, also every value of every gene of a niche's best, then combinations of linked genes: around the front's
-        best, the best of each class and of each niche.
+        One step from ``count`` of the front and of the best of niches, and every value of every gene of the next of both. While
+        those are few, also combinations of linked genes: around the front's best, the best of each class and of each niche.
         """
         ranking = _ranking(self.objectives, self.violation, self._keys[:, None])
         place = np.empty(len(ranking), dtype=np.int64)
@@ -295,9 +294,8 @@ class _Archive:
         front = front[np.argsort(place[front])] if len(front) else ranking[:count]
         niches = ranking[_firsts(self._niches[ranking])]
         chosen = np.union1d(self._unlooked(front, 0)[:count], self._unlooked(niches, 0)[:count])
-        chosen = np.union1d(chosen, self._unlooked(front, 1)[:FEW])
-        if len(chosen) < count:
-            chosen = np.union1d(chosen, self._unlooked(niches, 1)[:FEW])
+        for good in (front, niches):
+            chosen = np.union1d(chosen, self._unlooked(good, 1)[:FEW])
         if len(chosen) < count:
             classes = ranking[_firsts(self._space.classes(self.genomes[ranking]))]
             chosen = np.union1d(chosen, self._unlooked(np.concatenate([front[:1], classes, niches]), 2)[:1])

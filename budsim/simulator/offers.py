@@ -206,7 +206,16 @@ class OfferSpace:
     @property
     def linked(self) -> tuple[tuple[int, ...], ...]:
         """See `Space.linked`."""
-        return ((TP, EP, DP), (TP, REPLICAS), (TP, PP), (PP, REPLICAS), (DP, FRACTION), (SEQS, BUDGET), (WEIGHTS, KV))
+        return (
+            (TP, EP, DP),
+            (EP, DP, BUDGET),
+            (TP, REPLICAS),
+            (TP, PP),
+            (PP, REPLICAS),
+            (DP, FRACTION),
+            (SEQS, BUDGET),
+            (WEIGHTS, KV),
+        )
 
     def loosened(self, genome: Integers) -> Integers:
         """See `Space.loosened`: as many sequences as there are requests, whatever the replicas."""
