@@ -241,7 +241,7 @@ def _plan_table(plans: tuple[Plan, ...], names: Mapping[str, str]) -> Table:
     for number, plan in enumerate(plans, start=1):
         service = plan.slowest.service
         rows.add_row(
-            f"{number}. {_headline(plan, names)}" + ("\n   [dim]knee: the best compromise[/dim]" if plan.is_knee else ""),
+            f"{number}. {_headline(plan, names)}" + ("\n   [dim]knee[/dim]" if plan.is_knee else ""),
             *_service_cells(plan),
             f"{plan.cost_per_million_tokens_usd:.2f}",
             f"{plan.cost_usd_per_h:.2f}",
