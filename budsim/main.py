@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -27,6 +29,7 @@ from budsim.commons.errors import (
 )
 from budsim.commons.hub import fetch_config
 from budsim.commons.telemetry import configure_logging, new_metrics
+from budsim.commons.tracing import tracing
 from budsim.performance.predictor import load_predictor
 from budsim.simulator import examples
 from budsim.simulator.examples import answer
@@ -83,7 +86,8 @@ def create_app(
             await asyncio.to_thread(_migrate, database)
         loops = _start_loops(app, chosen, sidecar, clock)
         try:
-            yield
+            with _draining_first(app, chosen.app.drain_s):
+                yield
         finally:
             await _shut_down(app, loops, database, sidecar)
 
@@ -118,6 +122,7 @@ def _assemble(
     )
     state = app.state
     state.database, state.sidecar, state.draining, state.models_error = database, sidecar, False, "not loaded yet"
+    state.tracing = tracing(settings.telemetry.otel_exporter_otlp_endpoint)
     state.synchronous = asyncio.Semaphore(settings.limits.max_synchronous_runs)
     state.simulations = Simulations(
         Repository(database),
@@ -126,6 +131,7 @@ def _assemble(
         state.metrics,
         rules,
         clock=clock,
+        tracing=state.tracing,
     )
 
 
@@ -212,6 +218,26 @@ async def _warm_up(app: FastAPI) -> None:
         await asyncio.sleep(WARM_UP_AGAIN_S)
 
 
+@contextmanager
+def _draining_first(app: FastAPI, drain_s: float) -> Iterator[None]:
+    """Between SIGTERM and the server's own handling of it, answer health with 503 so that nobody sends new work."""
+    server = signal.getsignal(signal.SIGTERM)
+    if not callable(server) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def drain(number: int, _frame: object) -> None:
+        app.state.draining = True
+        loop.call_soon_threadsafe(loop.call_later, drain_s, server, number, None)
+
+    signal.signal(signal.SIGTERM, drain)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, server)
+
+
 async def _shut_down(app: FastAPI, loops: list[asyncio.Task[None]], database: Database, sidecar: Sidecar | None) -> None:
     app.state.draining = True
     running = set(loops)
@@ -224,6 +250,7 @@ async def _shut_down(app: FastAPI, loops: list[asyncio.Task[None]], database: Da
     app.state.simulations.workers.close()
     if sidecar:
         await sidecar.close()
+    await asyncio.to_thread(app.state.tracing.close)
     database.close()
 
 
@@ -254,11 +281,22 @@ def _add_service_routes(app: FastAPI) -> None:
     @app.get("/metrics", tags=["service"], response_class=PlainTextResponse, responses={413: DOCUMENTED[413]})
     async def metrics(request: Request) -> Response:
         """Return the Prometheus figures."""
+        await _count_waiting(request.app)
         return PlainTextResponse(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _documented(example: object, *statuses: int) -> dict[int | str, dict[str, Any]]:
     return answer(example) | {status: DOCUMENTED[status] for status in statuses}
+
+
+async def _count_waiting(app: FastAPI) -> None:
+    """Bring the figures of all replicas up to date; they stay as they were while the database is away."""
+    service, metrics = app.state.simulations, app.state.metrics
+    with suppress(Unavailable):
+        metrics.runs_waiting.set(await asyncio.to_thread(service.repository.waiting))
+        count, oldest_s = await asyncio.to_thread(service.repository.unsent)
+        metrics.outbox_waiting.set(count)
+        metrics.outbox_lag.set(max(0.0, service.clock() - oldest_s) if oldest_s is not None else 0.0)
 
 
 async def _readiness(app: FastAPI) -> dict[str, dict[str, object]]:

@@ -34,6 +34,7 @@ class AppSettings(_Group):
 
     environment: Environment = Field(Environment.DEVELOPMENT, description="development or production")
     app_port: Port = Field(9083, description="port the service listens on")
+    drain_s: float = Field(3.0, ge=0, le=600, description="after SIGTERM health says 503 for so long before the server stops, s")
     app_api_token: SecretStr | None = Field(
         None, description="callers must send it in the header dapr-api-token; unset: anyone may"
     )
@@ -41,6 +42,14 @@ class AppSettings(_Group):
         "INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
         description="least severe log line written",
+    )
+
+
+class TelemetrySettings(_Group):
+    """Where traces go."""
+
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, pattern="^https?://", description="OpenTelemetry collector, OTLP over HTTP; unset: no traces leave"
     )
 
 
@@ -120,7 +129,15 @@ class LimitSettings(_Group):
     plans_kept: int = Field(50, ge=1, le=1000, description="ranked plans stored for one run")
 
 
-GROUPS: tuple[type[_Group], ...] = (AppSettings, DatabaseSettings, DaprSettings, InventorySettings, ModelSettings, LimitSettings)
+GROUPS: tuple[type[_Group], ...] = (
+    AppSettings,
+    TelemetrySettings,
+    DatabaseSettings,
+    DaprSettings,
+    InventorySettings,
+    ModelSettings,
+    LimitSettings,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +145,7 @@ class Settings:
     """All groups together; tests give their own values, the service reads them once at start."""
 
     app: AppSettings = field(default_factory=AppSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     dapr: DaprSettings = field(default_factory=DaprSettings)
     inventory: InventorySettings = field(default_factory=InventorySettings)

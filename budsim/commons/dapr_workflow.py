@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from budsim.commons.errors import Unavailable
 
 COMPONENT = "dapr"
 READY_S = 0.05
+HISTORY_KEPT_S = 300.0
 GONE = "no such instance"
 TAKEN = "already exists"
 
@@ -35,11 +37,13 @@ class WorkflowHub:
     def __init__(self, settings: DaprSettings, sidecar: GrpcSidecar, *, slots: int) -> None:
         self._settings, self._sidecar, self._slots = settings, sidecar, slots
         self._runtime: Any = None
+        self._starting: threading.Thread | None = None
 
     def serve(self, workflow: Callable[..., Any], activities: Mapping[str, Callable[..., Any]]) -> None:
         """Begin to carry out what the sidecar sends; returns at once, whether there is a sidecar or not."""
         from dapr.conf import settings as sdk
         from dapr.ext.workflow import WorkflowRuntime
+        from dapr.ext.workflow.logger import LoggerOptions
 
         if self._settings.dapr_api_token:  # the SDK takes its token from nowhere else
             setattr(sdk, "DAPR_API_TOKEN", self._settings.dapr_api_token.get_secret_value())  # noqa: B010 - has no types
@@ -47,12 +51,16 @@ class WorkflowHub:
             host=self._settings.dapr_runtime_host,
             port=str(self._settings.dapr_grpc_port),
             maximum_concurrent_activity_work_items=self._slots,
-            history_cache_ttl=300.0,
+            history_cache_ttl=HISTORY_KEPT_S,
+            logger_options=LoggerOptions(log_level="WARNING", log_handler=_Lines()),
         )
+        for name in ("WorkflowRuntime", "durabletask-worker"):
+            logging.getLogger(name).propagate = False
         self._runtime.register_workflow(workflow)
         for name, activity in activities.items():
             self._runtime.register_activity(activity, name=name)
-        threading.Thread(target=_start, args=(self._runtime,), daemon=True, name="workflow-start").start()
+        self._starting = threading.Thread(target=_start, args=(self._runtime,), daemon=True, name="workflow-start")
+        self._starting.start()
 
     async def is_serving(self) -> bool:
         """Return whether the sidecar can send us work."""
@@ -111,6 +119,20 @@ class WorkflowHub:
         """Take no more work, and deliver what is done."""
         if self._runtime is not None:
             await asyncio.to_thread(self._runtime.shutdown)
+        if self._starting is not None:
+            await asyncio.to_thread(self._starting.join)
+
+
+class _Lines(logging.Handler):
+    """The SDK's log as lines of ours, without its remark each time we ask whether it is ready."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        import structlog
+
+        text = record.getMessage()
+        if "readiness check" not in text:
+            structlog.get_logger().log(record.levelno, text, logger=record.name, exc_info=record.exc_info)
 
 
 def _name(instance_id: str) -> dict[str, str]:

@@ -21,7 +21,9 @@ class Metrics:
     plans: Counter
     events_published: Counter
     publish_failures: Counter
+    runs_waiting: Gauge
     outbox_waiting: Gauge
+    outbox_lag: Gauge
     requests: Counter
     request_seconds: Histogram
 
@@ -39,6 +41,8 @@ def new_metrics() -> Metrics:
         ),
         events_published=Counter("budsim_events_published", "Events handed to the broker or the log", registry=registry),
         publish_failures=Counter("budsim_publish_failures", "Events the sidecar did not take", registry=registry),
+        runs_waiting=Gauge("budsim_runs_waiting", "Accepted runs that have not ended, of all replicas", registry=registry),
+        outbox_lag=Gauge("budsim_outbox_lag_seconds", "Age of the oldest event not yet handed over", registry=registry),
         outbox_waiting=Gauge("budsim_outbox_waiting", "Events not yet handed over", registry=registry),
         requests=Counter("budsim_requests", "HTTP requests", ["method", "route", "status"], registry=registry),
         request_seconds=Histogram("budsim_request_seconds", "Duration of HTTP requests", ["route"], registry=registry),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
+from budsim.commons.tracing import trace_id
 from budsim.simulator.runs import Envelope, Json, Run, Status
 from budsim.simulator.schemas import NotificationMetadata, Recommendations, RunRequest, WorkflowMetadata
 
@@ -92,9 +93,8 @@ class Announcer:
 
     def _cloud_event(self, body: Mapping[str, object]) -> Json:
         event: Json = {"type": body["type"], "time": datetime.fromtimestamp(self._now_s, UTC).isoformat(), "data": dict(body)}
-        for name in ("traceparent", "tracestate"):
-            if value := getattr(self._request, name):
-                event[name] = value
+        if trace_id(self._request.traceparent):
+            event |= {name: value for name in ("traceparent", "tracestate") if (value := getattr(self._request, name))}
         return event
 
 

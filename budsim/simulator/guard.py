@@ -14,6 +14,7 @@ from fastapi.responses import Response
 
 from budsim.commons.config import Settings
 from budsim.commons.telemetry import Metrics
+from budsim.commons.tracing import trace_id
 from budsim.simulator.refusals import BodyTooLarge, error_response
 
 OPEN_PATHS = frozenset({"/health", "/healthz", "/ready", "/metrics"})
@@ -43,14 +44,15 @@ class Guard:
             return
         headers = dict(scope["headers"])
         structlog.contextvars.clear_contextvars()
-        if traceparent := headers.get(b"traceparent"):
-            structlog.contextvars.bind_contextvars(traceparent=traceparent.decode("latin-1")[:64])
+        traceparent = headers.get(b"traceparent", b"").decode("latin-1")
+        if found := trace_id(traceparent):
+            structlog.contextvars.bind_contextvars(trace_id=found)
         bounded = _Bounded(receive, self._state.settings.limits.max_body_bytes)
         counts = scope["path"] not in OPEN_PATHS
         refusal = self._refusal(scope, headers) if counts else None
         self._inside += counts
         try:
-            await self._measured(refusal or self._app, scope, bounded, send)
+            await self._traced(refusal or self._app, scope, bounded, send, traceparent)
         finally:
             self._inside -= counts
 
@@ -73,6 +75,15 @@ class Guard:
         if self._rates is None:
             self._rates = Rates(per_s)
         return self._rates.admits(caller, time.monotonic())
+
+    async def _traced(self, app: Asgi, scope: Scope, receive: Receive, send: Send, traceparent: str) -> None:
+        if scope["path"] in OPEN_PATHS:
+            await self._measured(app, scope, receive, send)
+            return
+        name = f"{scope['method']} {scope['path']}"
+        with self._state.tracing.span(name, traceparent) as inside:
+            scope["state"] = {**scope.get("state", {}), "traceparent": inside}
+            await self._measured(app, scope, receive, send)
 
     async def _measured(self, app: Asgi, scope: Scope, receive: Receive, send: Send) -> None:
         started_s = time.perf_counter()

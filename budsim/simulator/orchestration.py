@@ -7,7 +7,8 @@ first. So whatever the sidecar forgets or repeats is only late, never lost or do
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -19,15 +20,18 @@ from budsim.commons.dapr_workflow import WorkflowHub
 from budsim.commons.errors import BudsimError, Conflict, Unavailable
 from budsim.simulator.repository import LeaseLost
 from budsim.simulator.runs import FINISHED, UNFINISHED, WORKFLOW_NAME, Run, Status, Step
-from budsim.simulator.services import Simulations, wait
+from budsim.simulator.services import Simulations, bound, wait
 from budsim.simulator.workers import WorkerLost
 
 VALIDATE, SEARCH, RANK, PUBLISH = Step.VALIDATION.value, Step.ESTIMATION.value, Step.RANKING.value, "publish"
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(seconds=30)
 RUNS_AT_A_TIME = 50
-WATCHED_AFTER_LEASES = 4
+WATCHED_AFTER_LEASES = 2
 """A run whose workflow has not written for so many leases is looked after."""
+STALLED_AFTER_LEASES = 4
+"""A run whose workflow has not written for so many leases goes on in this process: a sidecar keeps the activities of an app that
+died for as long as the app stays away."""
 
 Order = dict[str, Any]
 log = structlog.get_logger()
@@ -98,6 +102,10 @@ class Activities:
         run = await self._found(order)
         if run is None or run.status in FINISHED:
             return None
+        with bound(run):
+            return await self._held(run, step)
+
+    async def _held(self, run: Run, step: Callable[[Run], Awaitable[Any]]) -> Any:
         try:
             async with self._simulations.holding(run):
                 return await step(run)
@@ -108,15 +116,17 @@ class Activities:
         except (Unavailable, LeaseLost):
             raise
         except BudsimError as error:
-            log.info("run ended early", workflow_id=run.run_id, reason=str(error))
+            log.info("run ended early", reason=str(error))
         except Exception:
-            log.exception("run failed", workflow_id=run.run_id)
+            log.exception("run failed")
         return None
 
     async def _found(self, order: Order) -> Run | None:
-        """Return the run, unless another attempt has taken the place of this one."""
+        """Return the run, unless another attempt or a replica has taken the place of the workflow."""
         run = await asyncio.to_thread(self._simulations.repository.get, order["run_id"])
-        return replace(run, holder=run.instance_id) if run and run.attempt == order["attempt"] else None
+        if run is None or run.attempt != order["attempt"] or run.holder not in {None, run.instance_id}:
+            return None
+        return replace(run, holder=run.instance_id)
 
 
 class Conductor:
@@ -134,7 +144,8 @@ class Conductor:
 
     def __init__(self, simulations: Simulations, hub: WorkflowHub, *, poll_s: float) -> None:
         self._simulations, self._hub, self._poll_s = simulations, hub, poll_s
-        self._told: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(simulations.rules.workers)
 
     def begin(self) -> None:
         """Take activities from the sidecar as soon as it is there; called in the event loop that carries them out."""
@@ -147,10 +158,17 @@ class Conductor:
         self._simulations.on_move = lambda run: _ignore(loop.call_soon_threadsafe(self._tell, run))
 
     async def run(self) -> None:
-        """Look for runs until cancelled."""
-        while True:
-            if not await self.hand_over():
-                await wait(self._simulations.signals.work, self._poll_s)
+        """Look for runs until cancelled; then give back what this process carries out itself."""
+        try:
+            while True:
+                if not await self.hand_over():
+                    await wait(self._simulations.signals.work, self._poll_s)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            with suppress(Unavailable):
+                self._simulations.repository.release(self._simulations.owner, now_s=self._simulations.clock())
 
     async def hand_over(self) -> int:
         """Hand runs that are due to their workflows once; return how many."""
@@ -189,6 +207,9 @@ class Conductor:
             await self._simulations.give_up(run, "the workflow failed; the service's log has the details")
         elif state in {None, Status.COMPLETED}:
             await self._start(run)
+        elif self._simulations.clock() - run.written_s > STALLED_AFTER_LEASES * self._simulations.rules.lease_s:
+            self._spawn(self._carry_out(run))
+            return
         await self._leave_alone(run)
 
     async def _start(self, run: Run) -> bool:
@@ -213,9 +234,26 @@ class Conductor:
 
     def _tell(self, run: Run) -> None:
         """Pass on to the workflow what callers did to the run; what does not arrive, the activities will see."""
-        task = asyncio.create_task(self._pass_on(run))
-        self._told.add(task)
-        task.add_done_callback(self._told.discard)
+        self._spawn(self._pass_on(run))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry_out(self, run: Run) -> None:
+        """Take a run from a workflow that has stalled; should it wake up, it will see that its run has another holder."""
+        simulations = self._simulations
+        async with self._turns:
+            due_s = simulations.clock() + simulations.rules.lease_s
+            taken = await asyncio.to_thread(simulations.repository.take_over, run, simulations.owner, due_s=due_s)
+            if taken is None:
+                return
+            log.warning("workflow stalled; the run goes on in this process", workflow_id=run.run_id)
+            try:
+                await simulations.carry_out(taken)
+            except BudsimError as error:
+                log.info("run ended early", workflow_id=run.run_id, reason=str(error))
 
     async def _pass_on(self, run: Run) -> None:
         before = replace(run, attempt=run.attempt - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select, update
@@ -114,8 +114,14 @@ class Repository:
         with self._database.writing() as session:
             rows = session.scalars(due).all()
             for row in rows:
-                row.lease_owner, row.due_s, row.updated_s = owner or _run(row).instance_id, now_s + lease_s, now_s
+                row.lease_owner, row.due_s = owner or _run(row).instance_id, now_s + lease_s
             return [_run(row) for row in rows]
+
+    def take_over(self, run: Run, owner: str, *, due_s: float) -> Run | None:
+        """Make ``owner`` the holder of a run in place of the one it has; None when that one does not hold it any more."""
+        with self._database.writing() as session:
+            taken = _touch(session, run, lease_owner=owner, due_s=due_s)
+        return replace(run, holder=owner) if taken else None
 
     def renew(self, run: Run, due_s: float) -> bool:
         """Prolong the lease of a run's holder; False when it is lost."""
@@ -274,10 +280,12 @@ class Repository:
             for pause_s, run_ids in pauses.items():
                 session.execute(update(RunRow).where(RunRow.run_id.in_(run_ids)).values(relay_due_s=now_s + pause_s))
 
-    def unsent(self) -> int:
-        """Return how many events wait to be sent."""
+    def unsent(self) -> tuple[int, float | None]:
+        """Return how many events wait to be sent, and since when the oldest does, seconds since the epoch."""
+        query = select(func.count(), func.min(OutboxRow.created_s)).where(OutboxRow.sent_s.is_(None))
         with self._database.reading() as session:
-            return session.scalar(select(func.count()).select_from(OutboxRow).where(OutboxRow.sent_s.is_(None))) or 0
+            count, oldest_s = session.execute(query).one()
+        return count, oldest_s
 
     def purge(self, before_s: float, *, at_most: int = 500) -> int:
         """Delete up to ``at_most`` finished runs last touched before ``before_s`` whose events have all left; return how many.
@@ -393,6 +401,7 @@ def _run(row: RunRow) -> Run:
         request_key=row.request_key,
         fingerprint=row.fingerprint,
         holder=row.lease_owner,
+        written_s=row.updated_s,
     )
 
 

@@ -15,6 +15,7 @@ from fastapi.security import APIKeyHeader
 from pydantic import ValidationError
 
 from budsim.commons.errors import BudsimError, Busy, Unavailable
+from budsim.commons.tracing import trace_id
 from budsim.simulator import examples
 from budsim.simulator.examples import answer
 from budsim.simulator.runs import Run
@@ -92,7 +93,8 @@ async def run(
     idempotency_key: IdempotencyKey = None,
 ) -> WorkflowMetadata | Recommendations:
     """Start a simulation and return its workflow; with `debug` run it now and return what it recommends."""
-    key = f"key:{idempotency_key}" if idempotency_key else _event_key(body)
+    key = f"key:{idempotency_key}" if idempotency_key else _sent_as(body)
+    body = _in_trace(body, request)
     if not body.debug:
         return WorkflowMetadata.of(await service.accept(body, request_key=key))
     turns = request.app.state.synchronous
@@ -187,7 +189,8 @@ async def notifications(request: Request, service: Service) -> Delivery:
     """Take a request from the broker: SUCCESS once it is stored, RETRY when that fails for now, DROP when it makes no sense."""
     try:
         body = RunRequest.model_validate(json.loads(await request.body()))
-        accepted = await service.accept(body.model_copy(update={"debug": False}), request_key=_event_key(body), check=False)
+        body = _in_trace(body.model_copy(update={"debug": False}), request)
+        accepted = await service.accept(body, request_key=_sent_as(body), check=False)
     except (Unavailable, Busy) as error:
         log.warning("message put back", reason=str(error))
         return Delivery(status="RETRY")
@@ -225,3 +228,16 @@ def _event_key(body: RunRequest) -> str | None:
 
 def _moved(run: Run) -> Info:
     return Info(message=f"The workflow is {run.status}", param={"workflow_id": run.run_id, "status": run.status})
+
+
+def _sent_as(body: RunRequest) -> str | None:
+    """Return what a CloudEvent is recognized by when it comes again: its id and its source (CloudEvents 1.0, section 3.1.1)."""
+    key = _event_key(body)
+    return f"{key} {sha256(body.source.encode()).hexdigest()}" if key and body.source else key
+
+
+def _in_trace(body: RunRequest, request: Request) -> RunRequest:
+    """Return the request as part of the trace it came in: the event's own, or that of the HTTP request that carried it."""
+    if trace_id(body.traceparent):
+        return body
+    return body.model_copy(update={"traceparent": request.state.traceparent})

@@ -57,6 +57,8 @@ class Run:
         What a repeated request is recognized by (CloudEvent source and id, or Idempotency-Key).
     holder : str or None
         Who works on it: a replica, or the Dapr workflow it was handed to; only they may write.
+    written_s : float
+        When it was last written to, seconds since the epoch.
     """
 
     run_id: str
@@ -72,6 +74,7 @@ class Run:
     fingerprint: str = ""
     reasons: tuple[Mapping[str, Any], ...] = ()
     holder: str | None = None
+    written_s: float = 0.0
 
     @property
     def instance_id(self) -> str:

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from budsim.commons.errors import BudsimError, Busy, Conflict, InvalidInput, NotFound, Unanswerable, Unavailable
 from budsim.commons.precision import Precision
+from budsim.commons.tracing import PassedOn, Tracing, trace_id
 from budsim.engine_ops.llmc import schemes
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.model_ops.architecture import Architecture
@@ -260,6 +261,8 @@ class Simulations:
         Limits.
     clock : callable
         Seconds since the epoch.
+    tracing : Tracing, optional
+        Where the time that steps take is told; nowhere when left out.
 
     Attributes
     ----------
@@ -276,12 +279,14 @@ class Simulations:
         rules: Rules,
         *,
         clock: Callable[[], float] = time.time,
+        tracing: Tracing | None = None,
     ) -> None:
         self.repository, self.inventory, self.workers, self.metrics, self.rules = repository, inventory, workers, metrics, rules
         self.signals = Signals()
         self.owner = uuid4().hex
         self.clock = clock
         self.on_move: Callable[[Run], None] = lambda _run: None
+        self.tracing = tracing or PassedOn()
         self._mean_run_s = FIRST_GUESS_S
         self._intake: Intake[_Candidate, Run] = Intake(self._store_all)
         self._backlog = _Backlog(repository.waiting)
@@ -398,7 +403,7 @@ class Simulations:
         """Prolong a run's lease and mark log lines with its ids, as long as the context lasts."""
         keep = asyncio.create_task(self._keep_lease(run))
         try:
-            with _bound(run):
+            with bound(run):
                 yield
         finally:
             keep.cancel()
@@ -586,7 +591,7 @@ class Simulations:
     async def _take(self, run: Run, request: RunRequest, step: Callable[[Run, RunRequest], Awaitable[Run]]) -> Run:
         """Return a run as one step leaves it; what ends the run is written down, what may pass is only raised."""
         try:
-            with self.metrics.step_seconds.labels(run.step).time():
+            with self.metrics.step_seconds.labels(run.step).time(), self._span(run):
                 return await step(run, request)
         except (Unavailable, Conflict):
             raise
@@ -597,6 +602,9 @@ class Simulations:
             _log().exception("a step failed", step=run.step)
             await self._fail(run, request, "an unexpected error; the service's log has the details")
             raise
+
+    def _span(self, run: Run) -> AbstractContextManager[object]:
+        return self.tracing.span(run.step.value, run.request.get("traceparent"), workflow_id=run.run_id)
 
     async def _validate(self, run: Run, request: RunRequest) -> Run:
         run = replace(run, status=Status.RUNNING)
@@ -895,10 +903,12 @@ def _log() -> Any:
     return structlog.get_logger()
 
 
-def _bound(run: Run) -> AbstractContextManager[object]:
+def bound(run: Run) -> AbstractContextManager[object]:
+    """Return a context whose log lines carry the ids of a run and of its trace."""
     import structlog
 
-    return structlog.contextvars.bound_contextvars(workflow_id=run.run_id)
+    found = trace_id(run.request.get("traceparent"))
+    return structlog.contextvars.bound_contextvars(workflow_id=run.run_id, **({"trace_id": found} if found else {}))
 
 
 async def _off_loop(work: Callable[..., T], *arguments: Any) -> T:

@@ -14,10 +14,11 @@ import structlog
 from budsim.commons.dapr import Sidecar
 from budsim.commons.errors import BudsimError, Unavailable
 from budsim.commons.telemetry import Metrics
+from budsim.commons.tracing import trace_id
 from budsim.simulator.events import cloud_event
 from budsim.simulator.repository import Attempt, Outgoing, Repository
 from budsim.simulator.runs import Envelope, Run
-from budsim.simulator.services import Simulations, wait
+from budsim.simulator.services import Simulations, bound, wait
 
 RELAY_RUNS = 50
 RELAY_LEASE_S = 60.0
@@ -83,14 +84,15 @@ class Runner:
             return []
 
     async def _carry_out(self, run: Run) -> None:
-        try:
-            done = await self._simulations.carry_out(run)
-        except BudsimError as error:
-            log.info("run ended early", workflow_id=run.run_id, reason=str(error))
-        except Exception:
-            log.exception("run failed", workflow_id=run.run_id)
-        else:
-            log.info("run ended", workflow_id=run.run_id, status=done.status, message=done.message)
+        with bound(run):
+            try:
+                done = await self._simulations.carry_out(run)
+            except BudsimError as error:
+                log.info("run ended early", reason=str(error))
+            except Exception:
+                log.exception("run failed")
+            else:
+                log.info("run ended", status=done.status, message=done.message)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._working.discard(task)
@@ -140,7 +142,6 @@ class Relay:
             attempts = await asyncio.gather(*(self._send_run(outgoing) for outgoing in claimed))
             if attempts:
                 await asyncio.to_thread(lambda: self._repository.sent(attempts, now_s=self._clock()))
-            self._metrics.outbox_waiting.set(await asyncio.to_thread(self._repository.unsent))
         except Unavailable as error:
             log.warning("no events sent", reason=str(error))
             return 0
@@ -180,6 +181,7 @@ class Relay:
             status=envelope.status,
             topic=envelope.topic,
             sequence=envelope.sequence,
+            trace_id=trace_id(envelope.body.get("traceparent")),
         )
         return True
 

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from budsim.commons.config import AppSettings, LimitSettings, Settings
 from budsim.commons.telemetry import new_metrics
+from budsim.commons.tracing import PassedOn
 from budsim.simulator.guard import Guard, Rates
 from tests.simulator.serving import MakeClient
 
@@ -57,7 +58,7 @@ async def test_requests_beyond_those_inside_are_503():
 
     limits = LimitSettings(_env_file=None, max_requests_at_a_time=1)
     settings = Settings(app=AppSettings(_env_file=None), limits=limits)
-    guard = Guard(slow, SimpleNamespace(settings=settings, metrics=new_metrics()))
+    guard = Guard(slow, SimpleNamespace(settings=settings, metrics=new_metrics(), tracing=PassedOn()))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=guard), base_url="http://budsim") as client:
         first = asyncio.create_task(client.get("/"))
         await asyncio.sleep(0)

@@ -96,7 +96,7 @@ class Stage:
 
 async def until(found: Callable[[], Any]) -> Any:
     """Return what ``found`` finds once it is true; fail when that takes too long."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         while not (answer := await found()):  # noqa: ASYNC110 - the other side tells nobody
             await asyncio.sleep(0.01)
         return answer
@@ -267,6 +267,22 @@ async def test_a_sidecar_that_forgets_loses_no_run(stage: Stage, body: dict[str,
     assert stage.log_of(run) == ORDER
 
 
+async def test_a_stalled_workflow_s_run_goes_on_in_a_process(stage: Stage, body: dict[str, Any]):
+    """Where a sidecar keeps an activity to itself, a replica finishes the run; the workflow, awake again, changes nothing."""
+    service = await stage.add()
+    run = await service.accept(RunRequest.model_validate(body))
+    await stage.hold(run)
+    for _ in range(2):
+        stage.clock.now_s += 3 * service.rules.lease_s
+        assert await stage.conductors[0].hand_over() == 1
+    await until(lambda: _is(stage.repository.get(run.run_id).status is Status.COMPLETED))
+    assert stage.log_of(run) == ORDER
+    await stage.hub.release()
+    await until(lambda: _is(stage.hub.instances[run.run_id].status == "COMPLETED"))
+    assert stage.log_of(run) == ORDER
+    assert stage.hub.activities == ["validation", "publish"]
+
+
 async def test_without_a_sidecar_nothing_waits_and_nothing_is_claimed(stage: Stage, body: dict[str, Any]):
     """A hub that reaches nobody starts and stops at once; its runs stay where others can take them."""
     settings = DaprSettings(_env_file=None, dapr_grpc_port=9, dapr_timeout_s=0.5)
@@ -275,7 +291,7 @@ async def test_without_a_sidecar_nothing_waits_and_nothing_is_claimed(stage: Sta
     service = await stage.add()
     hub = WorkflowHub(settings, sidecar, slots=1)
     conductor = Conductor(service, hub, poll_s=0.05)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         conductor.begin()
         run = await service.accept(RunRequest.model_validate(body))
         assert not await hub.is_serving()
