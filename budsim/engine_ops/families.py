@@ -10,7 +10,7 @@ from functools import cache
 from budsim.commons.catalog import load_catalog
 from budsim.commons.constants import ENGINE_COMPATIBILITY_MAPPING
 from budsim.commons.errors import InvalidInput
-from budsim.engine_ops.base import Metadata
+from budsim.engine_ops.base import Metadata, ReplicaConfig
 from budsim.engine_ops.kernels import Requirement, requirement_from
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
@@ -51,17 +51,27 @@ def spreads_experts(engine: str, architecture: Architecture) -> bool:
     return family is not None and family.expert_parallel
 
 
-def require_adapters(engine: str, architecture: Architecture) -> None:
-    """Check that ``engine`` serves LoRA adapters of the architecture's family.
+def ranks_attention(engine: str, architecture: Architecture) -> bool:
+    """Return whether ``engine`` can hold the attention of the architecture's family on ranks that share the experts."""
+    family = family_of(engine, architecture)
+    return family is not None and family.dp_attention
+
+
+def check_abilities(engine: str, architecture: Architecture, config: ReplicaConfig) -> None:
+    """Check that ``engine`` does with the architecture's family what the configuration asks: adapters, experts, attention.
 
     Raises
     ------
     InvalidInput
-        Naming ``max_loras``.
+        Naming ``max_loras``, ``ep`` or ``dp``.
     """
     family = family_of(engine, architecture)
-    if family is None or not family.lora:
+    if config.max_loras and not (family and family.lora):
         raise InvalidInput("max_loras", f"{engine} serves no LoRA adapters of {architecture.family}", "0")
+    if config.ep > 1 and not spreads_experts(engine, architecture):
+        raise InvalidInput("ep", f"{engine} does not spread experts of {architecture.family}", "1")
+    if config.dp > 1 and not ranks_attention(engine, architecture):
+        raise InvalidInput("dp", f"{engine} has no attention ranks for {architecture.family}", "1")
 
 
 def why_not_family(engine: str, version: str, architecture: Architecture, kind: DeviceKind) -> str | None:

@@ -72,9 +72,12 @@ def pp_sizes(architecture: Architecture, devices: int, *, supported: bool) -> tu
     return tuple(range(1, max(1, min(devices, architecture.layer_count)) + 1)) if supported else (1,)
 
 
-def dp_sizes(architecture: Architecture, tp: int) -> tuple[int, ...]:
-    """Return in how many attention ranks ``tp`` devices may be split while they share the experts, ascending; (1,) when dense."""
-    return tuple(dp for dp in range(1, tp + 1) if tp % dp == 0) if architecture.is_moe else (1,)
+def dp_sizes(architecture: Architecture, tp: int, *, supported: bool) -> tuple[int, ...]:
+    """Return in how many attention ranks ``tp`` devices may be split while they share the experts, ascending.
+
+    Dense models, and families whose attention the engine cannot hold on ranks of its own, have one.
+    """
+    return tuple(dp for dp in range(1, tp + 1) if tp % dp == 0) if supported and architecture.is_moe else (1,)
 
 
 def stored_precision(architecture: Architecture) -> Precision:

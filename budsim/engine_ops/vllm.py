@@ -12,7 +12,15 @@ from budsim.commons.units import GIB
 from budsim.engine_ops import rules
 from budsim.engine_ops.arguments import command_line
 from budsim.engine_ops.base import ArgumentValue, EngineProfile, Knob, Launch, Metadata, ReplicaConfig, Seat, Stage
-from budsim.engine_ops.families import family_of, image_for, metadata_of, require_adapters, spreads_experts, why_not_family
+from budsim.engine_ops.families import (
+    check_abilities,
+    family_of,
+    image_for,
+    metadata_of,
+    ranks_attention,
+    spreads_experts,
+    why_not_family,
+)
 from budsim.engine_ops.kernels import kv_formats
 from budsim.engine_ops.llmc import served_name
 from budsim.engine_ops.profiles import profile_for
@@ -93,7 +101,7 @@ class Vllm:
 
     def dp_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
         """Return the numbers of attention ranks vLLM makes of ``tp`` devices of a model with experts, ascending."""
-        return rules.dp_sizes(architecture, tp)
+        return rules.dp_sizes(architecture, tp, supported=ranks_attention(NAME, architecture))
 
     def knobs(self, kind: DeviceKind) -> tuple[Knob, ...]:
         """Return the settings the search may turn on hardware of ``kind``."""
@@ -110,10 +118,10 @@ class Vllm:
         reason = self.why_not(architecture, config.device)
         if reason:
             raise InvalidInput("engine", reason, "a combination the engine serves")
+        check_abilities(NAME, architecture, config)
         _check(architecture, config)
         args = _arguments(architecture, config)
         if config.max_loras:
-            require_adapters(NAME, architecture)
             args |= self.adapters(config.max_loras, config.max_lora_rank)
         model = served_name(architecture, config.weight_precision)
         return Launch(

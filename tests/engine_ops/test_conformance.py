@@ -69,7 +69,7 @@ def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig
             tp=tp,
             pp=draw(st.sampled_from(engine.pp_sizes(architecture, 4))),
             ep=draw(st.sampled_from(engine.ep_sizes(architecture, tp))),
-            dp=draw(st.sampled_from((1, tp))) if architecture.is_moe else 1,
+            dp=draw(st.sampled_from(engine.dp_sizes(architecture, tp))),
             weight_precision=draw(st.sampled_from(engine.precisions(architecture, on, may_quantize=True))),
             kv_precision=draw(st.sampled_from(engine.kv_precisions(on))),
             context_tokens=context,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision
 from budsim.engine_ops.sglang import Sglang
+from budsim.model_ops.registry import resolve_model
 from tests.engine_ops.samples import EMBEDDING, LLAMA, MIXTURE, device, replica
 
 SGLANG = Sglang()
@@ -62,3 +66,13 @@ def test_a_cpu_replica_binds_its_ranks() -> None:
     launch = SGLANG.launch(LLAMA, replica("Xeon Platinum 8480+", tp=2, cores=28))
     assert launch.envs == {"SGLANG_USE_CPU_ENGINE": "1", "SGLANG_CPU_OMP_THREADS_BIND": "0-27|56-83"}
     assert launch.args["device"] == "cpu"
+
+
+def test_attention_ranks_only_where_the_models_code_has_them() -> None:
+    """Qwen3's experts are shared by attention ranks, Mixtral's are not in SGLang; both engines spread the experts of either."""
+    mixtral = resolve_model("mistralai/Mixtral-8x7B-Instruct-v0.1")
+    assert SGLANG.dp_sizes(MIXTURE, 8) == (1, 2, 4, 8)
+    assert SGLANG.dp_sizes(mixtral, 8) == (1,)
+    assert SGLANG.ep_sizes(mixtral, 8) == (1, 8)
+    with pytest.raises(InvalidInput, match="no attention ranks for MixtralForCausalLM"):
+        SGLANG.launch(mixtral, replica("H100-SXM", tp=8, dp=2))
