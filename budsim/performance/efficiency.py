@@ -73,24 +73,24 @@ LLAMA_CPP = Constants(
     expert_gemm=1.0,
     half_rows=1e-6,
     expert_half_rows=1e-6,
-    bandwidth=0.74,
-    expert_bandwidth=0.74,
-    cache_bandwidth=0.74,
+    bandwidth=0.95,
+    expert_bandwidth=0.95,
+    cache_bandwidth=0.95,
     decode_attention=1.0,
     prefill_attention=1.0,
     link=0.5,
     reduce_latency_s=20e-6,
     hop_latency_s=50e-6,
-    layer_latency_s=9e-6,
+    layer_latency_s=210e-6,
     moe_latency_s=50e-6,
     prefill_latency_s=0.0,
     token_latency_s=0.0,
     core_reach=1e3,
-    core_latency_s=3.0e-6,
-    prompt_latency_s=26e-6,
-    sequence_latency_s=92e-6,
+    core_latency_s=1.3e-6,
+    prompt_latency_s=15e-6,
+    sequence_latency_s=40e-6,
     blend=1.0,
-    overlap=1.3,
+    overlap=1.8,
 )
 CONSTANTS: Mapping[str, Constants] = {
     DeviceKind.CUDA: GPU,
@@ -118,37 +118,46 @@ CONSTANTS: Mapping[str, Constants] = {
     DeviceKind.XPU: GPU,
     DeviceKind.HPU: GPU,
     DeviceKind.CPU: Constants(
-        gemm=0.54,
+        gemm=0.85,
         expert_gemm=0.3,
-        half_rows=3.2,
+        half_rows=0.9,
         expert_half_rows=4.0,
-        bandwidth=0.61,
+        bandwidth=0.78,
         expert_bandwidth=0.5,
-        cache_bandwidth=0.9,
-        decode_attention=0.02,
-        prefill_attention=0.7,
+        cache_bandwidth=0.35,
+        decode_attention=0.0066,
+        prefill_attention=0.65,
         link=0.5,
         reduce_latency_s=20e-6,
         hop_latency_s=50e-6,
-        layer_latency_s=140e-6,
+        layer_latency_s=180e-6,
         moe_latency_s=50e-6,
         prefill_latency_s=0.0,
         token_latency_s=2e-6,
         core_reach=2.0,
+        core_latency_s=5.1e-6,
+        prompt_latency_s=7.8e-6,
+        sequence_latency_s=3.7e-6,
     ),
     "llama.cpp-cpu": LLAMA_CPP,
 }
 """By kind of hardware, and by name for engines that bring kernels of their own."""
 
 OPERATIONS_PER_CYCLE: Mapping[str, Mapping[Precision, float]] = {
-    "avx2": {Precision.Q8_0: 21.0, Precision.Q4_K_M: 19.0, Precision.Q6_K: 19.0},
-    "neon": {Precision.Q8_0: 10.0, Precision.Q4_K_M: 7.3, Precision.Q6_K: 7.3, Precision.Q8R16: 79.0, Precision.Q4_K_4: 18.0},
+    "avx2": {Precision.Q8_0: 26.0, Precision.Q4_K_M: 20.0, Precision.Q6_K: 20.0},
+    "neon": {Precision.Q8_0: 10.6, Precision.Q4_K_M: 9.8, Precision.Q6_K: 9.8, Precision.Q8R16: 68.0, Precision.Q4_K_4: 21.0},
 }
 """Operations (a multiply-add is two) llama.cpp's kernels do per core and cycle, by instruction set and format of the blocks.
 
-Fitted with `LLAMA_CPP`, every processor weighing the same; the last two are Ampere's own kernels. Builds of late 2024."""
-ATTENTION_OPERATIONS_PER_CYCLE = 4.9
+Fitted with `LLAMA_CPP` to builds since November 2024 on four single-socket processors (Altra, AmpereOne M, Graviton4, Sapphire
+Rapids), each weighing the same; Q8R16 and Q4_K_4 are Ampere's own kernels. Older builds and machines of several NUMA nodes are
+slower, which regressors learn where they were measured."""
+ATTENTION_OPERATIONS_PER_CYCLE = 3.9
 """The same for its attention over a 16 bit cache, on any of them."""
+MULTIPLIED_IN: Mapping[tuple[str, DeviceKind, Precision], Precision] = {
+    ("openvino-model-server", DeviceKind.CPU, Precision.INT8): Precision.FP32,
+}
+"""Formats an engine only stores: OpenVINO's INT8 models have 8 bit weights and slow down under load as vector units would."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +253,7 @@ def matrix_peak(engine: str, device: Device, precision: Precision) -> float:
         for instructions, rates in OPERATIONS_PER_CYCLE.items():
             if precision in rates and instructions in device.instruction_sets:
                 return rates[precision] * device.compute_units * device.clock_hz
-    return device.peak_flops_per_s(precision)
+    return device.peak_flops_per_s(MULTIPLIED_IN.get((engine, device.kind, precision), precision))
 
 
 def attention_peak(engine: str, device: Device) -> float:

@@ -92,3 +92,23 @@ def test_faster_memory_and_clock_shorten_both_times(faster: str) -> None:
     )
     assert after.ttft_s[0] < before.ttft_s[0]
     assert after.tpot_s[0] < before.tpot_s[0]
+
+
+def test_weights_that_are_only_stored_in_eight_bits_do_not_multiply_faster() -> None:
+    """OpenVINO's INT8 models gain where memory binds, at one user, and lose that under load; vLLM's multiply in INT8."""
+    gains = {}
+    for engine in ("openvino-model-server", "vllm-cpu"):
+        times = {
+            precision: AnalyticPredictor()
+            .predict(
+                population(
+                    model=LLAMA_8B, device="Xeon Platinum 8480+", engine=engine, precision=precision, tp=1, concurrency=[1, 64]
+                )
+            )[1]
+            .service.tpot_s
+            for precision in (Precision.BF16, Precision.INT8)
+        }
+        gains[engine] = times[Precision.BF16] / times[Precision.INT8]
+    assert gains["openvino-model-server"][0] == pytest.approx(gains["vllm-cpu"][0], rel=0.1)
+    assert gains["openvino-model-server"][0] > 1.3
+    assert gains["openvino-model-server"][1] < 1.0 < gains["vllm-cpu"][1]
