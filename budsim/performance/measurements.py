@@ -382,58 +382,70 @@ def _median(text: pd.DataFrame, numbers: pd.DataFrame) -> Booleans:
 
 def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
     """Return the candidates, each one of ``replicas`` equal replicas that share the row's traffic."""
-    text, numbers = picked.text, picked.numbers
-    count = len(text)
-    moe = np.array([model.is_moe for model in picked.models], dtype=bool)
+    rows, moe = len(picked.text), np.array([model.is_moe for model in picked.models], dtype=bool)
     cpu = np.array([device.kind is DeviceKind.CPU for device in picked.devices], dtype=bool)
-    tp, pp, ep, dp, replicas = _parallelism(numbers, moe, cpu)
-    nominal = (text.source.isin(SOURCES) | text.notes.str.contains(NOMINAL_LENGTHS_NOTE, regex=False)).to_numpy()
-    lengths = np.where(nominal, MEAN_OF_NOMINAL, 1.0)
-    engines = picked.engines
-    sequences = np.array([float(engine.max_sequences) for engine in engines])
-    concurrency = numbers.concurrency.fillna(pd.Series(sequences)).to_numpy() / replicas
-    static = text["mode"].isin((*STATIC_MODES, "offline")).to_numpy()
-    burst = np.where(nominal, BURST_SHARE, (numbers.concurrency / numbers.n_requests).clip(0, 1).fillna(BURST_SHARE).to_numpy())
-    threads = text.notes.str.extract(r"threads per process=(\d+)")[0].astype(np.float64).fillna(0.0).to_numpy(dtype=np.float64)
-    shares = np.where(cpu, 1.0 / replicas, 1.0)
+    tp, pp, ep, dp, replicas = _parallelism(picked.numbers, moe, cpu)
     architectures, architecture = _coded(picked.models)
     devices, device = _coded(picked.devices)
-    profiles_used, engine = _coded(engines)
-    default_cache = [Precision.BF16 if cache is None else cache for cache in picked.caches]
-    precisions, codes = _coded([*picked.precisions, *default_cache])
-    fraction = np.array([engine.memory_fraction for engine in engines])
+    engines, engine = _coded(picked.engines)
+    caches = [Precision.BF16 if cache is None else cache for cache in picked.caches]
+    precisions, codes = _coded([*picked.precisions, *caches])
+    threads = picked.text.notes.str.extract(r"threads per process=(\d+)")[0].astype(np.float64).fillna(0.0)
     return Candidates(
         architectures=architectures,
         devices=devices,
-        engines=profiles_used,
+        engines=engines,
         precisions=precisions,
         architecture=architecture,
         device=device,
         engine=engine,
-        weight_precision=codes[:count],
-        kv_precision=codes[count:],
+        weight_precision=codes[:rows],
+        kv_precision=codes[rows:],
         tp=tp,
         pp=pp,
         ep=ep,
         dp=dp,
-        input_tokens=np.maximum(numbers.input_tokens.to_numpy() * lengths, 1.0),
-        output_tokens=np.maximum(numbers.output_tokens.to_numpy() * lengths, 1.0),
-        concurrency=np.maximum(concurrency, 1e-3),
-        prefix_hit_share=np.zeros(count),
-        token_budget=token_budgets(text.join(numbers), np.array([float(engine.token_budget) for engine in engines])),
-        max_sequences=np.where(static, np.maximum(concurrency, 1.0), np.maximum(sequences, 1.0)),
-        memory_fraction=fraction,
-        chunked_prefill=np.ones(count, dtype=bool),
+        memory_fraction=np.array([engine.memory_fraction for engine in picked.engines]),
+        chunked_prefill=np.ones(rows, dtype=bool),
         cores=_cores(np.asarray(threads, dtype=np.float64), picked.devices, replicas),
-        compute_share=shares,
+        compute_share=np.where(cpu, 1.0 / replicas, 1.0),
         memory_free_bytes=np.array([device.memory_bytes for device in picked.devices]),
-        admission_steps=admission_steps(text.join(numbers)),
-        stack_year=np.array([_year(date) for date in text.date]),
-        engine_year=np.array([release_year(*each) for each in zip(text.engine, text.engine_version, strict=True)]),
-        burst_share=np.where(static | _median(text, numbers), 0.0, burst),
-        static_batch=static,
-        speculative=text.notes.str.contains("mtp", case=False).to_numpy(),
+        speculative=picked.text.notes.str.contains("mtp", case=False).to_numpy(),
+        **_traffic(picked, replicas),
+        **_protocol(picked),
     ), replicas
+
+
+def _traffic(picked: _Picked, replicas: Floats) -> dict[str, Any]:
+    """Return what requests look like and how they come, as columns of the candidates."""
+    text, numbers = picked.text, picked.numbers
+    nominal = (text.source.isin(SOURCES) | text.notes.str.contains(NOMINAL_LENGTHS_NOTE, regex=False)).to_numpy()
+    lengths = np.where(nominal, MEAN_OF_NOMINAL, 1.0)
+    sequences = np.array([float(engine.max_sequences) for engine in picked.engines])
+    concurrency = numbers.concurrency.fillna(pd.Series(sequences)).to_numpy() / replicas
+    static = text["mode"].isin((*STATIC_MODES, "offline")).to_numpy()
+    burst = np.where(nominal, BURST_SHARE, (numbers.concurrency / numbers.n_requests).clip(0, 1).fillna(BURST_SHARE).to_numpy())
+    return {
+        "input_tokens": np.maximum(numbers.input_tokens.to_numpy() * lengths, 1.0),
+        "output_tokens": np.maximum(numbers.output_tokens.to_numpy() * lengths, 1.0),
+        "concurrency": np.maximum(concurrency, 1e-3),
+        "prefix_hit_share": np.zeros(len(text)),
+        "max_sequences": np.where(static, np.maximum(concurrency, 1.0), np.maximum(sequences, 1.0)),
+        "burst_share": np.where(static | _median(text, numbers), 0.0, burst),
+        "static_batch": static,
+    }
+
+
+def _protocol(picked: _Picked) -> dict[str, Any]:
+    """Return how the server was started and when its software is from, as columns of the candidates."""
+    text, default = picked.text, np.array([float(engine.token_budget) for engine in picked.engines])
+    rows = text.join(picked.numbers)
+    return {
+        "token_budget": token_budgets(rows, default),
+        "admission_steps": admission_steps(rows),
+        "stack_year": np.array([_year(date) for date in text.date]),
+        "engine_year": np.array([release_year(*each) for each in zip(text.engine, text.engine_version, strict=True)]),
+    }
 
 
 def _year(stated: str) -> float:
