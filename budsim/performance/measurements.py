@@ -19,14 +19,14 @@ from budsim.commons.errors import BudsimError, InvalidInput
 from budsim.commons.precision import Precision
 from budsim.commons.units import MILLI
 from budsim.engine_ops.base import EngineProfile
-from budsim.engine_ops.profiles import profiles
+from budsim.engine_ops.profiles import profile_for, profiles
 from budsim.engine_ops.releases import calendar_year, release_year
 from budsim.hardware_ops.catalog import find_device
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import resolve_model
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
-from budsim.performance.protocols import SOURCES, admission_steps, cache_formats, token_budgets
+from budsim.performance.protocols import SOURCES, admission_steps, cache_formats, memory_fractions, token_budgets
 
 NUMBERS = (
     "n_devices tp pp ep dp input_tokens output_tokens concurrency request_rate n_requests ttft_ms_mean ttft_ms_p50 tpot_ms_mean "
@@ -228,7 +228,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
         numbers=numbers.iloc[ok].reset_index(drop=True),
         models=[models[row] for row in ok],
         devices=[devices[row] for row in ok],
-        engines=[engines[row] or profiles()[DEFAULT_ENGINES[devices[row].kind]] for row in ok],
+        engines=[_profile(engines[row], devices[row].kind) for row in ok],
         precisions=[precisions[row] or models[row].native_precision for row in ok],
         caches=[caches[row] for row in ok],
     )
@@ -293,6 +293,11 @@ def _engines(text: pd.DataFrame) -> pd.Series:
     old = (build < SPLIT_CACHE_BUILD) | (release < SPLIT_CACHE_RELEASE) | commit
     on_processor = (text.engine == "llama.cpp") & (text.device_type == DeviceKind.CPU.value)
     return text.engine.mask(on_processor, "llama.cpp-cpu").mask(on_processor & old, "llama.cpp-cpu(one cache)")
+
+
+def _profile(engine: EngineProfile | None, kind: DeviceKind) -> EngineProfile:
+    """Return an engine as it is on this kind of hardware, the kind's usual one where a row names none."""
+    return profile_for(engine.name if engine else DEFAULT_ENGINES[kind], kind)
 
 
 def _model(name: str) -> Architecture:
@@ -405,7 +410,6 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         pp=pp,
         ep=ep,
         dp=dp,
-        memory_fraction=np.array([engine.memory_fraction for engine in picked.engines]),
         chunked_prefill=np.ones(rows, dtype=bool),
         cores=_cores(np.asarray(threads, dtype=np.float64), picked.devices, replicas),
         compute_share=np.where(cpu, 1.0 / replicas, 1.0),
@@ -443,6 +447,7 @@ def _protocol(picked: _Picked) -> dict[str, Any]:
     return {
         "token_budget": token_budgets(rows, default),
         "admission_steps": admission_steps(rows),
+        "memory_fraction": memory_fractions(rows, np.array([engine.memory_fraction for engine in picked.engines])),
         "stack_year": np.array([_year(date) for date in text.date]),
         "engine_year": np.array([release_year(*each) for each in zip(text.engine, text.engine_version, strict=True)]),
     }

@@ -32,6 +32,7 @@ SETTINGS = {
     "kv_cache_dtype": frozenset({*_CONDITIONS, "dtype"}),
     "token_budget": frozenset({*_CONDITIONS, "tokens", "prompts"}),
     "admission_steps": frozenset({*_CONDITIONS, "steps"}),
+    "memory_fraction": frozenset({*_CONDITIONS, "share"}),
 }
 """What the catalog settles, and the keys its entries may have."""
 
@@ -58,10 +59,19 @@ def token_budgets(rows: pd.DataFrame, default: Floats) -> Floats:
 
 def admission_steps(rows: pd.DataFrame) -> Floats:
     """Return the mean engine steps a newcomer of each row waits for the scheduler to look, 0 where it looks at every step."""
-    steps = np.zeros(len(rows))
-    for entry, at in _matches("admission_steps", rows):
-        steps[at] = entry["steps"]
-    return steps
+    return _stated("admission_steps", "steps", rows, np.zeros(len(rows)))
+
+
+def memory_fractions(rows: pd.DataFrame, default: Floats) -> Floats:
+    """Return the share of device memory (0..1) the engine of each row takes, ``default`` (n,) where no protocol says it."""
+    return _stated("memory_fraction", "share", rows, default)
+
+
+def _stated(setting: str, key: str, rows: pd.DataFrame, default: Floats) -> Floats:
+    values = default.copy()
+    for entry, at in _matches(setting, rows):
+        values[at] = entry[key]
+    return values
 
 
 def _matches(setting: str, rows: pd.DataFrame) -> Iterator[tuple[Entry, Booleans]]:
