@@ -69,6 +69,8 @@ class EngineProfile:
         Where the figures were read, with the version.
     attended : Attended
         Which cached tokens attention multiplies.
+    small_limits : (bytes, generations, tokens, sequences), optional
+        Devices with less memory than ``bytes``, or of these generations, get these tokens and sequences by default instead.
     """
 
     name: str
@@ -81,6 +83,15 @@ class EngineProfile:
     block_tokens: int
     source: str
     attended: Attended = Attended.PAST
+    small_limits: tuple[float, frozenset[str], int, int] | None = None
+
+    def limits_on(self, device: Device) -> tuple[int, int]:
+        """Return the tokens of a step and the running sequences the engine allows on a device unless told otherwise."""
+        if self.small_limits is None:
+            return self.token_budget, self.max_sequences
+        enough_bytes, generations, tokens, sequences = self.small_limits
+        small = device.memory_bytes < enough_bytes or device.generation in generations
+        return (tokens, sequences) if small else (self.token_budget, self.max_sequences)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,8 +44,9 @@ _VLLM = EngineProfile(
     memory=memory_rule("vllm"),
     step_overhead_s=800 * MICRO,
     block_tokens=16,
+    small_limits=(70.0 * GIB, frozenset({"sm80"}), 2048, 256),
     source="vLLM 0.32.0 serve parser (gpu_memory_utilization 0.92) and EngineArgs.get_batch_defaults: API server on GPUs of "
-    f"70 GiB and more: 8192 tokens, 1024 sequences; {_OVERHEAD}",
+    f"70 GiB and more but A100: 8192 tokens, 1024 sequences; others 2048 and 256; {_OVERHEAD}",
 )
 
 _SGLANG = EngineProfile(
@@ -90,6 +91,7 @@ _STATIC = EngineProfile(
 
 _VLLM_CPU = replace(
     _VLLM,
+    small_limits=None,
     name="vllm-cpu",
     token_budget=2048,
     max_sequences=128,
@@ -102,6 +104,7 @@ _VLLM_CPU = replace(
 
 _VLLM_GAUDI = replace(
     _VLLM,
+    small_limits=None,
     max_sequences=256,
     memory_fraction=0.9,
     memory=memory_rule("vllm-gaudi"),

@@ -425,7 +425,7 @@ def _traffic(picked: _Picked, replicas: Floats) -> dict[str, Any]:
     text, numbers = picked.text, picked.numbers
     nominal = (text.source.isin(SOURCES) | text.notes.str.contains(NOMINAL_LENGTHS_NOTE, regex=False)).to_numpy()
     lengths = np.where(nominal, MEAN_OF_NOMINAL, 1.0)
-    sequences = np.array([float(engine.max_sequences) for engine in picked.engines])
+    sequences = _limits(picked)[:, 1]
     concurrency = numbers.concurrency.fillna(pd.Series(sequences)).to_numpy() / replicas
     static = text["mode"].isin((*STATIC_MODES, "offline")).to_numpy()
     burst = np.where(nominal, BURST_SHARE, (numbers.concurrency / numbers.n_requests).clip(0, 1).fillna(BURST_SHARE).to_numpy())
@@ -442,15 +442,20 @@ def _traffic(picked: _Picked, replicas: Floats) -> dict[str, Any]:
 
 def _protocol(picked: _Picked) -> dict[str, Any]:
     """Return how the server was started and when its software is from, as columns of the candidates."""
-    text, default = picked.text, np.array([float(engine.token_budget) for engine in picked.engines])
-    rows = text.join(picked.numbers)
+    text, rows = picked.text, picked.text.join(picked.numbers)
     return {
-        "token_budget": token_budgets(rows, default),
+        "token_budget": token_budgets(rows, _limits(picked)[:, 0]),
         "admission_steps": admission_steps(rows),
         "memory_fraction": memory_fractions(rows, np.array([engine.memory_fraction for engine in picked.engines])),
         "stack_year": np.array([_year(date) for date in text.date]),
         "engine_year": np.array([release_year(*each) for each in zip(text.engine, text.engine_version, strict=True)]),
     }
+
+
+def _limits(picked: _Picked) -> Floats:
+    """Return the tokens of a step and the running sequences each row's engine allows by default, shape (n, 2)."""
+    pairs = zip(picked.engines, picked.devices, strict=True)
+    return np.array([engine.limits_on(device) for engine, device in pairs], dtype=np.float64).reshape(-1, 2)
 
 
 def _year(stated: str) -> float:
