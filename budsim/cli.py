@@ -9,8 +9,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer.exceptions import TyperException
@@ -114,6 +115,10 @@ def simulate(  # noqa: PLR0913 - one argument per option
     quantize: Quantize = False,
     analytic: Analytic = False,
     shared: Shared = False,
+    risk: Annotated[
+        Literal["expected", "cautious"],
+        typer.Option(help="Judge targets by what is expected, or by the worse end of the 90 % ranges."),
+    ] = "expected",
     what_if: Annotated[
         list[str] | None, typer.Option(metavar="KNOB=VALUE", help="What this would change in the best plan; may be repeated.")
     ] = None,
@@ -123,9 +128,10 @@ def simulate(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Find the best deployments of a model on a cluster."""
     from budsim.simulator import services
+    from budsim.simulator.plans import Risk
 
     traffic = (input_tokens, output_tokens, concurrency)
-    wishes = _wishes(engine, quantize=quantize, analytic=analytic, shared=shared, seed=seed)
+    wishes = replace(_wishes(engine, quantize=quantize, analytic=analytic, shared=shared, seed=seed), risk=Risk(risk))
     question = _posed(model, traffic, _targets(ttft_ms, tokens_per_s_per_user, e2e_s), _clusters(cluster), wishes)
     with _progress() as report:
         predictor = _predictor(calibration, analytic=analytic)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -107,6 +107,11 @@ class Predictions:
     in_range: NDArray[np.bool_]
     measured: NDArray[np.bool_]
     time_s: Floats
+
+    @property
+    def worst(self) -> Service:
+        """The service at the worse end of the 90 % intervals of TTFT and TPOT."""
+        return replace(self.service, ttft_s=self.ttft_s[0.9].high, tpot_s=self.tpot_s[0.9].high)
 
     def basis(self, row: int) -> Basis:
         """Return what the prediction of a row rests on."""

@@ -37,6 +37,7 @@ from budsim.simulator.offers import (
     Offer,
     OfferSpace,
     error_rate,
+    judged_service,
     make_offer,
     paid_share,
 )
@@ -52,7 +53,6 @@ from budsim.simulator.plans import (
     Question,
     Rejection,
     ReplicaGroup,
-    Targets,
 )
 
 Progress = Callable[[float], None]
@@ -145,7 +145,7 @@ def _answer_cluster(question: Question, cluster: Cluster, predictor: Predictor, 
     shortlist = _Shortlist(question, cluster, space, explored, predictor)
     rejections += shortlist.too_small()
     plans = shortlist.plans(mixes)
-    rejections += _misses(question.targets, cluster, plans)
+    rejections += _misses(question, cluster, plans)
     evaluations = explored.evaluations + (mixes.evaluations if mixes else 0)
     return Outcome(plans=plans, rejections=tuple(rejections), evaluations=evaluations)
 
@@ -264,7 +264,7 @@ class _Shortlist:
             return ()
         memory, predictions = self.predictor.predict(self.space.candidates(choices))
         explanations = explained(self.question, self.space, choices, hardware, predictions, self.predictor)
-        predicted = Predicted(self.question.targets, memory, predictions, explanations)
+        predicted = Predicted(self.question, memory, predictions, explanations)
         knee = self._knee()
         plans = [
             self._plan(choices, mix, hardware, predicted, is_knee=mix[0] < len(rows) and self._layout(rows[mix[0]]) == knee)
@@ -374,10 +374,10 @@ class Predicted:
     """A table of predictions, read row by row."""
 
     def __init__(
-        self, targets: Targets, memory: MemoryUse, predictions: Predictions, explanations: Sequence[Explanation]
+        self, question: Question, memory: MemoryUse, predictions: Predictions, explanations: Sequence[Explanation]
     ) -> None:
         self.memory, self.predictions, self.explanations = memory, predictions, explanations
-        self.error_rate: Floats = error_rate(targets, predictions.service)
+        self.error_rate: Floats = error_rate(question.targets, judged_service(question, predictions))
 
     def service(self, row: int) -> PredictedService:
         """Return what one request of a row's replica will see."""
@@ -416,7 +416,7 @@ def _figure(values: Floats, intervals: Mapping[float, Interval], row: int) -> Fi
     )
 
 
-def _misses(targets: Targets, cluster: Cluster, plans: Sequence[Plan]) -> list[Rejection]:
+def _misses(question: Question, cluster: Cluster, plans: Sequence[Plan]) -> list[Rejection]:
     """Return, for each device type that is in no plan that meets the targets, which one binds and by how much it is missed."""
     good = {group.label.name for plan in plans if plan.meets_targets for group in plan.groups}
     best: dict[str, Plan] = {}
@@ -429,21 +429,23 @@ def _misses(targets: Targets, cluster: Cluster, plans: Sequence[Plan]) -> list[R
             continue
         group = plan.groups[0]
         layout = f"{group.replicas} x {group.engine} tp={group.config.tp}, pp={group.config.pp}"
-        rejections.append(_reject(cluster, label, f"{_missed(targets, group)}; nearest: {layout}"))
+        rejections.append(_reject(cluster, label, f"{_missed(question, group)}; nearest: {layout}"))
     return rejections
 
 
-def _missed(targets: Targets, group: ReplicaGroup) -> str:
+def _missed(question: Question, group: ReplicaGroup) -> str:
     """Return a sentence about every target a group misses, the one missed most first."""
-    service, headroom = group.service, group.explanation.headroom
-    rate, least = service.tokens_per_s_per_user.value, targets.tokens_per_s_per_user or 0.0
+    targets, headroom = question.targets, group.explanation.headroom
+    ttft_s, e2e_s, rate = (getattr(targets, name) or 0.0 for name in ("ttft_s", "e2e_s", "tokens_per_s_per_user"))
+    factor = {"ttft_s": 0.0, "e2e_s": 0.0, "tokens_per_s_per_user": 1.0}
+    factor |= {name: 1.0 / (1.0 + room) for name, room in headroom.items()}  # judged over allowed
     against = {
-        "ttft_s": f"ttft {service.ttft_s.value / MILLI:.0f} ms against {(targets.ttft_s or 0.0) / MILLI:.0f} ms",
-        "e2e_s": f"e2e latency {service.e2e_s.value:.2f} s against {targets.e2e_s or 0.0:.2f} s",
-        "tokens_per_s_per_user": f"throughput per user {rate:.1f} tokens/s against {least:.1f}",
+        "ttft_s": f"ttft {factor['ttft_s'] * ttft_s / MILLI:.0f} ms against {ttft_s / MILLI:.0f} ms",
+        "e2e_s": f"e2e latency {factor['e2e_s'] * e2e_s:.2f} s against {e2e_s:.2f} s",
+        "tokens_per_s_per_user": f"throughput per user {rate / factor['tokens_per_s_per_user']:.1f} tokens/s against {rate:.1f}",
     }
     missed = sorted((name for name in headroom if headroom[name] < 0), key=lambda name: headroom[name])
-    return "misses its targets: " + ", ".join(f"{against[name]} (a factor of {1 / (1 + headroom[name]):.2f})" for name in missed)
+    return "misses its targets: " + ", ".join(f"{against[name]} (a factor of {factor[name]:.2f})" for name in missed)
 
 
 def _rank(plan: Plan) -> tuple[float, float, int, float, str]:

@@ -11,7 +11,7 @@ from budsim.performance.candidates import Floats
 from budsim.performance.predictions import BOUNDS, Predictions, Service
 from budsim.performance.predictor import Predictor
 from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
-from budsim.simulator.offers import Choices, Offer, OfferSpace, make_offer, paid_share, target_ratios
+from budsim.simulator.offers import Choices, Offer, OfferSpace, judged_service, make_offer, paid_share, target_ratios
 from budsim.simulator.placement import HardwareGroup
 from budsim.simulator.plans import Explanation, NextReplica, Question, Targets
 
@@ -32,7 +32,7 @@ def explained(
     return tuple(
         Explanation(
             time_shares=dict(zip(BOUNDS, shares[:, row].tolist(), strict=True)),
-            headroom=headroom(question.targets, predictions.service, row),
+            headroom=headroom(question.targets, judged_service(question, predictions), row),
             next_replica=following[row],
         )
         for row in range(len(choices.tp))

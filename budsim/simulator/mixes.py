@@ -20,7 +20,7 @@ from budsim.performance.predictions import Service
 from budsim.performance.predictor import Predictor
 from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.evolution import Explored
-from budsim.simulator.offers import Choices, OfferSpace, error_rate, paid_share
+from budsim.simulator.offers import Choices, OfferSpace, error_rate, judged_service, paid_share
 from budsim.simulator.placement import HardwareGroup
 from budsim.simulator.plans import Question
 
@@ -359,7 +359,7 @@ class _Load:
         loaded = self._loaded(taken(choices, rows), requests.ravel())
         memory, predictions = self.predictor.predict(self.space.candidates(loaded))
         self.evaluations += len(rows)
-        miss = error_rate(self.question.targets, predictions.service)
+        miss = error_rate(self.question.targets, judged_service(self.question, predictions))
         return predictions.service, np.where(self.space.violation(loaded, memory) > 0, np.inf, miss)
 
     def _loaded(self, choices: Choices, requests: Integers) -> Choices:

@@ -17,13 +17,13 @@ from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.candidates import Candidates, Floats, Integers
-from budsim.performance.predictions import MemoryUse, Service
+from budsim.performance.predictions import MemoryUse, Predictions, Service
 from budsim.performance.predictor import Predictor
 from budsim.performance.workload import Workload
 from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.evolution import Scores
 from budsim.simulator.placement import HardwareGroup
-from budsim.simulator.plans import Question, Targets
+from budsim.simulator.plans import Question, Risk, Targets
 
 GENES = tuple("offer tp pp ep dp weights kv max_num_seqs max_num_batched_tokens memory_fraction replicas".split())
 OFFER, TP, PP, EP, DP, WEIGHTS, KV, SEQS, BUDGET, FRACTION, REPLICAS = range(len(GENES))
@@ -379,9 +379,10 @@ class OfferSpace:
         shares = np.array([paid_share(self._question, offer.group) for offer in self.offers])[choices.offer]
         per_h = usd_per_h(choices.devices, prices, shares)
         cost = usd_per_million_tokens(per_h, self._question.workload.concurrency * service.output_tokens / service.e2e_s)
-        ratios = target_ratios(self._question.targets, service)
-        worst = np.max(ratios, axis=0) if len(ratios) else service.e2e_s
-        objectives = np.stack([error_rate(self._question.targets, service), cost, choices.devices, worst], axis=1)
+        judged = judged_service(self._question, predictions)
+        ratios = target_ratios(self._question.targets, judged)
+        worst = np.max(ratios, axis=0) if len(ratios) else judged.e2e_s
+        objectives = np.stack([error_rate(self._question.targets, judged), cost, choices.devices, worst], axis=1)
         return Scores(objectives=objectives, violation=self.violation(choices, memory))
 
     def violation(self, choices: Choices, memory: MemoryUse) -> Floats:
@@ -418,6 +419,11 @@ def shortage(memory: MemoryUse, context_tokens: int) -> Floats:
     needed = memory.weight_bytes + memory.activation_bytes + memory.reserved_bytes + context_tokens * memory.kv_bytes_per_token
     excess = needed / np.maximum(memory.budget_bytes, 1.0) - 1.0
     return np.where(fits, 0.0, np.maximum(excess, 1e-6))
+
+
+def judged_service(question: Question, predictions: Predictions) -> Service:
+    """Return the service that targets are judged by, as the question's `Risk` has it."""
+    return predictions.worst if question.risk is Risk.CAUTIOUS else predictions.service
 
 
 def target_ratios(targets: Targets, service: Service) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from budsim.commons.precision import Precision
 from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig
@@ -21,6 +22,13 @@ class Targets:
     ttft_s: float | None = None
     tokens_per_s_per_user: float | None = None
     e2e_s: float | None = None
+
+
+class Risk(StrEnum):
+    """What targets are judged by: the figures to be expected, or the worse end of their 90 % intervals."""
+
+    EXPECTED = "expected"
+    CAUTIOUS = "cautious"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +53,7 @@ class Question:
     analytic_only: bool = False
     skip_master_cpus: bool = True
     parsed_as: str = ""
+    risk: Risk = Risk.EXPECTED
     seed: int = 0
 
 

@@ -21,7 +21,7 @@ from budsim.hardware_ops.cluster import HardwareMode, Node
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 from budsim.simulator import examples, plans
-from budsim.simulator.plans import Figure, Outcome, Plan, Question, Rejection, ReplicaGroup, Targets
+from budsim.simulator.plans import Figure, Outcome, Plan, Question, Rejection, ReplicaGroup, Risk, Targets
 from budsim.simulator.runs import (
     WORKFLOW_NAME,
     Feedback,
@@ -157,6 +157,7 @@ class RunRequest(Body):
     quantization_method: str | None = Field(None, max_length=MAX_TEXT)
     quantization_type: str | None = Field(None, max_length=MAX_TEXT)
     simulation_method: Literal["regressor", "heuristic"] | None = Field(None, description="null: regressor")
+    risk: Risk = Field(Risk.EXPECTED, description="judge targets by what is expected, or by the worse end of the 90 % intervals")
     hardware_mode: HardwareMode = HardwareMode.DEDICATED
     model_endpoints: str | None = Field(
         None, max_length=MAX_TEXT, description="comma list of LLM, EMBEDDING, AUDIO, CLASSIFY, RERANK"

@@ -26,7 +26,7 @@ from budsim.model_ops.registry import Lookup, resolve_model
 from budsim.performance.predictor import Predictor
 from budsim.performance.workload import Workload
 from budsim.simulator.intake import Intake
-from budsim.simulator.plans import Outcome, Question, Rejection, Targets
+from budsim.simulator.plans import Outcome, Question, Rejection, Risk, Targets
 from budsim.simulator.runs import FINISHED, UNFINISHED, Envelope, Feedback, Finding, PlanFilter, Run, Status, Step, StoredPlan
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class Wishes:
     max_context_tokens: int | None = None
     analytic_only: bool = False
     parsed_as: str = ""
+    risk: Risk = Risk.EXPECTED
     seed: int = 0
 
 
@@ -116,6 +117,7 @@ def pose(
         max_context_tokens=wishes.max_context_tokens,
         analytic_only=wishes.analytic_only,
         parsed_as=wishes.parsed_as,
+        risk=wishes.risk,
         seed=wishes.seed,
     )
 
@@ -807,6 +809,7 @@ def question_of(request: RunRequest, clusters: tuple[Cluster, ...], source: Mode
         max_context_tokens=request.model_max_context_length,
         analytic_only=request.simulation_method == "heuristic",
         parsed_as=request.model_uri or "",
+        risk=request.risk,
     )
     workload = workload_of(request)
     return pose(request.pretrained_model_uri, workload, request.targets, clusters, wishes=wishes, source=source)

@@ -189,7 +189,7 @@ def _evaluated(
     """Return the group the choices make, or why they do not fit in memory."""
     memory, predictions = predictor.predict(space.candidates(choices))
     explanations = explained(question, space, choices, [hardware], predictions, predictor)
-    predicted = Predicted(question.targets, memory, predictions, explanations)
+    predicted = Predicted(question, memory, predictions, explanations)
     if space.violation(choices, memory)[0] > 0:
         needs = predicted.needs(0)
         used = (needs.weight_bytes + needs.activation_bytes + needs.reserved_bytes) / GIB

@@ -15,7 +15,7 @@ from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.inventory import read_inventory
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.answers import answer
-from budsim.simulator.plans import Outcome, Plan, Question
+from budsim.simulator.plans import Outcome, Plan, Question, Risk, Targets
 from budsim.simulator.services import simulate
 from tests.simulator.situations import CountingPredictor, make_cluster, make_pool, make_question, time_sliced
 
@@ -340,3 +340,14 @@ def test_parsers_follow_the_hub_id_where_the_models_own_name_says_nothing():
     assert parser(renamed) is None
     assert parser(replace(renamed, parsed_as=question.architecture.model_id)) == parser(question)
     assert parser(replace(question, parsed_as="nobody/knows-this")) == parser(question)
+
+
+def test_the_cautious_judge_targets_by_the_worse_end():
+    """A TTFT between what is expected and the worse end of its range is met for one, and missed for the other."""
+    question = make_question(make_cluster((("H100-SXM", 1),)), concurrency=1)
+    found = ask(question).plans[0].groups[0].service.ttft_s
+    between = Targets(ttft_s=(found.value + found.high90) / 2.0)
+    assert ask(replace(question, targets=between)).plans[0].meets_targets
+    cautious = ask(replace(question, targets=between, risk=Risk.CAUTIOUS))
+    assert not any(plan.meets_targets for plan in cautious.plans)
+    assert "ttft" in cautious.rejections[0].reason
