@@ -9,7 +9,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -128,10 +127,9 @@ def simulate(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Find the best deployments of a model on a cluster."""
     from budsim.simulator import services
-    from budsim.simulator.plans import Risk
 
     traffic = (input_tokens, output_tokens, concurrency)
-    wishes = replace(_wishes(engine, quantize=quantize, analytic=analytic, shared=shared, seed=seed), risk=Risk(risk))
+    wishes = _wishes(engine, quantize=quantize, analytic=analytic, shared=shared, seed=seed, risk=risk)
     question = _posed(model, traffic, _targets(ttft_ms, tokens_per_s_per_user, e2e_s), _clusters(cluster), wishes)
     with _progress() as report:
         predictor = _predictor(calibration, analytic=analytic)
@@ -638,8 +636,9 @@ def _targets(ttft_ms: float | None, tokens_per_s_per_user: float | None, e2e_s: 
     )
 
 
-def _wishes(engine: str | None, *, quantize: bool, analytic: bool, shared: bool, seed: int) -> Wishes:
+def _wishes(engine: str | None, *, quantize: bool, analytic: bool, shared: bool, seed: int, risk: str = "expected") -> Wishes:
     from budsim.hardware_ops.cluster import HardwareMode
+    from budsim.simulator.plans import Risk
     from budsim.simulator.services import Wishes
 
     return Wishes(
@@ -647,6 +646,7 @@ def _wishes(engine: str | None, *, quantize: bool, analytic: bool, shared: bool,
         engines=frozenset({_engine(engine)}) if engine else frozenset(),
         may_quantize=quantize,
         analytic_only=analytic,
+        risk=Risk(risk),
         seed=seed,
     )
 

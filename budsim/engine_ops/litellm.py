@@ -93,15 +93,6 @@ class Litellm:
             settings["fallbacks"] = [{model_name: list(fallbacks)}]
         return {"model_list": [*deployments, *(_provider(self.price(model)) for model in fallbacks)], "router_settings": settings}
 
-    def proxy_yaml(
-        self, model_name: str, targets: Sequence[RouteTarget], *, strategy: str = "simple-shuffle", fallbacks: Sequence[str] = ()
-    ) -> str:
-        """Return `proxy_config` as the text of the proxy's ``config.yaml``."""
-        import yaml
-
-        config = self.proxy_config(model_name, targets, strategy=strategy, fallbacks=fallbacks)
-        return str(yaml.safe_dump(dict(config), sort_keys=False))
-
     def price(self, model: str) -> ProviderPrice:
         """Return what a provider's model costs; ``provider/model`` and the bare name are both understood.
 

@@ -12,6 +12,7 @@ from budsim.commons.catalog import load_catalog
 _VERSION = re.compile(r"(\d+\.\d+)\.\d+")
 
 
+@lru_cache(maxsize=8192)
 def release_year(engine: str, version: str) -> float:
     """Return the calendar year, with its fraction, in which a version came out; nan where that is not known.
 

@@ -33,9 +33,8 @@ def feature_matrix(ranks: Ranks, memory: MemoryUse, modelled: Modelled, median: 
     rows = len(ranks.candidates)
     reported = np.zeros(rows) if median is None else median
     columns = dict(_columns(ranks, memory, modelled, reported))
-    return np.nan_to_num(np.column_stack([columns[name] for name in NAMES]), nan=np.nan, posinf=40.0, neginf=-40.0).astype(
-        np.float32
-    )
+    matrix = np.column_stack([columns[name] for name in NAMES])
+    return np.nan_to_num(matrix, nan=np.nan, posinf=40.0, neginf=-40.0).astype(np.float32)
 
 
 def _columns(ranks: Ranks, memory: MemoryUse, modelled: Modelled, median: Floats) -> Iterator[tuple[str, Floats]]:

@@ -395,6 +395,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
     engines, engine = _coded(picked.engines)
     caches = [Precision.BF16 if cache is None else cache for cache in picked.caches]
     precisions, codes = _coded([*picked.precisions, *caches])
+    limits = _limits(picked)
     threads = picked.text.notes.str.extract(r"threads per process=(\d+)")[0].astype(np.float64).fillna(0.0)
     return Candidates(
         architectures=architectures,
@@ -415,17 +416,16 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         compute_share=np.where(cpu, 1.0 / replicas, 1.0),
         memory_free_bytes=np.array([device.memory_bytes for device in picked.devices]),
         speculative=picked.text.notes.str.contains("mtp", case=False).to_numpy(),
-        **_traffic(picked, replicas),
-        **_protocol(picked),
+        **_traffic(picked, replicas, limits[:, 1]),
+        **_protocol(picked, limits[:, 0]),
     ), replicas
 
 
-def _traffic(picked: _Picked, replicas: Floats) -> dict[str, Any]:
-    """Return what requests look like and how they come, as columns of the candidates."""
+def _traffic(picked: _Picked, replicas: Floats, sequences: Floats) -> dict[str, Any]:
+    """Return what requests look like and how they come, as columns; ``sequences`` may run at a time by default."""
     text, numbers = picked.text, picked.numbers
     nominal = (text.source.isin(SOURCES) | text.notes.str.contains(NOMINAL_LENGTHS_NOTE, regex=False)).to_numpy()
     lengths = np.where(nominal, MEAN_OF_NOMINAL, 1.0)
-    sequences = _limits(picked)[:, 1]
     concurrency = numbers.concurrency.fillna(pd.Series(sequences)).to_numpy() / replicas
     static = text["mode"].isin((*STATIC_MODES, "offline")).to_numpy()
     burst = np.where(nominal, BURST_SHARE, (numbers.concurrency / numbers.n_requests).clip(0, 1).fillna(BURST_SHARE).to_numpy())
@@ -440,11 +440,11 @@ def _traffic(picked: _Picked, replicas: Floats) -> dict[str, Any]:
     }
 
 
-def _protocol(picked: _Picked) -> dict[str, Any]:
-    """Return how the server was started and when its software is from, as columns of the candidates."""
+def _protocol(picked: _Picked, tokens: Floats) -> dict[str, Any]:
+    """Return how the server was started and when its software is from, as columns; a step takes ``tokens`` by default."""
     text, rows = picked.text, picked.text.join(picked.numbers)
     return {
-        "token_budget": token_budgets(rows, _limits(picked)[:, 0]),
+        "token_budget": token_budgets(rows, tokens),
         "admission_steps": admission_steps(rows),
         "memory_fraction": memory_fractions(rows, np.array([engine.memory_fraction for engine in picked.engines])),
         "stack_year": np.array([_year(date) for date in text.date]),
@@ -458,6 +458,7 @@ def _limits(picked: _Picked) -> Floats:
     return np.array([engine.limits_on(device) for engine, device in pairs], dtype=np.float64).reshape(-1, 2)
 
 
+@lru_cache(maxsize=8192)
 def _year(stated: str) -> float:
     """Return a date, a month or a year as a calendar year with its fraction; nan for anything else (``v5.0``, ``2024-2026``)."""
     for missing in ("", "-15", "-07-01"):

@@ -390,8 +390,9 @@ def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) ->
     """
     fold = rows.groups[SPLITS[novelty]] % COVERAGE_FOLDS
     inside = {name: np.full(len(rows), np.nan) for name in residuals}
+    parts = rows.parts()
     for name, values in residuals.items():
-        for (_, engine), at in rows.parts().items():  # an engine's part comes after the whole and overrules it
+        for (_, engine), at in parts.items():  # an engine's part comes after the whole and overrules it
             known = at & np.isfinite(values)
             for own in (known & (fold == number) for number in range(COVERAGE_FOLDS)):
                 other = known & ~own

@@ -11,11 +11,11 @@ from budsim.performance.candidates import Floats
 from budsim.performance.predictions import BOUNDS, Predictions, Service
 from budsim.performance.predictor import Predictor
 from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
-from budsim.simulator.offers import Choices, Offer, OfferSpace, judged_service, make_offer, paid_share, target_ratios
-from budsim.simulator.placement import HardwareGroup
+from budsim.simulator.offers import Choices, Offer, OfferSpace, judged_service, make_offer, target_ratios
+from budsim.simulator.placement import HardwareGroup, usual_node
 from budsim.simulator.plans import Explanation, NextReplica, Question, Targets
 
-USUAL_NODE, MOST_NODES, MOST_LAYOUTS = 8, 16, 10_000
+MOST_NODES, MOST_LAYOUTS = 16, 10_000
 
 
 def explained(
@@ -28,11 +28,12 @@ def explained(
 ) -> tuple[Explanation, ...]:
     """Return the explanation of each row of ``choices``; ``hardware`` is where each may lie."""
     shares = predictions.time_s / predictions.time_s.sum(axis=0)
+    judged = judged_service(question, predictions)
     following = _next_replicas(question, space, choices, hardware, predictor)
     return tuple(
         Explanation(
             time_shares=dict(zip(BOUNDS, shares[:, row].tolist(), strict=True)),
-            headroom=headroom(question.targets, judged_service(question, predictions), row),
+            headroom=headroom(question.targets, judged, row),
             next_replica=following[row],
         )
         for row in range(len(choices.tp))
@@ -52,7 +53,7 @@ def enough_devices(question: Question, offer: Offer, predictor: Predictor) -> tu
     Nodes are taken to hold as many as the largest there is, or eight where their link reaches so many; sixteen nodes at most.
     """
     group = offer.group
-    node = max(group.largest_node, min(USUAL_NODE, group.device.scale_up.domain_devices))
+    node = max(group.largest_node, usual_node(group.device))
     one = replace(question, analytic_only=True, workload=replace(question.workload, concurrency=1))
     wide = make_offer(one, replace(group, sizes=((node, MOST_NODES),)), offer.engine, offer.weights)
     space = OfferSpace([wide], one)
@@ -74,10 +75,8 @@ def _next_replicas(
     more = replace(choices, replicas=replicas, concurrency=-(-requests // replicas))
     _, predictions = predictor.predict(space.candidates(more))
     service = predictions.service
-    prices = [offer.group.device.price_usd_per_h * paid_share(question, offer.group) for offer in space.offers]
-    cost: Floats = usd_per_million_tokens(
-        usd_per_h(more.devices, np.array(prices)[more.offer]), requests * service.output_tokens / service.e2e_s
-    )
+    per_h = usd_per_h(more.devices, *space.prices(more))
+    cost: Floats = usd_per_million_tokens(per_h, requests * service.output_tokens / service.e2e_s)
     return [
         NextReplica(
             devices=int(more.tp[row] * more.pp[row]),

@@ -11,14 +11,15 @@ from budsim.hardware_ops.device import Device
 from budsim.performance.predictor import Predictor
 from budsim.performance.workload import MOST_REQUESTS
 from budsim.simulator.answers import answer
+from budsim.simulator.placement import usual_node
 from budsim.simulator.plans import Outcome, Plan, Question, Rejection
 
 STRIDE = 4
 CLOSE = 0.01
 """Capacities are sought in steps of a factor of 4, then exactly below 100 requests and to 1 % above."""
 REFINED_PER_KIND = 3
-USUAL_NODE, MOST_NODES, FEWEST_NODES = 8, 500, 16
-"""A catalog device comes in nodes of eight, fewer where its link reaches fewer; as many nodes as requests, within bounds."""
+MOST_NODES, FEWEST_NODES = 500, 16
+"""Catalog devices come in as many usual nodes as there are requests, within these bounds."""
 
 Progress = Callable[[float], None]
 
@@ -112,7 +113,7 @@ def _capacity(question: Question, predictor: Predictor) -> Capacity:
 
     def carries(concurrency: int) -> bool:
         workload = replace(question.workload, concurrency=concurrency)
-        found = outcomes.setdefault(concurrency, answer(replace(question, workload=workload), predictor))
+        found = outcomes[concurrency] = answer(replace(question, workload=workload), predictor)
         return bool(found.plans) and found.plans[0].meets_targets
 
     low, high = 0, 1
@@ -134,7 +135,7 @@ def _capacity(question: Question, predictor: Predictor) -> Capacity:
 
 def _only(question: Question, device: Device, *, analytic_only: bool) -> Question:
     """Return the question on as much of one catalog device as it may need."""
-    devices = min(USUAL_NODE, device.scale_up.domain_devices)
+    devices = usual_node(device)
     label = DeviceLabel(name=device.name, raw_name=device.name, device_model=device.name, wire_type=str(device.kind))
     pool = DevicePool(device=device, label=label, total=devices, available=devices, memory_free_bytes=device.memory_bytes)
     count = min(MOST_NODES, max(FEWEST_NODES, question.workload.concurrency))

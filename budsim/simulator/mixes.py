@@ -20,7 +20,7 @@ from budsim.performance.predictions import Service
 from budsim.performance.predictor import Predictor
 from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.evolution import Explored
-from budsim.simulator.offers import Choices, OfferSpace, error_rate, judged_service, paid_share
+from budsim.simulator.offers import Choices, OfferSpace, error_rate, judged_service
 from budsim.simulator.placement import HardwareGroup
 from budsim.simulator.plans import Question
 
@@ -238,7 +238,7 @@ def _kinds(question: Question, space: OfferSpace, genomes: Integers, parts: tupl
         layouts = _firsts([column[mine] for column in (choices.offer, choices.tp, choices.pp, choices.weights, choices.kv)])
         chosen.update(mine[:KINDS_TRIED].tolist(), mine[layouts].tolist())
     rows = np.array(sorted(chosen), dtype=np.int64)
-    return _sized(question, space, parts, taken(choices, rows), part[rows])
+    return _sized(space, parts, taken(choices, rows), part[rows])
 
 
 def _firsts(columns: list[Integers | Floats]) -> Integers:
@@ -247,11 +247,10 @@ def _firsts(columns: list[Integers | Floats]) -> Integers:
     return np.sort(first)
 
 
-def _sized(question: Question, space: OfferSpace, parts: tuple[_Part, ...], choices: Choices, part: Integers) -> _Kinds:
+def _sized(space: OfferSpace, parts: tuple[_Part, ...], choices: Choices, part: Integers) -> _Kinds:
     layouts = zip(part.tolist(), choices.tp.tolist(), choices.pp.tolist(), strict=True)
     most = np.array([parts[at].group.capacity(tp, pp) for at, tp, pp in layouts], dtype=np.int64)
-    prices = np.array([paid_share(question, offer.group) * offer.group.device.price_usd_per_h for offer in space.offers])
-    per_h = usd_per_h(choices.tp * choices.pp, prices[choices.offer])
+    per_h = usd_per_h(choices.tp * choices.pp, *space.prices(choices))
     return _Kinds(parts=parts, choices=choices, part=part, most=most, usd_per_h=per_h).rows(np.flatnonzero(most > 0))
 
 

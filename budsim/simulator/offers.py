@@ -375,15 +375,19 @@ class OfferSpace:
         choices = self.read(genomes)
         memory, predictions = predictor.predict(self.candidates(choices))
         service = predictions.service
-        prices = np.array([offer.group.device.price_usd_per_h for offer in self.offers])[choices.offer]
-        shares = np.array([paid_share(self._question, offer.group) for offer in self.offers])[choices.offer]
-        per_h = usd_per_h(choices.devices, prices, shares)
+        per_h = usd_per_h(choices.devices, *self.prices(choices))
         cost = usd_per_million_tokens(per_h, self._question.workload.concurrency * service.output_tokens / service.e2e_s)
         judged = judged_service(self._question, predictions)
         ratios = target_ratios(self._question.targets, judged)
         worst = np.max(ratios, axis=0) if len(ratios) else judged.e2e_s
         objectives = np.stack([error_rate(self._question.targets, judged), cost, choices.devices, worst], axis=1)
         return Scores(objectives=objectives, violation=self.violation(choices, memory))
+
+    def prices(self, choices: Choices) -> tuple[Floats, Floats]:
+        """Return the price of one whole device of each row, USD per hour, and the share of it that is paid."""
+        prices = np.array([offer.group.device.price_usd_per_h for offer in self.offers])
+        shares = np.array([paid_share(self._question, offer.group) for offer in self.offers])
+        return prices[choices.offer], shares[choices.offer]
 
     def violation(self, choices: Choices, memory: MemoryUse) -> Floats:
         """Return by how much (relative) choices exceed the memory there is; 0 where they fit."""

@@ -16,6 +16,7 @@ MEMORY_STEPS = 32
 LEVELS = 4
 """Slices are told apart in steps of 5 % of compute and 1/32 of memory, in at most so many levels: searching each costs time."""
 NODES_NAMED = 3
+USUAL_NODE = 8
 UNTOUCHED = 0.9
 """A device with less of its memory free than this is somebody's already; drivers and data sheets differ by a few per cent."""
 
@@ -91,6 +92,11 @@ class Usable:
 
     groups: tuple[HardwareGroup, ...]
     rejections: tuple[Rejection, ...]
+
+
+def usual_node(device: Device) -> int:
+    """Return how many devices a node of the catalog's device has: eight, fewer where its link reaches fewer."""
+    return min(USUAL_NODE, device.scale_up.domain_devices)
 
 
 def crosses_nodes(device: Device) -> bool:

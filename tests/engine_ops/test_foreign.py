@@ -11,6 +11,7 @@ import pytest
 from budsim.engine_ops.base import RouteTarget
 from budsim.engine_ops.litellm import STRATEGIES, Litellm
 from budsim.engine_ops.llmc import recipe_yaml, schemes
+from budsim.simulator.rendering.writing import yaml_text
 
 ROUTER_TAKES = """
 import json, os, sys
@@ -54,7 +55,8 @@ def test_litellms_router_takes_every_strategy_we_write(request: pytest.FixtureRe
     ]
     files = [tmp_path / f"{strategy}.yaml" for strategy in STRATEGIES]
     for file, strategy in zip(files, STRATEGIES, strict=True):
-        file.write_text(Litellm().proxy_yaml("some/model", targets, strategy=strategy, fallbacks=["gpt-4o"]))
+        config = Litellm().proxy_config("some/model", targets, strategy=strategy, fallbacks=["gpt-4o"])
+        file.write_text(yaml_text((), config))
     routes = run_foreign(request, "--litellm-python", ROUTER_TAKES, files)
     assert routes == [["hosted_vllm/some/model", "openai/some/model", "openai/gpt-4o"]] * len(STRATEGIES)
 

@@ -8,6 +8,7 @@ import yaml
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.engine_ops.base import RouteTarget
 from budsim.engine_ops.litellm import STRATEGIES, Litellm
+from budsim.simulator.rendering.writing import yaml_text
 
 ROUTER = Litellm()
 FAST = RouteTarget(api_base="http://replica-0:8000/v1", engine="vllm", weight=3000.0, requests_per_min=120, tokens_per_min=90_000)
@@ -16,7 +17,7 @@ SLOW = RouteTarget(api_base="http://replica-1:30000/v1", engine="sglang", weight
 
 def test_requests_are_weighted_by_speed() -> None:
     """A replica a third as fast gets a third of the weight; every replica answers to the model's name."""
-    config = yaml.safe_load(ROUTER.proxy_yaml("some/model", [FAST, SLOW]))
+    config = yaml.safe_load(yaml_text((), ROUTER.proxy_config("some/model", [FAST, SLOW])))
     deployments = config["model_list"]
     assert [d["litellm_params"]["weight"] for d in deployments] == [100, 33]
     assert {d["model_name"] for d in deployments} == {"some/model"}
