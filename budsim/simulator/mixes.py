@@ -72,7 +72,7 @@ def mixed(question: Question, space: OfferSpace, explored: Explored, predictor: 
     if len(parts) < 2 or not (targets.ttft_s or targets.e2e_s or targets.tokens_per_s_per_user):
         return None
     ranking = explored.ranking()
-    kinds = _kinds(question, space, explored.genomes[ranking[explored.violation[ranking] <= 0]], parts)
+    kinds = _kinds(space, explored.genomes[ranking[explored.violation[ranking] <= 0]], parts)
     if len(np.unique(kinds.part)) < 2:
         return None
     load = _Load(question, space, predictor)
@@ -222,7 +222,7 @@ def _parts(space: OfferSpace) -> tuple[_Part, ...]:
     return tuple(parts)
 
 
-def _kinds(question: Question, space: OfferSpace, genomes: Integers, parts: tuple[_Part, ...]) -> _Kinds:
+def _kinds(space: OfferSpace, genomes: Integers, parts: tuple[_Part, ...]) -> _Kinds:
     """Return the best kinds of each part among genomes (best first), and of each of its layouts the best."""
     choices = space.read(genomes)
     binding = choices.max_num_seqs < choices.concurrency
