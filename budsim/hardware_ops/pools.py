@@ -6,7 +6,8 @@ Performance figures come from the catalog only. The entry gives names, PCI id, c
 asked first, then ``raw_name``, ``device_model``, ``model`` and ``name``. The stated memory picks among devices of one name
 (``A100`` with 40 or 80 GB) and is a check on the rest: more than 25 % away from the catalog, the entry contradicts itself and
 is not used. A PCI id and names that mean different devices: the one whose memory fits is meant; when memory cannot tell, the
-entry contradicts itself. Names the catalog does not know do not contradict a PCI id it knows. An entry that is unknown or
+entry contradicts itself. Names the catalog does not know do not contradict a PCI id it knows, but where several devices carry
+the id, a name or the memory must tell which. An entry that is unknown or
 contradicts itself stays in the inventory with ``device=None`` and the reason, so that counts add up. So does one that cannot be
 read, with the path of its bad field: a mistake of the writer's in one entry must not take the others' answers away.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB
-from budsim.hardware_ops.catalog import candidates, candidates_by_pci
+from budsim.hardware_ops.catalog import candidates, candidates_by_pci, is_slice
 from budsim.hardware_ops.cluster import DeviceLabel, DevicePool, HardwareMode
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.hardware_ops.fields import Fields
@@ -127,6 +128,8 @@ def _pci_id(entry: Fields) -> str:
 
 def _identified(entry: Fields) -> _Found:
     names = [text for key in ("raw_name", "device_model", "model", "name") if (text := entry.text(key))]
+    if part := next(filter(is_slice, names), None):
+        return _Found(reason=f"unknown device {part!r}: a slice of a device, not a whole one")
     by_pci, by_name = candidates_by_pci(_pci_id(entry)), candidates(*names)
     agreed = tuple(device for device in by_pci if device in by_name)
     possible = agreed or (*by_pci, *by_name)
@@ -142,6 +145,9 @@ def _identified(entry: Fields) -> _Found:
         return _Found(reason=f"contradictory entry: {shown!r} has {sizes} GB, the inventory says {stated_gb:g} GB")
     if by_pci and by_name and not agreed and len(fitting) > 1:
         return _Found(reason=f"contradictory entry: PCI id {_pci_id(entry)} is {by_pci[0].name}, the name says {by_name[0].name}")
+    if not by_name and len(fitting) > 1:
+        shared = " or ".join(device.name for device in fitting)
+        return _Found(reason=f"unknown device {shown!r}: PCI id {_pci_id(entry)} is {shared}; expected its name or memory")
     return _of_stated_kind(fitting[0], entry)
 
 

@@ -97,6 +97,65 @@ def test_prices_say_whether_they_are_list_typical_or_derived() -> None:
         ("AMD EPYC 9965 192-Core Processor", "EPYC 9965"),
         ("AWS Graviton4 (Neoverse-V2)", "Graviton4"),
         ("AmpereOne M", "AmpereOne M A192-32M"),
+        # nvidia-smi, GPU feature discovery
+        ("NVIDIA-A100-PCIE-40GB", "A100-PCIe-40GB"),
+        ("NVIDIA-H100-PCIe", "H100-PCIe"),
+        ("NVIDIA H800", "H800-SXM"),
+        ("NVIDIA H20", "H20"),
+        ("NVIDIA H20-3e", "H20-141GB"),
+        ("NVIDIA L20", "L20"),
+        ("NVIDIA L40", "L40"),
+        ("NVIDIA A800-SXM4-80GB", "A800-SXM4-80GB"),
+        ("NVIDIA B300 SXM6 AC", "B300-SXM"),
+        ("NVIDIA GB10", "GB10"),
+        ("NVIDIA RTX A6000", "RTX-A6000"),
+        ("NVIDIA RTX 6000 Ada Generation", "RTX-6000-Ada"),
+        ("Quadro RTX 6000", "Quadro-RTX-6000"),
+        ("NVIDIA-RTX-PRO-6000-Blackwell-Workstation-Edition", "RTX-PRO-6000-Workstation"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", "RTX-PRO-6000-Max-Q"),
+        ("NVIDIA GeForce RTX 4090 D", "RTX4090D"),
+        ("NVIDIA GeForce RTX 3090", "RTX3090"),
+        ("Tesla V100S-PCIE-32GB", "V100S-PCIe-32GB"),
+        ("Tesla P40", "P40"),
+        # amd-smi and node labels, hl-smi, xpu-smi
+        ("AMD_Instinct_MI300X_OAM", "MI300X"),
+        ("AMD Instinct MI250X", "MI250X"),
+        ("AMD Instinct MI300A", "MI300A"),
+        ("AMD Radeon PRO W7900", "W7900"),
+        ("Intel(R) Arc(TM) Pro B60 Graphics", "Arc-Pro-B60"),
+        ("Intel(R) Data Center GPU Max 1100", "Max1100"),
+        # labels of managed Kubernetes
+        ("nvidia-tesla-t4", "T4"),
+        ("nvidia-l4", "L4"),
+        ("nvidia-h100-80gb", "H100-SXM"),
+        ("nvidia-h100-mega-80gb", "H100-SXM"),
+        ("nvidia-h200-141gb", "H200-SXM"),
+        ("nvidia-a100-80gb", "A100-80GB"),
+        # tables of public benchmarks
+        ("H100-SXM5-80GB", "H100-SXM"),
+        ("NVIDIA H100-PCIe-80GB", "H100-PCIe"),
+        ("NVIDIA H200-NVL-141GB", "H200-NVL"),
+        ("NVIDIA B200-SXM-180GB", "B200-SXM"),
+        ("NVIDIA GH200 Grace Hopper Superchip 144GB", "GH200-144GB"),
+        ("AMD Instinct MI355X 288GB HBM3E", "MI355X"),
+        ("1xH100", "H100-SXM"),
+        ("8x NVIDIA H200", "H200-SXM"),
+        ("4x_A100-SXM4-80GB", "A100-80GB"),
+        ("h200_sxm", "H200-SXM"),
+        ("h100_pcie", "H100-PCIe"),
+        ("gb200_sxm", "GB200"),
+        ("b300_sxm", "B300-SXM"),
+        ("rtx_pro_6000_server", "RTX-PRO-6000"),
+        # /proc/cpuinfo
+        ("Intel(R) Xeon(R) Gold 6248R CPU @ 3.00GHz", "Xeon Gold 6248R"),
+        ("Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz", "Xeon Platinum 8259CL"),
+        ("Intel(R) Xeon(R) Platinum 8275CL CPU @ 3.00GHz", "Xeon Platinum 8275CL"),
+        ("Intel(R) Xeon(R) 6780E", "Xeon 6780E"),
+        ("INTEL(R) XEON(R) PLATINUM 8570", "Xeon Platinum 8570"),
+        ("AMD EPYC 7742 64-Core Processor", "EPYC 7742"),
+        ("AMD EPYC 9R14", "EPYC 9R14"),
+        ("AMD EPYC 9655P 96-Core Processor", "EPYC 9655P"),
+        ("AWS Graviton2", "Graviton2"),
     ],
 )
 def test_real_spellings_find_their_device(written: str, meant: str) -> None:
@@ -121,6 +180,27 @@ def test_real_spellings_find_their_device(written: str, meant: str) -> None:
         "Neoverse-N1",
         "A100-SXM4-64GB",
         "RTX 4090 Laptop GPU D",
+        "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb",
+        "NVIDIA H200 MIG 3g.71gb",
+        "NVIDIA RTX PRO 6000 Blackwell Server Edition MIG 1g.24gb",
+        "Tesla-T4-SHARED",
+        "NVIDIA A40-8Q",
+        "GRID T4-16Q",
+        "RTX 6000",
+        "NVIDIA L40G",
+        "NVIDIA H100L 94GB",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA GeForce RTX 4060 Ti",
+        "AMD Radeon RX 7900 GRE",
+        "Instinct MI250X/MI250",
+        "AMD Instinct MI308X",
+        "HL-225D",
+        "Intel(R) Xeon(R) CPU @ 2.20GHz",
+        "Intel Xeon Processor (SapphireRapids)",
+        "AMD EPYC-Rome Processor",
+        "Neoverse-V2",
+        "4090",
+        "8x",
     ],
 )
 def test_what_is_not_in_the_catalog_is_unknown(written: str) -> None:
@@ -156,10 +236,26 @@ def test_only_names_of_memory_sizes_are_shared() -> None:
         assert len({device.memory_bytes for device in found}) == len(found), name
 
 
-def test_no_pci_id_belongs_to_two_devices() -> None:
-    """An id decides."""
-    ids = [pci_id for device in devices().values() for pci_id in device.pci_ids]
-    assert len(ids) == len(set(ids))
+@pytest.mark.parametrize(
+    ("names", "pci_id", "meant"),
+    [
+        (("AMD Instinct MI250",), "1002:740c", "MI250"),
+        (("AMD Instinct MI250X",), "1002:740c", "MI250X"),
+        (("NVIDIA A16",), "10de:25b6", "A16"),
+        (("Quadro RTX 8000",), "10de:1e30", "Quadro-RTX-8000"),
+        (("a label",), "10de:25b6", None),
+    ],
+)
+def test_where_boards_share_an_id_the_name_chooses(names: tuple[str, ...], pci_id: str, meant: str | None) -> None:
+    """pci.ids gives one line to A2 and A16, to MI250 and MI250X: the id alone tells neither."""
+    found = find_device(*names, pci_id=pci_id)
+    assert (found.name if found else None) == meant
+
+
+def test_only_boards_of_one_chip_share_a_pci_id() -> None:
+    """An id decides the generation, whatever else it leaves open."""
+    for pci_id in {pci_id for device in devices().values() for pci_id in device.pci_ids}:
+        assert len({device.generation for device in catalog.candidates_by_pci(pci_id)}) == 1, pci_id
 
 
 def test_peaks_are_dense() -> None:
@@ -173,6 +269,27 @@ def test_cpu_peaks_follow_from_cores_clock_and_instructions() -> None:
     assert socket.flops_per_s[Precision.BF16] == pytest.approx(114.688e12)
     assert socket.memory_bandwidth_bytes_per_s == pytest.approx(307.2e9)
     assert "derived" in socket.sources["flops_per_s"]
+
+
+def test_server_parts_of_one_socket_have_no_link_to_another() -> None:
+    """The P of EPYC 9654P: the same chip, in single-socket servers."""
+    both, single = devices()["EPYC 9654"], devices()["EPYC 9654P"]
+    assert (both.scale_up.domain_devices, single.scale_up.domain_devices) == (2, 1)
+    assert both.flops_per_s == single.flops_per_s
+
+
+def test_a_rent_nobody_asks_follows_from_the_purchase() -> None:
+    """RTX PRO 6000 Max-Q: 8565 USD over three years, and 300 W x 1.3 at 0.12 USD/kWh: 0.373 USD/h."""
+    board = devices()["RTX-PRO-6000-Max-Q"]
+    assert board.price_usd_per_h == pytest.approx(8565 / 26280 + 0.3 * 1.3 * 0.12, abs=1e-3)
+    assert board.sources["price_usd_per_h"].startswith("derived:")
+
+
+def test_export_models_differ_in_their_links() -> None:
+    """H800 and A800 multiply as H100 and A100 and send half as much or less over NVLink: 200 GB/s each way."""
+    for cut, whole in (("H800-SXM", "H100-SXM"), ("A800-SXM4-80GB", "A100-80GB")):
+        assert devices()[cut].flops_per_s == devices()[whole].flops_per_s
+        assert devices()[cut].scale_up.bandwidth_bytes_per_s == 200e9
 
 
 def test_a_power_capped_board_computes_less_and_reads_as_fast() -> None:
@@ -217,5 +334,5 @@ def test_an_entry_without_a_source_is_refused(monkeypatch: pytest.MonkeyPatch) -
     """A figure nobody can check stops the catalog, and the message names the entry."""
     entry = {**catalog.load_catalog(catalog.PACKAGE, "catalog/accelerators.json")[0], "sources": {"tdp_w": "a data sheet"}}
     monkeypatch.setattr(catalog, "load_catalog", lambda package, name: [entry])
-    with pytest.raises(CatalogError, match=r"accelerators.json\[0\] \(T4\): no source for memory_bytes"):
+    with pytest.raises(CatalogError, match=r"accelerators.json\[0\] \(P100-PCIe-16GB\): no source for memory_bytes"):
         catalog.devices.__wrapped__()  # past the cache, which other tests share
