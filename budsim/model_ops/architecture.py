@@ -11,6 +11,8 @@ from functools import cached_property
 from budsim.commons.precision import FORMATS, Precision, bytes_per_value
 
 INDEX_BLOCK = 128
+OVERLAPPED_COMPRESSION = 4
+"""DeepSeek V4 makes each entry of four tokens from eight (vLLM 0.33 ``models/deepseek_v4/compressor.py``)."""
 
 
 class AttentionKind(StrEnum):
@@ -40,6 +42,10 @@ class MatrixRole(StrEnum):
     ROUTER = "router"
     EMBEDDING = "embedding"
     HEAD = "head"
+
+
+OUTER_ROLES = frozenset({MatrixRole.EMBEDDING, MatrixRole.HEAD, MatrixRole.ROUTER})
+"""What quantizers leave in 16 bit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +78,8 @@ class Attention:
     For ``LINEAR`` (gated delta networks, Mamba-like) ``heads`` are value heads, ``kv_heads`` key heads, ``head_dim`` the key and
     ``value_head_dim`` the value dimension; the cache is a fixed state per sequence. For ``MLA`` the cache is the
     compressed latent and the shared rotary key. ``index_*`` describe a sparse indexer (DeepSeek Sparse Attention).
+    A ``MLA`` layer with ``o_lora_rank`` projects its output down, in ``o_groups`` groups of heads, and up again, and its cache
+    holds one entry for ``compression`` tokens (DeepSeek V4); ``output_gate`` is a projection of its own there.
     ``gates_per_head`` counts the scalars a linear layer projects for each head: 2 for a gated delta network (beta and decay),
     1 for Mamba-2 (step size), 0 for lightning attention. ``state_value_bytes`` is what the configuration asks of a linear
     layer's recurrent state (2, or 4 for fp32).
@@ -94,22 +102,26 @@ class Attention:
     index_topk: int | None = None
     gates_per_head: int = 2
     state_value_bytes: int = 2
+    compression: int = 1
+    o_groups: int = 0
+    o_lora_rank: int = 0
 
     def cache_bytes_per_token(self, precision: Precision) -> float:
         """Return what the KV cache holds for one token in one layer, all heads, before any replication by TP.
 
         A sparse indexer's keys are 8 bit with an fp32 scale for each `INDEX_BLOCK` in every cache format; beside them an fp8
         latent keeps its rotary part in 16 bit and a scale for as many values (vLLM 0.32 ``fp8_ds_mla``: 656 bytes, indexer
-        cache 132; SGLang 0.5.23 alike).
+        cache 132; SGLang 0.5.23 alike). Beside grouped attention an index has the cache's format.
         """
         width = bytes_per_value(precision)
         if self.kind is AttentionKind.LINEAR:
             return 0.0
         if self.kind is not AttentionKind.MLA:
-            return self.kv_heads * (self.head_dim + self.value_head_dim) * width
-        scaled = self.index_heads > 0 and width < 2.0
+            return (self.kv_heads * (self.head_dim + self.value_head_dim) + self.index_head_dim) * width
+        scaled = (self.index_heads > 0 or self.o_lora_rank > 0) and width < 2.0
         scales, rotary = (4.0 * self.kv_lora_rank / INDEX_BLOCK, 2.0) if scaled else (0.0, width)
-        return self.kv_lora_rank * width + scales + self.rope_head_dim * rotary + _with_scales(self.index_head_dim)
+        entry = self.kv_lora_rank * width + scales + self.rope_head_dim * rotary + _with_scales(self.index_head_dim)
+        return entry / self.compression
 
     @property
     def recurrent_values_per_sequence(self) -> int:
@@ -145,9 +157,12 @@ class Attention:
         return (
             _projection("qkv", hidden, query + kv, Shard.COLUMN, kv_outputs=kv, parts=3),
             _projection("o", self.heads * self.value_head_dim, hidden, Shard.ROW),
+            *self._indexer_matrices(hidden, self.index_head_dim),
         )
 
     def _mla_matrices(self, hidden: int) -> tuple[Matrix, ...]:
+        if self.o_lora_rank:
+            return self._compressed_matrices(hidden)
         query = self.heads * (self.head_dim + self.rope_head_dim)
         latent = self.kv_lora_rank + self.rope_head_dim
         down = (
@@ -166,16 +181,31 @@ class Attention:
             *down,
             _projection("kv_up", self.kv_lora_rank, up, Shard.COLUMN),
             _projection("o", self.heads * self.value_head_dim, hidden, Shard.ROW),
-            *self._indexer_matrices(hidden),
+            *((_projection("gate", hidden, self.heads * self.value_head_dim, Shard.COLUMN),) if self.output_gate else ()),
+            *self._indexer_matrices(hidden, self.index_head_dim + self.index_heads),
         )
 
-    def _indexer_matrices(self, hidden: int) -> tuple[Matrix, ...]:
+    def _compressed_matrices(self, hidden: int) -> tuple[Matrix, ...]:
+        """Return DeepSeek V4's: one latent for keys and values, an output in two steps, and what compresses cache entries."""
+        entry, rank = self.kv_lora_rank + self.rope_head_dim, self.q_lora_rank or hidden
+        overlap = 2 if self.compression == OVERLAPPED_COMPRESSION else 1
+        compress = (_projection("compress", hidden, 2 * overlap * entry, Shard.REPLICATED),) if self.compression > 1 else ()
+        return (
+            _projection("q_kv_down", hidden, rank + entry, Shard.REPLICATED),
+            _projection("q_up", rank, self.heads * entry, Shard.COLUMN),
+            _projection("o_down", self.heads * entry, self.o_lora_rank, Shard.ROW),
+            _projection("o", self.o_groups * self.o_lora_rank, hidden, Shard.ROW),
+            *compress,
+            *self._indexer_matrices(hidden, 2 * overlap * self.index_head_dim + self.index_heads),
+        )
+
+    def _indexer_matrices(self, hidden: int, key_outputs: int) -> tuple[Matrix, ...]:
         if not self.index_heads:
             return ()
         query_inputs = self.q_lora_rank or hidden
         return (
             _projection("index_q", query_inputs, self.index_heads * self.index_head_dim, Shard.REPLICATED),
-            _projection("index_k", hidden, self.index_head_dim + self.index_heads, Shard.REPLICATED),
+            _projection("index_k", hidden, key_outputs, Shard.REPLICATED),
         )
 
     def _linear_matrices(self, hidden: int) -> tuple[Matrix, ...]:
@@ -270,11 +300,13 @@ class Quantization:
 
     ``block`` is the edge of the square blocks of weights that share a scale, 0 where scales belong to rows or whole matrices.
     ``bits`` is what one value takes with its share of scales and zero points, where the checkpoint says how many share them.
+    ``rest`` is the format of other roles kept: 16 bit, or FP8 where experts alone are shorter.
     """
 
     method: str
     precision: Precision
-    kept_16bit: frozenset[MatrixRole] = frozenset({MatrixRole.EMBEDDING, MatrixRole.HEAD, MatrixRole.ROUTER})
+    rest: Precision = Precision.BF16
+    kept_16bit: frozenset[MatrixRole] = OUTER_ROLES
     kept_names: frozenset[str] = frozenset()
     block: int = 0
     bits: float | None = None
@@ -401,8 +433,10 @@ class Architecture:
         if bytes_per_value(precision) >= 2.0:
             return precision
         quantization = self.quantization or Quantization(method="", precision=precision)
-        kept = quantization.keeps(matrix)
-        return Precision.BF16 if kept else precision
+        if not quantization.keeps(matrix):
+            return precision
+        whole = matrix.role in OUTER_ROLES or matrix.name in quantization.kept_names or precision is not quantization.precision
+        return Precision.BF16 if whole else quantization.rest
 
     def stored_bytes(self, matrix: Matrix, precision: Precision) -> float:
         """Return the bytes one value of ``matrix`` takes when the model is run at ``precision``, scales included."""

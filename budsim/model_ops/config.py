@@ -12,7 +12,7 @@ from budsim.model_ops.families.body import Body, grouped
 from budsim.model_ops.families.decoder import Style, decoder
 from budsim.model_ops.families.table import FAMILIES
 from budsim.model_ops.fields import Fields
-from budsim.model_ops.quantization import quantization_from
+from budsim.model_ops.quantization import quantization_from, with_short_experts
 from budsim.model_ops.rotary import rotary_values
 from budsim.model_ops.vision import vision_parameters
 
@@ -26,7 +26,7 @@ DTYPES: Final = {
 }
 
 # Wrappers whose text model declares no model_type of its own.
-TEXT_TYPES: Final = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral"}
+TEXT_TYPES: Final = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral", "minimax_m3_vl": "minimax_m3"}
 
 LLAMA_KEYS: Final = (
     "hidden_size",
@@ -72,7 +72,10 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
     text = _text_fields(outer)
     body = _body(outer, text)
     vision = vision_parameters(outer, body.hidden)
-    quantization = quantization_from(_quantization_fields(outer, text), len(body.layers))
+    declared = _quantization_fields(outer, text)
+    quantization = quantization_from(declared, len(body.layers))
+    if quantization and declared and outer.text("expert_dtype") == "fp4":
+        quantization = with_short_experts(quantization, declared)
     family = (outer.texts("architectures") or ("",))[0] or outer.text("model_type")
     return Architecture(
         model_id=model_id,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
-from budsim.commons.precision import Precision
-from budsim.model_ops.architecture import MatrixRole, Quantization
+from budsim.commons.precision import Precision, bytes_per_value
+from budsim.model_ops.architecture import OUTER_ROLES, MatrixRole, Quantization
 from budsim.model_ops.fields import MAX_LAYERS, Fields
 
-ALWAYS_KEPT: Final = frozenset({MatrixRole.EMBEDDING, MatrixRole.HEAD, MatrixRole.ROUTER})
 MAX_BLOCK: Final = 4096
 INTEGERS: Final = {4: Precision.INT4, 8: Precision.INT8}
 EXCLUDE_KEYS: Final = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "exclude")
@@ -26,8 +26,29 @@ TAILS: Final[tuple[tuple[str, frozenset[MatrixRole | str]], ...]] = (
     (r"(q_proj|k_proj|v_proj|qkv_proj)[.*]*$", frozenset({"qkv", "q"})),
     (r"o_proj[.*]*$", frozenset({"o"})),
     (r"mlp\.(gate|\(gate\|up\|gate_up\|down\)|gate_up|down)_proj[.*]*$", frozenset({MatrixRole.DENSE})),
+    (r"mlp[.*]*$", frozenset({MatrixRole.DENSE, MatrixRole.SHARED_EXPERT})),
     (r"experts[.*]*$", frozenset({MatrixRole.EXPERT})),
     (r"layers\.\d+[.*]*$", frozenset({MatrixRole.ATTENTION, MatrixRole.DENSE, MatrixRole.SHARED_EXPERT, MatrixRole.EXPERT})),
+)
+
+
+# What ModelOpt calls formats of weights.
+ALGORITHMS: Final[Mapping[str, Precision]] = {
+    "FP8": Precision.FP8,
+    "FP8_PB_WO": Precision.FP8,
+    "MXFP8": Precision.FP8,
+    "NVFP4": Precision.NVFP4,
+    "W4A16_NVFP4": Precision.NVFP4,
+    "W4A16_AWQ": Precision.INT4,
+}
+
+# The role of a module a checkpoint of several formats lists; the first pattern found decides.
+ROLES: Final = (
+    (r"shared_experts?\b", MatrixRole.SHARED_EXPERT),
+    (r"\bexperts\b", MatrixRole.EXPERT),
+    (r"lm_head", MatrixRole.HEAD),
+    (r"attn|attention|mixer", MatrixRole.ATTENTION),
+    (r"mlp|feed_forward", MatrixRole.DENSE),
 )
 
 
@@ -52,6 +73,8 @@ def quantization_from(fields: Fields | None, layers: int) -> Quantization | None
     read = METHODS.get(method)
     if read is None:
         raise fields.unsupported("quant_method", repr(method), f"one of {', '.join(sorted(METHODS))}")
+    if len(mix := _mix(fields)) > 1:
+        return _mixed(method, mix)
     roles, names = _kept(fields, layers)
     if method == "mxfp4":
         roles = roles | (frozenset(MatrixRole) - {MatrixRole.EXPERT})
@@ -59,10 +82,62 @@ def quantization_from(fields: Fields | None, layers: int) -> Quantization | None
     return Quantization(
         method=method,
         precision=precision,
-        kept_16bit=ALWAYS_KEPT | roles,
+        kept_16bit=OUTER_ROLES | roles,
         kept_names=names,
         block=_block(fields),
         bits=_bits(fields, precision),
+    )
+
+
+def _mixed(method: str, mix: Mapping[Precision, frozenset[MatrixRole]]) -> Quantization:
+    """Return the quantization of a checkpoint that has roles in several formats: the shortest, and the next for the others."""
+    short, rest, *_ = sorted(mix, key=bytes_per_value)
+    return Quantization(method=method, precision=short, rest=rest, kept_16bit=frozenset(MatrixRole) - mix[short])
+
+
+def _mix(fields: Fields) -> Mapping[Precision, frozenset[MatrixRole]]:
+    """Return the roles listed by name in each format; empty unless modules are listed by name."""
+    found: dict[Precision, set[MatrixRole]] = {}
+    for name, precision in (*_listed_layers(fields), *_listed_groups(fields)):
+        role = next((role for pattern, role in ROLES if re.search(pattern, name)), None)
+        if role is not None:
+            found.setdefault(precision, set()).add(role)
+    return {precision: frozenset(roles) for precision, roles in found.items()}
+
+
+def _listed_layers(fields: Fields) -> Iterator[tuple[str, Precision]]:
+    listed = fields.nested("quantized_layers")
+    for name in listed.values if listed else ():
+        entry = listed.nested(name) if listed else None
+        algorithm = entry.text("quant_algo").upper() if entry else ""
+        if algorithm not in ALGORITHMS:
+            raise fields.unsupported(f"quantized_layers.{name}", repr(algorithm), f"one of {', '.join(ALGORITHMS)}")
+        yield name, ALGORITHMS[algorithm]
+
+
+def _listed_groups(fields: Fields) -> Iterator[tuple[str, Precision]]:
+    groups = fields.nested("config_groups")
+    if groups is None or len(groups.values) < 2:
+        return
+    for group in (groups.nested(name) for name in groups.values):
+        if group is not None:
+            precision = _group_precision(fields, group)
+            yield from ((str(target), precision) for target in group.texts("targets"))
+
+
+def with_short_experts(quantization: Quantization, fields: Fields) -> Quantization:
+    """Return the quantization of a checkpoint whose experts are FP4 and whose other layers have the format it declares.
+
+    Experts are MXFP4 unless ``moe_quant_algo`` says they were made NVFP4.
+
+    What compresses DeepSeek V4's cache entries, and indexes them, stays in 16 bit (vLLM 0.33 ``deepseek_v4/compressor.py``).
+    """
+    return replace(
+        quantization,
+        precision=ALGORITHMS.get(fields.text("moe_quant_algo").upper(), Precision.MXFP4),
+        rest=Precision.FP8,
+        kept_16bit=frozenset(MatrixRole) - {MatrixRole.EXPERT},
+        kept_names=quantization.kept_names | {"compress", "index_k"},
     )
 
 
@@ -120,23 +195,31 @@ def _bitsandbytes(fields: Fields) -> Precision:
 
 
 def _modelopt(fields: Fields) -> Precision:
-    known = {"FP8": Precision.FP8, "NVFP4": Precision.NVFP4, "FP8_PB_WO": Precision.FP8, "W4A16_AWQ": Precision.INT4}
     algorithm = fields.text("quant_algo").upper()
-    if algorithm not in known:
-        if fields.nested("config_groups"):
-            return _compressed_tensors(fields)
-        raise fields.unsupported("quant_algo", repr(algorithm), f"one of {', '.join(known)}")
-    return known[algorithm]
+    if algorithm in ALGORITHMS:
+        return ALGORITHMS[algorithm]
+    if fields.nested("config_groups"):
+        return _compressed_tensors(fields)
+    listed = dict(_listed_layers(fields))
+    if algorithm == "MIXED_PRECISION" and listed:
+        return min(listed.values(), key=bytes_per_value)
+    raise fields.unsupported("quant_algo", repr(algorithm), f"one of {', '.join(ALGORITHMS)}")
 
 
 def _compressed_tensors(fields: Fields) -> Precision:
     groups = fields.nested("config_groups")
     group = next((groups.nested(name) for name in groups.values), None) if groups else None
-    weights = group.nested("weights") if group else None
+    if group is None:
+        raise fields.unsupported("config_groups", "no group with weights", "an object with a group of weights")
+    return _group_precision(fields, group)
+
+
+def _group_precision(fields: Fields, group: Fields) -> Precision:
+    weights = group.nested("weights")
     if weights is None:
         raise fields.unsupported("config_groups", "no group with weights", "an object with a group of weights")
     bits, kind = weights.integer("num_bits", high=16), weights.text("type", default="int")
-    declared = f"{fields.text('format')} {group.text('format') if group else ''}"
+    declared = f"{fields.text('format')} {group.text('format')}"
     if kind == "float" and bits == 4:
         return Precision.MXFP4 if "mxfp4" in declared or weights.raw("group_size")[1] == 32 else Precision.NVFP4
     found = Precision.FP8 if (kind, bits) == ("float", 8) else INTEGERS.get(bits) if kind == "int" else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -51,6 +52,10 @@ ENDINGS: Final[Mapping[str, str | None]] = {
 }
 
 
+# Words of a name that say how a model was tuned or stored, not what shape it has.
+SHAPELESS: Final = frozenset("meta instruct chat hf it pt".split())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """One checkpoint of the catalog: its name, its config.json's telling fields, and what its publisher says of its size."""
@@ -91,10 +96,11 @@ def resolve_model(
     name = _cleaned(uri)
     if config is not None:
         return architecture_from_config(name, config)
-    listing = find_listing(name)
-    if listing is not None:
-        return _architecture(listing)
+    if (named := _named(name)) is not None:
+        return _architecture(named)
     stored = _stored_config(name, registry_dir) if registry_dir is not None else None
+    if stored is None and (listing := find_listing(name)) is not None:
+        return _architecture(listing)
     if stored is None and hub is not None:
         content = hub(name)
         stored = None if content is None else _parsed(name, content)
@@ -117,10 +123,18 @@ def published_parameters(model_id: str) -> tuple[float, str] | None:
 
 
 def find_listing(name: str) -> Listing | None:
-    """Return the catalog's entry for an id or alias, for a bare name, or for a re-upload under the checkpoint's own name."""
+    """Return the catalog's entry for an id or alias, for a bare name, or for a re-upload under the checkpoint's own name.
+
+    A name may be spelt without its marks (``gptoss120b``, ``LLaMA 3.1 8B``) and without what does not change a shape
+    (``-Instruct``, ``-hf``), as long as one shape alone answers to it; of a path the last part counts, or what a hub's cache
+    calls it (``models--org--name``).
+    """
+    return _named(name) or (_named(inner) if (inner := _within_path(name)) else None)
+
+
+def _named(name: str) -> Listing | None:
     key = name.lower()
-    index = _index()
-    return index.get(key) or _bare_names().get(key) or _reupload(name)
+    return _index().get(key) or _bare_names().get(key) or _reupload(name)
 
 
 def _cleaned(uri: str) -> str:
@@ -209,16 +223,56 @@ def _bare_names() -> Mapping[str, Listing]:
     return {name: listings[0] for name, listings in by_name.items() if len(listings) == 1}
 
 
+@cache
+def _spellings() -> Mapping[str, Listing]:
+    """Return the models by their names' letters and numbers, with and without tuning words, where one shape alone answers."""
+    found: dict[str, Listing] = {}
+    shared: set[str] = set()
+    for key, listing in _index().items():
+        for spelt in spellings(key.rsplit("/", 1)[-1]):
+            if found.setdefault(spelt, listing).config != listing.config:
+                shared.add(spelt)
+    return {spelt: listing for spelt, listing in found.items() if spelt not in shared}
+
+
+def spellings(name: str) -> tuple[str, str]:
+    """Return a name's letters and numbers, numbers apart: all of them, and without words that do not change a model's shape."""
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    return _run_together(words), _run_together([word for word in words if word not in SHAPELESS])
+
+
+def _run_together(words: Sequence[str]) -> str:
+    return re.sub(r"(?<=\d) (?=\d)", ".", " ".join(words)).replace(" ", "")
+
+
+def _within_path(name: str) -> str:
+    """Return the name at the end of a path, or the one a hub's cache holds; empty when it is no path."""
+    parts = [part for part in re.split(r"[/\\]+", name) if part not in ("", ".")]
+    cached = next((part for part in reversed(parts) if part.startswith("models--")), "")
+    if cached:
+        return "/".join(cached.split("--")[1:])
+    is_path = len(parts) > 2 or name.startswith(("/", "./", "~")) or (len(parts) == 2 and parts[0].lower() == "models")
+    return parts[-1] if parts and is_path and ".." not in parts else ""
+
+
 def _reupload(name: str) -> Listing | None:
     publisher, _, rest = name.rpartition("/")
     bare = rest.lower()
     for ending in sorted(ENDINGS, key=len, reverse=True):
-        original = _bare_names().get(bare.removesuffix(ending)) if bare.endswith(ending) else None
+        stem = bare.removesuffix(ending)
+        exact = _bare_names().get(stem) if bare.endswith(ending) else None
+        original = exact or (_spelt(stem) if bare.endswith(ending) else None)
         if original is not None and _may_publish(publisher, original):
             quantization = ENDINGS[ending]
+            if exact is None and quantization is None:
+                return original
             config = requantized(original.config, quantization) if quantization else original.config
             return replace(original, model_id=name, config=config)
     return None
+
+
+def _spelt(name: str) -> Listing | None:
+    return next((found for spelt in spellings(name) if (found := _spellings().get(spelt)) is not None), None)
 
 
 def _may_publish(publisher: str, original: Listing) -> bool:

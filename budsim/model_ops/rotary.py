@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from budsim.model_ops.architecture import Attention, AttentionKind
@@ -16,7 +17,8 @@ def rotary_values(text: Fields, body: Body) -> int:
 
     vLLM 0.32 ``layers/rotary_embedding``: layers of one base share a table of ``max_position_embeddings`` rows, whatever the
     longest sequence served; linear scaling makes it longer, the other kinds stretch to the context config.json states. Layers
-    with a base of their own (``rope_local_base_freq``) have another, unscaled.
+    with a base of their own (``rope_local_base_freq``) have another, unscaled; so have heads of another width, where
+    ``rope_parameters`` are by kind of layer. ``rotary_dim`` is what is turned, whatever share is stated beside it.
 
     Parameters
     ----------
@@ -28,10 +30,15 @@ def rotary_values(text: Fields, body: Body) -> int:
     turning = [layer.attention for layer in body.layers if layer.attention.kind is not AttentionKind.LINEAR]
     if body.positions or not turning:
         return 0
-    width = text.integer("rotary_dim", high=MAX_HIDDEN, default=max(_turned(attention) for attention in turning))
-    share = text.number("partial_rotary_factor", default=1.0, high=1.0)
-    tables = _linear_factor(text) + text.has("rope_local_base_freq")
-    return round(body.context * width * share * tables)
+    kinds = text.nested("rope_parameters")
+    if kinds and isinstance(kinds.raw("sliding_attention")[1], Mapping):
+        return body.context * sum({_turned(attention) for attention in turning})
+    widest = max(_turned(attention) for attention in turning)
+    share = kinds if kinds and kinds.has("partial_rotary_factor") else text
+    turned = widest * share.number("partial_rotary_factor", default=1.0, high=1.0)
+    width = text.integer("rotary_dim", high=MAX_HIDDEN, default=round(turned))
+    tables = _linear_factor(text) + text.has("rope_local_base_freq", "swa_rope_theta", "compress_rope_theta")
+    return round(body.context * width * tables)
 
 
 def _turned(attention: Attention) -> int:

@@ -53,6 +53,16 @@ def _qwen3(tower: Fields, text_hidden: int) -> int:
     return stem + blocks + 2 * hidden + projection + deep * (2 * merged + projection)
 
 
+def _qwen2_5(tower: Fields, text_hidden: int) -> int:
+    """Return Qwen2.5-VL's tower: gated blocks with RMS norms, and its merger (transformers modeling_qwen2_5_vl.py)."""
+    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
+    patch, frames = tower.integer("patch_size", high=MAX_HIDDEN), tower.integer("temporal_patch_size", high=MAX_HIDDEN)
+    merged = hidden * tower.integer("spatial_merge_size", high=64) ** 2
+    block = 4 * hidden * (hidden + 1) + 3 * hidden * width + 2 * width + hidden + 2 * hidden
+    projection = merged * (merged + 1) + (merged + 1) * tower.integer("out_hidden_size", high=MAX_HIDDEN, default=text_hidden)
+    return 3 * frames * patch * patch * hidden + tower.integer("depth", high=MAX_LAYERS) * block + hidden + projection
+
+
 def _llama4(tower: Fields, text_hidden: int) -> int:
     """Return Llama 4's tower, pixel shuffle adapter and projector (transformers modeling_llama4.py)."""
     hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
@@ -83,13 +93,43 @@ def _moonvit(tower: Fields, text_hidden: int) -> int:
     return stem + layers * _encoder_block(hidden, width) + 2 * hidden + projector
 
 
+def _gemma4(tower: Fields, text_hidden: int) -> int:
+    """Return Gemma 4's tower and projector: gated blocks with four norms, positions by row and column (modeling_gemma4.py)."""
+    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
+    layers, patch = tower.integer("num_hidden_layers", high=MAX_LAYERS), tower.integer("patch_size", high=MAX_HIDDEN)
+    positions = 2 * tower.integer("position_embedding_size", high=MAX_WIDTH) * hidden
+    block = 4 * hidden * hidden + 3 * hidden * width + 4 * hidden + 2 * tower.integer("head_dim", high=MAX_HIDDEN)
+    return 3 * patch * patch * hidden + positions + layers * block + hidden * text_hidden
+
+
+def _moonvit3(tower: Fields, text_hidden: int) -> int:
+    """Return Kimi K3's MoonViT, whose heads are wider than its blocks, and its merger: norms without biases (its config.json)."""
+    hidden, width = tower.integer("vt_hidden_size", high=MAX_HIDDEN), tower.integer("vt_intermediate_size", high=MAX_WIDTH)
+    heads, layers = tower.integer("qkv_hidden_size", high=MAX_HIDDEN), tower.integer("vt_num_hidden_layers", high=MAX_LAYERS)
+    patch, side = tower.integer("patch_size", high=MAX_HIDDEN), tower.integer("init_pos_emb_height", high=MAX_HEADS)
+    block = 4 * hidden * heads + 2 * hidden * width + 2 * hidden
+    merged = 4 * hidden
+    return 3 * patch * patch * hidden + side * side * hidden + layers * block + merged * merged + merged * text_hidden
+
+
+def _minimax3(tower: Fields, text_hidden: int) -> int:
+    """Return MiniMax M3's CLIP blocks and its projector of two matrices (vLLM 0.33 ``minimax_m3/common/vision_tower.py``)."""
+    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
+    layers, patch = tower.integer("num_hidden_layers", high=MAX_LAYERS), tower.integer("patch_size", high=MAX_HIDDEN)
+    return 2 * 3 * patch * patch * hidden + layers * _encoder_block(hidden, width) + (hidden + text_hidden) * text_hidden
+
+
 TOWERS: Final[Mapping[str, Callable[[Fields, int], int]]] = {
     "gemma3": _siglip,
+    "qwen2_5_vl": _qwen2_5,
     "qwen3_vl": _qwen3,
     "qwen3_vl_moe": _qwen3,
     "qwen3_5": _qwen3,
     "qwen3_5_moe": _qwen3,
     "llama4": _llama4,
     "mistral3": _pixtral,
+    "gemma4": _gemma4,
     "kimi_k25": _moonvit,
+    "kimi_k3": _moonvit3,
+    "minimax_m3_vl": _minimax3,
 }

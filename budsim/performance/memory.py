@@ -251,7 +251,7 @@ def _cache_bytes_per_token(ranks: Ranks, rules: _Rules) -> Floats:
     table, attention = ranks.candidates, ranks.model.attention
     row = table.architecture
     length = table.input_tokens + table.output_tokens
-    window = np.where(attention.latent[row], np.inf, ranks.window)
+    window = np.where(attention.keeps_all[row], np.inf, ranks.window)
     held = np.maximum(np.minimum(length[:, None], window) / length[:, None], rules.window_share[:, None])
     padded = np.where(rules.grouped[:, None], attention.padded[row], 1.0)
     keys = (ranks.cached_bytes_per_token * held * padded).sum(axis=1)

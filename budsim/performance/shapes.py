@@ -48,7 +48,8 @@ class AttentionShapes:
     ``window`` is how far back a layer looks (infinity: all of it), ``state`` the values a linear layer carries on, ``recurrent``
     those of them that may be kept in fp32 and ``state_width`` the bytes of one as the model asks; ``padded`` is how much
     more a cache pool in groups of equal size allocates. ``decode_dims`` are the dimensions one query head multiplies per
-    cached token at decode, ``prefill_dims`` the same for prefill (MLA expands the latent there).
+    cached token at decode, ``prefill_dims`` the same for prefill (MLA expands the latent there). ``keeps_all`` are layers
+    whose cache grows with the sequence, however few of its tokens they look at.
     """
 
     layers: Floats
@@ -62,6 +63,7 @@ class AttentionShapes:
     decode_dims: Floats
     prefill_dims: Floats
     latent: Booleans
+    keeps_all: Booleans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,8 +188,9 @@ def _attention_shapes(models: Sequence[Sequence[LayerGroup]]) -> AttentionShapes
         state_width=table(lambda a: a.state_value_bytes, 2.0),
         padded=_padding(models, width),
         decode_dims=table(_decode_dims),
-        prefill_dims=table(lambda a: a.head_dim + a.rope_head_dim + a.value_head_dim),
+        prefill_dims=table(lambda a: (a.head_dim + a.rope_head_dim + a.value_head_dim) / a.compression),
         latent=table(lambda a: float(a.kind is AttentionKind.MLA)) > 0,
+        keeps_all=table(lambda a: float(a.window is None)) > 0,
     )
 
 
@@ -215,7 +218,7 @@ def _look_back(attention: Attention) -> float:
 
 def _decode_dims(attention: Attention) -> float:
     if attention.kind is AttentionKind.MLA:
-        return 2 * attention.kv_lora_rank + attention.rope_head_dim
+        return (2 * attention.kv_lora_rank + attention.rope_head_dim) / attention.compression
     return attention.head_dim + attention.value_head_dim
 
 

@@ -23,6 +23,11 @@ from budsim.model_ops.registry import resolve_model
         ("bigcode/starcoder", 20 * KIB),  # 2 x 40 x 1 x 128 x 2: one head for all
         ("Qwen/Qwen3.5-397B-A17B", 30 * KIB),  # 15 of 60 layers: 2 x 15 x 2 x 256 x 2
         ("tiiuae/falcon-7b", 8 * KIB),  # 2 x 32 x 1 x 64 x 2
+        ("google/gemma-4-31B-it", 50 * 2 * 16 * 256 * 2 + 10 * 2 * 4 * 512 * 2),  # windowed and wide heads
+        ("XiaomiMiMo/MiMo-V2-Flash", (39 * 8 + 9 * 4) * (192 + 128) * 2),  # more KV heads where the window is short
+        ("MiniMaxAI/MiniMax-M3", 60 * 2 * 4 * 128 * 2 + 57 * 128 * 2),  # an index key beside keys and values in 57 layers
+        ("moonshotai/Kimi-K3", 24 * (512 + 64) * 2),  # 24 latent layers among 69 of delta state
+        ("ai21labs/AI21-Jamba-1.5-Mini", 4 * 2 * 8 * 128 * 2),  # 4 of 32 layers attend
     ],
 )
 def test_cache_of_one_token(model_id: str, expected: int) -> None:
@@ -42,6 +47,18 @@ def test_sparse_latents_keep_scales_and_rotary_part_beside_eight_bits() -> None:
     """An fp8 cache of DeepSeek-V3.2 takes vLLM's 656 bytes a layer and token and the indexer's 132; plain MLA half of 16 bit."""
     assert resolve_model("deepseek-ai/DeepSeek-V3.2").kv_bytes_per_token(Precision.FP8) == 61 * (512 + 16 + 128 + 132)
     assert resolve_model("deepseek-ai/DeepSeek-V3").kv_bytes_per_token(Precision.FP8) == 61 * (512 + 64)
+
+
+def test_compressed_latents_stand_for_many_tokens() -> None:
+    """DeepSeek-V4-Flash: an entry of 448 + 64 values for 1, 4 (with its index key) or 128 tokens in 2, 21 and 20 layers."""
+    model = resolve_model("deepseek-ai/DeepSeek-V4-Flash")
+    entry, index = (448 + 64) * 2, 128 + 4
+    assert model.kv_bytes_per_token(Precision.BF16) == 2 * entry + 21 * (entry + index) / 4 + 20 * entry / 128
+    looks = {(group.attention.compression, group.attention.window, group.attention.index_topk) for group in model.layers}
+    assert looks == {(1, 128, None), (4, None, 4 * 512), (128, None, None)}
+    assert (
+        model.kv_bytes_per_token(Precision.BF16) < resolve_model("deepseek-ai/DeepSeek-V3").kv_bytes_per_token(Precision.BF16) / 8
+    )
 
 
 def test_linear_layers_hold_a_state_instead_of_a_cache() -> None:
@@ -68,6 +85,8 @@ def test_full_attention_models_hold_no_state() -> None:
         ("mistralai/Mistral-7B-v0.1", 32, 0, 4096),
         ("google/gemma-2-9b", 21, 21, 4096),
         ("google/gemma-3-27b-it", 52, 10, 1024),
+        ("google/gemma-4-26B-A4B-it", 25, 5, 1024),
+        ("XiaomiMiMo/MiMo-V2-Flash", 39, 9, 128),
         ("openai/gpt-oss-20b", 12, 12, 128),
         ("meta-llama/Llama-4-Scout-17B-16E-Instruct", 36, 12, 8192),
         ("Qwen/Qwen2.5-7B-Instruct", 0, 28, None),

@@ -45,6 +45,9 @@ def test_weights_of_a_bitsandbytes_checkpoint() -> None:
         ("google/gemma-3-4b-it", 131_072 * 256 * (8 + 1)),
         ("deepseek-ai/DeepSeek-V3", 163_840 * 64),
         ("openai-community/gpt2", 0),
+        ("MiniMaxAI/MiniMax-M2.5", 196_608 * 64),
+        ("Qwen/Qwen3.5-397B-A17B", 262_144 * 64),
+        ("google/gemma-4-31B-it", 262_144 * (512 + 256)),
     ],
 )
 def test_engines_compute_a_table_of_all_positions(model_id: str, values: int) -> None:

@@ -187,6 +187,18 @@ JUNK += [
 ]
 FIELDS = [*llama(), "quantization_config", "text_config", "vision_config", "moe_layer_freq", "layer_types", "sliding_window"]
 FIELDS += [
+    "compress_ratios",
+    "hybrid_layer_pattern",
+    "kda_layers",
+    "layers_block_type",
+    "linear_attn_config",
+    "o_lora_rank",
+    "q_lora_rank",
+    "qk_rope_head_dim",
+    "rope_parameters",
+    "sparse_attention_config",
+    "moe_topk",
+    "attn_layer_period",
     "hybrid_override_pattern",
     "block_configs",
     "num_local_experts",
@@ -230,3 +242,43 @@ def test_layers_without_attention_join_the_one_before() -> None:
     attention, feed_forward = 3 * 4096, 3 * 64 * (256 + 256)  # 2/3 x 3 x 64 = 128 and 256, both rounded up to 256
     assert architecture.layer_count == 1
     assert architecture.parameters == attention + feed_forward + 3 * 64 + 64 + 2 * 6400
+
+
+def test_blocks_listed_by_name_are_the_letters_of_a_pattern() -> None:
+    """Nemotron 3 Ultra lists its blocks where Nano spells them: the same layers, and their number follows."""
+    nemotron = {"mamba_num_heads": 8, "mamba_head_dim": 16, "n_groups": 2, "ssm_state_size": 8, "conv_kernel": 4}
+    spelt = llama(model_type="nemotron_h", hybrid_override_pattern="M-*-", num_hidden_layers=4, **nemotron)
+    listed = llama(
+        model_type="nemotron_h", layers_block_type=["mamba", "mlp", "attention", "mlp"], num_hidden_layers=..., **nemotron
+    )
+    assert architecture_from_config("spelt", spelt).layers == architecture_from_config("spelt", listed).layers
+    with pytest.raises(UnsupportedModel, match="layers_block_type: unknown block 'conv'"):
+        architecture_from_config("odd", {**listed, "layers_block_type": ["mamba", "conv"]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"model_type": "gemma4_text", "num_kv_shared_layers": 1}, "num_kv_shared_layers"),
+        ({"model_type": "gemma4_text", "hidden_size_per_layer_input": 16}, "hidden_size_per_layer_input"),
+        ({"model_type": "deepseek_v4"}, "compress_ratios"),
+        ({"model_type": "deepseek_v4", "compress_ratios": [4]}, "compress_ratios"),
+        ({"model_type": "kimi_linear"}, "linear_attn_config.kda_layers"),
+        ({"model_type": "jamba"}, "mamba_expand"),
+    ],
+)
+def test_shapes_that_cannot_be_told_are_refused(changes: dict[str, object], field: str) -> None:
+    """What a newer family leaves out, or what it shares between layers, is named."""
+    with pytest.raises(BudsimError, match=field):
+        architecture_from_config("untold", llama(**changes))
+
+
+def test_windowed_layers_may_have_other_heads() -> None:
+    """MiMo V2: layer 1 sees everything with 2 KV heads of 16, layer 2 a window with 4 of 8, and has a sink for each head."""
+    changed = {"hybrid_layer_pattern": [0, 1], "sliding_window": 128, "swa_num_key_value_heads": 4, "swa_head_dim": 8}
+    config = llama(model_type="mimo_v2_flash", moe_layer_freq=[0, 0], num_experts=4, **changed, add_swa_attention_sink_bias=True)
+    whole, windowed = (group.attention for group in architecture_from_config("varied", config).layers)
+    assert (whole.window, whole.kv_heads, whole.head_dim) == (None, 2, 16)
+    assert (windowed.window, windowed.kv_heads, windowed.head_dim) == (128, 4, 8)
+    without = architecture_from_config("varied", {**config, "add_swa_attention_sink_bias": False})
+    assert architecture_from_config("varied", config).parameters - without.parameters == 4

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from budsim.commons.errors import UnsupportedModel
 from budsim.commons.precision import Precision
 from budsim.model_ops.architecture import Architecture, MatrixRole
 from budsim.model_ops.config import architecture_from_config
@@ -156,3 +157,41 @@ def test_blocks_that_share_a_scale_are_read():
     weights = {"num_bits": 8, "type": "float", "strategy": "block", "block_structure": [128, 128]}
     fields = Fields({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": weights}}}, "q.")
     assert quantization_from(fields, 2).block == 128
+
+
+def test_short_experts_beside_longer_layers() -> None:
+    """DeepSeek-V4-Flash: experts in MXFP4, attention and shared experts in FP8, what compresses its cache in 16 bit."""
+    model = resolve_model("deepseek-ai/DeepSeek-V4-Flash")
+    stored = {matrix.name: model.stored_precision(matrix, model.native_precision) for _, matrix in model.weights}
+    assert model.native_precision is stored["expert_up"] is Precision.MXFP4
+    assert stored["q_up"] is stored["o"] is stored["shared_down"] is Precision.FP8
+    assert stored["compress"] is stored["index_k"] is stored["router"] is stored["lm_head"] is Precision.BF16
+    assert model.weight_bytes(Precision.MXFP4) == pytest.approx(156e9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        {"quant_algo": "MIXED_PRECISION", "quantized_layers": {"layers.0.mlp.up_proj": {"quant_algo": "NVFP4"},
+         "layers.0.self_attn.q_proj": {"quant_algo": "FP8"}, "lm_head": {"quant_algo": "W4A16_NVFP4"}}},
+        {"config_groups": {
+            "group_0": {"targets": ["layers.0.self_attn.q_proj"], "weights": {"num_bits": 8, "type": "float"}},
+            "group_1": {"targets": ["layers.0.mlp.up_proj", "lm_head"], "weights": {"num_bits": 4, "type": "float"}}}},
+    ],
+)  # fmt: skip
+def test_checkpoints_of_two_formats_keep_each_where_it_is(listed: dict[str, object]) -> None:
+    """ModelOpt and compressed-tensors list modules by name: NVFP4 feed-forward and head, FP8 attention, 16 bit embeddings."""
+    base = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    rest = {"vocab_size": 100, "max_position_embeddings": 128, "quantization_config": {"quant_method": "modelopt", **listed}}
+    model = architecture_from_config("mixed", {**base, **rest})
+    stored = {matrix.name: model.stored_precision(matrix, Precision.NVFP4) for _, matrix in model.weights}
+    assert model.native_precision is Precision.NVFP4
+    assert stored["up"] is stored["lm_head"] is Precision.NVFP4
+    assert (stored["qkv"], stored["embedding"]) == (Precision.FP8, Precision.BF16)
+
+
+def test_a_format_nobody_knows_among_listed_layers_is_named() -> None:
+    """A list of layers with one unknown algorithm is refused, naming the layer."""
+    fields = Fields({"quant_method": "modelopt", "quantized_layers": {"a.mlp": {"quant_algo": "NVFP3"}}}, "q.")
+    with pytest.raises(UnsupportedModel, match=r"q\.quantized_layers\.a\.mlp"):
+        quantization_from(fields, 2)

@@ -11,6 +11,7 @@ import pytest
 
 from budsim.commons.errors import InvalidInput, NotFound, Unavailable
 from budsim.commons.precision import Precision
+from budsim.model_ops import registry
 from budsim.model_ops.registry import find_listing, known_models, published_parameters, resolve_model
 
 SMALL = {
@@ -40,6 +41,78 @@ SMALL = {
 def test_names_are_found_however_they_are_spelt(spelling: str, model_id: str) -> None:
     """Case, stray dashes, missing publishers and old names lead to the same model."""
     assert resolve_model(spelling).model_id == model_id
+
+
+@pytest.mark.parametrize(
+    ("spelling", "model_id"),
+    [
+        ("llama3.1-70b", "meta-llama/Llama-3.1-70B-Instruct"),
+        ("LLaMA 3.1 8B", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("llama3_1-405b", "meta-llama/Llama-3.1-405B-Instruct"),
+        ("meta-llama/Meta-Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("llama2-70b-chat", "meta-llama/Llama-2-70b-hf"),
+        ("llama2-70b-99.9", "meta-llama/Llama-2-70b-hf"),
+        ("llama4-maverick", "meta-llama/Llama-4-Maverick-17B-128E-Instruct"),
+        ("mixtral-8x7b-instruct-v0.1", "mistralai/Mixtral-8x7B-Instruct-v0.1"),
+        ("Mistral 7B", "mistralai/Mistral-7B-v0.1"),
+        ("gptoss120b", "openai/gpt-oss-120b"),
+        ("DSR1", "deepseek-ai/DeepSeek-R1"),
+        ("deepseek-r1-0528", "deepseek-ai/DeepSeek-R1-0528"),
+        ("kimik2.5", "moonshotai/Kimi-K2.5"),
+        ("minimaxm2.5", "MiniMaxAI/MiniMax-M2.5"),
+        ("glm5", "zai-org/GLM-5"),
+        ("gemma3-27b", "google/gemma-3-27b-it"),
+        ("qwen 2.5 72b instruct", "Qwen/Qwen2.5-72B-Instruct"),
+        ("Qwen/Qwen3-Next-80B-A3B", "Qwen/Qwen3-Next-80B-A3B-Instruct"),
+        ("/models/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("/models/meta-llama/Llama-3.1-8B/", "meta-llama/Llama-3.1-8B"),
+        ("./Qwen3-32B", "Qwen/Qwen3-32B"),
+        ("/root/.cache/huggingface/hub/models--Qwen--Qwen3-32B/snapshots/0a1b", "Qwen/Qwen3-32B"),
+    ],
+)
+def test_names_of_tables_and_paths_are_found(spelling: str, model_id: str) -> None:
+    """Marks, tuning words and the folders before a name do not hide it."""
+    assert resolve_model(spelling).layers == resolve_model(model_id).layers
+    assert resolve_model(spelling).native_precision is resolve_model(model_id).native_precision
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llama",
+        "70b",
+        "qwen3",
+        "gpt3",
+        "llama-3-18b",
+        "OPT-175B",
+        "/models/x",
+        "../etc/Llama-3.1-8B",
+        "a/b/../Qwen3-32B",
+        "mistral-8x7b",
+    ],
+)
+def test_what_means_no_model_or_several_is_not_guessed(name: str) -> None:
+    """A family, a size alone, a size that does not exist, or a path that climbs."""
+    with pytest.raises(NotFound):
+        resolve_model(name)
+
+
+def test_spellings_that_several_shapes_share_mean_none() -> None:
+    """Numbers stay apart: 3.1 and 8 are not 3 and 18; a spelling with two shapes is in no index."""
+    assert registry.spellings("Llama-3.1-8B") == registry.spellings("LLaMA 3.1 8B") != registry.spellings("llama-3-18b")
+    configs: dict[str, list[object]] = {}
+    for key, listing in registry._index().items():
+        for spelt in set(registry.spellings(key.rsplit("/", 1)[-1])):
+            configs.setdefault(spelt, []).append(listing.config)
+    assert all(config == listing.config for spelt, listing in registry._spellings().items() for config in configs[spelt])
+    assert registry._spellings().keys() < configs.keys()
+
+
+def test_a_folder_of_ones_own_is_read_before_its_name_is_believed(tmp_path: Path) -> None:
+    """A checkpoint below the registry folder is what its config.json says, whatever it is called."""
+    (tmp_path / "models" / "Qwen3-32B").mkdir(parents=True)
+    (tmp_path / "models" / "Qwen3-32B" / "config.json").write_text(json.dumps(SMALL))
+    assert resolve_model("models/Qwen3-32B", registry_dir=tmp_path).hidden_size == 64
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,16 @@ def qwen1(fields: Fields, style: Style) -> Body:
     if both % 2:
         raise InvalidInput(fields.path("intermediate_size"), str(both), "an even number: gate and up projection together")
     return decoder(rewritten(fields, {"intermediate_size": both // 2}), style)
+
+
+def hunyuan(fields: Fields, style: Style) -> Body:
+    """Return Hunyuan, whose config gives the experts of each layer in lists; they are alike."""
+    names = {
+        "moe_topk": "num_experts_per_tok",
+        "num_shared_expert": "n_shared_experts",
+        "moe_intermediate_size": "moe_intermediate_size",
+    }
+    found = {name: fields.values[name] for name in names if fields.has(name)}
+    each = {names[name]: value[0] if isinstance(value, list) and value else value for name, value in found.items()}
+    norms = replace(style, qk_norm=QkNorm.HEAD if fields.flag("use_qk_norm", default=False) else QkNorm.NONE)
+    return decoder(Fields({**fields.values, **each}, fields.prefix), norms)

@@ -16,7 +16,7 @@ from budsim.model_ops.fields import MAX_CONTEXT, MAX_HEADS, MAX_HIDDEN, MAX_LAYE
 HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed")
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 HEADS = ("num_attention_heads", "n_head", "n_heads", "attention_heads")
-KV_HEADS = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num", "n_head_kv")
+KV_HEADS = ("num_attention_groups", "num_key_value_heads", "num_kv_heads", "multi_query_group_num", "n_head_kv")
 HEAD_DIM = ("head_dim", "kv_channels", "attention_head_dim", "d_kv")
 WIDTH = ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
 VOCABULARY = ("vocab_size", "padded_vocab_size")
@@ -174,10 +174,11 @@ def latent_decoder(fields: Fields, style: Style) -> Body:
     indexed = fields.has("index_topk")
     types = fields.texts("indexer_types", count=shape.layers) or ("full",) * shape.layers
     mixers = [mla_attention(fields, indexed=indexed, shares_index=kind == "shared") for kind in types]
-    return body(fields, style, shape, [(mixer, _latent_extra(fields, mixer, shape.hidden)) for mixer in mixers])
+    return body(fields, style, shape, [(mixer, latent_extra(fields, mixer, shape.hidden)) for mixer in mixers])
 
 
-def _latent_extra(fields: Fields, attention: Attention, hidden: int) -> int:
+def latent_extra(fields: Fields, attention: Attention, hidden: int) -> int:
+    """Return the norms and biases of one layer's latent attention."""
     norms = (attention.q_lora_rank or 0) + attention.kv_lora_rank + 2 * attention.index_head_dim
     biased = fields.flag("attention_bias", default=False)
     return norms + biased * ((attention.q_lora_rank or 0) + attention.kv_lora_rank + attention.rope_head_dim + hidden)

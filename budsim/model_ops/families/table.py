@@ -14,6 +14,7 @@ from budsim.model_ops.families.classic import (
     chatglm,
     dbrx,
     falcon,
+    hunyuan,
     llama4,
     mpt,
     opt,
@@ -23,9 +24,18 @@ from budsim.model_ops.families.classic import (
 )
 from budsim.model_ops.families.decoder import QkNorm, Style, decoder, latent_decoder
 from budsim.model_ops.families.encoder import bert
-from budsim.model_ops.families.hybrid import delta_decoder, lightning_decoder, mamba_layered_decoder, mamba_pattern_decoder
+from budsim.model_ops.families.hybrid import (
+    delta_decoder,
+    jamba_decoder,
+    kimi_delta_decoder,
+    lightning_decoder,
+    mamba_layered_decoder,
+    mamba_pattern_decoder,
+)
 from budsim.model_ops.families.searched import deci_decoder, searched_decoder
 from budsim.model_ops.families.seq2seq import t5
+from budsim.model_ops.families.sparse import block_decoder, compressed_decoder
+from budsim.model_ops.families.varied import gemma4_decoder, mimo_decoder, step_decoder
 from budsim.model_ops.fields import Fields
 
 Reader = Callable[[Fields, Style], Body]
@@ -85,17 +95,29 @@ FAMILIES: Final[Mapping[str, tuple[Reader, Style]]] = {
     "granitemoe": (decoder, replace(LLAMA, experts=True)),
     "phimoe": (decoder, replace(LLAMA, norm_values=2, experts=True, head_bias=True)),
     "minimax_m2": (decoder, replace(LLAMA, experts=True, qk_norm=QkNorm.PROJECTION, router_bias=True)),
+    "minimax_m3": (block_decoder, replace(LLAMA, experts=True, qk_norm=QkNorm.HEAD, router_bias=True)),
     "gpt_oss": (
         decoder,
         replace(LLAMA, experts=True, expert_bias=True, sinks=True, window_pattern=2, qkv_bias=ALWAYS, out_bias=ALWAYS),
     ),
+    "bailing_moe": (decoder, replace(QWEN3, experts=True, router_bias=True)),
+    "bailing_moe_v2": (decoder, replace(QWEN3, experts=True, router_bias=True)),
+    "hunyuan_v1_dense": (hunyuan, LLAMA),
+    "hunyuan_v1_moe": (hunyuan, replace(LLAMA, experts=True)),
+    "jamba": (jamba_decoder, replace(LLAMA, experts=True)),
     "ernie4_5_moe": (decoder, replace(LLAMA, experts=True, router_bias=True, tied=True)),
     "qwen": (qwen1, QWEN2),
     "qwen2": (decoder, QWEN2),
     "mimo": (decoder, QWEN2),
+    "mimo_v2": (mimo_decoder, replace(LLAMA, experts=True, router_bias=True)),
+    "mimo_v2_flash": (mimo_decoder, replace(LLAMA, experts=True, router_bias=True)),
+    "step3p5": (step_decoder, replace(LLAMA, experts=True, router_bias=True, qk_norm=QkNorm.HEAD)),
+    "step3p7": (step_decoder, replace(LLAMA, experts=True, router_bias=True, qk_norm=QkNorm.HEAD)),
     "qwen2_moe": (decoder, replace(QWEN2, experts=True, shared_gate=True)),
     "qwen3": (decoder, QWEN3),
     "qwen3_moe": (decoder, replace(QWEN3, experts=True)),
+    "qwen2_5_vl": (decoder, QWEN2),
+    "qwen2_5_vl_text": (decoder, QWEN2),
     "qwen3_vl_text": (decoder, QWEN3),
     "qwen3_vl_moe_text": (decoder, replace(QWEN3, experts=True)),
     "qwen3_next": (delta_decoder, replace(QWEN3, experts=True, shared_gate=True)),
@@ -104,6 +126,7 @@ FAMILIES: Final[Mapping[str, tuple[Reader, Style]]] = {
     "gemma": (decoder, GEMMA),
     "gemma2": (decoder, replace(GEMMA, norms=4, window_pattern=2)),
     "gemma3_text": (decoder, GEMMA3),
+    "gemma4_text": (gemma4_decoder, replace(GEMMA, norms=4, qk_norm=QkNorm.HEAD, window_pattern=6)),
     "phi": (decoder, PHI),
     "phi3": (decoder, LLAMA),
     "cohere": (decoder, Style(norms=1, tied=True, qk_norm=QkNorm.PROJECTION, qk_norm_flag=("use_qk_norm", False))),
@@ -148,7 +171,9 @@ FAMILIES: Final[Mapping[str, tuple[Reader, Style]]] = {
     "deepseek_v2": (latent_decoder, Style(experts=True)),
     "deepseek_v3": (latent_decoder, LATENT_EXPERTS),
     "deepseek_v32": (latent_decoder, LATENT_EXPERTS),
+    "deepseek_v4": (compressed_decoder, LATENT_EXPERTS),
     "kimi_k2": (latent_decoder, LATENT_EXPERTS),
+    "kimi_linear": (kimi_delta_decoder, LATENT_EXPERTS),
     "glm_moe_dsa": (latent_decoder, LATENT_EXPERTS),
     "glm4_moe_lite": (latent_decoder, LATENT_EXPERTS),
     "minicpm3": (latent_decoder, Style(tied=True)),
