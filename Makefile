@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MEASUREMENTS := $(or $(BUDSIM_DATA),../shared/data)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check audit format lock train bench bench-search soak fuzz serve clean
+.PHONY: help setup demo test check audit format lock train rivals bench bench-search soak fuzz serve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -43,13 +43,15 @@ lock: $(STAMP)  ## resolve requirements.lock again from pyproject.toml
 train: $(STAMP)  ## fit the shipped regressors on the measurements in BUDSIM_DATA
 	$(BIN)/budsim train --data $(MEASUREMENTS)
 
-bench: $(STAMP)  ## time and peak memory of the import, the demo and large clusters; candidates a second; loading
+rivals: $(STAMP)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r tests/benchmarks/requirements.lock
+
+bench: rivals  ## time and peak memory of the import, the demo and large clusters; candidates a second; loading
 	@$(BIN)/python scripts/bench.py
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python scripts/bench_predictions.py
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.speed
 
-bench-search: $(STAMP)  ## the search against the truth, random search and pymoo on 14 spaces; SEARCH="--seeds 5" for less
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r tests/benchmarks/requirements.lock
+bench-search: rivals  ## the search against the truth, random search and pymoo on 14 spaces; SEARCH="--seeds 5" for less
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.search $(SEARCH)
 
 soak: $(STAMP)  ## load, kills, faults, memory and replicas on real servers; SOAK="load kills --scale 0.1" for less

@@ -88,8 +88,9 @@ class Predictor:
             for target, factor in factors.items():
                 factor[at] = regressors.correct(target, features[at], stratum[at])
             learned[at], in_range[at] = True, regressors.in_range(features[at])
-        engines = tuple(engine.name for engine in candidates.engines)
-        strata = Strata(stratum=stratum, engines=engines, engine=candidates.engine)
+        engines = tuple(dict.fromkeys(engine.name for engine in candidates.engines))
+        engine = np.array([engines.index(engine.name) for engine in candidates.engines])[candidates.engine]
+        strata = Strata(stratum=stratum, engines=engines, engine=engine)
         return _Corrections(factors=factors, learned=learned, in_range=in_range, strata=strata, spreads=spreads)
 
 

@@ -7,11 +7,12 @@ longer of its arithmetic and its traffic, blended by a p-norm because kernels ne
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from budsim.commons.precision import Precision
-from budsim.hardware_ops.device import DeviceKind
+from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.performance.candidates import Candidates, Floats
 from budsim.performance.efficiency import TUNING, Efficiency, Tuning, attention_peak, efficiency, matrix_peak
 from budsim.performance.shapes import ModelShapes, cached_bytes, peak_formats, shapes, stored_bytes
@@ -277,7 +278,12 @@ def _cores(candidates: Candidates) -> Floats:
 
 def _peaks(candidates: Candidates) -> tuple[Floats, Floats]:
     """Return FLOP/s of every format, shape (engines, devices, formats), and of attention, shape (engines, devices)."""
-    pairs = [[(engine.name, device) for device in candidates.devices] for engine in candidates.engines]
+    return _peaks_of(tuple(engine.name for engine in candidates.engines), candidates.devices)
+
+
+@lru_cache(maxsize=64)
+def _peaks_of(engines: tuple[str, ...], devices: tuple[Device, ...]) -> tuple[Floats, Floats]:
+    pairs = [[(engine, device) for device in devices] for engine in engines]
     matrices = [[[matrix_peak(*pair, precision) for precision in Precision] for pair in row] for row in pairs]
     return np.array(matrices), np.array([[attention_peak(*pair) for pair in row] for row in pairs])
 

@@ -222,12 +222,14 @@ def _decode_dims(attention: Attention) -> float:
     return attention.head_dim + attention.value_head_dim
 
 
-def stored_bytes(architectures: Sequence[Architecture], precisions: Sequence[Precision]) -> Floats:
+@lru_cache(maxsize=64)
+def stored_bytes(architectures: tuple[Architecture, ...], precisions: tuple[Precision, ...]) -> Floats:
     """Return bytes per value of every matrix column for each model and precision, shape (models, precisions, columns)."""
     return _per_column(architectures, precisions, Architecture.stored_bytes)
 
 
-def cached_bytes(architectures: Sequence[Architecture], precisions: Sequence[Precision]) -> Floats:
+@lru_cache(maxsize=64)
+def cached_bytes(architectures: tuple[Architecture, ...], precisions: tuple[Precision, ...]) -> Floats:
     """Return the bytes one token leaves in the cache of one layer, shape (models, precisions, attention columns)."""
     groups = [[*architecture.encoder_layers, *architecture.layers] for architecture in architectures]
     result = np.zeros((len(architectures), len(precisions), max(len(each) for each in groups)))
@@ -237,7 +239,8 @@ def cached_bytes(architectures: Sequence[Architecture], precisions: Sequence[Pre
     return result
 
 
-def peak_formats(architectures: Sequence[Architecture], precisions: Sequence[Precision]) -> Floats:
+@lru_cache(maxsize=64)
+def peak_formats(architectures: tuple[Architecture, ...], precisions: tuple[Precision, ...]) -> Floats:
     """Return the index into `Precision` of the format each column is multiplied in, shape (models, precisions, columns)."""
     order = {precision: index for index, precision in enumerate(Precision)}
 

@@ -307,18 +307,19 @@ class OfferSpace:
         """Return the replicas the choices describe, each with its share of the traffic, as the predictor's table."""
         rows, workload = len(choices.tp), self._question.workload
         groups = [offer.group for offer in self.offers]
+        devices = tuple(dict.fromkeys(group.device for group in groups))
+        engines = tuple(dict.fromkeys(offer.profile for offer in self.offers))
         cores = [float(free_cores(group)) for group in groups]
         constant = np.ones(rows)
         years = np.array([offer.release_year for offer in self.offers])[choices.offer]
-        number = np.arange(len(groups))[choices.offer]
         return Candidates(
             architectures=(self._question.architecture,),
-            devices=tuple(group.device for group in groups),
-            engines=tuple(offer.profile for offer in self.offers),
+            devices=devices,
+            engines=engines,
             precisions=PRECISIONS,
             architecture=np.zeros(rows, dtype=np.int64),
-            device=number,
-            engine=number,
+            device=np.array([devices.index(group.device) for group in groups])[choices.offer],
+            engine=np.array([engines.index(offer.profile) for offer in self.offers])[choices.offer],
             weight_precision=choices.weights,
             kv_precision=choices.kv,
             tp=choices.tp,
