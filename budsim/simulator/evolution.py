@@ -15,10 +15,8 @@ from budsim.performance.candidates import Booleans, Floats, Integers
 OBJECTIVES = ("target miss", "cost per million output tokens", "devices", "latency over target")
 PENALTY = 1e12
 """Added to every objective of an infeasible genome: any feasible one dominates it, and of two infeasible the less violating."""
-FEW = 1
-"""Genomes whose wider surroundings are looked at in one generation: there may be better ones to look around in the next."""
-LEAST = 16
-"""Evaluations any search may use."""
+FRONT_PER_NICHE = 3
+"""The front shows more of what is good than niches do, which show what it might yet be made of."""
 CHUNK = 8192
 """Rows predicted at a time when a space is enumerated: bounds memory, not speed."""
 
@@ -45,28 +43,20 @@ class Space(Protocol):
         ...
 
     @property
-    def linked(self) -> tuple[tuple[int, ...], ...]:
-        """Genes worth changing together when a good genome is refined."""
+    def knobs(self) -> tuple[int, ...]:
+        """Genes of which every value is tried around a good genome; of the others, those near it."""
         ...
 
     def repair(self, genomes: Integers) -> Integers:
         """Return the legal genomes these stand for; legal ones are returned as they are."""
         ...
 
-    def loosened(self, genome: Integers) -> Integers:
-        """Return the genome with those genes at their most generous that depend on the linked ones."""
-        ...
-
-    def classes(self, genomes: Integers) -> Integers:
-        """Return which class each genome belongs to; linked genes are refined for the best of each."""
-        ...
-
     def niches(self, genomes: Integers) -> Integers:
         """Return which niche of the front each genome belongs to; the search looks around the best of each."""
         ...
 
-    def starts(self) -> Integers:
-        """Return genomes worth looking at first."""
+    def starts(self, limit: int) -> Integers:
+        """Return genomes worth looking at first, about ``limit`` or fewer."""
         ...
 
     def legal(self, limit: int) -> Integers | None:
@@ -82,14 +72,16 @@ Progress = Callable[[float], None]
 class Settings:
     """How long to search.
 
-    At most ``share`` of the space's genomes and never more than ``most`` are evaluated. The search ends sooner when the front's
-    hypervolume grew by less than ``tolerance`` (relative) in each of ``patience`` generations, or in the last one while all that
-    lies around good genomes was looked at. ``mutation`` is the mean number of genes changed in a child. Spaces of up to
-    ``enumerate_below`` genomes are looked at in full.
+    At most ``share`` of the space's genomes and never more than ``most`` are evaluated, of small spaces up to ``least`` and
+    ``largest_share``. The search ends sooner when the front's hypervolume grew by less than ``tolerance`` (relative) in each of
+    ``patience`` generations, or in the last one while all that lies around good genomes was looked at. ``mutation`` is the mean
+    number of genes changed in a child. Spaces of up to ``enumerate_below`` genomes are looked at in full.
     """
 
-    share: float = 0.095
+    share: float = 0.05
     most: int = 8000
+    least: int = 256
+    largest_share: float = 0.095
     patience: int = 40
     tolerance: float = 1e-3
     mutation: float = 1.5
@@ -97,7 +89,8 @@ class Settings:
 
     def budget(self, genomes: int) -> int:
         """Return how many of a space's ``genomes`` may be evaluated."""
-        return max(LEAST, min(int(self.share * genomes), self.most))
+        few = min(self.least, int(self.largest_share * genomes))
+        return max(few, min(int(self.share * genomes), self.most))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,15 +172,15 @@ def search(
 ) -> Explored:
     """Search ``space`` with NSGA-II whose generations also look around the best genomes found.
 
-    A generation holds children of the population and neighbours of the archive's front and of the best of every niche, the
-    nearest first. Selection and sorting are DEAP's (Deb et al. 2002); crossover and mutation draw from ``rng`` only. Same space
-    and generator state, same result.
+    It begins with the genomes the space proposes, on which it spends three quarters of the evaluations at most. A generation
+    holds children of the population and neighbours of the archive's front and of the best of every niche. Selection and sorting
+    are DEAP's (Deb et al. 2002); crossover and mutation draw from ``rng`` only. Same space and generator state, same result.
     """
     budget = settings.budget(space.count)
     size = min(max(budget // 60, 8), 32)
     archive = _Archive(space, evaluate, budget)
-    archive.visit(_sample(space.starts(), budget // 2, rng))
-    archive.visit(rng.integers(0, space.sizes, size=(min(size, archive.left // 4), len(space.sizes))))
+    archive.visit(_sample(space.starts(3 * budget // 4), 3 * budget // 4, rng))
+    archive.visit(rng.integers(0, space.sizes, size=(max(0, size - len(archive.violation)), len(space.sizes))))
     population: list[_Individual] = []
     volume, stalled = -PENALTY, 0
     while archive.left:
@@ -197,7 +190,7 @@ def search(
         around = archive.neighbours(max(1, budget // 200))
         if stalled >= (settings.patience if len(around) else 1):
             break
-        children = _children(archive.genomes[[one.row for one in population]], space.sizes, rng, settings)[: size // 2]
+        children = _children(archive.genomes[[one.row for one in population]], space.sizes, rng, settings)[: size // 4]
         archive.visit(np.concatenate([around, children]))
         progress(1.0 - archive.left / budget)
     progress(1.0)
@@ -221,7 +214,7 @@ class _Individual:
 
 
 class _Archive:
-    """Every genome evaluated so far, found again by the number its digits spell, and how closely its surroundings were looked at.
+    """Every genome evaluated so far, found again by the number its digits spell, and whether its surroundings were looked at.
 
     ``newest`` is the first row of the last visit.
     """
@@ -234,7 +227,7 @@ class _Archive:
         self._reference: Floats | None = None
         self._keys: Integers = np.empty(0, dtype=np.int64)
         self._niches: Integers = np.empty(0, dtype=np.int64)
-        self._looked: Integers = np.empty(0, dtype=np.int64)
+        self._looked: Booleans = np.empty(0, dtype=bool)
         self.genomes: Integers = np.empty((0, len(space.sizes)), dtype=np.int64)
         self.objectives: Floats = np.empty((0, len(OBJECTIVES)))
         self.violation: Floats = np.empty(0)
@@ -259,7 +252,7 @@ class _Archive:
         self._seen.update(names.tolist())
         self._keys = np.concatenate([self._keys, names])
         self._niches = np.concatenate([self._niches, self._space.niches(new)])
-        self._looked = np.concatenate([self._looked, np.zeros(len(new), dtype=np.int64)])
+        self._looked = np.concatenate([self._looked, np.zeros(len(new), dtype=bool)])
         self.genomes = np.concatenate([self.genomes, new])
         self.objectives = np.concatenate([self.objectives, scores.objectives])
         self.violation = np.concatenate([self.violation, scores.violation])
@@ -282,10 +275,9 @@ class _Archive:
         return float(moocore.hypervolume(np.minimum(found / self._reference, 1.0), ref=np.ones(len(OBJECTIVES))))
 
     def neighbours(self, count: int) -> Integers:
-        """Return what lies around good genomes that was not looked at yet; nothing when all was.
+        """Return what lies around ``count`` of the best of niches, and `FRONT_PER_NICHE` times as many of the front.
 
-        One step from ``count`` of the front and of the best of niches, and every value of every gene of the next of both. While
-        those are few, also combinations of linked genes: around the front's best, the best of each class and of each niche.
+        Of those that were not looked around yet; nothing when all were.
         """
         ranking = _ranking(self.objectives, self.violation, self._keys[:, None])
         place = np.empty(len(ranking), dtype=np.int64)
@@ -293,22 +285,15 @@ class _Archive:
         front = self._front()
         front = front[np.argsort(place[front])] if len(front) else ranking[:count]
         niches = ranking[_firsts(self._niches[ranking])]
-        chosen = np.union1d(self._unlooked(front, 0)[:count], self._unlooked(niches, 0)[:count])
-        for good in (front, niches):
-            chosen = np.union1d(chosen, self._unlooked(good, 1)[:FEW])
-        if len(chosen) < count:
-            classes = ranking[_firsts(self._space.classes(self.genomes[ranking]))]
-            chosen = np.union1d(chosen, self._unlooked(np.concatenate([front[:1], classes, niches]), 2)[:1])
-        around = [LOOKS[self._looked[row]](self.genomes[row], self._space) for row in chosen]
-        self._looked[chosen] += 1
+        wanted = ((front, FRONT_PER_NICHE * count), (niches, count))
+        chosen = np.union1d(*(rows[~self._looked[rows]][:most] for rows, most in wanted))
+        self._looked[chosen] = True
+        around = [_around(genome, self._space) for genome in self.genomes[chosen]]
         return np.concatenate([np.empty((0, self.genomes.shape[1]), dtype=np.int64), *around])
 
     def explored(self) -> Explored:
         """Return everything as values."""
         return Explored(genomes=self.genomes, objectives=self.objectives, violation=self.violation)
-
-    def _unlooked(self, rows: Integers, looked: int) -> Integers:
-        return np.asarray(rows[self._looked[rows] == looked])
 
     def _front(self) -> Integers:
         return self.explored().front()
@@ -348,34 +333,22 @@ def _firsts(values: Integers) -> Integers:
     return np.sort(np.unique(values, return_index=True)[1])
 
 
-def _steps(genome: Integers, space: Space) -> Integers:
-    """Return every genome one step away in one gene."""
-    genes = len(space.sizes)
-    moved = np.concatenate([genome + np.eye(genes, dtype=np.int64), genome - np.eye(genes, dtype=np.int64)])
-    return moved[((moved >= 0) & (moved < np.array(space.sizes))).all(axis=1)]
+def _around(genome: Integers, space: Space) -> Integers:
+    """Return genomes that differ in one gene: knobs in any value, other genes by a power of two."""
+    found = []
+    for gene, size in enumerate(space.sizes):
+        others = np.arange(size) if gene in space.knobs else _spread(int(genome[gene]), size)
+        varied = np.repeat(genome[None, :], len(others), axis=0)
+        varied[:, gene] = others
+        found.append(varied)
+    return np.concatenate(found)
 
 
-def _all_values(genome: Integers, space: Space) -> Integers:
-    """Return every genome that differs in one gene."""
-    return np.concatenate([_varied(genome, (gene,), space.sizes) for gene in range(len(space.sizes))])
-
-
-def _combinations(genome: Integers, space: Space) -> Integers:
-    """Return every genome that differs in one set of linked genes, with the others as they are or loosened."""
-    loose = space.loosened(genome)
-    return np.concatenate([_varied(start, genes, space.sizes) for genes in space.linked for start in (genome, loose)])
-
-
-LOOKS = (_steps, _all_values, _combinations)
-"""Ways to look around a genome, the nearest first."""
-
-
-def _varied(genome: Integers, genes: tuple[int, ...], sizes: Sequence[int]) -> Integers:
-    """Return the genome with every combination of values of ``genes``."""
-    values = np.stack(np.meshgrid(*(np.arange(sizes[gene]) for gene in genes), indexing="ij"), axis=-1).reshape(-1, len(genes))
-    varied = np.repeat(genome[None, :], len(values), axis=0)
-    varied[:, genes] = values
-    return varied
+def _spread(value: int, size: int) -> Integers:
+    """Return the values below ``size`` that are a power of two away."""
+    away = 2 ** np.arange(max(size - 1, 1).bit_length())
+    others = np.concatenate([value - away, value + away])
+    return others[(others >= 0) & (others < size)]
 
 
 def _ranking(objectives: Floats, violation: Floats, genomes: Integers) -> Integers:

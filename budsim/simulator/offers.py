@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
@@ -158,8 +158,6 @@ class OfferSpace:
         self._least_ep = _padded([[int(sizes[0] > 1) for sizes in of_tp] for of_tp in spread])
         self._most_ep = _padded([[int(sizes[-1] > 1) for sizes in of_tp] for of_tp in spread])
         self._fill_replicas()
-        devices = list(dict.fromkeys((offer.group.device, offer.engine.name) for offer in offers))
-        self._classes = np.array([devices.index((offer.group.device, offer.engine.name)) for offer in offers], dtype=np.int64)
         self._sizes = (len(offers), *(int(size) for size in self._counts[:, 1:].max(axis=0)), len(self._replicas))
 
     def _fill_replicas(self) -> None:
@@ -204,33 +202,14 @@ class OfferSpace:
         return self._sizes
 
     @property
-    def linked(self) -> tuple[tuple[int, ...], ...]:
-        """See `Space.linked`."""
-        return (
-            (TP, EP, DP),
-            (EP, DP, BUDGET),
-            (TP, REPLICAS),
-            (TP, PP),
-            (PP, REPLICAS),
-            (DP, FRACTION),
-            (SEQS, BUDGET),
-            (WEIGHTS, KV),
-        )
-
-    def loosened(self, genome: Integers) -> Integers:
-        """See `Space.loosened`: as many sequences as there are requests, whatever the replicas."""
-        loose = genome.copy()
-        loose[SEQS] = self._counts[genome[OFFER], SEQS] - 1
-        return loose
-
-    def classes(self, genomes: Integers) -> Integers:
-        """Return the device type and engine of each genome, as one number."""
-        return np.asarray(self._classes[genomes[:, OFFER]])
+    def knobs(self) -> tuple[int, ...]:
+        """See `Space.knobs`."""
+        return (SEQS, BUDGET, FRACTION)
 
     def niches(self, genomes: Integers) -> Integers:
-        """Return a number for each genome's offer, weight format and devices: the front has something of nearly each of them."""
-        devices = self.read(genomes).devices
-        return np.asarray((devices * len(self.offers) + genomes[:, OFFER]) * self._sizes[WEIGHTS] + genomes[:, WEIGHTS])
+        """Return a number for each genome's devices, offer, TP and weights: the front has something of nearly each of them."""
+        columns = (self.read(genomes).devices, *genomes[:, [OFFER, TP, WEIGHTS]].T)
+        return np.asarray(np.ravel_multi_index(columns, (int(columns[0].max()) + 1, *np.array(self.sizes)[[OFFER, TP, WEIGHTS]])))
 
     def repair(self, genomes: Integers) -> Integers:
         """See `Space.repair`."""
@@ -253,34 +232,34 @@ class OfferSpace:
         fixed[:, BUDGET] = np.maximum(fixed[:, BUDGET], np.minimum(roomy, self._counts[offer, BUDGET] - 1))
         return fixed
 
-    def starts(self) -> Integers:
-        """Return every layout of every offer at its fewest, its middle and its most replicas, other genes at generous values.
+    def starts(self, limit: int) -> Integers:
+        """Return every layout in every format, knobs at generous values; where those are many, at some numbers of replicas."""
+        layouts = list(self._layouts())
+        formats = self._counts[[offer for offer, _, _ in layouts], EP:SEQS].prod(axis=1).sum()
+        most = max(2, limit // int(formats))
+        return np.concatenate([self._generous(*layout, most) for layout in layouts])
 
-        Each with attention whole and split as far as it goes, in the first and in the narrowest formats.
-        """
-        rows = []
-        for number, offer in enumerate(self.offers):
-            formats = {(0, 0), (len(offer.weights) - 1, len(offer.kv) - 1)}
-            fraction = int(np.argmax(offer.memory_fraction))
-            knobs = (len(offer.max_num_seqs) - 1, len(offer.max_num_batched_tokens) // 2, fraction)
-            for tp, size in enumerate(offer.tp):
-                counts = int(self._replica_counts[number, tp, 0])
-                replicas = sorted({0, counts // 2, max(0, counts - 1)})
-                ranks = sorted({0, max(at for at, dp in enumerate(offer.dp) if size % dp == 0)})
-                choices = product(ranks, sorted(formats), replicas)
-                rows += [(number, tp, 0, 0, dp, *stored, *knobs, count) for dp, stored, count in choices]
-        return np.array(rows, dtype=np.int64)
+    def _generous(self, offer: int, tp: int, pp: int, most: int) -> Integers:
+        found, counts = self.offers[offer], int(self._replica_counts[offer, tp, pp])
+        values: dict[int, ArrayLike] = {
+            SEQS: [len(found.max_num_seqs) - 1],
+            BUDGET: [len(found.max_num_batched_tokens) // 2],
+            FRACTION: [int(np.argmax(found.memory_fraction))],
+            REPLICAS: np.unique(np.linspace(0, counts - 1, min(counts, most)).round()),
+        }
+        return self._of_layout(offer, tp, pp, values)
 
     def legal(self, limit: int) -> Integers | None:
         """See `Space.legal`."""
         if self.count > limit:
             return None
-        return np.concatenate([self._of_layout(*layout) for layout in self._layouts()])
+        return np.concatenate([self._of_layout(*layout, {}) for layout in self._layouts()])
 
-    def _of_layout(self, offer: int, tp: int, pp: int) -> Integers:
+    def _of_layout(self, offer: int, tp: int, pp: int, chosen: Mapping[int, ArrayLike]) -> Integers:
+        """Return the legal genomes of a layout, of some genes only the values ``chosen``."""
         counts = [1, 1, 1, *self._counts[offer, EP:].tolist(), int(self._replica_counts[offer, tp, pp])]
-        genomes = np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1).reshape(-1, len(GENES)).astype(np.int64)
-        genomes[:, OFFER], genomes[:, TP], genomes[:, PP] = offer, tp, pp
+        values: dict[int, ArrayLike] = {**dict(enumerate(map(np.arange, counts))), OFFER: [offer], TP: [tp], PP: [pp], **chosen}
+        genomes = np.stack(np.meshgrid(*values.values(), indexing="ij"), axis=-1).reshape(-1, len(GENES)).astype(np.int64)
         return np.asarray(np.unique(self.repair(genomes), axis=0))
 
     def read(self, genomes: Integers) -> Choices:

@@ -92,7 +92,7 @@ def test_all_legal_genomes_are_their_own_repair():
 class Bowl:
     """A square of genomes; the cheapest is at the origin, and those whose digits sum to less than ``least`` are infeasible."""
 
-    linked = ((0, 1),)
+    knobs = (0,)
 
     def __init__(self, side: int = 16, least: int = 6) -> None:
         self.sizes, self.count = (side, side), side * side
@@ -102,17 +102,11 @@ class Bowl:
         """All are legal."""
         return genomes
 
-    def classes(self, genomes):
-        """One class."""
+    def niches(self, genomes):
+        """One niche."""
         return np.zeros(len(genomes), dtype=np.int64)
 
-    niches = classes
-
-    def loosened(self, genome):
-        """Nothing to loosen."""
-        return genome
-
-    def starts(self):
+    def starts(self, limit):
         """Begin with an infeasible one."""
         return np.zeros((1, 2), dtype=np.int64)
 
