@@ -28,6 +28,7 @@ from budsim.commons.errors import (
     Unavailable,
 )
 from budsim.commons.hub import fetch_config
+from budsim.commons.stored_settings import stored_settings
 from budsim.commons.telemetry import configure_logging, new_metrics
 from budsim.commons.tracing import tracing
 from budsim.performance.predictor import load_predictor
@@ -78,9 +79,9 @@ def create_app(
         threads = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="work")
         asyncio.get_running_loop().set_default_executor(threads)
         configure_logging(chosen.app.log_level)
-        app.state.settings = chosen
-        database = Database(chosen.database.database_url, pool_size=chosen.database.database_pool_size)
         sidecar = connect(chosen.dapr)
+        app.state.settings = chosen = await _complete(chosen, sidecar)
+        database = Database(chosen.database.database_url, pool_size=chosen.database.database_pool_size)
         _assemble(app, chosen, database, sidecar, inventory, workers, clock)
         if chosen.database.migrate_at_start:
             await asyncio.to_thread(_migrate, database)
@@ -98,6 +99,18 @@ def create_app(
     app.state.metrics = new_metrics()
     app.add_middleware(Guard, state=app.state)
     return app
+
+
+async def _complete(settings: Settings, sidecar: Sidecar | None) -> Settings:
+    """Return the settings with what the sidecar's stores add to them; without them there is no start."""
+    try:
+        chosen = await stored_settings(settings, sidecar)
+    except BudsimError:
+        if sidecar:
+            await sidecar.close()
+        raise
+    configure_logging(chosen.app.log_level)
+    return chosen
 
 
 def _assemble(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
@@ -27,6 +28,9 @@ class Environment(StrEnum):
 
 class _Group(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+
+
+Given = TypeVar("Given", bound=_Group)
 
 
 class AppSettings(_Group):
@@ -79,6 +83,14 @@ class DaprSettings(_Group):
     pubsub_name: str = Field("pubsub", description="component events are published through")
     pubsub_topic: str = Field("budSimMessages", description="topic requests arrive on")
     dead_letter_topic: str = Field("poisonMessages", description="topic of messages nobody could handle")
+    secret_store_name: str | None = Field(
+        None, description="component APP_API_TOKEN and DATABASE_URL are read from at start; unset: the environment has them"
+    )
+    secret_name: str = Field("budsim", description="secret of that component; its keys are named as the variables")
+    configuration_store_name: str | None = Field(
+        None, description="component limits, retention and log level are read from at start, named as here; unset: none"
+    )
+    stores_wait_s: float = Field(60.0, ge=0, le=600, description="how long a start waits for these two, s")
 
     @property
     def has_sidecar(self) -> bool:
@@ -152,6 +164,26 @@ class Settings:
     models: ModelSettings = field(default_factory=ModelSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
 
+    def overridden(self, values: Mapping[str, str]) -> Settings:
+        """Return the settings with ``values``, by variable, in place of theirs; names of no setting are ignored.
+
+        Raises
+        ------
+        InvalidInput
+            A value is out of its bounds; names the variable.
+        """
+        lowered = {name.lower(): value for name, value in values.items()}
+        changed = {
+            part.name: _valid(type(group := getattr(self, part.name)), group.model_dump() | lowered) for part in fields(self)
+        }
+        return replace(self, **changed)
+
+
+SECRETS = ("APP_API_TOKEN", "DATABASE_URL")
+"""What a secret store may hold."""
+TUNABLES = ("LOG_LEVEL", "RETENTION_DAYS", "INVENTORY_TTL_S", *(name.upper() for name in LimitSettings.model_fields))
+"""What a configuration store may hold."""
+
 
 def load_settings() -> Settings:
     """Read every setting from the environment and `.env`.
@@ -161,13 +193,17 @@ def load_settings() -> Settings:
     InvalidInput
         A value is out of its bounds, or a placeholder secret is used in production; names the variable.
     """
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"]).upper()
-        raise InvalidInput(name, first["msg"], "what .env.sample says") from None
-    _refuse_placeholders(settings)
+    settings = Settings(
+        app=_valid(AppSettings, {}),
+        telemetry=_valid(TelemetrySettings, {}),
+        database=_valid(DatabaseSettings, {}),
+        dapr=_valid(DaprSettings, {}),
+        inventory=_valid(InventorySettings, {}),
+        models=_valid(ModelSettings, {}),
+        limits=_valid(LimitSettings, {}),
+    )
+    if settings.dapr.secret_store_name is None:
+        refuse_placeholders(settings)
     return settings
 
 
@@ -177,7 +213,8 @@ def env_sample() -> str:
     return "# Written by `python -m budsim.commons.config`; do not edit.\n\n" + "\n".join(sections)
 
 
-def _refuse_placeholders(settings: Settings) -> None:
+def refuse_placeholders(settings: Settings) -> None:
+    """Raise `InvalidInput` where production would run with a placeholder secret; names the variable."""
     if settings.app.environment is not Environment.PRODUCTION:
         return
     sidecar_token = settings.dapr.dapr_api_token
@@ -190,6 +227,15 @@ def _refuse_placeholders(settings: Settings) -> None:
     for name, secret in used.items():
         if secret is not None and secret.strip().lower() in PLACEHOLDERS:
             raise InvalidInput(name, "missing or a placeholder in production", "a secret of your own")
+
+
+def _valid(group: type[Given], values: Mapping[str, Any]) -> Given:
+    try:
+        return group(**values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"]).upper()
+        raise InvalidInput(name, first["msg"], "what .env.sample says") from None
 
 
 def _revealed(secret: SecretStr | None) -> str:

@@ -1,4 +1,4 @@
-"""The sidecar behind one small interface: read state, publish, say whether it is there; over gRPC or HTTP.
+"""The sidecar behind one small interface: read state, secrets and configuration, publish; over gRPC or HTTP.
 
 Neither client waits for the sidecar when it is built (the SDK's own does, up to a minute), and every call has a time limit.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 CLOUD_EVENT_TYPE = "application/cloudevents+json"
+JSON_TYPE = "application/json"
 HEALTH_TIMEOUT_S = 1.0
 
 
@@ -34,8 +35,16 @@ class StateValue:
 class Sidecar(Protocol):
     """What budsim asks of Dapr. Every method raises `Unavailable` when the sidecar or the component does not answer."""
 
-    async def state(self, key: str) -> StateValue | None:
-        """Return what the configured state store holds under ``key``, or None."""
+    async def states(self, keys: Sequence[str]) -> dict[str, StateValue]:
+        """Return what the configured state store holds under some of ``keys``, read in bulk."""
+        ...
+
+    async def secret(self, store: str, name: str) -> dict[str, str]:
+        """Return the values of one secret of a secret store, by their keys."""
+        ...
+
+    async def configuration(self, store: str, keys: Sequence[str]) -> dict[str, str]:
+        """Return what a configuration store holds under some of ``keys``."""
         ...
 
     async def publish(self, topic: str, envelope: Mapping[str, object]) -> None:
@@ -65,17 +74,32 @@ class HttpSidecar:
         self._settings = settings
         self._http = _Http(settings)
 
-    async def state(self, key: str) -> StateValue | None:
-        """See `Sidecar.state`."""
-        store = quote(self._settings.state_store_name, safe="")
-        status, headers, content = await self._send("GET", f"/v1.0/state/{store}/{quote(key, safe='')}")
-        if status == HTTPStatus.NO_CONTENT or not content:
-            return None
-        return StateValue(body=content, etag=headers.get("etag", ""))
+    async def states(self, keys: Sequence[str]) -> dict[str, StateValue]:
+        """See `Sidecar.states`."""
+        path, body = f"/v1.0/state/{_escaped(self._settings.state_store_name)}/bulk", json.dumps({"keys": list(keys)})
+        found = await self._send("POST", path, content=body, headers={"content-type": JSON_TYPE}) or []
+        failed = next((item["error"] for item in found if item.get("error")), None)
+        if failed:
+            raise Unavailable("the Dapr sidecar cannot read the state store")
+        return {
+            item["key"]: StateValue(body=json.dumps(item["data"]).encode(), etag=item.get("etag") or "")
+            for item in found
+            if item.get("data") is not None
+        }
+
+    async def secret(self, store: str, name: str) -> dict[str, str]:
+        """See `Sidecar.secret`."""
+        return dict(await self._send("GET", f"/v1.0/secrets/{_escaped(store)}/{_escaped(name)}") or {})
+
+    async def configuration(self, store: str, keys: Sequence[str]) -> dict[str, str]:
+        """See `Sidecar.configuration`."""
+        wanted = "&".join(f"key={_escaped(key)}" for key in keys)
+        found = await self._send("GET", f"/v1.0/configuration/{_escaped(store)}?{wanted}") or {}
+        return {key: item["value"] for key, item in found.items()}
 
     async def publish(self, topic: str, envelope: Mapping[str, object]) -> None:
         """See `Sidecar.publish`."""
-        path = f"/v1.0/publish/{quote(self._settings.pubsub_name, safe='')}/{quote(topic, safe='')}"
+        path = f"/v1.0/publish/{_escaped(self._settings.pubsub_name)}/{_escaped(topic)}"
         body = json.dumps(envelope, allow_nan=False)
         await self._send("POST", path, content=body, headers={"content-type": CLOUD_EVENT_TYPE})
 
@@ -87,11 +111,15 @@ class HttpSidecar:
         """See `Sidecar.close`."""
         await self._http.close()
 
-    async def _send(self, method: str, path: str, **content: Any) -> tuple[int, Mapping[str, str], bytes]:
-        status, headers, body = await self._http.call(method, path, **content)
+    async def _send(self, method: str, path: str, **content: Any) -> Any:
+        """Return the JSON of the answer, or None where it is empty."""
+        status, body = await self._http.call(method, path, **content)
         if status >= HTTPStatus.BAD_REQUEST:
-            raise Unavailable(f"the Dapr sidecar answered {status} to {method} {path}")
-        return status, headers, body
+            raise Unavailable(f"the Dapr sidecar answered {status} to {method} {path.partition('?')[0]}")
+        try:
+            return await asyncio.to_thread(json.loads, body) if body else None
+        except ValueError as error:
+            raise Unavailable(f"the Dapr sidecar's answer to {method} {path.partition('?')[0]} is not JSON") from error
 
 
 class _Http:
@@ -112,8 +140,8 @@ class _Http:
         content: str | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Return status, headers and body of one call; raises `Unavailable` when nobody answers in time."""
+    ) -> tuple[int, bytes]:
+        """Return status and body of one call; raises `Unavailable` when nobody answers in time."""
         from aiohttp import ClientError, ClientTimeout
         from yarl import URL
 
@@ -121,14 +149,14 @@ class _Http:
         limit = ClientTimeout(total=timeout_s or self._settings.dapr_timeout_s)
         try:
             async with self._open().request(method, url, data=content, headers=headers, timeout=limit) as answer:
-                return answer.status, answer.headers, await answer.read()
+                return answer.status, await answer.read()
         except (ClientError, TimeoutError, OSError) as error:
             raise Unavailable("the Dapr sidecar does not answer") from error
 
     async def is_healthy(self) -> bool:
         """Return whether the sidecar says it can reach out."""
         try:
-            status, _, _ = await self.call("GET", "/v1.0/healthz/outbound", timeout_s=HEALTH_TIMEOUT_S)
+            status, _ = await self.call("GET", "/v1.0/healthz/outbound", timeout_s=HEALTH_TIMEOUT_S)
         except Unavailable:
             return False
         return status < HTTPStatus.BAD_REQUEST
@@ -158,13 +186,28 @@ class GrpcSidecar:
         token = settings.dapr_api_token
         self._metadata = (("dapr-api-token", token.get_secret_value()),) if token else ()
 
-    async def state(self, key: str) -> StateValue | None:
-        """See `Sidecar.state`."""
+    async def states(self, keys: Sequence[str]) -> dict[str, StateValue]:
+        """See `Sidecar.states`."""
         from dapr.proto import api_v1
 
-        request = api_v1.GetStateRequest(store_name=self._settings.state_store_name, key=key)
-        answer = await self.call("GetState", request)
-        return StateValue(body=bytes(answer.data), etag=str(answer.etag)) if answer.data else None
+        request = api_v1.GetBulkStateRequest(store_name=self._settings.state_store_name, keys=keys)
+        items = (await self.call("GetBulkState", request)).items
+        if any(item.error for item in items):
+            raise Unavailable("the Dapr sidecar cannot read the state store")
+        return {item.key: StateValue(body=bytes(item.data), etag=str(item.etag)) for item in items if item.data}
+
+    async def secret(self, store: str, name: str) -> dict[str, str]:
+        """See `Sidecar.secret`."""
+        from dapr.proto import api_v1
+
+        return dict((await self.call("GetSecret", api_v1.GetSecretRequest(store_name=store, key=name))).data)
+
+    async def configuration(self, store: str, keys: Sequence[str]) -> dict[str, str]:
+        """See `Sidecar.configuration`."""
+        from dapr.proto import api_v1
+
+        request = api_v1.GetConfigurationRequest(store_name=store, keys=keys)
+        return {key: item.value for key, item in (await self.call("GetConfiguration", request)).items.items()}
 
     async def publish(self, topic: str, envelope: Mapping[str, object]) -> None:
         """See `Sidecar.publish`."""
@@ -212,3 +255,7 @@ class GrpcSidecar:
             return await getattr(stub, method)(request, timeout=self._settings.dapr_timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise Unavailable(f"the Dapr sidecar does not answer {method}") from error
+
+
+def _escaped(part: str) -> str:
+    return quote(part, safe="")

@@ -81,7 +81,7 @@ class FileInventory:
 class StateInventory:
     """The inventory the cluster service keeps in the state store.
 
-    ``ttl_s`` is how long one reading is used again; it is parsed again only when its bytes changed.
+    ``ttl_s`` is how long one reading is used again; it is parsed again only when its ETag and its bytes changed.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class StateInventory:
     ) -> None:
         self._sidecar, self._key, self._max_bytes, self._ttl_s, self._clock = sidecar, key, max_bytes, ttl_s, clock
         self._read_at: float | None = None
-        self._digest = b""
+        self._digest, self._etag = b"", ""
         self._clusters: tuple[Cluster, ...] = ()
         self._turn = asyncio.Lock()
 
@@ -108,15 +108,18 @@ class StateInventory:
             return self._clusters
 
     async def _read(self) -> None:
-        value = await self._sidecar.state(self._key)
+        value = (await self._sidecar.states([self._key])).get(self._key)
         if value is None:
             raise Unavailable(f"the state store holds no inventory under {self._key!r}")
+        if value.etag and value.etag == self._etag:
+            return
         if len(value.body) > self._max_bytes:
             raise Unavailable(f"the inventory has {len(value.body)} bytes; at most {self._max_bytes} are read")
         digest = sha256(value.body).digest()
         if digest != self._digest:
             self._clusters = await asyncio.to_thread(_parse, value.body)
             self._digest = digest
+        self._etag = value.etag
 
 
 def _parse(body: bytes) -> tuple[Cluster, ...]:

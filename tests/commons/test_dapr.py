@@ -8,11 +8,11 @@ from typing import Any
 
 import grpc
 import pytest
-from dapr.proto import api_service_v1, api_v1
+from dapr.proto import api_service_v1, api_v1, common_v1
 from google.protobuf.empty_pb2 import Empty
 
 from budsim.commons.config import DaprSettings
-from budsim.commons.dapr import Sidecar, connect
+from budsim.commons.dapr import Sidecar, StateValue, connect
 from budsim.commons.errors import Unavailable
 from tests.simulator.serving import StandInSidecar
 
@@ -25,10 +25,21 @@ class GrpcStandIn(api_service_v1.DaprServicer):
         self.published: list[tuple[str, dict[str, Any]]] = []
         self.tokens: list[str | None] = []
 
-    async def GetState(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
+    async def GetBulkState(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name, here and below
         """Answer a state query."""
         self.tokens.append(dict(context.invocation_metadata()).get("dapr-api-token"))
-        return api_v1.GetStateResponse(data=self.states.get(request.key, b""), etag="7")
+        items = [api_v1.BulkStateItem(key=key, data=self.states.get(key, b""), etag="7") for key in request.keys]
+        return api_v1.GetBulkStateResponse(items=items)
+
+    async def GetSecret(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Answer with the one secret there is."""
+        if (request.store_name, request.key) != ("vault", "budsim"):
+            await context.abort(grpc.StatusCode.INTERNAL, "no such secret")
+        return api_v1.GetSecretResponse(data={"APP_API_TOKEN": "s3cret"})
+
+    async def GetConfiguration(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Answer with one value, whatever is asked for."""
+        return api_v1.GetConfigurationResponse(items={"PLANS_KEPT": common_v1.ConfigurationItem(value="7")})
 
     async def PublishEvent(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Take an event; a topic named `forbidden` is refused."""
@@ -62,14 +73,20 @@ def http() -> Iterator[StandInSidecar]:
 
 
 async def test_state_over_grpc(served: tuple[GrpcStandIn, Sidecar]):
-    """Bytes and ETag with our token; a key nobody wrote is None."""
+    """Bytes and ETag with our token, in bulk; a key nobody wrote is not among them."""
     stand_in, client = served
     stand_in.states["cluster_info"] = b"[]"
-    value = await client.state("cluster_info")
-    assert value is not None
-    assert (value.body, value.etag) == (b"[]", "7")
-    assert await client.state("nothing") is None
+    assert await client.states(["cluster_info", "nothing"]) == {"cluster_info": StateValue(body=b"[]", etag="7")}
     assert set(stand_in.tokens) == {"t"}
+
+
+async def test_secrets_and_configuration_over_grpc(served: tuple[GrpcStandIn, Sidecar]):
+    """A secret's values by key, a configuration's by name; a secret that is not there is `Unavailable`."""
+    _, client = served
+    assert await client.secret("vault", "budsim") == {"APP_API_TOKEN": "s3cret"}
+    assert await client.configuration("settings", ["PLANS_KEPT"]) == {"PLANS_KEPT": "7"}
+    with pytest.raises(Unavailable):
+        await client.secret("vault", "other")
 
 
 async def test_publish_over_grpc(served: tuple[GrpcStandIn, Sidecar]):
@@ -82,21 +99,23 @@ async def test_publish_over_grpc(served: tuple[GrpcStandIn, Sidecar]):
     assert await client.is_ready()
 
 
-async def test_state_and_publish_over_http(http: StandInSidecar):
-    """The same over HTTP, with the token; without it the sidecar's 401 is `Unavailable`."""
+async def test_the_same_over_http(http: StandInSidecar):
+    """State, secrets, configuration and publish, with the token; without it the sidecar's 401 is `Unavailable`."""
     http.token, http.states["cluster_info"] = "t", b"[1]"
+    http.secrets["budsim"], http.configuration = {"APP_API_TOKEN": "s3cret"}, {"PLANS_KEPT": "7"}
     client = connect(http.settings)
     assert client is not None
-    value = await client.state("cluster_info")
-    assert value is not None
-    assert value.body == b"[1]"
-    assert await client.state("nothing") is None
+    found = await client.states(["cluster_info", "nothing"])
+    assert {key: value.body for key, value in found.items()} == {"cluster_info": b"[1]"}
+    assert found["cluster_info"].etag
+    assert await client.secret("vault", "budsim") == {"APP_API_TOKEN": "s3cret"}
+    assert await client.configuration("settings", ["PLANS_KEPT"]) == {"PLANS_KEPT": "7"}
     await client.publish("t1", {"id": "1"})
     assert http.published == [("t1", {"id": "1"})]
     assert await client.is_ready()
     http.token = "other"
     with pytest.raises(Unavailable):
-        await client.state("cluster_info")
+        await client.states(["cluster_info"])
     await client.close()
 
 
@@ -108,7 +127,7 @@ async def test_an_absent_sidecar_never_blocks(port: str):
     assert client is not None
     assert time.perf_counter() - started_s < 0.5
     with pytest.raises(Unavailable):
-        await client.state("cluster_info")
+        await client.states(["cluster_info"])
     assert not await client.is_ready()
     await client.close()
     assert time.perf_counter() - started_s < 5.0

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
@@ -209,6 +210,8 @@ class StandInSidecar:
 
     def __init__(self) -> None:
         self.states: dict[str, bytes] = {}
+        self.secrets: dict[str, dict[str, str]] = {}
+        self.configuration: dict[str, str] = {}
         self.published: list[tuple[str, dict[str, Any]]] = []
         self.is_down = False
         self.token: str | None = None
@@ -234,12 +237,21 @@ class StandInSidecar:
             return 204, b""
         if self.token and token != self.token:
             return 401, b"{}"
-        if method == "GET" and parts[1] == "state":
-            return (200, self.states[parts[3]]) if parts[3] in self.states else (204, b"")
+        if method == "POST" and (parts[1], parts[3]) == ("state", "bulk"):
+            return 200, json.dumps([self._item(key) for key in json.loads(body)["keys"]]).encode()
+        if method == "GET" and parts[1] == "secrets":
+            return (200, json.dumps(self.secrets[parts[3]]).encode()) if parts[3] in self.secrets else (500, b"{}")
+        if method == "GET" and parts[1] == "configuration":
+            return 200, json.dumps({key: {"value": value} for key, value in self.configuration.items()}).encode()
         if method == "POST" and parts[1] == "publish":
             self.published.append((parts[3], json.loads(body)))
             return 204, b""
         return 404, b"{}"
+
+    def _item(self, key: str) -> dict[str, object]:
+        if key not in self.states:
+            return {"key": key}
+        return {"key": key, "data": json.loads(self.states[key]), "etag": str(zlib.crc32(self.states[key]))}
 
 
 def _handler(sidecar: StandInSidecar) -> type[BaseHTTPRequestHandler]:
@@ -259,7 +271,6 @@ def _handler(sidecar: StandInSidecar) -> type[BaseHTTPRequestHandler]:
             sent = self.rfile.read(int(self.headers.get("content-length", 0)))
             status, body = sidecar.answer(method, self.path, self.headers.get("dapr-api-token"), sent)
             self.send_response(status)
-            self.send_header("ETag", "1")
             if status != 204:
                 self.send_header("content-length", str(len(body)))
             self.end_headers()

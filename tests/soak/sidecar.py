@@ -3,6 +3,7 @@
 `python -m tests.soak.sidecar PORT REDIS_URL`
 """
 
+import json
 import sys
 
 import redis.asyncio
@@ -10,7 +11,7 @@ import uvicorn
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 
@@ -22,8 +23,11 @@ def sidecar(redis_url: str) -> Starlette:
         return Response(status_code=204)
 
     async def state(request: Request) -> Response:
-        found = await broker.hget(request.path_params["key"], "data")
-        return Response(found, headers={"ETag": "1"}) if found else Response(status_code=204)
+        items = []
+        for key in (await request.json())["keys"]:
+            data, version = await broker.hmget(key, "data", "version")
+            items.append({"key": key, "data": json.loads(data), "etag": (version or b"").decode()} if data else {"key": key})
+        return JSONResponse(items)
 
     async def publish(request: Request) -> Response:
         await broker.xadd(request.path_params["topic"], {"data": await request.body()})
@@ -34,7 +38,7 @@ def sidecar(redis_url: str) -> Starlette:
 
     routes = [
         Route("/v1.0/healthz/outbound", health),
-        Route("/v1.0/state/{store}/{key:path}", state),
+        Route("/v1.0/state/{store}/bulk", state, methods=["POST"]),
         Route("/v1.0/publish/{pubsub}/{topic}", publish, methods=["POST"]),
     ]
     return Starlette(routes=routes, exception_handlers={RedisError: broken, OSError: broken})

@@ -113,7 +113,7 @@ class Stack:
         self.redis.start()
         broker = redis.Redis.from_url(self.redis_url)
         wait_until(lambda: _pings(broker), "Redis answers")
-        broker.hset(INVENTORY_KEY, "data", json.dumps(inventory()))
+        broker.hset(INVENTORY_KEY, mapping={"data": json.dumps(inventory()), "version": 1})
         self.start_sidecar()
         environment = self._environment() | settings
         self.replicas = [Replica(free_port(), self.folder / f"replica-{index}.log", environment) for index in range(replicas)]
