@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from types import MappingProxyType
 from uuid import UUID, uuid5
 
 import numpy as np
@@ -20,7 +21,7 @@ from budsim.performance.candidates import Floats
 from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
-from budsim.simulator.evolution import Explored, enumerate_all, explore
+from budsim.simulator.evolution import Explored
 from budsim.simulator.explanations import enough_devices, explained
 from budsim.simulator.mixes import Mixes, joined, mixed
 from budsim.simulator.offers import (
@@ -41,6 +42,7 @@ from budsim.simulator.offers import (
     make_offer,
     paid_share,
 )
+from budsim.simulator.parts import Known, Searched, merged, part_names, search_parts
 from budsim.simulator.placement import HardwareGroup, place, usable
 from budsim.simulator.plans import (
     Explanation,
@@ -61,19 +63,23 @@ Engines = Mapping[str, ServingEngine]
 LAYOUT = [OFFER, TP, PP, EP, DP, WEIGHTS, KV, REPLICAS]
 PLANS_PER_CLUSTER = 12
 EMBEDDING = "an embedding model generates no tokens: the service of one is not modelled yet"
-GRID_LIMIT = 200_000
-"""Genomes the exhaustive grid of `Question.analytic_only` may have before the genetic search takes over."""
 CONFIGURATIONS = UUID("9b7c2f5e-6d0a-5c34-9a50-4f1f3c1f0b11")
 """Namespace of configuration ids: the same configuration has the same id in every answer."""
 
 
 def answer(
-    question: Question, predictor: Predictor, *, progress: Progress = lambda _: None, engines: Engines = serving_engines
+    question: Question,
+    predictor: Predictor,
+    *,
+    known: Known = MappingProxyType({}),
+    progress: Progress = lambda _: None,
+    engines: Engines = serving_engines,
 ) -> Outcome:
     """Return the deployments worth having, best first, and a reason for everything that is not among them.
 
     Plans that meet every target come first, cheapest first; then the others by how much they miss. Several per cluster: the
-    Pareto front's best and the best of every device type. Pure: same question and predictor, same answer.
+    Pareto front's best and the best of every device type. Pure: same question and predictor, same answer, whoever searched its
+    parts: of those ``known`` (see `parts_of`, `search_part`) nothing is searched again.
 
     Raises
     ------
@@ -83,8 +89,7 @@ def answer(
         `Question.engines` names one that is not among ``engines``.
     """
     check(question, engines)
-    chosen = {name: engine for name, engine in engines.items() if not question.engines or name in question.engines}
-    judge = AnalyticPredictor() if question.analytic_only else predictor
+    judge = _judge(question, predictor)
     plans: list[Plan] = []
     rejections: list[Rejection] = []
     evaluations = 0
@@ -96,7 +101,7 @@ def answer(
         if question.architecture.is_embedding:
             rejections.append(_reject(cluster, question.architecture.model_id, EMBEDDING, devices=_device_count(cluster)))
             continue
-        found = _answer_cluster(question, cluster, judge, chosen, share)
+        found = _answer_cluster(_ground(question, cluster, engines), judge, known, share)
         plans += found.plans
         rejections += found.rejections
         evaluations += found.evaluations
@@ -104,6 +109,28 @@ def answer(
     if not question.clusters:
         rejections.append(Rejection(cluster_id="", subject="inventory", reason="it has no clusters"))
     return Outcome(plans=tuple(sorted(plans, key=_rank)), rejections=tuple(rejections), evaluations=evaluations)
+
+
+def parts_of(question: Question, *, engines: Engines = serving_engines) -> tuple[str, ...]:
+    """Return the names of what can be searched by itself: every engine on every group of equal devices of every cluster."""
+    if question.architecture.is_embedding:
+        return ()
+    grounds = [_ground(question, cluster, engines) for cluster in question.clusters]
+    return tuple(name for ground in grounds for name in ground.parts)
+
+
+def search_part(question: Question, predictor: Predictor, name: str, *, engines: Engines = serving_engines) -> Searched | None:
+    """Return what the search of one part finds; None where there is no such part (any more)."""
+    for cluster in question.clusters:
+        if name.startswith(f"{cluster.cluster_id}/"):
+            ground = _ground(question, cluster, engines)
+            if name in ground.parts:
+                return ground.search(_judge(question, predictor), [name])[name]
+    return None
+
+
+def _judge(question: Question, predictor: Predictor) -> Predictor:
+    return AnalyticPredictor() if question.analytic_only else predictor
 
 
 def _device_count(cluster: Cluster) -> int:
@@ -130,36 +157,54 @@ def check(question: Question, engines: Engines = serving_engines) -> None:
             raise NotFound("engine", name, f"one of {', '.join(engines)}")
 
 
-def _answer_cluster(question: Question, cluster: Cluster, predictor: Predictor, engines: Engines, progress: Progress) -> Outcome:
+@dataclass(frozen=True, kw_only=True)
+class _Ground:
+    """A cluster as a question sees it: what engines offer there, and reasons for the devices nothing is offered on."""
+
+    question: Question
+    cluster: Cluster
+    offers: tuple[Offer, ...]
+    rejections: tuple[Rejection, ...]
+
+    @cached_property
+    def space(self) -> OfferSpace:
+        """Everything that may be chosen."""
+        return OfferSpace(self.offers, self.question)
+
+    @cached_property
+    def parts(self) -> list[str]:
+        """Names of what can be searched by itself."""
+        return part_names(self.question, self.cluster.cluster_id, self.space) if self.offers else []
+
+    def search(self, predictor: Predictor, names: Sequence[str], progress: Progress = lambda _: None) -> dict[str, Searched]:
+        """Return what the searches of some parts find."""
+        return search_parts(self.question, self.cluster.cluster_id, self.space, predictor, names, progress=progress)
+
+
+def _ground(question: Question, cluster: Cluster, engines: Engines) -> _Ground:
+    chosen = {name: engine for name, engine in engines.items() if not question.engines or name in question.engines}
     hardware = usable(cluster, question.mode, skip_master_cpus=question.skip_master_cpus)
-    rejections = list(hardware.rejections)
-    offers, refused = _offers(question, cluster, hardware.groups, engines)
-    rejections += refused
-    if not offers:
+    offers, refused = _offers(question, cluster, hardware.groups, chosen)
+    rejections = (*hardware.rejections, *refused)
+    return _Ground(question=question, cluster=cluster, offers=tuple(offers), rejections=rejections)
+
+
+def _answer_cluster(ground: _Ground, predictor: Predictor, known: Known, progress: Progress) -> Outcome:
+    question, cluster, rejections = ground.question, ground.cluster, list(ground.rejections)
+    if not ground.offers:
         if not rejections:
             rejections.append(_reject(cluster, cluster.name, "it has no devices"))
         return Outcome(plans=(), rejections=tuple(rejections), evaluations=0)
-    space = OfferSpace(offers, question)
-    explored = _explore(question, cluster, space, predictor, progress)
+    space, names = ground.space, ground.parts
+    found = ground.search(predictor, [name for name in names if name not in known], progress)
+    explored, evaluations = merged(names, {**known, **found})
     mixes = mixed(question, space, explored, predictor)
     shortlist = _Shortlist(question, cluster, space, explored, predictor)
     rejections += shortlist.too_small()
     plans = shortlist.plans(mixes)
     rejections += _misses(question, cluster, plans)
-    evaluations = explored.evaluations + (mixes.evaluations if mixes else 0)
+    evaluations += mixes.evaluations if mixes else 0
     return Outcome(plans=plans, rejections=tuple(rejections), evaluations=evaluations)
-
-
-def _explore(question: Question, cluster: Cluster, space: OfferSpace, predictor: Predictor, progress: Progress) -> Explored:
-    def evaluate(genomes: np.ndarray[tuple[int, int], np.dtype[np.int64]]):  # type: ignore[no-untyped-def]  # noqa: ANN202
-        return space.score(genomes, predictor)
-
-    if question.analytic_only:
-        everything = space.legal(GRID_LIMIT)
-        if everything is not None:
-            return enumerate_all(everything, evaluate, progress=progress)
-    rng = np.random.default_rng([question.seed, zlib.crc32(cluster.cluster_id.encode())])
-    return explore(space, evaluate, rng, progress=progress)
 
 
 def _offers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -65,6 +65,8 @@ class Space(Protocol):
 
 
 Evaluate = Callable[[Integers], Scores]
+Searching = Generator[Integers, Scores, "Explored"]
+"""A search under way: it yields the genomes it wants scored, is sent their scores, and returns what it explored."""
 Progress = Callable[[float], None]
 
 
@@ -147,24 +149,23 @@ def explore(
     progress: Progress = lambda _: None,
 ) -> Explored:
     """Return what was found in ``space``: all of it when it is small, else what the genetic search looked at."""
+    return _alone(exploring(space, rng, settings=settings, progress=progress), evaluate)
+
+
+def exploring(
+    space: Space, rng: np.random.Generator, *, settings: Settings | None = None, progress: Progress = lambda _: None
+) -> Searching:
+    """Do what `explore` does, for who scores the genomes of several searches together; see `side_by_side`."""
     settings = settings or Settings()
     everything = space.legal(settings.enumerate_below)
     if everything is not None:
-        return enumerate_all(everything, evaluate, progress=progress)
-    return search(space, evaluate, rng, settings=settings, progress=progress)
+        return _enumerating(everything, progress)
+    return _searching(space, rng, settings, progress)
 
 
 def enumerate_all(genomes: Integers, evaluate: Evaluate, *, progress: Progress = lambda _: None) -> Explored:
     """Evaluate every genome given, in order."""
-    parts = []
-    for start in range(0, len(genomes), CHUNK):
-        parts.append(evaluate(genomes[start : start + CHUNK]))
-        progress(min(1.0, (start + CHUNK) / len(genomes)))
-    return Explored(
-        genomes=genomes,
-        objectives=np.concatenate([part.objectives for part in parts]) if parts else np.empty((0, len(OBJECTIVES))),
-        violation=np.concatenate([part.violation for part in parts]) if parts else np.empty(0),
-    )
+    return _alone(_enumerating(genomes, progress), evaluate)
 
 
 def search(
@@ -176,11 +177,52 @@ def search(
     holds children of the population and neighbours of the archive's front and of the best of every niche. Selection and sorting
     are DEAP's (Deb et al. 2002); crossover and mutation draw from ``rng`` only. Same space and generator state, same result.
     """
+    return _alone(_searching(space, rng, settings, progress), evaluate)
+
+
+def side_by_side(searches: Sequence[Searching], evaluate: Callable[[dict[int, Integers]], dict[int, Scores]]) -> list[Explored]:
+    """Return what each search explored, as if it were alone; what all ask in a round is scored together, by their numbers.
+
+    A prediction costs little more for many rows than for few.
+    """
+    found: dict[int, Explored] = {}
+
+    def on(number: int, scores: Scores | None) -> Integers | None:
+        try:
+            return searches[number].send(scores)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration as end:
+            found[number] = end.value
+            return None
+
+    asked = {number: wanted for number in range(len(searches)) if (wanted := on(number, None)) is not None}
+    while asked:
+        scores = evaluate(asked)
+        asked = {number: wanted for number in asked if (wanted := on(number, scores[number])) is not None}
+    return [found[number] for number in range(len(searches))]
+
+
+def _alone(searching: Searching, evaluate: Evaluate) -> Explored:
+    return side_by_side([searching], lambda asked: {number: evaluate(genomes) for number, genomes in asked.items()})[0]
+
+
+def _enumerating(genomes: Integers, progress: Progress) -> Searching:
+    parts = []
+    for start in range(0, len(genomes), CHUNK):
+        parts.append((yield genomes[start : start + CHUNK]))
+        progress(min(1.0, (start + CHUNK) / len(genomes)))
+    return Explored(
+        genomes=genomes,
+        objectives=np.concatenate([part.objectives for part in parts]) if parts else np.empty((0, len(OBJECTIVES))),
+        violation=np.concatenate([part.violation for part in parts]) if parts else np.empty(0),
+    )
+
+
+def _searching(space: Space, rng: np.random.Generator, settings: Settings, progress: Progress) -> Searching:
     budget = settings.budget(space.count)
     size = min(max(budget // 60, 8), 32)
-    archive = _Archive(space, evaluate, budget)
-    archive.visit(_sample(space.starts(3 * budget // 4), 3 * budget // 4, rng))
-    archive.visit(rng.integers(0, space.sizes, size=(max(0, size - len(archive.violation)), len(space.sizes))))
+    archive = _Archive(space, budget)
+    yield from archive.visit(_sample(space.starts(3 * budget // 4), 3 * budget // 4, rng))
+    yield from archive.visit(rng.integers(0, space.sizes, size=(max(0, size - len(archive.violation)), len(space.sizes))))
     population: list[_Individual] = []
     volume, stalled = -PENALTY, 0
     while archive.left:
@@ -191,7 +233,7 @@ def search(
         if stalled >= (settings.patience if len(around) else 1):
             break
         children = _children(archive.genomes[[one.row for one in population]], space.sizes, rng, settings)[: size // 4]
-        archive.visit(np.concatenate([around, children]))
+        yield from archive.visit(np.concatenate([around, children]))
         progress(1.0 - archive.left / budget)
     progress(1.0)
     return archive.explored()
@@ -221,8 +263,8 @@ class _Archive:
 
     slack: ClassVar[float] = 1.05
 
-    def __init__(self, space: Space, evaluate: Evaluate, budget: int) -> None:
-        self._space, self._evaluate, self._budget = space, evaluate, budget
+    def __init__(self, space: Space, budget: int) -> None:
+        self._space, self._budget = space, budget
         self._seen: set[int] = set()
         self._reference: Floats | None = None
         self._keys: Integers = np.empty(0, dtype=np.int64)
@@ -238,8 +280,8 @@ class _Archive:
         """Evaluations left."""
         return self._budget - len(self.violation)
 
-    def visit(self, genomes: Integers) -> None:
-        """Repair and evaluate those not seen before, in their order, while there are evaluations left."""
+    def visit(self, genomes: Integers) -> Generator[Integers, Scores, None]:
+        """Repair and have scored those not seen before, in their order, while there are evaluations left."""
         self.newest = len(self.violation)
         genomes = self._space.repair(genomes)
         keys = np.ravel_multi_index(tuple(genomes.T), self._space.sizes)
@@ -248,7 +290,7 @@ class _Archive:
         if not fresh:
             return
         new, names = genomes[fresh], keys[fresh]
-        scores = self._evaluate(new)
+        scores = yield new
         self._seen.update(names.tolist())
         self._keys = np.concatenate([self._keys, names])
         self._niches = np.concatenate([self._niches, self._space.niches(new)])

@@ -7,7 +7,7 @@ first. So whatever the sidecar forgets or repeats is only late, never lost or do
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -33,8 +33,17 @@ STALLED_AFTER_LEASES = 4
 """A run whose workflow has not written for so many leases goes on in this process: a sidecar keeps the activities of an app that
 died for as long as the app stays away."""
 
+MOST_SEARCHES = 128
+"""Searches of one run; of more parts than that, each search takes several."""
+
 Order = dict[str, Any]
 log = structlog.get_logger()
+
+
+def batches_of(parts: Sequence[str]) -> list[list[str]]:
+    """Return each part by itself, or in `MOST_SEARCHES` even batches: a workflow is replayed for each of its activities."""
+    count = min(len(parts), MOST_SEARCHES)
+    return [list(parts[number::count]) for number in range(count)]
 
 
 def workflow_of(max_attempts: int) -> Callable[..., Generator[Any, Any, Any]]:
@@ -53,10 +62,10 @@ def workflow_of(max_attempts: int) -> Callable[..., Generator[Any, Any, Any]]:
             return context.call_activity(activity, input=order | detail, retry_policy=retries)
 
         try:
-            parts = yield call(VALIDATE)
-            searches = [call(SEARCH, part=part, number=number, of=len(parts)) for number, part in enumerate(parts)]
-            if searches:
-                yield when_all(searches)
+            batches = yield call(VALIDATE)
+            if batches is not None:
+                of = sum(map(len, batches))
+                yield when_all([call(SEARCH, parts=parts, of=of) for parts in batches])
                 yield call(RANK)
         except TaskFailedError as error:
             return (yield call(PUBLISH, failure=error.details.message))
@@ -75,14 +84,14 @@ class Activities:
         """Return the activities under the names the workflow calls them by."""
         return {VALIDATE: self.validate, SEARCH: self.search, RANK: self.rank, PUBLISH: self.publish}
 
-    async def validate(self, order: Order) -> list[str]:
-        """Check the request; return the parts to search, none where the run has ended."""
-        return list(await self._taken(order, self._simulations.validate) or ())
+    async def validate(self, order: Order) -> list[list[str]] | None:
+        """Check the request; return the parts each search is to look at, None where the run has ended."""
+        parts = await self._taken(order, self._simulations.validate)
+        return None if parts is None else batches_of(parts)
 
     async def search(self, order: Order) -> None:
-        """Search one part."""
-        part = partial(self._simulations.search, part=order["part"], number=order["number"], of=order["of"])
-        await self._taken(order, part)
+        """Search one part; several, where there are very many."""
+        await self._taken(order, partial(self._simulations.search, parts=order["parts"], of=order["of"]))
 
     async def rank(self, order: Order) -> None:
         """Join and rank what was found."""

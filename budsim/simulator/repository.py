@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select, update
@@ -17,7 +17,6 @@ from budsim.simulator.runs import (
     UNFINISHED,
     Envelope,
     Feedback,
-    Finding,
     PlanFilter,
     Run,
     Status,
@@ -170,20 +169,24 @@ class Repository:
                 session.execute(delete(FindingRow).where(FindingRow.run_id == run.run_id))
             _append(session, run, envelopes)
 
-    def note(self, run: Run, envelopes: Sequence[Envelope], *, now_s: float, found: Finding | None, number: int) -> None:
-        """Write events of one of several who work on a run's step, and what part ``number`` found; errors as `advance`."""
+    def note(self, run: Run, envelopes: Sequence[Envelope], *, now_s: float, found: Mapping[str, bytes]) -> None:
+        """Write events of one of several who work on a run's step, and what searches of parts found; errors as `advance`."""
         with self._database.writing() as session:
             if not _touch(session, run, updated_s=now_s):
                 raise LeaseLost("the run is no longer ours")
-            if found is not None:
-                session.merge(_finding_row(run, number, found))
+            for part, content in found.items():
+                session.merge(FindingRow(run_id=run.run_id, attempt=run.attempt, part=part, content=content))
             _append(session, run, envelopes)
 
-    def findings(self, run_id: str, attempt: int) -> dict[int, Finding]:
-        """Return what was found in the parts searched so far, by their numbers."""
-        query = select(FindingRow).where(FindingRow.run_id == run_id, FindingRow.attempt == attempt)
+    def searched(self, run_id: str, attempt: int) -> frozenset[str]:
+        """Return the names of the parts searched so far."""
         with self._database.reading() as session:
-            return {row.number: _finding(row.document) for row in session.scalars(query)}
+            return frozenset(session.scalars(select(FindingRow.part).where(*_of_attempt(run_id, attempt))))
+
+    def findings(self, run_id: str, attempt: int) -> dict[str, bytes]:
+        """Return what was found in the parts searched so far, by their names."""
+        with self._database.reading() as session:
+            return {row.part: row.content for row in session.scalars(select(FindingRow).where(*_of_attempt(run_id, attempt)))}
 
     def move(self, run_id: str, allowed: Iterable[Status], status: Status, *, now_s: float, restart: bool = False) -> Run | None:
         """Change a run's state from outside and take it from whoever works on it; None when it is not in an allowed state.
@@ -405,17 +408,8 @@ def _run(row: RunRow) -> Run:
     )
 
 
-def _finding_row(run: Run, number: int, found: Finding) -> FindingRow:
-    return FindingRow(run_id=run.run_id, attempt=run.attempt, number=number, document=asdict(found))
-
-
-def _finding(document: dict[str, Any]) -> Finding:
-    plans = [plan | {"groups": tuple(StoredGroup(**group) for group in plan["groups"])} for plan in document["plans"]]
-    return Finding(
-        plans=tuple(StoredPlan(**plan) for plan in plans),
-        reasons=tuple(document["reasons"]),
-        evaluations=document["evaluations"],
-    )
+def _of_attempt(run_id: str, attempt: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return FindingRow.run_id == run_id, FindingRow.attempt == attempt
 
 
 def _insert_runs(session: Session, rows: Sequence[dict[str, Any]]) -> frozenset[str]:

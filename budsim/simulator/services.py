@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
@@ -122,11 +123,37 @@ def pose(
     )
 
 
-def simulate(question: Question, predictor: Predictor, *, progress: Callable[[float], None] = lambda _share: None) -> Outcome:
-    """Answer a question: the one way in for the terminal, the routes and the durable runs. Pure and seeded."""
-    from budsim.simulator.answers import answer  # only the process that searches loads the search
+def simulate(
+    question: Question,
+    predictor: Predictor,
+    *,
+    known: Mapping[str, bytes] = MappingProxyType({}),
+    progress: Callable[[float], None] = lambda _share: None,
+) -> Outcome:
+    """Answer a question: the one way in for the terminal, the routes and the durable runs. Pure and seeded.
 
-    return answer(question, predictor, progress=progress)
+    ``known`` is what `search_part` found before; it changes how long this takes, not the answer.
+    """
+    from budsim.simulator.answers import answer  # only the process that searches loads the search
+    from budsim.simulator.parts import Searched
+
+    found = {name: Searched.unpacked(content) for name, content in known.items()}
+    return answer(question, predictor, known=found, progress=progress)
+
+
+def parts_of(question: Question, _predictor: Predictor, _detail: object = None) -> tuple[str, ...]:
+    """Return the names of what can be searched by itself: cluster x group of equal devices x engine."""
+    from budsim.simulator.answers import parts_of as names
+
+    return names(question)
+
+
+def search_part(question: Question, predictor: Predictor, name: str) -> bytes | None:
+    """Return what the search of one part finds, for `simulate`; None where there is no such part any more."""
+    from budsim.simulator.answers import search_part as search
+
+    found = search(question, predictor, name)
+    return found.packed() if found else None
 
 
 def capacities(
@@ -357,7 +384,7 @@ class Simulations:
         return run
 
     async def validate(self, run: Run) -> tuple[str, ...]:
-        """Take a run through its validation, unless it has come further; return the clusters it may be searched in one by one.
+        """Take a run through its validation, unless it has come further; return the parts it may be searched in one by one.
 
         Raises
         ------
@@ -367,25 +394,19 @@ class Simulations:
         request = _request(run)
         if run.step is Step.VALIDATION:
             run = await self._take(run, request, self._validate)
-        if request.is_proprietary_model or request.cluster_id:
-            return (WHOLE,)
-        clusters = await self.inventory.clusters()
-        return tuple(dict.fromkeys(cluster.cluster_id for cluster in clusters)) or (WHOLE,)
+        if request.is_proprietary_model:
+            return ()
+        return await self.workers.compute(parts_of, await self._question(request), None)
 
-    async def search(self, run: Run, part: str, *, number: int, of: int) -> None:
-        """Search one part of what `validate` returned and keep what was found; errors as `validate`."""
-        request = _request(run)
-        done = await _off_loop(self.repository.findings, run.run_id, run.attempt)
-        if number not in done:
-            await self._take(run, request, partial(self._search, part=part, number=number, done=len(done), of=of))
+    async def search(self, run: Run, parts: Sequence[str], *, of: int) -> None:
+        """Search some of the ``of`` parts `validate` returned and keep what was found; errors as `validate`."""
+        await self._take(run, _request(run), partial(self._search, parts=parts, of=of))
 
     async def conclude(self, run: Run) -> Run:
-        """Join what was found in all parts, rank it, and end the run; errors as `validate`."""
+        """Answer with what was found in all parts, rank it, and end the run; errors as `validate`."""
         request = _request(run)
         if run.step is Step.ESTIMATION:
-            findings = await _off_loop(self.repository.findings, run.run_id, run.attempt)
-            found = _joined([findings[number] for number in sorted(findings)], self.rules.plans_kept)
-            run = await self._take(run, request, partial(self._estimated, found=found))
+            run = await self._take(run, request, self._estimate)
         return await self._take(run, request, self._rank)
 
     async def give_up(self, run: Run, reason: str) -> None:
@@ -528,11 +549,11 @@ class Simulations:
         plans, rejections = cloud_plans(price, workload_of(request), clusters)
         return Finding(plans=plans, reasons=_reasons(rejections), evaluations=len(plans))
 
-    async def _searched(self, request: RunRequest, progress: Callable[[float], None]) -> Finding:
+    async def _searched(self, request: RunRequest, known: Mapping[str, bytes], progress: Callable[[float], None]) -> Finding:
         if request.is_proprietary_model:
             return await self._priced(request)
         question = await self._question(request)
-        outcome = await self.workers.simulate(question, progress)
+        outcome = await self.workers.simulate(question, progress, known)
         plans = await _off_loop(_stored, outcome, question, self.rules.plans_kept)
         return Finding(plans=plans, reasons=_reasons(outcome.rejections), evaluations=outcome.evaluations)
 
@@ -624,28 +645,23 @@ class Simulations:
 
     async def _estimate(self, run: Run, request: RunRequest) -> Run:
         await self._advance(run, self._searching(run, request))
+        known = await _off_loop(self.repository.findings, run.run_id, run.attempt)
         announce = _Quarters(self._quarterly(run, request), lambda envelopes: self._advance(run, envelopes))
         try:
-            found = await self._searched(request, announce.reached)
+            found = await self._searched(request, known, announce.reached)
         finally:
             await announce.finish()
         return await self._estimated(run, request, found=found)
 
-    async def _search(self, run: Run, request: RunRequest, *, part: str, number: int, done: int, of: int) -> Run:
-        """Do `_estimate`'s work on one part, beside others who do the rest."""
+    async def _search(self, run: Run, request: RunRequest, *, parts: Sequence[str], of: int) -> Run:
+        """Do some of `_estimate`'s work, beside others who do the rest."""
         await self._note(run, self._searching(run, request))
-        announce = _Quarters(self._quarterly(run, request), lambda envelopes: self._note(run, envelopes))
-        wanted = request.model_copy(update={"cluster_id": part}) if part != WHOLE else request
-        try:
-            found = await self._searched(wanted, lambda share: announce.reached((done + share) / of))
-        except NotFound as error:
-            if part == WHOLE:
-                raise
-            reasons = _reasons([Rejection(cluster_id=part, subject=part, reason=str(error))])
-            found = Finding(plans=(), reasons=reasons, evaluations=0)
-        finally:
-            await announce.finish()
-        await self._note(run, [], found=found, number=number)
+        question = await self._question(request)
+        for part in parts:
+            known = await _off_loop(self.repository.searched, run.run_id, run.attempt)
+            found = None if part in known else await self.workers.compute(search_part, question, part)
+            if found is not None:
+                await self._note(run, self._quarters(run, request, (len(known) + 1) / of), found={part: found})
         return run
 
     async def _estimated(self, run: Run, request: RunRequest, *, found: Finding) -> Run:
@@ -653,12 +669,10 @@ class Simulations:
         for plan in found.plans:
             for group in plan.groups:
                 self.metrics.plans.labels((group.document.get("confidence") or {}).get("basis", "priced")).inc()
-        tell = self._quarterly(run, request)
-        quarters = [envelope for quarter in QUARTERS for envelope in tell(quarter)]
         message = f"{found.evaluations} candidates predicted"
         told = self._told(run, request, Step.ESTIMATION.value, Status.COMPLETED, message)
         run = replace(run, step=Step.RANKING, failures=0, reasons=found.reasons)
-        return await self._advance(run, [*quarters, *told], plans=found.plans)
+        return await self._advance(run, [*self._quarters(run, request, 1.0), *told], plans=found.plans)
 
     async def _rank(self, run: Run, request: RunRequest) -> Run:
         plans = await _off_loop(self.repository.plans, run.run_id, EVERY_PLAN)
@@ -706,8 +720,8 @@ class Simulations:
         self.signals.events.set()
         return run
 
-    async def _note(self, run: Run, envelopes: Sequence[Envelope], *, found: Finding | None = None, number: int = 0) -> None:
-        await _off_loop(partial(self.repository.note, run, envelopes, now_s=self.clock(), found=found, number=number))
+    async def _note(self, run: Run, envelopes: Sequence[Envelope], *, found: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        await _off_loop(partial(self.repository.note, run, envelopes, now_s=self.clock(), found=found))
         self.signals.events.set()
 
     async def _keep_lease(self, run: Run) -> None:
@@ -723,6 +737,11 @@ class Simulations:
 
     def _quarterly(self, run: Run, request: RunRequest) -> Callable[[float], list[Envelope]]:
         return lambda share: self._told(run, request, Step.ESTIMATION.value, Status.RUNNING, f"{round(100 * share)} %")
+
+    def _quarters(self, run: Run, request: RunRequest, share: float) -> list[Envelope]:
+        """Return the announcements due when a share of the search is done; those told before are not stored again."""
+        tell = self._quarterly(run, request)
+        return [envelope for quarter in QUARTERS if quarter <= share for envelope in tell(quarter)]
 
     def _told(self, run: Run, request: RunRequest, event: str, status: Status, message: str) -> list[Envelope]:
         return self._announcer(run, request).step(event, status, message)
@@ -834,24 +853,6 @@ def workload_of(request: RunRequest | HostsRequest) -> Workload:
 
 
 EVERY_PLAN = PlanFilter(error_rate_threshold=math.inf)
-WHOLE = ""
-"""The one part of a run that is not searched cluster by cluster."""
-
-
-def _joined(findings: Sequence[Finding], keep: int) -> Finding:
-    """Return what a search of all parts together would have found: plans in the order of `answers.answer`."""
-    plans = sorted((plan for found in findings for plan in found.plans), key=_order)
-    reasons = tuple(reason for found in findings for reason in found.reasons)
-    return Finding(
-        plans=tuple(replace(plan, rank=rank) for rank, plan in enumerate(plans[:keep])),
-        reasons=reasons[:REASONS_KEPT],
-        evaluations=sum(found.evaluations for found in findings),
-    )
-
-
-def _order(plan: StoredPlan) -> tuple[float, float, int, float, str]:
-    latency_s = plan.e2e_s or 0.0
-    return plan.error_rate, plan.cost_per_million_tokens_usd, plan.devices, latency_s, plan.groups[0].config_id
 
 
 def _settled(candidate: _Candidate, run: Run | None, waiting: int) -> Run | BudsimError:

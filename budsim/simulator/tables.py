@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, Double, ForeignKey, Index, MetaData, String, Text, Uuid, text
+from sqlalchemy import JSON, CheckConstraint, Double, ForeignKey, Index, LargeBinary, MetaData, String, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -97,14 +97,14 @@ class NodeGroupRow(Base):
 
 
 class FindingRow(Base):
-    """What the search of one part of a run found, until the run is ranked; parts may be searched by different replicas."""
+    """What the search of one part of a run found, until the run is answered; parts may be searched by different replicas."""
 
     __tablename__ = "findings"
 
     run_id: Mapped[str] = mapped_column(ForeignKey(RunRow.run_id, ondelete="CASCADE"), primary_key=True)
     attempt: Mapped[int] = mapped_column(primary_key=True)
-    number: Mapped[int] = mapped_column(primary_key=True)
-    document: Mapped[dict[str, Any]] = mapped_column(Document)
+    part: Mapped[str] = mapped_column(String(512), primary_key=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class OutboxRow(Base):

@@ -7,10 +7,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import SimpleQueue
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from budsim.commons.errors import Unavailable
@@ -18,13 +19,15 @@ from budsim.performance.predictor import Predictor
 from budsim.simulator.plans import Outcome, Question
 
 Progress = Callable[[float], None]
+Known = Mapping[str, bytes]
+NOTHING: Known = MappingProxyType({})
 
 
 class Simulation(Protocol):
     """The function that answers a question (`budsim.simulator.services.simulate`), importable by name in another process."""
 
-    def __call__(self, question: Question, predictor: Predictor, *, progress: Progress) -> Outcome:
-        """Answer ``question``."""
+    def __call__(self, question: Question, predictor: Predictor, *, known: Known, progress: Progress) -> Outcome:
+        """Answer ``question``; what is ``known`` of it need not be searched."""
         ...
 
 
@@ -48,8 +51,11 @@ Computation = Callable[[Question, Predictor, Any], Result]
 class Workers(Protocol):
     """Something that answers questions elsewhere."""
 
-    async def simulate(self, question: Question, progress: Progress) -> Outcome:
-        """Answer ``question``; ``progress`` is called in the event loop with the share done, 0..1."""
+    async def simulate(self, question: Question, progress: Progress, known: Known = NOTHING) -> Outcome:
+        """Answer ``question``; ``progress`` is called in the event loop with the share done, 0..1.
+
+        What is ``known`` of it was found by computing parts of it before.
+        """
         ...
 
     async def compute(self, work: Computation[Result], question: Question, detail: object) -> Result:
@@ -90,14 +96,14 @@ class ProcessWorkers:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: Executor | None = None
 
-    async def simulate(self, question: Question, progress: Progress) -> Outcome:
+    async def simulate(self, question: Question, progress: Progress, known: Known = NOTHING) -> Outcome:
         """See `Workers.simulate`."""
         self._tickets += 1
         ticket = self._tickets
         self._listeners[ticket] = progress
         pool = self._open()
         try:
-            return await self._wait(pool, pool.submit(_answer, self._simulation, question, ticket))
+            return await self._wait(pool, pool.submit(_answer, self._simulation, question, dict(known), ticket))
         finally:
             del self._listeners[ticket]
 
@@ -172,14 +178,14 @@ class ThreadWorkers:
         self._predictor: Predictor | None = None
         self._pool = ThreadPoolExecutor(threads)
 
-    async def simulate(self, question: Question, progress: Progress) -> Outcome:
+    async def simulate(self, question: Question, progress: Progress, known: Known = NOTHING) -> Outcome:
         """See `Workers.simulate`."""
         loop = asyncio.get_running_loop()
 
         def report(share: float) -> None:
             loop.call_soon_threadsafe(progress, share)
 
-        return await loop.run_in_executor(self._pool, self._answer, question, report)
+        return await loop.run_in_executor(self._pool, self._answer, question, known, report)
 
     async def compute(self, work: Computation[Result], question: Question, detail: object) -> Result:
         """See `Workers.compute`."""
@@ -199,8 +205,8 @@ class ThreadWorkers:
             self._predictor = self._load()
         return self._predictor
 
-    def _answer(self, question: Question, progress: Progress) -> Outcome:
-        return self._simulation(question, self._loaded(), progress=progress)
+    def _answer(self, question: Question, known: Known, progress: Progress) -> Outcome:
+        return self._simulation(question, self._loaded(), known=known, progress=progress)
 
 
 class _Worker:
@@ -226,8 +232,8 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _answer(simulation: Simulation, question: Question, ticket: int) -> Outcome:
-    return simulation(question, _loaded(), progress=lambda share: _Worker.reports.put((ticket, share)))
+def _answer(simulation: Simulation, question: Question, known: Known, ticket: int) -> Outcome:
+    return simulation(question, _loaded(), known=known, progress=lambda share: _Worker.reports.put((ticket, share)))
 
 
 def _compute(work: Computation[Result], question: Question, detail: object) -> Result:

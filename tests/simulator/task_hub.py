@@ -31,12 +31,15 @@ class Instance:
 
 
 class StandInTaskHub(task_hub.TaskHubSidecarServiceServicer, api_service_v1.DaprServicer):
-    """Workflows of one app; work goes to the connected workers in turn. With ``delay`` activities are held back."""
+    """Workflows of one app; work goes to the connected workers in turn.
+
+    With ``delay`` activities are held back, and without it those named ``hold_back``.
+    """
 
     def __init__(self) -> None:
         self.instances: dict[str, Instance] = {}
         self.activities: list[str] = []
-        self.delay = False
+        self.delay, self.hold_back = False, ""
         self._delayed: list[Any] = []
         self._workers: list[asyncio.Queue[Any]] = []
         self._unsent: list[Any] = []
@@ -114,7 +117,7 @@ class StandInTaskHub(task_hub.TaskHubSidecarServiceServicer, api_service_v1.Dapr
 
     async def release(self) -> None:
         """Let the activities go that were held back while `delay` was set."""
-        self.delay = False
+        self.delay, self.hold_back = False, ""
         for item in self._delayed:
             self._send(item)
         self._delayed.clear()
@@ -169,7 +172,7 @@ class StandInTaskHub(task_hub.TaskHubSidecarServiceServicer, api_service_v1.Dapr
             instance.status = "FAILED" if failed else "COMPLETED"
 
     def _send(self, item: Any) -> None:
-        if self.delay and item.HasField("activityRequest"):
+        if item.HasField("activityRequest") and (self.delay or item.activityRequest.name == self.hold_back):
             self._delayed.append(item)
         elif self._workers:
             self._turn += 1

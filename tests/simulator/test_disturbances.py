@@ -108,10 +108,10 @@ def test_a_run_stopped_while_it_is_computed_stays_stopped(make_client: MakeClien
     """Its answer comes too late: no plans, no results event, and a second stop is a conflict."""
     computing, go_on = threading.Event(), threading.Event()
 
-    def slow(question: Question, predictor: object, *, progress: Callable[[float], None]) -> Outcome:
+    def slow(question: Question, predictor: object, *, known: object, progress: Callable[[float], None]) -> Outcome:
         computing.set()
         go_on.wait(20)
-        return known_answer(question, predictor, progress=progress)
+        return known_answer(question, predictor, known=known, progress=progress)
 
     client = make_client(workers=ThreadWorkers(slow, AnalyticPredictor))
     workflow_id = client.post("/simulator/run", json=body).json()["workflow_id"]

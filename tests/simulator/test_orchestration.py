@@ -16,20 +16,23 @@ from budsim.commons.dapr_workflow import WorkflowHub
 from budsim.commons.database import Database
 from budsim.commons.errors import Unavailable
 from budsim.commons.telemetry import new_metrics
+from budsim.hardware_ops.cluster import Cluster
+from budsim.hardware_ops.inventory import read_inventory
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.inventory import FixedInventory
-from budsim.simulator.orchestration import Conductor
+from budsim.simulator.orchestration import MOST_SEARCHES, Conductor, batches_of
 from budsim.simulator.plans import Outcome, Question
 from budsim.simulator.repository import Repository
 from budsim.simulator.runs import PlanFilter, Run, Status
 from budsim.simulator.schemas import RunRequest
-from budsim.simulator.services import Rules, Simulations, simulate
+from budsim.simulator.services import Rules, Simulations, search_part, simulate
 from budsim.simulator.workers import ThreadWorkers, WorkerLost
 from tests.simulator.serving import CLUSTER_ID, OTHER_CLUSTER_ID, h100_cluster, known_answer
 from tests.simulator.task_hub import StandInTaskHub, serving
 from tests.simulator.test_workflows import ORDER, Clock
 
-FAN_OUT = ["validation", "performance_estimation", "performance_estimation", "ranking", "publish"]
+FAN_OUT = ["validation", *4 * ["performance_estimation"], "ranking", "publish"]
+"""Two clusters of one group of devices and two engines each."""
 EVERYTHING = PlanFilter(error_rate_threshold=float("inf"))
 
 
@@ -43,13 +46,13 @@ class Stage:
         self.conductors: list[Conductor] = []
         self._closing = contextlib.AsyncExitStack()
 
-    async def add(self, simulation: Any = known_answer) -> Simulations:
+    async def add(self, simulation: Any = known_answer, *, inventory: Any = None, workers: Any = None) -> Simulations:
         """Start one more replica; its conductor hands runs over when told."""
         settings = DaprSettings(_env_file=None, dapr_grpc_port=self._port, dapr_timeout_s=2.0)
         sidecar = connect(settings)
         assert isinstance(sidecar, GrpcSidecar)
-        inventory = FixedInventory((h100_cluster(CLUSTER_ID), h100_cluster(OTHER_CLUSTER_ID)))
-        workers = ThreadWorkers(simulation, AnalyticPredictor)
+        inventory = inventory or FixedInventory((h100_cluster(CLUSTER_ID), h100_cluster(OTHER_CLUSTER_ID)))
+        workers = workers or ThreadWorkers(simulation, AnalyticPredictor)
         rules = Rules(max_attempts=4)
         service = Simulations(self.repository, inventory, workers, new_metrics(), rules, clock=self.clock)
         hub = WorkflowHub(settings, sidecar, slots=2)
@@ -94,6 +97,30 @@ class Stage:
         return [(event.event, event.status) for event in self.repository.events(run.run_id)]
 
 
+class Counting(ThreadWorkers):
+    """Counts the parts it searched."""
+
+    def __init__(self, simulation: Any) -> None:
+        super().__init__(simulation, AnalyticPredictor)
+        self.searched = 0
+
+    async def compute(self, work: Any, question: Question, detail: object) -> Any:
+        """Compute, and count."""
+        self.searched += work is search_part
+        return await super().compute(work, question, detail)
+
+
+class Replaceable:
+    """An inventory that can be replaced."""
+
+    def __init__(self, clusters: tuple[Cluster, ...]) -> None:
+        self.now = clusters
+
+    async def clusters(self) -> tuple[Cluster, ...]:
+        """Return what it holds now."""
+        return self.now
+
+
 async def until(found: Callable[[], Any]) -> Any:
     """Return what ``found`` finds once it is true; fail when that takes too long."""
     async with asyncio.timeout(40):
@@ -115,8 +142,8 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
     database.close()
 
 
-async def test_a_run_is_searched_cluster_by_cluster_and_announced_in_order(stage: Stage, body: dict[str, Any]):
-    """One activity per cluster between validation and ranking; events as the contract orders them, each once."""
+async def test_a_run_is_searched_part_by_part_and_announced_in_order(stage: Stage, body: dict[str, Any]):
+    """One activity per cluster, group of devices and engine, then ranking; events as the contract orders them, each once."""
     service = await stage.add()
     run = await service.accept(RunRequest.model_validate(body))
     ended = await stage.ended(run)
@@ -128,58 +155,78 @@ async def test_a_run_is_searched_cluster_by_cluster_and_announced_in_order(stage
     assert '"status": "COMPLETED"' in stage.hub.instances[run.run_id].output
 
 
-async def test_a_workflow_finds_what_one_process_finds(stage: Stage, body: dict[str, Any]):
-    """Plans, their order, and reasons are the same to the last digit, however the search is spread."""
-    service = await stage.add(simulate)
-    asked = RunRequest.model_validate(body | {"simulation_method": "heuristic"})
+@pytest.mark.parametrize("method", ["heuristic", "regressor"])
+async def test_a_workflow_finds_what_one_process_finds(stage: Stage, body: dict[str, Any], example: Any, method: str):
+    """Plans, their order, and reasons are the same to the last digit, however the search is spread over replicas."""
+    inventory = FixedInventory(read_inventory(example("mixed.json")))
+    service, other = [await stage.add(workers=Counting(simulate), inventory=inventory) for _ in range(2)]
+    asked = RunRequest.model_validate(body | {"simulation_method": method})
     spread = await stage.ended(await service.accept(asked))
+    assert min(service.workers.searched, other.workers.searched) > 0
     alone = await service.run_now(asked)
     in_process = stage.repository.get(str(alone.workflow_id))
     assert in_process is not None
     assert spread.status is in_process.status is Status.COMPLETED
     found = stage.repository.plans(spread.run_id, EVERYTHING)
-    assert len(found) > 2
+    assert len({group.document["engine_type"] for plan in found for group in plan.groups}) == 2
     assert found == stage.repository.plans(in_process.run_id, EVERYTHING)
     assert spread.reasons == in_process.reasons
     assert spread.message == in_process.message
 
 
+async def test_an_inventory_replaced_while_parts_are_searched_is_the_one_answered_for(stage: Stage, body: dict[str, Any]):
+    """What was found on devices that are gone is left out, and what came instead is searched by whoever ranks."""
+    before, after = (h100_cluster(CLUSTER_ID),), (h100_cluster(OTHER_CLUSTER_ID),)
+    inventory = Replaceable(before)
+    service = await stage.add(workers=ThreadWorkers(simulate, AnalyticPredictor), inventory=inventory)
+    stage.hub.hold_back = "ranking"
+    run = await service.accept(RunRequest.model_validate(body | {"simulation_method": "heuristic"}))
+    await stage.conductors[0].hand_over()
+    await until(lambda: _is("ranking" in stage.hub.activities))
+    assert len(stage.repository.findings(run.run_id, 1)) == 2
+    inventory.now = after
+    await stage.hub.release()
+    assert (await stage.ended(run)).status is Status.COMPLETED
+    plans = stage.repository.plans(run.run_id, EVERYTHING)
+    assert {plan.cluster_id for plan in plans} == {OTHER_CLUSTER_ID}
+
+
 async def test_replicas_share_the_searches_of_runs(stage: Stage, body: dict[str, Any]):
     """Every replica searches; no part is searched twice."""
-    searched: Counter[int] = Counter()
-
-    def counted(replica: int) -> Any:
-        def answer(question: Question, predictor: Any, *, progress: Callable[[float], None]) -> Outcome:
-            searched[replica] += 1
-            return known_answer(question, predictor, progress=progress)
-
-        return answer
-
-    first = await stage.add(counted(0))
-    await stage.add(counted(1))
-    runs = [await first.accept(RunRequest.model_validate(body | {"concurrency": 8 + more})) for more in range(4)]
+    replicas = [await stage.add(workers=Counting(known_answer)) for _ in range(2)]
+    runs = [await replicas[0].accept(RunRequest.model_validate(body | {"concurrency": 8 + more})) for more in range(4)]
     for run in runs:
         assert (await stage.ended(run)).status is Status.COMPLETED
         assert stage.log_of(run) == ORDER
-    assert sum(searched.values()) == 2 * len(runs)
-    assert min(searched[0], searched[1]) > 0
+    searched = [replica.workers.searched for replica in replicas]
+    assert sum(searched) == 4 * len(runs)
+    assert min(searched) > 0
+
+
+def test_very_many_parts_are_searched_in_batches():
+    """No workflow has more searches than its history may hold, and every part is in one of them."""
+    parts = [f"part-{number}" for number in range(1000)]
+    batches = batches_of(parts)
+    assert len(batches) == MOST_SEARCHES
+    assert sorted(part for batch in batches for part in batch) == sorted(parts)
+    assert batches_of(parts[:3]) == [["part-0"], ["part-1"], ["part-2"]]
 
 
 async def test_what_is_missing_for_now_is_tried_again(stage: Stage, body: dict[str, Any]):
     """An activity that fails for want of something is repeated, and nobody is told of it."""
     calls = 0
 
-    def late(question: Question, predictor: Any, *, progress: Callable[[float], None]) -> Outcome:
+    def late(question: Question, predictor: Any, *, known: object, progress: Callable[[float], None]) -> Outcome:
         nonlocal calls
         calls += 1
         if calls < 3:
             raise Unavailable("not yet")
-        return known_answer(question, predictor, progress=progress)
+        return known_answer(question, predictor, known=known, progress=progress)
 
     service = await stage.add(late)
     run = await service.accept(RunRequest.model_validate(body | {"cluster_id": CLUSTER_ID}))
     assert (await stage.ended(run)).status is Status.COMPLETED
-    assert Counter(stage.hub.activities)["performance_estimation"] == 3
+    assert Counter(stage.hub.activities)["ranking"] == 3
     assert stage.log_of(run) == ORDER
 
 
@@ -189,7 +236,7 @@ async def test_a_run_that_cannot_be_carried_out_fails_and_says_so(
 ):
     """After the tries an error deserves the run is FAILED, its step announced as such, and its workflow has ended."""
 
-    def broken(question: Question, predictor: Any, *, progress: Callable[[float], None]) -> Outcome:
+    def broken(question: Question, predictor: Any, *, known: object, progress: Callable[[float], None]) -> Outcome:
         raise error
 
     service = await stage.add(broken)
@@ -197,7 +244,7 @@ async def test_a_run_that_cannot_be_carried_out_fails_and_says_so(
     ended = await stage.ended(run)
     assert ended.status is Status.FAILED
     assert stage.log_of(run)[-1] == ("performance_estimation", "FAILED")
-    assert Counter(stage.hub.activities)["performance_estimation"] == tries
+    assert Counter(stage.hub.activities)["ranking"] == tries
     assert stage.hub.instances[run.run_id].status == "COMPLETED"
 
 

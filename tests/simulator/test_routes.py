@@ -130,10 +130,10 @@ def test_feedback_moves_on_to_the_next_configuration_and_back(client: TestClient
 def test_nothing_fits_is_a_result_with_reasons(make_client: MakeClient, body: dict[str, Any]):
     """Law L10: no plan, then at least one reason."""
 
-    def nothing(question: Question, _predictor: object, *, progress: Callable[[float], None]) -> Outcome:
-        return Outcome(plans=(), rejections=known(question), evaluations=0)
+    def nothing(question: Question, _predictor: object, *, known: object, progress: Callable[[float], None]) -> Outcome:
+        return Outcome(plans=(), rejections=rejected(question), evaluations=0)
 
-    def known(question: Question) -> Any:
+    def rejected(question: Question) -> Any:
 
         return tuple(
             Rejection(cluster_id=c.cluster_id, subject="H100-SXM", reason="too small", devices=8) for c in question.clusters
@@ -251,7 +251,7 @@ def test_bodies_beyond_the_limit_are_refused(make_client: MakeClient):
 def test_unexpected_errors_say_nothing(make_client: MakeClient, body: dict[str, Any]):
     """No exception text reaches callers, neither in the answer nor in events."""
 
-    def broken(_question: Question, _predictor: object, *, progress: Callable[[float], None]) -> Outcome:
+    def broken(_question: Question, _predictor: object, *, known: object, progress: Callable[[float], None]) -> Outcome:
         raise RuntimeError("password=hunter2")
 
     client = make_client(workers=ThreadWorkers(broken, AnalyticPredictor))
@@ -299,7 +299,7 @@ def test_too_many_waiting_runs_are_429(make_client: MakeClient, body: dict[str, 
     """Refused, not dropped."""
 
     class Stuck(ThreadWorkers):
-        async def simulate(self, question: Question, progress: Callable[[float], None]) -> Outcome:
+        async def simulate(self, question: Question, progress: Callable[[float], None], known: object) -> Outcome:
             raise Unavailable("busy")
 
     limits = LimitSettings(_env_file=None, worker_processes=0, max_pending_runs=1)

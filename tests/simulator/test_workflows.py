@@ -168,9 +168,9 @@ async def test_stop_pause_resume_and_restart(repository: Repository, clock: Cloc
 async def test_stopping_a_run_takes_it_from_its_replica(repository: Repository, clock: Clock, body: dict[str, Any]):
     """Whoever computes cannot store an answer after the run was stopped."""
 
-    def stopped_meanwhile(question: Question, predictor: object, *, progress: Callable[[float], None]) -> Outcome:
+    def stopped_meanwhile(question: Question, predictor: object, *, known: object, progress: Callable[[float], None]) -> Outcome:
         service.stop(run.run_id)
-        return known_answer(question, predictor, progress=progress)
+        return known_answer(question, predictor, known=known, progress=progress)
 
     service = replica(repository, clock, stopped_meanwhile)
     run = await service.accept(RunRequest.model_validate(body))
@@ -184,12 +184,12 @@ async def test_a_missing_dependency_is_tried_again_later(repository: Repository,
     """The run is given back and due a little later; nothing is announced as failed."""
     calls = 0
 
-    def late(question: Question, predictor: object, *, progress: Callable[[float], None]) -> Outcome:
+    def late(question: Question, predictor: object, *, known: object, progress: Callable[[float], None]) -> Outcome:
         nonlocal calls
         calls += 1
         if calls == 1:
             raise Unavailable("not yet")
-        return known_answer(question, predictor, progress=progress)
+        return known_answer(question, predictor, known=known, progress=progress)
 
     service = replica(repository, clock, late)
     run = await service.accept(RunRequest.model_validate(body))
