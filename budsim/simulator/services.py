@@ -799,7 +799,7 @@ class _Quarters:
 
     def reached(self, share: float) -> None:
         """Note the share done, 0..1; called in the event loop."""
-        if self._left and share >= self._left[0] and (self._writing is None or self._writing.done()):
+        if self._left and share >= self._left[0] and self._is_free():
             self._writing = asyncio.create_task(self._announce(self._left.pop(0)))
 
     async def finish(self) -> None:
@@ -812,6 +812,10 @@ class _Quarters:
         """
         if self._writing:
             await self._writing
+
+    def _is_free(self) -> bool:
+        """Whether the last announcement was written; after one that could not be, there are no more: `finish` tells why."""
+        return self._writing is None or (self._writing.done() and self._writing.exception() is None)
 
     async def _announce(self, quarter: float) -> None:
         await self._write(self._told(quarter))

@@ -1,6 +1,7 @@
 """Durable runs and their events: order, crashes, leases, control, and the way to the broker."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ from budsim.simulator.plans import Outcome, Question
 from budsim.simulator.repository import LeaseLost, Repository
 from budsim.simulator.runs import Run, Status, Step
 from budsim.simulator.schemas import RunRequest
-from budsim.simulator.services import Rules, Simulations
+from budsim.simulator.services import Rules, Simulations, _Quarters
 from budsim.simulator.workers import ThreadWorkers
 from budsim.simulator.workflows import Relay
 from tests.simulator.serving import CLUSTER_ID, MakeClient, StandInSidecar, ended, h100_cluster, known_answer, wait_for
@@ -178,6 +179,27 @@ async def test_stopping_a_run_takes_it_from_its_replica(repository: Repository, 
         await service.carry_out(*claim(service))
     assert service.find(run.run_id).status is Status.TERMINATED
     assert repository.plans(run.run_id, wanted()) == []
+
+
+async def test_an_announcement_that_cannot_be_written_is_the_last_and_is_told():
+    """After it no other is tried, and whoever waits for the announcements learns why; nothing is left for the log to find."""
+    written: list[str] = []
+
+    async def lost(envelopes: list[str]) -> None:
+        written.extend(envelopes)
+        raise LeaseLost("gone")
+
+    unnoticed: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unnoticed.append(context))
+    quarters = _Quarters(lambda share: [str(share)], lost)  # type: ignore[list-item, arg-type, return-value]
+    for share in (0.25, 0.5):
+        quarters.reached(share)
+        await asyncio.sleep(0)
+    with pytest.raises(LeaseLost):
+        await quarters.finish()
+    del quarters
+    gc.collect()
+    assert (written, unnoticed) == (["0.25"], [])
 
 
 async def test_a_missing_dependency_is_tried_again_later(repository: Repository, clock: Clock, body: dict[str, Any]):

@@ -15,6 +15,9 @@ MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 REFUSALS = frozenset({429, 503})
 CALL_LIMIT_S = 30.0
 NO_ANSWER = 0
+RETRY_S = 1.0
+ASKED_AT_A_TIME = 100
+"""Questions an insistent caller has open: thousands would measure how fast they are refused."""
 
 
 @dataclass
@@ -100,14 +103,17 @@ async def steadily(
 async def insistently(
     urls: Callable[[], Sequence[str]], numbers: range, per_s: float, answers: Answers, *, method: str = "regressor"
 ) -> None:
-    """Ask every question, ``per_s`` a second, again and again until it is accepted: what a caller with a retry does."""
+    """Ask every question, ``per_s`` a second, each again and again until it is accepted: what a caller with a retry does."""
+    turns = asyncio.Semaphore(ASKED_AT_A_TIME)
     async with calling() as session, asyncio.TaskGroup() as group:
 
         async def until_accepted(number: int) -> None:
             while await ask(session, random.choice(urls()), number, answers, time.monotonic(), method) != 200:
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(RETRY_S)
+            turns.release()
 
         for number in numbers:
+            await turns.acquire()
             group.create_task(until_accepted(number))
             await asyncio.sleep(1 / per_s)
 
