@@ -55,6 +55,7 @@ from budsim.simulator.plans import (
     Question,
     Rejection,
     ReplicaGroup,
+    is_part_of,
 )
 
 Progress = Callable[[float], None]
@@ -122,7 +123,7 @@ def parts_of(question: Question, *, engines: Engines = serving_engines) -> tuple
 def search_part(question: Question, predictor: Predictor, name: str, *, engines: Engines = serving_engines) -> Searched | None:
     """Return what the search of one part finds; None where there is no such part (any more)."""
     for cluster in question.clusters:
-        if name.startswith(f"{cluster.cluster_id}/"):
+        if is_part_of(name, cluster):
             ground = _ground(question, cluster, engines)
             if name in ground.parts:
                 return ground.search(_judge(question, predictor), [name])[name]

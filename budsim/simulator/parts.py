@@ -19,7 +19,7 @@ from budsim.performance.candidates import Integers
 from budsim.performance.predictor import Predictor
 from budsim.simulator.evolution import CHUNK, Explored, Progress, Scores, Searching, Settings, exploring, side_by_side
 from budsim.simulator.offers import KV, OFFER, PP, REPLICAS, TP, WEIGHTS, Offer, OfferSpace
-from budsim.simulator.plans import Question
+from budsim.simulator.plans import Question, part_name
 
 GRID_LIMIT = 200_000
 """Genomes the exhaustive grid of `Question.analytic_only` may have before the genetic search takes over."""
@@ -114,7 +114,7 @@ def _name(question: Question, cluster_id: str, space: OfferSpace, offer: Offer) 
         [offer.max_num_seqs, offer.max_num_batched_tokens, offer.memory_fraction],
     ]
     digest = sha256(json.dumps(decides).encode()).hexdigest()[:16]
-    return f"{cluster_id}/{group.label.name[:LONGEST_LABEL]}/{offer.engine.name}/{digest}"
+    return part_name(cluster_id, group.label.name[:LONGEST_LABEL], offer.engine.name, digest)
 
 
 def _search(question: Question, name: str, space: OfferSpace, number: int, progress: Progress) -> Searching:

@@ -233,3 +233,13 @@ class Outcome:
     plans: tuple[Plan, ...]
     rejections: tuple[Rejection, ...]
     evaluations: int
+
+
+def part_name(cluster_id: str, device: str, engine: str, digest: str) -> str:
+    """Return the name of what is searched by itself; see `budsim.simulator.parts`."""
+    return f"{cluster_id}/{device}/{engine}/{digest}"
+
+
+def is_part_of(name: str, cluster: Cluster) -> bool:
+    """Whether a part of this name is one of a cluster's."""
+    return name.startswith(f"{cluster.cluster_id}/")

@@ -27,7 +27,7 @@ from budsim.model_ops.registry import Lookup, resolve_model
 from budsim.performance.predictor import Predictor
 from budsim.performance.workload import Workload
 from budsim.simulator.intake import Intake
-from budsim.simulator.plans import Outcome, Question, Rejection, Risk, Targets
+from budsim.simulator.plans import Outcome, Question, Rejection, Risk, Targets, is_part_of
 from budsim.simulator.runs import FINISHED, UNFINISHED, Envelope, Feedback, Finding, PlanFilter, Run, Status, Step, StoredPlan
 
 if TYPE_CHECKING:
@@ -659,7 +659,7 @@ class Simulations:
         question = await self._question(request)
         for part in parts:
             known = await _off_loop(self.repository.searched, run.run_id, run.attempt)
-            found = None if part in known else await self.workers.compute(search_part, question, part)
+            found = None if part in known else await self.workers.compute(search_part, _about(question, part), part)
             if found is not None:
                 await self._note(run, self._quarters(run, request, (len(known) + 1) / of), found={part: found})
         return run
@@ -857,6 +857,11 @@ def workload_of(request: RunRequest | HostsRequest) -> Workload:
 
 
 EVERY_PLAN = PlanFilter(error_rate_threshold=math.inf)
+
+
+def _about(question: Question, part: str) -> Question:
+    """Return the question without the clusters a part is not of: another process need not be sent them."""
+    return replace(question, clusters=tuple(cluster for cluster in question.clusters if is_part_of(part, cluster)))
 
 
 def _settled(candidate: _Candidate, run: Run | None, waiting: int) -> Run | BudsimError:
