@@ -394,13 +394,14 @@ class Simulations:
         request = _request(run)
         if run.step is Step.VALIDATION:
             run = await self._take(run, request, self._validate)
-        if request.is_proprietary_model:
+        if request.is_proprietary_model or run.step is not Step.ESTIMATION:
             return ()
         return await self.workers.compute(parts_of, await self._question(request), None)
 
     async def search(self, run: Run, parts: Sequence[str], *, of: int) -> None:
         """Search some of the ``of`` parts `validate` returned and keep what was found; errors as `validate`."""
-        await self._take(run, _request(run), partial(self._search, parts=parts, of=of))
+        if run.step is Step.ESTIMATION:
+            await self._take(run, _request(run), partial(self._search, parts=parts, of=of))
 
     async def conclude(self, run: Run) -> Run:
         """Answer with what was found in all parts, rank it, and end the run; errors as `validate`."""

@@ -6,6 +6,7 @@ import gc
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from budsim.simulator.inventory import FixedInventory
 from budsim.simulator.orchestration import MOST_SEARCHES, Conductor, batches_of
 from budsim.simulator.plans import Outcome, Question
 from budsim.simulator.repository import Repository
-from budsim.simulator.runs import PlanFilter, Run, Status
+from budsim.simulator.runs import PlanFilter, Run, Status, Step
 from budsim.simulator.schemas import RunRequest
 from budsim.simulator.services import Rules, Simulations, search_part, simulate
 from budsim.simulator.workers import ThreadWorkers, WorkerLost
@@ -203,6 +204,20 @@ async def test_replicas_share_the_searches_of_runs(stage: Stage, body: dict[str,
     assert min(searched) > 0
 
 
+async def test_what_is_estimated_is_not_searched_again(stage: Stage, body: dict[str, Any]):
+    """A workflow that begins again for a run that only has to be ranked searches nothing and leaves nothing behind."""
+    service = await stage.add(workers=Counting(known_answer))
+    await service.accept(RunRequest.model_validate(body))
+    (claimed,) = stage.repository.claim(None, now_s=service.clock(), lease_s=30, limit=1)
+    run = replace(claimed, step=Step.RANKING, status=Status.RUNNING)
+    stage.repository.advance(run, [], now_s=service.clock(), plans=())
+    assert await service.validate(run) == ()
+    await service.search(run, ["a part"], of=1)
+    assert service.workers.searched == 0
+    assert (await service.conclude(run)).status is Status.COMPLETED
+    assert stage.repository.findings(run.run_id, 1) == {}
+
+
 def test_very_many_parts_are_searched_in_batches():
     """No workflow has more searches than its history may hold, and every part is in one of them."""
     parts = [f"part-{number}" for number in range(1000)]
@@ -353,6 +368,4 @@ async def _is(fact: bool) -> bool:
 
 
 def _running(run: Run) -> Run:
-    from dataclasses import replace
-
     return replace(run, status=Status.RUNNING)
