@@ -49,6 +49,8 @@ class Candidates:
         When the software as a whole, and the engine's release, are from (calendar year with its fraction); nan where unknown.
     burst_share : float array, shape (n,)
         Share of requests that arrive all at once when a benchmark starts; 0 for a deployment in steady state.
+    cold_start : bool array, shape (n,)
+        Whether a benchmark's first requests met a server that had served none, so that mean TTFT holds its compilation.
     static_batch : bool array, shape (n,)
         Whether all ``concurrency`` prompts are prefilled as one batch and decoded together, as offline benchmarks do.
     speculative : bool array, shape (n,)
@@ -85,6 +87,7 @@ class Candidates:
     stack_year: Floats
     engine_year: Floats
     burst_share: Floats
+    cold_start: Booleans
     static_batch: Booleans
     speculative: Booleans
     adapter_ranks: Floats | None = None

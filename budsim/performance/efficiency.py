@@ -16,7 +16,10 @@ from budsim.performance.candidates import Candidates, Floats
 class Constants:
     """Attainable shares of the peaks (0..1) and latencies (s) of one kind of hardware, or of an engine with kernels of its own.
 
-    Latencies count per layer: once a step, for each core that meets the others, each prompt token, each running sequence.
+    Latencies count per layer: once a step, for each core that meets the others, each prompt token, each running sequence, each
+    product (``gemm``, and on top where activations are ``narrow``ed to its format), each sparse ``index``er or linear ``state``.
+    ``gemm`` and ``expert_gemm`` are for 16 bit; ``eight_bit`` and ``four_bit`` are what narrower products reach relative to them.
+    ``expert_traffic`` is what sending a token to one expert and summing the result moves, bytes for each hidden value.
     ``blend`` is the p-norm of a matrix's arithmetic and traffic, ``overlap`` that of a step's traffic and everything else
     (1: one after the other; large: the longer hides the shorter).
 
@@ -46,9 +49,19 @@ class Constants:
     sequence_latency_s: float = 0.0
     blend: float = 4.0
     overlap: float = 1.0
+    eight_bit: float = 1.0
+    four_bit: float = 1.0
+    expert_eight_bit: float = 1.0
+    expert_four_bit: float = 1.0
+    expert_traffic: float = 0.0
+    gemm_latency_s: float = 0.0
+    narrow_latency_s: float = 0.0
+    expert_narrow_latency_s: float = 0.0
+    index_latency_s: float = 0.0
+    state_latency_s: float = 0.0
 
 
-GPU = Constants(
+ACCELERATOR = Constants(
     gemm=0.79,
     expert_gemm=0.24,
     half_rows=48.0,
@@ -66,8 +79,67 @@ GPU = Constants(
     prefill_latency_s=64e-6,
     token_latency_s=2e-6,
 )
-BLACKWELL = replace(GPU, gemm=0.62, expert_gemm=0.15, link=0.27)
-"""Its arithmetic and links grew faster than what kernels of its first year make of them."""
+"""Accelerators whose kernels nobody published timings of."""
+HOPPER = Constants(
+    gemm=0.79,
+    eight_bit=0.73,
+    expert_gemm=0.25,
+    expert_eight_bit=0.9,
+    half_rows=1.0,
+    expert_half_rows=1.0,
+    bandwidth=0.84,
+    expert_bandwidth=0.9,
+    expert_traffic=10.0,
+    cache_bandwidth=0.75,
+    decode_attention=0.45,
+    prefill_attention=0.5,
+    link=0.66,
+    reduce_latency_s=4.3e-6,
+    hop_latency_s=20e-6,
+    gemm_latency_s=3.4e-6,
+    narrow_latency_s=3e-6,
+    layer_latency_s=18e-6,
+    moe_latency_s=49e-6,
+    expert_narrow_latency_s=10e-6,
+    index_latency_s=68e-6,
+    state_latency_s=15e-6,
+    prefill_latency_s=85e-6,
+    token_latency_s=2e-6,
+    blend=2.0,
+)
+"""Shares, and latencies of products, experts and all-reduces, are those of NVIDIA's published kernel timings: the tables of
+PyPI's `aiconfigurator-core` 0.12 (Apache-2.0; vLLM 0.24, SGLang 0.5.14, TensorRT-LLM 1.3), as `scripts/fit_kernels.py` prints them.
+What they leave out (the rest of a layer, steps with prompts, indexers and linear layers) was fitted to serving measurements."""
+AMPERE = replace(HOPPER, gemm=0.84, bandwidth=0.77, cache_bandwidth=0.64, prefill_attention=0.52, link=0.6)
+ADA = replace(HOPPER, gemm=0.6, expert_gemm=0.3, cache_bandwidth=0.85, prefill_attention=0.42, link=0.15)
+BLACKWELL = replace(
+    HOPPER,
+    gemm=0.7,
+    eight_bit=0.79,
+    four_bit=0.72,
+    expert_gemm=0.3,
+    expert_eight_bit=0.43,
+    bandwidth=0.79,
+    cache_bandwidth=0.85,
+    prefill_attention=0.42,
+    link=0.56,
+    reduce_latency_s=6.8e-6,
+    moe_latency_s=29e-6,
+)
+BLACKWELL_ULTRA = replace(BLACKWELL, gemm=0.76, four_bit=0.49, expert_four_bit=0.75, prefill_attention=0.52)
+"""Four-bit arithmetic grew by half, what kernels make of it did not."""
+BLACKWELL_WORKSTATION = replace(
+    HOPPER,
+    gemm=0.86,
+    eight_bit=0.95,
+    expert_gemm=0.33,
+    expert_eight_bit=0.85,
+    expert_four_bit=1.3,
+    bandwidth=0.87,
+    cache_bandwidth=0.86,
+    prefill_attention=0.52,
+    link=0.44,
+)
 LLAMA_CPP = Constants(
     gemm=1.0,
     expert_gemm=1.0,
@@ -93,7 +165,7 @@ LLAMA_CPP = Constants(
     overlap=1.8,
 )
 CONSTANTS: Mapping[str, Constants] = {
-    DeviceKind.CUDA: GPU,
+    DeviceKind.CUDA: HOPPER,
     DeviceKind.ROCM: Constants(
         gemm=0.23,
         expert_gemm=0.35,
@@ -112,11 +184,13 @@ CONSTANTS: Mapping[str, Constants] = {
         prefill_latency_s=33e-6,
         token_latency_s=2e-6,
     ),
+    "sm80": AMPERE,
+    "sm89": ADA,
     "sm100": BLACKWELL,
-    "sm103": BLACKWELL,
-    "sm120": BLACKWELL,
-    DeviceKind.XPU: GPU,
-    DeviceKind.HPU: GPU,
+    "sm103": BLACKWELL_ULTRA,
+    "sm120": BLACKWELL_WORKSTATION,
+    DeviceKind.XPU: ACCELERATOR,
+    DeviceKind.HPU: ACCELERATOR,
     DeviceKind.CPU: Constants(
         gemm=0.85,
         expert_gemm=0.3,
@@ -156,6 +230,7 @@ ATTENTION_OPERATIONS_PER_CYCLE = 3.9
 """The same for its attention over a 16 bit cache, on any of them."""
 MULTIPLIED_IN: Mapping[tuple[str, DeviceKind, Precision], Precision] = {
     ("openvino-model-server", DeviceKind.CPU, Precision.INT8): Precision.FP32,
+    **{(engine, DeviceKind.CUDA, Precision.MXFP4): Precision.FP8 for engine in ("vllm", "sglang", "trtllm")},
 }
 """Formats an engine only stores: OpenVINO's INT8 models have 8 bit weights and slow down under load as vector units would."""
 
@@ -170,13 +245,14 @@ class FirstToken:
     request_s: float
     steps: float
     burst_factor: float
+    first_wave_s: float = 0.0
 
 
 OTHER_ENGINE = FirstToken(request_s=0.01, steps=1.0, burst_factor=1.0)
 FIRST_TOKEN: Mapping[str, FirstToken] = {
-    "vllm": FirstToken(request_s=0.003, steps=4.0, burst_factor=1.2),
-    "sglang": FirstToken(request_s=0.07, steps=4.0, burst_factor=2.5),
-    "trtllm": FirstToken(request_s=0.01, steps=5.3, burst_factor=1.1),
+    "vllm": FirstToken(request_s=0.009, steps=3.0, burst_factor=1.35),
+    "sglang": FirstToken(request_s=0.025, steps=3.4, burst_factor=2.1, first_wave_s=1.0),
+    "trtllm": FirstToken(request_s=0.015, steps=4.5, burst_factor=1.2),
 }
 
 
@@ -225,9 +301,20 @@ class Efficiency:
     sequence_latency_s: Floats
     blend: Floats
     overlap: Floats
+    eight_bit: Floats
+    four_bit: Floats
+    expert_eight_bit: Floats
+    expert_four_bit: Floats
+    expert_traffic: Floats
+    gemm_latency_s: Floats
+    narrow_latency_s: Floats
+    expert_narrow_latency_s: Floats
+    index_latency_s: Floats
+    state_latency_s: Floats
     request_s: Floats
     awaited_steps: Floats
     burst_factor: Floats
+    first_wave_s: Floats
 
 
 def efficiency(candidates: Candidates, tuning: Tuning = TUNING) -> Efficiency:
@@ -241,6 +328,7 @@ def efficiency(candidates: Candidates, tuning: Tuning = TUNING) -> Efficiency:
         request_s=candidates.by_engine([each.request_s for each in first]),
         awaited_steps=candidates.by_engine([each.steps for each in first]) + candidates.admission_steps,
         burst_factor=candidates.by_engine([each.burst_factor for each in first]),
+        first_wave_s=candidates.by_engine([each.first_wave_s for each in first]),
     )
 
 
@@ -253,6 +341,8 @@ def matrix_peak(engine: str, device: Device, precision: Precision) -> float:
         for instructions, rates in OPERATIONS_PER_CYCLE.items():
             if precision in rates and instructions in device.instruction_sets:
                 return rates[precision] * device.compute_units * device.clock_hz
+    if device.kind is DeviceKind.CUDA and not device.runs_natively(precision):
+        return device.peak_flops_per_s(precision)
     return device.peak_flops_per_s(MULTIPLIED_IN.get((engine, device.kind, precision), precision))
 
 

@@ -58,6 +58,7 @@ def _traffic(table: Candidates, memory: MemoryUse, modelled: Modelled) -> Iterat
     yield "log_decoding", _log(modelled.tpot_s * table.output_tokens)
     yield "log_chunks", _log(table.input_tokens / np.maximum(modelled.chunk, 1.0))
     yield "burst_share", table.burst_share
+    yield "is_cold", table.cold_start.astype(np.float64)
     yield "is_static", table.static_batch.astype(np.float64)
 
 
@@ -137,7 +138,7 @@ def _log(values: Floats | Integers) -> Floats:
 
 NAMES: tuple[str, ...] = (
     *"log_concurrency log_input log_output log_input_per_output running_share log_places log_prompt_tokens_in_flight".split(),
-    *"log_prompt_steps_in_flight log_decoding log_chunks burst_share is_static".split(),
+    *"log_prompt_steps_in_flight log_decoding log_chunks burst_share is_cold is_static".split(),
     *(f"{step}_{cause}_share" for step in ("decode", "mixed") for cause in ("weights", "compute", "cache", "link")),
     *"prefill_share log_decode_step log_mixed_over_decode log_tpot_over_solo log_solo_prefill".split(),
     *"log_burst_over_service log_queue_over_service log_ttft_over_solo log_ttft log_burst log_service log_queue".split(),

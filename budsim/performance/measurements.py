@@ -26,7 +26,16 @@ from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import resolve_model
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
-from budsim.performance.protocols import SOURCES, admission_steps, cache_formats, memory_fractions, token_budgets
+from budsim.performance.protocols import (
+    SOURCES,
+    admission_steps,
+    cache_formats,
+    cold_starts,
+    drafting,
+    memory_fractions,
+    stated_flags,
+    token_budgets,
+)
 
 NUMBERS = (
     "n_devices tp pp ep dp input_tokens output_tokens concurrency request_rate n_requests ttft_ms_mean ttft_ms_p50 tpot_ms_mean "
@@ -229,7 +238,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
         models=[models[row] for row in ok],
         devices=[devices[row] for row in ok],
         engines=[_profile(engines[row], devices[row].kind) for row in ok],
-        precisions=[precisions[row] or models[row].native_precision for row in ok],
+        precisions=[_stored(text.precision[row], precisions[row], models[row], devices[row].kind) for row in ok],
         caches=[caches[row] for row in ok],
     )
     return _measured(picked, ok, list(problems), table)
@@ -324,9 +333,19 @@ def _precision(name: str) -> Precision | None:
     return found
 
 
+def _stored(stated: str, precision: Precision | None, model: Architecture, kind: DeviceKind) -> Precision:
+    """Return the format of the weights: the model's own where a row names none, and the usual one of what "fp4" may mean."""
+    if stated.lower() == "fp4" and (model.native_precision is Precision.MXFP4 or kind is DeviceKind.ROCM):
+        return Precision.MXFP4
+    return precision or model.native_precision
+
+
 def _with_lengths(text: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
-    """Fill in what a source's protocol says and its rows do not: ShareGPT's mean lengths, all requests at once without a rate."""
+    """Fill in what serve commands and protocols say and columns do not: ranks, ShareGPT's lengths, all at once without a rate."""
     numbers = numbers.copy()
+    told = stated_flags(text.notes)
+    for name in ("pp", "ep"):
+        numbers[name] = told[name].fillna(numbers[name])
     unlimited = numbers.concurrency.isna() & numbers.request_rate.isna()
     numbers["concurrency"] = numbers.concurrency.where(~unlimited, numbers.n_requests)
     sharegpt = text.notes.str.contains("sharegpt", case=False)
@@ -415,7 +434,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         cores=_cores(np.asarray(threads, dtype=np.float64), picked.devices, replicas),
         compute_share=np.where(cpu, 1.0 / replicas, 1.0),
         memory_free_bytes=np.array([device.memory_bytes for device in picked.devices]),
-        speculative=picked.text.notes.str.contains("mtp", case=False).to_numpy(),
+        speculative=drafting(picked.text.notes),
         **_traffic(picked, replicas, limits[:, 1]),
         **_protocol(picked, limits[:, 0]),
     ), replicas
@@ -443,19 +462,23 @@ def _traffic(picked: _Picked, replicas: Floats, sequences: Floats) -> dict[str, 
 def _protocol(picked: _Picked, tokens: Floats) -> dict[str, Any]:
     """Return how the server was started and when its software is from, as columns; a step takes ``tokens`` by default."""
     text, rows = picked.text, picked.text.join(picked.numbers)
+    usual = memory_fractions(rows, np.array([engine.memory_fraction for engine in picked.engines]))
     return {
         "token_budget": token_budgets(rows, tokens),
         "admission_steps": admission_steps(rows),
-        "memory_fraction": memory_fractions(rows, np.array([engine.memory_fraction for engine in picked.engines])),
+        "cold_start": cold_starts(rows),
+        "memory_fraction": stated_flags(text.notes).memory_fraction.fillna(pd.Series(usual)).to_numpy(),
         "stack_year": np.array([_year(date) for date in text.date]),
         "engine_year": np.array([release_year(*each) for each in zip(text.engine, text.engine_version, strict=True)]),
     }
 
 
 def _limits(picked: _Picked) -> Floats:
-    """Return the tokens of a step and the running sequences each row's engine allows by default, shape (n, 2)."""
+    """Return the tokens of a step and the running sequences each row's engine allows, as told or by default, shape (n, 2)."""
     pairs = zip(picked.engines, picked.devices, strict=True)
-    return np.array([engine.limits_on(device) for engine, device in pairs], dtype=np.float64).reshape(-1, 2)
+    default = np.array([engine.limits_on(device) for engine, device in pairs], dtype=np.float64).reshape(-1, 2)
+    told = stated_flags(picked.text.notes)[["tokens", "sequences"]].to_numpy(dtype=np.float64)
+    return np.where(told > 0, told, default)
 
 
 @lru_cache(maxsize=8192)
@@ -482,7 +505,7 @@ def _parallelism(numbers: pd.DataFrame, moe: Booleans, cpu: Booleans) -> tuple[I
     with attention held whole on each. ``dp`` of a dense model, and processes on a CPU, are replicas of their own.
     """
     devices = numbers.n_devices
-    pp = numbers.pp.fillna(1.0).to_numpy()
+    pp = _stages(numbers)
     dp = numbers.dp.fillna(1.0).to_numpy()
     tp = numbers.tp.fillna(devices / pp / dp).fillna(1.0).clip(lower=1.0).to_numpy()
     ep = numbers.ep.fillna(1.0).to_numpy()
@@ -493,6 +516,14 @@ def _parallelism(numbers: pd.DataFrame, moe: Booleans, cpu: Booleans) -> tuple[I
     spread = np.where((attention_dp > 1) & (tp < held), np.minimum(tp * attention_dp, np.maximum(held, tp)), tp)
     whole = [np.maximum(np.rint(values), 1).astype(np.int64) for values in (spread, pp, ep, np.minimum(attention_dp, spread))]
     return whole[0], whole[1], whole[2], whole[3], replicas
+
+
+def _stages(numbers: pd.DataFrame) -> Floats:
+    """Return pipeline stages: those stated, or the devices that a row has and whose use it does not say."""
+    stated = numbers.pp.fillna(1.0)
+    rest = numbers.n_devices / (numbers.tp * stated)
+    unsaid = (rest > 1) & numbers[["dp", "ep"]].fillna(1.0).eq(1.0).all(axis=1)
+    return np.asarray(stated.where(~unsaid, stated * rest), dtype=np.float64)
 
 
 def _coded(values: Sequence[Value]) -> tuple[tuple[Value, ...], Integers]:

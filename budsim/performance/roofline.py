@@ -11,13 +11,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from budsim.commons.precision import Precision
+from budsim.commons.precision import FORMATS, Precision
 from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.efficiency import TUNING, Efficiency, Tuning, attention_peak, efficiency, matrix_peak
 from budsim.performance.shapes import ModelShapes, cached_bytes, peak_formats, shapes, stored_bytes
 
 ACTIVATION_BYTES = 2.0
+NARROW_BITS = 12.0
+STATE_BYTES = 8.0
+"""A linear layer reads and writes its state, kept in fp32, at every token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,8 @@ class Ranks:
     matrix_flops_per_token: Floats
     matrix_bytes: Floats
     matrix_peak: Floats
+    matrix_gemm: Floats
+    launches_s: Floats
     matrix_tokens_share: Floats
     experts: Floats
     experts_per_token: Floats
@@ -44,6 +49,10 @@ class Ranks:
     state_bytes: Floats
     decode_attention_flops: Floats
     prefill_attention_flops: Floats
+    index_flops: Floats
+    index_bytes: Floats
+    index_layers: Floats
+    state_layers: Floats
     attention_peak: Floats
     bandwidth: Floats
     link_bandwidth: Floats
@@ -83,6 +92,7 @@ def prepare(candidates: Candidates, tuning: Tuning = TUNING) -> Ranks:
     compute_share, bandwidth = _speeds(candidates, coefficients)
     local = _local_share(candidates, model, attention_tp)
     formats = peak_formats(candidates.architectures, candidates.precisions)[row, candidates.weight_precision]
+    widths = _widths(candidates, formats.astype(np.int64))
     matrix_peaks, attention_peaks = _peaks(candidates)
     peaks = matrix_peaks[candidates.engine[:, None], candidates.device[:, None], formats.astype(np.int64)]
     width = stored_bytes(candidates.architectures, candidates.precisions)[row, candidates.weight_precision]
@@ -101,6 +111,8 @@ def prepare(candidates: Candidates, tuning: Tuning = TUNING) -> Ranks:
         matrix_flops_per_token=2.0 * values * matrices.active_copies[row],
         matrix_bytes=values * matrices.copies[row].clip(1.0) * width,
         matrix_peak=peaks * compute_share[:, None],
+        matrix_gemm=_attainable(coefficients, matrices.expert[row], widths),
+        launches_s=_launches(candidates, model, coefficients, widths),
         matrix_tokens_share=np.where(matrices.attention[row], 1.0 / candidates.dp[:, None], 1.0),
         experts=model.experts[row],
         experts_per_token=model.experts_per_token[row],
@@ -108,9 +120,13 @@ def prepare(candidates: Candidates, tuning: Tuning = TUNING) -> Ranks:
         is_sampled=matrices.sampled[row].astype(np.float64),
         cached_bytes_per_token=attention.layers[row] * cached * cache_share,
         window=attention.window[row],
-        state_bytes=(attention.layers * attention.state)[row].sum(axis=1) * 4.0 / attention_tp,
+        state_bytes=(attention.layers * attention.state)[row].sum(axis=1) * STATE_BYTES / attention_tp,
         decode_attention_flops=2.0 * attention.layers[row] * heads * attention.decode_dims[row],
         prefill_attention_flops=2.0 * attention.layers[row] * heads * attention.prefill_dims[row],
+        index_flops=(2.0 * attention.layers * attention.index_dims).sum(axis=1)[row],
+        index_bytes=(attention.layers * attention.index_width).sum(axis=1)[row],
+        state_layers=(attention.layers * (attention.state > 0)).sum(axis=1)[row],
+        index_layers=(attention.layers * (attention.index_width > 0)).sum(axis=1)[row],
         attention_peak=attention_peaks[candidates.engine, candidates.device] * compute_share,
         bandwidth=bandwidth,
         link_bandwidth=tp_link,
@@ -158,7 +174,8 @@ def step_time(
         weights_s=by_traffic.sum(axis=1),
         compute_s=(matrix - by_traffic).sum(axis=1)
         + prefill_compute / eff.prefill_attention
-        + activations / (ranks.bandwidth * eff.bandwidth),
+        + activations / (ranks.bandwidth * eff.bandwidth)
+        + _routed_time(ranks, tokens),
         cache_s=attention,
         link_s=_link_time(ranks, tokens),
         overhead_s=_overhead(ranks, prefill, decode),
@@ -196,9 +213,8 @@ def _matrix_times(ranks: Ranks, tokens: Floats, decode: Floats, prefill: Floats)
     tile_rows = np.where(ranks.is_expert > 0, per_expert[:, None], rows)
     compute = ranks.matrix_flops_per_token * rows / ranks.matrix_peak
     traffic = ranks.matrix_bytes * read_share / ranks.bandwidth[:, None]
-    peak_share = np.where(ranks.is_expert > 0, eff.expert_gemm[:, None], eff.gemm[:, None])
     half_rows = np.where(ranks.is_expert > 0, eff.expert_half_rows[:, None], eff.half_rows[:, None])
-    attainable = peak_share * tile_rows / (tile_rows + half_rows)
+    attainable = ranks.matrix_gemm * tile_rows / (tile_rows + half_rows)
     busy_compute = compute / np.maximum(attainable, 1e-9)
     expert_bandwidth = np.where(ranks.is_expert > 0, eff.expert_bandwidth[:, None], eff.bandwidth[:, None])
     return compute, traffic, busy_compute, traffic / expert_bandwidth
@@ -210,6 +226,38 @@ def touched_experts(experts: Floats, per_token: Floats, tokens: Floats) -> Float
     return np.asarray(experts * -np.expm1(tokens * np.log1p(-np.minimum(share, 1 - 1e-9))), dtype=np.float64)
 
 
+def _routed_time(ranks: Ranks, tokens: Floats) -> Floats:
+    """Return seconds of moving routed tokens to their experts and of summing what comes back, memory traffic only."""
+    eff = ranks.coefficients
+    routed = tokens * ranks.experts_per_token * ranks.moe_layers / ranks.candidates.ep
+    return np.asarray(routed * ranks.hidden * eff.expert_traffic / ranks.bandwidth, dtype=np.float64)
+
+
+def _widths(candidates: Candidates, formats: Integers) -> Floats:
+    """Return the bits of a value each matrix column is multiplied in; formats the device lacks are brought to 16 before."""
+    widths = np.array([FORMATS[precision].bits for precision in Precision])
+    native = np.array([[device.runs_natively(p) for p in Precision] for device in candidates.devices])
+    return np.asarray(np.where(native[candidates.device[:, None], formats], widths[formats], 16.0), dtype=np.float64)
+
+
+def _launches(candidates: Candidates, model: ModelShapes, eff: Efficiency, widths: Floats) -> Floats:
+    """Return seconds a step spends launching matrix products; narrow ones bring their activations to that format first."""
+    matrices, row = model.matrices, candidates.architecture
+    each = eff.gemm_latency_s[:, None] + np.where(widths < NARROW_BITS, eff.narrow_latency_s[:, None], 0.0)
+    dense = matrices.multiplied[row] & ~matrices.expert[row] & ~matrices.sampled[row]
+    experts = matrices.expert[row] & (widths < NARROW_BITS)
+    narrow_layers = np.where(experts, matrices.layers[row], 0.0).max(axis=1)
+    return np.asarray((each * matrices.layers[row] * dense).sum(axis=1) + eff.expert_narrow_latency_s * narrow_layers)
+
+
+def _attainable(eff: Efficiency, expert: Booleans, widths: Floats) -> Floats:
+    """Return the share of the peak each matrix column reaches at best, by the bits it is multiplied in."""
+    eight = np.where(expert, eff.expert_eight_bit[:, None], eff.eight_bit[:, None])
+    four = np.where(expert, eff.expert_four_bit[:, None], eff.four_bit[:, None])
+    narrow = np.where(widths < 6.0, four, np.where(widths < NARROW_BITS, eight, 1.0))
+    return np.asarray(np.where(expert, eff.expert_gemm[:, None], eff.gemm[:, None]) * narrow, dtype=np.float64)
+
+
 def _attention_times(
     ranks: Ranks, prefill: Floats, decode: Floats, prefill_context: Floats, decode_context: Floats, decode_attended: Floats
 ) -> tuple[Floats, Floats, Floats]:
@@ -218,10 +266,12 @@ def _attention_times(
     sequences, prompts = decode / dp, prefill / dp
     seen = np.minimum(decode_context[:, None], ranks.window)
     prompt_seen = np.minimum(prefill_context[:, None], ranks.window)
-    read = sequences * ((ranks.cached_bytes_per_token * seen).sum(axis=1) + ranks.state_bytes)
+    searched = ranks.index_bytes * decode_context
+    read = sequences * ((ranks.cached_bytes_per_token * seen).sum(axis=1) + ranks.state_bytes + searched)
     multiplied = np.minimum(decode_attended[:, None], ranks.window)
     decode_flops = sequences * (ranks.decode_attention_flops * multiplied).sum(axis=1)
-    prefill_flops = prompts * (ranks.prefill_attention_flops * prompt_seen).sum(axis=1)
+    indexing = ranks.index_flops * prefill_context
+    prefill_flops = prompts * ((ranks.prefill_attention_flops * prompt_seen).sum(axis=1) + indexing)
     return read / ranks.bandwidth, decode_flops / ranks.attention_peak, prefill_flops / ranks.attention_peak
 
 
@@ -231,7 +281,7 @@ def _link_time(ranks: Ranks, tokens: Floats) -> Floats:
     tp, pp = ranks.candidates.tp, ranks.candidates.pp
     message = ACTIVATION_BYTES * ranks.hidden * tokens
     ring = 2.0 * (tp - 1.0) / tp * message / (ranks.link_bandwidth * eff.link)
-    reduce = np.where(tp > 1, eff.reduce_latency_s * np.log2(np.maximum(tp, 2)) + ring, 0.0)
+    reduce = np.where(tp > 1, eff.reduce_latency_s + ring, 0.0)
     hops = (pp - 1.0) * (eff.hop_latency_s + message / (ranks.hop_bandwidth * eff.link))
     return 2.0 * ranks.layers * reduce + hops
 
@@ -242,7 +292,9 @@ def _overhead(ranks: Ranks, prefill: Floats, decode: Floats) -> Floats:
     host = ranks.candidates.by_engine([engine.step_overhead_s for engine in ranks.candidates.engines])
     launches = eff.layer_latency_s + np.minimum(prefill, 1.0) * eff.prefill_latency_s
     single = eff.core_latency_s * ranks.cores + eff.prompt_latency_s * prefill + eff.sequence_latency_s * decode
-    return host + ranks.layers * (launches + single) + ranks.moe_layers * eff.moe_latency_s
+    kinds = ranks.moe_layers * eff.moe_latency_s + ranks.index_layers * eff.index_latency_s
+    kinds = kinds + ranks.state_layers * eff.state_latency_s
+    return host + ranks.layers * (launches + single) + kinds + ranks.launches_s
 
 
 def _blend(a: Floats, b: Floats, exponent: Floats) -> Floats:

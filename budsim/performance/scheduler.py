@@ -72,7 +72,8 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
     waiting = ranks.coefficients.awaited_steps * tpot + ahead * service
     crowd = np.maximum(load.concurrency - limit, 0.0) * load.output * tpot / np.maximum(limit, 1.0)
     queue = waiting + crowd
-    burst = _burst(ranks, load, prefill_first) * ranks.coefficients.burst_factor + arrival + 0.5 * crowd
+    first_wave = ranks.coefficients.first_wave_s + arrival + 0.5 * crowd
+    burst = _burst(ranks, load, prefill_first) * ranks.coefficients.burst_factor + first_wave
     solo_prefill = steps_per_prompt * _step(ranks, load, np.minimum(load.prompt, load.budget), np.zeros_like(chunk)).total_s
     solo_decode = _step(ranks, load, np.zeros_like(chunk), np.ones_like(chunk)).total_s
     table = ranks.candidates

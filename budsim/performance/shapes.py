@@ -48,8 +48,9 @@ class AttentionShapes:
     ``window`` is how far back a layer looks (infinity: all of it), ``state`` the values a linear layer carries on, ``recurrent``
     those of them that may be kept in fp32 and ``state_width`` the bytes of one as the model asks; ``padded`` is how much
     more a cache pool in groups of equal size allocates. ``decode_dims`` are the dimensions one query head multiplies per
-    cached token at decode, ``prefill_dims`` the same for prefill (MLA expands the latent there). ``keeps_all`` are layers
-    whose cache grows with the sequence, however few of its tokens they look at.
+    cached token at decode, ``prefill_dims`` the same for prefill (MLA expands the latent there); ``index_dims`` those a sparse
+    indexer, whole on every rank, multiplies with every token before it chooses some, ``index_width`` the size of its key.
+    ``keeps_all`` are layers whose cache grows with the sequence, however few of its tokens they look at.
     """
 
     layers: Floats
@@ -62,6 +63,8 @@ class AttentionShapes:
     padded: Floats
     decode_dims: Floats
     prefill_dims: Floats
+    index_dims: Floats
+    index_width: Floats
     latent: Booleans
     keeps_all: Booleans
 
@@ -189,6 +192,8 @@ def _attention_shapes(models: Sequence[Sequence[LayerGroup]]) -> AttentionShapes
         padded=_padding(models, width),
         decode_dims=table(_decode_dims),
         prefill_dims=table(lambda a: (a.head_dim + a.rope_head_dim + a.value_head_dim) / a.compression),
+        index_dims=table(lambda a: a.index_heads * a.index_head_dim),
+        index_width=table(lambda a: a.index_head_dim),
         latent=table(lambda a: float(a.kind is AttentionKind.MLA)) > 0,
         keeps_all=table(lambda a: float(a.window is None)) > 0,
     )
