@@ -19,6 +19,7 @@ class Constants:
     Latencies count per layer: once a step, for each core that meets the others, each prompt token, each running sequence, each
     product (``gemm``, and on top where activations are ``narrow``ed to its format), each sparse ``index``er or linear ``state``.
     ``gemm`` and ``expert_gemm`` are for 16 bit; ``eight_bit`` and ``four_bit`` are what narrower products reach relative to them.
+    An all-reduce of n ranks takes its latency log2(n) to the power of ``reduce_depth`` times (0: all write to all at once).
     ``expert_traffic`` is what sending a token to one expert and summing the result moves, bytes for each hidden value.
     ``blend`` is the p-norm of a matrix's arithmetic and traffic, ``overlap`` that of a step's traffic and everything else
     (1: one after the other; large: the longer hides the shorter).
@@ -49,6 +50,7 @@ class Constants:
     sequence_latency_s: float = 0.0
     blend: float = 4.0
     overlap: float = 1.0
+    reduce_depth: float = 1.0
     eight_bit: float = 1.0
     four_bit: float = 1.0
     expert_eight_bit: float = 1.0
@@ -106,9 +108,10 @@ HOPPER = Constants(
     prefill_latency_s=85e-6,
     token_latency_s=2e-6,
     blend=2.0,
+    reduce_depth=0.0,
 )
 """Shares, and latencies of products, experts and all-reduces, are those of NVIDIA's published kernel timings: the tables of
-PyPI's `aiconfigurator-core` 0.12 (Apache-2.0; vLLM 0.24, SGLang 0.5.14, TensorRT-LLM 1.3), as `scripts/fit_kernels.py` prints them.
+PyPI's `aiconfigurator-core` 0.12 (Apache-2.0; vLLM 0.24, SGLang 0.5.14, TensorRT-LLM 1.3), as `scripts/fit_kernels.py` prints.
 What they leave out (the rest of a layer, steps with prompts, indexers and linear layers) was fitted to serving measurements."""
 AMPERE = replace(HOPPER, gemm=0.84, bandwidth=0.77, cache_bandwidth=0.64, prefill_attention=0.52, link=0.6)
 ADA = replace(HOPPER, gemm=0.6, expert_gemm=0.3, cache_bandwidth=0.85, prefill_attention=0.42, link=0.15)
@@ -301,6 +304,7 @@ class Efficiency:
     sequence_latency_s: Floats
     blend: Floats
     overlap: Floats
+    reduce_depth: Floats
     eight_bit: Floats
     four_bit: Floats
     expert_eight_bit: Floats

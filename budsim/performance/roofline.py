@@ -281,7 +281,7 @@ def _link_time(ranks: Ranks, tokens: Floats) -> Floats:
     tp, pp = ranks.candidates.tp, ranks.candidates.pp
     message = ACTIVATION_BYTES * ranks.hidden * tokens
     ring = 2.0 * (tp - 1.0) / tp * message / (ranks.link_bandwidth * eff.link)
-    reduce = np.where(tp > 1, eff.reduce_latency_s + ring, 0.0)
+    reduce = np.where(tp > 1, eff.reduce_latency_s * np.log2(np.maximum(tp, 2)) ** eff.reduce_depth + ring, 0.0)
     hops = (pp - 1.0) * (eff.hop_latency_s + message / (ranks.hop_bandwidth * eff.link))
     return 2.0 * ranks.layers * reduce + hops
 

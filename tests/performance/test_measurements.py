@@ -60,6 +60,29 @@ def test_attention_ranks_of_experts_are_not_replicas() -> None:
     assert (dense.candidates.tp[0], dense.replicas[0], dense.candidates.concurrency[0]) == (2, 4, 4)
 
 
+def test_devices_whose_use_a_row_does_not_say_are_stages() -> None:
+    """(tp 2, pp 1) of a model on 8 devices leaves four times as many as it uses: a pipeline of four stages."""
+    assert read({"tp": "2", "pp": "1"}).candidates.pp[0] == 4
+    assert read({"tp": "2", "dp": "4"}).candidates.pp[0] == 1
+
+
+def test_four_bits_are_those_of_the_model_or_the_maker() -> None:
+    """gpt-oss in "fp4" is in its own MXFP4, another model in NVFP4 on NVIDIA's devices and in MXFP4 on AMD's."""
+    stated = {"precision": "fp4", "source": "inferencex"}
+    table = read(
+        {**stated, "model_hf": "openai/gpt-oss-120b"}, stated, {**stated, "device_name": "MI355X", "device_type": "rocm"}
+    ).candidates
+    assert [table.precisions[code].value for code in table.weight_precision] == ["mxfp4", "nvfp4", "mxfp4"]
+
+
+def test_a_serve_command_sets_what_the_columns_leave_open() -> None:
+    """Token budget, sequences and memory of a row are those of the command in its notes; drafting is seen there too."""
+    command = "args: vllm serve M --max-num-batched-tokens 4096 --max-num-seqs 64 --gpu-memory-utilization 0.8"
+    table = read({"notes": command}, {"notes": f"{command} --speculative-config x"}).candidates
+    assert (table.token_budget[0], table.max_sequences[0], table.memory_fraction[0]) == (4096, 64, 0.8)
+    assert table.speculative.tolist() == [False, True]
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

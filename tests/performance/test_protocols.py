@@ -7,10 +7,17 @@ import pandas as pd
 
 from budsim.commons.catalog import load_catalog
 from budsim.performance.measurements import read_measurements
-from budsim.performance.protocols import SETTINGS, admission_steps, cache_formats, token_budgets
+from budsim.performance.protocols import (
+    SETTINGS,
+    admission_steps,
+    cache_formats,
+    cold_starts,
+    stated_flags,
+    token_budgets,
+)
 from tests.performance.test_measurements import ROW
 
-DEFAULTS = {"input_tokens": 1024.0, "output_tokens": 1024.0, "concurrency": 64.0, "tp": 8.0, "date": "2026-03-25"}
+DEFAULTS = {"input_tokens": 1024.0, "output_tokens": 1024.0, "concurrency": 64.0, "tp": 8.0, "dp": 1.0, "date": "2026-03-25"}
 
 
 def rows(**columns: object) -> pd.DataFrame:
@@ -33,6 +40,35 @@ def test_a_held_back_batch_depends_on_layout_and_date() -> None:
     assert admission_steps(rows(**llama, tp=8.0)) == [0.0]
     assert admission_steps(rows(engine="trtllm")) == [40.0]
     assert admission_steps(rows(engine="trtllm", date="2026-01-14")) == [0.0]
+
+
+def test_attention_ranks_wait_until_each_has_a_prompt() -> None:
+    """512 requests of 1,024 tokens bring one every two steps, so eight ranks have one after 16; with 16, patience ends first."""
+    ranks = {"engine": "trtllm", "dp": 8.0, "tp": 8.0}
+    assert admission_steps(rows(**ranks, concurrency=512.0)) == [16.0]
+    assert admission_steps(rows(**ranks, concurrency=16.0)) == [40.0]
+
+
+def test_runs_before_the_benchmark_warmed_up_are_cold() -> None:
+    """Its change of 21 January 2026 and undated runs tell; other sources are not known to be cold."""
+    dates = {"2026-01-20": True, "2026-01-22": False, "": True}
+    assert {date: bool(cold_starts(rows(engine="vllm", date=date))[0]) for date in dates} == dates
+    assert not cold_starts(rows(engine="vllm", date="", source="mlperf"))[0]
+
+
+def test_serve_commands_in_the_notes_are_read() -> None:
+    """Each engine's own spelling sets the same thing; a row without a command sets nothing."""
+    notes = pd.Series(
+        [
+            "BS=8 | args: vllm serve M --max-num-batched-tokens=16384 --max-num-seqs 512 --gpu-memory-utilization 0.95",
+            "args: python3 -m sglang.launch_server --chunked-prefill-size 4096 --pp-size 2 --mem-fraction-static=0.8 --ep-size 4",
+            "hw: 8 x H200",
+        ]
+    )
+    flags = stated_flags(notes)
+    assert flags.tokens.tolist()[:2] == [16384, 4096]
+    assert (flags.sequences[0], flags.memory_fraction[0], flags.pp[1], flags.ep[1]) == (512, 0.9, 2, 4)
+    assert flags.loc[2].isna().all()
 
 
 def test_whole_prompts_set_the_budget_of_engines_that_do_not_chunk() -> None:
