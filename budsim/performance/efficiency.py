@@ -114,6 +114,7 @@ HOPPER = Constants(
 PyPI's `aiconfigurator-core` 0.12 (Apache-2.0; vLLM 0.24, SGLang 0.5.14, TensorRT-LLM 1.3), as `scripts/fit_kernels.py` prints.
 What they leave out (the rest of a layer, steps with prompts, indexers and linear layers) was fitted to serving measurements."""
 AMPERE = replace(HOPPER, gemm=0.84, bandwidth=0.77, cache_bandwidth=0.64, prefill_attention=0.52, link=0.6)
+"""Older generations, which nobody timed, too."""
 ADA = replace(HOPPER, gemm=0.6, expert_gemm=0.3, cache_bandwidth=0.85, prefill_attention=0.42, link=0.15)
 BLACKWELL = replace(
     HOPPER,
@@ -167,6 +168,9 @@ LLAMA_CPP = Constants(
     blend=1.0,
     overlap=1.8,
 )
+HOST_LINK = 0.44
+THROUGH_HOST = {"reduce_latency_s": 6.5e-6, "reduce_depth": 1.0}
+"""GPUs without NVLink reduce through their host, rank by rank (the same tables: L40S 0.15 of PCIe 4, RTX PRO 6000 0.44 of 5)."""
 CONSTANTS: Mapping[str, Constants] = {
     DeviceKind.CUDA: HOPPER,
     DeviceKind.ROCM: Constants(
@@ -187,11 +191,11 @@ CONSTANTS: Mapping[str, Constants] = {
         prefill_latency_s=33e-6,
         token_latency_s=2e-6,
     ),
-    "sm80": AMPERE,
+    **dict.fromkeys(("sm60", "sm61", "sm70", "sm75", "sm80", "sm86", "sm87"), AMPERE),
     "sm89": ADA,
     "sm100": BLACKWELL,
     "sm103": BLACKWELL_ULTRA,
-    "sm120": BLACKWELL_WORKSTATION,
+    **dict.fromkeys(("sm110", "sm120", "sm121"), BLACKWELL_WORKSTATION),
     DeviceKind.XPU: ACCELERATOR,
     DeviceKind.HPU: ACCELERATOR,
     DeviceKind.CPU: Constants(
@@ -268,7 +272,9 @@ class Tuning:
 
     def of(self, engine: str, device: Device) -> Constants:
         """Return the constants of an engine on a device: its own where it brings kernels of its own, else the device's."""
-        return self.constants.get(_family(engine)) or self.constants.get(device.generation, self.constants[device.kind])
+        own = self.constants.get(_family(engine)) or self.constants.get(device.generation, self.constants[device.kind])
+        through_host = device.kind is DeviceKind.CUDA and device.scale_up.name.startswith("PCIe")
+        return replace(own, link=min(own.link, HOST_LINK), **THROUGH_HOST) if through_host else own
 
     def of_engine(self, name: str) -> FirstToken:
         """Return what an engine adds before the first token; a moderate guess for one that was never measured."""

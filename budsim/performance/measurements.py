@@ -238,7 +238,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
         models=[models[row] for row in ok],
         devices=[devices[row] for row in ok],
         engines=[_profile(engines[row], devices[row].kind) for row in ok],
-        precisions=[_stored(text.precision[row], precisions[row], models[row], devices[row].kind) for row in ok],
+        precisions=[_stored(text.precision.iloc[row], precisions[row], models[row], devices[row].kind) for row in ok],
         caches=[caches[row] for row in ok],
     )
     return _measured(picked, ok, list(problems), table)

@@ -60,7 +60,7 @@ def test_serve_commands_in_the_notes_are_read() -> None:
     """Each engine's own spelling sets the same thing; a row without a command sets nothing."""
     notes = pd.Series(
         [
-            "BS=8 | args: vllm serve M --max-num-batched-tokens=16384 --max-num-seqs 512 --gpu-memory-utilization 0.95",
+            "BS=8 | args: vllm serve M --max-num-batched-tokens=16384 --max-num-seqs 512 --gpu-memory-utilization 0.9",
             "args: python3 -m sglang.launch_server --chunked-prefill-size 4096 --pp-size 2 --mem-fraction-static=0.8 --ep-size 4",
             "hw: 8 x H200",
         ]

@@ -101,7 +101,7 @@ def test_a_larger_load_needs_no_fewer_devices():
 def test_devices_that_cannot_are_named_with_their_reason():
     """No engine runs on a V100, a T4 never decodes that fast: both are told, neither is in the list."""
     names = ("H100-SXM", "V100-16GB", "T4")
-    question = make_question(targets={"tokens_per_s_per_user": 100.0}, concurrency=8, analytic_only=True)
+    question = make_question(targets={"tokens_per_s_per_user": 200.0}, concurrency=8, analytic_only=True)
     found = cheapest_devices(question, AnalyticPredictor(), [find_device(name) for name in names])
     assert {each.device.name for each in found.sets} == {"H100-SXM"}
     reasons = {rejection.subject: rejection.reason for rejection in found.rejections}

@@ -16,12 +16,13 @@ from budsim.simulator.placement import HardwareGroup, usable
 from budsim.simulator.plans import Plan, Question
 from tests.simulator.situations import make_cluster, make_pool, make_question
 
-TIGHT = {"ttft_s": 0.25, "tokens_per_s_per_user": 80.0}
+TIGHT = {"ttft_s": 0.25, "tokens_per_s_per_user": 60.0}
+EASED = {"ttft_s": 0.4, "tokens_per_s_per_user": 30.0}
 SITUATIONS = {
-    "in one node": (make_cluster((("H100-SXM", 1), ("A100-SXM4-80GB", 3))), 80),
-    "fast and slow": (make_cluster((("H100-SXM", 1),), (("L4", 8),)), 56),
-    "old and new": (make_cluster((("A100-SXM4-80GB", 2),), (("H100-SXM", 1),)), 60),
-    "another vendor": (make_cluster((("Gaudi3", 2),), (("H100-SXM", 1),)), 100),
+    "in one node": (make_cluster((("H100-SXM", 1), ("A100-SXM4-80GB", 3))), 120),
+    "fast and slow": (make_cluster((("H100-SXM", 1),), (("A10", 8),)), 90),
+    "old and new": (make_cluster((("A100-SXM4-80GB", 2),), (("H100-SXM", 1),)), 100),
+    "another vendor": (make_cluster((("Gaudi3", 1),), (("H100-SXM", 1),)), 150),
 }
 
 
@@ -85,7 +86,7 @@ def test_a_mix_costs_what_its_devices_cost_over_what_they_deliver():
     question = grid("another vendor")
     best = best_of(question)
     load = [group.replicas * group.config.concurrency for group in best.groups]
-    per_s = [100 * mine / sum(load) * 128 / group.service.e2e_s.value for mine, group in zip(load, best.groups, strict=True)]
+    per_s = [150 * mine / sum(load) * 128 / group.service.e2e_s.value for mine, group in zip(load, best.groups, strict=True)]
     assert best.cost_usd_per_h == pytest.approx(sum(g.devices * g.config.device.price_usd_per_h for g in best.groups))
     assert best.cost_per_million_tokens_usd == pytest.approx(best.cost_usd_per_h / sum(per_s) / 3600 * 1e6)
     for group, tokens_per_s in zip(best.groups, per_s, strict=True):
@@ -96,7 +97,7 @@ def test_all_requests_have_a_place_and_all_groups_meet_the_targets():
     """Replicas times requests of each are at least the traffic, hardly more, and every group keeps to the targets."""
     best = best_of(grid("another vendor"))
     places = sum(group.replicas * group.config.concurrency for group in best.groups)
-    assert 100 <= places < 100 + sum(group.replicas for group in best.groups)
+    assert 150 <= places < 150 + sum(group.replicas for group in best.groups)
     for group in best.groups:
         assert group.error_rate == 0.0
         assert group.config.max_num_seqs >= group.config.concurrency
@@ -119,18 +120,17 @@ def test_no_device_is_in_two_groups():
 
 
 def test_three_types_share_what_two_cannot_carry():
-    """H100, A100 and L40S, one each: 224, 76 and 44 requests within the targets, so that 320 need all three."""
+    """H100, A100 and L40S, one each: some 125, 75 and 35 requests within the targets, so that 210 need all three."""
     cluster = make_cluster((("H100-SXM", 1), ("A100-SXM4-80GB", 1)), (("L40S", 1),))
-    eased = {"ttft_s": 0.4, "tokens_per_s_per_user": 30.0}
-    best = best_of(make_question(cluster, concurrency=320, targets=eased, analytic_only=True))
+    best = best_of(make_question(cluster, concurrency=210, targets=EASED, analytic_only=True))
     assert {group.config.device.name for group in best.groups} == {"H100-SXM", "A100-80GB", "L40S"}
     assert best.meets_targets
 
 
 def test_past_what_all_hold_everything_misses_by_little():
-    """Twice what an A100 and an H100 hold: together they still miss by less than either alone."""
+    """Twice what two A100 and an H100 hold: together they still miss by less than either alone."""
     cluster, _ = SITUATIONS["old and new"]
-    plans = answer(make_question(cluster, concurrency=120, targets=TIGHT, analytic_only=True), AnalyticPredictor()).plans
+    plans = answer(make_question(cluster, concurrency=250, targets=TIGHT, analytic_only=True), AnalyticPredictor()).plans
     assert len(plans[0].groups) == 2
     assert 0 < plans[0].error_rate < 0.8 * min(plan.error_rate for plan in plans if len(plan.groups) == 1)
 
@@ -154,7 +154,7 @@ def test_slices_of_one_device_type_share_the_traffic():
     cluster = Cluster(
         cluster_id="sliced", name="sliced", nodes=(Node(node_id="s", name="s", pools=pools),), mode=HardwareMode.SHARED
     )
-    best = best_of(make_question(cluster, concurrency=40, targets=TIGHT, analytic_only=True, mode=HardwareMode.SHARED))
+    best = best_of(make_question(cluster, concurrency=100, targets=EASED, analytic_only=True, mode=HardwareMode.SHARED))
     assert sorted(part.pool for group in best.groups for replica in group.placements for part in replica) == [0, 1]
     assert len(best.groups) == 2
     requests = {group.placements[0][0].pool: group.config.concurrency for group in best.groups}
