@@ -192,6 +192,7 @@ def fuzz(scale: float) -> Iterator[Finding]:
     enough = found.cases >= wanted
     yield Finding(what="requests made from the OpenAPI document", found=str(found.cases), wanted=f">= {wanted}", good=enough)
     yield none("answers that break it", len(found.problems))
+    yield told_only("errors of schemathesis itself", str(found.tool_errors))
     for problem in found.problems:
         yield told_only("", problem)
 
