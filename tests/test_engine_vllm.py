@@ -146,6 +146,27 @@ def test_metadata_follows_the_model_not_only_its_family() -> None:
     assert VLLM.metadata(resolve_model("meta-llama/Llama-2-7b-hf")).tool_calling_parser_type is None
 
 
+@pytest.mark.parametrize(
+    ("model", "tool", "reasoning"),
+    [
+        ("deepseek-ai/DeepSeek-V4-Flash", "deepseek_v4", "deepseek_v4"),
+        ("google/gemma-4-31B-it", "gemma4", "gemma4"),
+        ("MiniMaxAI/MiniMax-M3", "minimax_m3", "minimax_m3"),
+        ("mistralai/Ministral-3-8B-Instruct-2512", "mistral", None),
+        ("mistralai/Ministral-3-8B-Reasoning-2512", "mistral", "mistral"),
+        ("moonshotai/Kimi-K3", "kimi_k3", "kimi_k3"),
+        ("stepfun-ai/Step-3.7-Flash", "step3p5", "step3p5"),
+        ("tencent/Hunyuan-A13B-Instruct", "hunyuan_a13b", "hunyuan_a13b"),
+        ("XiaomiMiMo/MiMo-V2-Flash", "qwen3_xml", "qwen3"),
+    ],
+)
+def test_this_years_models_have_the_parsers_of_their_recipes(model: str, tool: str, reasoning: str | None) -> None:
+    """VLLM's recipes start them with these."""
+    metadata = VLLM.metadata(resolve_model(model))
+    assert (metadata.tool_calling_parser_type, metadata.reasoning_parser_type) == (tool, reasoning)
+    assert VLLM.why_not(resolve_model(model), device("B200-SXM")) is None
+
+
 def test_profiles_differ_where_the_defaults_do() -> None:
     """On CPU vLLM steps over 2,048 tokens in blocks of 128."""
     assert VLLM.profile(DeviceKind.CPU).token_budget == 2048

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from budsim.commons.catalog import load_catalog
 from budsim.commons.constants import ENGINE_COMPATIBILITY_MAPPING
@@ -20,7 +21,8 @@ from budsim.model_ops.architecture import Architecture
 class Family:
     """What one engine does with one architecture family; ``pooling`` families make embeddings and scores, no text.
 
-    ``expert_parallel``: experts may be spread over ranks; ``dp_attention``: ranks may hold attention whole and share experts.
+    ``expert_parallel``: experts may be spread over ranks; ``dp_attention``: ranks may hold attention whole and share experts;
+    ``requirement``: what the kernels of its attention demand of a device.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Family:
     expert_parallel: bool
     dp_attention: bool
     pooling: bool
+    requirement: Requirement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,16 +77,23 @@ def check_abilities(engine: str, architecture: Architecture, config: ReplicaConf
         raise InvalidInput("dp", f"{engine} has no attention ranks for {architecture.family}", "1")
 
 
-def why_not_family(engine: str, version: str, architecture: Architecture, kind: DeviceKind) -> str | None:
-    """Return why ``engine`` does not serve the family on hardware of ``kind``, or None when it does."""
-    kinds = ENGINE_COMPATIBILITY_MAPPING[engine]
+def why_not_family(engine: str, version: str, architecture: Architecture, device: Device) -> str | None:
+    """Return why ``engine`` does not serve the family on ``device``, or None when it does."""
+    kinds, kind = ENGINE_COMPATIBILITY_MAPPING[engine], device.kind
     if kind not in kinds:
-        return f"{engine} {version} has no build for {kind} devices"
+        return f"no build of {engine} {version} for {kind} devices is known here"
     if architecture.family in kinds[kind]:
-        return None
+        return _why_not_attention(engine, version, architecture, device)
     elsewhere = sorted(other for other, families in kinds.items() if architecture.family in families)
     where = f", only on {', '.join(elsewhere)}" if elsewhere else ""
     return f"{engine} {version} does not serve {architecture.family} on {kind}{where}"
+
+
+def _why_not_attention(engine: str, version: str, architecture: Architecture, device: Device) -> str | None:
+    family = family_of(engine, architecture)
+    if family is None or family.requirement.met_by(device):
+        return None
+    return f"{engine} {version} has no kernels for the attention of {family.name} on {device.name} ({device.generation})"
 
 
 def metadata_of(engine: str, version: str, architecture: Architecture) -> Metadata:
@@ -129,7 +139,12 @@ _ABILITIES = ("lora", "pipeline_parallel", "expert_parallel", "dp_attention", "p
 @cache
 def _families(engine: str) -> Mapping[str, Family]:
     entries = load_catalog("budsim.engine_ops", f"catalog/{engine}_families.json")
-    return {entry["family"]: Family(name=entry["family"], **{name: entry[name] for name in _ABILITIES}) for entry in entries}
+    return {entry["family"]: _family(entry) for entry in entries}
+
+
+def _family(entry: Mapping[str, Any]) -> Family:
+    abilities = {name: entry[name] for name in _ABILITIES}
+    return Family(name=entry["family"], requirement=requirement_from(entry), **abilities)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""LiteLLM 1.105: spreads requests over replicas with its proxy, and prices providers' models from its own cost map."""
+"""LiteLLM 1.105: spreads requests over replicas with its proxy, and prices providers' models from its newest cost map."""
 
 from __future__ import annotations
 

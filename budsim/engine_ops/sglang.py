@@ -62,7 +62,7 @@ class Sglang:
 
     def why_not(self, architecture: Architecture, device: Device) -> str | None:
         """Return why SGLang cannot serve the model on the device, or None when it can."""
-        reason = why_not_family(NAME, VERSION, architecture, device.kind)
+        reason = why_not_family(NAME, VERSION, architecture, device)
         if reason is None and device.kind is DeviceKind.CPU and not _has_amx(device):
             return f"{NAME} {VERSION} needs AMX on CPU, which {device.name} lacks"
         return reason or rules.why_not_stored(NAME, architecture, device)

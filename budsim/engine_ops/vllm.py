@@ -72,7 +72,7 @@ class Vllm:
 
     def why_not(self, architecture: Architecture, device: Device) -> str | None:
         """Return why vLLM cannot serve the model on the device, or None when it can."""
-        return why_not_family(NAME, VERSION, architecture, device.kind) or rules.why_not_stored(NAME, architecture, device)
+        return why_not_family(NAME, VERSION, architecture, device) or rules.why_not_stored(NAME, architecture, device)
 
     def why_not_precision(self, device: Device, precision: Precision) -> str | None:
         """Return why quantizing to ``precision`` does not pay on the device, or None when it does."""

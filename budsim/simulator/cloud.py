@@ -16,7 +16,7 @@ from budsim.simulator.schemas import Labels, NodeGroup
 
 ROUTER = "litellm"
 IMAGE = "berriai/litellm:main-stable"
-"""LiteLLM's proxy image and its stable tag (LiteLLM's documentation, "Docker, Helm, Terraform")."""
+"""LiteLLM's proxy image, without registry host, and its stable tag (LiteLLM's documentation, "Docker, Helm, Terraform")."""
 
 NAMESPACE = UUID("0b0ad1a3-1f57-5f0c-9a0e-3f2b7a1c9d42")
 LATENCY_UNKNOWN = "latency of a provider's model is unknown: only its price is answered, and targets are not judged"

@@ -32,13 +32,14 @@ DEVICES = ("H100-SXM", "A100-80GB", "T4", "B200-SXM", "L40S", "MI300X", "MI355X"
 # vLLM 0.32.0 wheel: vllm/tool_parsers/__init__.py and vllm/reasoning/__init__.py.
 VLLM_TOOL_PARSERS = (
     "apertus cohere_command3 cohere_command4 deepseek_v3 deepseek_v31 deepseek_v32 deepseek_v4 ernie45 gemma4 glm45 glm47 "
-    "granite granite-20b-fc granite4 hermes internlm jamba kimi_k2 "
-    "llama3_json llama4_json llama4_pythonic mimo minimax_m2 mistral olmo3 "
-    "openai phi4_mini_json pythonic qwen3_coder qwen3_xml seed_oss xlam"
+    "granite granite-20b-fc granite4 hermes hunyuan_a13b internlm jamba kimi_k2 kimi_k3 "
+    "llama3_json llama4_json llama4_pythonic mimo minimax_m2 minimax_m3 mistral olmo3 "
+    "openai phi4_mini_json pythonic qwen3_coder qwen3_xml seed_oss step3p5 xlam"
 ).split()
 VLLM_REASONING_PARSERS = (
-    "cohere_command3 cohere_command4 deepseek_r1 deepseek_v3 deepseek_v4 ernie45 gemma4 glm45 glm47 granite kimi_k2 mimo "
-    "minimax_m2 minimax_m2_append_think mistral nemotron_v3 olmo3 openai_gptoss qwen3 seed_oss"
+    "cohere_command3 cohere_command4 deepseek_r1 deepseek_v3 deepseek_v4 ernie45 gemma4 glm45 glm47 granite hunyuan_a13b "
+    "kimi_k2 kimi_k3 mimo "
+    "minimax_m2 minimax_m2_append_think minimax_m3 mistral nemotron_v3 olmo3 openai_gptoss qwen3 seed_oss step3p5"
 ).split()
 ENGINES = pytest.mark.parametrize("engine", serving_engines.values(), ids=serving_engines.keys())
 
@@ -221,6 +222,25 @@ def test_unknown_families_and_kinds_are_refused_with_a_reason(engine: ServingEng
     """An encoder-decoder model, and hardware without a build, are answered with a sentence that names them."""
     assert "T5ForConditionalGeneration" in str(engine.why_not(resolve_model("google/flan-t5-large"), device("H100-SXM")))
     assert "xpu" in str(engine.why_not(LLAMA, device("Max1550")))
+
+
+@ENGINES
+def test_sparse_attention_needs_hopper(engine: ServingEngine) -> None:
+    """DeepSeek V3.2's kernels begin with compute capability 9.0: an A100 loads its weights and cannot attend."""
+    sparse = resolve_model("deepseek-ai/DeepSeek-V3.2")
+    assert "attention of DeepseekV32ForCausalLM on A100" in str(engine.why_not(sparse, device("A100-SXM-80GB")))
+    assert engine.why_not(sparse, device("H200")) is None
+    assert engine.why_not(resolve_model("deepseek-ai/DeepSeek-V3"), device("A100-SXM-80GB")) is None
+
+
+def test_radeons_are_served_by_vllm_alone() -> None:
+    """VLLM's documentation lists RX 7900 and RX 9000; the second multiplies fp8, the first only unpacks four bits."""
+    vllm, sglang = serving_engines["vllm"], serving_engines["sglang"]
+    older, newer = device("Radeon-PRO-W7900"), device("Radeon-AI-PRO-R9700")
+    assert vllm.why_not(LLAMA, older) is None
+    assert Precision.FP8 in vllm.precisions(LLAMA, newer, may_quantize=True)
+    assert vllm.precisions(LLAMA, older, may_quantize=True) == (Precision.BF16, Precision.INT4)
+    assert "no kernels" in str(sglang.why_not(LLAMA, newer))
 
 
 @pytest.mark.parametrize(

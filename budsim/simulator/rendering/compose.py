@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from budsim.commons.errors import InvalidInput
-from budsim.simulator.cloud import IMAGE as PROXY_IMAGE
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
 from budsim.simulator.rendering.platforms import PLATFORMS, Platform, shown
-from budsim.simulator.rendering.routing import PROXY_PORT, proxy_config, replicas
+from budsim.simulator.rendering.routing import PROXY_IMAGE, PROXY_PORT, proxy_config, replicas
 from budsim.simulator.rendering.writing import yaml_text
 
 ROUTER: Final = "router"

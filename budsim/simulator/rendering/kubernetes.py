@@ -10,11 +10,10 @@ from typing import Any, Final
 from budsim.engine_ops.base import Launch, RouteTarget
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
-from budsim.simulator.cloud import IMAGE as PROXY_IMAGE
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
 from budsim.simulator.rendering.platforms import PLATFORMS, SHM_GIB_PER_DEVICE
-from budsim.simulator.rendering.routing import PROXY_PORT, proxy_config, target
+from budsim.simulator.rendering.routing import PROXY_IMAGE, PROXY_PORT, proxy_config, target
 from budsim.simulator.rendering.writing import yaml_text
 
 HOST_PROCESSES: Final = 2

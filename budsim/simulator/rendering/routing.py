@@ -7,11 +7,14 @@ from typing import Any, Final
 
 from budsim.engine_ops import routers
 from budsim.engine_ops.base import RouteTarget
+from budsim.simulator.cloud import IMAGE
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import SECONDS_PER_MINUTE, Deployment, Group
 from budsim.simulator.rendering.writing import yaml_text
 
 ROUTER: Final = routers["litellm"]
+PROXY_IMAGE: Final = f"ghcr.io/{IMAGE}"
+"""Docker's default registry has no such image: LiteLLM publishes to GitHub's."""
 PROXY_PORT: Final = 4000
 """LiteLLM proxy's default port; it answers GET /health/readiness there (LiteLLM docs, proxy health checks)."""
 

@@ -218,6 +218,8 @@ def test_a_providers_model_is_a_proxy_alone():
     }  # fmt: skip
     text = json.dumps({"node_groups": [group]})
     assert yaml.safe_load(render(text, "litellm"))["model_list"][0]["litellm_params"]["model"] == "openai/gpt-4o"
+    pulled = yaml.safe_load(render(text, "compose"))["services"].values()
+    assert [service["image"] for service in pulled] == ["ghcr.io/berriai/litellm:main-stable"]
     assert [each["kind"] for each in check_manifests(render(text, "kubernetes"))] == ["ConfigMap", "Deployment", "Service"]
     assert list(check_compose(render(text, "compose"))["services"]) == ["router"]
 
