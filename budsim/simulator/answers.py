@@ -23,7 +23,7 @@ from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.evolution import Explored
 from budsim.simulator.explanations import enough_devices, explained
-from budsim.simulator.mixes import Mixes, joined, mixed
+from budsim.simulator.mixes import Mixes, mixed
 from budsim.simulator.offers import (
     DP,
     EP,
@@ -305,7 +305,7 @@ class _Shortlist:
         members: list[tuple[int, ...]] = [(row,) for row in range(len(rows))]
         if mixes:
             members += [tuple(len(rows) + row for row in mix) for mix in mixes.members]
-            choices, hardware = joined(choices, mixes.choices), [*hardware, *mixes.groups]
+            choices, hardware = choices.joined(mixes.choices), [*hardware, *mixes.groups]
         if not members:
             return ()
         memory, predictions = self.predictor.predict(self.space.candidates(choices))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -131,6 +131,15 @@ class Choices:
     def devices(self) -> Integers:
         """Devices all replicas use."""
         return self.replicas * self.tp * self.pp
+
+    def rows(self, rows: Integers) -> Choices:
+        """Return some of them."""
+        return Choices(**{column.name: getattr(self, column.name)[rows] for column in fields(self)})
+
+    def joined(self, others: Choices) -> Choices:
+        """Return these and others after them."""
+        columns = [column.name for column in fields(self)]
+        return Choices(**{name: np.concatenate([getattr(self, name), getattr(others, name)]) for name in columns})
 
 
 class OfferSpace:

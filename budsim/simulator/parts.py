@@ -75,9 +75,10 @@ def search_parts(
     predictor: Predictor,
     wanted: Sequence[str],
     *,
+    settings: Settings | None = None,
     progress: Progress = lambda _: None,
 ) -> dict[str, Searched]:
-    """Return what the search of each part of ``space`` found whose name is ``wanted``."""
+    """Return what the search of each part of ``space`` found whose name is ``wanted``; ``settings`` are of the whole space."""
     numbers = {name: number for number, name in enumerate(part_names(question, cluster_id, space)) if name in wanted}
     shares = [0.0] * len(numbers)
 
@@ -88,7 +89,8 @@ def search_parts(
 
         return reached
 
-    searches = [_search(question, name, space, number, shared(at)) for at, (name, number) in enumerate(numbers.items())]
+    usual = settings or Settings()
+    searches = [_search(question, name, space, number, usual, shared(at)) for at, (name, number) in enumerate(numbers.items())]
     found = side_by_side(searches, _together(space, predictor, list(numbers.values())))
     return {
         name: Searched(explored=_worth_keeping(each), evaluations=each.evaluations)
@@ -117,11 +119,12 @@ def _name(question: Question, cluster_id: str, space: OfferSpace, offer: Offer) 
     return part_name(cluster_id, group.label.name[:LONGEST_LABEL], offer.engine.name, digest)
 
 
-def _search(question: Question, name: str, space: OfferSpace, number: int, progress: Progress) -> Searching:
+def _search(question: Question, name: str, space: OfferSpace, number: int, usual: Settings, progress: Progress) -> Searching:
     """Return the search of one offer; of what a whole space may cost it takes the share its genomes are of all."""
-    usual, part = Settings(), OfferSpace([space.offers[number]], question)
+    part = OfferSpace([space.offers[number]], question)
     is_small = space.count <= (GRID_LIMIT if question.analytic_only else usual.enumerate_below)
-    settings = replace(usual, most=-(-usual.most * part.count // space.count), enumerate_below=part.count if is_small else SMALL)
+    least, most = (-(-limit * part.count // space.count) for limit in (usual.least, usual.most))
+    settings = replace(usual, least=least, most=most, enumerate_below=part.count if is_small else SMALL)
     rng = np.random.default_rng([question.seed, zlib.crc32(name.encode())])
     return exploring(part, rng, settings=settings, progress=progress)
 

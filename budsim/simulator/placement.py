@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from budsim.commons.units import GIB
@@ -19,6 +19,10 @@ NODES_NAMED = 3
 USUAL_NODE = 8
 UNTOUCHED = 0.9
 """A device with less of its memory free than this is somebody's already; drivers and data sheets differ by a few per cent."""
+
+
+Layout = tuple[int, int, int]
+"""TP, PP and number of equal replicas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +79,17 @@ class HardwareGroup:
             return stages // pp
         return sum(nodes * (free // tp // pp) for free, nodes in self.sizes)
 
-    def without(self, others: Iterable[HardwareGroup]) -> HardwareGroup | None:
-        """Return the group without the devices that are in ``others`` too, or None when nothing is left."""
-        taken = {(slot.node.node_id, pool) for other in others for slot in other.slots for pool, _ in slot.pools}
-        left = (
-            (slot.node, tuple((pool, free) for pool, free in slot.pools if (slot.node.node_id, pool) not in taken))
-            for slot in self.slots
-        )
-        slots = tuple(Slots(node=node, pools=pools) for node, pools in left if pools)
-        return replace(self, slots=slots, sizes=_sizes(slots)) if slots else None
+    def free(self) -> Iterator[tuple[str, int, int]]:
+        """Yield node id, pool and number of the free devices, pool by pool."""
+        return ((slot.node.node_id, pool, free) for slot in self.slots for pool, free in slot.pools)
+
+    def less(self, taken: Iterable[tuple[str, int, int]]) -> HardwareGroup:
+        """Return the group without some devices, told by node id, pool and number."""
+        counts = Counter[tuple[str, int]]()
+        for node_id, pool, devices in taken:
+            counts[node_id, pool] += devices
+        slots = tuple(slot for slot in (_less(slot, counts) for slot in self.slots) if slot.pools)
+        return replace(self, slots=slots, sizes=_sizes(slots))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +155,41 @@ def place(group: HardwareGroup, tp: int, pp: int, replicas: int) -> tuple[tuple[
     if len(placed) < replicas:
         raise ValueError(f"{replicas} replicas of tp={tp}, pp={pp} do not fit {group.devices} devices")
     return tuple(placed)
+
+
+def left_beside(group: HardwareGroup, layouts: Sequence[Layout]) -> HardwareGroup | None:
+    """Return what sets of replicas leave of a group when they are placed one after another, None where they do not fit."""
+    for tp, pp, replicas in layouts:
+        if group.capacity(tp, pp) < replicas:
+            return None
+        group = group.less(devices_of(place(group, tp, pp, replicas)))
+    return group
+
+
+def arranged(group: HardwareGroup, layouts: Sequence[Layout]) -> list[HardwareGroup]:
+    """Return where each of several sets of replicas may lie: in all that the others leave, so that no two share a device.
+
+    Raises
+    ------
+    ValueError
+        They do not fit: a bug of the caller; see `left_beside`.
+    """
+    placed: list[tuple[tuple[Placement, ...], ...]] = []
+    left = group
+    for layout in layouts:
+        placed.append(place(left, *layout))
+        left = left.less(devices_of(placed[-1]))
+    found = []
+    for number, layout in enumerate(layouts):
+        others = (placement for other, set_ in enumerate(placed) if other != number for placement in devices_of(set_))
+        found.append(group.less(others))
+        placed[number] = place(found[-1], *layout)
+    return found
+
+
+def devices_of(replicas: Iterable[Iterable[Placement]]) -> Iterator[tuple[str, int, int]]:
+    """Yield node id, pool and number of the devices replicas lie on."""
+    return ((part.node_id, part.pool, part.devices) for replica in replicas for part in replica)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +276,15 @@ def _group(nodes: Sequence[Sequence[_Free]]) -> HardwareGroup | None:
         slots=slots,
         sizes=_sizes(slots),
     )
+
+
+def _less(slot: Slots, counts: Mapping[tuple[str, int], int]) -> Slots:
+    """Return the slots without devices counted by node id and pool."""
+    node_id = slot.node.node_id
+    if not any((node_id, pool) in counts for pool, _ in slot.pools):
+        return slot
+    left = ((pool, free - counts.get((node_id, pool), 0)) for pool, free in slot.pools)
+    return replace(slot, pools=tuple((pool, free) for pool, free in left if free > 0))
 
 
 def _sizes(slots: Iterable[Slots]) -> tuple[tuple[int, int], ...]:

@@ -170,7 +170,7 @@ class ReplicaGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A deployment on one cluster: groups of replicas, each on another type of device, that share the traffic.
+    """A deployment on one cluster: groups of equal replicas, each of another device type or layout, that share the traffic.
 
     Each figure is that of the group where it is worst: no user sees worse. A router has to send each replica requests in
     proportion to its ``service.tokens_per_s``. ``is_knee`` marks the best compromise of cost, devices and latency on the

@@ -18,7 +18,7 @@ from budsim.performance.predictor import Predictor
 from budsim.simulator.answers import Predicted, check, replica_group
 from budsim.simulator.explanations import explained
 from budsim.simulator.offers import PRECISIONS, Choices, OfferSpace, make_offer
-from budsim.simulator.placement import HardwareGroup, usable
+from budsim.simulator.placement import HardwareGroup, devices_of, usable
 from budsim.simulator.plans import Outcome, Plan, Question, ReplicaGroup
 
 FIELD: Final = "--what-if"
@@ -64,7 +64,7 @@ def changed(question: Question, outcome: Outcome, predictor: Predictor, knob: st
     asked, replicas, config = _with(_asked(question, plan, before), before, name, value)
     check(asked)
     cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
-    hardware = _hardware(question, cluster, before)
+    hardware = _hardware(question, cluster, plan, before)
     _check(asked, engine, hardware, replicas, config, name)
     space = OfferSpace([make_offer(asked, hardware, engine, (config.weight_precision,))], asked)
     after, problem = _evaluated(asked, cluster, space, _choices(config, replicas), hardware, predictor)
@@ -127,8 +127,8 @@ def _precision(name: str, value: str) -> Precision:
         raise InvalidInput(FIELD, f"{name}={value} is no format", f"one of {', '.join(Precision)}") from None
 
 
-def _hardware(question: Question, cluster: Cluster, group: ReplicaGroup) -> HardwareGroup:
-    """Return the devices the group's replicas may lie on: the best that include those they lie on."""
+def _hardware(question: Question, cluster: Cluster, plan: Plan, group: ReplicaGroup) -> HardwareGroup:
+    """Return the devices the group's replicas may lie on: the best that include those they lie on, without other groups'."""
     where = {(part.node_id, part.pool) for replica in group.placements for part in replica}
     found = usable(cluster, question.mode, skip_master_cpus=question.skip_master_cpus).groups
     holding = [
@@ -137,7 +137,8 @@ def _hardware(question: Question, cluster: Cluster, group: ReplicaGroup) -> Hard
         if each.device == group.config.device
         and where <= {(slot.node.node_id, pool) for slot in each.slots for pool, _ in slot.pools}
     ]
-    return min(holding, key=lambda each: each.devices)
+    others = (replica for other in plan.groups if other is not group for replica in other.placements)
+    return min(holding, key=lambda each: each.devices).less(devices_of(others))
 
 
 def _check(

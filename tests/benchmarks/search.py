@@ -7,14 +7,15 @@ the same repair, the same memory of what they evaluated, and as many distinct ev
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from budsim.performance.candidates import Integers
 from budsim.performance.predictor import load_predictor
-from budsim.simulator.evolution import Explored, Settings, search
+from budsim.simulator.evolution import Explored
 from budsim.simulator.offers import OfferSpace
-from tests.benchmarks.spaces import Truth, enumerate_space, questions, space_of
+from tests.benchmarks.spaces import SEARCHED, Truth, enumerate_space, questions, search_remembered, space_of
 
 Rival = Callable[[OfferSpace, Truth, int, int], Explored]
 HEADER = f"{'space':<32}{'genomes':>8}  {'evaluated':>14}  {'ours':>22}  {'random':>22}  {'pymoo NSGA-II':>22}"
@@ -29,9 +30,9 @@ def main() -> int:
     for name in arguments.space or questions():
         space = space_of(name)
         truth = enumerate_space(space, predictor)
-        ours = [_ours(space, truth, seed, arguments.share) for seed in range(arguments.seeds)]
-        used = [found.evaluations for found in ours]
-        missed += not _meets_marks(truth, ours)
+        settings = replace(SEARCHED, share=arguments.share)
+        ours, used = zip(*(search_remembered(name, truth, seed, settings) for seed in range(arguments.seeds)), strict=True)
+        missed += not _meets_marks(truth, ours, max(used))
         rivals = [_run(rival, space, truth, max(used), arguments.rival_seeds) for rival in (_random, _nsga2)]
         columns = "".join(f"  {_summary(truth, found):>22}" for found in (ours, *rivals))
         share = f"{np.mean(used):6.0f} ({max(used) / len(truth.keys):5.2%})"
@@ -43,21 +44,17 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=50, help="seeds of our search")
     parser.add_argument("--rival-seeds", type=int, default=10, help="seeds of the rivals; 0 leaves them out")
-    parser.add_argument("--share", type=float, default=Settings().share, help="share of a space that may be evaluated")
+    parser.add_argument("--share", type=float, default=SEARCHED.share, help="share of a space that may be evaluated")
     parser.add_argument("--space", action="append", choices=list(questions()), help="only this space; may be repeated")
     return parser.parse_args()
-
-
-def _ours(space: OfferSpace, truth: Truth, seed: int, share: float) -> Explored:
-    return search(space, truth.score, np.random.default_rng(seed), settings=Settings(share=share))
 
 
 def _run(rival: Rival, space: OfferSpace, truth: Truth, budget: int, seeds: int) -> list[Explored]:
     return [rival(space, truth, budget, seed) for seed in range(seeds)]
 
 
-def _meets_marks(truth: Truth, found: Sequence[Explored]) -> bool:
-    few = max(each.evaluations for each in found) <= 0.1 * len(truth.keys)
+def _meets_marks(truth: Truth, found: Sequence[Explored], evaluations: int) -> bool:
+    few = evaluations <= 0.1 * len(truth.keys)
     return few and all(truth.found_by(each) and truth.hypervolume_ratio(each) >= 0.98 for each in found)
 
 

@@ -1,6 +1,6 @@
 """Spaces of real models, devices, engines and targets, small enough to enumerate: where the search is held against the truth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import moocore
@@ -8,9 +8,10 @@ import numpy as np
 
 from budsim.engine_ops import serving_engines
 from budsim.performance.candidates import Floats, Integers
-from budsim.performance.predictor import Predictor
-from budsim.simulator.evolution import Explored, Scores, enumerate_all
+from budsim.performance.predictor import AnalyticPredictor, Predictor
+from budsim.simulator.evolution import Explored, Scores, Settings, enumerate_all
 from budsim.simulator.offers import OfferSpace, make_offer
+from budsim.simulator.parts import merged, part_names, search_parts
 from budsim.simulator.placement import usable
 from budsim.simulator.plans import Question
 from tests.simulator.situations import make_cluster, make_question
@@ -194,3 +195,27 @@ def enumerate_space(space: OfferSpace, predictor: Predictor) -> Truth:
     order = np.argsort(keys)
     explored = enumerate_all(genomes[order], lambda part: space.score(part, predictor))
     return Truth(explored=explored, keys=keys[order], sizes=space.sizes)
+
+
+SEARCHED = Settings(enumerate_below=0)
+"""The usual settings, but that small spaces are searched too instead of looked at in full."""
+
+
+class _Remembered(OfferSpace):
+    """A space whose scores are looked up in its truth."""
+
+    def __init__(self, asked: Question, truth: Truth) -> None:
+        super().__init__(make_space(asked).offers, asked)
+        self._truth = truth
+
+    def score(self, genomes: Integers, predictor: Predictor) -> Scores:
+        """Return what was found of legal genomes."""
+        return self._truth.score(genomes)
+
+
+def search_remembered(name: str, truth: Truth, seed: int, settings: Settings = SEARCHED) -> tuple[Explored, int]:
+    """Return what `answer` finds in a named space with a seed, part by part, and how many genomes it looks at."""
+    asked = replace(questions()[name], seed=seed)
+    space = _Remembered(asked, truth)
+    names = part_names(asked, "lab", space)
+    return merged(names, search_parts(asked, "lab", space, AnalyticPredictor(), names, settings=settings))

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -89,6 +90,5 @@ def test_a_collector_receives_spans_of_the_caller_s_trace(collector: Collector):
 
 def test_a_missing_collector_delays_nobody():
     """Spans for nobody are dropped; what runs inside does not notice."""
-    traces = Exported("http://127.0.0.1:9")
-    with traces.span("validation", None) as inside:
+    with closing(Exported("http://127.0.0.1:9")) as traces, traces.span("validation", None) as inside:
         assert trace_id(inside)

@@ -1,5 +1,7 @@
 """Clusters and questions of real devices and models, small enough to reason about."""
 
+from collections import Counter
+
 from budsim.hardware_ops.catalog import find_device
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
 from budsim.model_ops.registry import resolve_model
@@ -7,7 +9,7 @@ from budsim.performance.candidates import Candidates
 from budsim.performance.predictions import MemoryUse, Predictions
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.workload import Workload
-from budsim.simulator.plans import Question, Targets
+from budsim.simulator.plans import Plan, Question, Targets
 
 Pools = tuple[tuple[str, int], ...]
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -39,6 +41,14 @@ def make_question(*clusters: Cluster, model: str = MODEL, **changes: object) -> 
     return Question(
         architecture=resolve_model(model), workload=Workload(**traffic), targets=targets, clusters=clusters, **changes
     )
+
+
+def devices_used(plan: Plan) -> Counter[tuple[str, int]]:
+    """Return how many devices of each pool a plan uses, by node and number of the pool."""
+    used: Counter[tuple[str, int]] = Counter()
+    for part in (part for group in plan.groups for replica in group.placements for part in replica):
+        used[part.node_id, part.pool] += part.devices
+    return used
 
 
 def time_sliced() -> Cluster:

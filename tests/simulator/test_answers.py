@@ -1,6 +1,7 @@
 """Questions and their answers on real catalog devices, models and engines."""
 
 import math
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
-from budsim.hardware_ops.cluster import HardwareMode
+from budsim.hardware_ops.cluster import Cluster, DevicePool, HardwareMode, Node
+from budsim.hardware_ops.device import DeviceKind
 from budsim.hardware_ops.inventory import read_inventory
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.answers import answer
-from budsim.simulator.plans import Outcome, Plan, Question, Risk, Targets
+from budsim.simulator.plans import Outcome, Question, Risk, Targets
 from budsim.simulator.services import simulate
-from tests.simulator.situations import CountingPredictor, make_cluster, make_pool, make_question, time_sliced
+from tests.simulator.situations import CountingPredictor, devices_used, make_cluster, make_pool, make_question, time_sliced
 
 SEVENTY = "meta-llama/Llama-3.1-70B-Instruct"
 MIXED = make_cluster((("H100-SXM", 4), ("T4", 2)), (("L40S", 4),), (("Frobnicator-9000", 3),), (("Xeon 6972P", 2),))
@@ -26,11 +28,6 @@ MIXED = make_cluster((("H100-SXM", 4), ("T4", 2)), (("L40S", 4),), (("Frobnicato
 def ask(question: Question) -> Outcome:
     """Answer with the analytic model."""
     return answer(question, AnalyticPredictor())
-
-
-def devices_in(plan: Plan) -> int:
-    """Return the number of devices a plan's placements name."""
-    return sum(part.devices for group in plan.groups for replica in group.placements for part in replica)
 
 
 def test_plans_are_ready_to_launch():
@@ -78,7 +75,7 @@ def test_pipelines_cross_nodes_and_are_paid_in_full():
     nodes = ((("H100-SXM", 8),), (("H100-SXM", 8),))
     plan = ask(make_question(make_cluster(*nodes), model="meta-llama/Llama-3.1-405B-Instruct")).plans[0]
     group = plan.groups[0]
-    assert group.config.tp * group.config.pp == plan.devices == devices_in(plan) == 16
+    assert group.config.tp * group.config.pp == plan.devices == devices_used(plan).total() == 16
     assert {part.node_id for part in group.placements[0]} == {"n0", "n1"}
     assert plan.cost_usd_per_h == pytest.approx(16 * group.config.device.price_usd_per_h)
 
@@ -176,26 +173,81 @@ def test_same_question_same_answer_in_other_processes():
 NAMES = ("H100-SXM", "L40S", "T4", "Gaudi3", "Xeon 6972P", "Frobnicator-9000")
 NODES = st.lists(st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 8)), max_size=2).map(tuple), max_size=4)
 MODELS = st.sampled_from(("meta-llama/Llama-3.1-8B-Instruct", SEVENTY, "mistralai/Mixtral-8x7B-Instruct-v0.1"))
+LEFT = st.sampled_from((0.0, 0.2, 0.55, 1.0))
 
 
-@settings(deadline=None, max_examples=25)
-@given(nodes=NODES, model=MODELS, concurrency=st.integers(1, 500), ttft_s=st.sampled_from((None, 1e-4, 0.3, 5.0)))
-def test_every_question_is_answered_and_every_device_accounted_for(nodes, model, concurrency, ttft_s):
-    """L10: at least one plan or one reason. L12: every device that enters is used, idle or rejected, and the counts add up."""
-    cluster = make_cluster(*nodes)
+@st.composite
+def clusters(draw: st.DrawFn) -> Cluster:
+    """Return nodes as they come: some down, some masters; devices of which some are busy, or time-sliced ones with less left."""
+    mode = draw(st.sampled_from(HardwareMode))
+    nodes = []
+    for number, pools in enumerate(draw(NODES)):
+        made = [piece for name, total in pools for piece in draw(pieces(name, total, mode))]
+        nodes.append(
+            Node(
+                node_id=f"n{number}",
+                name=f"node-{number}",
+                pools=tuple(made),
+                is_up=draw(st.booleans()),
+                is_master=draw(st.booleans()),
+            )
+        )
+    return Cluster(cluster_id="lab", name="lab", nodes=tuple(nodes), mode=mode)
+
+
+@st.composite
+def pieces(draw: st.DrawFn, name: str, total: int, mode: HardwareMode) -> list[DevicePool]:
+    """Return devices of one type: a pool of which some are busy, or one entry for each with a share of it left."""
+    if mode is HardwareMode.DEDICATED:
+        return [make_pool(name, total, available=draw(st.integers(0, total)))]
+    whole = make_pool(name, 1).memory_free_bytes
+    return [make_pool(name, 1, memory_free_bytes=draw(LEFT) * whole, compute_free_share=draw(LEFT)) for _ in range(total)]
+
+
+def offered(cluster: Cluster) -> dict[tuple[str, int], int]:
+    """Return how many devices of each pool replicas may use, by node and number of the pool: worked out pool by pool."""
+    found = {}
+    for node in cluster.nodes:
+        for number, pool in enumerate(node.pools):
+            is_cpu = pool.device is not None and pool.device.kind is DeviceKind.CPU
+            is_left = pool.memory_free_bytes > 0 and pool.compute_free_share > 0
+            if cluster.mode is HardwareMode.SHARED:
+                is_left &= not is_cpu
+            if pool.device and node.is_up and is_left and not (is_cpu and node.is_master):
+                found[node.node_id, number] = pool.available
+    return found
+
+
+@settings(deadline=None, max_examples=40)
+@given(cluster=clusters(), model=MODELS, concurrency=st.integers(1, 500), ttft_s=st.sampled_from((None, 1e-4, 0.3, 5.0)))
+def test_every_question_is_answered_and_every_device_accounted_for(cluster, model, concurrency, ttft_s):
+    """L10: at least one plan or one reason. L12: every device that enters is used, idle or rejected, and the counts add up.
+
+    L8, of every plan, mixes too: no device is in two replicas, none is one that may not be used, and no tensor-parallel group
+    crosses nodes.
+    """
     wishes = {"model": model, "concurrency": concurrency, "analytic_only": True, "targets": {"ttft_s": ttft_s}}
-    outcome = simulate(make_question(cluster, **wishes), AnalyticPredictor())
+    outcome = simulate(make_question(cluster, mode=cluster.mode, **wishes), AnalyticPredictor())
     assert outcome.plans or outcome.rejections
-    entered = sum(pool.total for _, pool in cluster.pools())
+    pools = {(node.node_id, number): pool for node in cluster.nodes for number, pool in enumerate(node.pools)}
+    free = offered(cluster)
     served = {group.config.device.name for plan in outcome.plans for group in plan.groups}
-    usable = sum(pool.available for _, pool in cluster.pools() if pool.device and pool.device.name in served)
-    assert entered == usable + sum(rejection.devices for rejection in outcome.rejections)
+    used_or_idle = sum(count for where, count in free.items() if pools[where].device.name in served)
+    assert sum(pool.total for pool in pools.values()) == used_or_idle + sum(each.devices for each in outcome.rejections)
     for plan in outcome.plans:
-        assert devices_in(plan) == plan.devices <= usable
+        used = devices_used(plan)
+        assert used.total() == plan.devices
+        assert all(count <= free.get(where, 0) for where, count in used.items())
         for group in plan.groups:
-            free = sum(p.available for _, p in cluster.pools() if p.device and p.device.name == group.config.device.name)
-            assert group.devices <= free
-        assert len({group.config.device.name for group in plan.groups}) == len(plan.groups)
+            assert all(
+                pools[part.node_id, part.pool].device == group.config.device for replica in group.placements for part in replica
+            )
+            for replica in group.placements:
+                on_node = Counter({part.node_id: 0 for part in replica})
+                for part in replica:
+                    on_node[part.node_id] += part.devices
+                assert on_node.total() == group.config.tp * group.config.pp
+                assert all(devices % group.config.tp == 0 for devices in on_node.values())
 
 
 TARGETS = st.fixed_dictionaries(

@@ -108,3 +108,12 @@ def test_a_mix_is_changed_in_its_slowest_group():
     found = change(f"max_num_seqs={best.slowest.config.max_num_seqs}", question)
     assert found.before == best.slowest
     assert found.after.service == best.slowest.service
+
+
+def test_devices_of_other_groups_are_not_free():
+    """Three L40S, a replica of two and one of one: a second one of either has no room."""
+    cluster = make_cluster((("L40S", 3),))
+    question = make_question(cluster, concurrency=38, targets={"ttft_s": 0.3, "tokens_per_s_per_user": 40.0}, analytic_only=True)
+    assert len(answer(question, AnalyticPredictor()).plans[0].groups) == 2
+    with pytest.raises(InvalidInput, match="at most 1"):
+        change("replicas=2", question)
