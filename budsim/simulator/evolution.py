@@ -82,7 +82,7 @@ class Settings:
 
     share: float = 0.05
     most: int = 8000
-    least: int = 256
+    least: int = 1024
     largest_share: float = 0.095
     patience: int = 40
     tolerance: float = 1e-3
