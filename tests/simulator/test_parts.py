@@ -43,6 +43,15 @@ def test_parts_searched_alone_give_the_answer_of_all_together(question: Question
     assert repr(answer(question, PREDICTOR, known=known)) == repr(answer(question, PREDICTOR))
 
 
+def test_a_part_s_search_looks_at_the_same_whenever_it_is_repeated(question: Question):
+    """L5: the same seed finds the same to the last digit, part by part; another seed looks at others."""
+    assert {name: each.packed() for name, each in found_in_parts(question).items()} == {
+        name: each.packed() for name, each in found_in_parts(question).items()
+    }
+    other = replace(question, seed=question.seed + 1)
+    assert not set(parts_of(question)) & set(parts_of(other))
+
+
 def test_nothing_known_is_searched_again(question: Question):
     """With every part known, fewer rows are predicted: by exactly as many as the searches looked at."""
     rows = []

@@ -111,9 +111,11 @@ def test_a_mix_is_changed_in_its_slowest_group():
 
 
 def test_devices_of_other_groups_are_not_free():
-    """Three L40S, a replica of two and one of one: a second one of either has no room."""
-    cluster = make_cluster((("L40S", 3),))
-    question = make_question(cluster, concurrency=38, targets={"ttft_s": 0.3, "tokens_per_s_per_user": 40.0}, analytic_only=True)
-    assert len(answer(question, AnalyticPredictor()).plans[0].groups) == 2
+    """Three H100, a replica of two and one of one: a second one of either has no room."""
+    targets = {"ttft_s": 0.2, "tokens_per_s_per_user": 100.0}
+    cluster = make_cluster((("H100-SXM", 3),))
+    asked = [make_question(cluster, concurrency=load, targets=targets, analytic_only=True) for load in range(40, 140, 8)]
+    full = [question for question in asked if len(answer(question, AnalyticPredictor()).plans[0].groups) == 2]
+    assert full
     with pytest.raises(InvalidInput, match="at most 1"):
-        change("replicas=2", question)
+        change("replicas=2", full[0])
