@@ -40,6 +40,11 @@ class Kinds:
         """Return TP and PP of a kind."""
         return int(self.choices.tp[kind]), int(self.choices.pp[kind])
 
+    def repeats(self, covers: Integers) -> Booleans:
+        """Return which covers have the same layout twice on a stock: equal devices are to be loaded equally."""
+        layouts = np.unique(np.stack([self.stock, self.choices.tp, self.choices.pp]), axis=1, return_inverse=True)[1]
+        return np.asarray((((covers > 0) @ np.eye(len(layouts), dtype=np.int64)[layouts]) > 1).any(axis=1))
+
     def rows(self, rows: Integers) -> Kinds:
         """Return some of them."""
         return replace(
@@ -260,5 +265,6 @@ def good_covers(held: Held, concurrency: int) -> Integers:
         for stock in np.unique(held.kinds.stock).tolist():
             found.extend(held.shared(rooms, base, stock, concurrency))
     found.extend(held.exchanged(rooms, concurrency))
-    covers: Integers = cheapest(np.unique(np.concatenate(found), axis=0))
+    distinct = np.unique(np.concatenate(found), axis=0)
+    covers: Integers = cheapest(distinct[~held.kinds.repeats(distinct)])
     return covers[[rooms.left(cover) is not None for cover in covers]]

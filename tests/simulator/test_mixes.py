@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from budsim.hardware_ops.cluster import Cluster, HardwareMode, Node
-from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.answers import answer
 from budsim.simulator.plans import Plan, Question
 from tests.benchmarks.mixes import best_by_hand, drawn, no_worse
@@ -119,6 +119,18 @@ def test_a_further_kind_of_replica_has_to_be_worth_it():
             cheaper = plan.cost_per_million_tokens_usd < 0.99 * equal.cost_per_million_tokens_usd
             assert plan.error_rate < 0.98 * equal.error_rate or (plan.error_rate <= equal.error_rate and cheaper)
     assert unequal > 3
+
+
+def test_equal_devices_in_one_layout_are_loaded_equally():
+    """Replicas of one layout on equal devices never differ, whatever a regressor makes of uneven loads."""
+    cluster, targets = make_cluster((("A100-SXM4-40GB", 2),)), {"ttft_s": 1.0, "tokens_per_s_per_user": 20.0}
+    question = make_question(cluster, input_tokens=1000, output_tokens=200, targets=targets)
+    predictor = load_predictor()
+    for concurrency in range(110, 170, 10):
+        loaded = replace(question, workload=replace(question.workload, concurrency=concurrency))
+        for plan in answer(loaded, predictor).plans:
+            layouts = [(group.config.tp, group.config.pp) for group in plan.groups]
+            assert len(set(layouts)) == len(layouts)
 
 
 def test_what_layouts_leave_of_several_nodes_is_shared_out():
