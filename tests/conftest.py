@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck
+from hypothesis import settings as drawing
+
+# How long examples take to draw and run says how busy the machine is; a failing one is printed so that it can be run again.
+drawing.register_profile("budsim", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+drawing.load_profile("budsim")
 
 REPOSITORY = Path(__file__).parents[1]
 

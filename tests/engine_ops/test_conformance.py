@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,17 +46,22 @@ VLLM_REASONING_PARSERS = (
 ENGINES = pytest.mark.parametrize("engine", serving_engines.values(), ids=serving_engines.keys())
 
 
-@st.composite
-def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig]:
-    """Draw an engine with a model, a device and a configuration made only of what the engine offers for them."""
-    combinations = [
+@cache
+def served() -> list[tuple[ServingEngine, str, str]]:
+    """Return every engine with the models and devices it serves."""
+    return [
         (engine, model, name)
         for engine in serving_engines.values()
         for model in MODELS
         for name in DEVICES
         if engine.why_not(resolve_model(model), device(name)) is None
     ]
-    engine, model, name = draw(st.sampled_from(combinations))
+
+
+@st.composite
+def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig]:
+    """Draw an engine with a model, a device and a configuration made only of what the engine offers for them."""
+    engine, model, name = draw(st.sampled_from(served()))
     architecture, on = resolve_model(model), device(name)
     tp = draw(st.sampled_from(engine.tp_sizes(architecture, 8)))
     context = draw(st.integers(1, architecture.max_context_tokens))
@@ -83,7 +90,7 @@ def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig
 
 
 @given(drawn=offered())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_everything_offered_is_launched_with_arguments_the_real_parser_takes(
     drawn: tuple[ServingEngine, Architecture, ReplicaConfig],
 ) -> None:

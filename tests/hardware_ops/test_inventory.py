@@ -482,7 +482,7 @@ def read_or_refused(payload: object) -> tuple[Cluster, ...] | str:
         return refused.field
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(payload=payloads | device_entries.map(inventory))
 def test_anything_either_reads_or_is_refused(payload: object) -> None:
     """Whatever JSON a caller sends, the answer is clusters whose counts add up, or InvalidInput with a path into it."""
@@ -498,7 +498,7 @@ def test_anything_either_reads_or_is_refused(payload: object) -> None:
         assert pool.memory_free_bytes >= 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(available=st.integers(0, 16), taken=st.integers(0, 16), is_up=st.booleans(), name=st.sampled_from(["L4", "Frobnicator"]))
 def test_every_device_that_enters_is_counted(available: int, taken: int, is_up: bool, name: str) -> None:
     """Law L12: what is free and what is not add up to what came in, known or not, up or down."""

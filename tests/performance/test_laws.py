@@ -47,7 +47,7 @@ def predictions(candidates: Candidates) -> Predictions:
     share=st.floats(0.1, 0.97),
     budget=st.integers(256, 65_536),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_memory_parts_stay_within_the_budget(
     model: str, device: str, engine: str, precision: Precision, ranks: dict[str, int], share: float, budget: int
 ) -> None:
@@ -73,7 +73,7 @@ def test_memory_parts_stay_within_the_budget(
     context=st.integers(1, 30_000),
     dp=st.sampled_from([1, 2, 8]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_no_step_beats_the_roofline(model: str, device: str, prefill: int, decode: int, context: int, dp: int) -> None:
     """L2: a step takes at least the time its arithmetic and at least the time its memory traffic needs at data sheet rates."""
     ranks = prepare(population(model=model, device=device, dp=dp))
@@ -88,7 +88,7 @@ def test_no_step_beats_the_roofline(model: str, device: str, prefill: int, decod
 
 
 @given(model=models, name=names, engine=engines, factor=st.floats(1.0, 4.0), prompt=lengths, load=loads)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_better_hardware_never_predicts_worse(model: str, name: str, engine: str, factor: float, prompt: int, load: int) -> None:
     """L3: more bandwidth or FLOPS makes neither TTFT nor TPOT longer; with more memory no request waits longer to start."""
     device = devices()[name]
@@ -107,7 +107,7 @@ def test_better_hardware_never_predicts_worse(model: str, name: str, engine: str
 
 
 @given(model=models, device=names, engine=engines, load=loads, output=st.integers(2, 4000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_longer_prompts_never_shorten_ttft(model: str, device: str, engine: str, load: int, output: int) -> None:
     """L4: TTFT grows with the prompt, all else equal."""
     prompts = [64, 256, 1000, 1024, 2000, 4096, 8192, 9000, 16_384]
@@ -118,7 +118,7 @@ def test_longer_prompts_never_shorten_ttft(model: str, device: str, engine: str,
 
 
 @given(model=models, device=names, engine=engines, prompt=lengths, output=st.integers(2, 4000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_more_concurrency_never_shortens_tpot(model: str, device: str, engine: str, prompt: int, output: int) -> None:
     """L4: the time per output token grows with concurrency, all else equal."""
     service = predictions(
@@ -128,7 +128,7 @@ def test_more_concurrency_never_shortens_tpot(model: str, device: str, engine: s
 
 
 @given(model=models, device=names, engine=engines, load=loads, prompt=lengths, output=st.integers(1, 4000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_latency_is_ttft_and_the_remaining_tokens(
     model: str, device: str, engine: str, load: int, prompt: int, output: int
 ) -> None:
@@ -141,7 +141,7 @@ def test_latency_is_ttft_and_the_remaining_tokens(
 
 
 @given(model=models, device=names, engine=st.sampled_from(sorted(profiles())), ranks=layouts)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_quantized_weights_never_need_more_memory(model: str, device: str, engine: str, ranks: dict[str, int]) -> None:
     """L15: in every engine and layout weights in 8 or 4 bits take at most what they take in 16 and leave as much cache."""
     where = {"model": model, "device": device, "engine": engine}
@@ -153,7 +153,7 @@ def test_quantized_weights_never_need_more_memory(model: str, device: str, engin
 
 
 @given(model=models, device=names, engine=st.sampled_from(sorted(profiles())), ranks=layouts, factor=st.floats(1.0, 4.0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_more_memory_never_holds_less(model: str, device: str, engine: str, ranks: dict[str, int], factor: float) -> None:
     """L3 for memory: a larger device, all else equal, never has a smaller cache, whatever the engine's rule."""
     small = devices()[device]

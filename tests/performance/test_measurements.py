@@ -209,7 +209,7 @@ cells = st.one_of(st.text(max_size=12), st.floats().map(str), st.integers().map(
         st.dictionaries(st.sampled_from([*ROW, "request_rate", "n_requests", "dp", "pp", "ep"]), cells), min_size=1, max_size=4
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_a_table_holds_each_row_is_predicted_or_explained(rows: list[dict[str, str]]) -> None:
     """No cell, however strange, stops the others: each row has finite positive predictions or a reason, never both."""
     table = pd.DataFrame([{**ROW, **row} for row in rows]).fillna("")

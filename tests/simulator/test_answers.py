@@ -218,7 +218,7 @@ def offered(cluster: Cluster) -> dict[tuple[str, int], int]:
     return found
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(cluster=clusters(), model=MODELS, concurrency=st.integers(1, 500), ttft_s=st.sampled_from((None, 1e-4, 0.3, 5.0)))
 def test_every_question_is_answered_and_every_device_accounted_for(cluster, model, concurrency, ttft_s):
     """L10: at least one plan or one reason. L12: every device that enters is used, idle or rejected, and the counts add up.
@@ -255,7 +255,7 @@ TARGETS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(nodes=NODES, extra=st.tuples(st.sampled_from(NAMES), st.integers(1, 8)), targets=TARGETS, concurrency=st.integers(1, 500))
 def test_another_node_never_worsens_the_best_plan(nodes, extra, targets, concurrency):
     """L9: adding a node never makes the best plan miss, miss by more, or cost more (a hundredth where types are mixed)."""
@@ -269,7 +269,7 @@ def test_another_node_never_worsens_the_best_plan(nodes, extra, targets, concurr
             assert after[0].cost_per_million_tokens_usd <= (1 + slack) * before[0].cost_per_million_tokens_usd
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(nodes=NODES, targets=TARGETS, concurrency=st.integers(1, 500), easing=st.floats(1.0, 5.0))
 def test_easier_targets_never_lose_a_plan(nodes, targets, concurrency, easing):
     """L14: lowering a target never makes an accepted plan rejected, nor the best plan dearer."""

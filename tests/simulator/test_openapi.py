@@ -91,7 +91,7 @@ def test_the_service_keeps_its_document(served: str):
     for found in schema.get_all_operations():
         operation = found.ok()
 
-        @settings(max_examples=CASES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=CASES, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy(generation_mode=GenerationMode.NEGATIVE) | operation.as_strategy())
         def ask(case: Any) -> None:
             nonlocal asked

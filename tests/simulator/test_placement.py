@@ -98,7 +98,7 @@ def test_modes_do_not_mix():
 NODES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=8)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(nodes=NODES, tp=st.integers(1, 9), pp=st.integers(1, 4))
 def test_no_device_is_in_two_replicas(nodes, tp, pp):
     """L8: no device is in two replicas; a tensor-parallel group does not cross nodes."""

@@ -13,7 +13,7 @@ from tests.simulator.situations import make_cluster, make_question
 ONE = (("L40S", 8),)
 seeds = st.integers(0, 1000)
 ttfts = st.floats(0.1, 1.0)
-few = settings(max_examples=2, deadline=None, derandomize=True)
+few = settings(max_examples=2, derandomize=True)
 
 
 def asked(*nodes: tuple[tuple[str, int], ...], seed: int, ttft_s: float) -> Outcome:
