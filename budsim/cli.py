@@ -46,6 +46,7 @@ OPTIONS = {
     "engine": "--engine",
     "ttft_s": "--ttft-ms",
     "tokens_per_s_per_user": "--tokens-per-s-per-user",
+    "target_throughput_per_user": "--tokens-per-s-per-user",
     "e2e_s": "--e2e-s",
     "max_loras": "--max-loras",
     "max_lora_rank": "--max-lora-rank",
@@ -85,7 +86,12 @@ def run(arguments: list[str]) -> int:
 Model = Annotated[str, typer.Option(help="Hugging Face id, alias, or path below MODEL_REGISTRY_DIR.")]
 ClusterFile = Annotated[Path, typer.Option(help="Inventory JSON or the short YAML.")]
 InputTokens = Annotated[int, typer.Option(min=1, max=MOST_TOKENS, help="Mean prompt tokens.")]
-OutputTokens = Annotated[int, typer.Option(min=1, max=MOST_TOKENS, help="Mean generated tokens.")]
+OutputTokens = Annotated[
+    int,
+    typer.Option(
+        min=1, max=MOST_TOKENS, help="Mean generated tokens; of no matter for embedding, reranking and other pooling models."
+    ),
+]
 Concurrency = Annotated[int, typer.Option(min=1, max=MOST_REQUESTS, help="Requests in flight at a time.")]
 Ttft = Annotated[float | None, typer.Option(help="Longest time to first token; 0: no target.")]
 Rate = Annotated[float | None, typer.Option(help="Least output tokens/s of one user; 0: no target.")]
@@ -141,7 +147,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
         return
     terminal.print_outcome(question, outcome)
     if changes:
-        terminal.print_changes(changes)
+        terminal.print_changes(question, changes)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from budsim.commons.units import GIB, MILLI
@@ -112,7 +112,7 @@ def print_outcome(question: Question, outcome: Outcome) -> None:
         f"{outcome.evaluations} configurations looked at"
     )
     if outcome.plans:
-        console.print(_plan_table(outcome.plans[:PLANS_SHOWN], names))
+        console.print(_plan_table(question, outcome.plans[:PLANS_SHOWN], names))
         console.print("ranges in brackets hold 90 % of what will be measured", style="dim")
         _print_launch(console, outcome.plans[0])
         _print_explanation(console, outcome.plans[0])
@@ -132,7 +132,7 @@ def print_capacities(question: Question, found: Iterable[Capacity]) -> None:
             _print_rejections(console, each.rejections, names)
             continue
         console.print(f"\n[bold]{each.cluster.name} carries {each.concurrency} requests at a time[/bold]")
-        console.print(_plan_table((each.plan,), names))
+        console.print(_plan_table(question, (each.plan,), names))
         if each.beyond:
             missed = [TARGETS[name] for name, room in each.beyond.slowest.explanation.headroom.items() if room < 0]
             console.print(f"{each.refused} are too many: the best plan for them misses {', '.join(missed)}")
@@ -142,23 +142,23 @@ def print_sized(question: Question, found: Sized) -> None:
     """Print device sets, cheapest first."""
     console = _console()
     console.print(f"[bold]{question.architecture.model_id}[/bold]: {question.workload.concurrency} {_traffic(question)}")
-    sets = table("devices", "targets", "TTFT ms>", "tok/s/user>", "e2e s>", "USD/h>", "USD to buy>", "USD/Mtok>")
+    sets = table("devices", "targets", "TTFT ms>", _rate_column(question), "e2e s>", "USD/h>", "USD to buy>", "USD/Mtok>")
     for number, each in enumerate(found.sets, start=1):
         sets.add_row(
             f"{number}. {each.plan.devices} x {each.device.name}\n   [dim]{_described(each.plan.slowest)}[/dim]",
             *_service_cells(each.plan),
             f"{each.plan.cost_usd_per_h:.2f}",
             f"{each.purchase_usd:,.0f}",
-            f"{each.plan.cost_per_million_tokens_usd:.2f}",
+            _price(each.plan.cost_per_million_tokens_usd),
         )
     console.print(sets)
     console.print("ranges hold 90 % of what will be measured; prices are the catalog's, without the machines around", style="dim")
     _print_rejections(console, found.rejections, {})
 
 
-def print_changes(changes: Iterable[Changed]) -> None:
+def print_changes(question: Question, changes: Iterable[Changed]) -> None:
     """Print the best plan's group before and after each change."""
-    rows = table("what if", "TTFT ms>", "tok/s/user>", "e2e s>", "USD/Mtok>", "USD/h>", "bound by")
+    rows = table("what if", "TTFT ms>", _rate_column(question), "e2e s>", "USD/Mtok>", "USD/h>", "bound by")
     for number, each in enumerate(changes):
         if not number:
             rows.add_row(f"as it is: {_described(each.before)}", *_change_cells(each.before))
@@ -187,9 +187,9 @@ def _change_cells(group: ReplicaGroup) -> tuple[str, ...]:
     service = group.service
     return (
         _range(service.ttft_s, 1 / MILLI, ".0f"),
-        _range(service.tokens_per_s_per_user, 1.0, ".1f"),
+        _rate_cell([group]),
         _range(service.e2e_s, 1.0, ".2f"),
-        f"{group.cost_per_million_tokens_usd:.2f}",
+        _price(group.cost_per_million_tokens_usd),
         f"{group.cost_usd_per_h:.2f}",
         service.bound_by,
     )
@@ -222,8 +222,7 @@ def _print_rejections(console: Console, rejections: tuple[Rejection, ...], names
 
 
 def _traffic(question: Question) -> str:
-    workload = question.workload
-    return f"requests of {workload.input_tokens} + {workload.output_tokens} tokens at a time; {_targets_text(question)}"
+    return f"requests of {question.workload} at a time; {_targets_text(question)}"
 
 
 def _targets_text(question: Question) -> str:
@@ -236,14 +235,14 @@ def _targets_text(question: Question) -> str:
     return ", ".join(filter(None, parts)) or "no targets"
 
 
-def _plan_table(plans: tuple[Plan, ...], names: Mapping[str, str]) -> Table:
-    rows = table("plan", "targets", "TTFT ms>", "tok/s/user>", "e2e s>", "USD/Mtok>", "USD/h>", "bound by")
+def _plan_table(question: Question, plans: tuple[Plan, ...], names: Mapping[str, str]) -> Table:
+    rows = table("plan", "targets", "TTFT ms>", _rate_column(question), "e2e s>", "USD/Mtok>", "USD/h>", "bound by")
     for number, plan in enumerate(plans, start=1):
         service = plan.slowest.service
         rows.add_row(
             f"{number}. {_headline(plan, names)}" + ("\n   [dim]knee[/dim]" if plan.is_knee else ""),
             *_service_cells(plan),
-            f"{plan.cost_per_million_tokens_usd:.2f}",
+            _price(plan.cost_per_million_tokens_usd),
             f"{plan.cost_usd_per_h:.2f}",
             f"{service.bound_by}\n[dim]{service.basis}{_novelty(service)}[/dim]",
         )
@@ -256,9 +255,28 @@ def _service_cells(plan: Plan) -> tuple[str, ...]:
     return (
         "[green]met[/green]" if plan.meets_targets else f"[red]missed\n{plan.error_rate:.0%}[/red]",
         _range(max((each.ttft_s for each in services), key=lambda figure: figure.value), 1 / MILLI, ".0f"),
-        _range(min((each.tokens_per_s_per_user for each in services), key=lambda figure: figure.value), 1.0, ".1f"),
+        _rate_cell(plan.groups),
         _range(max((each.e2e_s for each in services), key=lambda figure: figure.value), 1.0, ".2f"),
     )
+
+
+def _rate_column(question: Question) -> str:
+    return "tok/s/user>" if question.workload.output_tokens else "requests/s>"
+
+
+def _rate_cell(groups: Sequence[ReplicaGroup]) -> str:
+    """Return the output tokens/s of a user where they are fewest; of pooling models the requests/s of all replicas."""
+    slowest = min((group.service.tokens_per_s_per_user for group in groups), key=lambda figure: figure.value)
+    if slowest.value:
+        return _range(slowest, 1.0, ".1f")
+    ends = ("value", "low90", "high90")
+    value, low, high = (sum(each.replicas * getattr(each.service.requests_per_s, end) for each in groups) for end in ends)
+    return f"{value:.1f}\n[dim]{low:.1f}-{high:.1f}[/dim]"
+
+
+def _price(usd: float) -> str:
+    """Return a price to the cent, small ones to two digits."""
+    return f"{usd:.2f}" if usd >= 1.0 else f"{usd:#.2g}"
 
 
 def _novelty(service: PredictedService) -> str:
@@ -286,9 +304,9 @@ def _range(figure: Figure, factor: float, spec: str) -> str:
 
 
 def _print_launch(console: Console, plan: Plan) -> None:
-    whole = sum(group.replicas * group.service.tokens_per_s for group in plan.groups)
+    whole = sum(group.replicas * group.service.requests_per_s.value for group in plan.groups)
     for number, group in enumerate(plan.groups):
-        share = f" (each gets {group.service.tokens_per_s / whole:.1%} of the requests)" if len(plan.groups) > 1 else ""
+        share = f" (each gets {group.service.requests_per_s.value / whole:.1%} of the requests)" if len(plan.groups) > 1 else ""
         nodes = dict.fromkeys(part.node_name for replica in group.placements for part in replica)
         named = "[bold]best plan[/bold]" if not number else "[bold]and[/bold]"
         console.print(
@@ -319,12 +337,13 @@ def _print_explanation(console: Console, plan: Plan) -> None:
     after = explanation.next_replica
     if after:
         before, there = group.service, "free" if after.is_free else "not free in the cluster"
+        rate = before.tokens_per_s_per_user.value
         changes = (
             f"TTFT {before.ttft_s.value / MILLI:.0f} -> {after.ttft_s / MILLI:.0f} ms",
-            f"{before.tokens_per_s_per_user.value:.1f} -> {after.tokens_per_s_per_user:.1f} tokens/s per user",
-            f"{group.cost_per_million_tokens_usd:.2f} -> {after.cost_per_million_tokens_usd:.2f} USD/Mtok",
+            f"{rate:.1f} -> {after.tokens_per_s_per_user:.1f} tokens/s per user" if rate else "",
+            f"{_price(group.cost_per_million_tokens_usd)} -> {_price(after.cost_per_million_tokens_usd)} USD/Mtok",
         )
-        console.print(f"one more replica ({after.devices} x {group.label.name}, {there}): {', '.join(changes)}")
+        console.print(f"one more replica ({after.devices} x {group.label.name}, {there}): {', '.join(filter(None, changes))}")
     console.print()
 
 

@@ -57,6 +57,21 @@ def test_json_is_the_recommendation_and_the_same_each_time(simulate, capsys):
     assert document["reasons"][0]["devices"] == 4
 
 
+def test_pooling_models_are_told_in_requests(simulate, capsys):
+    """A reranker's table has requests/s instead of tokens; prices are of what it reads, to two digits; a rate is refused."""
+    asked = ["BAAI/bge-reranker-v2-m3" if each.startswith("meta-llama") else each for each in simulate]
+    assert run([*asked, "--ttft-ms", "500", "--what-if", "concurrency=32"]) == 0
+    out = capsys.readouterr().out
+    assert "16 requests of 512 tokens at a time" in out
+    assert "requests/s" in out
+    assert "tok/s/user" not in out
+    assert "tokens/s per user" not in out
+    assert "0.00" in out
+    assert " 0.00 " not in out
+    assert run([*asked, "--tokens-per-s-per-user", "5"]) == 2
+    assert "--tokens-per-s-per-user" in capsys.readouterr().err
+
+
 def test_engine_restricts_the_search(simulate, capsys):
     """`--engine sglang` leaves only SGLang's configurations."""
     assert run([*simulate, "--engine", "sglang", "--json"]) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from budsim.commons.errors import InvalidInput
@@ -75,6 +77,14 @@ def test_an_embedding_model_runs_in_the_pooling_runner() -> None:
     assert args["runner"] == "pooling"
     assert args["max-num-batched-tokens"] == 512
     assert "enable-chunked-prefill" not in args
+
+
+def test_a_reranker_published_as_a_text_model_is_made_a_classifier() -> None:
+    """Qwen3-Reranker's score is yes against no; its sibling that embeds is served as it is."""
+    reranker, sibling = (resolve_model(f"Qwen/Qwen3-{kind}-0.6B") for kind in ("Reranker", "Embedding"))
+    overrides = VLLM.launch(reranker, replica("L40S")).args["hf-overrides"]
+    assert json.loads(str(overrides))["classifier_from_token"] == ["no", "yes"]
+    assert "hf-overrides" not in VLLM.launch(sibling, replica("L40S")).args
 
 
 def test_turing_is_served_in_fp16() -> None:

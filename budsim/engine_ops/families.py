@@ -19,7 +19,7 @@ from budsim.model_ops.architecture import Architecture
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """What one engine does with one architecture family; ``pooling`` families make embeddings and scores, no text.
+    """What one engine does with one architecture family; ``pooling`` families can answer with vectors and scores.
 
     ``expert_parallel``: experts may be spread over ranks; ``dp_attention``: ranks may hold attention whole and share experts;
     ``requirement``: what the kernels of its attention demand of a device.
@@ -60,6 +60,11 @@ def ranks_attention(engine: str, architecture: Architecture) -> bool:
     return family is not None and family.dp_attention
 
 
+def scores_by_tokens(architecture: Architecture) -> bool:
+    """Return whether a reranker's score is how likely it says yes rather than no: Qwen3-Reranker is published as a text model."""
+    return "qwen3-reranker" in architecture.model_id.lower()
+
+
 def check_abilities(engine: str, architecture: Architecture, config: ReplicaConfig) -> None:
     """Check that ``engine`` does with the architecture's family what the configuration asks: adapters, experts, attention.
 
@@ -83,10 +88,17 @@ def why_not_family(engine: str, version: str, architecture: Architecture, device
     if kind not in kinds:
         return f"no build of {engine} {version} for {kind} devices is known here"
     if architecture.family in kinds[kind]:
-        return _why_not_attention(engine, version, architecture, device)
+        return _why_not_pooling(engine, version, architecture) or _why_not_attention(engine, version, architecture, device)
     elsewhere = sorted(other for other, families in kinds.items() if architecture.family in families)
     where = f", only on {', '.join(elsewhere)}" if elsewhere else ""
     return f"{engine} {version} does not serve {architecture.family} on {kind}{where}"
+
+
+def _why_not_pooling(engine: str, version: str, architecture: Architecture) -> str | None:
+    family = family_of(engine, architecture)
+    if not architecture.is_embedding or (family is not None and family.pooling):
+        return None
+    return f"{engine} {version} answers with text only of {architecture.family}, not with embeddings or scores"
 
 
 def _why_not_attention(engine: str, version: str, architecture: Architecture, device: Device) -> str | None:

@@ -17,6 +17,7 @@ from budsim.engine_ops.families import (
     image_for,
     metadata_of,
     ranks_attention,
+    scores_by_tokens,
     spreads_experts,
     why_not_family,
 )
@@ -65,6 +66,8 @@ class Sglang:
         reason = why_not_family(NAME, VERSION, architecture, device)
         if reason is None and device.kind is DeviceKind.CPU and not _has_amx(device):
             return f"{NAME} {VERSION} needs AMX on CPU, which {device.name} lacks"
+        if reason is None and architecture.is_embedding and scores_by_tokens(architecture):
+            return f"{NAME} {VERSION} answers with embeddings of {architecture.family}, not with scores"
         return reason or rules.why_not_stored(NAME, architecture, device)
 
     def why_not_precision(self, device: Device, precision: Precision) -> str | None:
@@ -174,7 +177,7 @@ def _arguments(architecture: Architecture, config: ReplicaConfig) -> dict[str, A
 def _scheduling(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
     """Return how prompts are cut and ordered; -1 switches cutting off, longest prefix first needs the radix cache."""
     if architecture.is_embedding:
-        return {"is-embedding": True}
+        return _pooling(architecture, config)
     args: dict[str, ArgumentValue] = {
         "chunked-prefill-size": config.max_num_batched_tokens * config.dp if config.chunked_prefill else -1,
         "schedule-policy": "lpm" if config.prefix_caching else "fcfs",
@@ -184,6 +187,13 @@ def _scheduling(architecture: Architecture, config: ReplicaConfig) -> dict[str, 
     if not config.prefix_caching:
         args["disable-radix-cache"] = True
     return args
+
+
+def _pooling(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
+    """Return how prompts become vectors: whole; encoders by a backend that attends both ways (SGLang docs, rerank models)."""
+    args: dict[str, ArgumentValue] = {"is-embedding": True, "chunked-prefill-size": -1}
+    args["max-prefill-tokens"] = max(config.max_num_batched_tokens, config.context_tokens)
+    return args | ({"disable-radix-cache": True, "attention-backend": "triton"} if architecture.is_bidirectional else {})
 
 
 def _cpu_arguments(device: Device) -> dict[str, ArgumentValue]:

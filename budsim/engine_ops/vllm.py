@@ -18,6 +18,7 @@ from budsim.engine_ops.families import (
     image_for,
     metadata_of,
     ranks_attention,
+    scores_by_tokens,
     spreads_experts,
     why_not_family,
 )
@@ -31,6 +32,12 @@ NAME: Final = "vllm"
 VERSION: Final = "0.32.0"
 
 _THREADS: Final = "VLLM_CPU_OMP_THREADS_BIND"
+
+# Makes a classifier of Qwen3-Reranker's published checkpoint (vLLM docs, pooling models).
+_SCORES: Final = (
+    '{"architectures": ["Qwen3ForSequenceClassification"], "classifier_from_token": ["no", "yes"], '
+    '"is_original_qwen3_reranker": true}'
+)
 
 _GPU: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM})
 _WITH_FRACTION: Final = frozenset({*_GPU, DeviceKind.HPU})
@@ -195,7 +202,9 @@ def _arguments(architecture: Architecture, config: ReplicaConfig) -> dict[str, A
 def _runner(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
     """Return how prompts are run: pooling models take each whole, so their token budget holds the longest."""
     if architecture.is_embedding:
-        return {"runner": "pooling", "max-num-batched-tokens": max(config.max_num_batched_tokens, config.context_tokens)}
+        budget = max(config.max_num_batched_tokens, config.context_tokens)
+        scores = {"hf-overrides": _SCORES} if scores_by_tokens(architecture) else {}
+        return {"runner": "pooling", "max-num-batched-tokens": budget, **scores}
     return {"enable-chunked-prefill": config.chunked_prefill, "enable-prefix-caching": config.prefix_caching}
 
 

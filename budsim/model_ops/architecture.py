@@ -330,6 +330,10 @@ class Architecture:
         Decoder layers (or the encoder's, of an encoder-only model).
     encoder_layers : tuple of LayerGroup
         Encoder of an encoder-decoder model.
+    is_embedding : bool
+        Whether it answers with a vector or a score (embedding, reranking, classification, reward): no output head, no tokens.
+    is_bidirectional : bool
+        Whether every token of a prompt attends to every other, as encoders do.
     position_embeddings : int
         Learned absolute positions, 0 for rotary or ALiBi.
     extra_parameters : int
@@ -350,6 +354,7 @@ class Architecture:
     tied_embeddings: bool = False
     encoder_layers: tuple[LayerGroup, ...] = ()
     is_embedding: bool = False
+    is_bidirectional: bool = False
     position_embeddings: int = 0
     extra_parameters: int = 0
     rotary_values: int = 0

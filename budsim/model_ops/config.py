@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -27,6 +28,9 @@ DTYPES: Final = {
 
 # Wrappers whose text model declares no model_type of its own.
 TEXT_TYPES: Final = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral", "minimax_m3_vl": "minimax_m3"}
+
+# Classes without an output head: bodies, classifiers, reward models.
+POOLING: Final = re.compile(r"(?<!LMHead)(?<!ChatGLM)Model$|For(Sequence|Token)Classification$")
 
 LLAMA_KEYS: Final = (
     "hidden_size",
@@ -87,7 +91,8 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
         native_precision=quantization.precision if quantization else _dtype(outer, text),
         tied_embeddings=body.tied,
         encoder_layers=grouped(body.encoder_layers),
-        is_embedding=body.is_embedding or _is_headless(family),
+        is_embedding=body.is_bidirectional or bool(POOLING.search(family)),
+        is_bidirectional=body.is_bidirectional,
         position_embeddings=body.positions,
         extra_parameters=body.all_extra + vision,
         rotary_values=rotary_values(text, body),
@@ -147,7 +152,3 @@ def _dtype(outer: Fields, text: Fields) -> Precision:
             raise UnsupportedModel(place.path(name), repr(value), f"one of {', '.join(DTYPES)}")
         return precision
     return Precision.BF16
-
-
-def _is_headless(family: str) -> bool:
-    return family.endswith("Model") and not family.endswith("LMHeadModel")

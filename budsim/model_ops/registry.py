@@ -146,16 +146,19 @@ def _cleaned(uri: str) -> str:
 
 @cache
 def _architecture_of(model_id: str) -> Architecture:
-    listing = _index()[model_id.lower()]
-    architecture = architecture_from_config(listing.model_id, listing.config)
-    return replace(architecture, is_embedding=True) if listing.is_embedding else architecture
+    return _read(_index()[model_id.lower()])
 
 
 def _architecture(listing: Listing) -> Architecture:
     known = _index().get(listing.model_id.lower())
     if known is listing:
         return _architecture_of(listing.model_id)
-    return architecture_from_config(listing.model_id, listing.config)
+    return _read(listing)
+
+
+def _read(listing: Listing) -> Architecture:
+    architecture = architecture_from_config(listing.model_id, listing.config)
+    return replace(architecture, is_embedding=True) if listing.is_embedding else architecture
 
 
 @cache

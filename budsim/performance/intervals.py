@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 
 from budsim.performance.candidates import Booleans, Floats, Integers
-from budsim.performance.predictions import Interval
+from budsim.performance.predictions import Interval, rate
 
 COVERAGES = (0.8, 0.9)
 OUT_OF_RANGE_FACTOR = 1.5
@@ -106,8 +106,8 @@ def analytic_spread(factor90: float) -> Spread:
 
 
 def reciprocal(interval: Interval) -> Interval:
-    """Return the interval of 1 / x."""
-    return Interval(low=1.0 / interval.high, high=1.0 / interval.low)
+    """Return the interval of 1 / x, of nothing where x is 0."""
+    return Interval(low=rate(interval.high), high=rate(interval.low))
 
 
 ANALYTIC_SPREADS = {"ttft": analytic_spread(4.0), "tpot": analytic_spread(2.5), "e2e": analytic_spread(2.5)}

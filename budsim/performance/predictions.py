@@ -50,6 +50,11 @@ class Interval:
     high: Floats
 
 
+def rate(tpot_s: Floats) -> Floats:
+    """Return 1 / TPOT: tokens per second, 0 where no token is generated and none takes time."""
+    return np.divide(1.0, tpot_s, out=np.zeros_like(tpot_s), where=tpot_s > 0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """Predicted service of each candidate, as seen by one request; arrays of shape (n,).
@@ -70,12 +75,7 @@ class Service:
     @property
     def tokens_per_s_per_user(self) -> Floats:
         """Output tokens one user receives per second once the first has come: 1 / TPOT, the field's interactivity."""
-        return 1.0 / self.tpot_s
-
-    @property
-    def tokens_per_s(self) -> Floats:
-        """Output tokens per second of the whole replica (Little's law: requests in flight over their latency)."""
-        return self.concurrency * self.output_tokens / self.e2e_s
+        return rate(self.tpot_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

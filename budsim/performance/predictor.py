@@ -42,14 +42,16 @@ class Predictor:
         return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
     def predict(self, candidates: Candidates, median: Floats | None = None) -> tuple[MemoryUse, Predictions]:
-        """Return memory and predicted service of each candidate.
+        """Return memory and predicted service of each candidate; of pooling models nothing was measured, and nothing is learned.
 
         ``median`` marks rows (1.0) whose measured values were medians over requests; leave it out to predict means.
         """
         ranks = prepare(candidates)
         memory = memory_use(ranks)
         modelled = steady_state(ranks, memory)
-        corrections = self._corrections(candidates, feature_matrix(ranks, memory, modelled, median) if self.regressors else None)
+        generating = bool(candidates.output_tokens.all())
+        learned = bool(self.regressors) and generating
+        corrections = self._corrections(candidates, feature_matrix(ranks, memory, modelled, median) if learned else None)
         service = Service(
             ttft_s=modelled.ttft_s * corrections.factors["ttft"],
             tpot_s=modelled.tpot_s * corrections.factors["tpot"],
@@ -61,17 +63,17 @@ class Predictor:
             service=service,
             ttft_s=corrections.intervals("ttft", service.ttft_s),
             tpot_s=tpot,
-            e2e_s=corrections.intervals("e2e", service.e2e_s),
+            e2e_s=corrections.intervals("e2e" if generating else "ttft", service.e2e_s),
             tokens_per_s_per_user={coverage: reciprocal(interval) for coverage, interval in tpot.items()},
             learned=corrections.learned,
             in_range=corrections.in_range,
             measured=np.zeros(len(candidates), dtype=bool),
             time_s=time_by_cause(modelled, candidates.output_tokens),
         )
-        return memory, self.calibration.applied(candidates, predictions) if self.calibration else predictions
+        return memory, self.calibration.applied(candidates, predictions) if self.calibration and generating else predictions
 
     def _corrections(self, candidates: Candidates, features: Matrix | None) -> _Corrections:
-        """Return what the regressors of each kind of hardware say of its rows, nothing where there are none."""
+        """Return what the regressors of each kind of hardware say of its rows, nothing where there are none, or no features."""
         rows = len(candidates)
         factors = {target: np.ones(rows) for target in TARGETS}
         learned, in_range = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
@@ -80,7 +82,7 @@ class Predictor:
         kinds = np.array([list(DeviceKind).index(device.kind) for device in candidates.devices])[candidates.device]
         for code in np.unique(kinds):
             at = np.flatnonzero(kinds == code)
-            regressors = self.regressors.get(list(DeviceKind)[code])
+            regressors = None if features is None else self.regressors.get(list(DeviceKind)[code])
             spreads.append((at, regressors.spreads if regressors else ANALYTIC_SPREADS))
             if regressors is None or features is None:
                 continue

@@ -3,11 +3,12 @@
 ``concurrency`` requests are always in flight. While a request decodes its output, every other one's prompt passes through
 the same steps, so for each decoded token of ``running`` sequences ``running x input / output`` prompt tokens are prefilled.
 A newcomer waits for the step under way, for prompts before it, and, when the cache or ``max_num_seqs`` is full, for a place.
+Pooling models generate nothing: every step is full of prompts, and what waits is what a step does not hold.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -92,7 +93,36 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
         decode=decode,
         mixed=mixed,
     )
+    if not table.output_tokens.all():
+        modelled = _with_pooling(ranks, load, modelled)
     return _with_static_batches(ranks, load, modelled) if table.static_batch.any() else modelled
+
+
+def _with_pooling(ranks: Ranks, load: _Load, modelled: Modelled) -> Modelled:
+    """Replace the service of rows that generate nothing: by Little's law a request takes as long as all in flight with it.
+
+    Its own step counts as service, those before it as queue.
+    """
+    pooling = ranks.candidates.output_tokens == 0
+    arrival = ranks.coefficients.request_s + ranks.coefficients.token_latency_s * ranks.candidates.input_tokens
+    together = np.minimum(load.concurrency, np.minimum(load.places, np.maximum(load.budget / load.prompt, 1.0)))
+    step = _step(ranks, load, together * load.prompt, np.zeros_like(together))
+    queue = (np.maximum(load.concurrency / together, 1.0) - 1.0) * step.total_s
+
+    service = step.total_s + arrival
+    return replace(
+        modelled,
+        ttft_s=np.where(pooling, queue + service, modelled.ttft_s),
+        tpot_s=np.where(pooling, 0.0, modelled.tpot_s),
+        queue_s=np.where(pooling, queue, modelled.queue_s),
+        service_s=np.where(pooling, service, modelled.service_s),
+        mixed=StepTime(
+            **{
+                part.name: np.where(pooling, getattr(step, part.name), getattr(modelled.mixed, part.name))
+                for part in fields(step)
+            }
+        ),
+    )
 
 
 def _with_static_batches(ranks: Ranks, load: _Load, modelled: Modelled) -> Modelled:
@@ -125,7 +155,9 @@ def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
 
 
 def _step(ranks: Ranks, load: _Load, prefill: Floats, decode: Floats) -> StepTime:
-    seen = ranks.candidates.input_tokens / 2.0 + ranks.candidates.prefix_hit_share * ranks.candidates.input_tokens / 2.0
+    table = ranks.candidates
+    before = table.input_tokens / 2.0 + table.prefix_hit_share * table.input_tokens / 2.0
+    seen = np.where(ranks.model.bidirectional[table.architecture] > 0, table.input_tokens, before)
     attended = _attended(ranks, load, prefill, decode) if any(map(_multiplies_masked, ranks.candidates.engines)) else (seen, None)
     return step_time(
         ranks,

@@ -85,6 +85,7 @@ class ModelShapes:
     rotary_bytes: Floats
     parameters: Floats
     active_parameters: Floats
+    bidirectional: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,7 @@ def shapes(architectures: tuple[Architecture, ...]) -> ModelShapes:
         rotary_bytes=scalar(lambda a: 2.0 * a.rotary_values),
         parameters=scalar(lambda a: a.parameters),
         active_parameters=scalar(lambda a: a.active_parameters),
+        bidirectional=scalar(lambda a: a.is_bidirectional),
     )
 
 

@@ -13,6 +13,7 @@ MOST_REQUESTS = 1_000_000
 class Workload:
     """Mean prompt and output tokens of a request, and how many requests are in flight at a time (closed loop).
 
+    ``output_tokens`` is 0 for pooling models, which read a prompt and answer with a vector or a score.
     ``prefix_hit_share`` is the share of prompt tokens (0..1) found in the prefix cache.
     """
 
@@ -25,3 +26,12 @@ class Workload:
     def context_tokens(self) -> int:
         """Length of a finished sequence."""
         return self.input_tokens + self.output_tokens
+
+    @property
+    def counted_tokens(self) -> int:
+        """Tokens of a request that throughput and cost count: those generated, or those read where none are."""
+        return self.output_tokens or self.input_tokens
+
+    def __str__(self) -> str:
+        """Return what one request is, in words."""
+        return f"{self.input_tokens}" + (f" + {self.output_tokens}" if self.output_tokens else "") + " tokens"

@@ -63,7 +63,6 @@ Engines = Mapping[str, ServingEngine]
 
 LAYOUT = [OFFER, TP, PP, EP, DP, WEIGHTS, KV, REPLICAS]
 PLANS_PER_CLUSTER = 12
-EMBEDDING = "an embedding model generates no tokens: the service of one is not modelled yet"
 CONFIGURATIONS = UUID("9b7c2f5e-6d0a-5c34-9a50-4f1f3c1f0b11")
 """Namespace of configuration ids: the same configuration has the same id in every answer."""
 
@@ -99,9 +98,6 @@ def answer(
         def share(done: float, number: int = number) -> None:
             progress((number + done) / len(question.clusters))
 
-        if question.architecture.is_embedding:
-            rejections.append(_reject(cluster, question.architecture.model_id, EMBEDDING, devices=_device_count(cluster)))
-            continue
         found = _answer_cluster(_ground(question, cluster, engines), judge, known, share)
         plans += found.plans
         rejections += found.rejections
@@ -114,8 +110,6 @@ def answer(
 
 def parts_of(question: Question, *, engines: Engines = serving_engines) -> tuple[str, ...]:
     """Return the names of what can be searched by itself: every engine on every group of equal devices of every cluster."""
-    if question.architecture.is_embedding:
-        return ()
     grounds = [_ground(question, cluster, engines) for cluster in question.clusters]
     return tuple(name for ground in grounds for name in ground.parts)
 
@@ -134,16 +128,15 @@ def _judge(question: Question, predictor: Predictor) -> Predictor:
     return AnalyticPredictor() if question.analytic_only else predictor
 
 
-def _device_count(cluster: Cluster) -> int:
-    return sum(pool.total for _, pool in cluster.pools())
-
-
 def check(question: Question, engines: Engines = serving_engines) -> None:
     """Refuse numbers out of range, sequences longer than the context and unknown engines; see `answer`."""
     workload = question.workload
-    for name in ("input_tokens", "output_tokens", "concurrency"):
+    pooling = question.architecture.is_embedding
+    for name in ("input_tokens", "concurrency", *(() if pooling else ("output_tokens",))):
         if getattr(workload, name) < 1:
             raise InvalidInput(name, f"{getattr(workload, name)} is not a positive number", "at least 1")
+    if pooling and workload.output_tokens:
+        raise InvalidInput("output_tokens", f"{workload.output_tokens} of a model that generates none", "0")
     for name in ("ttft_s", "tokens_per_s_per_user", "e2e_s"):
         target = getattr(question.targets, name)
         if target is not None and not 0 <= target < float("inf"):
@@ -151,7 +144,7 @@ def check(question: Question, engines: Engines = serving_engines) -> None:
     longest = question.architecture.max_context_tokens
     limit = min(longest, question.max_context_tokens or longest)
     if workload.context_tokens > limit:
-        problem = f"{workload.input_tokens} + {workload.output_tokens} output tokens exceed the context of {limit} tokens"
+        problem = f"{workload} exceed the context of {limit} tokens"
         raise InvalidInput("input_tokens", problem, f"input_tokens + output_tokens of at most {limit}")
     for name in sorted(question.engines):
         if name not in engines:
@@ -366,7 +359,7 @@ class _Shortlist:
             e2e_s=max(group.service.e2e_s.value for group in groups),
             error_rate=max(group.error_rate for group in groups),
             cost_usd_per_h=per_h,
-            cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, per_s * self.question.workload.output_tokens)),
+            cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, per_s * self.question.workload.counted_tokens)),
             is_knee=is_knee,
         )
 
@@ -388,7 +381,7 @@ def replica_group(
     devices = replicas * config.tp * config.pp
     per_h = float(usd_per_h(devices, config.device.price_usd_per_h, paid_share(question, offer.group)))
     service = predicted.service(row)
-    per_s = requests * question.workload.output_tokens / service.e2e_s.value
+    per_s = requests * question.workload.counted_tokens / service.e2e_s.value
     launch = offer.engine.launch(question.architecture, config)
     placements = place(hardware, config.tp, config.pp, replicas)
     return ReplicaGroup(
@@ -428,12 +421,13 @@ class Predicted:
     def service(self, row: int) -> PredictedService:
         """Return what one request of a row's replica will see."""
         found, service = self.predictions, self.predictions.service
+        e2e_s = _figure(service.e2e_s, found.e2e_s, row)
         return PredictedService(
             ttft_s=_figure(service.ttft_s, found.ttft_s, row),
             tpot_s=_figure(service.tpot_s, found.tpot_s, row),
-            e2e_s=_figure(service.e2e_s, found.e2e_s, row),
+            e2e_s=e2e_s,
             tokens_per_s_per_user=_figure(service.tokens_per_s_per_user, found.tokens_per_s_per_user, row),
-            tokens_per_s=float(service.tokens_per_s[row]),
+            requests_per_s=_per_s(float(service.concurrency[row]), e2e_s),
             basis=found.basis(row),
             in_range=bool(found.in_range[row]),
             bound_by=BOUNDS[int(found.time_s[:, row].argmax())],
@@ -459,6 +453,17 @@ def _figure(values: Floats, intervals: Mapping[float, Interval], row: int) -> Fi
         high80=float(intervals[0.8].high[row]),
         low90=float(intervals[0.9].low[row]),
         high90=float(intervals[0.9].high[row]),
+    )
+
+
+def _per_s(requests: float, latency_s: Figure) -> Figure:
+    """Return how many requests per second are finished with so many in flight: Little's law."""
+    return Figure(
+        value=requests / latency_s.value,
+        low80=requests / latency_s.high80,
+        high80=requests / latency_s.low80,
+        low90=requests / latency_s.high90,
+        high90=requests / latency_s.low90,
     )
 
 

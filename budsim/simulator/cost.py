@@ -1,4 +1,4 @@
-"""What a deployment costs: per hour from the devices it takes, per million output tokens from what it delivers."""
+"""What a deployment costs: per hour from the devices it takes, per million tokens from what it delivers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def usd_per_h(devices: Integers | int, price_usd_per_h: Floats | float, share: F
 
 
 def usd_per_million_tokens(cost_usd_per_h: Floats | float, tokens_per_s: Floats | float) -> Floats:
-    """Return the cost of a million output tokens, USD, infinite where none come out.
+    """Return the cost of a million tokens (those a `Workload` counts), USD, infinite where none come out.
 
     Both figures must be of the same devices: a whole deployment's cost over a whole deployment's throughput, so that replicas
     count once on each side.

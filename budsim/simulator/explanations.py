@@ -76,7 +76,7 @@ def _next_replicas(
     _, predictions = predictor.predict(space.candidates(more))
     service = predictions.service
     per_h = usd_per_h(more.devices, *space.prices(more))
-    cost: Floats = usd_per_million_tokens(per_h, requests * service.output_tokens / service.e2e_s)
+    cost: Floats = usd_per_million_tokens(per_h, requests * question.workload.counted_tokens / service.e2e_s)
     return [
         NextReplica(
             devices=int(more.tp[row] * more.pp[row]),

@@ -274,7 +274,7 @@ class _Load:
         np.maximum.at(miss, mix, missed)
         load = choices.replicas * choices.concurrency
         share = load / np.bincount(mix, load, minlength=len(covers))[mix]
-        per_s = self.question.workload.concurrency * share * service.output_tokens / service.e2e_s
+        per_s = self.question.workload.concurrency * share * self.question.workload.counted_tokens / service.e2e_s
         cost = usd_per_million_tokens(covers @ held.kinds.usd_per_h, np.bincount(mix, per_s, minlength=len(covers)).astype(float))
         return _Scored(covers=covers, mix=mix, kind=kind, choices=choices, miss=miss, cost=cost)
 

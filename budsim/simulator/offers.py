@@ -285,7 +285,7 @@ class OfferSpace:
             weights=self._weights[offer, genomes[:, WEIGHTS]],
             kv=self._kv[offer, genomes[:, KV]],
             max_num_seqs=self._seqs[offer, genomes[:, SEQS]],
-            max_num_batched_tokens=self._budgets[offer, genomes[:, BUDGET]],
+            max_num_batched_tokens=np.maximum(self._budgets[offer, genomes[:, BUDGET]], self._whole_prompt),
             memory_fraction=self._fractions[offer, genomes[:, FRACTION]],
             replicas=replicas,
             concurrency=-(-self._question.workload.concurrency // replicas),
@@ -321,7 +321,7 @@ class OfferSpace:
             token_budget=choices.max_num_batched_tokens.astype(np.float64),
             max_sequences=choices.max_num_seqs.astype(np.float64),
             memory_fraction=choices.memory_fraction,
-            chunked_prefill=np.ones(rows, dtype=bool),
+            chunked_prefill=np.full(rows, self._whole_prompt == 0),
             cores=np.array(cores)[choices.offer],
             compute_share=np.array([group.compute_share for group in groups])[choices.offer],
             memory_free_bytes=np.array([group.memory_free_bytes for group in groups])[choices.offer],
@@ -356,6 +356,11 @@ class OfferSpace:
         )
 
     @property
+    def _whole_prompt(self) -> int:
+        """The least tokens a step must take: a pooling model's prompt is not cut."""
+        return self.context_tokens if self._question.architecture.is_embedding else 0
+
+    @property
     def context_tokens(self) -> int:
         """Longest sequence a replica must hold."""
         return context_needed(self._question.architecture, self._question.workload, self._question.max_context_tokens)
@@ -366,7 +371,8 @@ class OfferSpace:
         memory, predictions = predictor.predict(self.candidates(choices))
         service = predictions.service
         per_h = usd_per_h(choices.devices, *self.prices(choices))
-        cost = usd_per_million_tokens(per_h, self._question.workload.concurrency * service.output_tokens / service.e2e_s)
+        workload = self._question.workload
+        cost = usd_per_million_tokens(per_h, workload.concurrency * workload.counted_tokens / service.e2e_s)
         judged = judged_service(self._question, predictions)
         ratios = target_ratios(self._question.targets, judged)
         worst = np.max(ratios, axis=0) if len(ratios) else judged.e2e_s

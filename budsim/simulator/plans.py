@@ -70,13 +70,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictedService:
-    """What one request will see, how that is known, and what bounds it."""
+    """What one request will see, how that is known, and what bounds it; ``requests_per_s`` is one replica's."""
 
     ttft_s: Figure
     tpot_s: Figure
     e2e_s: Figure
     tokens_per_s_per_user: Figure
-    tokens_per_s: float
+    requests_per_s: Figure
     basis: Basis
     in_range: bool
     bound_by: str
@@ -139,7 +139,7 @@ class ReplicaGroup:
     """Equal replicas on equal devices.
 
     ``placements`` has one tuple per replica: a replica spans several entries only when its pipeline crosses nodes.
-    ``concurrency`` is per replica. ``cost_per_million_tokens_usd`` counts output tokens.
+    ``concurrency`` is per replica. ``cost_per_million_tokens_usd`` counts output tokens, of pooling models those they read.
     """
 
     config_id: str
@@ -173,7 +173,7 @@ class Plan:
     """A deployment on one cluster: groups of equal replicas, each of another device type or layout, that share the traffic.
 
     Each figure is that of the group where it is worst: no user sees worse. A router has to send each replica requests in
-    proportion to its ``service.tokens_per_s``. ``is_knee`` marks the best compromise of cost, devices and latency on the
+    proportion to its ``service.requests_per_s``. ``is_knee`` marks the best compromise of cost, devices and latency on the
     cluster's Pareto front.
     """
 

@@ -42,7 +42,8 @@ WIRE_GB = GIB
 MAX_TEXT = 1024
 MAX_RECOMMENDED_CLUSTERS = 10
 ENVELOPE_KEYS = ("topic", "pubsubname", "data")
-ENDPOINTS = frozenset({"LLM", "EMBEDDING", "AUDIO", "CLASSIFY", "RERANK"})
+POOLING_ENDPOINTS = frozenset({"EMBEDDING", "CLASSIFY", "RERANK"})
+ENDPOINTS = POOLING_ENDPOINTS | {"LLM", "AUDIO"}
 STEPS = (
     ("validation", "Validation", "Check the request, the model and the hardware inventory"),
     ("performance_estimation", "Performance estimation", "Predict and search deployments on every cluster"),
@@ -147,7 +148,7 @@ class RunRequest(Body):
     model_uri: str | None = Field(None, max_length=MAX_TEXT, description="Hugging Face id, for engine compatibility and parsers")
     is_proprietary_model: bool = Field(description="cloud model, called through LiteLLM")
     input_tokens: Tokens = Field(description="mean prompt tokens")
-    output_tokens: Tokens = Field(description="mean generated tokens")
+    output_tokens: Tokens = Field(description="mean generated tokens; of no matter for pooling models, which generate none")
     concurrency: Concurrency = Field(description="concurrent requests")
     target_ttft: Target | None = Field(None, description="longest time to first token, ms; null or 0: no target")
     target_throughput_per_user: Target | None = Field(None, description="fewest output tokens/s per user; null or 0: no target")
@@ -160,7 +161,9 @@ class RunRequest(Body):
     risk: Risk = Field(Risk.EXPECTED, description="judge targets by what is expected, or by the worse end of the 90 % intervals")
     hardware_mode: HardwareMode = HardwareMode.DEDICATED
     model_endpoints: str | None = Field(
-        None, max_length=MAX_TEXT, description="comma list of LLM, EMBEDDING, AUDIO, CLASSIFY, RERANK"
+        None,
+        max_length=MAX_TEXT,
+        description="comma list of LLM, EMBEDDING, AUDIO, CLASSIFY, RERANK; without LLM and AUDIO the model need not generate",
     )
     model_max_context_length: Tokens | None = Field(None, description="caps the sequence length, tokens")
 
@@ -169,10 +172,16 @@ class RunRequest(Body):
     def _default_mode(cls, value: object) -> object:
         return HardwareMode.DEDICATED if value is None else value
 
+    @property
+    def pooling(self) -> bool:
+        """Whether only vectors and scores are wanted of the model, no text."""
+        wanted = _endpoints(self.model_endpoints)
+        return bool(wanted) and wanted <= POOLING_ENDPOINTS
+
     @field_validator("model_endpoints")
     @classmethod
     def _check_endpoints(cls, value: str | None) -> str | None:
-        unknown = {part.strip().upper() for part in (value or "").split(",") if part.strip()} - ENDPOINTS
+        unknown = _endpoints(value) - ENDPOINTS
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))} not known; expected a comma list of {', '.join(sorted(ENDPOINTS))}")
         return value
@@ -393,7 +402,9 @@ class Compression(BaseModel):
 class NodeGroup(EngineMetadata):
     """Equal replicas, ready to deploy.
 
-    ``model`` is what the engine loads; ``placements`` has the nodes of each replica, its pipeline in their order.
+    ``model`` is what the engine loads; ``placements`` has the nodes of each replica, its pipeline in their order;
+    ``requests_per_s`` is what all replicas finish. Pooling models generate no tokens (``throughput_per_user`` 0) and are priced
+    by the tokens they read.
     """
 
     config_id: str
@@ -414,6 +425,7 @@ class NodeGroup(EngineMetadata):
     e2e_latency: float | None
     error_rate: float
     cost_per_million_tokens: float
+    requests_per_s: float | None = None
     device_name: str
     device_model: str
     raw_name: str
@@ -654,6 +666,7 @@ def node_group(group: ReplicaGroup, question: Question) -> NodeGroup:
         e2e_latency=service.e2e_s.value,
         error_rate=group.error_rate,
         cost_per_million_tokens=group.cost_per_million_tokens_usd,
+        requests_per_s=group.replicas * service.requests_per_s.value,
         device_name=group.label.name,
         device_model=group.label.device_model,
         raw_name=group.label.raw_name,
@@ -727,6 +740,10 @@ def _device_configuration(found: DeviceLayouts) -> DeviceConfiguration:
         min_tp_required=found.min_tp,
         supports_pipeline_parallelism=found.supports_pipeline,
     )
+
+
+def _endpoints(named: str | None) -> set[str]:
+    return {part.strip().upper() for part in (named or "").split(",") if part.strip()}
 
 
 def _wrong(field: str, message: str) -> PydanticCustomError:

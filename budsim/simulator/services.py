@@ -71,7 +71,10 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What a caller wants beside model, traffic, targets and clusters; the defaults ask for nothing special."""
+    """What a caller wants beside model, traffic, targets and clusters; the defaults ask for nothing special.
+
+    ``pooling`` asks for embeddings or scores of a model that could generate text as well.
+    """
 
     cluster_id: str | None = None
     mode: HardwareMode = HardwareMode.DEDICATED
@@ -81,6 +84,7 @@ class Wishes:
     max_context_tokens: int | None = None
     analytic_only: bool = False
     parsed_as: str = ""
+    pooling: bool = False
     risk: Risk = Risk.EXPECTED
     seed: int = 0
 
@@ -94,17 +98,23 @@ def pose(
     wishes: Wishes | None = None,
     source: ModelSource | None = None,
 ) -> Question:
-    """Return the question a request asks, with its model and clusters looked up.
+    """Return the question a request asks, with its model and clusters looked up; pooling models generate nothing.
 
     Raises
     ------
     NotFound
         No such model or cluster.
     InvalidInput
-        A sequence longer than the model's context, an unknown quantization, or a model we cannot read.
+        A sequence longer than the model's context, an unknown quantization, a model we cannot read, or a rate of tokens wanted
+        of one that generates none.
     """
     wishes, source = wishes or Wishes(), source or ModelSource()
     architecture = resolve_model(model, registry_dir=source.registry_dir, hub=source.hub)
+    if architecture.is_embedding or wishes.pooling:
+        architecture, workload = replace(architecture, is_embedding=True), replace(workload, output_tokens=0)
+        if targets.tokens_per_s_per_user:
+            problem = f"{architecture.model_id} is asked for vectors or scores and generates no tokens"
+            raise InvalidInput("target_throughput_per_user", problem, "0 or null: no target")
     _check_context(architecture, workload, wishes.max_context_tokens)
     return Question(
         architecture=architecture,
@@ -245,7 +255,7 @@ def _check_context(architecture: Architecture, workload: Workload, cap: int | No
     if workload.context_tokens > limit:
         raise InvalidInput(
             "input_tokens",
-            f"{workload.input_tokens} + {workload.output_tokens} output tokens exceed the context of {limit} tokens",
+            f"{workload} exceed the context of {limit} tokens",
             f"input_tokens + output_tokens of at most {limit}",
         )
 
@@ -833,6 +843,7 @@ def question_of(request: RunRequest, clusters: tuple[Cluster, ...], source: Mode
         max_context_tokens=request.model_max_context_length,
         analytic_only=request.simulation_method == "heuristic",
         parsed_as=request.model_uri or "",
+        pooling=request.pooling,
         risk=request.risk,
     )
     workload = workload_of(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -29,6 +30,8 @@ MODELS = (
     "openai/gpt-oss-120b",
     "mistralai/Mixtral-8x7B-Instruct-v0.1",
     "BAAI/bge-large-en-v1.5",
+    "Qwen/Qwen3-Embedding-8B",
+    "Qwen/Qwen3-Reranker-4B",
 )
 DEVICES = ("H100-SXM", "A100-80GB", "T4", "B200-SXM", "L40S", "MI300X", "MI355X", "Gaudi3", "Xeon Platinum 8480+", "Graviton4")
 # vLLM 0.32.0 wheel: vllm/tool_parsers/__init__.py and vllm/reasoning/__init__.py.
@@ -229,6 +232,18 @@ def test_unknown_families_and_kinds_are_refused_with_a_reason(engine: ServingEng
     """An encoder-decoder model, and hardware without a build, are answered with a sentence that names them."""
     assert "T5ForConditionalGeneration" in str(engine.why_not(resolve_model("google/flan-t5-large"), device("H100-SXM")))
     assert "xpu" in str(engine.why_not(LLAMA, device("Max1550")))
+
+
+def test_only_families_that_pool_are_launched_to_pool() -> None:
+    """VLLM makes vectors of any text model and scores of Qwen3's rerankers; SGLang of some families, and vectors only."""
+    vllm, sglang = serving_engines["vllm"], serving_engines["sglang"]
+    vectors = replace(resolve_model("mistralai/Mixtral-8x7B-Instruct-v0.1"), is_embedding=True)
+    reranker, embedder = resolve_model("Qwen/Qwen3-Reranker-4B"), resolve_model("Qwen/Qwen3-Embedding-8B")
+    on = device("H100-SXM")
+    assert [vllm.why_not(each, on) for each in (vectors, reranker, embedder)] == [None] * 3
+    assert "not with embeddings or scores" in str(sglang.why_not(vectors, on))
+    assert "not with scores" in str(sglang.why_not(reranker, on))
+    assert sglang.why_not(embedder, on) is None
 
 
 @ENGINES

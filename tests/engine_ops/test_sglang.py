@@ -50,8 +50,13 @@ def test_fp8_cache_is_e4m3() -> None:
 
 
 def test_embeddings_are_declared() -> None:
-    """An embedding model is started as one."""
-    assert SGLANG.launch(EMBEDDING, replica("H100-SXM", context_tokens=512)).args["is-embedding"] is True
+    """An embedding model is started as one, its prompts whole; an encoder with the backend that attends both ways."""
+    encoder = SGLANG.launch(EMBEDDING, replica("H100-SXM", context_tokens=512)).args
+    decoder = SGLANG.launch(resolve_model("Qwen/Qwen3-Embedding-4B"), replica("H100-SXM", max_num_batched_tokens=1024)).args
+    assert all((args["is-embedding"], args["chunked-prefill-size"]) == (True, -1) for args in (encoder, decoder))
+    assert decoder["max-prefill-tokens"] == 2048, "the longest prompt"
+    assert (encoder["attention-backend"], encoder["disable-radix-cache"]) == ("triton", True)
+    assert not {"attention-backend", "disable-radix-cache"} & set(decoder)
 
 
 def test_cpus_need_amx() -> None:

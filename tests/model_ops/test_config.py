@@ -225,11 +225,18 @@ def test_window_of_the_whole_context_is_none() -> None:
     assert architecture.layers[0].attention.kind is AttentionKind.FULL
 
 
-def test_headless_models_are_embedding_models() -> None:
-    """A checkpoint without a language head turns texts into vectors and stores no head."""
-    headless = architecture_from_config("vectors", llama(architectures=["LlamaModel"]))
-    assert headless.is_embedding
+@pytest.mark.parametrize("family", ["LlamaModel", "LlamaForSequenceClassification", "Qwen2ForRewardModel"])
+def test_headless_models_are_pooling_models(family: str) -> None:
+    """A checkpoint without a language head turns texts into vectors or scores and stores no head."""
+    headless = architecture_from_config("vectors", llama(architectures=[family]))
+    assert (headless.is_embedding, headless.is_bidirectional) == (True, False)
     assert all(matrix.role is not MatrixRole.HEAD for _, matrix in headless.weights)
+
+
+@pytest.mark.parametrize("family", ["LlamaForCausalLM", "GPT2LMHeadModel", "ChatGLMModel"])
+def test_models_that_write_are_no_pooling_models(family: str) -> None:
+    """Language heads are kept, also ChatGLM's, whose class is named like a body."""
+    assert not architecture_from_config("text", llama(architectures=[family])).is_embedding
 
 
 def test_layers_without_attention_join_the_one_before() -> None:

@@ -158,7 +158,7 @@ def replica_group(config_id: str, cost: float, error_rate: float) -> ReplicaGrou
             tpot_s=figure(0.04),
             e2e_s=figure(10.0),
             tokens_per_s_per_user=figure(25.0),
-            tokens_per_s=800.0,
+            requests_per_s=figure(3.2),
             basis=Basis.LEARNED,
             in_range=True,
             bound_by="weight bandwidth",

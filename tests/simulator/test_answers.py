@@ -15,10 +15,10 @@ from budsim.commons.precision import Precision
 from budsim.hardware_ops.cluster import Cluster, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device import DeviceKind
 from budsim.hardware_ops.inventory import read_inventory
-from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.answers import answer
-from budsim.simulator.plans import Outcome, Question, Risk, Targets
-from budsim.simulator.services import simulate
+from budsim.simulator.plans import Outcome, Question, ReplicaGroup, Risk, Targets
+from budsim.simulator.services import Wishes, pose, simulate
 from tests.simulator.situations import CountingPredictor, devices_used, make_cluster, make_pool, make_question, time_sliced
 
 SEVENTY = "meta-llama/Llama-3.1-70B-Instruct"
@@ -372,12 +372,52 @@ def test_plans_of_a_cluster_differ_in_layout():
     assert len(set(layouts)) == len(layouts)
 
 
-def test_embedding_models_are_not_priced_as_if_they_generated():
-    """A model that produces no tokens gets a reason, not a throughput."""
-    outcome = answer(make_question(make_cluster((("H100-SXM", 8),)), model="BAAI/bge-m3"), AnalyticPredictor())
-    assert not outcome.plans
-    assert "embedding" in outcome.rejections[0].reason
-    assert outcome.rejections[0].devices == 8
+def embedding_question(*pools: tuple[str, int], **changes: object) -> Question:
+    """Return a question about vectors of 512 tokens each."""
+    return make_question(
+        make_cluster(*(((name, count),) for name, count in pools)), model="BAAI/bge-m3", output_tokens=0, **changes
+    )
+
+
+def test_pooling_models_are_answered_by_what_they_read():
+    """No token is generated: a request ends with its prompt, is priced by its prompt, and nothing is said to be learned."""
+    found = answer(embedding_question(("H100-SXM", 1), ("Xeon Platinum 8592+", 2)), load_predictor())
+    assert {group.kind for plan in found.plans for group in plan.groups} == {DeviceKind.CUDA, DeviceKind.CPU}
+    for group in (group for plan in found.plans for group in plan.groups):
+        service = group.service
+        assert service.e2e_s == service.ttft_s
+        assert (service.tpot_s.value, service.tokens_per_s_per_user.value, service.tokens_per_s_per_user.high90) == (
+            0.0,
+            0.0,
+            0.0,
+        )
+        assert service.basis == "analytic"
+        tokens_per_h = group.replicas * service.requests_per_s.value * 512 * 3600
+        assert group.cost_per_million_tokens_usd == pytest.approx(group.cost_usd_per_h / tokens_per_h * 1e6, rel=0.05)
+        assert group.launch.args.get("runner") == "pooling" or group.launch.args["is-embedding"]
+        flops_per_s = 2 * found_parameters(group) * 512 * service.requests_per_s.value
+        assert flops_per_s < group.config.device.flops_per_s[Precision.BF16] * group.config.tp
+
+
+def found_parameters(group: ReplicaGroup) -> int:
+    """Return the weights each token of BGE-M3 is multiplied by: 24 layers of 12 x 1024 x 1024."""
+    assert "bge-m3" in group.launch.model
+    return 24 * 12 * 1024**2
+
+
+def test_a_pooling_model_is_not_asked_for_tokens():
+    """The core is told that nothing is generated; callers' own counts end where questions are posed."""
+    question = embedding_question(("H100-SXM", 1))
+    with pytest.raises(InvalidInput, match="output_tokens"):
+        answer(replace(question, workload=replace(question.workload, output_tokens=128)), AnalyticPredictor())
+    posed = pose("BAAI/bge-m3", question.workload, Targets(), question.clusters)
+    assert posed == pose("BAAI/bge-m3", replace(question.workload, output_tokens=128), Targets(), question.clusters)
+    vectors = pose("Qwen/Qwen3-8B", question.workload, Targets(), question.clusters, wishes=Wishes(pooling=True))
+    assert (vectors.architecture.is_embedding, vectors.workload.output_tokens) == (True, 0)
+    with pytest.raises(InvalidInput, match="target_throughput_per_user"):
+        pose("BAAI/bge-m3", question.workload, Targets(tokens_per_s_per_user=20.0), question.clusters)
+    with pytest.raises(InvalidInput, match="8193 tokens exceed the context of 8192"):
+        pose("BAAI/bge-m3", replace(question.workload, input_tokens=8193), Targets(), question.clusters)
 
 
 def test_parsers_follow_the_hub_id_where_the_models_own_name_says_nothing():

@@ -14,6 +14,7 @@ from budsim.commons.errors import Unavailable
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.plans import Outcome, Question, Rejection
+from budsim.simulator.services import simulate
 from budsim.simulator.workers import ThreadWorkers
 from tests.simulator.serving import CLUSTER_ID, OTHER_CLUSTER_ID, MakeClient, ended, h100_cluster, known_answer, wait_for
 
@@ -58,6 +59,18 @@ def test_debug_run_is_answered_with_the_recommendation(client: TestClient, body:
         {"device_type": "cuda", "num_replicas": 2, "concurrency": 64, "cost_per_million_tokens": 1.0}
     ]
     assert found["reasons"][0]["reason"] == "unknown device"
+
+
+def test_pooling_models_are_answered_in_the_same_names(make_client: MakeClient, body: dict[str, Any]):
+    """An embedding request keeps the contract's fields: no output tokens, latency that is the time to the first answer."""
+    client = make_client(workers=ThreadWorkers(simulate, AnalyticPredictor))
+    asked = body | {"pretrained_model_uri": "BAAI/bge-large-en-v1.5", "input_tokens": 512, "debug": True}
+    assert_refused(client.post("/simulator/run", json=asked), 422, "UnprocessableEntityError", "target_throughput_per_user")
+    found = client.post("/simulator/run", json=asked | {"target_throughput_per_user": 0, "model_endpoints": "EMBEDDING"}).json()
+    metrics = found["recommendations"][0]["metrics"]
+    assert metrics["throughput_per_user"] == 0
+    assert metrics["e2e_latency"] == pytest.approx(metrics["ttft"] / 1000)
+    assert metrics["cost_per_million_tokens"] > 0
 
 
 def test_debug_and_asynchronous_runs_agree(client: TestClient, body: dict[str, Any]):

@@ -54,6 +54,15 @@ def test_stored_request_validates_to_the_same_question(body: dict[str, Any]):
     assert again.targets == request.targets
 
 
+@pytest.mark.parametrize(
+    ("endpoints", "pooling"),
+    [(None, False), ("", False), ("LLM", False), ("LLM,EMBEDDING", False), ("embedding", True), ("RERANK, CLASSIFY", True)],
+)
+def test_models_wanted_for_vectors_only_are_not_asked_to_write(body: dict[str, Any], endpoints: str | None, pooling: bool):
+    """Endpoints without LLM and AUDIO leave nothing to generate."""
+    assert RunRequest.model_validate(body | {"model_endpoints": endpoints}).pooling is pooling
+
+
 def test_topics_are_listed_once(body: dict[str, Any]):
     """A string is one topic; a list keeps its order without repeats and blanks."""
     assert RunRequest.model_validate(body | {"source_topic": "a"}).topics == ("a",)

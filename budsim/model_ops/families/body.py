@@ -34,7 +34,7 @@ class Body:
     extra: int = 0
     positions: int = 0
     encoder_layers: Sequence[Layer] = ()
-    is_embedding: bool = False
+    is_bidirectional: bool = False
 
     @property
     def all_extra(self) -> int:

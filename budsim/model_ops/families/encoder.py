@@ -29,5 +29,5 @@ def bert(fields: Fields, style: Style) -> Body:
         tied=True,
         extra=(token_types + 2) * shape.hidden + pooler,
         positions=positions,
-        is_embedding=True,
+        is_bidirectional=True,
     )

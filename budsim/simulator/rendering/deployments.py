@@ -65,7 +65,6 @@ class Group:
     weight_gib: float
     cores: int
     socket_cores: int
-    tokens_per_s: float
     requests_per_s: float
     config_id: str
     device_name: str
@@ -261,7 +260,6 @@ def _group(group: NodeGroup, name: str, desk: _Desk, additions: Additions) -> Gr
         weight_gib=group.weight_memory_gb,
         cores=group.cores or 0,
         socket_cores=group.socket_cores or group.cores or 0,
-        tokens_per_s=concurrency * (group.throughput_per_user or 0.0),
         requests_per_s=concurrency / group.e2e_latency if group.e2e_latency else 0.0,
         config_id=group.config_id,
         device_name=group.device_name,

@@ -47,7 +47,7 @@ def target(deployment: Deployment, group: Group, api_base: str, *, replicas: int
     return RouteTarget(
         api_base=api_base,
         engine=group.engine.name,
-        weight=max(group.tokens_per_s, 1e-9) * replicas,
+        weight=max(group.requests_per_s, 1e-9) * replicas,
         requests_per_min=per_minute or None,
         tokens_per_min=tokens or None,
     )

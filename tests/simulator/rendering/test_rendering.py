@@ -194,7 +194,7 @@ def test_compose_starts_each_node_by_its_profile(layout):
 def test_the_router_weighs_groups_by_speed_and_catches_what_fails(answered):
     """A group half as fast per replica gets half the weight; limits are what was predicted; gpt-4o is the fallback."""
     group = answered["configurations"][0]["node_groups"][0]
-    half = {**group, "throughput_per_user": group["throughput_per_user"] / 2}
+    half = {**group, "e2e_latency": group["e2e_latency"] * 2}
     text = json.dumps({**answered, "configurations": [{"node_groups": [group, half]}]})
     config = yaml.safe_load(render(text, "litellm", additions=Additions(fallbacks=("gpt-4o",))))
     fast, slow, provider = (route["litellm_params"] for route in config["model_list"])
