@@ -66,6 +66,8 @@ class Device:
         CPU only: last-level cache of one socket.
     clock_hz : float
         CPU only: what all cores hold at once in vector code.
+    numa_nodes : int
+        CPU only: memory nodes its channels are split into.
     sources : mapping of str to str
         Where each figure comes from, by attribute name.
     """
@@ -88,6 +90,7 @@ class Device:
     instruction_sets: frozenset[str] = frozenset()
     l3_bytes: float = 0.0
     clock_hz: float = 0.0
+    numa_nodes: int = 1
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __hash__(self) -> int:

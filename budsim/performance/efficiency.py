@@ -17,10 +17,13 @@ class Constants:
     """Attainable shares of the peaks (0..1) and latencies (s) of one kind of hardware, or of an engine with kernels of its own.
 
     Latencies count per layer: once a step, for each core that meets the others, each prompt token, each running sequence, each
-    product (``gemm``, and on top where activations are ``narrow``ed to its format), each sparse ``index``er or linear ``state``.
+    product (``gemm``, and on top where activations are ``narrow``ed to its format), each sparse ``index``er or linear ``state``,
+    each head and token of a cache that sequences multiply together.
     ``gemm`` and ``expert_gemm`` are for 16 bit; ``eight_bit`` and ``four_bit`` are what narrower products reach relative to them.
     An all-reduce of n ranks takes its latency log2(n) to the power of ``reduce_depth`` times (0: all write to all at once).
     ``expert_traffic`` is what sending a token to one expert and summing the result moves, bytes for each hidden value.
+    ``score_dims`` is what a score of attention costs besides its products, in dimensions of a head; ``reread`` the share of the
+    cache that query heads of one key head each read for themselves.
     ``blend`` is the p-norm of a matrix's arithmetic and traffic, ``overlap`` that of a step's traffic and everything else
     (1: one after the other; large: the longer hides the shorter).
 
@@ -61,6 +64,9 @@ class Constants:
     expert_narrow_latency_s: float = 0.0
     index_latency_s: float = 0.0
     state_latency_s: float = 0.0
+    head_latency_s: float = 0.0
+    score_dims: float = 0.0
+    reread: float = 0.0
 
 
 ACCELERATOR = Constants(
@@ -144,6 +150,28 @@ BLACKWELL_WORKSTATION = replace(
     prefill_attention=0.52,
     link=0.44,
 )
+PROCESSOR = Constants(
+    gemm=0.85,
+    expert_gemm=0.3,
+    half_rows=0.9,
+    expert_half_rows=4.0,
+    bandwidth=0.78,
+    expert_bandwidth=0.5,
+    cache_bandwidth=0.35,
+    decode_attention=0.0066,
+    prefill_attention=0.65,
+    link=0.5,
+    reduce_latency_s=20e-6,
+    hop_latency_s=50e-6,
+    layer_latency_s=180e-6,
+    moe_latency_s=50e-6,
+    prefill_latency_s=0.0,
+    token_latency_s=2e-6,
+    core_reach=2.0,
+    core_latency_s=5.1e-6,
+    prompt_latency_s=7.8e-6,
+    sequence_latency_s=3.7e-6,
+)
 LLAMA_CPP = Constants(
     gemm=1.0,
     expert_gemm=1.0,
@@ -157,16 +185,19 @@ LLAMA_CPP = Constants(
     link=0.5,
     reduce_latency_s=20e-6,
     hop_latency_s=50e-6,
-    layer_latency_s=210e-6,
+    layer_latency_s=170e-6,
     moe_latency_s=50e-6,
     prefill_latency_s=0.0,
     token_latency_s=0.0,
     core_reach=1e3,
-    core_latency_s=1.3e-6,
-    prompt_latency_s=15e-6,
-    sequence_latency_s=40e-6,
+    core_latency_s=0.3e-6,
+    prompt_latency_s=20e-6,
+    sequence_latency_s=10e-6,
+    head_latency_s=5.5e-9,
+    score_dims=90.0,
+    reread=0.5,
     blend=1.0,
-    overlap=1.8,
+    overlap=1.6,
 )
 HOST_LINK = 0.44
 THROUGH_HOST = {"reduce_latency_s": 6.5e-6, "reduce_depth": 1.0}
@@ -198,43 +229,55 @@ CONSTANTS: Mapping[str, Constants] = {
     **dict.fromkeys(("sm110", "sm120", "sm121"), BLACKWELL_WORKSTATION),
     DeviceKind.XPU: ACCELERATOR,
     DeviceKind.HPU: ACCELERATOR,
-    DeviceKind.CPU: Constants(
-        gemm=0.85,
-        expert_gemm=0.3,
-        half_rows=0.9,
-        expert_half_rows=4.0,
-        bandwidth=0.78,
-        expert_bandwidth=0.5,
-        cache_bandwidth=0.35,
-        decode_attention=0.0066,
-        prefill_attention=0.65,
-        link=0.5,
-        reduce_latency_s=20e-6,
-        hop_latency_s=50e-6,
-        layer_latency_s=180e-6,
-        moe_latency_s=50e-6,
-        prefill_latency_s=0.0,
-        token_latency_s=2e-6,
-        core_reach=2.0,
-        core_latency_s=5.1e-6,
-        prompt_latency_s=7.8e-6,
-        sequence_latency_s=3.7e-6,
+    DeviceKind.CPU: PROCESSOR,
+    "vllm-cpu": replace(
+        PROCESSOR,
+        gemm=0.96,
+        bandwidth=0.7,
+        cache_bandwidth=0.25,
+        decode_attention=0.1,
+        prefill_attention=0.82,
+        layer_latency_s=200e-6,
+        core_latency_s=2e-6,
+        prompt_latency_s=8.8e-6,
     ),
-    "llama.cpp-cpu": LLAMA_CPP,
+    "llama.cpp-cpu": replace(LLAMA_CPP, score_dims=0.0, head_latency_s=0.0),
+    "llama.cpp-cpu(one cache)": LLAMA_CPP,
 }
 """By kind of hardware, and by name for engines that bring kernels of their own."""
 
-OPERATIONS_PER_CYCLE: Mapping[str, Mapping[Precision, float]] = {
-    "avx2": {Precision.Q8_0: 26.0, Precision.Q4_K_M: 20.0, Precision.Q6_K: 20.0},
-    "neon": {Precision.Q8_0: 10.6, Precision.Q4_K_M: 9.8, Precision.Q6_K: 9.8, Precision.Q8R16: 68.0, Precision.Q4_K_4: 21.0},
-}
-"""Operations (a multiply-add is two) llama.cpp's kernels do per core and cycle, by instruction set and format of the blocks.
+BLOCK_ENGINES = ("llama.cpp-cpu", "llama.cpp-cpu(one cache)")
+"""Engines that multiply blocks of narrow integers with kernels of their own."""
 
-Fitted with `LLAMA_CPP` to builds since November 2024 on four single-socket processors (Altra, AmpereOne M, Graviton4, Sapphire
-Rapids), each weighing the same; Q8R16 and Q4_K_4 are Ampere's own kernels. Older builds and machines of several NUMA nodes are
-slower, which regressors learn where they were measured."""
-ATTENTION_OPERATIONS_PER_CYCLE = 3.9
-"""The same for its attention over a 16 bit cache, on any of them."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernels:
+    """Operations (a multiply-add is two) of llama.cpp's kernels per core and cycle, by format of the blocks, and of attention."""
+
+    q8_0: float
+    q4_k_m: float
+    attention: float
+    q8r16: float = 0.0
+    q4_k_4: float = 0.0
+
+    def rate(self, precision: Precision) -> float:
+        """Return what a format's kernel does; 0 where there is none."""
+        names = {Precision.Q8_0: "q8_0", Precision.Q4_K_M: "q4_k_m", Precision.Q6_K: "q4_k_m"}
+        names |= {Precision.Q8R16: "q8r16", Precision.Q4_K_4: "q4_k_4"}
+        return float(getattr(self, names[precision])) if precision in names else 0.0
+
+
+NEON = Kernels(q8_0=9.8, q4_k_m=7.6, attention=10.0, q8r16=41.0, q4_k_4=14.5)
+KERNELS: Mapping[str, Kernels] = {
+    "amd": Kernels(q8_0=26.0, q4_k_m=28.0, attention=24.0),
+    "intel": Kernels(q8_0=20.0, q4_k_m=17.0, attention=12.0),
+    "neoverse_n1": replace(NEON, q8r16=37.0, q4_k_4=17.6),
+    "neoverse_v2": replace(NEON, q8_0=10.7, q4_k_m=9.9),
+    "ampere1a": replace(NEON, q8_0=9.0, q4_k_m=5.9, q4_k_4=12.0),
+    "ampere1b": replace(NEON, q8_0=9.0, q4_k_m=5.9, q8r16=58.0, q4_k_4=12.0),
+    "neon": NEON,
+}
+"""By generation of the cores, else by their vendor, else by their instruction set."""
 MULTIPLIED_IN: Mapping[tuple[str, DeviceKind, Precision], Precision] = {
     ("openvino-model-server", DeviceKind.CPU, Precision.INT8): Precision.FP32,
     **{(engine, DeviceKind.CUDA, Precision.MXFP4): Precision.FP8 for engine in ("vllm", "sglang", "trtllm")},
@@ -269,10 +312,11 @@ class Tuning:
 
     constants: Mapping[str, Constants]
     first_token: Mapping[str, FirstToken]
+    kernels: Mapping[str, Kernels]
 
     def of(self, engine: str, device: Device) -> Constants:
         """Return the constants of an engine on a device: its own where it brings kernels of its own, else the device's."""
-        own = self.constants.get(_family(engine)) or self.constants.get(device.generation, self.constants[device.kind])
+        own = self.constants.get(engine) or self.constants.get(device.generation, self.constants[device.kind])
         through_host = device.kind is DeviceKind.CUDA and device.scale_up.name.startswith("PCIe")
         return replace(own, link=min(own.link, HOST_LINK), **THROUGH_HOST) if through_host else own
 
@@ -280,8 +324,13 @@ class Tuning:
         """Return what an engine adds before the first token; a moderate guess for one that was never measured."""
         return self.first_token.get(name, OTHER_ENGINE)
 
+    def of_cores(self, device: Device) -> Kernels | None:
+        """Return what llama.cpp's kernels do on these cores; None for instructions they were never measured on."""
+        names = (device.generation, device.vendor, *sorted(device.instruction_sets))
+        return next((self.kernels[name] for name in names if name in self.kernels), None)
 
-TUNING = Tuning(constants=CONSTANTS, first_token=FIRST_TOKEN)
+
+TUNING = Tuning(constants=CONSTANTS, first_token=FIRST_TOKEN, kernels=KERNELS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,6 +370,9 @@ class Efficiency:
     expert_narrow_latency_s: Floats
     index_latency_s: Floats
     state_latency_s: Floats
+    head_latency_s: Floats
+    score_dims: Floats
+    reread: Floats
     request_s: Floats
     awaited_steps: Floats
     burst_factor: Floats
@@ -342,27 +394,22 @@ def efficiency(candidates: Candidates, tuning: Tuning = TUNING) -> Efficiency:
     )
 
 
-def matrix_peak(engine: str, device: Device, precision: Precision) -> float:
+def matrix_peak(engine: str, device: Device, precision: Precision, tuning: Tuning = TUNING) -> float:
     """Return the FLOP/s at which ``engine`` can multiply weights stored as ``precision`` on the whole device at best.
 
     The data sheet's dense peak; for block formats of an engine with kernels of its own, what their instructions do.
     """
-    if _family(engine) in CONSTANTS and device.clock_hz:
-        for instructions, rates in OPERATIONS_PER_CYCLE.items():
-            if precision in rates and instructions in device.instruction_sets:
-                return rates[precision] * device.compute_units * device.clock_hz
+    kernels = tuning.of_cores(device) if engine in BLOCK_ENGINES and device.clock_hz else None
+    if kernels and kernels.rate(precision):
+        return kernels.rate(precision) * device.compute_units * device.clock_hz
     if device.kind is DeviceKind.CUDA and not device.runs_natively(precision):
         return device.peak_flops_per_s(precision)
     return device.peak_flops_per_s(MULTIPLIED_IN.get((engine, device.kind, precision), precision))
 
 
-def attention_peak(engine: str, device: Device) -> float:
+def attention_peak(engine: str, device: Device, tuning: Tuning = TUNING) -> float:
     """Return the FLOP/s of attention over a 16 bit cache on the whole device at best."""
-    if _family(engine) in CONSTANTS and device.clock_hz:
-        return ATTENTION_OPERATIONS_PER_CYCLE * device.compute_units * device.clock_hz
+    kernels = tuning.of_cores(device) if engine in BLOCK_ENGINES and device.clock_hz else None
+    if kernels:
+        return kernels.attention * device.compute_units * device.clock_hz
     return device.peak_flops_per_s(Precision.BF16)
-
-
-def _family(engine: str) -> str:
-    """Return an engine's name without the remark that tells its variants apart."""
-    return engine.split("(", maxsplit=1)[0]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from budsim.performance.candidates import Floats
-from budsim.performance.efficiency import TUNING, Constants, FirstToken, Tuning
+from budsim.performance.efficiency import TUNING, Tuning
 from budsim.performance.measurements import Measurements
 from budsim.performance.memory import memory_use
 from budsim.performance.roofline import prepare
@@ -32,7 +32,7 @@ class Parameter:
 
     def value(self, tuning: Tuning) -> float:
         """Return what it is."""
-        table: Mapping[str, Constants | FirstToken] = tuning.constants if self.of in tuning.constants else tuning.first_token
+        table = next(each for each in (tuning.constants, tuning.first_token, tuning.kernels) if self.of in each)
         return float(getattr(table[self.of], self.name))
 
     def changed(self, tuning: Tuning, value: float) -> Tuning:
@@ -40,6 +40,8 @@ class Parameter:
         change = {self.name: min(value, LARGEST_SHARE) if self.name in SHARES else value}
         if self.of in tuning.constants:
             return replace(tuning, constants={**tuning.constants, self.of: replace(tuning.constants[self.of], **change)})
+        if self.of in tuning.kernels:
+            return replace(tuning, kernels={**tuning.kernels, self.of: replace(tuning.kernels[self.of], **change)})
         return replace(tuning, first_token={**tuning.first_token, self.of: replace(tuning.first_token[self.of], **change)})
 
 

@@ -1,4 +1,8 @@
-"""How sure a prediction is: split-conformal intervals from cross-validated residuals, by how new the question is."""
+"""How sure a prediction is: conformal intervals from cross-validated residuals, by how new the question is.
+
+Residuals of one curve, model or device err alike, so their spread is judged by groups: an interval holds what it promises for
+the rows of groups that did not make it.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +40,7 @@ STRATA = tuple((novelty, regime) for novelty in Novelty for regime in Regime)
 FEWEST_RESIDUALS = 30
 FEWEST_OF_ENGINE = 100
 """An engine with this many residuals in a stratum has quantiles of its own there; others share the stratum's."""
+GROUP_FOLDS = 10
 ROUNDING = 1e-9
 
 
@@ -75,22 +80,59 @@ class Spread:
         return (own or self.quantiles[stratum_name(*stratum)])[coverage]
 
 
-def spread(residuals: Mapping[str, Floats]) -> Spread:
-    """Return conformal quantiles of log residuals by name; a stratum with few residuals borrows from all of them.
+@dataclass(frozen=True, slots=True)
+class Residuals:
+    """Log residuals (n,) of one stratum, and the code (n,) of the curve, model or device that was withheld with each."""
+
+    values: Floats
+    groups: Integers
+
+    def __len__(self) -> int:
+        """Return the number of residuals."""
+        return len(self.values)
+
+
+def spread(residuals: Mapping[str, Residuals]) -> Spread:
+    """Return quantiles of log residuals by name; a stratum with few residuals borrows from all of them."""
+    names = [stratum_name(*each) for each in STRATA]
+    every = [residuals[name] for name in names]
+    pooled = Residuals(*(np.concatenate([getattr(each, part) for each in every]) for part in ("values", "groups")))
+    chosen = {name: residuals[name] if len(residuals[name]) >= FEWEST_RESIDUALS else pooled for name in names}
+    engines = {name: values for name, values in residuals.items() if name not in chosen and len(values) >= FEWEST_OF_ENGINE}
+    quantiles = {name: {c: grouped_ends(each, c) for c in COVERAGES} for name, each in (chosen | engines).items()}
+    return Spread(quantiles=quantiles)
+
+
+def grouped_ends(residuals: Residuals, coverage: float) -> tuple[float, float]:
+    """Return the ends between which a share of ``coverage`` of the residuals of groups never seen lies.
+
+    A tenth of the groups at a time is held against the ends of the others; both ends are then stretched, or drawn in, by the
+    factor that would have held the share. Where groups are exchangeable this is cross-conformal prediction (Vovk, Annals of
+    Mathematics and Artificial Intelligence 74, 2015) with groups in the place of rows.
+    """
+    fold = residuals.groups % GROUP_FOLDS
+    needed = np.concatenate([_needed(residuals.values, fold == each, coverage) for each in np.unique(fold)])
+    rank = min(int(np.ceil((len(needed) + 1) * coverage - ROUNDING)), len(needed)) - 1
+    factor = float(np.sort(needed)[rank])
+    low, high = conformal_ends(residuals.values, coverage)
+    return (factor * low, factor * high) if np.isfinite(factor) else (low, high)
+
+
+def _needed(values: Floats, own: Booleans, coverage: float) -> Floats:
+    """Return how far the ends of the other groups would have to be stretched to hold each of a fold's own values."""
+    if own.all():
+        return np.ones(len(values))
+    low, high = conformal_ends(values[~own], coverage)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(values[own] > 0.0, values[own] / max(high, 0.0), values[own] / min(low, 0.0))
+
+
+def conformal_ends(residuals: Floats, coverage: float) -> tuple[float, float]:
+    """Return the residuals between which a share of ``coverage`` lies, as many above as below.
 
     The rank ``ceil((n + 1) q)`` of n residuals makes an interval that holds with probability of at least its coverage for
     exchangeable rows (Vovk et al., Algorithmic Learning in a Random World, 2005).
     """
-    names = [stratum_name(*each) for each in STRATA]
-    pooled = np.concatenate([residuals[name] for name in names])
-    chosen = {name: residuals[name] if len(residuals[name]) >= FEWEST_RESIDUALS else pooled for name in names}
-    engines = {name: values for name, values in residuals.items() if name not in chosen and len(values) >= FEWEST_OF_ENGINE}
-    quantiles = {name: {c: conformal_ends(values, c) for c in COVERAGES} for name, values in (chosen | engines).items()}
-    return Spread(quantiles=quantiles)
-
-
-def conformal_ends(residuals: Floats, coverage: float) -> tuple[float, float]:
-    """Return the residuals between which a share of ``coverage`` lies, as many above as below."""
     ordered, count = np.sort(residuals), len(residuals)
     tail = (1.0 - coverage) / 2.0
     low = max(int(np.floor((count + 1) * tail + ROUNDING)) - 1, 0)

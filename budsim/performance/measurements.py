@@ -71,6 +71,11 @@ BURST_SHARE = 0.1
 """Both send ten prompts per unit of concurrency, the first wave all at once."""
 SHAREGPT_TOKENS = (220.0, 190.0)
 """Mean prompt and output of vLLM's ShareGPT sample, used where a source names the data set and not the lengths."""
+ONE_NODE_SOURCES = ("ampere_llamacpp",)
+"""Their processes run in containers whose memory is that of node 0 (benchmarks/run.py of AmpereComputingAI/llama.cpp)."""
+REMOTE_SHARE, SHARED_READING = 0.55, 0.55
+"""Share of one node's bandwidth that cores of several nodes reach, and the power by which it grows with processes behind one
+cache; from the rows of two machines, Ice Lake and Milan."""
 STATIC_MODES = ("static_batch", "low_latency")
 OFFLINE_MODES = ("offline", "mlperf_offline")
 
@@ -432,7 +437,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         dp=dp,
         chunked_prefill=np.ones(rows, dtype=bool),
         cores=_cores(np.asarray(threads, dtype=np.float64), picked.devices, replicas),
-        compute_share=np.where(cpu, 1.0 / replicas, 1.0),
+        compute_share=np.where(cpu, _memory_share(picked, replicas) / replicas, 1.0),
         memory_free_bytes=np.array([device.memory_bytes for device in picked.devices]),
         speculative=drafting(picked.text.notes),
         **_traffic(picked, replicas, limits[:, 1]),
@@ -496,6 +501,24 @@ def _cores(threads: Floats, devices: Sequence[Device], replicas: Floats) -> Floa
     """Return the physical cores of a process: two threads may share one, all processes share the socket's; 0 is all of them."""
     units = np.array([float(device.compute_units) for device in devices])
     return np.minimum(threads, units / replicas)
+
+
+def _memory_share(picked: _Picked, replicas: Floats) -> Floats:
+    """Return the share of its memory's bandwidth a processor reaches with all its processes together.
+
+    A benchmark that binds memory to one of several nodes has half of that node's, because most cores reach it from afar;
+    processes behind one last-level cache read the same weights together.
+    """
+    nodes = np.array([float(device.numa_nodes) for device in picked.devices])
+    caches = np.array([_last_level_caches(device) for device in picked.devices])
+    together = np.maximum(replicas / caches, 1.0) ** SHARED_READING
+    bound = picked.text.source.isin(ONE_NODE_SOURCES).to_numpy() & (nodes > 1)
+    return np.where(bound, np.minimum(REMOTE_SHARE / nodes * together, 1.0), 1.0)
+
+
+def _last_level_caches(device: Device) -> float:
+    """Return how many last-level caches a processor has: AMD's cores share one by eights, others one for each memory node."""
+    return max(device.compute_units / 8.0, 1.0) if device.vendor == "amd" else float(device.numa_nodes)
 
 
 def _parallelism(numbers: pd.DataFrame, moe: Booleans, cpu: Booleans) -> tuple[Integers, Integers, Integers, Integers, Floats]:

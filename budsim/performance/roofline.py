@@ -21,6 +21,7 @@ ACTIVATION_BYTES = 2.0
 NARROW_BITS = 12.0
 STATE_BYTES = 8.0
 """A linear layer reads and writes its state, kept in fp32, at every token."""
+TILED_SEQUENCES, TILES_OF_HEAD = 8.0, 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +46,10 @@ class Ranks:
     is_expert: Floats
     is_sampled: Floats
     cached_bytes_per_token: Floats
+    cache_reads: Floats
     window: Floats
     state_bytes: Floats
+    attention_heads: Floats
     decode_attention_flops: Floats
     prefill_attention_flops: Floats
     index_flops: Floats
@@ -93,7 +96,7 @@ def prepare(candidates: Candidates, tuning: Tuning = TUNING) -> Ranks:
     local = _local_share(candidates, model, attention_tp)
     formats = peak_formats(candidates.architectures, candidates.precisions)[row, candidates.weight_precision]
     widths = _widths(candidates, formats.astype(np.int64))
-    matrix_peaks, attention_peaks = _peaks(candidates)
+    matrix_peaks, attention_peaks = _peaks(candidates, tuning)
     peaks = matrix_peaks[candidates.engine[:, None], candidates.device[:, None], formats.astype(np.int64)]
     width = stored_bytes(candidates.architectures, candidates.precisions)[row, candidates.weight_precision]
     held = (matrices.layers * matrices.inputs * matrices.outputs)[row] * local
@@ -102,6 +105,9 @@ def prepare(candidates: Candidates, tuning: Tuning = TUNING) -> Ranks:
     cached = cached_bytes(candidates.architectures, candidates.precisions)[row, candidates.kv_precision]
     heads = attention.heads[row] / attention_tp[:, None]
     cache_share = np.where(attention.latent[row], 1.0, np.maximum(1.0 / attention_tp[:, None], 1.0 / attention.kv_heads[row]))
+    groups = np.maximum(heads / np.maximum(attention.kv_heads[row] * cache_share, 1e-9), 1.0)
+    repeats = 1.0 + coefficients.reread[:, None] * (groups - 1.0)
+    scores = 2.0 * coefficients.score_dims[:, None]
     tp_link, hop = _links(candidates)
     return Ranks(
         candidates=candidates,
@@ -119,10 +125,12 @@ def prepare(candidates: Candidates, tuning: Tuning = TUNING) -> Ranks:
         is_expert=matrices.expert[row].astype(np.float64),
         is_sampled=matrices.sampled[row].astype(np.float64),
         cached_bytes_per_token=attention.layers[row] * cached * cache_share,
+        cache_reads=repeats,
         window=attention.window[row],
         state_bytes=(attention.layers * attention.state)[row].sum(axis=1) * STATE_BYTES / attention_tp,
-        decode_attention_flops=2.0 * attention.layers[row] * heads * attention.decode_dims[row],
-        prefill_attention_flops=2.0 * attention.layers[row] * heads * attention.prefill_dims[row],
+        attention_heads=attention.layers[row] * heads,
+        decode_attention_flops=2.0 * attention.layers[row] * heads * (attention.decode_dims[row] + scores),
+        prefill_attention_flops=2.0 * attention.layers[row] * heads * (attention.prefill_dims[row] + scores),
         index_flops=(2.0 * attention.layers * attention.index_dims).sum(axis=1)[row],
         index_bytes=(attention.layers * attention.index_width).sum(axis=1)[row],
         state_layers=(attention.layers * (attention.state > 0)).sum(axis=1)[row],
@@ -178,7 +186,7 @@ def step_time(
         + _routed_time(ranks, tokens),
         cache_s=attention,
         link_s=_link_time(ranks, tokens),
-        overhead_s=_overhead(ranks, prefill, decode),
+        overhead_s=_overhead(ranks, prefill, decode, attended),
         ceiling_s=np.maximum(
             ideal_compute.sum(axis=1) + cache_compute + prefill_compute,
             ideal_traffic.sum(axis=1) + cache,
@@ -267,7 +275,8 @@ def _attention_times(
     seen = np.minimum(decode_context[:, None], ranks.window)
     prompt_seen = np.minimum(prefill_context[:, None], ranks.window)
     searched = ranks.index_bytes * decode_context
-    read = sequences * ((ranks.cached_bytes_per_token * seen).sum(axis=1) + ranks.state_bytes + searched)
+    cached = (ranks.cached_bytes_per_token * ranks.cache_reads * seen).sum(axis=1)
+    read = sequences * (cached + ranks.state_bytes + searched)
     multiplied = np.minimum(decode_attended[:, None], ranks.window)
     decode_flops = sequences * (ranks.decode_attention_flops * multiplied).sum(axis=1)
     indexing = ranks.index_flops * prefill_context
@@ -286,7 +295,7 @@ def _link_time(ranks: Ranks, tokens: Floats) -> Floats:
     return 2.0 * ranks.layers * reduce + hops
 
 
-def _overhead(ranks: Ranks, prefill: Floats, decode: Floats) -> Floats:
+def _overhead(ranks: Ranks, prefill: Floats, decode: Floats, attended: Floats) -> Floats:
     """Host and launch time of a step, and what does not spread over cores; steps with prompts run without captured graphs."""
     eff = ranks.coefficients
     host = ranks.candidates.by_engine([engine.step_overhead_s for engine in ranks.candidates.engines])
@@ -294,7 +303,19 @@ def _overhead(ranks: Ranks, prefill: Floats, decode: Floats) -> Floats:
     single = eff.core_latency_s * ranks.cores + eff.prompt_latency_s * prefill + eff.sequence_latency_s * decode
     kinds = ranks.moe_layers * eff.moe_latency_s + ranks.index_layers * eff.index_latency_s
     kinds = kinds + ranks.state_layers * eff.state_latency_s
-    return host + ranks.layers * (launches + single) + kinds + ranks.launches_s
+    return host + ranks.layers * (launches + single) + kinds + ranks.launches_s + _heads_in_turn(ranks, decode, attended)
+
+
+def _heads_in_turn(ranks: Ranks, decode: Floats, attended: Floats) -> Floats:
+    """Return seconds of sequences' attention that cores cannot share.
+
+    llama.cpp multiplies several sequences head by head in tiles, of which a head has few (sgemm.cpp, from two sequences on x86
+    and eight on Arm): about eight cores find work.
+    """
+    together = np.clip((decode - 1.0) / (TILED_SEQUENCES - 1.0), 0.0, 1.0)
+    idle = 1.0 - np.minimum(TILES_OF_HEAD / np.maximum(ranks.cores, 1.0), 1.0)
+    tokens = (ranks.attention_heads * np.minimum(attended[:, None], ranks.window)).sum(axis=1)
+    return np.asarray(ranks.coefficients.head_latency_s * tokens * together * idle, dtype=np.float64)
 
 
 def _blend(a: Floats, b: Floats, exponent: Floats) -> Floats:
@@ -328,16 +349,21 @@ def _cores(candidates: Candidates) -> Floats:
     return np.where(candidates.cores > 0, candidates.cores, units)
 
 
-def _peaks(candidates: Candidates) -> tuple[Floats, Floats]:
+def _peaks(candidates: Candidates, tuning: Tuning) -> tuple[Floats, Floats]:
     """Return FLOP/s of every format, shape (engines, devices, formats), and of attention, shape (engines, devices)."""
-    return _peaks_of(tuple(engine.name for engine in candidates.engines), candidates.devices)
+    engines = tuple(engine.name for engine in candidates.engines)
+    return _usual_peaks(engines, candidates.devices) if tuning is TUNING else _peaks_of(engines, candidates.devices, tuning)
 
 
 @lru_cache(maxsize=64)
-def _peaks_of(engines: tuple[str, ...], devices: tuple[Device, ...]) -> tuple[Floats, Floats]:
+def _usual_peaks(engines: tuple[str, ...], devices: tuple[Device, ...]) -> tuple[Floats, Floats]:
+    return _peaks_of(engines, devices, TUNING)
+
+
+def _peaks_of(engines: tuple[str, ...], devices: tuple[Device, ...], tuning: Tuning) -> tuple[Floats, Floats]:
     pairs = [[(engine, device) for device in devices] for engine in engines]
-    matrices = [[[matrix_peak(*pair, precision) for precision in Precision] for pair in row] for row in pairs]
-    return np.array(matrices), np.array([[attention_peak(*pair) for pair in row] for row in pairs])
+    matrices = [[[matrix_peak(*pair, precision, tuning) for precision in Precision] for pair in row] for row in pairs]
+    return np.array(matrices), np.array([[attention_peak(*pair, tuning) for pair in row] for row in pairs])
 
 
 def _links(candidates: Candidates) -> tuple[Floats, Floats]:

@@ -1,7 +1,8 @@
 """Continuous batching in its steady state: from step times to TTFT and TPOT of a closed loop.
 
 ``concurrency`` requests are always in flight. While a request decodes its output, every other one's prompt passes through
-the same steps, so for each decoded token of ``running`` sequences ``running x input / output`` prompt tokens are prefilled.
+the same steps, so for each decoded token of ``running`` sequences ``running x input / output`` prompt tokens are prefilled; a
+request's own prompt is over by then and does not slow its tokens.
 A newcomer waits for the step under way, for prompts before it, and, when the cache or ``max_num_seqs`` is full, for a place.
 Pooling models generate nothing: every step is full of prompts, and what waits is what a step does not hold.
 """
@@ -66,12 +67,14 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
     steps_per_prompt = load.prompt / chunk
     share = running / load.output * steps_per_prompt
     pause = np.where(prefill_first > 0, mixed.total_s, np.maximum(mixed.total_s - decode.total_s, 0.0))
-    tpot = decode.total_s + np.where(prefill_first > 0, share, np.minimum(share, 1.0)) * pause
+    step = decode.total_s + np.where(prefill_first > 0, share, np.minimum(share, 1.0)) * pause
+    others = np.maximum(running - 1.0, 0.0) / running
+    tpot = decode.total_s + np.where(prefill_first > 0, others * share, np.minimum(others * share, 1.0)) * pause
     service = steps_per_prompt * mixed.total_s + arrival
     asked = np.minimum(load.concurrency / load.output * steps_per_prompt, 1.0)
     ahead = np.minimum(asked / np.maximum(1.0 - asked, 0.05) / 2.0, np.maximum(load.concurrency - 1.0, 0.0) / 2.0)
-    waiting = ranks.coefficients.awaited_steps * tpot + ahead * service
-    crowd = np.maximum(load.concurrency - limit, 0.0) * load.output * tpot / np.maximum(limit, 1.0)
+    waiting = ranks.coefficients.awaited_steps * step + ahead * service
+    crowd = np.maximum(load.concurrency - limit, 0.0) * load.output * step / np.maximum(limit, 1.0)
     queue = waiting + crowd
     first_wave = ranks.coefficients.first_wave_s + arrival + 0.5 * crowd
     burst = _burst(ranks, load, prefill_first) * ranks.coefficients.burst_factor + first_wave

@@ -23,11 +23,13 @@ from budsim.performance.intervals import (
     ANALYTIC_SPREADS,
     COVERAGES,
     FEWEST_OF_ENGINE,
+    GROUP_FOLDS,
     STRATA,
     Novelty,
     Regime,
+    Residuals,
     Spread,
-    conformal_ends,
+    grouped_ends,
     spread,
     stratum_name,
 )
@@ -53,7 +55,6 @@ CURVE_FOLDS = 5
 CHOSEN_BY = ("device_type", "mode", "quality")
 REASONS_TOLD = 3
 LARGEST_GROUPS = 10
-COVERAGE_FOLDS = 10
 KINDS = (DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.HPU, DeviceKind.CPU)
 SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SOURCE_EXPONENT = 0.95
@@ -373,13 +374,21 @@ def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, 
     """
     parts = rows.parts()
 
-    def residuals(name: str) -> dict[str, Floats]:
-        by = {stratum_name(n, *part): v.residuals[name][at] for n, v in validations.items() for part, at in parts.items()}
-        return {stratum: values[np.isfinite(values)] for stratum, values in by.items()}
+    def residuals(name: str) -> dict[str, Residuals]:
+        return {
+            stratum_name(novelty, *part): _known(validation.residuals[name], rows.groups[SPLITS[novelty]], at)
+            for novelty, validation in validations.items()
+            for part, at in parts.items()
+        }
 
     found = {name: residuals(name) for name in (*TARGETS, "e2e")}
     known = {name: spread(each) for name, each in found.items() if any(map(len, each.values()))}
     return {"ttft": ANALYTIC_SPREADS["ttft"], "e2e": known["tpot"], **known}
+
+
+def _known(values: Floats, groups: Integers, at: Booleans) -> Residuals:
+    known = at & np.isfinite(values)
+    return Residuals(values[known], groups[known])
 
 
 def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) -> dict[str, Floats]:
@@ -387,16 +396,17 @@ def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) ->
 
     A tenth of the groups at a time is judged by the rest of its stratum, so that near duplicates never decide their own interval.
     """
-    fold = rows.groups[SPLITS[novelty]] % COVERAGE_FOLDS
+    groups = rows.groups[SPLITS[novelty]]
+    fold = groups % GROUP_FOLDS
     inside = {name: np.full(len(rows), np.nan) for name in residuals}
     parts = rows.parts()
     for name, values in residuals.items():
         for (_, engine), at in parts.items():  # an engine's part comes after the whole and overrules it
             known = at & np.isfinite(values)
-            for own in (known & (fold == number) for number in range(COVERAGE_FOLDS)):
+            for own in (known & (fold == number) for number in range(GROUP_FOLDS)):
                 other = known & ~own
                 if own.any() and other.sum() >= (FEWEST_OF_ENGINE if engine else 1):
-                    low, high = conformal_ends(values[other], 0.9)
+                    low, high = grouped_ends(Residuals(values[other], groups[other]), 0.9)
                     inside[name][own] = (values[own] >= min(low, 0.0)) & (values[own] <= max(high, 0.0))
     return inside
 

@@ -127,6 +127,17 @@ def test_more_concurrency_never_shortens_tpot(model: str, device: str, engine: s
     assert (np.diff(service.tpot_s) >= -1e-9 * service.tpot_s[1:]).all()
 
 
+@given(model=models, device=names, engine=engines, prompt=lengths, output=st.integers(2, 2048))
+@settings(max_examples=50, deadline=None)
+def test_a_lone_user_s_own_prompt_does_not_slow_its_tokens(
+    model: str, device: str, engine: str, prompt: int, output: int
+) -> None:
+    """One request at a time decodes as a static batch of one: its prompt is over before its tokens come."""
+    loads = {"input_tokens": prompt, "output_tokens": output, "concurrency": 1, "static_batch": [False, True]}
+    served, batch = predictions(population(model=model, device=device, engine=engine, **loads)).service.tpot_s
+    assert np.isclose(served, batch)
+
+
 @given(model=models, device=names, engine=engines, load=loads, prompt=lengths, output=st.integers(1, 4000))
 @settings(max_examples=60)
 def test_latency_is_ttft_and_the_remaining_tokens(

@@ -10,6 +10,7 @@ import pytest
 from budsim.commons.precision import Precision
 from budsim.hardware_ops.catalog import devices
 from budsim.model_ops.registry import resolve_model
+from budsim.performance.efficiency import TUNING, attention_peak
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.roofline import prepare, step_time
 from tests.performance.populations import population
@@ -56,10 +57,50 @@ def test_a_process_has_as_many_cores_as_its_share_of_the_socket() -> None:
     assert read(*rows).candidates.cores.tolist() == [4.0, 8.0]
 
 
+def test_memory_bound_to_one_of_two_nodes_is_read_from_afar() -> None:
+    """Ampere's benchmark keeps memory on node 0: on a machine of two nodes one process has less than half the bandwidth.
+
+    The more processes share a last-level cache, the better off all are together; on a machine of one node nothing changes.
+    """
+    rows = [
+        {**PROCESSOR, "source": source, "device_name": device, "dp": dp, "notes": f"threads per process=8, processes={dp}"}
+        for source, device in (
+            ("ampere_llamacpp", "m6i.32xlarge"),
+            ("other", "m6i.32xlarge"),
+            ("ampere_llamacpp", "m7i.24xlarge"),
+        )
+        for dp in ("1", "12")
+    ]
+    together = read(*rows).candidates.compute_share * np.array([1.0, 12.0] * 3)
+    assert together[0] < 0.5 * together[1] < 0.5
+    assert together[2:].tolist() == pytest.approx([1.0] * 4)
+
+
+def test_cores_of_another_kind_multiply_and_attend_at_their_own_rate() -> None:
+    """Per core and cycle AMD's do more than Intel's; cores never measured do what their instruction set usually does."""
+    known = devices()
+    attention = {name: attention_peak("llama.cpp-cpu", known[name]) for name in ("EPYC 9654", "Xeon Platinum 8480+", "Graviton3")}
+    rates = {name: peak / known[name].compute_units / known[name].clock_hz for name, peak in attention.items()}
+    assert rates["EPYC 9654"] > rates["Xeon Platinum 8480+"]
+    assert rates["Graviton3"] == TUNING.kernels["neon"].attention
+
+
+def test_sequences_multiplied_together_keep_few_cores_busy() -> None:
+    """Attention of eight sequences goes head by head, and of 96 cores most wait; that of one sequence is shared by all."""
+    decode = {"prefill": np.zeros(1), "prefill_context": np.zeros(1), "decode_context": np.full(1, 640.0)}
+    spare = {}
+    for running in (1.0, 8.0):
+        table = population(engine="llama.cpp-cpu(one cache)", cores=[8.0, 96.0], **SOCKET)  # type: ignore[arg-type]
+        tokens = {name: np.broadcast_to(value, 2) for name, value in (decode | {"decode": np.full(1, running)}).items()}
+        step = step_time(prepare(table), decode_attended=np.full(2, 640.0 * running), **tokens)
+        spare[running] = step.overhead_s[1] - step.overhead_s[0]
+    assert spare[8.0] > 10.0 * spare[1.0]
+
+
 def test_one_cache_slows_decoding_with_the_square_of_the_batch() -> None:
     """Where every sequence multiplies everyone's cache, 64 take far more than twice the time of 32; with caches apart, not."""
     shared, apart = decode_s("llama.cpp-cpu(one cache)", [1, 32, 64]), decode_s("llama.cpp-cpu", [1, 32, 64])
-    assert shared[0] == pytest.approx(apart[0])
+    assert shared[0] == pytest.approx(apart[0], rel=0.05)
     assert shared[2] > 2.8 * shared[1]
     assert apart[2] < 2.1 * apart[1]
 

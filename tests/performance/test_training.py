@@ -12,7 +12,7 @@ import pytest
 
 from budsim.commons.errors import InvalidInput, Unavailable
 from budsim.hardware_ops.device import DeviceKind
-from budsim.performance.intervals import Novelty, conformal_ends
+from budsim.performance.intervals import Novelty, Residuals, conformal_ends, grouped_ends
 from budsim.performance.measurements import read_measurements, read_tables
 from budsim.performance.predictor import AnalyticPredictor, Predictor, load_predictor
 from budsim.performance.regressors import load_regressors
@@ -113,6 +113,30 @@ def test_intervals_hold_their_value_and_widen(artefacts: Path) -> None:
 def test_conformal_ends_hold_their_share() -> None:
     """Of 1..99, ninety per cent lie from 5 to 95 when the tails are equal."""
     assert conformal_ends(np.arange(1.0, 100.0), 0.9) == (5.0, 95.0)
+
+
+def test_intervals_hold_rows_of_groups_that_did_not_make_them() -> None:
+    """Ends made of ten groups hold nearly nine tenths of others' rows even where each group is off in its own way.
+
+    Ends that take rows for independent then hold fewer; where rows are independent, both hold what they promise.
+    """
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(1000), 20)
+    shares = {}
+    for off in (1.0, 0.0):
+        values = off * rng.standard_normal(1000)[groups] + 0.2 * rng.standard_normal(len(groups))
+        unseen, held = values[groups >= 800], {"plain": 0.0, "grouped": 0.0}
+        for part in range(80):
+            other = groups // 10 == part
+            made = {
+                "plain": conformal_ends(values[other], 0.9),
+                "grouped": grouped_ends(Residuals(values[other], groups[other]), 0.9),
+            }
+            for name, (low, high) in made.items():
+                held[name] += float(np.mean((unseen >= low) & (unseen <= high))) / 80
+        shares[off] = held
+    assert shares[1.0]["grouped"] > max(shares[1.0]["plain"] + 0.04, 0.86)
+    assert shares[0.0] == {name: pytest.approx(0.9, abs=0.03) for name in shares[0.0]}
 
 
 def test_throughput_teaches_tpot(benchmark: pd.DataFrame) -> None:
