@@ -144,6 +144,7 @@ _MEASURED = (
     _TRTLLM,
     _VLLM_CPU,
     replace(_VLLM_GAUDI, name="vllm-fork", source=f"Gaudi fork of vLLM; {_VLLM_GAUDI.source}"),
+    replace(_VLLM, name="vllm(rocm 2024)", source=f"vLLM on ROCm before it had kernels of its own there; {_VLLM.source}"),
     replace(_VLLM, name="llm-d(vllm)", source=f"llm-d routes to vLLM; {_VLLM.source}"),
     replace(_VLLM, name="llmboost(vllm)", source=f"MangoBoost LLMBoost runs vLLM; {_VLLM.source}"),
     replace(_SGLANG, name="dynamo-sglang", source=f"NVIDIA Dynamo over SGLang workers; {_SGLANG.source}"),

@@ -234,7 +234,6 @@ def _processor(line: Entry) -> Device:
         instruction_sets=INSTRUCTION_SETS[entry["isa"]],
         l3_bytes=entry["l3_mb"] * MIB,
         clock_hz=_clock_hz(entry, Precision.FP32),
-        numa_nodes=entry.get("numa_nodes", 1),
     )
 
 
@@ -299,7 +298,6 @@ def _device(
     instruction_sets: Iterable[str] = (),
     l3_bytes: float = 0.0,
     clock_hz: float = 0.0,
-    numa_nodes: int = 1,
 ) -> Device:
     """Return a device; ``owned`` is what is paid to own one (USD), from which its rent follows where nobody lets it."""
     up, out = entry["scale_up"], entry["scale_out"]
@@ -323,7 +321,7 @@ def _device(
         instruction_sets=frozenset(instruction_sets),
         l3_bytes=float(l3_bytes),
         clock_hz=float(clock_hz),
-        numa_nodes=numa_nodes,
+        numa_nodes=int(entry.get("numa_nodes", 1)),
         sources=sources,
     )
 

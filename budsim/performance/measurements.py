@@ -299,14 +299,16 @@ def _engine(name: str) -> EngineProfile | None:
 
 
 def _engines(text: pd.DataFrame) -> pd.Series:
-    """Return engine names, llama.cpp on processors by the profile of its version."""
+    """Return engine names: llama.cpp on processors by the profile of its version, vLLM on ROCm by its year."""
     version = text.engine_version
     build = pd.to_numeric(version.str.extract(r"_b(\d{4,})$")[0])
     release = pd.to_numeric(version.str.extract(r"_r(\d+)\.")[0])
     commit = version.str.contains(r"_[0-9a-f]{7}$") & build.isna()
     old = (build < SPLIT_CACHE_BUILD) | (release < SPLIT_CACHE_RELEASE) | commit
     on_processor = (text.engine == "llama.cpp") & (text.device_type == DeviceKind.CPU.value)
-    return text.engine.mask(on_processor, "llama.cpp-cpu").mask(on_processor & old, "llama.cpp-cpu(one cache)")
+    named = text.engine.mask(on_processor, "llama.cpp-cpu").mask(on_processor & old, "llama.cpp-cpu(one cache)")
+    on_rocm = (text.engine == "vllm") & (text.device_type == DeviceKind.ROCM.value)
+    return named.mask(on_rocm & text.date.str.startswith("2024"), "vllm(rocm 2024)")
 
 
 def _profile(engine: EngineProfile | None, kind: DeviceKind) -> EngineProfile:

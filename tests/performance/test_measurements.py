@@ -106,6 +106,18 @@ def test_unreadable_rows_name_the_field(change: dict[str, str], named: str) -> N
     assert list(measurements.rows) == [1]
 
 
+def test_vllm_of_2024_on_rocm_is_another_engine() -> None:
+    """It had neither graphs nor kernels of its own there: several times slower than later ones, which CUDA's of 2024 is not."""
+    rocm = {"device_type": "rocm", "device_name": "MI300X", "tp": "1", "n_devices": "1", "precision": "bf16"}
+    old, new, cuda = (
+        read(row)
+        for row in ({**rocm, "date": "2024"}, {**rocm, "date": "2025-05-15"}, {**rocm, "device_type": "cuda", "date": "2024"})
+    )
+    assert [each.candidates.engines[0].name for each in (old, new, cuda)] == ["vllm(rocm 2024)", "vllm", "vllm"]
+    slow, fast = (AnalyticPredictor().predict(each.candidates)[1].service.tpot_s[0] for each in (old, new))
+    assert slow > 1.2 * fast
+
+
 def test_a_whole_generation_in_the_column_of_tpot_is_told_by_the_throughput() -> None:
     """24 users at 55 tokens/s in all wait 0.4 s a token: 104 s in that column is the time of all 256 tokens, 0.4 s is not."""
     row = {"concurrency": "24", "output_tokens": "256", "output_tokens_per_s_total": "55"}
