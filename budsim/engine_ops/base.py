@@ -63,6 +63,8 @@ class EngineProfile:
         What that fraction is a share of, and what else it has to hold.
     step_overhead_s : float
         Host time per step that the device waits for.
+    sequence_overhead_s : float
+        The same for each running sequence.
     block_tokens : int
         Tokens in one block of the KV cache.
     source : str
@@ -82,6 +84,7 @@ class EngineProfile:
     step_overhead_s: float
     block_tokens: int
     source: str
+    sequence_overhead_s: float = 0.0
     attended: Attended = Attended.PAST
     small_limits: tuple[float, frozenset[str], int, int] | None = None
 

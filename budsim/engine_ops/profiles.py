@@ -13,6 +13,7 @@ from budsim.engine_ops.memory_rules import memory_rule
 from budsim.hardware_ops.device import DeviceKind
 
 _OVERHEAD = "step overhead: our estimate of host time per step, regressors correct it"
+_FITTED = "host time: fitted to the TPOT of static batches"
 
 
 def profiles() -> Mapping[str, EngineProfile]:
@@ -144,6 +145,27 @@ _MEASURED = (
     _TRTLLM,
     _VLLM_CPU,
     replace(_VLLM_GAUDI, name="vllm-fork", source=f"Gaudi fork of vLLM; {_VLLM_GAUDI.source}"),
+    replace(
+        _VLLM,
+        name="vllm(2024)",
+        step_overhead_s=2400 * MICRO,
+        sequence_overhead_s=70 * MICRO,
+        source=f"vLLM before its V1 engine: its scheduler and sampler kept the GPU waiting; {_FITTED}; {_VLLM.source}",
+    ),
+    replace(
+        _VLLM,
+        name="vllm(2023)",
+        step_overhead_s=17000 * MICRO,
+        sequence_overhead_s=270 * MICRO,
+        source=f"vLLM before CUDA graphs: the host launched every kernel; {_FITTED}; {_VLLM.source}",
+    ),
+    replace(
+        _TRTLLM,
+        name="trtllm(2024)",
+        step_overhead_s=1400 * MICRO,
+        sequence_overhead_s=27 * MICRO,
+        source=f"TensorRT-LLM before 1.0; {_FITTED}; {_TRTLLM.source}",
+    ),
     replace(_VLLM, name="vllm(rocm 2024)", source=f"vLLM on ROCm before it had kernels of its own there; {_VLLM.source}"),
     replace(_VLLM, name="llm-d(vllm)", source=f"llm-d routes to vLLM; {_VLLM.source}"),
     replace(_VLLM, name="llmboost(vllm)", source=f"MangoBoost LLMBoost runs vLLM; {_VLLM.source}"),
@@ -226,10 +248,11 @@ _MEASURED = (
         max_sequences=512,
         memory_fraction=0.9,
         memory=memory_rule("whole"),
-        step_overhead_s=1500 * MICRO,
+        step_overhead_s=6200 * MICRO,
+        sequence_overhead_s=125 * MICRO,
         block_tokens=128,
         source="DeepSpeed inference v2 DSStateManagerConfig: max_ragged_batch_size 768, max_ragged_sequence_count 512; Dynamic "
-        f"SplitFuse; block 128; {_OVERHEAD}",
+        f"SplitFuse; block 128; {_FITTED}",
     ),
     _STATIC,
     replace(_STATIC, name="itrex", source=f"Intel Extension for Transformers; {_STATIC.source}"),

@@ -39,8 +39,11 @@ STRATA = tuple((novelty, regime) for novelty in Novelty for regime in Regime)
 """Rows within a stratum share a shrinkage and residual quantiles."""
 FEWEST_RESIDUALS = 30
 FEWEST_OF_ENGINE = 100
-"""An engine with this many residuals in a stratum has quantiles of its own there; others share the stratum's."""
-GROUP_FOLDS = 10
+FEWEST_GROUPS = 3
+"""An engine with this many residuals, of so many groups, has quantiles of its own in a stratum; others share the stratum's."""
+FEWEST_INDEPENDENT = 2.0
+LEAST_ALIKE = 0.25
+LARGEST_RESIDUAL = 3.0
 ROUNDING = 1e-9
 
 
@@ -91,6 +94,10 @@ class Residuals:
         """Return the number of residuals."""
         return len(self.values)
 
+    def suffice(self) -> bool:
+        """Return whether an engine can have quantiles of its own."""
+        return len(self) >= FEWEST_OF_ENGINE and len(np.unique(self.groups)) >= FEWEST_GROUPS
+
 
 def spread(residuals: Mapping[str, Residuals]) -> Spread:
     """Return quantiles of log residuals by name; a stratum with few residuals borrows from all of them."""
@@ -98,7 +105,7 @@ def spread(residuals: Mapping[str, Residuals]) -> Spread:
     every = [residuals[name] for name in names]
     pooled = Residuals(*(np.concatenate([getattr(each, part) for each in every]) for part in ("values", "groups")))
     chosen = {name: residuals[name] if len(residuals[name]) >= FEWEST_RESIDUALS else pooled for name in names}
-    engines = {name: values for name, values in residuals.items() if name not in chosen and len(values) >= FEWEST_OF_ENGINE}
+    engines = {name: each for name, each in residuals.items() if name not in chosen and each.suffice()}
     quantiles = {name: {c: grouped_ends(each, c) for c in COVERAGES} for name, each in (chosen | engines).items()}
     return Spread(quantiles=quantiles)
 
@@ -106,25 +113,34 @@ def spread(residuals: Mapping[str, Residuals]) -> Spread:
 def grouped_ends(residuals: Residuals, coverage: float) -> tuple[float, float]:
     """Return the ends between which a share of ``coverage`` of the residuals of groups never seen lies.
 
-    A tenth of the groups at a time is held against the ends of the others; both ends are then stretched, or drawn in, by the
-    factor that would have held the share. Where groups are exchangeable this is cross-conformal prediction (Vovk, Annals of
-    Mathematics and Artificial Intelligence 74, 2015) with groups in the place of rows.
+    Ends that would hold for independent rows, stretched as Student's distribution is wider than the normal one where only as many
+    independent values are known as rows that err alike are worth.
     """
-    fold = residuals.groups % GROUP_FOLDS
-    needed = np.concatenate([_needed(residuals.values, fold == each, coverage) for each in np.unique(fold)])
-    rank = min(int(np.ceil((len(needed) + 1) * coverage - ROUNDING)), len(needed)) - 1
-    factor = float(np.sort(needed)[rank])
+    from scipy.special import ndtri, stdtrit  # type: ignore[import-untyped]
+
+    count, quantile = max(independent(residuals), FEWEST_INDEPENDENT), (1.0 + coverage) / 2.0
+    factor = float(stdtrit(count - 1.0, quantile) * np.sqrt(1.0 + 1.0 / count) / ndtri(quantile))
     low, high = conformal_ends(residuals.values, coverage)
-    return (factor * low, factor * high) if np.isfinite(factor) else (low, high)
+    return factor * low, factor * high
 
 
-def _needed(values: Floats, own: Booleans, coverage: float) -> Floats:
-    """Return how far the ends of the other groups would have to be stretched to hold each of a fold's own values."""
-    if own.all():
-        return np.ones(len(values))
-    low, high = conformal_ends(values[~own], coverage)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(values[own] > 0.0, values[own] / max(high, 0.0), values[own] / min(low, 0.0))
+def independent(residuals: Residuals) -> float:
+    """Return how many independent values residuals are worth: from the number of groups to that of rows.
+
+    Kish's design effect (Survey Sampling, 1965), with the share of the variance that lies between groups as the analysis of
+    variance estimates it; a few groups that agree by chance still count as alike to a quarter.
+    """
+    code = np.unique(residuals.groups, return_inverse=True)[1]
+    values, sizes = np.clip(residuals.values, -LARGEST_RESIDUAL, LARGEST_RESIDUAL), np.bincount(code).astype(np.float64)
+    rows, groups = float(sizes.sum()), len(sizes)
+    if groups == 1:
+        return 1.0
+    means, alike = np.bincount(code, values) / sizes, float((sizes**2).sum()) / rows
+    between = float((sizes * (means - values.mean()) ** 2).sum()) / (groups - 1.0)
+    within = float(((values - means[code]) ** 2).sum()) / max(rows - groups, 1.0)
+    usual = (rows - alike) / (groups - 1.0)
+    share = (between - within) / max(between + (usual - 1.0) * within, ROUNDING)
+    return rows / (1.0 + (alike - 1.0) * float(np.clip(share, LEAST_ALIKE, 1.0)))
 
 
 def conformal_ends(residuals: Floats, coverage: float) -> tuple[float, float]:

@@ -100,6 +100,13 @@ PRECISIONS: dict[str, Precision] = {
     "q4_k_m": Precision.Q4_K_M,
     "q4_k_4": Precision.Q4_K_4,
 }
+OF_A_YEAR = {
+    ("vllm", DeviceKind.CUDA.value, "2023"): "vllm(2023)",
+    ("vllm", DeviceKind.CUDA.value, "2024"): "vllm(2024)",
+    ("vllm", DeviceKind.ROCM.value, "2024"): "vllm(rocm 2024)",
+    ("trtllm", DeviceKind.CUDA.value, "2024"): "trtllm(2024)",
+}
+"""Engine, kind of hardware and start of the date -> the profile of what the engine was then."""
 SPLIT_CACHE_BUILD = 5900
 """llama.cpp gives each sequence a cache of its own since pull request 14363 of July 2025, about build 5900."""
 SPLIT_CACHE_RELEASE = 3
@@ -299,7 +306,7 @@ def _engine(name: str) -> EngineProfile | None:
 
 
 def _engines(text: pd.DataFrame) -> pd.Series:
-    """Return engine names: llama.cpp on processors by the profile of its version, vLLM on ROCm by its year."""
+    """Return engine names: llama.cpp on processors by the profile of its version, others by their year where that matters."""
     version = text.engine_version
     build = pd.to_numeric(version.str.extract(r"_b(\d{4,})$")[0])
     release = pd.to_numeric(version.str.extract(r"_r(\d+)\.")[0])
@@ -307,8 +314,9 @@ def _engines(text: pd.DataFrame) -> pd.Series:
     old = (build < SPLIT_CACHE_BUILD) | (release < SPLIT_CACHE_RELEASE) | commit
     on_processor = (text.engine == "llama.cpp") & (text.device_type == DeviceKind.CPU.value)
     named = text.engine.mask(on_processor, "llama.cpp-cpu").mask(on_processor & old, "llama.cpp-cpu(one cache)")
-    on_rocm = (text.engine == "vllm") & (text.device_type == DeviceKind.ROCM.value)
-    return named.mask(on_rocm & text.date.str.startswith("2024"), "vllm(rocm 2024)")
+    for (engine, kind, year), profile in OF_A_YEAR.items():
+        named = named.mask((text.engine == engine) & (text.device_type == kind) & text.date.str.startswith(year), profile)
+    return named
 
 
 def _profile(engine: EngineProfile | None, kind: DeviceKind) -> EngineProfile:

@@ -22,8 +22,6 @@ from budsim.performance.features import Matrix, feature_matrix, feature_names
 from budsim.performance.intervals import (
     ANALYTIC_SPREADS,
     COVERAGES,
-    FEWEST_OF_ENGINE,
-    GROUP_FOLDS,
     STRATA,
     Novelty,
     Regime,
@@ -46,7 +44,7 @@ PARAMETERS = {
     "eta": 0.04,
     "subsample": 0.9,
     "colsample_bynode": 0.3,
-    "min_child_weight": 4.0,
+    "min_child_weight": 10.0,
     "lambda": 0.3,
     "tree_method": "hist",
 }
@@ -55,6 +53,7 @@ CURVE_FOLDS = 5
 CHOSEN_BY = ("device_type", "mode", "quality")
 REASONS_TOLD = 3
 LARGEST_GROUPS = 10
+COVERAGE_FOLDS = 10
 KINDS = (DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.HPU, DeviceKind.CPU)
 SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SOURCE_EXPONENT = 0.95
@@ -397,16 +396,16 @@ def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) ->
     A tenth of the groups at a time is judged by the rest of its stratum, so that near duplicates never decide their own interval.
     """
     groups = rows.groups[SPLITS[novelty]]
-    fold = groups % GROUP_FOLDS
+    fold = groups % COVERAGE_FOLDS
     inside = {name: np.full(len(rows), np.nan) for name in residuals}
     parts = rows.parts()
     for name, values in residuals.items():
         for (_, engine), at in parts.items():  # an engine's part comes after the whole and overrules it
             known = at & np.isfinite(values)
-            for own in (known & (fold == number) for number in range(GROUP_FOLDS)):
-                other = known & ~own
-                if own.any() and other.sum() >= (FEWEST_OF_ENGINE if engine else 1):
-                    low, high = grouped_ends(Residuals(values[other], groups[other]), 0.9)
+            for own in (known & (fold == number) for number in range(COVERAGE_FOLDS)):
+                other = Residuals(values[known & ~own], groups[known & ~own])
+                if own.any() and (other.suffice() if engine else len(other)):
+                    low, high = grouped_ends(other, 0.9)
                     inside[name][own] = (values[own] >= min(low, 0.0)) & (values[own] <= max(high, 0.0))
     return inside
 

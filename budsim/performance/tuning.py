@@ -30,7 +30,7 @@ SPACE: Mapping[str, Sequence[float]] = {
     "eta": (0.03, 0.04, 0.05, 0.08),
     "subsample": (0.6, 0.8, 0.9),
     "colsample_bynode": (0.2, 0.3, 0.5, 0.8),
-    "min_child_weight": (1.0, 2.0, 4.0, 8.0),
+    "min_child_weight": (2.0, 4.0, 10.0, 16.0),
     "lambda": (0.1, 0.3, 1.0, 3.0),
 }
 """Values worth trying; as many trees for all, so that artefacts stay of one size."""
