@@ -99,6 +99,8 @@ Latency = Annotated[float | None, typer.Option(help="Longest end-to-end latency;
 EngineName = Annotated[str | None, typer.Option(help="Restrict the search to vllm or sglang.")]
 Quantize = Annotated[bool, typer.Option("--quantize", help="Also try quantized weights.")]
 Analytic = Annotated[bool, typer.Option("--analytic", help="Leave the regressors out and enumerate a grid.")]
+Loras = Annotated[int, typer.Option(min=0, max=1024, help="LoRA adapters every replica serves at a time.")]
+LoraRank = Annotated[int, typer.Option(min=1, max=512, help="Highest rank of an adapter.")]
 Shared = Annotated[bool, typer.Option("--shared", help="Use time-sliced GPUs instead of whole ones.")]
 Calibration = Annotated[Path | None, typer.Option(help="A site's own correction, by `budsim calibrate`.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same answer.")]
@@ -127,6 +129,8 @@ def simulate(  # noqa: PLR0913 - one argument per option
     what_if: Annotated[
         list[str] | None, typer.Option(metavar="KNOB=VALUE", help="What this would change in the best plan; may be repeated.")
     ] = None,
+    max_loras: Loras = 0,
+    max_lora_rank: LoraRank = 16,
     calibration: Calibration = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -135,7 +139,9 @@ def simulate(  # noqa: PLR0913 - one argument per option
     from budsim.simulator import services
 
     traffic = (input_tokens, output_tokens, concurrency)
-    wishes = _wishes(engine, quantize=quantize, analytic=analytic, shared=shared, seed=seed, risk=risk)
+    wishes = _wishes(
+        engine, quantize=quantize, analytic=analytic, shared=shared, seed=seed, risk=risk, loras=(max_loras, max_lora_rank)
+    )
     question = _posed(model, traffic, _targets(ttft_ms, tokens_per_s_per_user, e2e_s), _clusters(cluster), wishes)
     with _progress() as report:
         predictor = _predictor(calibration, analytic=analytic)
@@ -164,6 +170,8 @@ def capacity(  # noqa: PLR0913 - one argument per option
     quantize: Quantize = False,
     analytic: Analytic = False,
     shared: Shared = False,
+    max_loras: Loras = 0,
+    max_lora_rank: LoraRank = 16,
     calibration: Calibration = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -171,7 +179,7 @@ def capacity(  # noqa: PLR0913 - one argument per option
     """Find the most requests in flight each cluster carries within the targets (to 1 %)."""
     from budsim.simulator import services
 
-    wishes = _wishes(engine, quantize=quantize, analytic=analytic, shared=shared, seed=seed)
+    wishes = _wishes(engine, quantize=quantize, analytic=analytic, shared=shared, seed=seed, loras=(max_loras, max_lora_rank))
     targets = _targets(ttft_ms, tokens_per_s_per_user, e2e_s)
     question = _posed(model, (input_tokens, output_tokens, 1), targets, _clusters(cluster), wishes)
     with _progress() as report:
@@ -196,6 +204,8 @@ def size(  # noqa: PLR0913 - one argument per option
     engine: EngineName = None,
     quantize: Quantize = False,
     analytic: Analytic = False,
+    max_loras: Loras = 0,
+    max_lora_rank: LoraRank = 16,
     calibration: Calibration = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -203,7 +213,7 @@ def size(  # noqa: PLR0913 - one argument per option
     """Find the cheapest devices of the catalog that carry a load within the targets, as if there were plenty of each."""
     from budsim.simulator import services
 
-    wishes = _wishes(engine, quantize=quantize, analytic=analytic, shared=False, seed=seed)
+    wishes = _wishes(engine, quantize=quantize, analytic=analytic, shared=False, seed=seed, loras=(max_loras, max_lora_rank))
     targets = _targets(ttft_ms, tokens_per_s_per_user, e2e_s)
     question = _posed(model, (input_tokens, output_tokens, concurrency), targets, (), wishes)
     with _progress() as report:
@@ -222,8 +232,8 @@ def render(
     form: Annotated[str, typer.Option("--format", help="command, compose, kubernetes, litellm or recipe (of LLM Compressor).")],
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="Which plan, best first.")] = 1,
     fallback: Annotated[list[str] | None, typer.Option(help="Provider's model LiteLLM tries when all replicas fail.")] = None,
-    max_loras: Annotated[int, typer.Option(min=0, max=1024, help="LoRA adapters served at a time.")] = 0,
-    max_lora_rank: Annotated[int, typer.Option(min=1, max=512, help="Highest rank of an adapter.")] = 16,
+    max_loras: Loras = 0,
+    max_lora_rank: LoraRank = 16,
 ) -> None:
     """Print what starts a plan: engine commands, a compose file, Kubernetes manifests, LiteLLM's configuration, a recipe."""
     from budsim.simulator.rendering import Additions
@@ -642,7 +652,17 @@ def _targets(ttft_ms: float | None, tokens_per_s_per_user: float | None, e2e_s: 
     )
 
 
-def _wishes(engine: str | None, *, quantize: bool, analytic: bool, shared: bool, seed: int, risk: str = "expected") -> Wishes:
+def _wishes(
+    engine: str | None,
+    *,
+    quantize: bool,
+    analytic: bool,
+    shared: bool,
+    seed: int,
+    loras: tuple[int, int],
+    risk: str = "expected",
+) -> Wishes:
+    """Return what options ask for; ``loras`` is how many adapters, and their highest rank."""
     from budsim.hardware_ops.cluster import HardwareMode
     from budsim.simulator.plans import Risk
     from budsim.simulator.services import Wishes
@@ -653,6 +673,8 @@ def _wishes(engine: str | None, *, quantize: bool, analytic: bool, shared: bool,
         may_quantize=quantize,
         analytic_only=analytic,
         risk=Risk(risk),
+        max_loras=loras[0],
+        max_lora_rank=loras[1],
         seed=seed,
     )
 

@@ -57,6 +57,16 @@ def test_json_is_the_recommendation_and_the_same_each_time(simulate, capsys):
     assert document["reasons"][0]["devices"] == 4
 
 
+def test_adapters_are_options_of_every_question(simulate, capsys):
+    """`--max-loras` reaches the command of the best plan; a rank no engine has kernels for is refused by its option."""
+    assert run([*simulate, "--max-loras", "4", "--max-lora-rank", "32"]) == 0
+    out = capsys.readouterr().out
+    assert "--enable-lora" in out
+    assert "--max-lora-rank 32" in out
+    assert run([*simulate, "--max-loras", "4", "--max-lora-rank", "17"]) == 2
+    assert "--max-lora-rank" in capsys.readouterr().err
+
+
 def test_pooling_models_are_told_in_requests(simulate, capsys):
     """A reranker's table has requests/s instead of tokens; prices are of what it reads, to two digits; a rate is refused."""
     asked = ["BAAI/bge-reranker-v2-m3" if each.startswith("meta-llama") else each for each in simulate]

@@ -230,6 +230,8 @@ def _weights(question: Question, group: HardwareGroup, engine: ServingEngine) ->
     reason = engine.why_not(question.architecture, group.device)
     if reason:
         return (), reason if engine.name in reason else f"{engine.name}: {reason}"
+    if question.max_loras and not engine.metadata(question.architecture).supports_lora:
+        return (), f"{engine.name} serves no LoRA adapters of {question.architecture.family}"
     formats = engine.precisions(question.architecture, group.device, may_quantize=question.may_quantize)
     wanted = question.weight_precision
     if wanted is not None:

@@ -293,7 +293,7 @@ class OfferSpace:
 
     def candidates(self, choices: Choices) -> Candidates:
         """Return the replicas the choices describe, each with its share of the traffic, as the predictor's table."""
-        rows, workload = len(choices.tp), self._question.workload
+        rows, asked, workload = len(choices.tp), self._question, self._question.workload
         groups = [offer.group for offer in self.offers]
         devices = tuple(dict.fromkeys(group.device for group in groups))
         engines = tuple(dict.fromkeys(offer.profile for offer in self.offers))
@@ -301,7 +301,7 @@ class OfferSpace:
         constant = np.ones(rows)
         years = np.array([offer.release_year for offer in self.offers])[choices.offer]
         return Candidates(
-            architectures=(self._question.architecture,),
+            architectures=(asked.architecture,),
             devices=devices,
             engines=engines,
             precisions=PRECISIONS,
@@ -332,6 +332,7 @@ class OfferSpace:
             cold_start=np.zeros(rows, dtype=bool),
             static_batch=np.zeros(rows, dtype=bool),
             speculative=np.zeros(rows, dtype=bool),
+            adapter_ranks=constant * asked.max_loras * asked.max_lora_rank if asked.max_loras else None,
         )
 
     def config(self, choices: Choices, row: int, kv_space_bytes: float) -> ReplicaConfig:
@@ -353,6 +354,8 @@ class OfferSpace:
             max_num_batched_tokens=int(choices.max_num_batched_tokens[row]),
             kv_space_bytes=kv_space_bytes if on_cpu else 0.0,
             cores=free_cores(group),
+            max_loras=self._question.max_loras,
+            max_lora_rank=self._question.max_lora_rank,
         )
 
     @property

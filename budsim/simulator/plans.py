@@ -38,7 +38,8 @@ class Question:
     ``engines`` restricts the search (empty: all); ``weight_precision`` asks for a quantized variant; ``analytic_only`` leaves the
     regressors out and enumerates instead of searching (the wire's ``simulation_method`` "heuristic"); ``skip_master_cpus`` leaves
     the CPUs of master nodes to the cluster; ``parsed_as`` is the hub id tool-call and reasoning parsers are chosen by, where the
-    model's own name says nothing (the wire's ``model_uri``).
+    model's own name says nothing (the wire's ``model_uri``); every replica serves ``max_loras`` adapters of at most
+    ``max_lora_rank`` at a time: their weights and flags follow, their arithmetic is not modelled.
     """
 
     architecture: Architecture
@@ -54,6 +55,8 @@ class Question:
     skip_master_cpus: bool = True
     parsed_as: str = ""
     risk: Risk = Risk.EXPECTED
+    max_loras: int = 0
+    max_lora_rank: int = 16
     seed: int = 0
 
 

@@ -61,6 +61,8 @@ Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS), BeforeValidator(_no_bool)]
 Concurrency = Annotated[int, Field(ge=1, le=MOST_REQUESTS), BeforeValidator(_no_bool)]
 Parallel = Annotated[int, Field(ge=1, le=1024), BeforeValidator(_no_bool)]
+Loras = Annotated[int, Field(ge=0, le=1024), BeforeValidator(_no_bool)]
+LoraRank = Annotated[int, Field(ge=1, le=512), BeforeValidator(_no_bool)]
 Target = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False), BeforeValidator(_no_bool)]
 Threshold = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
@@ -166,6 +168,8 @@ class RunRequest(Body):
         description="comma list of LLM, EMBEDDING, AUDIO, CLASSIFY, RERANK; without LLM and AUDIO the model need not generate",
     )
     model_max_context_length: Tokens | None = Field(None, description="caps the sequence length, tokens")
+    max_loras: Loras = Field(0, description="LoRA adapters every replica serves at a time; 0: none")
+    max_lora_rank: LoraRank = Field(16, description="highest rank of an adapter")
 
     @field_validator("hardware_mode", mode="before")
     @classmethod
@@ -674,6 +678,7 @@ def node_group(group: ReplicaGroup, question: Question) -> NodeGroup:
         kv_cache_memory_gb=_gigabytes(memory.kv_cache_bytes),
         cores=group.config.cores or None,
         socket_cores=group.config.device.compute_units if group.config.cores else None,
+        max_loras=group.config.max_loras or None,
         model=group.launch.model,
         placements=_placements(group, question),
         compression=_compression(question.architecture, group.config),

@@ -21,6 +21,7 @@ from budsim.commons.errors import BudsimError, Busy, Conflict, InvalidInput, Not
 from budsim.commons.precision import Precision
 from budsim.commons.tracing import PassedOn, Tracing, trace_id
 from budsim.engine_ops.llmc import schemes
+from budsim.engine_ops.rules import check_adapters
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import Lookup, resolve_model
@@ -86,6 +87,8 @@ class Wishes:
     parsed_as: str = ""
     pooling: bool = False
     risk: Risk = Risk.EXPECTED
+    max_loras: int = 0
+    max_lora_rank: int = 16
     seed: int = 0
 
 
@@ -105,8 +108,8 @@ def pose(
     NotFound
         No such model or cluster.
     InvalidInput
-        A sequence longer than the model's context, an unknown quantization, a model we cannot read, or a rate of tokens wanted
-        of one that generates none.
+        A sequence longer than the model's context, an unknown quantization, a model we cannot read, a rate of tokens wanted
+        of one that generates none, or adapters of a rank no engine has kernels for.
     """
     wishes, source = wishes or Wishes(), source or ModelSource()
     architecture = resolve_model(model, registry_dir=source.registry_dir, hub=source.hub)
@@ -116,6 +119,8 @@ def pose(
             problem = f"{architecture.model_id} is asked for vectors or scores and generates no tokens"
             raise InvalidInput("target_throughput_per_user", problem, "0 or null: no target")
     _check_context(architecture, workload, wishes.max_context_tokens)
+    if wishes.max_loras:
+        check_adapters(wishes.max_loras, wishes.max_lora_rank)
     return Question(
         architecture=architecture,
         workload=workload,
@@ -129,6 +134,8 @@ def pose(
         analytic_only=wishes.analytic_only,
         parsed_as=wishes.parsed_as,
         risk=wishes.risk,
+        max_loras=wishes.max_loras,
+        max_lora_rank=wishes.max_lora_rank,
         seed=wishes.seed,
     )
 
@@ -845,6 +852,8 @@ def question_of(request: RunRequest, clusters: tuple[Cluster, ...], source: Mode
         parsed_as=request.model_uri or "",
         pooling=request.pooling,
         risk=request.risk,
+        max_loras=request.max_loras,
+        max_lora_rank=request.max_lora_rank,
     )
     workload = workload_of(request)
     return pose(request.pretrained_model_uri, workload, request.targets, clusters, wishes=wishes, source=source)

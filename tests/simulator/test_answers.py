@@ -420,6 +420,26 @@ def test_a_pooling_model_is_not_asked_for_tokens():
         pose("BAAI/bge-m3", replace(question.workload, input_tokens=8193), Targets(), question.clusters)
 
 
+def test_adapters_take_memory_and_are_launched():
+    """Eight adapters of rank 64 on every replica: their weights come out of the cache, and each engine is told of them."""
+    question = make_question(make_cluster((("L40S", 2),)), analytic_only=True)
+    plain, adapted = (ask(each).plans for each in (question, replace(question, max_loras=8, max_lora_rank=64)))
+    assert {group.engine for plan in adapted for group in plan.groups} == {"vllm", "sglang"}
+    for group in (group for plan in adapted for group in plan.groups):
+        assert group.launch.args["enable-lora"] is True
+        assert {"max-loras", "max-loras-per-batch"} & set(group.launch.args)
+        assert group.launch.args["max-lora-rank"] == 64
+    assert adapted[0].groups[0].memory.weight_bytes > plain[0].groups[0].memory.weight_bytes * 1.05
+
+
+def test_engines_without_adapters_for_a_family_say_so():
+    """SGLang serves none of DeepSeek's; vLLM is still answered."""
+    question = make_question(make_cluster((("L40S", 1),)), model="deepseek-ai/DeepSeek-V2-Lite-Chat", max_loras=1)
+    outcome = ask(replace(question, analytic_only=True))
+    assert {group.engine for plan in outcome.plans for group in plan.groups} == {"vllm"}
+    assert "sglang serves no LoRA adapters of DeepseekV2ForCausalLM" in [rejection.reason for rejection in outcome.rejections]
+
+
 def test_parsers_follow_the_hub_id_where_the_models_own_name_says_nothing():
     """A model kept under a name of one's own gets the parsers of the hub id given beside it; a nonsense id changes nothing."""
     question = make_question(make_cluster((("H100-SXM", 1),)), analytic_only=True)

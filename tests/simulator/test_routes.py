@@ -73,6 +73,18 @@ def test_pooling_models_are_answered_in_the_same_names(make_client: MakeClient, 
     assert metrics["cost_per_million_tokens"] > 0
 
 
+def test_adapters_asked_for_are_in_the_answer(make_client: MakeClient, body: dict[str, Any]):
+    """Callers read `max_loras` of a node group and find it in its arguments; a rank without kernels is refused by name."""
+    client = make_client(workers=ThreadWorkers(simulate, AnalyticPredictor))
+    asked = body | {"simulation_method": "heuristic", "max_loras": 4, "max_lora_rank": 32, "debug": True}
+    workflow = client.post("/simulator/run", json=asked).json()["workflow_id"]
+    group = client.post("/simulator/configurations", json={"workflow_id": workflow}).json()["node_groups"][0]
+    assert (group["max_loras"], group["supports_lora"], group["args"]["max-lora-rank"]) == (4, True, 32)
+    assert_refused(
+        client.post("/simulator/run", json=asked | {"max_lora_rank": 17}), 422, "UnprocessableEntityError", "max_lora_rank"
+    )
+
+
 def test_debug_and_asynchronous_runs_agree(client: TestClient, body: dict[str, Any]):
     """The same request has the same best deployment both ways."""
     workflow_id = finished(client, body)
