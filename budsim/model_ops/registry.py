@@ -288,7 +288,7 @@ def _hint(name: str) -> str:
     close = difflib.get_close_matches(name.lower(), keys, n=5, cutoff=0.6)
     if not close:
         bare = {key.rsplit("/", 1)[-1]: model_id for key, model_id in keys.items()}
-        close = [bare[key].lower() for key in difflib.get_close_matches(name.lower().rsplit("/", 1)[-1], bare, n=5, cutoff=0.6)]
+        close = [bare[key].lower() for key in difflib.get_close_matches(name.lower().rsplit("/", 1)[-1], bare, n=5, cutoff=0.75)]
     names = list(dict.fromkeys(keys[key] for key in close))
     return (
         f"close to it: {', '.join(names)}" if names else "budsim models lists the known ones; a config.json may be given instead"

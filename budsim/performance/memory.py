@@ -22,6 +22,10 @@ HIDDEN_BYTES = {DeviceKind.CUDA: 0.5 * GIB, DeviceKind.HPU: 1.4 * GIB}
 """What the driver keeps of the size it reports: torch sees 79.19 of an H100's 79.65 GiB, 139.8 of an H200's 140.4, 23.5 of an
 RTX 4090's 24.0 and 94.6 of a Gaudi 2's 96 (start-up logs of `tests/performance/startups.yaml`)."""
 
+ENCODER_CACHE_BYTES = float(GIB)
+"""The least cache engines can be told to keep (VLLM_CPU_KVCACHE_SPACE), for models that cache nothing: prompts of encoders take
+their keys and values along (vLLM v1 has no KV cache group for encoder-only attention)."""
+
 MXFP4_ROWS, MXFP4_COLUMNS = 128, 256
 """Multiples vLLM pads a rank's expert width and the hidden size to for its MXFP4 kernels (Hopper; quantization/mxfp4.py)."""
 
@@ -125,7 +129,7 @@ def _stage(ranks: Ranks, rules: _Rules, weights: Floats, activations: Floats, sh
         weights=weights,
         activations=activations,
         reserved=context + graphs + rest * rules.graph_share,
-        kv=kv,
+        kv=np.where(ranks.model.bidirectional[table.architecture] > 0, np.minimum(kv, ENCODER_CACHE_BYTES), kv),
         per_token=per_token,
         tokens=np.asarray(np.floor(kv / np.maximum(per_token, 1.0)), dtype=np.float64),
     )

@@ -493,9 +493,9 @@ def _missed(question: Question, group: ReplicaGroup) -> str:
     factor = {"ttft_s": 0.0, "e2e_s": 0.0, "tokens_per_s_per_user": 1.0}
     factor |= {name: 1.0 / (1.0 + room) for name, room in headroom.items()}  # judged over allowed
     against = {
-        "ttft_s": f"ttft {factor['ttft_s'] * ttft_s / MILLI:.0f} ms against {ttft_s / MILLI:.0f} ms",
-        "e2e_s": f"e2e latency {factor['e2e_s'] * e2e_s:.2f} s against {e2e_s:.2f} s",
-        "tokens_per_s_per_user": f"throughput per user {rate / factor['tokens_per_s_per_user']:.1f} tokens/s against {rate:.1f}",
+        "ttft_s": f"ttft {factor['ttft_s'] * ttft_s / MILLI:.0f} ms against {ttft_s / MILLI:g} ms",
+        "e2e_s": f"e2e latency {factor['e2e_s'] * e2e_s:.2f} s against {e2e_s:g} s",
+        "tokens_per_s_per_user": f"throughput per user {rate / factor['tokens_per_s_per_user']:.1f} tokens/s against {rate:g}",
     }
     missed = sorted((name for name in headroom if headroom[name] < 0), key=lambda name: headroom[name])
     return "misses its targets: " + ", ".join(f"{against[name]} (a factor of {factor[name]:.2f})" for name in missed)

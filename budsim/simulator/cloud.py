@@ -47,7 +47,11 @@ def cloud_plans(
     placed = [(cluster_id, label) for cluster_id, label in hosts if label is not None]
     plans = tuple(_plan(rank, cluster_id, label, price, workload, cost_usd) for rank, (cluster_id, label) in enumerate(placed))
     unhosted = [
-        Rejection(cluster_id=cluster_id, subject=ROUTER, reason=f"no CPU for the proxy; the model itself costs {cost_usd:g} USD")
+        Rejection(
+            cluster_id=cluster_id,
+            subject=ROUTER,
+            reason=f"no CPU for the proxy; the model itself costs {cost_usd:g} USD per million output tokens",
+        )
         for cluster_id, label in hosts
         if label is None
     ]

@@ -72,7 +72,9 @@ def add_error_table(app: FastAPI) -> None:
         if any(tuple(problem["loc"]) == ("body",) for problem in problems) and kind and not _is_json(kind):
             told = f"a body of type {kind[:TYPE_TOLD]} is not read; send application/json"
             return error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, told, "content-type")
-        told = "; ".join(f"{_location(problem)}: {problem['msg']}" for problem in problems[:ERRORS_TOLD])
+        told = "; ".join(
+            f"{_location(problem)}: {problem['msg'].removeprefix('Value error, ')}" for problem in problems[:ERRORS_TOLD]
+        )
         return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, told, _location(problems[0]))
 
     @app.exception_handler(HTTPException)

@@ -226,10 +226,18 @@ def test_catalog_ids_are_unique_and_resolve() -> None:
         assert resolve_model(model_id).model_id == listing.model_id == model_id
 
 
+def test_models_of_another_kind_are_close_to_none() -> None:
+    """A speech model is not taken for a text model whose name has a word in common."""
+    with pytest.raises(NotFound) as refused:
+        resolve_model("openai/whisper-large-v3")
+    assert "close to it" not in str(refused.value)
+
+
 def test_embedding_models_have_no_head() -> None:
     """Models that make vectors are marked, although some share the class of chat models."""
     assert resolve_model("Qwen/Qwen3-Embedding-8B").is_embedding
     assert resolve_model("BAAI/bge-m3").is_embedding
+    assert resolve_model("unsloth/Qwen3-Embedding-8B").is_embedding, "what others publish again"
     assert not resolve_model("Qwen/Qwen3-8B").is_embedding
 
 

@@ -147,6 +147,14 @@ def test_mxfp4_experts_are_padded_to_what_the_kernels_multiply() -> None:
     assert memory.weight_bytes[0] / GIB == pytest.approx(13.64, rel=0.01)
 
 
+def test_encoders_keep_no_cache() -> None:
+    """BERT attends within its prompt: the least cache there is, and as many prompts at a time as before."""
+    encoder = use(model="BAAI/bge-m3", tp=1, output_tokens=0)
+    assert encoder.kv_bytes[0] == GIB
+    assert encoder.kv_capacity_tokens[0] * encoder.kv_bytes_per_token[0] > 60 * GIB
+    assert use(model="Qwen/Qwen3-Embedding-8B", tp=1, output_tokens=0).kv_bytes[0] > 40 * GIB
+
+
 def test_adapters_take_a_slot_in_every_projection() -> None:
     """LoRA of rank 16 on Llama-3.1-8B has 41,943,040 parameters; two slots take them twice, split where the matrix is."""
     table = population(model=LLAMA_8B, tp=[1, 2])

@@ -177,6 +177,7 @@ def test_cloud_model_is_priced_and_its_latency_left_unknown(client: TestClient, 
     first, second = (client.post("/simulator/run", json=request).json() for _ in range(2))
     assert first["reasons"] == second["reasons"]
     assert "no CPU for the proxy" in first["reasons"][0]["reason"]
+    assert "USD per million output tokens" in first["reasons"][0]["reason"]
 
 
 @pytest.mark.parametrize("debug", [True, False])
@@ -246,6 +247,7 @@ def test_every_kind_of_json_is_read(client: TestClient, body: dict[str, Any], ki
         ({"topic": "t", "pubsubname": "p", "data": {"input_tokens": -1}}, "input_tokens"),
         ({"notification_metadata": {"category": "smoke"}}, "notification_metadata.category"),
         ({"source_topic": ["x" * 256]}, "source_topic"),
+        ({"concurrency": True}, "concurrency"),
     ],
 )
 def test_schema_errors_name_the_field(client: TestClient, body: dict[str, Any], change: dict[str, Any], param: str):
@@ -255,6 +257,7 @@ def test_schema_errors_name_the_field(client: TestClient, body: dict[str, Any], 
     found = answer.json()
     assert (answer.status_code, found["type"]) == (422, "UnprocessableEntityError")
     assert param in found["message"].split("; ")[0]
+    assert "Value error" not in found["message"]
     assert found["param"] == param or "data" in change
 
 
