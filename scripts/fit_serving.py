@@ -1,0 +1,108 @@
+"""Fits what kernel timings leave out to serving measurements, and prints how physics does on what took no part in the fit.
+
+``python scripts/fit_serving.py FOLDER_OF_MEASUREMENTS`` fits the latencies that NVIDIA's generations share and what each engine
+adds before the first token, from neutral values: once to all rows, and once without each model and each device in turn. About
+half an hour on one core.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.candidates import Booleans, Floats
+from budsim.performance.efficiency import TUNING, FirstToken, Tuning
+from budsim.performance.fitting import Parameter, fit, modelled
+from budsim.performance.measurements import Measurements, read_measurements, read_tables
+from budsim.performance.training import measured_times, training_rows, usable_rows
+
+SOURCES = ("inferencex", "aiconfigurator_silicon")
+ENGINES = ("vllm", "sglang", "trtllm")
+NVIDIA = tuple(key for key in TUNING.constants if key == DeviceKind.CUDA or key.startswith("sm"))
+NEUTRAL = {"layer_latency_s": 25e-6, "moe_latency_s": 30e-6, "prefill_latency_s": 60e-6, "index_latency_s": 50e-6}
+FEWEST_ROWS = 3
+EVALUATIONS = 500
+
+
+def main(folder: str) -> None:
+    """Print the constants fitted to all rows, then each group's errors by constants it had no part in."""
+    table = usable_rows(read_tables([Path(folder)]))
+    table = table[(table.device_type == DeviceKind.CUDA.value) & (table["mode"] == "serving") & table.source.isin(SOURCES)]
+    table = table.iloc[read_measurements(table.reset_index(drop=True)).rows].reset_index(drop=True)
+    everything = read_measurements(table)
+    names = training_rows(everything).names
+    tuning = fitted(everything, names)
+    print({name: getattr(tuning.constants[DeviceKind.CUDA], name) for name in NEUTRAL})
+    print({engine: tuning.first_token[engine] for engine in ENGINES})
+    print(summary("all rows, fitted to themselves", errors(everything, tuning)))
+    for split in ("model", "device"):
+        found = []
+        for group, withheld in groups(names, "shape" if split == "model" else split):
+            others = read_measurements(table[~withheld].reset_index(drop=True))
+            own = read_measurements(table[withheld].reset_index(drop=True))
+            found.append(errors(own, fitted(others, names[~withheld])))
+            print(summary(f"  {split} {names.model[withheld].iloc[0] if split == 'model' else group}", found[-1]), flush=True)
+        together = {target: np.concatenate([each[target] for each in found]) for target in found[0]}
+        print(summary(f"each {split} withheld", together))
+
+
+def groups(names: pd.DataFrame, column: str) -> Iterator[tuple[str, Booleans]]:
+    """Yield each group of at least `FEWEST_ROWS` rows and which rows are its own."""
+    for group, count in names[column].value_counts().items():
+        if count >= FEWEST_ROWS:
+            yield str(group), np.asarray(names[column] == group)
+
+
+def fitted(measurements: Measurements, names: pd.DataFrame) -> Tuning:
+    """Return the constants fitted from neutral ones; each setting of a model weighs by the root of its rows.
+
+    Mean TTFT of runs without a warm-up holds one cold start and teaches nothing.
+    """
+    cold = measurements.candidates.cold_start & ~measurements.median
+    warm = replace(measurements, ttft_s=np.where(cold, np.nan, measurements.ttft_s))
+    parameters = [Parameter(NVIDIA, name) for name in NEUTRAL]
+    parameters += [Parameter((engine,), name) for engine in ENGINES for name in ("request_s", "steps", "burst_factor")]
+    parameters += [Parameter(("sglang",), "first_wave_s")]
+    rows = names.groupby(["shape", "engine", "device", "precision"]).tp.transform("size")
+    return fit(warm, parameters, 1.0 / np.sqrt(rows.to_numpy()), start=neutral(), evaluations=EVALUATIONS)
+
+
+def neutral() -> Tuning:
+    """Return the constants in use with what is fitted set to round values."""
+    first = {e: FirstToken(request_s=0.02, steps=3.0, burst_factor=1.2, first_wave_s=0.5 * (e == "sglang")) for e in ENGINES}
+    tuning = replace(TUNING, first_token={**TUNING.first_token, **first})
+    own = tuning.constants[DeviceKind.CUDA]
+    for name, value in NEUTRAL.items():
+        tuning = Parameter(NVIDIA, name).scaled(tuning, value / getattr(own, name))
+    return tuning
+
+
+def errors(measurements: Measurements, tuning: Tuning) -> dict[str, Floats]:
+    """Return absolute relative errors of the rows that measured each target."""
+    service = modelled(measurements, tuning)
+    predicted = {"tpot": service.tpot_s, "ttft": service.ttft_s}
+    found = {}
+    for target, measured in measured_times(measurements, service).items():
+        known = np.isfinite(measured)
+        found[target] = np.abs(predicted[target][known] / measured[known] - 1.0)
+    return found
+
+
+def summary(name: str, found: dict[str, Floats]) -> str:
+    """Return a line of medians and 90th percentiles."""
+    parts = (
+        f"{target} {len(each):5} rows, median {np.median(each):6.1%}, p90 {np.quantile(each, 0.9):6.1%}"
+        for target, each in found.items()
+        if len(each)
+    )
+    return f"{name:40} {'   '.join(parts)}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
