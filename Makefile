@@ -51,7 +51,7 @@ bench: rivals  ## time and peak memory of the import, the demo and large cluster
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python scripts/bench_predictions.py
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.speed
 
-bench-search: rivals  ## the search against the truth, random search and pymoo on 14 spaces; SEARCH="--seeds 5" for less
+bench-search: rivals  ## the search against the truth, random search and pymoo on 14 spaces; SEARCH="--drawn 100" on others
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.search $(SEARCH)
 
 soak: $(STAMP)  ## load, kills, faults, memory and replicas on real servers; SOAK="load kills --scale 0.1" for less

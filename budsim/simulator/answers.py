@@ -42,7 +42,7 @@ from budsim.simulator.offers import (
     make_offer,
     paid_share,
 )
-from budsim.simulator.parts import Known, Searched, merged, part_names, search_parts
+from budsim.simulator.parts import Known, Searched, joined, part_names, search_parts
 from budsim.simulator.placement import HardwareGroup, place, usable
 from budsim.simulator.plans import (
     Explanation,
@@ -190,8 +190,8 @@ def _answer_cluster(ground: _Ground, predictor: Predictor, known: Known, progres
             rejections.append(_reject(cluster, cluster.name, "it has no devices"))
         return Outcome(plans=(), rejections=tuple(rejections), evaluations=0)
     space, names = ground.space, ground.parts
-    found = ground.search(predictor, [name for name in names if name not in known], progress)
-    explored, evaluations = merged(names, {**known, **found})
+    found = {**known, **ground.search(predictor, [name for name in names if name not in known], progress)}
+    explored, evaluations = joined(question, space, predictor, [found[name] for name in names])
     mixes = mixed(question, space, explored, predictor)
     shortlist = _Shortlist(question, cluster, space, explored, predictor)
     rejections += shortlist.too_small()

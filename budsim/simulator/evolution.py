@@ -180,6 +180,15 @@ def search(
     return _alone(_searching(space, rng, settings, progress), evaluate)
 
 
+def resuming(
+    space: Space, found: Explored, seen: Integers, rng: np.random.Generator, *, budget: int, settings: Settings
+) -> Searching:
+    """Go on as `search` does from what others ``found``, and look at ``budget`` more genomes; none that was ``seen``."""
+    archive = _Archive(space, budget)
+    archive.recall(found, seen)
+    return _improving(archive, rng, settings, lambda _: None)
+
+
 def side_by_side(searches: Sequence[Searching], evaluate: Callable[[dict[int, Integers]], dict[int, Scores]]) -> list[Explored]:
     """Return what each search explored, as if it were alone; what all ask in a round is scored together, by their numbers.
 
@@ -218,23 +227,28 @@ def _enumerating(genomes: Integers, progress: Progress) -> Searching:
 
 
 def _searching(space: Space, rng: np.random.Generator, settings: Settings, progress: Progress) -> Searching:
-    budget = settings.budget(space.count)
-    size = min(max(budget // 60, 8), 32)
-    archive = _Archive(space, budget)
-    yield from archive.visit(_sample(space.starts(3 * budget // 4), 3 * budget // 4, rng))
-    yield from archive.visit(rng.integers(0, space.sizes, size=(max(0, size - len(archive.violation)), len(space.sizes))))
+    archive = _Archive(space, settings.budget(space.count))
+    most = 3 * archive.budget // 4
+    yield from archive.visit(_sample(space.starts(most), most, rng))
+    some = max(0, archive.population - len(archive.violation))
+    yield from archive.visit(rng.integers(0, space.sizes, size=(some, len(space.sizes))))
+    return (yield from _improving(archive, rng, settings, progress))
+
+
+def _improving(archive: _Archive, rng: np.random.Generator, settings: Settings, progress: Progress) -> Searching:
     population: list[_Individual] = []
     volume, stalled = -PENALTY, 0
-    while archive.left:
-        population = _survivors(archive, population, size)
+    while archive.left > 0:
+        population = _survivors(archive, population, archive.population)
         before, volume = volume, archive.hypervolume()
         stalled = stalled + 1 if volume <= before + settings.tolerance * abs(before) else 0
-        around = archive.neighbours(max(1, budget // 200))
+        around = archive.neighbours(max(1, archive.budget // 200))
         if stalled >= (settings.patience if len(around) else 1):
             break
-        children = _children(archive.genomes[[one.row for one in population]], space.sizes, rng, settings)[: size // 4]
+        parents = archive.genomes[[one.row for one in population]]
+        children = _children(parents, archive.space.sizes, rng, settings)[: archive.population // 4]
         yield from archive.visit(np.concatenate([around, children]))
-        progress(1.0 - archive.left / budget)
+        progress(1.0 - archive.left / archive.budget)
     progress(1.0)
     return archive.explored()
 
@@ -258,13 +272,13 @@ class _Individual:
 class _Archive:
     """Every genome evaluated so far, found again by the number its digits spell, and whether its surroundings were looked at.
 
-    ``newest`` is the first row of the last visit.
+    ``newest`` is the first row of the last visit, ``left`` how many of the ``budget`` of evaluations are left.
     """
 
     slack: ClassVar[float] = 1.05
 
     def __init__(self, space: Space, budget: int) -> None:
-        self._space, self._budget = space, budget
+        self.space, self.budget = space, budget
         self._seen: set[int] = set()
         self._reference: Floats | None = None
         self._keys: Integers = np.empty(0, dtype=np.int64)
@@ -274,30 +288,42 @@ class _Archive:
         self.objectives: Floats = np.empty((0, len(OBJECTIVES)))
         self.violation: Floats = np.empty(0)
         self.newest = 0
+        self.left = budget
 
     @property
-    def left(self) -> int:
-        """Evaluations left."""
-        return self._budget - len(self.violation)
+    def population(self) -> int:
+        """How many genomes the next generation comes from."""
+        return min(max(self.budget // 60, 8), 32)
+
+    def recall(self, found: Explored, seen: Integers) -> None:
+        """Take over what was evaluated elsewhere, and never look at what was seen there."""
+        self._add(found.genomes, Scores(objectives=found.objectives, violation=found.violation))
+        self._seen.update(self._numbers(seen).tolist())
 
     def visit(self, genomes: Integers) -> Generator[Integers, Scores, None]:
         """Repair and have scored those not seen before, in their order, while there are evaluations left."""
         self.newest = len(self.violation)
-        genomes = self._space.repair(genomes)
-        keys = np.ravel_multi_index(tuple(genomes.T), self._space.sizes)
+        genomes = self.space.repair(genomes)
+        keys = self._numbers(genomes)
         firsts = np.sort(np.unique(keys, return_index=True)[1])
         fresh = [at for at in firsts.tolist() if int(keys[at]) not in self._seen][: self.left]
         if not fresh:
             return
-        new, names = genomes[fresh], keys[fresh]
-        scores = yield new
-        self._seen.update(names.tolist())
-        self._keys = np.concatenate([self._keys, names])
-        self._niches = np.concatenate([self._niches, self._space.niches(new)])
+        self.left -= len(fresh)
+        self._add(genomes[fresh], (yield genomes[fresh]))
+
+    def _add(self, new: Integers, scores: Scores) -> None:
+        keys = self._numbers(new)
+        self._seen.update(keys.tolist())
+        self._keys = np.concatenate([self._keys, keys])
+        self._niches = np.concatenate([self._niches, self.space.niches(new)])
         self._looked = np.concatenate([self._looked, np.zeros(len(new), dtype=bool)])
         self.genomes = np.concatenate([self.genomes, new])
         self.objectives = np.concatenate([self.objectives, scores.objectives])
         self.violation = np.concatenate([self.violation, scores.violation])
+
+    def _numbers(self, genomes: Integers) -> Integers:
+        return np.asarray(np.ravel_multi_index(tuple(genomes.T), self.space.sizes))
 
     def penalized(self, rows: Integers) -> Floats:
         """Return objectives of rows whose plain dominance is constraint domination."""
@@ -330,7 +356,7 @@ class _Archive:
         wanted = ((front, FRONT_PER_NICHE * count), (niches, count))
         chosen = np.union1d(*(rows[~self._looked[rows]][:most] for rows, most in wanted))
         self._looked[chosen] = True
-        around = [_around(genome, self._space) for genome in self.genomes[chosen]]
+        around = [_around(genome, self.space) for genome in self.genomes[chosen]]
         return np.concatenate([np.empty((0, self.genomes.shape[1]), dtype=np.int64), *around])
 
     def explored(self) -> Explored:

@@ -216,9 +216,10 @@ class OfferSpace:
         return (SEQS, BUDGET, FRACTION)
 
     def niches(self, genomes: Integers) -> Integers:
-        """Return a number for each genome's devices, offer, TP and weights: the front has something of nearly each of them."""
-        columns = (self.read(genomes).devices, *genomes[:, [OFFER, TP, WEIGHTS]].T)
-        return np.asarray(np.ravel_multi_index(columns, (int(columns[0].max()) + 1, *np.array(self.sizes)[[OFFER, TP, WEIGHTS]])))
+        """Return a number for each genome's devices, offer, TP and formats: the front has something of nearly each of them."""
+        genes = [OFFER, TP, WEIGHTS, KV]
+        columns = (self.read(genomes).devices, *genomes[:, genes].T)
+        return np.asarray(np.ravel_multi_index(columns, (int(columns[0].max()) + 1, *np.array(self.sizes)[genes])))
 
     def repair(self, genomes: Integers) -> Integers:
         """See `Space.repair`."""

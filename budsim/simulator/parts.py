@@ -1,7 +1,7 @@
 """What of a cluster is searched by itself, one engine on one group of equal devices, and how what was found there travels.
 
 A part's search depends on nothing that was found elsewhere: whoever searches it, at whatever time, finds the same. Side by side
-they are only faster, for their generations are predicted together.
+they are only faster, for their generations are predicted together. Joined, they show which part is worth a longer look.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import numpy as np
 
 from budsim.performance.candidates import Integers
 from budsim.performance.predictor import Predictor
-from budsim.simulator.evolution import CHUNK, Explored, Progress, Scores, Searching, Settings, exploring, side_by_side
+from budsim.simulator.evolution import CHUNK, Explored, Progress, Scores, Searching, Settings, exploring, resuming, side_by_side
 from budsim.simulator.offers import KV, OFFER, PP, REPLICAS, TP, WEIGHTS, Offer, OfferSpace
 from budsim.simulator.plans import Question, part_name
 
 GRID_LIMIT = 200_000
 """Genomes the exhaustive grid of `Question.analytic_only` may have before the genetic search takes over."""
+PARTS_SHARE = 0.5
+"""Of what a whole space may cost; the rest is spent where its parts, seen together, have their best."""
 SMALL = 256
-"""Parts of so few genomes are always looked at in full."""
+"""Parts of so few genomes are looked at in full, the smallest first, for half of what parts may cost."""
 KEPT = 64
 """Ways to run a replica kept of each part, beside its front and the best of each layout: `mixes` tries 24."""
 LONGEST_LABEL = 100
@@ -32,10 +34,15 @@ LONGEST_LABEL = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searched:
-    """What is worth keeping of a part's search, genomes of a space of its own, and how many candidates were predicted."""
+    """What is worth keeping of a part's search, and all that was ``seen`` in it: genomes of a space of its own."""
 
     explored: Explored
-    evaluations: int
+    seen: Integers
+
+    @property
+    def evaluations(self) -> int:
+        """How many candidates were predicted."""
+        return len(self.seen)
 
     def packed(self) -> bytes:
         """Return it as bytes that are read back to the last digit."""
@@ -45,7 +52,7 @@ class Searched:
             genomes=found.genomes,
             objectives=found.objectives,
             violation=found.violation,
-            evaluations=np.array(self.evaluations),
+            seen=self.seen.astype(np.int16),
         )
         return packed.getvalue()
 
@@ -54,7 +61,7 @@ class Searched:
         """Return what `packed` made bytes of."""
         with np.load(io.BytesIO(content), allow_pickle=False) as found:
             explored = Explored(genomes=found["genomes"], objectives=found["objectives"], violation=found["violation"])
-            return cls(explored=explored, evaluations=int(found["evaluations"]))
+            return cls(explored=explored, seen=found["seen"].astype(np.int64))
 
 
 Known = Mapping[str, Searched]
@@ -90,22 +97,35 @@ def search_parts(
         return reached
 
     usual = settings or Settings()
-    searches = [_search(question, name, space, number, usual, shared(at)) for at, (name, number) in enumerate(numbers.items())]
+    budgets = _budgets(question, space, usual)
+    searches = [
+        _search(question, name, space.offers[number], budgets[number], usual, shared(at))
+        for at, (name, number) in enumerate(numbers.items())
+    ]
     found = side_by_side(searches, _together(space, predictor, list(numbers.values())))
-    return {
-        name: Searched(explored=_worth_keeping(each), evaluations=each.evaluations)
-        for name, each in zip(numbers, found, strict=True)
-    }
+    return {name: Searched(explored=_worth_keeping(each), seen=each.genomes) for name, each in zip(numbers, found, strict=True)}
 
 
-def merged(names: Sequence[str], found: Known) -> tuple[Explored, int]:
-    """Return what was found of a whole space, offer by offer, and how many candidates were predicted."""
-    parts = [found[name] for name in names]
-    return Explored(
+def joined(
+    question: Question, space: OfferSpace, predictor: Predictor, parts: Sequence[Searched], *, settings: Settings | None = None
+) -> tuple[Explored, int]:
+    """Return what was found of a whole space, whose ``parts`` are in the order of its offers, and how many were predicted.
+
+    Where these were not looked at in full, the search goes on around the best of all of them.
+    """
+    usual = settings or Settings()
+    found = Explored(
         genomes=np.concatenate([_of_offer(part.explored.genomes, number) for number, part in enumerate(parts)]),
         objectives=np.concatenate([part.explored.objectives for part in parts]),
         violation=np.concatenate([part.explored.violation for part in parts]),
-    ), sum(part.evaluations for part in parts)
+    )
+    seen = np.concatenate([_of_offer(part.seen, number) for number, part in enumerate(parts)])
+    if _is_small(question, space.count, usual):
+        return found, len(seen)
+    budget, rng = usual.budget(space.count) - len(seen), np.random.default_rng(question.seed)
+    search = resuming(space, found, seen, rng, budget=budget, settings=usual)
+    after = side_by_side([search], lambda asked: {0: space.score(asked[0], predictor)})[0]
+    return after, len(seen) + after.evaluations - found.evaluations
 
 
 def _name(question: Question, cluster_id: str, space: OfferSpace, offer: Offer) -> str:
@@ -119,14 +139,28 @@ def _name(question: Question, cluster_id: str, space: OfferSpace, offer: Offer) 
     return part_name(cluster_id, group.label.name[:LONGEST_LABEL], offer.engine.name, digest)
 
 
-def _search(question: Question, name: str, space: OfferSpace, number: int, usual: Settings, progress: Progress) -> Searching:
-    """Return the search of one offer; of what a whole space may cost it takes the share its genomes are of all."""
-    part = OfferSpace([space.offers[number]], question)
-    is_small = space.count <= (GRID_LIMIT if question.analytic_only else usual.enumerate_below)
-    least, most = (-(-limit * part.count // space.count) for limit in (usual.least, usual.most))
-    settings = replace(usual, least=least, most=most, enumerate_below=part.count if is_small else SMALL)
+def _is_small(question: Question, genomes: int, settings: Settings) -> bool:
+    return genomes <= (GRID_LIMIT if question.analytic_only else settings.enumerate_below)
+
+
+def _budgets(question: Question, space: OfferSpace, settings: Settings) -> list[int]:
+    """Return how many genomes of each offer may be looked at: all of few, and of many as large a share as of any other."""
+    counts = np.array([OfferSpace([offer], question).count for offer in space.offers], dtype=np.int64)
+    genomes = int(counts.sum())
+    if _is_small(question, genomes, settings):
+        return [int(count) for count in counts]
+    budget, order = int(PARTS_SHARE * settings.budget(genomes)), np.argsort(counts, kind="stable")
+    small = order[(counts[order] <= SMALL) & (np.cumsum(counts[order]) <= budget // 2)]
+    rest = np.setdiff1d(order, small)
+    counts[rest] = -(-(budget - counts[small].sum()) * counts[rest] // counts[rest].sum())
+    return [int(count) for count in counts]
+
+
+def _search(question: Question, name: str, offer: Offer, budget: int, usual: Settings, progress: Progress) -> Searching:
+    """Return the search of one offer, which looks at ``budget`` genomes at most."""
+    settings = replace(usual, share=1.0, least=0, most=budget, enumerate_below=budget)
     rng = np.random.default_rng([question.seed, zlib.crc32(name.encode())])
-    return exploring(part, rng, settings=settings, progress=progress)
+    return exploring(OfferSpace([offer], question), rng, settings=settings, progress=progress)
 
 
 def _together(

@@ -8,15 +8,18 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
 from budsim.performance.candidates import Integers
-from budsim.performance.predictor import load_predictor
-from budsim.simulator.evolution import Explored
+from budsim.performance.predictor import Predictor, load_predictor
+from budsim.simulator.evolution import Explored, Settings
 from budsim.simulator.offers import OfferSpace
-from tests.benchmarks.spaces import SEARCHED, Truth, enumerate_space, questions, search_remembered, space_of
+from tests.benchmarks.spaces import SEARCHED, Truth, drawn_truths, enumerate_space, questions, search_remembered, space_of
 
+DRAWN_LIMIT = 100_000
+"""Genomes a drawn space may have, so that a hundred take minutes."""
 Rival = Callable[[OfferSpace, Truth, int, int], Explored]
 HEADER = f"{'space':<32}{'genomes':>8}  {'evaluated':>14}  {'ours':>22}  {'random':>22}  {'pymoo NSGA-II':>22}"
 
@@ -27,11 +30,15 @@ def main() -> int:
     predictor = load_predictor()
     print(f"found: seeds whose best feasible cost is within 1 % of the true one; hv: least hypervolume ratio\n{HEADER}")
     missed = 0
+    settings = replace(SEARCHED, share=arguments.share)
+    if arguments.drawn:
+        _report_drawn(arguments.drawn, settings, predictor)
+        return 0
     for name in arguments.space or questions():
         space = space_of(name)
         truth = enumerate_space(space, predictor)
-        settings = replace(SEARCHED, share=arguments.share)
-        ours, used = zip(*(search_remembered(name, truth, seed, settings) for seed in range(arguments.seeds)), strict=True)
+        found = [search_remembered(questions()[name], truth, seed, settings) for seed in range(arguments.seeds)]
+        ours, used = zip(*found, strict=True)
         missed += not _meets_marks(truth, ours, max(used))
         rivals = [_run(rival, space, truth, max(used), arguments.rival_seeds) for rival in (_random, _nsga2)]
         columns = "".join(f"  {_summary(truth, found):>22}" for found in (ours, *rivals))
@@ -40,12 +47,25 @@ def main() -> int:
     return int(missed > 0)
 
 
+def _report_drawn(count: int, settings: Settings, predictor: Predictor) -> None:
+    """Print how the search does in spaces of drawn questions."""
+    best, ratios, shares = 0, [], []
+    for asked, truth in islice(drawn_truths(predictor, DRAWN_LIMIT), count):
+        found, used = search_remembered(asked, truth, 0, settings)
+        best += truth.found_by(found)
+        ratios.append(truth.hypervolume_ratio(found))
+        shares.append(used / len(truth.keys))
+    within = np.mean(np.array(ratios) >= 0.98)
+    print(f"{count} drawn: found {best}, hv within 2 % in {within:.0%}, {np.mean(shares):.1%} ({max(shares):.1%}) evaluated")
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=50, help="seeds of our search")
     parser.add_argument("--rival-seeds", type=int, default=10, help="seeds of the rivals; 0 leaves them out")
     parser.add_argument("--share", type=float, default=SEARCHED.share, help="share of a space that may be evaluated")
     parser.add_argument("--space", action="append", choices=list(questions()), help="only this space; may be repeated")
+    parser.add_argument("--drawn", type=int, default=0, help="instead: so many spaces of questions drawn at random")
     return parser.parse_args()
 
 

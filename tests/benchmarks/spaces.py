@@ -1,7 +1,9 @@
 """Spaces of real models, devices, engines and targets, small enough to enumerate: where the search is held against the truth."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import count
 
 import moocore
 import numpy as np
@@ -10,8 +12,8 @@ from budsim.engine_ops import serving_engines
 from budsim.performance.candidates import Floats, Integers
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.evolution import Explored, Scores, Settings, enumerate_all
-from budsim.simulator.offers import OfferSpace, make_offer
-from budsim.simulator.parts import merged, part_names, search_parts
+from budsim.simulator.offers import Offer, OfferSpace, make_offer
+from budsim.simulator.parts import joined, part_names, search_parts
 from budsim.simulator.placement import usable
 from budsim.simulator.plans import Question
 from tests.simulator.situations import make_cluster, make_question
@@ -123,6 +125,34 @@ def questions() -> dict[str, Question]:
     }
 
 
+DRAWN_TYPES = "H100-SXM H100-PCIe H200-SXM A100-SXM4-80GB A100-SXM4-40GB L40S L4 A10G T4 Gaudi2 Gaudi3 MI300X MI250X".split()
+DRAWN_MODELS = (
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "meta-llama/Llama-3.1-70B-Instruct",
+    "Qwen/Qwen2.5-32B-Instruct",
+    "mistralai/Mixtral-8x7B-Instruct-v0.1",
+    "openai/gpt-oss-120b",
+    "deepseek-ai/DeepSeek-V3",
+)
+
+
+def drawn(seed: int) -> Question:
+    """Return a question about up to five nodes of different types, drawn at random; nobody chose it because it goes well."""
+    rng = np.random.default_rng(seed)
+    types = rng.choice(DRAWN_TYPES, size=rng.integers(1, 6), replace=False)
+    limits = targets(
+        *(float(rng.choice(values)) for values in ((0.3, 1.0, 3.0, 10.0), (5.0, 10.0, 20.0, 40.0), (5.0, 20.0, 60.0)))
+    )
+    given = rng.choice(list(limits), size=rng.integers(1, 4), replace=False)
+    return question(
+        *((str(name), int(rng.integers(1, 9))) for name in types),
+        model=str(rng.choice(DRAWN_MODELS)),
+        load=(int(rng.choice([128, 512, 2048, 8000])), int(rng.choice([64, 256, 1000])), int(np.exp(rng.uniform(1.0, 6.5)))),
+        targets={name: limits[name] for name in given},
+        may_quantize=bool(rng.random() < 0.4),
+    )
+
+
 @cache
 def space_of(name: str) -> OfferSpace:
     """Return every engine on every group of devices of a named question."""
@@ -131,6 +161,11 @@ def space_of(name: str) -> OfferSpace:
 
 def make_space(asked: Question) -> OfferSpace:
     """Return every engine on every group of the devices of the question's first cluster."""
+    return OfferSpace(offers_of(asked), asked)
+
+
+def offers_of(asked: Question) -> list[Offer]:
+    """Return what every engine that can offers on every group of the devices of the question's first cluster."""
     groups = usable(asked.clusters[0], asked.mode, skip_master_cpus=True).groups
     offers = []
     for group in groups:
@@ -138,7 +173,7 @@ def make_space(asked: Question) -> OfferSpace:
             if engine.why_not(asked.architecture, group.device) is None and (not asked.engines or name in asked.engines):
                 weights = engine.precisions(asked.architecture, group.device, may_quantize=asked.may_quantize)
                 offers.append(make_offer(asked, group, engine, weights))
-    return OfferSpace(offers, asked)
+    return offers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +232,18 @@ def enumerate_space(space: OfferSpace, predictor: Predictor) -> Truth:
     return Truth(explored=explored, keys=keys[order], sizes=space.sizes)
 
 
+def drawn_truths(predictor: Predictor, largest: int, first: int = 0) -> Iterator[tuple[Question, Truth]]:
+    """Yield questions drawn with one seed after another, and all of their spaces: those an answer would search, not enumerate."""
+    for seed in count(first):
+        asked = drawn(seed)
+        offers = offers_of(asked)
+        space = OfferSpace(offers, asked) if offers else None
+        if space and Settings().enumerate_below < space.count <= largest:
+            truth = enumerate_space(space, predictor)
+            if truth.explored.feasible.any():
+                yield asked, truth
+
+
 SEARCHED = Settings(enumerate_below=0)
 """The usual settings, but that small spaces are searched too instead of looked at in full."""
 
@@ -213,9 +260,10 @@ class _Remembered(OfferSpace):
         return self._truth.score(genomes)
 
 
-def search_remembered(name: str, truth: Truth, seed: int, settings: Settings = SEARCHED) -> tuple[Explored, int]:
-    """Return what `answer` finds in a named space with a seed, part by part, and how many genomes it looks at."""
-    asked = replace(questions()[name], seed=seed)
+def search_remembered(asked: Question, truth: Truth, seed: int, settings: Settings = SEARCHED) -> tuple[Explored, int]:
+    """Return what `answer` finds for a question with a seed, and how many genomes it looks at."""
+    asked = replace(asked, seed=seed)
     space = _Remembered(asked, truth)
     names = part_names(asked, "lab", space)
-    return merged(names, search_parts(asked, "lab", space, AnalyticPredictor(), names, settings=settings))
+    found = search_parts(asked, "lab", space, AnalyticPredictor(), names, settings=settings)
+    return joined(asked, space, AnalyticPredictor(), [found[name] for name in names], settings=settings)

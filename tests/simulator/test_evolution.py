@@ -8,7 +8,7 @@ import pytest
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.evolution import Explored, Scores, Settings, explore, search
 from budsim.simulator.offers import replica_steps
-from tests.benchmarks.spaces import LIMIT, Truth, enumerate_space, search_remembered, space_of
+from tests.benchmarks.spaces import LIMIT, Truth, enumerate_space, questions, search_remembered, space_of
 
 SEEDS = range(5)
 SMALL = "8B, 8 L40S, quantized"
@@ -30,7 +30,7 @@ def searched(name: str, seed: int) -> Explored:
 @cache
 def answered(name: str, seed: int) -> tuple[Explored, int]:
     """Return what an answer finds in a space, searched part by part, and how many genomes it looks at."""
-    return search_remembered(name, truth_of(name), seed)
+    return search_remembered(questions()[name], truth_of(name), seed)
 
 
 @pytest.mark.parametrize("name", SPACES)

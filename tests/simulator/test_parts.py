@@ -7,14 +7,17 @@ import pytest
 
 from budsim.performance.candidates import Candidates
 from budsim.performance.predictions import MemoryUse, Predictions
-from budsim.performance.predictor import AnalyticPredictor, load_predictor
+from budsim.performance.predictor import AnalyticPredictor, Predictor, load_predictor
 from budsim.simulator.answers import answer, parts_of, search_part
-from budsim.simulator.parts import Searched
+from budsim.simulator.evolution import Explored, Settings
+from budsim.simulator.offers import OFFER, OfferSpace
+from budsim.simulator.parts import Searched, joined, part_names, search_parts
 from budsim.simulator.plans import Question
-from tests.benchmarks.spaces import make_space
+from tests.benchmarks.spaces import drawn, make_space
 from tests.simulator.situations import make_cluster, make_question
 
 PREDICTOR = AnalyticPredictor()
+SEEDS = (0, 4, 17, 21)
 
 
 @pytest.fixture
@@ -50,6 +53,40 @@ def test_a_part_s_search_looks_at_the_same_whenever_it_is_repeated(question: Que
     }
     other = replace(question, seed=question.seed + 1)
     assert not set(parts_of(question)) & set(parts_of(other))
+
+
+def searched(question: Question, predictor: Predictor) -> tuple[OfferSpace, Explored, int]:
+    """Return the whole space of a question, what is found in it, and how many genomes are looked at."""
+    space = make_space(question)
+    names = part_names(question, "lab", space)
+    parts = search_parts(question, "lab", space, predictor, names)
+    return space, *joined(question, space, predictor, [parts[name] for name in names])
+
+
+def test_many_small_parts_do_not_add_up_to_a_search_of_everything():
+    """L7: in a cluster of many types that leave little choice, a tenth of the genomes is looked at, and some of every offer."""
+    names = ("L40S", "A100-SXM4-80GB", "T4", "A10G", "L4", "H100-PCIe")
+    cluster = make_cluster((("MI300X", 4),), *(((name, 1),) for name in names))
+    question = make_question(cluster, concurrency=16, targets={"ttft_s": 0.5}, may_quantize=True)
+    space, found, evaluations = searched(question, PREDICTOR)
+    assert space.count > Settings().enumerate_below
+    assert evaluations <= 0.1 * space.count
+    assert set(found.genomes[:, OFFER].tolist()) == set(range(len(space.offers)))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_best_is_looked_around_however_small_its_part_is(seed: int):
+    """In clusters of many types, with the shipped regressors: no other value of one knob misses by less, or costs less."""
+    predictor = load_predictor()
+    space, found, _ = searched(drawn(seed), predictor)
+    best = found.ranking()[0]
+    values = [(knob, value) for knob in space.knobs for value in range(space.sizes[knob])]
+    turned = np.repeat(found.genomes[[best]], len(values), axis=0)
+    for row, (knob, value) in zip(turned, values, strict=True):
+        row[knob] = value
+    scores = space.score(space.repair(turned), predictor)
+    others = scores.objectives[scores.violation <= 0, :2].tolist()
+    assert found.objectives[best, :2].tolist() == min(others)
 
 
 def test_nothing_known_is_searched_again(question: Question):
