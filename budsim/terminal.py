@@ -145,7 +145,7 @@ def print_sized(question: Question, found: Sized) -> None:
     sets = table("devices", "targets", "TTFT ms>", _rate_column(question), "e2e s>", "USD/h>", "USD to buy>", "USD/Mtok>")
     for number, each in enumerate(found.sets, start=1):
         sets.add_row(
-            f"{number}. {each.plan.devices} x {each.device.name}\n   [dim]{_described(each.plan.slowest)}[/dim]",
+            f"{number}. {each.plan.devices} x {each.device.name}\n   [dim]{_headline(each.plan, {})}[/dim]",
             *_service_cells(each.plan),
             f"{each.plan.cost_usd_per_h:.2f}",
             f"{each.purchase_usd:,.0f}",

@@ -203,16 +203,20 @@ class Held:
                     yield self.singles(need - replicas * int(self.requests[kind]), others) + some
 
     def splits(self, covers: Integers, concurrency: int, filled: tuple[float, ...]) -> tuple[Integers, Integers]:
-        """Return covers and the requests of a replica of each kind: all equally full, or one kind fuller, up to full."""
+        """Return covers and the requests of a replica of each kind: all equally full, or one kind fuller, up to full.
+
+        A kind that could carry all the requests leaves one of them to the others.
+        """
         holds = covers * self.requests
         total = holds.sum(axis=1, keepdims=True)
         even = np.broadcast_to(concurrency / total, holds.shape)
         mixes, shares = [covers], [even]
         for kind in np.flatnonzero(covers.any(axis=0)):
-            some = np.flatnonzero((covers[:, kind] > 0) & (holds[:, kind] < concurrency))
-            rest = (concurrency - holds[some, kind]) / (total[some, 0] - holds[some, kind])
+            some = np.flatnonzero((covers[:, kind] > 0) & (holds[:, kind] < total[:, 0]))
+            most = np.minimum(holds[some, kind], concurrency - 1)
+            rest = (concurrency - most) / (total[some, 0] - holds[some, kind])
             full = np.repeat(rest[:, None], holds.shape[1], axis=1)
-            full[:, kind] = 1.0
+            full[:, kind] = most / holds[some, kind]
             mixes += [covers[some]] * len(filled)
             shares += [way * full + (1.0 - way) * even[some] for way in filled]
         requests = np.ceil(np.concatenate(shares) * self.requests - 1e-9).astype(np.int64)

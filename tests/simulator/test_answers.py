@@ -7,7 +7,7 @@ from dataclasses import replace
 from multiprocessing import get_context
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from budsim.commons.errors import InvalidInput, NotFound
@@ -271,6 +271,9 @@ def test_another_node_never_worsens_the_best_plan(nodes, extra, targets, concurr
 
 @settings(max_examples=20)
 @given(nodes=NODES, targets=TARGETS, concurrency=st.integers(1, 500), easing=st.floats(1.0, 5.0))
+@example(
+    nodes=[(("H100-SXM", 1), ("Gaudi3", 1))], targets={"ttft_s": 1.0, "tokens_per_s_per_user": None}, concurrency=339, easing=2.0
+)
 def test_easier_targets_never_lose_a_plan(nodes, targets, concurrency, easing):
     """L14: lowering a target never makes an accepted plan rejected, nor the best plan dearer."""
     ttft_s, rate = targets["ttft_s"], targets["tokens_per_s_per_user"]
