@@ -68,7 +68,7 @@ class Predictor:
             learned=corrections.learned,
             in_range=corrections.in_range,
             measured=np.zeros(len(candidates), dtype=bool),
-            time_s=time_by_cause(modelled, candidates.output_tokens),
+            time_s=time_by_cause(modelled, candidates),
         )
         return memory, self.calibration.applied(candidates, predictions) if self.calibration and generating else predictions
 
@@ -119,18 +119,21 @@ class _Corrections:
         return Interval(low=low, high=high)
 
 
-def time_by_cause(modelled: Modelled, output_tokens: Floats) -> Floats:
+def time_by_cause(modelled: Modelled, candidates: Candidates) -> Floats:
     """Return where the analytic model sees a request's time go, seconds by cause, shape (len(`BOUNDS`), n).
 
-    Queueing first, then the steps that prefill its prompt, then those that decode its output.
+    Queueing first, then the steps that prefill its prompt, then those that decode its output. What a lone request waits for is
+    the engine.
     """
     names = ("weights_s", "cache_s", "compute_s", "link_s", "overhead_s")
     mixed, decode = (np.stack([getattr(step, name) for name in names]) for step in (modelled.mixed, modelled.decode))
     share = np.minimum(modelled.prefill_share, 1.0)
     mean = (1.0 - share) * decode + share * mixed
-    decoding = mean / mean.sum(axis=0) * modelled.tpot_s * np.maximum(output_tokens - 1.0, 0.0)
-    prefilling = mixed / mixed.sum(axis=0) * modelled.service_s
-    return np.concatenate([decoding + prefilling, modelled.queue_s[None, :]])
+    decoding = mean / mean.sum(axis=0) * modelled.tpot_s * np.maximum(candidates.output_tokens - 1.0, 0.0)
+    spent = decoding + mixed / mixed.sum(axis=0) * modelled.service_s
+    queue = np.where(candidates.concurrency > 1, modelled.queue_s, 0.0)
+    spent[names.index("overhead_s")] += modelled.queue_s - queue
+    return np.concatenate([spent, queue[None, :]])
 
 
 def load_predictor(folder: Path | None = None, calibration: Path | None = None) -> Predictor:

@@ -43,6 +43,13 @@ def test_requests_without_a_place_wait():
     assert best_of(crowd).groups[0].service.bound_by == "queue"
 
 
+def test_a_lone_request_waits_for_nobody():
+    """One token for one request at a time: what it waits for is the engine, not a queue."""
+    group = best_of(make_question(FOUR, input_tokens=1, output_tokens=1, concurrency=1, analytic_only=True)).groups[0]
+    assert group.explanation.time_shares["queue"] == 0.0
+    assert group.service.bound_by != "queue"
+
+
 def test_headroom_is_what_a_figure_may_lose():
     """Targets of twice the TTFT and half the rate leave room of 100 % each; of 80 % of the latency: a fifth missed, it binds."""
     free = make_question(FOUR, analytic_only=True, engines=frozenset({"vllm"}), concurrency=4)
