@@ -42,6 +42,7 @@ _VLLM_GPU: Final = frozenset(
         "Gemma2Model",
         "Gemma3ForCausalLM",
         "Gemma3ForConditionalGeneration",
+        "Gemma3TextModel",
         "Gemma4ForConditionalGeneration",
         "GemmaForCausalLM",
         "GemmaForSequenceClassification",

@@ -92,7 +92,7 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
         tied_embeddings=body.tied,
         encoder_layers=grouped(body.encoder_layers),
         is_embedding=body.is_bidirectional or bool(POOLING.search(family)),
-        is_bidirectional=body.is_bidirectional,
+        is_bidirectional=body.is_bidirectional or text.raw("use_bidirectional_attention")[1] is True,
         position_embeddings=body.positions,
         extra_parameters=body.all_extra + vision,
         rotary_values=rotary_values(text, body),

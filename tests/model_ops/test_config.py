@@ -233,6 +233,13 @@ def test_headless_models_are_pooling_models(family: str) -> None:
     assert all(matrix.role is not MatrixRole.HEAD for _, matrix in headless.weights)
 
 
+@pytest.mark.parametrize(("declared", "both"), [(True, True), (False, False), ("vision", False)])
+def test_decoders_that_look_both_ways_say_so(declared: object, both: bool) -> None:
+    """EmbeddingGemma attends both ways throughout, Gemma 4 within pictures only."""
+    architecture = architecture_from_config("gemma", llama(use_bidirectional_attention=declared))
+    assert architecture.is_bidirectional is both
+
+
 @pytest.mark.parametrize("family", ["LlamaForCausalLM", "GPT2LMHeadModel", "ChatGLMModel"])
 def test_models_that_write_are_no_pooling_models(family: str) -> None:
     """Language heads are kept, also ChatGLM's, whose class is named like a body."""
