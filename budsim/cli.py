@@ -48,6 +48,7 @@ OPTIONS = {
     "tokens_per_s_per_user": "--tokens-per-s-per-user",
     "target_throughput_per_user": "--tokens-per-s-per-user",
     "e2e_s": "--e2e-s",
+    "calibration": "--calibration",
     "max_loras": "--max-loras",
     "max_lora_rank": "--max-lora-rank",
 }
@@ -74,7 +75,7 @@ def run(arguments: list[str]) -> int:
     except TyperException as error:
         return _complain(error.format_message() or _usage(arguments), BAD_INPUT)
     except (InvalidInput, NotFound) as error:
-        option = _option(error.field)
+        option = _option(error.field, arguments)
         return _complain(str(error) if option == error.field else f"{option}: {error}", BAD_INPUT)
     except BudsimError as error:
         return _complain(str(error), FAILED)
@@ -550,8 +551,11 @@ def _usage(arguments: list[str]) -> str:
     return "no command given: try budsim --help" if not arguments else f"{' '.join(arguments)!r} is not a complete command"
 
 
-def _option(field: str) -> str:
-    return OPTIONS.get(field, "" if field.startswith(("--", "PLAN", "args.")) else "--cluster") or field
+def _option(field: str, arguments: list[str]) -> str:
+    """Return the option a field came from: the cluster's file where one was given and no other option sets it."""
+    has_cluster = any(argument.partition("=")[0] == "--cluster" for argument in arguments)
+    is_of_cluster = has_cluster and not field.startswith(("--", "PLAN", "args."))
+    return OPTIONS.get(field, "--cluster" if is_of_cluster else field)
 
 
 def _target(option: str, value: float | None, unit: float = 1.0) -> float | None:

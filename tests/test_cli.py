@@ -132,6 +132,27 @@ def test_missing_options_are_named(capsys):
     assert "--model" in capsys.readouterr().err
 
 
+def test_commands_without_a_cluster_blame_none(capsys, tmp_path):
+    """What `import` cannot read is named by its file, not by an option of another command."""
+    file = tmp_path / "result.json"
+    file.write_text("{}")
+    rows = ["-o", str(tmp_path / "rows.csv"), "--device", "H100-SXM", "--tp", "1", "--engine", "vllm"]
+    assert run(["import", str(file), *rows]) == 2
+    err = capsys.readouterr().err
+    assert "result.json" in err
+    assert "--cluster" not in err
+
+
+def test_a_file_that_is_no_calibration_is_named_by_its_option(simulate, capsys, tmp_path):
+    """Not by the cluster's, which is read well."""
+    file = tmp_path / "site.json"
+    file.write_text("{}")
+    assert run([*(each for each in simulate if each != "--analytic"), "--calibration", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert "--calibration" in err
+    assert "--cluster" not in err
+
+
 def test_nothing_fits_is_an_answer(simulate, capsys, tmp_path):
     """A model no device can hold is exit code 0 with the reason in the table."""
     file = tmp_path / "small.yaml"
