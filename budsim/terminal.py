@@ -72,6 +72,7 @@ def sized_document(question: Question, found: Sized) -> dict[str, Any]:
             "device": each.device.name,
             "devices": each.plan.devices,
             "usd_per_hour": each.plan.cost_usd_per_h,
+            "usd_per_hour_source": each.device.sources.get("price_usd_per_h"),
             "purchase_usd": each.purchase_usd,
             "configuration": _configuration(question, each.plan),
         }
@@ -147,12 +148,14 @@ def print_sized(question: Question, found: Sized) -> None:
         sets.add_row(
             f"{number}. {each.plan.devices} x {each.device.name}\n   [dim]{_headline(each.plan, {})}[/dim]",
             *_service_cells(each.plan),
-            f"{each.plan.cost_usd_per_h:.2f}",
+            f"{each.plan.cost_usd_per_h:.2f}" + ("*" if each.is_owned else ""),
             f"{each.purchase_usd:,.0f}",
             _price(each.plan.cost_per_million_tokens_usd),
         )
     console.print(sets)
     console.print("ranges hold 90 % of what will be measured; prices are the catalog's, without the machines around", style="dim")
+    if any(each.is_owned for each in found.sets):
+        console.print("* no rent is known: what owning costs, which is less than renting", style="dim")
     _print_rejections(console, found.rejections, {})
 
 

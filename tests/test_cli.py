@@ -265,3 +265,14 @@ def test_size_names_devices_and_their_price(capsys):
     assert "1 x L4" in capsys.readouterr().out
     assert run([*asked, "--device", "Frobnicator-9000"]) == 2
     assert "--device" in capsys.readouterr().err
+
+
+def test_what_owning_costs_is_not_passed_off_as_rent(capsys):
+    """A device nobody rents out is priced by what it costs to own, and marked; one that has a rent is not."""
+    asked = ["size", "--model", "meta-llama/Llama-3.1-8B-Instruct", *TRAFFIC, "--analytic", "--ttft-ms", "500", "--device"]
+    assert run([*asked, "Gaudi3-PCIe"]) == 0
+    assert "no rent is known" in capsys.readouterr().out
+    assert run([*asked, "L4"]) == 0
+    assert "no rent is known" not in capsys.readouterr().out
+    assert run([*asked, "Gaudi3-PCIe", "--json"]) == 0
+    assert "no common rental" in json.loads(capsys.readouterr().out)["sets"][0]["usd_per_hour_source"]

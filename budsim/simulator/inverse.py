@@ -52,6 +52,11 @@ class DeviceSet:
         """What the devices cost to buy, without the machines around them."""
         return self.plan.devices * self.device.price_usd
 
+    @property
+    def is_owned(self) -> bool:
+        """Whether an hour costs what owning them does (price over its life, power), for want of a rent to be compared with."""
+        return self.device.sources.get("price_usd_per_h", "").startswith("derived")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sized:
