@@ -21,6 +21,7 @@ BASES = 3
 REPLICAS_TRIED, FEW = 32, 32
 """Proportions of two kinds; and where more replicas are needed a smaller last one is no matter."""
 COVERS_KEPT = 24
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,25 +203,27 @@ class Held:
                     others = np.where(mine & ~self.is_kind(kind), left, 0)
                     yield self.singles(need - replicas * int(self.requests[kind]), others) + some
 
-    def splits(self, covers: Integers, concurrency: int, filled: tuple[float, ...]) -> tuple[Integers, Integers]:
-        """Return covers and the requests of a replica of each kind: all equally full, or one kind fuller, up to full.
 
-        A kind that could carry all the requests leaves one of them to the others.
-        """
-        holds = covers * self.requests
-        total = holds.sum(axis=1, keepdims=True)
-        even = np.broadcast_to(concurrency / total, holds.shape)
-        mixes, shares = [covers], [even]
-        for kind in np.flatnonzero(covers.any(axis=0)):
-            some = np.flatnonzero((covers[:, kind] > 0) & (holds[:, kind] < total[:, 0]))
-            most = np.minimum(holds[some, kind], concurrency - 1)
-            rest = (concurrency - most) / (total[some, 0] - holds[some, kind])
-            full = np.repeat(rest[:, None], holds.shape[1], axis=1)
-            full[:, kind] = most / holds[some, kind]
-            mixes += [covers[some]] * len(filled)
-            shares += [way * full + (1.0 - way) * even[some] for way in filled]
-        requests = np.ceil(np.concatenate(shares) * self.requests - 1e-9).astype(np.int64)
-        return np.concatenate(mixes), np.clip(requests, 1, self.requests)
+def splits(holds: Integers, covers: Integers, concurrency: int, filled: tuple[float, ...]) -> tuple[Integers, Integers]:
+    """Return covers and the requests of a replica of each kind, which ``holds`` so many: all equally full, or one kind fuller.
+
+    That one is ``filled`` so far of the way from its even share to full; one that could carry all the requests leaves one of
+    them. The others, equally full, have what that leaves.
+    """
+    whole = covers * holds
+    total = whole.sum(axis=1)
+    mixes, requests = [covers], [concurrency / total[:, None] * holds]
+    for kind in np.flatnonzero(covers.any(axis=0)):
+        some = np.flatnonzero((covers[:, kind] > 0) & (whole[:, kind] < total))
+        replicas, even = covers[some, kind], requests[0][some, kind]
+        most = np.minimum(holds[kind], (concurrency - 1) / replicas)
+        for way in filled:
+            mine = np.ceil(even + way * (most - even) - ROUNDING)
+            split = ((concurrency - replicas * mine) / (total[some] - whole[some, kind]))[:, None] * holds
+            split[:, kind] = mine
+            mixes.append(covers[some])
+            requests.append(split)
+    return np.concatenate(mixes), np.clip(np.ceil(np.concatenate(requests) - ROUNDING), 1, holds).astype(np.int64)
 
 
 def arrangement(kinds: Kinds, cover: Integers) -> list[HardwareGroup]:

@@ -17,7 +17,7 @@ from budsim.performance.candidates import Floats, Integers
 from budsim.performance.predictions import Service
 from budsim.performance.predictor import Predictor
 from budsim.simulator.cost import usd_per_h, usd_per_million_tokens
-from budsim.simulator.covers import Held, Kinds, arrangement, good_covers, neighbours
+from budsim.simulator.covers import Held, Kinds, arrangement, good_covers, neighbours, splits
 from budsim.simulator.evolution import Explored
 from budsim.simulator.offers import Choices, OfferSpace, error_rate, judged_service
 from budsim.simulator.placement import HardwareGroup
@@ -249,9 +249,9 @@ class _Load:
     def best(self, held: Held, covers: Integers, alone: Floats) -> Mixes:
         """Return the mixes of ``covers`` (replicas of each kind) worth having beside the objectives of the best ``alone``."""
         concurrency = self.question.workload.concurrency
-        first = self._scored(held, *held.splits(covers, concurrency, ROUGHLY))
+        first = self._scored(held, *splits(held.requests, covers, concurrency, ROUGHLY))
         finalists = np.unique(first.covers[first.best_of_each_size(COVERS_POLISHED)], axis=0)
-        last = self._scored(held, *held.splits(finalists, concurrency, FINELY))
+        last = self._scored(held, *splits(held.requests, finalists, concurrency, FINELY))
         distinct: dict[frozenset[int], int] = {}
         for row in last.worthwhile(alone):
             distinct.setdefault(frozenset(held.kinds.stock[last.covers[row] > 0].tolist()), row)
