@@ -143,19 +143,21 @@ _LLAMA_CPP_CPU = replace(
     source=f"steps are of n_ubatch tokens; without flash attention masked positions are multiplied too; {_LLAMA_CPP.source}",
 )
 
+_VLLM_2024 = replace(
+    _VLLM,
+    name="vllm(2024)",
+    step_overhead_s=2400 * MICRO,
+    sequence_overhead_s=70 * MICRO,
+    source=f"vLLM before its V1 engine: its scheduler and sampler kept the GPU waiting; {_FITTED}; {_VLLM.source}",
+)
+
 _LAUNCHED = (_VLLM, _SGLANG)
 
 _MEASURED = (
     _TRTLLM,
     _VLLM_CPU,
     replace(_VLLM_GAUDI, name="vllm-fork", source=f"Gaudi fork of vLLM; {_VLLM_GAUDI.source}"),
-    replace(
-        _VLLM,
-        name="vllm(2024)",
-        step_overhead_s=2400 * MICRO,
-        sequence_overhead_s=70 * MICRO,
-        source=f"vLLM before its V1 engine: its scheduler and sampler kept the GPU waiting; {_FITTED}; {_VLLM.source}",
-    ),
+    _VLLM_2024,
     replace(
         _VLLM,
         name="vllm(2023)",
@@ -170,7 +172,7 @@ _MEASURED = (
         sequence_overhead_s=27 * MICRO,
         source=f"TensorRT-LLM before 1.0; {_FITTED}; {_TRTLLM.source}",
     ),
-    replace(_VLLM, name="vllm(rocm 2024)", source=f"vLLM on ROCm before it had kernels of its own there; {_VLLM.source}"),
+    replace(_VLLM_2024, name="vllm(rocm 2024)", source=f"vLLM on ROCm without kernels of its own there; {_VLLM_2024.source}"),
     replace(_VLLM, name="llm-d(vllm)", source=f"llm-d routes to vLLM; {_VLLM.source}"),
     replace(_VLLM, name="llmboost(vllm)", source=f"MangoBoost LLMBoost runs vLLM; {_VLLM.source}"),
     replace(_SGLANG, name="dynamo-sglang", source=f"NVIDIA Dynamo over SGLang workers; {_SGLANG.source}"),

@@ -311,7 +311,12 @@ def _device(
         memory_bandwidth_bytes_per_s=float(bandwidth),
         flops_per_s=dict(peaks),
         compute_units=units,
-        scale_up=Link(name=up["name"], bandwidth_bytes_per_s=up["gb_per_s"] * GIGA, domain_devices=up["devices"]),
+        scale_up=Link(
+            name=up["name"],
+            bandwidth_bytes_per_s=up["gb_per_s"] * GIGA,
+            domain_devices=up["devices"],
+            meshed=up.get("meshed", False),
+        ),
         scale_out=Link(name=out["name"], bandwidth_bytes_per_s=out["gb_per_s"] * GIGA, domain_devices=SCALE_OUT_DEVICES),
         tdp_w=float(entry["tdp_w"]),
         price_usd=float(entry["price_usd"]),

@@ -31,11 +31,14 @@ class Link:
         What one device sends at a time (one direction).
     domain_devices : int
         How many devices one such link domain holds.
+    meshed : bool
+        Whether each pair has links of its own, so that the bandwidth is divided among the others, not switched to one of them.
     """
 
     name: str
     bandwidth_bytes_per_s: float
     domain_devices: int
+    meshed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from budsim.commons.catalog import Entry, load_catalog
 from budsim.performance.candidates import Booleans, Floats
 
 SOURCES = ("inferencex", "aiconfigurator_silicon")
-"""Both stem from runs of the same public benchmark."""
+"""Both stem from runs of the same public benchmark; entries speak of them unless they name ``sources`` of their own."""
 
 _CONDITIONS: Mapping[str, Callable[[pd.DataFrame, Any], pd.Series]] = {
     "engine": lambda rows, name: rows.engine == name,
@@ -28,6 +28,7 @@ _CONDITIONS: Mapping[str, Callable[[pd.DataFrame, Any], pd.Series]] = {
     "below_tp": lambda rows, tp: rows.tp < tp,
     "attention_dp": lambda rows, least: rows.dp >= least,
     "undated": lambda rows, value: (rows.date == "") == value,
+    "sources": lambda rows, names: rows.source.isin(names),
 }
 
 FLAGS = {
@@ -117,13 +118,14 @@ def _stated(setting: str, key: str, rows: pd.DataFrame, default: Floats) -> Floa
 
 def _matches(setting: str, rows: pd.DataFrame) -> Iterator[tuple[Entry, Booleans]]:
     """Yield the entries of a setting with the rows each is the first to match."""
-    free = np.array(rows.source.isin(SOURCES), dtype=bool)
+    free = np.ones(len(rows), dtype=bool)
     for entry in _protocols():
         if entry["setting"] != setting:
             continue
+        conditions: Entry = {"sources": SOURCES, **entry}
         fits = free.copy()
-        for name in _CONDITIONS.keys() & entry.keys():
-            fits &= _CONDITIONS[name](rows, entry[name]).to_numpy(dtype=bool)
+        for name in _CONDITIONS.keys() & conditions.keys():
+            fits &= _CONDITIONS[name](rows, conditions[name]).to_numpy(dtype=bool)
         free &= ~fits
         yield entry, fits
 

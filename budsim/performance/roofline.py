@@ -369,10 +369,17 @@ def _peaks_of(engines: tuple[str, ...], devices: tuple[Device, ...], tuning: Tun
 
 
 def _links(candidates: Candidates) -> tuple[Floats, Floats]:
-    """Return bytes per second one rank sends inside its tensor-parallel group, and to the next pipeline stage."""
+    """Return bytes per second one rank sends inside its tensor-parallel group, and to the next pipeline stage.
+
+    Where links are meshed a group uses only those between its members, a hop only those to one device.
+    """
     up = candidates.by_device([device.scale_up.bandwidth_bytes_per_s for device in candidates.devices])
+    meshed = [device.scale_up.domain_devices - 1.0 if device.scale_up.meshed else 1.0 for device in candidates.devices]
+    peers = candidates.by_device(meshed)
     out = candidates.by_device([device.scale_out.bandwidth_bytes_per_s for device in candidates.devices])
     domain = candidates.by_device([float(device.scale_up.domain_devices) for device in candidates.devices])
     inside = candidates.tp <= domain
     hop_inside = candidates.tp * candidates.pp <= domain
-    return np.where(inside, up, np.minimum(up, out)), np.where(hop_inside, up, np.minimum(up, out))
+    group = up * np.clip((candidates.tp - 1.0) / peers, 1.0 / peers, 1.0)
+    hop = up / peers
+    return np.where(inside, group, np.minimum(up, out)), np.where(hop_inside, hop, np.minimum(up, out))

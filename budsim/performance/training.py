@@ -49,7 +49,7 @@ PARAMETERS = {
     "tree_method": "hist",
 }
 """Chosen by `budsim.performance.tuning` on CUDA rows with curves withheld; neighbours differ by less than folds do."""
-CURVE_FOLDS = 5
+CURVE_FOLDS = 10
 CHOSEN_BY = ("device_type", "mode", "quality")
 REASONS_TOLD = 3
 LARGEST_GROUPS = 10
@@ -59,6 +59,8 @@ SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SOURCE_EXPONENT = 0.95
 """A source of n rows weighs n**0.95. With 0.8, TTFT of withheld curves was a point worse and the small sources hardly better."""
 QUALITY_WEIGHT = {"A": 1.0, "B": 0.5}
+DERIVED_WEIGHT = 0.3
+"""What a lesson in TTFT weighs where only the latency of the whole was measured: at 1.0 TTFT of serving is worse."""
 FEWEST_ROWS = 60
 FOLDS_AT_A_TIME = 2
 """Folds are fitted side by side, each by one thread: two threads of one fit wait for each other longer than they work."""
@@ -84,6 +86,17 @@ class Rows:
     def log_ratio(self, target: str) -> Floats:
         """Return log(measured / modelled) of a target."""
         return np.asarray(np.log(self.measured[target] / self.modelled[target]), dtype=np.float64)
+
+    def lesson(self, target: str) -> Floats:
+        """Return what a regressor of a target learns: its log ratio, or the latency's in rows that measured nothing else."""
+        return np.where(self._derived(target), self.log_ratio("tpot"), self.log_ratio(target))
+
+    def weight(self, target: str) -> Floats:
+        """Return how much each row's lesson counts."""
+        return np.where(self._derived(target), DERIVED_WEIGHT, 1.0) * self.weights
+
+    def _derived(self, target: str) -> Booleans:
+        return np.isnan(self.measured[target]) & np.isfinite(self.measured["e2e"])
 
     def regimes(self) -> dict[Regime, Booleans]:
         """Return which rows belong to each regime."""
@@ -238,9 +251,10 @@ def _names(measurements: Measurements) -> pd.DataFrame:
 
 
 def measured_times(measurements: Measurements, modelled: Modelled) -> dict[str, Floats]:
-    """Return measured TTFT and TPOT in seconds, nan where unknown.
+    """Return measured TTFT, TPOT and end-to-end latency in seconds, nan where unknown.
 
-    TPOT of rows that report only throughput or latency follows from them, less the TTFT measured or modelled.
+    TPOT of rows that report only throughput or latency follows from them: less the TTFT where that was measured, else both are
+    taken to be off by the same factor.
     """
     output = measurements.candidates.output_tokens
     concurrency = measurements.candidates.concurrency
@@ -248,10 +262,17 @@ def measured_times(measurements: Measurements, modelled: Modelled) -> dict[str, 
         by_throughput = concurrency * output / (measurements.tokens_per_s / measurements.replicas)
         e2e = np.where(np.isfinite(measurements.e2e_s), measurements.e2e_s, by_throughput)
         ttft = np.where(measurements.ttft_s > 0, measurements.ttft_s, np.nan)
-        first = np.where(np.isfinite(ttft), ttft, np.minimum(modelled.ttft_s, 0.6 * e2e))
-        implied = np.where(output > 1.5, (e2e - first) / (output - 1.0), np.nan)
+        less_first = np.where(output > 1.5, (e2e - ttft) / (output - 1.0), np.nan)
+        in_proportion = modelled.tpot_s * e2e / latency(modelled.ttft_s, modelled.tpot_s, output)
+        implied = np.where(np.isfinite(ttft), less_first, np.where(output > 1.5, in_proportion, np.nan))
         tpot = np.where(measurements.tpot_s > 0, measurements.tpot_s, np.where(implied > 0, implied, np.nan))
-    return {"ttft": ttft, "tpot": tpot}
+        whole = np.where(measurements.tpot_s > 0, latency(ttft, tpot, output), e2e)
+    return {"ttft": ttft, "tpot": tpot, "e2e": whole}
+
+
+def latency(ttft_s: Floats, tpot_s: Floats, output_tokens: Floats) -> Floats:
+    """Return the end-to-end latency, seconds (law L13)."""
+    return np.asarray(ttft_s + np.maximum(output_tokens - 1.0, 0.0) * tpot_s, dtype=np.float64)
 
 
 def _weights(names: pd.DataFrame) -> Floats:
@@ -285,15 +306,16 @@ def _train_kind(
 
 
 def _trainable(rows: Rows, target: str) -> Booleans:
-    ratio = rows.log_ratio(target)
+    ratio = rows.lesson(target)
     return np.isfinite(ratio) & (np.abs(np.nan_to_num(ratio)) < LARGEST_LOG_RATIO)
 
 
 def _fit(rows: Rows, target: str, use: Booleans, fitting: Fitting) -> Any:
     import xgboost
 
-    ratio = rows.log_ratio(target)
-    data = xgboost.DMatrix(rows.features[use], ratio[use], weight=rows.weights[use], feature_names=list(feature_names()))
+    ratio = rows.lesson(target)
+    weight = rows.weight(target)[use]
+    data = xgboost.DMatrix(rows.features[use], ratio[use], weight=weight, feature_names=list(feature_names()))
     return xgboost.train({**fitting.parameters, "seed": fitting.seed, "nthread": 1}, data, fitting.rounds)
 
 
@@ -314,8 +336,8 @@ def validate(rows: Rows, split: str, fitting: Fitting) -> Validation:
 
 
 def _best_share(rows: Rows, target: str, correction: Floats, at: Booleans, split: str) -> float:
-    """Return the share with the smallest median absolute log error; all for what is known, none for what was never measured."""
-    ratio = rows.log_ratio(target)[at]
+    """Return the share with the smallest median absolute log error; all for what is known, none where there are no rows."""
+    ratio = rows.lesson(target)[at]
     if not np.isfinite(ratio).any():
         return 0.0
     if split == "curve":
@@ -348,7 +370,7 @@ def corrected_by(rows: Rows, target: str, teachers: Booleans, asked: Booleans, f
 
 
 def _folds(groups: Integers, split: str, seed: int) -> Iterator[Booleans]:
-    """Yield what each fold withholds: curves in five random parts; the largest models or devices in turn, the rest in two."""
+    """Yield what each fold withholds: curves in ten random parts; the largest models or devices in turn, the rest in two."""
     count = int(groups.max()) + 1
     part = np.random.default_rng(seed).permutation(count) % CURVE_FOLDS
     if split != "curve":
@@ -358,12 +380,8 @@ def _folds(groups: Integers, split: str, seed: int) -> Iterator[Booleans]:
 
 
 def _e2e_residuals(rows: Rows, corrections: Mapping[str, Floats]) -> Floats:
-    predicted = {target: rows.modelled[target] * np.exp(corrections[target]) for target in TARGETS}
-
-    def latency(times: Mapping[str, Floats]) -> Floats:
-        return np.asarray(times["ttft"] + np.maximum(rows.output_tokens - 1.0, 0.0) * times["tpot"])
-
-    return np.asarray(np.log(latency(rows.measured) / latency(predicted)), dtype=np.float64)
+    ttft, tpot = (rows.modelled[target] * np.exp(corrections[target]) for target in ("ttft", "tpot"))
+    return np.asarray(np.log(rows.measured["e2e"] / latency(ttft, tpot, rows.output_tokens)), dtype=np.float64)
 
 
 def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, Spread]:
