@@ -57,3 +57,19 @@ def test_a_benchmarks_first_wave_finds_sglang_unready() -> None:
     ranks = prepare(table)
     steady, mean = steady_state(ranks, memory_use(ranks)).ttft_s
     assert 0.05 < mean - steady < 0.2
+
+
+def test_a_pair_in_a_mesh_has_only_the_links_between_them() -> None:
+    """Of eight meshed devices two reduce over one seventh of the links and eight over all; a switch gives two all of theirs."""
+    meshed, switched = (prepare(population(device=device, tp=[2, 4, 8])).link_bandwidth for device in ("MI300X", "H100-SXM"))
+    assert np.allclose(meshed / meshed[-1], [1 / 7, 3 / 7, 1.0])
+    assert np.allclose(switched / switched[-1], 1.0)
+    pair, ends = prepare(population(device="MI300X", pp=[2], tp=1)), prepare(population(device="MI300X", tp=[2]))
+    assert pair.hop_bandwidth == ends.link_bandwidth
+
+
+def test_a_step_takes_the_host_longer_the_more_sequences_run() -> None:
+    """Scheduling and sampling are charged for each running sequence, of each rank where attention is data parallel."""
+    alone, shared = (step(population(dp=dp, tp=8), decode=256.0).overhead_s[0] for dp in (1, 8))
+    single = step(population(tp=8), decode=8.0).overhead_s[0]
+    assert single < shared < alone

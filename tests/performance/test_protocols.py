@@ -85,6 +85,13 @@ def test_the_cache_was_eight_bit_only_where_the_launch_script_says_so() -> None:
     assert cache_formats(rows(engine="trtllm", model="openai/gpt-oss-120b", device_name="H200-SXM")).tolist() == [""]
 
 
+def test_eight_bit_runs_of_optimum_habana_kept_eight_bit_caches() -> None:
+    """Its quantization covers the cache, and its batches would not fit otherwise; other sources on Gaudi may differ."""
+    assert cache_formats(rows(engine="optimum-habana", source="gaudi_tutorials_ref")).tolist() == ["fp8"]
+    assert cache_formats(rows(engine="optimum-habana", source="gaudi_tutorials_ref", precision="bf16")).tolist() == [""]
+    assert cache_formats(rows(engine="vllm", source="hpu_misc")).tolist() == [""]
+
+
 def test_what_a_row_says_itself_wins() -> None:
     """A row that states its cache format keeps it, whatever the protocol says of its source."""
     row = {**ROW, "source": "inferencex", "engine": "trtllm", "kv_cache_dtype": "bf16"}

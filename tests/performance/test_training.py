@@ -147,6 +147,17 @@ def test_throughput_teaches_tpot(benchmark: pd.DataFrame) -> None:
     assert rows.measured["tpot"][0] == pytest.approx((4.096 - 0.096) / 255)
 
 
+def test_throughput_alone_teaches_the_latency_of_the_whole(benchmark: pd.DataFrame) -> None:
+    """Without a TTFT, physics' shares of prefill and decode stay: TTFT and TPOT learn the factor by which their sum is off."""
+    row = benchmark.iloc[[2]].assign(tpot_ms_mean="", ttft_ms_mean="", output_tokens_per_s_total="1000", e2e_latency_ms="")
+    rows = training_rows(read_measurements(row.assign(ttft_ms_p50="", tpot_ms_p50="", itl_ms="", e2e_ms_p50="")))
+    modelled = rows.modelled["ttft"] + 255 * rows.modelled["tpot"]
+    assert rows.measured["e2e"][0] == pytest.approx(4.096)
+    assert np.isnan(rows.measured["ttft"][0])
+    assert rows.lesson("ttft")[0] == rows.lesson("tpot")[0] == pytest.approx(np.log(4.096 / modelled[0]))
+    assert rows.weight("ttft")[0] < rows.weight("tpot")[0]
+
+
 def test_shipped_models_keep_their_recorded_accuracy(shared_data: Path) -> None:
     """On the rows they were made from, the shipped models are no worse than what cross-validation recorded for known curves."""
     table = read_tables([shared_data])
