@@ -216,8 +216,8 @@ class OfferSpace:
         return (SEQS, BUDGET, FRACTION)
 
     def niches(self, genomes: Integers) -> Integers:
-        """Return a number for each genome's devices, offer, TP and formats: the front has something of nearly each of them."""
-        genes = [OFFER, TP, WEIGHTS, KV]
+        """Return a number for each genome's devices, offer, TP, DP and formats: the front has something of nearly each."""
+        genes = [OFFER, TP, DP, WEIGHTS, KV]
         columns = (self.read(genomes).devices, *genomes[:, genes].T)
         return np.asarray(np.ravel_multi_index(columns, (int(columns[0].max()) + 1, *np.array(self.sizes)[genes])))
 

@@ -28,12 +28,12 @@ def main() -> int:
     """Print the table; 1 when a mark is missed: every best within 1 %, at most 10 % evaluated, hypervolume within 2 %."""
     arguments = _arguments()
     predictor = load_predictor()
-    print(f"found: seeds whose best feasible cost is within 1 % of the true one; hv: least hypervolume ratio\n{HEADER}")
-    missed = 0
     settings = replace(SEARCHED, share=arguments.share)
     if arguments.drawn:
         _report_drawn(arguments.drawn, settings, predictor)
         return 0
+    print(f"found: seeds whose best feasible cost is within 1 % of the true one; hv: least hypervolume ratio\n{HEADER}")
+    missed = 0
     for name in arguments.space or questions():
         space = space_of(name)
         truth = enumerate_space(space, predictor)
