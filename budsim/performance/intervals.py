@@ -39,9 +39,9 @@ STRATA = tuple((novelty, regime) for novelty in Novelty for regime in Regime)
 """Rows within a stratum share a shrinkage and residual quantiles."""
 FEWEST_RESIDUALS = 30
 FEWEST_OF_ENGINE = 100
+"""An engine with this many residuals in a stratum has quantiles of its own there; others share the stratum's."""
 FEWEST_GROUPS = 3
-"""An engine with this many residuals, of so many groups, has quantiles of its own in a stratum; others share the stratum's."""
-FEWEST_INDEPENDENT = 2.0
+FEWEST_INDEPENDENT = 3.0
 LEAST_ALIKE = 0.25
 LARGEST_RESIDUAL = 3.0
 ROUNDING = 1e-9
@@ -94,20 +94,28 @@ class Residuals:
         """Return the number of residuals."""
         return len(self.values)
 
-    def suffice(self) -> bool:
-        """Return whether an engine can have quantiles of its own."""
-        return len(self) >= FEWEST_OF_ENGINE and len(np.unique(self.groups)) >= FEWEST_GROUPS
+    def suffice(self, rows: int) -> bool:
+        """Return whether there are as many rows, of enough groups."""
+        return len(self) >= rows and len(np.unique(self.groups)) >= FEWEST_GROUPS
 
 
-def spread(residuals: Mapping[str, Residuals]) -> Spread:
-    """Return quantiles of log residuals by name; a stratum with few residuals borrows from all of them."""
+def spread(residuals: Mapping[str, Residuals], analytic: Spread) -> Spread:
+    """Return quantiles of log residuals by name; a stratum without residuals borrows from all of them."""
     names = [stratum_name(*each) for each in STRATA]
-    every = [residuals[name] for name in names]
-    pooled = Residuals(*(np.concatenate([getattr(each, part) for each in every]) for part in ("values", "groups")))
-    chosen = {name: residuals[name] if len(residuals[name]) >= FEWEST_RESIDUALS else pooled for name in names}
-    engines = {name: each for name, each in residuals.items() if name not in chosen and each.suffice()}
-    quantiles = {name: {c: grouped_ends(each, c) for c in COVERAGES} for name, each in (chosen | engines).items()}
+    pooled = Residuals(*(np.concatenate([getattr(residuals[name], part) for name in names]) for part in ("values", "groups")))
+    strata = {name: residuals[name] if len(residuals[name]) else pooled for name in names}
+    engines = {name: each for name, each in residuals.items() if name not in strata and each.suffice(FEWEST_OF_ENGINE)}
+    usual = analytic.quantiles[names[0]]
+    quantiles = {name: {c: stratum_ends(each, c, usual[c]) for c in COVERAGES} for name, each in (strata | engines).items()}
     return Spread(quantiles=quantiles)
+
+
+def stratum_ends(residuals: Residuals, coverage: float, analytic: tuple[float, float]) -> tuple[float, float]:
+    """Return the ends for groups never seen; of too few residuals or groups, no closer than the ``analytic`` model's alone."""
+    if residuals.suffice(FEWEST_RESIDUALS):
+        return grouped_ends(residuals, coverage)
+    low, high = conformal_ends(residuals.values, coverage)
+    return min(low, analytic[0]), max(high, analytic[1])
 
 
 def grouped_ends(residuals: Residuals, coverage: float) -> tuple[float, float]:

@@ -22,13 +22,14 @@ from budsim.performance.features import Matrix, feature_matrix, feature_names
 from budsim.performance.intervals import (
     ANALYTIC_SPREADS,
     COVERAGES,
+    FEWEST_OF_ENGINE,
     STRATA,
     Novelty,
     Regime,
     Residuals,
     Spread,
-    grouped_ends,
     spread,
+    stratum_ends,
     stratum_name,
 )
 from budsim.performance.measurements import Measurements, read_measurements
@@ -399,7 +400,7 @@ def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, 
         }
 
     found = {name: residuals(name) for name in (*TARGETS, "e2e")}
-    known = {name: spread(each) for name, each in found.items() if any(map(len, each.values()))}
+    known = {name: spread(each, ANALYTIC_SPREADS[name]) for name, each in found.items() if any(map(len, each.values()))}
     return {"ttft": ANALYTIC_SPREADS["ttft"], "e2e": known["tpot"], **known}
 
 
@@ -418,12 +419,12 @@ def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) ->
     inside = {name: np.full(len(rows), np.nan) for name in residuals}
     parts = rows.parts()
     for name, values in residuals.items():
-        for (_, engine), at in parts.items():  # an engine's part comes after the whole and overrules it
+        for (regime, engine), at in parts.items():  # an engine's part comes after the whole and overrules it
             known = at & np.isfinite(values)
             for own in (known & (fold == number) for number in range(COVERAGE_FOLDS)):
                 other = Residuals(values[known & ~own], groups[known & ~own])
-                if own.any() and (other.suffice() if engine else len(other)):
-                    low, high = grouped_ends(other, 0.9)
+                if own.any() and (other.suffice(FEWEST_OF_ENGINE) if engine else len(other)):
+                    low, high = stratum_ends(other, 0.9, ANALYTIC_SPREADS[name].quantiles[stratum_name(novelty, regime)][0.9])
                     inside[name][own] = (values[own] >= min(low, 0.0)) & (values[own] <= max(high, 0.0))
     return inside
 

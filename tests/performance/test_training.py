@@ -12,7 +12,7 @@ import pytest
 
 from budsim.commons.errors import InvalidInput, Unavailable
 from budsim.hardware_ops.device import DeviceKind
-from budsim.performance.intervals import Novelty, Residuals, conformal_ends, grouped_ends
+from budsim.performance.intervals import Novelty, Residuals, conformal_ends, grouped_ends, stratum_ends
 from budsim.performance.measurements import read_measurements, read_tables
 from budsim.performance.predictor import AnalyticPredictor, Predictor, load_predictor
 from budsim.performance.regressors import load_regressors
@@ -137,6 +137,14 @@ def test_intervals_hold_rows_of_groups_that_did_not_make_them() -> None:
         shares[off] = held
     assert shares[1.0]["grouped"] > max(shares[1.0]["plain"] + 0.04, 0.86)
     assert shares[0.0] == {name: pytest.approx(0.9, abs=0.03) for name in shares[0.0]}
+
+
+def test_two_groups_are_no_surer_than_the_analytic_model() -> None:
+    """However well two devices agree, a third may not: the ends are the analytic model's; from three on the residuals tell."""
+    values, analytic = np.random.default_rng(0).normal(0.0, 0.05, 300), (-0.9, 0.9)
+    two, three = (stratum_ends(Residuals(values, np.arange(300) % groups), 0.9, analytic) for groups in (2, 3))
+    assert two == analytic
+    assert -0.2 < three[0] < three[1] < 0.2
 
 
 def test_throughput_teaches_tpot(benchmark: pd.DataFrame) -> None:
