@@ -383,6 +383,7 @@ def train(
     """Fit the regressors of every kind of hardware, print how well they predict what they have not seen, write artefacts."""
     from budsim.performance.guard import record
     from budsim.performance.measurements import read_tables
+    from budsim.performance.pages import marks
     from budsim.performance.reports import lines, markdown
     from budsim.performance.training import train as fit
 
@@ -393,7 +394,7 @@ def train(
         raise InvalidInput(
             "--data", "no kind of hardware has enough usable rows", "quality A or B rows of serving or static batches"
         )
-    (output / "report.md").write_text(markdown(trained), encoding="utf-8")
+    (output / "report.md").write_text(markdown(trained, marks(trained)), encoding="utf-8")
     if guard.is_file():
         record(read_tables([guard]), output)
     if report:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Floats
@@ -82,13 +83,17 @@ def _quantities(
         )
 
 
-def markdown(trained: Mapping[DeviceKind, Trained]) -> str:
-    """Return the report that is kept beside the artefacts: errors by what was withheld, then by device and engine."""
+def markdown(trained: Mapping[DeviceKind, Trained], marks: pd.DataFrame) -> str:
+    """Return the report that is kept beside the artefacts: marks, errors by what was withheld, then by device and engine."""
     text = [
         "# How well the shipped models predict",
         "",
         "Grouped cross-validation: absolute percentage errors of rows whose curve, model or device no fold's model had seen.",
         "`serving` are the closed-loop rows of the two largest sources, the rows the project's marks are stated for.",
+        "",
+        f"| {' | '.join(marks.columns)} |",
+        "|" + "---|" * marks.shape[1],
+        *(f"| {' | '.join(row)} |" for row in marks.itertuples(index=False)),
         "",
         "| kind | rows of | withheld | quantity | rows | median | mean | p90 | in 90 % interval |",
         "|---|---|---|---|---|---|---|---|---|",
