@@ -60,6 +60,8 @@ SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SOURCE_EXPONENT = 0.95
 """A source of n rows weighs n**0.95. With 0.8, TTFT of withheld curves was a point worse and the small sources hardly better."""
 QUALITY_WEIGHT = {"A": 1.0, "B": 0.5}
+UNKNOWN_LOAD = "(replicas or dp, not stated)"
+"""What notes say of rows whose source leaves open how many requests each replica had in flight."""
 DERIVED_WEIGHT = 0.3
 """What a lesson in TTFT weighs where only the latency of the whole was measured: at 1.0 TTFT of serving is worse."""
 FEWEST_ROWS = 60
@@ -188,7 +190,7 @@ def train(
 
 
 def usable_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows worth learning from: trusted, and of a mode the analytic model knows.
+    """Return the rows worth learning from: trusted, of a mode the analytic model knows, and under a load that is known.
 
     Raises
     ------
@@ -198,7 +200,10 @@ def usable_rows(table: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in CHOSEN_BY if name not in table]
     if missing:
         raise InvalidInput("data", f"has no column {', '.join(missing)}", "the columns of measurements.csv")
-    return table[(table["quality"].isin(list(QUALITY_WEIGHT))) & table["mode"].isin(TRAINED_MODES)].reset_index(drop=True)
+    worth = table["quality"].isin(list(QUALITY_WEIGHT)) & table["mode"].isin(TRAINED_MODES)
+    if "notes" in table:
+        worth &= ~table["notes"].astype(str).str.contains(UNKNOWN_LOAD, regex=False)
+    return table[worth].reset_index(drop=True)
 
 
 def training_rows(measurements: Measurements) -> Rows:

@@ -17,7 +17,7 @@ from budsim.performance.measurements import read_measurements, read_tables
 from budsim.performance.predictor import AnalyticPredictor, Predictor, load_predictor
 from budsim.performance.regressors import load_regressors
 from budsim.performance.scoring import evaluate
-from budsim.performance.training import PARAMETERS, train, training_rows
+from budsim.performance.training import PARAMETERS, train, training_rows, usable_rows
 from budsim.performance.tuning import search
 from tests.performance.populations import TRUE_FACTOR, population
 
@@ -153,6 +153,14 @@ def test_throughput_teaches_tpot(benchmark: pd.DataFrame) -> None:
     rows = training_rows(read_measurements(row))
     assert row["concurrency"].iloc[0] == "16"
     assert rows.measured["tpot"][0] == pytest.approx((4.096 - 0.096) / 255)
+
+
+def test_rows_under_an_unknown_load_teach_nothing(benchmark: pd.DataFrame) -> None:
+    """A source that leaves open how many requests a replica had is read and predicted, but neither learned from nor scored."""
+    table = benchmark.assign(quality="A", mode="serving", notes="")
+    table.loc[table.index[0], "notes"] = "concurrency = 8 x batch_size in the source (replicas or dp, not stated)"
+    assert len(usable_rows(table)) == len(table) - 1
+    assert len(usable_rows(table.drop(columns="notes"))) == len(table)
 
 
 def test_throughput_alone_teaches_the_latency_of_the_whole(benchmark: pd.DataFrame) -> None:
