@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from budsim.commons.errors import InvalidInput, NotFound
@@ -9,8 +10,11 @@ from budsim.hardware_ops.catalog import find_device
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.answers import answer
 from budsim.simulator.inverse import Capacity, capacities, cheapest_devices
+from budsim.simulator.offers import OfferSpace
 from budsim.simulator.plans import Question
 from budsim.simulator.services import cheapest_devices as sized
+from tests.benchmarks.mixes import drawn
+from tests.benchmarks.spaces import offers_of
 from tests.simulator.situations import make_cluster, make_question
 
 TIGHT = {"ttft_s": 0.25, "tokens_per_s_per_user": 80.0}
@@ -37,6 +41,17 @@ def test_a_cluster_carries_what_meets_the_targets_and_no_request_more():
     assert at.meets_targets
     assert not past.meets_targets
     assert (found.plan, found.beyond) == (at, past)
+
+
+@pytest.mark.parametrize("seed", [9, 12, 14])
+def test_asking_for_every_load_in_turn_finds_the_same_capacity(seed):
+    """Loads up to twice what was found, one after another: the largest that meets the targets is the one found."""
+    question = replace(drawn(seed), analytic_only=True)
+    found = ask_capacity(question).concurrency
+    loads = range(1, 2 * found + 1)
+    plans = {load: answer(with_requests(question, load), AnalyticPredictor()).plans for load in loads}
+    met = [load for load, each in plans.items() if each and each[0].meets_targets]
+    assert max(met) == found
 
 
 def test_two_types_carry_what_each_carries_alone():
@@ -82,6 +97,34 @@ def test_the_cheapest_devices_are_cheaper_than_any_other_of_the_list():
         forwards = replace(question, clusters=(make_cluster(*[((name, 8),)] * 16),))
         plans = [plan for plan in answer(forwards, AnalyticPredictor()).plans if plan.meets_targets]
         assert all(plan.cost_usd_per_h >= best.plan.cost_usd_per_h - 1e-9 for plan in plans)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_configuration_of_equal_replicas_carries_a_load_for_less(seed):
+    """Of every configuration on sixteen nodes of each of four types, none that meets the targets costs less per hour."""
+    rng = np.random.default_rng(seed)
+    names = rng.choice("H100-SXM H200-SXM A100-SXM4-80GB L40S L4 A10G T4 MI300X Gaudi3".split(), size=4, replace=False).tolist()
+    question = with_requests(replace(drawn(seed), analytic_only=True), int(np.exp(rng.uniform(0.0, 5.5))))
+    found = cheapest_devices(question, AnalyticPredictor(), [find_device(name) for name in names])
+    costs = [cost for name in names if (cost := least_cost(question, name)) is not None]
+    if costs:
+        assert found.sets[0].plan.cost_usd_per_h <= min(costs) * 1.0001
+    else:
+        assert not found.sets
+
+
+def least_cost(question: Question, name: str) -> float | None:
+    """Return the least USD per hour of all configurations on sixteen nodes of a device that meet the targets."""
+    forwards = replace(question, clusters=(make_cluster(*[((name, 8),)] * 16),))
+    offers = offers_of(forwards)
+    if not offers:
+        return None
+    space = OfferSpace(offers, forwards)
+    genomes = space.legal(3_000_000)
+    scores = space.score(genomes, AnalyticPredictor())
+    good = (scores.violation <= 0.0) & (scores.objectives[:, 0] == 0.0)
+    devices = space.read(genomes).devices[good]
+    return float(devices.min()) * find_device(name).price_usd_per_h if len(devices) else None
 
 
 def test_a_larger_load_needs_no_fewer_devices():
