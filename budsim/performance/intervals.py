@@ -100,10 +100,11 @@ class Residuals:
 
 
 def spread(residuals: Mapping[str, Residuals], analytic: Spread) -> Spread:
-    """Return quantiles of log residuals by name; a stratum without residuals borrows from all of them."""
+    """Return quantiles of log residuals by name; a stratum without residuals borrows all of them, as if of one group."""
     names = [stratum_name(*each) for each in STRATA]
-    pooled = Residuals(*(np.concatenate([getattr(residuals[name], part) for name in names]) for part in ("values", "groups")))
-    strata = {name: residuals[name] if len(residuals[name]) else pooled for name in names}
+    pooled = np.concatenate([residuals[name].values for name in names])
+    borrowed = Residuals(pooled, np.zeros(len(pooled), dtype=np.int64))
+    strata = {name: residuals[name] if len(residuals[name]) else borrowed for name in names}
     engines = {name: each for name, each in residuals.items() if name not in strata and each.suffice(FEWEST_OF_ENGINE)}
     usual = analytic.quantiles[names[0]]
     quantiles = {name: {c: stratum_ends(each, c, usual[c]) for c in COVERAGES} for name, each in (strata | engines).items()}
