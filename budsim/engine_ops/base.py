@@ -71,6 +71,8 @@ class EngineProfile:
         Where the figures were read, with the version.
     attended : Attended
         Which cached tokens attention multiplies.
+    cache_is_stated : bool
+        Whether the KV cache is a size one states, not what is left of the memory.
     small_limits : (bytes, generations, tokens, sequences), optional
         Devices with less memory than ``bytes``, or of these generations, get these tokens and sequences by default instead.
     """
@@ -86,6 +88,7 @@ class EngineProfile:
     source: str
     sequence_overhead_s: float = 0.0
     attended: Attended = Attended.PAST
+    cache_is_stated: bool = False
     small_limits: tuple[float, frozenset[str], int, int] | None = None
 
     def limits_on(self, device: Device) -> tuple[int, int]:

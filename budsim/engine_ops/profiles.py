@@ -100,6 +100,7 @@ _VLLM_CPU = replace(
     token_budget=2048,
     max_sequences=128,
     memory=memory_rule("vllm-cpu"),
+    cache_is_stated=True,
     step_overhead_s=1000 * MICRO,
     sequence_overhead_s=0.0,
     block_tokens=128,

@@ -378,7 +378,8 @@ def replica_group(
 ) -> ReplicaGroup:
     """Return one row's replicas, placed on ``hardware``; ``requests`` are all those in flight on them."""
     offer = space.offers[int(choices.offer[row])]
-    config = space.config(choices, row, float(predicted.memory.kv_bytes[row]))
+    cache_bytes = space.cache_bytes(choices, row, predicted.memory)
+    config = space.config(choices, row, cache_bytes)
     replicas = int(choices.replicas[row])
     devices = replicas * config.tp * config.pp
     per_h = float(usd_per_h(devices, config.device.price_usd_per_h, paid_share(question, offer.group)))
@@ -394,7 +395,7 @@ def replica_group(
         config=config,
         placements=placements,
         service=service,
-        memory=predicted.needs(row),
+        memory=predicted.needs(row, cache_bytes),
         launch=launch,
         metadata=_metadata(question, offer.engine),
         explanation=predicted.explanations[row],
@@ -435,16 +436,17 @@ class Predicted:
             bound_by=BOUNDS[int(found.time_s[:, row].argmax())],
         )
 
-    def needs(self, row: int) -> PredictedMemory:
-        """Return the memory of one device of a row's replica."""
+    def needs(self, row: int, cache_bytes: float) -> PredictedMemory:
+        """Return the memory of one device of a row's replica that keeps a KV cache of ``cache_bytes``."""
         memory = self.memory
+        kept = cache_bytes / float(memory.kv_bytes[row]) if memory.kv_bytes[row] > 0 else 1.0
         return PredictedMemory(
             weight_bytes=float(memory.weight_bytes[row]),
-            kv_cache_bytes=float(memory.kv_bytes[row]),
+            kv_cache_bytes=cache_bytes,
             activation_bytes=float(memory.activation_bytes[row]),
             reserved_bytes=float(memory.reserved_bytes[row]),
             budget_bytes=float(memory.budget_bytes[row]),
-            kv_capacity_tokens=float(memory.kv_capacity_tokens[row]),
+            kv_capacity_tokens=float(memory.kv_capacity_tokens[row]) * kept,
         )
 
 

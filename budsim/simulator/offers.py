@@ -336,6 +336,17 @@ class OfferSpace:
             adapter_ranks=constant * asked.max_loras * asked.max_lora_rank if asked.max_loras else None,
         )
 
+    def cache_bytes(self, choices: Choices, row: int, memory: MemoryUse) -> float:
+        """Return the KV cache one device keeps: what is left of its memory or, where it is stated, what all sequences can fill.
+
+        It is stated in whole GiB (VLLM_CPU_KVCACHE_SPACE).
+        """
+        left, profile = float(memory.kv_bytes[row]), self.offers[int(choices.offer[row])].profile
+        if not profile.cache_is_stated:
+            return left
+        tokens = -(-self.context_tokens // profile.block_tokens) * profile.block_tokens * int(choices.max_num_seqs[row])
+        return min(left, max(math.ceil(tokens * float(memory.kv_bytes_per_token[row]) / GIB), 1) * float(GIB))
+
     def config(self, choices: Choices, row: int, kv_space_bytes: float) -> ReplicaConfig:
         """Return one row as an engine launches it."""
         group = self.offers[int(choices.offer[row])].group

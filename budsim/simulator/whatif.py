@@ -192,7 +192,7 @@ def _evaluated(
     explanations = explained(question, space, choices, [hardware], predictions, predictor)
     predicted = Predicted(question, memory, predictions, explanations)
     if space.violation(choices, memory)[0] > 0:
-        needs = predicted.needs(0)
+        needs = predicted.needs(0, float(memory.kv_bytes[0]))
         used = (needs.weight_bytes + needs.activation_bytes + needs.reserved_bytes) / GIB
         return None, (
             f"does not fit: weights, activations and reserve take {used:.1f} of {needs.budget_bytes / GIB:.1f} GiB of a device, "

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
+from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import Cluster, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device import DeviceKind
 from budsim.hardware_ops.inventory import read_inventory
@@ -41,6 +42,19 @@ def test_plans_are_ready_to_launch():
     used = group.memory.weight_bytes + group.memory.kv_cache_bytes + group.memory.activation_bytes + group.memory.reserved_bytes
     assert used <= group.memory.budget_bytes * (1 + 1e-9)
     assert group.memory.kv_capacity_tokens >= group.config.context_tokens
+
+
+def test_a_processor_keeps_no_more_cache_than_its_sequences_can_fill():
+    """Of all its memory a few chats ask for what they fill, in whole GiB, and the command says the same."""
+    question = make_question(make_cluster((("Xeon Platinum 8592+", 2),)), concurrency=4, engines=frozenset({"vllm"}))
+    plans = ask(question).plans
+    assert min(plan.groups[0].memory.kv_cache_bytes for plan in plans) < 64 * GIB
+    for plan in plans:
+        config, memory, launch = plan.groups[0].config, plan.groups[0].memory, plan.groups[0].launch
+        assert launch.envs["VLLM_CPU_KVCACHE_SPACE"] == str(round(memory.kv_cache_bytes / GIB))
+        fills = config.max_num_seqs * config.context_tokens
+        assert memory.kv_capacity_tokens >= min(fills, 4 * config.context_tokens)
+        assert memory.kv_capacity_tokens < 1.2 * fills + 32768
 
 
 def test_plans_come_best_first():
