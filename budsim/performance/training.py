@@ -50,6 +50,9 @@ PARAMETERS = {
     "tree_method": "hist",
 }
 """Chosen by `budsim.performance.tuning` on CUDA rows with curves withheld; neighbours differ by less than folds do."""
+MONOTONE = {"ttft": {"log_input": 1, "log_concurrency": 1}, "tpot": {"log_concurrency": 1}}
+"""By target, features that never lessen its correction. Others move with them, so law L4, which physics keeps, can still be
+broken, but is less often and by less: of 1,470 longer prompts 71 instead of 122 shorten TTFT, by 18 % at most instead of 31."""
 CURVE_FOLDS = 10
 CHOSEN_BY = ("device_type", "mode", "quality")
 REASONS_TOLD = 3
@@ -322,7 +325,8 @@ def _fit(rows: Rows, target: str, use: Booleans, fitting: Fitting) -> Any:
     ratio = rows.lesson(target)
     weight = rows.weight(target)[use]
     data = xgboost.DMatrix(rows.features[use], ratio[use], weight=weight, feature_names=list(feature_names()))
-    return xgboost.train({**fitting.parameters, "seed": fitting.seed, "nthread": 1}, data, fitting.rounds)
+    parameters = {**fitting.parameters, "monotone_constraints": MONOTONE[target], "seed": fitting.seed, "nthread": 1}
+    return xgboost.train(parameters, data, fitting.rounds)
 
 
 def validate(rows: Rows, split: str, fitting: Fitting) -> Validation:
@@ -452,7 +456,7 @@ def _manifest(
         "artefacts": {target: {"sha256": hashlib.sha256(content).hexdigest()} for target, content in contents.items()},
         "data_sha256": digest,
         "library": f"xgboost {xgboost.__version__}",
-        "parameters": {**fitting.parameters, "rounds": fitting.rounds, "seed": fitting.seed},
+        "parameters": {**fitting.parameters, "monotone_constraints": MONOTONE, "rounds": fitting.rounds, "seed": fitting.seed},
         "rows": len(rows),
         "models": sorted(set(rows.names.model)),
         "devices": sorted(set(rows.names.device)),

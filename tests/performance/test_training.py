@@ -12,12 +12,13 @@ import pytest
 
 from budsim.commons.errors import InvalidInput, Unavailable
 from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.features import feature_names
 from budsim.performance.intervals import Novelty, Residuals, conformal_ends, grouped_ends, stratum_ends
 from budsim.performance.measurements import read_measurements, read_tables
 from budsim.performance.predictor import AnalyticPredictor, Predictor, load_predictor
 from budsim.performance.regressors import load_regressors
 from budsim.performance.scoring import evaluate
-from budsim.performance.training import PARAMETERS, train, training_rows, usable_rows
+from budsim.performance.training import MONOTONE, PARAMETERS, train, training_rows, usable_rows
 from budsim.performance.tuning import search
 from tests.performance.populations import TRUE_FACTOR, population
 
@@ -172,6 +173,25 @@ def test_throughput_alone_teaches_the_latency_of_the_whole(benchmark: pd.DataFra
     assert np.isnan(rows.measured["ttft"][0])
     assert rows.lesson("ttft")[0] == rows.lesson("tpot")[0] == pytest.approx(np.log(4.096 / modelled[0]))
     assert rows.weight("ttft")[0] < rows.weight("tpot")[0]
+
+
+@pytest.mark.parametrize(("target", "feature"), [(target, name) for target, names in MONOTONE.items() for name in names])
+def test_corrections_never_shrink_with_what_makes_requests_wait(target: str, feature: str) -> None:
+    """All else equal the shipped CUDA models correct both no less for more requests, and TTFT no less for longer prompts.
+
+    Nearly: leaves of absolute error are medians taken after the splits that the constraint is held to.
+    """
+    regressors = load_regressors(Path("cache/pretrained_models"))[DeviceKind.CUDA]
+    rng, column = np.random.default_rng(0), feature_names().index(feature)
+    low, high = (np.nan_to_num(each, nan=0.0) for each in (regressors.low, regressors.high))
+    features = rng.uniform(low, high, size=(200, len(low))).astype(np.float32)
+    ladder = np.linspace(low[column], high[column], 12, dtype=np.float32)
+    rows = np.repeat(features, len(ladder), axis=0)
+    rows[:, column] = np.tile(ladder, len(features))
+    factors = regressors.correct(target, rows, np.zeros(len(rows), dtype=np.int64)).reshape(len(features), -1)
+    steps = np.diff(np.log(factors), axis=1)
+    assert steps.min() > -0.03
+    assert -steps[steps < 0].sum() < 0.1 * steps[steps > 0].sum()
 
 
 def test_shipped_models_keep_their_recorded_accuracy(shared_data: Path) -> None:
