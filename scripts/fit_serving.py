@@ -20,9 +20,9 @@ from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.efficiency import TUNING, FirstToken, Tuning
 from budsim.performance.fitting import Parameter, fit, modelled
 from budsim.performance.measurements import Measurements, read_measurements, read_tables
+from budsim.performance.reports import MARK_SOURCES
 from budsim.performance.training import measured_times, training_rows, usable_rows
 
-SOURCES = ("inferencex", "aiconfigurator_silicon")
 ENGINES = ("vllm", "sglang", "trtllm")
 NVIDIA = tuple(key for key in TUNING.constants if key == DeviceKind.CUDA or key.startswith("sm"))
 NEUTRAL = {"layer_latency_s": 25e-6, "moe_latency_s": 30e-6, "prefill_latency_s": 60e-6, "index_latency_s": 50e-6}
@@ -33,7 +33,7 @@ EVALUATIONS = 500
 def main(folder: str) -> None:
     """Print the constants fitted to all rows, then each group's errors by constants it had no part in."""
     table = usable_rows(read_tables([Path(folder)]))
-    table = table[(table.device_type == DeviceKind.CUDA.value) & (table["mode"] == "serving") & table.source.isin(SOURCES)]
+    table = table[(table.device_type == DeviceKind.CUDA.value) & (table["mode"] == "serving") & table.source.isin(MARK_SOURCES)]
     table = table.iloc[read_measurements(table.reset_index(drop=True)).rows].reset_index(drop=True)
     everything = read_measurements(table)
     names = training_rows(everything).names
@@ -86,12 +86,9 @@ def neutral() -> Tuning:
 def errors(measurements: Measurements, tuning: Tuning) -> dict[str, Floats]:
     """Return absolute relative errors of the rows that measured each target."""
     service = modelled(measurements, tuning)
-    predicted = {"tpot": service.tpot_s, "ttft": service.ttft_s}
-    found = {}
-    for target, measured in measured_times(measurements, service).items():
-        known = np.isfinite(measured)
-        found[target] = np.abs(predicted[target][known] / measured[known] - 1.0)
-    return found
+    measured = measured_times(measurements, service)
+    ratios = {"tpot": service.tpot_s / measured["tpot"], "ttft": service.ttft_s / measured["ttft"]}
+    return {target: np.abs(ratio[np.isfinite(ratio)] - 1.0) for target, ratio in ratios.items()}
 
 
 def summary(name: str, found: dict[str, Floats]) -> str:
