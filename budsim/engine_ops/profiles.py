@@ -63,7 +63,7 @@ _SGLANG = EngineProfile(
     block_tokens=1,
     source="SGLang server_args: chunked_prefill_size 8192 on H100/H200, enable_mixed_chunk off, page_size 1, running requests at "
     "least 2048; mem_fraction_static = 1 - (0.5 GiB + 1.5 MiB x chunk + 2 MiB x graph batch)/memory, 0.8-0.9; "
-    f"{_OVERHEAD}",
+    f"{_FITTED}",
 )
 
 _TRTLLM = EngineProfile(
@@ -77,7 +77,7 @@ _TRTLLM = EngineProfile(
     sequence_overhead_s=6 * MICRO,
     block_tokens=32,
     source="TensorRT-LLM 1.0 LLM API: max_num_tokens 8192, max_batch_size 2048, free_gpu_memory_fraction 0.9 of what weights "
-    f"leave, tokens_per_block 32, in-flight batching; {_OVERHEAD}",
+    f"leave, tokens_per_block 32, in-flight batching; {_FITTED}",
 )
 
 _STATIC = EngineProfile(

@@ -134,7 +134,7 @@ def grouped_ends(residuals: Residuals, coverage: float) -> tuple[float, float]:
 
 
 def independent(residuals: Residuals) -> float:
-    """Return how many independent values residuals are worth: from the number of groups to that of rows.
+    """Return how many independent values residuals of two groups or more are worth: at most as many as there are rows.
 
     Kish's design effect (Survey Sampling, 1965), with the share of the variance that lies between groups as the analysis of
     variance estimates it; a few groups that agree by chance still count as alike to a quarter.
@@ -142,8 +142,6 @@ def independent(residuals: Residuals) -> float:
     code = np.unique(residuals.groups, return_inverse=True)[1]
     values, sizes = np.clip(residuals.values, -LARGEST_RESIDUAL, LARGEST_RESIDUAL), np.bincount(code).astype(np.float64)
     rows, groups = float(sizes.sum()), len(sizes)
-    if groups == 1:
-        return 1.0
     means, alike = np.bincount(code, values) / sizes, float((sizes**2).sum()) / rows
     between = float((sizes * (means - values.mean()) ** 2).sum()) / (groups - 1.0)
     within = float(((values - means[code]) ** 2).sum()) / max(rows - groups, 1.0)

@@ -55,6 +55,11 @@ def rate(tpot_s: Floats) -> Floats:
     return np.divide(1.0, tpot_s, out=np.zeros_like(tpot_s), where=tpot_s > 0)
 
 
+def latency(ttft_s: Floats, tpot_s: Floats, output_tokens: Floats) -> Floats:
+    """Return the end-to-end latency, seconds: TTFT and the remaining output tokens (law L13)."""
+    return ttft_s + np.maximum(output_tokens - 1.0, 0.0) * tpot_s
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """Predicted service of each candidate, as seen by one request; arrays of shape (n,).
@@ -70,7 +75,7 @@ class Service:
     @property
     def e2e_s(self) -> Floats:
         """End-to-end latency: TTFT and the remaining output tokens."""
-        return self.ttft_s + np.maximum(self.output_tokens - 1.0, 0.0) * self.tpot_s
+        return latency(self.ttft_s, self.tpot_s, self.output_tokens)
 
     @property
     def tokens_per_s_per_user(self) -> Floats:

@@ -34,6 +34,7 @@ from budsim.performance.intervals import (
 )
 from budsim.performance.measurements import Measurements, read_measurements
 from budsim.performance.memory import memory_use
+from budsim.performance.predictions import latency
 from budsim.performance.regressors import FORMAT, MANIFEST, TARGETS
 from budsim.performance.roofline import prepare
 from budsim.performance.scheduler import Modelled, steady_state
@@ -277,11 +278,6 @@ def measured_times(measurements: Measurements, modelled: Modelled) -> dict[str, 
         tpot = np.where(measurements.tpot_s > 0, measurements.tpot_s, np.where(implied > 0, implied, np.nan))
         whole = np.where(measurements.tpot_s > 0, latency(ttft, tpot, output), e2e)
     return {"ttft": ttft, "tpot": tpot, "e2e": whole}
-
-
-def latency(ttft_s: Floats, tpot_s: Floats, output_tokens: Floats) -> Floats:
-    """Return the end-to-end latency, seconds (law L13)."""
-    return np.asarray(ttft_s + np.maximum(output_tokens - 1.0, 0.0) * tpot_s, dtype=np.float64)
 
 
 def _weights(names: pd.DataFrame) -> Floats:
