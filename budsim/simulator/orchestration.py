@@ -119,7 +119,7 @@ class Activities:
             async with self._simulations.holding(run):
                 return await step(run)
         except WorkerLost as error:
-            if await self._simulations.lost_worker(run, str(error)):
+            if await self._simulations.set_back(run, str(error)):
                 return None
             raise
         except (Unavailable, LeaseLost):
@@ -205,7 +205,8 @@ class Conductor:
 
     async def _bring_in_step(self, run: Run) -> None:
         """Start the workflow of a new run; of one that is old news, see what has become of its workflow."""
-        if run.status is Status.PENDING and await self._start(run):
+        is_new = run.status is Status.PENDING and self._simulations.clock() - run.created_s < self._simulations.rules.lease_s
+        if is_new and await self._start(run):
             return
         state = await self._hub.status(run.instance_id)
         if state == Status.SUSPENDED and run.status is Status.PENDING:
@@ -213,7 +214,7 @@ class Conductor:
         elif state in {Status.SUSPENDED, Status.TERMINATED}:  # somebody told the sidecar, not us
             await asyncio.to_thread(self._mirror, run, Status(state))
         elif state == Status.FAILED:
-            await self._simulations.give_up(run, "the workflow failed; the service's log has the details")
+            await self._begin_anew(run)
         elif state in {None, Status.COMPLETED}:
             await self._start(run)
         elif self._simulations.clock() - run.written_s > STALLED_AFTER_LEASES * self._simulations.rules.lease_s:
@@ -228,6 +229,16 @@ class Conductor:
         log.info("run handed over", workflow_id=run.run_id, instance_id=run.instance_id)
         await self._leave_alone(run)
         return True
+
+    async def _begin_anew(self, run: Run) -> None:
+        """Start the workflow of a run again that failed by itself, a few times.
+
+        Activities end runs and their workflows in good order, so what failed is the replay. The SDK (1.19) schedules an activity
+        twice that a suspension overtook, and then takes the history for another workflow's.
+        """
+        log.warning("workflow failed by itself", workflow_id=run.run_id)
+        if not await self._simulations.set_back(run, "the workflow failed; the sidecar's log has the details"):
+            await self._start(run)
 
     async def _leave_alone(self, run: Run) -> None:
         rules = self._simulations.rules

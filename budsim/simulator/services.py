@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from budsim.simulator.workers import Workers
 
 T = TypeVar("T")
-LOST_WORKERS_ALLOWED = 3
+SETBACKS_ALLOWED = 3
 LONGEST_PAUSE_S = 30.0
 QUARTERS = (0.25, 0.5, 0.75)
 FIRST_GUESS_S = 3.0
@@ -431,9 +431,9 @@ class Simulations:
         """End a run that could not be carried out."""
         await self._fail(run, _request(run), reason)
 
-    async def lost_worker(self, run: Run, reason: str) -> bool:
-        """Count a worker process a run has cost; end the run when there were too many, and return whether there were."""
-        if run.failures + 1 >= LOST_WORKERS_ALLOWED:
+    async def set_back(self, run: Run, reason: str) -> bool:
+        """Count a worker process or a workflow a run has cost; end the run when there were too many, and say whether."""
+        if run.failures + 1 >= SETBACKS_ALLOWED:
             await self.give_up(run, reason)
             return True
         await self._advance(replace(run, failures=run.failures + 1), [])
@@ -712,7 +712,7 @@ class Simulations:
         from budsim.simulator.workers import WorkerLost
 
         failures = run.failures + 1
-        allowed = LOST_WORKERS_ALLOWED if isinstance(error, WorkerLost) else self.rules.max_attempts
+        allowed = SETBACKS_ALLOWED if isinstance(error, WorkerLost) else self.rules.max_attempts
         if not retry or failures >= allowed:
             await self._fail(run, request, str(error))
             return

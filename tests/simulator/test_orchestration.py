@@ -26,7 +26,7 @@ from budsim.simulator.plans import Outcome, Question
 from budsim.simulator.repository import Repository
 from budsim.simulator.runs import PlanFilter, Run, Status, Step
 from budsim.simulator.schemas import RunRequest
-from budsim.simulator.services import Rules, Simulations, search_part, simulate
+from budsim.simulator.services import SETBACKS_ALLOWED, Rules, Simulations, search_part, simulate
 from budsim.simulator.workers import ThreadWorkers, WorkerLost
 from tests.simulator.serving import CLUSTER_ID, OTHER_CLUSTER_ID, h100_cluster, known_answer
 from tests.simulator.task_hub import StandInTaskHub, serving
@@ -327,6 +327,33 @@ async def test_a_sidecar_that_forgets_loses_no_run(stage: Stage, body: dict[str,
     stage.clock.now_s += 9999
     assert (await stage.ended(run)).status is Status.COMPLETED
     assert stage.log_of(run) == ORDER
+
+
+async def test_a_workflow_that_fails_by_itself_begins_anew(stage: Stage, body: dict[str, Any]):
+    """A run whose workflow could not be replayed loses and repeats nothing."""
+    service = await stage.add()
+    run = await service.accept(RunRequest.model_validate(body))
+    await stage.hold(run)
+    stage.hub.instances[run.run_id].status = "FAILED"
+    await stage.hub.release()
+    await until(lambda: _is(stage.repository.get(run.run_id).step is Step.ESTIMATION))
+    stage.clock.now_s += 9999
+    assert (await stage.ended(run)).status is Status.COMPLETED
+    assert stage.log_of(run) == ORDER
+
+
+async def test_a_run_whose_workflow_always_fails_ends(stage: Stage, body: dict[str, Any]):
+    """Where beginning anew does not help, the run says so instead of beginning for ever."""
+    service = await stage.add()
+    run = await service.accept(RunRequest.model_validate(body))
+    await stage.hold(run)
+    for _ in range(SETBACKS_ALLOWED):
+        assert stage.repository.get(run.run_id).status is not Status.FAILED
+        stage.hub.instances[run.run_id].status = "FAILED"
+        stage.clock.now_s += 9999
+        await stage.conductors[0].hand_over()
+    ended = stage.repository.get(run.run_id)
+    assert (ended.status, ended.message) == (Status.FAILED, "the workflow failed; the sidecar's log has the details")
 
 
 async def test_a_stalled_workflow_s_run_goes_on_in_a_process(stage: Stage, body: dict[str, Any]):
