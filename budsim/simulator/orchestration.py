@@ -26,7 +26,9 @@ from budsim.simulator.workers import WorkerLost
 VALIDATE, SEARCH, RANK, PUBLISH = Step.VALIDATION.value, Step.ESTIMATION.value, Step.RANKING.value, "publish"
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(seconds=30)
-RUNS_AT_A_TIME = 50
+RUNS_PER_WORKER = 4
+"""Runs a replica has in the sidecar's hands for each of its worker processes; the others wait in the database, where it costs
+nothing: two thousand workflows begun at once keep sidecar and scheduler busy with each other."""
 WATCHED_AFTER_LEASES = 2
 """A run whose workflow has not written for so many leases is looked after."""
 STALLED_AFTER_LEASES = 4
@@ -104,6 +106,7 @@ class Activities:
             await self._simulations.give_up(run, str(order["failure"]))
             run = await self._found(order)
         self._simulations.signals.events.set()
+        self._simulations.signals.work.set()
         return {"status": run.status, "message": run.message} if run else {"status": Status.UNKNOWN}
 
     async def _taken(self, order: Order, step: Callable[[Run], Awaitable[Any]]) -> Any:
@@ -154,6 +157,7 @@ class Conductor:
     def __init__(self, simulations: Simulations, hub: WorkflowHub, *, poll_s: float) -> None:
         self._simulations, self._hub, self._poll_s = simulations, hub, poll_s
         self._tasks: set[asyncio.Task[None]] = set()
+        self._handed_over: dict[str, float] = {}
         self._turns = asyncio.Semaphore(simulations.rules.workers)
 
     def begin(self) -> None:
@@ -180,18 +184,26 @@ class Conductor:
                 self._simulations.repository.release(self._simulations.owner, now_s=self._simulations.clock())
 
     async def hand_over(self) -> int:
-        """Hand runs that are due to their workflows once; return how many."""
-        simulations = self._simulations
+        """Hand runs that are due to their workflows once, as many as there is room for; return how many."""
         if not await self._hub.is_serving():
             return 0
-        claim = partial(simulations.repository.claim, None, lease_s=simulations.rules.lease_s, limit=RUNS_AT_A_TIME)
         try:
-            claimed = await asyncio.to_thread(lambda: claim(now_s=simulations.clock()))
+            claimed = await asyncio.to_thread(self._claim)
         except Unavailable as error:
             log.warning("no runs claimed", reason=str(error))
             return 0
         await asyncio.gather(*(self._settle(run) for run in claimed))
         return len(claimed)
+
+    def _claim(self) -> list[Run]:
+        simulations, now_s = self._simulations, self._simulations.clock()
+        watched = [run_id for run_id, due_s in self._handed_over.items() if now_s < due_s]
+        unfinished = simulations.repository.unfinished(watched)
+        self._handed_over = {run_id: due_s for run_id, due_s in self._handed_over.items() if run_id in unfinished}
+        room = RUNS_PER_WORKER * simulations.rules.workers - len(self._handed_over)
+        if room <= 0:
+            return []
+        return simulations.repository.claim(None, now_s=now_s, lease_s=simulations.rules.lease_s, limit=room)
 
     async def _settle(self, run: Run) -> None:
         try:
@@ -242,7 +254,7 @@ class Conductor:
 
     async def _leave_alone(self, run: Run) -> None:
         rules = self._simulations.rules
-        due_s = self._simulations.clock() + WATCHED_AFTER_LEASES * rules.lease_s
+        due_s = self._handed_over[run.run_id] = self._simulations.clock() + WATCHED_AFTER_LEASES * rules.lease_s
         await asyncio.to_thread(self._simulations.repository.renew, run, due_s)
 
     def _mirror(self, run: Run, state: Status) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,6 +97,14 @@ class Repository:
         """Return how many accepted runs are not finished."""
         with self._database.reading() as session:
             return session.scalar(select(func.count()).where(RunRow.step != Step.DONE)) or 0
+
+    def unfinished(self, run_ids: Collection[str]) -> frozenset[str]:
+        """Return those of these runs that somebody works on or is to work on."""
+        if not run_ids:
+            return frozenset()
+        with self._database.reading() as session:
+            going_on = select(RunRow.run_id).where(RunRow.run_id.in_(run_ids), RunRow.status.in_(UNFINISHED))
+            return frozenset(session.scalars(going_on))
 
     def claim(self, owner: str | None, *, now_s: float, lease_s: float, limit: int) -> list[Run]:
         """Take up to ``limit`` due runs nobody holds, oldest first; other replicas leave them alone until the lease ends.

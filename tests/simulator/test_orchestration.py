@@ -21,7 +21,7 @@ from budsim.hardware_ops.cluster import Cluster
 from budsim.hardware_ops.inventory import read_inventory
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.inventory import FixedInventory
-from budsim.simulator.orchestration import MOST_SEARCHES, Conductor, batches_of
+from budsim.simulator.orchestration import MOST_SEARCHES, RUNS_PER_WORKER, Conductor, batches_of
 from budsim.simulator.plans import Outcome, Question
 from budsim.simulator.repository import Repository
 from budsim.simulator.runs import PlanFilter, Run, Status, Step
@@ -202,6 +202,24 @@ async def test_replicas_share_the_searches_of_runs(stage: Stage, body: dict[str,
     searched = [replica.workers.searched for replica in replicas]
     assert sum(searched) == 4 * len(runs)
     assert min(searched) > 0
+
+
+async def test_more_runs_than_can_be_worked_on_wait_in_the_database(stage: Stage, body: dict[str, Any]):
+    """The sidecar is handed a few at a time, paused ones not counted, and the next as they end."""
+    service = await stage.add()
+    runs = [
+        await service.accept(RunRequest.model_validate(body | {"concurrency": 8 + more})) for more in range(RUNS_PER_WORKER + 2)
+    ]
+    await stage.hold(runs[0])
+    assert await stage.conductors[0].hand_over() == 0
+    assert len(stage.hub.instances) == RUNS_PER_WORKER
+    service.pause(runs[0].run_id)
+    assert await stage.conductors[0].hand_over() == 1
+    await stage.hub.release()
+    for run in runs[1:]:
+        assert (await stage.ended(run)).status is Status.COMPLETED
+    service.resume(runs[0].run_id)
+    assert (await stage.ended(runs[0])).status is Status.COMPLETED
 
 
 async def test_what_is_estimated_is_not_searched_again(stage: Stage, body: dict[str, Any]):
