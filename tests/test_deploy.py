@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from budsim.commons.config import LimitSettings
 from tests.simulator.rendering.validators import KUBERNETES, check_compose
 
 REPOSITORY = Path(__file__).parents[1]
@@ -100,11 +101,23 @@ def test_probes_and_sidecar_ask_paths_the_service_leaves_open():
     assert (notes["dapr.io/app-id"], notes["dapr.io/app-port"]) == ("budsim", str(container["ports"][0]["containerPort"]))
 
 
-def test_resiliency_is_the_same_everywhere():
-    """Containers on one machine and the cluster retry alike."""
-    (here,) = documents((DEPLOY / "components" / "resiliency.yaml").read_text(encoding="utf-8"))
-    there = of_kind(documents((BASE / "dapr.yaml").read_text(encoding="utf-8")), "Resiliency")
+@pytest.mark.parametrize(("file", "kind"), [("resiliency.yaml", "Resiliency"), ("config.yaml", "Configuration")])
+def test_sidecars_are_the_same_everywhere(file: str, kind: str):
+    """Containers on one machine and the cluster retry alike, and keep as much of workflows for as long."""
+    (here,) = documents((DEPLOY / "components" / file).read_text(encoding="utf-8"))
+    there = of_kind(documents((BASE / "dapr.yaml").read_text(encoding="utf-8")), kind)
     assert here["spec"] == there["spec"]
+
+
+def test_workflows_are_limited_to_what_a_replica_works_on():
+    """The sidecar is told of the limits, and they follow the worker processes that both deployments start."""
+    template = of_kind(documents((BASE / "deployment.yaml").read_text(encoding="utf-8")), "Deployment")["spec"]["template"]
+    configuration = of_kind(documents((BASE / "dapr.yaml").read_text(encoding="utf-8")), "Configuration")
+    assert template["metadata"]["annotations"]["dapr.io/config"] == configuration["metadata"]["name"]
+    settings = (BASE / "kustomization.yaml").read_text(encoding="utf-8")
+    processes = LimitSettings.model_fields["worker_processes"].default
+    assert f"WORKER_PROCESSES={processes}\n" in settings
+    assert configuration["spec"]["workflow"]["maxConcurrentActivityInvocations"] == 2 * processes
 
 
 def test_compose_file_holds_what_the_stack_needs():
