@@ -32,8 +32,8 @@ nothing: two thousand workflows begun at once keep sidecar and scheduler busy wi
 WATCHED_AFTER_LEASES = 2
 """A run whose workflow has not written for so many leases is looked after."""
 STALLED_AFTER_LEASES = 4
-"""A run whose workflow has not written for so many leases goes on in this process: a sidecar keeps the activities of an app that
-died for as long as the app stays away."""
+"""A run whose workflow has not written for so many leases, or cannot be begun, goes on in this process: a sidecar keeps the
+activities of an app that died for as long as the app stays away, and without its scheduler it begins nothing."""
 
 MOST_SEARCHES = 128
 """Searches of one run; of more parts than that, each search takes several."""
@@ -209,7 +209,10 @@ class Conductor:
         try:
             await self._bring_in_step(run)
         except Unavailable as error:
-            log.warning("run not handed over", workflow_id=run.run_id, reason=str(error))
+            if self._has_stalled(run):
+                self._go_on_here(run)
+            else:
+                log.warning("run not handed over", workflow_id=run.run_id, reason=str(error))
         except Conflict:
             log.info("run changed hands", workflow_id=run.run_id)
         except Exception:
@@ -229,10 +232,23 @@ class Conductor:
             await self._begin_anew(run)
         elif state in {None, Status.COMPLETED}:
             await self._start(run)
-        elif self._simulations.clock() - run.written_s > STALLED_AFTER_LEASES * self._simulations.rules.lease_s:
-            self._spawn(self._carry_out(run))
+        elif self._has_stalled(run):
+            self._go_on_here(run)
             return
         await self._leave_alone(run)
+
+    def _has_stalled(self, run: Run) -> bool:
+        return self._simulations.clock() - run.written_s > STALLED_AFTER_LEASES * self._simulations.rules.lease_s
+
+    def _go_on_here(self, run: Run) -> None:
+        self._watch(run)
+        self._spawn(self._carry_out(run))
+
+    def _watch(self, run: Run) -> float:
+        """Count a run as handed over until it has ended or is looked after again, and return when that is."""
+        due_s = self._simulations.clock() + WATCHED_AFTER_LEASES * self._simulations.rules.lease_s
+        self._handed_over[run.run_id] = due_s
+        return due_s
 
     async def _start(self, run: Run) -> bool:
         order = {"run_id": run.run_id, "attempt": run.attempt}
@@ -253,9 +269,7 @@ class Conductor:
             await self._start(run)
 
     async def _leave_alone(self, run: Run) -> None:
-        rules = self._simulations.rules
-        due_s = self._handed_over[run.run_id] = self._simulations.clock() + WATCHED_AFTER_LEASES * rules.lease_s
-        await asyncio.to_thread(self._simulations.repository.renew, run, due_s)
+        await asyncio.to_thread(self._simulations.repository.renew, run, self._watch(run))
 
     def _mirror(self, run: Run, state: Status) -> None:
         log.info("the sidecar changed a run", workflow_id=run.run_id, status=state)
@@ -281,7 +295,7 @@ class Conductor:
             taken = await asyncio.to_thread(simulations.repository.take_over, run, simulations.owner, due_s=due_s)
             if taken is None:
                 return
-            log.warning("workflow stalled; the run goes on in this process", workflow_id=run.run_id)
+            log.warning("no workflow carries the run out; it goes on in this process", workflow_id=run.run_id)
             try:
                 await simulations.carry_out(taken)
             except BudsimError as error:

@@ -33,13 +33,14 @@ class Instance:
 class StandInTaskHub(task_hub.TaskHubSidecarServiceServicer, api_service_v1.DaprServicer):
     """Workflows of one app; work goes to the connected workers in turn.
 
-    With ``delay`` activities are held back, and without it those named ``hold_back``.
+    With ``delay`` activities are held back, and without it those named ``hold_back``. One that ``is_stuck`` starts and tells
+    nothing, as a sidecar without its scheduler.
     """
 
     def __init__(self) -> None:
         self.instances: dict[str, Instance] = {}
         self.activities: list[str] = []
-        self.delay, self.hold_back = False, ""
+        self.delay, self.hold_back, self.is_stuck = False, "", False
         self._delayed: list[Any] = []
         self._workers: list[asyncio.Queue[Any]] = []
         self._unsent: list[Any] = []
@@ -83,6 +84,7 @@ class StandInTaskHub(task_hub.TaskHubSidecarServiceServicer, api_service_v1.Dapr
         return pb.CompleteTaskResponse()
 
     async def StartWorkflowBeta1(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._answer(context)
         known = self.instances.get(request.instance_id)
         if known and known.status not in ENDED:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"workflow {request.instance_id} already exists")
@@ -96,6 +98,7 @@ class StandInTaskHub(task_hub.TaskHubSidecarServiceServicer, api_service_v1.Dapr
         return api_v1.StartWorkflowResponse(instance_id=request.instance_id)
 
     async def GetWorkflowBeta1(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._answer(context)
         found = self.instances.get(request.instance_id)
         if found is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no such instance exists: {request.instance_id}")
@@ -114,6 +117,10 @@ class StandInTaskHub(task_hub.TaskHubSidecarServiceServicer, api_service_v1.Dapr
     async def TerminateWorkflowBeta1(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.instances[request.instance_id].status = "TERMINATED"
         return Empty()
+
+    async def _answer(self, context: Any) -> None:
+        if self.is_stuck:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "no scheduler")
 
     async def release(self) -> None:
         """Let the activities go that were held back while `delay` was set."""

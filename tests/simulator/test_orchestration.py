@@ -21,7 +21,7 @@ from budsim.hardware_ops.cluster import Cluster
 from budsim.hardware_ops.inventory import read_inventory
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.inventory import FixedInventory
-from budsim.simulator.orchestration import MOST_SEARCHES, RUNS_PER_WORKER, Conductor, batches_of
+from budsim.simulator.orchestration import MOST_SEARCHES, RUNS_PER_WORKER, STALLED_AFTER_LEASES, Conductor, batches_of
 from budsim.simulator.plans import Outcome, Question
 from budsim.simulator.repository import Repository
 from budsim.simulator.runs import PlanFilter, Run, Status, Step
@@ -388,6 +388,20 @@ async def test_a_stalled_workflow_s_run_goes_on_in_a_process(stage: Stage, body:
     await until(lambda: _is(stage.hub.instances[run.run_id].status == "COMPLETED"))
     assert stage.log_of(run) == ORDER
     assert stage.hub.activities == ["validation", "publish"]
+
+
+async def test_a_run_no_workflow_can_be_begun_for_goes_on_in_a_process(stage: Stage, body: dict[str, Any]):
+    """A sidecar that takes work and begins none keeps runs waiting for a while, not for ever."""
+    service = await stage.add()
+    stage.hub.is_stuck = True
+    run = await service.accept(RunRequest.model_validate(body))
+    assert await stage.conductors[0].hand_over() == 1
+    assert stage.repository.get(run.run_id).status is Status.PENDING
+    stage.clock.now_s += (STALLED_AFTER_LEASES + 1) * service.rules.lease_s
+    assert await stage.conductors[0].hand_over() == 1
+    await until(lambda: _is(stage.repository.get(run.run_id).status is Status.COMPLETED))
+    assert stage.log_of(run) == ORDER
+    assert stage.hub.instances == {}
 
 
 async def test_without_a_sidecar_nothing_waits_and_nothing_is_claimed(stage: Stage, body: dict[str, Any]):
