@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.simulator.serving import MODEL, wait_for
+from tests.simulator.serving import MODEL
 from tests.simulator.test_workflows import ORDER
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.sidecar
 ENDED = ("COMPLETED", "FAILED", "TERMINATED")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Mapping
 
 import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from budsim.commons.config import SECRETS, TUNABLES, Settings, refuse_placeholders
 from budsim.commons.dapr import Sidecar
 from budsim.commons.errors import InvalidInput, Unavailable
 
 AGAIN_S = 0.5
-Read = TypeVar("Read")
 log = structlog.get_logger()
 
 
@@ -33,26 +30,20 @@ async def stored_settings(settings: Settings, sidecar: Sidecar | None) -> Settin
         return settings
     if sidecar is None:
         raise InvalidInput("SECRET_STORE_NAME", "there is no sidecar to ask", "a port in DAPR_HTTP_PORT or DAPR_GRPC_PORT")
+    again = AsyncRetrying(  # while the sidecar starts
+        retry=retry_if_exception_type(Unavailable),
+        stop=stop_after_delay(dapr.stores_wait_s),
+        wait=wait_fixed(AGAIN_S),
+        reraise=True,
+    )
     found: dict[str, str] = {}
     if store := dapr.configuration_store_name:
-        held = await _insistently(lambda: sidecar.configuration(store, TUNABLES), dapr.stores_wait_s)
+        held: Mapping[str, str] = await again(sidecar.configuration, store, TUNABLES)
         found |= {name: value for name, value in held.items() if name in TUNABLES}
     if secrets := dapr.secret_store_name:
-        held = await _insistently(lambda: sidecar.secret(secrets, dapr.secret_name), dapr.stores_wait_s)
+        held = await again(sidecar.secret, secrets, dapr.secret_name)
         found |= {name: value for name, value in held.items() if name in SECRETS}
     log.info("settings read from the sidecar", names=sorted(found))
     chosen = settings.overridden(found)
     refuse_placeholders(chosen)
     return chosen
-
-
-async def _insistently(read: Callable[[], Awaitable[Read]], longest_s: float) -> Read:
-    """Return what is read, asking again while the sidecar starts."""
-    ends_s = time.monotonic() + longest_s
-    while True:
-        try:
-            return await read()
-        except Unavailable:
-            if time.monotonic() > ends_s:
-                raise
-            await asyncio.sleep(AGAIN_S)

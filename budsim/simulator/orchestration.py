@@ -222,6 +222,7 @@ class Conductor:
         """Start the workflow of a new run; of one that is old news, see what has become of its workflow."""
         is_new = run.status is Status.PENDING and self._simulations.clock() - run.created_s < self._simulations.rules.lease_s
         if is_new and await self._start(run):
+            await self._leave_alone(run)
             return
         state = await self._hub.status(run.instance_id)
         if state == Status.SUSPENDED and run.status is Status.PENDING:
@@ -255,7 +256,6 @@ class Conductor:
         if not await self._hub.start(WORKFLOW_NAME, run.instance_id, order):
             return False
         log.info("run handed over", workflow_id=run.run_id, instance_id=run.instance_id)
-        await self._leave_alone(run)
         return True
 
     async def _begin_anew(self, run: Run) -> None:

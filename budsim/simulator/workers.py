@@ -7,14 +7,16 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from budsim.commons.errors import Unavailable
 from budsim.performance.predictor import Predictor
@@ -239,15 +241,14 @@ def _step_back() -> None:
     """
     os.nice(GENTLENESS)
     os.setsid()
-    for _ in range(AUTOGROUP_TRIES):
-        try:
-            AUTOGROUP.write_text(str(GENTLENESS))
-        except BlockingIOError:
-            time.sleep(AUTOGROUP_PAUSE_S)
-        except OSError:
-            return  # no such grouping here
-        else:
-            return
+    again = Retrying(
+        retry=retry_if_exception_type(BlockingIOError),
+        stop=stop_after_attempt(AUTOGROUP_TRIES),
+        wait=wait_fixed(AUTOGROUP_PAUSE_S),
+        reraise=True,
+    )
+    with suppress(OSError):  # no such grouping here, or others kept changing theirs
+        again(AUTOGROUP.write_text, str(GENTLENESS))
 
 
 def _leave_with_parent() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 import zlib
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +30,7 @@ from budsim.simulator.plans import (
     Rejection,
     ReplicaGroup,
 )
+from tests.waiting import wait_for
 
 CLUSTER_ID = "4f2647a2-a20e-581a-ab8e-eb8be653d4e3"
 OTHER_CLUSTER_ID = "e285fa0a-5a4a-58d1-abe9-929902ef5502"
@@ -56,16 +56,6 @@ def service_settings(url: str, **groups: Any) -> Settings:
         "limits": LimitSettings(_env_file=None, worker_processes=0, poll_s=0.05),
     }
     return Settings(**(given | groups))
-
-
-def wait_for(found: Callable[[], Any], longest_s: float = 20.0) -> Any:
-    """Return what ``found`` finds once it is true; fail when that takes too long."""
-    ends_s = time.monotonic() + longest_s
-    while time.monotonic() < ends_s:
-        if answer := found():
-            return answer
-        time.sleep(0.02)
-    raise AssertionError("waited in vain")
 
 
 def ended(client: TestClient, workflow_id: str) -> str:

@@ -22,8 +22,9 @@ from budsim.simulator import examples
 from budsim.simulator.inventory import FixedInventory
 from budsim.simulator.schemas import BenchmarkRequest, ConfigurationsRequest, NodeConfigurationsRequest, RunRequest
 from budsim.simulator.workers import ThreadWorkers
-from tests.simulator.serving import CLUSTER_ID, h100_cluster, known_answer, service_settings, wait_for
+from tests.simulator.serving import CLUSTER_ID, h100_cluster, known_answer, service_settings
 from tests.soak.fuzzing import CHECKS as HELD
+from tests.waiting import wait_for
 
 CASES = 3
 TOKEN = "fuzzed"

@@ -20,7 +20,8 @@ from budsim.commons.errors import Unavailable
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.workers import ThreadWorkers
 from tests.commons.test_tracing import PARENT, TRACE, Collector, collector  # noqa: F401 - a fixture
-from tests.simulator.serving import MakeClient, ended, wait_for
+from tests.simulator.serving import MakeClient, ended
+from tests.waiting import wait_for
 
 
 @pytest.mark.parametrize("inside", [{}, {"traceparent": "nonsense"}])

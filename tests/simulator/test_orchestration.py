@@ -78,11 +78,13 @@ class Stage:
         found: Run = await until(both)
         return found
 
-    async def hold(self, run: Run) -> None:
-        """Hand a run over and hold back the first activity of its workflow."""
+    async def hold(self, body: dict[str, Any]) -> Run:
+        """Accept a request, hand its run over, and hold back the first activity of its workflow."""
         self.hub.delay = True
+        run = await self.simulations[0].accept(RunRequest.model_validate(body))
         await self.conductors[0].hand_over()
         await until(lambda: _is(bool(self.hub.activities)))
+        return run
 
     async def close(self) -> None:
         """Stop every replica; the SDK leaves its event loops to the garbage collector, which would complain in a later test."""
@@ -207,19 +209,19 @@ async def test_replicas_share_the_searches_of_runs(stage: Stage, body: dict[str,
 async def test_more_runs_than_can_be_worked_on_wait_in_the_database(stage: Stage, body: dict[str, Any]):
     """The sidecar is handed a few at a time, paused ones not counted, and the next as they end."""
     service = await stage.add()
-    runs = [
-        await service.accept(RunRequest.model_validate(body | {"concurrency": 8 + more})) for more in range(RUNS_PER_WORKER + 2)
-    ]
-    await stage.hold(runs[0])
+    asked = [body | {"concurrency": 8 + more} for more in range(RUNS_PER_WORKER + 2)]
+    held = await stage.hold(asked[0])
+    others = [await service.accept(RunRequest.model_validate(each)) for each in asked[1:]]
+    assert await stage.conductors[0].hand_over() == RUNS_PER_WORKER - 1
     assert await stage.conductors[0].hand_over() == 0
     assert len(stage.hub.instances) == RUNS_PER_WORKER
-    service.pause(runs[0].run_id)
+    service.pause(held.run_id)
     assert await stage.conductors[0].hand_over() == 1
     await stage.hub.release()
-    for run in runs[1:]:
+    for run in others:
         assert (await stage.ended(run)).status is Status.COMPLETED
-    service.resume(runs[0].run_id)
-    assert (await stage.ended(runs[0])).status is Status.COMPLETED
+    service.resume(held.run_id)
+    assert (await stage.ended(held)).status is Status.COMPLETED
 
 
 async def test_what_is_estimated_is_not_searched_again(stage: Stage, body: dict[str, Any]):
@@ -294,8 +296,7 @@ async def test_a_request_nobody_can_answer_fails_in_its_validation(stage: Stage,
 async def test_pause_resume_stop_and_restart_reach_the_workflow(stage: Stage, body: dict[str, Any]):
     """A paused run's workflow is suspended and goes on when resumed; a stopped one's ends; a restarted one gets a new one."""
     service = await stage.add()
-    run = await service.accept(RunRequest.model_validate(body))
-    await stage.hold(run)
+    run = await stage.hold(body)
     assert service.pause(run.run_id).status is Status.SUSPENDED
     await until(lambda: _is(stage.hub.instances[run.run_id].status == "SUSPENDED"))
     await stage.hub.release()
@@ -312,8 +313,7 @@ async def test_pause_resume_stop_and_restart_reach_the_workflow(stage: Stage, bo
 async def test_a_stopped_run_ends_with_its_workflow(stage: Stage, body: dict[str, Any]):
     """What is under way is not written any more."""
     service = await stage.add()
-    run = await service.accept(RunRequest.model_validate(body))
-    await stage.hold(run)
+    run = await stage.hold(body)
     service.stop(run.run_id)
     await until(lambda: _is(stage.hub.instances[run.run_id].status == "TERMINATED"))
     await stage.hub.release()
@@ -325,8 +325,7 @@ async def test_a_stopped_run_ends_with_its_workflow(stage: Stage, body: dict[str
 async def test_what_the_sidecar_was_told_becomes_of_the_run_too(stage: Stage, body: dict[str, Any], told: str, becomes: Status):
     """A workflow ended or suspended through the sidecar ends or suspends the run, once its lease is over."""
     service = await stage.add()
-    run = await service.accept(RunRequest.model_validate(body))
-    await stage.hold(run)
+    run = await stage.hold(body)
     stage.hub.instances[run.run_id].status = told
     (claimed,) = stage.repository.claim(None, now_s=service.clock() + 999, lease_s=1, limit=1)
     stage.repository.advance(_running(claimed), [], now_s=0)
@@ -337,9 +336,8 @@ async def test_what_the_sidecar_was_told_becomes_of_the_run_too(stage: Stage, bo
 
 async def test_a_sidecar_that_forgets_loses_no_run(stage: Stage, body: dict[str, Any]):
     """A run whose workflow is gone is handed over again when its lease ends, and tells nothing twice."""
-    service = await stage.add()
-    run = await service.accept(RunRequest.model_validate(body))
-    await stage.hold(run)
+    await stage.add()
+    run = await stage.hold(body)
     stage.hub.forget()
     await stage.hub.release()
     stage.clock.now_s += 9999
@@ -349,9 +347,8 @@ async def test_a_sidecar_that_forgets_loses_no_run(stage: Stage, body: dict[str,
 
 async def test_a_workflow_that_fails_by_itself_begins_anew(stage: Stage, body: dict[str, Any]):
     """A run whose workflow could not be replayed loses and repeats nothing."""
-    service = await stage.add()
-    run = await service.accept(RunRequest.model_validate(body))
-    await stage.hold(run)
+    await stage.add()
+    run = await stage.hold(body)
     stage.hub.instances[run.run_id].status = "FAILED"
     await stage.hub.release()
     await until(lambda: _is(stage.repository.get(run.run_id).step is Step.ESTIMATION))
@@ -362,9 +359,8 @@ async def test_a_workflow_that_fails_by_itself_begins_anew(stage: Stage, body: d
 
 async def test_a_run_whose_workflow_always_fails_ends(stage: Stage, body: dict[str, Any]):
     """Where beginning anew does not help, the run says so instead of beginning for ever."""
-    service = await stage.add()
-    run = await service.accept(RunRequest.model_validate(body))
-    await stage.hold(run)
+    await stage.add()
+    run = await stage.hold(body)
     for _ in range(SETBACKS_ALLOWED):
         assert stage.repository.get(run.run_id).status is not Status.FAILED
         stage.hub.instances[run.run_id].status = "FAILED"
@@ -377,8 +373,7 @@ async def test_a_run_whose_workflow_always_fails_ends(stage: Stage, body: dict[s
 async def test_a_stalled_workflow_s_run_goes_on_in_a_process(stage: Stage, body: dict[str, Any]):
     """Where a sidecar keeps an activity to itself, a replica finishes the run; the workflow, awake again, changes nothing."""
     service = await stage.add()
-    run = await service.accept(RunRequest.model_validate(body))
-    await stage.hold(run)
+    run = await stage.hold(body)
     for _ in range(2):
         stage.clock.now_s += 3 * service.rules.lease_s
         assert await stage.conductors[0].hand_over() == 1

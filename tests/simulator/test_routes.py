@@ -16,7 +16,8 @@ from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.plans import Outcome, Question, Rejection
 from budsim.simulator.services import simulate
 from budsim.simulator.workers import ThreadWorkers
-from tests.simulator.serving import CLUSTER_ID, OTHER_CLUSTER_ID, MakeClient, ended, h100_cluster, known_answer, wait_for
+from tests.simulator.serving import CLUSTER_ID, OTHER_CLUSTER_ID, MakeClient, ended, h100_cluster, known_answer
+from tests.waiting import wait_for
 
 NO_PLANS = Outcome(plans=(), rejections=(), evaluations=0)
 

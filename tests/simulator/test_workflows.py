@@ -21,7 +21,8 @@ from budsim.simulator.schemas import RunRequest
 from budsim.simulator.services import Rules, Simulations, _Quarters
 from budsim.simulator.workers import ThreadWorkers
 from budsim.simulator.workflows import Relay
-from tests.simulator.serving import CLUSTER_ID, MakeClient, StandInSidecar, ended, h100_cluster, known_answer, wait_for
+from tests.simulator.serving import CLUSTER_ID, MakeClient, StandInSidecar, ended, h100_cluster, known_answer
+from tests.waiting import wait_for
 
 ORDER = [
     ("workflow_metadata", "PENDING"),

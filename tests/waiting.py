@@ -1,0 +1,15 @@
+"""Waiting for what another thread or process does; imports nothing, for worker processes import what their tests do."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def wait_for(found: Callable[[], Any], longest_s: float = 20.0) -> Any:
+    """Return what ``found`` finds once it is true; fail when that takes too long."""
+    ends_s = time.monotonic() + longest_s
+    while time.monotonic() < ends_s:
+        if answer := found():
+            return answer
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")
