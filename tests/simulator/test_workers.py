@@ -27,10 +27,11 @@ asyncio.run(begin())
 """
 
 
-def echo(question: Any, _predictor: object, *, known: Any, progress: Callable[[float], None]) -> Any:
-    """Answer with the question, half-way told."""
+def told(question: Any, _predictor: object, *, known: Any, progress: Callable[[float], None]) -> Any:
+    """Tell that half is done, and answer with what is known once whoever was told has made the file that the question names."""
     progress(0.5)
-    return question, dict(known)
+    wait_for(Path(question).exists)
+    return dict(known)
 
 
 def whereabouts(_question: object, _predictor: object, _detail: object) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def gone(pid: int) -> bool:
 
 def pool(timeout_s: float = 60.0) -> ProcessWorkers:
     """Return a pool of one process."""
-    return ProcessWorkers(echo, AnalyticPredictor, processes=1, timeout_s=timeout_s)
+    return ProcessWorkers(told, AnalyticPredictor, processes=1, timeout_s=timeout_s)
 
 
 def with_pool(work: Callable[[ProcessWorkers], Coroutine[Any, Any, Any]], timeout_s: float = 60.0) -> Any:
@@ -77,19 +78,21 @@ def with_pool(work: Callable[[ProcessWorkers], Coroutine[Any, Any, Any]], timeou
     return asyncio.run(run())
 
 
-def test_a_question_is_answered_and_its_progress_told_in_the_event_loop():
-    """What is known goes in, the answer and the progress come out."""
+def test_a_question_is_answered_and_its_progress_told_in_the_event_loop(tmp_path: Path):
+    """What is known goes in, the answer comes out, and the progress is told while the process still computes."""
+    file = tmp_path / "told"
 
     async def ask(workers: ProcessWorkers) -> Any:
-        loop, told = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+        loop, shares = asyncio.get_running_loop(), []
 
         def tell(share: float) -> None:
-            told.set_result((share, asyncio.get_running_loop() is loop))
+            shares.append((share, asyncio.get_running_loop() is loop))
+            file.touch()
 
-        answer = await workers.simulate(QUESTION, tell, {"a": b"b"})
-        return answer, await asyncio.wait_for(told, 10)
+        question: Any = str(file)
+        return await workers.simulate(question, tell, {"a": b"b"}), shares
 
-    assert with_pool(ask) == ((QUESTION, {"a": b"b"}), (0.5, True))
+    assert with_pool(ask) == ({"a": b"b"}, [(0.5, True)])
 
 
 def test_workers_let_everything_else_go_first():
