@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 
 from alembic import context
 from budsim.commons.config import DatabaseSettings
-from budsim.simulator.tables import Base
+from budsim.simulator.storage.tables import Base
 
 ADVISORY_LOCK = 0x6275_6473_696D
 """Key of the Postgres lock that makes replicas which start together migrate one after another."""
@@ -31,7 +31,9 @@ def _migrate(connection: Connection) -> None:
 
 
 def _print_sql() -> None:
-    context.configure(url=DatabaseSettings().database_url, target_metadata=Base.metadata, literal_binds=True)
+    context.configure(
+        url=DatabaseSettings().database_url, target_metadata=Base.metadata, literal_binds=True
+    )
     with context.begin_transaction():
         context.run_migrations()
 

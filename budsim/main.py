@@ -33,25 +33,23 @@ from budsim.commons.stored_settings import stored_settings
 from budsim.commons.telemetry import configure_logging, new_metrics
 from budsim.commons.tracing import tracing
 from budsim.performance.predictor import load_predictor
-from budsim.simulator import examples
-from budsim.simulator.examples import answer
-from budsim.simulator.guard import Guard
-from budsim.simulator.inventory import FileInventory, Inventory, NoInventory, StateInventory
-from budsim.simulator.orchestration import Conductor
-from budsim.simulator.refusals import add_error_table, error_response
-from budsim.simulator.repository import Repository
+from budsim.simulator.background.loops import Relay, Runner, clear, supervise
+from budsim.simulator.background.worker_processes import ProcessWorkers, ThreadWorkers, Workers
+from budsim.simulator.background.workflows import Conductor
+from budsim.simulator.cluster_sources import FileInventory, Inventory, NoInventory, StateInventory
+from budsim.simulator.http import examples
+from budsim.simulator.http.error_envelopes import add_error_table, error_response
+from budsim.simulator.http.examples import answer
+from budsim.simulator.http.middleware import Guard
 from budsim.simulator.routes import DOCUMENTED, TOKEN, router
 from budsim.simulator.schemas import Info
 from budsim.simulator.services import ModelSource, Rules, Simulations, simulate
-from budsim.simulator.workers import ProcessWorkers, ThreadWorkers, Workers
-from budsim.simulator.workflows import Relay, Runner, clear, supervise
+from budsim.simulator.storage.repository import Repository
 
 DATABASE_THREADS = 16
 """Threads that wait for the database; asyncio's own count follows the cores, and waiting needs none."""
 WARM_UP_AGAIN_S = 10.0
-ABOUT = (
-    "What to deploy for a model, traffic and targets on given machines; how it will perform, what it will cost, how sure that is."
-)
+ABOUT = "What to deploy for a model, traffic and targets on given machines; how it will perform, what it will cost, how sure that is."
 log = structlog.get_logger()
 
 
@@ -82,7 +80,9 @@ def create_app(
         configure_logging(chosen.app.log_level)
         sidecar = connect(chosen.dapr)
         app.state.settings = chosen = await _complete(chosen, sidecar)
-        database = Database(chosen.database.database_url, pool_size=chosen.database.database_pool_size)
+        database = Database(
+            chosen.database.database_url, pool_size=chosen.database.database_pool_size
+        )
         _assemble(app, chosen, database, sidecar, inventory, workers, clock)
         if chosen.database.migrate_at_start:
             await asyncio.to_thread(_migrate, database)
@@ -94,7 +94,13 @@ def create_app(
         finally:
             await _shut_down(app, loops, database, sidecar)
 
-    app = FastAPI(title="budsim", version=__version__, lifespan=lifespan, description=ABOUT, strict_content_type=False)
+    app = FastAPI(
+        title="budsim",
+        version=__version__,
+        lifespan=lifespan,
+        description=ABOUT,
+        strict_content_type=False,
+    )
     app.include_router(router)
     _add_service_routes(app)
     add_error_table(app)
@@ -132,11 +138,17 @@ def _assemble(
         max_attempts=settings.limits.max_attempts,
         workers=max(1, settings.limits.worker_processes),
         source=ModelSource(
-            registry_dir=settings.models.model_registry_dir, hub=fetch_config if settings.models.hugging_face_hub else None
+            registry_dir=settings.models.model_registry_dir,
+            hub=fetch_config if settings.models.hugging_face_hub else None,
         ),
     )
     state = app.state
-    state.database, state.sidecar, state.draining, state.models_error = database, sidecar, False, "not loaded yet"
+    state.database, state.sidecar, state.draining, state.models_error = (
+        database,
+        sidecar,
+        False,
+        "not loaded yet",
+    )
     state.tracing = tracing(settings.telemetry.otel_exporter_otlp_endpoint)
     state.synchronous = asyncio.Semaphore(settings.limits.max_synchronous_runs)
     state.simulations = Simulations(
@@ -168,7 +180,9 @@ def _workers(settings: Settings) -> Workers:
     models, limits = settings.models, settings.limits
     load = partial(load_predictor, models.pretrained_models_dir, models.calibration_file)
     if limits.worker_processes:
-        return ProcessWorkers(simulate, load, processes=limits.worker_processes, timeout_s=limits.simulation_timeout_s)
+        return ProcessWorkers(
+            simulate, load, processes=limits.worker_processes, timeout_s=limits.simulation_timeout_s
+        )
     return ThreadWorkers(simulate, load)
 
 
@@ -189,17 +203,28 @@ def _start_loops(
     poll_s = settings.limits.poll_s
     hub = _hub(settings, sidecar, slots=2 * service.rules.workers)
     app.state.hub = hub
-    relay = Relay(service.repository, sidecar, app.state.metrics, pubsub=settings.dapr.pubsub_name, clock=clock)
+    relay = Relay(
+        service.repository,
+        sidecar,
+        app.state.metrics,
+        pubsub=settings.dapr.pubsub_name,
+        clock=clock,
+    )
 
     async def clearing() -> None:
-        await clear(service.repository, retention_days=settings.database.retention_days, clock=clock)
+        await clear(
+            service.repository, retention_days=settings.database.retention_days, clock=clock
+        )
 
     loops: list[Callable[[], Awaitable[None]]] = [
         _runs(service, hub, poll_s),
         lambda: relay.run(service.signals.events, poll_s),
         clearing,
     ]
-    return [asyncio.create_task(_warm_up(app)), *(asyncio.create_task(supervise(loop)) for loop in loops)]
+    return [
+        asyncio.create_task(_warm_up(app)),
+        *(asyncio.create_task(supervise(loop)) for loop in loops),
+    ]
 
 
 def _hub(settings: Settings, sidecar: Sidecar | None, *, slots: int) -> WorkflowHub | None:
@@ -208,7 +233,9 @@ def _hub(settings: Settings, sidecar: Sidecar | None, *, slots: int) -> Workflow
     return None
 
 
-def _runs(service: Simulations, hub: WorkflowHub | None, poll_s: float) -> Callable[[], Awaitable[None]]:
+def _runs(
+    service: Simulations, hub: WorkflowHub | None, poll_s: float
+) -> Callable[[], Awaitable[None]]:
     """Return the loop that gets runs done: as workflows of the sidecar, or in this process."""
     if hub is None:
         return Runner(service, slots=2 * service.rules.workers, poll_s=poll_s).run
@@ -260,7 +287,9 @@ def _draining_first(app: FastAPI, drain_s: float) -> Iterator[None]:
         signal.signal(signal.SIGTERM, server)
 
 
-async def _shut_down(app: FastAPI, loops: list[asyncio.Task[None]], database: Database, sidecar: Sidecar | None) -> None:
+async def _shut_down(
+    app: FastAPI, loops: list[asyncio.Task[None]], database: Database, sidecar: Sidecar | None
+) -> None:
     app.state.draining = True
     running = set(loops)
     while running:
@@ -277,12 +306,25 @@ async def _shut_down(app: FastAPI, loops: list[asyncio.Task[None]], database: Da
 
 
 def _add_service_routes(app: FastAPI) -> None:
-    @app.get("/", tags=["service"], responses=_documented(examples.ABOUT, 401, 413, 429, 503), dependencies=[Security(TOKEN)])
+    @app.get(
+        "/",
+        tags=["service"],
+        responses=_documented(examples.ABOUT, 401, 413, 429, 503),
+        dependencies=[Security(TOKEN)],
+    )
     async def about() -> Info:
         """Say what this is."""
-        return Info(message="budsim: what to deploy, how it will perform, what it will cost", param={"version": __version__})
+        return Info(
+            message="budsim: what to deploy, how it will perform, what it will cost",
+            param={"version": __version__},
+        )
 
-    @app.get("/health", tags=["service"], response_model=Info, responses=_documented(examples.ALIVE, 413, 503))
+    @app.get(
+        "/health",
+        tags=["service"],
+        response_model=Info,
+        responses=_documented(examples.ALIVE, 413, 503),
+    )
     @app.get("/healthz", include_in_schema=False)
     async def health(request: Request) -> Response:
         """Say whether the process lives; 503 once it is shutting down."""
@@ -290,21 +332,39 @@ def _add_service_routes(app: FastAPI) -> None:
             return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down")
         return JSONResponse(Info(message="ok").model_dump())
 
-    unready: dict[int | str, dict[str, Any]] = {503: {"model": Info, "description": "Something is not up"}}
+    unready: dict[int | str, dict[str, Any]] = {
+        503: {"model": Info, "description": "Something is not up"}
+    }
 
-    @app.get("/ready", tags=["service"], response_model=Info, responses=_documented(examples.READY, 413) | unready)
+    @app.get(
+        "/ready",
+        tags=["service"],
+        response_model=Info,
+        responses=_documented(examples.READY, 413) | unready,
+    )
     async def ready(request: Request) -> Response:
         """Say what is up and what is not."""
         checks = await _readiness(request.app)
-        status = HTTPStatus.OK if all(check["up"] for check in checks.values()) else HTTPStatus.SERVICE_UNAVAILABLE
+        status = (
+            HTTPStatus.OK
+            if all(check["up"] for check in checks.values())
+            else HTTPStatus.SERVICE_UNAVAILABLE
+        )
         text = "ready" if status == HTTPStatus.OK else "not ready"
         return JSONResponse(Info(message=text, param=checks).model_dump(), status)
 
-    @app.get("/metrics", tags=["service"], response_class=PlainTextResponse, responses={413: DOCUMENTED[413]})
+    @app.get(
+        "/metrics",
+        tags=["service"],
+        response_class=PlainTextResponse,
+        responses={413: DOCUMENTED[413]},
+    )
     async def metrics(request: Request) -> Response:
         """Return the Prometheus figures."""
         await _count_waiting(request.app)
-        return PlainTextResponse(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return PlainTextResponse(
+            generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST
+        )
 
 
 def _documented(example: object, *statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -318,7 +378,9 @@ async def _count_waiting(app: FastAPI) -> None:
         metrics.runs_waiting.set(await asyncio.to_thread(service.repository.waiting))
         count, oldest_s = await asyncio.to_thread(service.repository.unsent)
         metrics.outbox_waiting.set(count)
-        metrics.outbox_lag.set(max(0.0, service.clock() - oldest_s) if oldest_s is not None else 0.0)
+        metrics.outbox_lag.set(
+            max(0.0, service.clock() - oldest_s) if oldest_s is not None else 0.0
+        )
 
 
 async def _readiness(app: FastAPI) -> dict[str, dict[str, object]]:
@@ -327,14 +389,28 @@ async def _readiness(app: FastAPI) -> dict[str, dict[str, object]]:
         await asyncio.to_thread(state.database.check)
         database = ""
     except Exception as error:
-        database = str(error) if isinstance(error, Unavailable) else "the database cannot be used; see the log"
+        database = (
+            str(error)
+            if isinstance(error, Unavailable)
+            else "the database cannot be used; see the log"
+        )
     sidecar, hub = state.sidecar, state.hub
     reached = sidecar is None or await sidecar.is_ready()
     served = hub is None or await hub.is_serving()
     return {
         "database": {"up": not database, "detail": database or "ok"},
-        "sidecar": {"up": reached, "detail": "not configured" if sidecar is None else "ok" if reached else "does not answer"},
-        "workflows": {"up": served, "detail": "in this process" if hub is None else "ok" if served else "no work comes in"},
+        "sidecar": {
+            "up": reached,
+            "detail": "not configured"
+            if sidecar is None
+            else "ok"
+            if reached
+            else "does not answer",
+        },
+        "workflows": {
+            "up": served,
+            "detail": "in this process" if hub is None else "ok" if served else "no work comes in",
+        },
         "models": {"up": not state.models_error, "detail": state.models_error or "ok"},
     }
 

@@ -13,7 +13,10 @@ DEMO = (
     " --output-tokens 512 --concurrency 64 --ttft-ms 2000 --tokens-per-s-per-user 20 --json"
 ).split()
 BUDGETS = {"import": (1.0, None), "simulate": (3.0, 400.0)}
-COMMANDS = {"import": ["-c", "import budsim.cli"], "simulate": ["-c", "from budsim.cli import main; main()", *DEMO]}
+COMMANDS = {
+    "import": ["-c", "import budsim.cli"],
+    "simulate": ["-c", "from budsim.cli import main; main()", *DEMO],
+}
 
 
 def main() -> int:
@@ -28,7 +31,11 @@ def _measure(arguments: list[str]) -> tuple[float, float]:
     for _ in range(3):
         start = time.perf_counter()
         subprocess.run(
-            [sys.executable, *arguments], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, *arguments],
+            cwd=REPOSITORY,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         walls.append(time.perf_counter() - start)
     return min(walls), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
@@ -38,7 +45,9 @@ def _report(name: str, wall_s: float, peak_mb: float) -> int:
     budget_s, budget_mb = BUDGETS[name]
     over = wall_s > budget_s or (budget_mb is not None and peak_mb > budget_mb)
     limits = f"at most {budget_s:.1f} s" + (f", {budget_mb:.0f} MB" if budget_mb else "")
-    print(f"{name:<10}{wall_s:6.2f} s {peak_mb:7.0f} MB   ({limits}){'  OVER BUDGET' if over else ''}")
+    print(
+        f"{name:<10}{wall_s:6.2f} s {peak_mb:7.0f} MB   ({limits}){'  OVER BUDGET' if over else ''}"
+    )
     return int(over)
 
 

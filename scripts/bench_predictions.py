@@ -15,12 +15,12 @@ from xgboost import XGBRegressor
 
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Candidates, rows_of
-from budsim.performance.features import Matrix, feature_matrix, feature_names
-from budsim.performance.measurements import read_measurements
-from budsim.performance.memory import memory_use
+from budsim.performance.learned.features import Matrix, feature_matrix, feature_names
+from budsim.performance.measured.measurements import read_measurements
+from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.operators import prepare
 from budsim.performance.predictor import CHECKOUT, AnalyticPredictor, load_predictor
-from budsim.performance.roofline import prepare
-from budsim.performance.scheduler import steady_state
+from budsim.performance.serving.steady_state import steady_state
 
 CANDIDATES = 1_000
 NAIVE_CANDIDATES = 20
@@ -39,14 +39,18 @@ def main() -> int:
         "loading all artefacts": least_s(load_predictor, runs=3),
         "physics": least_s(lambda: AnalyticPredictor().predict(candidates)),
         "physics and regressors": least_s(lambda: predictor.predict(candidates)),
-        "of that, both targets' trees": least_s(lambda: [booster.inplace_predict(seen) for booster in boosters]),
+        "of that, both targets' trees": least_s(
+            lambda: [booster.inplace_predict(seen) for booster in boosters]
+        ),
     }
     print(f"{CANDIDATES} candidates, processor time of one core, least of {RUNS} runs")
     over = [report(name, seconds) for name, seconds in times.items()]
     for name, seconds in naive(candidates).items():
         report(name, seconds)
     size_mb = sum(file.stat().st_size for file in CHECKOUT.rglob("*") if file.is_file()) / 1e6
-    print(f"{'size of all artefacts':<52}{size_mb:10.1f} MB  (at most {LARGEST_ARTEFACTS_MB:.0f} MB)")
+    print(
+        f"{'size of all artefacts':<52}{size_mb:10.1f} MB  (at most {LARGEST_ARTEFACTS_MB:.0f} MB)"
+    )
     return int(any(over) or size_mb > LARGEST_ARTEFACTS_MB)
 
 
@@ -97,7 +101,9 @@ def naive(candidates: Candidates) -> dict[str, float]:
 
     return {
         "the same by scikit-learn's API, all at once": least_s(lambda: predict(candidates)),
-        "the same by scikit-learn's API, one by one (scaled)": least_s(one_by_one, runs=3) * CANDIDATES / NAIVE_CANDIDATES,
+        "the same by scikit-learn's API, one by one (scaled)": least_s(one_by_one, runs=3)
+        * CANDIDATES
+        / NAIVE_CANDIDATES,
     }
 
 

@@ -1,4 +1,4 @@
-"""Prints what NVIDIA's published kernel timings say of the constants in `budsim.performance.efficiency`, by device and engine.
+"""Prints what NVIDIA's published kernel timings say of the constants in `budsim.performance.physics.efficiency`, by device and engine.
 
 The timings are the parquet tables in PyPI's `aiconfigurator-core` (Apache-2.0); nothing else in the package is read. In an
 environment with pandas, pyarrow, PyYAML and scipy: ``pip download --no-deps aiconfigurator-core``, then
@@ -25,7 +25,15 @@ TABLES = {
     "generation_attention": "generation_attention_perf",
     "all_reduce": "custom_allreduce_perf",
 }
-BYTES = {"bfloat16": 2, "fp8": 1, "fp8_block": 1, "nvfp4": 0.5625, "w4a16_mxfp4": 0.53, "w4a8_mxfp4_mxfp8": 0.53, "int4_wo": 0.53}
+BYTES = {
+    "bfloat16": 2,
+    "fp8": 1,
+    "fp8_block": 1,
+    "nvfp4": 0.5625,
+    "w4a16_mxfp4": 0.53,
+    "w4a8_mxfp4_mxfp8": 0.53,
+    "int4_wo": 0.53,
+}
 PEAK = {"fp8": "fp8", "fp8_block": "fp8", "w4a8_mxfp4_mxfp8": "fp8", "nvfp4": "fp4"}
 Model = Callable[[np.ndarray], np.ndarray]
 
@@ -45,7 +53,9 @@ def main(wheel: str) -> None:
 
 def tables(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
     """Yield device, engine, operation and timings of the newest version of each kernel table."""
-    pattern = re.compile(r"aiconfigurator_core/systems/data/([^/]+)/[^/]+/(vllm|sglang|trtllm)/([^/]+)/([^/]+)\.parquet")
+    pattern = re.compile(
+        r"aiconfigurator_core/systems/data/([^/]+)/[^/]+/(vllm|sglang|trtllm)/([^/]+)/([^/]+)\.parquet"
+    )
     newest: dict[tuple[str, str, str], tuple[list[int], str]] = {}
     operations = {file: operation for operation, file in TABLES.items()}
     for path in archive.namelist():
@@ -70,13 +80,21 @@ def problems(
     if "window_size" in table:
         table = table[table.window_size == 0]
     if operation == "moe":
-        table = table[(table.distribution == "power_law_1.01") & (table.moe_tp_size * table.moe_ep_size <= 8)]
+        table = table[
+            (table.distribution == "power_law_1.01") & (table.moe_tp_size * table.moe_ep_size <= 8)
+        ]
     for name, rows in table.groupby(column):
-        peak = sheet["gpu"].get(f"{PEAK.get(name, 'bfloat16')}_tc_flops" if column != "kv_cache_dtype" else "bfloat16_tc_flops")
+        peak = sheet["gpu"].get(
+            f"{PEAK.get(name, 'bfloat16')}_tc_flops"
+            if column != "kv_cache_dtype"
+            else "bfloat16_tc_flops"
+        )
         if name in BYTES and peak and len(rows) > 100:
             yield (
                 str(name),
-                *{"gemm": gemm, "moe": moe}.get(operation, attention)(rows, BYTES[name], peak, sheet["gpu"]["mem_bw"]),
+                *{"gemm": gemm, "moe": moe}.get(operation, attention)(
+                    rows, BYTES[name], peak, sheet["gpu"]["mem_bw"]
+                ),
             )
 
 
@@ -98,7 +116,10 @@ def moe(rows: pd.DataFrame, width: float, peak: float, bandwidth: float) -> tupl
     tokens, hidden, inner, chosen, experts, tp, ep = (rows[c].to_numpy(float) for c in columns)
     routed, inner = tokens * chosen / ep, inner / tp
     touched = experts * (1 - (1 - chosen / experts) ** tokens) / ep
-    compute, traffic = routed * 6 * hidden * inner / peak, touched * 3 * hidden * inner * width / bandwidth
+    compute, traffic = (
+        routed * 6 * hidden * inner / peak,
+        touched * 3 * hidden * inner * width / bandwidth,
+    )
     names = ("expert_gemm", "expert_bandwidth", "moe_latency_s", "expert_traffic")
 
     def model(p: np.ndarray) -> np.ndarray:
@@ -115,7 +136,11 @@ def attention(rows: pd.DataFrame, width: float, peak: float, bandwidth: float) -
     prompts = length.max() > 1
     seen = length * length / 2 if prompts else step + 1
     compute = 4 * batch * heads * size * seen / peak
-    cached = batch * size * (2 * length * (heads + shared) * 2 if prompts else 2 * shared * (step + 1) * width)
+    cached = (
+        batch
+        * size
+        * (2 * length * (heads + shared) * 2 if prompts else 2 * shared * (step + 1) * width)
+    )
     names = ("prefill_attention" if prompts else "decode_attention", "cache_bandwidth", "latency_s")
 
     def model(p: np.ndarray) -> np.ndarray:
@@ -133,12 +158,20 @@ def all_reduces(table: pd.DataFrame, node: dict) -> Iterator[tuple]:
         def model(p: np.ndarray, ring: np.ndarray = ring) -> np.ndarray:
             return p[0] + ring / p[1]
 
-        yield str(name)[:18], ("reduce_latency_s", "link"), [5e-6, 0.6], model, rows.latency.to_numpy() * 1e-3
+        yield (
+            str(name)[:18],
+            ("reduce_latency_s", "link"),
+            [5e-6, 0.6],
+            model,
+            rows.latency.to_numpy() * 1e-3,
+        )
 
 
 def fit(model: Model, seconds: np.ndarray, start: list[float]) -> tuple[np.ndarray, float]:
     """Return the parameters nearest to the timings in the log, and the median error they leave."""
-    found = least_squares(lambda p: np.log(model(np.exp(p)) / seconds), np.log(start), loss="soft_l1", f_scale=0.1)
+    found = least_squares(
+        lambda p: np.log(model(np.exp(p)) / seconds), np.log(start), loss="soft_l1", f_scale=0.1
+    )
     return np.exp(found.x), float(np.median(np.abs(np.log(model(np.exp(found.x)) / seconds))))
 
 

@@ -17,15 +17,20 @@ import pandas as pd
 
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Floats
-from budsim.performance.efficiency import TUNING, FirstToken, Tuning
-from budsim.performance.fitting import Parameter, fit, modelled
-from budsim.performance.measurements import Measurements, read_measurements, read_tables
-from budsim.performance.reports import MARK_SOURCES
-from budsim.performance.training import measured_times, training_rows, usable_rows
+from budsim.performance.measured.measurements import Measurements, read_measurements, read_tables
+from budsim.performance.physics.efficiency import TUNING, FirstToken, Tuning
+from budsim.performance.training.fit import measured_times, training_rows, usable_rows
+from budsim.performance.training.physics_fit import Parameter, fit, modelled
+from budsim.performance.training.reports import MARK_SOURCES
 
 ENGINES = ("vllm", "sglang", "trtllm")
 NVIDIA = tuple(key for key in TUNING.constants if key == DeviceKind.CUDA or key.startswith("sm"))
-NEUTRAL = {"layer_latency_s": 25e-6, "moe_latency_s": 30e-6, "prefill_latency_s": 60e-6, "index_latency_s": 50e-6}
+NEUTRAL = {
+    "layer_latency_s": 25e-6,
+    "moe_latency_s": 30e-6,
+    "prefill_latency_s": 60e-6,
+    "index_latency_s": 50e-6,
+}
 FEWEST_ROWS = 3
 EVALUATIONS = 500
 
@@ -33,7 +38,11 @@ EVALUATIONS = 500
 def main(folder: str) -> None:
     """Print the constants fitted to all rows, then each group's errors by constants it had no part in."""
     table = usable_rows(read_tables([Path(folder)]))
-    table = table[(table.device_type == DeviceKind.CUDA.value) & (table["mode"] == "serving") & table.source.isin(MARK_SOURCES)]
+    table = table[
+        (table.device_type == DeviceKind.CUDA.value)
+        & (table["mode"] == "serving")
+        & table.source.isin(MARK_SOURCES)
+    ]
     table = table.iloc[read_measurements(table.reset_index(drop=True)).rows].reset_index(drop=True)
     everything = read_measurements(table)
     names = training_rows(everything).names
@@ -47,7 +56,13 @@ def main(folder: str) -> None:
             others = read_measurements(table[~withheld].reset_index(drop=True))
             own = read_measurements(table[withheld].reset_index(drop=True))
             found.append(errors(own, fitted(others, names[~withheld])))
-            print(summary(f"  {split} {names.model[withheld].iloc[0] if split == 'model' else group}", found[-1]), flush=True)
+            print(
+                summary(
+                    f"  {split} {names.model[withheld].iloc[0] if split == 'model' else group}",
+                    found[-1],
+                ),
+                flush=True,
+            )
         together = {target: np.concatenate([each[target] for each in found]) for target in found[0]}
         print(summary(f"each {split} withheld", together))
 
@@ -67,15 +82,26 @@ def fitted(measurements: Measurements, names: pd.DataFrame) -> Tuning:
     cold = measurements.candidates.cold_start & ~measurements.median
     warm = replace(measurements, ttft_s=np.where(cold, np.nan, measurements.ttft_s))
     parameters = [Parameter(NVIDIA, name) for name in NEUTRAL]
-    parameters += [Parameter((engine,), name) for engine in ENGINES for name in ("request_s", "steps", "burst_factor")]
+    parameters += [
+        Parameter((engine,), name)
+        for engine in ENGINES
+        for name in ("request_s", "steps", "burst_factor")
+    ]
     parameters += [Parameter(("sglang",), "first_wave_s")]
     rows = names.groupby(["shape", "engine", "device", "precision"]).tp.transform("size")
-    return fit(warm, parameters, 1.0 / np.sqrt(rows.to_numpy()), start=neutral(), evaluations=EVALUATIONS)
+    return fit(
+        warm, parameters, 1.0 / np.sqrt(rows.to_numpy()), start=neutral(), evaluations=EVALUATIONS
+    )
 
 
 def neutral() -> Tuning:
     """Return the constants in use with what is fitted set to round values."""
-    first = {e: FirstToken(request_s=0.02, steps=3.0, burst_factor=1.2, first_wave_s=0.5 * (e == "sglang")) for e in ENGINES}
+    first = {
+        e: FirstToken(
+            request_s=0.02, steps=3.0, burst_factor=1.2, first_wave_s=0.5 * (e == "sglang")
+        )
+        for e in ENGINES
+    }
     tuning = replace(TUNING, first_token={**TUNING.first_token, **first})
     own = tuning.constants[DeviceKind.CUDA]
     for name, value in NEUTRAL.items():

@@ -12,7 +12,9 @@ from hypothesis import HealthCheck
 from hypothesis import settings as drawing
 
 # How long examples take to draw and run says how busy the machine is; a failing one is printed so that it can be run again.
-drawing.register_profile("budsim", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+drawing.register_profile(
+    "budsim", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
 drawing.load_profile("budsim")
 
 REPOSITORY = Path(__file__).parents[1]
@@ -21,9 +23,16 @@ REPOSITORY = Path(__file__).parents[1]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer the options that point integration tests at a running sidecar."""
     sidecar = parser.getgroup("sidecar", "integration tests against a running Dapr sidecar")
-    sidecar.addoption("--dapr-http-port", type=int, default=None, help="HTTP port of the sidecar; else skipped")
-    sidecar.addoption("--dapr-api-token", default=None, help="token the sidecar demands (DAPR_API_TOKEN)")
-    foreign = parser.getgroup("foreign", "checks by the real tools, each in an environment of its own: they clash with ours")
+    sidecar.addoption(
+        "--dapr-http-port", type=int, default=None, help="HTTP port of the sidecar; else skipped"
+    )
+    sidecar.addoption(
+        "--dapr-api-token", default=None, help="token the sidecar demands (DAPR_API_TOKEN)"
+    )
+    foreign = parser.getgroup(
+        "foreign",
+        "checks by the real tools, each in an environment of its own: they clash with ours",
+    )
     foreign.addoption("--litellm-python", default=None, help="Python that has litellm[proxy] 1.105")
     foreign.addoption("--llmc-python", default=None, help="Python that has llmcompressor 0.14")
 
@@ -32,7 +41,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Skip tests marked `sidecar` when no sidecar is named."""
     if config.getoption("--dapr-http-port") is not None:
         return
-    skip = pytest.mark.skip(reason="needs a running Dapr sidecar: pass --dapr-http-port and --dapr-api-token")
+    skip = pytest.mark.skip(
+        reason="needs a running Dapr sidecar: pass --dapr-http-port and --dapr-api-token"
+    )
     for item in items:
         if item.get_closest_marker("sidecar"):
             item.add_marker(skip)
@@ -59,7 +70,9 @@ def shared_data() -> Path:
     """Folder of the measurements: `BUDSIM_DATA`, else `../shared/data`; the test is skipped where there is neither."""
     folder = Path(os.environ.get("BUDSIM_DATA") or REPOSITORY.parent / "shared" / "data")
     if not (folder / "measurements.csv").is_file():
-        pytest.skip(f"needs measurements.csv, not found in {folder}: set BUDSIM_DATA to the folder that holds it")
+        pytest.skip(
+            f"needs measurements.csv, not found in {folder}: set BUDSIM_DATA to the folder that holds it"
+        )
     return folder
 
 

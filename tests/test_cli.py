@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from budsim.cli import run
+from budsim.cli.commands import run
 
 CLUSTER = """
 clusters:
@@ -31,14 +31,29 @@ def cluster(tmp_path: Path) -> str:
 @pytest.fixture
 def simulate(cluster: str) -> list[str]:
     """Arguments of a simulation that works."""
-    return ["simulate", "--model", "meta-llama/Llama-3.1-8B-Instruct", "--cluster", cluster, *TRAFFIC, "--analytic"]
+    return [
+        "simulate",
+        "--model",
+        "meta-llama/Llama-3.1-8B-Instruct",
+        "--cluster",
+        cluster,
+        *TRAFFIC,
+        "--analytic",
+    ]
 
 
 def test_a_person_reads_the_plan_at_a_glance(simulate, capsys):
     """The table has the plan, its command, cost, and what was rejected and why; progress is on stderr."""
     assert run([*simulate, "--ttft-ms", "2000"]) == 0
     out, err = capsys.readouterr()
-    for part in ("H100-SXM", "USD/Mtok", "vllm serve meta-llama/Llama-3.1-8B-Instruct", "bound by", "met", "down"):
+    for part in (
+        "H100-SXM",
+        "USD/Mtok",
+        "vllm serve meta-llama/Llama-3.1-8B-Instruct",
+        "bound by",
+        "met",
+        "down",
+    ):
         assert part in out
     assert "100 %" in err
 
@@ -69,7 +84,9 @@ def test_adapters_are_options_of_every_question(simulate, capsys):
 
 def test_pooling_models_are_told_in_requests(simulate, capsys):
     """A reranker's table has requests/s instead of tokens; prices are of what it reads, to two digits; a rate is refused."""
-    asked = ["BAAI/bge-reranker-v2-m3" if each.startswith("meta-llama") else each for each in simulate]
+    asked = [
+        "BAAI/bge-reranker-v2-m3" if each.startswith("meta-llama") else each for each in simulate
+    ]
     assert run([*asked, "--ttft-ms", "500", "--what-if", "concurrency=32"]) == 0
     out = capsys.readouterr().out
     assert "16 requests of 512 tokens at a time" in out
@@ -85,7 +102,11 @@ def test_pooling_models_are_told_in_requests(simulate, capsys):
 def test_engine_restricts_the_search(simulate, capsys):
     """`--engine sglang` leaves only SGLang's configurations."""
     assert run([*simulate, "--engine", "sglang", "--json"]) == 0
-    groups = [group for each in json.loads(capsys.readouterr().out)["configurations"] for group in each["node_groups"]]
+    groups = [
+        group
+        for each in json.loads(capsys.readouterr().out)["configurations"]
+        for group in each["node_groups"]
+    ]
     assert {group["engine_type"] for group in groups} == {"sglang"}
 
 
@@ -136,7 +157,16 @@ def test_commands_without_a_cluster_blame_none(capsys, tmp_path):
     """What `import` cannot read is named by its file, not by an option of another command."""
     file = tmp_path / "result.json"
     file.write_text("{}")
-    rows = ["-o", str(tmp_path / "rows.csv"), "--device", "H100-SXM", "--tp", "1", "--engine", "vllm"]
+    rows = [
+        "-o",
+        str(tmp_path / "rows.csv"),
+        "--device",
+        "H100-SXM",
+        "--tp",
+        "1",
+        "--engine",
+        "vllm",
+    ]
     assert run(["import", str(file), *rows]) == 2
     err = capsys.readouterr().err
     assert "result.json" in err
@@ -147,7 +177,9 @@ def test_a_file_that_is_no_calibration_is_named_by_its_option(simulate, capsys, 
     """Not by the cluster's, which is read well."""
     file = tmp_path / "site.json"
     file.write_text("{}")
-    assert run([*(each for each in simulate if each != "--analytic"), "--calibration", str(file)]) == 2
+    assert (
+        run([*(each for each in simulate if each != "--analytic"), "--calibration", str(file)]) == 2
+    )
     err = capsys.readouterr().err
     assert "--calibration" in err
     assert "--cluster" not in err
@@ -156,8 +188,13 @@ def test_a_file_that_is_no_calibration_is_named_by_its_option(simulate, capsys, 
 def test_nothing_fits_is_an_answer(simulate, capsys, tmp_path):
     """A model no device can hold is exit code 0 with the reason in the table."""
     file = tmp_path / "small.yaml"
-    file.write_text("clusters: [{name: edge, nodes: [{name: e, devices: [{device: L4, count: 1}]}]}]")
-    assert run([*simulate, "--model", "meta-llama/Llama-3.1-405B-Instruct", "--cluster", str(file)]) == 0
+    file.write_text(
+        "clusters: [{name: edge, nodes: [{name: e, devices: [{device: L4, count: 1}]}]}]"
+    )
+    assert (
+        run([*simulate, "--model", "meta-llama/Llama-3.1-405B-Instruct", "--cluster", str(file)])
+        == 0
+    )
     out = capsys.readouterr().out
     assert "nothing fits" in out
     assert "weights need" in " ".join(out.split())
@@ -165,7 +202,11 @@ def test_nothing_fits_is_an_answer(simulate, capsys, tmp_path):
 
 @pytest.mark.parametrize(
     ("command", "known"),
-    [("devices", "H100-SXM"), ("models", "meta-llama/Llama-3.1-70B-Instruct"), ("engines", "sglang")],
+    [
+        ("devices", "H100-SXM"),
+        ("models", "meta-llama/Llama-3.1-70B-Instruct"),
+        ("engines", "sglang"),
+    ],
 )
 def test_lists_name_what_is_known(capsys, command, known):
     """`budsim devices|models|engines` list the catalogs."""
@@ -181,9 +222,13 @@ def test_serve_checks_its_inventory(capsys, tmp_path):
 
 def test_help_imports_nothing_heavy():
     """`budsim --help` loads neither numpy nor the search nor the service."""
-    code = "import sys, budsim.cli; print(sorted({'numpy', 'deap', 'xgboost', 'fastapi', 'pandas'} & set(sys.modules)))"
+    code = "import sys, budsim.cli.commands; print(sorted({'numpy', 'deap', 'xgboost', 'fastapi', 'pandas'} & set(sys.modules)))"
     found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
     )
     assert found.stdout.strip() == "[]"
 
@@ -242,7 +287,15 @@ def test_a_changed_knob_stands_beside_the_plan(simulate, capsys):
 
 def test_capacity_is_what_the_cluster_carries(cluster, capsys):
     """`budsim capacity` says how many requests each cluster carries and what gives way beyond; it needs a target."""
-    asked = ["capacity", "--model", "meta-llama/Llama-3.1-8B-Instruct", "--cluster", cluster, *TRAFFIC[:4], "--analytic"]
+    asked = [
+        "capacity",
+        "--model",
+        "meta-llama/Llama-3.1-8B-Instruct",
+        "--cluster",
+        cluster,
+        *TRAFFIC[:4],
+        "--analytic",
+    ]
     assert run([*asked, "--ttft-ms", "60", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["clusters"][0]
     assert found["concurrency"] < found["refused_concurrency"]
@@ -255,7 +308,15 @@ def test_capacity_is_what_the_cluster_carries(cluster, capsys):
 
 def test_size_names_devices_and_their_price(capsys):
     """`budsim size` lists device sets, cheapest per hour first; a device nobody knows is refused."""
-    asked = ["size", "--model", "meta-llama/Llama-3.1-8B-Instruct", *TRAFFIC, "--analytic", "--ttft-ms", "500"]
+    asked = [
+        "size",
+        "--model",
+        "meta-llama/Llama-3.1-8B-Instruct",
+        *TRAFFIC,
+        "--analytic",
+        "--ttft-ms",
+        "500",
+    ]
     asked += ["--device", "L4", "--device", "H100-SXM"]
     assert run([*asked, "--json"]) == 0
     sets = json.loads(capsys.readouterr().out)["sets"]
@@ -269,10 +330,21 @@ def test_size_names_devices_and_their_price(capsys):
 
 def test_what_owning_costs_is_not_passed_off_as_rent(capsys):
     """A device nobody rents out is priced by what it costs to own, and marked; one that has a rent is not."""
-    asked = ["size", "--model", "meta-llama/Llama-3.1-8B-Instruct", *TRAFFIC, "--analytic", "--ttft-ms", "500", "--device"]
+    asked = [
+        "size",
+        "--model",
+        "meta-llama/Llama-3.1-8B-Instruct",
+        *TRAFFIC,
+        "--analytic",
+        "--ttft-ms",
+        "500",
+        "--device",
+    ]
     assert run([*asked, "Gaudi3-PCIe"]) == 0
     assert "no rent is known" in capsys.readouterr().out
     assert run([*asked, "L4"]) == 0
     assert "no rent is known" not in capsys.readouterr().out
     assert run([*asked, "Gaudi3-PCIe", "--json"]) == 0
-    assert "no common rental" in json.loads(capsys.readouterr().out)["sets"][0]["usd_per_hour_source"]
+    assert (
+        "no common rental" in json.loads(capsys.readouterr().out)["sets"][0]["usd_per_hour_source"]
+    )

@@ -10,7 +10,7 @@ import pytest
 
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.plans import Outcome, Plan
+from budsim.simulator.planning.question import Outcome, Plan
 from budsim.simulator.schemas import RunRequest
 from budsim.simulator.services import ModelSource, question_of, simulate
 from tests.simulator.situations import MODEL, make_cluster
@@ -22,8 +22,8 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "simulator/test_schemas.py::test_targets_become_seconds_once",
     ),
     "2. the cheapest were kept instead of those that meet the targets": (
-        "simulator/test_answers.py::test_plans_come_best_first",
-        "simulator/test_answers.py::test_targets_nothing_meets_are_answered_with_the_nearest",
+        "simulator/planning/test_answer.py::test_plans_come_best_first",
+        "simulator/planning/test_answer.py::test_targets_nothing_meets_are_answered_with_the_nearest",
     ),
     "3. per-user throughput counted prompt tokens": (
         "test_contract.py::test_longer_prompts_never_look_like_more_throughput",
@@ -34,7 +34,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "performance/test_laws.py::test_more_concurrency_never_shortens_tpot",
     ),
     "5. minimum TP was never computed, PP and LoRA offered where they do not work": (
-        "simulator/test_answers.py::test_too_large_a_model_is_rejected_with_figures",
+        "simulator/planning/test_answer.py::test_too_large_a_model_is_rejected_with_figures",
         "test_engine_vllm.py::test_tensor_parallel_sizes_divide_heads_and_key_value_heads",
         "test_engine_vllm.py::test_pipelines_only_where_the_family_has_them",
         "test_engine_vllm.py::test_metadata_follows_the_model_not_only_its_family",
@@ -45,12 +45,12 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "7. one row per cluster survived, replicas on one node only, time-sliced GPUs without TP": (
         "simulator/test_routes.py::test_recommendations_keep_several_plans_per_cluster",
-        "simulator/test_placement.py::test_replicas_fill_nodes_without_crossing_them",
-        "simulator/test_placement.py::test_time_sliced_devices_form_tensor_parallel_groups",
+        "simulator/planning/test_placement.py::test_replicas_fill_nodes_without_crossing_them",
+        "simulator/planning/test_placement.py::test_time_sliced_devices_form_tensor_parallel_groups",
     ),
     "8. cost was multiplied by replicas, ignored PP, and was random for clouds": (
-        "simulator/test_cost.py::test_replicas_do_not_change_the_price_of_a_token",
-        "simulator/test_answers.py::test_pipelines_cross_nodes_and_are_paid_in_full",
+        "simulator/planning/test_cost.py::test_replicas_do_not_change_the_price_of_a_token",
+        "simulator/planning/test_answer.py::test_pipelines_cross_nodes_and_are_paid_in_full",
         "simulator/test_routes.py::test_cloud_model_is_priced_and_its_latency_left_unknown",
     ),
     "9. debug lost engine metadata and merged clusters": (
@@ -73,7 +73,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "test_contract.py::test_targets_of_zero_are_no_targets",
     ),
     "13. mixed GPU types in a node were timed and priced as the first": (
-        "simulator/test_placement.py::test_different_devices_of_one_node_are_never_mixed",
+        "simulator/planning/test_placement.py::test_different_devices_of_one_node_are_never_mixed",
         "test_contract.py::test_each_device_of_a_mixed_node_has_its_own_price",
     ),
     "14. an unreachable registry looked like an incompatible model": (
@@ -137,8 +137,17 @@ def test_no_code_is_fetched_or_unpickled():
     for file in (TESTS.parent / "budsim").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                names = {alias.name.split(".")[0] for alias in node.names} | {(getattr(node, "module", "") or "").split(".")[0]}
-                assert not names & {"pickle", "dill", "joblib", "shelve", "marshal", "transformers"}, file
+                names = {alias.name.split(".")[0] for alias in node.names} | {
+                    (getattr(node, "module", "") or "").split(".")[0]
+                }
+                assert not names & {
+                    "pickle",
+                    "dill",
+                    "joblib",
+                    "shelve",
+                    "marshal",
+                    "transformers",
+                }, file
             if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
                 assert isinstance(node.value, ast.Constant), file
                 assert node.value.value is False, file
@@ -162,7 +171,10 @@ def body() -> dict[str, Any]:
 def ask(body: dict[str, Any], cluster: Cluster | None = None, **changes: object) -> Outcome:
     """Answer a wire request with the analytic model, on one H100 unless told otherwise."""
     clusters = (cluster or make_cluster((("H100-SXM", 1),)),)
-    return simulate(question_of(RunRequest.model_validate(body | changes), clusters, ModelSource()), AnalyticPredictor())
+    return simulate(
+        question_of(RunRequest.model_validate(body | changes), clusters, ModelSource()),
+        AnalyticPredictor(),
+    )
 
 
 def fastest(outcome: Outcome) -> float:
@@ -177,11 +189,17 @@ def quickest(outcome: Outcome) -> float:
 
 def cheapest(outcome: Outcome, device: str) -> Plan:
     """Return the cheapest plan on one kind of device alone."""
-    alone: Callable[[Plan], bool] = lambda plan: {group.config.device.name for group in plan.groups} == {device}  # noqa: E731
+    alone: Callable[[Plan], bool] = lambda plan: (  # noqa: E731
+        {group.config.device.name for group in plan.groups} == {device}
+    )
     return min(filter(alone, outcome.plans), key=lambda plan: plan.cost_usd_per_h)
 
 
 @cache
 def _tests_in(file: Path) -> frozenset[str]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return frozenset(
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )

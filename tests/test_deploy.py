@@ -32,7 +32,9 @@ def overlay(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     if not shutil.which("kubectl"):
         pytest.skip("needs kubectl")
     folder = DEPLOY / "kubernetes" / "overlays" / request.param
-    built = subprocess.run(["kubectl", "kustomize", str(folder)], check=True, capture_output=True, text=True)
+    built = subprocess.run(
+        ["kubectl", "kustomize", str(folder)], check=True, capture_output=True, text=True
+    )
     return documents(built.stdout)
 
 
@@ -48,7 +50,14 @@ def test_overlays_are_what_kubernetes_takes(overlay: list[dict[str, Any]]):
         if manifest["apiVersion"] != DAPR:
             kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
     kinds = {manifest["kind"] for manifest in overlay}
-    assert {"Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "Job", "ConfigMap"} <= kinds
+    assert {
+        "Deployment",
+        "Service",
+        "PodDisruptionBudget",
+        "HorizontalPodAutoscaler",
+        "Job",
+        "ConfigMap",
+    } <= kinds
     assert {"Component", "Resiliency"} <= kinds
     assert {manifest["metadata"]["namespace"] for manifest in overlay} == {"budsim"}
 
@@ -56,16 +65,26 @@ def test_overlays_are_what_kubernetes_takes(overlay: list[dict[str, Any]]):
 def test_overlays_select_their_own_pods_and_settings(overlay: list[dict[str, Any]]):
     """Service and budget select the deployment's pods and not the job's; the settings the pods read exist."""
     deployment, job = of_kind(overlay, "Deployment"), of_kind(overlay, "Job")
-    labels, others = (one["spec"]["template"]["metadata"]["labels"].items() for one in (deployment, job))
+    labels, others = (
+        one["spec"]["template"]["metadata"]["labels"].items() for one in (deployment, job)
+    )
     selectors = [of_kind(overlay, "Service")["spec"]["selector"]]
-    selectors += [of_kind(overlay, kind)["spec"]["selector"]["matchLabels"] for kind in ("PodDisruptionBudget", "Deployment")]
+    selectors += [
+        of_kind(overlay, kind)["spec"]["selector"]["matchLabels"]
+        for kind in ("PodDisruptionBudget", "Deployment")
+    ]
     for selector in selectors:
         assert selector.items() <= labels
         assert not selector.items() <= others
-    settings = deployment["spec"]["template"]["spec"]["containers"][0]["envFrom"][0]["configMapRef"]["name"]
+    settings = deployment["spec"]["template"]["spec"]["containers"][0]["envFrom"][0][
+        "configMapRef"
+    ]["name"]
     assert of_kind(overlay, "ConfigMap")["metadata"]["name"] == settings
     assert of_kind(overlay, "ConfigMap")["data"]["MIGRATE_AT_START"] == "false"
-    budget, scale = of_kind(overlay, "PodDisruptionBudget"), of_kind(overlay, "HorizontalPodAutoscaler")
+    budget, scale = (
+        of_kind(overlay, "PodDisruptionBudget"),
+        of_kind(overlay, "HorizontalPodAutoscaler"),
+    )
     assert budget["spec"]["minAvailable"] <= scale["spec"]["minReplicas"]
 
 
@@ -80,7 +99,9 @@ def test_base_manifests_are_what_kubernetes_takes(file: Path):
 def test_pods_run_as_nobody_and_take_secrets_from_secrets():
     """Not root, nothing writable but scratch, no privileges, and no secret written down."""
     for file, kind in (("deployment.yaml", "Deployment"), ("migrations.yaml", "Job")):
-        pod = of_kind(documents((BASE / file).read_text(encoding="utf-8")), kind)["spec"]["template"]["spec"]
+        pod = of_kind(documents((BASE / file).read_text(encoding="utf-8")), kind)["spec"][
+            "template"
+        ]["spec"]
         (container,) = pod["containers"]
         assert pod["securityContext"]["runAsNonRoot"]
         assert container["securityContext"]["readOnlyRootFilesystem"]
@@ -90,18 +111,32 @@ def test_pods_run_as_nobody_and_take_secrets_from_secrets():
 
 def test_probes_and_sidecar_ask_paths_the_service_leaves_open():
     """Probes carry no token: each path is one that needs none; the sidecar is told app id, port and tokens."""
-    from budsim.simulator.guard import OPEN_PATHS
+    from budsim.simulator.http.middleware import OPEN_PATHS
 
-    template = of_kind(documents((BASE / "deployment.yaml").read_text(encoding="utf-8")), "Deployment")["spec"]["template"]
+    template = of_kind(
+        documents((BASE / "deployment.yaml").read_text(encoding="utf-8")), "Deployment"
+    )["spec"]["template"]
     (container,) = template["spec"]["containers"]
-    probes = [container[name]["httpGet"]["path"] for name in ("startupProbe", "livenessProbe", "readinessProbe")]
+    probes = [
+        container[name]["httpGet"]["path"]
+        for name in ("startupProbe", "livenessProbe", "readinessProbe")
+    ]
     assert probes == ["/health", "/health", "/ready"]
     notes = template["metadata"]["annotations"]
-    assert {*probes, notes["dapr.io/app-health-check-path"], notes["prometheus.io/path"]} <= OPEN_PATHS
-    assert (notes["dapr.io/app-id"], notes["dapr.io/app-port"]) == ("budsim", str(container["ports"][0]["containerPort"]))
+    assert {
+        *probes,
+        notes["dapr.io/app-health-check-path"],
+        notes["prometheus.io/path"],
+    } <= OPEN_PATHS
+    assert (notes["dapr.io/app-id"], notes["dapr.io/app-port"]) == (
+        "budsim",
+        str(container["ports"][0]["containerPort"]),
+    )
 
 
-@pytest.mark.parametrize(("file", "kind"), [("resiliency.yaml", "Resiliency"), ("config.yaml", "Configuration")])
+@pytest.mark.parametrize(
+    ("file", "kind"), [("resiliency.yaml", "Resiliency"), ("config.yaml", "Configuration")]
+)
 def test_sidecars_are_the_same_everywhere(file: str, kind: str):
     """Containers on one machine and the cluster retry alike, and keep as much of workflows for as long."""
     (here,) = documents((DEPLOY / "components" / file).read_text(encoding="utf-8"))
@@ -111,9 +146,15 @@ def test_sidecars_are_the_same_everywhere(file: str, kind: str):
 
 def test_workflows_are_limited_to_what_a_replica_works_on():
     """The sidecar is told of the limits, and they follow the worker processes that both deployments start."""
-    template = of_kind(documents((BASE / "deployment.yaml").read_text(encoding="utf-8")), "Deployment")["spec"]["template"]
-    configuration = of_kind(documents((BASE / "dapr.yaml").read_text(encoding="utf-8")), "Configuration")
-    assert template["metadata"]["annotations"]["dapr.io/config"] == configuration["metadata"]["name"]
+    template = of_kind(
+        documents((BASE / "deployment.yaml").read_text(encoding="utf-8")), "Deployment"
+    )["spec"]["template"]
+    configuration = of_kind(
+        documents((BASE / "dapr.yaml").read_text(encoding="utf-8")), "Configuration"
+    )
+    assert (
+        template["metadata"]["annotations"]["dapr.io/config"] == configuration["metadata"]["name"]
+    )
     settings = (BASE / "kustomization.yaml").read_text(encoding="utf-8")
     processes = LimitSettings.model_fields["worker_processes"].default
     assert f"WORKER_PROCESSES={processes}\n" in settings
@@ -123,7 +164,14 @@ def test_workflows_are_limited_to_what_a_replica_works_on():
 def test_compose_file_holds_what_the_stack_needs():
     """It passes the compose specification; every image has an exact tag."""
     compose = check_compose((DEPLOY / "docker-compose-dev.yaml").read_text(encoding="utf-8"))
-    assert set(compose["services"]) == {"app", "daprd", "placement", "scheduler", "postgres", "redis"}
+    assert set(compose["services"]) == {
+        "app",
+        "daprd",
+        "placement",
+        "scheduler",
+        "postgres",
+        "redis",
+    }
     images = [service["image"] for service in compose["services"].values() if "image" in service]
     assert all(":" in image and "latest" not in image for image in images)
 
@@ -131,7 +179,9 @@ def test_compose_file_holds_what_the_stack_needs():
 def test_dockerfile_passes_hadolint():
     """In full strength: pinned, no root at the end."""
     tool = Path(sys.executable).with_name("hadolint")
-    checked = subprocess.run([tool, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        [tool, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False
+    )
     assert checked.returncode == 0, checked.stdout
     lines = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line.startswith("USER")] == ["USER 10001"]
@@ -150,8 +200,15 @@ def test_wheel_carries_migrations_and_regressors(tmp_path: Path):
     subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(_inside(wheel))
-    versions = {f"budsim/_migrations/alembic/versions/{file.name}" for file in (REPOSITORY / "alembic" / "versions").glob("*.py")}
-    assert {"budsim/_migrations/alembic.ini", "budsim/_migrations/alembic/env.py", *versions} <= names
+    versions = {
+        f"budsim/_migrations/alembic/versions/{file.name}"
+        for file in (REPOSITORY / "alembic" / "versions").glob("*.py")
+    }
+    assert {
+        "budsim/_migrations/alembic.ini",
+        "budsim/_migrations/alembic/env.py",
+        *versions,
+    } <= names
     assert "budsim/_pretrained_models/cuda/manifest.json" in names
 
 

@@ -18,7 +18,9 @@ VLLM = Vllm()
 
 def test_a_cuda_replica_is_started_by_vllm_serve() -> None:
     """The command names the model, then every argument as vLLM spells it."""
-    launch = VLLM.launch(LLAMA, replica("H100-SXM", tp=2, context_tokens=4096, memory_fraction=0.92, max_num_seqs=64))
+    launch = VLLM.launch(
+        LLAMA, replica("H100-SXM", tp=2, context_tokens=4096, memory_fraction=0.92, max_num_seqs=64)
+    )
     assert " ".join(launch.command) == (
         "vllm serve meta-llama/Llama-3.1-8B-Instruct --tensor-parallel-size 2 --max-model-len 4096 --max-num-seqs 64 "
         "--max-num-batched-tokens 8192 --gpu-memory-utilization 0.92 --dtype bfloat16 --kv-cache-dtype auto "
@@ -45,7 +47,10 @@ def test_a_cpu_replica_gets_its_cache_and_cores_by_environment() -> None:
     """40.9 GiB are written as 40, two ranks as 28 cores of two sockets; there is no memory fraction, blocks hold 128 tokens."""
     config = replica("Xeon Platinum 8480+", tp=2, cores=28, kv_space_bytes=40.9 * GIB)
     launch = VLLM.launch(LLAMA, config)
-    assert launch.envs == {"VLLM_CPU_KVCACHE_SPACE": "40", "VLLM_CPU_OMP_THREADS_BIND": "0-27|56-83"}
+    assert launch.envs == {
+        "VLLM_CPU_KVCACHE_SPACE": "40",
+        "VLLM_CPU_OMP_THREADS_BIND": "0-27|56-83",
+    }
     assert "gpu-memory-utilization" not in launch.args
     assert launch.args["block-size"] == 128
 
@@ -73,7 +78,9 @@ def test_gaudi_buckets_by_environment() -> None:
 
 def test_an_embedding_model_runs_in_the_pooling_runner() -> None:
     """Prompts are taken whole: the budget holds the longest, and neither chunking nor prefix caching is asked for."""
-    args = VLLM.launch(EMBEDDING, replica("H100-SXM", context_tokens=512, max_num_batched_tokens=256)).args
+    args = VLLM.launch(
+        EMBEDDING, replica("H100-SXM", context_tokens=512, max_num_batched_tokens=256)
+    ).args
     assert args["runner"] == "pooling"
     assert args["max-num-batched-tokens"] == 512
     assert "enable-chunked-prefill" not in args
@@ -81,7 +88,9 @@ def test_an_embedding_model_runs_in_the_pooling_runner() -> None:
 
 def test_a_reranker_published_as_a_text_model_is_made_a_classifier() -> None:
     """Qwen3-Reranker's score is yes against no; its sibling that embeds is served as it is."""
-    reranker, sibling = (resolve_model(f"Qwen/Qwen3-{kind}-0.6B") for kind in ("Reranker", "Embedding"))
+    reranker, sibling = (
+        resolve_model(f"Qwen/Qwen3-{kind}-0.6B") for kind in ("Reranker", "Embedding")
+    )
     overrides = VLLM.launch(reranker, replica("L40S")).args["hf-overrides"]
     assert json.loads(str(overrides))["classifier_from_token"] == ["no", "yes"]
     assert "hf-overrides" not in VLLM.launch(sibling, replica("L40S")).args
@@ -107,7 +116,9 @@ def test_turing_is_served_in_fp16() -> None:
         ("EPYC 7713", Precision.INT8, "no int8 kernel"),
     ],
 )
-def test_formats_that_do_not_pay_are_refused_by_name(name: str, precision: Precision, says: str) -> None:
+def test_formats_that_do_not_pay_are_refused_by_name(
+    name: str, precision: Precision, says: str
+) -> None:
     """Weight-only formats and missing kernels are told apart."""
     assert says in str(VLLM.why_not_precision(device(name), precision))
     assert precision not in VLLM.precisions(LLAMA, device(name), may_quantize=True)
@@ -149,7 +160,10 @@ def test_pipelines_only_where_the_family_has_them() -> None:
 
 def test_metadata_follows_the_model_not_only_its_family() -> None:
     """DeepSeek R1 and Kimi K2 share a class and not their parsers; Llama 2 calls no tools."""
-    r1, kimi = (VLLM.metadata(resolve_model(m)) for m in ("deepseek-ai/DeepSeek-R1", "moonshotai/Kimi-K2-Instruct"))
+    r1, kimi = (
+        VLLM.metadata(resolve_model(m))
+        for m in ("deepseek-ai/DeepSeek-R1", "moonshotai/Kimi-K2-Instruct")
+    )
     assert (r1.tool_calling_parser_type, r1.reasoning_parser_type) == ("deepseek_v3", "deepseek_r1")
     assert kimi.tool_calling_parser_type == "kimi_k2"
     assert VLLM.metadata(LLAMA).tool_calling_parser_type == "llama3_json"
@@ -170,7 +184,9 @@ def test_metadata_follows_the_model_not_only_its_family() -> None:
         ("XiaomiMiMo/MiMo-V2-Flash", "qwen3_xml", "qwen3"),
     ],
 )
-def test_this_years_models_have_the_parsers_of_their_recipes(model: str, tool: str, reasoning: str | None) -> None:
+def test_this_years_models_have_the_parsers_of_their_recipes(
+    model: str, tool: str, reasoning: str | None
+) -> None:
     """VLLM's recipes start them with these."""
     metadata = VLLM.metadata(resolve_model(model))
     assert (metadata.tool_calling_parser_type, metadata.reasoning_parser_type) == (tool, reasoning)

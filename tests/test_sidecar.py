@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.simulator.background.test_loops import ORDER
 from tests.simulator.serving import MODEL
-from tests.simulator.test_workflows import ORDER
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.sidecar
@@ -25,10 +25,18 @@ INVENTORY = Path(__file__).parents[2] / "shared" / "examples" / "mixed.json"
 def sidecar(dapr_http_port: int, dapr_api_token: str | None) -> Iterator[httpx.Client]:
     """Yield a client of the sidecar's API; the inventory is in its state store."""
     headers = {"dapr-api-token": dapr_api_token} if dapr_api_token else {}
-    client = httpx.Client(base_url=f"http://127.0.0.1:{dapr_http_port}/v1.0", headers=headers, timeout=30, trust_env=False)
+    client = httpx.Client(
+        base_url=f"http://127.0.0.1:{dapr_http_port}/v1.0",
+        headers=headers,
+        timeout=30,
+        trust_env=False,
+    )
     if not INVENTORY.is_file():
         pytest.skip(f"needs {INVENTORY}")
-    written = client.post("/state/statestore", json=[{"key": "cluster_info", "value": json.loads(INVENTORY.read_text())}])
+    written = client.post(
+        "/state/statestore",
+        json=[{"key": "cluster_info", "value": json.loads(INVENTORY.read_text())}],
+    )
     assert written.status_code == 204
     yield client
     client.close()
@@ -57,7 +65,11 @@ def asked() -> dict[str, Any]:
         "target_throughput_per_user": 20,
         "target_e2e_latency": 0,
         "source_topic": f"test-{uuid.uuid4()}",
-        "notification_metadata": {"workflow_id": str(uuid.uuid4()), "notification_type": "event", "name": "test"},
+        "notification_metadata": {
+            "workflow_id": str(uuid.uuid4()),
+            "notification_type": "event",
+            "name": "test",
+        },
     }
 
 
@@ -79,11 +91,16 @@ def test_everything_is_up(invoke: Callable[..., httpx.Response]):
     assert all(check["up"] for check in found.json()["param"].values())
 
 
-def test_a_run_is_a_workflow_of_the_sidecar(invoke: Callable[..., httpx.Response], sidecar: httpx.Client, asked: dict[str, Any]):
+def test_a_run_is_a_workflow_of_the_sidecar(
+    invoke: Callable[..., httpx.Response], sidecar: httpx.Client, asked: dict[str, Any]
+):
     """Accepted through the sidecar, carried out as its workflow of the same id, announced in the contract's order."""
     workflow_id = invoke("POST", "/simulator/run", json=asked).json()["workflow_id"]
     assert ended(invoke, workflow_id) == "COMPLETED"
-    events = [event["data"].get("payload") for event in invoke("GET", f"/workflow/{workflow_id}/events").json()]
+    events = [
+        event["data"].get("payload")
+        for event in invoke("GET", f"/workflow/{workflow_id}/events").json()
+    ]
     assert [(event["event"], event["content"]["status"]) for event in events if event] == ORDER[1:]
     assert events[-1]["content"]["result"]["recommendations"]
 
@@ -96,15 +113,27 @@ def test_a_run_is_a_workflow_of_the_sidecar(invoke: Callable[..., httpx.Response
     assert json.loads(found["properties"]["dapr.workflow.output"])["status"] == "COMPLETED"
 
 
-def test_a_message_of_the_broker_is_a_run(invoke: Callable[..., httpx.Response], sidecar: httpx.Client, asked: dict[str, Any]):
+def test_a_message_of_the_broker_is_a_run(
+    invoke: Callable[..., httpx.Response], sidecar: httpx.Client, asked: dict[str, Any]
+):
     """A CloudEvent on our topic is accepted once, whoever brings it a second time; nonsense is dropped."""
-    event = {"specversion": "1.0", "id": str(uuid.uuid4()), "source": "test", "type": "run", "data": asked}
+    event = {
+        "specversion": "1.0",
+        "id": str(uuid.uuid4()),
+        "source": "test",
+        "type": "run",
+        "data": asked,
+    }
     kind = {"content-type": "application/cloudevents+json"}
     for body in (event | {"id": str(uuid.uuid4()), "data": {"nonsense": 1}}, event):
-        sent = sidecar.post("/publish/pubsub/budSimMessages", content=json.dumps(body), headers=kind)
+        sent = sidecar.post(
+            "/publish/pubsub/budSimMessages", content=json.dumps(body), headers=kind
+        )
         assert sent.status_code == 204
     again = event | {"topic": "budSimMessages", "pubsubname": "pubsub"}
-    other = again | {"data": asked | {"pretrained_model_uri": "nobody/has-this"}}  # 404 while its id is new, then 409
+    other = again | {
+        "data": asked | {"pretrained_model_uri": "nobody/has-this"}
+    }  # 404 while its id is new, then 409
     wait_for(lambda: invoke("POST", "/simulator/run", json=other).status_code == 409)
     workflow_id = invoke("POST", "/simulator/run", json=again).json()["workflow_id"]
     assert ended(invoke, workflow_id) == "COMPLETED"
@@ -112,21 +141,35 @@ def test_a_message_of_the_broker_is_a_run(invoke: Callable[..., httpx.Response],
     assert last["data"]["payload"]["workflow_id"] == asked["notification_metadata"]["workflow_id"]
 
 
-def test_a_stopped_run_has_no_workflow_left(invoke: Callable[..., httpx.Response], sidecar: httpx.Client, asked: dict[str, Any]):
+def test_a_stopped_run_has_no_workflow_left(
+    invoke: Callable[..., httpx.Response], sidecar: httpx.Client, asked: dict[str, Any]
+):
     """Paused, resumed or stopped here, the sidecar's workflow follows."""
     workflow_id = invoke("POST", "/simulator/run", json=asked).json()["workflow_id"]
     assert invoke("POST", f"/workflow/{workflow_id}/pause").status_code == 200
-    wait_for(lambda: invoke("GET", f"/workflow/{workflow_id}/status").json()["status"] == "SUSPENDED")
+    wait_for(
+        lambda: invoke("GET", f"/workflow/{workflow_id}/status").json()["status"] == "SUSPENDED"
+    )
     assert invoke("POST", f"/workflow/{workflow_id}/resume").status_code == 200
     assert ended(invoke, workflow_id) == "COMPLETED"
     other = invoke("POST", "/simulator/run", json=asked | {"concurrency": 17}).json()["workflow_id"]
     assert invoke("DELETE", f"/workflow/{other}/stop").status_code == 200
     assert ended(invoke, other) == "TERMINATED"
-    wait_for(lambda: sidecar.get(f"/workflows/dapr/{other}").json().get("runtimeStatus") in {*ENDED, None}, longest_s=60)
+    wait_for(
+        lambda: (
+            sidecar.get(f"/workflows/dapr/{other}").json().get("runtimeStatus") in {*ENDED, None}
+        ),
+        longest_s=60,
+    )
 
 
-def test_a_caller_without_the_sidecar_s_token_is_refused(sidecar: httpx.Client, dapr_api_token: str | None):
+def test_a_caller_without_the_sidecar_s_token_is_refused(
+    sidecar: httpx.Client, dapr_api_token: str | None
+):
     """Nobody comes past the sidecar without its token."""
     if dapr_api_token is None:
         pytest.skip("this sidecar demands no token: --dapr-api-token")
-    assert httpx.get(f"{sidecar.base_url}/invoke/budsim/method/ready", trust_env=False).status_code == 401
+    assert (
+        httpx.get(f"{sidecar.base_url}/invoke/budsim/method/ready", trust_env=False).status_code
+        == 401
+    )

@@ -35,7 +35,9 @@ def load_catalog(package: str, name: str) -> list[Entry]:
     where = f"{package}/{name}"
     entries = _parse(_read(package, name, where), name, where)
     if not isinstance(entries, list):
-        raise CatalogError(f"{where}: the file holds {type(entries).__name__}; a catalog is a list of entries")
+        raise CatalogError(
+            f"{where}: the file holds {type(entries).__name__}; a catalog is a list of entries"
+        )
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict) or not all(isinstance(key, str) for key in entry):
             raise CatalogError(f"{where}[{index}]: {entry!r:.80} is not a mapping with text keys")

@@ -16,7 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from budsim.commons.errors import InvalidInput
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-PLACEHOLDERS = frozenset({"", "change-me", "changeme", "secret", "token", "password", "postgres", "budsim", "budsim-dev"})
+PLACEHOLDERS = frozenset(
+    {"", "change-me", "changeme", "secret", "token", "password", "postgres", "budsim", "budsim-dev"}
+)
 
 
 class Environment(StrEnum):
@@ -27,7 +29,9 @@ class Environment(StrEnum):
 
 
 class _Group(BaseSettings):
-    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
 
 Given = TypeVar("Given", bound=_Group)
@@ -36,9 +40,16 @@ Given = TypeVar("Given", bound=_Group)
 class AppSettings(_Group):
     """The HTTP server and who may call it."""
 
-    environment: Environment = Field(Environment.DEVELOPMENT, description="development or production")
+    environment: Environment = Field(
+        Environment.DEVELOPMENT, description="development or production"
+    )
     app_port: Port = Field(9083, description="port the service listens on")
-    drain_s: float = Field(3.0, ge=0, le=600, description="after SIGTERM health says 503 for so long before the server stops, s")
+    drain_s: float = Field(
+        3.0,
+        ge=0,
+        le=600,
+        description="after SIGTERM health says 503 for so long before the server stops, s",
+    )
     app_api_token: SecretStr | None = Field(
         None, description="callers must send it in the header dapr-api-token; unset: anyone may"
     )
@@ -53,7 +64,9 @@ class TelemetrySettings(_Group):
     """Where traces go."""
 
     otel_exporter_otlp_endpoint: str | None = Field(
-        None, pattern="^https?://", description="OpenTelemetry collector, OTLP over HTTP; unset: no traces leave"
+        None,
+        pattern="^https?://",
+        description="OpenTelemetry collector, OTLP over HTTP; unset: no traces leave",
     )
 
 
@@ -65,32 +78,54 @@ class DatabaseSettings(_Group):
         pattern=r"^(sqlite|postgresql)(\+\w+)?://",
         description="SQLite file or postgresql://user:password@host/name",
     )
-    database_pool_size: int = Field(10, ge=1, le=200, description="connections kept open (Postgres)")
-    migrate_at_start: bool = Field(True, description="bring the schema up to date at start; false where a job does it")
-    retention_days: float = Field(30.0, gt=0, le=3650, description="finished runs are deleted after so many days")
+    database_pool_size: int = Field(
+        10, ge=1, le=200, description="connections kept open (Postgres)"
+    )
+    migrate_at_start: bool = Field(
+        True, description="bring the schema up to date at start; false where a job does it"
+    )
+    retention_days: float = Field(
+        30.0, gt=0, le=3650, description="finished runs are deleted after so many days"
+    )
 
 
 class DaprSettings(_Group):
     """The sidecar; without ports everything happens in this process."""
 
     dapr_runtime_host: str = Field("127.0.0.1", description="host the sidecar listens on")
-    dapr_http_port: Port | None = Field(None, description="the sidecar's HTTP port; unset: no sidecar")
-    dapr_grpc_port: Port | None = Field(None, description="the sidecar's gRPC port, preferred where set")
+    dapr_http_port: Port | None = Field(
+        None, description="the sidecar's HTTP port; unset: no sidecar"
+    )
+    dapr_grpc_port: Port | None = Field(
+        None, description="the sidecar's gRPC port, preferred where set"
+    )
     dapr_api_token: SecretStr | None = Field(None, description="sent to the sidecar on every call")
-    dapr_workflows: bool = Field(True, description="with a gRPC port: runs are Dapr workflows; false: runs of this process")
-    dapr_timeout_s: float = Field(5.0, gt=0, le=60, description="longest wait for one call to the sidecar, s")
+    dapr_workflows: bool = Field(
+        True, description="with a gRPC port: runs are Dapr workflows; false: runs of this process"
+    )
+    dapr_timeout_s: float = Field(
+        5.0, gt=0, le=60, description="longest wait for one call to the sidecar, s"
+    )
     state_store_name: str = Field("statestore", description="component the inventory is read from")
     pubsub_name: str = Field("pubsub", description="component events are published through")
     pubsub_topic: str = Field("budSimMessages", description="topic requests arrive on")
-    dead_letter_topic: str = Field("poisonMessages", description="topic of messages nobody could handle")
+    dead_letter_topic: str = Field(
+        "poisonMessages", description="topic of messages nobody could handle"
+    )
     secret_store_name: str | None = Field(
-        None, description="component APP_API_TOKEN and DATABASE_URL are read from at start; unset: the environment has them"
+        None,
+        description="component APP_API_TOKEN and DATABASE_URL are read from at start; unset: the environment has them",
     )
-    secret_name: str = Field("budsim", description="secret of that component; its keys are named as the variables")
+    secret_name: str = Field(
+        "budsim", description="secret of that component; its keys are named as the variables"
+    )
     configuration_store_name: str | None = Field(
-        None, description="component limits, retention and log level are read from at start, named as here; unset: none"
+        None,
+        description="component limits, retention and log level are read from at start, named as here; unset: none",
     )
-    stores_wait_s: float = Field(60.0, ge=0, le=600, description="how long a start waits for these two, s")
+    stores_wait_s: float = Field(
+        60.0, ge=0, le=600, description="how long a start waits for these two, s"
+    )
 
     @property
     def has_sidecar(self) -> bool:
@@ -106,38 +141,76 @@ class DaprSettings(_Group):
 class InventorySettings(_Group):
     """Where the hardware inventory comes from: the state store with a sidecar, a file without."""
 
-    inventory_file: Path | None = Field(None, description="inventory JSON or short YAML, read when there is no sidecar")
-    cluster_info_state_key: str = Field("cluster_info", description="key of the inventory in the state store")
-    inventory_max_bytes: int = Field(64_000_000, ge=1_000, le=10**9, description="largest inventory read, bytes")
-    inventory_ttl_s: float = Field(1.0, ge=0, le=3600, description="how long a read inventory is used again, s")
+    inventory_file: Path | None = Field(
+        None, description="inventory JSON or short YAML, read when there is no sidecar"
+    )
+    cluster_info_state_key: str = Field(
+        "cluster_info", description="key of the inventory in the state store"
+    )
+    inventory_max_bytes: int = Field(
+        64_000_000, ge=1_000, le=10**9, description="largest inventory read, bytes"
+    )
+    inventory_ttl_s: float = Field(
+        1.0, ge=0, le=3600, description="how long a read inventory is used again, s"
+    )
 
 
 class ModelSettings(_Group):
     """Where model configurations and trained regressors are found."""
 
-    model_registry_dir: Path | None = Field(None, description="folder that paths in pretrained_model_uri are relative to")
-    pretrained_models_dir: Path | None = Field(None, description="trained regressors; unset: those shipped with budsim")
-    calibration_file: Path | None = Field(None, description="a site's calibration by `budsim calibrate`; unset: none")
-    hugging_face_hub: bool = Field(False, description="ask the Hugging Face hub for models nobody here knows")
+    model_registry_dir: Path | None = Field(
+        None, description="folder that paths in pretrained_model_uri are relative to"
+    )
+    pretrained_models_dir: Path | None = Field(
+        None, description="trained regressors; unset: those shipped with budsim"
+    )
+    calibration_file: Path | None = Field(
+        None, description="a site's calibration by `budsim calibrate`; unset: none"
+    )
+    hugging_face_hub: bool = Field(
+        False, description="ask the Hugging Face hub for models nobody here knows"
+    )
 
 
 class LimitSettings(_Group):
     """How much work is accepted and how long it may take."""
 
-    worker_processes: int = Field(2, ge=0, le=256, description="simulations at a time; 0: threads of this process (tests)")
-    max_body_bytes: int = Field(1_000_000, ge=1_000, le=10**9, description="largest request body, bytes")
-    max_pending_runs: int = Field(10_000, ge=1, le=10**7, description="accepted runs that wait; more are refused with 429")
+    worker_processes: int = Field(
+        2, ge=0, le=256, description="simulations at a time; 0: threads of this process (tests)"
+    )
+    max_body_bytes: int = Field(
+        1_000_000, ge=1_000, le=10**9, description="largest request body, bytes"
+    )
+    max_pending_runs: int = Field(
+        10_000, ge=1, le=10**7, description="accepted runs that wait; more are refused with 429"
+    )
     max_requests_at_a_time: int = Field(
         512, ge=1, le=100_000, description="requests answered at a time; more are refused with 503"
     )
     max_requests_per_s: float = Field(
-        1000.0, ge=0, le=1e6, description="requests a second of one caller to one replica; more are refused with 429; 0: any"
+        1000.0,
+        ge=0,
+        le=1e6,
+        description="requests a second of one caller to one replica; more are refused with 429; 0: any",
     )
-    max_synchronous_runs: int = Field(32, ge=1, le=10_000, description="debug=true runs at a time; more are refused with 503")
-    simulation_timeout_s: float = Field(120.0, gt=0, le=86400, description="longest time one simulation may take, s")
-    lease_s: float = Field(30.0, ge=1, le=3600, description="a replica silent for so long loses its run to another, s")
-    poll_s: float = Field(1.0, gt=0, le=60, description="how often unfinished runs and unsent events are looked for, s")
-    max_attempts: int = Field(20, ge=1, le=100, description="tries of one step when what it depends on is not there")
+    max_synchronous_runs: int = Field(
+        32, ge=1, le=10_000, description="debug=true runs at a time; more are refused with 503"
+    )
+    simulation_timeout_s: float = Field(
+        120.0, gt=0, le=86400, description="longest time one simulation may take, s"
+    )
+    lease_s: float = Field(
+        30.0, ge=1, le=3600, description="a replica silent for so long loses its run to another, s"
+    )
+    poll_s: float = Field(
+        1.0,
+        gt=0,
+        le=60,
+        description="how often unfinished runs and unsent events are looked for, s",
+    )
+    max_attempts: int = Field(
+        20, ge=1, le=100, description="tries of one step when what it depends on is not there"
+    )
     plans_kept: int = Field(50, ge=1, le=1000, description="ranked plans stored for one run")
 
 
@@ -174,14 +247,20 @@ class Settings:
         """
         lowered = {name.lower(): value for name, value in values.items()}
         changed = {
-            part.name: _valid(type(group := getattr(self, part.name)), group.model_dump() | lowered) for part in fields(self)
+            part.name: _valid(type(group := getattr(self, part.name)), group.model_dump() | lowered)
+            for part in fields(self)
         }
         return replace(self, **changed)
 
 
 SECRETS = ("APP_API_TOKEN", "DATABASE_URL")
 """What a secret store may hold."""
-TUNABLES = ("LOG_LEVEL", "RETENTION_DAYS", "INVENTORY_TTL_S", *(name.upper() for name in LimitSettings.model_fields))
+TUNABLES = (
+    "LOG_LEVEL",
+    "RETENTION_DAYS",
+    "INVENTORY_TTL_S",
+    *(name.upper() for name in LimitSettings.model_fields),
+)
 """What a configuration store may hold."""
 
 
@@ -226,7 +305,9 @@ def refuse_placeholders(settings: Settings) -> None:
     }
     for name, secret in used.items():
         if secret is not None and secret.strip().lower() in PLACEHOLDERS:
-            raise InvalidInput(name, "missing or a placeholder in production", "a secret of your own")
+            raise InvalidInput(
+                name, "missing or a placeholder in production", "a secret of your own"
+            )
 
 
 def _valid(group: type[Given], values: Mapping[str, Any]) -> Given:

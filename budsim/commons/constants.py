@@ -295,7 +295,9 @@ _SGLANG_CPU: Final = frozenset(
 
 ENGINE_COMPATIBILITY_MAPPING: Final[Mapping[str, Mapping[str, frozenset[str]]]] = MappingProxyType(
     {
-        "vllm": MappingProxyType({"cuda": _VLLM_GPU, "rocm": _VLLM_GPU, "cpu": _VLLM_CPU, "hpu": _VLLM_HPU}),
+        "vllm": MappingProxyType(
+            {"cuda": _VLLM_GPU, "rocm": _VLLM_GPU, "cpu": _VLLM_CPU, "hpu": _VLLM_HPU}
+        ),
         "sglang": MappingProxyType({"cuda": _SGLANG_GPU, "rocm": _SGLANG_GPU, "cpu": _SGLANG_CPU}),
     }
 )

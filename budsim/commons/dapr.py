@@ -76,20 +76,29 @@ class HttpSidecar:
 
     async def states(self, keys: Sequence[str]) -> dict[str, StateValue]:
         """See `Sidecar.states`."""
-        path, body = f"/v1.0/state/{_escaped(self._settings.state_store_name)}/bulk", json.dumps({"keys": list(keys)})
-        found = await self._send("POST", path, content=body, headers={"content-type": JSON_TYPE}) or []
+        path, body = (
+            f"/v1.0/state/{_escaped(self._settings.state_store_name)}/bulk",
+            json.dumps({"keys": list(keys)}),
+        )
+        found = (
+            await self._send("POST", path, content=body, headers={"content-type": JSON_TYPE}) or []
+        )
         failed = next((item["error"] for item in found if item.get("error")), None)
         if failed:
             raise Unavailable("the Dapr sidecar cannot read the state store")
         return {
-            item["key"]: StateValue(body=json.dumps(item["data"]).encode(), etag=item.get("etag") or "")
+            item["key"]: StateValue(
+                body=json.dumps(item["data"]).encode(), etag=item.get("etag") or ""
+            )
             for item in found
             if item.get("data") is not None
         }
 
     async def secret(self, store: str, name: str) -> dict[str, str]:
         """See `Sidecar.secret`."""
-        return dict(await self._send("GET", f"/v1.0/secrets/{_escaped(store)}/{_escaped(name)}") or {})
+        return dict(
+            await self._send("GET", f"/v1.0/secrets/{_escaped(store)}/{_escaped(name)}") or {}
+        )
 
     async def configuration(self, store: str, keys: Sequence[str]) -> dict[str, str]:
         """See `Sidecar.configuration`."""
@@ -115,11 +124,15 @@ class HttpSidecar:
         """Return the JSON of the answer, or None where it is empty."""
         status, body = await self._http.call(method, path, **content)
         if status >= HTTPStatus.BAD_REQUEST:
-            raise Unavailable(f"the Dapr sidecar answered {status} to {method} {path.partition('?')[0]}")
+            raise Unavailable(
+                f"the Dapr sidecar answered {status} to {method} {path.partition('?')[0]}"
+            )
         try:
             return await asyncio.to_thread(json.loads, body) if body else None
         except ValueError as error:
-            raise Unavailable(f"the Dapr sidecar's answer to {method} {path.partition('?')[0]} is not JSON") from error
+            raise Unavailable(
+                f"the Dapr sidecar's answer to {method} {path.partition('?')[0]} is not JSON"
+            ) from error
 
 
 class _Http:
@@ -145,10 +158,15 @@ class _Http:
         from aiohttp import ClientError, ClientTimeout
         from yarl import URL
 
-        url = URL(f"http://{self._settings.dapr_runtime_host}:{self._settings.dapr_http_port}{path}", encoded=True)
+        url = URL(
+            f"http://{self._settings.dapr_runtime_host}:{self._settings.dapr_http_port}{path}",
+            encoded=True,
+        )
         limit = ClientTimeout(total=timeout_s or self._settings.dapr_timeout_s)
         try:
-            async with self._open().request(method, url, data=content, headers=headers, timeout=limit) as answer:
+            async with self._open().request(
+                method, url, data=content, headers=headers, timeout=limit
+            ) as answer:
                 return answer.status, await answer.read()
         except (ClientError, TimeoutError, OSError) as error:
             raise Unavailable("the Dapr sidecar does not answer") from error
@@ -194,20 +212,29 @@ class GrpcSidecar:
         items = (await self.call("GetBulkState", request)).items
         if any(item.error for item in items):
             raise Unavailable("the Dapr sidecar cannot read the state store")
-        return {item.key: StateValue(body=bytes(item.data), etag=str(item.etag)) for item in items if item.data}
+        return {
+            item.key: StateValue(body=bytes(item.data), etag=str(item.etag))
+            for item in items
+            if item.data
+        }
 
     async def secret(self, store: str, name: str) -> dict[str, str]:
         """See `Sidecar.secret`."""
         from dapr.proto import api_v1
 
-        return dict((await self.call("GetSecret", api_v1.GetSecretRequest(store_name=store, key=name))).data)
+        return dict(
+            (await self.call("GetSecret", api_v1.GetSecretRequest(store_name=store, key=name))).data
+        )
 
     async def configuration(self, store: str, keys: Sequence[str]) -> dict[str, str]:
         """See `Sidecar.configuration`."""
         from dapr.proto import api_v1
 
         request = api_v1.GetConfigurationRequest(store_name=store, keys=keys)
-        return {key: item.value for key, item in (await self.call("GetConfiguration", request)).items.items()}
+        return {
+            key: item.value
+            for key, item in (await self.call("GetConfiguration", request)).items.items()
+        }
 
     async def publish(self, topic: str, envelope: Mapping[str, object]) -> None:
         """See `Sidecar.publish`."""
@@ -226,7 +253,9 @@ class GrpcSidecar:
         if self._http:
             return await self._http.is_healthy()
         try:
-            await asyncio.wait_for(self._open().channel_ready(), timeout=self._settings.dapr_timeout_s)
+            await asyncio.wait_for(
+                self._open().channel_ready(), timeout=self._settings.dapr_timeout_s
+            )
         except TimeoutError:
             return False
         return True
@@ -242,7 +271,9 @@ class GrpcSidecar:
         if self._channel is None:
             import grpc.aio
 
-            self._channel = grpc.aio.insecure_channel(f"{self._settings.dapr_runtime_host}:{self._settings.dapr_grpc_port}")
+            self._channel = grpc.aio.insecure_channel(
+                f"{self._settings.dapr_runtime_host}:{self._settings.dapr_grpc_port}"
+            )
         return self._channel
 
     async def call(self, method: str, request: Any) -> Any:
@@ -252,7 +283,9 @@ class GrpcSidecar:
 
         stub = api_service_v1.DaprStub(self._open())  # type: ignore[no-untyped-call]
         try:
-            return await getattr(stub, method)(request, timeout=self._settings.dapr_timeout_s, metadata=self._metadata)
+            return await getattr(stub, method)(
+                request, timeout=self._settings.dapr_timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise Unavailable(f"the Dapr sidecar does not answer {method}") from error
 

@@ -39,7 +39,9 @@ class WorkflowHub:
         self._runtime: Any = None
         self._starting: threading.Thread | None = None
 
-    def serve(self, workflow: Callable[..., Any], activities: Mapping[str, Callable[..., Any]]) -> None:
+    def serve(
+        self, workflow: Callable[..., Any], activities: Mapping[str, Callable[..., Any]]
+    ) -> None:
         """Begin to carry out what the sidecar sends; returns at once, whether there is a sidecar or not."""
         from dapr.conf import settings as sdk
         from dapr.ext.workflow import WorkflowRuntime
@@ -59,12 +61,16 @@ class WorkflowHub:
         self._runtime.register_workflow(workflow)
         for name, activity in activities.items():
             self._runtime.register_activity(activity, name=name)
-        self._starting = threading.Thread(target=_start, args=(self._runtime,), daemon=True, name="workflow-start")
+        self._starting = threading.Thread(
+            target=_start, args=(self._runtime,), daemon=True, name="workflow-start"
+        )
         self._starting.start()
 
     async def is_serving(self) -> bool:
         """Return whether the sidecar can send us work."""
-        return self._runtime is not None and await asyncio.to_thread(self._runtime.wait_for_worker_ready, READY_S)
+        return self._runtime is not None and await asyncio.to_thread(
+            self._runtime.wait_for_worker_ready, READY_S
+        )
 
     async def start(self, workflow: str, instance_id: str, order: Mapping[str, object]) -> bool:
         """Start a workflow under a name of ours; False when there is one of this name that has not ended."""
@@ -101,19 +107,25 @@ class WorkflowHub:
         """Let a workflow take no further step until it is resumed."""
         from dapr.proto import api_v1
 
-        await self._sidecar.call("PauseWorkflowBeta1", api_v1.PauseWorkflowRequest(**_name(instance_id)))
+        await self._sidecar.call(
+            "PauseWorkflowBeta1", api_v1.PauseWorkflowRequest(**_name(instance_id))
+        )
 
     async def resume(self, instance_id: str) -> None:
         """Let a suspended workflow go on."""
         from dapr.proto import api_v1
 
-        await self._sidecar.call("ResumeWorkflowBeta1", api_v1.ResumeWorkflowRequest(**_name(instance_id)))
+        await self._sidecar.call(
+            "ResumeWorkflowBeta1", api_v1.ResumeWorkflowRequest(**_name(instance_id))
+        )
 
     async def terminate(self, instance_id: str) -> None:
         """End a workflow."""
         from dapr.proto import api_v1
 
-        await self._sidecar.call("TerminateWorkflowBeta1", api_v1.TerminateWorkflowRequest(**_name(instance_id)))
+        await self._sidecar.call(
+            "TerminateWorkflowBeta1", api_v1.TerminateWorkflowRequest(**_name(instance_id))
+        )
 
     async def close(self) -> None:
         """Take no more work, and deliver what is done."""
@@ -132,7 +144,9 @@ class _Lines(logging.Handler):
 
         text = record.getMessage()
         if "readiness check" not in text:
-            structlog.get_logger().log(record.levelno, text, logger=record.name, exc_info=record.exc_info)
+            structlog.get_logger().log(
+                record.levelno, text, logger=record.name, exc_info=record.exc_info
+            )
 
 
 def _name(instance_id: str) -> dict[str, str]:

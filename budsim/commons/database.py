@@ -99,7 +99,9 @@ def _engine(url: str, pool_size: int) -> Engine:
             pool_pre_ping=True,
             connect_args={"connect_timeout": POOL_TIMEOUT_S},
         )
-    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000})
+    engine = create_engine(
+        url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000}
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -107,7 +109,12 @@ def _engine(url: str, pool_size: int) -> Engine:
 
 def _prepare_sqlite(connection, _record) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -23,7 +23,11 @@ def fetch_config(name: str) -> bytes | None:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name):
         return None
     try:
-        answer = httpx.get(f"{HUB}/{name}/resolve/main/config.json", timeout=TIMEOUT_S, follow_redirects=True)
+        answer = httpx.get(
+            f"{HUB}/{name}/resolve/main/config.json", timeout=TIMEOUT_S, follow_redirects=True
+        )
     except httpx.HTTPError as error:
-        raise Unavailable(f"the model hub does not answer for {name}: {type(error).__name__}") from error
+        raise Unavailable(
+            f"the model hub does not answer for {name}: {type(error).__name__}"
+        ) from error
     return answer.content if answer.status_code == httpx.codes.OK else None

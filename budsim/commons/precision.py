@@ -50,16 +50,35 @@ class Format:
 FORMATS: dict[Precision, Format] = {
     Precision.FP32: Format(bits=32, compute=Precision.FP32, source="IEEE 754"),
     Precision.BF16: Format(bits=16, compute=Precision.BF16, source="bfloat16: 1+8+7 bits"),
-    Precision.FP16: Format(bits=16, compute=Precision.BF16, source="IEEE 754; same rate as bf16 on every catalog device"),
-    Precision.FP8: Format(bits=8, compute=Precision.FP8, source="OCP OFP8 1.0; per-tensor or 128-block scales < 0.3 %"),
-    Precision.INT8: Format(bits=8, compute=Precision.INT8, source="W8A8 with a scale per channel"),
-    Precision.INT4: Format(bits=4.25, compute=Precision.BF16, source="GPTQ/AWQ, groups of 128: 4 + (16 + 16)/128 bits"),
-    Precision.NVFP4: Format(bits=4.5, compute=Precision.NVFP4, source="NVFP4: an 8 bit scale for 16 values"),
-    Precision.MXFP4: Format(bits=4.25, compute=Precision.MXFP4, source="OCP MX 1.0: an 8 bit scale for 32 values"),
-    Precision.Q8_0: Format(
-        bits=8.5, compute=Precision.Q8_0, outer=Precision.Q8_0, source="llama.cpp ggml-common.h block_q8_0: 34 bytes for 32"
+    Precision.FP16: Format(
+        bits=16,
+        compute=Precision.BF16,
+        source="IEEE 754; same rate as bf16 on every catalog device",
     ),
-    Precision.Q6_K: Format(bits=6.5625, compute=Precision.Q6_K, source="llama.cpp ggml-common.h block_q6_K: 210 bytes for 256"),
+    Precision.FP8: Format(
+        bits=8, compute=Precision.FP8, source="OCP OFP8 1.0; per-tensor or 128-block scales < 0.3 %"
+    ),
+    Precision.INT8: Format(bits=8, compute=Precision.INT8, source="W8A8 with a scale per channel"),
+    Precision.INT4: Format(
+        bits=4.25, compute=Precision.BF16, source="GPTQ/AWQ, groups of 128: 4 + (16 + 16)/128 bits"
+    ),
+    Precision.NVFP4: Format(
+        bits=4.5, compute=Precision.NVFP4, source="NVFP4: an 8 bit scale for 16 values"
+    ),
+    Precision.MXFP4: Format(
+        bits=4.25, compute=Precision.MXFP4, source="OCP MX 1.0: an 8 bit scale for 32 values"
+    ),
+    Precision.Q8_0: Format(
+        bits=8.5,
+        compute=Precision.Q8_0,
+        outer=Precision.Q8_0,
+        source="llama.cpp ggml-common.h block_q8_0: 34 bytes for 32",
+    ),
+    Precision.Q6_K: Format(
+        bits=6.5625,
+        compute=Precision.Q6_K,
+        source="llama.cpp ggml-common.h block_q6_K: 210 bytes for 256",
+    ),
     Precision.Q4_K_M: Format(
         bits=4.8,
         compute=Precision.Q4_K_M,
@@ -68,10 +87,16 @@ FORMATS: dict[Precision, Format] = {
         "without the head makes the 4.92 GB of Llama-3.1-8B",
     ),
     Precision.Q4_K_4: Format(
-        bits=4.8, compute=Precision.Q4_K_4, outer=Precision.Q6_K, source="Ampere's repacked Q4_K; size as Q4_K_M"
+        bits=4.8,
+        compute=Precision.Q4_K_4,
+        outer=Precision.Q6_K,
+        source="Ampere's repacked Q4_K; size as Q4_K_M",
     ),
     Precision.Q8R16: Format(
-        bits=8.5, compute=Precision.Q8R16, outer=Precision.Q8R16, source="Ampere's repacked Q8; size as Q8_0"
+        bits=8.5,
+        compute=Precision.Q8R16,
+        outer=Precision.Q8R16,
+        source="Ampere's repacked Q8; size as Q8_0",
     ),
 }
 

@@ -29,7 +29,11 @@ async def stored_settings(settings: Settings, sidecar: Sidecar | None) -> Settin
     if not (dapr.secret_store_name or dapr.configuration_store_name):
         return settings
     if sidecar is None:
-        raise InvalidInput("SECRET_STORE_NAME", "there is no sidecar to ask", "a port in DAPR_HTTP_PORT or DAPR_GRPC_PORT")
+        raise InvalidInput(
+            "SECRET_STORE_NAME",
+            "there is no sidecar to ask",
+            "a port in DAPR_HTTP_PORT or DAPR_GRPC_PORT",
+        )
     again = AsyncRetrying(  # while the sidecar starts
         retry=retry_if_exception_type(Unavailable),
         stop=stop_after_delay(dapr.stores_wait_s),

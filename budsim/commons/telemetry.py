@@ -34,18 +34,43 @@ def new_metrics() -> Metrics:
     return Metrics(
         registry=registry,
         runs=Counter("budsim_runs", "Runs by how they ended", ["status"], registry=registry),
-        step_seconds=Histogram("budsim_step_seconds", "Duration of one step of a run", ["step"], registry=registry),
-        evaluations=Counter("budsim_evaluations", "Distinct candidates predicted", registry=registry),
-        plans=Counter(
-            "budsim_plan_groups", "Replica groups answered, by what the prediction rests on", ["basis"], registry=registry
+        step_seconds=Histogram(
+            "budsim_step_seconds", "Duration of one step of a run", ["step"], registry=registry
         ),
-        events_published=Counter("budsim_events_published", "Events handed to the broker or the log", registry=registry),
-        publish_failures=Counter("budsim_publish_failures", "Events the sidecar did not take", registry=registry),
-        runs_waiting=Gauge("budsim_runs_waiting", "Accepted runs that have not ended, of all replicas", registry=registry),
-        outbox_lag=Gauge("budsim_outbox_lag_seconds", "Age of the oldest event not yet handed over", registry=registry),
-        outbox_waiting=Gauge("budsim_outbox_waiting", "Events not yet handed over", registry=registry),
-        requests=Counter("budsim_requests", "HTTP requests", ["method", "route", "status"], registry=registry),
-        request_seconds=Histogram("budsim_request_seconds", "Duration of HTTP requests", ["route"], registry=registry),
+        evaluations=Counter(
+            "budsim_evaluations", "Distinct candidates predicted", registry=registry
+        ),
+        plans=Counter(
+            "budsim_plan_groups",
+            "Replica groups answered, by what the prediction rests on",
+            ["basis"],
+            registry=registry,
+        ),
+        events_published=Counter(
+            "budsim_events_published", "Events handed to the broker or the log", registry=registry
+        ),
+        publish_failures=Counter(
+            "budsim_publish_failures", "Events the sidecar did not take", registry=registry
+        ),
+        runs_waiting=Gauge(
+            "budsim_runs_waiting",
+            "Accepted runs that have not ended, of all replicas",
+            registry=registry,
+        ),
+        outbox_lag=Gauge(
+            "budsim_outbox_lag_seconds",
+            "Age of the oldest event not yet handed over",
+            registry=registry,
+        ),
+        outbox_waiting=Gauge(
+            "budsim_outbox_waiting", "Events not yet handed over", registry=registry
+        ),
+        requests=Counter(
+            "budsim_requests", "HTTP requests", ["method", "route", "status"], registry=registry
+        ),
+        request_seconds=Histogram(
+            "budsim_request_seconds", "Duration of HTTP requests", ["route"], registry=registry
+        ),
     )
 
 

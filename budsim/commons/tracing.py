@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
-TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})(?P<trace_id>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$")
+TRACEPARENT = re.compile(
+    r"^(?!ff)[0-9a-f]{2}-(?!0{32})(?P<trace_id>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$"
+)
 """Trace Context, level 1, section 3.2.2 (https://www.w3.org/TR/trace-context/)."""
 
 
@@ -23,7 +25,9 @@ def trace_id(traceparent: object) -> str | None:
 class Tracing(Protocol):
     """Marks the time something took as part of a trace."""
 
-    def span(self, name: str, parent: object, /, **attributes: str) -> AbstractContextManager[str | None]:
+    def span(
+        self, name: str, parent: object, /, **attributes: str
+    ) -> AbstractContextManager[str | None]:
         """Return a context that yields the traceparent of what happens inside."""
         ...
 
@@ -35,7 +39,9 @@ class Tracing(Protocol):
 class PassedOn:
     """No collector: who comes with a trace stays in it."""
 
-    def span(self, _name: str, parent: object, /, **_attributes: str) -> AbstractContextManager[str | None]:
+    def span(
+        self, _name: str, parent: object, /, **_attributes: str
+    ) -> AbstractContextManager[str | None]:
         """See `Tracing.span`."""
         return nullcontext(str(parent) if trace_id(parent) else None)
 
@@ -60,7 +66,9 @@ class Exported:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces", timeout=5)
-        self._provider = TracerProvider(resource=Resource.create({"service.name": "budsim"}), shutdown_on_exit=False)
+        self._provider = TracerProvider(
+            resource=Resource.create({"service.name": "budsim"}), shutdown_on_exit=False
+        )
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("budsim")
         self._propagator: Any = TraceContextTextMapPropagator()

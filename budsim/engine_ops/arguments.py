@@ -71,7 +71,9 @@ def read_arguments(entries: Iterable[Mapping[str, Any]]) -> Mapping[str, Argumen
     return {flag: argument for entry in entries for flag, argument in _spellings(entry)}
 
 
-def check_arguments(engine: str, args: Mapping[str, ArgumentValue], known: Mapping[str, Argument] | None = None) -> None:
+def check_arguments(
+    engine: str, args: Mapping[str, ArgumentValue], known: Mapping[str, Argument] | None = None
+) -> None:
     """Check names, types, choices and deprecation of ``args`` against the engine's parser.
 
     Parameters
@@ -109,7 +111,9 @@ def command_line(engine: str, args: Mapping[str, ArgumentValue]) -> tuple[str, .
     return tuple(word for flag, value in args.items() for word in _words(known[flag], value))
 
 
-def parse_command_line(words: Iterable[str], known: Mapping[str, Argument]) -> Mapping[str, ArgumentValue]:
+def parse_command_line(
+    words: Iterable[str], known: Mapping[str, Argument]
+) -> Mapping[str, ArgumentValue]:
     """Read a command line back into arguments: the inverse of `command_line`.
 
     Raises
@@ -134,7 +138,9 @@ def parse_command_line(words: Iterable[str], known: Mapping[str, Argument]) -> M
 def _spellings(entry: Mapping[str, Any]) -> Iterable[tuple[str, Argument]]:
     long = [flag.removeprefix("--") for flag in entry["flags"] if flag.startswith("--")]
     negative = next((flag for flag in long if f"no-{long[0]}" == flag), None)
-    is_switch = isinstance(entry.get("default"), bool) or (long[:1] and long[0].startswith(("enable-", "disable-")))
+    is_switch = isinstance(entry.get("default"), bool) or (
+        long[:1] and long[0].startswith(("enable-", "disable-"))
+    )
     takes_value = negative is None and ("type" in entry or "choices" in entry or not is_switch)
     for flag in long:
         if flag != negative:

@@ -230,7 +230,9 @@ class ServingEngine(Engine, Protocol):
         """Return why this engine cannot serve the model on the device, or None when it can."""
         ...
 
-    def precisions(self, architecture: Architecture, device: Device, *, may_quantize: bool) -> tuple[Precision, ...]:
+    def precisions(
+        self, architecture: Architecture, device: Device, *, may_quantize: bool
+    ) -> tuple[Precision, ...]:
         """Return the weight formats to try: the checkpoint's own, and with ``may_quantize`` what the device runs natively."""
         ...
 
@@ -325,7 +327,9 @@ class ProviderPrice:
 
     def usd_per_million_output_tokens(self, input_tokens: float, output_tokens: float) -> float:
         """Return what a million generated tokens cost in USD when every request also sends ``input_tokens``."""
-        request_usd = input_tokens * self.input_usd_per_token + output_tokens * self.output_usd_per_token
+        request_usd = (
+            input_tokens * self.input_usd_per_token + output_tokens * self.output_usd_per_token
+        )
         return request_usd / output_tokens * 1e6
 
 
@@ -351,7 +355,12 @@ class Router(Engine, Protocol):
     """An engine that spreads requests over replicas, or calls a provider."""
 
     def proxy_config(
-        self, model_name: str, targets: Sequence[RouteTarget], *, strategy: str, fallbacks: Sequence[str] = ()
+        self,
+        model_name: str,
+        targets: Sequence[RouteTarget],
+        *,
+        strategy: str,
+        fallbacks: Sequence[str] = (),
     ) -> Mapping[str, object]:
         """Return the router's configuration for replicas of one model; ``fallbacks`` are provider models tried when all fail."""
         ...
@@ -377,7 +386,13 @@ class Compressor(Engine, Protocol):
         ...
 
     def job(
-        self, architecture: Architecture, scheme: str, *, device: Device, method: str | None = None, kv8: bool = False
+        self,
+        architecture: Architecture,
+        scheme: str,
+        *,
+        device: Device,
+        method: str | None = None,
+        kv8: bool = False,
     ) -> CompressionJob:
         """Size the job that quantizes the model on one ``device`` and write its recipe."""
         ...

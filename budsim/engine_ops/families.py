@@ -75,21 +75,29 @@ def check_abilities(engine: str, architecture: Architecture, config: ReplicaConf
     """
     family = family_of(engine, architecture)
     if config.max_loras and not (family and family.lora):
-        raise InvalidInput("max_loras", f"{engine} serves no LoRA adapters of {architecture.family}", "0")
+        raise InvalidInput(
+            "max_loras", f"{engine} serves no LoRA adapters of {architecture.family}", "0"
+        )
     if config.ep > 1 and not spreads_experts(engine, architecture):
         raise InvalidInput("ep", f"{engine} does not spread experts of {architecture.family}", "1")
     if config.dp > 1 and not ranks_attention(engine, architecture):
         raise InvalidInput("dp", f"{engine} has no attention ranks for {architecture.family}", "1")
 
 
-def why_not_family(engine: str, version: str, architecture: Architecture, device: Device) -> str | None:
+def why_not_family(
+    engine: str, version: str, architecture: Architecture, device: Device
+) -> str | None:
     """Return why ``engine`` does not serve the family on ``device``, or None when it does."""
     kinds, kind = ENGINE_COMPATIBILITY_MAPPING[engine], device.kind
     if kind not in kinds:
         return f"no build of {engine} {version} for {kind} devices is known here"
     if architecture.family in kinds[kind]:
-        return _why_not_pooling(engine, version, architecture) or _why_not_attention(engine, version, architecture, device)
-    elsewhere = sorted(other for other, families in kinds.items() if architecture.family in families)
+        return _why_not_pooling(engine, version, architecture) or _why_not_attention(
+            engine, version, architecture, device
+        )
+    elsewhere = sorted(
+        other for other, families in kinds.items() if architecture.family in families
+    )
     where = f", only on {', '.join(elsewhere)}" if elsewhere else ""
     return f"{engine} {version} does not serve {architecture.family} on {kind}{where}"
 
@@ -101,7 +109,9 @@ def _why_not_pooling(engine: str, version: str, architecture: Architecture) -> s
     return f"{engine} {version} answers with text only of {architecture.family}, not with embeddings or scores"
 
 
-def _why_not_attention(engine: str, version: str, architecture: Architecture, device: Device) -> str | None:
+def _why_not_attention(
+    engine: str, version: str, architecture: Architecture, device: Device
+) -> str | None:
     family = family_of(engine, architecture)
     if family is None or family.requirement.met_by(device):
         return None
@@ -134,7 +144,9 @@ def image_for(engine: str, version: str, device: Device) -> str:
     for requirement, image in _images(engine, device.kind):
         if requirement.met_by(device):
             return image.format(version=version)
-    raise InvalidInput("device", f"{engine} has no image for {device.name}", "a device the engine has a build for")
+    raise InvalidInput(
+        "device", f"{engine} has no image for {device.name}", "a device the engine has a build for"
+    )
 
 
 def _parsers_of(engine: str, architecture: Architecture) -> Parsers:
@@ -180,5 +192,7 @@ def _parser_rules(engine: str) -> tuple[tuple[str, str, Parsers], ...]:
 def _images(engine: str, kind: DeviceKind) -> tuple[tuple[Requirement, str], ...]:
     entries = load_catalog("budsim.engine_ops", "catalog/images.json")
     return tuple(
-        (requirement_from(entry), entry["image"]) for entry in entries if (entry["engine"], entry["kind"]) == (engine, kind)
+        (requirement_from(entry), entry["image"])
+        for entry in entries
+        if (entry["engine"], entry["kind"]) == (engine, kind)
     )

@@ -32,11 +32,16 @@ class Requirement:
 
     def met_by(self, device: Device) -> bool:
         """Return whether ``device`` has what is required."""
-        if device.kind is DeviceKind.CUDA and not self.min_sm <= compute_capability(device) <= self.max_sm:
+        if (
+            device.kind is DeviceKind.CUDA
+            and not self.min_sm <= compute_capability(device) <= self.max_sm
+        ):
             return False
         if self.generations and device.generation.lower() not in self.generations:
             return False
-        return not self.instruction_sets or bool(self.instruction_sets & {name.lower() for name in device.instruction_sets})
+        return not self.instruction_sets or bool(
+            self.instruction_sets & {name.lower() for name in device.instruction_sets}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +63,9 @@ def compute_capability(device: Device) -> int:
 def weight_mode(engine: str, device: Device, precision: Precision) -> Mode | None:
     """Return how ``engine`` runs weights stored as ``precision`` on ``device``; None when it cannot."""
     modes = [
-        kernel.mode for kernel in _weight_kernels(engine, device.kind) if kernel.precision is precision and _runs(kernel, device)
+        kernel.mode
+        for kernel in _weight_kernels(engine, device.kind)
+        if kernel.precision is precision and _runs(kernel, device)
     ]
     return Mode.NATIVE if Mode.NATIVE in modes else (modes[0] if modes else None)
 
@@ -74,7 +81,11 @@ def native_precisions(engine: str, device: Device) -> tuple[Precision, ...]:
 
 def kv_formats(engine: str, device: Device) -> Mapping[Precision, str]:
     """Return the KV cache formats beyond the model's own that ``engine`` offers on ``device``, and how it spells them."""
-    return {kernel.precision: kernel.value for kernel in _kv_kernels(engine, device.kind) if _runs(kernel, device)}
+    return {
+        kernel.precision: kernel.value
+        for kernel in _kv_kernels(engine, device.kind)
+        if _runs(kernel, device)
+    }
 
 
 def _runs(kernel: Kernel, device: Device) -> bool:

@@ -42,7 +42,12 @@ class Litellm:
     stage = Stage.ROUTE
 
     def proxy_config(
-        self, model_name: str, targets: Sequence[RouteTarget], *, strategy: str = "simple-shuffle", fallbacks: Sequence[str] = ()
+        self,
+        model_name: str,
+        targets: Sequence[RouteTarget],
+        *,
+        strategy: str = "simple-shuffle",
+        fallbacks: Sequence[str] = (),
     ) -> Mapping[str, object]:
         """Return the proxy's ``config.yaml`` as values: one deployment per replica, weighted by its speed.
 
@@ -65,12 +70,16 @@ class Litellm:
             A fallback that is not in the cost map.
         """
         if strategy not in STRATEGIES:
-            raise InvalidInput("routing_strategy", f"{strategy!r} is not known", f"one of {', '.join(STRATEGIES)}")
+            raise InvalidInput(
+                "routing_strategy", f"{strategy!r} is not known", f"one of {', '.join(STRATEGIES)}"
+            )
         if not targets:
             raise InvalidInput("targets", "there are none", "at least one replica")
         for target in targets:
             if target.weight <= 0:
-                raise InvalidInput("targets.weight", f"{target.weight:g} is out of range", "above 0")
+                raise InvalidInput(
+                    "targets.weight", f"{target.weight:g} is out of range", "above 0"
+                )
         largest = max(target.weight for target in targets)
         deployments = [_deployment(model_name, target, largest) for target in targets]
         return self._config(model_name, deployments, strategy, fallbacks)
@@ -83,15 +92,28 @@ class Litellm:
         NotFound
             A model that is not in the cost map.
         """
-        return self._config(model, [_provider(self.price(model), name=model)], STRATEGIES[0], fallbacks)
+        return self._config(
+            model, [_provider(self.price(model), name=model)], STRATEGIES[0], fallbacks
+        )
 
     def _config(
-        self, model_name: str, deployments: Sequence[object], strategy: str, fallbacks: Sequence[str]
+        self,
+        model_name: str,
+        deployments: Sequence[object],
+        strategy: str,
+        fallbacks: Sequence[str],
     ) -> Mapping[str, object]:
-        settings: dict[str, object] = {"routing_strategy": strategy, "num_retries": 2, "timeout": 600}
+        settings: dict[str, object] = {
+            "routing_strategy": strategy,
+            "num_retries": 2,
+            "timeout": 600,
+        }
         if fallbacks:
             settings["fallbacks"] = [{model_name: list(fallbacks)}]
-        return {"model_list": [*deployments, *(_provider(self.price(model)) for model in fallbacks)], "router_settings": settings}
+        return {
+            "model_list": [*deployments, *(_provider(self.price(model)) for model in fallbacks)],
+            "router_settings": settings,
+        }
 
     def price(self, model: str) -> ProviderPrice:
         """Return what a provider's model costs; ``provider/model`` and the bare name are both understood.
@@ -136,7 +158,10 @@ def _deployment(model_name: str, target: RouteTarget, largest: float) -> dict[st
 def _provider(price: ProviderPrice, name: str = "") -> dict[str, object]:
     route = _ROUTES.get(price.provider, price.provider)
     prefix = "" if price.model.startswith(f"{route}/") else f"{route}/"
-    return {"model_name": name or price.model, "litellm_params": {"model": f"{prefix}{price.model}"}}
+    return {
+        "model_name": name or price.model,
+        "litellm_params": {"model": f"{prefix}{price.model}"},
+    }
 
 
 def _hint(model: str, rows: Mapping[str, object]) -> str:

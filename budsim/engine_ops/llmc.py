@@ -49,7 +49,9 @@ class Llmc:
 
     def schemes(self, device: Device) -> tuple[str, ...]:
         """Return the schemes whose format is native on ``device``, or four-bit integers, which save memory anywhere they run."""
-        return tuple(name for name, scheme in schemes().items() if _why_not_format(scheme, device) is None)
+        return tuple(
+            name for name, scheme in schemes().items() if _why_not_format(scheme, device) is None
+        )
 
     def why_not(self, architecture: Architecture, device: Device, scheme: str) -> str | None:
         """Return why quantizing the model to ``scheme`` for the device is of no use, or None when it is.
@@ -60,11 +62,19 @@ class Llmc:
             When there is no such scheme.
         """
         if architecture.quantization:
-            return f"{architecture.model_id} is already quantized ({architecture.quantization.method})"
+            return (
+                f"{architecture.model_id} is already quantized ({architecture.quantization.method})"
+            )
         return _why_not_format(_scheme(scheme), device)
 
     def job(
-        self, architecture: Architecture, scheme: str, *, device: Device, method: str | None = None, kv8: bool = False
+        self,
+        architecture: Architecture,
+        scheme: str,
+        *,
+        device: Device,
+        method: str | None = None,
+        kv8: bool = False,
     ) -> CompressionJob:
         """Size the job that quantizes the model on one ``device`` and write its recipe.
 
@@ -89,14 +99,17 @@ class Llmc:
         preset = _scheme(scheme)
         chosen = _method(preset, method)
         if architecture.quantization:
-            raise InvalidInput("quantization_type", "the model is already quantized", "an unquantized checkpoint")
+            raise InvalidInput(
+                "quantization_type", "the model is already quantized", "an unquantized checkpoint"
+            )
         hours = _seconds(architecture, preset, chosen, device, kv8=kv8) / SECONDS_PER_HOUR
         return CompressionJob(
             scheme=preset.name,
             method=chosen,
             precision=preset.precision,
             kv_precision=Precision.FP8 if kv8 else Precision.BF16,
-            device_bytes=_largest_layer_bytes(architecture) * (1 if chosen == "RTN" else 2) + WORKING_BYTES,
+            device_bytes=_largest_layer_bytes(architecture) * (1 if chosen == "RTN" else 2)
+            + WORKING_BYTES,
             host_bytes=2.0 * architecture.parameters,
             hours=hours,
             cost_usd=hours * device.price_usd_per_h,
@@ -109,10 +122,16 @@ def scheme_for(precision: Precision) -> str | None:
     return next((name for name, scheme in schemes().items() if scheme.precision is precision), None)
 
 
-def job_for(architecture: Architecture, precision: Precision, device: Device) -> CompressionJob | None:
+def job_for(
+    architecture: Architecture, precision: Precision, device: Device
+) -> CompressionJob | None:
     """Return the job that makes the checkpoint `served_name` names, or None where the checkpoint is served as it is."""
     scheme = scheme_for(precision)
-    return None if architecture.quantization or scheme is None else Llmc().job(architecture, scheme, device=device)
+    return (
+        None
+        if architecture.quantization or scheme is None
+        else Llmc().job(architecture, scheme, device=device)
+    )
 
 
 def served_name(architecture: Architecture, precision: Precision) -> str:
@@ -130,7 +149,11 @@ def recipe_yaml(scheme: str, method: str, *, kv8: bool = False) -> str:
     """
     import yaml
 
-    quantizing: dict[str, object] = {"targets": ["Linear"], "scheme": scheme, "ignore": list(_IGNORED)}
+    quantizing: dict[str, object] = {
+        "targets": ["Linear"],
+        "scheme": scheme,
+        "ignore": list(_IGNORED),
+    }
     if kv8:
         quantizing["kv_cache_scheme"] = {
             "num_bits": 8,
@@ -175,13 +198,23 @@ def _why_not_format(scheme: Scheme, device: Device) -> str | None:
     return why_not_precision(_SERVED_BY, device, scheme.precision)
 
 
-def _seconds(architecture: Architecture, scheme: Scheme, method: str, device: Device, *, kv8: bool) -> float:
+def _seconds(
+    architecture: Architecture, scheme: Scheme, method: str, device: Device, *, kv8: bool
+) -> float:
     moved_bytes = 2.0 * architecture.parameters + architecture.weight_bytes(scheme.precision)
-    solver_s = SOLVER_S_PER_PARAMETER.get(method, SOLVER_S_PER_PARAMETER["GPTQ"]) * architecture.parameters
-    return moved_bytes / DISK_BYTES_PER_S + solver_s + _calibration_s(architecture, scheme, method, device, kv8=kv8)
+    solver_s = (
+        SOLVER_S_PER_PARAMETER.get(method, SOLVER_S_PER_PARAMETER["GPTQ"]) * architecture.parameters
+    )
+    return (
+        moved_bytes / DISK_BYTES_PER_S
+        + solver_s
+        + _calibration_s(architecture, scheme, method, device, kv8=kv8)
+    )
 
 
-def _calibration_s(architecture: Architecture, scheme: Scheme, method: str, device: Device, *, kv8: bool) -> float:
+def _calibration_s(
+    architecture: Architecture, scheme: Scheme, method: str, device: Device, *, kv8: bool
+) -> float:
     if method == "RTN" and not kv8 and scheme.name in _WITHOUT_CALIBRATION:
         return 0.0
     flops = 2 * 2.0 * architecture.active_parameters * CALIBRATION_TOKENS
@@ -189,16 +222,23 @@ def _calibration_s(architecture: Architecture, scheme: Scheme, method: str, devi
 
 
 def _largest_layer_bytes(architecture: Architecture) -> float:
-    return max(2.0 * sum(matrix.values for matrix in group.matrices(architecture.hidden_size)) for group in architecture.layers)
+    return max(
+        2.0 * sum(matrix.values for matrix in group.matrices(architecture.hidden_size))
+        for group in architecture.layers
+    )
 
 
-_WITHOUT_CALIBRATION: Final = frozenset({"FP8_DYNAMIC", "FP8_BLOCK", "MXFP4", "W4A16", "W4A16_ASYM", "W8A8", "INT8"})
+_WITHOUT_CALIBRATION: Final = frozenset(
+    {"FP8_DYNAMIC", "FP8_BLOCK", "MXFP4", "W4A16", "W4A16_ASYM", "W8A8", "INT8"}
+)
 
 
 def _scheme(name: str) -> Scheme:
     known = schemes()
     if name.upper() not in known:
-        raise InvalidInput("quantization_type", f"{name!r} is no scheme", f"one of {', '.join(known)}")
+        raise InvalidInput(
+            "quantization_type", f"{name!r} is no scheme", f"one of {', '.join(known)}"
+        )
     return known[name.upper()]
 
 
@@ -207,6 +247,10 @@ def schemes() -> Mapping[str, Scheme]:
     """Return LLM Compressor's presets by name."""
     entries: list[dict[str, Any]] = load_catalog("budsim.engine_ops", "catalog/llmc_schemes.json")
     return {
-        entry["scheme"]: Scheme(name=entry["scheme"], precision=Precision(entry["precision"]), methods=tuple(entry["methods"]))
+        entry["scheme"]: Scheme(
+            name=entry["scheme"],
+            precision=Precision(entry["precision"]),
+            methods=tuple(entry["methods"]),
+        )
         for entry in entries
     }

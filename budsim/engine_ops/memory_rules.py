@@ -152,7 +152,9 @@ _HOST: Final = MemoryRule(
 )
 
 _WHOLE: Final = MemoryRule(
-    share_of=ShareOf.DEVICE, context_bytes=1.0 * GIB, source="cache allocated as it grows; context: our estimate"
+    share_of=ShareOf.DEVICE,
+    context_bytes=1.0 * GIB,
+    source="cache allocated as it grows; context: our estimate",
 )
 
 _RULES: Final = {
@@ -177,4 +179,8 @@ def memory_rule(engine: str, version: str = "9999") -> MemoryRule:
     for since, rule in _RULES.get(engine, ()):
         if numbers >= since:
             return rule
-    raise NotFound("engine", f"{engine} {version}", f"memory rules of {', '.join(sorted(_RULES))}, vllm from 0.8")
+    raise NotFound(
+        "engine",
+        f"{engine} {version}",
+        f"memory rules of {', '.join(sorted(_RULES))}, vllm from 0.8",
+    )

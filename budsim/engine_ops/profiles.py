@@ -120,8 +120,14 @@ _VLLM_GAUDI = replace(
     f"(VLLM_GRAPH_RESERVED_MEM 0.1); {_OVERHEAD}",
 )
 
-_WITH_GRAPHS = replace(memory_rule("whole"), context_bytes=4.0 * GIB, source="HPU graphs and communication: our estimate")
-_SGLANG_ON_HOST = replace(memory_rule("sglang"), context_bytes=0.0, group_bytes=0.0, graph_bytes=0.0)
+_WITH_GRAPHS = replace(
+    memory_rule("whole"),
+    context_bytes=4.0 * GIB,
+    source="HPU graphs and communication: our estimate",
+)
+_SGLANG_ON_HOST = replace(
+    memory_rule("sglang"), context_bytes=0.0, group_bytes=0.0, graph_bytes=0.0
+)
 
 _LLAMA_CPP = EngineProfile(
     name="llama.cpp",
@@ -173,13 +179,26 @@ _MEASURED = (
         sequence_overhead_s=27 * MICRO,
         source=f"TensorRT-LLM before 1.0; {_FITTED}; {_TRTLLM.source}",
     ),
-    replace(_VLLM_2024, name="vllm(rocm 2024)", source=f"vLLM on ROCm without kernels of its own there; {_VLLM_2024.source}"),
+    replace(
+        _VLLM_2024,
+        name="vllm(rocm 2024)",
+        source=f"vLLM on ROCm without kernels of its own there; {_VLLM_2024.source}",
+    ),
     replace(_VLLM, name="llm-d(vllm)", source=f"llm-d routes to vLLM; {_VLLM.source}"),
     replace(_VLLM, name="llmboost(vllm)", source=f"MangoBoost LLMBoost runs vLLM; {_VLLM.source}"),
-    replace(_SGLANG, name="dynamo-sglang", source=f"NVIDIA Dynamo over SGLang workers; {_SGLANG.source}"),
-    replace(_TRTLLM, name="dynamo-trtllm", source=f"NVIDIA Dynamo over TensorRT-LLM workers; {_TRTLLM.source}"),
     replace(
-        _SGLANG, name="mori-sglang", token_budget=16384, source=f"SGLang on MI300-class with MORI transport; {_SGLANG.source}"
+        _SGLANG, name="dynamo-sglang", source=f"NVIDIA Dynamo over SGLang workers; {_SGLANG.source}"
+    ),
+    replace(
+        _TRTLLM,
+        name="dynamo-trtllm",
+        source=f"NVIDIA Dynamo over TensorRT-LLM workers; {_TRTLLM.source}",
+    ),
+    replace(
+        _SGLANG,
+        name="mori-sglang",
+        token_budget=16384,
+        source=f"SGLang on MI300-class with MORI transport; {_SGLANG.source}",
     ),
     EngineProfile(
         name="atom",
@@ -263,8 +282,17 @@ _MEASURED = (
     ),
     _STATIC,
     replace(_STATIC, name="itrex", source=f"Intel Extension for Transformers; {_STATIC.source}"),
-    replace(_STATIC, name="sambaflow", source=f"SambaNova SambaFlow, compiled for one batch; {_STATIC.source}"),
-    replace(_STATIC, name="optimum-habana", memory=_WITH_GRAPHS, source=f"optimum-habana text-generation; {_STATIC.source}"),
+    replace(
+        _STATIC,
+        name="sambaflow",
+        source=f"SambaNova SambaFlow, compiled for one batch; {_STATIC.source}",
+    ),
+    replace(
+        _STATIC,
+        name="optimum-habana",
+        memory=_WITH_GRAPHS,
+        source=f"optimum-habana text-generation; {_STATIC.source}",
+    ),
     replace(
         _STATIC,
         name="deepspeed(optimum-habana)",
@@ -273,7 +301,9 @@ _MEASURED = (
     ),
 )
 
-_PROFILES: Mapping[str, EngineProfile] = MappingProxyType({profile.name: profile for profile in (*_LAUNCHED, *_MEASURED)})
+_PROFILES: Mapping[str, EngineProfile] = MappingProxyType(
+    {profile.name: profile for profile in (*_LAUNCHED, *_MEASURED)}
+)
 
 _BY_KIND: Mapping[tuple[str, DeviceKind], EngineProfile] = MappingProxyType(
     {
@@ -282,7 +312,11 @@ _BY_KIND: Mapping[tuple[str, DeviceKind], EngineProfile] = MappingProxyType(
         ("vllm", DeviceKind.HPU): _VLLM_GAUDI,
         ("sglang", DeviceKind.ROCM): replace(_SGLANG, token_budget=16384),
         ("sglang", DeviceKind.CPU): replace(
-            _SGLANG, max_sequences=256, memory_fraction=0.8, step_overhead_s=1000 * MICRO, memory=_SGLANG_ON_HOST
+            _SGLANG,
+            max_sequences=256,
+            memory_fraction=0.8,
+            step_overhead_s=1000 * MICRO,
+            memory=_SGLANG_ON_HOST,
         ),
     }
 )

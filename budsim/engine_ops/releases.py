@@ -35,4 +35,7 @@ def calendar_year(day: date) -> float:
 def _releases() -> dict[tuple[str, str], float]:
     """Return the year of every release by engine and version, minor (``0.18``) or whole (``0.5.9``)."""
     entries = load_catalog("budsim.engine_ops", "catalog/releases.json")
-    return {(entry["engine"], entry["version"]): calendar_year(date.fromisoformat(entry["released"])) for entry in entries}
+    return {
+        (entry["engine"], entry["version"]): calendar_year(date.fromisoformat(entry["released"]))
+        for entry in entries
+    }

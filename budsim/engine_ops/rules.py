@@ -56,9 +56,13 @@ def _block_problem(architecture: Architecture, tp: int, ep: int) -> str | None:
     return None
 
 
-def tp_sizes(architecture: Architecture, devices: int, *, spreads_experts: bool = False) -> tuple[int, ...]:
+def tp_sizes(
+    architecture: Architecture, devices: int, *, spreads_experts: bool = False
+) -> tuple[int, ...]:
     """Return the tensor-parallel sizes up to ``devices`` that divide the model, ascending; some only with experts spread."""
-    return tuple(tp for tp in range(1, devices + 1) if ep_sizes(architecture, tp, supported=spreads_experts))
+    return tuple(
+        tp for tp in range(1, devices + 1) if ep_sizes(architecture, tp, supported=spreads_experts)
+    )
 
 
 def ep_sizes(architecture: Architecture, tp: int, *, supported: bool) -> tuple[int, ...]:
@@ -69,7 +73,9 @@ def ep_sizes(architecture: Architecture, tp: int, *, supported: bool) -> tuple[i
 
 def pp_sizes(architecture: Architecture, devices: int, *, supported: bool) -> tuple[int, ...]:
     """Return the pipeline sizes up to ``devices``, at least one layer a stage, ascending; (1,) unless ``supported``."""
-    return tuple(range(1, max(1, min(devices, architecture.layer_count)) + 1)) if supported else (1,)
+    return (
+        tuple(range(1, max(1, min(devices, architecture.layer_count)) + 1)) if supported else (1,)
+    )
 
 
 def dp_sizes(architecture: Architecture, tp: int, *, supported: bool) -> tuple[int, ...]:
@@ -77,12 +83,20 @@ def dp_sizes(architecture: Architecture, tp: int, *, supported: bool) -> tuple[i
 
     Dense models, and families whose attention the engine cannot hold on ranks of its own, have one.
     """
-    return tuple(dp for dp in range(1, tp + 1) if tp % dp == 0) if supported and architecture.is_moe else (1,)
+    return (
+        tuple(dp for dp in range(1, tp + 1) if tp % dp == 0)
+        if supported and architecture.is_moe
+        else (1,)
+    )
 
 
 def stored_precision(architecture: Architecture) -> Precision:
     """Return the format the checkpoint's quantized weights, or else its plain ones, are stored in."""
-    return architecture.quantization.precision if architecture.quantization else architecture.native_precision
+    return (
+        architecture.quantization.precision
+        if architecture.quantization
+        else architecture.native_precision
+    )
 
 
 def plain_precision(engine: str, device: Device, stored: Precision) -> Precision:
@@ -106,7 +120,9 @@ def why_not_precision(engine: str, device: Device, precision: Precision) -> str 
     return None
 
 
-def precisions(engine: str, architecture: Architecture, device: Device, *, may_quantize: bool) -> tuple[Precision, ...]:
+def precisions(
+    engine: str, architecture: Architecture, device: Device, *, may_quantize: bool
+) -> tuple[Precision, ...]:
     """Return the weight formats to try: the checkpoint's own first, then with ``may_quantize`` narrower ones that pay off.
 
     A checkpoint already quantized is never quantized again. Empty when the checkpoint's format does not run here.
@@ -118,7 +134,8 @@ def precisions(engine: str, architecture: Architecture, device: Device, *, may_q
     narrower = tuple(
         precision
         for precision in sorted(Precision, key=bytes_per_value, reverse=True)
-        if bytes_per_value(precision) < bytes_per_value(plain) and why_not_precision(engine, device, precision) is None
+        if bytes_per_value(precision) < bytes_per_value(plain)
+        and why_not_precision(engine, device, precision) is None
     )
     return (plain, *(narrower if may_quantize else ()))
 
@@ -133,13 +150,18 @@ def why_not_stored(engine: str, architecture: Architecture, device: Device) -> s
     return f"{engine} has no kernel for {stored} weights on {device.name} ({device.generation})"
 
 
-def format_arguments(engine: str, architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
+def format_arguments(
+    engine: str, architecture: Architecture, config: ReplicaConfig
+) -> dict[str, ArgumentValue]:
     """Return how weights and cache are stored, in the arguments vLLM and SGLang spell alike.
 
     A checkpoint's own quantization is read from it by the engine; one made by LLM Compressor has to be named.
     """
     stored = stored_precision(architecture)
-    dtype = _DTYPES.get(config.weight_precision) or _DTYPES[plain_precision(engine, config.device, Precision.BF16)]
+    dtype = (
+        _DTYPES.get(config.weight_precision)
+        or _DTYPES[plain_precision(engine, config.device, Precision.BF16)]
+    )
     formats: dict[str, ArgumentValue] = {
         "dtype": dtype,
         "kv-cache-dtype": kv_formats(engine, config.device).get(config.kv_precision, "auto"),
@@ -160,13 +182,21 @@ def check_formats(engine: str, architecture: Architecture, config: ReplicaConfig
     device, wanted = config.device, config.weight_precision
     stored = stored_precision(architecture)
     if stored not in _WIDE and wanted is not stored:
-        raise InvalidInput("weight_precision", f"{wanted}, but the checkpoint is {stored} already", str(stored))
+        raise InvalidInput(
+            "weight_precision", f"{wanted}, but the checkpoint is {stored} already", str(stored)
+        )
     if weight_mode(engine, device, wanted) is None:
         known = ", ".join(native_precisions(engine, device))
-        raise InvalidInput("weight_precision", f"{engine} has no {wanted} kernel for {device.name}", f"one of {known}")
+        raise InvalidInput(
+            "weight_precision",
+            f"{engine} has no {wanted} kernel for {device.name}",
+            f"one of {known}",
+        )
     if config.kv_precision not in _WIDE and config.kv_precision not in kv_formats(engine, device):
         problem = f"{engine} has no {config.kv_precision} cache on {device.name}"
-        raise InvalidInput("kv_precision", problem, ", ".join(("bf16", *kv_formats(engine, device))))
+        raise InvalidInput(
+            "kv_precision", problem, ", ".join(("bf16", *kv_formats(engine, device)))
+        )
 
 
 def check_config(architecture: Architecture, config: ReplicaConfig) -> None:
@@ -177,11 +207,30 @@ def check_config(architecture: Architecture, config: ReplicaConfig) -> None:
     InvalidInput
         Naming the field of `ReplicaConfig` and what would be right.
     """
-    _require(0.0 < config.memory_fraction <= 1.0, "memory_fraction", config.memory_fraction, "above 0, at most 1")
-    for field in ("tp", "pp", "ep", "dp", "concurrency", "context_tokens", "max_num_seqs", "max_num_batched_tokens"):
+    _require(
+        0.0 < config.memory_fraction <= 1.0,
+        "memory_fraction",
+        config.memory_fraction,
+        "above 0, at most 1",
+    )
+    for field in (
+        "tp",
+        "pp",
+        "ep",
+        "dp",
+        "concurrency",
+        "context_tokens",
+        "max_num_seqs",
+        "max_num_batched_tokens",
+    ):
         _require(getattr(config, field) >= 1, field, getattr(config, field), "at least 1")
     limit = architecture.max_context_tokens
-    _require(config.context_tokens <= limit, "context_tokens", config.context_tokens, f"at most the model's {limit}")
+    _require(
+        config.context_tokens <= limit,
+        "context_tokens",
+        config.context_tokens,
+        f"at most the model's {limit}",
+    )
     _require(
         config.chunked_prefill or config.max_num_batched_tokens >= config.context_tokens,
         "max_num_batched_tokens",
@@ -195,11 +244,25 @@ def _check_parallelism(architecture: Architecture, config: ReplicaConfig) -> Non
     _require(config.tp % config.ep == 0, "ep", config.ep, f"a divisor of tp {config.tp}")
     problem = why_not_tp(architecture, config.tp, config.ep)
     if problem:
-        raise InvalidInput("tp", problem, f"one of {tp_sizes(architecture, 8, spreads_experts=config.ep > 1)}")
-    _require(config.pp <= architecture.layer_count, "pp", config.pp, f"at most {architecture.layer_count} layers")
+        raise InvalidInput(
+            "tp", problem, f"one of {tp_sizes(architecture, 8, spreads_experts=config.ep > 1)}"
+        )
+    _require(
+        config.pp <= architecture.layer_count,
+        "pp",
+        config.pp,
+        f"at most {architecture.layer_count} layers",
+    )
     _require(config.tp % config.dp == 0, "dp", config.dp, f"a divisor of tp {config.tp}")
-    _require(config.dp == 1 or architecture.is_moe, "dp", config.dp, "1 for a dense model: use more replicas")
-    _require(config.ep == 1 or architecture.is_moe, "ep", config.ep, "1 for a model without experts")
+    _require(
+        config.dp == 1 or architecture.is_moe,
+        "dp",
+        config.dp,
+        "1 for a dense model: use more replicas",
+    )
+    _require(
+        config.ep == 1 or architecture.is_moe, "ep", config.ep, "1 for a model without experts"
+    )
 
 
 def check_adapters(count: int, rank: int) -> None:
@@ -223,7 +286,9 @@ def check_kv_space(config: ReplicaConfig) -> None:
         When it was given less than one GiB.
     """
     if config.device.kind is DeviceKind.CPU and config.kv_space_bytes < 2**30:
-        raise InvalidInput("kv_space_bytes", f"{config.kv_space_bytes:g} is too little", "at least 1 GiB on CPU")
+        raise InvalidInput(
+            "kv_space_bytes", f"{config.kv_space_bytes:g} is too little", "at least 1 GiB on CPU"
+        )
 
 
 def thread_ranges(config: ReplicaConfig) -> str:

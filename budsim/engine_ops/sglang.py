@@ -10,7 +10,16 @@ from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision
 from budsim.engine_ops import rules
 from budsim.engine_ops.arguments import command_line
-from budsim.engine_ops.base import ArgumentValue, EngineProfile, Knob, Launch, Metadata, ReplicaConfig, Seat, Stage
+from budsim.engine_ops.base import (
+    ArgumentValue,
+    EngineProfile,
+    Knob,
+    Launch,
+    Metadata,
+    ReplicaConfig,
+    Seat,
+    Stage,
+)
 from budsim.engine_ops.families import (
     check_abilities,
     family_of,
@@ -36,7 +45,13 @@ _GPU: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM})
 _ALL: Final = frozenset({*_GPU, DeviceKind.CPU})
 
 _KNOBS: Final = (
-    Knob(name="max_num_seqs", flag="max-running-requests", values=(8, 16, 32, 64, 128, 256, 512, 1024), default=256, kinds=_ALL),
+    Knob(
+        name="max_num_seqs",
+        flag="max-running-requests",
+        values=(8, 16, 32, 64, 128, 256, 512, 1024),
+        default=256,
+        kinds=_ALL,
+    ),
     Knob(
         name="max_num_batched_tokens",
         flag="chunked-prefill-size",
@@ -44,8 +59,20 @@ _KNOBS: Final = (
         default=8192,
         kinds=_ALL,
     ),
-    Knob(name="memory_fraction", flag="mem-fraction-static", values=(0.75, 0.8, 0.85, 0.88, 0.9), default=0.88, kinds=_ALL),
-    Knob(name="prefix_caching", flag="disable-radix-cache", values=(False, True), default=True, kinds=_ALL),
+    Knob(
+        name="memory_fraction",
+        flag="mem-fraction-static",
+        values=(0.75, 0.8, 0.85, 0.88, 0.9),
+        default=0.88,
+        kinds=_ALL,
+    ),
+    Knob(
+        name="prefix_caching",
+        flag="disable-radix-cache",
+        values=(False, True),
+        default=True,
+        kinds=_ALL,
+    ),
 )
 
 
@@ -74,7 +101,9 @@ class Sglang:
         """Return why quantizing to ``precision`` does not pay on the device, or None when it does."""
         return rules.why_not_precision(NAME, device, precision)
 
-    def precisions(self, architecture: Architecture, device: Device, *, may_quantize: bool) -> tuple[Precision, ...]:
+    def precisions(
+        self, architecture: Architecture, device: Device, *, may_quantize: bool
+    ) -> tuple[Precision, ...]:
         """Return the weight formats to try, the checkpoint's own first."""
         return rules.precisions(NAME, architecture, device, may_quantize=may_quantize)
 
@@ -84,7 +113,9 @@ class Sglang:
 
     def tp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:
         """Return the tensor-parallel sizes up to ``devices`` that divide the heads and the blocks of scales, ascending."""
-        return rules.tp_sizes(architecture, devices, spreads_experts=spreads_experts(NAME, architecture))
+        return rules.tp_sizes(
+            architecture, devices, spreads_experts=spreads_experts(NAME, architecture)
+        )
 
     def ep_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
         """Return over how many of ``tp`` ranks SGLang may spread the experts: 1, all of them, or whichever is legal."""
@@ -93,7 +124,9 @@ class Sglang:
     def pp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:
         """Return the pipeline sizes up to ``devices``; (1,) where SGLang has no pipeline for the family."""
         family = family_of(NAME, architecture)
-        return rules.pp_sizes(architecture, devices, supported=family is not None and family.pipeline_parallel)
+        return rules.pp_sizes(
+            architecture, devices, supported=family is not None and family.pipeline_parallel
+        )
 
     def dp_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
         """Return the numbers of attention ranks SGLang makes of ``tp`` devices of a model with experts, ascending."""
@@ -143,7 +176,11 @@ class Sglang:
         """Return the part of a replica that runs at ``seat``; only the first process answers requests."""
         args = {**launch.args, "port": seat.port}
         if seat.nodes > 1:
-            args |= {"nnodes": seat.nodes, "node-rank": seat.rank, "dist-init-addr": f"{seat.leader}:{seat.rendezvous_port}"}
+            args |= {
+                "nnodes": seat.nodes,
+                "node-rank": seat.rank,
+                "dist-init-addr": f"{seat.leader}:{seat.rendezvous_port}",
+            }
         envs = rules.bind_cores(launch.envs, _THREADS, seat)
         return replace(launch, command=_command(launch.model, args), args=args, envs=envs)
 
@@ -153,7 +190,14 @@ class Sglang:
 
 
 def _command(model: str, args: Mapping[str, ArgumentValue]) -> tuple[str, ...]:
-    return ("python", "-m", "sglang.launch_server", "--model-path", model, *command_line(NAME, args))
+    return (
+        "python",
+        "-m",
+        "sglang.launch_server",
+        "--model-path",
+        model,
+        *command_line(NAME, args),
+    )
 
 
 def _arguments(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
@@ -179,7 +223,9 @@ def _scheduling(architecture: Architecture, config: ReplicaConfig) -> dict[str, 
     if architecture.is_embedding:
         return _pooling(architecture, config)
     args: dict[str, ArgumentValue] = {
-        "chunked-prefill-size": config.max_num_batched_tokens * config.dp if config.chunked_prefill else -1,
+        "chunked-prefill-size": config.max_num_batched_tokens * config.dp
+        if config.chunked_prefill
+        else -1,
         "schedule-policy": "lpm" if config.prefix_caching else "fcfs",
     }
     if not config.chunked_prefill:
@@ -193,7 +239,11 @@ def _pooling(architecture: Architecture, config: ReplicaConfig) -> dict[str, Arg
     """Return how prompts become vectors: whole; encoders by a backend that attends both ways (SGLang docs, rerank models)."""
     args: dict[str, ArgumentValue] = {"is-embedding": True, "chunked-prefill-size": -1}
     args["max-prefill-tokens"] = max(config.max_num_batched_tokens, config.context_tokens)
-    return args | ({"disable-radix-cache": True, "attention-backend": "triton"} if architecture.is_bidirectional else {})
+    return args | (
+        {"disable-radix-cache": True, "attention-backend": "triton"}
+        if architecture.is_bidirectional
+        else {}
+    )
 
 
 def _cpu_arguments(device: Device) -> dict[str, ArgumentValue]:

@@ -11,7 +11,16 @@ from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
 from budsim.engine_ops import rules
 from budsim.engine_ops.arguments import command_line
-from budsim.engine_ops.base import ArgumentValue, EngineProfile, Knob, Launch, Metadata, ReplicaConfig, Seat, Stage
+from budsim.engine_ops.base import (
+    ArgumentValue,
+    EngineProfile,
+    Knob,
+    Launch,
+    Metadata,
+    ReplicaConfig,
+    Seat,
+    Stage,
+)
 from budsim.engine_ops.families import (
     check_abilities,
     family_of,
@@ -45,7 +54,13 @@ _ALL: Final = frozenset({*_WITH_FRACTION, DeviceKind.CPU})
 _LARGE_BLOCKS: Final = frozenset({DeviceKind.CPU, DeviceKind.HPU})
 
 _KNOBS: Final = (
-    Knob(name="max_num_seqs", flag="max-num-seqs", values=(8, 16, 32, 64, 128, 256, 512, 1024), default=256, kinds=_ALL),
+    Knob(
+        name="max_num_seqs",
+        flag="max-num-seqs",
+        values=(8, 16, 32, 64, 128, 256, 512, 1024),
+        default=256,
+        kinds=_ALL,
+    ),
     Knob(
         name="max_num_batched_tokens",
         flag="max-num-batched-tokens",
@@ -60,8 +75,20 @@ _KNOBS: Final = (
         default=0.92,
         kinds=_WITH_FRACTION,
     ),
-    Knob(name="chunked_prefill", flag="enable-chunked-prefill", values=(False, True), default=True, kinds=_ALL),
-    Knob(name="prefix_caching", flag="enable-prefix-caching", values=(False, True), default=True, kinds=_ALL),
+    Knob(
+        name="chunked_prefill",
+        flag="enable-chunked-prefill",
+        values=(False, True),
+        default=True,
+        kinds=_ALL,
+    ),
+    Knob(
+        name="prefix_caching",
+        flag="enable-prefix-caching",
+        values=(False, True),
+        default=True,
+        kinds=_ALL,
+    ),
 )
 
 
@@ -79,13 +106,17 @@ class Vllm:
 
     def why_not(self, architecture: Architecture, device: Device) -> str | None:
         """Return why vLLM cannot serve the model on the device, or None when it can."""
-        return why_not_family(NAME, VERSION, architecture, device) or rules.why_not_stored(NAME, architecture, device)
+        return why_not_family(NAME, VERSION, architecture, device) or rules.why_not_stored(
+            NAME, architecture, device
+        )
 
     def why_not_precision(self, device: Device, precision: Precision) -> str | None:
         """Return why quantizing to ``precision`` does not pay on the device, or None when it does."""
         return rules.why_not_precision(NAME, device, precision)
 
-    def precisions(self, architecture: Architecture, device: Device, *, may_quantize: bool) -> tuple[Precision, ...]:
+    def precisions(
+        self, architecture: Architecture, device: Device, *, may_quantize: bool
+    ) -> tuple[Precision, ...]:
         """Return the weight formats to try, the checkpoint's own first."""
         return rules.precisions(NAME, architecture, device, may_quantize=may_quantize)
 
@@ -95,7 +126,9 @@ class Vllm:
 
     def tp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:
         """Return the tensor-parallel sizes up to ``devices`` that divide the heads and the blocks of scales, ascending."""
-        return rules.tp_sizes(architecture, devices, spreads_experts=spreads_experts(NAME, architecture))
+        return rules.tp_sizes(
+            architecture, devices, spreads_experts=spreads_experts(NAME, architecture)
+        )
 
     def ep_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
         """Return over how many of ``tp`` ranks vLLM may spread the experts: 1, all of them, or whichever is legal."""
@@ -104,7 +137,9 @@ class Vllm:
     def pp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:
         """Return the pipeline sizes up to ``devices``; (1,) where vLLM has no pipeline for the family."""
         family = family_of(NAME, architecture)
-        return rules.pp_sizes(architecture, devices, supported=family is not None and family.pipeline_parallel)
+        return rules.pp_sizes(
+            architecture, devices, supported=family is not None and family.pipeline_parallel
+        )
 
     def dp_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
         """Return the numbers of attention ranks vLLM makes of ``tp`` devices of a model with experts, ascending."""
@@ -179,19 +214,29 @@ def _check(architecture: Architecture, config: ReplicaConfig) -> None:
         problem = f"{config.max_num_batched_tokens} is below max_num_seqs {config.max_num_seqs}"
         raise InvalidInput("max_num_batched_tokens", problem, "at least max_num_seqs")
     if config.ep not in (1, config.tp):
-        raise InvalidInput("ep", f"{config.ep} of {config.tp} ranks", "1 or tp: vLLM spreads experts over all ranks")
+        raise InvalidInput(
+            "ep",
+            f"{config.ep} of {config.tp} ranks",
+            "1 or tp: vLLM spreads experts over all ranks",
+        )
 
 
 def _arguments(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
     kind = config.device.kind
-    args: dict[str, ArgumentValue] = {"tensor-parallel-size": config.tp // config.dp, "max-model-len": config.context_tokens}
+    args: dict[str, ArgumentValue] = {
+        "tensor-parallel-size": config.tp // config.dp,
+        "max-model-len": config.context_tokens,
+    }
     if config.pp > 1:
         args["pipeline-parallel-size"] = config.pp
     if config.dp > 1:
         args["data-parallel-size"] = config.dp
     if config.ep > 1:
         args["enable-expert-parallel"] = True
-    args |= {"max-num-seqs": config.max_num_seqs, "max-num-batched-tokens": config.max_num_batched_tokens}
+    args |= {
+        "max-num-seqs": config.max_num_seqs,
+        "max-num-batched-tokens": config.max_num_batched_tokens,
+    }
     if kind in _WITH_FRACTION:
         args["gpu-memory-utilization"] = config.memory_fraction
     if kind in _LARGE_BLOCKS:
@@ -205,7 +250,10 @@ def _runner(architecture: Architecture, config: ReplicaConfig) -> dict[str, Argu
         budget = max(config.max_num_batched_tokens, config.context_tokens)
         scores = {"hf-overrides": _SCORES} if scores_by_tokens(architecture) else {}
         return {"runner": "pooling", "max-num-batched-tokens": budget, **scores}
-    return {"enable-chunked-prefill": config.chunked_prefill, "enable-prefix-caching": config.prefix_caching}
+    return {
+        "enable-chunked-prefill": config.chunked_prefill,
+        "enable-prefix-caching": config.prefix_caching,
+    }
 
 
 def _no_environment(_: ReplicaConfig) -> Mapping[str, str]:

@@ -78,7 +78,9 @@ INSTRUCTION_SETS: Mapping[str, frozenset[str]] = {
     "avx512_1fma": frozenset({"avx2", "avx512f"}),
     "avx512_vnni_1fma": frozenset({"avx2", "avx512f", "avx512_vnni"}),
     "avx512_vnni": frozenset({"avx2", "avx512f", "avx512_vnni"}),
-    "amx": frozenset({"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8"}),
+    "amx": frozenset(
+        {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8"}
+    ),
     "avx2_crestmont": frozenset({"avx2", "avx_vnni"}),
     "avx2": frozenset({"avx2"}),
     "avx512_zen4": frozenset({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"}),
@@ -107,9 +109,14 @@ def devices() -> Mapping[str, Device]:
         When a shipped entry lacks a figure or a source, or two devices share a name.
     """
     found: dict[str, Device] = {}
-    for name, build in (("catalog/accelerators.json", _accelerator), ("catalog/processors.json", _processor)):
+    for name, build in (
+        ("catalog/accelerators.json", _accelerator),
+        ("catalog/processors.json", _processor),
+    ):
         for index, entry in enumerate(load_catalog(PACKAGE, name)):
-            device = _checked(build, entry, f"{name}[{index}] ({entry.get('name', 'without a name')})")
+            device = _checked(
+                build, entry, f"{name}[{index}] ({entry.get('name', 'without a name')})"
+            )
             if device.name in found:
                 raise CatalogError(f"{name}[{index}]: a second device is named {device.name!r}")
             found[device.name] = device
@@ -130,7 +137,10 @@ def find_device(*names: str, pci_id: str | None = None) -> Device | None:
     by_pci = candidates_by_pci(pci_id) if pci_id else ()
     by_name = candidates(*names) or candidates(*(_COUNT.sub("", name) for name in names))
     if by_pci:
-        return next((device for device in by_pci if device in by_name), by_pci[0] if len(by_pci) == 1 else None)
+        return next(
+            (device for device in by_pci if device in by_name),
+            by_pci[0] if len(by_pci) == 1 else None,
+        )
     return next(iter(by_name), None)
 
 
@@ -224,11 +234,20 @@ def _processor(line: Entry) -> Device:
     per_cycle, cores = OPS_PER_CYCLE[entry["isa"]], entry["cores"]
     clock = {precision: _clock_hz(entry, precision) for precision in per_cycle}
     return _device(
-        {**entry, **_socket_links(entry), "kind": DeviceKind.CPU, "aliases": _processor_aliases(entry), "pci_ids": ()},
+        {
+            **entry,
+            **_socket_links(entry),
+            "kind": DeviceKind.CPU,
+            "aliases": _processor_aliases(entry),
+            "pci_ids": (),
+        },
         sources=_processor_sources(entry),
         memory_bytes=entry.get("memory_gb", 64 * entry["channels"]) * GIB,
         bandwidth=entry["channels"] * entry["mt_per_s"] * MEGA * 8,
-        peaks={precision: cores * clock[precision] * operations for precision, operations in per_cycle.items()},
+        peaks={
+            precision: cores * clock[precision] * operations
+            for precision, operations in per_cycle.items()
+        },
         units=cores,
         owned=entry["price_usd"] * WITH_BOARD,
         instruction_sets=INSTRUCTION_SETS[entry["isa"]],
@@ -247,7 +266,9 @@ def _socket_links(entry: Entry) -> Entry:
     links, rate = entry.get("links", 0), entry.get("network_gbit_per_s", 25)
     many = {"name": f"{entry['link']}, {links} links", "gb_per_s": links * entry["link_gb_per_s"]}
     single = {"name": "one socket", "gb_per_s": 1.0, "devices": 1}
-    up = entry.get("scale_up") or ({**many, "devices": entry.get("sockets", 2)} if links else single)
+    up = entry.get("scale_up") or (
+        {**many, "devices": entry.get("sockets", 2)} if links else single
+    )
     return {"scale_up": up, "scale_out": {"name": f"Ethernet {rate:g} Gb/s", "gb_per_s": rate / 8}}
 
 
@@ -257,8 +278,16 @@ def _processor_aliases(entry: Entry) -> tuple[str, ...]:
     if not family.startswith("Xeon") or "(" in entry["name"]:
         return tuple(entry.get("aliases", ()))
     bare = number.rstrip("+")
-    spelled = (f"Xeon {number}", f"Xeon 6 {number}" if family == "Xeon" else "", f"{family} {bare}", f"Xeon {bare}")
-    return (*entry.get("aliases", ()), *(name for name in dict.fromkeys(spelled) if name and name != entry["name"]))
+    spelled = (
+        f"Xeon {number}",
+        f"Xeon 6 {number}" if family == "Xeon" else "",
+        f"{family} {bare}",
+        f"Xeon {bare}",
+    )
+    return (
+        *entry.get("aliases", ()),
+        *(name for name in dict.fromkeys(spelled) if name and name != entry["name"]),
+    )
 
 
 def _processor_sources(entry: Entry) -> Mapping[str, str]:
@@ -317,7 +346,11 @@ def _device(
             domain_devices=up["devices"],
             meshed=up.get("meshed", False),
         ),
-        scale_out=Link(name=out["name"], bandwidth_bytes_per_s=out["gb_per_s"] * GIGA, domain_devices=SCALE_OUT_DEVICES),
+        scale_out=Link(
+            name=out["name"],
+            bandwidth_bytes_per_s=out["gb_per_s"] * GIGA,
+            domain_devices=SCALE_OUT_DEVICES,
+        ),
         tdp_w=float(entry["tdp_w"]),
         price_usd=float(entry["price_usd"]),
         price_usd_per_h=float(entry.get("price_usd_per_h", round(rent, 3))),
@@ -331,5 +364,11 @@ def _device(
     )
 
 
-def _sources(sheet: str, derived: Mapping[str, str], stated: Mapping[str, str]) -> Mapping[str, str]:
-    return {**dict.fromkeys(FIGURES, sheet), **derived, **{figure: source for figure, source in stated.items() if figure != "*"}}
+def _sources(
+    sheet: str, derived: Mapping[str, str], stated: Mapping[str, str]
+) -> Mapping[str, str]:
+    return {
+        **dict.fromkeys(FIGURES, sheet),
+        **derived,
+        **{figure: source for figure, source in stated.items() if figure != "*"},
+    }

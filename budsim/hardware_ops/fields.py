@@ -81,7 +81,9 @@ class Fields:
         """Yield the mappings of a list with at least one; ``meaning`` says what one describes."""
         entries = self.list(key, meaning)
         if not entries:
-            raise InvalidInput(self.at(key), "is an empty list", f"at least one entry, each {meaning}")
+            raise InvalidInput(
+                self.at(key), "is an empty list", f"at least one entry, each {meaning}"
+            )
         for index, entry in enumerate(entries):
             yield Fields.of(entry, f"{self.at(key)}[{index}]", meaning)
 
@@ -93,13 +95,21 @@ class Fields:
         """Raise when a key is not among ``known``: a person's typing mistake must not pass for a default."""
         for key in self.values:
             if key not in known:
-                raise InvalidInput(self.at(str(key)), "is not a field of the short form", f"one of {', '.join(sorted(known))}")
+                raise InvalidInput(
+                    self.at(str(key)),
+                    "is not a field of the short form",
+                    f"one of {', '.join(sorted(known))}",
+                )
 
 
 def listed(value: object, path: str, meaning: str) -> Sequence[object]:
     """Return a list found at ``path``."""
     if not isinstance(value, list):
-        raise InvalidInput(path, "is missing" if value is None else f"is {_shown(value)}", f"a list, each entry {meaning}")
+        raise InvalidInput(
+            path,
+            "is missing" if value is None else f"is {_shown(value)}",
+            f"a list, each entry {meaning}",
+        )
     return value
 
 

@@ -38,7 +38,15 @@ from budsim.hardware_ops.catalog import candidates
 from budsim.hardware_ops.cluster import Cluster, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.hardware_ops.fields import Fields, listed
-from budsim.hardware_ops.pools import MOST_CORES, MOST_DEVICES, MOST_GB, hardware_mode, read_pool, unreadable, unusable
+from budsim.hardware_ops.pools import (
+    MOST_CORES,
+    MOST_DEVICES,
+    MOST_GB,
+    hardware_mode,
+    read_pool,
+    unreadable,
+    unusable,
+)
 
 MOST_NODES = 10_000
 MOST_BYTES = 64 * 2**20
@@ -71,7 +79,11 @@ def read_inventory(payload: object) -> tuple[Cluster, ...]:
             problems.append(error)
             clusters.append(_unreadable_cluster(f"clusters[{number}]", entry, error))
     if len(problems) == len(clusters):
-        raise problems[0] if problems else InvalidInput("clusters", "is an empty list", "at least one cluster")
+        raise (
+            problems[0]
+            if problems
+            else InvalidInput("clusters", "is an empty list", "at least one cluster")
+        )
     return _without_doubles(tuple(clusters))
 
 
@@ -89,7 +101,9 @@ def read_cluster_file(path: Path) -> tuple[Cluster, ...]:
     if isinstance(payload, list):
         return read_inventory(payload)
     if not isinstance(payload, Mapping):
-        raise InvalidInput("clusters", "are missing", "a mapping with clusters, or a list of clusters")
+        raise InvalidInput(
+            "clusters", "are missing", "a mapping with clusters, or a list of clusters"
+        )
     fields = Fields.of(payload, "", "clusters")
     fields.refuse_others(_FILE)
     clusters = tuple(_short_cluster(entry) for entry in fields.each("clusters", "a cluster"))
@@ -104,7 +118,9 @@ def _cluster(value: object, path: str) -> Cluster:
     nodes = tuple(_node(node, f"{path}.nodes[{n}]") for n, node in enumerate(entries))
     sliced = any(_is_sliced(device) for node in entries for device in _devices_of(node))
     mode = HardwareMode.SHARED if sliced else HardwareMode.DEDICATED
-    return Cluster(cluster_id=cluster_id, name=entry.text("name") or cluster_id, nodes=nodes, mode=mode)
+    return Cluster(
+        cluster_id=cluster_id, name=entry.text("name") or cluster_id, nodes=nodes, mode=mode
+    )
 
 
 def _unreadable_cluster(path: str, value: object, error: InvalidInput) -> Cluster:
@@ -130,12 +146,19 @@ def _node(value: object, path: str) -> Node:
         node_id = entry.text("id") or name
         if not node_id:
             raise InvalidInput(entry.at("name"), "is missing", "the node's name, as text")
-        is_up, is_master = entry.flag("status", default=True), entry.flag("is_master", default=False)
+        is_up, is_master = (
+            entry.flag("status", default=True),
+            entry.flag("is_master", default=False),
+        )
         devices = entry.list("devices", "a device")
     except InvalidInput as error:
         return _unreadable_node(path, value, error)
-    pools = tuple(_pool(device, f"{path}.devices[{d}]", node_is_up=is_up) for d, device in enumerate(devices))
-    return Node(node_id=node_id, name=name or node_id, pools=pools, is_up=is_up, is_master=is_master)
+    pools = tuple(
+        _pool(device, f"{path}.devices[{d}]", node_is_up=is_up) for d, device in enumerate(devices)
+    )
+    return Node(
+        node_id=node_id, name=name or node_id, pools=pools, is_up=is_up, is_master=is_master
+    )
 
 
 def _pool(value: object, path: str, *, node_is_up: bool) -> DevicePool:
@@ -155,19 +178,30 @@ def _without_doubles(clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
     doubles = _doubles(clusters)
 
     def kept(pool: DevicePool, *paths: str) -> DevicePool:
-        reason = next((f"{path}: {doubles[path][0]}; expected {doubles[path][1]}" for path in paths if path in doubles), "")
+        reason = next(
+            (
+                f"{path}: {doubles[path][0]}; expected {doubles[path][1]}"
+                for path in paths
+                if path in doubles
+            ),
+            "",
+        )
         return unusable(pool, reason) if reason else pool
 
     def single(node: Node, cluster: str, path: str) -> Node:
         pools = (
-            kept(pool, f"{cluster}.id", f"{path}.id", f"{path}.devices[{d}].device_uuid") for d, pool in enumerate(node.pools)
+            kept(pool, f"{cluster}.id", f"{path}.id", f"{path}.devices[{d}].device_uuid")
+            for d, pool in enumerate(node.pools)
         )
         return replace(node, pools=tuple(pools))
 
     return tuple(
         replace(
             cluster,
-            nodes=tuple(single(node, f"clusters[{c}]", f"clusters[{c}].nodes[{n}]") for n, node in enumerate(cluster.nodes)),
+            nodes=tuple(
+                single(node, f"clusters[{c}]", f"clusters[{c}].nodes[{n}]")
+                for n, node in enumerate(cluster.nodes)
+            ),
         )
         for c, cluster in enumerate(clusters)
     )
@@ -202,18 +236,26 @@ def _identities(clusters: tuple[Cluster, ...]) -> Iterator[tuple[str, str, str]]
             yield "node", node.node_id, f"clusters[{c}].nodes[{n}].id"
             for d, pool in enumerate(node.pools):
                 if pool.device_uuid:
-                    yield "device", pool.device_uuid, f"clusters[{c}].nodes[{n}].devices[{d}].device_uuid"
+                    yield (
+                        "device",
+                        pool.device_uuid,
+                        f"clusters[{c}].nodes[{n}].devices[{d}].device_uuid",
+                    )
 
 
 def _parsed(path: Path) -> object:
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise InvalidInput("cluster", f"{path} is larger than {MOST_BYTES >> 20} MiB", "a cluster file")
+            raise InvalidInput(
+                "cluster", f"{path} is larger than {MOST_BYTES >> 20} MiB", "a cluster file"
+            )
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise NotFound("cluster", str(path), "name a file that exists") from error
     except (OSError, ValueError) as error:
-        raise InvalidInput("cluster", f"{path} cannot be read ({type(error).__name__})", "a readable text file") from error
+        raise InvalidInput(
+            "cluster", f"{path} cannot be read ({type(error).__name__})", "a readable text file"
+        ) from error
     return _json(text, path) if path.suffix.lower() == ".json" else _yaml(text, path)
 
 
@@ -221,7 +263,9 @@ def _json(text: str, path: Path) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput("cluster", f"{path} is not JSON ({error})", "an inventory: a JSON list of clusters") from error
+        raise InvalidInput(
+            "cluster", f"{path} is not JSON ({error})", "an inventory: a JSON list of clusters"
+        ) from error
 
 
 def _yaml(text: str, path: Path) -> object:
@@ -231,14 +275,18 @@ def _yaml(text: str, path: Path) -> object:
         return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = " ".join(str(error).split())
-        raise InvalidInput("cluster", f"{path} is not YAML ({problem})", "a mapping with clusters") from error
+        raise InvalidInput(
+            "cluster", f"{path} is not YAML ({problem})", "a mapping with clusters"
+        ) from error
 
 
 def _short_cluster(entry: Fields) -> Cluster:
     entry.refuse_others(_CLUSTER)
     name = _required(entry, "name", "the cluster's name, as text")
     cluster_id = entry.text("id") or str(uuid.uuid5(_NAMESPACE, name))
-    nodes = tuple(node for group in entry.each("nodes", "a node") for node in _short_nodes(group, cluster_id))
+    nodes = tuple(
+        node for group in entry.each("nodes", "a node") for node in _short_nodes(group, cluster_id)
+    )
     return Cluster(cluster_id=cluster_id, name=name, nodes=nodes)
 
 
@@ -266,8 +314,12 @@ def _short_pool(entry: Fields, node_is_up: bool) -> DevicePool:
 
 
 def _cpu_words(entry: Fields, device: Device) -> Mapping[str, Any]:
-    sockets = entry.count("sockets", least=1, most=64) or entry.count("count", least=1, most=64) or 1
-    memory_gb = entry.number("memory_gb", most=MOST_GB, unit="GB") or sockets * device.memory_bytes / GIB
+    sockets = (
+        entry.count("sockets", least=1, most=64) or entry.count("count", least=1, most=64) or 1
+    )
+    memory_gb = (
+        entry.number("memory_gb", most=MOST_GB, unit="GB") or sockets * device.memory_bytes / GIB
+    )
     cores = entry.count("cores", least=1, most=MOST_CORES) or sockets * device.compute_units
     available = entry.count("available", most=sockets)
     return {
@@ -282,7 +334,9 @@ def _cpu_words(entry: Fields, device: Device) -> Mapping[str, Any]:
 def _accelerator_words(entry: Fields) -> Mapping[str, Any]:
     if entry.has("sockets", "cores"):
         key = "sockets" if entry.has("sockets") else "cores"
-        raise InvalidInput(entry.at(key), "is stated for a device that is no known CPU", "count, for accelerators")
+        raise InvalidInput(
+            entry.at(key), "is stated for a device that is no known CPU", "count, for accelerators"
+        )
     count = entry.count("count", least=1, most=MOST_DEVICES) or 1
     available = entry.count("available", most=count)
     return {

@@ -58,15 +58,25 @@ def read_pool(entry: Fields, *, node_is_up: bool) -> DevicePool:
     found, label, (total, available) = _identified(entry), _label(entry), _counts(entry)
     pool = DevicePool(
         device=found.device,
-        label=replace(label, wire_type=label.wire_type or str(found.device.kind)) if found.device else label,
+        label=replace(label, wire_type=label.wire_type or str(found.device.kind))
+        if found.device
+        else label,
         total=total,
         available=available,
         memory_free_bytes=found.device.memory_bytes if found.device else 0.0,
         device_uuid=entry.text("device_uuid"),
-        unavailable_reason=f"{total - available} of {total} in use by others" if available < total else "",
+        unavailable_reason=f"{total - available} of {total} in use by others"
+        if available < total
+        else "",
     )
     mode = hardware_mode(entry)
-    load = _cpu_load if _is_cpu(found.device, label) else _shared_load if mode is HardwareMode.SHARED else _own_load
+    load = (
+        _cpu_load
+        if _is_cpu(found.device, label)
+        else _shared_load
+        if mode is HardwareMode.SHARED
+        else _own_load
+    )
     pool = load(pool, entry)
     if found.device is None:
         return unusable(pool, found.reason)
@@ -77,7 +87,14 @@ def unreadable(name: object, error: InvalidInput) -> DevicePool:
     """Return a pool that stands for what could not be read, of no devices, with the reason."""
     shown = name.strip()[:60] if isinstance(name, str) and name.strip() else error.field
     label = DeviceLabel(name=shown, raw_name=shown, device_model=shown, wire_type="")
-    return DevicePool(device=None, label=label, total=0, available=0, memory_free_bytes=0.0, unavailable_reason=str(error))
+    return DevicePool(
+        device=None,
+        label=label,
+        total=0,
+        available=0,
+        memory_free_bytes=0.0,
+        unavailable_reason=str(error),
+    )
 
 
 def unusable(pool: DevicePool, reason: str) -> DevicePool:
@@ -94,7 +111,9 @@ def hardware_mode(entry: Fields) -> HardwareMode:
     try:
         return HardwareMode(stated)
     except ValueError as error:
-        raise InvalidInput(entry.at("hardware_mode"), f"is {stated[:60]!r}", "dedicated or shared") from error
+        raise InvalidInput(
+            entry.at("hardware_mode"), f"is {stated[:60]!r}", "dedicated or shared"
+        ) from error
 
 
 def _label(entry: Fields) -> DeviceLabel:
@@ -114,10 +133,14 @@ def _counts(entry: Fields) -> tuple[int, int]:
     total = entry.count("total_count", most=MOST_DEVICES)
     total = entry.count("count", most=MOST_DEVICES) if total is None else total
     if available is None:
-        raise InvalidInput(entry.at("available_count"), "is missing", f"a whole number from 0 to {MOST_DEVICES}")
+        raise InvalidInput(
+            entry.at("available_count"), "is missing", f"a whole number from 0 to {MOST_DEVICES}"
+        )
     total = available if total is None else total
     if available > total:
-        raise InvalidInput(entry.at("available_count"), f"is {available}", f"at most the {total} devices there are")
+        raise InvalidInput(
+            entry.at("available_count"), f"is {available}", f"at most the {total} devices there are"
+        )
     return total, available
 
 
@@ -127,7 +150,9 @@ def _pci_id(entry: Fields) -> str:
 
 
 def _identified(entry: Fields) -> _Found:
-    names = [text for key in ("raw_name", "device_model", "model", "name") if (text := entry.text(key))]
+    names = [
+        text for key in ("raw_name", "device_model", "model", "name") if (text := entry.text(key))
+    ]
     if part := next(filter(is_slice, names), None):
         return _Found(reason=f"unknown device {part!r}: a slice of a device, not a whole one")
     by_pci, by_name = candidates_by_pci(_pci_id(entry)), candidates(*names)
@@ -142,17 +167,27 @@ def _identified(entry: Fields) -> _Found:
     fitting = [device for device in possible if _fits(device, stated_gb)]
     if not fitting:
         sizes = " or ".join(sorted({f"{device.memory_bytes / GIB:.0f}" for device in possible}))
-        return _Found(reason=f"contradictory entry: {shown!r} has {sizes} GB, the inventory says {stated_gb:g} GB")
+        return _Found(
+            reason=f"contradictory entry: {shown!r} has {sizes} GB, the inventory says {stated_gb:g} GB"
+        )
     if by_pci and by_name and not agreed and len(fitting) > 1:
-        return _Found(reason=f"contradictory entry: PCI id {_pci_id(entry)} is {by_pci[0].name}, the name says {by_name[0].name}")
+        return _Found(
+            reason=f"contradictory entry: PCI id {_pci_id(entry)} is {by_pci[0].name}, the name says {by_name[0].name}"
+        )
     if not by_name and len(fitting) > 1:
         shared = " or ".join(device.name for device in fitting)
-        return _Found(reason=f"unknown device {shown!r}: PCI id {_pci_id(entry)} is {shared}; expected its name or memory")
+        return _Found(
+            reason=f"unknown device {shown!r}: PCI id {_pci_id(entry)} is {shared}; expected its name or memory"
+        )
     return _of_stated_kind(fitting[0], entry)
 
 
 def _fits(device: Device, stated_gb: float | None) -> bool:
-    return stated_gb is None or abs(device.memory_bytes / GIB - stated_gb) <= MEMORY_TOLERANCE * device.memory_bytes / GIB
+    return (
+        stated_gb is None
+        or abs(device.memory_bytes / GIB - stated_gb)
+        <= MEMORY_TOLERANCE * device.memory_bytes / GIB
+    )
 
 
 def _stated_memory_gb(entry: Fields) -> float | None:
@@ -165,9 +200,13 @@ def _stated_memory_gb(entry: Fields) -> float | None:
 def _of_stated_kind(device: Device, entry: Fields) -> _Found:
     stated = entry.text("type").lower()
     if stated and stated not in KINDS_ON_THE_WIRE:
-        return _Found(reason=f"contradictory entry: type {stated[:60]!r} is none of {', '.join(KINDS_ON_THE_WIRE)}")
+        return _Found(
+            reason=f"contradictory entry: type {stated[:60]!r} is none of {', '.join(KINDS_ON_THE_WIRE)}"
+        )
     if stated and KINDS_ON_THE_WIRE[stated] is not device.kind:
-        return _Found(reason=f"contradictory entry: {device.name} is of type {device.kind}, the inventory says {stated}")
+        return _Found(
+            reason=f"contradictory entry: {device.name} is of type {device.kind}, the inventory says {stated}"
+        )
     return _Found(device=device)
 
 
@@ -187,18 +226,33 @@ def _shared_load(pool: DevicePool, entry: Fields) -> DevicePool:
     device = pool.device
     allocated = entry.number("memory_allocated_gb", most=MOST_GB, unit="GB")
     used_percent = entry.number("memory_utilization_percent", most=100, unit="%")
-    busy = [entry.number(key, most=MOST_PERCENT, unit="%") for key in ("core_utilization_percent", "cores_allocated_percent")]
+    busy = [
+        entry.number(key, most=MOST_PERCENT, unit="%")
+        for key in ("core_utilization_percent", "cores_allocated_percent")
+    ]
     stated_busy = [percent for percent in busy if percent is not None]
     if device is None:
         return pool
     if allocated is None and used_percent is None:
-        return unusable(pool, "time-sliced device without memory_allocated_gb: its free memory is not known")
+        return unusable(
+            pool, "time-sliced device without memory_allocated_gb: its free memory is not known"
+        )
     if not stated_busy:
-        return unusable(pool, "time-sliced device without cores_allocated_percent: its free compute is not known")
-    taken = allocated * GIB if allocated is not None else (used_percent or 0.0) / 100 * device.memory_bytes
+        return unusable(
+            pool,
+            "time-sliced device without cores_allocated_percent: its free compute is not known",
+        )
+    taken = (
+        allocated * GIB
+        if allocated is not None
+        else (used_percent or 0.0) / 100 * device.memory_bytes
+    )
     free, share = device.memory_bytes - taken, 1 - max(stated_busy) / 100
     if free <= 0 or share <= 0:
-        return unusable(replace(pool, compute_free_share=max(0.0, share)), "other containers hold all of its memory or compute")
+        return unusable(
+            replace(pool, compute_free_share=max(0.0, share)),
+            "other containers hold all of its memory or compute",
+        )
     return replace(pool, memory_free_bytes=free, compute_free_share=share)
 
 
@@ -208,7 +262,9 @@ def _cpu_load(pool: DevicePool, entry: Fields) -> DevicePool:
     Missing sockets follow from the cores, missing cores from the catalog. More cores than the catalog's sockets have are
     threads and are not counted. A virtual machine with fewer gets their share of the arithmetic and all of the bandwidth.
     """
-    cores = next((c for key in ("physical_cores", "cores") if (c := entry.count(key, most=MOST_CORES))), None)
+    cores = next(
+        (c for key in ("physical_cores", "cores") if (c := entry.count(key, most=MOST_CORES))), None
+    )
     stated_sockets = entry.count("socket_count", most=64) or None
     memory_gb = _stated_cpu_memory_gb(entry)
     used_cores = entry.number("utilized_cores", most=MOST_CORES, unit="cores") or 0.0
@@ -219,19 +275,33 @@ def _cpu_load(pool: DevicePool, entry: Fields) -> DevicePool:
     if device is None:
         return _per_socket(pool, stated_sockets or 1)
     if not memory_gb:
-        return unusable(_per_socket(pool, stated_sockets or 1), "the node's memory is not stated (memory_gb)")
+        return unusable(
+            _per_socket(pool, stated_sockets or 1), "the node's memory is not stated (memory_gb)"
+        )
     counted = pool.total if pool.total > 1 else None
     sockets = counted or stated_sockets or max(1, round((cores or 0) / device.compute_units))
-    cores_per_socket = min(device.compute_units, max(1, round(cores / sockets))) if cores else device.compute_units
-    pool = _per_socket(replace(pool, device=_socket(device, cores_per_socket, memory_gb * GIB / sockets)), sockets)
-    free, share = (memory_gb - used_gb) * GIB / sockets, 1 - used_cores / (cores_per_socket * sockets)
+    cores_per_socket = (
+        min(device.compute_units, max(1, round(cores / sockets))) if cores else device.compute_units
+    )
+    pool = _per_socket(
+        replace(pool, device=_socket(device, cores_per_socket, memory_gb * GIB / sockets)), sockets
+    )
+    free, share = (
+        (memory_gb - used_gb) * GIB / sockets,
+        1 - used_cores / (cores_per_socket * sockets),
+    )
     if free <= 0 or share <= 0:
-        return unusable(replace(pool, compute_free_share=max(0.0, share)), "the node's other work holds all its memory or cores")
+        return unusable(
+            replace(pool, compute_free_share=max(0.0, share)),
+            "the node's other work holds all its memory or cores",
+        )
     return replace(pool, memory_free_bytes=free, compute_free_share=share)
 
 
 def _stated_cpu_memory_gb(entry: Fields) -> float | None:
-    return entry.number("memory_gb", most=MOST_GB, unit="GB") or entry.number("mem_per_GPU_in_GB", most=MOST_GB, unit="GB")
+    return entry.number("memory_gb", most=MOST_GB, unit="GB") or entry.number(
+        "mem_per_GPU_in_GB", most=MOST_GB, unit="GB"
+    )
 
 
 def _per_socket(pool: DevicePool, sockets: int) -> DevicePool:

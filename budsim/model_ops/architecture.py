@@ -117,16 +117,27 @@ class Attention:
         if self.kind is AttentionKind.LINEAR:
             return 0.0
         if self.kind is not AttentionKind.MLA:
-            return (self.kv_heads * (self.head_dim + self.value_head_dim) + self.index_head_dim) * width
+            return (
+                self.kv_heads * (self.head_dim + self.value_head_dim) + self.index_head_dim
+            ) * width
         scaled = (self.index_heads > 0 or self.o_lora_rank > 0) and width < 2.0
         scales, rotary = (4.0 * self.kv_lora_rank / INDEX_BLOCK, 2.0) if scaled else (0.0, width)
-        entry = self.kv_lora_rank * width + scales + self.rope_head_dim * rotary + _with_scales(self.index_head_dim)
+        entry = (
+            self.kv_lora_rank * width
+            + scales
+            + self.rope_head_dim * rotary
+            + _with_scales(self.index_head_dim)
+        )
         return entry / self.compression
 
     @property
     def recurrent_values_per_sequence(self) -> int:
         """Values of the matrix a linear layer carries from token to token, all heads."""
-        return self.heads * self.head_dim * self.value_head_dim if self.kind is AttentionKind.LINEAR else 0
+        return (
+            self.heads * self.head_dim * self.value_head_dim
+            if self.kind is AttentionKind.LINEAR
+            else 0
+        )
 
     @property
     def convolved_values_per_sequence(self) -> int:
@@ -148,7 +159,10 @@ class Attention:
 
     def matrices(self, hidden: int) -> tuple[Matrix, ...]:
         """Return the projections of one layer for a model of width ``hidden``."""
-        builders = {AttentionKind.MLA: self._mla_matrices, AttentionKind.LINEAR: self._linear_matrices}
+        builders = {
+            AttentionKind.MLA: self._mla_matrices,
+            AttentionKind.LINEAR: self._linear_matrices,
+        }
         return builders.get(self.kind, self._grouped_matrices)(hidden)
 
     def _grouped_matrices(self, hidden: int) -> tuple[Matrix, ...]:
@@ -181,7 +195,11 @@ class Attention:
             *down,
             _projection("kv_up", self.kv_lora_rank, up, Shard.COLUMN),
             _projection("o", self.heads * self.value_head_dim, hidden, Shard.ROW),
-            *((_projection("gate", hidden, self.heads * self.value_head_dim, Shard.COLUMN),) if self.output_gate else ()),
+            *(
+                (_projection("gate", hidden, self.heads * self.value_head_dim, Shard.COLUMN),)
+                if self.output_gate
+                else ()
+            ),
             *self._indexer_matrices(hidden, self.index_head_dim + self.index_heads),
         )
 
@@ -189,7 +207,11 @@ class Attention:
         """Return DeepSeek V4's: one latent for keys and values, an output in two steps, and what compresses cache entries."""
         entry, rank = self.kv_lora_rank + self.rope_head_dim, self.q_lora_rank or hidden
         overlap = 2 if self.compression == OVERLAPPED_COMPRESSION else 1
-        compress = (_projection("compress", hidden, 2 * overlap * entry, Shard.REPLICATED),) if self.compression > 1 else ()
+        compress = (
+            (_projection("compress", hidden, 2 * overlap * entry, Shard.REPLICATED),)
+            if self.compression > 1
+            else ()
+        )
         return (
             _projection("q_kv_down", hidden, rank + entry, Shard.REPLICATED),
             _projection("q_up", rank, self.heads * entry, Shard.COLUMN),
@@ -204,7 +226,9 @@ class Attention:
             return ()
         query_inputs = self.q_lora_rank or hidden
         return (
-            _projection("index_q", query_inputs, self.index_heads * self.index_head_dim, Shard.REPLICATED),
+            _projection(
+                "index_q", query_inputs, self.index_heads * self.index_head_dim, Shard.REPLICATED
+            ),
             _projection("index_k", hidden, key_outputs, Shard.REPLICATED),
         )
 
@@ -214,7 +238,11 @@ class Attention:
         gate = values if self.output_gate else 0
         return (
             _projection("qkvz", hidden, 2 * keys + values + gate, Shard.COLUMN),
-            *((_projection("ba", hidden, self.gates_per_head * self.heads, Shard.COLUMN),) if self.gates_per_head else ()),
+            *(
+                (_projection("ba", hidden, self.gates_per_head * self.heads, Shard.COLUMN),)
+                if self.gates_per_head
+                else ()
+            ),
             _projection("o", values, hidden, Shard.ROW),
         )
 
@@ -247,7 +275,11 @@ class FeedForward:
             outputs=self.experts,
             shard=Shard.REPLICATED,
         )
-        shared = self._pair("shared_", hidden, self.shared_width, MatrixRole.SHARED_EXPERT, 1) if self.shared_width else ()
+        shared = (
+            self._pair("shared_", hidden, self.shared_width, MatrixRole.SHARED_EXPERT, 1)
+            if self.shared_width
+            else ()
+        )
         inner = self.expert_hidden or hidden
         experts = self._pair("expert_", inner, self.width, MatrixRole.EXPERT, self.experts)
         return (router, *shared, *self._latent_projections(hidden), *experts)
@@ -257,11 +289,21 @@ class FeedForward:
             return ()
         role, shard = MatrixRole.SHARED_EXPERT, Shard.REPLICATED
         return (
-            Matrix(name="latent_down", role=role, inputs=hidden, outputs=self.expert_hidden, shard=shard),
-            Matrix(name="latent_up", role=role, inputs=self.expert_hidden, outputs=hidden, shard=shard),
+            Matrix(
+                name="latent_down",
+                role=role,
+                inputs=hidden,
+                outputs=self.expert_hidden,
+                shard=shard,
+            ),
+            Matrix(
+                name="latent_up", role=role, inputs=self.expert_hidden, outputs=hidden, shard=shard
+            ),
         )
 
-    def _pair(self, prefix: str, hidden: int, width: int, role: MatrixRole, copies: int) -> tuple[Matrix, ...]:
+    def _pair(
+        self, prefix: str, hidden: int, width: int, role: MatrixRole, copies: int
+    ) -> tuple[Matrix, ...]:
         parts = 2 if self.gated else 1
         return (
             Matrix(
@@ -273,7 +315,14 @@ class FeedForward:
                 copies=copies,
                 parts=parts,
             ),
-            Matrix(name=prefix + "down", role=role, inputs=width, outputs=hidden, shard=Shard.ROW, copies=copies),
+            Matrix(
+                name=prefix + "down",
+                role=role,
+                inputs=width,
+                outputs=hidden,
+                shard=Shard.ROW,
+                copies=copies,
+            ),
         )
 
 
@@ -412,19 +461,33 @@ class Architecture:
         for group in self.layers:
             ff = group.feed_forward
             if ff and ff.experts:
-                per_expert = sum(m.values for m in ff.matrices(self.hidden_size) if m.role is MatrixRole.EXPERT) // ff.experts
+                per_expert = (
+                    sum(
+                        m.values
+                        for m in ff.matrices(self.hidden_size)
+                        if m.role is MatrixRole.EXPERT
+                    )
+                    // ff.experts
+                )
                 idle += group.count * per_expert * (ff.experts - ff.experts_per_token)
         return self.parameters - idle
 
     @property
     def is_moe(self) -> bool:
         """Whether any layer routes tokens to experts."""
-        return any(group.feed_forward is not None and group.feed_forward.experts > 0 for group in self.layers)
+        return any(
+            group.feed_forward is not None and group.feed_forward.experts > 0
+            for group in self.layers
+        )
 
     @property
     def attention_heads(self) -> int:
         """Query heads tensor parallelism must divide: the attention layers', else the linear ones'."""
-        attending = [group.attention.heads for group in self.layers if group.attention.kind is not AttentionKind.LINEAR]
+        attending = [
+            group.attention.heads
+            for group in self.layers
+            if group.attention.kind is not AttentionKind.LINEAR
+        ]
         return max(attending or [group.attention.heads for group in self.layers])
 
     def stored_precision(self, matrix: Matrix, precision: Precision) -> Precision:
@@ -433,41 +496,61 @@ class Architecture:
         Quantizers leave embeddings, output head and router in 16 bit, and what the checkpoint's own configuration names;
         llama.cpp's have a format for embeddings and head.
         """
-        if (outer := FORMATS[precision].outer) and matrix.role in (MatrixRole.EMBEDDING, MatrixRole.HEAD):
+        if (outer := FORMATS[precision].outer) and matrix.role in (
+            MatrixRole.EMBEDDING,
+            MatrixRole.HEAD,
+        ):
             return outer
         if bytes_per_value(precision) >= 2.0:
             return precision
         quantization = self.quantization or Quantization(method="", precision=precision)
         if not quantization.keeps(matrix):
             return precision
-        whole = matrix.role in OUTER_ROLES or matrix.name in quantization.kept_names or precision is not quantization.precision
+        whole = (
+            matrix.role in OUTER_ROLES
+            or matrix.name in quantization.kept_names
+            or precision is not quantization.precision
+        )
         return Precision.BF16 if whole else quantization.rest
 
     def stored_bytes(self, matrix: Matrix, precision: Precision) -> float:
         """Return the bytes one value of ``matrix`` takes when the model is run at ``precision``, scales included."""
         stored = self.stored_precision(matrix, precision)
         made = self.quantization
-        return made.bits / 8.0 if made and made.bits and made.precision is stored else bytes_per_value(stored)
+        return (
+            made.bits / 8.0
+            if made and made.bits and made.precision is stored
+            else bytes_per_value(stored)
+        )
 
     def weight_bytes(self, precision: Precision) -> float:
         """Return the bytes of all weights at ``precision``, the groups quantizers leave alone in 16 bit."""
-        stored = sum(count * matrix.values * self.stored_bytes(matrix, precision) for count, matrix in self.weights)
+        stored = sum(
+            count * matrix.values * self.stored_bytes(matrix, precision)
+            for count, matrix in self.weights
+        )
         return stored + self.extra_parameters * 2.0
 
     def kv_bytes_per_token(self, precision: Precision) -> float:
         """Return the KV cache bytes one token takes in all layers, without replication; sliding windows count in full."""
-        return sum(group.count * group.attention.cache_bytes_per_token(precision) for group in self.layers)
+        return sum(
+            group.count * group.attention.cache_bytes_per_token(precision) for group in self.layers
+        )
 
     def state_bytes_per_sequence(self) -> float:
         """Return the recurrent state (linear attention) one sequence holds, in the format the configuration asks for."""
-        return sum(group.count * group.attention.state_bytes_per_sequence() for group in self.layers)
+        return sum(
+            group.count * group.attention.state_bytes_per_sequence() for group in self.layers
+        )
 
 
 def _with_scales(values: int) -> float:
     return values + 4.0 * math.ceil(values / INDEX_BLOCK)
 
 
-def _projection(name: str, inputs: int, outputs: int, shard: Shard, kv_outputs: int = 0, parts: int = 1) -> Matrix:
+def _projection(
+    name: str, inputs: int, outputs: int, shard: Shard, kv_outputs: int = 0, parts: int = 1
+) -> Matrix:
     return Matrix(
         name=name,
         role=MatrixRole.ATTENTION,

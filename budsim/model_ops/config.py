@@ -27,7 +27,12 @@ DTYPES: Final = {
 }
 
 # Wrappers whose text model declares no model_type of its own.
-TEXT_TYPES: Final = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral", "minimax_m3_vl": "minimax_m3"}
+TEXT_TYPES: Final = {
+    "gemma3": "gemma3_text",
+    "llama4": "llama4_text",
+    "mistral3": "mistral",
+    "minimax_m3_vl": "minimax_m3",
+}
 
 # Classes without an output head: bodies, classifiers, reward models.
 POOLING: Final = re.compile(r"(?<!LMHead)(?<!ChatGLM)Model$|For(Sequence|Token)Classification$")
@@ -71,7 +76,9 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
         A field that is missing, of the wrong kind or absurd; the error names it.
     """
     if not isinstance(config, Mapping):
-        raise InvalidInput("config", f"a {type(config).__name__}", "an object: the contents of config.json")
+        raise InvalidInput(
+            "config", f"a {type(config).__name__}", "an object: the contents of config.json"
+        )
     outer = Fields(config)
     text = _text_fields(outer)
     body = _body(outer, text)
@@ -92,7 +99,8 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
         tied_embeddings=body.tied,
         encoder_layers=grouped(body.encoder_layers),
         is_embedding=body.is_bidirectional or bool(POOLING.search(family)),
-        is_bidirectional=body.is_bidirectional or text.raw("use_bidirectional_attention")[1] is True,
+        is_bidirectional=body.is_bidirectional
+        or text.raw("use_bidirectional_attention")[1] is True,
         position_embeddings=body.positions,
         extra_parameters=body.all_extra + vision,
         rotary_values=rotary_values(text, body),
@@ -105,7 +113,11 @@ def _text_fields(outer: Fields) -> Fields:
     if nested is None:
         return outer
     wrapper = outer.text("model_type")
-    inherited = {key: value for key, value in outer.values.items() if key in {"tie_word_embeddings", "torch_dtype", "dtype"}}
+    inherited = {
+        key: value
+        for key, value in outer.values.items()
+        if key in {"tie_word_embeddings", "torch_dtype", "dtype"}
+    }
     default = {"model_type": TEXT_TYPES[wrapper]} if wrapper in TEXT_TYPES else {}
     return Fields({**inherited, **default, **nested.values}, nested.prefix)
 
@@ -113,13 +125,19 @@ def _text_fields(outer: Fields) -> Fields:
 def _body(outer: Fields, text: Fields) -> Body:
     model_type = text.text("model_type")
     if not model_type:
-        raise InvalidInput(text.path("model_type"), "missing", "the model_type of the checkpoint, such as 'llama'")
+        raise InvalidInput(
+            text.path("model_type"), "missing", "the model_type of the checkpoint, such as 'llama'"
+        )
     if model_type in FAMILIES:
         read, style = FAMILIES[model_type]
         return read(text, style)
     if text is outer and all(outer.has(key) for key in LLAMA_KEYS):
         return _llama_like(outer, model_type)
-    raise UnsupportedModel(text.path("model_type"), f"{model_type!r} is not known", f"one of {', '.join(sorted(FAMILIES))}")
+    raise UnsupportedModel(
+        text.path("model_type"),
+        f"{model_type!r} is not known",
+        f"one of {', '.join(sorted(FAMILIES))}",
+    )
 
 
 def _llama_like(fields: Fields, model_type: str) -> Body:

@@ -60,7 +60,9 @@ class Fields:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise InvalidInput(self.path(name), f"{_shown(value)} is out of range or no whole number", expected)
+            raise InvalidInput(
+                self.path(name), f"{_shown(value)} is out of range or no whole number", expected
+            )
         return value
 
     def integers(self, name: str, *, count: int, high: int) -> tuple[int, ...] | None:
@@ -73,7 +75,9 @@ class Fields:
             or len(value) != count
             or not all(isinstance(item, int) and 0 <= item <= high for item in value)
         ):
-            raise InvalidInput(self.path(name), _shown(value), f"a list of {count} whole numbers from 0 to {high}")
+            raise InvalidInput(
+                self.path(name), _shown(value), f"a list of {count} whole numbers from 0 to {high}"
+            )
         return tuple(int(item) for item in value)
 
     def number(self, name: str, *, default: float, high: float) -> float:
@@ -82,7 +86,9 @@ class Fields:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= high:
-            raise InvalidInput(self.path(name), _shown(value), f"a number above 0 and at most {high}")
+            raise InvalidInput(
+                self.path(name), _shown(value), f"a number above 0 and at most {high}"
+            )
         return float(value)
 
     def flag(self, *names: str, default: bool) -> bool:
@@ -111,7 +117,9 @@ class Fields:
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
             raise InvalidInput(self.path(name), _shown(value), "a list of texts")
         if count is not None and len(value) != count:
-            raise InvalidInput(self.path(name), f"{len(value)} entries", f"{count}, one for each layer")
+            raise InvalidInput(
+                self.path(name), f"{len(value)} entries", f"{count}, one for each layer"
+            )
         return tuple(str(item) for item in value)
 
     def nested(self, name: str) -> Fields | None:
@@ -126,9 +134,17 @@ class Fields:
     def objects(self, name: str, *, count: int) -> tuple[Fields, ...]:
         """Return a list of ``count`` objects."""
         value = self.values.get(name)
-        if not isinstance(value, list) or len(value) != count or not all(isinstance(item, Mapping) for item in value):
-            raise InvalidInput(self.path(name), _shown(value), f"a list of {count} objects, one for each layer")
-        return tuple(Fields(item, f"{self.path(name)}[{index}].") for index, item in enumerate(value))
+        if (
+            not isinstance(value, list)
+            or len(value) != count
+            or not all(isinstance(item, Mapping) for item in value)
+        ):
+            raise InvalidInput(
+                self.path(name), _shown(value), f"a list of {count} objects, one for each layer"
+            )
+        return tuple(
+            Fields(item, f"{self.path(name)}[{index}].") for index, item in enumerate(value)
+        )
 
     def unsupported(self, name: str, problem: str, expected: str) -> UnsupportedModel:
         """Return the error that says this model's shape cannot be read without guessing."""

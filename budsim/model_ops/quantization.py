@@ -13,7 +13,13 @@ from budsim.model_ops.fields import MAX_LAYERS, Fields
 
 MAX_BLOCK: Final = 4096
 INTEGERS: Final = {4: Precision.INT4, 8: Precision.INT8}
-EXCLUDE_KEYS: Final = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "exclude")
+EXCLUDE_KEYS: Final = (
+    "modules_to_not_convert",
+    "ignored_layers",
+    "ignore",
+    "exclude_modules",
+    "exclude",
+)
 
 # What a name in an exclude list stands for in our words; the first pattern that matches a name's tail decides.
 TAILS: Final[tuple[tuple[str, frozenset[MatrixRole | str]], ...]] = (
@@ -25,10 +31,18 @@ TAILS: Final[tuple[tuple[str, frozenset[MatrixRole | str]], ...]] = (
     (r"kv_b_proj[.*]*$", frozenset({"kv_up"})),
     (r"(q_proj|k_proj|v_proj|qkv_proj)[.*]*$", frozenset({"qkv", "q"})),
     (r"o_proj[.*]*$", frozenset({"o"})),
-    (r"mlp\.(gate|\(gate\|up\|gate_up\|down\)|gate_up|down)_proj[.*]*$", frozenset({MatrixRole.DENSE})),
+    (
+        r"mlp\.(gate|\(gate\|up\|gate_up\|down\)|gate_up|down)_proj[.*]*$",
+        frozenset({MatrixRole.DENSE}),
+    ),
     (r"mlp[.*]*$", frozenset({MatrixRole.DENSE, MatrixRole.SHARED_EXPERT})),
     (r"experts[.*]*$", frozenset({MatrixRole.EXPERT})),
-    (r"layers\.\d+[.*]*$", frozenset({MatrixRole.ATTENTION, MatrixRole.DENSE, MatrixRole.SHARED_EXPERT, MatrixRole.EXPERT})),
+    (
+        r"layers\.\d+[.*]*$",
+        frozenset(
+            {MatrixRole.ATTENTION, MatrixRole.DENSE, MatrixRole.SHARED_EXPERT, MatrixRole.EXPERT}
+        ),
+    ),
 )
 
 
@@ -72,7 +86,9 @@ def quantization_from(fields: Fields | None, layers: int) -> Quantization | None
     method = fields.text("quant_method").lower().replace("-", "_")
     read = METHODS.get(method)
     if read is None:
-        raise fields.unsupported("quant_method", repr(method), f"one of {', '.join(sorted(METHODS))}")
+        raise fields.unsupported(
+            "quant_method", repr(method), f"one of {', '.join(sorted(METHODS))}"
+        )
     if len(mix := _mix(fields)) > 1:
         return _mixed(method, mix)
     roles, names = _kept(fields, layers)
@@ -92,7 +108,9 @@ def quantization_from(fields: Fields | None, layers: int) -> Quantization | None
 def _mixed(method: str, mix: Mapping[Precision, frozenset[MatrixRole]]) -> Quantization:
     """Return the quantization of a checkpoint that has roles in several formats: the shortest, and the next for the others."""
     short, rest, *_ = sorted(mix, key=bytes_per_value)
-    return Quantization(method=method, precision=short, rest=rest, kept_16bit=frozenset(MatrixRole) - mix[short])
+    return Quantization(
+        method=method, precision=short, rest=rest, kept_16bit=frozenset(MatrixRole) - mix[short]
+    )
 
 
 def _mix(fields: Fields) -> Mapping[Precision, frozenset[MatrixRole]]:
@@ -111,7 +129,9 @@ def _listed_layers(fields: Fields) -> Iterator[tuple[str, Precision]]:
         entry = listed.nested(name) if listed else None
         algorithm = entry.text("quant_algo").upper() if entry else ""
         if algorithm not in ALGORITHMS:
-            raise fields.unsupported(f"quantized_layers.{name}", repr(algorithm), f"one of {', '.join(ALGORITHMS)}")
+            raise fields.unsupported(
+                f"quantized_layers.{name}", repr(algorithm), f"one of {', '.join(ALGORITHMS)}"
+            )
         yield name, ALGORITHMS[algorithm]
 
 
@@ -210,19 +230,33 @@ def _compressed_tensors(fields: Fields) -> Precision:
     groups = fields.nested("config_groups")
     group = next((groups.nested(name) for name in groups.values), None) if groups else None
     if group is None:
-        raise fields.unsupported("config_groups", "no group with weights", "an object with a group of weights")
+        raise fields.unsupported(
+            "config_groups", "no group with weights", "an object with a group of weights"
+        )
     return _group_precision(fields, group)
 
 
 def _group_precision(fields: Fields, group: Fields) -> Precision:
     weights = group.nested("weights")
     if weights is None:
-        raise fields.unsupported("config_groups", "no group with weights", "an object with a group of weights")
+        raise fields.unsupported(
+            "config_groups", "no group with weights", "an object with a group of weights"
+        )
     bits, kind = weights.integer("num_bits", high=16), weights.text("type", default="int")
     declared = f"{fields.text('format')} {group.text('format')}"
     if kind == "float" and bits == 4:
-        return Precision.MXFP4 if "mxfp4" in declared or weights.raw("group_size")[1] == 32 else Precision.NVFP4
-    found = Precision.FP8 if (kind, bits) == ("float", 8) else INTEGERS.get(bits) if kind == "int" else None
+        return (
+            Precision.MXFP4
+            if "mxfp4" in declared or weights.raw("group_size")[1] == 32
+            else Precision.NVFP4
+        )
+    found = (
+        Precision.FP8
+        if (kind, bits) == ("float", 8)
+        else INTEGERS.get(bits)
+        if kind == "int"
+        else None
+    )
     if found is None:
         raise weights.unsupported("num_bits", f"{bits} bit {kind}", "4 or 8 bit")
     return found
@@ -240,7 +274,9 @@ def _quark(fields: Fields) -> Precision:
         "uint4": Precision.INT4,
     }
     if dtype not in known:
-        raise fields.unsupported("global_quant_config.weight.dtype", repr(dtype), f"one of {', '.join(known)}")
+        raise fields.unsupported(
+            "global_quant_config.weight.dtype", repr(dtype), f"one of {', '.join(known)}"
+        )
     return known[dtype]
 
 

@@ -69,7 +69,11 @@ class Listing:
 
 
 def resolve_model(
-    uri: str, *, config: Mapping[str, object] | None = None, registry_dir: Path | None = None, hub: Lookup | None = None
+    uri: str,
+    *,
+    config: Mapping[str, object] | None = None,
+    registry_dir: Path | None = None,
+    hub: Lookup | None = None,
 ) -> Architecture:
     """Return the architecture a name stands for.
 
@@ -140,7 +144,11 @@ def _named(name: str) -> Listing | None:
 def _cleaned(uri: str) -> str:
     name = uri.strip().lstrip("- ").strip()
     if not name or len(name) > 512 or not name.isprintable():
-        raise InvalidInput(FIELD, repr(uri)[:60], "a Hugging Face id such as 'meta-llama/Llama-3.1-8B-Instruct', or a path")
+        raise InvalidInput(
+            FIELD,
+            repr(uri)[:60],
+            "a Hugging Face id such as 'meta-llama/Llama-3.1-8B-Instruct', or a path",
+        )
     return name
 
 
@@ -163,7 +171,9 @@ def _read(listing: Listing) -> Architecture:
 
 @cache
 def _quantizations() -> Mapping[str, Mapping[str, object]]:
-    loaded: dict[str, dict[str, object]] = json.loads((files(__package__) / "catalog" / QUANTIZATIONS).read_bytes())
+    loaded: dict[str, dict[str, object]] = json.loads(
+        (files(__package__) / "catalog" / QUANTIZATIONS).read_bytes()
+    )
     return loaded
 
 
@@ -188,7 +198,12 @@ def _listings(file: str, content: bytes) -> Iterator[tuple[str, Listing]]:
 def _entry_listings(entry: Mapping[str, object]) -> Iterator[tuple[str, Listing]]:
     ids, aliases, quantized = entry["ids"], entry.get("aliases", []), entry.get("quantized", {})
     config, parameters = entry["config"], entry.get("parameters")
-    if not (isinstance(ids, list) and isinstance(config, dict) and isinstance(quantized, dict) and isinstance(aliases, list)):
+    if not (
+        isinstance(ids, list)
+        and isinstance(config, dict)
+        and isinstance(quantized, dict)
+        and isinstance(aliases, list)
+    ):
         raise TypeError(f"entry {ids!r}: ids and aliases are lists, config and quantized objects")
     first = Listing(
         model_id=ids[0],
@@ -211,7 +226,9 @@ def requantized(config: Mapping[str, object], name: str) -> Mapping[str, object]
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
     text = plain.get("text_config")
     if isinstance(text, Mapping):
-        plain["text_config"] = {key: value for key, value in text.items() if key != "quantization_config"}
+        plain["text_config"] = {
+            key: value for key, value in text.items() if key != "quantization_config"
+        }
     quantization = _quantizations()[name]
     return {**plain, "quantization_config": quantization} if quantization else plain
 
@@ -254,7 +271,11 @@ def _within_path(name: str) -> str:
     cached = next((part for part in reversed(parts) if part.startswith("models--")), "")
     if cached:
         return "/".join(cached.split("--")[1:])
-    is_path = len(parts) > 2 or name.startswith(("/", "./", "~")) or (len(parts) == 2 and parts[0].lower() == "models")
+    is_path = (
+        len(parts) > 2
+        or name.startswith(("/", "./", "~"))
+        or (len(parts) == 2 and parts[0].lower() == "models")
+    )
     return parts[-1] if parts and is_path and ".." not in parts else ""
 
 
@@ -275,7 +296,9 @@ def _reupload(name: str) -> Listing | None:
 
 
 def _spelt(name: str) -> Listing | None:
-    return next((found for spelt in spellings(name) if (found := _spellings().get(spelt)) is not None), None)
+    return next(
+        (found for spelt in spellings(name) if (found := _spellings().get(spelt)) is not None), None
+    )
 
 
 def _may_publish(publisher: str, original: Listing) -> bool:
@@ -288,10 +311,17 @@ def _hint(name: str) -> str:
     close = difflib.get_close_matches(name.lower(), keys, n=5, cutoff=0.6)
     if not close:
         bare = {key.rsplit("/", 1)[-1]: model_id for key, model_id in keys.items()}
-        close = [bare[key].lower() for key in difflib.get_close_matches(name.lower().rsplit("/", 1)[-1], bare, n=5, cutoff=0.75)]
+        close = [
+            bare[key].lower()
+            for key in difflib.get_close_matches(
+                name.lower().rsplit("/", 1)[-1], bare, n=5, cutoff=0.75
+            )
+        ]
     names = list(dict.fromkeys(keys[key] for key in close))
     return (
-        f"close to it: {', '.join(names)}" if names else "budsim models lists the known ones; a config.json may be given instead"
+        f"close to it: {', '.join(names)}"
+        if names
+        else "budsim models lists the known ones; a config.json may be given instead"
     )
 
 
@@ -306,7 +336,9 @@ def _stored_config(name: str, registry_dir: Path) -> Mapping[str, object] | None
     if not path.resolve().is_relative_to(root) or not path.is_file():
         return None
     if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise InvalidInput(FIELD, f"{name}: config.json is larger than {MAX_CONFIG_BYTES} bytes", "a config.json")
+        raise InvalidInput(
+            FIELD, f"{name}: config.json is larger than {MAX_CONFIG_BYTES} bytes", "a config.json"
+        )
     return _parsed(name, path.read_bytes())
 
 
@@ -314,7 +346,9 @@ def _parsed(name: str, content: bytes) -> Mapping[str, object]:
     try:
         config = json.loads(content)
     except ValueError as error:
-        raise InvalidInput(FIELD, f"{name}: config.json is not JSON ({error})", "a valid config.json") from error
+        raise InvalidInput(
+            FIELD, f"{name}: config.json is not JSON ({error})", "a valid config.json"
+        ) from error
     if not isinstance(config, dict):
         raise InvalidInput(FIELD, f"{name}: config.json holds no object", "a valid config.json")
     return config

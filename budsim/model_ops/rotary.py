@@ -27,7 +27,9 @@ def rotary_values(text: Fields, body: Body) -> int:
     body : Body
         The shape read from it; models of learned positions have no tables.
     """
-    turning = [layer.attention for layer in body.layers if layer.attention.kind is not AttentionKind.LINEAR]
+    turning = [
+        layer.attention for layer in body.layers if layer.attention.kind is not AttentionKind.LINEAR
+    ]
     if body.positions or not turning:
         return 0
     kinds = text.nested("rope_parameters")
@@ -37,7 +39,9 @@ def rotary_values(text: Fields, body: Body) -> int:
     share = kinds if kinds and kinds.has("partial_rotary_factor") else text
     turned = widest * share.number("partial_rotary_factor", default=1.0, high=1.0)
     width = text.integer("rotary_dim", high=MAX_HIDDEN, default=round(turned))
-    tables = _linear_factor(text) + text.has("rope_local_base_freq", "swa_rope_theta", "compress_rope_theta")
+    tables = _linear_factor(text) + text.has(
+        "rope_local_base_freq", "swa_rope_theta", "compress_rope_theta"
+    )
     return round(body.context * width * tables)
 
 
@@ -47,6 +51,9 @@ def _turned(attention: Attention) -> int:
 
 def _linear_factor(text: Fields) -> float:
     scaling = text.nested("rope_scaling")
-    if scaling is None or "linear" not in {scaling.values.get("rope_type"), scaling.values.get("type")}:
+    if scaling is None or "linear" not in {
+        scaling.values.get("rope_type"),
+        scaling.values.get("type"),
+    }:
         return 1.0
     return scaling.number("factor", default=1.0, high=MAX_FACTOR)

@@ -22,7 +22,9 @@ def vision_parameters(config: Fields, text_hidden: int) -> int:
     kind = config.text("model_type")
     count = TOWERS.get(kind)
     if count is None:
-        raise config.unsupported("vision_config", f"the vision tower of {kind!r}", f"one of {', '.join(sorted(TOWERS))}")
+        raise config.unsupported(
+            "vision_config", f"the vision tower of {kind!r}", f"one of {', '.join(sorted(TOWERS))}"
+        )
     return count(tower, text_hidden)
 
 
@@ -33,20 +35,39 @@ def _encoder_block(hidden: int, width: int) -> int:
 
 def _siglip(tower: Fields, text_hidden: int) -> int:
     """Return Gemma 3's SigLIP tower and its projector (transformers modeling_siglip.py, modeling_gemma3.py)."""
-    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
-    layers, patch = tower.integer("num_hidden_layers", high=MAX_LAYERS), tower.integer("patch_size", high=MAX_HIDDEN)
+    hidden, width = (
+        tower.integer("hidden_size", high=MAX_HIDDEN),
+        tower.integer("intermediate_size", high=MAX_WIDTH),
+    )
+    layers, patch = (
+        tower.integer("num_hidden_layers", high=MAX_LAYERS),
+        tower.integer("patch_size", high=MAX_HIDDEN),
+    )
     patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2
     stem = hidden * (3 * patch * patch + 1) + patches * hidden
-    return stem + layers * _encoder_block(hidden, width) + 2 * hidden + hidden * text_hidden + hidden
+    return (
+        stem + layers * _encoder_block(hidden, width) + 2 * hidden + hidden * text_hidden + hidden
+    )
 
 
 def _qwen3(tower: Fields, text_hidden: int) -> int:
     """Return the tower of Qwen3-VL and Qwen3.5 (transformers modeling_qwen3_vl.py)."""
-    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
-    patch, frames = tower.integer("patch_size", high=MAX_HIDDEN), tower.integer("temporal_patch_size", high=MAX_HIDDEN)
+    hidden, width = (
+        tower.integer("hidden_size", high=MAX_HIDDEN),
+        tower.integer("intermediate_size", high=MAX_WIDTH),
+    )
+    patch, frames = (
+        tower.integer("patch_size", high=MAX_HIDDEN),
+        tower.integer("temporal_patch_size", high=MAX_HIDDEN),
+    )
     merged = hidden * tower.integer("spatial_merge_size", high=64) ** 2
-    stem = hidden * (3 * frames * patch * patch + 1) + tower.integer("num_position_embeddings", high=MAX_WIDTH) * hidden
-    projection = merged * (merged + 1) + (merged + 1) * tower.integer("out_hidden_size", high=MAX_HIDDEN, default=text_hidden)
+    stem = (
+        hidden * (3 * frames * patch * patch + 1)
+        + tower.integer("num_position_embeddings", high=MAX_WIDTH) * hidden
+    )
+    projection = merged * (merged + 1) + (merged + 1) * tower.integer(
+        "out_hidden_size", high=MAX_HIDDEN, default=text_hidden
+    )
     _, extra_layers = tower.raw("deepstack_visual_indexes")
     deep = len(extra_layers) if isinstance(extra_layers, list | tuple) else 0
     blocks = tower.integer("depth", high=MAX_LAYERS) * _encoder_block(hidden, width)
@@ -55,28 +76,62 @@ def _qwen3(tower: Fields, text_hidden: int) -> int:
 
 def _qwen2_5(tower: Fields, text_hidden: int) -> int:
     """Return Qwen2.5-VL's tower: gated blocks with RMS norms, and its merger (transformers modeling_qwen2_5_vl.py)."""
-    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
-    patch, frames = tower.integer("patch_size", high=MAX_HIDDEN), tower.integer("temporal_patch_size", high=MAX_HIDDEN)
+    hidden, width = (
+        tower.integer("hidden_size", high=MAX_HIDDEN),
+        tower.integer("intermediate_size", high=MAX_WIDTH),
+    )
+    patch, frames = (
+        tower.integer("patch_size", high=MAX_HIDDEN),
+        tower.integer("temporal_patch_size", high=MAX_HIDDEN),
+    )
     merged = hidden * tower.integer("spatial_merge_size", high=64) ** 2
     block = 4 * hidden * (hidden + 1) + 3 * hidden * width + 2 * width + hidden + 2 * hidden
-    projection = merged * (merged + 1) + (merged + 1) * tower.integer("out_hidden_size", high=MAX_HIDDEN, default=text_hidden)
-    return 3 * frames * patch * patch * hidden + tower.integer("depth", high=MAX_LAYERS) * block + hidden + projection
+    projection = merged * (merged + 1) + (merged + 1) * tower.integer(
+        "out_hidden_size", high=MAX_HIDDEN, default=text_hidden
+    )
+    return (
+        3 * frames * patch * patch * hidden
+        + tower.integer("depth", high=MAX_LAYERS) * block
+        + hidden
+        + projection
+    )
 
 
 def _llama4(tower: Fields, text_hidden: int) -> int:
     """Return Llama 4's tower, pixel shuffle adapter and projector (transformers modeling_llama4.py)."""
-    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
-    patch, layers = tower.integer("patch_size", high=MAX_HIDDEN), tower.integer("num_hidden_layers", high=MAX_LAYERS)
+    hidden, width = (
+        tower.integer("hidden_size", high=MAX_HIDDEN),
+        tower.integer("intermediate_size", high=MAX_WIDTH),
+    )
+    patch, layers = (
+        tower.integer("patch_size", high=MAX_HIDDEN),
+        tower.integer("num_hidden_layers", high=MAX_LAYERS),
+    )
     patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2 + 1
-    inner, out = tower.integer("projector_input_dim", high=MAX_HIDDEN), tower.integer("vision_output_dim", high=MAX_HIDDEN)
+    inner, out = (
+        tower.integer("projector_input_dim", high=MAX_HIDDEN),
+        tower.integer("vision_output_dim", high=MAX_HIDDEN),
+    )
     stem = hidden * 3 * patch * patch + hidden + patches * hidden + 4 * hidden
-    return stem + layers * _encoder_block(hidden, width) + width * inner + inner * inner + out * text_hidden
+    return (
+        stem
+        + layers * _encoder_block(hidden, width)
+        + width * inner
+        + inner * inner
+        + out * text_hidden
+    )
 
 
 def _pixtral(tower: Fields, text_hidden: int) -> int:
     """Return Mistral 3's Pixtral tower, patch merger and projector (transformers modeling_pixtral.py, modeling_mistral3.py)."""
-    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
-    patch, layers = tower.integer("patch_size", high=MAX_HIDDEN), tower.integer("num_hidden_layers", high=MAX_LAYERS)
+    hidden, width = (
+        tower.integer("hidden_size", high=MAX_HIDDEN),
+        tower.integer("intermediate_size", high=MAX_WIDTH),
+    )
+    patch, layers = (
+        tower.integer("patch_size", high=MAX_HIDDEN),
+        tower.integer("num_hidden_layers", high=MAX_LAYERS),
+    )
     block = 4 * hidden * hidden + 3 * hidden * width + 2 * hidden
     projector = hidden + 4 * hidden * hidden + hidden * text_hidden + text_hidden * text_hidden
     return hidden * 3 * patch * patch + hidden + layers * block + projector
@@ -87,7 +142,10 @@ def _moonvit(tower: Fields, text_hidden: int) -> int:
     hidden = tower.integer("vt_hidden_size", "hidden_size", high=MAX_HIDDEN)
     width = tower.integer("vt_intermediate_size", "intermediate_size", high=MAX_WIDTH)
     layers = tower.integer("vt_num_hidden_layers", "num_hidden_layers", high=MAX_LAYERS)
-    patch, side = tower.integer("patch_size", high=MAX_HIDDEN), tower.integer("init_pos_emb_height", high=MAX_HEADS, default=64)
+    patch, side = (
+        tower.integer("patch_size", high=MAX_HIDDEN),
+        tower.integer("init_pos_emb_height", high=MAX_HEADS, default=64),
+    )
     stem = hidden * (3 * patch * patch + 1) + side * side * hidden
     projector = 2 * hidden + 4 * hidden * (4 * hidden + 1) + (4 * hidden + 1) * text_hidden
     return stem + layers * _encoder_block(hidden, width) + 2 * hidden + projector
@@ -95,28 +153,64 @@ def _moonvit(tower: Fields, text_hidden: int) -> int:
 
 def _gemma4(tower: Fields, text_hidden: int) -> int:
     """Return Gemma 4's tower and projector: gated blocks with four norms, positions by row and column (modeling_gemma4.py)."""
-    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
-    layers, patch = tower.integer("num_hidden_layers", high=MAX_LAYERS), tower.integer("patch_size", high=MAX_HIDDEN)
+    hidden, width = (
+        tower.integer("hidden_size", high=MAX_HIDDEN),
+        tower.integer("intermediate_size", high=MAX_WIDTH),
+    )
+    layers, patch = (
+        tower.integer("num_hidden_layers", high=MAX_LAYERS),
+        tower.integer("patch_size", high=MAX_HIDDEN),
+    )
     positions = 2 * tower.integer("position_embedding_size", high=MAX_WIDTH) * hidden
-    block = 4 * hidden * hidden + 3 * hidden * width + 4 * hidden + 2 * tower.integer("head_dim", high=MAX_HIDDEN)
+    block = (
+        4 * hidden * hidden
+        + 3 * hidden * width
+        + 4 * hidden
+        + 2 * tower.integer("head_dim", high=MAX_HIDDEN)
+    )
     return 3 * patch * patch * hidden + positions + layers * block + hidden * text_hidden
 
 
 def _moonvit3(tower: Fields, text_hidden: int) -> int:
     """Return Kimi K3's MoonViT, whose heads are wider than its blocks, and its merger: norms without biases (its config.json)."""
-    hidden, width = tower.integer("vt_hidden_size", high=MAX_HIDDEN), tower.integer("vt_intermediate_size", high=MAX_WIDTH)
-    heads, layers = tower.integer("qkv_hidden_size", high=MAX_HIDDEN), tower.integer("vt_num_hidden_layers", high=MAX_LAYERS)
-    patch, side = tower.integer("patch_size", high=MAX_HIDDEN), tower.integer("init_pos_emb_height", high=MAX_HEADS)
+    hidden, width = (
+        tower.integer("vt_hidden_size", high=MAX_HIDDEN),
+        tower.integer("vt_intermediate_size", high=MAX_WIDTH),
+    )
+    heads, layers = (
+        tower.integer("qkv_hidden_size", high=MAX_HIDDEN),
+        tower.integer("vt_num_hidden_layers", high=MAX_LAYERS),
+    )
+    patch, side = (
+        tower.integer("patch_size", high=MAX_HIDDEN),
+        tower.integer("init_pos_emb_height", high=MAX_HEADS),
+    )
     block = 4 * hidden * heads + 2 * hidden * width + 2 * hidden
     merged = 4 * hidden
-    return 3 * patch * patch * hidden + side * side * hidden + layers * block + merged * merged + merged * text_hidden
+    return (
+        3 * patch * patch * hidden
+        + side * side * hidden
+        + layers * block
+        + merged * merged
+        + merged * text_hidden
+    )
 
 
 def _minimax3(tower: Fields, text_hidden: int) -> int:
     """Return MiniMax M3's CLIP blocks and its projector of two matrices (vLLM 0.33 ``minimax_m3/common/vision_tower.py``)."""
-    hidden, width = tower.integer("hidden_size", high=MAX_HIDDEN), tower.integer("intermediate_size", high=MAX_WIDTH)
-    layers, patch = tower.integer("num_hidden_layers", high=MAX_LAYERS), tower.integer("patch_size", high=MAX_HIDDEN)
-    return 2 * 3 * patch * patch * hidden + layers * _encoder_block(hidden, width) + (hidden + text_hidden) * text_hidden
+    hidden, width = (
+        tower.integer("hidden_size", high=MAX_HIDDEN),
+        tower.integer("intermediate_size", high=MAX_WIDTH),
+    )
+    layers, patch = (
+        tower.integer("num_hidden_layers", high=MAX_LAYERS),
+        tower.integer("patch_size", high=MAX_HIDDEN),
+    )
+    return (
+        2 * 3 * patch * patch * hidden
+        + layers * _encoder_block(hidden, width)
+        + (hidden + text_hidden) * text_hidden
+    )
 
 
 TOWERS: Final[Mapping[str, Callable[[Fields, int], int]]] = {

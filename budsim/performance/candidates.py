@@ -107,6 +107,11 @@ class Candidates:
 
 def rows_of(candidates: Candidates, at: Integers) -> Candidates:
     """Return some rows of a table, its distinct values as they are."""
-    columns: dict[str, Any] = {field.name: getattr(candidates, field.name) for field in fields(candidates)}
-    chosen: dict[str, Any] = {name: value[at] if isinstance(value, np.ndarray) else value for name, value in columns.items()}
+    columns: dict[str, Any] = {
+        field.name: getattr(candidates, field.name) for field in fields(candidates)
+    }
+    chosen: dict[str, Any] = {
+        name: value[at] if isinstance(value, np.ndarray) else value
+        for name, value in columns.items()
+    }
     return Candidates(**chosen)

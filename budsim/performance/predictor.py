@@ -11,15 +11,21 @@ from pathlib import Path
 import numpy as np
 
 from budsim.hardware_ops.device import DeviceKind
-from budsim.performance.calibration import Calibration, load_calibration
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
-from budsim.performance.features import Matrix, feature_matrix
-from budsim.performance.intervals import ANALYTIC_SPREADS, COVERAGES, Spread, Strata, reciprocal
-from budsim.performance.memory import memory_use
+from budsim.performance.learned.calibration import Calibration, load_calibration
+from budsim.performance.learned.features import Matrix, feature_matrix
+from budsim.performance.learned.intervals import (
+    ANALYTIC_SPREADS,
+    COVERAGES,
+    Spread,
+    Strata,
+    reciprocal,
+)
+from budsim.performance.learned.regressors import TARGETS, Regressors, load_regressors
+from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.operators import prepare
 from budsim.performance.predictions import Interval, MemoryUse, Predictions, Service
-from budsim.performance.regressors import TARGETS, Regressors, load_regressors
-from budsim.performance.roofline import prepare
-from budsim.performance.scheduler import Modelled, steady_state
+from budsim.performance.serving.steady_state import Modelled, steady_state
 
 INSTALLED = Path(__file__).parent.parent / "_pretrained_models"
 CHECKOUT = Path(__file__).parent.parent.parent / "cache" / "pretrained_models"
@@ -41,7 +47,9 @@ class Predictor:
         stated = {kind.value: each.manifest["artefacts"] for kind, each in self.regressors.items()}
         return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
-    def predict(self, candidates: Candidates, median: Floats | None = None) -> tuple[MemoryUse, Predictions]:
+    def predict(
+        self, candidates: Candidates, median: Floats | None = None
+    ) -> tuple[MemoryUse, Predictions]:
         """Return memory and predicted service of each candidate; of pooling models nothing was measured, and nothing is learned.
 
         ``median`` marks rows (1.0) whose measured values were medians over requests; leave it out to predict means.
@@ -51,7 +59,9 @@ class Predictor:
         modelled = steady_state(ranks, memory)
         generating = bool(candidates.output_tokens.all())
         learned = bool(self.regressors) and generating
-        corrections = self._corrections(candidates, feature_matrix(ranks, memory, modelled, median) if learned else None)
+        corrections = self._corrections(
+            candidates, feature_matrix(ranks, memory, modelled, median) if learned else None
+        )
         service = Service(
             ttft_s=modelled.ttft_s * corrections.factors["ttft"],
             tpot_s=modelled.tpot_s * corrections.factors["tpot"],
@@ -64,13 +74,17 @@ class Predictor:
             ttft_s=corrections.intervals("ttft", service.ttft_s),
             tpot_s=tpot,
             e2e_s=corrections.intervals("e2e" if generating else "ttft", service.e2e_s),
-            tokens_per_s_per_user={coverage: reciprocal(interval) for coverage, interval in tpot.items()},
+            tokens_per_s_per_user={
+                coverage: reciprocal(interval) for coverage, interval in tpot.items()
+            },
             learned=corrections.learned,
             in_range=corrections.in_range,
             measured=np.zeros(len(candidates), dtype=bool),
             time_s=time_by_cause(modelled, candidates),
         )
-        return memory, self.calibration.applied(candidates, predictions) if self.calibration and generating else predictions
+        return memory, self.calibration.applied(
+            candidates, predictions
+        ) if self.calibration and generating else predictions
 
     def _corrections(self, candidates: Candidates, features: Matrix | None) -> _Corrections:
         """Return what the regressors of each kind of hardware say of its rows, nothing where there are none, or no features."""
@@ -79,7 +93,9 @@ class Predictor:
         learned, in_range = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
         stratum = np.where(candidates.static_batch, 1, 0)
         spreads: list[tuple[Integers, Mapping[str, Spread]]] = []
-        kinds = np.array([list(DeviceKind).index(device.kind) for device in candidates.devices])[candidates.device]
+        kinds = np.array([list(DeviceKind).index(device.kind) for device in candidates.devices])[
+            candidates.device
+        ]
         for code in np.unique(kinds):
             at = np.flatnonzero(kinds == code)
             regressors = None if features is None else self.regressors.get(list(DeviceKind)[code])
@@ -91,9 +107,13 @@ class Predictor:
                 factor[at] = regressors.correct(target, features[at], stratum[at])
             learned[at], in_range[at] = True, regressors.in_range(features[at])
         engines = tuple(dict.fromkeys(engine.name for engine in candidates.engines))
-        engine = np.array([engines.index(engine.name) for engine in candidates.engines])[candidates.engine]
+        engine = np.array([engines.index(engine.name) for engine in candidates.engines])[
+            candidates.engine
+        ]
         strata = Strata(stratum=stratum, engines=engines, engine=engine)
-        return _Corrections(factors=factors, learned=learned, in_range=in_range, strata=strata, spreads=spreads)
+        return _Corrections(
+            factors=factors, learned=learned, in_range=in_range, strata=strata, spreads=spreads
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +146,15 @@ def time_by_cause(modelled: Modelled, candidates: Candidates) -> Floats:
     the engine.
     """
     names = ("weights_s", "cache_s", "compute_s", "link_s", "overhead_s")
-    mixed, decode = (np.stack([getattr(step, name) for name in names]) for step in (modelled.mixed, modelled.decode))
+    mixed, decode = (
+        np.stack([getattr(step, name) for name in names])
+        for step in (modelled.mixed, modelled.decode)
+    )
     share = np.minimum(modelled.prefill_share, 1.0)
     mean = (1.0 - share) * decode + share * mixed
-    decoding = mean / mean.sum(axis=0) * modelled.tpot_s * np.maximum(candidates.output_tokens - 1.0, 0.0)
+    decoding = (
+        mean / mean.sum(axis=0) * modelled.tpot_s * np.maximum(candidates.output_tokens - 1.0, 0.0)
+    )
     spent = decoding + mixed / mixed.sum(axis=0) * modelled.service_s
     queue = np.where(candidates.concurrency > 1, modelled.queue_s, 0.0)
     spent[names.index("overhead_s")] += modelled.queue_s - queue

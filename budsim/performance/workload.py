@@ -34,4 +34,8 @@ class Workload:
 
     def __str__(self) -> str:
         """Return what one request is, in words."""
-        return f"{self.input_tokens}" + (f" + {self.output_tokens}" if self.output_tokens else "") + " tokens"
+        return (
+            f"{self.input_tokens}"
+            + (f" + {self.output_tokens}" if self.output_tokens else "")
+            + " tokens"
+        )

@@ -7,8 +7,13 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
 from budsim.commons.tracing import trace_id
-from budsim.simulator.runs import Envelope, Json, Run, Status
-from budsim.simulator.schemas import NotificationMetadata, Recommendations, RunRequest, WorkflowMetadata
+from budsim.simulator.schemas import (
+    NotificationMetadata,
+    Recommendations,
+    RunRequest,
+    WorkflowMetadata,
+)
+from budsim.simulator.storage.records import Envelope, Json, Run, Status
 
 SOURCE = "budsim"
 RECOMMENDATION_TYPE = "get_cluster_recommendations"
@@ -44,10 +49,16 @@ class Announcer:
 
     def accepted(self) -> list[Envelope]:
         """Return the first event: the workflow metadata itself."""
-        body = WorkflowMetadata.of(self._run).model_dump(mode="json") | self._addresses() | {"type": METADATA_TYPE}
+        body = (
+            WorkflowMetadata.of(self._run).model_dump(mode="json")
+            | self._addresses()
+            | {"type": METADATA_TYPE}
+        )
         return self._addressed(METADATA_TYPE, self._run.status, "", body)
 
-    def step(self, event: str, status: Status, message: str, *, result: Recommendations | None = None) -> list[Envelope]:
+    def step(
+        self, event: str, status: Status, message: str, *, result: Recommendations | None = None
+    ) -> list[Envelope]:
         """Return one event of a step; ``message`` tells progress events apart."""
         failed = status is Status.FAILED
         content = {
@@ -76,7 +87,9 @@ class Announcer:
         echoed = wanted.model_dump(mode="json", exclude={"workflow_id", "category"})
         return {**echoed, "source": SOURCE, "source_topic": self._own_topic}
 
-    def _addressed(self, event: str, status: str, detail: str, body: Mapping[str, object]) -> list[Envelope]:
+    def _addressed(
+        self, event: str, status: str, detail: str, body: Mapping[str, object]
+    ) -> list[Envelope]:
         topics: Sequence[str | None] = self._request.topics or (None,)
         parts = (self._run.run_id, self._run.attempt, event, status, detail)
         return [
@@ -92,9 +105,17 @@ class Announcer:
         ]
 
     def _cloud_event(self, body: Mapping[str, object]) -> Json:
-        event: Json = {"type": body["type"], "time": datetime.fromtimestamp(self._now_s, UTC).isoformat(), "data": dict(body)}
+        event: Json = {
+            "type": body["type"],
+            "time": datetime.fromtimestamp(self._now_s, UTC).isoformat(),
+            "data": dict(body),
+        }
         if trace_id(self._request.traceparent):
-            event |= {name: value for name in ("traceparent", "tracestate") if (value := getattr(self._request, name))}
+            event |= {
+                name: value
+                for name in ("traceparent", "tracestate")
+                if (value := getattr(self._request, name))
+            }
         return event
 
 

@@ -153,7 +153,11 @@ def explore(
 
 
 def exploring(
-    space: Space, rng: np.random.Generator, *, settings: Settings | None = None, progress: Progress = lambda _: None
+    space: Space,
+    rng: np.random.Generator,
+    *,
+    settings: Settings | None = None,
+    progress: Progress = lambda _: None,
 ) -> Searching:
     """Do what `explore` does, for who scores the genomes of several searches together; see `side_by_side`."""
     settings = settings or Settings()
@@ -163,13 +167,20 @@ def exploring(
     return _searching(space, rng, settings, progress)
 
 
-def enumerate_all(genomes: Integers, evaluate: Evaluate, *, progress: Progress = lambda _: None) -> Explored:
+def enumerate_all(
+    genomes: Integers, evaluate: Evaluate, *, progress: Progress = lambda _: None
+) -> Explored:
     """Evaluate every genome given, in order."""
     return _alone(_enumerating(genomes, progress), evaluate)
 
 
 def search(
-    space: Space, evaluate: Evaluate, rng: np.random.Generator, *, settings: Settings, progress: Progress = lambda _: None
+    space: Space,
+    evaluate: Evaluate,
+    rng: np.random.Generator,
+    *,
+    settings: Settings,
+    progress: Progress = lambda _: None,
 ) -> Explored:
     """Search ``space`` with NSGA-II whose generations also look around the best genomes found.
 
@@ -181,7 +192,13 @@ def search(
 
 
 def resuming(
-    space: Space, found: Explored, seen: Integers, rng: np.random.Generator, *, budget: int, settings: Settings
+    space: Space,
+    found: Explored,
+    seen: Integers,
+    rng: np.random.Generator,
+    *,
+    budget: int,
+    settings: Settings,
 ) -> Searching:
     """Go on as `search` does from what others ``found``, and look at ``budget`` more genomes; none that was ``seen``."""
     archive = _Archive(space, budget)
@@ -189,7 +206,9 @@ def resuming(
     return _improving(archive, rng, settings, lambda _: None)
 
 
-def side_by_side(searches: Sequence[Searching], evaluate: Callable[[dict[int, Integers]], dict[int, Scores]]) -> list[Explored]:
+def side_by_side(
+    searches: Sequence[Searching], evaluate: Callable[[dict[int, Integers]], dict[int, Scores]]
+) -> list[Explored]:
     """Return what each search explored, as if it were alone; what all ask in a round is scored together, by their numbers.
 
     A prediction costs little more for many rows than for few.
@@ -203,15 +222,23 @@ def side_by_side(searches: Sequence[Searching], evaluate: Callable[[dict[int, In
             found[number] = end.value
             return None
 
-    asked = {number: wanted for number in range(len(searches)) if (wanted := on(number, None)) is not None}
+    asked = {
+        number: wanted
+        for number in range(len(searches))
+        if (wanted := on(number, None)) is not None
+    }
     while asked:
         scores = evaluate(asked)
-        asked = {number: wanted for number in asked if (wanted := on(number, scores[number])) is not None}
+        asked = {
+            number: wanted for number in asked if (wanted := on(number, scores[number])) is not None
+        }
     return [found[number] for number in range(len(searches))]
 
 
 def _alone(searching: Searching, evaluate: Evaluate) -> Explored:
-    return side_by_side([searching], lambda asked: {number: evaluate(genomes) for number, genomes in asked.items()})[0]
+    return side_by_side(
+        [searching], lambda asked: {number: evaluate(genomes) for number, genomes in asked.items()}
+    )[0]
 
 
 def _enumerating(genomes: Integers, progress: Progress) -> Searching:
@@ -221,12 +248,16 @@ def _enumerating(genomes: Integers, progress: Progress) -> Searching:
         progress(min(1.0, (start + CHUNK) / len(genomes)))
     return Explored(
         genomes=genomes,
-        objectives=np.concatenate([part.objectives for part in parts]) if parts else np.empty((0, len(OBJECTIVES))),
+        objectives=np.concatenate([part.objectives for part in parts])
+        if parts
+        else np.empty((0, len(OBJECTIVES))),
         violation=np.concatenate([part.violation for part in parts]) if parts else np.empty(0),
     )
 
 
-def _searching(space: Space, rng: np.random.Generator, settings: Settings, progress: Progress) -> Searching:
+def _searching(
+    space: Space, rng: np.random.Generator, settings: Settings, progress: Progress
+) -> Searching:
     archive = _Archive(space, settings.budget(space.count))
     most = 3 * archive.budget // 4
     yield from archive.visit(_sample(space.starts(most), most, rng))
@@ -235,7 +266,9 @@ def _searching(space: Space, rng: np.random.Generator, settings: Settings, progr
     return (yield from _improving(archive, rng, settings, progress))
 
 
-def _improving(archive: _Archive, rng: np.random.Generator, settings: Settings, progress: Progress) -> Searching:
+def _improving(
+    archive: _Archive, rng: np.random.Generator, settings: Settings, progress: Progress
+) -> Searching:
     population: list[_Individual] = []
     volume, stalled = -PENALTY, 0
     while archive.left > 0:
@@ -340,7 +373,11 @@ class _Archive:
             return -float(self.violation.min())
         if self._reference is None:
             self._reference = np.maximum(found.max(axis=0) * self.slack, 1e-9)
-        return float(moocore.hypervolume(np.minimum(found / self._reference, 1.0), ref=np.ones(len(OBJECTIVES))))
+        return float(
+            moocore.hypervolume(
+                np.minimum(found / self._reference, 1.0), ref=np.ones(len(OBJECTIVES))
+            )
+        )
 
     def neighbours(self, count: int) -> Integers:
         """Return what lies around ``count`` of the best of niches, and `FRONT_PER_NICHE` times as many of the front.
@@ -369,31 +406,49 @@ class _Archive:
 
 def _sample(genomes: Integers, count: int, rng: np.random.Generator) -> Integers:
     """Return all genomes, or ``count`` of them where there are more."""
-    return genomes if len(genomes) <= count else genomes[np.sort(rng.permutation(len(genomes))[:count])]
+    return (
+        genomes
+        if len(genomes) <= count
+        else genomes[np.sort(rng.permutation(len(genomes))[:count])]
+    )
 
 
-def _survivors(archive: _Archive, population: Sequence[_Individual], size: int) -> list[_Individual]:
+def _survivors(
+    archive: _Archive, population: Sequence[_Individual], size: int
+) -> list[_Individual]:
     """Return the ``size`` best of the population and the newest rows; DEAP sorts twice as many, of the first fronts, at most."""
-    rows = np.array([*(one.row for one in population), *range(archive.newest, len(archive.violation))], dtype=np.int64)
+    rows = np.array(
+        [*(one.row for one in population), *range(archive.newest, len(archive.violation))],
+        dtype=np.int64,
+    )
     values = archive.penalized(rows)
     if len(rows) > 2 * size:
         first = np.argsort(moocore.pareto_rank(values), kind="stable")[: 2 * size]
         rows, values = rows[first], values[first]
-    everyone = [_Individual(int(row), each) for row, each in zip(rows, values.tolist(), strict=True)]
+    everyone = [
+        _Individual(int(row), each) for row, each in zip(rows, values.tolist(), strict=True)
+    ]
     survivors: list[_Individual] = tools.selNSGA2(everyone, min(size, len(everyone)))
     return survivors
 
 
-def _children(parents: Integers, sizes: Sequence[int], rng: np.random.Generator, settings: Settings) -> Integers:
+def _children(
+    parents: Integers, sizes: Sequence[int], rng: np.random.Generator, settings: Settings
+) -> Integers:
     """Return as many children as parents: genes from either of two, some of them moved by one or drawn anew."""
     count, genes = parents.shape
-    mothers, fathers = parents[rng.integers(0, count, size=count)], parents[rng.integers(0, count, size=count)]
+    mothers, fathers = (
+        parents[rng.integers(0, count, size=count)],
+        parents[rng.integers(0, count, size=count)],
+    )
     children = np.where(rng.random((count, genes)) < 0.5, mothers, fathers)
     free = np.array(sizes) > 1
     mutated = (rng.random((count, genes)) < settings.mutation / max(1, free.sum())) & free
     stepped = np.clip(children + rng.choice((-1, 1), size=(count, genes)), 0, np.array(sizes) - 1)
     drawn = rng.integers(0, sizes, size=(count, genes))
-    return np.asarray(np.where(mutated, np.where(rng.random((count, genes)) < 0.5, stepped, drawn), children))
+    return np.asarray(
+        np.where(mutated, np.where(rng.random((count, genes)) < 0.5, stepped, drawn), children)
+    )
 
 
 def _firsts(values: Integers) -> Integers:
@@ -420,5 +475,7 @@ def _spread(value: int, size: int) -> Integers:
 
 
 def _ranking(objectives: Floats, violation: Floats, genomes: Integers) -> Integers:
-    order: Integers = np.lexsort((*genomes.T[::-1], *objectives.T[::-1], np.maximum(violation, 0.0)))
+    order: Integers = np.lexsort(
+        (*genomes.T[::-1], *objectives.T[::-1], np.maximum(violation, 0.0))
+    )
     return order

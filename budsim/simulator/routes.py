@@ -16,9 +16,8 @@ from pydantic import ValidationError
 
 from budsim.commons.errors import BudsimError, Busy, Unavailable
 from budsim.commons.tracing import trace_id
-from budsim.simulator import examples
-from budsim.simulator.examples import answer
-from budsim.simulator.runs import Run
+from budsim.simulator.http import examples
+from budsim.simulator.http.examples import answer
 from budsim.simulator.schemas import (
     MAX_TEXT,
     BenchmarkConfiguration,
@@ -38,6 +37,7 @@ from budsim.simulator.schemas import (
     plan_filter,
 )
 from budsim.simulator.services import Simulations
+from budsim.simulator.storage.records import Run
 
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {"model": Error, "description": text}
@@ -54,7 +54,11 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 
-TOKEN = APIKeyHeader(name="dapr-api-token", auto_error=False, description="APP_API_TOKEN, where the service demands one")
+TOKEN = APIKeyHeader(
+    name="dapr-api-token",
+    auto_error=False,
+    description="APP_API_TOKEN, where the service demands one",
+)
 LONGEST_ID = 255
 EVENT_TYPE = "application/cloudevents+json"
 CLOUD_EVENT = {
@@ -85,7 +89,12 @@ Service = Annotated[Simulations, Depends(simulations)]
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 
 
-@router.post("/simulator/run", responses=answer(examples.WORKFLOW), openapi_extra=AS_EVENT, tags=["simulator"])
+@router.post(
+    "/simulator/run",
+    responses=answer(examples.WORKFLOW),
+    openapi_extra=AS_EVENT,
+    tags=["simulator"],
+)
 async def run(
     body: RunRequest,
     service: Service,
@@ -132,22 +141,32 @@ def recommendations(
 def configurations(body: ConfigurationsRequest, service: Service) -> DeploymentConfiguration:
     """Note feedback, then return the best remaining deployment, ready to launch."""
     feedback = [item.value() for item in body.feedback or []]
-    return DeploymentConfiguration.of(service.configuration(str(body.workflow_id), body.wanted(), feedback))
+    return DeploymentConfiguration.of(
+        service.configuration(str(body.workflow_id), body.wanted(), feedback)
+    )
 
 
-@router.post("/simulator/node-configurations", responses=answer(examples.LAYOUTS), tags=["simulator"])
-async def node_configurations(body: NodeConfigurationsRequest, service: Service) -> NodeConfigurations:
+@router.post(
+    "/simulator/node-configurations", responses=answer(examples.LAYOUTS), tags=["simulator"]
+)
+async def node_configurations(
+    body: NodeConfigurationsRequest, service: Service
+) -> NodeConfigurations:
     """Return the parallel layouts of a model that fit on the named hosts."""
     return await service.layouts(body)
 
 
-@router.post("/simulator/benchmark-config", responses=answer(examples.BENCHMARK_ANSWER), tags=["simulator"])
+@router.post(
+    "/simulator/benchmark-config", responses=answer(examples.BENCHMARK_ANSWER), tags=["simulator"]
+)
 async def benchmark_config(body: BenchmarkRequest, service: Service) -> BenchmarkConfiguration:
     """Return node groups for a layout the caller chose."""
     return await service.benchmark(body)
 
 
-@router.get("/workflow/{workflow_id}/status", responses=answer(examples.WORKFLOW), tags=["workflow"])
+@router.get(
+    "/workflow/{workflow_id}/status", responses=answer(examples.WORKFLOW), tags=["workflow"]
+)
 def status(workflow_id: UUID, service: Service) -> WorkflowMetadata:
     """Return how far a workflow has come."""
     return WorkflowMetadata.of(service.find(str(workflow_id)))
@@ -157,7 +176,10 @@ def status(workflow_id: UUID, service: Service) -> WorkflowMetadata:
 def events(workflow_id: UUID, service: Service) -> list[dict[str, Any]]:
     """Return every event of a workflow, in the order it happened."""
     run_id = service.find(str(workflow_id)).run_id
-    return [{"id": event.event_id, "topic": event.topic, **event.body} for event in service.repository.events(run_id)]
+    return [
+        {"id": event.event_id, "topic": event.topic, **event.body}
+        for event in service.repository.events(run_id)
+    ]
 
 
 @router.delete("/workflow/{workflow_id}/stop", responses=answer(examples.MOVED), tags=["workflow"])
@@ -184,7 +206,9 @@ def restart(workflow_id: UUID, service: Service) -> Info:
     return _moved(service.restart(str(workflow_id)))
 
 
-@router.post("/notifications", responses=answer(examples.TAKEN), openapi_extra=AS_EVENT, tags=["dapr"])
+@router.post(
+    "/notifications", responses=answer(examples.TAKEN), openapi_extra=AS_EVENT, tags=["dapr"]
+)
 async def notifications(request: Request, service: Service) -> Delivery:
     """Take a request from the broker: SUCCESS once it is stored, RETRY when that fails for now, DROP when it makes no sense."""
     try:
@@ -195,7 +219,10 @@ async def notifications(request: Request, service: Service) -> Delivery:
         log.warning("message put back", reason=str(error))
         return Delivery(status="RETRY")
     except ValidationError as error:
-        log.warning("message dropped", problems=error.errors(include_input=False, include_url=False, include_context=False))
+        log.warning(
+            "message dropped",
+            problems=error.errors(include_input=False, include_url=False, include_context=False),
+        )
         return Delivery(status="DROP")
     except (BudsimError, ValueError, RecursionError) as error:
         log.warning("message dropped", reason=str(error))
@@ -223,11 +250,16 @@ def subscribe(request: Request) -> JSONResponse:
 def _event_key(body: RunRequest) -> str | None:
     if not (body.id and body.topic and body.pubsubname):
         return None
-    return f"event:{body.id if len(body.id) <= LONGEST_ID else sha256(body.id.encode()).hexdigest()}"
+    return (
+        f"event:{body.id if len(body.id) <= LONGEST_ID else sha256(body.id.encode()).hexdigest()}"
+    )
 
 
 def _moved(run: Run) -> Info:
-    return Info(message=f"The workflow is {run.status}", param={"workflow_id": run.run_id, "status": run.status})
+    return Info(
+        message=f"The workflow is {run.status}",
+        param={"workflow_id": run.run_id, "status": run.status},
+    )
 
 
 def _sent_as(body: RunRequest) -> str | None:

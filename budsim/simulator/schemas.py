@@ -20,9 +20,19 @@ from budsim.engine_ops.llmc import job_for
 from budsim.hardware_ops.cluster import HardwareMode, Node
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
-from budsim.simulator import examples, plans
-from budsim.simulator.plans import Figure, Outcome, Plan, Question, Rejection, ReplicaGroup, Risk, Targets
-from budsim.simulator.runs import (
+from budsim.simulator.http import examples
+from budsim.simulator.planning import question as plans
+from budsim.simulator.planning.question import (
+    Figure,
+    Outcome,
+    Plan,
+    Question,
+    Rejection,
+    ReplicaGroup,
+    Risk,
+    Targets,
+)
+from budsim.simulator.storage.records import (
     WORKFLOW_NAME,
     Feedback,
     Json,
@@ -34,7 +44,7 @@ from budsim.simulator.runs import (
 )
 
 if TYPE_CHECKING:
-    from budsim.simulator.layouts import DeviceLayouts
+    from budsim.simulator.planning.layouts import DeviceLayouts
 
 WIRE_GB = GIB
 """The inventory's writer calls a GiB a GB (an 80 GB device reports 80); callers hand our figures on in the same unit."""
@@ -46,7 +56,11 @@ POOLING_ENDPOINTS = frozenset({"EMBEDDING", "CLASSIFY", "RERANK"})
 ENDPOINTS = POOLING_ENDPOINTS | {"LLM", "AUDIO"}
 STEPS = (
     ("validation", "Validation", "Check the request, the model and the hardware inventory"),
-    ("performance_estimation", "Performance estimation", "Predict and search deployments on every cluster"),
+    (
+        "performance_estimation",
+        "Performance estimation",
+        "Predict and search deployments on every cluster",
+    ),
     ("ranking", "Ranking", "Rank the deployments that were found"),
 )
 
@@ -119,13 +133,19 @@ class Body(BaseModel):
         inside = _event_content(value["data"])
         merged = {**value, **inside, "data": None}
         # The event's own id and source recognize a repeated delivery; what the request calls itself does not.
-        merged |= {key: value[key] for key in ("id", "topic", "pubsubname", "type", "traceparent", "tracestate") if key in value}
+        merged |= {
+            key: value[key]
+            for key in ("id", "topic", "pubsubname", "type", "traceparent", "tracestate")
+            if key in value
+        }
         return {key: content for key, content in merged.items() if key in cls.model_fields}
 
     @property
     def topics(self) -> tuple[str, ...]:
         """Topics every event of this request is published on, each once."""
-        named = [self.source_topic] if isinstance(self.source_topic, str) else self.source_topic or []
+        named = (
+            [self.source_topic] if isinstance(self.source_topic, str) else self.source_topic or []
+        )
         return tuple(dict.fromkeys(topic for topic in named if topic))
 
     @field_validator("source_topic")
@@ -146,28 +166,49 @@ class RunRequest(Body):
         json_schema_extra={"examples": [examples.RUN]},
     )
 
-    pretrained_model_uri: Text = Field(description="Hugging Face id, or a path under MODEL_REGISTRY_DIR")
-    model_uri: str | None = Field(None, max_length=MAX_TEXT, description="Hugging Face id, for engine compatibility and parsers")
+    pretrained_model_uri: Text = Field(
+        description="Hugging Face id, or a path under MODEL_REGISTRY_DIR"
+    )
+    model_uri: str | None = Field(
+        None,
+        max_length=MAX_TEXT,
+        description="Hugging Face id, for engine compatibility and parsers",
+    )
     is_proprietary_model: bool = Field(description="cloud model, called through LiteLLM")
     input_tokens: Tokens = Field(description="mean prompt tokens")
-    output_tokens: Tokens = Field(description="mean generated tokens; of no matter for pooling models, which generate none")
+    output_tokens: Tokens = Field(
+        description="mean generated tokens; of no matter for pooling models, which generate none"
+    )
     concurrency: Concurrency = Field(description="concurrent requests")
-    target_ttft: Target | None = Field(None, description="longest time to first token, ms; null or 0: no target")
-    target_throughput_per_user: Target | None = Field(None, description="fewest output tokens/s per user; null or 0: no target")
-    target_e2e_latency: Target | None = Field(None, description="longest end-to-end latency, s; null or 0: no target")
+    target_ttft: Target | None = Field(
+        None, description="longest time to first token, ms; null or 0: no target"
+    )
+    target_throughput_per_user: Target | None = Field(
+        None, description="fewest output tokens/s per user; null or 0: no target"
+    )
+    target_e2e_latency: Target | None = Field(
+        None, description="longest end-to-end latency, s; null or 0: no target"
+    )
     cluster_id: UUID | None = Field(None, description="restrict to one cluster")
     is_quantization: bool = Field(False, description="simulate the quantized model")
     quantization_method: str | None = Field(None, max_length=MAX_TEXT)
     quantization_type: str | None = Field(None, max_length=MAX_TEXT)
-    simulation_method: Literal["regressor", "heuristic"] | None = Field(None, description="null: regressor")
-    risk: Risk = Field(Risk.EXPECTED, description="judge targets by what is expected, or by the worse end of the 90 % intervals")
+    simulation_method: Literal["regressor", "heuristic"] | None = Field(
+        None, description="null: regressor"
+    )
+    risk: Risk = Field(
+        Risk.EXPECTED,
+        description="judge targets by what is expected, or by the worse end of the 90 % intervals",
+    )
     hardware_mode: HardwareMode = HardwareMode.DEDICATED
     model_endpoints: str | None = Field(
         None,
         max_length=MAX_TEXT,
         description="comma list of LLM, EMBEDDING, AUDIO, CLASSIFY, RERANK; without LLM and AUDIO the model need not generate",
     )
-    model_max_context_length: Tokens | None = Field(None, description="caps the sequence length, tokens")
+    model_max_context_length: Tokens | None = Field(
+        None, description="caps the sequence length, tokens"
+    )
     max_loras: Loras = Field(0, description="LoRA adapters every replica serves at a time; 0: none")
     max_lora_rank: LoraRank = Field(16, description="highest rank of an adapter")
 
@@ -187,7 +228,9 @@ class RunRequest(Body):
     def _check_endpoints(cls, value: str | None) -> str | None:
         unknown = _endpoints(value) - ENDPOINTS
         if unknown:
-            raise ValueError(f"{', '.join(sorted(unknown))} not known; expected a comma list of {', '.join(sorted(ENDPOINTS))}")
+            raise ValueError(
+                f"{', '.join(sorted(unknown))} not known; expected a comma list of {', '.join(sorted(ENDPOINTS))}"
+            )
         return value
 
     @model_validator(mode="after")
@@ -195,7 +238,10 @@ class RunRequest(Body):
         wanted = ("target_ttft", "target_throughput_per_user", "target_e2e_latency")
         missing = [name for name in wanted if name not in self.model_fields_set]
         if missing and not self.is_proprietary_model:
-            raise _wrong(missing[0], f"{', '.join(missing)} required for open models; null or 0 means no target")
+            raise _wrong(
+                missing[0],
+                f"{', '.join(missing)} required for open models; null or 0 means no target",
+            )
         return self
 
     @property
@@ -311,7 +357,9 @@ class WorkflowMetadata(BaseModel):
     object: Literal["workflow_metadata"] = "workflow_metadata"
     workflow_id: UUID
     workflow_name: str = WORKFLOW_NAME
-    steps: list[WorkflowStep] = [WorkflowStep(id=name, title=title, description=text) for name, title, text in STEPS]
+    steps: list[WorkflowStep] = [
+        WorkflowStep(id=name, title=title, description=text) for name, title, text in STEPS
+    ]
     status: Status
     eta: int | None = None
 
@@ -632,17 +680,23 @@ def plan_filter(cluster_id: UUID | None, concurrency: int | None, threshold: flo
 def stored_plans(outcome: Outcome, question: Question, *, keep: int) -> tuple[StoredPlan, ...]:
     """Return the best ``keep`` plans of an outcome as they are stored."""
     native = native_precision(question.architecture)
-    return tuple(_stored_plan(rank, plan, question, native) for rank, plan in enumerate(outcome.plans[:keep]))
+    return tuple(
+        _stored_plan(rank, plan, question, native) for rank, plan in enumerate(outcome.plans[:keep])
+    )
 
 
-def recommendations(run: Run, plans: Sequence[StoredPlan], reasons: Sequence[Reason] = ()) -> Recommendations:
+def recommendations(
+    run: Run, plans: Sequence[StoredPlan], reasons: Sequence[Reason] = ()
+) -> Recommendations:
     """Return the best plan of each of the first ten clusters; ``plans`` are best first."""
     best: dict[str, StoredPlan] = {}
     for plan in plans:
         best.setdefault(plan.cluster_id, plan)
     return Recommendations(
         workflow_id=UUID(run.run_id),
-        recommendations=[ClusterMetrics.of(plan) for plan in list(best.values())[:MAX_RECOMMENDED_CLUSTERS]],
+        recommendations=[
+            ClusterMetrics.of(plan) for plan in list(best.values())[:MAX_RECOMMENDED_CLUSTERS]
+        ],
         created=int(run.created_s),
         reasons=list(reasons),
     )
@@ -663,7 +717,12 @@ def node_group(group: ReplicaGroup, question: Question) -> NodeGroup:
         args=dict(group.launch.args),
         replicas=group.replicas,
         image=group.launch.image,
-        memory=_gigabytes(memory.weight_bytes + memory.kv_cache_bytes + memory.activation_bytes + memory.reserved_bytes),
+        memory=_gigabytes(
+            memory.weight_bytes
+            + memory.kv_cache_bytes
+            + memory.activation_bytes
+            + memory.reserved_bytes
+        ),
         hardware_mode=question.mode,
         ttft=service.ttft_s.value * KILO,
         throughput_per_user=service.tokens_per_s_per_user.value,
@@ -708,7 +767,9 @@ def node_configurations(
             model_id=request.model_id,
             model_name=architecture.model_id,
             model_uri=request.model_uri,
-            estimated_weight_memory_gb=_gigabytes(architecture.weight_bytes(native_precision(architecture))),
+            estimated_weight_memory_gb=_gigabytes(
+                architecture.weight_bytes(native_precision(architecture))
+            ),
             min_tp_for_model=min(smallest, default=None),
         ),
         device_configurations=[_device_configuration(layouts) for layouts in found],
@@ -719,7 +780,11 @@ def node_configurations(
 
 def native_precision(architecture: Architecture) -> Precision:
     """Return the format of the checkpoint's own weights."""
-    return architecture.quantization.precision if architecture.quantization else architecture.native_precision
+    return (
+        architecture.quantization.precision
+        if architecture.quantization
+        else architecture.native_precision
+    )
 
 
 def _device_configuration(found: DeviceLayouts) -> DeviceConfiguration:
@@ -761,8 +826,13 @@ def _refuse_unstorable(value: object) -> None:
     if _is_storable(value):
         return
     fields = value if isinstance(value, Mapping) else {}
-    field = next((str(name) for name, content in fields.items() if not _is_storable(content)), "body")
-    raise _wrong(field if field.isprintable() else "body", "text must be Unicode without NUL characters and half surrogate pairs")
+    field = next(
+        (str(name) for name, content in fields.items() if not _is_storable(content)), "body"
+    )
+    raise _wrong(
+        field if field.isprintable() else "body",
+        "text must be Unicode without NUL characters and half surrogate pairs",
+    )
 
 
 def _is_storable(value: object) -> bool:
@@ -799,9 +869,14 @@ def _stored_plan(rank: int, plan: Plan, question: Question, native: str) -> Stor
         cost_per_million_tokens_usd=plan.cost_per_million_tokens_usd,
         cost_usd_per_h=plan.cost_usd_per_h,
         quantized=any(
-            bytes_per_value(g.config.weight_precision) < min(bytes_per_value(Precision(native)), 2.0) for g in plan.groups
+            bytes_per_value(g.config.weight_precision)
+            < min(bytes_per_value(Precision(native)), 2.0)
+            for g in plan.groups
         ),
-        groups=tuple(StoredGroup(config_id=group.config_id, document=group.model_dump(mode="json")) for group in groups),
+        groups=tuple(
+            StoredGroup(config_id=group.config_id, document=group.model_dump(mode="json"))
+            for group in groups
+        ),
     )
 
 
@@ -834,10 +909,26 @@ def _metadata(plan: StoredPlan) -> dict[str, Any]:
 def _placements(group: ReplicaGroup, question: Question) -> list[list[NodeShare]]:
     """Return the nodes of each replica in pipeline order, one share for each pool of devices."""
     used = {part.node_id for replica in group.placements for part in replica}
-    nodes = {node.node_id: node for cluster in question.clusters for node in cluster.nodes if node.node_id in used}
-    firsts = {(node.node_id, pool): first for node in nodes.values() for pool, first in _first_devices(node)}
+    nodes = {
+        node.node_id: node
+        for cluster in question.clusters
+        for node in cluster.nodes
+        if node.node_id in used
+    }
+    firsts = {
+        (node.node_id, pool): first
+        for node in nodes.values()
+        for pool, first in _first_devices(node)
+    }
     return [
-        [NodeShare(node=part.node_name, devices=part.devices, first=firsts.get((part.node_id, part.pool), 0)) for part in replica]
+        [
+            NodeShare(
+                node=part.node_name,
+                devices=part.devices,
+                first=firsts.get((part.node_id, part.pool), 0),
+            )
+            for part in replica
+        ]
         for replica in group.placements
     ]
 
@@ -879,7 +970,11 @@ def _confidence(group: ReplicaGroup) -> Confidence:
     )
 
 
-TARGET_NAMES = {"ttft_s": "ttft", "e2e_s": "e2e_latency", "tokens_per_s_per_user": "throughput_per_user"}
+TARGET_NAMES = {
+    "ttft_s": "ttft",
+    "e2e_s": "e2e_latency",
+    "tokens_per_s_per_user": "throughput_per_user",
+}
 
 
 def _explanation(found: plans.Explanation) -> Explanation:

@@ -17,7 +17,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-from budsim.commons.errors import BudsimError, Busy, Conflict, InvalidInput, NotFound, Unanswerable, Unavailable
+from budsim.commons.errors import (
+    BudsimError,
+    Busy,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    Unanswerable,
+    Unavailable,
+)
 from budsim.commons.precision import Precision
 from budsim.commons.tracing import PassedOn, Tracing, trace_id
 from budsim.engine_ops.llmc import schemes
@@ -27,16 +35,35 @@ from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import Lookup, resolve_model
 from budsim.performance.predictor import Predictor
 from budsim.performance.workload import Workload
-from budsim.simulator.intake import Intake
-from budsim.simulator.plans import Outcome, Question, Rejection, Risk, Targets, is_part_of
-from budsim.simulator.runs import FINISHED, UNFINISHED, Envelope, Feedback, Finding, PlanFilter, Run, Status, Step, StoredPlan
+from budsim.simulator.planning.question import (
+    Outcome,
+    Question,
+    Rejection,
+    Risk,
+    Targets,
+    is_part_of,
+)
+from budsim.simulator.storage.records import (
+    FINISHED,
+    UNFINISHED,
+    Envelope,
+    Feedback,
+    Finding,
+    PlanFilter,
+    Run,
+    Status,
+    Step,
+    StoredPlan,
+)
+from budsim.simulator.storage.write_batching import Intake
 
 if TYPE_CHECKING:
     from budsim.commons.telemetry import Metrics
+    from budsim.simulator.background.worker_processes import Workers
+    from budsim.simulator.cluster_sources import Inventory
     from budsim.simulator.events import Announcer
-    from budsim.simulator.inventory import Inventory
-    from budsim.simulator.inverse import Capacity, Sized
-    from budsim.simulator.repository import Accepted, Repository
+    from budsim.simulator.planning.sizing import Capacity, Sized
+    from budsim.simulator.planning.whatif import Changed
     from budsim.simulator.schemas import (
         BenchmarkConfiguration,
         BenchmarkRequest,
@@ -46,8 +73,7 @@ if TYPE_CHECKING:
         Recommendations,
         RunRequest,
     )
-    from budsim.simulator.whatif import Changed
-    from budsim.simulator.workers import Workers
+    from budsim.simulator.storage.repository import Accepted, Repository
 
 T = TypeVar("T")
 SETBACKS_ALLOWED = 3
@@ -114,9 +140,14 @@ def pose(
     wishes, source = wishes or Wishes(), source or ModelSource()
     architecture = resolve_model(model, registry_dir=source.registry_dir, hub=source.hub)
     if architecture.is_embedding or wishes.pooling:
-        architecture, workload = replace(architecture, is_embedding=True), replace(workload, output_tokens=0)
+        architecture, workload = (
+            replace(architecture, is_embedding=True),
+            replace(workload, output_tokens=0),
+        )
         if targets.tokens_per_s_per_user:
-            problem = f"{architecture.model_id} is asked for vectors or scores and generates no tokens"
+            problem = (
+                f"{architecture.model_id} is asked for vectors or scores and generates no tokens"
+            )
             raise InvalidInput("target_throughput_per_user", problem, "0 or null: no target")
     _check_context(architecture, workload, wishes.max_context_tokens)
     if wishes.max_loras:
@@ -151,8 +182,10 @@ def simulate(
 
     ``known`` is what `search_part` found before; it changes how long this takes, not the answer.
     """
-    from budsim.simulator.answers import answer  # only the process that searches loads the search
-    from budsim.simulator.parts import Searched
+    from budsim.simulator.planning.answer import (
+        answer,  # only the process that searches loads the search
+    )
+    from budsim.simulator.planning.partitions import Searched
 
     found = {name: Searched.unpacked(content) for name, content in known.items()}
     return answer(question, predictor, known=found, progress=progress)
@@ -160,24 +193,27 @@ def simulate(
 
 def parts_of(question: Question, _predictor: Predictor, _detail: object = None) -> tuple[str, ...]:
     """Return the names of what can be searched by itself: cluster x group of equal devices x engine."""
-    from budsim.simulator.answers import parts_of as names
+    from budsim.simulator.planning.answer import parts_of as names
 
     return names(question)
 
 
 def search_part(question: Question, predictor: Predictor, name: str) -> bytes | None:
     """Return what the search of one part finds, for `simulate`; None where there is no such part any more."""
-    from budsim.simulator.answers import search_part as search
+    from budsim.simulator.planning.answer import search_part as search
 
     found = search(question, predictor, name)
     return found.packed() if found else None
 
 
 def capacities(
-    question: Question, predictor: Predictor, *, progress: Callable[[float], None] = lambda _share: None
+    question: Question,
+    predictor: Predictor,
+    *,
+    progress: Callable[[float], None] = lambda _share: None,
 ) -> tuple[Capacity, ...]:
-    """Return the most requests each cluster carries within the targets; see `budsim.simulator.inverse`."""
-    from budsim.simulator.inverse import capacities as found
+    """Return the most requests each cluster carries within the targets; see `budsim.simulator.planning.sizing`."""
+    from budsim.simulator.planning.sizing import capacities as found
 
     return found(question, predictor, progress=progress)
 
@@ -189,7 +225,7 @@ def cheapest_devices(
     *,
     progress: Callable[[float], None] = lambda _share: None,
 ) -> Sized:
-    """Return the cheapest devices of the catalog (of ``names``, where given) for a load; see `budsim.simulator.inverse`.
+    """Return the cheapest devices of the catalog (of ``names``, where given) for a load; see `budsim.simulator.planning.sizing`.
 
     Raises
     ------
@@ -197,7 +233,7 @@ def cheapest_devices(
         The catalog has no such device.
     """
     from budsim.hardware_ops.catalog import devices, find_device
-    from budsim.simulator.inverse import cheapest_devices as found
+    from budsim.simulator.planning.sizing import cheapest_devices as found
 
     chosen = [find_device(name) for name in names] or list(devices().values())
     missing = [name for name, device in zip(names, chosen, strict=False) if device is None]
@@ -207,18 +243,20 @@ def cheapest_devices(
 
 
 def what_if(question: Question, outcome: Outcome, predictor: Predictor, change: str) -> Changed:
-    """Return what ``change`` (``KNOB=VALUE``) does to the best plan; see `budsim.simulator.whatif`.
+    """Return what ``change`` (``KNOB=VALUE``) does to the best plan; see `budsim.simulator.planning.whatif`.
 
     Raises
     ------
     InvalidInput
-        It is not of that form, or `budsim.simulator.whatif.changed` refuses it.
+        It is not of that form, or `budsim.simulator.planning.whatif.changed` refuses it.
     """
-    from budsim.simulator.whatif import changed
+    from budsim.simulator.planning.whatif import changed
 
     knob, equals, value = change.partition("=")
     if not (knob.strip() and equals and value.strip()):
-        raise InvalidInput("--what-if", f"{change!r} is no change of a knob", "KNOB=VALUE, such as max_num_seqs=64")
+        raise InvalidInput(
+            "--what-if", f"{change!r} is no change of a knob", "KNOB=VALUE, such as max_num_seqs=64"
+        )
     return changed(question, outcome, predictor, knob, value)
 
 
@@ -232,9 +270,15 @@ def chosen_clusters(clusters: tuple[Cluster, ...], cluster_id: str | None) -> tu
     """
     if cluster_id is None:
         return clusters
-    chosen = tuple(cluster for cluster in clusters if cluster.cluster_id.lower() == cluster_id.lower())
+    chosen = tuple(
+        cluster for cluster in clusters if cluster.cluster_id.lower() == cluster_id.lower()
+    )
     if not chosen:
-        raise NotFound("cluster_id", cluster_id, f"the inventory has {len(clusters)} clusters, none with this id")
+        raise NotFound(
+            "cluster_id",
+            cluster_id,
+            f"the inventory has {len(clusters)} clusters, none with this id",
+        )
     return chosen
 
 
@@ -254,7 +298,9 @@ def precision_named(name: str) -> Precision:
         return Precision(wanted)
     except ValueError:
         known = sorted({*(str(precision) for precision in Precision), *named})
-        raise InvalidInput("quantization_type", f"{name!r} is not known", "one of " + ", ".join(known)) from None
+        raise InvalidInput(
+            "quantization_type", f"{name!r} is not known", "one of " + ", ".join(known)
+        ) from None
 
 
 def _check_context(architecture: Architecture, workload: Workload, cap: int | None) -> None:
@@ -327,7 +373,13 @@ class Simulations:
         clock: Callable[[], float] = time.time,
         tracing: Tracing | None = None,
     ) -> None:
-        self.repository, self.inventory, self.workers, self.metrics, self.rules = repository, inventory, workers, metrics, rules
+        self.repository, self.inventory, self.workers, self.metrics, self.rules = (
+            repository,
+            inventory,
+            workers,
+            metrics,
+            rules,
+        )
         self.signals = Signals()
         self.owner = uuid4().hex
         self.clock = clock
@@ -337,7 +389,9 @@ class Simulations:
         self._intake: Intake[_Candidate, Run] = Intake(self._store_all)
         self._backlog = _Backlog(repository.waiting)
 
-    async def accept(self, request: RunRequest, *, request_key: str | None = None, check: bool = True) -> Run:
+    async def accept(
+        self, request: RunRequest, *, request_key: str | None = None, check: bool = True
+    ) -> Run:
         """Store a request as a run that begins soon, announce it, and return it; a repeated one returns the run it made.
 
         With ``check`` a request that cannot succeed is refused here rather than by its validation event.
@@ -364,7 +418,9 @@ class Simulations:
         self.signals.events.set()
         return run
 
-    async def run_now(self, request: RunRequest, *, request_key: str | None = None) -> Recommendations:
+    async def run_now(
+        self, request: RunRequest, *, request_key: str | None = None
+    ) -> Recommendations:
         """Take a request through all its steps while the caller waits.
 
         Raises
@@ -378,9 +434,13 @@ class Simulations:
         if known and known.status is Status.COMPLETED:
             return await _off_loop(self.answered, known)
         if known:
-            raise Conflict(f"this request is already known as workflow {known.run_id}, which is {known.status}")
+            raise Conflict(
+                f"this request is already known as workflow {known.run_id}, which is {known.status}"
+            )
         await self._check(request)
-        run = await self._store(_Candidate(request=request, request_key=request_key, owner=self.owner))
+        run = await self._store(
+            _Candidate(request=request, request_key=request_key, owner=self.owner)
+        )
         return await _off_loop(self.answered, await self.carry_out(run, retry=False))
 
     async def carry_out(self, run: Run, *, retry: bool = True) -> Run:
@@ -454,9 +514,13 @@ class Simulations:
         from budsim.simulator.schemas import Reason, recommendations
 
         plans = self.repository.plans(run.run_id, EVERY_PLAN)
-        return recommendations(run, plans, [Reason.model_validate(reason) for reason in run.reasons])
+        return recommendations(
+            run, plans, [Reason.model_validate(reason) for reason in run.reasons]
+        )
 
-    def configuration(self, run_id: str, wanted: PlanFilter, feedback: Sequence[Feedback]) -> StoredPlan:
+    def configuration(
+        self, run_id: str, wanted: PlanFilter, feedback: Sequence[Feedback]
+    ) -> StoredPlan:
         """Note feedback, then return the best remaining plan.
 
         Raises
@@ -469,15 +533,21 @@ class Simulations:
         if feedback:
             unknown = self.repository.mark(run_id, feedback)
             if unknown:
-                raise NotFound("feedback.config_id", min(unknown), "feedback is about configurations of this workflow")
+                raise NotFound(
+                    "feedback.config_id",
+                    min(unknown),
+                    "feedback is about configurations of this workflow",
+                )
         plans = self.repository.plans(run_id, wanted, limit=1)
         if not plans:
-            raise Unanswerable("no configuration is left for this workflow, cluster, concurrency and error rate")
+            raise Unanswerable(
+                "no configuration is left for this workflow, cluster, concurrency and error rate"
+            )
         return plans[0]
 
     async def layouts(self, request: NodeConfigurationsRequest) -> NodeConfigurations:
         """Return the parallel layouts of a model that fit on the named hosts; errors as `layouts.on_hosts` and `pose`."""
-        from budsim.simulator.layouts import fitting_layouts
+        from budsim.simulator.planning.layouts import fitting_layouts
         from budsim.simulator.schemas import node_configurations
 
         question = await self._hosts_question(request)
@@ -485,11 +555,16 @@ class Simulations:
 
     async def benchmark(self, request: BenchmarkRequest) -> BenchmarkConfiguration:
         """Return node groups for a layout the caller chose; errors as `layouts.chosen_group`."""
-        from budsim.simulator.layouts import ChosenLayout, chosen_group
+        from budsim.simulator.planning.layouts import ChosenLayout, chosen_group
         from budsim.simulator.schemas import BenchmarkConfiguration, node_group
 
         question = await self._hosts_question(request)
-        chosen = ChosenLayout(device=request.device_type, tp=request.tp_size, pp=request.pp_size, replicas=request.replicas)
+        chosen = ChosenLayout(
+            device=request.device_type,
+            tp=request.tp_size,
+            pp=request.pp_size,
+            replicas=request.replicas,
+        )
         group = await self.workers.compute(chosen_group, question, chosen)
         return BenchmarkConfiguration(
             cluster_id=str(request.cluster_id),
@@ -498,12 +573,20 @@ class Simulations:
         )
 
     async def _hosts_question(self, request: HostsRequest) -> Question:
-        from budsim.simulator.layouts import on_hosts
+        from budsim.simulator.planning.layouts import on_hosts
 
-        cluster = on_hosts(await self.inventory.clusters(), str(request.cluster_id), request.hostnames)
-        wishes = Wishes(mode=request.hardware_mode, max_context_tokens=request.model_max_context_length)
+        cluster = on_hosts(
+            await self.inventory.clusters(), str(request.cluster_id), request.hostnames
+        )
+        wishes = Wishes(
+            mode=request.hardware_mode, max_context_tokens=request.model_max_context_length
+        )
         posed = partial(pose, wishes=wishes, source=self.rules.source)
-        field, model = ("model_uri", request.model_uri) if request.model_uri else ("model_id", request.model_id)
+        field, model = (
+            ("model_uri", request.model_uri)
+            if request.model_uri
+            else ("model_id", request.model_id)
+        )
         try:
             return await _off_loop(posed, model, workload_of(request), Targets(), (cluster,))
         except NotFound as error:
@@ -559,7 +642,7 @@ class Simulations:
             await self._question(request)
 
     async def _priced(self, request: RunRequest) -> Finding:
-        from budsim.simulator.cloud import cloud_plans, provider_price
+        from budsim.simulator.provider_models import cloud_plans, provider_price
 
         price = await _off_loop(provider_price, request.pretrained_model_uri)
         cluster_id = str(request.cluster_id) if request.cluster_id else None
@@ -567,13 +650,17 @@ class Simulations:
         plans, rejections = cloud_plans(price, workload_of(request), clusters)
         return Finding(plans=plans, reasons=_reasons(rejections), evaluations=len(plans))
 
-    async def _searched(self, request: RunRequest, known: Mapping[str, bytes], progress: Callable[[float], None]) -> Finding:
+    async def _searched(
+        self, request: RunRequest, known: Mapping[str, bytes], progress: Callable[[float], None]
+    ) -> Finding:
         if request.is_proprietary_model:
             return await self._priced(request)
         question = await self._question(request)
         outcome = await self.workers.simulate(question, progress, known)
         plans = await _off_loop(_stored, outcome, question, self.rules.plans_kept)
-        return Finding(plans=plans, reasons=_reasons(outcome.rejections), evaluations=outcome.evaluations)
+        return Finding(
+            plans=plans, reasons=_reasons(outcome.rejections), evaluations=outcome.evaluations
+        )
 
     async def _question(self, request: RunRequest) -> Question:
         clusters = await self.inventory.clusters()
@@ -582,12 +669,17 @@ class Simulations:
     def _store_all(self, candidates: Sequence[_Candidate]) -> list[Run | BudsimError]:
         waiting = self._backlog.count()
         room = max(0, self.rules.max_pending - waiting)
-        runs = self.repository.add([self._accepted(new, waiting + index) for index, new in enumerate(candidates[:room])])
+        runs = self.repository.add(
+            [self._accepted(new, waiting + index) for index, new in enumerate(candidates[:room])]
+        )
         self._backlog.grow(len(runs))
         refused = candidates[room:]
         known = self.repository.by_keys(candidate.request_key for candidate in refused)
         settled = [*runs, *(known.get(candidate.request_key or "") for candidate in refused)]
-        return [_settled(candidate, run, waiting) for candidate, run in zip(candidates, settled, strict=True)]
+        return [
+            _settled(candidate, run, waiting)
+            for candidate, run in zip(candidates, settled, strict=True)
+        ]
 
     async def _store(self, candidate: _Candidate) -> Run:
         (run,) = await _off_loop(self.repository.add, [self._accepted(candidate, waiting=0)])
@@ -595,7 +687,7 @@ class Simulations:
         return run
 
     def _accepted(self, candidate: _Candidate, waiting: int) -> Accepted:
-        from budsim.simulator.repository import Accepted
+        from budsim.simulator.storage.repository import Accepted
 
         now_s = self.clock()
         run = Run(
@@ -604,7 +696,9 @@ class Simulations:
             step=Step.VALIDATION,
             request=candidate.request.stored(),
             created_s=now_s,
-            eta_minutes=max(1, math.ceil((waiting + 1) * self._mean_run_s / self.rules.workers / 60)),
+            eta_minutes=max(
+                1, math.ceil((waiting + 1) * self._mean_run_s / self.rules.workers / 60)
+            ),
             request_key=candidate.request_key,
             fingerprint=candidate.request.fingerprint(),
             holder=candidate.owner,
@@ -629,7 +723,9 @@ class Simulations:
                 raise
         return run
 
-    async def _take(self, run: Run, request: RunRequest, step: Callable[[Run, RunRequest], Awaitable[Run]]) -> Run:
+    async def _take(
+        self, run: Run, request: RunRequest, step: Callable[[Run, RunRequest], Awaitable[Run]]
+    ) -> Run:
         """Return a run as one step leaves it; what ends the run is written down, what may pass is only raised."""
         try:
             with self.metrics.step_seconds.labels(run.step).time(), self._span(run):
@@ -645,7 +741,9 @@ class Simulations:
             raise
 
     def _span(self, run: Run) -> AbstractContextManager[object]:
-        return self.tracing.span(run.step.value, run.request.get("traceparent"), workflow_id=run.run_id)
+        return self.tracing.span(
+            run.step.value, run.request.get("traceparent"), workflow_id=run.run_id
+        )
 
     async def _validate(self, run: Run, request: RunRequest) -> Run:
         run = replace(run, status=Status.RUNNING)
@@ -659,12 +757,16 @@ class Simulations:
         )
         await self._check_again(request)
         run = replace(run, step=Step.ESTIMATION, failures=0)
-        return await self._advance(run, self._told(run, request, "validation", Status.COMPLETED, "The request is valid"))
+        return await self._advance(
+            run, self._told(run, request, "validation", Status.COMPLETED, "The request is valid")
+        )
 
     async def _estimate(self, run: Run, request: RunRequest) -> Run:
         await self._advance(run, self._searching(run, request))
         known = await _off_loop(self.repository.findings, run.run_id, run.attempt)
-        announce = _Quarters(self._quarterly(run, request), lambda envelopes: self._advance(run, envelopes))
+        announce = _Quarters(
+            self._quarterly(run, request), lambda envelopes: self._advance(run, envelopes)
+        )
         try:
             found = await self._searched(request, known, announce.reached)
         finally:
@@ -677,24 +779,36 @@ class Simulations:
         question = await self._question(request)
         for part in parts:
             known = await _off_loop(self.repository.searched, run.run_id, run.attempt)
-            found = None if part in known else await self.workers.compute(search_part, _about(question, part), part)
+            found = (
+                None
+                if part in known
+                else await self.workers.compute(search_part, _about(question, part), part)
+            )
             if found is not None:
-                await self._note(run, self._quarters(run, request, (len(known) + 1) / of), found={part: found})
+                await self._note(
+                    run, self._quarters(run, request, (len(known) + 1) / of), found={part: found}
+                )
         return run
 
     async def _estimated(self, run: Run, request: RunRequest, *, found: Finding) -> Run:
         self.metrics.evaluations.inc(found.evaluations)
         for plan in found.plans:
             for group in plan.groups:
-                self.metrics.plans.labels((group.document.get("confidence") or {}).get("basis", "priced")).inc()
+                self.metrics.plans.labels(
+                    (group.document.get("confidence") or {}).get("basis", "priced")
+                ).inc()
         message = f"{found.evaluations} candidates predicted"
         told = self._told(run, request, Step.ESTIMATION.value, Status.COMPLETED, message)
         run = replace(run, step=Step.RANKING, failures=0, reasons=found.reasons)
-        return await self._advance(run, [*self._quarters(run, request, 1.0), *told], plans=found.plans)
+        return await self._advance(
+            run, [*self._quarters(run, request, 1.0), *told], plans=found.plans
+        )
 
     async def _rank(self, run: Run, request: RunRequest) -> Run:
         plans = await _off_loop(self.repository.plans, run.run_id, EVERY_PLAN)
-        run = replace(run, status=Status.COMPLETED, step=Step.DONE, message=_summary(plans, run.reasons))
+        run = replace(
+            run, status=Status.COMPLETED, step=Step.DONE, message=_summary(plans, run.reasons)
+        )
         tell = self._announcer(run, request).step
         result = await _off_loop(self.answered, run)
         run = await self._advance(
@@ -708,8 +822,10 @@ class Simulations:
         self.metrics.runs.labels(run.status).inc()
         return run
 
-    async def _not_now(self, run: Run, request: RunRequest, error: Unavailable, *, retry: bool) -> None:
-        from budsim.simulator.workers import WorkerLost
+    async def _not_now(
+        self, run: Run, request: RunRequest, error: Unavailable, *, retry: bool
+    ) -> None:
+        from budsim.simulator.background.worker_processes import WorkerLost
 
         failures = run.failures + 1
         allowed = SETBACKS_ALLOWED if isinstance(error, WorkerLost) else self.rules.max_attempts
@@ -718,7 +834,9 @@ class Simulations:
             return
         pause_s = min(LONGEST_PAUSE_S, 2.0 ** min(failures - 1, 10))
         _log().warning("run given back", reason=str(error), again_in_s=pause_s)
-        await self._advance(replace(run, status=Status.RUNNING, failures=failures), [], due_s=self.clock() + pause_s)
+        await self._advance(
+            replace(run, status=Status.RUNNING, failures=failures), [], due_s=self.clock() + pause_s
+        )
 
     async def _fail(self, run: Run, request: RunRequest, message: str) -> None:
         event = run.step.value
@@ -734,12 +852,29 @@ class Simulations:
         due_s: float | None = None,
         plans: Sequence[StoredPlan] | None = None,
     ) -> Run:
-        await _off_loop(partial(self.repository.advance, run, envelopes, now_s=self.clock(), due_s=due_s, plans=plans))
+        await _off_loop(
+            partial(
+                self.repository.advance,
+                run,
+                envelopes,
+                now_s=self.clock(),
+                due_s=due_s,
+                plans=plans,
+            )
+        )
         self.signals.events.set()
         return run
 
-    async def _note(self, run: Run, envelopes: Sequence[Envelope], *, found: Mapping[str, bytes] = MappingProxyType({})) -> None:
-        await _off_loop(partial(self.repository.note, run, envelopes, now_s=self.clock(), found=found))
+    async def _note(
+        self,
+        run: Run,
+        envelopes: Sequence[Envelope],
+        *,
+        found: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:
+        await _off_loop(
+            partial(self.repository.note, run, envelopes, now_s=self.clock(), found=found)
+        )
         self.signals.events.set()
 
     async def _keep_lease(self, run: Run) -> None:
@@ -751,17 +886,23 @@ class Simulations:
                 _log().warning("lease not renewed", reason="the database does not answer")
 
     def _searching(self, run: Run, request: RunRequest) -> list[Envelope]:
-        return self._told(run, request, Step.ESTIMATION.value, Status.STARTED, "Searching deployments")
+        return self._told(
+            run, request, Step.ESTIMATION.value, Status.STARTED, "Searching deployments"
+        )
 
     def _quarterly(self, run: Run, request: RunRequest) -> Callable[[float], list[Envelope]]:
-        return lambda share: self._told(run, request, Step.ESTIMATION.value, Status.RUNNING, f"{round(100 * share)} %")
+        return lambda share: self._told(
+            run, request, Step.ESTIMATION.value, Status.RUNNING, f"{round(100 * share)} %"
+        )
 
     def _quarters(self, run: Run, request: RunRequest, share: float) -> list[Envelope]:
         """Return the announcements due when a share of the search is done; those told before are not stored again."""
         tell = self._quarterly(run, request)
         return [envelope for quarter in QUARTERS if quarter <= share for envelope in tell(quarter)]
 
-    def _told(self, run: Run, request: RunRequest, event: str, status: Status, message: str) -> list[Envelope]:
+    def _told(
+        self, run: Run, request: RunRequest, event: str, status: Status, message: str
+    ) -> list[Envelope]:
         return self._announcer(run, request).step(event, status, message)
 
     def _announcer(self, run: Run, request: RunRequest) -> Announcer:
@@ -769,10 +910,19 @@ class Simulations:
 
         return Announcer(run, request, own_topic=self.rules.own_topic, now_s=self.clock())
 
-    def _move(self, run_id: str, allowed: frozenset[Status] | set[Status], status: Status, *, restart: bool = False) -> Run:
+    def _move(
+        self,
+        run_id: str,
+        allowed: frozenset[Status] | set[Status],
+        status: Status,
+        *,
+        restart: bool = False,
+    ) -> Run:
         moved = self.repository.move(run_id, allowed, status, now_s=self.clock(), restart=restart)
         if moved is None:
-            raise Conflict(f"the workflow is {self.find(run_id).status}; this needs {' or '.join(sorted(allowed))}")
+            raise Conflict(
+                f"the workflow is {self.find(run_id).status}; this needs {' or '.join(sorted(allowed))}"
+            )
         self.signals.work.set()
         self.on_move(moved)
         return moved
@@ -810,7 +960,11 @@ class _Backlog:
 class _Quarters:
     """Announces 25, 50 and 75 % of the search as they are reached, one after another; who else announces them is no matter."""
 
-    def __init__(self, told: Callable[[float], list[Envelope]], write: Callable[[list[Envelope]], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        told: Callable[[float], list[Envelope]],
+        write: Callable[[list[Envelope]], Awaitable[object]],
+    ) -> None:
         self._told, self._write = told, write
         self._left = list(QUARTERS)
         self._writing: asyncio.Task[None] | None = None
@@ -839,7 +993,9 @@ class _Quarters:
         await self._write(self._told(quarter))
 
 
-def question_of(request: RunRequest, clusters: tuple[Cluster, ...], source: ModelSource) -> Question:
+def question_of(
+    request: RunRequest, clusters: tuple[Cluster, ...], source: ModelSource
+) -> Question:
     """Return the question a wire request asks; errors as `pose`, and for a quantization nobody can make, asked for or not."""
     _check_quantization(request)
     wishes = Wishes(
@@ -856,7 +1012,14 @@ def question_of(request: RunRequest, clusters: tuple[Cluster, ...], source: Mode
         max_lora_rank=request.max_lora_rank,
     )
     workload = workload_of(request)
-    return pose(request.pretrained_model_uri, workload, request.targets, clusters, wishes=wishes, source=source)
+    return pose(
+        request.pretrained_model_uri,
+        workload,
+        request.targets,
+        clusters,
+        wishes=wishes,
+        source=source,
+    )
 
 
 def _check_quantization(request: RunRequest) -> None:
@@ -882,7 +1045,10 @@ EVERY_PLAN = PlanFilter(error_rate_threshold=math.inf)
 
 def _about(question: Question, part: str) -> Question:
     """Return the question without the clusters a part is not of: another process need not be sent them."""
-    return replace(question, clusters=tuple(cluster for cluster in question.clusters if is_part_of(part, cluster)))
+    return replace(
+        question,
+        clusters=tuple(cluster for cluster in question.clusters if is_part_of(part, cluster)),
+    )
 
 
 def _settled(candidate: _Candidate, run: Run | None, waiting: int) -> Run | BudsimError:
@@ -915,12 +1081,16 @@ def _stored(outcome: Outcome, question: Question, keep: int) -> tuple[StoredPlan
 def _reasons(rejections: Sequence[Rejection]) -> tuple[dict[str, Any], ...]:
     from budsim.simulator.schemas import Reason
 
-    return tuple(Reason.of(rejection).model_dump(mode="json") for rejection in rejections[:REASONS_KEPT])
+    return tuple(
+        Reason.of(rejection).model_dump(mode="json") for rejection in rejections[:REASONS_KEPT]
+    )
 
 
 def _summary(plans: Sequence[StoredPlan], reasons: Sequence[Any]) -> str:
     if not plans:
-        told = "; ".join(f"{reason['subject']}: {reason['reason']}" for reason in reasons[:REASONS_TOLD])
+        told = "; ".join(
+            f"{reason['subject']}: {reason['reason']}" for reason in reasons[:REASONS_TOLD]
+        )
         return f"No deployment is possible. {told}".strip()
     best = plans[0]
     if best.ttft_s is None:
@@ -942,7 +1112,9 @@ def bound(run: Run) -> AbstractContextManager[object]:
     import structlog
 
     found = trace_id(run.request.get("traceparent"))
-    return structlog.contextvars.bound_contextvars(workflow_id=run.run_id, **({"trace_id": found} if found else {}))
+    return structlog.contextvars.bound_contextvars(
+        workflow_id=run.run_id, **({"trace_id": found} if found else {})
+    )
 
 
 async def _off_loop(work: Callable[..., T], *arguments: Any) -> T:

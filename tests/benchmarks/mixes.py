@@ -15,14 +15,18 @@ import numpy as np
 
 from budsim.engine_ops import serving_engines
 from budsim.performance.predictor import AnalyticPredictor, Predictor
-from budsim.simulator.answers import answer
-from budsim.simulator.offers import OfferSpace, make_offer
-from budsim.simulator.placement import HardwareGroup, left_beside, usable
-from budsim.simulator.plans import Question
+from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.placement import HardwareGroup, left_beside, usable
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.space import OfferSpace, make_offer
 from tests.simulator.situations import make_cluster, make_question
 
 DEVICES = "H100-SXM H100-PCIe A100-SXM4-80GB A100-SXM4-40GB L40S L4 A10G Gaudi3 MI300X".split()
-MODELS = ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-70B-Instruct", "mistralai/Mixtral-8x7B-Instruct-v0.1")
+MODELS = (
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "meta-llama/Llama-3.1-70B-Instruct",
+    "mistralai/Mixtral-8x7B-Instruct-v0.1",
+)
 MOST_REQUESTS = 60
 COST_WITHIN, MISS_WITHIN = 1.01, 1.03
 """The search's 1 % of the cost; of the miss the 2 % a further kind has to save, and the 1 % it is searched to."""
@@ -41,8 +45,14 @@ class Kind:
 def drawn(seed: int) -> Question:
     """Return a question about a small cluster with a target or two, on the grid of layouts with every knob at its default."""
     rng = np.random.default_rng(seed)
-    nodes = [((str(name), int(rng.integers(1, 9))),) for name in rng.choice(DEVICES, size=rng.integers(1, 3), replace=False)]
-    targets = {"ttft_s": float(rng.choice([0.1, 0.2, 0.5, 1.0])), "tokens_per_s_per_user": float(rng.choice([10, 20, 40, 80]))}
+    nodes = [
+        ((str(name), int(rng.integers(1, 9))),)
+        for name in rng.choice(DEVICES, size=rng.integers(1, 3), replace=False)
+    ]
+    targets = {
+        "ttft_s": float(rng.choice([0.1, 0.2, 0.5, 1.0])),
+        "tokens_per_s_per_user": float(rng.choice([10, 20, 40, 80])),
+    }
     chosen = rng.choice(list(targets), size=rng.integers(1, 3), replace=False)
     return make_question(
         make_cluster(*nodes),
@@ -65,7 +75,11 @@ def best_by_hand(question: Question, predictor: Predictor) -> tuple[float, float
         if (whole := together(requests, (kind, replicas, -(-requests // replicas))))
     ]
     for first, second in combinations(kinds, 2):
-        found += [whole for counts in replicas_of(first, second) for whole in splits(requests, first, second, *counts)]
+        found += [
+            whole
+            for counts in replicas_of(first, second)
+            for whole in splits(requests, first, second, *counts)
+        ]
     return min(found, default=None)
 
 
@@ -73,7 +87,9 @@ def kinds_of(question: Question, predictor: Predictor) -> list[Kind]:
     """Return every layout on every group of devices, with the best format and engine under each number of requests."""
     kinds = []
     for group in usable(question.clusters[0], question.mode, skip_master_cpus=True).groups:
-        shares: defaultdict[tuple[int, int], dict[int, tuple[float, float, float]]] = defaultdict(dict)
+        shares: defaultdict[tuple[int, int], dict[int, tuple[float, float, float]]] = defaultdict(
+            dict
+        )
         for requests in range(1, question.workload.concurrency + 1):
             asked = replace(question, workload=replace(question.workload, concurrency=requests))
             for layout, share in of_one_replica(asked, group, predictor).items():
@@ -86,9 +102,18 @@ def of_one_replica(
     question: Question, group: HardwareGroup, predictor: Predictor
 ) -> dict[tuple[int, int], tuple[float, float, float]]:
     """Return miss, USD/h and million tokens per hour of the best single replica of every layout."""
-    engines = [each for each in serving_engines.values() if each.why_not(question.architecture, group.device) is None]
+    engines = [
+        each
+        for each in serving_engines.values()
+        if each.why_not(question.architecture, group.device) is None
+    ]
     offers = [
-        make_offer(question, group, each, each.precisions(question.architecture, group.device, may_quantize=False))
+        make_offer(
+            question,
+            group,
+            each,
+            each.precisions(question.architecture, group.device, may_quantize=False),
+        )
         for each in engines
     ]
     space = OfferSpace(offers, question)
@@ -99,7 +124,14 @@ def of_one_replica(
         if choices.replicas[row] == 1 and scores.violation[row] <= 0:
             usd_per_h = float(choices.devices[row] * group.device.price_usd_per_h)
             layout = int(choices.tp[row]), int(choices.pp[row])
-            found.setdefault(layout, (float(scores.objectives[row, 0]), usd_per_h, usd_per_h / float(scores.objectives[row, 1])))
+            found.setdefault(
+                layout,
+                (
+                    float(scores.objectives[row, 0]),
+                    usd_per_h,
+                    usd_per_h / float(scores.objectives[row, 1]),
+                ),
+            )
     return found
 
 
@@ -115,7 +147,9 @@ def replicas_of(first: Kind, second: Kind) -> list[tuple[int, int]]:
     return counts
 
 
-def splits(requests: int, first: Kind, second: Kind, one: int, other: int) -> list[tuple[float, float]]:
+def splits(
+    requests: int, first: Kind, second: Kind, one: int, other: int
+) -> list[tuple[float, float]]:
     """Return target miss and cost of every split of the requests between ``one`` and ``other`` replicas."""
     found = []
     for each in range(1, (requests - 1) // one + 1):
@@ -159,8 +193,13 @@ def main() -> int:
         counts["with unequal replicas"] += len(best.groups) > 1
         if not no_worse(mine, by_hand):
             counts["worse"] += 1
-            print(f"seed {seed}: miss {mine[0]:.4f} at {mine[1]:.4f} USD/Mtok, by hand {by_hand[0]:.4f} at {by_hand[1]:.4f}")
-    print(", ".join(f"{count} {name}" for name, count in counts.items()), f"({time.process_time() - start:.0f} s)")
+            print(
+                f"seed {seed}: miss {mine[0]:.4f} at {mine[1]:.4f} USD/Mtok, by hand {by_hand[0]:.4f} at {by_hand[1]:.4f}"
+            )
+    print(
+        ", ".join(f"{count} {name}" for name, count in counts.items()),
+        f"({time.process_time() - start:.0f} s)",
+    )
     return int(counts["worse"] > 0)
 
 

@@ -15,8 +15,16 @@ import numpy as np
 from budsim.performance.candidates import Integers
 from budsim.performance.predictor import Predictor, load_predictor
 from budsim.simulator.evolution import Explored, Settings
-from budsim.simulator.offers import OfferSpace
-from tests.benchmarks.spaces import SEARCHED, Truth, drawn_truths, enumerate_space, questions, search_remembered, space_of
+from budsim.simulator.planning.space import OfferSpace
+from tests.benchmarks.spaces import (
+    SEARCHED,
+    Truth,
+    drawn_truths,
+    enumerate_space,
+    questions,
+    search_remembered,
+    space_of,
+)
 
 DRAWN_LIMIT = 100_000
 """Genomes a drawn space may have, so that a hundred take minutes."""
@@ -32,15 +40,23 @@ def main() -> int:
     if arguments.drawn:
         _report_drawn(arguments.drawn, settings, predictor)
         return 0
-    print(f"found: seeds whose best feasible cost is within 1 % of the true one; hv: least hypervolume ratio\n{HEADER}")
+    print(
+        f"found: seeds whose best feasible cost is within 1 % of the true one; hv: least hypervolume ratio\n{HEADER}"
+    )
     missed = 0
     for name in arguments.space or questions():
         space = space_of(name)
         truth = enumerate_space(space, predictor)
-        found = [search_remembered(questions()[name], truth, seed, settings) for seed in range(arguments.seeds)]
+        found = [
+            search_remembered(questions()[name], truth, seed, settings)
+            for seed in range(arguments.seeds)
+        ]
         ours, used = zip(*found, strict=True)
         missed += not _meets_marks(truth, ours, max(used))
-        rivals = [_run(rival, space, truth, max(used), arguments.rival_seeds) for rival in (_random, _nsga2)]
+        rivals = [
+            _run(rival, space, truth, max(used), arguments.rival_seeds)
+            for rival in (_random, _nsga2)
+        ]
         columns = "".join(f"  {_summary(truth, found):>22}" for found in (ours, *rivals))
         share = f"{np.mean(used):6.0f} ({max(used) / len(truth.keys):5.2%})"
         print(f"{name:<32}{len(truth.keys):>8}  {share:>14}{columns}", flush=True)
@@ -56,16 +72,29 @@ def _report_drawn(count: int, settings: Settings, predictor: Predictor) -> None:
         ratios.append(truth.hypervolume_ratio(found))
         shares.append(used / len(truth.keys))
     within = np.mean(np.array(ratios) >= 0.98)
-    print(f"{count} drawn: found {best}, hv within 2 % in {within:.0%}, {np.mean(shares):.1%} ({max(shares):.1%}) evaluated")
+    print(
+        f"{count} drawn: found {best}, hv within 2 % in {within:.0%}, {np.mean(shares):.1%} ({max(shares):.1%}) evaluated"
+    )
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=50, help="seeds of our search")
-    parser.add_argument("--rival-seeds", type=int, default=10, help="seeds of the rivals; 0 leaves them out")
-    parser.add_argument("--share", type=float, default=SEARCHED.share, help="share of a space that may be evaluated")
-    parser.add_argument("--space", action="append", choices=list(questions()), help="only this space; may be repeated")
-    parser.add_argument("--drawn", type=int, default=0, help="instead: so many spaces of questions drawn at random")
+    parser.add_argument(
+        "--rival-seeds", type=int, default=10, help="seeds of the rivals; 0 leaves them out"
+    )
+    parser.add_argument(
+        "--share", type=float, default=SEARCHED.share, help="share of a space that may be evaluated"
+    )
+    parser.add_argument(
+        "--space",
+        action="append",
+        choices=list(questions()),
+        help="only this space; may be repeated",
+    )
+    parser.add_argument(
+        "--drawn", type=int, default=0, help="instead: so many spaces of questions drawn at random"
+    )
     return parser.parse_args()
 
 
@@ -75,14 +104,18 @@ def _run(rival: Rival, space: OfferSpace, truth: Truth, budget: int, seeds: int)
 
 def _meets_marks(truth: Truth, found: Sequence[Explored], evaluations: int) -> bool:
     few = evaluations <= 0.1 * len(truth.keys)
-    return few and all(truth.found_by(each) and truth.hypervolume_ratio(each) >= 0.98 for each in found)
+    return few and all(
+        truth.found_by(each) and truth.hypervolume_ratio(each) >= 0.98 for each in found
+    )
 
 
 def _summary(truth: Truth, found: Sequence[Explored]) -> str:
     if not found:
         return "-"
     best = sum(truth.found_by(each) for each in found)
-    return f"found {best}/{len(found)}, hv {min(truth.hypervolume_ratio(each) for each in found):.3f}"
+    return (
+        f"found {best}/{len(found)}, hv {min(truth.hypervolume_ratio(each) for each in found):.3f}"
+    )
 
 
 def _random(space: OfferSpace, truth: Truth, budget: int, seed: int) -> Explored:
@@ -105,7 +138,14 @@ def _nsga2(space: OfferSpace, truth: Truth, budget: int, seed: int) -> Explored:
 
     class _Problem(Problem):
         def __init__(self) -> None:
-            super().__init__(n_var=len(space.sizes), n_obj=4, n_ieq_constr=1, xl=0, xu=np.array(space.sizes) - 1, vtype=int)
+            super().__init__(
+                n_var=len(space.sizes),
+                n_obj=4,
+                n_ieq_constr=1,
+                xl=0,
+                xu=np.array(space.sizes) - 1,
+                vtype=int,
+            )
 
         def _evaluate(self, x: Integers, out: dict[str, object], *_: object, **__: object) -> None:
             genomes = space.repair(np.asarray(x, dtype=np.int64))

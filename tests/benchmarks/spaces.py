@@ -12,27 +12,36 @@ from budsim.engine_ops import serving_engines
 from budsim.performance.candidates import Floats, Integers
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.evolution import Explored, Scores, Settings, enumerate_all
-from budsim.simulator.offers import Offer, OfferSpace, make_offer
-from budsim.simulator.parts import joined, part_names, search_parts
-from budsim.simulator.placement import usable
-from budsim.simulator.plans import Question
+from budsim.simulator.planning.partitions import joined, part_names, search_parts
+from budsim.simulator.planning.placement import usable
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.space import Offer, OfferSpace, make_offer
 from tests.simulator.situations import make_cluster, make_question
 
 H100, H200, A100, L40S = ("H100-SXM", 8), ("H200-SXM", 8), ("A100-SXM4-80GB", 8), ("L40S", 8)
-GAUDI, XEON, MI300X, B200 = ("Gaudi3", 8), ("Xeon Platinum 8480+", 2), ("MI300X", 8), ("B200-SXM", 8)
+GAUDI, XEON, MI300X, B200 = (
+    ("Gaudi3", 8),
+    ("Xeon Platinum 8480+", 2),
+    ("MI300X", 8),
+    ("B200-SXM", 8),
+)
 LIMIT = 4_000_000
 """Genomes a space may have at most to be enumerated here."""
 REFERENCE = 1.1
 
 
-def question(*nodes: tuple[str, int], model: str, load: tuple[int, int, int], **changes: object) -> Question:
+def question(
+    *nodes: tuple[str, int], model: str, load: tuple[int, int, int], **changes: object
+) -> Question:
     """Return a question about one pool a node; ``load`` is prompt tokens, output tokens and concurrency."""
     names = ("input_tokens", "output_tokens", "concurrency")
     cluster = make_cluster(*((node,) for node in nodes))
     return make_question(cluster, model=model, **dict(zip(names, load, strict=True)), **changes)
 
 
-def targets(ttft_s: float | None, tokens_per_s_per_user: float | None, e2e_s: float | None = None) -> dict[str, float | None]:
+def targets(
+    ttft_s: float | None, tokens_per_s_per_user: float | None, e2e_s: float | None = None
+) -> dict[str, float | None]:
     """Return targets by name."""
     return {"ttft_s": ttft_s, "tokens_per_s_per_user": tokens_per_s_per_user, "e2e_s": e2e_s}
 
@@ -43,7 +52,9 @@ def questions() -> dict[str, Question]:
     eight, seventy = "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-70B-Instruct"
     only_vllm = {"engines": frozenset({"vllm"})}
     return {
-        "8B, 4 L40S, vLLM": question(("L40S", 4), model=eight, load=(512, 128, 48), targets=targets(0.3, 40.0), **only_vllm),
+        "8B, 4 L40S, vLLM": question(
+            ("L40S", 4), model=eight, load=(512, 128, 48), targets=targets(0.3, 40.0), **only_vllm
+        ),
         "7B, 8 Xeon nodes": question(
             *[XEON] * 8,
             model="mistralai/Mistral-7B-Instruct-v0.3",
@@ -58,15 +69,28 @@ def questions() -> dict[str, Question]:
             targets=targets(0.2, 50.0),
             may_quantize=True,
         ),
-        "32B, 8 A100": question(A100, model="Qwen/Qwen2.5-32B-Instruct", load=(2000, 300, 48), targets=targets(2.0, 20.0, 20.0)),
+        "32B, 8 A100": question(
+            A100,
+            model="Qwen/Qwen2.5-32B-Instruct",
+            load=(2000, 300, 48),
+            targets=targets(2.0, 20.0, 20.0),
+        ),
         "70B, H100 and Gaudi 3": question(
             H100, H100, GAUDI, model=seventy, load=(1024, 256, 64), targets=targets(1.5, 20.0, 20.0)
         ),
         "Mixtral, A100 and L40S": question(
-            A100, L40S, model="mistralai/Mixtral-8x7B-Instruct-v0.1", load=(1024, 512, 64), targets=targets(1.0, 30.0)
+            A100,
+            L40S,
+            model="mistralai/Mixtral-8x7B-Instruct-v0.1",
+            load=(1024, 512, 64),
+            targets=targets(1.0, 30.0),
         ),
         "DeepSeek-V3, H200": question(
-            H200, H200, model="deepseek-ai/DeepSeek-V3", load=(4096, 512, 64), targets=targets(4.0, 15.0)
+            H200,
+            H200,
+            model="deepseek-ai/DeepSeek-V3",
+            load=(4096, 512, 64),
+            targets=targets(4.0, 15.0),
         ),
         "Qwen3-235B, H100": question(
             H100,
@@ -79,7 +103,11 @@ def questions() -> dict[str, Question]:
             may_quantize=True,
         ),
         "gpt-oss-120b, H100 and MI300X": question(
-            H100, MI300X, model="openai/gpt-oss-120b", load=(8000, 1000, 100), targets=targets(5.0, 30.0)
+            H100,
+            MI300X,
+            model="openai/gpt-oss-120b",
+            load=(8000, 1000, 100),
+            targets=targets(5.0, 30.0),
         ),
         "405B, H200 and MI300X": question(
             H200,
@@ -121,7 +149,9 @@ def questions() -> dict[str, Question]:
             targets=targets(1.0, 40.0, 8.0),
             may_quantize=True,
         ),
-        "70B, no targets": question(H100, L40S, model=seventy, load=(1000, 1000, 100), may_quantize=True),
+        "70B, no targets": question(
+            H100, L40S, model=seventy, load=(1000, 1000, 100), may_quantize=True
+        ),
     }
 
 
@@ -141,13 +171,20 @@ def drawn(seed: int) -> Question:
     rng = np.random.default_rng(seed)
     types = rng.choice(DRAWN_TYPES, size=rng.integers(1, 6), replace=False)
     limits = targets(
-        *(float(rng.choice(values)) for values in ((0.3, 1.0, 3.0, 10.0), (5.0, 10.0, 20.0, 40.0), (5.0, 20.0, 60.0)))
+        *(
+            float(rng.choice(values))
+            for values in ((0.3, 1.0, 3.0, 10.0), (5.0, 10.0, 20.0, 40.0), (5.0, 20.0, 60.0))
+        )
     )
     given = rng.choice(list(limits), size=rng.integers(1, 4), replace=False)
     return question(
         *((str(name), int(rng.integers(1, 9))) for name in types),
         model=str(rng.choice(DRAWN_MODELS)),
-        load=(int(rng.choice([128, 512, 2048, 8000])), int(rng.choice([64, 256, 1000])), int(np.exp(rng.uniform(1.0, 6.5)))),
+        load=(
+            int(rng.choice([128, 512, 2048, 8000])),
+            int(rng.choice([64, 256, 1000])),
+            int(np.exp(rng.uniform(1.0, 6.5))),
+        ),
         targets={name: limits[name] for name in given},
         may_quantize=bool(rng.random() < 0.4),
     )
@@ -170,8 +207,12 @@ def offers_of(asked: Question) -> list[Offer]:
     offers = []
     for group in groups:
         for name, engine in serving_engines.items():
-            if engine.why_not(asked.architecture, group.device) is None and (not asked.engines or name in asked.engines):
-                weights = engine.precisions(asked.architecture, group.device, may_quantize=asked.may_quantize)
+            if engine.why_not(asked.architecture, group.device) is None and (
+                not asked.engines or name in asked.engines
+            ):
+                weights = engine.precisions(
+                    asked.architecture, group.device, may_quantize=asked.may_quantize
+                )
                 offers.append(make_offer(asked, group, engine, weights))
     return offers
 
@@ -189,7 +230,9 @@ class Truth:
         wanted = np.ravel_multi_index(tuple(genomes.T), self.sizes)
         at = np.searchsorted(self.keys, wanted)
         assert (self.keys[at] == wanted).all(), "not a legal genome"
-        return Scores(objectives=self.explored.objectives[at], violation=self.explored.violation[at])
+        return Scores(
+            objectives=self.explored.objectives[at], violation=self.explored.violation[at]
+        )
 
     @cached_property
     def best(self) -> Floats:
@@ -199,7 +242,9 @@ class Truth:
     def found_by(self, search: Explored) -> bool:
         """Whether a search found one that misses no more than the best and costs at most 1 % more."""
         miss, cost = search.objectives[search.ranking()[0]][:2]
-        return bool(search.feasible.any() and miss <= self.best[0] + 1e-9 and cost <= 1.01 * self.best[1])
+        return bool(
+            search.feasible.any() and miss <= self.best[0] + 1e-9 and cost <= 1.01 * self.best[1]
+        )
 
     def hypervolume_ratio(self, search: Explored) -> float:
         """Return the hypervolume of the search's front over the true front's."""
@@ -232,7 +277,9 @@ def enumerate_space(space: OfferSpace, predictor: Predictor) -> Truth:
     return Truth(explored=explored, keys=keys[order], sizes=space.sizes)
 
 
-def drawn_truths(predictor: Predictor, largest: int, first: int = 0) -> Iterator[tuple[Question, Truth]]:
+def drawn_truths(
+    predictor: Predictor, largest: int, first: int = 0
+) -> Iterator[tuple[Question, Truth]]:
     """Yield questions drawn with one seed after another, and all of their spaces: those an answer would search, not enumerate."""
     for seed in count(first):
         asked = drawn(seed)
@@ -260,10 +307,14 @@ class _Remembered(OfferSpace):
         return self._truth.score(genomes)
 
 
-def search_remembered(asked: Question, truth: Truth, seed: int, settings: Settings = SEARCHED) -> tuple[Explored, int]:
+def search_remembered(
+    asked: Question, truth: Truth, seed: int, settings: Settings = SEARCHED
+) -> tuple[Explored, int]:
     """Return what `answer` finds for a question with a seed, and how many genomes it looks at."""
     asked = replace(asked, seed=seed)
     space = _Remembered(asked, truth)
     names = part_names(asked, "lab", space)
     found = search_parts(asked, "lab", space, AnalyticPredictor(), names, settings=settings)
-    return joined(asked, space, AnalyticPredictor(), [found[name] for name in names], settings=settings)
+    return joined(
+        asked, space, AnalyticPredictor(), [found[name] for name in names], settings=settings
+    )

@@ -8,9 +8,19 @@ from collections.abc import Callable
 import numpy as np
 
 from budsim.performance.predictor import Predictor, load_predictor
-from budsim.simulator.answers import answer
-from budsim.simulator.plans import Question
-from tests.benchmarks.spaces import A100, GAUDI, H100, L40S, MI300X, XEON, question, space_of, targets
+from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.question import Question
+from tests.benchmarks.spaces import (
+    A100,
+    GAUDI,
+    H100,
+    L40S,
+    MI300X,
+    XEON,
+    question,
+    space_of,
+    targets,
+)
 
 SEVENTY = "meta-llama/Llama-3.1-70B-Instruct"
 CANDIDATES = 4096
@@ -26,7 +36,9 @@ def main() -> int:
     print(f"{'candidates a second':<36}{rate:10,.0f}     (at least {LEAST_PER_S:,})")
     late = [_report(name, asked, limit, predictor) for name, asked, limit in _questions()]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"{'peak memory of all of it':<36}{peak / 1e6:10,.0f} MB  (at most {MOST_BYTES / 1e6:,.0f} MB)")
+    print(
+        f"{'peak memory of all of it':<36}{peak / 1e6:10,.0f} MB  (at most {MOST_BYTES / 1e6:,.0f} MB)"
+    )
     return int(rate < LEAST_PER_S or any(late) or peak > MOST_BYTES)
 
 
@@ -35,9 +47,17 @@ def _questions() -> list[tuple[str, Question, float]]:
     load = {"model": SEVENTY, "targets": targets(2.0, 25.0)}
     return [
         ("4 nodes, 32 GPUs of one type", question(*[H100] * 4, load=(2048, 256, 256), **load), 1.0),
-        ("4 nodes, 32 GPUs of four types", question(H100, A100, L40S, MI300X, load=(2048, 256, 256), **load), 1.0),
+        (
+            "4 nodes, 32 GPUs of four types",
+            question(H100, A100, L40S, MI300X, load=(2048, 256, 256), **load),
+            1.0,
+        ),
         ("60 nodes of six types", question(*types * 10, load=(2048, 256, 1200), **load), 5.0),
-        ("1,000 nodes of six types", question(*(types * 167)[:1000], load=(2048, 256, 20_000), **load), 5.0),
+        (
+            "1,000 nodes of six types",
+            question(*(types * 167)[:1000], load=(2048, 256, 20_000), **load),
+            5.0,
+        ),
     ]
 
 

@@ -38,14 +38,18 @@ def test_json_and_yaml_read_alike(package: Path, name: str, text: str) -> None:
         ("a.txt", "", "ends in .json or .yaml"),
     ],
 )
-def test_a_broken_catalog_names_file_and_entry(package: Path, name: str, text: str, said: str) -> None:
+def test_a_broken_catalog_names_file_and_entry(
+    package: Path, name: str, text: str, said: str
+) -> None:
     """A bug of ours is found at once."""
     (package / name).write_text(text)
     with pytest.raises(CatalogError, match=said):
         load_catalog("shipped", name)
 
 
-@pytest.mark.parametrize(("owner", "name"), [("shipped", "none.json"), ("no_such_package", "a.json")])
+@pytest.mark.parametrize(
+    ("owner", "name"), [("shipped", "none.json"), ("no_such_package", "a.json")]
+)
 def test_a_missing_catalog_is_named(package: Path, owner: str, name: str) -> None:
     """Neither file nor package may be missing silently."""
     with pytest.raises(CatalogError, match=f"{owner}/{name}: cannot be read"):

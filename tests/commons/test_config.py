@@ -52,7 +52,9 @@ def test_production_refuses_placeholder_tokens(monkeypatch: pytest.MonkeyPatch, 
         ("DATABASE_URL", "postgresql://b:@db/b"),
     ],
 )
-def test_production_refuses_other_placeholder_secrets(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
+def test_production_refuses_other_placeholder_secrets(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+):
     """The sidecar's token where there is one, and the database's password; the secret itself is not repeated."""
     monkeypatch.setenv("ENVIRONMENT", "production")
     monkeypatch.setenv("APP_API_TOKEN", "one-of-our-own")

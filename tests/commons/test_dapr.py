@@ -28,7 +28,10 @@ class GrpcStandIn(api_service_v1.DaprServicer):
     async def GetBulkState(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name, here and below
         """Answer a state query."""
         self.tokens.append(dict(context.invocation_metadata()).get("dapr-api-token"))
-        items = [api_v1.BulkStateItem(key=key, data=self.states.get(key, b""), etag="7") for key in request.keys]
+        items = [
+            api_v1.BulkStateItem(key=key, data=self.states.get(key, b""), etag="7")
+            for key in request.keys
+        ]
         return api_v1.GetBulkStateResponse(items=items)
 
     async def GetSecret(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -39,7 +42,9 @@ class GrpcStandIn(api_service_v1.DaprServicer):
 
     async def GetConfiguration(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Answer with one value, whatever is asked for."""
-        return api_v1.GetConfigurationResponse(items={"PLANS_KEPT": common_v1.ConfigurationItem(value="7")})
+        return api_v1.GetConfigurationResponse(
+            items={"PLANS_KEPT": common_v1.ConfigurationItem(value="7")}
+        )
 
     async def PublishEvent(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Take an event; a topic named `forbidden` is refused."""
@@ -76,7 +81,9 @@ async def test_state_over_grpc(served: tuple[GrpcStandIn, Sidecar]):
     """Bytes and ETag with our token, in bulk; a key nobody wrote is not among them."""
     stand_in, client = served
     stand_in.states["cluster_info"] = b"[]"
-    assert await client.states(["cluster_info", "nothing"]) == {"cluster_info": StateValue(body=b"[]", etag="7")}
+    assert await client.states(["cluster_info", "nothing"]) == {
+        "cluster_info": StateValue(body=b"[]", etag="7")
+    }
     assert set(stand_in.tokens) == {"t"}
 
 

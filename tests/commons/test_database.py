@@ -5,7 +5,7 @@ from sqlalchemy import inspect
 
 from alembic import command
 from budsim.commons.database import ALEMBIC_INI, Database
-from budsim.simulator.tables import Base
+from budsim.simulator.storage.tables import Base
 
 TABLES = {"findings", "runs", "plans", "node_groups", "outbox"}
 
@@ -36,5 +36,9 @@ def test_migrated_schema_is_what_the_tables_say(database_url: str):
 
 def test_every_constraint_has_a_conventional_name():
     """Migrations can name what they change on every database."""
-    names = [constraint.name for table in Base.metadata.tables.values() for constraint in table.constraints]
+    names = [
+        constraint.name
+        for table in Base.metadata.tables.values()
+        for constraint in table.constraints
+    ]
     assert all(str(name).split("_")[0] in {"pk", "fk", "uq", "ck"} for name in names)

@@ -18,7 +18,11 @@ from budsim.commons.errors import InvalidInput, Unavailable
 from budsim.commons.stored_settings import stored_settings
 from tests.simulator.serving import StandInSidecar
 
-STORES = {"secret_store_name": "vault", "configuration_store_name": "settings", "stores_wait_s": 0.0}
+STORES = {
+    "secret_store_name": "vault",
+    "configuration_store_name": "settings",
+    "stores_wait_s": 0.0,
+}
 
 
 @pytest.fixture
@@ -51,7 +55,11 @@ def settings(environment: Environment = Environment.DEVELOPMENT, **dapr: object)
 
 async def test_stores_win_over_the_environment(http: StandInSidecar, client: Sidecar):
     """Token and database from the secret, a limit from the configuration; what else they hold changes nothing."""
-    http.secrets["budsim"] = {"APP_API_TOKEN": "of-our-own", "DATABASE_URL": "postgresql://b:p4ss@db/b", "LEASE_S": "1"}
+    http.secrets["budsim"] = {
+        "APP_API_TOKEN": "of-our-own",
+        "DATABASE_URL": "postgresql://b:p4ss@db/b",
+        "LEASE_S": "1",
+    }
     http.configuration = {"MAX_PENDING_RUNS": "77", "APP_API_TOKEN": "not-from-here"}
     found = await stored_settings(settings(Environment.PRODUCTION, **STORES), client)
     assert found.app.app_api_token is not None
@@ -80,7 +88,9 @@ async def test_stored_values_keep_the_bounds(http: StandInSidecar, client: Sidec
         await stored_settings(settings(configuration_store_name="settings"), client)
 
 
-async def test_production_refuses_a_placeholder_from_the_store(http: StandInSidecar, client: Sidecar):
+async def test_production_refuses_a_placeholder_from_the_store(
+    http: StandInSidecar, client: Sidecar
+):
     """Wherever it comes from."""
     http.secrets["budsim"] = {"APP_API_TOKEN": "change-me"}
     with pytest.raises(InvalidInput, match="APP_API_TOKEN"):

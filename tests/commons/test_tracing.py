@@ -57,7 +57,15 @@ def collector() -> Iterator[Collector]:
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", "00-abc-def-01", PARENT.upper(), f"ff-{TRACE}-b7ad6b7169203331-01", f"00-{32 * '0'}-b7ad6b7169203331-01", 7],
+    [
+        None,
+        "",
+        "00-abc-def-01",
+        PARENT.upper(),
+        f"ff-{TRACE}-b7ad6b7169203331-01",
+        f"00-{32 * '0'}-b7ad6b7169203331-01",
+        7,
+    ],
 )
 def test_a_malformed_traceparent_is_no_trace(text: object):
     """What does not fit the specification is ignored, not passed on."""
@@ -82,13 +90,22 @@ def test_a_collector_receives_spans_of_the_caller_s_trace(collector: Collector):
         raise KeyError
     traces.close()
     first, second = collector.spans
-    assert (first.name, first.trace_id.hex(), first.parent_span_id.hex()) == ("validation", TRACE, "b7ad6b7169203331")
-    assert {pair.key: pair.value.string_value for pair in first.attributes} == {"workflow_id": "w-1"}
+    assert (first.name, first.trace_id.hex(), first.parent_span_id.hex()) == (
+        "validation",
+        TRACE,
+        "b7ad6b7169203331",
+    )
+    assert {pair.key: pair.value.string_value for pair in first.attributes} == {
+        "workflow_id": "w-1"
+    }
     assert second.parent_span_id == first.span_id
     assert second.status.code == 2
 
 
 def test_a_missing_collector_delays_nobody():
     """Spans for nobody are dropped; what runs inside does not notice."""
-    with closing(Exported("http://127.0.0.1:9")) as traces, traces.span("validation", None) as inside:
+    with (
+        closing(Exported("http://127.0.0.1:9")) as traces,
+        traces.span("validation", None) as inside,
+    ):
         assert trace_id(inside)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from budsim.commons.errors import InvalidInput
-from budsim.engine_ops.arguments import check_arguments, command_line, parse_command_line, shipped_arguments
+from budsim.engine_ops.arguments import (
+    check_arguments,
+    command_line,
+    parse_command_line,
+    shipped_arguments,
+)
 from budsim.engine_ops.base import ArgumentValue
 
 
@@ -28,7 +33,9 @@ from budsim.engine_ops.base import ArgumentValue
         ("vllm", "gpu-memory-utilization", "0.9", "takes a number"),
     ],
 )
-def test_what_the_parser_would_refuse_is_refused(engine: str, flag: str, value: ArgumentValue, says: str) -> None:
+def test_what_the_parser_would_refuse_is_refused(
+    engine: str, flag: str, value: ArgumentValue, says: str
+) -> None:
     """Dropped, deprecated, misspelt, mistyped and unlisted values are refused, and the flag is named."""
     with pytest.raises(InvalidInput, match=says) as refused:
         check_arguments(engine, {flag: value})
@@ -37,7 +44,9 @@ def test_what_the_parser_would_refuse_is_refused(engine: str, flag: str, value: 
 
 def test_a_boolean_flag_takes_no_value_on_the_command_line() -> None:
     """True is the bare flag, false its negative form."""
-    assert command_line("vllm", {"enable-prefix-caching": True, "enable-chunked-prefill": False}) == (
+    assert command_line(
+        "vllm", {"enable-prefix-caching": True, "enable-chunked-prefill": False}
+    ) == (
         "--enable-prefix-caching",
         "--no-enable-chunked-prefill",
     )
@@ -45,7 +54,12 @@ def test_a_boolean_flag_takes_no_value_on_the_command_line() -> None:
 
 def test_a_command_line_reads_back() -> None:
     """Types survive the way to text and back."""
-    args = {"gpu-memory-utilization": 0.9, "max-num-seqs": 64, "kv-cache-dtype": "fp8", "enable-chunked-prefill": False}
+    args = {
+        "gpu-memory-utilization": 0.9,
+        "max-num-seqs": 64,
+        "kv-cache-dtype": "fp8",
+        "enable-chunked-prefill": False,
+    }
     assert parse_command_line(command_line("vllm", args), shipped_arguments("vllm")) == args
 
 

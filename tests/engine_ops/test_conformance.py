@@ -33,7 +33,18 @@ MODELS = (
     "Qwen/Qwen3-Embedding-8B",
     "Qwen/Qwen3-Reranker-4B",
 )
-DEVICES = ("H100-SXM", "A100-80GB", "T4", "B200-SXM", "L40S", "MI300X", "MI355X", "Gaudi3", "Xeon Platinum 8480+", "Graviton4")
+DEVICES = (
+    "H100-SXM",
+    "A100-80GB",
+    "T4",
+    "B200-SXM",
+    "L40S",
+    "MI300X",
+    "MI355X",
+    "Gaudi3",
+    "Xeon Platinum 8480+",
+    "Graviton4",
+)
 # vLLM 0.32.0 wheel: vllm/tool_parsers/__init__.py and vllm/reasoning/__init__.py.
 VLLM_TOOL_PARSERS = (
     "apertus cohere_command3 cohere_command4 deepseek_v3 deepseek_v31 deepseek_v32 deepseek_v4 ernie45 gemma4 glm45 glm47 "
@@ -81,7 +92,9 @@ def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig
             pp=draw(st.sampled_from(engine.pp_sizes(architecture, 4))),
             ep=draw(st.sampled_from(engine.ep_sizes(architecture, tp))),
             dp=draw(st.sampled_from(engine.dp_sizes(architecture, tp))),
-            weight_precision=draw(st.sampled_from(engine.precisions(architecture, on, may_quantize=True))),
+            weight_precision=draw(
+                st.sampled_from(engine.precisions(architecture, on, may_quantize=True))
+            ),
             kv_precision=draw(st.sampled_from(engine.kv_precisions(on))),
             context_tokens=context,
             kv_space_bytes=draw(st.integers(1, 500)) * float(GIB),
@@ -101,9 +114,13 @@ def test_everything_offered_is_launched_with_arguments_the_real_parser_takes(
     engine, architecture, config = drawn
     launch = engine.launch(architecture, config)
     check_arguments(engine.name, launch.args, real_arguments(engine.name))
-    first = next(index for index, word in enumerate(launch.command) if word.removeprefix("--") in launch.args)
+    first = next(
+        index for index, word in enumerate(launch.command) if word.removeprefix("--") in launch.args
+    )
     assert architecture.model_id in launch.command[first - 1]
-    assert dict(parse_command_line(launch.command[first:], real_arguments(engine.name))) == dict(launch.args)
+    assert dict(parse_command_line(launch.command[first:], real_arguments(engine.name))) == dict(
+        launch.args
+    )
     assert all(isinstance(value, str) for value in launch.envs.values())
 
 
@@ -119,7 +136,9 @@ def test_the_shipped_list_says_what_the_real_parser_says(engine: ServingEngine) 
 
 
 @ENGINES
-def test_every_knob_is_a_field_of_the_replica_and_a_flag_of_the_parser(engine: ServingEngine) -> None:
+def test_every_knob_is_a_field_of_the_replica_and_a_flag_of_the_parser(
+    engine: ServingEngine,
+) -> None:
     """Knobs name real fields and flags; their values ascend and hold the default."""
     for kind in DeviceKind:
         for knob in engine.knobs(kind):
@@ -147,7 +166,9 @@ def test_every_knob_is_a_field_of_the_replica_and_a_flag_of_the_parser(engine: S
         ("dp", 2),
     ],
 )
-def test_values_out_of_range_are_refused_by_field(engine: ServingEngine, field: str, value: float) -> None:
+def test_values_out_of_range_are_refused_by_field(
+    engine: ServingEngine, field: str, value: float
+) -> None:
     """What the engine's own parser lets through and its start-up refuses, we refuse, naming the field."""
     with pytest.raises(InvalidInput) as refused:
         engine.launch(LLAMA, replica("H100-SXM", **{field: value}))
@@ -159,11 +180,17 @@ def test_adapters_are_refused_where_the_family_has_none(engine: ServingEngine) -
     """A family whose table says no LoRA is launched without adapters only."""
     for model in MODELS:
         architecture = resolve_model(model)
-        if engine.why_not(architecture, device("H100-SXM")) or engine.metadata(architecture).supports_lora:
+        if (
+            engine.why_not(architecture, device("H100-SXM"))
+            or engine.metadata(architecture).supports_lora
+        ):
             continue
         weights = engine.precisions(architecture, device("H100-SXM"), may_quantize=False)[0]
         with pytest.raises(InvalidInput, match="max_loras"):
-            engine.launch(architecture, replica("H100-SXM", max_loras=1, weight_precision=weights, context_tokens=512))
+            engine.launch(
+                architecture,
+                replica("H100-SXM", max_loras=1, weight_precision=weights, context_tokens=512),
+            )
 
 
 @ENGINES
@@ -176,14 +203,18 @@ def test_blocks_that_share_a_scale_are_never_cut(engine: ServingEngine) -> None:
     with pytest.raises(InvalidInput, match="8 ranks cut expert_down of 1536 through blocks of 128"):
         engine.launch(blocks, replica("H100-SXM", **layout))
     assert engine.launch(blocks, replica("H100-SXM", **layout, ep=8)).args
-    assert 8 not in engine.tp_sizes(resolve_model("Qwen/Qwen3-4B-FP8"), 8), "a dense width of 9728 is 76 blocks"
+    assert 8 not in engine.tp_sizes(resolve_model("Qwen/Qwen3-4B-FP8"), 8), (
+        "a dense width of 9728 is 76 blocks"
+    )
 
 
 @ENGINES
 def test_an_uncut_prompt_must_fit_the_token_budget(engine: ServingEngine) -> None:
     """With chunked prefill off, 2,048 tokens of context do not fit a budget of 2,047."""
     with pytest.raises(InvalidInput, match="max_num_batched_tokens"):
-        engine.launch(LLAMA, replica("H100-SXM", chunked_prefill=False, max_num_batched_tokens=2047))
+        engine.launch(
+            LLAMA, replica("H100-SXM", chunked_prefill=False, max_num_batched_tokens=2047)
+        )
 
 
 @ENGINES
@@ -230,7 +261,9 @@ def test_images_name_no_registry_host(engine: ServingEngine) -> None:
 @ENGINES
 def test_unknown_families_and_kinds_are_refused_with_a_reason(engine: ServingEngine) -> None:
     """An encoder-decoder model, and hardware without a build, are answered with a sentence that names them."""
-    assert "T5ForConditionalGeneration" in str(engine.why_not(resolve_model("google/flan-t5-large"), device("H100-SXM")))
+    assert "T5ForConditionalGeneration" in str(
+        engine.why_not(resolve_model("google/flan-t5-large"), device("H100-SXM"))
+    )
     assert "xpu" in str(engine.why_not(LLAMA, device("Max1550")))
 
 
@@ -238,7 +271,10 @@ def test_only_families_that_pool_are_launched_to_pool() -> None:
     """VLLM makes vectors of any text model and scores of Qwen3's rerankers; SGLang of some families, and vectors only."""
     vllm, sglang = serving_engines["vllm"], serving_engines["sglang"]
     vectors = replace(resolve_model("mistralai/Mixtral-8x7B-Instruct-v0.1"), is_embedding=True)
-    reranker, embedder = resolve_model("Qwen/Qwen3-Reranker-4B"), resolve_model("Qwen/Qwen3-Embedding-8B")
+    reranker, embedder = (
+        resolve_model("Qwen/Qwen3-Reranker-4B"),
+        resolve_model("Qwen/Qwen3-Embedding-8B"),
+    )
     on = device("H100-SXM")
     assert [vllm.why_not(each, on) for each in (vectors, reranker, embedder)] == [None] * 3
     assert "not with embeddings or scores" in str(sglang.why_not(vectors, on))
@@ -250,7 +286,9 @@ def test_only_families_that_pool_are_launched_to_pool() -> None:
 def test_sparse_attention_needs_hopper(engine: ServingEngine) -> None:
     """DeepSeek V3.2's kernels begin with compute capability 9.0: an A100 loads its weights and cannot attend."""
     sparse = resolve_model("deepseek-ai/DeepSeek-V3.2")
-    assert "attention of DeepseekV32ForCausalLM on A100" in str(engine.why_not(sparse, device("A100-SXM-80GB")))
+    assert "attention of DeepseekV32ForCausalLM on A100" in str(
+        engine.why_not(sparse, device("A100-SXM-80GB"))
+    )
     assert engine.why_not(sparse, device("H200")) is None
     assert engine.why_not(resolve_model("deepseek-ai/DeepSeek-V3"), device("A100-SXM-80GB")) is None
 
@@ -266,9 +304,12 @@ def test_radeons_are_served_by_vllm_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("registry", "stage"), [(serving_engines, Stage.SERVE), (routers, Stage.ROUTE), (compressors, Stage.COMPRESS)]
+    ("registry", "stage"),
+    [(serving_engines, Stage.SERVE), (routers, Stage.ROUTE), (compressors, Stage.COMPRESS)],
 )
-def test_registries_hold_engines_of_their_stage_under_their_names(registry: dict[str, Engine], stage: Stage) -> None:
+def test_registries_hold_engines_of_their_stage_under_their_names(
+    registry: dict[str, Engine], stage: Stage
+) -> None:
     """Each engine is filed under its own name in the registry of its stage."""
     for name, engine in registry.items():
         assert (engine.name, engine.stage) == (name, stage)
@@ -282,4 +323,6 @@ def test_every_catalog_entry_has_a_source(name: str) -> None:
     """No entry without a source."""
     from budsim.commons.catalog import load_catalog
 
-    assert all(entry["source"] for entry in load_catalog("budsim.engine_ops", f"catalog/{name}.json"))
+    assert all(
+        entry["source"] for entry in load_catalog("budsim.engine_ops", f"catalog/{name}.json")
+    )

@@ -37,34 +37,55 @@ for path in sys.argv[1:]:
 """
 
 
-def run_foreign(request: pytest.FixtureRequest, option: str, script: str, files: list[Path]) -> list[object]:
+def run_foreign(
+    request: pytest.FixtureRequest, option: str, script: str, files: list[Path]
+) -> list[object]:
     """Run a script over files in the Python an option names; return the JSON of its lines. Skipped where none is named."""
     python = request.config.getoption(option)
     if python is None:
         pytest.skip(f"needs the real tool: pass {option}")
-    done = subprocess.run([python, "-c", script, *map(str, files)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, "-c", script, *map(str, files)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
 
 
-def test_litellms_router_takes_every_strategy_we_write(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_litellms_router_takes_every_strategy_we_write(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """The proxy's reader and the router accept replicas of both engines with limits, and a fallback at a provider."""
     targets = [
-        RouteTarget(api_base="http://a:8000/v1", engine="vllm", weight=3.0, requests_per_min=120, tokens_per_min=90_000),
+        RouteTarget(
+            api_base="http://a:8000/v1",
+            engine="vllm",
+            weight=3.0,
+            requests_per_min=120,
+            tokens_per_min=90_000,
+        ),
         RouteTarget(api_base="http://b:30000/v1", engine="sglang", weight=1.0),
     ]
     files = [tmp_path / f"{strategy}.yaml" for strategy in STRATEGIES]
     for file, strategy in zip(files, STRATEGIES, strict=True):
-        config = Litellm().proxy_config("some/model", targets, strategy=strategy, fallbacks=["gpt-4o"])
+        config = Litellm().proxy_config(
+            "some/model", targets, strategy=strategy, fallbacks=["gpt-4o"]
+        )
         file.write_text(yaml_text((), config))
     routes = run_foreign(request, "--litellm-python", ROUTER_TAKES, files)
-    assert routes == [["hosted_vllm/some/model", "openai/some/model", "openai/gpt-4o"]] * len(STRATEGIES)
+    assert routes == [["hosted_vllm/some/model", "openai/some/model", "openai/gpt-4o"]] * len(
+        STRATEGIES
+    )
 
 
 @pytest.mark.timeout(600)
 def test_llm_compressor_reads_every_recipe(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Each scheme by each of its methods, with and without a cache of 8 bit, names modifiers and a preset that exist."""
-    wanted = [(scheme, method, kv8) for scheme in schemes().values() for method in scheme.methods for kv8 in (False, True)]
+    wanted = [
+        (scheme, method, kv8)
+        for scheme in schemes().values()
+        for method in scheme.methods
+        for kv8 in (False, True)
+    ]
     files = [tmp_path / f"{scheme.name}-{method}-{kv8}.yaml" for scheme, method, kv8 in wanted]
     for file, (scheme, method, kv8) in zip(files, wanted, strict=True):
         file.write_text(recipe_yaml(scheme.name, method, kv8=kv8))

@@ -11,7 +11,13 @@ from budsim.engine_ops.litellm import STRATEGIES, Litellm
 from budsim.simulator.rendering.writing import yaml_text
 
 ROUTER = Litellm()
-FAST = RouteTarget(api_base="http://replica-0:8000/v1", engine="vllm", weight=3000.0, requests_per_min=120, tokens_per_min=90_000)
+FAST = RouteTarget(
+    api_base="http://replica-0:8000/v1",
+    engine="vllm",
+    weight=3000.0,
+    requests_per_min=120,
+    tokens_per_min=90_000,
+)
 SLOW = RouteTarget(api_base="http://replica-1:30000/v1", engine="sglang", weight=1000.0)
 
 
@@ -37,7 +43,10 @@ def test_fallbacks_are_deployments_of_their_own() -> None:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_known_strategies_are_passed_on(strategy: str) -> None:
     """Each of LiteLLM's strategies reaches the router settings."""
-    assert ROUTER.proxy_config("m", [FAST], strategy=strategy)["router_settings"]["routing_strategy"] == strategy  # type: ignore[index]
+    assert (
+        ROUTER.proxy_config("m", [FAST], strategy=strategy)["router_settings"]["routing_strategy"]
+        == strategy
+    )  # type: ignore[index]
 
 
 def test_bad_strategies_weights_and_empty_lists_are_refused() -> None:

@@ -22,7 +22,10 @@ def modifiers(recipe: str) -> dict[str, dict[str, object]]:
 
 def test_a_quantizer_follows_what_only_rescales() -> None:
     """AWQ takes no scheme, SmoothQuant neither: the modifier behind them does."""
-    awq, smooth = modifiers(recipe_yaml("W4A16", "AWQ")), modifiers(recipe_yaml("W8A8", "SMOOTHQUANT"))
+    awq, smooth = (
+        modifiers(recipe_yaml("W4A16", "AWQ")),
+        modifiers(recipe_yaml("W8A8", "SMOOTHQUANT")),
+    )
     assert list(awq) == ["AWQModifier", "QuantizationModifier"]
     assert "scheme" not in awq["AWQModifier"]
     assert awq["QuantizationModifier"]["scheme"] == "W4A16"
@@ -39,12 +42,20 @@ def test_an_fp8_cache_is_calibrated_on_demand() -> None:
     """KV8 adds a scheme for the cache."""
     assert "kv_cache_scheme" not in modifiers(recipe_yaml("W4A16", "GPTQ"))["GPTQModifier"]
     scheme = modifiers(recipe_yaml("W4A16", "GPTQ", kv8=True))["GPTQModifier"]["kv_cache_scheme"]
-    assert scheme == {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False, "symmetric": True}
+    assert scheme == {
+        "num_bits": 8,
+        "type": "float",
+        "strategy": "tensor",
+        "dynamic": False,
+        "symmetric": True,
+    }
 
 
 def test_schemes_follow_the_hardware() -> None:
     """FP8 from Ada on, NVFP4 on Blackwell only, INT8 where tensor cores have it, four-bit integers everywhere."""
-    hopper, ampere, blackwell = (LLMC.schemes(device(name)) for name in ("H100-SXM", "A100-80GB", "B200-SXM"))
+    hopper, ampere, blackwell = (
+        LLMC.schemes(device(name)) for name in ("H100-SXM", "A100-80GB", "B200-SXM")
+    )
     assert "FP8_DYNAMIC" in hopper
     assert "FP8_DYNAMIC" not in ampere
     assert "NVFP4" in blackwell
@@ -74,9 +85,12 @@ def test_larger_models_take_longer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "method", "field"), [("W3A3", None, "quantization_type"), ("FP8_DYNAMIC", "AWQ", "quantization_method")]
+    ("scheme", "method", "field"),
+    [("W3A3", None, "quantization_type"), ("FP8_DYNAMIC", "AWQ", "quantization_method")],
 )
-def test_unknown_schemes_and_methods_are_refused(scheme: str, method: str | None, field: str) -> None:
+def test_unknown_schemes_and_methods_are_refused(
+    scheme: str, method: str | None, field: str
+) -> None:
     """The caller's own field is named."""
     with pytest.raises(InvalidInput) as refused:
         LLMC.job(LLAMA, scheme, method=method, device=device("H100-SXM"))

@@ -17,7 +17,10 @@ def test_image_tags_and_candidates_count_as_their_release() -> None:
     assert release_year("trtllm", "1.2.0rc6.post2") == release_year("trtllm", "1.2.1")
 
 
-@pytest.mark.parametrize(("engine", "version"), [("vllm", "nightly-5b8c30d"), ("vllm", "9.9.9"), ("atom", "0.1.0"), ("vllm", "")])
+@pytest.mark.parametrize(
+    ("engine", "version"),
+    [("vllm", "nightly-5b8c30d"), ("vllm", "9.9.9"), ("atom", "0.1.0"), ("vllm", "")],
+)
 def test_an_unknown_version_has_no_year(engine: str, version: str) -> None:
     """Nothing is guessed for nightlies, unknown releases and unknown engines."""
     assert isnan(release_year(engine, version))
@@ -25,4 +28,6 @@ def test_an_unknown_version_has_no_year(engine: str, version: str) -> None:
 
 def test_every_release_has_a_source() -> None:
     """No date without where it was read."""
-    assert all(entry["source"] for entry in load_catalog("budsim.engine_ops", "catalog/releases.json"))
+    assert all(
+        entry["source"] for entry in load_catalog("budsim.engine_ops", "catalog/releases.json")
+    )

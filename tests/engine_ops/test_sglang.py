@@ -15,7 +15,9 @@ SGLANG = Sglang()
 
 def test_a_cuda_replica_is_started_by_launch_server() -> None:
     """The command names the model path, then every argument as SGLang spells it."""
-    launch = SGLANG.launch(LLAMA, replica("H100-SXM", tp=2, pp=2, memory_fraction=0.88, max_num_seqs=64))
+    launch = SGLANG.launch(
+        LLAMA, replica("H100-SXM", tp=2, pp=2, memory_fraction=0.88, max_num_seqs=64)
+    )
     assert " ".join(launch.command) == (
         "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B-Instruct --host 0.0.0.0 --tp-size 2 --pp-size 2 "
         "--context-length 2048 --mem-fraction-static 0.88 --max-running-requests 64 --dtype bfloat16 --kv-cache-dtype auto "
@@ -37,7 +39,9 @@ def test_limits_of_each_attention_rank_are_given_summed() -> None:
 
 def test_uncut_prompts_and_no_prefix_cache_are_said_in_its_words() -> None:
     """-1 switches chunking off; without the radix cache requests come first, first served."""
-    args = SGLANG.launch(LLAMA, replica("H100-SXM", chunked_prefill=False, prefix_caching=False)).args
+    args = SGLANG.launch(
+        LLAMA, replica("H100-SXM", chunked_prefill=False, prefix_caching=False)
+    ).args
     assert args["chunked-prefill-size"] == -1
     assert args["max-prefill-tokens"] == 8192
     assert args["disable-radix-cache"] is True
@@ -46,14 +50,22 @@ def test_uncut_prompts_and_no_prefix_cache_are_said_in_its_words() -> None:
 
 def test_fp8_cache_is_e4m3() -> None:
     """SGLang has no plain fp8 for the cache."""
-    assert SGLANG.launch(LLAMA, replica("H100-SXM", kv_precision=Precision.FP8)).args["kv-cache-dtype"] == "fp8_e4m3"
+    assert (
+        SGLANG.launch(LLAMA, replica("H100-SXM", kv_precision=Precision.FP8)).args["kv-cache-dtype"]
+        == "fp8_e4m3"
+    )
 
 
 def test_embeddings_are_declared() -> None:
     """An embedding model is started as one, its prompts whole; an encoder with the backend that attends both ways."""
     encoder = SGLANG.launch(EMBEDDING, replica("H100-SXM", context_tokens=512)).args
-    decoder = SGLANG.launch(resolve_model("Qwen/Qwen3-Embedding-4B"), replica("H100-SXM", max_num_batched_tokens=1024)).args
-    assert all((args["is-embedding"], args["chunked-prefill-size"]) == (True, -1) for args in (encoder, decoder))
+    decoder = SGLANG.launch(
+        resolve_model("Qwen/Qwen3-Embedding-4B"), replica("H100-SXM", max_num_batched_tokens=1024)
+    ).args
+    assert all(
+        (args["is-embedding"], args["chunked-prefill-size"]) == (True, -1)
+        for args in (encoder, decoder)
+    )
     assert decoder["max-prefill-tokens"] == 2048, "the longest prompt"
     assert (encoder["attention-backend"], encoder["disable-radix-cache"]) == ("triton", True)
     assert not {"attention-backend", "disable-radix-cache"} & set(decoder)
@@ -69,7 +81,10 @@ def test_cpus_need_amx() -> None:
 def test_a_cpu_replica_binds_its_ranks() -> None:
     """Two ranks take 28 of 56 cores of a socket each; the engine's CPU backend is switched on."""
     launch = SGLANG.launch(LLAMA, replica("Xeon Platinum 8480+", tp=2, cores=28))
-    assert launch.envs == {"SGLANG_USE_CPU_ENGINE": "1", "SGLANG_CPU_OMP_THREADS_BIND": "0-27|56-83"}
+    assert launch.envs == {
+        "SGLANG_USE_CPU_ENGINE": "1",
+        "SGLANG_CPU_OMP_THREADS_BIND": "0-27|56-83",
+    }
     assert launch.args["device"] == "cpu"
 
 

@@ -43,7 +43,9 @@ def test_figures_are_within_what_exists(device: Device) -> None:
 def test_narrower_formats_are_never_slower(device: Device) -> None:
     """Dense peaks grow as formats shrink: fp32 <= 16 bit <= fp8 <= 4 bit."""
     order = [Precision.FP32, Precision.BF16, Precision.FP8, Precision.NVFP4]
-    peaks = [device.flops_per_s[precision] for precision in order if precision in device.flops_per_s]
+    peaks = [
+        device.flops_per_s[precision] for precision in order if precision in device.flops_per_s
+    ]
     assert peaks == sorted(peaks)
 
 
@@ -230,7 +232,9 @@ def test_a_shared_name_means_the_usual_device_first() -> None:
 
 def test_only_names_of_memory_sizes_are_shared() -> None:
     """Two devices answer to one name only where their memory tells them apart."""
-    names = {normalized(name) for device in devices().values() for name in (device.name, *device.aliases)}
+    names = {
+        normalized(name) for device in devices().values() for name in (device.name, *device.aliases)
+    }
     for name in names:
         found = candidates(name)
         assert len({device.memory_bytes for device in found}) == len(found), name
@@ -246,7 +250,9 @@ def test_only_names_of_memory_sizes_are_shared() -> None:
         (("a label",), "10de:25b6", None),
     ],
 )
-def test_where_boards_share_an_id_the_name_chooses(names: tuple[str, ...], pci_id: str, meant: str | None) -> None:
+def test_where_boards_share_an_id_the_name_chooses(
+    names: tuple[str, ...], pci_id: str, meant: str | None
+) -> None:
     """pci.ids gives one line to A2 and A16, to MI250 and MI250X: the id alone tells neither."""
     found = find_device(*names, pci_id=pci_id)
     assert (found.name if found else None) == meant
@@ -306,7 +312,9 @@ def test_devices_travel_between_processes() -> None:
     assert pickle.loads(pickle.dumps(device)) == device
 
 
-@pytest.mark.skipif(not MEASUREMENTS.is_dir(), reason="the shared measurements are not in this checkout")
+@pytest.mark.skipif(
+    not MEASUREMENTS.is_dir(), reason="the shared measurements are not in this checkout"
+)
 def test_every_measured_device_is_known_under_its_kind() -> None:
     """Training finds the data sheet of every row that names one kind of device."""
     for file in MEASUREMENTS.glob("*.csv"):
@@ -326,13 +334,20 @@ def test_the_catalog_is_read_in_an_instant() -> None:
         "import time; from budsim.hardware_ops.catalog import devices; "
         "start = time.process_time(); devices(); print(time.process_time() - start)"
     )
-    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert float(out.stdout) < 0.2
 
 
 def test_an_entry_without_a_source_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A figure nobody can check stops the catalog, and the message names the entry."""
-    entry = {**catalog.load_catalog(catalog.PACKAGE, "catalog/accelerators.json")[0], "sources": {"tdp_w": "a data sheet"}}
+    entry = {
+        **catalog.load_catalog(catalog.PACKAGE, "catalog/accelerators.json")[0],
+        "sources": {"tdp_w": "a data sheet"},
+    }
     monkeypatch.setattr(catalog, "load_catalog", lambda package, name: [entry])
-    with pytest.raises(CatalogError, match=r"accelerators.json\[0\] \(P100-PCIe-16GB\): no source for memory_bytes"):
+    with pytest.raises(
+        CatalogError, match=r"accelerators.json\[0\] \(P100-PCIe-16GB\): no source for memory_bytes"
+    ):
         catalog.devices.__wrapped__()  # past the cache, which other tests share

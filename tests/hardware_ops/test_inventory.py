@@ -56,7 +56,12 @@ SLICE = {
 
 def inventory(*entries: dict[str, Any], **node: Any) -> list[dict[str, Any]]:
     """Return a payload of one cluster with one node of these devices."""
-    return [{"id": "c", "nodes": [{"id": "n", "name": "n", "status": True, **node, "devices": list(entries)}]}]
+    return [
+        {
+            "id": "c",
+            "nodes": [{"id": "n", "name": "n", "status": True, **node, "devices": list(entries)}],
+        }
+    ]
 
 
 def only_pool(entry: dict[str, Any], **node: Any) -> DevicePool:
@@ -88,16 +93,27 @@ def test_devices_in_use_by_others_are_counted_and_not_offered() -> None:
 
 def test_an_unknown_device_stays_with_its_reason() -> None:
     """Unknown is said, never replaced by a known device."""
-    pool = only_pool({"name": "Frobnicator-9000", "type": "cuda", "available_count": 2, "mem_per_GPU_in_GB": 80})
+    pool = only_pool(
+        {"name": "Frobnicator-9000", "type": "cuda", "available_count": 2, "mem_per_GPU_in_GB": 80}
+    )
     assert pool.device is None
     assert (pool.total, pool.available) == (2, 0)
     assert pool.unavailable_reason == "unknown device 'Frobnicator-9000'"
 
 
-@pytest.mark.parametrize(("stated_gb", "meant"), [(40, "A100-40GB"), (80, "A100-80GB"), (None, "A100-40GB")])
+@pytest.mark.parametrize(
+    ("stated_gb", "meant"), [(40, "A100-40GB"), (80, "A100-80GB"), (None, "A100-40GB")]
+)
 def test_memory_picks_among_devices_of_one_name(stated_gb: int | None, meant: str) -> None:
     """A100 with 80 GB is the 80 GB part."""
-    pool = only_pool({"name": "NVIDIA A100", "type": "cuda", "available_count": 1, "mem_per_GPU_in_GB": stated_gb})
+    pool = only_pool(
+        {
+            "name": "NVIDIA A100",
+            "type": "cuda",
+            "available_count": 1,
+            "mem_per_GPU_in_GB": stated_gb,
+        }
+    )
     assert pool.device is devices()[meant]
 
 
@@ -117,7 +133,10 @@ def test_pci_id_and_name_that_disagree_are_settled_by_memory_or_not_at_all() -> 
 
 def test_a_name_the_catalog_lacks_does_not_contradict_a_known_pci_id() -> None:
     """Sellers rename boards."""
-    assert only_pool({**H100, "name": "Turbo 3000", "raw_name": "Turbo 3000"}).device is devices()["H100-SXM"]
+    assert (
+        only_pool({**H100, "name": "Turbo 3000", "raw_name": "Turbo 3000"}).device
+        is devices()["H100-SXM"]
+    )
 
 
 @pytest.mark.parametrize("field", ["raw_name", "device_model", "model", "name"])
@@ -130,9 +149,18 @@ def test_a_slice_is_not_the_device_its_pci_id_names(field: str) -> None:
 
 def test_an_id_several_boards_share_needs_a_name_or_memory() -> None:
     """10de:2bb3 is the RTX PRO 5000 of 48 and of 72 GB; 10de:25b6 is an A2 and a quarter of an A16."""
-    entry = {"name": "a board", "pci_vendor": "10de", "pci_device": "2bb3", "type": "cuda", "available_count": 1}
+    entry = {
+        "name": "a board",
+        "pci_vendor": "10de",
+        "pci_device": "2bb3",
+        "type": "cuda",
+        "available_count": 1,
+    }
     assert only_pool({**entry, "mem_per_GPU_in_GB": 72}).device is devices()["RTX-PRO-5000-72GB"]
-    assert only_pool({**entry, "name": "NVIDIA RTX PRO 5000 Blackwell"}).device is devices()["RTX-PRO-5000"]
+    assert (
+        only_pool({**entry, "name": "NVIDIA RTX PRO 5000 Blackwell"}).device
+        is devices()["RTX-PRO-5000"]
+    )
     assert "RTX-PRO-5000 or RTX-PRO-5000-72GB" in only_pool(entry).unavailable_reason
     assert only_pool({**entry, "pci_device": "25b6", "mem_per_GPU_in_GB": 15}).device is None
 
@@ -154,9 +182,12 @@ def test_a_cpu_node_counts_sockets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "sockets", "cores"), [(("socket_count",), 2, 56), (("cores",), 2, 56), (("cores", "socket_count"), 1, 56)]
+    ("missing", "sockets", "cores"),
+    [(("socket_count",), 2, 56), (("cores",), 2, 56), (("cores", "socket_count"), 1, 56)],
 )
-def test_missing_cores_or_sockets_follow_from_the_catalog(missing: tuple[str, ...], sockets: int, cores: int) -> None:
+def test_missing_cores_or_sockets_follow_from_the_catalog(
+    missing: tuple[str, ...], sockets: int, cores: int
+) -> None:
     """112 cores of a 56 core part are two sockets; two sockets of it are 112 cores."""
     pool = only_pool({key: value for key, value in XEON.items() if key not in missing})
     assert pool.device is not None
@@ -168,7 +199,9 @@ def test_a_virtual_machine_gets_its_cores_worth_of_arithmetic() -> None:
     pool = only_pool({**XEON, "cores": 14, "socket_count": 1, "utilized_cores": 0})
     whole = devices()["Xeon Platinum 8480+"]
     assert pool.device is not None
-    assert pool.device.peak_flops_per_s(Precision.BF16) == pytest.approx(whole.peak_flops_per_s(Precision.BF16) / 4)
+    assert pool.device.peak_flops_per_s(Precision.BF16) == pytest.approx(
+        whole.peak_flops_per_s(Precision.BF16) / 4
+    )
 
 
 def test_a_cpu_node_without_memory_says_so() -> None:
@@ -197,12 +230,17 @@ def test_a_time_sliced_device_offers_what_others_leave() -> None:
     ("change", "word"),
     [
         ({"memory_allocated_gb": None}, "memory_allocated_gb"),
-        ({"core_utilization_percent": None, "cores_allocated_percent": None}, "cores_allocated_percent"),
+        (
+            {"core_utilization_percent": None, "cores_allocated_percent": None},
+            "cores_allocated_percent",
+        ),
         ({"memory_allocated_gb": 41}, "hold all"),
         ({"cores_allocated_percent": 120}, "hold all"),
     ],
 )
-def test_a_time_sliced_device_that_cannot_be_used_says_why(change: dict[str, Any], word: str) -> None:
+def test_a_time_sliced_device_that_cannot_be_used_says_why(
+    change: dict[str, Any], word: str
+) -> None:
     """No load, no offer."""
     pool = only_pool({**SLICE, **change})
     assert (pool.total, pool.available) == (1, 0)
@@ -235,7 +273,17 @@ def test_down_nodes_and_masters_stay_in_the_count() -> None:
                 ("H100-SXM", 8, 0),
             ],
         ),
-        ("mixed.json", [("A100-80GB", 4, 4), ("T4", 2, 2), ("L40S", 4, 4), ("MI300X", 8, 8), ("", 2, 0), ("L4", 1, 1)]),
+        (
+            "mixed.json",
+            [
+                ("A100-80GB", 4, 4),
+                ("T4", 2, 2),
+                ("L40S", 4, 4),
+                ("MI300X", 8, 8),
+                ("", 2, 0),
+                ("L4", 1, 1),
+            ],
+        ),
         ("time_sliced.json", [("A100-40GB", 1, 1)] * 4),
     ],
 )
@@ -264,19 +312,49 @@ DEVICE = "0.nodes.0.devices.0."
     ("change", "field"),
     [
         (set_at(DEVICE + "available_count", -1), "clusters[0].nodes[0].devices[0].available_count"),
-        (set_at(DEVICE + "available_count", float("nan")), "clusters[0].nodes[0].devices[0].available_count"),
-        (set_at(DEVICE + "available_count", "8"), "clusters[0].nodes[0].devices[0].available_count"),
-        (set_at(DEVICE + "available_count", True), "clusters[0].nodes[0].devices[0].available_count"),
-        (set_at(DEVICE + "available_count", 1.5), "clusters[0].nodes[0].devices[0].available_count"),
+        (
+            set_at(DEVICE + "available_count", float("nan")),
+            "clusters[0].nodes[0].devices[0].available_count",
+        ),
+        (
+            set_at(DEVICE + "available_count", "8"),
+            "clusters[0].nodes[0].devices[0].available_count",
+        ),
+        (
+            set_at(DEVICE + "available_count", True),
+            "clusters[0].nodes[0].devices[0].available_count",
+        ),
+        (
+            set_at(DEVICE + "available_count", 1.5),
+            "clusters[0].nodes[0].devices[0].available_count",
+        ),
         (set_at(DEVICE + "available_count", 9), "clusters[0].nodes[0].devices[0].available_count"),
-        (set_at(DEVICE + "available_count", None), "clusters[0].nodes[0].devices[0].available_count"),
+        (
+            set_at(DEVICE + "available_count", None),
+            "clusters[0].nodes[0].devices[0].available_count",
+        ),
         (set_at(DEVICE + "total_count", 10**400), "clusters[0].nodes[0].devices[0].total_count"),
-        (set_at(DEVICE + "mem_per_GPU_in_GB", -80), "clusters[0].nodes[0].devices[0].mem_per_GPU_in_GB"),
-        (set_at(DEVICE + "mem_per_GPU_in_GB", float("inf")), "clusters[0].nodes[0].devices[0].mem_per_GPU_in_GB"),
-        (set_at(DEVICE + "mem_per_GPU_in_GB", "80"), "clusters[0].nodes[0].devices[0].mem_per_GPU_in_GB"),
-        (set_at(DEVICE + "hardware_mode", "sometimes"), "clusters[0].nodes[0].devices[0].hardware_mode"),
+        (
+            set_at(DEVICE + "mem_per_GPU_in_GB", -80),
+            "clusters[0].nodes[0].devices[0].mem_per_GPU_in_GB",
+        ),
+        (
+            set_at(DEVICE + "mem_per_GPU_in_GB", float("inf")),
+            "clusters[0].nodes[0].devices[0].mem_per_GPU_in_GB",
+        ),
+        (
+            set_at(DEVICE + "mem_per_GPU_in_GB", "80"),
+            "clusters[0].nodes[0].devices[0].mem_per_GPU_in_GB",
+        ),
+        (
+            set_at(DEVICE + "hardware_mode", "sometimes"),
+            "clusters[0].nodes[0].devices[0].hardware_mode",
+        ),
         (set_at(DEVICE + "raw_name", 7), "clusters[0].nodes[0].devices[0].raw_name"),
-        (set_at("0.nodes.0.devices", [{"available_count": 1}]), "clusters[0].nodes[0].devices[0].name"),
+        (
+            set_at("0.nodes.0.devices", [{"available_count": 1}]),
+            "clusters[0].nodes[0].devices[0].name",
+        ),
         (set_at("0.nodes.0.devices", None), "clusters[0].nodes[0].devices"),
         (set_at("0.nodes.0.devices.0", "H100"), "clusters[0].nodes[0].devices[0]"),
         (set_at("0.nodes.0.status", "up"), "clusters[0].nodes[0].status"),
@@ -304,14 +382,22 @@ def test_a_bad_field_is_named_by_its_path_and_takes_nothing_else_away(
 
 def test_a_bad_entry_leaves_its_neighbours_alone() -> None:
     """A negative count beside good devices of one node: those are offered, and the bad one keeps its name."""
-    pools = read_inventory(inventory({**H100, "available_count": -1}, {**H100, "available_count": 3}))[0].nodes[0].pools
+    pools = (
+        read_inventory(inventory({**H100, "available_count": -1}, {**H100, "available_count": 3}))[
+            0
+        ]
+        .nodes[0]
+        .pools
+    )
     assert [(pool.label.name, pool.available, pool.unavailable_reason != "") for pool in pools] == [
         (H100["name"], 0, True),
         (H100["name"], 3, True),
     ]
 
 
-@pytest.mark.parametrize("payload", [None, [], {}, "clusters", 3, [None], [[]], [{"nodes": 3}], [{"id": ""}, 7]])
+@pytest.mark.parametrize(
+    "payload", [None, [], {}, "clusters", 3, [None], [[]], [{"nodes": 3}], [{"id": ""}, 7]]
+)
 def test_what_holds_no_cluster_is_refused(payload: object) -> None:
     """The contract's inventory is a list with at least one cluster that can be read."""
     with pytest.raises(InvalidInput, match="clusters"):
@@ -320,7 +406,9 @@ def test_what_holds_no_cluster_is_refused(payload: object) -> None:
 
 def test_a_cluster_may_be_empty() -> None:
     """A cluster without nodes and a node without devices are there, with nothing to use."""
-    empty, bare = read_inventory([{"id": "a", "nodes": []}, {"id": "b", "nodes": [{"name": "n", "devices": []}]}])
+    empty, bare = read_inventory(
+        [{"id": "a", "nodes": []}, {"id": "b", "nodes": [{"name": "n", "devices": []}]}]
+    )
     assert empty.nodes == ()
     assert bare.nodes[0].pools == ()
 
@@ -351,7 +439,10 @@ def test_a_type_nobody_knows_is_a_contradiction() -> None:
 
 def test_a_missing_type_follows_from_the_device() -> None:
     """Callers deploy by type: where the inventory leaves it out, the catalog's is echoed."""
-    assert only_pool({key: value for key, value in H100.items() if key != "type"}).label.wire_type == "cuda"
+    assert (
+        only_pool({key: value for key, value in H100.items() if key != "type"}).label.wire_type
+        == "cuda"
+    )
 
 
 SHORT = """
@@ -375,7 +466,13 @@ def test_the_short_form_reads_as_the_inventory_does(tmp_path: Path) -> None:
     file.write_text(SHORT)
     clusters = read_cluster_file(file)
     node = [("H100-SXM", 8, 6), ("Xeon Platinum 8480+", 2, 2)]
-    assert counts(clusters) == [*node, *node, ("Xeon Silver 4314", 1, 1), ("Gaudi3", 8, 0), ("", 2, 0)]
+    assert counts(clusters) == [
+        *node,
+        *node,
+        ("Xeon Silver 4314", 1, 1),
+        ("Gaudi3", 8, 0),
+        ("", 2, 0),
+    ]
     assert [node.name for node in clusters[0].nodes] == ["gpu-0", "gpu-1", "head", "broken", "odd"]
     assert clusters[0].nodes[2].is_master
     assert read_cluster_file(file) == clusters
@@ -384,8 +481,13 @@ def test_the_short_form_reads_as_the_inventory_does(tmp_path: Path) -> None:
 def test_the_short_form_and_the_inventory_give_the_same_pools(tmp_path: Path) -> None:
     """What a person writes and what the writer sends mean the same hardware."""
     file = tmp_path / "one.yaml"
-    file.write_text("clusters: [{name: c, nodes: [{name: n, devices: [{device: H100-SXM, count: 8}]}]}]")
-    (_, short), (_, long) = next(read_cluster_file(file)[0].pools()), next(read_inventory(inventory(H100))[0].pools())
+    file.write_text(
+        "clusters: [{name: c, nodes: [{name: n, devices: [{device: H100-SXM, count: 8}]}]}]"
+    )
+    (_, short), (_, long) = (
+        next(read_cluster_file(file)[0].pools()),
+        next(read_inventory(inventory(H100))[0].pools()),
+    )
     assert (short.device, short.total, short.available, short.memory_free_bytes) == (
         long.device,
         long.total,
@@ -408,13 +510,22 @@ def test_an_inventory_may_be_kept_as_yaml(tmp_path: Path) -> None:
         ("clusters: []", "clusters"),
         ("cluster: []", "cluster"),
         ("clusters: [{name: a, nodes: [{name: n, device: []}]}]", "clusters[0].nodes[0].device"),
-        ("clusters: [{name: a, nodes: [{name: n, devices: [{device: L4, cuont: 2}]}]}]", "clusters[0].nodes[0].devices[0].cuont"),
+        (
+            "clusters: [{name: a, nodes: [{name: n, devices: [{device: L4, cuont: 2}]}]}]",
+            "clusters[0].nodes[0].devices[0].cuont",
+        ),
         (
             "clusters: [{name: a, nodes: [{name: n, devices: [{device: L4, count: -1}]}]}]",
             "clusters[0].nodes[0].devices[0].count",
         ),
-        ("clusters: [{name: a, nodes: [{name: n, devices: [{device: L4, cores: 4}]}]}]", "clusters[0].nodes[0].devices[0].cores"),
-        ("clusters: [{name: a, nodes: [{name: n, count: 0, devices: [{device: L4}]}]}]", "clusters[0].nodes[0].count"),
+        (
+            "clusters: [{name: a, nodes: [{name: n, devices: [{device: L4, cores: 4}]}]}]",
+            "clusters[0].nodes[0].devices[0].cores",
+        ),
+        (
+            "clusters: [{name: a, nodes: [{name: n, count: 0, devices: [{device: L4}]}]}]",
+            "clusters[0].nodes[0].count",
+        ),
         ("clusters: [{nodes: [{name: n, devices: [{device: L4}]}]}]", "clusters[0].name"),
         ("clusters: [", "cluster"),
         ("a: &a [*a]", "a"),
@@ -443,7 +554,9 @@ def test_files_that_cannot_be_read_are_said_to_be(tmp_path: Path) -> None:
 FIELDS = [*H100, *XEON, *SLICE, "memory_utilization_percent", "count", "threads", "model"]
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 device_entries = st.builds(
@@ -499,10 +612,22 @@ def test_anything_either_reads_or_is_refused(payload: object) -> None:
 
 
 @settings(max_examples=100)
-@given(available=st.integers(0, 16), taken=st.integers(0, 16), is_up=st.booleans(), name=st.sampled_from(["L4", "Frobnicator"]))
-def test_every_device_that_enters_is_counted(available: int, taken: int, is_up: bool, name: str) -> None:
+@given(
+    available=st.integers(0, 16),
+    taken=st.integers(0, 16),
+    is_up=st.booleans(),
+    name=st.sampled_from(["L4", "Frobnicator"]),
+)
+def test_every_device_that_enters_is_counted(
+    available: int, taken: int, is_up: bool, name: str
+) -> None:
     """Law L12: what is free and what is not add up to what came in, known or not, up or down."""
-    entry = {"name": name, "type": "cuda", "available_count": available, "total_count": available + taken}
+    entry = {
+        "name": name,
+        "type": "cuda",
+        "available_count": available,
+        "total_count": available + taken,
+    }
     pool = only_pool(entry, status=is_up)
     assert pool.total == available + taken
     assert pool.available == (available if is_up and name == "L4" else 0)

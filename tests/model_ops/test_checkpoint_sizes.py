@@ -10,7 +10,9 @@ import yaml
 from budsim.model_ops.config import architecture_from_config
 from budsim.model_ops.registry import resolve_model
 
-CHECKPOINTS = yaml.safe_load((Path(__file__).parent / "checkpoints.yaml").read_text(encoding="utf-8"))
+CHECKPOINTS = yaml.safe_load(
+    (Path(__file__).parent / "checkpoints.yaml").read_text(encoding="utf-8")
+)
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda found: found["model"])
@@ -18,7 +20,9 @@ def test_weights_are_those_of_the_checkpoint(checkpoint: dict[str, object]) -> N
     """Every tensor is counted: most agree to the byte, the rest are fine-tunes with a few words more."""
     architecture = resolve_model(str(checkpoint["model"]))
     loaded = int(str(checkpoint["bytes"])) - int(str(checkpoint.get("unloaded", 0)))
-    assert architecture.weight_bytes(architecture.native_precision) == pytest.approx(loaded, rel=5e-5)
+    assert architecture.weight_bytes(architecture.native_precision) == pytest.approx(
+        loaded, rel=5e-5
+    )
 
 
 def test_weights_of_a_bitsandbytes_checkpoint() -> None:
@@ -32,10 +36,16 @@ def test_weights_of_a_bitsandbytes_checkpoint() -> None:
         "max_position_embeddings": 2048,
         "vocab_size": 32000,
         "torch_dtype": "float16",
-        "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True},
+        "quantization_config": {
+            "quant_method": "bitsandbytes",
+            "load_in_4bit": True,
+            "bnb_4bit_use_double_quant": True,
+        },
     }
     architecture = architecture_from_config("Llama-2-13B in 4 bit", config)
-    assert architecture.weight_bytes(architecture.native_precision) == pytest.approx(7_201_770_923, rel=1e-4)
+    assert architecture.weight_bytes(architecture.native_precision) == pytest.approx(
+        7_201_770_923, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,8 +67,19 @@ def test_engines_compute_a_table_of_all_positions(model_id: str, values: int) ->
 
 def test_the_turned_part_of_a_head_is_what_the_table_holds() -> None:
     """Read as it is stated: as a share of the head or in values; only linear scaling makes the table longer."""
-    base = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-    config = {**base, "vocab_size": 100, "max_position_embeddings": 128, "partial_rotary_factor": 0.5}
+    base = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+    }
+    config = {
+        **base,
+        "vocab_size": 100,
+        "max_position_embeddings": 128,
+        "partial_rotary_factor": 0.5,
+    }
     for stated, values in (
         ({}, 128 * 8),
         ({"rope_scaling": {"type": "linear", "factor": 4.0}}, 4 * 128 * 8),

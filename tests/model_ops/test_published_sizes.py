@@ -31,7 +31,11 @@ PUBLISHED = [
     ("Qwen/Qwen3-32B", 32_762_123_264, CARD),
     ("Qwen/Qwen3-30B-A3B", 30_532_122_624, CARD),
     ("Qwen/Qwen3-235B-A22B", 235_093_634_560, CARD),
-    ("Qwen/Qwen3.5-9B", 9_409_813_744, "total of a public fine-tuning log less its adapter weights"),
+    (
+        "Qwen/Qwen3.5-9B",
+        9_409_813_744,
+        "total of a public fine-tuning log less its adapter weights",
+    ),
     ("Qwen/Qwen3.5-397B-A17B", 397e9, "model card: 397 B in total"),
     ("mistralai/Mistral-7B-v0.1", 7_241_732_096, CARD),
     ("mistralai/Mistral-Nemo-Instruct-2407", 12_247_782_400, CARD),
@@ -75,7 +79,11 @@ PUBLISHED = [
     ("deepseek-ai/DeepSeek-V4-Flash", 284e9, RECIPES),
     ("MiniMaxAI/MiniMax-M3", 427e9, RECIPES),
     ("XiaomiMiMo/MiMo-V2-Flash", 309e9, RECIPES),
-    ("stepfun-ai/Step-3.7-Flash", 196e9, "vLLM recipes: Step-3.5-Flash, the same without a vision tower, 196 B"),
+    (
+        "stepfun-ai/Step-3.7-Flash",
+        196e9,
+        "vLLM recipes: Step-3.5-Flash, the same without a vision tower, 196 B",
+    ),
     ("nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-BF16", 550e9, RECIPES),
     ("nvidia/NVIDIA-Nemotron-3.5-Lightning-30B-A3B-BF16", 31.6e9, "as Nemotron 3 Nano: model card"),
     ("google/gemma-4-26B-A4B-it", 26e9, RECIPES),
@@ -101,8 +109,12 @@ PUBLISHED = [
 ]
 
 
-@pytest.mark.parametrize(("model_id", "figure", "source"), PUBLISHED, ids=[row[0] for row in PUBLISHED])
-def test_parameters_are_within_one_percent_of_the_published_figure(model_id: str, figure: float, source: str) -> None:
+@pytest.mark.parametrize(
+    ("model_id", "figure", "source"), PUBLISHED, ids=[row[0] for row in PUBLISHED]
+)
+def test_parameters_are_within_one_percent_of_the_published_figure(
+    model_id: str, figure: float, source: str
+) -> None:
     """The count follows from the config.json and agrees with what the publisher states."""
     assert resolve_model(model_id).parameters == pytest.approx(figure, rel=0.01), source
 

@@ -14,7 +14,11 @@ from budsim.model_ops.fields import Fields
 from budsim.model_ops.quantization import quantization_from
 from budsim.model_ops.registry import known_models, resolve_model
 
-SHORTER = [precision for precision in Precision if precision not in {Precision.FP32, Precision.BF16, Precision.FP16}]
+SHORTER = [
+    precision
+    for precision in Precision
+    if precision not in {Precision.FP32, Precision.BF16, Precision.FP16}
+]
 
 
 @pytest.mark.parametrize(
@@ -51,18 +55,28 @@ def kept(architecture: Architecture) -> set[str]:
     return {name for name, found in stored.items() if found is Precision.BF16}
 
 
-@pytest.mark.parametrize(("model_id", "gib"), [("openai/gpt-oss-120b", 60.8), ("openai/gpt-oss-20b", 12.8)])
+@pytest.mark.parametrize(
+    ("model_id", "gib"), [("openai/gpt-oss-120b", 60.8), ("openai/gpt-oss-20b", 12.8)]
+)
 def test_gpt_oss_quantizes_its_experts_only(model_id: str, gib: float) -> None:
     """Attention, router, embeddings and head of gpt-oss are 16 bit: the sizes of arXiv 2508.10925, table 1."""
     architecture = resolve_model(model_id)
-    assert {m.name for _, m in architecture.weights} - kept(architecture) == {"expert_up", "expert_down"}
-    assert architecture.weight_bytes(architecture.native_precision) / 2**30 == pytest.approx(gib, rel=0.005)
+    assert {m.name for _, m in architecture.weights} - kept(architecture) == {
+        "expert_up",
+        "expert_down",
+    }
+    assert architecture.weight_bytes(architecture.native_precision) / 2**30 == pytest.approx(
+        gib, rel=0.005
+    )
 
 
 def test_kimi_quantizes_its_routed_experts_only() -> None:
     """Kimi K2.5 leaves attention, shared experts and dense layers in 16 bit."""
     architecture = resolve_model("moonshotai/Kimi-K2.5")
-    assert {m.name for _, m in architecture.weights} - kept(architecture) == {"expert_up", "expert_down"}
+    assert {m.name for _, m in architecture.weights} - kept(architecture) == {
+        "expert_up",
+        "expert_down",
+    }
 
 
 def test_exclude_lists_are_read_matrix_by_matrix() -> None:
@@ -74,9 +88,24 @@ def test_exclude_lists_are_read_matrix_by_matrix() -> None:
 
 def test_exclusions_of_a_few_layers_do_not_count() -> None:
     """An exclude list that names attention in one layer of eight does not make attention 16 bit."""
-    quantization = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["model.layers.0.self_attn*"]}
-    base = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 8, "num_attention_heads": 4, "intermediate_size": 128}
-    config = {**base, "vocab_size": 100, "max_position_embeddings": 128, "quantization_config": quantization}
+    quantization = {
+        "quant_method": "modelopt",
+        "quant_algo": "NVFP4",
+        "ignore": ["model.layers.0.self_attn*"],
+    }
+    base = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+    }
+    config = {
+        **base,
+        "vocab_size": 100,
+        "max_position_embeddings": 128,
+        "quantization_config": quantization,
+    }
     assert kept(architecture_from_config("few", config)) == {"embedding", "lm_head"}
     quantization["ignore"] = [f"model.layers.{layer}.self_attn*" for layer in range(8)]
     assert kept(architecture_from_config("all", config)) == {"embedding", "lm_head", "qkv", "o"}
@@ -92,16 +121,39 @@ def test_exclusions_of_a_few_layers_do_not_count() -> None:
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, Precision.INT8),
         ({"quant_method": "modelopt", "quant_algo": "FP8"}, Precision.FP8),
         ({"quant_method": "mxfp4"}, Precision.MXFP4),
-        ({"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}}}, Precision.FP8),
-        ({"quant_method": "compressed-tensors", **weights(num_bits=4, type="float", group_size=16)}, Precision.NVFP4),
+        (
+            {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}}},
+            Precision.FP8,
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                **weights(num_bits=4, type="float", group_size=16),
+            },
+            Precision.NVFP4,
+        ),
         ({"quant_method": "compressed-tensors", **weights(num_bits=8, type="int")}, Precision.INT8),
-        ({"quant_method": "compressed-tensors", **weights(num_bits=8, type="float")}, Precision.FP8),
+        (
+            {"quant_method": "compressed-tensors", **weights(num_bits=8, type="float")},
+            Precision.FP8,
+        ),
     ],
 )
 def test_quantization_methods(quantization: dict[str, object], precision: Precision) -> None:
     """Every common quantizer's way of saying its format is understood."""
-    base = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-    config = {**base, "vocab_size": 100, "max_position_embeddings": 128, "quantization_config": quantization}
+    base = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+    }
+    config = {
+        **base,
+        "vocab_size": 100,
+        "max_position_embeddings": 128,
+        "quantization_config": quantization,
+    }
     assert architecture_from_config("quantized", config).native_precision is precision
 
 
@@ -112,15 +164,36 @@ def test_quantization_methods(quantization: dict[str, object], precision: Precis
         ({"quant_method": "awq", "bits": 4, "group_size": 128}, 4 + 20 / 128),
         ({"quant_method": "gptq", "bits": 8, "group_size": 32, "sym": True}, 8 + 16 / 32),
         ({"quant_method": "gptq", "bits": 4, "group_size": -1}, None),
-        ({"quant_method": "compressed-tensors", **weights(num_bits=4, type="int", group_size=32, symmetric=True)}, 4 + 16 / 32),
-        ({"quant_method": "compressed-tensors", **weights(num_bits=8, type="int", strategy="channel")}, None),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                **weights(num_bits=4, type="int", group_size=32, symmetric=True),
+            },
+            4 + 16 / 32,
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                **weights(num_bits=8, type="int", strategy="channel"),
+            },
+            None,
+        ),
         ({"quant_method": "fp8", "weight_block_size": [128, 128]}, None),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4 + 32 / 64),
-        ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True}, 4 + 8.125 / 64),
+        (
+            {
+                "quant_method": "bitsandbytes",
+                "load_in_4bit": True,
+                "bnb_4bit_use_double_quant": True,
+            },
+            4 + 8.125 / 64,
+        ),
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, None),
     ],
 )
-def test_groups_store_a_scale_and_unless_symmetric_a_zero_point(quantization: dict[str, object], bits: float | None) -> None:
+def test_groups_store_a_scale_and_unless_symmetric_a_zero_point(
+    quantization: dict[str, object], bits: float | None
+) -> None:
     """The shorter the groups of an integer checkpoint, the more its scales weigh."""
     found = quantization_from(Fields(quantization, "quantization_config."), 2)
     assert found is not None
@@ -155,17 +228,29 @@ def test_blocks_that_share_a_scale_are_read():
     assert resolve_model("deepseek-ai/DeepSeek-V3").quantization.block == 128
     assert resolve_model("openai/gpt-oss-20b").quantization.block == 0
     weights = {"num_bits": 8, "type": "float", "strategy": "block", "block_structure": [128, 128]}
-    fields = Fields({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": weights}}}, "q.")
+    fields = Fields(
+        {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": weights}}},
+        "q.",
+    )
     assert quantization_from(fields, 2).block == 128
 
 
 def test_short_experts_beside_longer_layers() -> None:
     """DeepSeek-V4-Flash: experts in MXFP4, attention and shared experts in FP8, what compresses its cache in 16 bit."""
     model = resolve_model("deepseek-ai/DeepSeek-V4-Flash")
-    stored = {matrix.name: model.stored_precision(matrix, model.native_precision) for _, matrix in model.weights}
+    stored = {
+        matrix.name: model.stored_precision(matrix, model.native_precision)
+        for _, matrix in model.weights
+    }
     assert model.native_precision is stored["expert_up"] is Precision.MXFP4
     assert stored["q_up"] is stored["o"] is stored["shared_down"] is Precision.FP8
-    assert stored["compress"] is stored["index_k"] is stored["router"] is stored["lm_head"] is Precision.BF16
+    assert (
+        stored["compress"]
+        is stored["index_k"]
+        is stored["router"]
+        is stored["lm_head"]
+        is Precision.BF16
+    )
     assert model.weight_bytes(Precision.MXFP4) == pytest.approx(156e9, rel=0.01)
 
 
@@ -181,10 +266,22 @@ def test_short_experts_beside_longer_layers() -> None:
 )  # fmt: skip
 def test_checkpoints_of_two_formats_keep_each_where_it_is(listed: dict[str, object]) -> None:
     """ModelOpt and compressed-tensors list modules by name: NVFP4 feed-forward and head, FP8 attention, 16 bit embeddings."""
-    base = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-    rest = {"vocab_size": 100, "max_position_embeddings": 128, "quantization_config": {"quant_method": "modelopt", **listed}}
+    base = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+    }
+    rest = {
+        "vocab_size": 100,
+        "max_position_embeddings": 128,
+        "quantization_config": {"quant_method": "modelopt", **listed},
+    }
     model = architecture_from_config("mixed", {**base, **rest})
-    stored = {matrix.name: model.stored_precision(matrix, Precision.NVFP4) for _, matrix in model.weights}
+    stored = {
+        matrix.name: model.stored_precision(matrix, Precision.NVFP4) for _, matrix in model.weights
+    }
     assert model.native_precision is Precision.NVFP4
     assert stored["up"] is stored["lm_head"] is Precision.NVFP4
     assert (stored["qkv"], stored["embedding"]) == (Precision.FP8, Precision.BF16)
@@ -192,6 +289,8 @@ def test_checkpoints_of_two_formats_keep_each_where_it_is(listed: dict[str, obje
 
 def test_a_format_nobody_knows_among_listed_layers_is_named() -> None:
     """A list of layers with one unknown algorithm is refused, naming the layer."""
-    fields = Fields({"quant_method": "modelopt", "quantized_layers": {"a.mlp": {"quant_algo": "NVFP3"}}}, "q.")
+    fields = Fields(
+        {"quant_method": "modelopt", "quantized_layers": {"a.mlp": {"quant_algo": "NVFP3"}}}, "q."
+    )
     with pytest.raises(UnsupportedModel, match=r"q\.quantized_layers\.a\.mlp"):
         quantization_from(fields, 2)

@@ -12,7 +12,12 @@ import pytest
 from budsim.commons.errors import InvalidInput, NotFound, Unavailable
 from budsim.commons.precision import Precision
 from budsim.model_ops import registry
-from budsim.model_ops.registry import find_listing, known_models, published_parameters, resolve_model
+from budsim.model_ops.registry import (
+    find_listing,
+    known_models,
+    published_parameters,
+    resolve_model,
+)
 
 SMALL = {
     "model_type": "llama",
@@ -99,12 +104,20 @@ def test_what_means_no_model_or_several_is_not_guessed(name: str) -> None:
 
 def test_spellings_that_several_shapes_share_mean_none() -> None:
     """Numbers stay apart: 3.1 and 8 are not 3 and 18; a spelling with two shapes is in no index."""
-    assert registry.spellings("Llama-3.1-8B") == registry.spellings("LLaMA 3.1 8B") != registry.spellings("llama-3-18b")
+    assert (
+        registry.spellings("Llama-3.1-8B")
+        == registry.spellings("LLaMA 3.1 8B")
+        != registry.spellings("llama-3-18b")
+    )
     configs: dict[str, list[object]] = {}
     for key, listing in registry._index().items():
         for spelt in set(registry.spellings(key.rsplit("/", 1)[-1])):
             configs.setdefault(spelt, []).append(listing.config)
-    assert all(config == listing.config for spelt, listing in registry._spellings().items() for config in configs[spelt])
+    assert all(
+        config == listing.config
+        for spelt, listing in registry._spellings().items()
+        for config in configs[spelt]
+    )
     assert registry._spellings().keys() < configs.keys()
 
 
@@ -131,7 +144,14 @@ def test_reuploads_under_the_models_own_name(name: str, precision: Precision) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["google/Llama-3.1-8B-Instruct", "someone/Qwen3-8B-FP8", "Qwen/Qwen3-9B", "gpt-5", "Qwen/Qwen3-8B-EXL2"]
+    "name",
+    [
+        "google/Llama-3.1-8B-Instruct",
+        "someone/Qwen3-8B-FP8",
+        "Qwen/Qwen3-9B",
+        "gpt-5",
+        "Qwen/Qwen3-8B-EXL2",
+    ],
 )
 def test_other_names_are_not_guessed(name: str) -> None:
     """A stranger's upload, a size that does not exist or an unknown ending is not known."""

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.performance.scoring import predict_table
+from budsim.performance.training.score import predict_table
 from tests.performance.populations import TRUE_FACTOR
 
 

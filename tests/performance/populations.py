@@ -14,7 +14,13 @@ from budsim.performance.candidates import Candidates
 LLAMA_70B = "meta-llama/Llama-3.1-70B-Instruct"
 TRUE_FACTOR = 1.5
 """The invented machine room is slower than physics by this factor: what training has to find out."""
-MODELS = (LLAMA_70B, "meta-llama/Llama-3.1-8B-Instruct", "deepseek-ai/DeepSeek-R1", "openai/gpt-oss-120b", "Qwen/Qwen3-235B-A22B")
+MODELS = (
+    LLAMA_70B,
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "deepseek-ai/DeepSeek-R1",
+    "openai/gpt-oss-120b",
+    "Qwen/Qwen3-235B-A22B",
+)
 DEVICES = ("H100-SXM", "H200-SXM", "B200-SXM", "MI300X", "Gaudi3", "L40S")
 
 
@@ -35,7 +41,9 @@ def population(
         return np.broadcast_to(np.asarray(columns.get(name, default), dtype=np.int64), rows).copy()
 
     def real(name: str, default: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return np.broadcast_to(np.asarray(columns.get(name, default), dtype=np.float64), rows).copy()
+        return np.broadcast_to(
+            np.asarray(columns.get(name, default), dtype=np.float64), rows
+        ).copy()
 
     def flag(name: str, default: bool) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         return np.broadcast_to(np.asarray(columns.get(name, default), dtype=bool), rows).copy()

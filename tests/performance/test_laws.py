@@ -12,10 +12,10 @@ from budsim.commons.precision import Precision
 from budsim.engine_ops.profiles import profiles
 from budsim.hardware_ops.catalog import devices
 from budsim.performance.candidates import Candidates
-from budsim.performance.memory import memory_use
+from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.operators import prepare, step_time
 from budsim.performance.predictions import Predictions
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.performance.roofline import prepare, step_time
 from tests.performance.populations import DEVICES, MODELS, population
 
 ALMOST = 1.0 + 1e-9
@@ -49,20 +49,43 @@ def predictions(candidates: Candidates) -> Predictions:
 )
 @settings(max_examples=150)
 def test_memory_parts_stay_within_the_budget(
-    model: str, device: str, engine: str, precision: Precision, ranks: dict[str, int], share: float, budget: int
+    model: str,
+    device: str,
+    engine: str,
+    precision: Precision,
+    ranks: dict[str, int],
+    share: float,
+    budget: int,
 ) -> None:
     """L1: in every engine, format and layout the parts of a candidate that fits add up to its budget, within the device's size.
 
     vLLM's budget is its share of the device.
     """
     table = population(
-        model=model, device=device, engine=engine, precision=precision, memory_fraction=share, token_budget=budget, **ranks
+        model=model,
+        device=device,
+        engine=engine,
+        precision=precision,
+        memory_fraction=share,
+        token_budget=budget,
+        **ranks,
     )
     memory = memory_use(prepare(table))
     parts = memory.weight_bytes + memory.activation_bytes + memory.reserved_bytes + memory.kv_bytes
     assert (parts[memory.fits] <= memory.budget_bytes[memory.fits] * ALMOST).all()
-    assert (memory.budget_bytes <= devices()[device].memory_bytes * (share if engine == "vllm" else 1.0) * ALMOST).all()
-    assert min(memory.activation_bytes[0], memory.reserved_bytes[0], memory.kv_bytes[0], memory.kv_bytes_per_token[0]) >= 0.0
+    assert (
+        memory.budget_bytes
+        <= devices()[device].memory_bytes * (share if engine == "vllm" else 1.0) * ALMOST
+    ).all()
+    assert (
+        min(
+            memory.activation_bytes[0],
+            memory.reserved_bytes[0],
+            memory.kv_bytes[0],
+            memory.kv_bytes_per_token[0],
+        )
+        >= 0.0
+    )
 
 
 @given(
@@ -74,7 +97,9 @@ def test_memory_parts_stay_within_the_budget(
     dp=st.sampled_from([1, 2, 8]),
 )
 @settings(max_examples=80)
-def test_no_step_beats_the_roofline(model: str, device: str, prefill: int, decode: int, context: int, dp: int) -> None:
+def test_no_step_beats_the_roofline(
+    model: str, device: str, prefill: int, decode: int, context: int, dp: int
+) -> None:
     """L2: a step takes at least the time its arithmetic and at least the time its memory traffic needs at data sheet rates."""
     ranks = prepare(population(model=model, device=device, dp=dp))
     step = step_time(
@@ -87,9 +112,13 @@ def test_no_step_beats_the_roofline(model: str, device: str, prefill: int, decod
     assert step.total_s[0] * ALMOST >= step.ceiling_s[0]
 
 
-@given(model=models, name=names, engine=engines, factor=st.floats(1.0, 4.0), prompt=lengths, load=loads)
+@given(
+    model=models, name=names, engine=engines, factor=st.floats(1.0, 4.0), prompt=lengths, load=loads
+)
 @settings(max_examples=60)
-def test_better_hardware_never_predicts_worse(model: str, name: str, engine: str, factor: float, prompt: int, load: int) -> None:
+def test_better_hardware_never_predicts_worse(
+    model: str, name: str, engine: str, factor: float, prompt: int, load: int
+) -> None:
     """L3: more bandwidth or FLOPS makes neither TTFT nor TPOT longer; with more memory no request waits longer to start."""
     device = devices()[name]
     better = (
@@ -97,32 +126,60 @@ def test_better_hardware_never_predicts_worse(model: str, name: str, engine: str
         replace(device, flops_per_s={p: peak * factor for p, peak in device.flops_per_s.items()}),
     )
     roomier = replace(device, memory_bytes=device.memory_bytes * factor)
-    before = predictions(population(model=model, device=device, engine=engine, input_tokens=prompt, concurrency=load)).service
+    before = predictions(
+        population(model=model, device=device, engine=engine, input_tokens=prompt, concurrency=load)
+    ).service
     for each in better:
-        after = predictions(population(model=model, device=each, engine=engine, input_tokens=prompt, concurrency=load)).service
+        after = predictions(
+            population(
+                model=model, device=each, engine=engine, input_tokens=prompt, concurrency=load
+            )
+        ).service
         assert after.tpot_s[0] <= before.tpot_s[0] * ALMOST
         assert after.ttft_s[0] <= before.ttft_s[0] * ALMOST
-    after = predictions(population(model=model, device=roomier, engine=engine, input_tokens=prompt, concurrency=load)).service
+    after = predictions(
+        population(
+            model=model, device=roomier, engine=engine, input_tokens=prompt, concurrency=load
+        )
+    ).service
     assert after.ttft_s[0] <= before.ttft_s[0] * ALMOST
 
 
 @given(model=models, device=names, engine=engines, load=loads, output=st.integers(2, 4000))
 @settings(max_examples=60)
-def test_longer_prompts_never_shorten_ttft(model: str, device: str, engine: str, load: int, output: int) -> None:
+def test_longer_prompts_never_shorten_ttft(
+    model: str, device: str, engine: str, load: int, output: int
+) -> None:
     """L4: TTFT grows with the prompt, all else equal."""
     prompts = [64, 256, 1000, 1024, 2000, 4096, 8192, 9000, 16_384]
     service = predictions(
-        population(model=model, device=device, engine=engine, input_tokens=prompts, concurrency=load, output_tokens=output)
+        population(
+            model=model,
+            device=device,
+            engine=engine,
+            input_tokens=prompts,
+            concurrency=load,
+            output_tokens=output,
+        )
     ).service
     assert (np.diff(service.ttft_s) >= -1e-9 * service.ttft_s[1:]).all()
 
 
 @given(model=models, device=names, engine=engines, prompt=lengths, output=st.integers(2, 4000))
 @settings(max_examples=60)
-def test_more_concurrency_never_shortens_tpot(model: str, device: str, engine: str, prompt: int, output: int) -> None:
+def test_more_concurrency_never_shortens_tpot(
+    model: str, device: str, engine: str, prompt: int, output: int
+) -> None:
     """L4: the time per output token grows with concurrency, all else equal."""
     service = predictions(
-        population(model=model, device=device, engine=engine, input_tokens=prompt, concurrency=ladder, output_tokens=output)
+        population(
+            model=model,
+            device=device,
+            engine=engine,
+            input_tokens=prompt,
+            concurrency=ladder,
+            output_tokens=output,
+        )
     ).service
     assert (np.diff(service.tpot_s) >= -1e-9 * service.tpot_s[1:]).all()
 
@@ -133,19 +190,40 @@ def test_a_lone_user_s_own_prompt_does_not_slow_its_tokens(
     model: str, device: str, engine: str, prompt: int, output: int
 ) -> None:
     """One request at a time decodes as a static batch of one: its prompt is over before its tokens come."""
-    loads = {"input_tokens": prompt, "output_tokens": output, "concurrency": 1, "static_batch": [False, True]}
-    served, batch = predictions(population(model=model, device=device, engine=engine, **loads)).service.tpot_s
+    loads = {
+        "input_tokens": prompt,
+        "output_tokens": output,
+        "concurrency": 1,
+        "static_batch": [False, True],
+    }
+    served, batch = predictions(
+        population(model=model, device=device, engine=engine, **loads)
+    ).service.tpot_s
     assert np.isclose(served, batch)
 
 
-@given(model=models, device=names, engine=engines, load=loads, prompt=lengths, output=st.integers(1, 4000))
+@given(
+    model=models,
+    device=names,
+    engine=engines,
+    load=loads,
+    prompt=lengths,
+    output=st.integers(1, 4000),
+)
 @settings(max_examples=60)
 def test_latency_is_ttft_and_the_remaining_tokens(
     model: str, device: str, engine: str, load: int, prompt: int, output: int
 ) -> None:
     """L13: end-to-end latency is TTFT plus (output - 1) x TPOT, and tokens per second of a user are 1 / TPOT."""
     service = predictions(
-        population(model=model, device=device, engine=engine, input_tokens=prompt, output_tokens=output, concurrency=load)
+        population(
+            model=model,
+            device=device,
+            engine=engine,
+            input_tokens=prompt,
+            output_tokens=output,
+            concurrency=load,
+        )
     ).service
     assert np.allclose(service.e2e_s, service.ttft_s + (output - 1) * service.tpot_s)
     assert np.allclose(service.tokens_per_s_per_user * service.tpot_s, 1.0)
@@ -153,7 +231,9 @@ def test_latency_is_ttft_and_the_remaining_tokens(
 
 @given(model=models, device=names, engine=st.sampled_from(sorted(profiles())), ranks=layouts)
 @settings(max_examples=60)
-def test_quantized_weights_never_need_more_memory(model: str, device: str, engine: str, ranks: dict[str, int]) -> None:
+def test_quantized_weights_never_need_more_memory(
+    model: str, device: str, engine: str, ranks: dict[str, int]
+) -> None:
     """L15: in every engine and layout weights in 8 or 4 bits take at most what they take in 16 and leave as much cache."""
     where = {"model": model, "device": device, "engine": engine}
     full = memory_use(prepare(population(**where, **ranks)))
@@ -163,11 +243,22 @@ def test_quantized_weights_never_need_more_memory(model: str, device: str, engin
         assert small.kv_capacity_tokens[0] >= full.kv_capacity_tokens[0]
 
 
-@given(model=models, device=names, engine=st.sampled_from(sorted(profiles())), ranks=layouts, factor=st.floats(1.0, 4.0))
+@given(
+    model=models,
+    device=names,
+    engine=st.sampled_from(sorted(profiles())),
+    ranks=layouts,
+    factor=st.floats(1.0, 4.0),
+)
 @settings(max_examples=60)
-def test_more_memory_never_holds_less(model: str, device: str, engine: str, ranks: dict[str, int], factor: float) -> None:
+def test_more_memory_never_holds_less(
+    model: str, device: str, engine: str, ranks: dict[str, int], factor: float
+) -> None:
     """L3 for memory: a larger device, all else equal, never has a smaller cache, whatever the engine's rule."""
     small = devices()[device]
     large = replace(small, memory_bytes=small.memory_bytes * factor)
-    before, after = (memory_use(prepare(population(model=model, device=d, engine=engine, **ranks))) for d in (small, large))
+    before, after = (
+        memory_use(prepare(population(model=model, device=d, engine=engine, **ranks)))
+        for d in (small, large)
+    )
     assert after.kv_capacity_tokens[0] >= before.kv_capacity_tokens[0]

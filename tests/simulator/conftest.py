@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 
 from budsim.main import create_app
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.inventory import FixedInventory
-from budsim.simulator.workers import ThreadWorkers, Workers
+from budsim.simulator.background.worker_processes import ThreadWorkers, Workers
+from budsim.simulator.cluster_sources import FixedInventory
 from tests.simulator.serving import (
     CLUSTER_ID,
     MODEL,
@@ -46,10 +46,16 @@ def make_client(sqlite_url: str) -> Iterator[MakeClient]:
 
     def make(*, inventory: Any = None, workers: Workers | None = None, **groups: Any) -> TestClient:
         settings = service_settings(sqlite_url, **groups)
-        known = inventory or FixedInventory((h100_cluster(CLUSTER_ID), h100_cluster(OTHER_CLUSTER_ID)))
+        known = inventory or FixedInventory(
+            (h100_cluster(CLUSTER_ID), h100_cluster(OTHER_CLUSTER_ID))
+        )
         if settings.dapr.has_sidecar and inventory is None:
             known = None
-        app = create_app(settings, inventory=known, workers=workers or ThreadWorkers(known_answer, AnalyticPredictor))
+        app = create_app(
+            settings,
+            inventory=known,
+            workers=workers or ThreadWorkers(known_answer, AnalyticPredictor),
+        )
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         started.append(client)

@@ -10,14 +10,21 @@ from urllib.parse import unquote, urlparse
 
 from fastapi.testclient import TestClient
 
-from budsim.commons.config import AppSettings, DaprSettings, DatabaseSettings, InventorySettings, LimitSettings, Settings
+from budsim.commons.config import (
+    AppSettings,
+    DaprSettings,
+    DatabaseSettings,
+    InventorySettings,
+    LimitSettings,
+    Settings,
+)
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIGA, TERA
 from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, Node
 from budsim.hardware_ops.device import Device, DeviceKind, Link
 from budsim.performance.predictions import Basis
-from budsim.simulator.plans import (
+from budsim.simulator.planning.question import (
     Explanation,
     Figure,
     NextReplica,
@@ -69,26 +76,43 @@ def ended(client: TestClient, workflow_id: str) -> str:
     return result
 
 
-def known_answer(question: Question, _predictor: object, *, known: object = None, progress: Callable[[float], None]) -> Outcome:
+def known_answer(
+    question: Question,
+    _predictor: object,
+    *,
+    known: object = None,
+    progress: Callable[[float], None],
+) -> Outcome:
     """Answer with three plans per cluster, dearer and dearer; the second misses the targets by 20 %."""
     for quarter in (0.25, 0.5, 0.75, 1.0):
         progress(quarter)
     plans = [
-        plan(cluster.cluster_id, config_id=f"config-{index}", cost=1.0 + index, error_rate=0.2 * (index == 1))
+        plan(
+            cluster.cluster_id,
+            config_id=f"config-{index}",
+            cost=1.0 + index,
+            error_rate=0.2 * (index == 1),
+        )
         for index in range(3)
         for cluster in question.clusters
     ]
-    rejection = Rejection(cluster_id=CLUSTER_ID, subject="Frobnicator-9000", reason="unknown device", devices=2)
+    rejection = Rejection(
+        cluster_id=CLUSTER_ID, subject="Frobnicator-9000", reason="unknown device", devices=2
+    )
     return Outcome(plans=tuple(plans), rejections=(rejection,), evaluations=42)
 
 
 def h100_cluster(cluster_id: str) -> Cluster:
     """Return one node with eight H100."""
     pool = DevicePool(device=h100(), label=LABEL, total=8, available=8, memory_free_bytes=80 * GIGA)
-    return Cluster(cluster_id=cluster_id, name="lab", nodes=(Node(node_id="n0", name="gpu-0", pools=(pool,)),))
+    return Cluster(
+        cluster_id=cluster_id, name="lab", nodes=(Node(node_id="n0", name="gpu-0", pools=(pool,)),)
+    )
 
 
-LABEL = DeviceLabel(name="H100-SXM", raw_name="NVIDIA-H100-80GB-HBM3", device_model="H100-SXM", wire_type="cuda")
+LABEL = DeviceLabel(
+    name="H100-SXM", raw_name="NVIDIA-H100-80GB-HBM3", device_model="H100-SXM", wire_type="cuda"
+)
 
 
 def h100() -> Device:
@@ -142,7 +166,9 @@ def replica_group(config_id: str, cost: float, error_rate: float) -> ReplicaGrou
             concurrency=32,
             context_tokens=1280,
         ),
-        placements=tuple((Placement(node_id="n0", node_name="gpu-0", pool=0, devices=2),) for _ in range(2)),
+        placements=tuple(
+            (Placement(node_id="n0", node_name="gpu-0", pool=0, devices=2),) for _ in range(2)
+        ),
         service=PredictedService(
             ttft_s=figure(0.5),
             tpot_s=figure(0.04),
@@ -181,7 +207,12 @@ def replica_group(config_id: str, cost: float, error_rate: float) -> ReplicaGrou
             time_shares={"weight bandwidth": 0.75, "queue": 0.25},
             headroom={"ttft_s": 2.0, "tokens_per_s_per_user": 0.25},
             next_replica=NextReplica(
-                devices=2, is_free=True, ttft_s=0.4, tokens_per_s_per_user=30.0, e2e_s=8.0, cost_per_million_tokens_usd=1.2
+                devices=2,
+                is_free=True,
+                ttft_s=0.4,
+                tokens_per_s_per_user=30.0,
+                e2e_s=8.0,
+                cost_per_million_tokens_usd=1.2,
             ),
         ),
         error_rate=error_rate,
@@ -192,7 +223,9 @@ def replica_group(config_id: str, cost: float, error_rate: float) -> ReplicaGrou
 
 def figure(value: float) -> Figure:
     """Return a figure that is sure to within 10 % (80 %) and 20 % (90 %)."""
-    return Figure(value=value, low80=0.9 * value, high80=1.1 * value, low90=0.8 * value, high90=1.2 * value)
+    return Figure(
+        value=value, low80=0.9 * value, high80=1.1 * value, low90=0.8 * value, high90=1.2 * value
+    )
 
 
 class StandInSidecar:
@@ -211,7 +244,9 @@ class StandInSidecar:
     @property
     def settings(self) -> DaprSettings:
         """Settings that point the service here."""
-        return DaprSettings(_env_file=None, dapr_http_port=self._server.server_address[1], dapr_api_token=self.token)
+        return DaprSettings(
+            _env_file=None, dapr_http_port=self._server.server_address[1], dapr_api_token=self.token
+        )
 
     def close(self) -> None:
         """Stop serving."""
@@ -230,9 +265,15 @@ class StandInSidecar:
         if method == "POST" and (parts[1], parts[3]) == ("state", "bulk"):
             return 200, json.dumps([self._item(key) for key in json.loads(body)["keys"]]).encode()
         if method == "GET" and parts[1] == "secrets":
-            return (200, json.dumps(self.secrets[parts[3]]).encode()) if parts[3] in self.secrets else (500, b"{}")
+            return (
+                (200, json.dumps(self.secrets[parts[3]]).encode())
+                if parts[3] in self.secrets
+                else (500, b"{}")
+            )
         if method == "GET" and parts[1] == "configuration":
-            return 200, json.dumps({key: {"value": value} for key, value in self.configuration.items()}).encode()
+            return 200, json.dumps(
+                {key: {"value": value} for key, value in self.configuration.items()}
+            ).encode()
         if method == "POST" and parts[1] == "publish":
             self.published.append((parts[3], json.loads(body)))
             return 204, b""
@@ -241,7 +282,11 @@ class StandInSidecar:
     def _item(self, key: str) -> dict[str, object]:
         if key not in self.states:
             return {"key": key}
-        return {"key": key, "data": json.loads(self.states[key]), "etag": str(zlib.crc32(self.states[key]))}
+        return {
+            "key": key,
+            "data": json.loads(self.states[key]),
+            "etag": str(zlib.crc32(self.states[key])),
+        }
 
 
 def _handler(sidecar: StandInSidecar) -> type[BaseHTTPRequestHandler]:
@@ -259,7 +304,9 @@ def _handler(sidecar: StandInSidecar) -> type[BaseHTTPRequestHandler]:
 
         def _reply(self, method: str) -> None:
             sent = self.rfile.read(int(self.headers.get("content-length", 0)))
-            status, body = sidecar.answer(method, self.path, self.headers.get("dapr-api-token"), sent)
+            status, body = sidecar.answer(
+                method, self.path, self.headers.get("dapr-api-token"), sent
+            )
             self.send_response(status)
             if status != 204:
                 self.send_header("content-length", str(len(body)))

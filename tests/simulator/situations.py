@@ -9,7 +9,7 @@ from budsim.performance.candidates import Candidates
 from budsim.performance.predictions import MemoryUse, Predictions
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.workload import Workload
-from budsim.simulator.plans import Plan, Question, Targets
+from budsim.simulator.planning.question import Plan, Question, Targets
 
 Pools = tuple[tuple[str, int], ...]
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -18,15 +18,27 @@ MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 def make_pool(name: str, total: int, **changes: object) -> DevicePool:
     """Return a pool of catalog devices; a name the catalog lacks makes one of unknown devices."""
     device = find_device(name)
-    label = DeviceLabel(name=name, raw_name=name, device_model=name, wire_type=str(device.kind) if device else "cuda")
-    values = {"available": total, "memory_free_bytes": device.memory_bytes if device else 0.0} | changes
+    label = DeviceLabel(
+        name=name,
+        raw_name=name,
+        device_model=name,
+        wire_type=str(device.kind) if device else "cuda",
+    )
+    values = {
+        "available": total,
+        "memory_free_bytes": device.memory_bytes if device else 0.0,
+    } | changes
     return DevicePool(device=device, label=label, total=total, **values)
 
 
 def make_cluster(*nodes: Pools, cluster_id: str = "lab", **changes: object) -> Cluster:
     """Return a cluster of nodes with these pools."""
     made = (
-        Node(node_id=f"n{number}", name=f"node-{number}", pools=tuple(make_pool(name, count) for name, count in pools))
+        Node(
+            node_id=f"n{number}",
+            name=f"node-{number}",
+            pools=tuple(make_pool(name, count) for name, count in pools),
+        )
         for number, pools in enumerate(nodes)
     )
     return Cluster(cluster_id=cluster_id, name=cluster_id, nodes=tuple(made), **changes)
@@ -35,11 +47,16 @@ def make_cluster(*nodes: Pools, cluster_id: str = "lab", **changes: object) -> C
 def make_question(*clusters: Cluster, model: str = MODEL, **changes: object) -> Question:
     """Return a question about 32 requests of 512 + 128 tokens without targets, changed as told."""
     traffic = {
-        name: changes.pop(name, value) for name, value in (("input_tokens", 512), ("output_tokens", 128), ("concurrency", 32))
+        name: changes.pop(name, value)
+        for name, value in (("input_tokens", 512), ("output_tokens", 128), ("concurrency", 32))
     }
     targets = Targets(**changes.pop("targets", {}))
     return Question(
-        architecture=resolve_model(model), workload=Workload(**traffic), targets=targets, clusters=clusters, **changes
+        architecture=resolve_model(model),
+        workload=Workload(**traffic),
+        targets=targets,
+        clusters=clusters,
+        **changes,
     )
 
 
@@ -57,7 +74,11 @@ def time_sliced() -> Cluster:
     taken = ((0.0, 0.0), (0.0, 0.0), (0.4, 0.3125), (0.85, 0.75))
     pools = tuple(
         make_pool(
-            "A100-SXM4-40GB", 1, memory_free_bytes=whole * (1 - memory), compute_free_share=1 - compute, device_uuid=f"GPU-{k}"
+            "A100-SXM4-40GB",
+            1,
+            memory_free_bytes=whole * (1 - memory),
+            compute_free_share=1 - compute,
+            device_uuid=f"GPU-{k}",
         )
         for k, (compute, memory) in enumerate(taken)
     )

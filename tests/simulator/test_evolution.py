@@ -7,8 +7,15 @@ import pytest
 
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.evolution import Explored, Scores, Settings, explore, search
-from budsim.simulator.offers import replica_steps
-from tests.benchmarks.spaces import LIMIT, Truth, enumerate_space, questions, search_remembered, space_of
+from budsim.simulator.planning.space import replica_steps
+from tests.benchmarks.spaces import (
+    LIMIT,
+    Truth,
+    enumerate_space,
+    questions,
+    search_remembered,
+    space_of,
+)
 
 SEEDS = range(5)
 SMALL = "8B, 8 L40S, quantized"
@@ -24,7 +31,9 @@ def truth_of(name: str) -> Truth:
 @cache
 def searched(name: str, seed: int) -> Explored:
     """Return what the genetic search finds in a space as a whole."""
-    return search(space_of(name), truth_of(name).score, np.random.default_rng(seed), settings=Settings())
+    return search(
+        space_of(name), truth_of(name).score, np.random.default_rng(seed), settings=Settings()
+    )
 
 
 @cache
@@ -73,7 +82,9 @@ def test_no_member_of_the_front_dominates_another(seed):
 def test_the_same_seed_looks_at_the_same_genomes():
     """L5: same space and seed, same genomes in the same order; another seed, others."""
     first, other = searched(SMALL, 3), searched(SMALL, 4)
-    again = search(space_of(SMALL), truth_of(SMALL).score, np.random.default_rng(3), settings=Settings())
+    again = search(
+        space_of(SMALL), truth_of(SMALL).score, np.random.default_rng(3), settings=Settings()
+    )
     assert np.array_equal(first.genomes, again.genomes)
     assert np.array_equal(first.objectives, again.objectives)
     assert not np.array_equal(first.genomes, other.genomes)
@@ -91,7 +102,9 @@ def test_all_legal_genomes_are_their_own_repair():
     space = space_of(SMALL)
     legal = space.legal(LIMIT)
     assert np.array_equal(space.repair(legal), legal)
-    strange = space.repair(np.random.default_rng(0).integers(0, space.sizes, size=(500, len(space.sizes))))
+    strange = space.repair(
+        np.random.default_rng(0).integers(0, space.sizes, size=(500, len(space.sizes)))
+    )
     assert {tuple(row) for row in strange.tolist()} <= {tuple(row) for row in legal.tolist()}
 
 
@@ -118,13 +131,18 @@ class Bowl:
 
     def legal(self, limit):
         """All, where allowed."""
-        return None if limit < self.count else np.array([(i, j) for i in range(16) for j in range(16)])
+        return (
+            None if limit < self.count else np.array([(i, j) for i in range(16) for j in range(16)])
+        )
 
     def score(self, genomes):
         """Cost grows with the digits' sum; below ``least`` a genome is infeasible by what it lacks."""
         total = genomes.sum(axis=1).astype(np.float64)
         same = np.zeros(len(total))
-        return Scores(objectives=np.stack([same, total, same, same], axis=1), violation=np.maximum(self.least - total, 0.0))
+        return Scores(
+            objectives=np.stack([same, total, same, same], axis=1),
+            violation=np.maximum(self.least - total, 0.0),
+        )
 
 
 def test_what_does_not_fit_never_wins():
@@ -153,13 +171,17 @@ def test_small_spaces_are_enumerated():
 def test_the_knee_is_the_best_compromise():
     """Of a cheap, a fast and a middling genome the middling one is the knee; one that misses its targets never is."""
     rows = [[0.0, 1.0, 1.0, 1.0], [0.0, 2.0, 1.0, 0.2], [0.0, 1.2, 1.0, 0.3], [0.5, 0.1, 1.0, 1.5]]
-    explored = Explored(genomes=np.arange(4)[:, None], objectives=np.array(rows), violation=np.zeros(4))
+    explored = Explored(
+        genomes=np.arange(4)[:, None], objectives=np.array(rows), violation=np.zeros(4)
+    )
     assert explored.knee() == 2
 
 
 def test_without_anything_feasible_there_is_no_knee():
     """A space in which nothing fits has no knee."""
-    explored = Explored(genomes=np.zeros((1, 1), dtype=np.int64), objectives=np.zeros((1, 4)), violation=np.ones(1))
+    explored = Explored(
+        genomes=np.zeros((1, 1), dtype=np.int64), objectives=np.zeros((1, 4)), violation=np.ones(1)
+    )
     assert explored.knee() is None
 
 

@@ -18,10 +18,15 @@ from schemathesis.checks import CHECKS
 from budsim.commons.config import AppSettings, LimitSettings
 from budsim.main import create_app
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator import examples
-from budsim.simulator.inventory import FixedInventory
-from budsim.simulator.schemas import BenchmarkRequest, ConfigurationsRequest, NodeConfigurationsRequest, RunRequest
-from budsim.simulator.workers import ThreadWorkers
+from budsim.simulator.background.worker_processes import ThreadWorkers
+from budsim.simulator.cluster_sources import FixedInventory
+from budsim.simulator.http import examples
+from budsim.simulator.schemas import (
+    BenchmarkRequest,
+    ConfigurationsRequest,
+    NodeConfigurationsRequest,
+    RunRequest,
+)
 from tests.simulator.serving import CLUSTER_ID, h100_cluster, known_answer, service_settings
 from tests.soak.fuzzing import CHECKS as HELD
 from tests.waiting import wait_for
@@ -41,9 +46,13 @@ REQUESTS = [
 def application(sqlite_url: str) -> FastAPI:
     """Return the service with a known answer, a token, and no limit on how often one may ask."""
     limits = LimitSettings(_env_file=None, worker_processes=0, poll_s=0.05, max_requests_per_s=0)
-    chosen = service_settings(sqlite_url, app=AppSettings(_env_file=None, app_api_token=TOKEN), limits=limits)
+    chosen = service_settings(
+        sqlite_url, app=AppSettings(_env_file=None, app_api_token=TOKEN), limits=limits
+    )
     inventory = FixedInventory((h100_cluster(CLUSTER_ID),))
-    return create_app(chosen, inventory=inventory, workers=ThreadWorkers(known_answer, AnalyticPredictor))
+    return create_app(
+        chosen, inventory=inventory, workers=ThreadWorkers(known_answer, AnalyticPredictor)
+    )
 
 
 @pytest.fixture
@@ -66,7 +75,9 @@ def test_example_requests_are_taken(kind: Any, example: dict[str, Any]):
 
 def test_every_operation_shows_an_answer_that_fits(application: FastAPI):
     """Each 200 has an example, and the example is what the operation returns."""
-    models = {(route.path, min(route.methods)): route.response_model for route in _routes(application)}
+    models = {
+        (route.path, min(route.methods)): route.response_model for route in _routes(application)
+    }
     for path, operations in application.openapi()["paths"].items():
         for method, operation in operations.items():
             if path == "/metrics":
@@ -79,21 +90,33 @@ def test_every_operation_documents_what_can_go_wrong(client: TestClient):
     """All but the probes may answer 401, 413, 429 and 503 in the error envelope."""
     for path, operations in client.app.openapi()["paths"].items():  # type: ignore[attr-defined]
         for operation in operations.values():
-            wanted = set() if path in {"/health", "/ready", "/metrics"} else {"401", "413", "429", "503"}
+            wanted = (
+                set() if path in {"/health", "/ready", "/metrics"} else {"401", "413", "429", "503"}
+            )
             assert wanted <= set(operation["responses"]), path
             assert operation["summary"]
 
 
 def test_the_service_keeps_its_document(served: str):
     """Requests made from the document, right and wrong ones, by seed: no 5xx, no undocumented status, no broken schema."""
-    schema = schemathesis.openapi.from_url(f"{served}/openapi.json", headers={"dapr-api-token": TOKEN})
+    schema = schemathesis.openapi.from_url(
+        f"{served}/openapi.json", headers={"dapr-api-token": TOKEN}
+    )
     checks = [CHECKS.get_one(name) for name in HELD]
     asked = 0
     for found in schema.get_all_operations():
         operation = found.ok()
 
-        @settings(max_examples=CASES, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-        @given(case=operation.as_strategy(generation_mode=GenerationMode.NEGATIVE) | operation.as_strategy())
+        @settings(
+            max_examples=CASES,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(
+            case=operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+            | operation.as_strategy()
+        )
         def ask(case: Any) -> None:
             nonlocal asked
             asked += 1

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from budsim.commons.config import TelemetrySettings
 from budsim.commons.errors import Unavailable
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.workers import ThreadWorkers
+from budsim.simulator.background.worker_processes import ThreadWorkers
 from tests.commons.test_tracing import PARENT, TRACE, Collector, collector  # noqa: F401 - a fixture
 from tests.simulator.serving import MakeClient, ended
 from tests.waiting import wait_for
@@ -26,7 +26,10 @@ from tests.waiting import wait_for
 
 @pytest.mark.parametrize("inside", [{}, {"traceparent": "nonsense"}])
 def test_a_trace_that_comes_with_the_request_leaves_with_its_events(
-    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any], inside: dict[str, Any]
+    make_client: MakeClient,
+    monkeypatch: pytest.MonkeyPatch,
+    body: dict[str, Any],
+    inside: dict[str, Any],
 ):
     """Where the body names no trace the HTTP header does; events and log lines carry it."""
     written = io.StringIO()
@@ -35,14 +38,22 @@ def test_a_trace_that_comes_with_the_request_leaves_with_its_events(
     answer = client.post("/simulator/run", json=body | inside, headers={"traceparent": PARENT})
     workflow_id = answer.json()["workflow_id"]
     assert ended(client, workflow_id) == "COMPLETED"
-    assert {event["traceparent"] for event in client.get(f"/workflow/{workflow_id}/events").json()} == {PARENT}
-    (line,) = wait_for(lambda: [line for line in written.getvalue().splitlines() if '"run ended"' in line])
+    assert {
+        event["traceparent"] for event in client.get(f"/workflow/{workflow_id}/events").json()
+    } == {PARENT}
+    (line,) = wait_for(
+        lambda: [line for line in written.getvalue().splitlines() if '"run ended"' in line]
+    )
     assert (json.loads(line)["trace_id"], json.loads(line)["workflow_id"]) == (TRACE, workflow_id)
 
 
 def test_a_malformed_trace_is_left_out(client: TestClient, body: dict[str, Any]):
     """What is no traceparent harms nothing and goes nowhere."""
-    answer = client.post("/simulator/run", json=body | {"traceparent": "nonsense"}, headers={"traceparent": "x" * 4000})
+    answer = client.post(
+        "/simulator/run",
+        json=body | {"traceparent": "nonsense"},
+        headers={"traceparent": "x" * 4000},
+    )
     events = client.get(f"/workflow/{answer.json()['workflow_id']}/events").json()
     assert all("traceparent" not in event for event in events)
 
@@ -53,10 +64,16 @@ def test_with_a_collector_request_and_steps_are_spans_of_one_trace(
     collector: Collector,  # noqa: F811
 ):
     """The request is a child of the caller's span, the steps are children of the request, and events name the request."""
-    client = make_client(telemetry=TelemetrySettings(_env_file=None, otel_exporter_otlp_endpoint=collector.endpoint))
-    workflow_id = client.post("/simulator/run", json=body, headers={"traceparent": PARENT}).json()["workflow_id"]
+    client = make_client(
+        telemetry=TelemetrySettings(_env_file=None, otel_exporter_otlp_endpoint=collector.endpoint)
+    )
+    workflow_id = client.post("/simulator/run", json=body, headers={"traceparent": PARENT}).json()[
+        "workflow_id"
+    ]
     assert ended(client, workflow_id) == "COMPLETED"
-    (named,) = {event["traceparent"] for event in client.get(f"/workflow/{workflow_id}/events").json()}
+    (named,) = {
+        event["traceparent"] for event in client.get(f"/workflow/{workflow_id}/events").json()
+    }
     client.app.state.tracing.close()
     spans = {span.name: span for span in collector.spans}
     request = spans["POST /simulator/run"]
@@ -66,7 +83,9 @@ def test_with_a_collector_request_and_steps_are_spans_of_one_trace(
         assert (spans[step].trace_id.hex(), spans[step].parent_span_id) == (TRACE, request.span_id)
 
 
-def test_figures_tell_how_much_waits_and_for_how_long(make_client: MakeClient, body: dict[str, Any], sidecar: Any):
+def test_figures_tell_how_much_waits_and_for_how_long(
+    make_client: MakeClient, body: dict[str, Any], sidecar: Any
+):
     """Runs that have not ended, events that have not left, and the age of the oldest, read when they are asked for."""
 
     def never(*_arguments: Any, **_named: Any) -> Any:
@@ -77,13 +96,19 @@ def test_figures_tell_how_much_waits_and_for_how_long(make_client: MakeClient, b
     client.post("/simulator/run", json=body | {"source_topic": "t"})
 
     def figures() -> dict[str, float]:
-        lines = (line.split() for line in client.get("/metrics").text.splitlines() if not line.startswith("#"))
+        lines = (
+            line.split()
+            for line in client.get("/metrics").text.splitlines()
+            if not line.startswith("#")
+        )
         return {line[0]: float(line[1]) for line in lines if len(line) == 2}
 
     wait_for(lambda: figures()["budsim_outbox_waiting"] == 3.0)
     found = figures()
     assert found["budsim_runs_waiting"] == 1.0
-    assert wait_for(lambda: figures()["budsim_outbox_lag_seconds"] > found["budsim_outbox_lag_seconds"])
+    assert wait_for(
+        lambda: figures()["budsim_outbox_lag_seconds"] > found["budsim_outbox_lag_seconds"]
+    )
 
 
 def test_one_event_id_of_two_sources_is_two_events(client: TestClient, body: dict[str, Any]):
@@ -103,9 +128,22 @@ def test_an_orderly_end_says_so_first(tmp_path: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    given = {"DATABASE_URL": f"sqlite:///{tmp_path}/b.sqlite3", "DRAIN_S": "1", "WORKER_PROCESSES": "0"}
+    given = {
+        "DATABASE_URL": f"sqlite:///{tmp_path}/b.sqlite3",
+        "DRAIN_S": "1",
+        "WORKER_PROCESSES": "0",
+    }
     server = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "budsim.main:app", "--port", str(port), "--log-level", "error"],
+        [
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "budsim.main:app",
+            "--port",
+            str(port),
+            "--log-level",
+            "error",
+        ],
         env=os.environ | given,
         stderr=subprocess.DEVNULL,
     )

@@ -13,10 +13,17 @@ from budsim.commons.config import AppSettings, LimitSettings
 from budsim.commons.errors import Unavailable
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import AnalyticPredictor, load_predictor
-from budsim.simulator.plans import Outcome, Question, Rejection
+from budsim.simulator.background.worker_processes import ThreadWorkers
+from budsim.simulator.planning.question import Outcome, Question, Rejection
 from budsim.simulator.services import simulate
-from budsim.simulator.workers import ThreadWorkers
-from tests.simulator.serving import CLUSTER_ID, OTHER_CLUSTER_ID, MakeClient, ended, h100_cluster, known_answer
+from tests.simulator.serving import (
+    CLUSTER_ID,
+    OTHER_CLUSTER_ID,
+    MakeClient,
+    ended,
+    h100_cluster,
+    known_answer,
+)
 from tests.waiting import wait_for
 
 NO_PLANS = Outcome(plans=(), rejections=(), evaluations=0)
@@ -41,8 +48,16 @@ def assert_refused(answer: Any, code: int, kind: str, told: str) -> None:
 def test_asynchronous_run_is_answered_with_its_workflow(client: TestClient, body: dict[str, Any]):
     """Default: workflow metadata, PENDING, three steps, an estimate in minutes; it completes by itself."""
     found = client.post("/simulator/run", json=body).json()
-    assert (found["object"], found["workflow_name"], found["status"]) == ("workflow_metadata", "run_simulation", "PENDING")
-    assert [step["id"] for step in found["steps"]] == ["validation", "performance_estimation", "ranking"]
+    assert (found["object"], found["workflow_name"], found["status"]) == (
+        "workflow_metadata",
+        "run_simulation",
+        "PENDING",
+    )
+    assert [step["id"] for step in found["steps"]] == [
+        "validation",
+        "performance_estimation",
+        "ranking",
+    ]
     assert found["eta"] == 1
     assert ended(client, found["workflow_id"]) == "COMPLETED"
 
@@ -51,23 +66,49 @@ def test_debug_run_is_answered_with_the_recommendation(client: TestClient, body:
     """The best deployment of each cluster, ms and tokens/s, with engine metadata, clusters apart."""
     found = client.post("/simulator/run", json=body | {"debug": True}).json()
     assert found["object"] == "cluster_recommendations"
-    assert [item["cluster_id"] for item in found["recommendations"]] == [CLUSTER_ID, OTHER_CLUSTER_ID]
+    assert [item["cluster_id"] for item in found["recommendations"]] == [
+        CLUSTER_ID,
+        OTHER_CLUSTER_ID,
+    ]
     best = found["recommendations"][0]
     assert best["tool_calling_parser_type"] == "llama3_json"
     metrics = best["metrics"]
-    assert (metrics["ttft"], metrics["throughput_per_user"], metrics["e2e_latency"]) == (500.0, 25.0, 10.0)
+    assert (metrics["ttft"], metrics["throughput_per_user"], metrics["e2e_latency"]) == (
+        500.0,
+        25.0,
+        10.0,
+    )
     assert metrics["device_types"] == [
-        {"device_type": "cuda", "num_replicas": 2, "concurrency": 64, "cost_per_million_tokens": 1.0}
+        {
+            "device_type": "cuda",
+            "num_replicas": 2,
+            "concurrency": 64,
+            "cost_per_million_tokens": 1.0,
+        }
     ]
     assert found["reasons"][0]["reason"] == "unknown device"
 
 
-def test_pooling_models_are_answered_in_the_same_names(make_client: MakeClient, body: dict[str, Any]):
+def test_pooling_models_are_answered_in_the_same_names(
+    make_client: MakeClient, body: dict[str, Any]
+):
     """An embedding request keeps the contract's fields: no output tokens, latency that is the time to the first answer."""
     client = make_client(workers=ThreadWorkers(simulate, AnalyticPredictor))
-    asked = body | {"pretrained_model_uri": "BAAI/bge-large-en-v1.5", "input_tokens": 512, "debug": True}
-    assert_refused(client.post("/simulator/run", json=asked), 422, "UnprocessableEntityError", "target_throughput_per_user")
-    found = client.post("/simulator/run", json=asked | {"target_throughput_per_user": 0, "model_endpoints": "EMBEDDING"}).json()
+    asked = body | {
+        "pretrained_model_uri": "BAAI/bge-large-en-v1.5",
+        "input_tokens": 512,
+        "debug": True,
+    }
+    assert_refused(
+        client.post("/simulator/run", json=asked),
+        422,
+        "UnprocessableEntityError",
+        "target_throughput_per_user",
+    )
+    found = client.post(
+        "/simulator/run",
+        json=asked | {"target_throughput_per_user": 0, "model_endpoints": "EMBEDDING"},
+    ).json()
     metrics = found["recommendations"][0]["metrics"]
     assert metrics["throughput_per_user"] == 0
     assert metrics["e2e_latency"] == pytest.approx(metrics["ttft"] / 1000)
@@ -77,12 +118,26 @@ def test_pooling_models_are_answered_in_the_same_names(make_client: MakeClient, 
 def test_adapters_asked_for_are_in_the_answer(make_client: MakeClient, body: dict[str, Any]):
     """Callers read `max_loras` of a node group and find it in its arguments; a rank without kernels is refused by name."""
     client = make_client(workers=ThreadWorkers(simulate, AnalyticPredictor))
-    asked = body | {"simulation_method": "heuristic", "max_loras": 4, "max_lora_rank": 32, "debug": True}
+    asked = body | {
+        "simulation_method": "heuristic",
+        "max_loras": 4,
+        "max_lora_rank": 32,
+        "debug": True,
+    }
     workflow = client.post("/simulator/run", json=asked).json()["workflow_id"]
-    group = client.post("/simulator/configurations", json={"workflow_id": workflow}).json()["node_groups"][0]
-    assert (group["max_loras"], group["supports_lora"], group["args"]["max-lora-rank"]) == (4, True, 32)
+    group = client.post("/simulator/configurations", json={"workflow_id": workflow}).json()[
+        "node_groups"
+    ][0]
+    assert (group["max_loras"], group["supports_lora"], group["args"]["max-lora-rank"]) == (
+        4,
+        True,
+        32,
+    )
     assert_refused(
-        client.post("/simulator/run", json=asked | {"max_lora_rank": 17}), 422, "UnprocessableEntityError", "max_lora_rank"
+        client.post("/simulator/run", json=asked | {"max_lora_rank": 17}),
+        422,
+        "UnprocessableEntityError",
+        "max_lora_rank",
     )
 
 
@@ -90,61 +145,96 @@ def test_debug_and_asynchronous_runs_agree(client: TestClient, body: dict[str, A
     """The same request has the same best deployment both ways."""
     workflow_id = finished(client, body)
     now = client.post("/simulator/run", json=body | {"debug": True}).json()["recommendations"][0]
-    later = client.get("/simulator/recommendations", params={"workflow_id": workflow_id}).json()["items"][0]
+    later = client.get("/simulator/recommendations", params={"workflow_id": workflow_id}).json()[
+        "items"
+    ][0]
     assert now == later
 
 
 def test_recommendations_keep_several_plans_per_cluster(client: TestClient, body: dict[str, Any]):
     """Three plans for each of two clusters are stored, best first, page by page."""
     workflow_id = finished(client, body)
-    page = client.get("/simulator/recommendations", params={"workflow_id": workflow_id, "limit": 4, "page": 2}).json()
+    page = client.get(
+        "/simulator/recommendations", params={"workflow_id": workflow_id, "limit": 4, "page": 2}
+    ).json()
     assert (page["object"], page["page"], page["limit"]) == ("cluster_recommendations", 2, 4)
     assert (page["total_items"], page["total_pages"], len(page["items"])) == (6, 2, 2)
 
 
 @pytest.mark.parametrize(
     ("query", "total"),
-    [({}, 6), ({"cluster_id": CLUSTER_ID}, 3), ({"concurrency": 65}, 0), ({"error_rate_threshold": 0.1}, 4)],
+    [
+        ({}, 6),
+        ({"cluster_id": CLUSTER_ID}, 3),
+        ({"concurrency": 65}, 0),
+        ({"error_rate_threshold": 0.1}, 4),
+    ],
 )
-def test_recommendations_are_filtered(client: TestClient, body: dict[str, Any], query: dict[str, Any], total: int):
+def test_recommendations_are_filtered(
+    client: TestClient, body: dict[str, Any], query: dict[str, Any], total: int
+):
     """By cluster, by concurrency held, by the miss that is still accepted."""
     workflow_id = finished(client, body)
-    page = client.get("/simulator/recommendations", params={"workflow_id": workflow_id, **query}).json()
+    page = client.get(
+        "/simulator/recommendations", params={"workflow_id": workflow_id, **query}
+    ).json()
     assert page["total_items"] == total
 
 
 def test_unknown_workflow_has_an_empty_page(client: TestClient):
     """Not an error."""
-    page = client.get("/simulator/recommendations", params={"workflow_id": str(uuid.uuid4())}).json()
+    page = client.get(
+        "/simulator/recommendations", params={"workflow_id": str(uuid.uuid4())}
+    ).json()
     assert (page["total_items"], page["total_pages"], page["items"]) == (0, 0, [])
 
 
 def test_configuration_is_ready_to_deploy(client: TestClient, body: dict[str, Any]):
     """Node groups with GB, ms, labels as text and the engine's own arguments."""
-    found = client.post("/simulator/configurations", json={"workflow_id": finished(client, body)}).json()
-    assert (found["object"], found["id"], found["nodes"]) == ("deployment_configuration", CLUSTER_ID, None)
+    found = client.post(
+        "/simulator/configurations", json={"workflow_id": finished(client, body)}
+    ).json()
+    assert (found["object"], found["id"], found["nodes"]) == (
+        "deployment_configuration",
+        CLUSTER_ID,
+        None,
+    )
     group = found["node_groups"][0]
     assert group["labels"] == {"device_name": "H100-SXM", "concurrency": "32"}
-    assert (group["type"], group["engine_type"], group["tp_size"], group["pp_size"], group["replicas"]) == (
+    assert (
+        group["type"],
+        group["engine_type"],
+        group["tp_size"],
+        group["pp_size"],
+        group["replicas"],
+    ) == (
         "cuda",
         "vllm",
         2,
         1,
         2,
     )
-    assert (group["weight_memory_gb"], group["kv_cache_memory_gb"], group["memory"]) == (40.0, 20.0, 63.0)
+    assert (group["weight_memory_gb"], group["kv_cache_memory_gb"], group["memory"]) == (
+        40.0,
+        20.0,
+        63.0,
+    )
     assert group["args"] == {"tensor-parallel-size": 2}
     assert (found["replica"], found["concurrency"], found["ttft"]) == (2, 64, 500.0)
 
 
-def test_feedback_moves_on_to_the_next_configuration_and_back(client: TestClient, body: dict[str, Any]):
+def test_feedback_moves_on_to_the_next_configuration_and_back(
+    client: TestClient, body: dict[str, Any]
+):
     """What failed is not answered again until it is cleared; when none is left: 400."""
     workflow_id = finished(client, body | {"cluster_id": CLUSTER_ID})
 
     def tell(*failed: str, cleared: str = "") -> Any:
         feedback = [{"config_id": name, "failed": True, "reason": "crashed"} for name in failed]
         feedback += [{"config_id": cleared, "failed": False, "reason": ""}] if cleared else []
-        return client.post("/simulator/configurations", json={"workflow_id": workflow_id, "feedback": feedback})
+        return client.post(
+            "/simulator/configurations", json={"workflow_id": workflow_id, "feedback": feedback}
+        )
 
     assert tell("config-0").json()["node_groups"][0]["config_id"] == "config-1"
     assert tell("config-1").json()["node_groups"][0]["config_id"] == "config-2"
@@ -156,13 +246,16 @@ def test_feedback_moves_on_to_the_next_configuration_and_back(client: TestClient
 def test_nothing_fits_is_a_result_with_reasons(make_client: MakeClient, body: dict[str, Any]):
     """Law L10: no plan, then at least one reason."""
 
-    def nothing(question: Question, _predictor: object, *, known: object, progress: Callable[[float], None]) -> Outcome:
+    def nothing(
+        question: Question, _predictor: object, *, known: object, progress: Callable[[float], None]
+    ) -> Outcome:
         return Outcome(plans=(), rejections=rejected(question), evaluations=0)
 
     def rejected(question: Question) -> Any:
 
         return tuple(
-            Rejection(cluster_id=c.cluster_id, subject="H100-SXM", reason="too small", devices=8) for c in question.clusters
+            Rejection(cluster_id=c.cluster_id, subject="H100-SXM", reason="too small", devices=8)
+            for c in question.clusters
         )
 
     client = make_client(workers=ThreadWorkers(nothing, AnalyticPredictor))
@@ -172,7 +265,9 @@ def test_nothing_fits_is_a_result_with_reasons(make_client: MakeClient, body: di
     assert {reason["reason"] for reason in found.json()["reasons"]} == {"too small"}
 
 
-def test_cloud_model_is_priced_and_its_latency_left_unknown(client: TestClient, body: dict[str, Any]):
+def test_cloud_model_is_priced_and_its_latency_left_unknown(
+    client: TestClient, body: dict[str, Any]
+):
     """No random numbers: two requests have one price; without a CPU for the proxy there is a reason instead of a plan."""
     request = body | {"pretrained_model_uri": "gpt-4o", "is_proprietary_model": True, "debug": True}
     first, second = (client.post("/simulator/run", json=request).json() for _ in range(2))
@@ -189,23 +284,40 @@ def test_cloud_model_is_priced_and_its_latency_left_unknown(client: TestClient, 
         ({"cluster_id": str(uuid.UUID(int=7))}, 404, "NotFoundError", "cluster_id"),
         ({"input_tokens": 200_000}, 422, "UnprocessableEntityError", "131072"),
         ({"input_tokens": 0}, 422, "UnprocessableEntityError", "input_tokens"),
-        ({"is_quantization": True, "quantization_type": "int3"}, 422, "UnprocessableEntityError", "quantization_type"),
+        (
+            {"is_quantization": True, "quantization_type": "int3"},
+            422,
+            "UnprocessableEntityError",
+            "quantization_type",
+        ),
         ({"surprise": 1}, 422, "UnprocessableEntityError", "surprise"),
     ],
 )
 def test_wrong_requests_are_refused_by_name(
-    client: TestClient, body: dict[str, Any], change: dict[str, Any], code: int, kind: str, told: str, debug: bool
+    client: TestClient,
+    body: dict[str, Any],
+    change: dict[str, Any],
+    code: int,
+    kind: str,
+    told: str,
+    debug: bool,
 ):
     """Both ways, before anything is stored."""
-    assert_refused(client.post("/simulator/run", json=body | change | {"debug": debug}), code, kind, told)
+    assert_refused(
+        client.post("/simulator/run", json=body | change | {"debug": debug}), code, kind, told
+    )
 
 
 def test_every_error_has_the_envelope(client: TestClient):
     """Unknown paths, methods and ids."""
     assert_refused(client.get("/nowhere"), 404, "NotFoundError", "Not Found")
     assert_refused(client.put("/simulator/run"), 405, "MethodNotAllowedError", "Method Not Allowed")
-    assert_refused(client.get("/workflow/nonsense/status"), 422, "UnprocessableEntityError", "workflow_id")
-    assert_refused(client.get(f"/workflow/{uuid.uuid4()}/status"), 404, "NotFoundError", "workflow_id")
+    assert_refused(
+        client.get("/workflow/nonsense/status"), 422, "UnprocessableEntityError", "workflow_id"
+    )
+    assert_refused(
+        client.get(f"/workflow/{uuid.uuid4()}/status"), 404, "NotFoundError", "workflow_id"
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,23 +338,37 @@ def test_unreadable_bodies_are_refused_in_clear_words(
 ):
     """No JSON, no UTF-8, nested too deeply, another content type: the envelope says which."""
     answer = client.post("/simulator/run", content=content, headers={"content-type": kind})
-    assert (answer.status_code, answer.json()["code"], answer.json()["param"]) == (code, code, param)
+    assert (answer.status_code, answer.json()["code"], answer.json()["param"]) == (
+        code,
+        code,
+        param,
+    )
     assert told in answer.json()["message"]
     assert answer.json()["object"] == "error"
 
 
-@pytest.mark.parametrize("kind", [None, "application/json; charset=utf-8", "application/cloudevents+json"])
+@pytest.mark.parametrize(
+    "kind", [None, "application/json; charset=utf-8", "application/cloudevents+json"]
+)
 def test_every_kind_of_json_is_read(client: TestClient, body: dict[str, Any], kind: str | None):
     """Also where a caller names no content type at all."""
     headers = {"content-type": kind} if kind else {}
-    assert client.post("/simulator/run", content=json.dumps(body).encode(), headers=headers).status_code == 200
+    assert (
+        client.post(
+            "/simulator/run", content=json.dumps(body).encode(), headers=headers
+        ).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "param"),
     [
         ({"target_ttft": ...}, "target_ttft"),
-        ({"target_throughput_per_user": ..., "target_e2e_latency": ...}, "target_throughput_per_user"),
+        (
+            {"target_throughput_per_user": ..., "target_e2e_latency": ...},
+            "target_throughput_per_user",
+        ),
         ({"model_uri": "a\x00b"}, "model_uri"),
         ({"topic": "t", "pubsubname": "p", "data": "not an object"}, "data"),
         ({"topic": "t", "pubsubname": "p", "data": {"input_tokens": -1}}, "input_tokens"),
@@ -251,7 +377,9 @@ def test_every_kind_of_json_is_read(client: TestClient, body: dict[str, Any], ki
         ({"concurrency": True}, "concurrency"),
     ],
 )
-def test_schema_errors_name_the_field(client: TestClient, body: dict[str, Any], change: dict[str, Any], param: str):
+def test_schema_errors_name_the_field(
+    client: TestClient, body: dict[str, Any], change: dict[str, Any], param: str
+):
     """Also those of checks over several fields, which used to say `body`."""
     asked = {name: value for name, value in (body | change).items() if value is not ...}
     answer = client.post("/simulator/run", json=asked)
@@ -264,13 +392,22 @@ def test_schema_errors_name_the_field(client: TestClient, body: dict[str, Any], 
 
 def test_bodies_beyond_the_limit_are_refused(make_client: MakeClient):
     """Whether the length is announced or not."""
-    client = make_client(limits=LimitSettings(_env_file=None, worker_processes=0, max_body_bytes=1000))
-    assert_refused(client.post("/simulator/run", content=b" " * 1001), 413, "RequestEntityTooLargeError", "1000")
+    client = make_client(
+        limits=LimitSettings(_env_file=None, worker_processes=0, max_body_bytes=1000)
+    )
+    assert_refused(
+        client.post("/simulator/run", content=b" " * 1001),
+        413,
+        "RequestEntityTooLargeError",
+        "1000",
+    )
 
     def pieces():
         yield from (b" " * 400 for _ in range(5))
 
-    answer = client.post("/simulator/run", content=pieces(), headers={"content-type": "application/json"})
+    answer = client.post(
+        "/simulator/run", content=pieces(), headers={"content-type": "application/json"}
+    )
     assert_refused(answer, 413, "RequestEntityTooLargeError", "1000 bytes")
     for length in ("9" * 5000, "-1", "many"):
         claimed = client.post("/simulator/run", content=b"{}", headers={"content-length": length})
@@ -280,11 +417,18 @@ def test_bodies_beyond_the_limit_are_refused(make_client: MakeClient):
 def test_unexpected_errors_say_nothing(make_client: MakeClient, body: dict[str, Any]):
     """No exception text reaches callers, neither in the answer nor in events."""
 
-    def broken(_question: Question, _predictor: object, *, known: object, progress: Callable[[float], None]) -> Outcome:
+    def broken(
+        _question: Question, _predictor: object, *, known: object, progress: Callable[[float], None]
+    ) -> Outcome:
         raise RuntimeError("password=hunter2")
 
     client = make_client(workers=ThreadWorkers(broken, AnalyticPredictor))
-    assert_refused(client.post("/simulator/run", json=body | {"debug": True}), 500, "InternalServerError", "internal error")
+    assert_refused(
+        client.post("/simulator/run", json=body | {"debug": True}),
+        500,
+        "InternalServerError",
+        "internal error",
+    )
     workflow_id = client.post("/simulator/run", json=body).json()["workflow_id"]
     assert ended(client, workflow_id) == "FAILED"
     told = client.get(f"/workflow/{workflow_id}/events").text
@@ -317,10 +461,20 @@ def test_missing_inventory_is_503_and_accepted_later(make_client: MakeClient, bo
 def test_token_is_demanded_everywhere_but_on_health(make_client: MakeClient, body: dict[str, Any]):
     """Missing or wrong: 401; health, readiness and metrics stay open."""
     client = make_client(app=AppSettings(_env_file=None, app_api_token="s3cret-of-ours"))
-    assert_refused(client.post("/simulator/run", json=body), 401, "UnauthorizedError", "dapr-api-token")
-    assert client.post("/notifications", json=body, headers={"dapr-api-token": "wrong"}).status_code == 401
+    assert_refused(
+        client.post("/simulator/run", json=body), 401, "UnauthorizedError", "dapr-api-token"
+    )
+    assert (
+        client.post("/notifications", json=body, headers={"dapr-api-token": "wrong"}).status_code
+        == 401
+    )
     assert client.get("/dapr/subscribe").status_code == 401
-    assert client.post("/simulator/run", json=body, headers={"dapr-api-token": "s3cret-of-ours"}).status_code == 200
+    assert (
+        client.post(
+            "/simulator/run", json=body, headers={"dapr-api-token": "s3cret-of-ours"}
+        ).status_code
+        == 200
+    )
     assert {client.get(path).status_code for path in ("/health", "/ready", "/metrics")} == {200}
 
 
@@ -328,11 +482,15 @@ def test_too_many_waiting_runs_are_429(make_client: MakeClient, body: dict[str, 
     """Refused, not dropped."""
 
     class Stuck(ThreadWorkers):
-        async def simulate(self, question: Question, progress: Callable[[float], None], known: object) -> Outcome:
+        async def simulate(
+            self, question: Question, progress: Callable[[float], None], known: object
+        ) -> Outcome:
             raise Unavailable("busy")
 
     limits = LimitSettings(_env_file=None, worker_processes=0, max_pending_runs=1)
-    client = make_client(limits=limits, workers=Stuck(lambda *_a, **_k: NO_PLANS, AnalyticPredictor))
+    client = make_client(
+        limits=limits, workers=Stuck(lambda *_a, **_k: NO_PLANS, AnalyticPredictor)
+    )
     assert client.post("/simulator/run", json=body).status_code == 200
     assert_refused(client.post("/simulator/run", json=body), 429, "TooManyRequestsError", "waiting")
 
@@ -340,20 +498,39 @@ def test_too_many_waiting_runs_are_429(make_client: MakeClient, body: dict[str, 
 def test_idempotency_key_names_one_run(client: TestClient, body: dict[str, Any]):
     """The same request again is the same workflow; another request under the key is refused."""
     headers = {"Idempotency-Key": "k1"}
-    first, again = (client.post("/simulator/run", json=body, headers=headers).json()["workflow_id"] for _ in range(2))
+    first, again = (
+        client.post("/simulator/run", json=body, headers=headers).json()["workflow_id"]
+        for _ in range(2)
+    )
     assert first == again
     assert_refused(
-        client.post("/simulator/run", json=body | {"concurrency": 1}, headers=headers), 409, "ConflictError", "another request"
+        client.post("/simulator/run", json=body | {"concurrency": 1}, headers=headers),
+        409,
+        "ConflictError",
+        "another request",
     )
 
 
 def test_notifications_answer_what_the_broker_should_do(client: TestClient, body: dict[str, Any]):
     """SUCCESS once stored, the same for a repeated delivery, DROP for nonsense; never 422."""
-    event = {"specversion": "1.0", "id": "e1", "topic": "budSimMessages", "pubsubname": "pubsub", "data": body | {"debug": True}}
+    event = {
+        "specversion": "1.0",
+        "id": "e1",
+        "topic": "budSimMessages",
+        "pubsubname": "pubsub",
+        "data": body | {"debug": True},
+    }
     kind = {"content-type": "application/cloudevents+json"}
     for _ in range(2):
-        assert client.post("/notifications", json=event, headers=kind).json() == {"status": "SUCCESS"}
-    for nonsense in (event | {"data": {"input_tokens": -1}}, event | {"id": "e2", "data": "x"}, [], {}):
+        assert client.post("/notifications", json=event, headers=kind).json() == {
+            "status": "SUCCESS"
+        }
+    for nonsense in (
+        event | {"data": {"input_tokens": -1}},
+        event | {"id": "e2", "data": "x"},
+        [],
+        {},
+    ):
         answer = client.post("/notifications", json=nonsense, headers=kind)
         assert (answer.status_code, answer.json()) == (200, {"status": "DROP"})
     assert client.post("/notifications", content=b"{", headers=kind).json() == {"status": "DROP"}
@@ -361,7 +538,12 @@ def test_notifications_answer_what_the_broker_should_do(client: TestClient, body
 
 def test_event_with_an_unknown_model_fails_by_event(client: TestClient, body: dict[str, Any]):
     """Nobody waits for an answer on the bus: the validation event says what is wrong."""
-    event = {"id": "e3", "topic": "t", "pubsubname": "p", "data": body | {"pretrained_model_uri": "nobody/has-this"}}
+    event = {
+        "id": "e3",
+        "topic": "t",
+        "pubsubname": "p",
+        "data": body | {"pretrained_model_uri": "nobody/has-this"},
+    }
     assert client.post("/notifications", json=event).json() == {"status": "SUCCESS"}
     again = client.post("/simulator/run", json=event).json()["workflow_id"]
     assert ended(client, again) == "FAILED"
@@ -373,7 +555,12 @@ def test_event_with_an_unknown_model_fails_by_event(client: TestClient, body: di
 def test_subscription_names_topic_route_and_dead_letters(client: TestClient):
     """What the sidecar asks for at start."""
     assert client.get("/dapr/subscribe").json() == [
-        {"pubsubname": "pubsub", "topic": "budSimMessages", "route": "/notifications", "deadLetterTopic": "poisonMessages"},
+        {
+            "pubsubname": "pubsub",
+            "topic": "budSimMessages",
+            "route": "/notifications",
+            "deadLetterTopic": "poisonMessages",
+        },
     ]
 
 
@@ -396,7 +583,9 @@ def test_unusable_models_are_told_by_readiness(make_client: MakeClient, tmp_path
         def models(client: TestClient = client) -> dict[str, Any]:
             return client.get("/ready").json()["param"]["models"]
 
-        told = wait_for(lambda models=models: models() if models()["detail"] != "not loaded yet" else None)
+        told = wait_for(
+            lambda models=models: models() if models()["detail"] != "not loaded yet" else None
+        )
         assert told["up"] is False
         assert reason in told["detail"]
         assert client.get("/ready").status_code == 503
@@ -404,12 +593,19 @@ def test_unusable_models_are_told_by_readiness(make_client: MakeClient, tmp_path
 
 def test_callers_examples_are_taken_as_they_are(client: TestClient, example: Callable[[str], Any]):
     """The request and the event callers send are accepted unchanged."""
-    assert client.post("/simulator/run", json=example("run_request.json")).json()["status"] == "PENDING"
-    assert client.post("/notifications", json=example("run_event.json")).json() == {"status": "SUCCESS"}
+    assert (
+        client.post("/simulator/run", json=example("run_request.json")).json()["status"]
+        == "PENDING"
+    )
+    assert client.post("/notifications", json=example("run_event.json")).json() == {
+        "status": "SUCCESS"
+    }
 
 
 @pytest.mark.parametrize("field", ["quantization_type", "quantization_method"])
-def test_unknown_quantization_is_refused_whether_asked_for_or_not(client: TestClient, body: dict[str, Any], field: str):
+def test_unknown_quantization_is_refused_whether_asked_for_or_not(
+    client: TestClient, body: dict[str, Any], field: str
+):
     """A name nobody knows is no silent default: 422 naming the field, also without `is_quantization`."""
     for asked in (True, False):
         wrong = body | {"quantization_type": "INT8", field: "BOGUS", "is_quantization": asked}
@@ -419,7 +615,12 @@ def test_unknown_quantization_is_refused_whether_asked_for_or_not(client: TestCl
 
 def test_unknown_models_are_named_by_the_field_that_held_them(client: TestClient):
     """`node-configurations` has no `pretrained_model_uri`: its 404 names `model_id` or `model_uri`."""
-    asked = {"model_id": "nobody/x", "cluster_id": CLUSTER_ID, "hostnames": ["gpu-0"], "hardware_mode": "dedicated"}
+    asked = {
+        "model_id": "nobody/x",
+        "cluster_id": CLUSTER_ID,
+        "hostnames": ["gpu-0"],
+        "hardware_mode": "dedicated",
+    }
     for wrong, field in ((asked, "model_id"), (asked | {"model_uri": "nobody/y"}, "model_uri")):
         answer = client.post("/simulator/node-configurations", json=wrong)
         assert (answer.status_code, answer.json()["param"]) == (404, field), answer.text

@@ -6,8 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.answers import answer
-from budsim.simulator.schemas import ClusterMetrics, DeploymentConfiguration, RunRequest, stored_plans
+from budsim.simulator.planning.answer import answer
+from budsim.simulator.schemas import (
+    ClusterMetrics,
+    DeploymentConfiguration,
+    RunRequest,
+    stored_plans,
+)
 from tests.simulator.situations import make_cluster, make_question
 
 
@@ -40,7 +45,14 @@ def test_cloud_models_need_no_targets(body: dict[str, Any]):
 
 def test_cloud_event_and_plain_request_mean_the_same(body: dict[str, Any]):
     """With topic, pubsubname and data all there, the keys of data are the request; unknown ones are ignored."""
-    event = {"specversion": "1.0", "id": "e1", "topic": "t", "pubsubname": "p", "unknown": 1, "data": {**body, "later": True}}
+    event = {
+        "specversion": "1.0",
+        "id": "e1",
+        "topic": "t",
+        "pubsubname": "p",
+        "unknown": 1,
+        "data": {**body, "later": True},
+    }
     opened = RunRequest.model_validate(event)
     assert opened.targets == RunRequest.model_validate(body).targets
     assert opened.id == "e1"
@@ -48,7 +60,9 @@ def test_cloud_event_and_plain_request_mean_the_same(body: dict[str, Any]):
 
 def test_stored_request_validates_to_the_same_question(body: dict[str, Any]):
     """Wire to store to wire is the identity for what the core reads."""
-    request = RunRequest.model_validate(body | {"source_topic": ["a", "b"], "cluster_id": "4f2647a2-a20e-581a-ab8e-eb8be653d4e3"})
+    request = RunRequest.model_validate(
+        body | {"source_topic": ["a", "b"], "cluster_id": "4f2647a2-a20e-581a-ab8e-eb8be653d4e3"}
+    )
     again = RunRequest.model_validate(request.stored())
     assert again.stored() == request.stored()
     assert again.targets == request.targets
@@ -56,9 +70,18 @@ def test_stored_request_validates_to_the_same_question(body: dict[str, Any]):
 
 @pytest.mark.parametrize(
     ("endpoints", "pooling"),
-    [(None, False), ("", False), ("LLM", False), ("LLM,EMBEDDING", False), ("embedding", True), ("RERANK, CLASSIFY", True)],
+    [
+        (None, False),
+        ("", False),
+        ("LLM", False),
+        ("LLM,EMBEDDING", False),
+        ("embedding", True),
+        ("RERANK, CLASSIFY", True),
+    ],
 )
-def test_models_wanted_for_vectors_only_are_not_asked_to_write(body: dict[str, Any], endpoints: str | None, pooling: bool):
+def test_models_wanted_for_vectors_only_are_not_asked_to_write(
+    body: dict[str, Any], endpoints: str | None, pooling: bool
+):
     """Endpoints without LLM and AUDIO leave nothing to generate."""
     assert RunRequest.model_validate(body | {"model_endpoints": endpoints}).pooling is pooling
 
@@ -66,7 +89,10 @@ def test_models_wanted_for_vectors_only_are_not_asked_to_write(body: dict[str, A
 def test_topics_are_listed_once(body: dict[str, Any]):
     """A string is one topic; a list keeps its order without repeats and blanks."""
     assert RunRequest.model_validate(body | {"source_topic": "a"}).topics == ("a",)
-    assert RunRequest.model_validate(body | {"source_topic": ["b", "a", "b", ""]}).topics == ("b", "a")
+    assert RunRequest.model_validate(body | {"source_topic": ["b", "a", "b", ""]}).topics == (
+        "b",
+        "a",
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +129,10 @@ def test_a_mix_is_answered_as_several_node_groups():
     targets = {"ttft_s": 0.25, "tokens_per_s_per_user": 80.0}
     question = make_question(cluster, concurrency=60, targets=targets, analytic_only=True)
     stored = stored_plans(answer(question, AnalyticPredictor()), question, keep=1)[0]
-    groups, metrics = DeploymentConfiguration.of(stored).node_groups, ClusterMetrics.of(stored).metrics
+    groups, metrics = (
+        DeploymentConfiguration.of(stored).node_groups,
+        ClusterMetrics.of(stored).metrics,
+    )
     assert {group.device_name for group in groups} == {"A100-SXM4-80GB", "H100-SXM"}
     assert len({group.config_id for group in groups}) == 2
     for group, share in zip(groups, metrics.device_types, strict=True):

@@ -10,7 +10,9 @@ from tests.soak.parts import PARTS, Finding, machine
 def main() -> int:
     """Run the parts named, print a table, and return 1 when something is not as it should be."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument(
+        "parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all by default"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full numbers")
     chosen = parser.parse_args()
     if unknown := set(chosen.parts) - set(PARTS):

@@ -36,9 +36,31 @@ def fuzz(url: str, token: str, *, examples: int, folder: Path) -> Fuzzed:
     """Send up to ``examples`` random cases for each operation, beside those that cover every boundary of the schema."""
     report, told = folder / "schemathesis.json", folder / "schemathesis.txt"
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json"]
-    command += ["-H", f"dapr-api-token: {token}", "--seed", str(SEED), "--checks", ",".join(CHECKS), "--no-shrink"]
-    command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(examples), "--workers", "2"]
-    command += ["--suppress-health-check", "all", "--report", "json", "--report-json-path", str(report)]
+    command += [
+        "-H",
+        f"dapr-api-token: {token}",
+        "--seed",
+        str(SEED),
+        "--checks",
+        ",".join(CHECKS),
+        "--no-shrink",
+    ]
+    command += [
+        "--phases",
+        "examples,coverage,fuzzing",
+        "--max-examples",
+        str(examples),
+        "--workers",
+        "2",
+    ]
+    command += [
+        "--suppress-health-check",
+        "all",
+        "--report",
+        "json",
+        "--report-json-path",
+        str(report),
+    ]
     with told.open("w") as output:
         subprocess.run(command, stdout=output, stderr=output, timeout=OUTER_LIMIT_S, check=False)
     found = json.loads(report.read_text())

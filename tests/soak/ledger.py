@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import redis
 import sqlalchemy as sa
 
-from budsim.simulator.runs import Step
-from budsim.simulator.tables import OutboxRow, RunRow
+from budsim.simulator.storage.records import Step
+from budsim.simulator.storage.tables import OutboxRow, RunRow
 from tests.soak.traffic import TOPIC
 
 STALLED_S = 180.0
@@ -52,7 +52,10 @@ class Ledger:
     @property
     def unstable(self) -> int:
         """How many workflows announced their results under more than one id, or with more than one answer."""
-        return sum(len(found.event_ids) != 1 or len(found.answers) != 1 for found in self.delivered.values())
+        return sum(
+            len(found.event_ids) != 1 or len(found.answers) != 1
+            for found in self.delivered.values()
+        )
 
     @property
     def redelivered(self) -> int:
@@ -69,7 +72,9 @@ def settle(database_url: str) -> float:
         if left != last:
             last, moved_s = left, time.monotonic()
         if time.monotonic() - moved_s > STALLED_S:
-            raise TimeoutError(f"nothing moved for {STALLED_S:g} s; {left[0]} runs and {left[1]} events are left")
+            raise TimeoutError(
+                f"nothing moved for {STALLED_S:g} s; {left[0]} runs and {left[1]} events are left"
+            )
         time.sleep(LOOK_EVERY_S)
         left = _left(engine)
     return time.monotonic() - start_s
@@ -84,7 +89,9 @@ def ended(database_url: str) -> int:
 def read(database_url: str, redis_url: str) -> Ledger:
     """Return what the database and the broker hold."""
     with sa.create_engine(database_url, poolclass=sa.NullPool).connect() as connection:
-        rows = connection.execute(sa.select(RunRow.run_id, RunRow.status, RunRow.lease_owner, RunRow.request_key)).all()
+        rows = connection.execute(
+            sa.select(RunRow.run_id, RunRow.status, RunRow.lease_owner, RunRow.request_key)
+        ).all()
     delivered: dict[str, Delivered] = defaultdict(Delivered)
     for _, fields in redis.Redis.from_url(redis_url).xrange(TOPIC):
         _note(json.loads(fields[b"data"]), delivered)
@@ -114,5 +121,9 @@ def _note(event: dict[str, object], delivered: dict[str, Delivered]) -> None:
         return
     found = delivered[payload["workflow_id"]]
     found.event_ids.add(str(event["id"]))
-    found.answers.add(hashlib.sha256(json.dumps(payload["content"]["result"], sort_keys=True).encode()).hexdigest())
+    found.answers.add(
+        hashlib.sha256(
+            json.dumps(payload["content"]["result"], sort_keys=True).encode()
+        ).hexdigest()
+    )
     found.times += 1

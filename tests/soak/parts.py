@@ -58,9 +58,21 @@ def load(scale: float) -> Iterator[Finding]:
         took_s = settle(stack.database_url)
         ledger = read(stack.database_url, stack.redis_url)
     rate = answers.count(200)
-    yield Finding(what=f"accepted of {count} at {LOAD_PER_S:g}/s", found=str(rate), wanted=str(count), good=rate == count)
-    yield at_most("accept p99", answers.latency_ms(0.99), ACCEPT_P99_MS, f"p50 {answers.latency_ms(0.5):.0f}")
-    yield at_most("/health p99 meanwhile", health.latency_ms(0.99), HEALTH_P99_MS, f"{len(health.latencies_s)} probes")
+    yield Finding(
+        what=f"accepted of {count} at {LOAD_PER_S:g}/s",
+        found=str(rate),
+        wanted=str(count),
+        good=rate == count,
+    )
+    yield at_most(
+        "accept p99", answers.latency_ms(0.99), ACCEPT_P99_MS, f"p50 {answers.latency_ms(0.5):.0f}"
+    )
+    yield at_most(
+        "/health p99 meanwhile",
+        health.latency_ms(0.99),
+        HEALTH_P99_MS,
+        f"{len(health.latencies_s)} probes",
+    )
     yield none("health answers other than 200", sum(health.statuses.values()) - health.count(200))
     refused = excess.count(429, 503)
     told = f"{refused} refused, {excess.count(200)} accepted, {excess.count(NO_ANSWER)} unanswered"
@@ -88,8 +100,15 @@ def kills(scale: float) -> Iterator[Finding]:
         killed.join()
         settle(stack.database_url)
         ledger = read(stack.database_url, stack.redis_url)
-    yield Finding(what="kills", found=str(killed.done), wanted=str(times), good=killed.done == times)
-    yield Finding(what="runs asked for", found=str(len(ledger.statuses)), wanted=str(runs), good=len(ledger.statuses) == runs)
+    yield Finding(
+        what="kills", found=str(killed.done), wanted=str(times), good=killed.done == times
+    )
+    yield Finding(
+        what="runs asked for",
+        found=str(len(ledger.statuses)),
+        wanted=str(runs),
+        good=len(ledger.statuses) == runs,
+    )
     yield from accounted(ledger, answers)
     yield told_only("results events delivered again, same id", str(ledger.redelivered))
 
@@ -106,7 +125,9 @@ def faults(scale: float) -> Iterator[Finding]:
             tasks = [
                 asyncio.create_task(probe(url + "/health", health, 0.1)),
                 asyncio.create_task(probe(url + "/ready", Answers(), 0.5, readiness.note)),
-                asyncio.create_task(steadily(lambda: [url], range(100_000), 5.0, answers, method="heuristic")),
+                asyncio.create_task(
+                    steadily(lambda: [url], range(100_000), 5.0, answers, method="heuristic")
+                ),
             ]
             await stopped.wait()
             for task in tasks:
@@ -135,7 +156,12 @@ def faults(scale: float) -> Iterator[Finding]:
     yield none("refusals without Retry-After", answers.refused_without_hint)
     yield none("health answers other than 200", sum(health.statuses.values()) - health.count(200))
     away, back = readiness.share(503, "sidecar away", "sidecar back"), readiness.last
-    yield Finding(what="readiness says 503 while the sidecar is away", found=f"{away:.0%}", wanted="> 80 %", good=away > 0.8)
+    yield Finding(
+        what="readiness says 503 while the sidecar is away",
+        found=f"{away:.0%}",
+        wanted="> 80 %",
+        good=away > 0.8,
+    )
     yield Finding(what="readiness afterwards", found=str(back), wanted="200", good=back == 200)
     yield from accounted(ledger, answers)
 
@@ -149,19 +175,30 @@ def memory(scale: float) -> Iterator[Finding]:
         measured: list[tuple[int, int]] = []
 
         async def ask(stopped: asyncio.Event) -> None:
-            await insistently(lambda: [replica.url], range(count), 60.0, answers, method="heuristic")
+            await insistently(
+                lambda: [replica.url], range(count), 60.0, answers, method="heuristic"
+            )
             await stopped.wait()
 
         with in_background(ask):
             for share in (0.1, 0.3, 0.5, 0.7, 0.9, 1.0):
-                wait_until(lambda: ended(stack.database_url) >= share * count, f"{share:.0%} have ended", 3600)  # noqa: B023
+                wait_until(
+                    lambda: ended(stack.database_url) >= share * count,  # noqa: B023
+                    f"{share:.0%} have ended",
+                    3600,
+                )
                 measured.append((ended(stack.database_url), replica.resident_bytes()))
         settle(stack.database_url)
         ledger = read(stack.database_url, stack.redis_url)
     for done, size in measured:
         yield told_only(f"memory after {done} runs", f"{size / 1e6:.0f} MB")
     growth = measured[-1][1] / measured[0][1]
-    yield Finding(what="growth", found=f"{growth:.3f}", wanted=f"<= {MEMORY_GROWTH}", good=growth <= MEMORY_GROWTH)
+    yield Finding(
+        what="growth",
+        found=f"{growth:.3f}",
+        wanted=f"<= {MEMORY_GROWTH}",
+        good=growth <= MEMORY_GROWTH,
+    )
     yield from accounted(ledger, answers)
 
 
@@ -179,18 +216,34 @@ def replicas(scale: float) -> Iterator[Finding]:
         told = " ".join(f"{share:.0%}" for share in shares)
         fair = len(shares) == number and shares[-1] >= 0.5 / number
         wanted = f"each >= {0.5 / number:.0%}"
-        yield Finding(what=f"work per replica, {number} replicas, all asked of one", found=told, wanted=wanted, good=fair)
-        yield told_only("runs per second on the cores there are", f"{count / max(took_s, 1e-9):.1f}")
+        yield Finding(
+            what=f"work per replica, {number} replicas, all asked of one",
+            found=told,
+            wanted=wanted,
+            good=fair,
+        )
+        yield told_only(
+            "runs per second on the cores there are", f"{count / max(took_s, 1e-9):.1f}"
+        )
         yield from accounted(ledger, answers)
 
 
 def fuzz(scale: float) -> Iterator[Finding]:
     """Send requests made from the OpenAPI document: no 5xx, no undocumented status, no answer that breaks its schema."""
     wanted = int(FUZZED_CASES * scale)
-    with running(1, APP_API_TOKEN=TOKEN, MAX_REQUESTS_PER_S="0", MAX_PENDING_RUNS="1000000") as stack:
-        found = fuzzing.fuzz(stack.replicas[0].url, TOKEN, examples=max(1, wanted // OPERATIONS), folder=stack.folder)
+    with running(
+        1, APP_API_TOKEN=TOKEN, MAX_REQUESTS_PER_S="0", MAX_PENDING_RUNS="1000000"
+    ) as stack:
+        found = fuzzing.fuzz(
+            stack.replicas[0].url, TOKEN, examples=max(1, wanted // OPERATIONS), folder=stack.folder
+        )
     enough = found.cases >= wanted
-    yield Finding(what="requests made from the OpenAPI document", found=str(found.cases), wanted=f">= {wanted}", good=enough)
+    yield Finding(
+        what="requests made from the OpenAPI document",
+        found=str(found.cases),
+        wanted=f">= {wanted}",
+        good=enough,
+    )
     yield none("answers that break it", len(found.problems))
     yield told_only("errors of schemathesis itself", str(found.tool_errors))
     for problem in found.problems:
@@ -296,7 +349,12 @@ def none(what: str, count: int) -> Finding:
 
 def at_most(what: str, found_ms: float, wanted_ms: float, detail: str) -> Finding:
     """Return a line about a latency."""
-    return Finding(what=what, found=f"{found_ms:.0f} ms ({detail})", wanted=f"<= {wanted_ms:.0f} ms", good=found_ms <= wanted_ms)
+    return Finding(
+        what=what,
+        found=f"{found_ms:.0f} ms ({detail})",
+        wanted=f"<= {wanted_ms:.0f} ms",
+        good=found_ms <= wanted_ms,
+    )
 
 
 def told_only(what: str, found: str) -> Finding:

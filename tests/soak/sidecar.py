@@ -26,7 +26,11 @@ def sidecar(redis_url: str) -> Starlette:
         items = []
         for key in (await request.json())["keys"]:
             data, version = await broker.hmget(key, "data", "version")
-            items.append({"key": key, "data": json.loads(data), "etag": (version or b"").decode()} if data else {"key": key})
+            items.append(
+                {"key": key, "data": json.loads(data), "etag": (version or b"").decode()}
+                if data
+                else {"key": key}
+            )
         return JSONResponse(items)
 
     async def publish(request: Request) -> Response:

@@ -29,7 +29,9 @@ POLL_S = 0.1
 class Process:
     """One child process that can be killed and started again with the same arguments, on the same port."""
 
-    def __init__(self, arguments: list[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, arguments: list[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._arguments, self._log = arguments, log
         self._environment = {**os.environ, **(environment or {})}
         self._child: subprocess.Popen[bytes] | None = None
@@ -43,7 +45,9 @@ class Process:
     def start(self) -> None:
         """Start it; `is_listening` tells when it is there."""
         with self._log.open("ab") as log:
-            self._child = subprocess.Popen(self._arguments, cwd=REPOSITORY, env=self._environment, stdout=log, stderr=log)
+            self._child = subprocess.Popen(
+                self._arguments, cwd=REPOSITORY, env=self._environment, stdout=log, stderr=log
+            )
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal and wait until the process is gone."""
@@ -95,14 +99,21 @@ class Stack:
     def __init__(self, folder: Path, server_url: str) -> None:
         self.folder = folder
         name = f"soak_{uuid.uuid4().hex[:12]}"
-        self._server = sa.create_engine(server_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-        self.database_url = sa.make_url(server_url).set(database=name).render_as_string(hide_password=False)
+        self._server = sa.create_engine(
+            server_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
+        )
+        self.database_url = (
+            sa.make_url(server_url).set(database=name).render_as_string(hide_password=False)
+        )
         self._administer(f'CREATE DATABASE "{name}"')
         self._name = name
         port = free_port()
         self.redis_url = f"redis://127.0.0.1:{port}/0"
         store = ["--appendonly", "yes", "--save", "", "--dir", str(folder)]
-        self.redis = Process(["redis-server", "--bind", "127.0.0.1", "--port", str(port), *store], folder / "redis.log")
+        self.redis = Process(
+            ["redis-server", "--bind", "127.0.0.1", "--port", str(port), *store],
+            folder / "redis.log",
+        )
         self._sidecar_port = free_port()
         serving = ["-m", "tests.soak.sidecar", str(self._sidecar_port), self.redis_url]
         self.sidecar = Process([sys.executable, *serving], folder / "sidecar.log")
@@ -116,7 +127,10 @@ class Stack:
         broker.hset(INVENTORY_KEY, mapping={"data": json.dumps(inventory()), "version": 1})
         self.start_sidecar()
         environment = self._environment() | settings
-        self.replicas = [Replica(free_port(), self.folder / f"replica-{index}.log", environment) for index in range(replicas)]
+        self.replicas = [
+            Replica(free_port(), self.folder / f"replica-{index}.log", environment)
+            for index in range(replicas)
+        ]
         for replica in self.replicas:
             replica.process.start()
         for replica in self.replicas:
@@ -125,7 +139,10 @@ class Stack:
     def start_sidecar(self) -> None:
         """Start the sidecar and wait until it answers."""
         self.sidecar.start()
-        wait_until(lambda: _status(f"http://127.0.0.1:{self._sidecar_port}/v1.0/healthz/outbound") == 204, "the sidecar answers")
+        wait_until(
+            lambda: _status(f"http://127.0.0.1:{self._sidecar_port}/v1.0/healthz/outbound") == 204,
+            "the sidecar answers",
+        )
 
     def restart_postgres(self) -> None:
         """Stop the database server as a crash would, and start it again with the same options."""
@@ -144,7 +161,9 @@ class Stack:
             "-w",
             "restart",
         ]
-        subprocess.run(command, cwd=store, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            command, cwd=store, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def stop(self) -> None:
         """End every process and drop the database."""
@@ -213,11 +232,34 @@ def wait_until(done: object, what: str, longest_s: float = START_S) -> None:
         time.sleep(POLL_S)
 
 
-def _node(name: str, device: str, kind: str, vendor: str, count: int, memory_gb: int) -> dict[str, object]:
-    found = {"name": device, "raw_name": device, "device_model": device, "type": kind, "vendor": vendor}
-    counts = {"available_count": count, "total_count": count, "mem_per_GPU_in_GB": memory_gb, "memory_gb": memory_gb}
-    cores = {"cores": 56, "physical_cores": 56, "instruction_sets": ["AMX"]} if kind == "cpu_high" else {}
-    return {"id": name, "name": name, "status": True, "is_master": False, "devices": [found | counts | cores]}
+def _node(
+    name: str, device: str, kind: str, vendor: str, count: int, memory_gb: int
+) -> dict[str, object]:
+    found = {
+        "name": device,
+        "raw_name": device,
+        "device_model": device,
+        "type": kind,
+        "vendor": vendor,
+    }
+    counts = {
+        "available_count": count,
+        "total_count": count,
+        "mem_per_GPU_in_GB": memory_gb,
+        "memory_gb": memory_gb,
+    }
+    cores = (
+        {"cores": 56, "physical_cores": 56, "instruction_sets": ["AMX"]}
+        if kind == "cpu_high"
+        else {}
+    )
+    return {
+        "id": name,
+        "name": name,
+        "status": True,
+        "is_master": False,
+        "devices": [found | counts | cores],
+    }
 
 
 def _status(url: str) -> int:

@@ -42,7 +42,11 @@ class Answers:
     @property
     def others(self) -> dict[int, int]:
         """Answers that are neither success nor a refusal to come again."""
-        return {status: count for status, count in self.statuses.items() if status not in {200, NO_ANSWER, *REFUSALS}}
+        return {
+            status: count
+            for status, count in self.statuses.items()
+            if status not in {200, NO_ANSWER, *REFUSALS}
+        }
 
 
 def question(number: int, *, method: str = "regressor") -> dict[str, object]:
@@ -65,15 +69,26 @@ def question(number: int, *, method: str = "regressor") -> dict[str, object]:
 async def calling() -> AsyncIterator[aiohttp.ClientSession]:
     """Open a session with as many connections as it takes."""
     limit = aiohttp.ClientTimeout(total=CALL_LIMIT_S)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=limit) as session:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=limit
+    ) as session:
         yield session
 
 
-async def ask(session: aiohttp.ClientSession, url: str, number: int, answers: Answers, due_s: float, method: str) -> int:
+async def ask(
+    session: aiohttp.ClientSession,
+    url: str,
+    number: int,
+    answers: Answers,
+    due_s: float,
+    method: str,
+) -> int:
     """Send one question and note the answer; latency counts from when it was due, so that a stalled service shows."""
     try:
         headers = {"Idempotency-Key": f"soak-{number}"}
-        async with session.post(url + "/simulator/run", json=question(number, method=method), headers=headers) as answer:
+        async with session.post(
+            url + "/simulator/run", json=question(number, method=method), headers=headers
+        ) as answer:
             found = await answer.json()
             status, hint = answer.status, answer.headers.get("Retry-After")
     except (aiohttp.ClientError, TimeoutError, OSError):
@@ -89,7 +104,12 @@ async def ask(session: aiohttp.ClientSession, url: str, number: int, answers: An
 
 
 async def steadily(
-    urls: Callable[[], Sequence[str]], numbers: range, per_s: float, answers: Answers, *, method: str = "regressor"
+    urls: Callable[[], Sequence[str]],
+    numbers: range,
+    per_s: float,
+    answers: Answers,
+    *,
+    method: str = "regressor",
 ) -> None:
     """Ask every question once, ``per_s`` a second, without waiting for answers."""
     async with calling() as session, asyncio.TaskGroup() as group:
@@ -101,14 +121,22 @@ async def steadily(
 
 
 async def insistently(
-    urls: Callable[[], Sequence[str]], numbers: range, per_s: float, answers: Answers, *, method: str = "regressor"
+    urls: Callable[[], Sequence[str]],
+    numbers: range,
+    per_s: float,
+    answers: Answers,
+    *,
+    method: str = "regressor",
 ) -> None:
     """Ask every question, ``per_s`` a second, each again and again until it is accepted: what a caller with a retry does."""
     turns = asyncio.Semaphore(ASKED_AT_A_TIME)
     async with calling() as session, asyncio.TaskGroup() as group:
 
         async def until_accepted(number: int) -> None:
-            while await ask(session, random.choice(urls()), number, answers, time.monotonic(), method) != 200:
+            while (
+                await ask(session, random.choice(urls()), number, answers, time.monotonic(), method)
+                != 200
+            ):
                 await asyncio.sleep(RETRY_S)
             turns.release()
 
@@ -118,7 +146,9 @@ async def insistently(
             await asyncio.sleep(1 / per_s)
 
 
-async def probe(url: str, answers: Answers, every_s: float, seen: Callable[[int, float], None] | None = None) -> None:
+async def probe(
+    url: str, answers: Answers, every_s: float, seen: Callable[[int, float], None] | None = None
+) -> None:
     """Ask ``url`` every so often until cancelled; ``seen`` is told status and moment."""
     async with calling() as session, asyncio.TaskGroup() as group:
 

@@ -44,16 +44,22 @@ class Body:
 
 def grouped(layers: Sequence[Layer]) -> tuple[LayerGroup, ...]:
     """Return the layers with equal ones counted together, in the order each kind first appears."""
-    kinds = Counter((layer.attention, layer.feed_forward, layer.cross_attention) for layer in layers)
+    kinds = Counter(
+        (layer.attention, layer.feed_forward, layer.cross_attention) for layer in layers
+    )
     return tuple(
-        LayerGroup(count=count, attention=attention, feed_forward=feed_forward, cross_attention=cross)
+        LayerGroup(
+            count=count, attention=attention, feed_forward=feed_forward, cross_attention=cross
+        )
         for (attention, feed_forward, cross), count in kinds.items()
     )
 
 
 def attention_biases(attention: Attention, hidden: int, *, qkv: bool, out: bool) -> int:
     """Return the number of bias values of grouped attention's projections."""
-    projected = attention.heads * attention.head_dim + attention.kv_heads * (attention.head_dim + attention.value_head_dim)
+    projected = attention.heads * attention.head_dim + attention.kv_heads * (
+        attention.head_dim + attention.value_head_dim
+    )
     return projected * qkv + hidden * out
 
 

@@ -31,7 +31,10 @@ def falcon(fields: Fields, style: Style) -> Body:
     else:
         changes["num_kv_heads"] = changes["n_head_kv"] = None
     parallel = fields.flag("parallel_attn", default=True)
-    one_norm = parallel and fields.integer("num_ln_in_parallel_attn", low=0, high=2, default=2 if new else 1) == 1
+    one_norm = (
+        parallel
+        and fields.integer("num_ln_in_parallel_attn", low=0, high=2, default=2 if new else 1) == 1
+    )
     return decoder(rewritten(fields, changes), replace(style, norms=1 if one_norm else 2))
 
 
@@ -57,7 +60,10 @@ def mpt(fields: Fields, style: Style) -> Body:
 
 def dbrx(fields: Fields, style: Style) -> Body:
     """Return a DBRX: attention and expert settings nested."""
-    attention, feed_forward = fields.nested("attn_config") or Fields({}), fields.nested("ffn_config") or Fields({})
+    attention, feed_forward = (
+        fields.nested("attn_config") or Fields({}),
+        fields.nested("ffn_config") or Fields({}),
+    )
     changes = {
         "num_key_value_heads": attention.integer("kv_n_heads", high=MAX_HEADS),
         "moe_num_experts": feed_forward.raw("moe_num_experts")[1],
@@ -86,7 +92,11 @@ def opt(fields: Fields, style: Style) -> Body:
     """Return an OPT; the 350M variant, whose embeddings are narrower than the model, cannot be read."""
     hidden = fields.integer("hidden_size", high=MAX_HIDDEN)
     if fields.integer("word_embed_proj_dim", high=MAX_HIDDEN, default=hidden) != hidden:
-        raise fields.unsupported("word_embed_proj_dim", "embeddings narrower than the model", f"{hidden}, the hidden size")
+        raise fields.unsupported(
+            "word_embed_proj_dim",
+            "embeddings narrower than the model",
+            f"{hidden}, the hidden size",
+        )
     return decoder(fields, style)
 
 
@@ -115,7 +125,11 @@ def qwen1(fields: Fields, style: Style) -> Body:
     """Return a first-generation Qwen, whose ``intermediate_size`` counts gate and up projection together."""
     both = fields.integer("intermediate_size", high=MAX_WIDTH)
     if both % 2:
-        raise InvalidInput(fields.path("intermediate_size"), str(both), "an even number: gate and up projection together")
+        raise InvalidInput(
+            fields.path("intermediate_size"),
+            str(both),
+            "an even number: gate and up projection together",
+        )
     return decoder(rewritten(fields, {"intermediate_size": both // 2}), style)
 
 
@@ -127,6 +141,11 @@ def hunyuan(fields: Fields, style: Style) -> Body:
         "moe_intermediate_size": "moe_intermediate_size",
     }
     found = {name: fields.values[name] for name in names if fields.has(name)}
-    each = {names[name]: value[0] if isinstance(value, list) and value else value for name, value in found.items()}
-    norms = replace(style, qk_norm=QkNorm.HEAD if fields.flag("use_qk_norm", default=False) else QkNorm.NONE)
+    each = {
+        names[name]: value[0] if isinstance(value, list) and value else value
+        for name, value in found.items()
+    }
+    norms = replace(
+        style, qk_norm=QkNorm.HEAD if fields.flag("use_qk_norm", default=False) else QkNorm.NONE
+    )
     return decoder(Fields({**fields.values, **each}, fields.prefix), norms)

@@ -11,16 +11,37 @@ from budsim.model_ops.architecture import Attention, AttentionKind, FeedForward
 from budsim.model_ops.families.body import Body, Layer, attention_biases, feed_forward_biases
 from budsim.model_ops.families.experts import expert_layer, expert_layers
 from budsim.model_ops.families.windows import kind_of, windows
-from budsim.model_ops.fields import MAX_CONTEXT, MAX_HEADS, MAX_HIDDEN, MAX_LAYERS, MAX_VOCABULARY, MAX_WIDTH, Fields
+from budsim.model_ops.fields import (
+    MAX_CONTEXT,
+    MAX_HEADS,
+    MAX_HIDDEN,
+    MAX_LAYERS,
+    MAX_VOCABULARY,
+    MAX_WIDTH,
+    Fields,
+)
 
 HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed")
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 HEADS = ("num_attention_heads", "n_head", "n_heads", "attention_heads")
-KV_HEADS = ("num_attention_groups", "num_key_value_heads", "num_kv_heads", "multi_query_group_num", "n_head_kv")
+KV_HEADS = (
+    "num_attention_groups",
+    "num_key_value_heads",
+    "num_kv_heads",
+    "multi_query_group_num",
+    "n_head_kv",
+)
 HEAD_DIM = ("head_dim", "kv_channels", "attention_head_dim", "d_kv")
 WIDTH = ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
 VOCABULARY = ("vocab_size", "padded_vocab_size")
-CONTEXT = ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len", "model_max_length", "max_sequence_length")
+CONTEXT = (
+    "max_position_embeddings",
+    "n_positions",
+    "seq_length",
+    "max_seq_len",
+    "model_max_length",
+    "max_sequence_length",
+)
 
 
 class QkNorm(StrEnum):
@@ -94,9 +115,17 @@ def grouped_attention(fields: Fields, hidden: int, window: int | None = None) ->
     heads = fields.integer(*HEADS, high=MAX_HEADS)
     kv_heads = fields.integer(*KV_HEADS, high=MAX_HEADS, default=heads)
     if heads % kv_heads:
-        raise InvalidInput(fields.path(fields.raw(*KV_HEADS)[0]), f"{kv_heads} for {heads} heads", f"a divisor of {heads}")
+        raise InvalidInput(
+            fields.path(fields.raw(*KV_HEADS)[0]),
+            f"{kv_heads} for {heads} heads",
+            f"a divisor of {heads}",
+        )
     if not fields.has(*HEAD_DIM) and hidden % heads:
-        raise InvalidInput(fields.path(fields.raw(*HEADS)[0]), f"{heads} for hidden size {hidden}", f"a divisor of {hidden}")
+        raise InvalidInput(
+            fields.path(fields.raw(*HEADS)[0]),
+            f"{heads} for hidden size {hidden}",
+            f"a divisor of {hidden}",
+        )
     head_dim = fields.integer(*HEAD_DIM, high=MAX_HIDDEN, default=hidden // heads)
     return Attention(
         kind=kind_of(window),
@@ -111,9 +140,16 @@ def grouped_attention(fields: Fields, hidden: int, window: int | None = None) ->
 def decoder(fields: Fields, style: Style) -> Body:
     """Return a decoder of grouped attention, with experts where the style says so."""
     shape = size(fields)
-    spans = windows(fields, shape.layers, shape.context, pattern=style.window_pattern, default=style.windowed)
+    spans = windows(
+        fields, shape.layers, shape.context, pattern=style.window_pattern, default=style.windowed
+    )
     mixers = [grouped_attention(fields, shape.hidden, span) for span in spans]
-    return body(fields, style, shape, [(mixer, grouped_extra(fields, style, mixer, shape.hidden)) for mixer in mixers])
+    return body(
+        fields,
+        style,
+        shape,
+        [(mixer, grouped_extra(fields, style, mixer, shape.hidden)) for mixer in mixers],
+    )
 
 
 def grouped_extra(fields: Fields, style: Style, attention: Attention, hidden: int) -> int:
@@ -127,7 +163,9 @@ def grouped_extra(fields: Fields, style: Style, attention: Attention, hidden: in
     return biases + _qk_norm_values(fields, style, attention) + attention.heads * style.sinks
 
 
-def body(fields: Fields, style: Style, shape: Size, mixers: Sequence[tuple[Attention, int]]) -> Body:
+def body(
+    fields: Fields, style: Style, shape: Size, mixers: Sequence[tuple[Attention, int]]
+) -> Body:
     """Return the decoder around ``mixers``: each layer's attention and its small weights."""
     has_experts = expert_layers(fields, shape.layers) if style.experts else (False,) * shape.layers
     layers = [
@@ -146,7 +184,9 @@ def body(fields: Fields, style: Style, shape: Size, mixers: Sequence[tuple[Atten
     )
 
 
-def mla_attention(fields: Fields, *, indexed: bool = False, shares_index: bool = False) -> Attention:
+def mla_attention(
+    fields: Fields, *, indexed: bool = False, shares_index: bool = False
+) -> Attention:
     """Return multi-head latent attention, with the sparse indexer of DeepSeek V3.2 when ``indexed``.
 
     A layer that ``shares_index`` with an earlier one attends as sparsely and stores no index of its own.
@@ -173,22 +213,38 @@ def latent_decoder(fields: Fields, style: Style) -> Body:
     shape = size(fields)
     indexed = fields.has("index_topk")
     types = fields.texts("indexer_types", count=shape.layers) or ("full",) * shape.layers
-    mixers = [mla_attention(fields, indexed=indexed, shares_index=kind == "shared") for kind in types]
-    return body(fields, style, shape, [(mixer, latent_extra(fields, mixer, shape.hidden)) for mixer in mixers])
+    mixers = [
+        mla_attention(fields, indexed=indexed, shares_index=kind == "shared") for kind in types
+    ]
+    return body(
+        fields,
+        style,
+        shape,
+        [(mixer, latent_extra(fields, mixer, shape.hidden)) for mixer in mixers],
+    )
 
 
 def latent_extra(fields: Fields, attention: Attention, hidden: int) -> int:
     """Return the norms and biases of one layer's latent attention."""
     norms = (attention.q_lora_rank or 0) + attention.kv_lora_rank + 2 * attention.index_head_dim
     biased = fields.flag("attention_bias", default=False)
-    return norms + biased * ((attention.q_lora_rank or 0) + attention.kv_lora_rank + attention.rope_head_dim + hidden)
+    return norms + biased * (
+        (attention.q_lora_rank or 0) + attention.kv_lora_rank + attention.rope_head_dim + hidden
+    )
 
 
-def _layer(fields: Fields, style: Style, hidden: int, attention: Attention, small: int, sparse: bool) -> Layer:
-    feed_forward = expert_layer(fields, gated=style.gated) if sparse else dense_layer(fields, style, hidden)
+def _layer(
+    fields: Fields, style: Style, hidden: int, attention: Attention, small: int, sparse: bool
+) -> Layer:
+    feed_forward = (
+        expert_layer(fields, gated=style.gated) if sparse else dense_layer(fields, style, hidden)
+    )
     extra = small + style.norms * style.norm_values * hidden
     if sparse:
-        extra += hidden * (style.shared_gate and feed_forward.shared_width > 0) + feed_forward.experts * style.router_bias
+        extra += (
+            hidden * (style.shared_gate and feed_forward.shared_width > 0)
+            + feed_forward.experts * style.router_bias
+        )
     if style.expert_bias if sparse else fields.flag(style.ff_bias[0], default=style.ff_bias[1]):
         extra += feed_forward_biases(feed_forward, hidden)
     return Layer(attention=attention, feed_forward=feed_forward, extra=extra)
@@ -198,7 +254,9 @@ def dense_layer(fields: Fields, style: Style, hidden: int) -> FeedForward:
     """Return the feed-forward part of a layer without experts."""
     default = style.width_factor * hidden or None
     names = ("intermediate_size_mlp", "dense_intermediate_size", *WIDTH) if style.experts else WIDTH
-    return FeedForward(width=fields.integer(*names, high=MAX_WIDTH, default=default), gated=style.gated)
+    return FeedForward(
+        width=fields.integer(*names, high=MAX_WIDTH, default=default), gated=style.gated
+    )
 
 
 def _qk_norm_values(fields: Fields, style: Style, attention: Attention) -> int:

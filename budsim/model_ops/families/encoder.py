@@ -16,7 +16,9 @@ def bert(fields: Fields, style: Style) -> Body:
     shape = size(fields)
     attention = grouped_attention(fields, shape.hidden)
     feed_forward = FeedForward(width=fields.integer(*WIDTH, high=MAX_WIDTH), gated=False)
-    biases = attention_biases(attention, shape.hidden, qkv=True, out=True) + feed_forward_biases(feed_forward, shape.hidden)
+    biases = attention_biases(attention, shape.hidden, qkv=True, out=True) + feed_forward_biases(
+        feed_forward, shape.hidden
+    )
     layer = Layer(attention=attention, feed_forward=feed_forward, extra=biases + 4 * shape.hidden)
     token_types = fields.integer("type_vocab_size", low=0, high=MAX_LAYERS, default=2)
     pooler = shape.hidden * (shape.hidden + 1)

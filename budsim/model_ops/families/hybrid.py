@@ -30,12 +30,22 @@ def delta_decoder(fields: Fields, style: Style) -> Body:
     shape = size(fields)
     every = fields.integer("full_attention_interval", high=MAX_LAYERS, default=4)
     kinds = layer_types(fields, shape.layers) or tuple(
-        "linear_attention" if (index + 1) % every else "full_attention" for index in range(shape.layers)
+        "linear_attention" if (index + 1) % every else "full_attention"
+        for index in range(shape.layers)
     )
-    full = replace(grouped_attention(fields, shape.hidden), output_gate=fields.flag("attn_output_gate", default=True))
+    full = replace(
+        grouped_attention(fields, shape.hidden),
+        output_gate=fields.flag("attn_output_gate", default=True),
+    )
     linear = _delta_attention(fields)
-    full_extra, linear_extra = grouped_extra(fields, style, full, shape.hidden), _delta_extra(linear)
-    mixers = [(linear, linear_extra) if kind == "linear_attention" else (full, full_extra) for kind in kinds]
+    full_extra, linear_extra = (
+        grouped_extra(fields, style, full, shape.hidden),
+        _delta_extra(linear),
+    )
+    mixers = [
+        (linear, linear_extra) if kind == "linear_attention" else (full, full_extra)
+        for kind in kinds
+    ]
     return body(fields, style, shape, mixers)
 
 
@@ -46,10 +56,17 @@ def lightning_decoder(fields: Fields, style: Style) -> Body:
     kinds = tuple("full_attention" if kind else "linear_attention" for kind in declared or ())
     kinds = kinds or layer_types(fields, shape.layers)
     if not kinds:
-        raise InvalidInput(fields.path("attn_type_list"), "missing", f"a list of {shape.layers} zeros and ones")
+        raise InvalidInput(
+            fields.path("attn_type_list"), "missing", f"a list of {shape.layers} zeros and ones"
+        )
     full = grouped_attention(fields, shape.hidden)
-    linear = replace(full, kind=AttentionKind.LINEAR, kv_heads=full.heads, output_gate=True, gates_per_head=0)
-    mixers = [(linear, full.heads * full.head_dim) if kind == "linear_attention" else (full, 0) for kind in kinds]
+    linear = replace(
+        full, kind=AttentionKind.LINEAR, kv_heads=full.heads, output_gate=True, gates_per_head=0
+    )
+    mixers = [
+        (linear, full.heads * full.head_dim) if kind == "linear_attention" else (full, 0)
+        for kind in kinds
+    ]
     return body(fields, style, shape, mixers)
 
 
@@ -63,12 +80,19 @@ def mamba_pattern_decoder(fields: Fields, style: Style) -> Body:
     pattern = fields.text("hybrid_override_pattern")
     if len(pattern) != shape.layers or set(pattern) - set("M*-E") or pattern[:1] not in {"M", "*"}:
         raise InvalidInput(
-            fields.path("hybrid_override_pattern"), repr(pattern[:40]), f"{shape.layers} of the letters M * - E, mixing first"
+            fields.path("hybrid_override_pattern"),
+            repr(pattern[:40]),
+            f"{shape.layers} of the letters M * - E, mixing first",
         )
     layers = tuple(_joined(_pattern_layers(fields, style, shape.hidden, pattern)))
     tied = fields.flag("tie_word_embeddings", default=style.tied)
     return Body(
-        hidden=shape.hidden, vocabulary=shape.vocabulary, context=shape.context, layers=layers, tied=tied, extra=shape.hidden
+        hidden=shape.hidden,
+        vocabulary=shape.vocabulary,
+        context=shape.context,
+        layers=layers,
+        tied=tied,
+        extra=shape.hidden,
     )
 
 
@@ -77,11 +101,19 @@ def kimi_delta_decoder(fields: Fields, style: Style) -> Body:
     shape, settings = size(fields), fields.nested("linear_attn_config")
     marked = settings.values.get("kda_layers") if settings else None
     if settings is None or not isinstance(marked, list):
-        raise InvalidInput(fields.path("linear_attn_config.kda_layers"), "missing", "the numbers of the delta layers, from 1")
-    latent = replace(mla_attention(fields), output_gate=fields.flag("mla_use_output_gate", default=False))
+        raise InvalidInput(
+            fields.path("linear_attn_config.kda_layers"),
+            "missing",
+            "the numbers of the delta layers, from 1",
+        )
+    latent = replace(
+        mla_attention(fields), output_gate=fields.flag("mla_use_output_gate", default=False)
+    )
     linear, small = _kimi_delta(settings, shape.hidden)
     mixers = [
-        (linear, small) if index + 1 in marked else (latent, latent_extra(fields, latent, shape.hidden))
+        (linear, small)
+        if index + 1 in marked
+        else (latent, latent_extra(fields, latent, shape.hidden))
         for index in range(shape.layers)
     ]
     return body(fields, style, shape, mixers)
@@ -92,11 +124,24 @@ def jamba_decoder(fields: Fields, style: Style) -> Body:
     shape = size(fields)
     full = grouped_attention(fields, shape.hidden)
     mamba, small = _mamba1(fields, shape.hidden)
-    every, first = (fields.integer(f"attn_layer_{name}", low=0, high=MAX_LAYERS) for name in ("period", "offset"))
-    mixers = [(full, 0) if index % max(every, 1) == first else (mamba, small) for index in range(shape.layers)]
-    period, offset = (fields.integer(f"expert_layer_{name}", low=0, high=MAX_LAYERS) for name in ("period", "offset"))
-    kinds = ["sparse" if index % max(period, 1) == offset else "dense" for index in range(shape.layers)]
-    return body(Fields({**fields.values, "mlp_layer_types": kinds}, fields.prefix), style, shape, mixers)
+    every, first = (
+        fields.integer(f"attn_layer_{name}", low=0, high=MAX_LAYERS)
+        for name in ("period", "offset")
+    )
+    mixers = [
+        (full, 0) if index % max(every, 1) == first else (mamba, small)
+        for index in range(shape.layers)
+    ]
+    period, offset = (
+        fields.integer(f"expert_layer_{name}", low=0, high=MAX_LAYERS)
+        for name in ("period", "offset")
+    )
+    kinds = [
+        "sparse" if index % max(period, 1) == offset else "dense" for index in range(shape.layers)
+    ]
+    return body(
+        Fields({**fields.values, "mlp_layer_types": kinds}, fields.prefix), style, shape, mixers
+    )
 
 
 def mamba_layered_decoder(fields: Fields, style: Style) -> Body:
@@ -108,7 +153,10 @@ def mamba_layered_decoder(fields: Fields, style: Style) -> Body:
     full = grouped_attention(fields, shape.hidden)
     mamba, small = _mamba(fields, shape.hidden)
     full_extra = grouped_extra(fields, style, full, shape.hidden)
-    mixers = [(mamba, small) if kind in {"mamba", "linear_attention"} else (full, full_extra) for kind in kinds]
+    mixers = [
+        (mamba, small) if kind in {"mamba", "linear_attention"} else (full, full_extra)
+        for kind in kinds
+    ]
     return body(fields, replace(style, experts=fields.has("num_local_experts")), shape, mixers)
 
 
@@ -129,13 +177,18 @@ def _delta_attention(fields: Fields) -> Attention:
         value_head_dim=fields.integer("linear_value_head_dim", high=MAX_HIDDEN),
         conv_kernel=fields.integer("linear_conv_kernel_dim", high=MAX_HIDDEN),
         output_gate=True,
-        state_value_bytes=_state_value_bytes(fields, "float32" if fields.text("model_type").startswith("qwen3_5") else ""),
+        state_value_bytes=_state_value_bytes(
+            fields, "float32" if fields.text("model_type").startswith("qwen3_5") else ""
+        ),
     )
 
 
 def _kimi_delta(settings: Fields, hidden: int) -> tuple[Attention, int]:
     """Return a delta layer with a decay for every channel, and its gates' small weights (vLLM 0.33 ``kimi_gdn_linear_attn``)."""
-    heads, width = settings.integer("num_heads", high=MAX_HEADS), settings.integer("head_dim", high=MAX_HIDDEN)
+    heads, width = (
+        settings.integer("num_heads", high=MAX_HEADS),
+        settings.integer("head_dim", high=MAX_HIDDEN),
+    )
     linear = Attention(
         kind=AttentionKind.LINEAR,
         heads=heads,
@@ -170,14 +223,21 @@ def _mamba(fields: Fields, hidden: int) -> tuple[Attention, int]:
     )
     values = heads * mamba.value_head_dim
     conv_bias = fields.flag("use_conv_bias", "mamba_conv_bias", default=True)
-    projection_bias = fields.flag("mamba_proj_bias", default=False) * (values + _channels(mamba) + heads + hidden)
-    return mamba, _channels(mamba) * (mamba.conv_kernel + conv_bias) + 3 * heads + values + projection_bias
+    projection_bias = fields.flag("mamba_proj_bias", default=False) * (
+        values + _channels(mamba) + heads + hidden
+    )
+    return mamba, _channels(mamba) * (
+        mamba.conv_kernel + conv_bias
+    ) + 3 * heads + values + projection_bias
 
 
 def _mamba1(fields: Fields, hidden: int) -> tuple[Attention, int]:
     """Return a Mamba-1 block as a linear layer of one-value heads, and its other weights (transformers modeling_jamba.py)."""
     inner = hidden * fields.integer("mamba_expand", high=64)
-    state, rank = fields.integer("mamba_d_state", high=MAX_HIDDEN), fields.integer("mamba_dt_rank", high=MAX_HIDDEN)
+    state, rank = (
+        fields.integer("mamba_d_state", high=MAX_HIDDEN),
+        fields.integer("mamba_dt_rank", high=MAX_HIDDEN),
+    )
     mamba = Attention(
         kind=AttentionKind.LINEAR,
         heads=inner,
@@ -194,7 +254,9 @@ def _mamba1(fields: Fields, hidden: int) -> tuple[Attention, int]:
 
 def _state_value_bytes(fields: Fields, default: str) -> int:
     """Return what the configuration asks of the recurrent state: 16 bit unless it says fp32, as Qwen3.5's published ones do."""
-    asked = fields.text("mamba_ssm_cache_dtype", default=fields.text("mamba_ssm_dtype", default=default))
+    asked = fields.text(
+        "mamba_ssm_cache_dtype", default=fields.text("mamba_ssm_dtype", default=default)
+    )
     return 4 if asked == "float32" else 2
 
 
@@ -202,7 +264,9 @@ def _channels(linear: Attention) -> int:
     return 2 * linear.kv_heads * linear.head_dim + linear.heads * linear.value_head_dim
 
 
-def _pattern_layers(fields: Fields, style: Style, hidden: int, pattern: str) -> Iterator[Layer | tuple[FeedForward, int]]:
+def _pattern_layers(
+    fields: Fields, style: Style, hidden: int, pattern: str
+) -> Iterator[Layer | tuple[FeedForward, int]]:
     mamba, small = _mamba(fields, hidden)
     full = grouped_attention(fields, hidden)
     full_extra = grouped_extra(fields, style, full, hidden)
@@ -225,9 +289,14 @@ def _with_pattern(fields: Fields) -> Fields:
     if not blocks:
         return fields
     if unknown := sorted(set(blocks) - set(BLOCKS)):
-        raise fields.unsupported("layers_block_type", f"unknown block {unknown[0]!r}", f"blocks among {sorted(BLOCKS)}")
+        raise fields.unsupported(
+            "layers_block_type", f"unknown block {unknown[0]!r}", f"blocks among {sorted(BLOCKS)}"
+        )
     pattern = "".join(BLOCKS[block] for block in blocks)
-    return Fields({**fields.values, "hybrid_override_pattern": pattern, "num_hidden_layers": len(blocks)}, fields.prefix)
+    return Fields(
+        {**fields.values, "hybrid_override_pattern": pattern, "num_hidden_layers": len(blocks)},
+        fields.prefix,
+    )
 
 
 def _joined(parts: Iterator[Layer | tuple[FeedForward, int]]) -> list[Layer]:
@@ -238,5 +307,7 @@ def _joined(parts: Iterator[Layer | tuple[FeedForward, int]]) -> list[Layer]:
             continue
         feed_forward, extra = part
         last = layers[-1]
-        layers[-1] = replace(last, feed_forward=join(last.feed_forward, feed_forward), extra=last.extra + extra)
+        layers[-1] = replace(
+            last, feed_forward=join(last.feed_forward, feed_forward), extra=last.extra + extra
+        )
     return layers

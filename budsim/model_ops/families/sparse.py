@@ -9,7 +9,14 @@ from typing import Final
 from budsim.commons.errors import InvalidInput
 from budsim.model_ops.architecture import Attention, AttentionKind
 from budsim.model_ops.families.body import Body
-from budsim.model_ops.families.decoder import HEADS, Style, body, grouped_attention, grouped_extra, size
+from budsim.model_ops.families.decoder import (
+    HEADS,
+    Style,
+    body,
+    grouped_attention,
+    grouped_extra,
+    size,
+)
 from budsim.model_ops.fields import MAX_CONTEXT, MAX_HEADS, MAX_HIDDEN, Fields
 
 MAX_COMPRESSION: Final = 65_536
@@ -26,18 +33,30 @@ def compressed_decoder(fields: Fields, style: Style) -> Body:
     shape = size(fields)
     listed = fields.values.get("compress_ratios")
     if not isinstance(listed, list) or len(listed) < shape.layers:
-        raise InvalidInput(fields.path("compress_ratios"), "missing or too short", f"a list of {shape.layers} ratios or more")
+        raise InvalidInput(
+            fields.path("compress_ratios"),
+            "missing or too short",
+            f"a list of {shape.layers} ratios or more",
+        )
     ratios = Fields({"compress_ratios": listed[: shape.layers]}, fields.prefix)
     checked = ratios.integers("compress_ratios", count=shape.layers, high=MAX_COMPRESSION) or ()
     least = min(filter(None, checked), default=0)
     latents = {ratio: _latent(fields, ratio, indexed=ratio == least > 0) for ratio in set(checked)}
     streams = fields.integer("hc_mult", high=64, default=0)
     hyper = HYPER_PARTS * (2 + streams) * streams * streams * shape.hidden
-    return body(fields, style, shape, [(latents[ratio], _small(latents[ratio]) + hyper) for ratio in checked])
+    return body(
+        fields,
+        style,
+        shape,
+        [(latents[ratio], _small(latents[ratio]) + hyper) for ratio in checked],
+    )
 
 
 def _latent(fields: Fields, ratio: int, *, indexed: bool) -> Attention:
-    heads, width = fields.integer(*HEADS, high=MAX_HEADS), fields.integer("head_dim", high=MAX_HIDDEN)
+    heads, width = (
+        fields.integer(*HEADS, high=MAX_HEADS),
+        fields.integer("head_dim", high=MAX_HIDDEN),
+    )
     rotary = fields.integer("qk_rope_head_dim", high=width)
     plain = Attention(
         kind=AttentionKind.MLA,
@@ -68,7 +87,9 @@ def _small(attention: Attention) -> int:
     """Return a layer's norms, sinks and the positions inside the entries it compresses."""
     entry = attention.kv_lora_rank + attention.rope_head_dim
     norms = (attention.q_lora_rank or 0) + entry + attention.heads
-    return norms + (attention.compression > 1) * (entry + 2 * attention.compression * (entry + attention.index_head_dim))
+    return norms + (attention.compression > 1) * (
+        entry + 2 * attention.compression * (entry + attention.index_head_dim)
+    )
 
 
 def block_decoder(fields: Fields, style: Style) -> Body:
@@ -76,14 +97,19 @@ def block_decoder(fields: Fields, style: Style) -> Body:
     shape = size(fields)
     whole = grouped_attention(fields, shape.hidden)
     chosen = tuple(_chosen(fields, whole, shape.layers))
-    return body(fields, style, shape, [(mixer, grouped_extra(fields, style, mixer, shape.hidden)) for mixer in chosen])
+    return body(
+        fields,
+        style,
+        shape,
+        [(mixer, grouped_extra(fields, style, mixer, shape.hidden)) for mixer in chosen],
+    )
 
 
 def _chosen(fields: Fields, whole: Attention, layers: int) -> Iterator[Attention]:
     settings = fields.nested("sparse_attention_config")
-    marked: Sequence[int] = (settings.integers("sparse_attention_freq", count=layers, high=1) if settings else None) or (
-        0,
-    ) * layers
+    marked: Sequence[int] = (
+        settings.integers("sparse_attention_freq", count=layers, high=1) if settings else None
+    ) or (0,) * layers
     for sparse in marked:
         if not sparse or settings is None:
             yield whole

@@ -48,10 +48,25 @@ GEMMA: Final = Style(tied=True)
 GEMMA3: Final = Style(tied=True, norms=4, qk_norm=QkNorm.HEAD, window_pattern=6)
 GLM: Final = Style(out_bias=UNBIASED)
 GPT2: Final = Style(
-    norm_values=2, gated=False, qkv_bias=ALWAYS, out_bias=ALWAYS, ff_bias=ALWAYS, tied=True, positions=0, width_factor=4
+    norm_values=2,
+    gated=False,
+    qkv_bias=ALWAYS,
+    out_bias=ALWAYS,
+    ff_bias=ALWAYS,
+    tied=True,
+    positions=0,
+    width_factor=4,
 )
-GPT_J: Final = Style(norm_values=2, norms=1, gated=False, ff_bias=ALWAYS, head_bias=True, width_factor=4)
-NEOX: Final = replace(GPT2, qkv_bias=("attention_bias", True), out_bias=("attention_bias", True), tied=False, positions=None)
+GPT_J: Final = Style(
+    norm_values=2, norms=1, gated=False, ff_bias=ALWAYS, head_bias=True, width_factor=4
+)
+NEOX: Final = replace(
+    GPT2,
+    qkv_bias=("attention_bias", True),
+    out_bias=("attention_bias", True),
+    tied=False,
+    positions=None,
+)
 PHI: Final = replace(NEOX, norms=1, head_bias=True, qkv_bias=ALWAYS, out_bias=ALWAYS)
 STARCODER2: Final = replace(GPT2, positions=None, qkv_bias=BIASED, out_bias=BIASED, ff_bias=BIASED)
 FALCON: Final = Style(
@@ -75,7 +90,12 @@ FAMILIES: Final[Mapping[str, tuple[Reader, Style]]] = {
     "exaone": (decoder, LLAMA),
     "internlm": (decoder, replace(LLAMA, qkv_bias=("bias", True), out_bias=("bias", True))),
     "internlm2": (decoder, replace(LLAMA, qkv_bias=("bias", False), out_bias=("bias", False))),
-    "internlm3": (decoder, replace(LLAMA, qkv_bias=("qkv_bias", False), out_bias=("bias", False), ff_bias=("bias", False))),
+    "internlm3": (
+        decoder,
+        replace(
+            LLAMA, qkv_bias=("qkv_bias", False), out_bias=("bias", False), ff_bias=("bias", False)
+        ),
+    ),
     "minicpm": (decoder, replace(LLAMA, tied=True)),
     "granite": (decoder, LLAMA),
     "smollm3": (decoder, replace(LLAMA, tied=True)),
@@ -83,7 +103,13 @@ FAMILIES: Final[Mapping[str, tuple[Reader, Style]]] = {
     "arcee": (decoder, replace(LLAMA, gated=False)),
     "ernie4_5": (
         decoder,
-        replace(LLAMA, qkv_bias=("use_bias", False), out_bias=("use_bias", False), ff_bias=("use_bias", False), tied=True),
+        replace(
+            LLAMA,
+            qkv_bias=("use_bias", False),
+            out_bias=("use_bias", False),
+            ff_bias=("use_bias", False),
+            tied=True,
+        ),
     ),
     "exaone4": (decoder, replace(QWEN3, window_pattern=4, windowed=True)),
     "apertus": (decoder, replace(QWEN3, gated=False)),
@@ -94,11 +120,25 @@ FAMILIES: Final[Mapping[str, tuple[Reader, Style]]] = {
     "mixtral": (decoder, replace(LLAMA, experts=True)),
     "granitemoe": (decoder, replace(LLAMA, experts=True)),
     "phimoe": (decoder, replace(LLAMA, norm_values=2, experts=True, head_bias=True)),
-    "minimax_m2": (decoder, replace(LLAMA, experts=True, qk_norm=QkNorm.PROJECTION, router_bias=True)),
-    "minimax_m3": (block_decoder, replace(LLAMA, experts=True, qk_norm=QkNorm.HEAD, router_bias=True)),
+    "minimax_m2": (
+        decoder,
+        replace(LLAMA, experts=True, qk_norm=QkNorm.PROJECTION, router_bias=True),
+    ),
+    "minimax_m3": (
+        block_decoder,
+        replace(LLAMA, experts=True, qk_norm=QkNorm.HEAD, router_bias=True),
+    ),
     "gpt_oss": (
         decoder,
-        replace(LLAMA, experts=True, expert_bias=True, sinks=True, window_pattern=2, qkv_bias=ALWAYS, out_bias=ALWAYS),
+        replace(
+            LLAMA,
+            experts=True,
+            expert_bias=True,
+            sinks=True,
+            window_pattern=2,
+            qkv_bias=ALWAYS,
+            out_bias=ALWAYS,
+        ),
     ),
     "bailing_moe": (decoder, replace(QWEN3, experts=True, router_bias=True)),
     "bailing_moe_v2": (decoder, replace(QWEN3, experts=True, router_bias=True)),
@@ -129,17 +169,30 @@ FAMILIES: Final[Mapping[str, tuple[Reader, Style]]] = {
     "gemma4_text": (gemma4_decoder, replace(GEMMA, norms=4, qk_norm=QkNorm.HEAD, window_pattern=6)),
     "phi": (decoder, PHI),
     "phi3": (decoder, LLAMA),
-    "cohere": (decoder, Style(norms=1, tied=True, qk_norm=QkNorm.PROJECTION, qk_norm_flag=("use_qk_norm", False))),
+    "cohere": (
+        decoder,
+        Style(norms=1, tied=True, qk_norm=QkNorm.PROJECTION, qk_norm_flag=("use_qk_norm", False)),
+    ),
     "cohere2": (decoder, Style(norms=1, tied=True, window_pattern=4)),
     "glm": (decoder, GLM),
     "glm4": (decoder, replace(GLM, norms=4)),
     "glm4_moe": (
         decoder,
-        replace(GLM, experts=True, router_bias=True, qk_norm=QkNorm.HEAD, qk_norm_flag=("use_qk_norm", False)),
+        replace(
+            GLM,
+            experts=True,
+            router_bias=True,
+            qk_norm=QkNorm.HEAD,
+            qk_norm_flag=("use_qk_norm", False),
+        ),
     ),
     "chatglm": (
         chatglm,
-        Style(qkv_bias=("add_qkv_bias", False), out_bias=("add_bias_linear", False), ff_bias=("add_bias_linear", False)),
+        Style(
+            qkv_bias=("add_qkv_bias", False),
+            out_bias=("add_bias_linear", False),
+            ff_bias=("add_bias_linear", False),
+        ),
     ),
     "gpt2": (decoder, GPT2),
     "gpt_bigcode": (bigcode, GPT2),

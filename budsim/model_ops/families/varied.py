@@ -8,7 +8,14 @@ from typing import Final
 
 from budsim.model_ops.architecture import Attention
 from budsim.model_ops.families.body import Body
-from budsim.model_ops.families.decoder import Size, Style, body, grouped_attention, grouped_extra, size
+from budsim.model_ops.families.decoder import (
+    Size,
+    Style,
+    body,
+    grouped_attention,
+    grouped_extra,
+    size,
+)
 from budsim.model_ops.families.windows import windows
 from budsim.model_ops.fields import Fields
 
@@ -26,12 +33,16 @@ def gemma4_decoder(fields: Fields, style: Style) -> Body:
     """
     for name in ("num_kv_shared_layers", "hidden_size_per_layer_input"):
         if fields.values.get(name, 0):
-            raise fields.unsupported(name, repr(fields.values[name]), "0: layers that share nothing")
+            raise fields.unsupported(
+                name, repr(fields.values[name]), "0: layers that share nothing"
+            )
     whole = {"head_dim": fields.values.get("global_head_dim") or GEMMA4_GLOBAL_HEAD_DIM}
     if fields.flag("attention_k_eq_v", default=False) and fields.has("num_global_key_value_heads"):
         whole["num_key_value_heads"] = fields.values["num_global_key_value_heads"]
     if fields.flag("enable_moe_block", default=False):
-        beside = _changed(fields, {"shared_expert_intermediate_size": fields.values.get("intermediate_size")})
+        beside = _changed(
+            fields, {"shared_expert_intermediate_size": fields.values.get("intermediate_size")}
+        )
         return _varied(beside, replace(style, experts=True, norms=7), whole, {})
     return _varied(fields, style, whole, {})
 
@@ -44,21 +55,37 @@ def mimo_decoder(fields: Fields, style: Style) -> Body:
     names = ("num_attention_heads", "num_key_value_heads", "head_dim", "v_head_dim")
     windowed = {name: fields.values[f"swa_{name}"] for name in names if fields.has(f"swa_{name}")}
     typed = _changed(fields, {"layer_types": kinds} if kinds else {})
-    return _varied(typed, style, {}, windowed, sinks=fields.flag("add_swa_attention_sink_bias", default=False))
+    return _varied(
+        typed, style, {}, windowed, sinks=fields.flag("add_swa_attention_sink_bias", default=False)
+    )
 
 
 def step_decoder(fields: Fields, style: Style) -> Body:
     """Return Step 3.5 and 3.7: windowed layers have the heads of ``attention_other_setting``; a scalar gates each head."""
     other = fields.nested("attention_other_setting")
-    windowed = {name: other.values[name] for name in ("num_attention_heads", "num_attention_groups")} if other is not None else {}
+    windowed = (
+        {name: other.values[name] for name in ("num_attention_heads", "num_attention_groups")}
+        if other is not None
+        else {}
+    )
     listed = fields.text("moe_layers_enum")
     sparse = {int(item) for item in listed.split(",") if item.strip().isdigit()}
     layers = size(fields).layers
-    pattern = {"mlp_layer_types": ["sparse" if index in sparse else "dense" for index in range(layers)]} if sparse else {}
-    shared = {"shared_expert_intermediate_size": fields.values["share_expert_dim"]} if fields.has("share_expert_dim") else {}
+    pattern = (
+        {"mlp_layer_types": ["sparse" if index in sparse else "dense" for index in range(layers)]}
+        if sparse
+        else {}
+    )
+    shared = (
+        {"shared_expert_intermediate_size": fields.values["share_expert_dim"]}
+        if fields.has("share_expert_dim")
+        else {}
+    )
     kinds = fields.values.get("layer_types")
     cut = {"layer_types": kinds[:layers]} if isinstance(kinds, list) else {}
-    return _varied(_changed(fields, {**pattern, **shared, **cut}), style, {}, windowed, gated_heads=True)
+    return _varied(
+        _changed(fields, {**pattern, **shared, **cut}), style, {}, windowed, gated_heads=True
+    )
 
 
 def _varied(
@@ -73,10 +100,14 @@ def _varied(
     """Return a decoder whose full layers read ``fields`` with ``whole`` in place of theirs, the others with ``windowed``."""
     shape = size(fields)
     mixers = []
-    for span in windows(fields, shape.layers, shape.context, pattern=style.window_pattern, default=style.windowed):
+    for span in windows(
+        fields, shape.layers, shape.context, pattern=style.window_pattern, default=style.windowed
+    ):
         own = _changed(fields, whole if span is None else windowed)
         attention = grouped_attention(own, shape.hidden, span)
-        small = grouped_extra(own, style, attention, shape.hidden) + attention.heads * (sinks and span is not None)
+        small = grouped_extra(own, style, attention, shape.hidden) + attention.heads * (
+            sinks and span is not None
+        )
         mixers.append((attention, small + _gates(attention, shape) * gated_heads))
     return body(fields, style, shape, mixers)
 

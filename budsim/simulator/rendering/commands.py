@@ -14,7 +14,10 @@ def commands(deployment: Deployment) -> str:
     """Return the command of every process of every replica, with its node and environment, ready to be pasted there."""
     parts = [comments(heading(deployment))]
     parts += [
-        _command(group, process, replica[0]) for group in deployment.groups for replica in group.replicas for process in replica
+        _command(group, process, replica[0])
+        for group in deployment.groups
+        for replica in group.replicas
+        for process in replica
     ]
     return "\n".join(parts)
 
@@ -27,7 +30,9 @@ def heading(deployment: Deployment) -> Iterator[str]:
     for group in deployment.groups:
         engine = f"{group.engine.name} {group.engine.version}"
         yield f"{group.name}: {len(group.replicas)} x {engine} on {group.device_name}, configuration {group.config_id}"
-    for checkpoint in dict.fromkeys(group.launch.model for group in deployment.groups if group.compression):
+    for checkpoint in dict.fromkeys(
+        group.launch.model for group in deployment.groups if group.compression
+    ):
         yield f"{checkpoint} has to be made first: budsim render --format recipe"
     if any("enable-lora" in group.launch.args for group in deployment.groups):
         yield "LoRA adapters take memory from the KV cache that the prediction does not count"
@@ -39,6 +44,10 @@ def _command(group: Group, process: Process, first: Process) -> str:
     launch = group.seated(process.seat)
     envs = {**launch.envs, **shown(PLATFORMS[group.kind].visible, process.devices)}
     settings = [f"{name}={shlex.quote(value)}" for name, value in envs.items()]
-    serves = f"answers at http://{process.node}:{process.seat.port}/v1" if process is first else f"works for {first.node}"
+    serves = (
+        f"answers at http://{process.node}:{process.seat.port}/v1"
+        if process is first
+        else f"works for {first.node}"
+    )
     about = f"{process.name} on {process.node}: {len(process.devices)} x {group.device_name}, image {launch.image}, {serves}"
     return f"{comments([about])}{' '.join([*settings, shlex.join(launch.command)])}\n"

@@ -30,14 +30,20 @@ def compose(deployment: Deployment) -> str:
         "name": deployment.slug,
         "services": services,
         "volumes": {CACHE: {}},
-        "configs": {ROUTER: {"content": _escaped(yaml_text((), proxy_config(deployment, replicas(deployment))))}},
+        "configs": {
+            ROUTER: {
+                "content": _escaped(yaml_text((), proxy_config(deployment, replicas(deployment))))
+            }
+        },
     }
     return yaml_text([*heading(deployment), *_how(nodes)], document)
 
 
 def _how(nodes: tuple[str, ...]) -> tuple[str, ...]:
     if len(nodes) <= 1:
-        return ("start (Docker Compose 2.24 or newer): docker compose up; requests go to the router on port 4000",)
+        return (
+            "start (Docker Compose 2.24 or newer): docker compose up; requests go to the router on port 4000",
+        )
     return (
         "start on every node (Docker Compose 2.24 or newer): docker compose --profile NODE up, with NODE one of "
         + ", ".join(nodes),
@@ -48,7 +54,11 @@ def _how(nodes: tuple[str, ...]) -> tuple[str, ...]:
 def _check_names(nodes: tuple[str, ...]) -> None:
     for node in nodes:
         if node == ROUTER or not node.replace("-", "").replace(".", "").replace("_", "").isalnum():
-            raise InvalidInput("PLAN.placements", f"{node!r} cannot be a compose profile", "letters, digits, dots and dashes")
+            raise InvalidInput(
+                "PLAN.placements",
+                f"{node!r} cannot be a compose profile",
+                "letters, digits, dots and dashes",
+            )
 
 
 def _service(group: Group, process: Process, *, profiled: bool) -> dict[str, Any]:
@@ -57,7 +67,11 @@ def _service(group: Group, process: Process, *, profiled: bool) -> dict[str, Any
         "image": launch.image,
         **({"profiles": [process.node]} if profiled else {}),
         "volumes": [f"{CACHE}:/root/.cache/huggingface"],
-        "environment": {**launch.envs, **shown(platform.visible_inside, process.devices), "HF_TOKEN": None},
+        "environment": {
+            **launch.envs,
+            **shown(platform.visible_inside, process.devices),
+            "HF_TOKEN": None,
+        },
         "network_mode": "host",
         "command": [_escaped(word) for word in launch.command[1:]],
         "entrypoint": [_escaped(launch.command[0])],

@@ -111,8 +111,12 @@ def read_deployment(text: str, number: int, additions: Additions) -> Deployment:
     groups = _node_groups(_chosen(document, number))
     serving = [group for group in groups if group.engine_type not in routers]
     desk = _Desk()
-    found = tuple(_group(group, f"g{n}", desk, additions) for n, group in enumerate(serving, start=1))
-    providers = [str(group.args.get("model", "")) for group in groups if group.engine_type in routers]
+    found = tuple(
+        _group(group, f"g{n}", desk, additions) for n, group in enumerate(serving, start=1)
+    )
+    providers = [
+        str(group.args.get("model", "")) for group in groups if group.engine_type in routers
+    ]
     return Deployment(
         model=_public_name(found, providers),
         groups=found,
@@ -144,7 +148,9 @@ def _chosen(document: Mapping[str, Any], number: int) -> Mapping[str, Any]:
     if not isinstance(plans, list) or not all(isinstance(plan, dict) for plan in plans):
         raise InvalidInput("PLAN.configurations", "not a list of objects", DOCUMENT)
     if not plans:
-        raise InvalidInput("PLAN.configurations", f"it has no plan: {_reasons(document)}", "at least one")
+        raise InvalidInput(
+            "PLAN.configurations", f"it has no plan: {_reasons(document)}", "at least one"
+        )
     if not 1 <= number <= len(plans):
         known = "1, the only plan" if len(plans) == 1 else f"1 to {len(plans)}, best first"
         raise InvalidInput("--number", f"there is no plan {number}", known)
@@ -154,7 +160,11 @@ def _chosen(document: Mapping[str, Any], number: int) -> Mapping[str, Any]:
 
 def _reasons(document: Mapping[str, Any]) -> str:
     reasons = document.get("reasons")
-    told = [str(each.get("reason")) for each in reasons if isinstance(each, dict)] if isinstance(reasons, list) else []
+    told = (
+        [str(each.get("reason")) for each in reasons if isinstance(each, dict)]
+        if isinstance(reasons, list)
+        else []
+    )
     return "; ".join(told[:3]) or "nothing fits"
 
 
@@ -174,7 +184,9 @@ def _node_groups(plan: Mapping[str, Any]) -> list[NodeGroup]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in (f"node_groups[{index}]", *first["loc"]))
-            raise InvalidInput(f"PLAN.{where}", first["msg"], "a node group as budsim writes it") from None
+            raise InvalidInput(
+                f"PLAN.{where}", first["msg"], "a node group as budsim writes it"
+            ) from None
         _check_group(groups[-1], f"PLAN.node_groups[{index}]")
     return groups
 
@@ -182,34 +194,61 @@ def _node_groups(plan: Mapping[str, Any]) -> list[NodeGroup]:
 def _check_group(group: NodeGroup, where: str) -> None:
     if group.engine_type not in {**serving_engines, **routers}:
         known = ", ".join([*serving_engines, *routers])
-        raise InvalidInput(f"{where}.engine_type", f"{group.engine_type!r} is no engine", f"one of {known}")
+        raise InvalidInput(
+            f"{where}.engine_type", f"{group.engine_type!r} is no engine", f"one of {known}"
+        )
     if group.engine_type in routers:
         return
     kind = _kind(group)
     if kind not in set(DeviceKind):
-        raise InvalidInput(f"{where}.type", f"{group.type!r} is no kind of device", "cuda, rocm, hpu, cpu or cpu_high")
+        raise InvalidInput(
+            f"{where}.type",
+            f"{group.type!r} is no kind of device",
+            "cuda, rocm, hpu, cpu or cpu_high",
+        )
     if not group.model:
-        raise InvalidInput(f"{where}.model", "it is not told", "a document written by this version of budsim")
+        raise InvalidInput(
+            f"{where}.model", "it is not told", "a document written by this version of budsim"
+        )
     if not group.placements or len(group.placements) != group.replicas:
         problem = f"{len(group.placements)} placements for {group.replicas} replicas"
         raise InvalidInput(f"{where}.placements", problem, "one for each replica")
     if not group.labels.concurrency.isdigit():
-        raise InvalidInput(f"{where}.labels.concurrency", f"{group.labels.concurrency!r} is no number", "requests per replica")
+        raise InvalidInput(
+            f"{where}.labels.concurrency",
+            f"{group.labels.concurrency!r} is no number",
+            "requests per replica",
+        )
     _check_numbers(group, where)
     wanted = group.tp_size * group.pp_size
     for index, replica in enumerate(group.placements):
         devices = sum(share.devices for share in replica)
         if devices != wanted:
-            raise InvalidInput(f"{where}.placements[{index}]", f"{devices} devices", f"{wanted}, tp_size x pp_size")
+            raise InvalidInput(
+                f"{where}.placements[{index}]", f"{devices} devices", f"{wanted}, tp_size x pp_size"
+            )
 
 
 def _check_numbers(group: NodeGroup, where: str) -> None:
-    for name in ("throughput_per_user", "e2e_latency", "memory", "weight_memory_gb", "cores", "socket_cores"):
+    for name in (
+        "throughput_per_user",
+        "e2e_latency",
+        "memory",
+        "weight_memory_gb",
+        "cores",
+        "socket_cores",
+    ):
         if not 0 <= (getattr(group, name) or 0) < LARGEST:
-            raise InvalidInput(f"{where}.{name}", f"{getattr(group, name)} is out of range", "a number from 0 on")
+            raise InvalidInput(
+                f"{where}.{name}", f"{getattr(group, name)} is out of range", "a number from 0 on"
+            )
     for name in group.envs:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise InvalidInput(f"{where}.envs", f"{name!r} is no name of a variable", "letters, digits and underscores")
+            raise InvalidInput(
+                f"{where}.envs",
+                f"{name!r} is no name of a variable",
+                "letters, digits and underscores",
+            )
 
 
 def _kind(group: NodeGroup) -> str:
@@ -253,9 +292,14 @@ def _group(group: NodeGroup, name: str, desk: _Desk, additions: Additions) -> Gr
         name=name,
         kind=kind,
         engine=engine,
-        launch=Launch(image=group.image, model=group.model or "", command=(), args=args, envs=group.envs),
+        launch=Launch(
+            image=group.image, model=group.model or "", command=(), args=args, envs=group.envs
+        ),
         mode=group.hardware_mode,
-        replicas=tuple(tuple(_processes(group, f"{name}-r{n + 1}", n, engine, desk)) for n in range(group.replicas)),
+        replicas=tuple(
+            tuple(_processes(group, f"{name}-r{n + 1}", n, engine, desk))
+            for n in range(group.replicas)
+        ),
         memory_gib=group.memory,
         weight_gib=group.weight_memory_gb,
         cores=group.cores or 0,
@@ -273,7 +317,9 @@ def _arguments(group: NodeGroup) -> Mapping[str, ArgumentValue]:
     return {**group.args, **renamed}
 
 
-def _adapters(group: NodeGroup, engine: ServingEngine, additions: Additions) -> Mapping[str, ArgumentValue]:
+def _adapters(
+    group: NodeGroup, engine: ServingEngine, additions: Additions
+) -> Mapping[str, ArgumentValue]:
     if not additions.max_loras:
         return {}
     if not group.supports_lora:
@@ -282,7 +328,9 @@ def _adapters(group: NodeGroup, engine: ServingEngine, additions: Additions) -> 
     return engine.adapters(additions.max_loras, additions.max_lora_rank)
 
 
-def _processes(group: NodeGroup, name: str, index: int, engine: ServingEngine, desk: _Desk) -> Iterator[Process]:
+def _processes(
+    group: NodeGroup, name: str, index: int, engine: ServingEngine, desk: _Desk
+) -> Iterator[Process]:
     """Yield the processes of a replica: one where it lies on one node, else one for each equal piece of its pipeline.
 
     Engines spread a replica over processes of equally many devices: where its nodes hold unequal shares, the largest piece that
@@ -299,12 +347,21 @@ def _processes(group: NodeGroup, name: str, index: int, engine: ServingEngine, d
             rank=rank,
             leader=leader if len(parts) > 1 else "127.0.0.1",
             rendezvous_port=RENDEZVOUS_PORT + PORT_STEP * turns[0],
-            cores=core_ranges(devices, group.cores or 0, group.socket_cores or 0) if kind is DeviceKind.CPU else (),
+            cores=core_ranges(devices, group.cores or 0, group.socket_cores or 0)
+            if kind is DeviceKind.CPU
+            else (),
         )
-        yield Process(name=name if len(parts) == 1 else f"{name}-n{rank}", node=node, devices=devices, seat=seat)
+        yield Process(
+            name=name if len(parts) == 1 else f"{name}-n{rank}",
+            node=node,
+            devices=devices,
+            seat=seat,
+        )
 
 
-def _pieces(kind: DeviceKind, shares: Sequence[NodeShare], desk: _Desk) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _pieces(
+    kind: DeviceKind, shares: Sequence[NodeShare], desk: _Desk
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the node and devices of each process of a replica, in pipeline order."""
     nodes: list[tuple[str, tuple[int, ...]]] = []
     for share in shares:

@@ -30,9 +30,14 @@ Manifest = dict[str, Any]
 
 def kubernetes(deployment: Deployment) -> str:
     """Return all manifests as YAML documents; requests go to the router's Service."""
-    notes = [*heading(deployment), f"requests go to http://{_name(deployment, 'router')}:{PROXY_PORT}/v1 inside the cluster"]
+    notes = [
+        *heading(deployment),
+        f"requests go to http://{_name(deployment, 'router')}:{PROXY_PORT}/v1 inside the cluster",
+    ]
     if any(len(replica) > 1 for group in deployment.groups for replica in group.replicas):
-        notes.append("replicas over several nodes need LeaderWorkerSet 0.6 or newer (lws.sigs.k8s.io)")
+        notes.append(
+            "replicas over several nodes need LeaderWorkerSet 0.6 or newer (lws.sigs.k8s.io)"
+        )
     return yaml_text(notes, *_manifests(deployment))
 
 
@@ -76,9 +81,18 @@ def _workloads(group: Group) -> list[_Workload]:
     alike: dict[tuple[object, ...], list[tuple[Process, ...]]] = {}
     for processes in group.replicas:
         first = processes[0]
-        alike.setdefault((len(processes), len(first.devices), first.seat.cores), []).append(processes)
-    names = [group.name] if len(alike) == 1 else [f"{group.name}-{number}" for number in range(1, len(alike) + 1)]
-    return [_Workload(name=name, replicas=tuple(found)) for name, found in zip(names, alike.values(), strict=True)]
+        alike.setdefault((len(processes), len(first.devices), first.seat.cores), []).append(
+            processes
+        )
+    names = (
+        [group.name]
+        if len(alike) == 1
+        else [f"{group.name}-{number}" for number in range(1, len(alike) + 1)]
+    )
+    return [
+        _Workload(name=name, replicas=tuple(found))
+        for name, found in zip(names, alike.values(), strict=True)
+    ]
 
 
 def _workload(deployment: Deployment, group: Group, workload: _Workload) -> Manifest:
@@ -101,13 +115,23 @@ def _workload(deployment: Deployment, group: Group, workload: _Workload) -> Mani
         "workerTemplate": _pod(deployment, group, workload, worker, answers=False),
     }
     spec = {"replicas": len(workload.replicas), "leaderWorkerTemplate": template}
-    return {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "metadata": metadata, "spec": spec}
+    return {
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "metadata": metadata,
+        "spec": spec,
+    }
 
 
-def _pod(deployment: Deployment, group: Group, workload: _Workload, launch: Launch, *, answers: bool) -> Manifest:
+def _pod(
+    deployment: Deployment, group: Group, workload: _Workload, launch: Launch, *, answers: bool
+) -> Manifest:
     """Return a pod template; its processes find neither each other's services nor other nodes than the plan's."""
     role = {"budsim/answers": group.name} if answers else {}
-    shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHM_GIB_PER_DEVICE * workload.devices}Gi"}}
+    shm = {
+        "name": "shm",
+        "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHM_GIB_PER_DEVICE * workload.devices}Gi"},
+    }
     spec = {
         **_where(deployment, group, workload),
         # Variables of a Service named like the engine would be taken for its settings (VLLM_PORT).
@@ -137,8 +161,15 @@ def _where(deployment: Deployment, group: Group, workload: _Workload) -> Manifes
 
 def _container(group: Group, workload: _Workload, launch: Launch, *, answers: bool) -> Manifest:
     platform = PLATFORMS[group.kind]
-    token = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf-token", "key": "token", "optional": True}}}
-    capabilities = {"securityContext": {"capabilities": {"add": list(platform.capabilities)}}} if platform.capabilities else {}
+    token = {
+        "name": "HF_TOKEN",
+        "valueFrom": {"secretKeyRef": {"name": "hf-token", "key": "token", "optional": True}},
+    }
+    capabilities = (
+        {"securityContext": {"capabilities": {"add": list(platform.capabilities)}}}
+        if platform.capabilities
+        else {}
+    )
     return {
         "name": group.engine.name,
         "image": launch.image,
@@ -174,7 +205,11 @@ def _resources(group: Group, devices: int) -> Manifest:
 def _device_resources(group: Group, devices: int) -> Mapping[str, str]:
     """Return the devices asked of the vendor's plugin; time-sliced ones with the memory HAMi keeps for us on each, MiB."""
     resource = PLATFORMS[group.kind].resource
-    shares = {"nvidia.com/gpumem": str(math.ceil(group.memory_gib * 1024))} if group.mode is HardwareMode.SHARED else {}
+    shares = (
+        {"nvidia.com/gpumem": str(math.ceil(group.memory_gib * 1024))}
+        if group.mode is HardwareMode.SHARED
+        else {}
+    )
     return {resource: str(devices), **shares}
 
 
@@ -182,7 +217,11 @@ def _probes(group: Group, devices: int) -> Manifest:
     health = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
     startup_s = STARTUP_S + group.weight_gib * devices / LOAD_GIB_PER_S
     return {
-        "startupProbe": {**health, "periodSeconds": PROBE_PERIOD_S, "failureThreshold": math.ceil(startup_s / PROBE_PERIOD_S)},
+        "startupProbe": {
+            **health,
+            "periodSeconds": PROBE_PERIOD_S,
+            "failureThreshold": math.ceil(startup_s / PROBE_PERIOD_S),
+        },
         "readinessProbe": {**health, "periodSeconds": PROBE_PERIOD_S},
         "livenessProbe": {**health, "periodSeconds": 3 * PROBE_PERIOD_S, "failureThreshold": 3},
     }
@@ -192,7 +231,12 @@ def _service(deployment: Deployment, part: str, name: str, port: int) -> Manifes
     selector = {"app.kubernetes.io/instance": deployment.slug, "budsim/answers": part}
     ports = [{"name": "http", "port": port, "targetPort": "http"}]
     spec = {"selector": selector, "ports": ports}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(deployment, name), "spec": spec}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(deployment, name),
+        "spec": spec,
+    }
 
 
 def _address(group: Group) -> str:
@@ -209,12 +253,24 @@ def _router(deployment: Deployment) -> Iterator[Manifest]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _metadata(deployment, "router"),
-        "data": {"BUDSIM_REPLICA_API_KEY": "none", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "config.yaml": config},
+        "data": {
+            "BUDSIM_REPLICA_API_KEY": "none",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "config.yaml": config,
+        },
     }
     labels = _labels(deployment, "router")
     spec = {
         "containers": [_proxy_container(name)],
-        "volumes": [{"name": "config", "configMap": {"name": name, "items": [{"key": "config.yaml", "path": "config.yaml"}]}}],
+        "volumes": [
+            {
+                "name": "config",
+                "configMap": {
+                    "name": name,
+                    "items": [{"key": "config.yaml", "path": "config.yaml"}],
+                },
+            }
+        ],
     }
     template = {"metadata": {"labels": {**labels, "budsim/answers": "router"}}, "spec": spec}
     yield {
@@ -234,13 +290,20 @@ def _targets(deployment: Deployment) -> Iterator[RouteTarget]:
 
 def _proxy_container(name: str) -> Manifest:
     def probe(path: str) -> Manifest:
-        return {"httpGet": {"path": path, "port": "http"}, "periodSeconds": PROBE_PERIOD_S, "failureThreshold": 6}
+        return {
+            "httpGet": {"path": path, "port": "http"},
+            "periodSeconds": PROBE_PERIOD_S,
+            "failureThreshold": 6,
+        }
 
     return {
         "name": "litellm",
         "image": PROXY_IMAGE,
         "args": ["--config", "/etc/litellm/config.yaml", "--port", str(PROXY_PORT)],
-        "envFrom": [{"configMapRef": {"name": name}}, {"secretRef": {"name": name, "optional": True}}],
+        "envFrom": [
+            {"configMapRef": {"name": name}},
+            {"secretRef": {"name": name, "optional": True}},
+        ],
         "ports": [{"name": "http", "containerPort": PROXY_PORT}],
         "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
         "readinessProbe": probe("/health/readiness"),
@@ -252,13 +315,20 @@ def _proxy_container(name: str) -> Manifest:
 def _metadata(deployment: Deployment, name: str, group: Group | None = None) -> Manifest:
     metadata: Manifest = {"name": _name(deployment, name), "labels": _labels(deployment, name)}
     if group:
-        metadata["annotations"] = {"budsim/configuration": group.config_id, "budsim/device": group.device_name}
+        metadata["annotations"] = {
+            "budsim/configuration": group.config_id,
+            "budsim/device": group.device_name,
+        }
     return metadata
 
 
 def _name(deployment: Deployment, part: str) -> str:
     """Return the name of a part; it begins with a letter, as names of Services must."""
-    return f"{deployment.slug}-{part}" if deployment.slug[0].isalpha() else f"m-{deployment.slug}-{part}"
+    return (
+        f"{deployment.slug}-{part}"
+        if deployment.slug[0].isalpha()
+        else f"m-{deployment.slug}-{part}"
+    )
 
 
 def _labels(deployment: Deployment, part: str) -> dict[str, str]:

@@ -33,7 +33,9 @@ class Platform:
 PLATFORMS: Final[Mapping[DeviceKind, Platform]] = MappingProxyType(
     {
         # NVIDIA Kubernetes device plugin; CUDA programming guide.
-        DeviceKind.CUDA: Platform(resource="nvidia.com/gpu", visible="CUDA_VISIBLE_DEVICES", driver="nvidia"),
+        DeviceKind.CUDA: Platform(
+            resource="nvidia.com/gpu", visible="CUDA_VISIBLE_DEVICES", driver="nvidia"
+        ),
         # AMD device plugin; ROCm docs, running containers: /dev/kfd and /dev/dri, group video.
         DeviceKind.ROCM: Platform(
             resource="amd.com/gpu",
@@ -54,7 +56,9 @@ PLATFORMS: Final[Mapping[DeviceKind, Platform]] = MappingProxyType(
             capabilities=("SYS_NICE",),
         ),
         # vLLM docs, CPU installation: threads are bound and memory is placed by NUMA node.
-        DeviceKind.CPU: Platform(container={"security_opt": ["seccomp=unconfined"]}, capabilities=("SYS_NICE",)),
+        DeviceKind.CPU: Platform(
+            container={"security_opt": ["seccomp=unconfined"]}, capabilities=("SYS_NICE",)
+        ),
     }
 )
 

@@ -16,9 +16,15 @@ def recipes(deployment: Deployment) -> str:
     InvalidInput
         Every checkpoint is served as it is.
     """
-    jobs = {group.launch.model: group.compression for group in deployment.groups if group.compression}
+    jobs = {
+        group.launch.model: group.compression for group in deployment.groups if group.compression
+    }
     if not jobs:
-        raise InvalidInput("--format", "the plan serves its checkpoint as it is: there is no recipe", "a plan with --quantize")
+        raise InvalidInput(
+            "--format",
+            "the plan serves its checkpoint as it is: there is no recipe",
+            "a plan with --quantize",
+        )
     return "---\n".join(_recipe(name, job) for name, job in jobs.items())
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from budsim.engine_ops import routers
 from budsim.engine_ops.base import RouteTarget
-from budsim.simulator.cloud import IMAGE
+from budsim.simulator.provider_models import IMAGE
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import SECONDS_PER_MINUTE, Deployment, Group
 from budsim.simulator.rendering.writing import yaml_text
@@ -22,7 +22,8 @@ PROXY_PORT: Final = 4000
 def proxy(deployment: Deployment) -> str:
     """Return the proxy's ``config.yaml`` for replicas started by their commands or by compose."""
     return yaml_text(
-        [*heading(deployment), "start: litellm --config config.yaml"], proxy_config(deployment, replicas(deployment))
+        [*heading(deployment), "start: litellm --config config.yaml"],
+        proxy_config(deployment, replicas(deployment)),
     )
 
 
@@ -30,14 +31,18 @@ def proxy_config(deployment: Deployment, targets: Iterable[RouteTarget]) -> Mapp
     """Return the proxy's configuration over ``targets``, or over the provider's model where the plan is to call one."""
     if not deployment.groups:
         return ROUTER.provider_config(deployment.model, fallbacks=deployment.fallbacks)
-    return ROUTER.proxy_config(deployment.model, list(targets), strategy="simple-shuffle", fallbacks=deployment.fallbacks)
+    return ROUTER.proxy_config(
+        deployment.model, list(targets), strategy="simple-shuffle", fallbacks=deployment.fallbacks
+    )
 
 
 def replicas(deployment: Deployment) -> Iterator[RouteTarget]:
     """Yield every replica at its node's address, weighted by its speed."""
     for group in deployment.groups:
         for replica in group.replicas:
-            yield target(deployment, group, f"http://{replica[0].node}:{replica[0].seat.port}/v1", replicas=1)
+            yield target(
+                deployment, group, f"http://{replica[0].node}:{replica[0].seat.port}/v1", replicas=1
+            )
 
 
 def target(deployment: Deployment, group: Group, api_base: str, *, replicas: int) -> RouteTarget:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from budsim.simulator.plans import Question
+from budsim.simulator.planning.question import Question
 from budsim.simulator.schemas import DeploymentConfiguration, stored_plans
 from tests.simulator.situations import make_cluster, make_question
 
@@ -14,7 +14,7 @@ from tests.simulator.situations import make_cluster, make_question
 def document() -> Callable[..., dict]:
     """Return a function that asks a question and returns the answer as `budsim simulate --json` prints it."""
     from budsim.performance.predictor import AnalyticPredictor
-    from budsim.simulator.answers import answer
+    from budsim.simulator.planning.answer import answer
 
     def ask(question: Question) -> dict:
         stored = stored_plans(answer(question, AnalyticPredictor()), question, keep=20)
@@ -22,7 +22,9 @@ def document() -> Callable[..., dict]:
             "model": question.architecture.model_id,
             "input_tokens": question.workload.input_tokens,
             "output_tokens": question.workload.output_tokens,
-            "configurations": [DeploymentConfiguration.of(plan).model_dump(mode="json") for plan in stored],
+            "configurations": [
+                DeploymentConfiguration.of(plan).model_dump(mode="json") for plan in stored
+            ],
             "reasons": [],
         }
 
@@ -42,11 +44,20 @@ def layout(answered) -> Callable[..., str]:
 
     def lay(type_: str, engine: str, *placements: dict[str, int], **changes: object) -> str:
         groups = [group for plan in answered["configurations"] for group in plan["node_groups"]]
-        found = next(group for group in groups if (group["type"], group["engine_type"]) == (type_, engine))
+        found = next(
+            group for group in groups if (group["type"], group["engine_type"]) == (type_, engine)
+        )
         devices = sum(placements[0].values())
         args = dict(found["args"])
-        shares = [[{"node": node, "devices": count} for node, count in replica.items()] for replica in placements]
-        spread = {"tp_size": devices // len(placements[0]), "pp_size": len(placements[0]), "args": args}
+        shares = [
+            [{"node": node, "devices": count} for node, count in replica.items()]
+            for replica in placements
+        ]
+        spread = {
+            "tp_size": devices // len(placements[0]),
+            "pp_size": len(placements[0]),
+            "args": args,
+        }
         group = {**found, **spread, "placements": shares, "replicas": len(placements), **changes}
         return json.dumps({"node_groups": [group]})
 

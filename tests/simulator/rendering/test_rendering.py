@@ -50,7 +50,11 @@ def test_replicas_on_one_node_share_neither_devices_nor_ports(layout):
     """Two replicas of two GPUs on a node: devices 0-1 and 2-3, ports apart; a third on another node starts anew."""
     text = render(layout("cuda", "vllm", {"a": 2}, {"a": 2}, {"b": 2}), "command")
     words = commands_of(text)
-    assert [each[0] for each in words] == ["CUDA_VISIBLE_DEVICES=0,1", "CUDA_VISIBLE_DEVICES=2,3", "CUDA_VISIBLE_DEVICES=0,1"]
+    assert [each[0] for each in words] == [
+        "CUDA_VISIBLE_DEVICES=0,1",
+        "CUDA_VISIBLE_DEVICES=2,3",
+        "CUDA_VISIBLE_DEVICES=0,1",
+    ]
     assert [flags_of(each)["port"] for each in words] == [8000, 8100, 8000]
     assert "g1-r3 on b" in text
 
@@ -58,7 +62,10 @@ def test_replicas_on_one_node_share_neither_devices_nor_ports(layout):
 def test_replicas_on_one_host_are_bound_to_sockets_of_their_own(layout):
     """One replica a socket: the second is bound behind the 56 cores of the first."""
     words = commands_of(render(layout("cpu", "vllm", {"a": 1}, {"a": 1}), "command"))
-    bindings = [next(word for word in each if word.startswith("VLLM_CPU_OMP_THREADS_BIND")) for each in words]
+    bindings = [
+        next(word for word in each if word.startswith("VLLM_CPU_OMP_THREADS_BIND"))
+        for each in words
+    ]
     assert bindings == ["VLLM_CPU_OMP_THREADS_BIND=0-55", "VLLM_CPU_OMP_THREADS_BIND=56-111"]
 
 
@@ -67,7 +74,9 @@ def test_device_types_of_one_node_are_told_apart(document):
     cluster = make_cluster((("A100-SXM4-80GB", 2), ("H100-SXM", 1)))
     answered = document(make_question(cluster, analytic_only=True))
     shown = {
-        plan["node_groups"][0]["name"]: commands_of(render(json.dumps({"node_groups": plan["node_groups"][:1]}), "command"))[0][0]
+        plan["node_groups"][0]["name"]: commands_of(
+            render(json.dumps({"node_groups": plan["node_groups"][:1]}), "command")
+        )[0][0]
         for plan in reversed(answered["configurations"])
     }
     assert shown["H100-SXM"] == "CUDA_VISIBLE_DEVICES=2"
@@ -78,7 +87,9 @@ def test_a_plan_of_several_device_types_is_one_deployment(document):
     """Groups on H100 and Gaudi behind one router: every replica is reached, each weighted by its speed."""
     cluster = make_cluster((("Gaudi3", 2),), (("H100-SXM", 1),))
     targets = {"ttft_s": 0.25, "tokens_per_s_per_user": 80.0}
-    text = json.dumps(document(make_question(cluster, concurrency=100, targets=targets, analytic_only=True)))
+    text = json.dumps(
+        document(make_question(cluster, concurrency=100, targets=targets, analytic_only=True))
+    )
     groups = json.loads(text)["configurations"][0]["node_groups"]
     assert {group["type"] for group in groups} == {"cuda", "hpu"}
     routes = yaml.safe_load(render(text, "litellm"))["model_list"]
@@ -90,9 +101,14 @@ def test_a_plan_of_several_device_types_is_one_deployment(document):
 
 def test_vllm_over_two_nodes_meets_at_the_first(layout):
     """The worker is headless, both name the leader, and only the leader answers requests."""
-    leader, worker = (flags_of(words) for words in commands_of(render(layout("cuda", "vllm", TWO_NODES), "command")))
+    leader, worker = (
+        flags_of(words)
+        for words in commands_of(render(layout("cuda", "vllm", TWO_NODES), "command"))
+    )
     shared = {"nnodes": 2, "master-addr": "a", "master-port": 29500}
-    assert {name: leader[name] for name in shared} == {name: worker[name] for name in shared} == shared
+    assert (
+        {name: leader[name] for name in shared} == {name: worker[name] for name in shared} == shared
+    )
     assert (leader["node-rank"], worker["node-rank"]) == (0, 1)
     assert "headless" not in leader
     assert worker["headless"] is True
@@ -100,7 +116,10 @@ def test_vllm_over_two_nodes_meets_at_the_first(layout):
 
 def test_sglang_over_two_nodes_meets_at_the_first(layout):
     """Both name the leader's address and their rank."""
-    found = [flags_of(words) for words in commands_of(render(layout("cuda", "sglang", TWO_NODES), "command"))]
+    found = [
+        flags_of(words)
+        for words in commands_of(render(layout("cuda", "sglang", TWO_NODES), "command"))
+    ]
     assert [(each["nnodes"], each["node-rank"], each["dist-init-addr"]) for each in found] == [
         (2, 0, "a:29500"),
         (2, 1, "a:29500"),
@@ -134,12 +153,18 @@ def test_kubernetes_runs_several_nodes_as_a_leader_worker_set(layout, engine):
     chosen = manifests[1]["spec"]["selector"].items()
     assert chosen <= template["leaderTemplate"]["metadata"]["labels"].items()
     assert not chosen <= template["workerTemplate"]["metadata"]["labels"].items()
-    assert manifests[1]["metadata"]["name"] != group["metadata"]["name"], "LeaderWorkerSet makes a Service of its own name"
+    assert manifests[1]["metadata"]["name"] != group["metadata"]["name"], (
+        "LeaderWorkerSet makes a Service of its own name"
+    )
 
 
 @pytest.mark.parametrize(
     ("type_", "engine", "resource"),
-    [("cuda", "vllm", "nvidia.com/gpu"), ("rocm", "sglang", "amd.com/gpu"), ("hpu", "vllm", "habana.ai/gaudi")],
+    [
+        ("cuda", "vllm", "nvidia.com/gpu"),
+        ("rocm", "sglang", "amd.com/gpu"),
+        ("hpu", "vllm", "habana.ai/gaudi"),
+    ],
 )
 def test_kubernetes_asks_each_vendors_plugin_for_devices(layout, type_, engine, resource):
     """Two devices of the vendor's resource, on the plan's nodes only, with shared memory, probes and memory bounds."""
@@ -151,15 +176,23 @@ def test_kubernetes_asks_each_vendors_plugin_for_devices(layout, type_, engine, 
     assert container["resources"]["requests"]["cpu"] == "4"
     required = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert required["nodeSelectorTerms"][0]["matchExpressions"][0]["values"] == ["a", "b"]
-    assert {probe for probe in container if probe.endswith("Probe")} == {"startupProbe", "readinessProbe", "livenessProbe"}
+    assert {probe for probe in container if probe.endswith("Probe")} == {
+        "startupProbe",
+        "readinessProbe",
+        "livenessProbe",
+    }
     assert pod["volumes"][0]["emptyDir"] == {"medium": "Memory", "sizeLimit": "4Gi"}
 
 
 def test_kubernetes_binds_cpu_replicas_to_cores_of_their_own(layout):
     """Two replicas on one host are two Deployments, each with its socket's cores; memory and cores are limits."""
-    first, second = check_manifests(render(layout("cpu", "vllm", {"a": 1}, {"a": 1}), "kubernetes"))[:2]
+    first, second = check_manifests(
+        render(layout("cpu", "vllm", {"a": 1}, {"a": 1}), "kubernetes")
+    )[:2]
     containers = [each["spec"]["template"]["spec"]["containers"][0] for each in (first, second)]
-    bound = [next(env["value"] for env in each["env"] if "THREADS" in env["name"]) for each in containers]
+    bound = [
+        next(env["value"] for env in each["env"] if "THREADS" in env["name"]) for each in containers
+    ]
     assert bound == ["0-55", "56-111"]
     assert containers[0]["resources"]["limits"]["cpu"] == "56"
     assert containers[0]["securityContext"]["capabilities"]["add"] == ["SYS_NICE"]
@@ -168,7 +201,9 @@ def test_kubernetes_binds_cpu_replicas_to_cores_of_their_own(layout):
 def test_time_sliced_devices_are_asked_for_with_their_memory(layout):
     """HAMi is told how much of each GPU is ours, MiB."""
     text = layout("cuda", "vllm", {"a": 1}, hardware_mode="shared", memory=20.5)
-    limits = check_manifests(render(text, "kubernetes"))[0]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    limits = check_manifests(render(text, "kubernetes"))[0]["spec"]["template"]["spec"][
+        "containers"
+    ][0]["resources"]["limits"]
     assert (limits["nvidia.com/gpu"], limits["nvidia.com/gpumem"]) == ("1", "20992")
 
 
@@ -202,7 +237,9 @@ def test_the_router_weighs_groups_by_speed_and_catches_what_fails(answered):
     assert fast["rpm"] == round(60 * int(group["labels"]["concurrency"]) / group["e2e_latency"])
     assert fast["tpm"] == fast["rpm"] * (512 + 128)
     assert provider["model"] == "openai/gpt-4o"
-    assert config["router_settings"]["fallbacks"] == [{"meta-llama/Llama-3.1-8B-Instruct": ["gpt-4o"]}]
+    assert config["router_settings"]["fallbacks"] == [
+        {"meta-llama/Llama-3.1-8B-Instruct": ["gpt-4o"]}
+    ]
     with pytest.raises(NotFound, match="gpt-4oo"):
         render(text, "litellm", additions=Additions(fallbacks=("gpt-4oo",)))
 
@@ -217,10 +254,17 @@ def test_a_providers_model_is_a_proxy_alone():
         "raw_name": "cpu", "weight_memory_gb": 0.0, "kv_cache_memory_gb": 0.0,
     }  # fmt: skip
     text = json.dumps({"node_groups": [group]})
-    assert yaml.safe_load(render(text, "litellm"))["model_list"][0]["litellm_params"]["model"] == "openai/gpt-4o"
+    assert (
+        yaml.safe_load(render(text, "litellm"))["model_list"][0]["litellm_params"]["model"]
+        == "openai/gpt-4o"
+    )
     pulled = yaml.safe_load(render(text, "compose"))["services"].values()
     assert [service["image"] for service in pulled] == ["ghcr.io/berriai/litellm:main-stable"]
-    assert [each["kind"] for each in check_manifests(render(text, "kubernetes"))] == ["ConfigMap", "Deployment", "Service"]
+    assert [each["kind"] for each in check_manifests(render(text, "kubernetes"))] == [
+        "ConfigMap",
+        "Deployment",
+        "Service",
+    ]
     assert list(check_compose(render(text, "compose"))["services"]) == ["router"]
 
 
@@ -239,10 +283,15 @@ def test_a_quantized_plan_comes_with_its_recipe_and_keeps_its_name(document):
     words = commands_of(render(text, "command"))[0]
     assert "meta-llama/Llama-3.1-8B-Instruct-W4A16" in words
     assert flags_of(words)["served-model-name"] == "meta-llama/Llama-3.1-8B-Instruct"
-    assert yaml.safe_load(render(text, "litellm"))["model_list"][0]["model_name"] == "meta-llama/Llama-3.1-8B-Instruct"
+    assert (
+        yaml.safe_load(render(text, "litellm"))["model_list"][0]["model_name"]
+        == "meta-llama/Llama-3.1-8B-Instruct"
+    )
 
 
-@pytest.mark.parametrize(("engine", "count"), [("vllm", "max-loras"), ("sglang", "max-loras-per-batch")])
+@pytest.mark.parametrize(
+    ("engine", "count"), [("vllm", "max-loras"), ("sglang", "max-loras-per-batch")]
+)
 def test_adapters_are_served_where_the_family_has_them(layout, engine, count):
     """Four adapters of rank 32 in each engine's words, with a warning; a family without them is refused, so is an odd rank."""
     wanted = Additions(max_loras=4, max_lora_rank=32)
@@ -253,7 +302,11 @@ def test_adapters_are_served_where_the_family_has_them(layout, engine, count):
     with pytest.raises(InvalidInput, match="--max-loras"):
         render(layout("cuda", engine, {"a": 1}, supports_lora=False), "command", additions=wanted)
     with pytest.raises(InvalidInput, match="max_lora_rank"):
-        render(layout("cuda", engine, {"a": 1}), "command", additions=Additions(max_loras=1, max_lora_rank=24))
+        render(
+            layout("cuda", engine, {"a": 1}),
+            "command",
+            additions=Additions(max_loras=1, max_lora_rank=24),
+        )
 
 
 def test_an_unquantized_plan_has_no_recipe(answered):
@@ -289,7 +342,10 @@ def test_what_is_no_plan_is_refused_with_what_would_be_one(text, says):
         ({"model": None}, "PLAN.node_groups[0].model"),
         ({"replicas": 2}, "PLAN.node_groups[0].placements"),
         ({"tp_size": 3}, "PLAN.node_groups[0].placements[0]"),
-        ({"labels": {"device_name": "x", "concurrency": "many"}}, "PLAN.node_groups[0].labels.concurrency"),
+        (
+            {"labels": {"device_name": "x", "concurrency": "many"}},
+            "PLAN.node_groups[0].labels.concurrency",
+        ),
         ({"memory": float("nan")}, "PLAN.node_groups[0].memory"),
         ({"weight_memory_gb": -1}, "PLAN.node_groups[0].weight_memory_gb"),
         ({"envs": {"A; rm": "x"}}, "PLAN.node_groups[0].envs"),

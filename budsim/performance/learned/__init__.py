@@ -1,0 +1,1 @@
+"""What measurements correct: features, regressors, intervals and a site's calibration."""

@@ -1,0 +1,208 @@
+"""How sure a prediction is: conformal intervals from cross-validated residuals, by how new the question is.
+
+Residuals of one curve, model or device err alike, so their spread is judged by groups: an interval holds what it promises for
+the rows of groups that did not make it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from budsim.performance.candidates import Booleans, Floats, Integers
+from budsim.performance.predictions import Interval, rate
+
+COVERAGES = (0.8, 0.9)
+OUT_OF_RANGE_FACTOR = 1.5
+"""Log-width multiplier where a candidate lies outside the training range; chosen by us, not fitted."""
+
+
+class Novelty(StrEnum):
+    """What of a candidate the regressors never saw; each has residuals of its own from a cross-validation that withheld it."""
+
+    KNOWN = "known"
+    NEW_MODEL = "new_model"
+    NEW_DEVICE = "new_device"
+
+
+class Regime(StrEnum):
+    """How requests come: one after another, or as one static batch."""
+
+    SERVING = "serving"
+    STATIC = "static"
+
+
+STRATA = tuple((novelty, regime) for novelty in Novelty for regime in Regime)
+"""Rows within a stratum share a shrinkage and residual quantiles."""
+FEWEST_RESIDUALS = 30
+FEWEST_OF_ENGINE = 100
+"""An engine with this many residuals in a stratum has quantiles of its own there; others share the stratum's."""
+FEWEST_GROUPS = 3
+FEWEST_INDEPENDENT = 3.0
+LEAST_ALIKE = 0.25
+LARGEST_RESIDUAL = 3.0
+ROUNDING = 1e-9
+
+
+def stratum_name(novelty: Novelty, regime: Regime, engine: str = "") -> str:
+    """Return the stratum's name in a manifest, or that of one engine's part of it."""
+    return f"{novelty}/{regime}/{engine}" if engine else f"{novelty}/{regime}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strata:
+    """Where candidates belong: ``stratum`` (n,) indexes `STRATA`, ``engine`` (n,) the names in ``engines``."""
+
+    stratum: Integers
+    engines: tuple[str, ...]
+    engine: Integers
+
+    def at(self, rows: Integers) -> Strata:
+        """Return those of some rows."""
+        return Strata(stratum=self.stratum[rows], engines=self.engines, engine=self.engine[rows])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Quantiles of log(measured / predicted) for one quantity: stratum, or an engine's part of it -> coverage -> (low, high)."""
+
+    quantiles: Mapping[str, Mapping[float, tuple[float, float]]]
+
+    def interval(
+        self, value: Floats, coverage: float, strata: Strata, in_range: Booleans
+    ) -> Interval:
+        """Return the interval around ``value`` for each row; it always contains the value itself."""
+        table = [
+            [self._ends(each, engine, coverage) for engine in strata.engines] for each in STRATA
+        ]
+        ends = np.array(table)[strata.stratum, strata.engine]
+        ends = ends * np.where(in_range, 1.0, OUT_OF_RANGE_FACTOR)[:, None]
+        return Interval(
+            low=value * np.exp(np.minimum(ends[:, 0], 0.0)),
+            high=value * np.exp(np.maximum(ends[:, 1], 0.0)),
+        )
+
+    def _ends(
+        self, stratum: tuple[Novelty, Regime], engine: str, coverage: float
+    ) -> tuple[float, float]:
+        own = self.quantiles.get(stratum_name(*stratum, engine))
+        return (own or self.quantiles[stratum_name(*stratum)])[coverage]
+
+
+@dataclass(frozen=True, slots=True)
+class Residuals:
+    """Log residuals (n,) of one stratum, and the code (n,) of the curve, model or device that was withheld with each."""
+
+    values: Floats
+    groups: Integers
+
+    def __len__(self) -> int:
+        """Return the number of residuals."""
+        return len(self.values)
+
+    def suffice(self, rows: int) -> bool:
+        """Return whether there are as many rows, of enough groups."""
+        return len(self) >= rows and len(np.unique(self.groups)) >= FEWEST_GROUPS
+
+
+def spread(residuals: Mapping[str, Residuals], analytic: Spread) -> Spread:
+    """Return quantiles of log residuals by name; a stratum without residuals borrows all of them, as if of one group."""
+    names = [stratum_name(*each) for each in STRATA]
+    pooled = np.concatenate([residuals[name].values for name in names])
+    borrowed = Residuals(pooled, np.zeros(len(pooled), dtype=np.int64))
+    strata = {name: residuals[name] if len(residuals[name]) else borrowed for name in names}
+    engines = {
+        name: each
+        for name, each in residuals.items()
+        if name not in strata and each.suffice(FEWEST_OF_ENGINE)
+    }
+    usual = analytic.quantiles[names[0]]
+    quantiles = {
+        name: {c: stratum_ends(each, c, usual[c]) for c in COVERAGES}
+        for name, each in (strata | engines).items()
+    }
+    return Spread(quantiles=quantiles)
+
+
+def stratum_ends(
+    residuals: Residuals, coverage: float, analytic: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the ends for groups never seen; of too few residuals or groups, no closer than the ``analytic`` model's alone."""
+    if residuals.suffice(FEWEST_RESIDUALS):
+        return grouped_ends(residuals, coverage)
+    low, high = conformal_ends(residuals.values, coverage)
+    return min(low, analytic[0]), max(high, analytic[1])
+
+
+def grouped_ends(residuals: Residuals, coverage: float) -> tuple[float, float]:
+    """Return the ends between which a share of ``coverage`` of the residuals of groups never seen lies.
+
+    Ends that would hold for independent rows, stretched as Student's distribution is wider than the normal one where only as many
+    independent values are known as rows that err alike are worth.
+    """
+    from scipy.special import ndtri, stdtrit  # type: ignore[import-untyped]
+
+    count, quantile = max(independent(residuals), FEWEST_INDEPENDENT), (1.0 + coverage) / 2.0
+    factor = float(stdtrit(count - 1.0, quantile) * np.sqrt(1.0 + 1.0 / count) / ndtri(quantile))
+    low, high = conformal_ends(residuals.values, coverage)
+    return factor * low, factor * high
+
+
+def independent(residuals: Residuals) -> float:
+    """Return how many independent values residuals of two groups or more are worth: at most as many as there are rows.
+
+    Kish's design effect (Survey Sampling, 1965), with the share of the variance that lies between groups as the analysis of
+    variance estimates it; a few groups that agree by chance still count as alike to a quarter.
+    """
+    code = np.unique(residuals.groups, return_inverse=True)[1]
+    values, sizes = (
+        np.clip(residuals.values, -LARGEST_RESIDUAL, LARGEST_RESIDUAL),
+        np.bincount(code).astype(np.float64),
+    )
+    rows, groups = float(sizes.sum()), len(sizes)
+    means, alike = np.bincount(code, values) / sizes, float((sizes**2).sum()) / rows
+    between = float((sizes * (means - values.mean()) ** 2).sum()) / (groups - 1.0)
+    within = float(((values - means[code]) ** 2).sum()) / max(rows - groups, 1.0)
+    usual = (rows - alike) / (groups - 1.0)
+    share = (between - within) / max(between + (usual - 1.0) * within, ROUNDING)
+    return rows / (1.0 + (alike - 1.0) * float(np.clip(share, LEAST_ALIKE, 1.0)))
+
+
+def conformal_ends(residuals: Floats, coverage: float) -> tuple[float, float]:
+    """Return the residuals between which a share of ``coverage`` lies, as many above as below.
+
+    The rank ``ceil((n + 1) q)`` of n residuals makes an interval that holds with probability of at least its coverage for
+    exchangeable rows (Vovk et al., Algorithmic Learning in a Random World, 2005).
+    """
+    ordered, count = np.sort(residuals), len(residuals)
+    tail = (1.0 - coverage) / 2.0
+    low = max(int(np.floor((count + 1) * tail + ROUNDING)) - 1, 0)
+    high = min(int(np.ceil((count + 1) * (1.0 - tail) - ROUNDING)) - 1, count - 1)
+    return float(ordered[low]), float(ordered[high])
+
+
+def analytic_spread(factor90: float) -> Spread:
+    """Return a symmetric spread for the analytic model alone: 90 % of rows within a factor of ``factor90``, normal in the log."""
+    half90 = float(np.log(factor90))
+    half = {0.8: half90 * 1.2816 / 1.6449, 0.9: half90}
+    return Spread(
+        quantiles={
+            stratum_name(*each): {c: (-half[c], half[c]) for c in COVERAGES} for each in STRATA
+        }
+    )
+
+
+def reciprocal(interval: Interval) -> Interval:
+    """Return the interval of 1 / x, of nothing where x is 0."""
+    return Interval(low=rate(interval.high), high=rate(interval.low))
+
+
+ANALYTIC_SPREADS = {
+    "ttft": analytic_spread(4.0),
+    "tpot": analytic_spread(2.5),
+    "e2e": analytic_spread(2.5),
+}
+"""Factors within which 90 % of the measurements lie around the analytic model alone, all sources; see the training report."""

@@ -1,0 +1,186 @@
+"""Trained XGBoost models of one kind of hardware, as files that cannot lie: UBJ beside a manifest with hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from budsim.commons.errors import Unavailable
+from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
+from budsim.performance.learned.features import Matrix, feature_names
+from budsim.performance.learned.intervals import (
+    COVERAGES,
+    STRATA,
+    Novelty,
+    Regime,
+    Spread,
+    stratum_name,
+)
+
+if TYPE_CHECKING:
+    import xgboost
+
+FORMAT = 1
+TARGETS = ("ttft", "tpot")
+MANIFEST = "manifest.json"
+LARGEST_CORRECTION = 3.0
+"""A regressor may correct the analytic model by a factor of e**3 at most; leaves beyond that come from broken rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regressors:
+    """What corrects the analytic model on one kind of hardware.
+
+    Attributes
+    ----------
+    boosters : mapping of target to Booster
+        Predict log(measured / modelled) of TTFT and TPOT.
+    spreads : mapping
+        Residual quantiles of ``ttft``, ``tpot`` and ``e2e``.
+    models, devices : frozenset of str
+        Names trained on.
+    low, high : float32 arrays, shape (features,)
+        Range of each feature in training.
+    manifest : mapping
+        As stored; shown by readiness and reports.
+    """
+
+    kind: DeviceKind
+    boosters: Mapping[str, xgboost.Booster]
+    spreads: Mapping[str, Spread]
+    models: frozenset[str]
+    devices: frozenset[str]
+    low: Matrix
+    high: Matrix
+    manifest: Mapping[str, Any]
+
+    def correct(self, target: str, features: Matrix, stratum: Integers) -> Floats:
+        """Return the factors (n,) by which the modelled ``target`` is to be multiplied, weaker for what was never seen."""
+        raw = np.asarray(self.boosters[target].inplace_predict(features), dtype=np.float64)
+        trust = np.array(
+            [self.manifest["shrinkage"][target][stratum_name(*each)] for each in STRATA]
+        )[stratum]
+        return np.asarray(
+            np.exp(trust * np.clip(raw, -LARGEST_CORRECTION, LARGEST_CORRECTION)), dtype=np.float64
+        )
+
+    def in_range(self, features: Matrix) -> Booleans:
+        """Return whether every known feature of a row lies in what was trained on, give or take half a unit (or log unit)."""
+        outside = (features < self.low - 0.5) | (features > self.high + 0.5)
+        return np.asarray(~outside.any(axis=1))
+
+    def stratum(self, candidates: Candidates) -> Integers:
+        """Return each row's index into `STRATA`: what was not trained on, and how requests come.
+
+        A new device weighs more than a new model.
+        """
+        models = np.array([a.model_id in self.models for a in candidates.architectures])[
+            candidates.architecture
+        ]
+        devices = np.array([d.name in self.devices for d in candidates.devices])[candidates.device]
+        codes = {
+            (novelty, static): STRATA.index((novelty, regime))
+            for novelty in Novelty
+            for static, regime in enumerate((Regime.SERVING, Regime.STATIC))
+        }
+        known, new_model, new_device = (
+            np.where(candidates.static_batch, codes[novelty, 1], codes[novelty, 0])
+            for novelty in (Novelty.KNOWN, Novelty.NEW_MODEL, Novelty.NEW_DEVICE)
+        )
+        return np.where(devices, np.where(models, known, new_model), new_device).astype(np.int64)
+
+
+def load_regressors(folder: Path) -> dict[DeviceKind, Regressors]:
+    """Load every kind found below ``folder``.
+
+    Raises
+    ------
+    Unavailable
+        When the folder has no artefacts, or one is missing, truncated, altered, or made for other features or another format.
+    """
+    found = sorted(folder.glob(f"*/{MANIFEST}"))
+    if not found:
+        raise Unavailable(
+            f"no trained models in {folder.name}/<kind>/{MANIFEST}; run `budsim train`"
+        )
+    loaded = {}
+    for path in found:
+        try:
+            kind = DeviceKind(path.parent.name)
+            loaded[kind] = _load(kind, path)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            wrong = f"{path.parent.name}/{MANIFEST} is not one this version reads ({type(error).__name__}: {error})"[
+                :200
+            ]
+            raise Unavailable(f"{wrong}; run `budsim train`") from error
+    return loaded
+
+
+def _load(kind: DeviceKind, path: Path) -> Regressors:
+    import xgboost
+
+    manifest = _manifest(path)
+    boosters = {}
+    for target in TARGETS:
+        content = _verified(path.parent / f"{target}.ubj", manifest["artefacts"][target]["sha256"])
+        booster = xgboost.Booster({"nthread": 1})
+        booster.load_model(bytearray(content))
+        booster.set_param({"nthread": 1})
+        boosters[target] = booster
+    for target, each in product(TARGETS, STRATA):
+        float(manifest["shrinkage"][target][stratum_name(*each)])
+    return Regressors(
+        kind=kind,
+        boosters=boosters,
+        spreads={name: _spread(stored) for name, stored in manifest["intervals"].items()},
+        models=frozenset(manifest["models"]),
+        devices=frozenset(manifest["devices"]),
+        low=np.array(manifest["feature_low"], dtype=np.float32),
+        high=np.array(manifest["feature_high"], dtype=np.float32),
+        manifest=manifest,
+    )
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        stated = (manifest["format"], tuple(manifest["features"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unavailable(
+            f"{path.parent.name}/{MANIFEST} is not a manifest of trained models; run `budsim train`"
+        ) from error
+    if stated != (FORMAT, feature_names()):
+        raise Unavailable(
+            f"{path.parent.name}/{MANIFEST} was made for other features or another format; run `budsim train`"
+        )
+    return manifest
+
+
+def _verified(path: Path, sha256: str) -> bytes:
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Unavailable(f"{name} is missing; run `budsim train`") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise Unavailable(
+            f"{name} is not the file its manifest describes (truncated or altered); run `budsim train`"
+        )
+    return content
+
+
+def _spread(stored: Mapping[str, Mapping[str, list[float]]]) -> Spread:
+    return Spread(
+        quantiles={
+            name: {c: (ends[str(c)][0], ends[str(c)][1]) for c in COVERAGES}
+            for name, ends in stored.items()
+        }
+    )

@@ -1,0 +1,1 @@
+"""Tables of measurements, importers of benchmark results, and how each source measured."""

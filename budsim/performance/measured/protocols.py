@@ -1,0 +1,148 @@
+"""How the servers behind published measurements were started, where their tables do not say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from budsim.commons.catalog import Entry, load_catalog
+from budsim.performance.candidates import Booleans, Floats
+
+SOURCES = ("inferencex", "aiconfigurator_silicon")
+"""Both stem from runs of the same public benchmark; entries speak of them unless they name ``sources`` of their own."""
+
+_CONDITIONS: Mapping[str, Callable[[pd.DataFrame, Any], pd.Series]] = {
+    "engine": lambda rows, name: rows.engine == name,
+    "model": lambda rows, part: rows.model.str.contains(part, regex=False),
+    "device": lambda rows, part: rows.device_name.str.contains(part, regex=False),
+    "precision": lambda rows, part: rows.precision.str.contains(part, regex=False),
+    "since": lambda rows, date: rows.date >= date,
+    "until": lambda rows, date: (rows.date != "") & (rows.date <= date),
+    "input_tokens": lambda rows, tokens: rows.input_tokens == tokens,
+    "output_tokens": lambda rows, tokens: rows.output_tokens == tokens,
+    "from_concurrency": lambda rows, load: rows.concurrency >= load,
+    "below_tp": lambda rows, tp: rows.tp < tp,
+    "attention_dp": lambda rows, least: rows.dp >= least,
+    "undated": lambda rows, value: (rows.date == "") == value,
+    "sources": lambda rows, names: rows.source.isin(names),
+}
+
+FLAGS = {
+    "tokens": "max-num-batched-tokens|chunked-prefill-size|max_num_tokens",
+    "sequences": "max-num-seqs|max-running-requests|max_batch_size",
+    "memory_fraction": "gpu-memory-utilization|mem-fraction-static|free_gpu_memory_fraction",
+    "pp": "pipeline-parallel-size|pp-size|pp_size|pp",
+    "ep": "ep-size|ep_size",
+}
+"""The engines' own spellings of what a serve command in a row's notes (``args: ...``) may set."""
+
+SETTINGS = {
+    "kv_cache_dtype": frozenset({*_CONDITIONS, "dtype"}),
+    "token_budget": frozenset({*_CONDITIONS, "tokens", "prompts"}),
+    "admission_steps": frozenset({*_CONDITIONS, "steps", "for_each_rank"}),
+    "memory_fraction": frozenset({*_CONDITIONS, "share"}),
+    "cold_start": frozenset({*_CONDITIONS}),
+}
+"""What the catalog settles, and the keys its entries may have."""
+
+
+def cache_formats(rows: pd.DataFrame) -> pd.Series:
+    """Return the format of the KV cache of each row, "" where it is the engine's default or unknown.
+
+    ``rows`` has the columns of ``measurements.csv`` as text, numbers as numbers.
+    """
+    formats = pd.Series("", index=rows.index)
+    for entry, at in _matches("kv_cache_dtype", rows):
+        formats[at] = entry.get("dtype", "")
+    return formats
+
+
+def token_budgets(rows: pd.DataFrame, default: Floats) -> Floats:
+    """Return the prompt tokens one step may take in each row, ``default`` (n,) where no protocol says it."""
+    budgets = default.copy()
+    prompts = rows.input_tokens.to_numpy(dtype=np.float64)
+    for entry, at in _matches("token_budget", rows):
+        budgets[at] = np.maximum(entry["tokens"], entry.get("prompts", 0) * prompts[at])
+    return budgets
+
+
+def admission_steps(rows: pd.DataFrame) -> Floats:
+    """Return the mean engine steps a newcomer of each row waits for the scheduler to look, 0 where it looks at every step.
+
+    An engine that waits until there is a prompt for each rank waits the longer, the fewer arrive in a step.
+    """
+    steps = np.zeros(len(rows))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gathering = (
+            (rows.dp * rows.output_tokens / rows.concurrency)
+            .fillna(np.inf)
+            .to_numpy(dtype=np.float64)
+        )
+    for entry, at in _matches("admission_steps", rows):
+        steps[at] = (
+            np.minimum(entry["steps"], gathering[at])
+            if entry.get("for_each_rank")
+            else entry["steps"]
+        )
+    return steps
+
+
+def cold_starts(rows: pd.DataFrame) -> Booleans:
+    """Return whether the first requests of each row met a server that had served none: their mean TTFT holds its compilation."""
+    cold = np.zeros(len(rows), dtype=bool)
+    for _, at in _matches("cold_start", rows):
+        cold |= at
+    return cold
+
+
+def memory_fractions(rows: pd.DataFrame, default: Floats) -> Floats:
+    """Return the share of device memory (0..1) the engine of each row takes, ``default`` (n,) where no protocol says it."""
+    return _stated("memory_fraction", "share", rows, default)
+
+
+def stated_flags(notes: pd.Series) -> pd.DataFrame:
+    """Return the numbers that serve commands in the notes set, one column for each of `FLAGS`, nan where one sets none."""
+    commands = notes.str.extract(r"args:(.*)", expand=False).fillna("")
+    number = r"[= ](\d+(?:\.\d+)?)"
+    found = {
+        name: commands.str.extract(rf"(?:^|\s)--?(?:{names}){number}", expand=False)
+        for name, names in FLAGS.items()
+    }
+    return pd.DataFrame(
+        {name: pd.to_numeric(values) for name, values in found.items()}, index=notes.index
+    )
+
+
+def drafting(notes: pd.Series) -> Booleans:
+    """Return whether the notes of a row speak of speculative decoding."""
+    return np.asarray(notes.str.contains("mtp|speculative", case=False), dtype=bool)
+
+
+def _stated(setting: str, key: str, rows: pd.DataFrame, default: Floats) -> Floats:
+    values = default.copy()
+    for entry, at in _matches(setting, rows):
+        values[at] = entry[key]
+    return values
+
+
+def _matches(setting: str, rows: pd.DataFrame) -> Iterator[tuple[Entry, Booleans]]:
+    """Yield the entries of a setting with the rows each is the first to match."""
+    free = np.ones(len(rows), dtype=bool)
+    for entry in _protocols():
+        if entry["setting"] != setting:
+            continue
+        conditions: Entry = {"sources": SOURCES, **entry}
+        fits = free.copy()
+        for name in _CONDITIONS.keys() & conditions.keys():
+            fits &= _CONDITIONS[name](rows, conditions[name]).to_numpy(dtype=bool)
+        free &= ~fits
+        yield entry, fits
+
+
+@lru_cache(maxsize=1)
+def _protocols() -> list[Entry]:
+    return load_catalog("budsim.performance.measured", "catalog/protocols.yaml")

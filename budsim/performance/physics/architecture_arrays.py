@@ -1,0 +1,303 @@
+"""Architectures as arrays: one row per model, one column per kind of matrix or attention layer, padded with zeros."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from budsim.commons.precision import Precision, compute_format
+from budsim.model_ops.architecture import (
+    Architecture,
+    Attention,
+    AttentionKind,
+    LayerGroup,
+    Matrix,
+    MatrixRole,
+    Shard,
+)
+from budsim.performance.candidates import Booleans, Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixShapes:
+    """Matrices of the decoder (and encoder) of each model; arrays of shape (models, columns), 0 where a model has fewer.
+
+    ``layers`` is how often a column occurs; ``kv_share`` the share of its outputs that belong to key/value heads, of which
+    there are ``kv_heads``; ``parts`` how many projections it fuses; ``copies`` and ``active_copies`` the experts held and
+    those one token is sent to. A table that is only looked up (``multiplied`` 0) costs memory but no time; the head is
+    multiplied once per sampled token (``sampled``).
+    """
+
+    layers: Floats
+    inputs: Floats
+    outputs: Floats
+    kv_share: Floats
+    kv_heads: Floats
+    parts: Floats
+    copies: Floats
+    active_copies: Floats
+    column_sharded: Booleans
+    row_sharded: Booleans
+    attention: Booleans
+    expert: Booleans
+    multiplied: Booleans
+    sampled: Booleans
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionShapes:
+    """Attention layers of each model; arrays of shape (models, columns).
+
+    ``window`` is how far back a layer looks (infinity: all of it), ``state`` the values a linear layer carries on, ``recurrent``
+    those of them that may be kept in fp32 and ``state_width`` the bytes of one as the model asks; ``padded`` is how much
+    more a cache pool in groups of equal size allocates. ``decode_dims`` are the dimensions one query head multiplies per
+    cached token at decode, ``prefill_dims`` the same for prefill (MLA expands the latent there); ``index_dims`` those a sparse
+    indexer, whole on every rank, multiplies with every token before it chooses some, ``index_width`` the size of its key.
+    ``keeps_all`` are layers whose cache grows with the sequence, however few of its tokens they look at.
+    """
+
+    layers: Floats
+    heads: Floats
+    kv_heads: Floats
+    window: Floats
+    state: Floats
+    recurrent: Floats
+    state_width: Floats
+    padded: Floats
+    decode_dims: Floats
+    prefill_dims: Floats
+    index_dims: Floats
+    index_width: Floats
+    latent: Booleans
+    keeps_all: Booleans
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShapes:
+    """Scalars of each model, shape (models,), with its matrices and attention layers."""
+
+    matrices: MatrixShapes
+    attention: AttentionShapes
+    hidden: Floats
+    layers: Floats
+    moe_layers: Floats
+    experts: Floats
+    experts_per_token: Floats
+    vocabulary: Floats
+    extra_bytes: Floats
+    rotary_bytes: Floats
+    parameters: Floats
+    active_parameters: Floats
+    bidirectional: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    layers: int
+    matrix: Matrix
+    kv_heads: int
+    active: float
+
+
+@lru_cache(maxsize=64)
+def shapes(architectures: tuple[Architecture, ...]) -> ModelShapes:
+    """Return the arrays of these models, in their order."""
+    columns = [_columns(architecture) for architecture in architectures]
+    groups = [
+        [*architecture.encoder_layers, *architecture.layers] for architecture in architectures
+    ]
+    routed = [_routed(architecture) for architecture in architectures]
+
+    def scalar(of: Callable[[Architecture], float]) -> Floats:
+        return np.array([of(architecture) for architecture in architectures], dtype=np.float64)
+
+    return ModelShapes(
+        matrices=_matrix_shapes(columns),
+        attention=_attention_shapes(groups),
+        hidden=scalar(lambda a: a.hidden_size),
+        layers=scalar(lambda a: a.layer_count),
+        moe_layers=np.array([float(sum(g.count for g in group)) for group in routed]),
+        experts=np.array(
+            [float(group[0].feed_forward.experts) if group else 0.0 for group in routed]  # type: ignore[union-attr]
+        ),
+        experts_per_token=np.array(
+            [float(group[0].feed_forward.experts_per_token) if group else 0.0 for group in routed]  # type: ignore[union-attr]
+        ),
+        vocabulary=scalar(lambda a: a.vocab_size),
+        extra_bytes=scalar(lambda a: 2.0 * a.extra_parameters),
+        rotary_bytes=scalar(lambda a: 2.0 * a.rotary_values),
+        parameters=scalar(lambda a: a.parameters),
+        active_parameters=scalar(lambda a: a.active_parameters),
+        bidirectional=scalar(lambda a: a.is_bidirectional),
+    )
+
+
+def _routed(architecture: Architecture) -> list[LayerGroup]:
+    return [g for g in architecture.layers if g.feed_forward is not None and g.feed_forward.experts]
+
+
+def _columns(architecture: Architecture) -> list[_Column]:
+    result = [_Column(1, matrix, 1, 1.0) for matrix in architecture.embedding_matrices]
+    if architecture.tied_embeddings and not architecture.is_embedding:
+        result.append(_Column(1, architecture.head_matrix, 1, 0.0))
+    for group in (*architecture.encoder_layers, *architecture.layers):
+        active = group.feed_forward.experts_per_token if group.feed_forward else 0
+        for matrix in group.matrices(architecture.hidden_size):
+            routed = matrix.role is MatrixRole.EXPERT
+            result.append(
+                _Column(
+                    group.count, matrix, group.attention.kv_heads, float(active) if routed else 1.0
+                )
+            )
+    return result
+
+
+def _matrix_shapes(models: Sequence[Sequence[_Column]]) -> MatrixShapes:
+    width = max(len(columns) for columns in models)
+
+    def table(of: Callable[[_Column], float]) -> Floats:
+        padded = np.zeros((len(models), width))
+        for row, columns in enumerate(models):
+            padded[row, : len(columns)] = [of(column) for column in columns]
+        return padded
+
+    def flags(of: Callable[[_Column], bool]) -> Booleans:
+        return table(lambda c: float(of(c))) > 0
+
+    return MatrixShapes(
+        layers=table(lambda c: c.layers),
+        inputs=table(lambda c: c.matrix.inputs),
+        outputs=table(lambda c: c.matrix.outputs),
+        kv_share=table(lambda c: c.matrix.kv_outputs / c.matrix.outputs),
+        kv_heads=np.maximum(table(lambda c: c.kv_heads), 1.0),
+        parts=table(lambda c: c.matrix.parts),
+        copies=table(lambda c: c.matrix.copies if c.active else 0.0),
+        active_copies=table(lambda c: c.active if c.matrix.role is MatrixRole.EXPERT else 1.0),
+        column_sharded=flags(lambda c: c.matrix.shard is Shard.COLUMN),
+        row_sharded=flags(lambda c: c.matrix.shard is Shard.ROW),
+        attention=flags(lambda c: c.matrix.role is MatrixRole.ATTENTION),
+        expert=flags(lambda c: c.matrix.role is MatrixRole.EXPERT),
+        multiplied=flags(lambda c: c.matrix.role is not MatrixRole.EMBEDDING),
+        sampled=flags(lambda c: c.matrix.role is MatrixRole.HEAD),
+    )
+
+
+def _attention_shapes(models: Sequence[Sequence[LayerGroup]]) -> AttentionShapes:
+    width = max(len(groups) for groups in models)
+
+    def table(of: Callable[[Attention], float], fill: float = 0.0) -> Floats:
+        padded = np.full((len(models), width), fill)
+        for row, groups in enumerate(models):
+            padded[row, : len(groups)] = [of(group.attention) for group in groups]
+        return padded
+
+    layers = np.zeros((len(models), width))
+    for row, groups in enumerate(models):
+        layers[row, : len(groups)] = [group.count for group in groups]
+    return AttentionShapes(
+        layers=layers,
+        heads=table(lambda a: 0.0 if a.kind is AttentionKind.LINEAR else a.heads),
+        kv_heads=table(lambda a: a.kv_heads, 1.0),
+        window=table(_look_back, np.inf),
+        state=table(lambda a: a.state_values_per_sequence),
+        recurrent=table(lambda a: a.recurrent_values_per_sequence),
+        state_width=table(lambda a: a.state_value_bytes, 2.0),
+        padded=_padding(models, width),
+        decode_dims=table(_decode_dims),
+        prefill_dims=table(
+            lambda a: (a.head_dim + a.rope_head_dim + a.value_head_dim) / a.compression
+        ),
+        index_dims=table(lambda a: a.index_heads * a.index_head_dim),
+        index_width=table(lambda a: a.index_head_dim),
+        latent=table(lambda a: float(a.kind is AttentionKind.MLA)) > 0,
+        keeps_all=table(lambda a: float(a.window is None)) > 0,
+    )
+
+
+def _padding(models: Sequence[Sequence[LayerGroup]], width: int) -> Floats:
+    """Return how much more than its layers a pool allocates whose groups of like layers are all of one size.
+
+    vLLM 0.32 ``kv_cache_utils._get_kv_cache_groups_uniform_page_size``: the rarest kind of layer sets the size, unless the most
+    frequent one is less than half as frequent again; the last group of each kind is padded.
+    """
+    factors = np.ones((len(models), width))
+    for row, groups in enumerate(models):
+        kinds = Counter[tuple[AttentionKind, int | None]]()
+        for group in groups:
+            kinds[group.attention.kind, group.attention.window] += group.count
+        least, most = min(kinds.values()), max(kinds.values())
+        size = most if most < 1.5 * least else least
+        padded = {kind: math.ceil(count / size) * size / count for kind, count in kinds.items()}
+        factors[row, : len(groups)] = [
+            padded[group.attention.kind, group.attention.window] for group in groups
+        ]
+    return factors
+
+
+def _look_back(attention: Attention) -> float:
+    return float(attention.window or attention.index_topk or np.inf)
+
+
+def _decode_dims(attention: Attention) -> float:
+    if attention.kind is AttentionKind.MLA:
+        return (2 * attention.kv_lora_rank + attention.rope_head_dim) / attention.compression
+    return attention.head_dim + attention.value_head_dim
+
+
+@lru_cache(maxsize=64)
+def stored_bytes(
+    architectures: tuple[Architecture, ...], precisions: tuple[Precision, ...]
+) -> Floats:
+    """Return bytes per value of every matrix column for each model and precision, shape (models, precisions, columns)."""
+    return _per_column(architectures, precisions, Architecture.stored_bytes)
+
+
+@lru_cache(maxsize=64)
+def cached_bytes(
+    architectures: tuple[Architecture, ...], precisions: tuple[Precision, ...]
+) -> Floats:
+    """Return the bytes one token leaves in the cache of one layer, shape (models, precisions, attention columns)."""
+    groups = [
+        [*architecture.encoder_layers, *architecture.layers] for architecture in architectures
+    ]
+    result = np.zeros((len(architectures), len(precisions), max(len(each) for each in groups)))
+    for row, each in enumerate(groups):
+        for which, precision in enumerate(precisions):
+            result[row, which, : len(each)] = [
+                group.attention.cache_bytes_per_token(precision) for group in each
+            ]
+    return result
+
+
+@lru_cache(maxsize=64)
+def peak_formats(
+    architectures: tuple[Architecture, ...], precisions: tuple[Precision, ...]
+) -> Floats:
+    """Return the index into `Precision` of the format each column is multiplied in, shape (models, precisions, columns)."""
+    order = {precision: index for index, precision in enumerate(Precision)}
+
+    def index(architecture: Architecture, matrix: Matrix, precision: Precision) -> float:
+        return float(order[compute_format(architecture.stored_precision(matrix, precision))])
+
+    return _per_column(architectures, precisions, index)
+
+
+def _per_column(
+    architectures: Sequence[Architecture],
+    precisions: Sequence[Precision],
+    of: Callable[[Architecture, Matrix, Precision], float],
+) -> Floats:
+    models = [_columns(architecture) for architecture in architectures]
+    width = max(len(columns) for columns in models)
+    result = np.zeros((len(models), len(precisions), width))
+    for row, (architecture, columns) in enumerate(zip(architectures, models, strict=True)):
+        for which, precision in enumerate(precisions):
+            result[row, which, : len(columns)] = [
+                of(architecture, column.matrix, precision) for column in columns
+            ]
+    return result

@@ -1,0 +1,1 @@
+"""From step times to the service of a deployment: latency and throughput under load."""

@@ -1,0 +1,256 @@
+"""Predicts rows of a CSV in the measurements' columns, and scores predictions against what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import pandas as pd
+
+from budsim.commons.units import MILLI
+from budsim.performance.candidates import Floats
+from budsim.performance.measured.measurements import (
+    UNREADABLE,
+    Measurements,
+    read_measurements,
+    read_parts,
+    without_repeats,
+)
+from budsim.performance.measured.open_loop import settle
+from budsim.performance.predictions import Interval, Predictions
+from budsim.performance.predictor import Predictor
+from budsim.performance.training.fit import error_figures
+
+CHANCE = 0.01
+GROUPINGS = ("device", "engine", "model", "mode", "source")
+QUANTITIES = ("ttft_ms", "tpot_ms", "e2e_ms", "output_tokens_per_s")
+COLUMNS = (
+    *(f"pred_{name}{end}" for name in QUANTITIES for end in ("", "_lo90", "_hi90")),
+    "pred_basis",
+    "pred_in_range",
+    "pred_error",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How well one quantity was predicted: rows compared, median, mean and 90th percentile absolute percentage error.
+
+    ``coverage90`` is the share of measured values inside the 90 % interval, ``bias`` the median of measured / predicted.
+    """
+
+    quantity: str
+    group: str
+    rows: int
+    median: float
+    mean: float
+    p90: float
+    coverage90: float
+    bias: float
+
+    @property
+    def drifts(self) -> bool:
+        """Whether so few rows lie inside their 90 % interval that chance explains it once in a hundred times at most."""
+        from scipy.stats import binom  # type: ignore[import-untyped]
+
+        inside = np.round(self.coverage90 * self.rows)
+        return bool(self.coverage90 < 0.9 and binom.cdf(inside, self.rows, 0.9) < CHANCE)
+
+
+def predict_file(
+    file: Path,
+    output: TextIO,
+    predictor: Predictor,
+    *,
+    progress: Callable[[float], None] = lambda _: None,
+) -> tuple[int, int]:
+    """Write a CSV with the prediction columns beside its own, part by part, so that its length does not matter.
+
+    Returns
+    -------
+    rows, predicted : int
+        How many there are, and how many were predicted; the others say why in ``pred_error``.
+
+    Raises
+    ------
+    InvalidInput
+        When the file is not a CSV table.
+    """
+    rows = predicted = 0
+    for number, (part, share) in enumerate(read_parts(file)):
+        table = predict_table(part, predictor)
+        table.to_csv(output, index=False, header=number == 0)
+        rows, predicted = rows + len(table), predicted + int((table["pred_error"] == "").sum())
+        progress(share)
+    return rows, predicted
+
+
+def predict_table(table: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
+    """Return ``table`` with the prediction columns, in input order; rows that cannot be predicted say why in ``pred_error``."""
+    fresh = table.reset_index(drop=True)
+    result = pd.DataFrame("", index=table.index, columns=list(COLUMNS), dtype=object)
+    measurements = settle(read_measurements(fresh))
+    result["pred_error"] = list(measurements.problems)
+    if len(measurements):
+        for name, values in _columns(measurements, predictor).items():
+            column = np.full(len(table), "", dtype=object)
+            column[measurements.rows] = values
+            result[name] = column
+    return pd.concat(
+        [table.drop(columns=[c for c in (*COLUMNS, UNREADABLE) if c in table]), result], axis=1
+    )
+
+
+def _columns(measurements: Measurements, predictor: Predictor) -> dict[str, list[object]]:
+    predictions = predict(measurements, predictor)
+    columns: dict[str, list[object]] = {}
+    for name, (value, interval) in quantities(measurements, predictions).items():
+        for ending, numbers in (("", value), ("_lo90", interval.low), ("_hi90", interval.high)):
+            columns[f"pred_{name}{ending}"] = [float(f"{number:.6g}") for number in numbers]
+    columns["pred_basis"] = [predictions.basis(row).value for row in range(len(measurements))]
+    columns["pred_in_range"] = ["true" if each else "false" for each in predictions.in_range]
+    return columns
+
+
+def predict(measurements: Measurements, predictor: Predictor) -> Predictions:
+    """Return the predictions of the readable rows, medians where a row reports medians."""
+    return predictor.predict(measurements.candidates, measurements.median.astype(np.float64))[1]
+
+
+def quantities(
+    measurements: Measurements, predictions: Predictions
+) -> dict[str, tuple[Floats, Interval]]:
+    """Return value and 90 % interval of each of `QUANTITIES`, in milliseconds and tokens per second of all replicas."""
+    service = predictions.service
+    tokens = measurements.replicas * service.concurrency * service.output_tokens
+
+    def scaled(value: Floats, interval: Interval) -> tuple[Floats, Interval]:
+        return value / MILLI, Interval(low=interval.low / MILLI, high=interval.high / MILLI)
+
+    latency = predictions.e2e_s[0.9]
+    return {
+        "ttft_ms": scaled(service.ttft_s, predictions.ttft_s[0.9]),
+        "tpot_ms": scaled(service.tpot_s, predictions.tpot_s[0.9]),
+        "e2e_ms": scaled(service.e2e_s, latency),
+        "output_tokens_per_s": (
+            tokens / service.e2e_s,
+            Interval(low=tokens / latency.high, high=tokens / latency.low),
+        ),
+    }
+
+
+def evaluate(
+    table: pd.DataFrame, predictor: Predictor, by: str = "device"
+) -> tuple[list[Score], list[str]]:
+    """Score the predictor on measured rows: overall and by one of `GROUPINGS`.
+
+    Returns
+    -------
+    scores : list of Score
+        See `scores`.
+    problems : list of str
+        Why rows were left out, one entry per row.
+    """
+    judged, problems = judge([(table, 1.0)], predictor)
+    return scores(judged, by), problems
+
+
+def judge(
+    parts: Iterable[tuple[pd.DataFrame, float]],
+    predictor: Predictor,
+    *,
+    progress: Callable[[float], None] = lambda _: None,
+) -> tuple[pd.DataFrame, list[str]]:
+    """Predict measured rows, in parts with the share done after each, and put what was measured beside it.
+
+    Returns
+    -------
+    judged : DataFrame
+        One row for each that could be read: the columns of `GROUPINGS`, ``input`` and ``output`` tokens, and each of `QUANTITIES`
+        as measured (nan where unknown) and, with ``_pred``, ``_low`` and ``_high`` after its name, as predicted with the ends of
+        the 90 % interval.
+    problems : list of str
+        Why rows were left out, one entry per row; exact copies of earlier rows are.
+    """
+    found, problems, seen = [], [], set[int]()
+    for part, share in parts:
+        rows, repeated = without_repeats(part, seen)
+        measurements = settle(read_measurements(rows))
+        problems += repeated + [problem for problem in measurements.problems if problem]
+        if len(measurements):
+            found.append(_judged(measurements, predict(measurements, predictor)))
+        progress(share)
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(
+        columns=list(GROUPINGS)
+    ), problems
+
+
+def _judged(measurements: Measurements, predictions: Predictions) -> pd.DataFrame:
+    table = measurements.candidates
+    columns: dict[str, object] = {
+        "device": [table.devices[i].name for i in table.device],
+        "engine": [table.engines[i].name for i in table.engine],
+        "model": [table.architectures[i].model_id for i in table.architecture],
+        "mode": ["static batch" if static else "serving" for static in table.static_batch],
+        "source": list(measurements.source),
+        "input": table.input_tokens,
+        "output": table.output_tokens,
+    }
+    measured = _measured(measurements)
+    for name, (value, interval) in quantities(measurements, predictions).items():
+        columns |= {
+            name: measured[name],
+            f"{name}_pred": value,
+            f"{name}_low": interval.low,
+            f"{name}_high": interval.high,
+        }
+    return pd.DataFrame(columns)
+
+
+def _measured(measurements: Measurements) -> dict[str, Floats]:
+    return {
+        "ttft_ms": measurements.ttft_s / MILLI,
+        "tpot_ms": measurements.tpot_s / MILLI,
+        "e2e_ms": measurements.e2e_s / MILLI,
+        "output_tokens_per_s": measurements.tokens_per_s,
+    }
+
+
+def scores(judged: pd.DataFrame, by: str = "device") -> list[Score]:
+    """Return how well each measured quantity was predicted: of all rows first, then of each group of a column."""
+    groups = {"all": np.arange(len(judged))}
+    groups |= {
+        f"{by} {name}": np.asarray(at) for name, at in sorted(judged.groupby(by).indices.items())
+    }
+    found = []
+    for name in QUANTITIES if len(judged) else ():
+        measured, value, low, high = (
+            judged[f"{name}{end}"].to_numpy() for end in ("", "_pred", "_low", "_high")
+        )
+        for group, at in groups.items():
+            score = _score(name, group, measured[at], value[at], low[at], high[at])
+            if score.rows:
+                found.append(score)
+    return found
+
+
+def _score(
+    quantity: str, group: str, measured: Floats, value: Floats, low: Floats, high: Floats
+) -> Score:
+    known = np.isfinite(measured) & (measured > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        figures = error_figures(np.where(known, np.log(measured / value), np.nan))
+    inside = ((measured >= low) & (measured <= high))[known]
+    return Score(
+        quantity=quantity,
+        group=group,
+        rows=int(figures["rows"]),
+        median=figures.get("median", np.nan),
+        mean=figures.get("mean", np.nan),
+        p90=figures.get("p90", np.nan),
+        coverage90=float(inside.mean()) if len(inside) else float("nan"),
+        bias=float(np.median(measured[known] / value[known])) if known.any() else float("nan"),
+    )

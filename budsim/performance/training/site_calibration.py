@@ -1,0 +1,274 @@
+"""Makes a site's calibration from its measurements, and checks it by leaving each row, and each sweep, out in turn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from budsim.commons.errors import InvalidInput
+from budsim.performance.candidates import Floats, Integers
+from budsim.performance.learned.calibration import (
+    FORMAT,
+    KEYS,
+    LOAD,
+    MOST_POINTS,
+    TARGETS,
+    Calibration,
+    Points,
+    from_document,
+    inverse_covariance,
+)
+from budsim.performance.learned.intervals import conformal_ends
+from budsim.performance.measured.measurements import (
+    Measurements,
+    read_measurements,
+    without_repeats,
+)
+from budsim.performance.measured.open_loop import settle
+from budsim.performance.predictor import Predictor
+from budsim.performance.training.fit import error_figures, measured_times
+from budsim.performance.training.physics_fit import modelled
+from budsim.performance.training.score import predict
+
+LARGEST_LOG_RATIO = 3.0
+"""Rows further than a factor of e**3 from their prediction are mislabelled; they are left out."""
+FEWEST_TO_WIDEN = 10
+"""The conformal rank of a 90 % interval exists from nine rows on (9 of 10)."""
+SWEEP = (
+    "device",
+    "engine",
+    "model",
+    "precision",
+    "kv_precision",
+    "tp",
+    "pp",
+    "ep",
+    "dp",
+    "input_tokens",
+    "output_tokens",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """How far off rows were that the correction had not seen, before and after it; nan where there was nothing to see.
+
+    ``inside90`` is the share inside the corrected 90 % interval, before it was widened.
+    """
+
+    target: str
+    withheld: str
+    rows: int
+    before: float
+    after: float
+    inside90: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """A calibration, how it fared on what it had not seen, and why rows were left out."""
+
+    calibration: Calibration
+    checks: Sequence[Check]
+    problems: Sequence[str]
+
+
+def calibrate(table: pd.DataFrame, predictor: Predictor, *, created: str) -> Calibrated:
+    """Learn a site's correction from rows in the measurements' columns.
+
+    A target whose correction does not lessen the median error of sweeps it has not seen is not used; intervals that held too few
+    of the withheld rows are widened until they would have held 90 % (split-conformal, from ten rows on).
+
+    Raises
+    ------
+    InvalidInput
+        When no row can be used, or more than `MOST_POINTS` distinct ones are left: those are for `budsim train --add`.
+    """
+    measurements, problems = _usable(table)
+    predictions = predict(measurements, predictor)
+    measured = measured_times(measurements, modelled(measurements))
+    predicted = {"ttft": predictions.service.ttft_s, "tpot": predictions.service.tpot_s}
+    half = {
+        "ttft": _half_width(predictions.ttft_s[0.9]),
+        "tpot": _half_width(predictions.tpot_s[0.9]),
+    }
+    rows = _rows(
+        measurements,
+        {target: _log_ratio(measured[target], predicted[target]) for target in TARGETS},
+        half,
+    )
+    if len(rows) > MOST_POINTS:
+        raise InvalidInput(
+            "--with",
+            f"has {len(rows)} configurations",
+            f"at most {MOST_POINTS}, or `budsim train --add`",
+        )
+    checks, targets = [], {}
+    for target in TARGETS:
+        found = _check(target, rows)
+        checks += found
+        targets[target] = _verdict(found, rows, target)
+    if not any(stated["rows"] for stated in targets.values()):
+        raise InvalidInput(
+            "--with", "no row gives TTFT, TPOT, latency or throughput of serving", "measured values"
+        )
+    document = {
+        "format": FORMAT,
+        "created": created,
+        "models_sha256": predictor.models_sha256,
+        "rows_sha256": hashlib.sha256(table.to_csv(index=False).encode()).hexdigest(),
+        "rows_read": len(table),
+        "rows_left_out": len(problems),
+        "sources": sorted(set(measurements.source)),
+        "targets": targets,
+        "rows": _stored(rows),
+    }
+    document = json.loads(json.dumps(document))
+    return Calibrated(calibration=from_document(document), checks=checks, problems=problems)
+
+
+def _usable(table: pd.DataFrame) -> tuple[Measurements, list[str]]:
+    """Return the distinct serving rows without drafts, and why the others are none."""
+    kept, problems = without_repeats(table, set())
+    serving = (
+        kept["mode"].isin(["serving", ""]) if "mode" in kept else pd.Series(True, index=kept.index)
+    )
+    problems += ["mode: not serving; a site's correction is learned from serving"] * int(
+        (~serving).sum()
+    )
+    drafts = (
+        kept["notes"].str.contains("mtp", case=False)
+        if "notes" in kept
+        else pd.Series(False, index=kept.index)
+    )
+    problems += ["notes: speculative decoding (mtp) is not modelled"] * int(
+        (drafts & serving).sum()
+    )
+    measurements = settle(read_measurements(kept[serving & ~drafts].reset_index(drop=True)))
+    problems += [problem for problem in measurements.problems if problem]
+    if not len(measurements):
+        raise InvalidInput(
+            "--with", "no row can be used", problems[0] if problems else "serving rows"
+        )
+    return measurements, problems
+
+
+def _log_ratio(measured: Floats, predicted: Floats) -> Floats:
+    ratio = np.log(measured / predicted)
+    return np.where(np.abs(ratio) <= LARGEST_LOG_RATIO, ratio, np.nan)
+
+
+def _half_width(interval: Any) -> Floats:
+    return np.asarray(np.log(interval.high / interval.low) / 2.0, dtype=np.float64)
+
+
+def _rows(
+    measurements: Measurements, residuals: Mapping[str, Floats], half: Mapping[str, Floats]
+) -> pd.DataFrame:
+    """Return one row for each measured configuration and load; repeats are averaged."""
+    table = measurements.candidates
+    frame = pd.DataFrame(
+        {
+            "device": [table.devices[i].name for i in table.device],
+            "engine": [table.engines[i].name for i in table.engine],
+            "model": [table.architectures[i].model_id for i in table.architecture],
+            "precision": [table.precisions[i].value for i in table.weight_precision],
+            "kv_precision": [table.precisions[i].value for i in table.kv_precision],
+            "tp": table.tp,
+            "pp": table.pp,
+            "ep": table.ep,
+            "dp": table.dp,
+            **{name: getattr(table, name).round(3) for name in LOAD},
+            **{f"log_{target}": residuals[target] for target in TARGETS},
+            **{f"half_{target}": half[target] for target in TARGETS},
+        }
+    )
+    frame = frame[frame[[f"log_{target}" for target in TARGETS]].notna().any(axis=1)]
+    return frame.groupby([*KEYS, *LOAD], sort=True, as_index=False).mean()
+
+
+def _check(target: str, rows: pd.DataFrame) -> list[Check]:
+    known = rows[rows[f"log_{target}"].notna()]
+    if known.empty:
+        return []
+    residuals = known[f"log_{target}"].to_numpy()
+    sweeps = known.groupby(list(SWEEP)).ngroup().to_numpy()
+    checks = []
+    for withheld, groups in (
+        ("each row", np.arange(len(known))),
+        ("each sweep", np.asarray(sweeps, dtype=np.int64)),
+    ):
+        if len(np.unique(groups)) < 2:
+            continue
+        errors, scores = _left_out(
+            _points(known), residuals, groups, known[f"half_{target}"].to_numpy()
+        )
+        checks.append(
+            Check(
+                target=target,
+                withheld=withheld,
+                rows=len(known),
+                before=error_figures(residuals)["median"],
+                after=error_figures(errors)["median"],
+                inside90=float((np.abs(scores) <= 1.0).mean()),
+            )
+        )
+    return checks
+
+
+def _points(rows: pd.DataFrame) -> Points:
+    keys = np.stack([rows[key].astype(str).factorize()[0] for key in KEYS], axis=1)
+    return Points(
+        keys=keys.astype(np.int64), load=np.log(rows[list(LOAD)].to_numpy(dtype=np.float64))
+    )
+
+
+def _left_out(
+    points: Points, residuals: Floats, groups: Integers, half: Floats
+) -> tuple[Floats, Floats]:
+    """Return what is left of each residual when its group is withheld, and that in half widths of its corrected interval.
+
+    For a block b of the inverse Q of the covariance, the withheld residual is inv(Q_bb) (Q r)_b and its covariance inv(Q_bb)
+    (Rasmussen and Williams 2006, eq. 5.12, for blocks).
+    """
+    precision = inverse_covariance(points)
+    weighted = precision @ residuals
+    errors, left = np.empty(len(points)), np.empty(len(points))
+    for group in np.unique(groups):
+        at = groups == group
+        block = np.linalg.inv(precision[np.ix_(at, at)])
+        errors[at], left[at] = block @ weighted[at], np.diag(block)
+    return errors, errors / (half * np.sqrt(np.clip(left, 1e-9, 1.0)))
+
+
+def _verdict(checks: Sequence[Check], rows: pd.DataFrame, target: str) -> dict[str, Any]:
+    """Return whether a target's correction is used and by how much its intervals are widened."""
+    known = rows[rows[f"log_{target}"].notna()]
+    strictest = checks[-1] if checks else None
+    widening = 1.0
+    if len(known) >= FEWEST_TO_WIDEN and strictest:
+        residuals, half = known[f"log_{target}"].to_numpy(), known[f"half_{target}"].to_numpy()
+        scores = _left_out(_points(known), residuals, np.arange(len(known)), half)[1]
+        widening = max(
+            1.0, conformal_ends(np.abs(scores), 0.8)[1]
+        )  # nine tenths lie below the upper end of eight tenths
+    return {
+        "rows": len(known),
+        "used": bool(len(known)) and (strictest is None or strictest.after <= strictest.before),
+        "widening": round(widening, 4),
+    }
+
+
+def _stored(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    columns = [*KEYS, *LOAD, *(f"log_{target}" for target in TARGETS)]
+    stored = rows[columns].round(6).astype(object)
+    return [
+        {str(name): value for name, value in row.items()}
+        for row in stored.where(stored.notna(), None).to_dict("records")
+    ]

@@ -1,0 +1,1 @@
+"""What works beside requests: loops, Dapr workflows and worker processes."""

@@ -1,0 +1,140 @@
+"""The table that turns what went wrong into the error envelope: which status, which words, which field."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from budsim.commons.errors import (
+    BudsimError,
+    Busy,
+    CatalogError,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    Unanswerable,
+    Unavailable,
+)
+from budsim.simulator.schemas import Error
+
+STATUSES: tuple[tuple[type[BudsimError], HTTPStatus], ...] = (
+    (InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (NotFound, HTTPStatus.NOT_FOUND),
+    (Unanswerable, HTTPStatus.BAD_REQUEST),
+    (Conflict, HTTPStatus.CONFLICT),
+    (Busy, HTTPStatus.TOO_MANY_REQUESTS),
+    (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (CatalogError, HTTPStatus.INTERNAL_SERVER_ERROR),
+)
+"""Which HTTP status each error of ours is answered with; the first that matches counts."""
+
+RETRY_AFTER_S = 5
+ERRORS_TOLD = 5
+TYPE_TOLD = 80
+PHRASES = {422: "Unprocessable Entity", 413: "Request Entity Too Large"}
+"""Phrases that changed between Python versions; callers compare the error types made of them."""
+UNREADABLE = "the body cannot be read; expected JSON in UTF-8 that is not nested too deeply"
+
+log = structlog.get_logger()
+
+
+class BodyTooLarge(HTTPException):
+    """A body that grew beyond its limit while it was read."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {limit} bytes"
+        )
+
+
+def add_error_table(app: FastAPI) -> None:
+    """Answer every error of the application with the envelope."""
+
+    @app.exception_handler(BudsimError)
+    async def ours(_request: Request, error: BudsimError) -> Response:
+        status = next(status for kind, status in STATUSES if isinstance(error, kind))
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("a shipped file is broken", exc_info=error)
+            return error_response(status, "internal error")
+        return error_response(status, str(error), getattr(error, "field", None))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        problems = error.errors()
+        if any(problem["type"] == "json_invalid" for problem in problems):
+            return error_response(HTTPStatus.BAD_REQUEST, "the body is not JSON", "body")
+        kind = request.headers.get("content-type", "")
+        if (
+            any(tuple(problem["loc"]) == ("body",) for problem in problems)
+            and kind
+            and not _is_json(kind)
+        ):
+            told = f"a body of type {kind[:TYPE_TOLD]} is not read; send application/json"
+            return error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, told, "content-type")
+        told = "; ".join(
+            f"{_location(problem)}: {problem['msg'].removeprefix('Value error, ')}"
+            for problem in problems[:ERRORS_TOLD]
+        )
+        return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, told, _location(problems[0]))
+
+    @app.exception_handler(HTTPException)
+    async def plain(_request: Request, error: HTTPException) -> Response:
+        status, headers = HTTPStatus(error.status_code), dict(error.headers or {})
+        if status == HTTPStatus.BAD_REQUEST:
+            return error_response(status, UNREADABLE, "body", headers)
+        if isinstance(error, BodyTooLarge):
+            return error_response(status, str(error.detail), "body", headers)
+        return error_response(status, _phrase(status), headers=headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_request: Request, error: Exception) -> Response:
+        log.error("unexpected error", exc_info=error)
+        return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
+
+
+def error_response(
+    status: HTTPStatus,
+    message: str,
+    param: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """Return the error envelope; 429 and 503 say when to come again."""
+    headers = headers or {}
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    body = Error(message=message, type=_error_type(status), param=param, code=status)
+    return JSONResponse(body.model_dump(), status, headers=headers)
+
+
+def _error_type(status: HTTPStatus) -> str:
+    name = "".join(word.capitalize() for word in re.findall(r"[A-Za-z]+", _phrase(status)))
+    return name if name.endswith("Error") else name + "Error"
+
+
+def _phrase(status: HTTPStatus) -> str:
+    return PHRASES.get(status, status.phrase)
+
+
+def _is_json(kind: str) -> bool:
+    return (
+        kind.split(";", maxsplit=1)[0]
+        .strip()
+        .lower()
+        .removeprefix("application/")
+        .rpartition("+")[2]
+        == "json"
+    )
+
+
+def _location(problem: Any) -> str:
+    if field := problem.get("ctx", {}).get("field"):
+        return str(field)
+    where = [str(part) for part in problem["loc"]]
+    return ".".join(where[1:] if len(where) > 1 else where)

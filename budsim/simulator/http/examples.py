@@ -1,0 +1,248 @@
+"""What requests and answers look like, for the OpenAPI document; a test holds each against its schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+WORKFLOW_ID = "3f0d7c5e-6a0f-4b7e-9a53-0d5c1f6f2a11"
+CLUSTER_ID = "4f2647a2-a20e-581a-ab8e-eb8be653d4e3"
+CONFIG_ID = "5c1b9c8e0c7d4f6a"
+MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+
+RUN: dict[str, Any] = {
+    "pretrained_model_uri": MODEL,
+    "is_proprietary_model": False,
+    "input_tokens": 1024,
+    "output_tokens": 256,
+    "concurrency": 64,
+    "target_ttft": 1500,
+    "target_throughput_per_user": 20,
+    "target_e2e_latency": 20,
+    "source_topic": "deployments",
+    "notification_metadata": {
+        "notification_type": "event",
+        "name": "deploy",
+        "workflow_id": "their-own-id",
+    },
+}
+CLOUD_EVENT: dict[str, Any] = {
+    "specversion": "1.0",
+    "id": "0f9b6d1e-1b1c-4a51-8f0f-7a0f5d9c2b10",
+    "type": "com.example.simulation",
+    "source": "deployment-service",
+    "topic": "budSimMessages",
+    "pubsubname": "pubsub",
+    "datacontenttype": "application/json",
+    "data": RUN,
+}
+CONFIGURATIONS: dict[str, Any] = {
+    "workflow_id": WORKFLOW_ID,
+    "feedback": [
+        {"config_id": CONFIG_ID, "failed": True, "reason": "no node with enough free memory"}
+    ],
+}
+HOSTS: dict[str, Any] = {
+    "model_id": MODEL,
+    "cluster_id": CLUSTER_ID,
+    "hostnames": ["gpu-0"],
+    "hardware_mode": "dedicated",
+    "input_tokens": 1024,
+    "output_tokens": 512,
+    "concurrency": 10,
+}
+BENCHMARK: dict[str, Any] = {
+    **HOSTS,
+    "device_type": "cuda",
+    "tp_size": 2,
+    "pp_size": 1,
+    "replicas": 1,
+}
+
+WORKFLOW: dict[str, Any] = {
+    "object": "workflow_metadata",
+    "workflow_id": WORKFLOW_ID,
+    "workflow_name": "run_simulation",
+    "steps": [
+        {
+            "id": "validation",
+            "title": "Validation",
+            "description": "Check the request, the model and the hardware inventory",
+        },
+        {
+            "id": "performance_estimation",
+            "title": "Performance estimation",
+            "description": "Predict and search deployments on every cluster",
+        },
+        {
+            "id": "ranking",
+            "title": "Ranking",
+            "description": "Rank the deployments that were found",
+        },
+    ],
+    "status": "PENDING",
+    "eta": 1,
+}
+ENGINE: dict[str, Any] = {
+    "engine_version": "0.32.0",
+    "tool_calling_parser_type": "llama3_json",
+    "reasoning_parser_type": None,
+    "architecture_family": "llama",
+    "chat_template": None,
+    "supports_lora": True,
+    "supports_pipeline_parallelism": True,
+}
+SERVICE: dict[str, Any] = {
+    "ttft": 412.0,
+    "throughput_per_user": 31.5,
+    "e2e_latency": 8.5,
+    "error_rate": 0.0,
+    "cost_per_million_tokens": 1.25,
+}
+METRICS: dict[str, Any] = {
+    "device_types": [
+        {
+            "device_type": "cuda",
+            "num_replicas": 2,
+            "concurrency": 64,
+            "cost_per_million_tokens": 1.25,
+        }
+    ],
+    "replica": 2,
+    "concurrency": 64,
+    **SERVICE,
+}
+CLUSTER: dict[str, Any] = {
+    "cluster_id": CLUSTER_ID,
+    "metrics": METRICS,
+    "quantized_metrics": None,
+    **ENGINE,
+}
+RECOMMENDATIONS: dict[str, Any] = {
+    "object": "cluster_recommendations",
+    "workflow_id": WORKFLOW_ID,
+    "recommendations": [CLUSTER],
+    "created": 1_790_000_000,
+    "reasons": [
+        {
+            "cluster_id": CLUSTER_ID,
+            "subject": "Frobnicator-9000",
+            "reason": "unknown device",
+            "devices": 2,
+        }
+    ],
+}
+PAGE: dict[str, Any] = {
+    "object": "cluster_recommendations",
+    "page": 1,
+    "limit": 1,
+    "total_items": 12,
+    "total_pages": 12,
+    "items": [CLUSTER],
+}
+NODE_GROUP: dict[str, Any] = {
+    "config_id": CONFIG_ID,
+    "name": "H100-SXM",
+    "labels": {"device_name": "H100-SXM", "concurrency": "32"},
+    "type": "cuda",
+    "engine_type": "vllm",
+    "tp_size": 1,
+    "pp_size": 1,
+    "envs": {},
+    "args": {"tensor-parallel-size": 1, "max-model-len": 1408, "max-num-seqs": 32},
+    "replicas": 2,
+    "image": "vllm/vllm-openai:v0.32.0",
+    "memory": 63.0,
+    "hardware_mode": "dedicated",
+    "device_name": "H100-SXM",
+    "device_model": "H100-SXM",
+    "raw_name": "NVIDIA-H100-80GB-HBM3",
+    "weight_memory_gb": 14.96,
+    "kv_cache_memory_gb": 44.0,
+    **SERVICE,
+    **ENGINE,
+}
+DEPLOYMENT: dict[str, Any] = {
+    "object": "deployment_configuration",
+    "id": CLUSTER_ID,
+    "nodes": None,
+    "node_groups": [NODE_GROUP],
+    "replica": 2,
+    "concurrency": 64,
+    **SERVICE,
+    **ENGINE,
+}
+LAYOUTS: dict[str, Any] = {
+    "object": "node_configurations",
+    "cluster_id": CLUSTER_ID,
+    "model_info": {
+        "model_id": MODEL,
+        "model_name": MODEL,
+        "model_uri": MODEL,
+        "estimated_weight_memory_gb": 14.96,
+        "min_tp_for_model": 1,
+    },
+    "device_configurations": [
+        {
+            "device_type": "cuda",
+            "device_name": "H100-SXM",
+            "device_model": "H100-SXM",
+            "total_devices": 8,
+            "nodes_count": 1,
+            "max_devices_per_node": 8,
+            "memory_per_device_gb": 80.0,
+            "tp_pp_options": [
+                {
+                    "tp_size": 2,
+                    "pp_size": 1,
+                    "max_replicas": 4,
+                    "total_devices_needed": 2,
+                    "description": "2 devices per pipeline stage, 1 stages",
+                },
+            ],
+            "min_tp_required": 1,
+            "supports_pipeline_parallelism": True,
+        },
+    ],
+    "selected_nodes": ["gpu-0"],
+    "hardware_mode": "dedicated",
+}
+BENCHMARK_ANSWER: dict[str, Any] = {
+    "object": "benchmark_config",
+    "cluster_id": CLUSTER_ID,
+    "model_id": MODEL,
+    "node_groups": [NODE_GROUP],
+}
+EVENTS: list[dict[str, Any]] = [
+    {
+        "id": "7f2a1b3c-4d5e-5f60-8a9b-0c1d2e3f4a5b",
+        "topic": "deployments",
+        "type": "get_cluster_recommendations",
+        "time": "2026-11-24T02:00:00+00:00",
+        "data": {
+            "type": "get_cluster_recommendations",
+            "payload": {"event": "validation", "workflow_id": WORKFLOW_ID},
+        },
+    },
+]
+MOVED: dict[str, Any] = {
+    "object": "info",
+    "message": "The workflow is SUSPENDED",
+    "param": {"workflow_id": WORKFLOW_ID, "status": "SUSPENDED"},
+}
+READY: dict[str, Any] = {
+    "object": "info",
+    "message": "ready",
+    "param": {name: {"up": True, "detail": "ok"} for name in ("database", "sidecar", "models")},
+}
+ABOUT: dict[str, Any] = {
+    "object": "info",
+    "message": "budsim: what to deploy, how it will perform, what it will cost",
+    "param": {"version": "0.1.0"},
+}
+ALIVE: dict[str, Any] = {"object": "info", "message": "ok", "param": None}
+TAKEN: dict[str, Any] = {"status": "SUCCESS"}
+
+
+def answer(example: object) -> dict[int | str, dict[str, Any]]:
+    """Return the description of a successful answer with an example."""
+    return {200: {"description": "As asked", "content": {"application/json": {"example": example}}}}

@@ -1,0 +1,1 @@
+"""The core of the simulator: a question becomes plans, or reasons why there are none."""

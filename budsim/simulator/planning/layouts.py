@@ -1,0 +1,337 @@
+"""Which parallel layouts of a model fit on hosts the caller picked, and what a layout the caller chose would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from budsim.commons.errors import InvalidInput, NotFound, Unanswerable
+from budsim.commons.precision import Precision
+from budsim.engine_ops import serving_engines
+from budsim.engine_ops.base import (
+    ArgumentValue,
+    EngineProfile,
+    Knob,
+    Launch,
+    Metadata,
+    ReplicaConfig,
+    Seat,
+    ServingEngine,
+    Stage,
+)
+from budsim.hardware_ops.cluster import Cluster, DevicePool, Node
+from budsim.hardware_ops.device import Device, DeviceKind
+from budsim.model_ops.architecture import Architecture
+from budsim.performance.predictor import AnalyticPredictor, Predictor
+from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.placement import HardwareGroup, crosses_nodes, place, usable
+from budsim.simulator.planning.question import Placement, Question, ReplicaGroup
+from budsim.simulator.planning.space import (
+    PRECISIONS,
+    Choices,
+    Offer,
+    OfferSpace,
+    make_offer,
+    shortage,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A parallel layout that fits, and how many replicas of it the devices hold."""
+
+    tp: int
+    pp: int
+    max_replicas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceLayouts:
+    """Layouts of a model on equal devices; none where it does not fit or no engine serves it there."""
+
+    group: HardwareGroup
+    layouts: tuple[Layout, ...]
+    supports_pipeline: bool
+
+    @property
+    def min_tp(self) -> int | None:
+        """Smallest tensor-parallel size that fits on its own, else the smallest that fits with a pipeline."""
+        alone = [layout.tp for layout in self.layouts if layout.pp == 1]
+        return min(alone or [layout.tp for layout in self.layouts], default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenLayout:
+    """A layout the caller chose: on which device (any of its names), and how often."""
+
+    device: str
+    tp: int
+    pp: int
+    replicas: int
+
+
+def on_hosts(clusters: Sequence[Cluster], cluster_id: str, hostnames: Sequence[str]) -> Cluster:
+    """Return the cluster reduced to the named nodes.
+
+    Raises
+    ------
+    Unanswerable
+        No such cluster, or a host it does not have.
+    """
+    cluster = next(
+        (cluster for cluster in clusters if cluster.cluster_id.lower() == cluster_id.lower()), None
+    )
+    if cluster is None:
+        raise Unanswerable(f"cluster_id: {cluster_id!r} is not in the inventory")
+    wanted = set(hostnames)
+    nodes = tuple(node for node in cluster.nodes if wanted & {node.name, node.node_id})
+    missing = wanted - {name for node in nodes for name in (node.name, node.node_id)}
+    if missing:
+        known = ", ".join(sorted(node.name for node in cluster.nodes)[:10])
+        raise Unanswerable(f"hostnames: {min(missing)!r} is not in the cluster; it has {known}")
+    return replace(cluster, nodes=nodes)
+
+
+def fitting_layouts(question: Question) -> tuple[DeviceLayouts, ...]:
+    """Return what fits on each kind of device of the question's clusters.
+
+    A layout fits when an engine serves the model there and one sequence of the question's length fits beside the weights.
+    """
+    return tuple(_device_layouts(question, group) for _, group in _groups(question))
+
+
+def chosen_group(question: Question, predictor: Predictor, chosen: ChosenLayout) -> ReplicaGroup:
+    """Return replicas of a chosen layout, launched and predicted as the search would; each gets its share of the traffic.
+
+    Raises
+    ------
+    NotFound
+        The hosts have no such device.
+    InvalidInput
+        The layout is illegal for the model, does not fit in memory, or the hosts hold fewer replicas.
+    """
+    cluster, group = _group_named(question, chosen.device)
+    _check_room(group, chosen)
+    placements = place(group, chosen.tp, chosen.pp, chosen.replicas)
+    share = -(-question.workload.concurrency // chosen.replicas)
+    single = replace(
+        question,
+        workload=replace(question.workload, concurrency=share),
+        clusters=(_only(cluster, placements[0]),),
+        analytic_only=False,
+    )
+    engines: Mapping[str, ServingEngine] = {
+        name: _Fixed(engine, group.device, chosen) for name, engine in serving_engines.items()
+    }
+    outcome = answer(single, predictor, engines=engines)
+    if not outcome.plans:
+        problem = "; ".join(dict.fromkeys(rejection.reason for rejection in outcome.rejections))
+        raise InvalidInput(
+            "tp_size",
+            f"{chosen.tp} x {chosen.pp} {group.label.name} cannot serve the model: {problem}",
+            "another layout",
+        )
+    found = outcome.plans[0].groups[0]
+    return replace(
+        found,
+        placements=placements,
+        explanation=replace(found.explanation, next_replica=None),
+        cost_usd_per_h=found.cost_usd_per_h * chosen.replicas,
+    )
+
+
+def _check_room(group: HardwareGroup, chosen: ChosenLayout) -> None:
+    """Refuse a layout the hosts have no room for, naming the first of its sizes that is too large."""
+    if chosen.tp > group.largest_node:
+        problem = (
+            f"{chosen.tp} are more than the {group.largest_node} free on the largest of the hosts"
+        )
+        raise InvalidInput("tp_size", problem, f"at most {group.largest_node}")
+    deepest = (
+        group.capacity(chosen.tp, 1)
+        if crosses_nodes(group.device)
+        else group.largest_node // chosen.tp
+    )
+    if chosen.pp > deepest:
+        raise InvalidInput(
+            "pp_size", f"{chosen.pp} stages of {chosen.tp} devices do not fit", f"at most {deepest}"
+        )
+    most = group.capacity(chosen.tp, chosen.pp)
+    if chosen.replicas > most:
+        raise InvalidInput(
+            "replicas",
+            f"{chosen.replicas} do not fit",
+            f"at most {most} of {chosen.tp} x {chosen.pp} devices",
+        )
+
+
+def _groups(question: Question) -> list[tuple[Cluster, HardwareGroup]]:
+    """Return one group per device: where some devices have less left than others, the group of all of them."""
+    largest: dict[Device, tuple[Cluster, HardwareGroup]] = {}
+    for cluster in question.clusters:
+        for group in usable(cluster, question.mode, skip_master_cpus=False).groups:
+            known = largest.get(group.device)
+            if known is None or group.devices > known[1].devices:
+                largest[group.device] = (cluster, group)
+    return list(largest.values())
+
+
+def _group_named(question: Question, device: str) -> tuple[Cluster, HardwareGroup]:
+    groups = _groups(question)
+    for cluster, group in groups:
+        label = group.label
+        names = (label.name, label.device_model, label.raw_name, group.device.name, label.wire_type)
+        if device.lower() in {name.lower() for name in names}:
+            return cluster, group
+    known = ", ".join(dict.fromkeys(group.label.name for _, group in groups)) or "no usable device"
+    raise NotFound("device_type", device, f"the hosts have {known}")
+
+
+def _device_layouts(question: Question, group: HardwareGroup) -> DeviceLayouts:
+    able = [
+        engine
+        for engine in serving_engines.values()
+        if engine.why_not(question.architecture, group.device) is None
+    ]
+    fitting = {layout for engine in able for layout in _fits(question, group, engine)}
+    layouts = tuple(
+        Layout(tp=tp, pp=pp, max_replicas=group.capacity(tp, pp))
+        for pp, tp in sorted((pp, tp) for tp, pp in fitting)
+    )
+    pipelines = any(
+        engine.metadata(question.architecture).supports_pipeline_parallelism for engine in able
+    )
+    return DeviceLayouts(group=group, layouts=layouts, supports_pipeline=pipelines)
+
+
+def _fits(question: Question, group: HardwareGroup, engine: ServingEngine) -> set[tuple[int, int]]:
+    weights = engine.precisions(question.architecture, group.device, may_quantize=False)
+    if not weights:
+        return set()
+    offer = make_offer(replace(question, analytic_only=True), group, engine, weights[:1])
+    pairs = [(tp, pp) for tp, pp in product(offer.tp, offer.pp) if group.capacity(tp, pp) > 0]
+    if not pairs:
+        return set()
+    space = OfferSpace([offer], question)
+    memory, _ = AnalyticPredictor().predict(space.candidates(_choices(offer, pairs, question)))
+    short = shortage(memory, space.context_tokens)
+    return {pair for pair, missing in zip(pairs, short, strict=True) if missing <= 0}
+
+
+def _choices(offer: Offer, pairs: Sequence[tuple[int, int]], question: Question) -> Choices:
+    rows = len(pairs)
+
+    def column(value: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return np.full(rows, value, dtype=np.int64)
+
+    return Choices(
+        offer=column(0),
+        tp=np.array([tp for tp, _ in pairs], dtype=np.int64),
+        pp=np.array([pp for _, pp in pairs], dtype=np.int64),
+        ep=column(1),
+        dp=column(1),
+        weights=column(PRECISIONS.index(offer.weights[0])),
+        kv=column(PRECISIONS.index(offer.kv[0])),
+        max_num_seqs=column(offer.max_num_seqs[0]),
+        max_num_batched_tokens=column(offer.max_num_batched_tokens[0]),
+        memory_fraction=np.full(rows, offer.memory_fraction[0]),
+        replicas=column(1),
+        concurrency=column(question.workload.concurrency),
+    )
+
+
+def _only(cluster: Cluster, placements: Iterable[Placement]) -> Cluster:
+    """Return the cluster with just the devices one replica lies on."""
+    counts: dict[tuple[str, int], int] = {}
+    for placement in placements:
+        key = (placement.node_id, placement.pool)
+        counts[key] = counts.get(key, 0) + placement.devices
+    nodes = (_reduced(node, counts) for node in cluster.nodes)
+    return replace(cluster, nodes=tuple(node for node in nodes if node.pools))
+
+
+def _reduced(node: Node, counts: Mapping[tuple[str, int], int]) -> Node:
+    pools: list[DevicePool] = []
+    for index, pool in enumerate(node.pools):
+        devices = counts.get((node.node_id, index), 0)
+        if devices:
+            pools.append(replace(pool, total=devices, available=devices))
+    return replace(node, pools=tuple(pools))
+
+
+class _Fixed:
+    """A serving engine that offers one layout on one device, and nothing else to choose but its own knobs."""
+
+    def __init__(self, engine: ServingEngine, device: Device, chosen: ChosenLayout) -> None:
+        self._engine, self._device, self._chosen = engine, device, chosen
+        self.name, self.version, self.stage, self.port = (
+            engine.name,
+            engine.version,
+            Stage.SERVE,
+            engine.port,
+        )
+
+    def profile(self, kind: DeviceKind) -> EngineProfile:
+        """See `ServingEngine.profile`."""
+        return self._engine.profile(kind)
+
+    def why_not(self, architecture: Architecture, device: Device) -> str | None:
+        """See `ServingEngine.why_not`; layouts the engine refuses are reasons too."""
+        reason = self._engine.why_not(architecture, device)
+        if reason:
+            return reason
+        tp, pp = self._chosen.tp, self._chosen.pp
+        if tp not in self._engine.tp_sizes(architecture, tp):
+            return f"{self.name} cannot split this model over {tp} devices"
+        if pp not in self._engine.pp_sizes(architecture, tp * pp):
+            return f"{self.name} cannot run this model in a pipeline of {pp}"
+        return None
+
+    def precisions(
+        self, architecture: Architecture, device: Device, *, may_quantize: bool
+    ) -> tuple[Precision, ...]:
+        """See `ServingEngine.precisions`."""
+        return self._engine.precisions(architecture, device, may_quantize=may_quantize)
+
+    def kv_precisions(self, device: Device) -> tuple[Precision, ...]:
+        """See `ServingEngine.kv_precisions`."""
+        return self._engine.kv_precisions(device)
+
+    def tp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:  # noqa: ARG002 - the interface
+        """Return the chosen size alone; `why_not` has seen to it that it is legal."""
+        return (self._chosen.tp,)
+
+    def pp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:  # noqa: ARG002 - the interface
+        """Return the chosen size alone; `why_not` has seen to it that it is legal."""
+        return (self._chosen.pp,)
+
+    def ep_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
+        """See `ServingEngine.ep_sizes`."""
+        return self._engine.ep_sizes(architecture, tp)
+
+    def dp_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
+        """See `ServingEngine.dp_sizes`."""
+        return self._engine.dp_sizes(architecture, tp)
+
+    def knobs(self, kind: DeviceKind) -> tuple[Knob, ...]:
+        """See `ServingEngine.knobs`."""
+        return self._engine.knobs(kind)
+
+    def launch(self, architecture: Architecture, config: ReplicaConfig) -> Launch:
+        """See `ServingEngine.launch`."""
+        return self._engine.launch(architecture, config)
+
+    def adapters(self, count: int, rank: int) -> Mapping[str, ArgumentValue]:
+        """See `ServingEngine.adapters`."""
+        return self._engine.adapters(count, rank)
+
+    def seat(self, launch: Launch, seat: Seat) -> Launch:
+        """See `ServingEngine.seat`."""
+        return self._engine.seat(launch, seat)
+
+    def metadata(self, architecture: Architecture) -> Metadata:
+        """See `ServingEngine.metadata`."""
+        return self._engine.metadata(architecture)

@@ -1,0 +1,204 @@
+"""Questions asked backwards: the most a cluster can carry within the targets, and the cheapest devices for a load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from budsim.commons.errors import InvalidInput
+from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
+from budsim.hardware_ops.device import Device
+from budsim.performance.predictor import Predictor
+from budsim.performance.workload import MOST_REQUESTS
+from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.placement import usual_node
+from budsim.simulator.planning.question import Outcome, Plan, Question, Rejection
+
+STRIDE = 4
+CLOSE = 0.01
+"""Capacities are sought in steps of a factor of 4, then exactly below 100 requests and to 1 % above."""
+REFINED_PER_KIND = 3
+MOST_NODES, FEWEST_NODES = 500, 16
+"""Catalog devices come in as many usual nodes as there are requests, within these bounds."""
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """The most requests in flight a cluster carries within the targets, and how.
+
+    ``plan`` carries them (None: not even one request meets the targets); ``beyond`` is the best for ``refused`` requests, the
+    fewest tried that are too many (0: none was).
+    """
+
+    cluster: Cluster
+    concurrency: int
+    plan: Plan | None
+    refused: int
+    beyond: Plan | None
+    rejections: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSet:
+    """Devices of one type that carry a load, in the plan that does."""
+
+    device: Device
+    plan: Plan
+
+    @property
+    def purchase_usd(self) -> float:
+        """What the devices cost to buy, without the machines around them."""
+        return self.plan.devices * self.device.price_usd
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether an hour costs what owning them does (price over its life, power), for want of a rent to be compared with."""
+        return self.device.sources.get("price_usd_per_h", "").startswith("derived")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sized:
+    """Device sets that meet the targets (or the nearest, where none does), cheapest per hour first; why others are missing."""
+
+    sets: tuple[DeviceSet, ...]
+    rejections: tuple[Rejection, ...]
+    evaluations: int
+
+
+def capacities(
+    question: Question, predictor: Predictor, *, progress: Progress = lambda _: None
+) -> tuple[Capacity, ...]:
+    """Return what each cluster of the question carries within its targets; the question's own concurrency does not matter.
+
+    Raises
+    ------
+    InvalidInput
+        No target bounds how long requests may wait: every load can be carried, somehow.
+    """
+    if not (question.targets.ttft_s or question.targets.e2e_s):
+        raise InvalidInput(
+            "ttft_s",
+            "requests may wait for ever",
+            "a longest time to first token or end-to-end latency",
+        )
+    found = []
+    for number, cluster in enumerate(question.clusters):
+        found.append(_capacity(replace(question, clusters=(cluster,)), predictor))
+        progress((number + 1) / len(question.clusters))
+    return tuple(found)
+
+
+def cheapest_devices(
+    question: Question,
+    predictor: Predictor,
+    devices: Sequence[Device],
+    *,
+    progress: Progress = lambda _: None,
+) -> Sized:
+    """Return how many of which of ``devices`` carry the question's load; its clusters do not matter.
+
+    All are tried on the analytic model's grid; the cheapest `REFINED_PER_KIND` of every kind of hardware are then searched with
+    ``predictor``.
+    """
+    rough: list[DeviceSet] = []
+    rejections: list[Rejection] = []
+    evaluations = 0
+    for number, device in enumerate(devices):
+        outcome = answer(_only(question, device, analytic_only=True), predictor)
+        evaluations += outcome.evaluations
+        rough += _sets(device, outcome)
+        rejections += () if outcome.plans else _reason(device, outcome)
+        progress(0.5 * (number + 1) / len(devices))
+    refined: list[DeviceSet] = []
+    chosen = _cheapest_of_each_kind(rough)
+    for number, device in enumerate(chosen):
+        outcome = answer(_only(question, device, analytic_only=question.analytic_only), predictor)
+        evaluations += outcome.evaluations
+        refined += _sets(device, outcome)
+        rejections += (
+            () if outcome.plans and refined[-1].plan.meets_targets else _reason(device, outcome)
+        )
+        progress(0.5 + 0.5 * (number + 1) / len(chosen))
+    good = [found for found in refined if found.plan.meets_targets] or refined
+    return Sized(
+        sets=tuple(sorted(good, key=_price)), rejections=tuple(rejections), evaluations=evaluations
+    )
+
+
+def _capacity(question: Question, predictor: Predictor) -> Capacity:
+    outcomes: dict[int, Outcome] = {}
+
+    def carries(concurrency: int) -> bool:
+        workload = replace(question.workload, concurrency=concurrency)
+        found = outcomes[concurrency] = answer(replace(question, workload=workload), predictor)
+        return bool(found.plans) and found.plans[0].meets_targets
+
+    low, high = 0, 1
+    while low < MOST_REQUESTS and carries(high):
+        low, high = high, min(STRIDE * high, MOST_REQUESTS)
+    while high - low > max(1, CLOSE * low):
+        middle = (low + high) // 2
+        low, high = (middle, high) if carries(middle) else (low, middle)
+    refused = outcomes.get(high) if high > low else None
+    return Capacity(
+        cluster=question.clusters[0],
+        concurrency=low,
+        plan=outcomes[low].plans[0] if low else None,
+        refused=high if refused else 0,
+        beyond=refused.plans[0] if refused and refused.plans else None,
+        rejections=refused.rejections if refused else (),
+    )
+
+
+def _only(question: Question, device: Device, *, analytic_only: bool) -> Question:
+    """Return the question on as much of one catalog device as it may need."""
+    devices = usual_node(device)
+    label = DeviceLabel(
+        name=device.name, raw_name=device.name, device_model=device.name, wire_type=str(device.kind)
+    )
+    pool = DevicePool(
+        device=device,
+        label=label,
+        total=devices,
+        available=devices,
+        memory_free_bytes=device.memory_bytes,
+    )
+    count = min(MOST_NODES, max(FEWEST_NODES, question.workload.concurrency))
+    nodes = tuple(
+        Node(node_id=f"{device.name}/{n}", name=f"{device.name}/{n}", pools=(pool,))
+        for n in range(count)
+    )
+    cluster = Cluster(cluster_id=device.name, name="catalog", nodes=nodes)
+    return replace(
+        question, clusters=(cluster,), analytic_only=analytic_only, mode=HardwareMode.DEDICATED
+    )
+
+
+def _sets(device: Device, outcome: Outcome) -> list[DeviceSet]:
+    return sorted((DeviceSet(device=device, plan=plan) for plan in outcome.plans), key=_price)[:1]
+
+
+def _reason(device: Device, outcome: Outcome) -> list[Rejection]:
+    """Return why a device is not the answer, in one rejection; how many there are was our own assumption."""
+    reasons = "; ".join(dict.fromkeys(rejection.reason for rejection in outcome.rejections))
+    return [Rejection(cluster_id="", subject=device.name, reason=reasons)]
+
+
+def _price(found: DeviceSet) -> tuple[float, float, float, str]:
+    plan = found.plan
+    return (
+        plan.error_rate,
+        plan.cost_usd_per_h,
+        plan.cost_per_million_tokens_usd,
+        found.device.name,
+    )
+
+
+def _cheapest_of_each_kind(sets: Sequence[DeviceSet]) -> list[Device]:
+    chosen: list[Device] = []
+    for found in sorted(sets, key=_price):
+        if sum(device.kind is found.device.kind for device in chosen) < REFINED_PER_KIND:
+            chosen.append(found.device)
+    return chosen

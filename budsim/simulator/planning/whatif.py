@@ -1,0 +1,250 @@
+"""What one changed knob would do to a plan, every other staying as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Final
+
+import numpy as np
+
+from budsim.commons.errors import InvalidInput
+from budsim.commons.precision import Precision
+from budsim.commons.units import GIB
+from budsim.engine_ops import serving_engines
+from budsim.engine_ops.base import ReplicaConfig, ServingEngine
+from budsim.hardware_ops.cluster import Cluster
+from budsim.performance.predictor import Predictor
+from budsim.simulator.planning.answer import Predicted, check, replica_group
+from budsim.simulator.planning.explanations import explained
+from budsim.simulator.planning.placement import HardwareGroup, devices_of, usable
+from budsim.simulator.planning.question import Outcome, Plan, Question, ReplicaGroup
+from budsim.simulator.planning.space import PRECISIONS, Choices, OfferSpace, make_offer
+
+FIELD: Final = "--what-if"
+TRAFFIC: Final = ("concurrency", "input_tokens", "output_tokens")
+SPELLINGS: Final = {
+    "tensor_parallel_size": "tp",
+    "tp_size": "tp",
+    "pipeline_parallel_size": "pp",
+    "pp_size": "pp",
+    "kv_cache_dtype": "kv_precision",
+}
+"""The engines' own names for what is no `Knob` of theirs (vLLM's, then SGLang's)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """A plan's slowest group as it is, and with one knob changed; where that does not fit, ``problem`` says why."""
+
+    knob: str
+    value: str
+    before: ReplicaGroup
+    after: ReplicaGroup | None
+    problem: str = ""
+
+
+def changed(
+    question: Question, outcome: Outcome, predictor: Predictor, knob: str, value: str
+) -> Changed:
+    """Return what the slowest group of the best plan does with one knob changed.
+
+    ``knob`` is a field of `ReplicaConfig` (``max_num_seqs``, ``tp``), the engine's own flag (``--max-num-seqs``), ``replicas``,
+    or the traffic's ``concurrency``, ``input_tokens``, ``output_tokens``.
+
+    Raises
+    ------
+    InvalidInput
+        There is no plan, no such knob, the engine refuses the value, or the cluster has too few devices.
+    """
+    if not outcome.plans:
+        raise InvalidInput(FIELD, "there is no plan to change", "a question that has one")
+    plan = outcome.plans[0]
+    before = plan.slowest
+    engine = serving_engines[before.engine]
+    name = _named(knob, engine, before)
+    asked, replicas, config = _with(_asked(question, plan, before), before, name, value)
+    check(asked)
+    cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
+    hardware = _hardware(question, cluster, plan, before)
+    _check(asked, engine, hardware, replicas, config, name)
+    space = OfferSpace([make_offer(asked, hardware, engine, (config.weight_precision,))], asked)
+    after, problem = _evaluated(
+        asked, cluster, space, _choices(config, replicas), hardware, predictor
+    )
+    return Changed(knob=name, value=value, before=before, after=after, problem=problem)
+
+
+def _named(knob: str, engine: ServingEngine, group: ReplicaGroup) -> str:
+    """Return the name of a knob, however it is spelled."""
+    spelled = knob.strip().lstrip("-").replace("-", "_").lower()
+    flags = {each.flag.replace("-", "_"): each.name for each in engine.knobs(group.kind)}
+    name = flags.get(spelled, SPELLINGS.get(spelled, spelled))
+    columns = {column.name for column in fields(Choices)} & {
+        column.name for column in fields(ReplicaConfig)
+    }
+    known = sorted(columns | {"weight_precision", "kv_precision", "replicas", *TRAFFIC})
+    if name not in known:
+        raise InvalidInput(
+            FIELD, f"{knob!r} is no knob of the plan", f"one of {', '.join(known)}, as KNOB=VALUE"
+        )
+    return name
+
+
+def _asked(question: Question, plan: Plan, group: ReplicaGroup) -> Question:
+    """Return the question one group of a plan answers: with its share of the traffic."""
+    alone = len(plan.groups) == 1
+    requests = question.workload.concurrency if alone else group.replicas * group.config.concurrency
+    return replace(question, workload=replace(question.workload, concurrency=requests))
+
+
+def _with(
+    question: Question, group: ReplicaGroup, name: str, value: str
+) -> tuple[Question, int, ReplicaConfig]:
+    """Return question, replicas and configuration with one knob changed, and what follows from it."""
+    replicas, config = group.replicas, group.config
+    if name in TRAFFIC:
+        question = replace(
+            question, workload=replace(question.workload, **{name: _whole(name, value)})
+        )
+    elif name == "replicas":
+        replicas = _whole(name, value)
+    else:
+        read: Callable[[str, str], object] = {
+            "weight_precision": _precision,
+            "kv_precision": _precision,
+        }.get(name, _number if name == "memory_fraction" else _whole)
+        config = replace(config, **{name: read(name, value)})  # type: ignore[arg-type]
+    if name == "tp" and config.ep > 1:
+        config = replace(config, ep=config.tp)
+    return (
+        question,
+        replicas,
+        replace(config, concurrency=-(-question.workload.concurrency // replicas)),
+    )
+
+
+def _whole(name: str, value: str) -> int:
+    if not value.strip().isdecimal() or not 1 <= int(value) <= 10**9:
+        raise InvalidInput(
+            FIELD, f"{name}={value} is no number from 1", "a whole number of at least 1"
+        )
+    return int(value)
+
+
+def _number(name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise InvalidInput(
+            FIELD, f"{name}={value} is no number", "a number above 0, at most 1"
+        ) from None
+
+
+def _precision(name: str, value: str) -> Precision:
+    try:
+        return Precision(value.strip().lower())
+    except ValueError:
+        raise InvalidInput(
+            FIELD, f"{name}={value} is no format", f"one of {', '.join(Precision)}"
+        ) from None
+
+
+def _hardware(
+    question: Question, cluster: Cluster, plan: Plan, group: ReplicaGroup
+) -> HardwareGroup:
+    """Return the devices the group's replicas may lie on: the best that include those they lie on, without other groups'."""
+    where = {(part.node_id, part.pool) for replica in group.placements for part in replica}
+    found = usable(cluster, question.mode, skip_master_cpus=question.skip_master_cpus).groups
+    holding = [
+        each
+        for each in found
+        if each.device == group.config.device
+        and where <= {(slot.node.node_id, pool) for slot in each.slots for pool, _ in slot.pools}
+    ]
+    others = (
+        replica for other in plan.groups if other is not group for replica in other.placements
+    )
+    return min(holding, key=lambda each: each.devices).less(devices_of(others))
+
+
+def _check(
+    question: Question,
+    engine: ServingEngine,
+    hardware: HardwareGroup,
+    replicas: int,
+    config: ReplicaConfig,
+    name: str,
+) -> None:
+    """Refuse what the engine or the cluster cannot do.
+
+    Raises
+    ------
+    InvalidInput
+        Naming the knob, and what would be right.
+    """
+    architecture, device = question.architecture, hardware.device
+    legal: Mapping[str, tuple[object, ...]] = {
+        "tp": engine.tp_sizes(architecture, hardware.largest_node),
+        "pp": engine.pp_sizes(architecture, hardware.devices),
+        "weight_precision": engine.precisions(architecture, device, may_quantize=True),
+        "kv_precision": engine.kv_precisions(device),
+    }
+    if name in legal and getattr(config, name) not in legal[name]:
+        expected = ", ".join(str(value) for value in legal[name])
+        raise InvalidInput(
+            FIELD,
+            f"{engine.name} cannot run {name}={getattr(config, name)} here",
+            f"one of {expected}",
+        )
+    if hardware.capacity(config.tp, config.pp) < replicas:
+        most = hardware.capacity(config.tp, config.pp)
+        raise InvalidInput(
+            FIELD,
+            f"{replicas} replicas of tp={config.tp}, pp={config.pp} are more than the cluster holds",
+            f"at most {most}",
+        )
+    try:
+        engine.launch(architecture, config)
+    except InvalidInput as error:
+        raise InvalidInput(FIELD, f"{error.field} {error.problem}", error.expected) from error
+
+
+def _choices(config: ReplicaConfig, replicas: int) -> Choices:
+    """Return a configuration as a table of one row, of the first offer."""
+    values = {
+        "offer": 0,
+        "replicas": replicas,
+        "weights": PRECISIONS.index(config.weight_precision),
+        "kv": PRECISIONS.index(config.kv_precision),
+    }
+    names = [column.name for column in fields(Choices)]
+    return Choices(
+        **{
+            name: np.array([values[name] if name in values else getattr(config, name)])
+            for name in names
+        }
+    )
+
+
+def _evaluated(
+    question: Question,
+    cluster: Cluster,
+    space: OfferSpace,
+    choices: Choices,
+    hardware: HardwareGroup,
+    predictor: Predictor,
+) -> tuple[ReplicaGroup | None, str]:
+    """Return the group the choices make, or why they do not fit in memory."""
+    memory, predictions = predictor.predict(space.candidates(choices))
+    explanations = explained(question, space, choices, [hardware], predictions, predictor)
+    predicted = Predicted(question, memory, predictions, explanations)
+    if space.violation(choices, memory)[0] > 0:
+        needs = predicted.needs(0, float(memory.kv_bytes[0]))
+        used = (needs.weight_bytes + needs.activation_bytes + needs.reserved_bytes) / GIB
+        return None, (
+            f"does not fit: weights, activations and reserve take {used:.1f} of {needs.budget_bytes / GIB:.1f} GiB of a device, "
+            f"and the KV cache holds {max(0.0, needs.kv_capacity_tokens):.0f} of the {space.context_tokens} tokens of a sequence"
+        )
+    requests = float(question.workload.concurrency)
+    return replica_group(question, cluster, space, choices, 0, hardware, predicted, requests), ""

@@ -1,0 +1,137 @@
+"""Cloud models behind LiteLLM: priced from LiteLLM's own cost map; their latency is unknown and is not invented."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID, uuid5
+
+from budsim.engine_ops import routers
+from budsim.engine_ops.base import ProviderPrice
+from budsim.hardware_ops.cluster import Cluster, DeviceLabel, HardwareMode
+from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.workload import Workload
+from budsim.simulator.planning.question import Rejection
+from budsim.simulator.schemas import Labels, NodeGroup
+from budsim.simulator.storage.records import StoredGroup, StoredPlan
+
+ROUTER = "litellm"
+IMAGE = "berriai/litellm:main-stable"
+"""LiteLLM's proxy image, without registry host, and its stable tag (LiteLLM's documentation, "Docker, Helm, Terraform")."""
+
+NAMESPACE = UUID("0b0ad1a3-1f57-5f0c-9a0e-3f2b7a1c9d42")
+LATENCY_UNKNOWN = "latency of a provider's model is unknown: only its price is answered, and targets are not judged"
+
+
+def provider_price(model: str) -> ProviderPrice:
+    """Return what a cloud model costs.
+
+    Raises
+    ------
+    NotFound
+        The cost map has no such model.
+    """
+    return routers[ROUTER].price(model)
+
+
+def cloud_plans(
+    price: ProviderPrice,
+    workload: Workload,
+    clusters: Sequence[Cluster],
+) -> tuple[tuple[StoredPlan, ...], tuple[Rejection, ...]]:
+    """Return one plan for each cluster with a CPU LiteLLM's proxy can run on, and reasons beside them.
+
+    The cost is what the provider charges for prompt and output tokens, per million output tokens; there is none per hour.
+    """
+    cost_usd = price.usd_per_million_output_tokens(workload.input_tokens, workload.output_tokens)
+    hosts = [(cluster.cluster_id, _host(cluster)) for cluster in clusters]
+    placed = [(cluster_id, label) for cluster_id, label in hosts if label is not None]
+    plans = tuple(
+        _plan(rank, cluster_id, label, price, workload, cost_usd)
+        for rank, (cluster_id, label) in enumerate(placed)
+    )
+    unhosted = [
+        Rejection(
+            cluster_id=cluster_id,
+            subject=ROUTER,
+            reason=f"no CPU for the proxy; the model itself costs {cost_usd:g} USD per million output tokens",
+        )
+        for cluster_id, label in hosts
+        if label is None
+    ]
+    unknown = [
+        Rejection(cluster_id=cluster_id, subject=price.model, reason=LATENCY_UNKNOWN)
+        for cluster_id, _ in placed
+    ]
+    return plans, (*unhosted, *unknown)
+
+
+def _host(cluster: Cluster) -> DeviceLabel | None:
+    return next(
+        (
+            pool.label
+            for node, pool in cluster.pools()
+            if node.is_up
+            and not node.is_master
+            and pool.available
+            and pool.device
+            and pool.device.kind is DeviceKind.CPU
+        ),
+        None,
+    )
+
+
+def _plan(  # one argument per thing that differs between clusters
+    rank: int,
+    cluster_id: str,
+    label: DeviceLabel,
+    price: ProviderPrice,
+    workload: Workload,
+    cost_usd: float,
+) -> StoredPlan:
+    group = _group(cluster_id, label, price, workload, cost_usd)
+    return StoredPlan(
+        rank=rank,
+        cluster_id=cluster_id,
+        replicas=1,
+        concurrency=workload.concurrency,
+        ttft_s=None,
+        tokens_per_s_per_user=None,
+        e2e_s=None,
+        error_rate=0.0,
+        cost_per_million_tokens_usd=cost_usd,
+        cost_usd_per_h=0.0,
+        quantized=False,
+        groups=(StoredGroup(config_id=group.config_id, document=group.model_dump(mode="json")),),
+    )
+
+
+def _group(
+    cluster_id: str, label: DeviceLabel, price: ProviderPrice, workload: Workload, cost_usd: float
+) -> NodeGroup:
+    return NodeGroup(
+        config_id=str(uuid5(NAMESPACE, f"{cluster_id}/{price.model}/{workload}")),
+        name=label.name,
+        labels=Labels(device_name=label.name, concurrency=str(workload.concurrency)),
+        type=label.wire_type,
+        engine_type=ROUTER,
+        tp_size=1,
+        pp_size=1,
+        envs={"LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        args={"model": price.model},
+        replicas=1,
+        image=IMAGE,
+        memory=0.0,
+        hardware_mode=HardwareMode.DEDICATED,
+        ttft=None,
+        throughput_per_user=None,
+        e2e_latency=None,
+        error_rate=0.0,
+        cost_per_million_tokens=cost_usd,
+        device_name=label.name,
+        device_model=label.device_model,
+        raw_name=label.raw_name,
+        weight_memory_gb=0.0,
+        kv_cache_memory_gb=0.0,
+        engine_version=routers[ROUTER].version,
+        architecture_family=price.provider,
+    )

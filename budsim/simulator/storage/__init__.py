@@ -1,0 +1,1 @@
+"""What is stored: runs, plans and events, as records, tables and transactions."""

@@ -1,0 +1,219 @@
+"""llama.cpp on processors: what its versions, block formats and processes mean is read and modelled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from budsim.commons.precision import Precision
+from budsim.hardware_ops.catalog import devices
+from budsim.model_ops.registry import resolve_model
+from budsim.performance.physics.efficiency import TUNING, attention_peak
+from budsim.performance.physics.operators import prepare, step_time
+from budsim.performance.predictor import AnalyticPredictor
+from tests.performance.measured.test_measurements import read
+from tests.performance.populations import population
+
+LLAMA_1B = "meta-llama/Llama-3.2-1B-Instruct"
+LLAMA_8B = "meta-llama/Llama-3.1-8B-Instruct"
+PROCESSOR = {
+    "device_type": "cpu",
+    "device_name": "m7i.24xlarge",
+    "engine": "llama.cpp",
+    "model_hf": LLAMA_1B,
+}
+SOCKET = {
+    "model": LLAMA_1B,
+    "device": "Graviton4",
+    "tp": 1,
+    "precision": Precision.Q8_0,
+    "static_batch": True,
+}
+
+
+def decode_s(engine: str, batch: list[int]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return the modelled time per token of these batches of 512 + 256 tokens."""
+    table = population(engine=engine, concurrency=batch, input_tokens=512, **SOCKET)  # type: ignore[arg-type]
+    return AnalyticPredictor().predict(table)[1].service.tpot_s
+
+
+@pytest.mark.parametrize(
+    ("version", "profile"),
+    [
+        ("", "llama.cpp-cpu"),
+        ("llama.cpp_b6500", "llama.cpp-cpu"),
+        ("ampere_optimized_llama.cpp_r3.4.0", "llama.cpp-cpu"),
+        ("llama.cpp_b3615", "llama.cpp-cpu(one cache)"),
+        ("ampere_optimized_llama.cpp_r2.0.0", "llama.cpp-cpu(one cache)"),
+        ("llama.cpp_ea02c75", "llama.cpp-cpu(one cache)"),
+    ],
+)
+def test_versions_tell_whether_sequences_share_a_cache(version: str, profile: str) -> None:
+    """Builds before July 2025 keep all sequences in one cache; on an accelerator the version does not matter."""
+    assert read({**PROCESSOR, "engine_version": version}).candidates.engines[0].name == profile
+    assert (
+        read({"engine": "llama.cpp", "engine_version": version}).candidates.engines[0].name
+        == "llama.cpp"
+    )
+
+
+def test_a_process_has_as_many_cores_as_its_share_of_the_socket() -> None:
+    """12 processes of 8 threads on 48 cores run two threads a core: four cores each; 4 processes of 8 threads have eight each."""
+    notes = "threads per process=8, processes={0}, batch per process=1"
+    rows = [
+        {**PROCESSOR, "tp": "1", "n_devices": "1", "dp": dp, "notes": notes.format(dp)}
+        for dp in ("12", "4")
+    ]
+    assert read(*rows).candidates.cores.tolist() == [4.0, 8.0]
+
+
+def test_memory_bound_to_one_of_two_nodes_is_read_from_afar() -> None:
+    """Ampere's benchmark keeps memory on node 0: on a machine of two nodes one process has less than half the bandwidth.
+
+    The more processes share a last-level cache, the better off all are together; on a machine of one node nothing changes.
+    """
+    rows = [
+        {
+            **PROCESSOR,
+            "source": source,
+            "device_name": device,
+            "dp": dp,
+            "notes": f"threads per process=8, processes={dp}",
+        }
+        for source, device in (
+            ("ampere_llamacpp", "m6i.32xlarge"),
+            ("other", "m6i.32xlarge"),
+            ("ampere_llamacpp", "m7i.24xlarge"),
+        )
+        for dp in ("1", "12")
+    ]
+    together = read(*rows).candidates.compute_share * np.array([1.0, 12.0] * 3)
+    assert together[0] < 0.5 * together[1] < 0.5
+    assert together[2:].tolist() == pytest.approx([1.0] * 4)
+
+
+def test_cores_of_another_kind_multiply_and_attend_at_their_own_rate() -> None:
+    """Per core and cycle AMD's do more than Intel's; cores never measured do what their instruction set usually does."""
+    known = devices()
+    attention = {
+        name: attention_peak("llama.cpp-cpu", known[name])
+        for name in ("EPYC 9654", "Xeon Platinum 8480+", "Graviton3")
+    }
+    rates = {
+        name: peak / known[name].compute_units / known[name].clock_hz
+        for name, peak in attention.items()
+    }
+    assert rates["EPYC 9654"] > rates["Xeon Platinum 8480+"]
+    assert rates["Graviton3"] == TUNING.kernels["neon"].attention
+
+
+def test_sequences_multiplied_together_keep_few_cores_busy() -> None:
+    """Attention of eight sequences goes head by head, and of 96 cores most wait; that of one sequence is shared by all."""
+    decode = {
+        "prefill": np.zeros(1),
+        "prefill_context": np.zeros(1),
+        "decode_context": np.full(1, 640.0),
+    }
+    spare = {}
+    for running in (1.0, 8.0):
+        table = population(engine="llama.cpp-cpu(one cache)", cores=[8.0, 96.0], **SOCKET)  # type: ignore[arg-type]
+        tokens = {
+            name: np.broadcast_to(value, 2)
+            for name, value in (decode | {"decode": np.full(1, running)}).items()
+        }
+        step = step_time(prepare(table), decode_attended=np.full(2, 640.0 * running), **tokens)
+        spare[running] = step.overhead_s[1] - step.overhead_s[0]
+    assert spare[8.0] > 10.0 * spare[1.0]
+
+
+def test_one_cache_slows_decoding_with_the_square_of_the_batch() -> None:
+    """Where every sequence multiplies everyone's cache, 64 take far more than twice the time of 32; with caches apart, not."""
+    shared, apart = (
+        decode_s("llama.cpp-cpu(one cache)", [1, 32, 64]),
+        decode_s("llama.cpp-cpu", [1, 32, 64]),
+    )
+    assert shared[0] == pytest.approx(apart[0], rel=0.05)
+    assert shared[2] > 2.8 * shared[1]
+    assert apart[2] < 2.1 * apart[1]
+
+
+@pytest.mark.parametrize(
+    ("precision", "gigabytes"), [(Precision.Q4_K_M, 4.92), (Precision.Q8_0, 8.54)]
+)
+def test_block_formats_take_what_their_files_take(precision: Precision, gigabytes: float) -> None:
+    """Llama-3.1-8B as Q4_K_M and Q8_0 is a file of 4.92 and 8.54 GB: head and embeddings are stored in blocks, too."""
+    assert resolve_model(LLAMA_8B).weight_bytes(precision) / 1e9 == pytest.approx(
+        gigabytes, rel=0.03
+    )
+
+
+@pytest.mark.parametrize("engine", ["llama.cpp-cpu", "llama.cpp-cpu(one cache)", "vllm-cpu"])
+@pytest.mark.parametrize(
+    "device", ["Graviton4", "Ampere Altra Q80-30", "EPYC 9654", "Xeon Platinum 8480+"]
+)
+def test_no_step_of_a_processor_beats_its_roofline(engine: str, device: str) -> None:
+    """L2 holds where traffic hides behind arithmetic, for one core and for all, for prompts and for decoding."""
+    for cores, prefill, decode in (
+        (1.0, 512.0, 0.0),
+        (0.0, 512.0, 8.0),
+        (8.0, 0.0, 1.0),
+        (0.0, 0.0, 64.0),
+    ):
+        table = population(
+            model=LLAMA_8B,
+            device=device,
+            engine=engine,
+            precision=Precision.Q8_0,
+            tp=1,
+            cores=cores,
+        )
+        tokens = {"prefill": np.array([prefill]), "decode": np.array([decode])}
+        step = step_time(
+            prepare(table),
+            prefill_context=np.array([256.0]),
+            decode_context=np.array([1000.0]),
+            **tokens,
+        )
+        assert step.total_s[0] >= step.ceiling_s[0]
+
+
+@pytest.mark.parametrize("faster", ["memory_bandwidth_bytes_per_s", "clock_hz"])
+def test_faster_memory_and_clock_shorten_both_times(faster: str) -> None:
+    """L3: llama.cpp's kernels gain from bandwidth and from clock, in prefill and in decoding."""
+    slow = devices()["Graviton4"]
+    fast = replace(slow, **{faster: 2.0 * getattr(slow, faster)})
+    before, after = (
+        AnalyticPredictor()
+        .predict(population(**{**SOCKET, "device": device}, engine="llama.cpp-cpu"))[1]
+        .service  # type: ignore[arg-type]
+        for device in (slow, fast)
+    )
+    assert after.ttft_s[0] < before.ttft_s[0]
+    assert after.tpot_s[0] < before.tpot_s[0]
+
+
+def test_weights_that_are_only_stored_in_eight_bits_do_not_multiply_faster() -> None:
+    """OpenVINO's INT8 models gain where memory binds, at one user, and lose that under load; vLLM's multiply in INT8."""
+    gains = {}
+    for engine in ("openvino-model-server", "vllm-cpu"):
+        times = {
+            precision: AnalyticPredictor()
+            .predict(
+                population(
+                    model=LLAMA_8B,
+                    device="Xeon Platinum 8480+",
+                    engine=engine,
+                    precision=precision,
+                    tp=1,
+                    concurrency=[1, 64],
+                )
+            )[1]
+            .service.tpot_s
+            for precision in (Precision.BF16, Precision.INT8)
+        }
+        gains[engine] = times[Precision.BF16] / times[Precision.INT8]
+    assert gains["openvino-model-server"][0] == pytest.approx(gains["vllm-cpu"][0], rel=0.1)
+    assert gains["openvino-model-server"][0] > 1.3
+    assert gains["openvino-model-server"][1] < 1.0 < gains["vllm-cpu"][1]

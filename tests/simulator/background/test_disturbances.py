@@ -1,0 +1,161 @@
+"""What callers and neighbours do while runs are under way: replace inventories, name unknown topics, repeat themselves."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from budsim.commons.config import DatabaseSettings
+from budsim.hardware_ops.cluster import Cluster
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.simulator.background.worker_processes import ThreadWorkers
+from budsim.simulator.planning.question import Outcome, Question
+from tests.simulator.serving import (
+    CLUSTER_ID,
+    OTHER_CLUSTER_ID,
+    MakeClient,
+    StandInSidecar,
+    ended,
+    h100_cluster,
+    known_answer,
+    wait_for,
+)
+
+
+class Replaceable:
+    """An inventory that another service may replace at any moment, here while a run is between two steps."""
+
+    def __init__(self, *readings: tuple[Cluster, ...]) -> None:
+        self._readings = list(readings)
+
+    async def clusters(self) -> tuple[Cluster, ...]:
+        """Return the next reading, the last one again and again."""
+        return self._readings.pop(0) if len(self._readings) > 1 else self._readings[0]
+
+
+class Picky(StandInSidecar):
+    """A sidecar whose broker does not know the topic `nowhere`."""
+
+    def answer(self, method: str, path: str, token: str | None, body: bytes) -> tuple[int, bytes]:
+        """Answer as the stand-in does, and 404 for that topic."""
+        return (
+            (404, b"{}") if path.endswith("/nowhere") else super().answer(method, path, token, body)
+        )
+
+
+@pytest.mark.parametrize("check", ["route", "validation"])
+def test_a_cluster_that_vanishes_mid_run_is_named(
+    make_client: MakeClient, body: dict[str, Any], check: str
+):
+    """Accepted, then gone: the run fails at the step that missed it, and says which field named what is not there."""
+    before, after = (h100_cluster(CLUSTER_ID),), (h100_cluster(OTHER_CLUSTER_ID),)
+    readings = (before, after) if check == "route" else (before, before, after)
+    client = make_client(inventory=Replaceable(*readings))
+    workflow_id = client.post("/simulator/run", json=body | {"cluster_id": CLUSTER_ID}).json()[
+        "workflow_id"
+    ]
+    assert ended(client, workflow_id) == "FAILED"
+    last = client.get(f"/workflow/{workflow_id}/events").json()[-1]["data"]["payload"]
+    assert last["event"] == ("validation" if check == "route" else "performance_estimation")
+    assert "cluster_id" in last["content"]["message"]
+
+
+def test_an_inventory_replaced_mid_run_is_the_one_answered_for(
+    make_client: MakeClient, body: dict[str, Any]
+):
+    """What is recommended exists in the newest inventory."""
+    client = make_client(
+        inventory=Replaceable((h100_cluster(CLUSTER_ID),), (h100_cluster(OTHER_CLUSTER_ID),))
+    )
+    workflow_id = client.post("/simulator/run", json=body).json()["workflow_id"]
+    assert ended(client, workflow_id) == "COMPLETED"
+    page = client.get(
+        "/simulator/recommendations", params={"workflow_id": workflow_id, "limit": 100}
+    ).json()
+    assert {item["cluster_id"] for item in page["items"]} == {OTHER_CLUSTER_ID}
+
+
+def test_a_topic_nobody_knows_holds_up_no_other(make_client: MakeClient, body: dict[str, Any]):
+    """Every event reaches the topic that exists; those for the other stay stored and are counted as waiting."""
+    sidecar = Picky()
+    try:
+        client = make_client(
+            dapr=sidecar.settings, inventory=Replaceable((h100_cluster(CLUSTER_ID),))
+        )
+        asked = body | {"source_topic": ["nowhere", "somewhere"]}
+        workflow_id = client.post("/simulator/run", json=asked).json()["workflow_id"]
+        assert ended(client, workflow_id) == "COMPLETED"
+        events = client.get(f"/workflow/{workflow_id}/events").json()
+        wanted = [event["id"] for event in events if event["topic"] == "somewhere"]
+        assert wait_for(lambda: [event["id"] for _, event in sidecar.published] == wanted)
+        assert len(events) == 2 * len(wanted)
+    finally:
+        sidecar.close()
+
+
+def test_a_replayed_event_is_one_run_whatever_came_between(
+    client: TestClient, body: dict[str, Any]
+):
+    """Delivered late, twice and in any order: each event id is one workflow; its id with another request is no new one."""
+
+    def deliver(number: int, concurrency: int) -> str:
+        event = {
+            "id": f"e{number}",
+            "topic": "t",
+            "pubsubname": "p",
+            "data": body | {"concurrency": concurrency},
+        }
+        status: str = client.post("/notifications", json=event).json()["status"]
+        return status
+
+    assert [deliver(number, number) for number in (3, 1, 2, 3, 1, 1)] == ["SUCCESS"] * 6
+    assert deliver(2, 99) == "DROP"
+    service = client.app.state.simulations  # type: ignore[attr-defined]
+    assert len(service.repository.by_keys([f"event:e{number}" for number in range(5)])) == 3
+
+
+def test_an_event_id_of_any_length_is_one_run(
+    make_client: MakeClient, body: dict[str, Any], postgres_url: str
+):
+    """Longer than the column that holds it: taken, and recognized when it is delivered again (found by schemathesis as a 500)."""
+    client = make_client(database=DatabaseSettings(_env_file=None, database_url=postgres_url))
+    event = {"id": "e" * 1000, "topic": "t", "pubsubname": "p", "data": body}
+    assert [client.post("/notifications", json=event).json()["status"] for _ in range(2)] == [
+        "SUCCESS"
+    ] * 2
+    first, again = (
+        client.post("/simulator/run", json=event).json()["workflow_id"] for _ in range(2)
+    )
+    assert first == again
+
+
+def test_a_run_stopped_while_it_is_computed_stays_stopped(
+    make_client: MakeClient, body: dict[str, Any]
+):
+    """Its answer comes too late: no plans, no results event, and a second stop is a conflict."""
+    computing, go_on = threading.Event(), threading.Event()
+
+    def slow(
+        question: Question, predictor: object, *, known: object, progress: Callable[[float], None]
+    ) -> Outcome:
+        computing.set()
+        go_on.wait(20)
+        return known_answer(question, predictor, known=known, progress=progress)
+
+    client = make_client(workers=ThreadWorkers(slow, AnalyticPredictor))
+    workflow_id = client.post("/simulator/run", json=body).json()["workflow_id"]
+    assert computing.wait(20)
+    assert client.delete(f"/workflow/{workflow_id}/stop").json()["param"]["status"] == "TERMINATED"
+    go_on.set()
+    assert client.delete(f"/workflow/{workflow_id}/stop").status_code == 409
+    again = client.post("/simulator/run", json=body).json()["workflow_id"]
+    assert ended(client, again) == "COMPLETED"
+    assert client.get(f"/workflow/{workflow_id}/status").json()["status"] == "TERMINATED"
+    assert (
+        client.get("/simulator/recommendations", params={"workflow_id": workflow_id}).json()[
+            "total_items"
+        ]
+        == 0
+    )

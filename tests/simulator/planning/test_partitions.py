@@ -1,0 +1,140 @@
+"""What is searched by itself: found alone as beside others, and read back from bytes to the last digit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from budsim.performance.candidates import Candidates
+from budsim.performance.predictions import MemoryUse, Predictions
+from budsim.performance.predictor import AnalyticPredictor, Predictor, load_predictor
+from budsim.simulator.evolution import Explored, Settings
+from budsim.simulator.planning.answer import answer, parts_of, search_part
+from budsim.simulator.planning.partitions import Searched, joined, part_names, search_parts
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.space import OFFER, OfferSpace
+from tests.benchmarks.spaces import drawn, make_space
+from tests.simulator.situations import make_cluster, make_question
+
+PREDICTOR = AnalyticPredictor()
+SEEDS = (0, 4, 17, 21)
+
+
+@pytest.fixture
+def question() -> Question:
+    """Return a question whose spaces are too large to be looked at in full, about two types of devices."""
+    nodes = ((("L40S", 8),), (("A100-SXM4-80GB", 8),))
+    return make_question(
+        make_cluster(*nodes),
+        targets={"ttft_s": 0.5, "tokens_per_s_per_user": 50.0},
+        may_quantize=True,
+    )
+
+
+def found_in_parts(question: Question) -> dict[str, Searched]:
+    """Return what each part's search finds, one after another and the last first."""
+    found = {name: search_part(question, PREDICTOR, name) for name in reversed(parts_of(question))}
+    assert all(found.values())
+    return {name: each for name, each in found.items() if each}
+
+
+def test_every_engine_on_every_group_of_devices_is_a_part(question: Question):
+    """Two types of devices and two engines: four parts, named after cluster, device and engine."""
+    named = [name.split("/")[:3] for name in parts_of(question)]
+    assert named == [
+        ["lab", device, engine]
+        for device in ("L40S", "A100-SXM4-80GB")
+        for engine in ("vllm", "sglang")
+    ]
+
+
+def test_parts_searched_alone_give_the_answer_of_all_together(question: Question):
+    """Plans, reasons and evaluations are the same byte for byte, also when the parts travelled as bytes."""
+    known = {
+        name: Searched.unpacked(found.packed()) for name, found in found_in_parts(question).items()
+    }
+    assert repr(answer(question, PREDICTOR, known=known)) == repr(answer(question, PREDICTOR))
+
+
+def test_a_part_s_search_looks_at_the_same_whenever_it_is_repeated(question: Question):
+    """L5: the same seed finds the same to the last digit, part by part; another seed looks at others."""
+    assert {name: each.packed() for name, each in found_in_parts(question).items()} == {
+        name: each.packed() for name, each in found_in_parts(question).items()
+    }
+    other = replace(question, seed=question.seed + 1)
+    assert not set(parts_of(question)) & set(parts_of(other))
+
+
+def searched(question: Question, predictor: Predictor) -> tuple[OfferSpace, Explored, int]:
+    """Return the whole space of a question, what is found in it, and how many genomes are looked at."""
+    space = make_space(question)
+    names = part_names(question, "lab", space)
+    parts = search_parts(question, "lab", space, predictor, names)
+    return space, *joined(question, space, predictor, [parts[name] for name in names])
+
+
+def test_many_small_parts_do_not_add_up_to_a_search_of_everything():
+    """L7: in a cluster of many types that leave little choice, a tenth of the genomes is looked at, and some of every offer."""
+    names = ("L40S", "A100-SXM4-80GB", "T4", "A10G", "L4", "H100-PCIe")
+    cluster = make_cluster((("MI300X", 4),), *(((name, 1),) for name in names))
+    question = make_question(cluster, concurrency=16, targets={"ttft_s": 0.5}, may_quantize=True)
+    space, found, evaluations = searched(question, PREDICTOR)
+    assert space.count > Settings().enumerate_below
+    assert evaluations <= 0.1 * space.count
+    assert set(found.genomes[:, OFFER].tolist()) == set(range(len(space.offers)))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_best_is_looked_around_however_small_its_part_is(seed: int):
+    """In clusters of many types, with the shipped regressors: no other value of one knob misses by less, or costs less."""
+    predictor = load_predictor()
+    space, found, _ = searched(drawn(seed), predictor)
+    best = found.ranking()[0]
+    values = [(knob, value) for knob in space.knobs for value in range(space.sizes[knob])]
+    turned = np.repeat(found.genomes[[best]], len(values), axis=0)
+    for row, (knob, value) in zip(turned, values, strict=True):
+        row[knob] = value
+    scores = space.score(space.repair(turned), predictor)
+    others = scores.objectives[scores.violation <= 0, :2].tolist()
+    assert found.objectives[best, :2].tolist() == min(others)
+
+
+def test_nothing_known_is_searched_again(question: Question):
+    """With every part known, fewer rows are predicted: by exactly as many as the searches looked at."""
+    rows = []
+
+    class Counting:
+        def predict(self, candidates: Candidates) -> tuple[MemoryUse, Predictions]:
+            rows.append(len(candidates.tp))
+            return PREDICTOR.predict(candidates)
+
+    answer(question, Counting())
+    everything = sum(rows)
+    rows.clear()
+    known = found_in_parts(question)
+    answer(question, Counting(), known=known)
+    assert everything - sum(rows) == sum(found.evaluations for found in known.values())
+
+
+def test_what_was_found_on_other_devices_is_not_taken(question: Question):
+    """A part's name changes with its devices: after one node more, nothing found before is used for it."""
+    larger = make_cluster((("L40S", 8),), (("A100-SXM4-80GB", 8),), (("L40S", 8),))
+    after = replace(question, clusters=(larger,))
+    assert not {name for name in parts_of(question) if "L40S" in name} & set(parts_of(after))
+    assert repr(answer(after, PREDICTOR, known=found_in_parts(question))) == repr(
+        answer(after, PREDICTOR)
+    )
+    assert search_part(after, PREDICTOR, parts_of(question)[0]) is None
+
+
+def test_a_prediction_does_not_depend_on_its_company(question: Question):
+    """Scored among others, by the shipped regressors, a genome has the scores it has alone, to the last digit."""
+    space, predictor = make_space(question), load_predictor()
+    genomes = space.repair(
+        np.random.default_rng(0).integers(0, space.sizes, size=(500, len(space.sizes)))
+    )
+    together = space.score(genomes, predictor)
+    for rows in ([0], [499, 3], list(range(7, 400, 9))):
+        apart = space.score(genomes[rows], predictor)
+        assert apart.objectives.tobytes() == together.objectives[rows].tobytes()
+        assert apart.violation.tobytes() == together.violation[rows].tobytes()

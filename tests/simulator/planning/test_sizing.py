@@ -1,0 +1,180 @@
+"""The most a cluster carries, and the cheapest devices for a load: answers that asking forwards confirms."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from budsim.commons.errors import InvalidInput, NotFound
+from budsim.hardware_ops.catalog import find_device
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.sizing import Capacity, capacities, cheapest_devices
+from budsim.simulator.planning.space import OfferSpace
+from budsim.simulator.services import cheapest_devices as sized
+from tests.benchmarks.mixes import drawn
+from tests.benchmarks.spaces import offers_of
+from tests.simulator.situations import make_cluster, make_question
+
+TIGHT = {"ttft_s": 0.25, "tokens_per_s_per_user": 80.0}
+ONE_EACH = make_cluster((("A100-SXM4-80GB", 1),), (("H100-SXM", 1),))
+
+
+def ask_capacity(question: Question) -> Capacity:
+    """Return what the only cluster carries, by the analytic model."""
+    return capacities(question, AnalyticPredictor())[0]
+
+
+def with_requests(question: Question, concurrency: int) -> Question:
+    """Return the question with other traffic."""
+    return replace(question, workload=replace(question.workload, concurrency=concurrency))
+
+
+def test_a_cluster_carries_what_meets_the_targets_and_no_request_more():
+    """Asked forwards, the capacity meets the targets and one request more does not."""
+    question = make_question(ONE_EACH, targets=TIGHT, analytic_only=True)
+    found = ask_capacity(question)
+    assert 0 < found.concurrency < 100
+    assert found.refused == found.concurrency + 1
+    at, past = (
+        answer(with_requests(question, n), AnalyticPredictor()).plans[0]
+        for n in (found.concurrency, found.refused)
+    )
+    assert at.meets_targets
+    assert not past.meets_targets
+    assert (found.plan, found.beyond) == (at, past)
+
+
+@pytest.mark.parametrize("seed", [9, 12, 14])
+def test_asking_for_every_load_in_turn_finds_the_same_capacity(seed):
+    """Loads up to twice what was found, one after another: the largest that meets the targets is the one found."""
+    question = replace(drawn(seed), analytic_only=True)
+    found = ask_capacity(question).concurrency
+    loads = range(1, 2 * found + 1)
+    plans = {
+        load: answer(with_requests(question, load), AnalyticPredictor()).plans for load in loads
+    }
+    met = [load for load, each in plans.items() if each and each[0].meets_targets]
+    assert max(met) == found
+
+
+def test_two_types_carry_what_each_carries_alone():
+    """What an A100 and an H100 carry together is the sum of what each carries alone."""
+    both, old, new = (
+        ask_capacity(make_question(cluster, targets=TIGHT, analytic_only=True)).concurrency
+        for cluster in (
+            ONE_EACH,
+            make_cluster((("A100-SXM4-80GB", 1),)),
+            make_cluster((("H100-SXM", 1),)),
+        )
+    )
+    assert both == old + new
+
+
+def test_large_capacities_are_known_to_a_hundredth():
+    """Of thousands of requests the refused number is within 1 % of the carried one."""
+    cluster = make_cluster(*[(("H100-SXM", 8),)] * 8)
+    found = ask_capacity(make_question(cluster, targets={"ttft_s": 0.5}, analytic_only=True))
+    assert found.concurrency > 1000
+    assert found.concurrency < found.refused <= 1.01 * found.concurrency + 1
+
+
+def test_targets_nothing_meets_leave_no_capacity():
+    """A microsecond to the first token: the cluster carries no request, and the reason names the target."""
+    found = ask_capacity(make_question(ONE_EACH, targets={"ttft_s": 1e-6}, analytic_only=True))
+    assert (found.concurrency, found.plan, found.refused) == (0, None, 1)
+    assert any("ttft" in rejection.reason for rejection in found.rejections)
+
+
+@pytest.mark.parametrize("targets", [{}, {"tokens_per_s_per_user": 20.0}], ids=["none", "rate"])
+def test_capacity_is_refused_where_requests_may_wait_for_ever(targets):
+    """Without a target on TTFT or latency any number of requests can be carried: the question has no answer, and says so."""
+    with pytest.raises(InvalidInput, match="ttft_s"):
+        capacities(make_question(ONE_EACH, targets=targets), AnalyticPredictor())
+
+
+def test_the_cheapest_devices_are_cheaper_than_any_other_of_the_list():
+    """Asked forwards on plenty of each device, no other meets the targets for less per hour."""
+    names = ("H100-SXM", "L4", "A100-80GB", "T4")
+    question = make_question(
+        targets={"ttft_s": 1.0, "tokens_per_s_per_user": 40.0}, concurrency=64, analytic_only=True
+    )
+    found = cheapest_devices(question, AnalyticPredictor(), [find_device(name) for name in names])
+    best = found.sets[0]
+    assert best.plan.meets_targets
+    assert best.purchase_usd == best.plan.devices * best.device.price_usd
+    for name in names:
+        forwards = replace(question, clusters=(make_cluster(*[((name, 8),)] * 16),))
+        plans = [plan for plan in answer(forwards, AnalyticPredictor()).plans if plan.meets_targets]
+        assert all(plan.cost_usd_per_h >= best.plan.cost_usd_per_h - 1e-9 for plan in plans)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_configuration_of_equal_replicas_carries_a_load_for_less(seed):
+    """Of every configuration on sixteen nodes of each of four types, none that meets the targets costs less per hour."""
+    rng = np.random.default_rng(seed)
+    names = rng.choice(
+        "H100-SXM H200-SXM A100-SXM4-80GB L40S L4 A10G T4 MI300X Gaudi3".split(),
+        size=4,
+        replace=False,
+    ).tolist()
+    question = with_requests(
+        replace(drawn(seed), analytic_only=True), int(np.exp(rng.uniform(0.0, 5.5)))
+    )
+    found = cheapest_devices(question, AnalyticPredictor(), [find_device(name) for name in names])
+    costs = [cost for name in names if (cost := least_cost(question, name)) is not None]
+    if costs:
+        assert found.sets[0].plan.cost_usd_per_h <= min(costs) * 1.0001
+    else:
+        assert not found.sets
+
+
+def least_cost(question: Question, name: str) -> float | None:
+    """Return the least USD per hour of all configurations on sixteen nodes of a device that meet the targets."""
+    forwards = replace(question, clusters=(make_cluster(*[((name, 8),)] * 16),))
+    offers = offers_of(forwards)
+    if not offers:
+        return None
+    space = OfferSpace(offers, forwards)
+    genomes = space.legal(3_000_000)
+    scores = space.score(genomes, AnalyticPredictor())
+    good = (scores.violation <= 0.0) & (scores.objectives[:, 0] == 0.0)
+    devices = space.read(genomes).devices[good]
+    return float(devices.min()) * find_device(name).price_usd_per_h if len(devices) else None
+
+
+def test_a_larger_load_needs_no_fewer_devices():
+    """Twenty times the requests: more devices, and more per hour."""
+    few, many = (
+        cheapest_devices(
+            make_question(
+                targets={"ttft_s": 1.0, "tokens_per_s_per_user": 40.0},
+                concurrency=n,
+                analytic_only=True,
+            ),
+            AnalyticPredictor(),
+            [find_device("H100-SXM")],
+        ).sets[0]
+        for n in (50, 1000)
+    )
+    assert few.plan.devices < many.plan.devices
+    assert few.plan.cost_usd_per_h < many.plan.cost_usd_per_h
+
+
+def test_devices_that_cannot_are_named_with_their_reason():
+    """No engine runs on a V100, a T4 never decodes that fast: both are told, neither is in the list."""
+    names = ("H100-SXM", "V100-16GB", "T4")
+    question = make_question(
+        targets={"tokens_per_s_per_user": 200.0}, concurrency=8, analytic_only=True
+    )
+    found = cheapest_devices(question, AnalyticPredictor(), [find_device(name) for name in names])
+    assert {each.device.name for each in found.sets} == {"H100-SXM"}
+    reasons = {rejection.subject: rejection.reason for rejection in found.rejections}
+    assert "V100" in reasons["V100-16GB"]
+
+
+def test_devices_the_catalog_lacks_are_refused_by_name():
+    """A device nobody knows is an error that names it."""
+    with pytest.raises(NotFound, match="Frobnicator"):
+        sized(make_question(targets=TIGHT), AnalyticPredictor(), ["H100-SXM", "Frobnicator-9000"])
