@@ -10,7 +10,9 @@ from budsim.commons.precision import Precision, bytes_per_value
 from budsim.engine_ops.base import ArgumentValue, ReplicaConfig, Seat
 from budsim.engine_ops.kernels import Mode, kv_formats, native_precisions, weight_mode
 from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.model_ops.architecture import Architecture, Attention, AttentionKind, MatrixRole, Shard
+from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.layers import Attention, AttentionKind
+from budsim.model_ops.matrices import MatrixRole, Shard
 
 _DTYPES: Final = {Precision.FP32: "float32", Precision.BF16: "bfloat16", Precision.FP16: "float16"}
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from budsim.model_ops.architecture import Attention, AttentionKind
-from budsim.model_ops.families.body import Body
-from budsim.model_ops.fields import MAX_HIDDEN, Fields
+from budsim.model_ops.config_reader import MAX_HIDDEN, ConfigReader
+from budsim.model_ops.families.text_model import TextModel
+from budsim.model_ops.layers import Attention, AttentionKind
 
 MAX_FACTOR: Final = 4096.0
 
 
-def rotary_values(text: Fields, body: Body) -> int:
+def rotary_values(text: ConfigReader, text_model: TextModel) -> int:
     """Return the values of a model's rotary tables: the turned part of a head for every position.
 
     vLLM 0.32 ``layers/rotary_embedding``: layers of one base share a table of ``max_position_embeddings`` rows, whatever the
@@ -22,19 +22,21 @@ def rotary_values(text: Fields, body: Body) -> int:
 
     Parameters
     ----------
-    text : Fields
+    text : ConfigReader
         The text model's part of config.json.
-    body : Body
+    text_model : TextModel
         The shape read from it; models of learned positions have no tables.
     """
     turning = [
-        layer.attention for layer in body.layers if layer.attention.kind is not AttentionKind.LINEAR
+        layer.attention
+        for layer in text_model.layers
+        if layer.attention.kind is not AttentionKind.LINEAR
     ]
-    if body.positions or not turning:
+    if text_model.positions or not turning:
         return 0
     kinds = text.nested("rope_parameters")
     if kinds and isinstance(kinds.raw("sliding_attention")[1], Mapping):
-        return body.context * sum({_turned(attention) for attention in turning})
+        return text_model.context * sum({_turned(attention) for attention in turning})
     widest = max(_turned(attention) for attention in turning)
     share = kinds if kinds and kinds.has("partial_rotary_factor") else text
     turned = widest * share.number("partial_rotary_factor", default=1.0, high=1.0)
@@ -42,14 +44,14 @@ def rotary_values(text: Fields, body: Body) -> int:
     tables = _linear_factor(text) + text.has(
         "rope_local_base_freq", "swa_rope_theta", "compress_rope_theta"
     )
-    return round(body.context * width * tables)
+    return round(text_model.context * width * tables)
 
 
 def _turned(attention: Attention) -> int:
     return attention.rope_head_dim or attention.head_dim
 
 
-def _linear_factor(text: Fields) -> float:
+def _linear_factor(text: ConfigReader) -> float:
     scaling = text.nested("rope_scaling")
     if scaling is None or "linear" not in {
         scaling.values.get("rope_type"),

@@ -6,8 +6,8 @@ import pytest
 
 from budsim.commons.precision import Precision
 from budsim.commons.units import KIB
-from budsim.model_ops.architecture import AttentionKind
 from budsim.model_ops.config import architecture_from_config
+from budsim.model_ops.layers import AttentionKind
 from budsim.model_ops.registry import resolve_model
 
 

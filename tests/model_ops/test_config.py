@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from budsim.commons.errors import BudsimError, InvalidInput, UnsupportedModel
 from budsim.commons.precision import Precision
-from budsim.model_ops.architecture import AttentionKind, MatrixRole
 from budsim.model_ops.config import architecture_from_config
-from budsim.model_ops.families.table import FAMILIES
+from budsim.model_ops.families.model_types import READERS
+from budsim.model_ops.layers import AttentionKind
+from budsim.model_ops.matrices import MatrixRole
 
 
 def llama(**changes: object) -> dict[str, Any]:
@@ -252,7 +253,7 @@ FIELDS += [
 
 
 @given(
-    st.sampled_from(sorted(FAMILIES)),
+    st.sampled_from(sorted(READERS)),
     st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(JUNK)),
 )
 def test_no_config_ends_in_a_traceback(model_type: str, changes: dict[str, object]) -> None:

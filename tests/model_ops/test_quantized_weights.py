@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from budsim.commons.errors import UnsupportedModel
 from budsim.commons.precision import Precision
-from budsim.model_ops.architecture import Architecture, MatrixRole
+from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.config import architecture_from_config
-from budsim.model_ops.fields import Fields
+from budsim.model_ops.config_reader import ConfigReader
+from budsim.model_ops.matrices import MatrixRole
 from budsim.model_ops.quantization import quantization_from
 from budsim.model_ops.registry import known_models, resolve_model
 
@@ -195,7 +196,7 @@ def test_groups_store_a_scale_and_unless_symmetric_a_zero_point(
     quantization: dict[str, object], bits: float | None
 ) -> None:
     """The shorter the groups of an integer checkpoint, the more its scales weigh."""
-    found = quantization_from(Fields(quantization, "quantization_config."), 2)
+    found = quantization_from(ConfigReader(quantization, "quantization_config."), 2)
     assert found is not None
     assert found.bits == bits
 
@@ -228,7 +229,7 @@ def test_blocks_that_share_a_scale_are_read():
     assert resolve_model("deepseek-ai/DeepSeek-V3").quantization.block == 128
     assert resolve_model("openai/gpt-oss-20b").quantization.block == 0
     weights = {"num_bits": 8, "type": "float", "strategy": "block", "block_structure": [128, 128]}
-    fields = Fields(
+    fields = ConfigReader(
         {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": weights}}},
         "q.",
     )
@@ -289,7 +290,7 @@ def test_checkpoints_of_two_formats_keep_each_where_it_is(listed: dict[str, obje
 
 def test_a_format_nobody_knows_among_listed_layers_is_named() -> None:
     """A list of layers with one unknown algorithm is refused, naming the layer."""
-    fields = Fields(
+    fields = ConfigReader(
         {"quant_method": "modelopt", "quantized_layers": {"a.mlp": {"quant_algo": "NVFP3"}}}, "q."
     )
     with pytest.raises(UnsupportedModel, match=r"q\.quantized_layers\.a\.mlp"):

@@ -11,15 +11,9 @@ from functools import lru_cache
 import numpy as np
 
 from budsim.commons.precision import Precision, compute_format
-from budsim.model_ops.architecture import (
-    Architecture,
-    Attention,
-    AttentionKind,
-    LayerGroup,
-    Matrix,
-    MatrixRole,
-    Shard,
-)
+from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.layers import Attention, AttentionKind, LayerGroup
+from budsim.model_ops.matrices import Matrix, MatrixRole, Shard
 from budsim.performance.candidates import Booleans, Floats
 
 

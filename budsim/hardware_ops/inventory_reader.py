@@ -11,14 +11,14 @@ from budsim.commons.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fields:
+class InventoryReader:
     """One mapping with the path it was found at (``clusters[0].nodes[2]``). A missing key and a null are the same."""
 
     path: str
     values: Mapping[str, Any]
 
     @classmethod
-    def of(cls, value: object, path: str, meaning: str) -> Fields:
+    def of(cls, value: object, path: str, meaning: str) -> InventoryReader:
         """Wrap ``value``; ``meaning`` says what the mapping describes (``a node``)."""
         if not isinstance(value, Mapping):
             raise InvalidInput(path, f"is {_shown(value)}", f"a mapping that describes {meaning}")
@@ -77,7 +77,7 @@ class Fields:
             raise InvalidInput(self.at(key), f"is {_shown(value)}", expected)
         return int(value)
 
-    def each(self, key: str, meaning: str) -> Iterator[Fields]:
+    def each(self, key: str, meaning: str) -> Iterator[InventoryReader]:
         """Yield the mappings of a list with at least one; ``meaning`` says what one describes."""
         entries = self.list(key, meaning)
         if not entries:
@@ -85,7 +85,7 @@ class Fields:
                 self.at(key), "is an empty list", f"at least one entry, each {meaning}"
             )
         for index, entry in enumerate(entries):
-            yield Fields.of(entry, f"{self.at(key)}[{index}]", meaning)
+            yield InventoryReader.of(entry, f"{self.at(key)}[{index}]", meaning)
 
     def list(self, key: str, meaning: str) -> Sequence[object]:
         """Return a list as it is, each entry yet to be read; ``meaning`` says what one describes."""

@@ -18,7 +18,7 @@ MAX_CONTEXT: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class ConfigReader:
     """A config.json, or one of its nested objects, read with checks.
 
     Several names for one field are tried in order: families spell the same thing differently. ``null`` counts as absent.
@@ -31,6 +31,10 @@ class Fields:
     def path(self, name: str) -> str:
         """Return ``name`` as the caller spells it, with the objects it is nested in."""
         return self.prefix + name
+
+    def with_values(self, values: Mapping[str, object]) -> ConfigReader:
+        """Return the config with values added or replaced, under the same path."""
+        return ConfigReader({**self.values, **values}, self.prefix)
 
     def raw(self, *names: str) -> tuple[str, object]:
         """Return the first of ``names`` that is present and its value; the first name and ``None`` if none is."""
@@ -122,16 +126,16 @@ class Fields:
             )
         return tuple(str(item) for item in value)
 
-    def nested(self, name: str) -> Fields | None:
+    def nested(self, name: str) -> ConfigReader | None:
         """Return the object called ``name``, ``None`` if absent."""
         value = self.values.get(name)
         if value is None:
             return None
         if not isinstance(value, Mapping):
             raise InvalidInput(self.path(name), _shown(value), "an object")
-        return Fields(value, f"{self.path(name)}.")
+        return ConfigReader(value, f"{self.path(name)}.")
 
-    def objects(self, name: str, *, count: int) -> tuple[Fields, ...]:
+    def objects(self, name: str, *, count: int) -> tuple[ConfigReader, ...]:
         """Return a list of ``count`` objects."""
         value = self.values.get(name)
         if (
@@ -143,7 +147,7 @@ class Fields:
                 self.path(name), _shown(value), f"a list of {count} objects, one for each layer"
             )
         return tuple(
-            Fields(item, f"{self.path(name)}[{index}].") for index, item in enumerate(value)
+            ConfigReader(item, f"{self.path(name)}[{index}].") for index, item in enumerate(value)
         )
 
     def unsupported(self, name: str, problem: str, expected: str) -> UnsupportedModel:

@@ -21,7 +21,7 @@ from budsim.commons.units import GIB
 from budsim.hardware_ops.catalog import candidates, candidates_by_pci, is_slice
 from budsim.hardware_ops.cluster import DeviceLabel, DevicePool, HardwareMode
 from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.hardware_ops.fields import Fields
+from budsim.hardware_ops.inventory_reader import InventoryReader
 
 MOST_DEVICES = 10_000
 MOST_CORES = 10_000
@@ -47,7 +47,7 @@ class _Found:
     reason: str = ""
 
 
-def read_pool(entry: Fields, *, node_is_up: bool) -> DevicePool:
+def read_pool(entry: InventoryReader, *, node_is_up: bool) -> DevicePool:
     """Return the pool one device entry describes.
 
     Raises
@@ -102,7 +102,7 @@ def unusable(pool: DevicePool, reason: str) -> DevicePool:
     return replace(pool, available=0, memory_free_bytes=0.0, unavailable_reason=reason)
 
 
-def hardware_mode(entry: Fields) -> HardwareMode:
+def hardware_mode(entry: InventoryReader) -> HardwareMode:
     """Return whether an entry is time-sliced: it says so, or names one physical GPU and what others allocated on it."""
     stated = entry.text("hardware_mode").lower()
     if not stated:
@@ -116,7 +116,7 @@ def hardware_mode(entry: Fields) -> HardwareMode:
         ) from error
 
 
-def _label(entry: Fields) -> DeviceLabel:
+def _label(entry: InventoryReader) -> DeviceLabel:
     name, raw_name = entry.text("name"), entry.text("raw_name")
     model = entry.text("device_model") or entry.text("model")
     shown = name or raw_name or model
@@ -128,7 +128,7 @@ def _label(entry: Fields) -> DeviceLabel:
     )  # fmt: skip
 
 
-def _counts(entry: Fields) -> tuple[int, int]:
+def _counts(entry: InventoryReader) -> tuple[int, int]:
     available = entry.count("available_count", most=MOST_DEVICES)
     total = entry.count("total_count", most=MOST_DEVICES)
     total = entry.count("count", most=MOST_DEVICES) if total is None else total
@@ -144,12 +144,12 @@ def _counts(entry: Fields) -> tuple[int, int]:
     return total, available
 
 
-def _pci_id(entry: Fields) -> str:
+def _pci_id(entry: InventoryReader) -> str:
     vendor, device = entry.text("pci_vendor"), entry.text("pci_device")
     return f"{vendor}:{device}" if vendor and device else ""
 
 
-def _identified(entry: Fields) -> _Found:
+def _identified(entry: InventoryReader) -> _Found:
     names = [
         text for key in ("raw_name", "device_model", "model", "name") if (text := entry.text(key))
     ]
@@ -190,14 +190,14 @@ def _fits(device: Device, stated_gb: float | None) -> bool:
     )
 
 
-def _stated_memory_gb(entry: Fields) -> float | None:
+def _stated_memory_gb(entry: InventoryReader) -> float | None:
     for key in ("mem_per_GPU_in_GB", "memory_gb"):
         if stated := entry.number(key, most=MOST_GB, unit="GB"):
             return stated
     return None
 
 
-def _of_stated_kind(device: Device, entry: Fields) -> _Found:
+def _of_stated_kind(device: Device, entry: InventoryReader) -> _Found:
     stated = entry.text("type").lower()
     if stated and stated not in KINDS_ON_THE_WIRE:
         return _Found(
@@ -215,13 +215,13 @@ def _is_cpu(device: Device | None, label: DeviceLabel) -> bool:
     return kind is DeviceKind.CPU
 
 
-def _own_load(pool: DevicePool, entry: Fields) -> DevicePool:
+def _own_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
     """Return the pool as it is: whole devices are free or they are not."""
     del entry
     return pool
 
 
-def _shared_load(pool: DevicePool, entry: Fields) -> DevicePool:
+def _shared_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
     """Return the pool with what other containers leave on its time-sliced device."""
     device = pool.device
     allocated = entry.number("memory_allocated_gb", most=MOST_GB, unit="GB")
@@ -256,7 +256,7 @@ def _shared_load(pool: DevicePool, entry: Fields) -> DevicePool:
     return replace(pool, memory_free_bytes=free, compute_free_share=share)
 
 
-def _cpu_load(pool: DevicePool, entry: Fields) -> DevicePool:
+def _cpu_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
     """Return one device per socket, sized by the node's memory and cores, with what its other work leaves.
 
     Missing sockets follow from the cores, missing cores from the catalog. More cores than the catalog's sockets have are
@@ -298,7 +298,7 @@ def _cpu_load(pool: DevicePool, entry: Fields) -> DevicePool:
     return replace(pool, memory_free_bytes=free, compute_free_share=share)
 
 
-def _stated_cpu_memory_gb(entry: Fields) -> float | None:
+def _stated_cpu_memory_gb(entry: InventoryReader) -> float | None:
     return entry.number("memory_gb", most=MOST_GB, unit="GB") or entry.number(
         "mem_per_GPU_in_GB", most=MOST_GB, unit="GB"
     )
