@@ -10,7 +10,7 @@ import pytest
 
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.planning.question import Outcome, Plan
+from budsim.simulator.planning.plans import Outcome, Plan
 from budsim.simulator.schemas import RunRequest
 from budsim.simulator.services import ModelSource, question_of, simulate
 from tests.simulator.situations import MODEL, make_cluster

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from budsim.hardware_ops.cluster import Cluster
     from budsim.performance.predictor import Predictor
     from budsim.performance.training.score import Score
-    from budsim.simulator.planning.question import Question, Targets
+    from budsim.simulator.planning.question import Question
+    from budsim.simulator.planning.targets import Targets
     from budsim.simulator.services import ModelSource, Wishes
 
 REASONS_TOLD = 8
@@ -869,7 +870,7 @@ def _steps() -> Iterator[Callable[[str], None]]:
 def _targets(
     ttft_ms: float | None, tokens_per_s_per_user: float | None, e2e_s: float | None
 ) -> Targets:
-    from budsim.simulator.planning.question import Targets
+    from budsim.simulator.planning.targets import Targets
 
     return Targets(
         ttft_s=_target("--ttft-ms", ttft_ms, MILLI),

@@ -21,17 +21,10 @@ from budsim.hardware_ops.cluster import HardwareMode, Node
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 from budsim.simulator.http import examples
-from budsim.simulator.planning import question as plans
-from budsim.simulator.planning.question import (
-    Figure,
-    Outcome,
-    Plan,
-    Question,
-    Rejection,
-    ReplicaGroup,
-    Risk,
-    Targets,
-)
+from budsim.simulator.planning import plans
+from budsim.simulator.planning.plans import Figure, Outcome, Plan, Rejection, ReplicaGroup
+from budsim.simulator.planning.question import Question, Risk
+from budsim.simulator.planning.targets import Targets
 from budsim.simulator.storage.records import (
     WORKFLOW_NAME,
     Feedback,

@@ -35,14 +35,9 @@ from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import Lookup, resolve_model
 from budsim.performance.predictor import Predictor
 from budsim.performance.workload import Workload
-from budsim.simulator.planning.question import (
-    Outcome,
-    Question,
-    Rejection,
-    Risk,
-    Targets,
-    is_part_of,
-)
+from budsim.simulator.planning.plans import Outcome, Rejection
+from budsim.simulator.planning.question import Question, Risk
+from budsim.simulator.planning.targets import Targets
 from budsim.simulator.storage.records import (
     FINISHED,
     UNFINISHED,
@@ -782,7 +777,7 @@ class Simulations:
             found = (
                 None
                 if part in known
-                else await self.workers.compute(search_part, _about(question, part), part)
+                else await self.workers.compute(search_part, question.for_partition(part), part)
             )
             if found is not None:
                 await self._note(
@@ -1041,14 +1036,6 @@ def workload_of(request: RunRequest | HostsRequest) -> Workload:
 
 
 EVERY_PLAN = PlanFilter(error_rate_threshold=math.inf)
-
-
-def _about(question: Question, part: str) -> Question:
-    """Return the question without the clusters a part is not of: another process need not be sent them."""
-    return replace(
-        question,
-        clusters=tuple(cluster for cluster in question.clusters if is_part_of(part, cluster)),
-    )
 
 
 def _settled(candidate: _Candidate, run: Run | None, waiting: int) -> Run | BudsimError:
