@@ -195,7 +195,7 @@ class Architecture:
         return Precision.BF16 if is_16bit else quantization.rest
 
     def stored_bytes(self, matrix: Matrix, precision: Precision) -> float:
-        """Return the bytes of one value of ``matrix``, scales included, when run at ``precision``."""
+        """Return the bytes of one value of ``matrix`` at ``precision``, scales included."""
         stored = self.stored_precision(matrix, precision)
         quantization = self.quantization
         if quantization and quantization.bits and quantization.precision is stored:

@@ -1,4 +1,4 @@
-"""A Hugging Face config.json becomes an Architecture: dispatch by model_type, then precision, quantization and vision tower."""
+"""Reads a Hugging Face config.json into an Architecture, by its ``model_type``."""
 
 from __future__ import annotations
 
@@ -47,12 +47,14 @@ LLAMA_KEYS: Final = (
     "max_position_embeddings",
 )
 
-# ConfigReader that do not change the shape of a Llama-like model, or change it in the way Llama's do.
+# Fields that do not change the shape of a Llama-like model, or change it as they change a Llama's.
 HARMLESS: Final = frozenset(
-    "architectures attention_bias attention_dropout auto_map bos_token_id dtype embd_pdrop eos_token_id head_dim hidden_act "
-    "hidden_activation hidden_dropout id2label initializer_range label2id layer_norm_eps mlp_bias model_type name_or_path "
-    "num_key_value_heads pad_token_id pretraining_tp quantization_config resid_pdrop rms_norm_eps rope_parameters rope_scaling "
-    "rope_theta sep_token_id sliding_window tie_word_embeddings tokenizer_class torch_dtype transformers_version unk_token_id "
+    "architectures attention_bias attention_dropout auto_map bos_token_id dtype embd_pdrop "
+    "eos_token_id head_dim hidden_act hidden_activation hidden_dropout id2label initializer_range "
+    "label2id layer_norm_eps mlp_bias model_type name_or_path num_key_value_heads pad_token_id "
+    "pretraining_tp quantization_config resid_pdrop rms_norm_eps rope_parameters rope_scaling "
+    "rope_theta sep_token_id sliding_window tie_word_embeddings tokenizer_class torch_dtype "
+    "transformers_version unk_token_id "
     "use_cache".split()
 )
 
@@ -60,7 +62,7 @@ HARMLESS: Final = frozenset(
 def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Architecture:
     """Return the shape a config.json describes.
 
-    Layers that only predict further tokens ahead (multi-token prediction) are not counted: engines load them only to speculate.
+    Layers for multi-token prediction are not counted: engines load them only to speculate.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reads and checks the values of a config.json, naming the field whenever one is missing, of the wrong kind or absurd."""
+"""Reads the values of a config.json; an error names the field that is missing, wrong or absurd."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ MAX_CONTEXT: Final = 1_000_000_000
 class ConfigReader:
     """A config.json, or one of its nested objects, read with checks.
 
-    Several names for one field are tried in order: families spell the same thing differently. ``null`` counts as absent.
-    The upper bounds above are some tenfold the largest published model's; a larger value is a slip of the pen.
+    Several names for one field are tried in order, as families name the same thing differently.
+    ``null`` counts as absent. The upper bounds above are about ten times those of the largest
+    published model; a larger value is a mistake.
     """
 
     values: Mapping[str, object]
@@ -37,7 +38,10 @@ class ConfigReader:
         return ConfigReader({**self.values, **values}, self.prefix)
 
     def raw(self, *names: str) -> tuple[str, object]:
-        """Return the first of ``names`` that is present and its value; the first name and ``None`` if none is."""
+        """Return the first of ``names`` that is present, and its value.
+
+        The first name and ``None`` if none is present.
+        """
         for name in names:
             if self.values.get(name) is not None:
                 return name, self.values[name]

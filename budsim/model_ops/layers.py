@@ -1,4 +1,4 @@
-"""One layer of a model: its attention and feed-forward part, with their matrices and cache sizes."""
+"""One layer of a model: attention and feed-forward part, their matrices and cache sizes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Attention:
     o_lora_rank: int = 0
 
     def cache_bytes_per_token(self, precision: Precision) -> float:
-        """Return the KV cache bytes of one token in one layer, before tensor parallelism repeats it.
+        """Return the KV cache bytes of one token in one layer, before parallelism repeats them.
 
         Beside a latent, the keys of a sparse indexer are 8 bit with an fp32 scale for each
         `INDEX_BLOCK` in every cache format. An fp8 latent then keeps its rotary part in 16 bit and

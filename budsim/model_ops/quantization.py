@@ -1,4 +1,4 @@
-"""Reads quantization_config: which format a checkpoint's weights have, and which of its matrices were left in 16 bit."""
+"""Reads ``quantization_config``: the format of the weights, and the matrices left in 16 bit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ EXCLUDE_KEYS: Final = (
     "exclude",
 )
 
-# What a name in an exclude list stands for in our words; the first pattern that matches a name's tail decides.
+# The roles or matrices that a name in an exclude list stands for; the first pattern that matches
+# the end of the name decides.
 TAILS: Final[tuple[tuple[str, frozenset[MatrixRole | str]], ...]] = (
     (r"shared_experts?(?!_gate)\b.*$", frozenset({MatrixRole.SHARED_EXPERT})),
     (r"(self_attn|linear_attn|attention|mixer)[.*]*$", frozenset({MatrixRole.ATTENTION})),
@@ -47,7 +48,7 @@ TAILS: Final[tuple[tuple[str, frozenset[MatrixRole | str]], ...]] = (
 )
 
 
-# What ModelOpt calls formats of weights.
+# ModelOpt's names of weight formats.
 ALGORITHMS: Final[Mapping[str, Precision]] = {
     "FP8": Precision.FP8,
     "FP8_PB_WO": Precision.FP8,
@@ -57,7 +58,8 @@ ALGORITHMS: Final[Mapping[str, Precision]] = {
     "W4A16_AWQ": Precision.INT4,
 }
 
-# The role of a module a checkpoint of several formats lists; the first pattern found decides.
+# The role of a module listed by name in a checkpoint of several formats; the first pattern found
+# decides.
 ROLES: Final = (
     (r"shared_experts?\b", MatrixRole.SHARED_EXPERT),
     (r"\bexperts\b", MatrixRole.EXPERT),
@@ -90,8 +92,8 @@ def quantization_from(config: ConfigReader | None, layers: int) -> Quantization 
         raise config.unsupported(
             "quant_method", repr(method), f"one of {', '.join(sorted(METHODS))}"
         )
-    if len(mix := _mix(config)) > 1:
-        return _mixed(method, mix)
+    if len(mix := _roles_by_precision(config)) > 1:
+        return _several_formats(method, mix)
     roles, names = _kept(config, layers)
     if method == "mxfp4":
         roles = roles | (frozenset(MatrixRole) - {MatrixRole.EXPERT})
@@ -106,15 +108,18 @@ def quantization_from(config: ConfigReader | None, layers: int) -> Quantization 
     )
 
 
-def _mixed(method: str, mix: Mapping[Precision, frozenset[MatrixRole]]) -> Quantization:
-    """Return the quantization of a checkpoint that has roles in several formats: the shortest, and the next for the others."""
+def _several_formats(method: str, mix: Mapping[Precision, frozenset[MatrixRole]]) -> Quantization:
+    """Return the quantization of a checkpoint that stores roles in several formats.
+
+    ``precision`` is the shortest format, ``rest`` the second shortest.
+    """
     short, rest, *_ = sorted(mix, key=bytes_per_value)
     return Quantization(
         method=method, precision=short, rest=rest, kept_16bit=frozenset(MatrixRole) - mix[short]
     )
 
 
-def _mix(config: ConfigReader) -> Mapping[Precision, frozenset[MatrixRole]]:
+def _roles_by_precision(config: ConfigReader) -> Mapping[Precision, frozenset[MatrixRole]]:
     """Return the roles listed by name in each format; empty unless modules are listed by name."""
     found: dict[Precision, set[MatrixRole]] = {}
     for name, precision in (*_listed_layers(config), *_listed_groups(config)):
@@ -147,11 +152,10 @@ def _listed_groups(config: ConfigReader) -> Iterator[tuple[str, Precision]]:
 
 
 def with_short_experts(quantization: Quantization, config: ConfigReader) -> Quantization:
-    """Return the quantization of a checkpoint whose experts are FP4 and whose other layers have the format it declares.
+    """Return the quantization of a checkpoint with FP4 experts and FP8 elsewhere.
 
-    Experts are MXFP4 unless ``moe_quant_algo`` says they were made NVFP4.
-
-    What compresses DeepSeek V4's cache entries, and indexes them, stays in 16 bit (vLLM 0.33 ``deepseek_v4/compressor.py``).
+    Experts are MXFP4 unless ``moe_quant_algo`` states NVFP4. The matrices that compress and index
+    DeepSeek V4's cache entries stay in 16 bit (vLLM 0.33 ``deepseek_v4/compressor.py``).
     """
     return replace(
         quantization,
@@ -163,9 +167,10 @@ def with_short_experts(quantization: Quantization, config: ConfigReader) -> Quan
 
 
 def _block(config: ConfigReader) -> int:
-    """Return the longer edge of the blocks that share a scale: ``weight_block_size``, compressed-tensors' ``block_structure``.
+    """Return the longer edge of the blocks of weights that share a scale, 0 if there are none.
 
-    The latter was text in old versions, which had no blocks of scales.
+    ``weight_block_size``, or ``block_structure`` of compressed-tensors. The latter was text in old
+    versions, which had no blocks of scales.
     """
     weights = _group_weights(config)
     if weights and not isinstance(weights.raw("block_structure")[1], str):
@@ -174,9 +179,11 @@ def _block(config: ConfigReader) -> int:
 
 
 def _bits(config: ConfigReader, precision: Precision) -> float | None:
-    """Return the bits of an integer value with its share of its group's 16-bit scale and, unless symmetric, zero point.
+    """Return the bits of an integer value with its share of its group's scale and zero point.
 
-    bitsandbytes gives each 64 values of 4 bit a 32-bit scale, or, quantized twice, an 8-bit one (arXiv 2305.14314, section 3).
+    Scales take 16 bits; symmetric groups have no zero point. INT4 in groups of 128 with zero points
+    takes 4 + (16 + 4) / 128 bits. bitsandbytes gives each 64 values of 4 bit a 32-bit scale, or an
+    8-bit one if quantized twice (arXiv 2305.14314, section 3).
     """
     if precision is Precision.INT4 and config.text("quant_method").lower() == "bitsandbytes":
         twice = config.flag("bnb_4bit_use_double_quant", default=False)
@@ -300,7 +307,7 @@ def _kept(config: ConfigReader, layers: int) -> tuple[frozenset[MatrixRole], fro
     covered: dict[MatrixRole | str, set[int]] = {}
     for excluded in _excluded(config):
         where = _layers_named(excluded, layers)
-        for part in _parts(excluded):
+        for part in _kept_parts(excluded):
             covered.setdefault(part, set()).update(where)
     kept = [part for part, where in covered.items() if 2 * len(where) >= layers]
     roles = frozenset(part for part in kept if isinstance(part, MatrixRole))
@@ -321,6 +328,6 @@ def _layers_named(excluded: str, layers: int) -> set[int]:
     return set(range(layers))
 
 
-def _parts(excluded: str) -> frozenset[MatrixRole | str]:
+def _kept_parts(excluded: str) -> frozenset[MatrixRole | str]:
     name = excluded.removeprefix("re:").replace("\\.", ".").rstrip("$")
     return next((parts for pattern, parts in TAILS if re.search(pattern, name)), frozenset())

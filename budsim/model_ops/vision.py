@@ -1,4 +1,4 @@
-"""Counts the weights of the vision towers and projectors that multimodal checkpoints carry beside the text model."""
+"""Counts the weights of vision towers and projectors in multimodal checkpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from budsim.model_ops.config_reader import (
 
 
 def vision_parameters(config: ConfigReader, text_hidden: int) -> int:
-    """Return the weights of the vision tower and projector that ``config`` (the whole config.json) declares.
+    """Return the weights of the vision tower and projector declared in a whole config.json.
 
     Raises
     ------
@@ -35,12 +35,15 @@ def vision_parameters(config: ConfigReader, text_hidden: int) -> int:
 
 
 def _encoder_block(hidden: int, width: int) -> int:
-    """Return one pre-norm transformer block with biases: four projections, two matrices, two layer norms."""
+    """Return the weights of a transformer block with biases.
+
+    Four projections, two matrices, two layer norms.
+    """
     return 4 * hidden * (hidden + 1) + 2 * hidden * width + width + hidden + 4 * hidden
 
 
 def _siglip(tower: ConfigReader, text_hidden: int) -> int:
-    """Return Gemma 3's SigLIP tower and its projector (transformers modeling_siglip.py, modeling_gemma3.py)."""
+    """Return Gemma 3's SigLIP tower and projector (transformers modeling_siglip.py)."""
     hidden, width = (
         tower.integer("hidden_size", high=MAX_HIDDEN),
         tower.integer("intermediate_size", high=MAX_WIDTH),
@@ -81,7 +84,7 @@ def _qwen3(tower: ConfigReader, text_hidden: int) -> int:
 
 
 def _qwen2_5(tower: ConfigReader, text_hidden: int) -> int:
-    """Return Qwen2.5-VL's tower: gated blocks with RMS norms, and its merger (transformers modeling_qwen2_5_vl.py)."""
+    """Return Qwen2.5-VL's tower of gated blocks, and its merger (modeling_qwen2_5_vl.py)."""
     hidden, width = (
         tower.integer("hidden_size", high=MAX_HIDDEN),
         tower.integer("intermediate_size", high=MAX_WIDTH),
@@ -104,7 +107,7 @@ def _qwen2_5(tower: ConfigReader, text_hidden: int) -> int:
 
 
 def _llama4(tower: ConfigReader, text_hidden: int) -> int:
-    """Return Llama 4's tower, pixel shuffle adapter and projector (transformers modeling_llama4.py)."""
+    """Return Llama 4's tower, adapter and projector (transformers modeling_llama4.py)."""
     hidden, width = (
         tower.integer("hidden_size", high=MAX_HIDDEN),
         tower.integer("intermediate_size", high=MAX_WIDTH),
@@ -129,7 +132,7 @@ def _llama4(tower: ConfigReader, text_hidden: int) -> int:
 
 
 def _pixtral(tower: ConfigReader, text_hidden: int) -> int:
-    """Return Mistral 3's Pixtral tower, patch merger and projector (transformers modeling_pixtral.py, modeling_mistral3.py)."""
+    """Return Mistral 3's Pixtral tower, patch merger and projector (modeling_mistral3.py)."""
     hidden, width = (
         tower.integer("hidden_size", high=MAX_HIDDEN),
         tower.integer("intermediate_size", high=MAX_WIDTH),
@@ -158,7 +161,10 @@ def _moonvit(tower: ConfigReader, text_hidden: int) -> int:
 
 
 def _gemma4(tower: ConfigReader, text_hidden: int) -> int:
-    """Return Gemma 4's tower and projector: gated blocks with four norms, positions by row and column (modeling_gemma4.py)."""
+    """Return Gemma 4's tower and projector (transformers modeling_gemma4.py).
+
+    Gated blocks have four norms; positions are learned by row and by column.
+    """
     hidden, width = (
         tower.integer("hidden_size", high=MAX_HIDDEN),
         tower.integer("intermediate_size", high=MAX_WIDTH),
@@ -178,7 +184,7 @@ def _gemma4(tower: ConfigReader, text_hidden: int) -> int:
 
 
 def _moonvit3(tower: ConfigReader, text_hidden: int) -> int:
-    """Return Kimi K3's MoonViT, whose heads are wider than its blocks, and its merger: norms without biases (its config.json)."""
+    """Return Kimi K3's MoonViT and merger (its config.json): heads are wider than the blocks."""
     hidden, width = (
         tower.integer("vt_hidden_size", high=MAX_HIDDEN),
         tower.integer("vt_intermediate_size", high=MAX_WIDTH),
@@ -203,7 +209,7 @@ def _moonvit3(tower: ConfigReader, text_hidden: int) -> int:
 
 
 def _minimax3(tower: ConfigReader, text_hidden: int) -> int:
-    """Return MiniMax M3's CLIP blocks and its projector of two matrices (vLLM 0.33 ``minimax_m3/common/vision_tower.py``)."""
+    """Return MiniMax M3's tower and projector (vLLM 0.33 ``minimax_m3/common/vision_tower.py``)."""
     hidden, width = (
         tower.integer("hidden_size", high=MAX_HIDDEN),
         tower.integer("intermediate_size", high=MAX_WIDTH),

@@ -32,7 +32,7 @@ from budsim.engine_ops.llmc import schemes
 from budsim.engine_ops.rules import check_adapters
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.model_ops.architecture import Architecture
-from budsim.model_ops.registry import Lookup, resolve_model
+from budsim.model_ops.registry import HubLookup, resolve_model
 from budsim.performance.predictor import Predictor
 from budsim.performance.workload import Workload
 from budsim.simulator.planning.plans import Outcome, Rejection
@@ -88,7 +88,7 @@ class ModelSource:
     """Where models are looked up: the registry folder, and the hub when allowed."""
 
     registry_dir: Path | None = None
-    hub: Lookup | None = None
+    hub: HubLookup | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

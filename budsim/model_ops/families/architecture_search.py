@@ -89,7 +89,7 @@ def _read_block_attention(config: ConfigReader, block: ConfigReader, hidden: int
 
 
 def _read_feed_forward(block: ConfigReader, hidden: int) -> FeedForward | None:
-    """Return the gated part of width 2/3 x ``ffn_mult`` x ``hidden``; ``None`` if it is left out."""
+    """Return the gated part of width 2/3 x ``ffn_mult`` x ``hidden``; ``None`` if left out."""
     settings = _part(block, "ffn")
     if settings.flag("no_op", default=False):
         return None

@@ -1,4 +1,4 @@
-"""Reads one layer's attention from a config.json: grouped or multi-head latent, and its small weights."""
+"""Reads one layer's attention, grouped or multi-head latent, and its small weights."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from budsim.model_ops.layers import FeedForward
 
 
 def read_bert(config: ConfigReader, traits: FamilyTraits) -> TextModel:
-    """Return a BERT-like encoder: learned positions and token types, biases and layer norms, a pooler.
+    """Return a BERT-like encoder: learned positions and token types, biases, layer norms, a pooler.
 
     RoBERTa's table holds two positions more than a text may have (its padding index is 1), which
     ``traits.positions`` counts.

@@ -46,7 +46,10 @@ def read_mamba_pattern_decoder(config: ConfigReader, traits: FamilyTraits) -> Te
 
 
 def read_mamba_layered_decoder(config: ConfigReader, traits: FamilyTraits) -> TextModel:
-    """Return a decoder of Mamba-2 and attention layers, each with a feed-forward part (Granite 4)."""
+    """Return a decoder of Mamba-2 and attention layers, each with a feed-forward part.
+
+    Granite 4 hybrids.
+    """
     dims = read_dimensions(config)
     kinds = layer_types(config, dims.layers)
     if not kinds:
