@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from budsim.engine_ops.engine_profile import FirstToken
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.measured.measurements import Measurements, read_measurements, read_tables
-from budsim.performance.physics.efficiency import TUNING, FirstToken, Tuning
+from budsim.performance.physics.efficiency import TUNING, Tuning
 from budsim.performance.training.fit import measured_times, training_rows, usable_rows
 from budsim.performance.training.physics_fit import Parameter, fit, modelled
 from budsim.performance.training.reports import MARK_SOURCES

@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 from budsim.cli import tables
 from budsim.commons.errors import BudsimError, InvalidInput, NotFound
 from budsim.commons.units import GIB, GIGA, MILLI, TERA
+from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 
@@ -153,7 +154,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
         ),
     ] = None,
     max_loras: Loras = 0,
-    max_lora_rank: LoraRank = 16,
+    max_lora_rank: LoraRank = DEFAULT_MAX_LORA_RANK,
     calibration: Calibration = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -202,7 +203,7 @@ def capacity(  # noqa: PLR0913 - one argument per option
     analytic: Analytic = False,
     shared: Shared = False,
     max_loras: Loras = 0,
-    max_lora_rank: LoraRank = 16,
+    max_lora_rank: LoraRank = DEFAULT_MAX_LORA_RANK,
     calibration: Calibration = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -248,7 +249,7 @@ def size(  # noqa: PLR0913 - one argument per option
     quantize: Quantize = False,
     analytic: Analytic = False,
     max_loras: Loras = 0,
-    max_lora_rank: LoraRank = 16,
+    max_lora_rank: LoraRank = DEFAULT_MAX_LORA_RANK,
     calibration: Calibration = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -295,7 +296,7 @@ def render(
         typer.Option(help="Provider's model LiteLLM tries when all replicas fail."),
     ] = None,
     max_loras: Loras = 0,
-    max_lora_rank: LoraRank = 16,
+    max_lora_rank: LoraRank = DEFAULT_MAX_LORA_RANK,
 ) -> None:
     """Print what starts a plan: engine commands, a compose file, Kubernetes manifests, LiteLLM's configuration, a recipe."""
     from budsim.simulator.rendering import Additions

@@ -28,8 +28,9 @@ from budsim.commons.errors import (
 )
 from budsim.commons.precision import Precision
 from budsim.commons.tracing import PassedOn, Tracing, trace_id
+from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.llmc import schemes
-from budsim.engine_ops.rules import check_adapters
+from budsim.engine_ops.shared.checks import check_adapters
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import HubLookup, resolve_model
@@ -109,7 +110,7 @@ class Wishes:
     pooling: bool = False
     risk: Risk = Risk.EXPECTED
     max_loras: int = 0
-    max_lora_rank: int = 16
+    max_lora_rank: int = DEFAULT_MAX_LORA_RANK
     seed: int = 0
 
 

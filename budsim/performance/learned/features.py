@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from budsim.commons.precision import Precision, bytes_per_value
-from budsim.engine_ops.base import Batching
+from budsim.engine_ops.engine_profile import Batching
 from budsim.performance.candidates import Candidates, Floats, Integers
 from budsim.performance.physics.operators import Ranks, StepTime
 from budsim.performance.predictions import MemoryUse

@@ -31,7 +31,7 @@ def settle(measurements: Measurements) -> Measurements:
         ranks = prepare(table)
         modelled = steady_state(ranks, memory_use(ranks))
         latency = modelled.ttft_s + table.output_tokens * modelled.tpot_s
-        wanted = np.clip(rate * latency, 0.01, table.max_sequences)
+        wanted = np.clip(rate * latency, 0.01, table.max_num_seqs)
         concurrency = np.sqrt(concurrency * wanted)
     settled = measurements.candidates.concurrency.copy()
     settled[at] = concurrency

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from budsim.commons.precision import Precision
+from budsim.engine_ops.engine_profile import FirstToken
+from budsim.engine_ops.profiles import profiles
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.performance.candidates import Candidates, Floats
 
@@ -329,33 +331,17 @@ KERNELS: Mapping[str, Kernels] = {
 }
 """By generation of the cores, else by their vendor, else by their instruction set."""
 MULTIPLIED_IN: Mapping[tuple[str, DeviceKind, Precision], Precision] = {
-    ("openvino-model-server", DeviceKind.CPU, Precision.INT8): Precision.FP32,
-    **{
-        (engine, DeviceKind.CUDA, Precision.MXFP4): Precision.FP8
-        for engine in ("vllm", "sglang", "trtllm")
-    },
+    (name, kind, stored): computed
+    for name, profile in profiles().items()
+    for kind, stored, computed in profile.multiplied_in
 }
-"""Formats an engine only stores: OpenVINO's INT8 models have 8 bit weights and slow down under load as vector units would."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirstToken:
-    """What an engine adds before the first token: host time, decode steps awaited, and how much a first wave is slowed down.
-
-    Fitted with the constants, to mean and median TTFT of the InferenceX protocol (mean absolute log error).
-    """
-
-    request_s: float
-    steps: float
-    burst_factor: float
-    first_wave_s: float = 0.0
-
+"""Formats an engine only stores, by engine and kind of device."""
 
 OTHER_ENGINE = FirstToken(request_s=0.01, steps=1.0, burst_factor=1.0)
+"""A moderate guess for engines whose time before the first token was never fitted."""
+
 FIRST_TOKEN: Mapping[str, FirstToken] = {
-    "vllm": FirstToken(request_s=0.009, steps=3.0, burst_factor=1.35),
-    "sglang": FirstToken(request_s=0.025, steps=3.4, burst_factor=2.1, first_wave_s=1.0),
-    "trtllm": FirstToken(request_s=0.015, steps=4.5, burst_factor=1.2),
+    name: profile.first_token for name, profile in profiles().items() if profile.first_token
 }
 
 

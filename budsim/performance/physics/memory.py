@@ -12,7 +12,7 @@ import numpy as np
 
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
-from budsim.engine_ops.memory_rules import MemoryRule, ShareOf
+from budsim.engine_ops.memory_rule import MemoryRule, ShareOf
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.physics.operators import ACTIVATION_BYTES, Ranks
@@ -129,7 +129,7 @@ def _stage(
     )
     most = np.minimum(visible, table.memory_free_bytes)
     context = rules.context + np.where(table.tp > 1, rules.group, 0.0)
-    graphs = rules.graph * ranks.layers * share * captured_sizes(table.max_sequences)
+    graphs = rules.graph * ranks.layers * share * captured_sizes(table.max_num_seqs)
     left = np.maximum(most - weights - activations - context - graphs, 0.0)
     beside = np.maximum(
         (most - context) * (1.0 - table.memory_fraction) - activations - graphs, 0.0
@@ -157,12 +157,12 @@ def _stage(
     )
 
 
-def captured_sizes(max_sequences: Floats) -> Floats:
+def captured_sizes(max_num_seqs: Floats) -> Floats:
     """Return for how many batch sizes CUDA graphs are captured: by 8 up to 256, then by 16, up to twice the sequences or 512.
 
     vLLM 0.32 ``VllmConfig._set_cudagraph_sizes``: 51 sizes at 256 sequences and more.
     """
-    largest = np.minimum(2.0 * max_sequences, 512.0)
+    largest = np.minimum(2.0 * max_num_seqs, 512.0)
     return np.asarray(
         3.0 + np.minimum(largest, 256.0) / 8.0 + np.maximum(largest - 256.0, 0.0) / 16.0
     )
@@ -253,7 +253,7 @@ def _activation_parts(ranks: Ranks, rules: _Rules) -> tuple[Floats, Floats, Floa
         * ACTIVATION_BYTES
         * (rules.hidden_copies * ranks.hidden + 1.5 * _widest_layer(ranks))
     )
-    rows = np.minimum(table.max_sequences, table.token_budget)
+    rows = np.minimum(table.max_num_seqs, table.token_budget)
     logits = rows * ranks.model.vocabulary[table.architecture] * rules.logit
     return (
         step,

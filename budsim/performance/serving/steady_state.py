@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from budsim.engine_ops.base import Attended, Batching, EngineProfile
+from budsim.engine_ops.engine_profile import AttendedTokens, Batching, EngineProfile
 from budsim.performance.candidates import Floats
 from budsim.performance.physics.operators import Ranks, StepTime, step_time
 from budsim.performance.predictions import MemoryUse
@@ -170,7 +170,7 @@ def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
     table = ranks.candidates
     context = table.input_tokens + table.output_tokens / 2.0
     slots = np.maximum(memory.kv_capacity_tokens / context, 1.0)
-    places = np.maximum(np.minimum(slots, table.max_sequences * table.dp), 1.0)
+    places = np.maximum(np.minimum(slots, table.max_num_seqs * table.dp), 1.0)
     prompt = np.maximum(table.input_tokens * (1.0 - table.prefix_hit_share), 1.0)
     budget = (
         np.where(table.chunked_prefill, table.token_budget, np.maximum(table.token_budget, prompt))
@@ -206,7 +206,7 @@ def _step(ranks: Ranks, load: _Load, prefill: Floats, decode: Floats) -> StepTim
 
 
 def _multiplies_masked(engine: EngineProfile) -> bool:
-    return engine.attended is not Attended.PAST
+    return engine.attended is not AttendedTokens.PAST
 
 
 def _attended(ranks: Ranks, load: _Load, prefill: Floats, decode: Floats) -> tuple[Floats, Floats]:
@@ -217,7 +217,9 @@ def _attended(ranks: Ranks, load: _Load, prefill: Floats, decode: Floats) -> tup
     """
     table = ranks.candidates
     masked = table.by_engine([float(_multiplies_masked(engine)) for engine in table.engines])
-    shared = table.by_engine([float(engine.attended is Attended.CACHE) for engine in table.engines])
+    shared = table.by_engine(
+        [float(engine.attended is AttendedTokens.CACHE) for engine in table.engines]
+    )
     past = table.input_tokens * (1.0 + table.prefix_hit_share) / 2.0
     step = np.where(shared > 0, prefill, np.minimum(prefill, load.prompt)) / 2.0
     others = shared * np.maximum(load.concurrency - 1.0, 0.0)

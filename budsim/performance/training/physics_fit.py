@@ -8,9 +8,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from budsim.engine_ops.engine_profile import FirstToken
 from budsim.performance.candidates import Floats
 from budsim.performance.measured.measurements import Measurements
-from budsim.performance.physics.efficiency import TUNING, Constants, FirstToken, Kernels, Tuning
+from budsim.performance.physics.efficiency import TUNING, Constants, Kernels, Tuning
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.operators import prepare
 from budsim.performance.serving.steady_state import Modelled, steady_state

@@ -8,7 +8,8 @@ from enum import StrEnum
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
 from budsim.engine_ops import serving_engines
-from budsim.engine_ops.rules import check_adapters
+from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
+from budsim.engine_ops.shared.checks import check_adapters
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.predictions import Predictions, Service
@@ -87,7 +88,7 @@ class Question:
     parsed_as: str = ""
     risk: Risk = Risk.EXPECTED
     max_loras: int = 0
-    max_lora_rank: int = 16
+    max_lora_rank: int = DEFAULT_MAX_LORA_RANK
     seed: int = 0
 
     def __post_init__(self) -> None:

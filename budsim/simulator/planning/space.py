@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
-from budsim.engine_ops.base import EngineProfile, Knob, ReplicaConfig, ServingEngine
+from budsim.engine_ops.base import Knob, ReplicaConfig, ServingEngine
+from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.engine_ops.releases import release_year
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
@@ -91,9 +92,9 @@ def make_offer(
         kv=engine.kv_precisions(device)
         if question.may_quantize
         else engine.kv_precisions(device)[:1],
-        max_num_seqs=tuple(int(value) for value in values("max_num_seqs", profile.max_sequences)),
+        max_num_seqs=tuple(int(value) for value in values("max_num_seqs", profile.max_num_seqs)),
         max_num_batched_tokens=tuple(
-            int(value) for value in values("max_num_batched_tokens", profile.token_budget)
+            int(value) for value in values("max_num_batched_tokens", profile.max_num_batched_tokens)
         ),
         memory_fraction=_default_first(
             values("memory_fraction", profile.memory_fraction), profile.memory_fraction
@@ -389,7 +390,7 @@ class OfferSpace:
             concurrency=choices.concurrency.astype(np.float64),
             prefix_hit_share=constant * workload.prefix_hit_share,
             token_budget=choices.max_num_batched_tokens.astype(np.float64),
-            max_sequences=choices.max_num_seqs.astype(np.float64),
+            max_num_seqs=choices.max_num_seqs.astype(np.float64),
             memory_fraction=choices.memory_fraction,
             chunked_prefill=np.full(rows, self._whole_prompt == 0),
             cores=np.array(cores)[choices.offer],

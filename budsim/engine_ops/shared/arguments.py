@@ -1,27 +1,30 @@
-"""Engines' own argument lists: which flags exist, what they take, and whether what we emit is in them."""
+"""Check what we emit against the engine's own list of arguments: names, types and choices."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from budsim.commons.catalog import load_catalog
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import ArgumentValue
+from budsim.engine_ops.shared.tables import load_table
 
 _INTEGER_TYPES: Final = frozenset({"int", "human_readable_int", "human_readable_int_or_auto"})
 _VARIABLE: Final = re.compile(r"\$\([A-Z][A-Z0-9_]*\)")
-"""A value Kubernetes fills in when the container starts (``$(LWS_WORKER_INDEX)``): its type cannot be checked before."""
+"""A value Kubernetes fills in when the container starts (``$(LWS_WORKER_INDEX)``).
+
+Its type cannot be checked before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argument:
     """One argument of an engine's parser, by its flag without dashes.
 
-    ``takes_value`` is false for boolean flags; ``negative`` is what switches one off, without dashes, or None where nothing does.
+    ``takes_value`` is false for boolean flags; ``negative`` is the flag that switches one off,
+    without dashes, or None where there is none.
     """
 
     flag: str
@@ -37,7 +40,8 @@ class Argument:
         if self.removed or self.deprecated:
             return f"--{self.flag} is {'gone' if self.removed else 'deprecated'}"
         if self.takes_value == isinstance(value, bool):
-            return f"--{self.flag} takes {'a value' if self.takes_value else 'no value'}, got {value!r}"
+            wanted = "a value" if self.takes_value else "no value"
+            return f"--{self.flag} takes {wanted}, got {value!r}"
         if value is False and self.negative is None:
             return f"--{self.flag} cannot be switched off; leave it out"
         if self.choices and self.takes_value and value not in self.choices:
@@ -58,21 +62,26 @@ class Argument:
 
 @cache
 def shipped_arguments(engine: str) -> Mapping[str, Argument]:
-    """Return the arguments of ``engine`` we may emit, and those it deprecated or dropped, by flag without dashes."""
-    return read_arguments(load_catalog("budsim.engine_ops", f"catalog/{engine}_arguments.json"))
+    """Return the arguments of ``engine`` we may emit, by flag without dashes.
+
+    Those it deprecated or dropped are among them.
+    """
+    return read_arguments(load_table(engine, "arguments"))
 
 
 def read_arguments(entries: Iterable[Mapping[str, Any]]) -> Mapping[str, Argument]:
-    """Read a parser's list (``flags``, ``type``, ``choices``, ``default``, ``deprecated``) into arguments by flag.
+    """Read a parser's list (``flags``, ``type``, ``choices``, ``default``...) by flag.
 
-    Every long spelling is a key. A flag without type is boolean when it has a ``--no-`` form, a true or false default, or is
-    called ``enable`` or ``disable`` something.
+    Every long spelling is a key. A flag without type is boolean when it has a ``--no-`` form, a
+    true or false default, or is called ``enable`` or ``disable`` something.
     """
     return {flag: argument for entry in entries for flag, argument in _spellings(entry)}
 
 
 def check_arguments(
-    engine: str, args: Mapping[str, ArgumentValue], known: Mapping[str, Argument] | None = None
+    engine: str,
+    args: Mapping[str, ArgumentValue],
+    known: Mapping[str, Argument] | None = None,
 ) -> None:
     """Check names, types, choices and deprecation of ``args`` against the engine's parser.
 
@@ -99,7 +108,9 @@ def check_arguments(
 
 
 def command_line(engine: str, args: Mapping[str, ArgumentValue]) -> tuple[str, ...]:
-    """Return ``args`` as the engine's command line spells them; boolean flags bare, ``--no-flag`` for false.
+    """Return ``args`` as the engine's command line spells them.
+
+    Boolean flags stand alone, ``--no-flag`` for false.
 
     Raises
     ------
@@ -130,32 +141,42 @@ def parse_command_line(
             parsed[negatives[flag].flag] = False
             continue
         if not word.startswith("--") or flag not in known:
-            raise InvalidInput("command", f"{word!r} is no flag", "a flag of the engine's parser")
-        parsed[flag] = _typed(known[flag], next(rest, None)) if known[flag].takes_value else True
+            problem = f"{word!r} is no flag"
+            raise InvalidInput("command", problem, "a flag of the engine's parser")
+        takes_value = known[flag].takes_value
+        parsed[flag] = _typed(known[flag], next(rest, None)) if takes_value else True
     return parsed
 
 
 def _spellings(entry: Mapping[str, Any]) -> Iterable[tuple[str, Argument]]:
     long = [flag.removeprefix("--") for flag in entry["flags"] if flag.startswith("--")]
     negative = next((flag for flag in long if f"no-{long[0]}" == flag), None)
-    is_switch = isinstance(entry.get("default"), bool) or (
-        long[:1] and long[0].startswith(("enable-", "disable-"))
-    )
-    takes_value = negative is None and ("type" in entry or "choices" in entry or not is_switch)
+    takes_value = negative is None and not _is_switch(entry, long)
     for flag in long:
         if flag != negative:
-            yield (
-                flag,
-                Argument(
-                    flag=flag,
-                    takes_value=takes_value,
-                    type_name=entry.get("type"),
-                    choices=tuple(entry.get("choices", ())),
-                    negative=negative,
-                    deprecated=bool(entry.get("deprecated")),
-                    removed=bool(entry.get("removed")),
-                ),
-            )
+            yield flag, _argument(entry, flag, negative, takes_value=takes_value)
+
+
+def _is_switch(entry: Mapping[str, Any], long: Sequence[str]) -> bool:
+    """Return whether a flag without ``--no-`` form takes no value."""
+    if "type" in entry or "choices" in entry:
+        return False
+    named_so = bool(long) and long[0].startswith(("enable-", "disable-"))
+    return isinstance(entry.get("default"), bool) or named_so
+
+
+def _argument(
+    entry: Mapping[str, Any], flag: str, negative: str | None, *, takes_value: bool
+) -> Argument:
+    return Argument(
+        flag=flag,
+        takes_value=takes_value,
+        type_name=entry.get("type"),
+        choices=tuple(entry.get("choices", ())),
+        negative=negative,
+        deprecated=bool(entry.get("deprecated")),
+        removed=bool(entry.get("removed")),
+    )
 
 
 def _words(argument: Argument, value: ArgumentValue) -> tuple[str, ...]:

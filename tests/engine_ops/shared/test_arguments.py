@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from budsim.commons.errors import InvalidInput
-from budsim.engine_ops.arguments import (
+from budsim.engine_ops.base import ArgumentValue
+from budsim.engine_ops.shared.arguments import (
     check_arguments,
     command_line,
     parse_command_line,
     shipped_arguments,
 )
-from budsim.engine_ops.base import ArgumentValue
 
 
 @pytest.mark.parametrize(

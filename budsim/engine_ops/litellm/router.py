@@ -1,4 +1,4 @@
-"""LiteLLM 1.105: spreads requests over replicas with its proxy, and prices providers' models from its newest cost map."""
+"""LiteLLM 1.105: spreads requests over replicas, and prices providers' models by its cost map."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
-from budsim.commons.catalog import load_catalog
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.engine_ops.base import ProviderPrice, RouteTarget, Stage
+from budsim.engine_ops.shared.tables import load_table
 
-NAME: Final = "litellm"
-VERSION: Final = "1.105.0"
-
-# Checked with litellm.Router(routing_strategy=...), which refuses others; its config file reader does not.
+# Checked with litellm.Router(routing_strategy=...), which refuses others; the reader of its
+# configuration file does not.
 STRATEGIES: Final = (
     "simple-shuffle",
     "least-busy",
@@ -23,7 +21,8 @@ STRATEGIES: Final = (
     "usage-based-routing-v2",
 )
 
-# How LiteLLM spells a server with OpenAI's interface: docs of its vLLM provider and of OpenAI-compatible endpoints.
+# How LiteLLM spells a server with OpenAI's interface: docs of its vLLM provider and of
+# OpenAI-compatible endpoints.
 _PROVIDERS: Final = {"vllm": "hosted_vllm"}
 _ROUTES: Final = {
     "bedrock_converse": "bedrock",
@@ -32,13 +31,20 @@ _ROUTES: Final = {
 }
 _OPENAI: Final = "openai"
 _LARGEST_WEIGHT: Final = 100
+"""Weight of the fastest replica; others are scaled to it and rounded."""
+
+_RETRIES: Final = 2
+"""How often a failed request is sent again; our choice."""
+
+_TIMEOUT_S: Final = 600
+"""Seconds a request may take; our choice: long answers at low speed take minutes."""
 
 
 class Litellm:
-    """LiteLLM behind the one interface."""
+    """LiteLLM."""
 
-    name = NAME
-    version = VERSION
+    name = "litellm"
+    version = "1.105.0"
     stage = Stage.ROUTE
 
     def proxy_config(
@@ -49,7 +55,9 @@ class Litellm:
         strategy: str = "simple-shuffle",
         fallbacks: Sequence[str] = (),
     ) -> Mapping[str, object]:
-        """Return the proxy's ``config.yaml`` as values: one deployment per replica, weighted by its speed.
+        """Return the proxy's ``config.yaml`` as values: one deployment for each replica.
+
+        Each is weighted by its speed.
 
         Parameters
         ----------
@@ -58,7 +66,7 @@ class Litellm:
         targets : sequence of RouteTarget
             The replicas; weights are scaled to whole numbers with 100 for the fastest.
         strategy : str
-            One of `STRATEGIES`; ``simple-shuffle`` is the one that honours weights.
+            One of `STRATEGIES`; only ``simple-shuffle`` honours weights.
         fallbacks : sequence of str
             Provider models of the cost map, tried in order when every replica fails.
 
@@ -70,31 +78,30 @@ class Litellm:
             A fallback that is not in the cost map.
         """
         if strategy not in STRATEGIES:
-            raise InvalidInput(
-                "routing_strategy", f"{strategy!r} is not known", f"one of {', '.join(STRATEGIES)}"
-            )
+            problem = f"{strategy!r} is not known"
+            raise InvalidInput("routing_strategy", problem, f"one of {', '.join(STRATEGIES)}")
         if not targets:
             raise InvalidInput("targets", "there are none", "at least one replica")
         for target in targets:
             if target.weight <= 0:
-                raise InvalidInput(
-                    "targets.weight", f"{target.weight:g} is out of range", "above 0"
-                )
+                problem = f"{target.weight:g} is out of range"
+                raise InvalidInput("targets.weight", problem, "above 0")
         largest = max(target.weight for target in targets)
         deployments = [_deployment(model_name, target, largest) for target in targets]
         return self._config(model_name, deployments, strategy, fallbacks)
 
     def provider_config(self, model: str, *, fallbacks: Sequence[str] = ()) -> Mapping[str, object]:
-        """Return the proxy's ``config.yaml`` as values for a provider's model; ``fallbacks`` as in `proxy_config`.
+        """Return the proxy's ``config.yaml`` as values for a provider's model.
+
+        ``fallbacks`` are as in `proxy_config`.
 
         Raises
         ------
         NotFound
             A model that is not in the cost map.
         """
-        return self._config(
-            model, [_provider(self.price(model), name=model)], STRATEGIES[0], fallbacks
-        )
+        deployment = _provider(self.price(model), name=model)
+        return self._config(model, [deployment], STRATEGIES[0], fallbacks)
 
     def _config(
         self,
@@ -105,18 +112,18 @@ class Litellm:
     ) -> Mapping[str, object]:
         settings: dict[str, object] = {
             "routing_strategy": strategy,
-            "num_retries": 2,
-            "timeout": 600,
+            "num_retries": _RETRIES,
+            "timeout": _TIMEOUT_S,
         }
         if fallbacks:
             settings["fallbacks"] = [{model_name: list(fallbacks)}]
-        return {
-            "model_list": [*deployments, *(_provider(self.price(model)) for model in fallbacks)],
-            "router_settings": settings,
-        }
+        providers = (_provider(self.price(model)) for model in fallbacks)
+        return {"model_list": [*deployments, *providers], "router_settings": settings}
 
     def price(self, model: str) -> ProviderPrice:
-        """Return what a provider's model costs; ``provider/model`` and the bare name are both understood.
+        """Return what a provider's model costs.
+
+        ``provider/model`` and the bare name are both understood.
 
         Raises
         ------
@@ -158,10 +165,8 @@ def _deployment(model_name: str, target: RouteTarget, largest: float) -> dict[st
 def _provider(price: ProviderPrice, name: str = "") -> dict[str, object]:
     route = _ROUTES.get(price.provider, price.provider)
     prefix = "" if price.model.startswith(f"{route}/") else f"{route}/"
-    return {
-        "model_name": name or price.model,
-        "litellm_params": {"model": f"{prefix}{price.model}"},
-    }
+    params = {"model": f"{prefix}{price.model}"}
+    return {"model_name": name or price.model, "litellm_params": params}
 
 
 def _hint(model: str, rows: Mapping[str, object]) -> str:
@@ -173,7 +178,7 @@ def _hint(model: str, rows: Mapping[str, object]) -> str:
 
 @cache
 def _prices() -> tuple[str, Mapping[str, tuple[str, float, float, int, int]]]:
-    head, *entries = load_catalog("budsim.engine_ops", "catalog/litellm_prices.json")
+    head, *entries = load_table("litellm", "prices")
     source = f"{head['source']}, wheel of {head['wheel_date']}, read on {head['read_on']}"
     return source, {entry["model"]: _row(entry["row"]) for entry in entries}
 
