@@ -9,7 +9,7 @@ import numpy as np
 from budsim.performance.candidates import rows_of
 from budsim.performance.measured.measurements import Measurements
 from budsim.performance.physics.memory import memory_use
-from budsim.performance.physics.operators import prepare
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.serving.steady_state import steady_state
 
 ROUNDS = 12

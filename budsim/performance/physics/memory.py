@@ -15,7 +15,8 @@ from budsim.commons.units import GIB
 from budsim.engine_ops.memory_rule import MemoryRule, ShareOf
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
-from budsim.performance.physics.operators import ACTIVATION_BYTES, Ranks
+from budsim.performance.physics.operators import ACTIVATION_BYTES
+from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
 
 HIDDEN_BYTES = {DeviceKind.CUDA: 0.5 * GIB, DeviceKind.HPU: 1.4 * GIB}
@@ -97,7 +98,7 @@ def _stages(ranks: Ranks, rules: _Rules) -> tuple[_Stage, _Stage]:
     Tensor parallelism splits vision towers as it does the model (norms and biases are too small to tell); rotary tables are
     whole on every rank.
     """
-    table, layers = ranks.candidates, ranks.layers
+    table, layers = ranks.candidates, ranks.layers.all
     alone = table.pp == 1
     more, fewer = np.ceil(layers / table.pp) / layers, np.floor(layers / table.pp) / layers
     embedding, head, body = _weight_parts(ranks)
@@ -129,7 +130,7 @@ def _stage(
     )
     most = np.minimum(visible, table.memory_free_bytes)
     context = rules.context + np.where(table.tp > 1, rules.group, 0.0)
-    graphs = rules.graph * ranks.layers * share * captured_sizes(table.max_num_seqs)
+    graphs = rules.graph * ranks.layers.all * share * captured_sizes(table.max_num_seqs)
     left = np.maximum(most - weights - activations - context - graphs, 0.0)
     beside = np.maximum(
         (most - context) * (1.0 - table.memory_fraction) - activations - graphs, 0.0
@@ -224,14 +225,14 @@ def _padded(ranks: Ranks) -> Floats:
     ]
     at = np.flatnonzero(packed)
     if not at.size:
-        return ranks.column_bytes
+        return ranks.matrices.stored_bytes
     row = table.architecture[at]
     column, expert = matrices.column_sharded[row], matrices.expert[row]
     spread = np.where(table.ep > 1, 1, table.tp)[at, None]
     width = np.where(column, matrices.outputs[row] / 2.0, matrices.inputs[row]) / spread
     hidden = np.where(column, matrices.inputs[row], matrices.outputs[row])
     factor = _rounded(width, MXFP4_ROWS) * _rounded(hidden, MXFP4_COLUMNS)
-    stored = ranks.column_bytes.copy()
+    stored = ranks.matrices.stored_bytes.copy()
     stored[at] *= np.where(expert, factor, 1.0)
     return stored
 
@@ -304,12 +305,12 @@ def _cache_bytes_per_token(ranks: Ranks, rules: _Rules) -> Floats:
     table, attention = ranks.candidates, ranks.model.attention
     row = table.architecture
     length = table.input_tokens + table.output_tokens
-    window = np.where(attention.keeps_all[row], np.inf, ranks.window)
+    window = np.where(attention.keeps_all[row], np.inf, ranks.attention.window)
     held = np.maximum(
         np.minimum(length[:, None], window) / length[:, None], rules.window_share[:, None]
     )
     padded = np.where(rules.grouped[:, None], attention.padded[row], 1.0)
-    keys = (ranks.cached_bytes_per_token * held * padded).sum(axis=1)
+    keys = (ranks.attention.cached_bytes_per_token * held * padded).sum(axis=1)
     state = _state_bytes(ranks, rules, padded) * rules.state_blocks / length
     pool = np.where(state > 0, rules.state_pool, 0.0)
     slots = np.divide(state * (1.0 + pool), pool, out=np.zeros_like(state), where=pool > 0)

@@ -14,7 +14,7 @@ from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.engine_ops.memory_rule import MemoryRule
 from budsim.engine_ops.profiles import memory_rule, profiles
 from budsim.performance.physics.memory import cache_bytes_per_token, memory_use
-from budsim.performance.physics.operators import Ranks, prepare
+from budsim.performance.physics.ranks import Ranks, prepare
 from tests.performance.populations import population
 
 FACTS = Path(__file__).parent / "startups.yaml"
