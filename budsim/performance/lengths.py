@@ -1,0 +1,183 @@
+"""Laws of prompt and output lengths: what clients send, in tokens."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from budsim.commons.errors import InvalidInput
+
+Tokens = NDArray[np.int64]
+Quantiles = NDArray[np.float64]
+
+MOST_TOKENS = 10_000_000
+"""The longest prompt or output we answer for, tokens."""
+USUAL_MOST = 0.999
+"""Quantile of a lognormal law that stands for its longest length where none is stated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedLength:
+    """Every request has ``tokens`` tokens. 0 is allowed for outputs: pooling models generate nothing."""
+
+    tokens: int
+
+    def __post_init__(self) -> None:
+        _require_tokens("tokens", self.tokens, least=0)
+
+    @property
+    def mean(self) -> float:
+        """Mean length, tokens."""
+        return float(self.tokens)
+
+    @property
+    def most(self) -> int:
+        """Longest length, tokens."""
+        return self.tokens
+
+    def at(self, quantiles: Quantiles) -> Tokens:
+        """Return the lengths at quantiles (0..1), tokens."""
+        return np.full(len(quantiles), self.tokens, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UniformLength:
+    """Every whole number from ``low`` to ``high`` tokens is equally likely."""
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        _require_tokens("low", self.low)
+        _require_tokens("high", self.high, least=self.low)
+
+    @property
+    def mean(self) -> float:
+        """Mean length, tokens."""
+        return (self.low + self.high) / 2.0
+
+    @property
+    def most(self) -> int:
+        """Longest length, tokens."""
+        return self.high
+
+    def at(self, quantiles: Quantiles) -> Tokens:
+        """Return the lengths at quantiles (0..1), tokens."""
+        steps = np.floor(quantiles * (self.high - self.low + 1)).astype(np.int64)
+        return np.minimum(self.low + steps, self.high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LognormalLength:
+    """Lognormal lengths with a ``mean_tokens`` and a coefficient of ``variation``, cut at ``longest``.
+
+    ``variation`` is the standard deviation over the mean, before the cut. By default the cut is at
+    the 99.9th percentile; its small effect on the mean is not corrected.
+    """
+
+    mean_tokens: float
+    variation: float
+    longest: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_tokens("mean_tokens", self.mean_tokens)
+        require(0.0 < self.variation <= 10.0, "variation", self.variation, "above 0, at most 10")
+        if self.longest is not None:
+            _require_tokens("longest", self.longest, least=self.mean_tokens)
+
+    @property
+    def mean(self) -> float:
+        """Mean length, tokens."""
+        return self.mean_tokens
+
+    @property
+    def most(self) -> int:
+        """Longest length, tokens."""
+        if self.longest is not None:
+            return self.longest
+        return min(math.ceil(self._quantile(USUAL_MOST)), MOST_TOKENS)
+
+    def at(self, quantiles: Quantiles) -> Tokens:
+        """Return the lengths at quantiles (0..1), tokens."""
+        inside = np.clip(quantiles, 1e-12, 1.0 - 1e-12)
+        values = np.array([self._quantile(float(share)) for share in inside])
+        cut: Tokens = np.clip(np.rint(values), 1, self.most).astype(np.int64)
+        return cut
+
+    def _quantile(self, share: float) -> float:
+        """Mean m and variation c give sigma^2 = ln(1 + c^2) and mu = ln(m) - sigma^2 / 2."""
+        spread = math.log1p(self.variation**2)
+        normal = NormalDist().inv_cdf(share)
+        return math.exp(math.log(self.mean_tokens) - spread / 2.0 + math.sqrt(spread) * normal)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmpiricalLength:
+    """Observed lengths, taken in their order; with more requests than ``values`` they repeat."""
+
+    values: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        require(len(self.values) > 0, "values", "empty", "at least one length")
+        _require_tokens("values", min(self.values), least=0)
+        _require_tokens("values", max(self.values), least=0)
+
+    @property
+    def mean(self) -> float:
+        """Mean length, tokens."""
+        return sum(self.values) / len(self.values)
+
+    @property
+    def most(self) -> int:
+        """Longest length, tokens."""
+        return max(self.values)
+
+    def at(self, quantiles: Quantiles) -> Tokens:
+        """Return as many observed lengths as there are quantiles, in their order, tokens."""
+        return np.resize(np.array(self.values, dtype=np.int64), len(quantiles))
+
+
+LengthLaw = FixedLength | UniformLength | LognormalLength | EmpiricalLength
+
+
+def parse_lengths(text: str, mean: int) -> LengthLaw:
+    """Return the law that ``text`` names, of a mean of ``mean`` tokens.
+
+    ``fixed``; ``uniform`` (half to one and a half times the mean) or ``uniform:LOW-HIGH``;
+    ``lognormal`` (variation 1) or ``lognormal:VARIATION``.
+
+    Raises
+    ------
+    InvalidInput
+        When the text is none of these.
+    """
+    name, _, rest = text.strip().lower().partition(":")
+    try:
+        if name == "fixed" and not rest:
+            return FixedLength(tokens=mean)
+        if name == "uniform" and not rest:
+            return UniformLength(low=max(mean - mean // 2, 1), high=mean + mean // 2)
+        if name == "uniform":
+            low, _, high = rest.partition("-")
+            return UniformLength(low=int(low), high=int(high))
+        if name == "lognormal":
+            return LognormalLength(mean_tokens=mean, variation=float(rest or 1.0))
+    except ValueError:
+        pass
+    expected = "fixed, uniform, uniform:LOW-HIGH, lognormal or lognormal:VARIATION"
+    raise InvalidInput("lengths", f"{text[:60]!r} is no law of lengths", expected)
+
+
+def _require_tokens(field: str, tokens: float, *, least: float = 1) -> None:
+    expected = f"{least:g} to {MOST_TOKENS:,} tokens"
+    require(least <= tokens <= MOST_TOKENS, field, tokens, expected)
+
+
+def require(fine: bool, field: str, value: object, expected: str) -> None:
+    """Raise `InvalidInput` that names the field and what is expected, unless the value is fine."""
+    if not fine:
+        raise InvalidInput(field, f"is {value}", expected)

@@ -1,0 +1,381 @@
+"""What clients send to a deployment: when, how long, and what their prompts share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from budsim.commons.errors import InvalidInput
+from budsim.performance.lengths import FixedLength, LengthLaw, require
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+MOST_REQUESTS = 1_000_000
+"""Most requests in flight, or in one run, we answer for."""
+MOST_RATE = 1e6
+"""Highest rate we answer for, requests per second."""
+OPEN_RUN = 2_000
+"""Requests of an open run by default. The p99 of 2,000 requests rests on the 20 slowest."""
+CLOSED_TURNS, LEAST_CLOSED_RUN, MOST_CLOSED_RUN = 8, 600, 4_000
+"""Requests of a closed run by default: so many for each request in flight, within bounds."""
+WARMUP_SHARE = 0.1
+"""Share of an open run left out of the answer by default, because the queue starts empty."""
+
+
+class Process(StrEnum):
+    """How the gaps between arrivals of an open loop vary."""
+
+    CONSTANT = "constant"
+    POISSON = "poisson"
+    GAMMA = "gamma"
+    BURST = "burst"
+
+
+class Start(StrEnum):
+    """How a closed loop begins.
+
+    ``STEADY``: its first requests are partly served already, as in a deployment that has run for a
+    while. ``AT_ONCE``: the client of a benchmark sends all of them in the same instant.
+    """
+
+    STEADY = "steady"
+    AT_ONCE = "at_once"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedLoop:
+    """``concurrency`` clients that each send the next request when the last one is answered.
+
+    The requests of the first wave take ``first_wave_s`` seconds longer to their first token: some
+    benchmarks meet a server that has served nothing yet.
+    """
+
+    concurrency: int
+    start: Start = Start.STEADY
+    first_wave_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        fine = 1 <= self.concurrency <= MOST_REQUESTS
+        require(fine, "concurrency", self.concurrency, f"1 to {MOST_REQUESTS:,} requests")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLoop:
+    """Requests that come at a rate, whether or not earlier ones are answered.
+
+    ``variation`` is the coefficient of variation of the gaps for ``GAMMA`` (1 is Poisson), and the
+    mean number of requests that come in the same instant for ``BURST``; others do not read it.
+    """
+
+    requests_per_s: float
+    process: Process = Process.POISSON
+    variation: float = 1.0
+
+    def __post_init__(self) -> None:
+        fine = 0.0 < self.requests_per_s <= MOST_RATE
+        require(fine, "rate", self.requests_per_s, f"above 0, at most {MOST_RATE:,.0f} requests/s")
+        fine = 0.0 < self.variation <= 1_000.0
+        require(fine, "arrival", self.variation, "a variation above 0, at most 1000")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trace:
+    """Recorded requests in the order they were sent; arrays of shape (n,).
+
+    ``send_s`` counts seconds from any origin and does not decrease. The first ``reused_tokens`` of
+    a prompt are those of the earlier request ``reused_from`` (its index; -1 where there is none).
+    """
+
+    send_s: Floats
+    prompt_tokens: Integers
+    output_tokens: Integers
+    reused_from: Integers
+    reused_tokens: Integers
+
+    def __post_init__(self) -> None:
+        require(len(self.send_s) > 0, "trace", "empty", "at least one request")
+        ordered = bool((np.diff(self.send_s) >= 0.0).all() and np.isfinite(self.send_s).all())
+        require(ordered, "trace", "not sorted by time", "finite times in ascending order")
+        fine = bool((self.prompt_tokens >= 1).all() and (self.output_tokens >= 0).all())
+        require(fine, "trace", "of negative lengths", "prompts of 1 token or more")
+
+    def __len__(self) -> int:
+        """Return the number of requests."""
+        return len(self.send_s)
+
+    @property
+    def requests_per_s(self) -> float:
+        """Mean rate, requests per second; infinite where all are sent in the same instant."""
+        seconds = float(self.send_s[-1] - self.send_s[0])
+        return (len(self) - 1) / seconds if seconds > 0 else math.inf
+
+
+Arrivals = ClosedLoop | OpenLoop | Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixShare:
+    """``share`` (0..1) of every prompt's tokens is found in the prefix cache."""
+
+    share: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.share <= 1.0, "prefix_hits", self.share, "a share from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPrefixes:
+    """Every prompt starts with one of ``groups`` prefixes of ``tokens`` tokens, picked at random.
+
+    A prefix is computed by the first request that has it, and again when the cache dropped it.
+    """
+
+    groups: int
+    tokens: int
+
+    def __post_init__(self) -> None:
+        require(1 <= self.groups <= MOST_REQUESTS, "groups", self.groups, "1 prefix or more")
+        require(self.tokens >= 0, "tokens", self.tokens, "0 tokens or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sessions:
+    """Conversations of ``turns`` requests, sent every ``interval_s`` seconds in an open loop.
+
+    The law of prompts then gives the *new* tokens of a turn. A turn's prompt also holds what was
+    said before, which is found in the cache while there is room for it. In a closed loop each
+    client holds one conversation after the other, and ``interval_s`` is not read.
+    """
+
+    turns: int
+    interval_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        require(1 <= self.turns <= 1_000, "turns", self.turns, "1 to 1000 requests")
+        require(0.0 < self.interval_s < math.inf, "interval_s", self.interval_s, "above 0 s")
+
+
+Prefix = PrefixShare | SharedPrefixes | Sessions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Requests of one deployment or replica: when they come, how long they are, what they share.
+
+    Attributes
+    ----------
+    arrivals : ClosedLoop, OpenLoop or Trace
+        When requests are sent. A trace also states lengths and reuse; ``prompt``, ``output`` and
+        ``prefix`` are then only summaries of it.
+    prompt, output : LengthLaw
+        Tokens of a prompt and of an output. ``output`` is 0 for pooling models.
+    prefix : PrefixShare, SharedPrefixes or Sessions
+        Which part of a prompt the prefix cache may hold.
+    requests : int, optional
+        Requests in a run; by default enough for a p99.
+    warmup : int, optional
+        First requests of a run that are left out of its answer.
+    """
+
+    arrivals: Arrivals
+    prompt: LengthLaw
+    output: LengthLaw
+    prefix: Prefix = PrefixShare()
+    requests: int | None = None
+    warmup: int | None = None
+
+    def __post_init__(self) -> None:
+        least = 1 if self.warmup is None else self.warmup + 1
+        asked = least if self.requests is None else self.requests
+        fine = least <= asked <= MOST_REQUESTS
+        require(fine, "requests", asked, f"{least} (warm-up and one) to {MOST_REQUESTS:,}")
+        require(self.prompt.most >= 1, "prompt", self.prompt.most, "1 token or more")
+
+    @classmethod
+    def closed(
+        cls,
+        *,
+        concurrency: int,
+        input_tokens: int,
+        output_tokens: int,
+        prefix_hit_share: float = 0.0,
+    ) -> Traffic:
+        """Return a closed loop of requests of equal lengths."""
+        return cls(
+            arrivals=ClosedLoop(concurrency=concurrency),
+            prompt=FixedLength(tokens=input_tokens),
+            output=FixedLength(tokens=output_tokens),
+            prefix=PrefixShare(share=prefix_hit_share),
+        )
+
+    @classmethod
+    def at_rate(
+        cls,
+        *,
+        requests_per_s: float,
+        input_tokens: int,
+        output_tokens: int,
+        prefix_hit_share: float = 0.0,
+        process: Process = Process.POISSON,
+        variation: float = 1.0,
+    ) -> Traffic:
+        """Return an open loop of requests of equal lengths."""
+        return cls(
+            arrivals=OpenLoop(requests_per_s=requests_per_s, process=process, variation=variation),
+            prompt=FixedLength(tokens=input_tokens),
+            output=FixedLength(tokens=output_tokens),
+            prefix=PrefixShare(share=prefix_hit_share),
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests come at a rate instead of after each other."""
+        return not isinstance(self.arrivals, ClosedLoop)
+
+    @property
+    def rate(self) -> float:
+        """Mean requests per second; nan in a closed loop, where the server decides it."""
+        arrivals = self.arrivals
+        return math.nan if isinstance(arrivals, ClosedLoop) else arrivals.requests_per_s
+
+    @property
+    def concurrency(self) -> int:
+        """Requests in flight in a closed loop; 0 where requests come at a rate."""
+        return self.arrivals.concurrency if isinstance(self.arrivals, ClosedLoop) else 0
+
+    @property
+    def input_tokens(self) -> float:
+        """Mean tokens of a prompt as the server sees it."""
+        if isinstance(self.prefix, Sessions):
+            earlier = (self.prefix.turns - 1) / 2.0
+            return self.prompt.mean + earlier * (self.prompt.mean + self.output.mean)
+        return self.prompt.mean
+
+    @property
+    def output_tokens(self) -> float:
+        """Mean generated tokens of a request."""
+        return self.output.mean
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens of the longest request, prompt and output."""
+        turn = self.prompt.most + self.output.most
+        if isinstance(self.arrivals, Trace):
+            return int((self.arrivals.prompt_tokens + self.arrivals.output_tokens).max())
+        return turn * self.prefix.turns if isinstance(self.prefix, Sessions) else turn
+
+    @property
+    def counted_tokens(self) -> float:
+        """Mean tokens of a request that throughput counts: generated, or read where none are."""
+        return self.output_tokens or self.input_tokens
+
+    @property
+    def prefix_hit_share(self) -> float:
+        """Share of prompt tokens (0..1) found in a prefix cache that never drops anything."""
+        if isinstance(self.arrivals, Trace):
+            total = float(self.arrivals.prompt_tokens.sum())
+            return float(self.arrivals.reused_tokens.sum()) / total
+        if isinstance(self.prefix, PrefixShare):
+            return self.prefix.share
+        if isinstance(self.prefix, Sessions):
+            return 1.0 - self.prompt.mean / self.input_tokens
+        return min(self.prefix.tokens / self.prompt.mean, 1.0)
+
+    @property
+    def run_requests(self) -> int:
+        """Requests in a run: as asked, all of a trace, or enough for a p99."""
+        if self.requests is not None:
+            return self.requests
+        if isinstance(self.arrivals, Trace):
+            return len(self.arrivals)
+        if isinstance(self.arrivals, OpenLoop):
+            return OPEN_RUN
+        wanted = CLOSED_TURNS * self.arrivals.concurrency
+        least = max(LEAST_CLOSED_RUN, 3 * self.arrivals.concurrency)
+        return max(min(wanted, MOST_CLOSED_RUN), least)
+
+    @property
+    def run_warmup(self) -> int:
+        """First requests left out of the answer.
+
+        Without a wish: the first wave of a steady closed loop, whose requests are cut short; a
+        tenth of a run at a rate; nothing of a trace or of a benchmark's closed loop.
+        """
+        if self.warmup is not None:
+            return self.warmup
+        if isinstance(self.arrivals, ClosedLoop):
+            steady = self.arrivals.start is Start.STEADY
+            return min(self.arrivals.concurrency, self.run_requests - 1) if steady else 0
+        return int(WARMUP_SHARE * self.run_requests) if isinstance(self.arrivals, OpenLoop) else 0
+
+    def at(self, requests_per_s: float) -> Traffic:
+        """Return the same requests at another rate; a trace runs faster or slower.
+
+        Raises
+        ------
+        InvalidInput
+            When this is a closed loop or a trace without duration.
+        """
+        arrivals = self.arrivals
+        if isinstance(arrivals, OpenLoop):
+            return replace(self, arrivals=replace(arrivals, requests_per_s=requests_per_s))
+        if isinstance(arrivals, Trace) and math.isfinite(arrivals.requests_per_s):
+            times = arrivals.send_s * (arrivals.requests_per_s / requests_per_s)
+            return replace(self, arrivals=replace(arrivals, send_s=times))
+        raise InvalidInput("rate", "a closed loop has no rate", "traffic at a rate, or a trace")
+
+    def shared_by(self, replicas: int) -> Traffic:
+        """Return the part one of ``replicas`` equal replicas receives.
+
+        Of a closed loop the fullest replica's part (17 requests over 2: 9); of a trace every
+        ``replicas``-th request, as a router in turn sends them, with reuse from the same part.
+        """
+        if replicas == 1:
+            return self
+        arrivals = self.arrivals
+        if isinstance(arrivals, ClosedLoop):
+            part = replace(arrivals, concurrency=-(-arrivals.concurrency // replicas))
+            return replace(self, arrivals=part)
+        if isinstance(arrivals, OpenLoop):
+            slower = replace(arrivals, requests_per_s=arrivals.requests_per_s / replicas)
+            return replace(self, arrivals=slower)
+        return replace(self, arrivals=_every(arrivals, replicas), requests=None)
+
+
+def parse_arrival(text: str) -> tuple[Process, float]:
+    """Return the process and its variation that ``text`` names.
+
+    ``constant``, ``poisson``, ``gamma:VARIATION`` or ``burst:SIZE``.
+
+    Raises
+    ------
+    InvalidInput
+        When the text is none of these.
+    """
+    name, _, rest = text.strip().lower().partition(":")
+    expected = "constant, poisson, gamma:VARIATION or burst:SIZE"
+    try:
+        process = Process(name)
+        return process, float(rest or (10.0 if process is Process.BURST else 1.0))
+    except ValueError as error:
+        problem = f"{text[:60]!r} is no arrival process"
+        raise InvalidInput("arrival", problem, expected) from error
+
+
+def _every(trace: Trace, replicas: int) -> Trace:
+    """Return each ``replicas``-th request; what another replica computed is no reuse."""
+    kept = np.arange(0, len(trace), replicas)
+    source = trace.reused_from[kept]
+    same = (source >= 0) & (source % replicas == 0)
+    return Trace(
+        send_s=trace.send_s[kept],
+        prompt_tokens=trace.prompt_tokens[kept],
+        output_tokens=trace.output_tokens[kept],
+        reused_from=np.where(same, source // replicas, -1),
+        reused_tokens=np.where(same, trace.reused_tokens[kept], 0),
+    )
