@@ -18,7 +18,6 @@ from typer.exceptions import TyperException
 from budsim.cli import tables
 from budsim.commons.errors import BudsimError, InvalidInput, NotFound
 from budsim.commons.units import GIB, GIGA, MILLI, TERA
-from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
     from budsim.hardware_ops.cluster import Cluster
     from budsim.performance.predictor import Predictor
     from budsim.performance.training.score import Score
-    from budsim.simulator.planning.question import Question
-    from budsim.simulator.planning.targets import Targets
+    from budsim.simulator.planning.question import Question, Targets
     from budsim.simulator.services import ModelSource, Wishes
 
 REASONS_TOLD = 8
@@ -154,7 +152,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
         ),
     ] = None,
     max_loras: Loras = 0,
-    max_lora_rank: LoraRank = DEFAULT_MAX_LORA_RANK,
+    max_lora_rank: LoraRank = 16,
     calibration: Calibration = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -203,7 +201,7 @@ def capacity(  # noqa: PLR0913 - one argument per option
     analytic: Analytic = False,
     shared: Shared = False,
     max_loras: Loras = 0,
-    max_lora_rank: LoraRank = DEFAULT_MAX_LORA_RANK,
+    max_lora_rank: LoraRank = 16,
     calibration: Calibration = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -249,7 +247,7 @@ def size(  # noqa: PLR0913 - one argument per option
     quantize: Quantize = False,
     analytic: Analytic = False,
     max_loras: Loras = 0,
-    max_lora_rank: LoraRank = DEFAULT_MAX_LORA_RANK,
+    max_lora_rank: LoraRank = 16,
     calibration: Calibration = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -296,7 +294,7 @@ def render(
         typer.Option(help="Provider's model LiteLLM tries when all replicas fail."),
     ] = None,
     max_loras: Loras = 0,
-    max_lora_rank: LoraRank = DEFAULT_MAX_LORA_RANK,
+    max_lora_rank: LoraRank = 16,
 ) -> None:
     """Print what starts a plan: engine commands, a compose file, Kubernetes manifests, LiteLLM's configuration, a recipe."""
     from budsim.simulator.rendering import Additions
@@ -871,7 +869,7 @@ def _steps() -> Iterator[Callable[[str], None]]:
 def _targets(
     ttft_ms: float | None, tokens_per_s_per_user: float | None, e2e_s: float | None
 ) -> Targets:
-    from budsim.simulator.planning.targets import Targets
+    from budsim.simulator.planning.question import Targets
 
     return Targets(
         ttft_s=_target("--ttft-ms", ttft_ms, MILLI),

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from budsim.simulator.planning.plans import (
+    from budsim.simulator.planning.question import (
         Figure,
         Outcome,
         Plan,
         PredictedService,
+        Question,
         Rejection,
         ReplicaGroup,
     )
-    from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.sizing import Capacity, Sized
     from budsim.simulator.planning.whatif import Changed
 
@@ -257,7 +257,7 @@ def _reasons(rejections: Iterable[Rejection]) -> list[Any]:
 
 def _configuration(question: Question, plan: Plan) -> Any:
     """Return a plan as callers deploy it."""
-    from budsim.simulator.planning.plans import Outcome
+    from budsim.simulator.planning.question import Outcome
     from budsim.simulator.schemas import DeploymentConfiguration, stored_plans
 
     outcome = Outcome(plans=(plan,), rejections=(), evaluations=0)

@@ -1,8 +1,4 @@
-"""Serving engines, compressors and routers, each a folder, all behind the interface of `base`.
-
-To add an engine: a folder with its facts, a line below, and for a serving engine its row of
-``ENGINE_COMPATIBILITY_MAPPING`` in `budsim.commons.constants`.
-"""
+"""By what: serving engines, compressors and routers as values behind one interface."""
 
 from __future__ import annotations
 
@@ -17,17 +13,24 @@ from budsim.engine_ops.sglang import Sglang
 from budsim.engine_ops.vllm import Vllm
 
 serving_engines: Final[Mapping[str, ServingEngine]] = MappingProxyType(
-    {engine.name: engine for engine in (Vllm(), Sglang())}
+    {
+        "vllm": Vllm(),
+        "sglang": Sglang(),
+    }
 )
 """Engines that make candidates, by name, in the order they are tried."""
 
 routers: Final[Mapping[str, Router]] = MappingProxyType(
-    {engine.name: engine for engine in (Litellm(),)}
+    {
+        "litellm": Litellm(),
+    }
 )
 """Engines that spread requests over replicas or call a provider."""
 
 compressors: Final[Mapping[str, Compressor]] = MappingProxyType(
-    {engine.name: engine for engine in (Llmc(),)}
+    {
+        "llmc": Llmc(),
+    }
 )
 """Engines that change a model's precision before candidates exist."""
 

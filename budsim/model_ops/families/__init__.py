@@ -1,1 +1,1 @@
-"""Readers of config.json: one function for each family of architectures returns a TextModel."""
+"""One function per family of architectures: the fields of a config.json become a Body."""

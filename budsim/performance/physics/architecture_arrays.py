@@ -11,14 +11,20 @@ from functools import lru_cache
 import numpy as np
 
 from budsim.commons.precision import Precision, compute_format
-from budsim.model_ops.architecture import Architecture
-from budsim.model_ops.layers import Attention, AttentionKind, LayerGroup
-from budsim.model_ops.matrices import Matrix, MatrixRole, Shard
+from budsim.model_ops.architecture import (
+    Architecture,
+    Attention,
+    AttentionKind,
+    LayerGroup,
+    Matrix,
+    MatrixRole,
+    Shard,
+)
 from budsim.performance.candidates import Booleans, Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MatrixArrays:
+class MatrixShapes:
     """Matrices of the decoder (and encoder) of each model; arrays of shape (models, columns), 0 where a model has fewer.
 
     ``layers`` is how often a column occurs; ``kv_share`` the share of its outputs that belong to key/value heads, of which
@@ -44,7 +50,7 @@ class MatrixArrays:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionArrays:
+class AttentionShapes:
     """Attention layers of each model; arrays of shape (models, columns).
 
     ``window`` is how far back a layer looks (infinity: all of it), ``state`` the values a linear layer carries on, ``recurrent``
@@ -72,11 +78,11 @@ class AttentionArrays:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArchitectureArrays:
+class ModelShapes:
     """Scalars of each model, shape (models,), with its matrices and attention layers."""
 
-    matrices: MatrixArrays
-    attention: AttentionArrays
+    matrices: MatrixShapes
+    attention: AttentionShapes
     hidden: Floats
     layers: Floats
     moe_layers: Floats
@@ -99,7 +105,7 @@ class _Column:
 
 
 @lru_cache(maxsize=64)
-def architecture_arrays(architectures: tuple[Architecture, ...]) -> ArchitectureArrays:
+def shapes(architectures: tuple[Architecture, ...]) -> ModelShapes:
     """Return the arrays of these models, in their order."""
     columns = [_columns(architecture) for architecture in architectures]
     groups = [
@@ -110,9 +116,9 @@ def architecture_arrays(architectures: tuple[Architecture, ...]) -> Architecture
     def scalar(of: Callable[[Architecture], float]) -> Floats:
         return np.array([of(architecture) for architecture in architectures], dtype=np.float64)
 
-    return ArchitectureArrays(
-        matrices=_matrix_arrays(columns),
-        attention=_attention_arrays(groups),
+    return ModelShapes(
+        matrices=_matrix_shapes(columns),
+        attention=_attention_shapes(groups),
         hidden=scalar(lambda a: a.hidden_size),
         layers=scalar(lambda a: a.layer_count),
         moe_layers=np.array([float(sum(g.count for g in group)) for group in routed]),
@@ -151,7 +157,7 @@ def _columns(architecture: Architecture) -> list[_Column]:
     return result
 
 
-def _matrix_arrays(models: Sequence[Sequence[_Column]]) -> MatrixArrays:
+def _matrix_shapes(models: Sequence[Sequence[_Column]]) -> MatrixShapes:
     width = max(len(columns) for columns in models)
 
     def table(of: Callable[[_Column], float]) -> Floats:
@@ -163,7 +169,7 @@ def _matrix_arrays(models: Sequence[Sequence[_Column]]) -> MatrixArrays:
     def flags(of: Callable[[_Column], bool]) -> Booleans:
         return table(lambda c: float(of(c))) > 0
 
-    return MatrixArrays(
+    return MatrixShapes(
         layers=table(lambda c: c.layers),
         inputs=table(lambda c: c.matrix.inputs),
         outputs=table(lambda c: c.matrix.outputs),
@@ -181,7 +187,7 @@ def _matrix_arrays(models: Sequence[Sequence[_Column]]) -> MatrixArrays:
     )
 
 
-def _attention_arrays(models: Sequence[Sequence[LayerGroup]]) -> AttentionArrays:
+def _attention_shapes(models: Sequence[Sequence[LayerGroup]]) -> AttentionShapes:
     width = max(len(groups) for groups in models)
 
     def table(of: Callable[[Attention], float], fill: float = 0.0) -> Floats:
@@ -193,7 +199,7 @@ def _attention_arrays(models: Sequence[Sequence[LayerGroup]]) -> AttentionArrays
     layers = np.zeros((len(models), width))
     for row, groups in enumerate(models):
         layers[row, : len(groups)] = [group.count for group in groups]
-    return AttentionArrays(
+    return AttentionShapes(
         layers=layers,
         heads=table(lambda a: 0.0 if a.kind is AttentionKind.LINEAR else a.heads),
         kv_heads=table(lambda a: a.kv_heads, 1.0),
@@ -269,7 +275,7 @@ def cached_bytes(
 
 
 @lru_cache(maxsize=64)
-def compute_formats(
+def peak_formats(
     architectures: tuple[Architecture, ...], precisions: tuple[Precision, ...]
 ) -> Floats:
     """Return the index into `Precision` of the format each column is multiplied in, shape (models, precisions, columns)."""

@@ -12,8 +12,7 @@ from budsim.performance.predictor import Predictor
 from budsim.performance.workload import MOST_REQUESTS
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.placement import usual_node
-from budsim.simulator.planning.plans import Outcome, Plan, Rejection
-from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.question import Outcome, Plan, Question, Rejection
 
 STRIDE = 4
 CLOSE = 0.01
@@ -78,7 +77,7 @@ def capacities(
     InvalidInput
         No target bounds how long requests may wait: every load can be carried, somehow.
     """
-    if not question.targets.bound_latency:
+    if not (question.targets.ttft_s or question.targets.e2e_s):
         raise InvalidInput(
             "ttft_s",
             "requests may wait for ever",
@@ -132,7 +131,8 @@ def _capacity(question: Question, predictor: Predictor) -> Capacity:
     outcomes: dict[int, Outcome] = {}
 
     def carries(concurrency: int) -> bool:
-        found = outcomes[concurrency] = answer(question.with_concurrency(concurrency), predictor)
+        workload = replace(question.workload, concurrency=concurrency)
+        found = outcomes[concurrency] = answer(replace(question, workload=workload), predictor)
         return bool(found.plans) and found.plans[0].meets_targets
 
     low, high = 0, 1

@@ -1,0 +1,220 @@
+"""Seeded requests of a run: when each is sent, how long it is, and what its prompt shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from budsim.performance.candidates import Floats, Integers
+from budsim.performance.traffic import (
+    ClosedLoop,
+    OpenLoop,
+    Prefix,
+    PrefixShare,
+    Process,
+    Sessions,
+    SharedPrefixes,
+    Start,
+    Trace,
+    Traffic,
+)
+
+ALWAYS_CACHED = -2
+"""In ``reused_from``: the tokens are found in the cache, whoever computed them."""
+NOTHING_REUSED = -1
+LEAST_CROWD_RUN = 400
+"""Requests measured at least to find the largest rate a replica carries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requests:
+    """Requests in the order they are sent; arrays of shape (n,).
+
+    Attributes
+    ----------
+    send_s : float array
+        When each is sent; all 0 in a closed loop, where a finished request sends the next.
+    prompt_tokens, output_tokens : float arrays
+        Lengths as the server sees them.
+    reused_from : int array
+        The earlier request a prompt starts alike with, `NOTHING_REUSED` or `ALWAYS_CACHED`.
+    reused_tokens : float array
+        So many tokens are alike.
+    concurrency : int
+        Requests in flight in a closed loop; 0 in an open one.
+    first_wave_s : float
+        What the first ``concurrency`` requests take longer to their first token.
+    measured_from, measured_to : int
+        Requests of these indices make the answer; others warm up or keep up the load.
+    """
+
+    send_s: Floats
+    prompt_tokens: Floats
+    output_tokens: Floats
+    reused_from: Integers
+    reused_tokens: Floats
+    concurrency: int
+    first_wave_s: float
+    measured_from: int
+    measured_to: int
+
+    def __len__(self) -> int:
+        """Return the number of requests."""
+        return len(self.send_s)
+
+
+def draw_requests(traffic: Traffic, seed: int = 0) -> Requests:
+    """Return the requests of a run; the same traffic and seed give the same requests.
+
+    Lengths are drawn at evenly spread quantiles in random order, and gaps are scaled to the rate,
+    so that a short run has the mean lengths and the rate it was asked for.
+    """
+    rng = np.random.default_rng(seed)
+    arrivals = traffic.arrivals
+    if isinstance(arrivals, Trace):
+        return _of_trace(traffic, arrivals)
+    steady = isinstance(arrivals, ClosedLoop) and arrivals.start is Start.STEADY
+    count = traffic.run_requests + (traffic.concurrency if steady else 0)
+    output = traffic.output.at(_even_quantiles(rng, count)).astype(np.float64)
+    prompt = traffic.prompt.at(_even_quantiles(rng, count)).astype(np.float64)
+    send_s = (
+        _send_times(rng, arrivals, count) if isinstance(arrivals, OpenLoop) else np.zeros(count)
+    )
+    if isinstance(traffic.prefix, Sessions):
+        send_s, prompt, source, reused = _conversations(rng, traffic, send_s, prompt, output)
+    else:
+        source, reused = _shared(rng, traffic.prefix, prompt)
+    if steady:
+        output = _partly_served(output, traffic.concurrency)
+    return Requests(
+        send_s=send_s,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        reused_from=source,
+        reused_tokens=reused,
+        concurrency=traffic.concurrency,
+        first_wave_s=arrivals.first_wave_s if isinstance(arrivals, ClosedLoop) else 0.0,
+        measured_from=traffic.run_warmup,
+        measured_to=traffic.run_requests,
+    )
+
+
+def crowded(requests: Requests, concurrency: int) -> Requests:
+    """Return the same kind of requests in a steady closed loop, repeated until they are enough.
+
+    ``concurrency`` of them warm up and as many keep up the load at the end; as many again, and at
+    least `LEAST_CROWD_RUN`, are measured.
+    """
+    count = 2 * concurrency + max(concurrency, LEAST_CROWD_RUN)
+    at, turn = np.arange(count) % len(requests), np.arange(count) // len(requests)
+    source = requests.reused_from[at]
+    return Requests(
+        send_s=np.zeros(count),
+        prompt_tokens=requests.prompt_tokens[at],
+        output_tokens=_partly_served(requests.output_tokens[at], concurrency),
+        reused_from=np.where(source >= 0, source + turn * len(requests), source),
+        reused_tokens=requests.reused_tokens[at],
+        concurrency=concurrency,
+        first_wave_s=0.0,
+        measured_from=concurrency,
+        measured_to=count - concurrency,
+    )
+
+
+def _even_quantiles(rng: np.random.Generator, count: int) -> Floats:
+    return (rng.permutation(count) + 0.5) / count
+
+
+def _of_trace(traffic: Traffic, trace: Trace) -> Requests:
+    """Return the first requests of a trace, or its beginning again where more are asked for."""
+    count, length = traffic.run_requests, len(trace)
+    at, turn = np.arange(count) % length, np.arange(count) // length
+    gap = 1.0 / trace.requests_per_s if length > 1 else 1.0
+    period = float(trace.send_s[-1] - trace.send_s[0]) + gap
+    source = trace.reused_from[at]
+    return Requests(
+        send_s=trace.send_s[at] - trace.send_s[0] + turn * period,
+        prompt_tokens=trace.prompt_tokens[at].astype(np.float64),
+        output_tokens=trace.output_tokens[at].astype(np.float64),
+        reused_from=np.where(source >= 0, source + turn * length, NOTHING_REUSED),
+        reused_tokens=trace.reused_tokens[at].astype(np.float64),
+        concurrency=0,
+        first_wave_s=0.0,
+        measured_from=traffic.run_warmup,
+        measured_to=count,
+    )
+
+
+def _send_times(rng: np.random.Generator, arrivals: OpenLoop, count: int) -> Floats:
+    """Return ascending times, seconds, whose mean rate is as asked; the first request comes at 0."""
+    if arrivals.process is Process.BURST:
+        groups = 1 + np.cumsum(rng.random(count) < 1.0 / max(arrivals.variation, 1.0))
+        starts = np.cumsum(rng.exponential(size=int(groups[-1]) + 1))
+        times = starts[groups]
+    elif arrivals.process is Process.CONSTANT:
+        times = np.arange(count, dtype=np.float64)
+    else:
+        gamma = arrivals.process is Process.GAMMA
+        shape = 1.0 / arrivals.variation**2 if gamma else 1.0
+        times = np.cumsum(rng.gamma(shape, size=count))
+    times = times - times[0]
+    span = times[-1] if times[-1] > 0.0 else 1.0
+    return np.asarray(times * ((count - 1) / arrivals.requests_per_s / span), dtype=np.float64)
+
+
+def _partly_served(output: Floats, concurrency: int) -> Floats:
+    """Shorten the first wave's outputs evenly, as if a deployment was seen at a random instant."""
+    first = min(concurrency, len(output))
+    left = (np.arange(first) + 0.5) / first
+    served = output.copy()
+    served[:first] = np.maximum(np.rint(output[:first] * left), np.minimum(output[:first], 1.0))
+    return served
+
+
+def _shared(rng: np.random.Generator, prefix: Prefix, prompt: Floats) -> tuple[Integers, Floats]:
+    """Return from which request each prompt's beginning is known, and its tokens."""
+    if isinstance(prefix, SharedPrefixes):
+        group = rng.integers(prefix.groups, size=len(prompt))
+        return _previous_of(group), np.minimum(float(prefix.tokens), prompt)
+    share = prefix.share if isinstance(prefix, PrefixShare) else 0.0
+    source = ALWAYS_CACHED if share > 0.0 else NOTHING_REUSED
+    return np.full(len(prompt), source, dtype=np.int64), prompt * share
+
+
+def _previous_of(group: Integers) -> Integers:
+    """Return the index of the last earlier request of the same group, `NOTHING_REUSED` for none."""
+    order = np.argsort(group, kind="stable")
+    source = np.full(len(group), NOTHING_REUSED, dtype=np.int64)
+    same = group[order[1:]] == group[order[:-1]]
+    source[order[1:][same]] = order[:-1][same]
+    return source
+
+
+def _conversations(
+    rng: np.random.Generator, traffic: Traffic, send_s: Floats, new: Floats, output: Floats
+) -> tuple[Floats, Floats, Integers, Floats]:
+    """Return send times, whole prompts, and what each turn shares with the turn before it.
+
+    In an open loop sessions start at random times and send a turn an interval; in a closed loop
+    as many sessions as there are clients send in turn.
+    """
+    assert isinstance(traffic.prefix, Sessions)
+    count, turns = len(new), traffic.prefix.turns
+    if traffic.is_open:
+        session, turn = np.divmod(np.arange(count), turns)
+        starts = np.sort(rng.random(int(session[-1]) + 1)) * send_s[-1]
+        times = starts[session] + turn * traffic.prefix.interval_s
+        order = np.argsort(times, kind="stable")
+        session, turn, times = session[order], turn[order], times[order] - times[order[0]]
+    else:
+        block, client = np.divmod(np.arange(count), max(traffic.concurrency, 1))
+        session, turn = client + (block // turns) * max(traffic.concurrency, 1), block % turns
+        times = send_s
+    source = np.where(turn > 0, _previous_of(session), NOTHING_REUSED)
+    history = np.zeros(count)
+    for at in range(count):
+        before = source[at]
+        if before >= 0:
+            history[at] = history[before] + new[before] + output[before]
+    return times, history + new, source, history

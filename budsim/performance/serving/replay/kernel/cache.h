@@ -1,0 +1,100 @@
+/* What the KV cache holds: prefixes, what requests are charged for, and preemption. */
+
+#ifndef BUDSIM_CACHE_H
+#define BUDSIM_CACHE_H
+
+#include "replica.h"
+
+/* Tokens of this prompt that the cache of the rank still holds. */
+static double hit_tokens(const Replica *r, const Rank *rank, int64_t request) {
+    int64_t source = r->req->reused_from[request];
+    double reused = r->req->reused[request];
+    double most = r->req->prompt[request] - 1.0;
+    if (reused > most) reused = most;
+    if (source == ALWAYS_CACHED) return reused;
+    if (source < 0 || r->req->first[source] < 0.0 || &r->rank[r->home[source]] != rank) return 0.0;
+    int running = r->req->done[source] < 0.0;
+    return running || rank->allocated <= r->evicted_at[source] ? reused : 0.0;
+}
+
+/* Count a shared prefix once, however many running requests hold it. */
+static void hold_prefix(Replica *r, Rank *rank, int64_t request, double hit) {
+    int64_t source = r->req->reused_from[request];
+    int shared = source >= 0 && hit > 0.0;
+    int64_t root = shared ? r->root[source] : request;
+    r->root[request] = root;
+    r->charged[request] = source == ALWAYS_CACHED ? hit : 0.0;
+    if (shared && r->holders[root] == 0) rank->used += r->held[root] = hit;
+    if (shared && r->holders[root] > 0 && r->held[root] == 0.0 && r->charged[root] >= hit) {
+        r->held[root] = hit;
+        r->charged[root] -= hit;
+    }
+    r->holders[root]++;
+    rank->used += r->charged[request];
+}
+
+static void charge(Replica *r, Rank *rank, int64_t request, double tokens) {
+    r->charged[request] += tokens;
+    rank->used += tokens;
+    rank->allocated += tokens;
+}
+
+static double grown(const Replica *r, const Rank *rank, int64_t request) {
+    double steps = (double)(rank->decoded - r->since[request]);
+    return steps * r->set->tokens_per_step;
+}
+
+/* Give back what a request holds; the cache keeps its blocks until others need the room. */
+static void release(Replica *r, Rank *rank, int64_t request, double growth) {
+    int64_t root = r->root[request];
+    rank->used -= r->charged[request] + (r->set->reserve_output ? 0.0 : growth);
+    r->charged[request] = 0.0;
+    if (--r->holders[root] == 0) {
+        rank->used -= r->held[root];
+        r->held[root] = 0.0;
+    }
+    r->evicted_at[request] = rank->allocated + r->set->cache_tokens - rank->used;
+}
+
+/* Take a request out of the decoding sequences. Returns the tokens it has grown by. */
+static double leave(Replica *r, Rank *rank, int64_t request) {
+    double growth = grown(r, rank, request);
+    double to_come = r->req->output[request] - r->generated[request];
+    rank->decoding--;
+    rank->context -= r->base[request] + growth;
+    rank->to_come -= to_come > growth ? to_come - growth : 0.0;
+    if (rank->decoding == 0) rank->context = rank->to_come = 0.0;
+    stop(r, rank, request);
+    return growth;
+}
+
+/* Throw the newest request out of the cache; it goes first in the queue and is computed again. */
+static void preempt(Replica *r, Rank *rank) {
+    int64_t request = rank->newest;
+    double growth = 0.0;
+    if (request == rank->partial) {
+        rank->partial = -1;
+        stop(r, rank, request);
+    } else {
+        remove_finish(r, rank, request);
+        growth = leave(r, rank, request);
+        r->generated[request] += growth;
+    }
+    release(r, rank, request, growth);
+    r->ready[request] = 0;
+    enqueue_first(r, rank, request);
+    r->rec->preemptions++;
+    rank->ratio = rank->ratio + RETRACTED_RATIO > 1.0 ? 1.0 : rank->ratio + RETRACTED_RATIO;
+}
+
+/* Preempt until every decoding sequence has room for the tokens of one step. */
+static int make_room(Replica *r, Rank *rank) {
+    int64_t before = r->rec->preemptions;
+    if (r->set->reserve_output) return 0;
+    while (rank->newest >= 0 && r->older[rank->newest] >= 0
+           && r->set->cache_tokens - rank->used < rank->decoding * r->set->tokens_per_step)
+        preempt(r, rank);
+    return r->rec->preemptions > before;
+}
+
+#endif

@@ -1,0 +1,115 @@
+/* What goes into the next step of a rank: which requests are admitted and how far prompts go. */
+
+#ifndef BUDSIM_SCHEDULE_H
+#define BUDSIM_SCHEDULE_H
+
+#include "cache.h"
+
+static double attention_cost(const Replica *r, const Rank *rank, double before, double tokens,
+                             double prompt) {
+    const Tables *tables = r->tables;
+    double context = before + tokens / 2.0;
+    if (r->set->both_ways) context = prompt;
+    else if (tables->multiplies_step > 0.0) context = before + tokens;
+    if (tables->multiplies_cache > 0.0) context = rank->used + tokens;
+    return tokens * by_context(tables, tables->rest.prefill_context, context);
+}
+
+/* Compute `tokens` more of a prompt in this step. Returns whether the prompt is then complete. */
+static int take_prompt(Replica *r, Rank *rank, int64_t request, double tokens) {
+    rank->prefill += tokens;
+    rank->prefill_cost += attention_cost(r, rank, rank->partial_done, tokens,
+                                         r->req->prompt[request]);
+    if (!r->set->reserve_output) charge(r, rank, request, tokens);
+    rank->partial_done += tokens;
+    if (rank->partial_done < rank->partial_length - 1e-9) return 0;
+    rank->partial = -1;
+    r->starting[r->starting_count++] = request;
+    return 1;
+}
+
+/* Cache tokens that must be free before a request is admitted. */
+static double needed(const Replica *r, double hit, double left, double budget, int64_t request) {
+    double half_block = r->set->block_tokens / 2.0;
+    double to_come = r->req->output[request] - r->generated[request];
+    if (r->set->reserve_output) return hit + left + to_come + half_block;
+    if (r->set->kind == MIXED) return hit + (left < budget ? left : budget) + half_block;
+    return hit + left + (to_come < LONGEST_RESERVED ? to_come : LONGEST_RESERVED);
+}
+
+static void admit(Replica *r, Rank *rank, int64_t request, double hit, double left) {
+    double half_block = r->set->block_tokens / 2.0;
+    dequeue(r, rank);
+    run(r, rank, request);
+    if (r->req->admitted[request] < 0.0) r->req->admitted[request] = r->now;
+    hold_prefix(r, rank, request, hit);
+    double to_come = r->req->output[request] - r->generated[request];
+    charge(r, rank, request, half_block + (r->set->reserve_output ? left + to_come : 0.0));
+    rank->partial = request;
+    rank->partial_done = hit;
+    rank->partial_length = hit + left;
+}
+
+/* Admit the first of the queue if there is a place, budget and cache for it. Returns its tokens. */
+static double admit_first(Replica *r, Rank *rank, double budget, double reserved, int64_t starting) {
+    if (rank->queued == 0 || budget <= 0.0) return 0.0;
+    int64_t request = rank->queue_first;
+    int64_t runs = rank->decoding + starting;
+    if (r->ready[request] > r->step || runs >= r->set->max_sequences) return 0.0;
+    double hit = hit_tokens(r, rank, request);
+    double left = r->req->prompt[request] - hit + r->generated[request];
+    int alone = runs == 0;
+    double available = r->set->cache_tokens - rank->used - reserved;
+    if (needed(r, hit, left, budget, request) > available && !alone) return 0.0;
+    int rest = rank->prefill + (r->set->kind == MIXED ? rank->decoding : 0) > 0;
+    if (r->set->whole_prompts && left > budget && rest) return 0.0;
+    admit(r, rank, request, hit, left);
+    return r->set->whole_prompts || left < budget ? left : budget;
+}
+
+static void fill_with_prompts(Replica *r, Rank *rank, double budget) {
+    const Setting *set = r->set;
+    int64_t before = r->starting_count;
+    double reserved = 0.0;
+    if (set->kind == PREFILL_FIRST && !set->reserve_output) {
+        double most = LONGEST_RESERVED * (double)rank->decoding;
+        reserved = rank->ratio * (rank->to_come < most ? rank->to_come : most);
+    }
+    if (rank->partial >= 0 && budget > 0.0) {
+        double left = rank->partial_length - rank->partial_done;
+        double tokens = left < budget ? left : budget;
+        budget -= tokens;
+        take_prompt(r, rank, rank->partial, tokens);
+    }
+    while (rank->partial < 0) {
+        double tokens = admit_first(r, rank, budget, reserved, r->starting_count - before);
+        if (tokens <= 0.0) break;
+        budget -= tokens;
+        if (set->kind == PREFILL_FIRST) {
+            double output = r->req->output[rank->partial];
+            reserved += output < LONGEST_RESERVED ? output : LONGEST_RESERVED;
+        }
+        take_prompt(r, rank, rank->partial, tokens);
+    }
+}
+
+/* A static batch takes requests until it decodes for the first time, and again when it is over. */
+static int is_closed(const Replica *r, Rank *rank) {
+    if (rank->decoding == 0 && rank->partial < 0) rank->gate_open = 1;
+    return r->set->kind == STATIC && !rank->gate_open;
+}
+
+/* Form the next step of a rank: which prompt tokens it computes and whether it decodes. */
+static void form(Replica *r, Rank *rank) {
+    rank->prefill = rank->prefill_cost = 0.0;
+    int full = rank->decoding > 0 && make_room(r, rank);
+    int nothing = rank->queued == 0 && rank->partial < 0;
+    if (!full && !nothing && !is_closed(r, rank)) {
+        double taken = r->set->kind == MIXED ? (double)rank->decoding : 0.0;
+        fill_with_prompts(r, rank, r->set->token_budget - taken);
+    }
+    rank->decodes_now = rank->decoding > 0 && (r->set->kind == MIXED || rank->prefill <= 0.0);
+    if (rank->decodes_now) rank->gate_open = 0;
+}
+
+#endif

@@ -1,0 +1,174 @@
+"""The compiled kernel: where its library is, how it is made, and the structures both sides share.
+
+A wheel brings the library. A checkout compiles `kernel/` once per version of its source with the
+system's C compiler, or with the one in the ``ziglang`` package, into the user's cache (about half a
+second; docs/decisions/0021).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from budsim.commons.errors import Unavailable
+
+SOURCES = Path(__file__).parent / "kernel"
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-std=c99", "-O2", "-shared", "-fPIC", "-ffp-contract=off")
+"""No fused multiply-adds: every processor gives the same answer to the last bit."""
+COMPILE_TIMEOUT_S = 120.0
+PART_COLUMNS = tuple("decode prefill beside decode_context prefill_context attended".split())
+"""Fields of `PartTables`, in the order of kernel/tables.h."""
+SAMPLES, GAPS = 256, 800
+"""Length of a timeline, and of the histogram of gaps (kernel/replica.h)."""
+
+
+class Part(ctypes.Structure):
+    """`PartTables` of one candidate, as addresses."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in PART_COLUMNS]
+
+
+class Tables(ctypes.Structure):
+    """`StepTables` of one candidate."""
+
+    _fields_ = [
+        ("rest", Part),
+        ("traffic", Part),
+        *((name, ctypes.c_double) for name in ("overlap", "multiplies_cache", "multiplies_step")),
+        *((name, ctypes.c_int64) for name in ("last_token", "last_context")),
+    ]
+
+
+class Setting(ctypes.Structure):
+    """How one replica schedules; `scheduling.Schedulers` says what each field means."""
+
+    _fields_ = [
+        *(
+            (name, ctypes.c_int64)
+            for name in "kind router ranks whole_prompts reserve_output both_ways".split()
+        ),
+        *(
+            (name, ctypes.c_double)
+            for name in (
+                "token_budget max_sequences cache_tokens block_tokens lag_steps receive_steps "
+                "tokens_per_step imbalance request_s token_s reply_s first_wave_s "
+                "prefill_factor decode_factor"
+            ).split()
+        ),
+    ]
+
+
+class Requests(ctypes.Structure):
+    """Addresses of one array a field, of ``count`` requests."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in "count concurrency measured_from measured_to".split()),
+        *(
+            (name, ctypes.c_void_p)
+            for name in "prompt output reused reused_from send admitted first done".split()
+        ),
+    ]
+
+
+class Record(ctypes.Structure):
+    """What a replay records besides the times of its requests."""
+
+    _fields_ = [
+        ("busy_s", ctypes.c_double),
+        ("end_s", ctypes.c_double),
+        *((name, ctypes.c_int64) for name in "steps preemptions samples".split()),
+        *((name, ctypes.c_double) for name in "sample_every_s peak_waiting peak_cached".split()),
+        *((name, ctypes.c_double * SAMPLES) for name in "time running waiting cached".split()),
+        ("gaps", ctypes.c_double * GAPS),
+        ("gap_seconds", ctypes.c_double * GAPS),
+    ]
+
+
+@lru_cache(maxsize=1)
+def kernel() -> Callable[..., int]:
+    """Return the compiled ``replay`` function; it fills the requests' times and the record.
+
+    Raises
+    ------
+    Unavailable
+        When there is no compiled library and no compiler to make one.
+    """
+    digest = source_digest()
+    library = next((path for path in _places(digest) if path.is_file()), None)
+    loaded = ctypes.CDLL(str(library or _compiled(digest)))
+    function = loaded.replay
+    function.argtypes = [ctypes.POINTER(each) for each in (Tables, Setting, Requests, Record)]
+    function.restype = ctypes.c_int
+    call: Callable[..., int] = function
+    return call
+
+
+def source_digest() -> str:
+    """Return a hash of the kernel's source and of how it is compiled."""
+    parts = [path.read_bytes() for path in sorted(SOURCES.iterdir())]
+    return hashlib.sha256(b"".join([*parts, " ".join(FLAGS).encode()])).hexdigest()[:16]
+
+
+def compile_kernel(library: Path) -> None:
+    """Compile the kernel to a shared library at this path.
+
+    Raises
+    ------
+    Unavailable
+        When there is no compiler, or it fails.
+    """
+    command = next(_compilers(), None)
+    if command is None:
+        raise Unavailable(
+            "the replay kernel is not compiled and there is no C compiler; install a wheel of "
+            "budsim, a C compiler, or `pip install ziglang`"
+        )
+    made = library.with_suffix(f".{os.getpid()}")
+    source = str(SOURCES / "kernel.c")
+    arguments = [*command, *FLAGS, source, "-o", str(made), "-lm"]
+    ended = subprocess.run(
+        arguments, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S, check=False
+    )
+    if ended.returncode:
+        raise Unavailable(f"the replay kernel does not compile: {ended.stderr[-400:]}")
+    made.replace(library)
+
+
+def _places(digest: str) -> Iterator[Path]:
+    for folder in (SOURCES.parent, _cache_folder(), SOURCES.parent / "__pycache__"):
+        yield folder / f"replay-{digest}.so"
+
+
+def _cache_folder() -> Path:
+    stated = os.environ.get("XDG_CACHE_HOME")
+    return (Path(stated) if stated else Path.home() / ".cache") / "budsim"
+
+
+def _compiled(digest: str) -> Path:
+    """Compile into the user's cache, or beside the source where there is no home to write to."""
+    for folder in (_cache_folder(), SOURCES.parent / "__pycache__"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            library = folder / f"replay-{digest}.so"
+            compile_kernel(library)
+        except OSError:
+            continue
+        return library
+    raise Unavailable("the replay kernel cannot be compiled: no folder to write it to")
+
+
+def _compilers() -> Iterator[list[str]]:
+    for name in (os.environ.get("CC", ""), *COMPILERS):
+        if name and shutil.which(name):
+            yield [name]
+    if find_spec("ziglang"):
+        yield [sys.executable, "-m", "ziglang", "cc"]

@@ -1,0 +1,212 @@
+"""Candidates and traffic in, service as single requests see it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from budsim.commons.errors import InvalidInput
+from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.predictions import MemoryUse
+from budsim.performance.serving.arrivals import Requests, crowded, draw_requests
+from budsim.performance.serving.replay.answers import (
+    Limits,
+    Percentiles,
+    Replayed,
+    ReplayedService,
+    Spread,
+    Timeline,
+)
+from budsim.performance.serving.replay.runs import Replica, run
+from budsim.performance.serving.replay.scheduling import USUAL_HOST, Host, Router, schedulers
+from budsim.performance.serving.replay.step_tables import step_tables
+from budsim.performance.serving.replay.summary import (
+    NOTHING,
+    summarise,
+    throughput,
+    timeline,
+)
+from budsim.performance.traffic import Traffic
+
+CROWD = 1.2
+"""Requests in flight while the largest rate is measured, relative to the places there are."""
+LEAST_CROWD, MOST_CROWD = 16, 4_096
+"""Bounds of their number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factors:
+    """Factors on step times, from regressors or a site's calibration; arrays of shape (n,).
+
+    ``decode`` multiplies the time of decoding, ``prefill`` what prompt tokens add to a step.
+    """
+
+    prefill: Floats
+    decode: Floats
+
+
+def replay(
+    candidates: Candidates,
+    memory: MemoryUse,
+    traffic: Traffic | Sequence[Traffic],
+    *,
+    limits: Limits | None = None,
+    factors: Factors | None = None,
+    host: Host = USUAL_HOST,
+    router: Router = Router.LEAST_LOAD,
+    seed: int = 0,
+    finite: bool = False,
+) -> ReplayedService:
+    """Replay requests through the scheduler of each candidate, one replica each.
+
+    A row takes about a millisecond for its tables and a microsecond a request.
+
+    Parameters
+    ----------
+    candidates : Candidates
+        n rows. Their columns of lengths and concurrency are not read: ``traffic`` says both.
+    memory : MemoryUse
+        Of the same rows.
+    traffic : Traffic, or one for each row
+        What *one replica* receives (`Traffic.shared_by`).
+    limits : Limits, optional
+        What makes a request good; by default every request is.
+    factors : Factors, optional
+        Corrections of step times; by default none.
+    host : Host
+        Time of the server's host.
+    router : Router
+        How requests are spread over attention ranks.
+    seed : int
+        The same seed draws the same requests, so that candidates are compared on equal terms.
+    finite : bool
+        The run ends with its last request, as a benchmark's does. Rows whose rate is too high are
+        then answered too: with what that run sees, which is no property of the server.
+
+    Returns
+    -------
+    ReplayedService
+        nan, and not ``stable``, where requests come faster than the replica can serve them.
+
+    Raises
+    ------
+    InvalidInput
+        When there are as many traffics as neither one nor rows.
+    Unavailable
+        When the kernel is not compiled and cannot be.
+    """
+    each = [traffic] * len(candidates) if isinstance(traffic, Traffic) else list(traffic)
+    if len(each) != len(candidates):
+        raise InvalidInput("traffic", f"of {len(each)} replicas", f"one, or {len(candidates)}")
+    drawn = _Drawn(seed)
+    replicas = _replicas(candidates, memory, factors, host, router)
+    answers = [
+        _answer(replica, asked, drawn.requests_of(asked), limits or Limits(), finite)
+        for replica, asked in zip(replicas, each, strict=True)
+    ]
+    return _service(answers, np.array([asked.rate for asked in each]))
+
+
+def largest_stable_rate(replica: Replica, requests: Requests) -> float:
+    """Return the requests per second one replica carries in the long run.
+
+    It is the throughput with more requests in flight than there are places: what the engine does
+    when it never runs out of work.
+    """
+    places = replica.places(float(np.mean(requests.prompt_tokens + requests.output_tokens / 2.0)))
+    crowd = int(np.clip(np.ceil(CROWD * places), LEAST_CROWD, MOST_CROWD))
+    return sum(throughput(each) for each in run(replica, crowded(requests, crowd)))
+
+
+class _Drawn:
+    """Draws the requests of each distinct traffic once."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._known: dict[int, tuple[Traffic, Requests]] = {}
+
+    def requests_of(self, traffic: Traffic) -> Requests:
+        """Return the requests of a run."""
+        if id(traffic) not in self._known:
+            self._known[id(traffic)] = traffic, draw_requests(traffic, self._seed)
+        return self._known[id(traffic)][1]
+
+
+def _replicas(
+    candidates: Candidates,
+    memory: MemoryUse,
+    factors: Factors | None,
+    host: Host,
+    router: Router,
+) -> list[Replica]:
+    tables, table = step_tables(candidates), schedulers(candidates, memory)
+    ones = np.ones(len(candidates))
+    return [
+        Replica(
+            tables=tables,
+            schedulers=table,
+            row=row,
+            host=host,
+            router=router,
+            prefill_factor=float((factors.prefill if factors else ones)[row]),
+            decode_factor=float((factors.decode if factors else ones)[row]),
+        )
+        for row in range(len(candidates))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One row of a `ReplayedService`; ``seen`` is None where the rate is too high."""
+
+    seen: Replayed | None
+    timeline: Timeline | None
+    stable: bool
+    largest: float
+
+
+def _answer(
+    replica: Replica, traffic: Traffic, requests: Requests, limits: Limits, finite: bool
+) -> _Answer:
+    largest = largest_stable_rate(replica, requests) if traffic.is_open else np.nan
+    stable = not traffic.rate >= largest
+    if not stable and not finite:
+        return _Answer(None, None, stable, largest)
+    runs, cache_tokens = run(replica, requests), replica.cache_tokens
+    seen = summarise(runs, reply_s=replica.host.reply_s, cache_tokens=cache_tokens, limits=limits)
+    return _Answer(seen, timeline(runs, cache_tokens), stable, largest)
+
+
+def _service(answers: Sequence[_Answer], rate: Floats) -> ReplayedService:
+    """Turn one value a row into one array a field."""
+    blank: dict[str, Any] = {
+        each.name: NOTHING if each.name in _SPREADS else np.nan for each in _FIELDS
+    }
+    rows = [answer.seen or Replayed(**blank) for answer in answers]
+    columns: dict[str, Any] = {}
+    for field in _FIELDS:
+        values = [getattr(row, field.name) for row in rows]
+        spreads = field.name in _SPREADS
+        columns[field.name] = _percentiles(values) if spreads else np.array(values, dtype=float)
+    largest = np.array([answer.largest for answer in answers])
+    return ReplayedService(
+        **columns,
+        stable=np.array([answer.stable for answer in answers], dtype=bool),
+        rate=rate,
+        largest_stable_rate=largest,
+        timelines=tuple(answer.timeline for answer in answers),
+    )
+
+
+_FIELDS = fields(Replayed)
+_SPREADS = frozenset({"ttft_s", "itl_s", "tpot_s", "e2e_s"})
+
+
+def _percentiles(spreads: Sequence[Spread]) -> Percentiles:
+    names = [field.name for field in fields(Spread)]
+    return Percentiles(
+        **{name: np.array([getattr(each, name) for each in spreads]) for name in names}
+    )

@@ -1,0 +1,118 @@
+"""How each candidate's engine schedules requests, as the columns the replay reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from budsim.commons.units import MICRO, MILLI
+from budsim.engine_ops.base import Batching
+from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
+from budsim.performance.physics.architecture_arrays import shapes
+from budsim.performance.predictions import MemoryUse
+
+
+class Router(IntEnum):
+    """How requests are spread over the attention ranks of a replica."""
+
+    IN_TURN = 0
+    LEAST_LOAD = 1
+    PREFIX_AWARE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """Time a server's host adds, whatever the device does.
+
+    Attributes
+    ----------
+    request_s, token_s : float
+        Serial time of the front end for each request, and for each token of its prompt: HTTP,
+        tokenizer, and handing over to the engine.
+    reply_s : float
+        From the last token's step to the client, and to the client's next request.
+    lag_steps : int
+        Steps a newcomer waits in a busy engine because the next step is scheduled already.
+    """
+
+    request_s: float = 1.0 * MILLI
+    token_s: float = 3.0 * MICRO
+    reply_s: float = 0.0
+    lag_steps: int = 1
+
+
+USUAL_HOST = Host()
+"""About 1 ms a request and 3 us a token: fitted by the prototype of this replay to vLLM under open
+load, by hand; engines differ less among each other than closed-loop fits suggest."""
+
+_KINDS: Mapping[Batching, int] = {
+    Batching.MIXED: 0,
+    Batching.PREFILL_FIRST: 1,
+    Batching.STATIC: 2,
+}
+"""The numbers kernel/replica.h knows the kinds by."""
+STATIC = _KINDS[Batching.STATIC]
+
+RESERVING = frozenset({"trtllm", "trtllm(2024)", "dynamo-trtllm"})
+"""Engines that admit a request only when the cache has room for its whole output: TensorRT-LLM's
+default policy GUARANTEED_NO_EVICT (tensorrt_llm/llmapi CapacitySchedulerPolicy, 1.0)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedulers:
+    """Scheduler of one pipeline lane of each candidate; arrays of shape (n,).
+
+    Attributes
+    ----------
+    kind : int array
+        0: prompts and decodes share steps; 1: prompts first; 2: static batches.
+    ranks, lanes : int arrays
+        Attention ranks that step together, and pipeline stages that each hold a batch of their own.
+    whole_prompts, reserves_output, looks_both_ways : bool arrays
+        Whether prompts are never cut, outputs are reserved, and attention sees the whole prompt.
+    token_budget, max_sequences, cache_tokens, block_tokens : float arrays
+        Limits of one rank in one lane.
+    receive_steps : float array
+        The engine looks for new requests every so many decode steps.
+    """
+
+    kind: Integers
+    ranks: Integers
+    lanes: Integers
+    whole_prompts: Booleans
+    reserves_output: Booleans
+    looks_both_ways: Booleans
+    token_budget: Floats
+    max_sequences: Floats
+    cache_tokens: Floats
+    block_tokens: Floats
+    receive_steps: Floats
+
+
+def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
+    """Return how the engine of each candidate schedules.
+
+    A newcomer waits half the interval of `receive_steps` on average, which is what
+    ``admission_steps`` of a candidate states. Pipeline stages share places and cache evenly.
+    """
+    engines, lanes, ranks = candidates.engines, candidates.pp, candidates.dp
+    kinds = np.array([_KINDS[engine.batching] for engine in engines])[candidates.engine]
+    blocks = candidates.by_engine([float(engine.block_tokens) for engine in engines])
+    both_ways = shapes(candidates.architectures).bidirectional[candidates.architecture] > 0
+    pooling = candidates.output_tokens == 0
+    return Schedulers(
+        kind=np.where(candidates.static_batch, STATIC, kinds),
+        ranks=ranks,
+        lanes=lanes,
+        whole_prompts=~candidates.chunked_prefill | both_ways | pooling,
+        reserves_output=np.array([e.name in RESERVING for e in engines])[candidates.engine],
+        looks_both_ways=both_ways,
+        token_budget=candidates.token_budget,
+        max_sequences=np.maximum(np.ceil(candidates.max_sequences / lanes), 1.0),
+        cache_tokens=memory.kv_capacity_tokens / ranks / lanes,
+        block_tokens=blocks,
+        receive_steps=2.0 * candidates.admission_steps,
+    )

@@ -1,0 +1,140 @@
+"""The answer of a replay: what it holds, and that it says so when a rate cannot be carried."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from budsim.commons.errors import InvalidInput
+from budsim.performance.candidates import Candidates
+from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.operators import prepare
+from budsim.performance.serving.replay import (
+    Factors,
+    Limits,
+    Replayed,
+    ReplayedService,
+    Unstable,
+    replay,
+)
+from budsim.performance.traffic import Traffic
+from tests.performance.populations import population
+
+SMALL = "meta-llama/Llama-3.1-8B-Instruct"
+CANDIDATES = population(model=SMALL, tp=[1, 2, 4])
+
+
+def replayed(traffic: Traffic, candidates: Candidates = CANDIDATES, **options) -> ReplayedService:
+    """Return the service of the candidates under this traffic."""
+    return replay(candidates, memory_use(prepare(candidates)), traffic, **options)
+
+
+def at_rate(requests_per_s: float) -> Traffic:
+    """Return an open loop of prompts of 1000 and outputs of 200 tokens."""
+    return Traffic.at_rate(requests_per_s=requests_per_s, input_tokens=1000, output_tokens=200)
+
+
+def test_more_devices_answer_sooner_and_carry_more() -> None:
+    """TTFT and ITL fall, and the largest rate grows, from 1 to 2 to 4 devices."""
+    service = replayed(at_rate(5.0))
+    assert service.stable.all()
+    assert (np.diff(service.ttft_s.mean) < 0.0).all()
+    assert (np.diff(service.itl_s.p99) < 0.0).all()
+    assert (np.diff(service.largest_stable_rate) > 0.0).all()
+
+
+def test_a_rate_beyond_capacity_is_unstable_and_has_no_latency() -> None:
+    """At twice the largest rate the answer is that rate, in words, and no mean (law L20)."""
+    largest = float(replayed(at_rate(1.0)).largest_stable_rate[0])
+    service = replayed(at_rate(2.0 * largest))
+    answer = service.row(0)
+    assert isinstance(answer, Unstable)
+    assert answer.largest_stable_rate == pytest.approx(largest)
+    assert "grows without end" in str(answer)
+    assert np.isnan(service.ttft_s.mean[0])
+    assert np.isnan(service.e2e_s.p99[0])
+    assert service.timelines[0] is None
+
+
+def test_just_below_the_largest_rate_the_queue_does_not_grow() -> None:
+    """At 90 % of it a long run's second half waits no longer than twice its first half."""
+    largest = float(replayed(at_rate(1.0)).largest_stable_rate[0])
+    traffic = replace(at_rate(0.9 * largest), requests=8000)
+    service = replayed(traffic, population(model=SMALL, tp=1))
+    timeline = service.timelines[0]
+    assert timeline is not None
+    early, late = np.array_split(timeline.waiting, 2)
+    assert late.mean() < 2.0 * early.mean() + 5.0
+
+
+def test_a_finite_run_beyond_capacity_is_answered_as_that_run() -> None:
+    """A benchmark's mean exists although the rate is unstable; it is marked so."""
+    largest = float(replayed(at_rate(1.0)).largest_stable_rate[0])
+    service = replayed(at_rate(2.0 * largest), finite=True)
+    assert not service.stable[0]
+    assert service.ttft_s.mean[0] > 1.0
+
+
+def test_goodput_counts_requests_within_every_limit() -> None:
+    """A limit at the median TTFT makes half of the requests good; none limits nothing."""
+    service = replayed(at_rate(5.0))
+    median = float(service.ttft_s.p50[0])
+    limited = replayed(at_rate(5.0), limits=Limits(ttft_s=median))
+    assert service.good_share[0] == 1.0
+    assert limited.good_share[0] == pytest.approx(0.5, abs=0.02)
+    expected = limited.requests_per_s[0] * limited.good_share[0]
+    assert limited.good_requests_per_s[0] == pytest.approx(expected)
+
+
+def test_factors_slow_the_part_they_name() -> None:
+    """A decode factor of 2 doubles the gaps of a lone request; a prefill factor its prompt."""
+    alone = Traffic.closed(concurrency=1, input_tokens=4000, output_tokens=200)
+    one = np.ones(3)
+    plain = replayed(alone)
+    decode = replayed(alone, factors=Factors(prefill=one, decode=2.0 * one))
+    prefill = replayed(alone, factors=Factors(prefill=2.0 * one, decode=one))
+    assert decode.tpot_s.mean == pytest.approx(2.0 * plain.tpot_s.mean, rel=1e-6)
+    assert prefill.tpot_s.mean == pytest.approx(plain.tpot_s.mean, rel=1e-6)
+    host_s = 0.001 + 4000 * 3e-6
+    assert prefill.ttft_s.mean - host_s == pytest.approx(2.0 * (plain.ttft_s.mean - host_s))
+
+
+def test_one_row_is_read_as_a_value() -> None:
+    """A row holds the same figures as the table."""
+    service = replayed(at_rate(5.0))
+    answer = service.row(1)
+    assert isinstance(answer, Replayed)
+    assert answer.ttft_s.p99 == service.ttft_s.p99[1]
+    assert answer.requests_per_s == service.requests_per_s[1]
+
+
+def test_each_row_may_have_traffic_of_its_own() -> None:
+    """Three rows, three concurrencies; a fourth traffic is one too many."""
+    loads = [
+        Traffic.closed(concurrency=load, input_tokens=500, output_tokens=50) for load in (1, 8, 64)
+    ]
+    same = population(model=SMALL, tp=[1, 1, 1])
+    service = replayed(loads, same)  # type: ignore[arg-type]
+    assert (np.diff(service.itl_s.mean) > 0.0).all()
+    with pytest.raises(InvalidInput, match="traffic"):
+        replayed([*loads, loads[0]], same)  # type: ignore[arg-type]
+
+
+def test_pooling_models_answer_at_the_end_of_their_prompt() -> None:
+    """Without output tokens E2E is TTFT and there is no gap between tokens."""
+    pooling = Traffic.closed(concurrency=4, input_tokens=500, output_tokens=0)
+    service = replayed(pooling, population(model=SMALL, tp=[1], output_tokens=0))
+    assert service.e2e_s.mean[0] == pytest.approx(service.ttft_s.mean[0])
+    assert np.isnan(service.tpot_s.mean[0])
+    assert np.isnan(service.itl_s.mean[0])
+
+
+def test_a_timeline_is_bounded_and_ordered() -> None:
+    """At most 256 samples, ascending in time, shares of the cache within 0..1."""
+    timeline = replayed(at_rate(5.0)).timelines[0]
+    assert timeline is not None
+    assert 100 < len(timeline.time_s) <= 256
+    assert (np.diff(timeline.time_s) > 0.0).all()
+    assert ((timeline.cache_share >= 0.0) & (timeline.cache_share <= 1.0)).all()
