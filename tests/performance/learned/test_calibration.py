@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from budsim.cli.commands import run
+from budsim.cli import run
 from budsim.commons.errors import InvalidInput, Unavailable
 from budsim.performance.learned.calibration import NOISE, POINT, SHARES, load_calibration
 from budsim.performance.measured.measurements import read_tables
@@ -237,28 +237,22 @@ def test_the_terminal_calibrates_and_simulates_with_it(shipped, tmp_path, capsys
     told = capsys.readouterr()
     assert "drift" in told.err
     assert "each row" in told.out
-    question = [
-        "simulate",
-        "--model",
-        ROW["model_hf"],
-        "--cluster",
-        str(cluster),
+    question = ["simulate", "--model", ROW["model_hf"], "--cluster", str(cluster), "--quantize"]
+    question += [
         "--input-tokens",
         "1024",
-        "--quantize",
-    ]
-    question += [
         "--output-tokens",
         "256",
         "--concurrency",
         "16",
-        "--engine",
-        "vllm",
-        "--calibration",
-        str(stored),
+        "--json",
     ]
-    assert run(question) == 0
-    assert "measured" in capsys.readouterr().out
+    best = []
+    for correction in ([], ["--calibration", str(stored)]):
+        assert run([*question, *correction]) == 0
+        best.append(json.loads(capsys.readouterr().out)["configurations"][0]["ttft"])
+    assert best[1] > 1.5 * best[0]
+    question += ["--calibration", str(stored)]
     assert run([*question, "--analytic"]) == 2
     assert "--calibration" in capsys.readouterr().err
     assert run(["evaluate", str(rows), "--calibration", str(stored)]) == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from budsim.cli.commands import run
+from budsim.cli import run
 from budsim.commons.errors import InvalidInput
 from budsim.performance.measured.importers import Imported, Setup, import_results
 from budsim.performance.measured.measurements import read_measurements, read_tables

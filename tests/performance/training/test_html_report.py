@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from budsim.cli.commands import run
+from budsim.cli import run
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.training.fit import Fitting, Trained, train
 from budsim.performance.training.html_report import (

@@ -1,0 +1,87 @@
+"""The commands, and one line on stderr for every mistake."""
+
+from __future__ import annotations
+
+import typer
+from typer.exceptions import TyperException
+
+from budsim.cli.accuracy import evaluate, predict
+from budsim.cli.calibration import calibrate, import_results
+from budsim.cli.catalogs import devices, engines, models
+from budsim.cli.render import render
+from budsim.cli.serve import serve
+from budsim.cli.simulate import simulate
+from budsim.cli.sizing import capacity, size
+from budsim.cli.streams import BAD_INPUT, FAILED, complain
+from budsim.cli.training import train, tune
+from budsim.commons.errors import BudsimError, InvalidInput, NotFound
+
+OPTIONS = {
+    "pretrained_model_uri": "--model",
+    "model": "--model",
+    "input_tokens": "--input-tokens",
+    "output_tokens": "--output-tokens",
+    "concurrency": "--concurrency",
+    "engine": "--engine",
+    "ttft_s": "--ttft-ms",
+    "tokens_per_s_per_user": "--tokens-per-s-per-user",
+    "target_throughput_per_user": "--tokens-per-s-per-user",
+    "e2e_s": "--e2e-s",
+    "calibration": "--calibration",
+    "max_loras": "--max-loras",
+    "max_lora_rank": "--max-lora-rank",
+}
+"""The option that sets a field which errors name. The cluster file sets the fields not listed."""
+
+app = typer.Typer(
+    name="budsim",
+    help="What to deploy, how it will perform, what it will cost, and how sure that is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    simulate,
+    capacity,
+    size,
+    render,
+    serve,
+    devices,
+    models,
+    engines,
+    predict,
+    evaluate,
+    train,
+    tune,
+    calibrate,
+):
+    app.command()(command)
+app.command("import")(import_results)
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command and return its exit code; errors become one line on stderr."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except TyperException as error:
+        return complain(error.format_message() or _usage(arguments), BAD_INPUT)
+    except (InvalidInput, NotFound) as error:
+        option = _option(error.field, arguments)
+        message = str(error) if option == error.field else f"{option}: {error}"
+        return complain(message, BAD_INPUT)
+    except BudsimError as error:
+        return complain(str(error), FAILED)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(arguments: list[str]) -> str:
+    if not arguments:
+        return "no command given: try budsim --help"
+    return f"{' '.join(arguments)!r} is not a complete command"
+
+
+def _option(field: str, arguments: list[str]) -> str:
+    """Return the option that set a field: the cluster file's, where no other option sets it."""
+    has_cluster = any(argument.partition("=")[0] == "--cluster" for argument in arguments)
+    is_of_cluster = has_cluster and not field.startswith(("--", "PLAN", "args."))
+    return OPTIONS.get(field, "--cluster" if is_of_cluster else field)

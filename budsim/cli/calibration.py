@@ -1,0 +1,153 @@
+"""`budsim calibrate` and `import`: correct predictions with your own benchmarks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import typer
+
+from budsim.cli import tables
+from budsim.cli.accuracy import score_table, tell_drift, tell_left_out
+from budsim.cli.files import writing
+from budsim.cli.option_groups import with_option_groups
+from budsim.cli.options import ModelsFolder
+from budsim.commons.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from budsim.performance.training.site_calibration import Calibrated
+
+LARGEST_PARALLELISM = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetupOptions:
+    """What the benchmark ran on, where its file does not say."""
+
+    panel: ClassVar[str] = "What was measured, where the file does not say"
+
+    device: Annotated[str, typer.Option(help="Device, a name of `budsim devices`.")] = ""
+    tp: Annotated[
+        int | None, typer.Option(min=1, max=LARGEST_PARALLELISM, help="Tensor parallelism.")
+    ] = None
+    pp: Annotated[
+        int | None,
+        typer.Option(min=1, max=LARGEST_PARALLELISM, help="Pipeline parallelism. Default: 1."),
+    ] = None
+    ep: Annotated[
+        int | None,
+        typer.Option(min=1, max=LARGEST_PARALLELISM, help="Expert parallelism. Default: none."),
+    ] = None
+    dp: Annotated[
+        int | None,
+        typer.Option(min=1, max=LARGEST_PARALLELISM, help="Data parallelism. Default: 1."),
+    ] = None
+    model: Annotated[str, typer.Option(help="Model. Default: the file's name for it.")] = ""
+    engine: Annotated[str, typer.Option(help="Serving engine (vllm, sglang, ...).")] = ""
+    engine_version: Annotated[str, typer.Option(help="Version of the engine.")] = ""
+    precision: Annotated[str, typer.Option(help="Weight format. Default: the model's own.")] = ""
+    kv_cache_dtype: Annotated[str, typer.Option(help="KV cache format. Default: 16 bit.")] = ""
+    source: Annotated[
+        str, typer.Option(help="Name of the measurements. Default: the program's name.")
+    ] = ""
+
+
+def calibrate(
+    *,
+    measured: Annotated[
+        list[Path],
+        typer.Option("--with", help="CSV in the columns of measurements.csv, or a folder of them."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Correction to write.")] = Path(
+        "calibration.json"
+    ),
+    models_folder: ModelsFolder = None,
+) -> None:
+    """Learn a correction for your site from a few of its measurements.
+
+    A simulation uses the correction when `--calibration` names it.
+    """
+    from datetime import UTC, datetime
+
+    from budsim.performance.measured.measurements import read_tables
+    from budsim.performance.predictor import load_predictor
+    from budsim.performance.training.score import evaluate as score
+    from budsim.performance.training.site_calibration import calibrate as learn
+
+    table, predictor = read_tables(measured), load_predictor(models_folder)
+    found = learn(table, predictor, created=datetime.now(UTC).date().isoformat())
+    scores = score(table, predictor, "model")[0]
+    typer.echo("Errors on these rows before any correction:")
+    tables.show(score_table(scores))
+    tell_drift(scores)
+    _show_checks(found)
+    document = found.calibration.document
+    with writing(output):
+        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    tell_left_out(found.problems)
+    _tell_targets(document)
+    typer.echo(f"written to {output}; use it with --calibration or CALIBRATION_FILE", err=True)
+
+
+def _show_checks(found: Calibrated) -> None:
+    """Print what the correction changes on rows it was not learned from."""
+    checks = tables.table(
+        "correction of", "withheld", "rows>", "median before>", "median after>", "in 90 % interval>"
+    )
+    for check in found.checks:
+        figures = (f"{value:.1%}" for value in (check.before, check.after, check.inside90))
+        checks.add_row(check.target, check.withheld, str(check.rows), *figures)
+    typer.echo("Errors with the correction, on rows it was not learned from:")
+    tables.show(checks)
+
+
+def _tell_targets(document: Mapping[str, Any]) -> None:
+    """Say on stderr which quantities the correction is used for."""
+    for target, stated in document["targets"].items():
+        verdict = (
+            f"used, intervals {stated['widening']:.2f} times as wide"
+            if stated["used"]
+            else "not used: it does not help"
+        )
+        typer.echo(f"{target}: {stated['rows']} configurations, correction {verdict}", err=True)
+
+
+@with_option_groups
+def import_results(
+    files: Annotated[
+        list[Path], typer.Argument(help="JSON of vllm bench serve, GuideLLM or InferenceX.")
+    ],
+    *,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="CSV to write, in the columns of measurements.csv."),
+    ],
+    setup: SetupOptions,
+) -> None:
+    """Turn benchmark results into rows for `predict`, `evaluate`, `calibrate` and `train`.
+
+    Results that cannot become a row say why.
+    """
+    from dataclasses import asdict
+
+    from budsim.performance.measured.importers import Setup
+    from budsim.performance.measured.importers import import_results as imported
+
+    found = imported(files, Setup(**asdict(setup)))
+    if found.rows.empty:
+        raise InvalidInput(
+            "files",
+            found.problems[0] if found.problems else "hold no benchmark",
+            "results that become rows",
+        )
+    with writing(output):
+        found.rows.to_csv(output, index=False)
+    for problem in found.problems:
+        typer.echo(problem, err=True)
+    typer.echo(
+        f"{len(found.rows)} rows written to {output}, {len(found.problems)} benchmarks left out",
+        err=True,
+    )

@@ -1,0 +1,131 @@
+"""The cells of tables about plans: what runs, how fast it is, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from budsim.commons.units import MILLI
+
+if TYPE_CHECKING:
+    from budsim.simulator.planning.question import (
+        Figure,
+        Plan,
+        PredictedService,
+        Question,
+        ReplicaGroup,
+    )
+
+RANGE_NOTE = (
+    "Each figure is a mean over requests. The smaller numbers below it say how sure we are of that "
+    "mean:\nof 100 means you measure, about 90 lie in such a range. They are not percentiles of "
+    "requests."
+)
+TARGET_NAMES = {
+    "ttft_s": "TTFT",
+    "e2e_s": "end to end",
+    "tokens_per_s_per_user": "tokens/s per user",
+}
+
+
+def traffic_text(question: Question) -> str:
+    """Return what is asked about in words: the traffic and the targets."""
+    return f"requests of {question.workload} at a time; {_targets_text(question)}"
+
+
+def _targets_text(question: Question) -> str:
+    targets = question.targets
+    parts = [
+        f"mean TTFT <= {targets.ttft_s / MILLI:g} ms" if targets.ttft_s else "",
+        f"mean >= {targets.tokens_per_s_per_user:g} tokens/s per user"
+        if targets.tokens_per_s_per_user
+        else "",
+        f"mean end to end <= {targets.e2e_s:g} s" if targets.e2e_s else "",
+    ]
+    return ", ".join(filter(None, parts)) or "no targets"
+
+
+def service_columns(question: Question) -> tuple[str, ...]:
+    """Return the headings above `plan_service` and `group_service`."""
+    rate = ("tok/s/user\nmean>",) if question.workload.output_tokens else ()
+    return ("TTFT ms\nmean>", *rate, "e2e s\nmean>", "requests/s>")
+
+
+def plan_service(plan: Plan) -> tuple[str, ...]:
+    """Return TTFT, tokens/s per user, latency, and requests/s of a plan's groups together.
+
+    The first three are those of the group where they are worst: no user sees worse.
+    """
+    return _service(plan.groups)
+
+
+def group_service(group: ReplicaGroup) -> tuple[str, ...]:
+    """Return TTFT, tokens/s per user, latency and requests/s of one group."""
+    return _service([group])
+
+
+def _service(groups: Sequence[ReplicaGroup]) -> tuple[str, ...]:
+    services = [group.service for group in groups]
+    slowest = min((each.tokens_per_s_per_user for each in services), key=_value)
+    rate = (_range(slowest, 1.0, ".1f"),) if slowest.value else ()
+    return (
+        _range(max((each.ttft_s for each in services), key=_value), 1 / MILLI, ".0f"),
+        *rate,
+        _range(max((each.e2e_s for each in services), key=_value), 1.0, ".2f"),
+        _requests_per_s(groups),
+    )
+
+
+def verdict(plan: Plan) -> str:
+    """Return whether a plan meets the targets, or by how much it misses them."""
+    if plan.meets_targets:
+        return "[green]met[/green]"
+    return f"[red]missed\n{plan.error_rate:.0%}[/red]"
+
+
+def price(usd: float) -> str:
+    """Return a price to the cent, small ones to two digits."""
+    return f"{usd:.2f}" if usd >= 1.0 else f"{usd:#.2g}"
+
+
+def headline(plan: Plan, names: Mapping[str, str]) -> str:
+    """Return what a plan runs; it starts with the cluster's name where there are several."""
+    where = f"{names.get(plan.cluster_id, plan.cluster_id)}: " if len(names) > 1 else ""
+    return where + "\n + ".join(described(group) for group in plan.groups)
+
+
+def described(group: ReplicaGroup) -> str:
+    """Return how many replicas run on what, in which layout, by which engine and formats."""
+    config = group.config
+    sizes = (("tp", config.tp), ("pp", config.pp), ("ep", config.ep), ("dp", config.dp))
+    layout = " ".join(f"{name}{size}" for name, size in sizes if size > 1 or name == "tp")
+    return (
+        f"{group.replicas} x {config.device.name} {layout}\n   [dim]{group.engine}, "
+        f"{config.weight_precision} weights, {config.kv_precision} KV[/dim]"
+    )
+
+
+def limits(service: PredictedService) -> str:
+    """Return what limits a service, and what its prediction is based on."""
+    is_new = not service.in_range and service.basis != "analytic"
+    return f"bound by {service.bound_by}; {service.basis}{', outside training' if is_new else ''}"
+
+
+def _requests_per_s(groups: Sequence[ReplicaGroup]) -> str:
+    """Return the requests/s that all replicas finish together, with their range."""
+    value, low, high = (
+        sum(each.replicas * getattr(each.service.requests_per_s, end) for each in groups)
+        for end in ("value", "low90", "high90")
+    )
+    return f"{value:.1f}\n[dim]{low:.1f}-{high:.1f}[/dim]"
+
+
+def _value(figure: Figure) -> float:
+    return figure.value
+
+
+def _range(figure: Figure, factor: float, spec: str) -> str:
+    value, low, high = (
+        format(each * factor, spec) for each in (figure.value, figure.low90, figure.high90)
+    )
+    return f"{value}\n[dim]{low}-{high}[/dim]"

@@ -1,0 +1,115 @@
+"""Answers as JSON documents, in the names of the HTTP service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from budsim.simulator.planning.question import Outcome, Plan, Question, Rejection
+    from budsim.simulator.planning.sizing import Capacity, Sized
+    from budsim.simulator.planning.whatif import Changed
+
+
+def outcome_document(question: Question, outcome: Outcome) -> dict[str, Any]:
+    """Return the plans of an answer, without run ids and times, which differ between runs."""
+    from budsim.simulator.schemas import ClusterMetrics, DeploymentConfiguration, stored_plans
+
+    stored = stored_plans(outcome, question, keep=len(outcome.plans))
+    best = {plan.cluster_id: plan for plan in reversed(stored)}
+    return {
+        "object": "cluster_recommendations",
+        "model": question.architecture.model_id,
+        "input_tokens": question.workload.input_tokens,
+        "output_tokens": question.workload.output_tokens,
+        "recommendations": [
+            ClusterMetrics.of(plan).model_dump(mode="json")
+            for plan in stored
+            if plan is best[plan.cluster_id]
+        ],
+        "knees": [plan.groups[0].config_id for plan in outcome.plans if plan.is_knee],
+        "configurations": [
+            DeploymentConfiguration.of(plan).model_dump(mode="json") for plan in stored
+        ],
+        "reasons": _reasons(outcome.rejections),
+        "evaluations": outcome.evaluations,
+        "seed": question.seed,
+    }
+
+
+def capacity_document(question: Question, found: Iterable[Capacity]) -> dict[str, Any]:
+    """Return how many requests each cluster serves, and the plan that does."""
+    clusters = [
+        {
+            "cluster_id": each.cluster.cluster_id,
+            "concurrency": each.concurrency,
+            "configuration": _configuration(question, each.plan) if each.plan else None,
+            "refused_concurrency": each.refused or None,
+            "configuration_beyond": _configuration(question, each.beyond) if each.beyond else None,
+            "reasons": _reasons(each.rejections),
+        }
+        for each in found
+    ]
+    return {
+        "object": "capacities",
+        "model": question.architecture.model_id,
+        "clusters": clusters,
+        "seed": question.seed,
+    }
+
+
+def sized_document(question: Question, found: Sized) -> dict[str, Any]:
+    """Return the cheapest sets of devices for a load."""
+    sets = [
+        {
+            "device": each.device.name,
+            "devices": each.plan.devices,
+            "usd_per_hour": each.plan.cost_usd_per_h,
+            "usd_per_hour_source": each.device.sources.get("price_usd_per_h"),
+            "purchase_usd": each.purchase_usd,
+            "configuration": _configuration(question, each.plan),
+        }
+        for each in found.sets
+    ]
+    return {
+        "object": "device_sets",
+        "model": question.architecture.model_id,
+        "sets": sets,
+        "reasons": _reasons(found.rejections),
+        "evaluations": found.evaluations,
+        "seed": question.seed,
+    }
+
+
+def changes_document(question: Question, changes: Iterable[Changed]) -> list[dict[str, Any]]:
+    """Return what each changed setting does: the node group before and after."""
+    from budsim.simulator.schemas import node_group
+
+    return [
+        {
+            "knob": each.knob,
+            "value": each.value,
+            "before": node_group(each.before, question).model_dump(mode="json"),
+            "after": node_group(each.after, question).model_dump(mode="json")
+            if each.after
+            else None,
+            "problem": each.problem or None,
+        }
+        for each in changes
+    ]
+
+
+def _reasons(rejections: Iterable[Rejection]) -> list[Any]:
+    from budsim.simulator.schemas import Reason
+
+    return [Reason.of(rejection).model_dump(mode="json") for rejection in rejections]
+
+
+def _configuration(question: Question, plan: Plan) -> Any:
+    """Return a plan as callers deploy it."""
+    from budsim.simulator.planning.question import Outcome
+    from budsim.simulator.schemas import DeploymentConfiguration, stored_plans
+
+    outcome = Outcome(plans=(plan,), rejections=(), evaluations=0)
+    stored = stored_plans(outcome, question, keep=1)[0]
+    return DeploymentConfiguration.of(stored).model_dump(mode="json")

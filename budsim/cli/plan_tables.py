@@ -1,0 +1,160 @@
+"""Plans for people: the table, how the best plan is started, and why it is as good as it is."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from budsim.cli import cells, tables
+from budsim.commons.units import GIB, MILLI
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from budsim.simulator.planning.question import (
+        Explanation,
+        Outcome,
+        Plan,
+        Question,
+        Rejection,
+        ReplicaGroup,
+    )
+
+PLANS_SHOWN = 8
+LEAST_SHARE_TOLD = 0.01
+"""Smaller shares of a request's time are left out."""
+
+
+def print_outcome(question: Question, outcome: Outcome) -> None:
+    """Print the plans, how the best one is started, why it is so good, and what was rejected."""
+    console = tables.console()
+    names = {cluster.cluster_id: cluster.name for cluster in question.clusters}
+    console.print(
+        f"[bold]{question.architecture.model_id}[/bold]: {question.workload.concurrency} "
+        f"{cells.traffic_text(question)}; {outcome.evaluations} configurations compared"
+    )
+    if outcome.plans:
+        console.print(plan_table(question, outcome.plans[:PLANS_SHOWN], names))
+        _print_notes(console, outcome)
+        _print_launch(console, outcome.plans[0])
+        _print_explanation(console, outcome.plans[0])
+    else:
+        console.print("[bold red]nothing fits[/bold red]")
+    print_rejections(console, outcome.rejections, names)
+
+
+def plan_table(question: Question, plans: tuple[Plan, ...], names: Mapping[str, str]) -> Table:
+    """Return a table of plans, best first; ``names`` are those of the clusters."""
+    rows = tables.table(
+        "plan",
+        "targets",
+        *cells.service_columns(question),
+        "USD/Mtok>",
+        "USD/h>",
+    )
+    for number, plan in enumerate(plans, start=1):
+        rows.add_row(
+            f"{number}. {cells.headline(plan, names)}\n   [dim]{_remarks(plan)}[/dim]",
+            cells.verdict(plan),
+            *cells.plan_service(plan),
+            cells.price(plan.cost_per_million_tokens_usd),
+            f"{plan.cost_usd_per_h:.2f}",
+        )
+    return rows
+
+
+def _remarks(plan: Plan) -> str:
+    return cells.limits(plan.slowest.service) + ("; knee" if plan.is_knee else "")
+
+
+def print_rejections(
+    console: Console, rejections: tuple[Rejection, ...], names: Mapping[str, str]
+) -> None:
+    """Print what is not in the answer and why; without ``names`` no cluster is named."""
+    if not rejections:
+        return
+    rejected = tables.table("rejected", "devices>", "why")
+    for each in rejections:
+        where = f"{names.get(each.cluster_id, each.cluster_id)}: " if names else ""
+        rejected.add_row(f"{where}{each.subject}", str(each.devices or "-"), each.reason)
+    console.print(rejected)
+
+
+def _print_notes(console: Console, outcome: Outcome) -> None:
+    console.print(cells.RANGE_NOTE, style="dim")
+    if any(plan.is_knee for plan in outcome.plans[:PLANS_SHOWN]):
+        console.print(
+            "knee: the best compromise of cost, number of devices and latency", style="dim"
+        )
+
+
+def _print_launch(console: Console, plan: Plan) -> None:
+    whole = sum(group.replicas * group.service.requests_per_s.value for group in plan.groups)
+    for number, group in enumerate(plan.groups):
+        share = group.service.requests_per_s.value / whole if whole else 0.0
+        told = f" (each gets {share:.1%} of the requests)" if len(plan.groups) > 1 else ""
+        named = "[bold]and[/bold]" if number else "[bold]best plan[/bold]"
+        nodes = dict.fromkeys(part.node_name for replica in group.placements for part in replica)
+        console.print(
+            f"\n{named}: {group.replicas} x {group.label.name} on {', '.join(nodes)}{told}; "
+            f"image {group.launch.image}"
+        )
+        settings = [f"{name}={shlex.quote(value)}" for name, value in group.launch.envs.items()]
+        command = " ".join([*settings, shlex.join(group.launch.command)])
+        console.print(command, markup=False, soft_wrap=True)
+        console.print(f"memory of a device: {_memory_text(group)}\n")
+
+
+def _memory_text(group: ReplicaGroup) -> str:
+    memory = group.memory
+    parts = (
+        f"weights {memory.weight_bytes / GIB:.1f}",
+        f"KV cache {memory.kv_cache_bytes / GIB:.1f}",
+        f"activations {memory.activation_bytes / GIB:.1f}",
+        f"reserve {memory.reserved_bytes / GIB:.1f}",
+    )
+    return f"{', '.join(parts)} of {memory.budget_bytes / GIB:.1f} GiB"
+
+
+def _print_explanation(console: Console, plan: Plan) -> None:
+    """Say where a request's time goes, how close each target is, and what more replicas change.
+
+    All of it is about the plan's slowest group.
+    """
+    group, explanation = plan.slowest, plan.slowest.explanation
+    shares = sorted(explanation.time_shares.items(), key=lambda share: -share[1])
+    told = [f"{cause} {share:.0%}" for cause, share in shares if share >= LEAST_SHARE_TOLD]
+    console.print(f"a request's time: {', '.join(told)}")
+    _print_room(console, explanation)
+    _print_next_replica(console, group)
+    console.print()
+
+
+def _print_room(console: Console, explanation: Explanation) -> None:
+    rooms = sorted(explanation.headroom.items(), key=lambda room: room[1])
+    told = [
+        f"{cells.TARGET_NAMES[name]} {abs(room):.0%}" + (" (missed)" if room < 0 else "")
+        for name, room in rooms
+    ]
+    if told:
+        console.print(f"how much worse each may get before its target is missed: {', '.join(told)}")
+
+
+def _print_next_replica(console: Console, group: ReplicaGroup) -> None:
+    after = group.explanation.next_replica
+    if not after:
+        return
+    before, there = group.service, "free" if after.is_free else "not free in the cluster"
+    rate = before.tokens_per_s_per_user.value
+    costs = (group.cost_per_million_tokens_usd, after.cost_per_million_tokens_usd)
+    changes = (
+        f"TTFT {before.ttft_s.value / MILLI:.0f} -> {after.ttft_s / MILLI:.0f} ms",
+        f"{rate:.1f} -> {after.tokens_per_s_per_user:.1f} tokens/s per user" if rate else "",
+        f"{cells.price(costs[0])} -> {cells.price(costs[1])} USD/Mtok",
+    )
+    console.print(
+        f"one more replica ({after.devices} x {group.label.name}, {there}): "
+        f"{', '.join(filter(None, changes))}"
+    )

@@ -1,0 +1,49 @@
+"""`budsim render`: the commands and files that start a plan."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from budsim.cli.files import read_plan
+
+Plan = Annotated[
+    Path, typer.Argument(help="What `budsim simulate --json` printed; - reads it from stdin.")
+]
+Form = Annotated[
+    str,
+    typer.Option(
+        "--format", help="command, compose, kubernetes, litellm or recipe (of LLM Compressor)."
+    ),
+]
+Number = Annotated[int, typer.Option("--number", "-n", min=1, help="Which plan, best first.")]
+Fallback = Annotated[
+    list[str] | None,
+    typer.Option(help="A provider's model that LiteLLM tries when all replicas fail."),
+]
+Loras = Annotated[
+    int, typer.Option(min=0, max=1024, help="LoRA adapters that each replica serves at once.")
+]
+LoraRank = Annotated[int, typer.Option(min=1, max=512, help="Highest rank of these adapters.")]
+
+
+def render(
+    plan: Plan,
+    *,
+    form: Form,
+    number: Number = 1,
+    fallback: Fallback = None,
+    max_loras: Loras = 0,
+    max_lora_rank: LoraRank = 16,
+) -> None:
+    """Print what starts a plan: commands, compose file, Kubernetes manifests, LiteLLM, recipe."""
+    from budsim.simulator.rendering import Additions
+    from budsim.simulator.rendering import render as rendered
+
+    additions = Additions(
+        fallbacks=tuple(fallback or ()), max_loras=max_loras, max_lora_rank=max_lora_rank
+    )
+    sys.stdout.write(rendered(read_plan(plan), form, number=number, additions=additions))

@@ -1,0 +1,87 @@
+"""Capacities and sets of devices for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from budsim.cli import cells, tables
+from budsim.cli.plan_tables import plan_table, print_rejections
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from budsim.simulator.planning.question import Plan, Question
+    from budsim.simulator.planning.sizing import Capacity, Sized
+
+
+def print_capacities(question: Question, found: Iterable[Capacity]) -> None:
+    """Print how many requests each cluster serves, by which plan, and what fails beyond."""
+    console = tables.console()
+    console.print(f"[bold]{question.architecture.model_id}[/bold]: {cells.traffic_text(question)}")
+    for each in found:
+        names = {each.cluster.cluster_id: each.cluster.name}
+        if each.plan is None:
+            console.print(f"\n[bold red]{each.cluster.name} serves none[/bold red]")
+            print_rejections(console, each.rejections, names)
+            continue
+        console.print(
+            f"\n[bold]{each.cluster.name} serves {each.concurrency} requests at a time, "
+            f"{_requests_per_s(each.plan):.1f} requests/s[/bold]"
+        )
+        console.print(plan_table(question, (each.plan,), names))
+        if each.beyond:
+            _print_beyond(console, each.refused, each.beyond)
+    console.print(cells.RANGE_NOTE, style="dim")
+
+
+def _print_beyond(console: Console, refused: int, plan: Plan) -> None:
+    headroom = plan.slowest.explanation.headroom
+    missed = [cells.TARGET_NAMES[name] for name, room in headroom.items() if room < 0]
+    console.print(f"{refused} are too many: the best plan for them misses {', '.join(missed)}")
+
+
+def _requests_per_s(plan: Plan) -> float:
+    return sum(group.replicas * group.service.requests_per_s.value for group in plan.groups)
+
+
+def print_sized(question: Question, found: Sized) -> None:
+    """Print sets of devices, cheapest first."""
+    console = tables.console()
+    console.print(
+        f"[bold]{question.architecture.model_id}[/bold]: {question.workload.concurrency} "
+        f"{cells.traffic_text(question)}"
+    )
+    sets = tables.table(
+        "devices",
+        "targets",
+        *cells.service_columns(question),
+        "USD/h>",
+        "USD to buy>",
+        "USD/Mtok>",
+    )
+    for number, each in enumerate(found.sets, start=1):
+        sets.add_row(
+            f"{number}. {each.plan.devices} x {each.device.name}\n"
+            f"   [dim]{cells.headline(each.plan, {})}[/dim]",
+            cells.verdict(each.plan),
+            *cells.plan_service(each.plan),
+            f"{each.plan.cost_usd_per_h:.2f}" + ("*" if each.is_owned else ""),
+            f"{each.purchase_usd:,.0f}",
+            cells.price(each.plan.cost_per_million_tokens_usd),
+        )
+    console.print(sets)
+    _print_notes(console, found)
+    print_rejections(console, found.rejections, {})
+
+
+def _print_notes(console: Console, found: Sized) -> None:
+    console.print(cells.RANGE_NOTE, style="dim")
+    console.print(
+        "Prices are those of the catalog, for the devices without their servers.", style="dim"
+    )
+    if any(each.is_owned for each in found.sets):
+        console.print(
+            "* no rent is known: the price is the cost of ownership, which is below a rent.",
+            style="dim",
+        )

@@ -1,0 +1,117 @@
+"""What `budsim simulate` prints: plans for people, JSON for programs."""
+
+import json
+
+from budsim.cli import run
+
+
+def test_a_person_reads_the_plan_at_a_glance(simulate, capsys):
+    """The table shows plan, command, cost and rejections; progress is one line on stderr."""
+    assert run([*simulate, "--ttft-ms", "2000"]) == 0
+    out, err = capsys.readouterr()
+    for part in (
+        "H100-SXM",
+        "USD/Mtok",
+        "vllm serve meta-llama/Llama-3.1-8B-Instruct",
+        "bound by",
+        "met",
+        "down",
+    ):
+        assert part in out
+    assert err.startswith("searching: ")
+    assert err.endswith(" 100 %\n")
+
+
+def test_json_is_the_recommendation_and_the_same_each_time(simulate, capsys):
+    """L5: the same seed prints the same bytes; the document has the wire's names."""
+    texts = []
+    for _ in range(2):
+        assert run([*simulate, "--json", "--seed", "5"]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    document = json.loads(texts[0])
+    assert document["object"] == "cluster_recommendations"
+    assert document["recommendations"][0]["metrics"]["error_rate"] == 0
+    assert document["configurations"][0]["node_groups"][0]["tp_size"] >= 1
+    assert document["reasons"][0]["devices"] == 4
+
+
+def test_adapters_are_options_of_every_question(simulate, capsys):
+    """`--max-loras` reaches the best plan's command; a rank without kernels is refused."""
+    assert run([*simulate, "--max-loras", "4", "--max-lora-rank", "32"]) == 0
+    out = capsys.readouterr().out
+    assert "--enable-lora" in out
+    assert "--max-lora-rank 32" in out
+    assert run([*simulate, "--max-loras", "4", "--max-lora-rank", "17"]) == 2
+    assert "--max-lora-rank" in capsys.readouterr().err
+
+
+def test_pooling_models_are_told_in_requests(simulate, capsys):
+    """A reranker's table has requests/s and no tokens/s; prices keep two digits.
+
+    A target of output tokens/s is refused.
+    """
+    asked = [
+        "BAAI/bge-reranker-v2-m3" if each.startswith("meta-llama") else each for each in simulate
+    ]
+    assert run([*asked, "--ttft-ms", "500", "--what-if", "concurrency=32"]) == 0
+    out = capsys.readouterr().out
+    assert "16 requests of 512 tokens at a time" in out
+    assert "requests/s" in out
+    assert "tok/s/user" not in out
+    assert "tokens/s per user" not in out
+    assert "0.00" in out
+    assert " 0.00 " not in out
+    assert run([*asked, "--tokens-per-s-per-user", "5"]) == 2
+    assert "--tokens-per-s-per-user" in capsys.readouterr().err
+
+
+def test_engine_restricts_the_search(simulate, capsys):
+    """`--engine sglang` leaves only SGLang's configurations."""
+    assert run([*simulate, "--engine", "sglang", "--json"]) == 0
+    groups = [
+        group
+        for each in json.loads(capsys.readouterr().out)["configurations"]
+        for group in each["node_groups"]
+    ]
+    assert {group["engine_type"] for group in groups} == {"sglang"}
+
+
+def test_nothing_fits_is_an_answer(simulate, capsys, tmp_path):
+    """A model no device can hold is exit code 0 with the reason in the table."""
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        "clusters: [{name: edge, nodes: [{name: e, devices: [{device: L4, count: 1}]}]}]"
+    )
+    assert (
+        run([*simulate, "--model", "meta-llama/Llama-3.1-405B-Instruct", "--cluster", str(file)])
+        == 0
+    )
+    out = capsys.readouterr().out
+    assert "nothing fits" in out
+    assert "weights need" in " ".join(out.split())
+
+
+def test_a_changed_knob_stands_beside_the_plan(simulate, capsys):
+    """`--what-if` adds a table, and in JSON the node groups, before and after."""
+    assert run([*simulate, "--what-if", "tp=2", "--what-if", "max-num-seqs=4"]) == 0
+    out = capsys.readouterr().out
+    assert "as it is" in out
+    assert "tp=2" in out
+    assert run([*simulate, "--json", "--what-if", "tp=2"]) == 0
+    change = json.loads(capsys.readouterr().out)["what_if"][0]
+    assert (change["before"]["tp_size"], change["after"]["tp_size"]) == (1, 2)
+    assert run([*simulate, "--what-if", "turbo=on"]) == 2
+    assert "--what-if" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_calibration_is_named_by_its_option(simulate, capsys, tmp_path):
+    """Not by the cluster's, which is read well."""
+    file = tmp_path / "site.json"
+    file.write_text("{}")
+    assert (
+        run([*(each for each in simulate if each != "--analytic"), "--calibration", str(file)]) == 2
+    )
+    err = capsys.readouterr().err
+    assert "--calibration" in err
+    assert "--cluster" not in err

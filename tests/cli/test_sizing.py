@@ -1,0 +1,48 @@
+"""`budsim capacity` and `budsim size` answer the reversed questions."""
+
+import json
+
+from budsim.cli import run
+
+
+def test_capacity_is_what_the_cluster_serves(cluster, lengths, capsys):
+    """`budsim capacity` says how many requests each cluster serves and what fails beyond.
+
+    It needs a target.
+    """
+    asked = ["capacity", "--cluster", cluster, *lengths]
+    assert run([*asked, "--ttft-ms", "60", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["clusters"][0]
+    assert found["concurrency"] < found["refused_concurrency"]
+    assert found["configuration"]["error_rate"] == 0
+    assert run([*asked, "--ttft-ms", "60"]) == 0
+    assert f"lab serves {found['concurrency']} requests" in capsys.readouterr().out
+    assert run(asked) == 2
+    assert "--ttft-ms" in capsys.readouterr().err
+
+
+def test_size_names_devices_and_their_price(load, capsys):
+    """`budsim size` lists device sets, cheapest per hour first, and refuses unknown devices."""
+    asked = ["size", *load, "--ttft-ms", "500"]
+    asked += ["--device", "L4", "--device", "H100-SXM"]
+    assert run([*asked, "--json"]) == 0
+    sets = json.loads(capsys.readouterr().out)["sets"]
+    assert [each["device"] for each in sets] == ["L4", "H100-SXM"]
+    assert sets[0]["usd_per_hour"] < sets[1]["usd_per_hour"]
+    assert run(asked) == 0
+    assert "1 x L4" in capsys.readouterr().out
+    assert run([*asked, "--device", "Frobnicator-9000"]) == 2
+    assert "--device" in capsys.readouterr().err
+
+
+def test_cost_of_ownership_is_marked_as_no_rent(load, capsys):
+    """A device without a rent is priced by its cost of ownership, and marked."""
+    asked = ["size", *load, "--ttft-ms", "500", "--device"]
+    assert run([*asked, "Gaudi3-PCIe"]) == 0
+    assert "no rent is known" in capsys.readouterr().out
+    assert run([*asked, "L4"]) == 0
+    assert "no rent is known" not in capsys.readouterr().out
+    assert run([*asked, "Gaudi3-PCIe", "--json"]) == 0
+    assert (
+        "no common rental" in json.loads(capsys.readouterr().out)["sets"][0]["usd_per_hour_source"]
+    )
