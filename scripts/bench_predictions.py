@@ -18,7 +18,7 @@ from budsim.performance.candidates import Candidates, rows_of
 from budsim.performance.learned.features import Matrix, feature_matrix, feature_names
 from budsim.performance.measured.measurements import read_measurements
 from budsim.performance.physics.memory import memory_use
-from budsim.performance.physics.operators import prepare
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictor import CHECKOUT, AnalyticPredictor, load_predictor
 from budsim.performance.serving.steady_state import steady_state
 

@@ -1,4 +1,6 @@
-"""Prints what NVIDIA's published kernel timings say of the constants in `budsim.performance.physics.efficiency`, by device and engine.
+"""Prints kernel constants as NVIDIA's published kernel timings have them, by device and engine.
+
+They are in `budsim.performance.physics.kernel_constants`.
 
 The timings are the parquet tables in PyPI's `aiconfigurator-core` (Apache-2.0); nothing else in the package is read. In an
 environment with pandas, pyarrow, PyYAML and scipy: ``pip download --no-deps aiconfigurator-core``, then

@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from budsim.engine_ops.engine_profile import FirstToken
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.measured.measurements import Measurements, read_measurements, read_tables
-from budsim.performance.physics.efficiency import TUNING, FirstToken, Tuning
+from budsim.performance.physics.constants import FITTED, PhysicsConstants
 from budsim.performance.training.fit import measured_times, training_rows, usable_rows
 from budsim.performance.training.physics_fit import Parameter, fit, modelled
 from budsim.performance.training.reports import MARK_SOURCES
 
 ENGINES = ("vllm", "sglang", "trtllm")
-NVIDIA = tuple(key for key in TUNING.constants if key == DeviceKind.CUDA or key.startswith("sm"))
+NVIDIA = tuple(key for key in FITTED.kernels if key == DeviceKind.CUDA or key.startswith("sm"))
 NEUTRAL = {
     "layer_latency_s": 25e-6,
     "moe_latency_s": 30e-6,
@@ -46,10 +47,10 @@ def main(folder: str) -> None:
     table = table.iloc[read_measurements(table.reset_index(drop=True)).rows].reset_index(drop=True)
     everything = read_measurements(table)
     names = training_rows(everything).names
-    tuning = fitted(everything, names)
-    print({name: getattr(tuning.constants[DeviceKind.CUDA], name) for name in NEUTRAL})
-    print({engine: tuning.first_token[engine] for engine in ENGINES})
-    print(summary("all rows, fitted to themselves", errors(everything, tuning)))
+    constants = fitted(everything, names)
+    print({name: getattr(constants.kernels[DeviceKind.CUDA], name) for name in NEUTRAL})
+    print({engine: constants.first_token[engine] for engine in ENGINES})
+    print(summary("all rows, fitted to themselves", errors(everything, constants)))
     for split in ("model", "device"):
         found = []
         for group, withheld in groups(names, "shape" if split == "model" else split):
@@ -74,7 +75,7 @@ def groups(names: pd.DataFrame, column: str) -> Iterator[tuple[str, Booleans]]:
             yield str(group), np.asarray(names[column] == group)
 
 
-def fitted(measurements: Measurements, names: pd.DataFrame) -> Tuning:
+def fitted(measurements: Measurements, names: pd.DataFrame) -> PhysicsConstants:
     """Return the constants fitted from neutral ones; each setting of a model weighs by the root of its rows.
 
     Mean TTFT of runs without a warm-up holds one cold start and teaches nothing.
@@ -94,7 +95,7 @@ def fitted(measurements: Measurements, names: pd.DataFrame) -> Tuning:
     )
 
 
-def neutral() -> Tuning:
+def neutral() -> PhysicsConstants:
     """Return the constants in use with what is fitted set to round values."""
     first = {
         e: FirstToken(
@@ -102,16 +103,16 @@ def neutral() -> Tuning:
         )
         for e in ENGINES
     }
-    tuning = replace(TUNING, first_token={**TUNING.first_token, **first})
-    own = tuning.constants[DeviceKind.CUDA]
+    constants = replace(FITTED, first_token={**FITTED.first_token, **first})
+    own = constants.kernels[DeviceKind.CUDA]
     for name, value in NEUTRAL.items():
-        tuning = Parameter(NVIDIA, name).scaled(tuning, value / getattr(own, name))
-    return tuning
+        constants = Parameter(NVIDIA, name).scaled(constants, value / getattr(own, name))
+    return constants
 
 
-def errors(measurements: Measurements, tuning: Tuning) -> dict[str, Floats]:
+def errors(measurements: Measurements, constants: PhysicsConstants) -> dict[str, Floats]:
     """Return absolute relative errors of the rows that measured each target."""
-    service = modelled(measurements, tuning)
+    service = modelled(measurements, constants)
     measured = measured_times(measurements, service)
     ratios = {"tpot": service.tpot_s / measured["tpot"], "ttft": service.ttft_s / measured["ttft"]}
     return {target: np.abs(ratio[np.isfinite(ratio)] - 1.0) for target, ratio in ratios.items()}

@@ -10,7 +10,7 @@ import pytest
 
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.planning.question import Outcome, Plan
+from budsim.simulator.planning.plans import Outcome, Plan
 from budsim.simulator.schemas import RunRequest
 from budsim.simulator.services import ModelSource, question_of, simulate
 from tests.simulator.situations import MODEL, make_cluster
@@ -41,7 +41,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "6. quantization was a factor applied twice, and memory stayed at bf16": (
         "performance/test_laws.py::test_quantized_weights_never_need_more_memory",
-        "engine_ops/test_llmc.py::test_a_quantized_checkpoint_is_not_quantized_again",
+        "engine_ops/llmc/test_compressor.py::test_a_quantized_checkpoint_is_not_quantized_again",
     ),
     "7. one row per cluster survived, replicas on one node only, time-sliced GPUs without TP": (
         "simulator/test_routes.py::test_recommendations_keep_several_plans_per_cluster",

@@ -195,6 +195,6 @@ def test_this_years_models_have_the_parsers_of_their_recipes(
 
 def test_profiles_differ_where_the_defaults_do() -> None:
     """On CPU vLLM steps over 2,048 tokens in blocks of 128."""
-    assert VLLM.profile(DeviceKind.CPU).token_budget == 2048
+    assert VLLM.profile(DeviceKind.CPU).max_num_batched_tokens == 2048
     assert VLLM.profile(DeviceKind.CPU).block_tokens == 128
     assert VLLM.profile(DeviceKind.CUDA).memory_fraction == 0.92

@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING
 from budsim.commons.units import MILLI
 
 if TYPE_CHECKING:
-    from budsim.simulator.planning.question import (
-        Figure,
-        Plan,
-        PredictedService,
-        Question,
-        ReplicaGroup,
-    )
+    from budsim.simulator.planning.plans import Figure, Plan, PredictedService, ReplicaGroup
+    from budsim.simulator.planning.question import Question
 
 RANGE_NOTE = (
     "Each figure is a mean over requests. The smaller numbers below it say how sure we are of that "

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from budsim.cli import cells, tables
 
 if TYPE_CHECKING:
-    from budsim.simulator.planning.question import Question, ReplicaGroup
+    from budsim.simulator.planning.plans import ReplicaGroup
+    from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.whatif import Changed
 
 

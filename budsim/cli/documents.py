@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from budsim.simulator.planning.question import Outcome, Plan, Question, Rejection
+    from budsim.simulator.planning.plans import Outcome, Plan, Rejection
+    from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.sizing import Capacity, Sized
     from budsim.simulator.planning.whatif import Changed
 
@@ -107,7 +108,7 @@ def _reasons(rejections: Iterable[Rejection]) -> list[Any]:
 
 def _configuration(question: Question, plan: Plan) -> Any:
     """Return a plan as callers deploy it."""
-    from budsim.simulator.planning.question import Outcome
+    from budsim.simulator.planning.plans import Outcome
     from budsim.simulator.schemas import DeploymentConfiguration, stored_plans
 
     outcome = Outcome(plans=(plan,), rejections=(), evaluations=0)

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
+from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 
 LARGEST_SEED = 2**63 - 1
@@ -103,7 +104,7 @@ class SearchOptions:
     ] = 0
     max_lora_rank: Annotated[
         int, typer.Option(min=1, max=512, help="Highest rank of these adapters.")
-    ] = 16
+    ] = DEFAULT_MAX_LORA_RANK
     calibration: Calibration = None
     seed: Annotated[
         int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same answer.")

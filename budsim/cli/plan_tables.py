@@ -13,14 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from budsim.simulator.planning.question import (
-        Explanation,
-        Outcome,
-        Plan,
-        Question,
-        Rejection,
-        ReplicaGroup,
-    )
+    from budsim.simulator.planning.plans import Explanation, Outcome, Plan, Rejection, ReplicaGroup
+    from budsim.simulator.planning.question import Question
 
 PLANS_SHOWN = 8
 LEAST_SHARE_TOLD = 0.01

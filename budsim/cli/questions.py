@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from budsim.hardware_ops.cluster import Cluster
     from budsim.performance.predictor import Predictor
     from budsim.performance.workload import Workload
-    from budsim.simulator.planning.question import Question, Targets
+    from budsim.simulator.planning.question import Question
+    from budsim.simulator.planning.targets import Targets
     from budsim.simulator.services import Wishes
 
 
@@ -53,7 +54,7 @@ def targets_of(options: TargetOptions) -> Targets:
     typer.BadParameter
         A target is negative, infinite or not a number.
     """
-    from budsim.simulator.planning.question import Targets
+    from budsim.simulator.planning.targets import Targets
 
     return Targets(
         ttft_s=_target("--ttft-ms", options.ttft_ms, MILLI),

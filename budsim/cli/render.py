@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from budsim.cli.files import read_plan
+from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 
 Plan = Annotated[
     Path, typer.Argument(help="What `budsim simulate --json` printed; - reads it from stdin.")
@@ -37,7 +38,7 @@ def render(
     number: Number = 1,
     fallback: Fallback = None,
     max_loras: Loras = 0,
-    max_lora_rank: LoraRank = 16,
+    max_lora_rank: LoraRank = DEFAULT_MAX_LORA_RANK,
 ) -> None:
     """Print what starts a plan: commands, compose file, Kubernetes manifests, LiteLLM, recipe."""
     from budsim.simulator.rendering import Additions

@@ -11,7 +11,8 @@ from budsim.cli.plan_tables import plan_table, print_rejections
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from budsim.simulator.planning.question import Plan, Question
+    from budsim.simulator.planning.plans import Plan
+    from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.sizing import Capacity, Sized
 
 

@@ -1,4 +1,8 @@
-"""By what: serving engines, compressors and routers as values behind one interface."""
+"""Serving engines, compressors and routers, each a folder, all behind the interface of `base`.
+
+To add an engine: a folder with its facts, a line below, and for a serving engine its row of
+``ENGINE_COMPATIBILITY_MAPPING`` in `budsim.commons.constants`.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +17,17 @@ from budsim.engine_ops.sglang import Sglang
 from budsim.engine_ops.vllm import Vllm
 
 serving_engines: Final[Mapping[str, ServingEngine]] = MappingProxyType(
-    {
-        "vllm": Vllm(),
-        "sglang": Sglang(),
-    }
+    {engine.name: engine for engine in (Vllm(), Sglang())}
 )
 """Engines that make candidates, by name, in the order they are tried."""
 
 routers: Final[Mapping[str, Router]] = MappingProxyType(
-    {
-        "litellm": Litellm(),
-    }
+    {engine.name: engine for engine in (Litellm(),)}
 )
 """Engines that spread requests over replicas or call a provider."""
 
 compressors: Final[Mapping[str, Compressor]] = MappingProxyType(
-    {
-        "llmc": Llmc(),
-    }
+    {engine.name: engine for engine in (Llmc(),)}
 )
 """Engines that change a model's precision before candidates exist."""
 

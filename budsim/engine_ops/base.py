@@ -1,4 +1,4 @@
-"""The one interface every engine stands behind, and the values it speaks in."""
+"""The one interface every engine implements, and the values it takes and returns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from enum import StrEnum
 from typing import Protocol
 
 from budsim.commons.precision import Precision
-from budsim.engine_ops.memory_rules import MemoryRule
+from budsim.engine_ops.engine_profile import EngineProfile
+from budsim.engine_ops.limits import (
+    DEFAULT_MAX_LORA_RANK,
+    DEFAULT_MAX_NUM_BATCHED_TOKENS,
+    DEFAULT_MAX_NUM_SEQS,
+    DEFAULT_MEMORY_FRACTION,
+)
+from budsim.engine_ops.memory_rule import VersionedRules
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 
@@ -16,96 +23,19 @@ ArgumentValue = str | int | float | bool
 
 
 class Stage(StrEnum):
-    """When an engine acts: before candidates exist, as a candidate, or over replicas of candidates."""
+    """When an engine acts: before candidates exist, as a candidate, or over replicas."""
 
     COMPRESS = "compress"
     SERVE = "serve"
     ROUTE = "route"
 
 
-class Batching(StrEnum):
-    """How an engine mixes prefill and decode in its steps."""
-
-    MIXED = "mixed"
-    PREFILL_FIRST = "prefill_first"
-    STATIC = "static"
-
-
-class Attended(StrEnum):
-    """Which cached tokens an engine's attention multiplies, needed or masked.
-
-    ``PAST``: those before the token. ``STEP``: also the rest of its prompt in the same step, masked. ``CACHE``: the whole cache,
-    other sequences too.
-    """
-
-    PAST = "past"
-    STEP = "step"
-    CACHE = "cache"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineProfile:
-    """What the performance model needs to know of an engine; also kept for engines we measure but do not launch.
-
-    Attributes
-    ----------
-    name : str
-        ``vllm``, ``sglang``, ``trtllm``, ``llama.cpp``...
-    batching : Batching
-        How prefill and decode share steps.
-    token_budget : int
-        Default tokens one step may process (``max_num_batched_tokens``, ``chunked_prefill_size``).
-    max_sequences : int
-        Default bound on running sequences.
-    memory_fraction : float
-        Default share of device memory the engine takes (0..1).
-    memory : MemoryRule
-        What that fraction is a share of, and what else it has to hold.
-    step_overhead_s : float
-        Host time per step that the device waits for.
-    sequence_overhead_s : float
-        The same for each running sequence.
-    block_tokens : int
-        Tokens in one block of the KV cache.
-    source : str
-        Where the figures were read, with the version.
-    attended : Attended
-        Which cached tokens attention multiplies.
-    cache_is_stated : bool
-        Whether the KV cache is a size one states, not what is left of the memory.
-    small_limits : (bytes, generations, tokens, sequences), optional
-        Devices with less memory than ``bytes``, or of these generations, get these tokens and sequences by default instead.
-    """
-
-    name: str
-    batching: Batching
-    token_budget: int
-    max_sequences: int
-    memory_fraction: float
-    memory: MemoryRule
-    step_overhead_s: float
-    block_tokens: int
-    source: str
-    sequence_overhead_s: float = 0.0
-    attended: Attended = Attended.PAST
-    cache_is_stated: bool = False
-    small_limits: tuple[float, frozenset[str], int, int] | None = None
-
-    def limits_on(self, device: Device) -> tuple[int, int]:
-        """Return the tokens of a step and the running sequences the engine allows on a device unless told otherwise."""
-        if self.small_limits is None:
-            return self.token_budget, self.max_sequences
-        enough_bytes, generations, tokens, sequences = self.small_limits
-        small = device.memory_bytes < enough_bytes or device.generation in generations
-        return (tokens, sequences) if small else (self.token_budget, self.max_sequences)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knob:
-    """One setting the search may turn.
+    """One setting the search turns.
 
-    ``name`` is a field of `ReplicaConfig`, ``flag`` the engine's own spelling without dashes; ``values`` what is worth trying,
-    ascending; ``kinds`` the hardware it exists on.
+    ``name`` is a field of `ReplicaConfig`, ``flag`` the engine's own spelling without dashes;
+    ``values`` what is worth trying, ascending; ``kinds`` the hardware it exists on.
     """
 
     name: str
@@ -119,10 +49,24 @@ class Knob:
 class ReplicaConfig:
     """One way to run one replica, as an engine launches it.
 
-    ``tp x pp`` devices; ``ep`` and ``dp`` are spread inside them (``ep`` = tp when experts are spread, ``dp`` attention ranks).
-    ``concurrency`` is what this replica serves at a time, ``context_tokens`` the longest sequence it must hold; ``max_num_seqs``
-    and ``max_num_batched_tokens`` bound each attention rank; ``max_loras`` adapters of at most ``max_lora_rank`` are served at a
-    time, 0 for none.
+    Attributes
+    ----------
+    tp, pp : int
+        The replica has ``tp x pp`` devices.
+    ep, dp : int
+        Spread inside them: ``ep`` = tp when experts are spread, ``dp`` attention ranks.
+    concurrency : int
+        Requests this replica serves at a time.
+    context_tokens : int
+        The longest sequence it must hold.
+    max_num_seqs, max_num_batched_tokens : int
+        Bounds of each attention rank.
+    max_loras, max_lora_rank : int
+        Adapters served at a time, 0 for none, and the largest rank of one.
+    kv_space_bytes : float
+        KV cache of one CPU rank, bytes; 0 on accelerators.
+    cores : int
+        Physical cores of one CPU rank; 0 where they are not known.
     """
 
     device: Device
@@ -134,22 +78,23 @@ class ReplicaConfig:
     pp: int = 1
     ep: int = 1
     dp: int = 1
-    memory_fraction: float = 0.9
-    max_num_seqs: int = 256
-    max_num_batched_tokens: int = 8192
+    memory_fraction: float = DEFAULT_MEMORY_FRACTION
+    max_num_seqs: int = DEFAULT_MAX_NUM_SEQS
+    max_num_batched_tokens: int = DEFAULT_MAX_NUM_BATCHED_TOKENS
     chunked_prefill: bool = True
     prefix_caching: bool = True
     kv_space_bytes: float = 0.0
     cores: int = 0
     max_loras: int = 0
-    max_lora_rank: int = 16
+    max_lora_rank: int = DEFAULT_MAX_LORA_RANK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What starts one replica: container image, environment, arguments (flag names without dashes), and the full command.
+    """What starts one replica: image, environment, arguments and the full command.
 
-    ``model`` is what the engine loads: the checkpoint, or the quantized one made of it.
+    ``args`` are flag names without dashes. ``model`` is what the engine loads: the checkpoint, or
+    the quantized one made of it.
     """
 
     image: str
@@ -160,8 +105,8 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seat:
-    """Where one process of a replica runs, beside others of its own replica and of others.
+class ReplicaProcess:
+    """Where one process of a replica runs, beside the replica's other processes.
 
     Attributes
     ----------
@@ -170,7 +115,8 @@ class Seat:
     nodes : int
         How many such processes the replica has; 1 where it is not spread over nodes.
     rank : int or str
-        Which of them this is, from 0; or a variable like ``$(LWS_WORKER_INDEX)`` that becomes a number where it runs.
+        Which of them this is, from 0; or a variable like ``$(LWS_WORKER_INDEX)`` that becomes a
+        number where it runs.
     leader : str
         Address of the process of rank 0, or a variable that becomes it.
     rendezvous_port : int
@@ -189,7 +135,7 @@ class Seat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """What callers deploy beside the command: parsers, template and what the engine can do with this family."""
+    """What callers deploy beside the command: parsers, template and the family's abilities."""
 
     engine_version: str
     tool_calling_parser_type: str | None
@@ -222,6 +168,24 @@ class Engine(Protocol):
 class ServingEngine(Engine, Protocol):
     """An engine that makes candidates."""
 
+    @property
+    def port(self) -> int:
+        """Port it listens on unless told otherwise.
+
+        It answers ``GET /health`` there as soon as it can serve.
+        """
+        ...
+
+    @property
+    def profiles(self) -> tuple[EngineProfile, ...]:
+        """Profiles of this engine by the names measurements spell, its usual one first."""
+        ...
+
+    @property
+    def memory_rules(self) -> Mapping[str, VersionedRules]:
+        """How versions of its builds (``vllm``, ``vllm-gaudi``) divide a device, newest first."""
+        ...
+
     def profile(self, kind: DeviceKind) -> EngineProfile:
         """Return what the performance model needs to know on hardware of ``kind``."""
         ...
@@ -233,7 +197,10 @@ class ServingEngine(Engine, Protocol):
     def precisions(
         self, architecture: Architecture, device: Device, *, may_quantize: bool
     ) -> tuple[Precision, ...]:
-        """Return the weight formats to try: the checkpoint's own, and with ``may_quantize`` what the device runs natively."""
+        """Return the weight formats to try, the checkpoint's own first.
+
+        With ``may_quantize`` those the device runs natively follow.
+        """
         ...
 
     def kv_precisions(self, device: Device) -> tuple[Precision, ...]:
@@ -245,22 +212,28 @@ class ServingEngine(Engine, Protocol):
         ...
 
     def pp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:
-        """Return the legal pipeline-parallel sizes up to ``devices``, ascending; (1,) where the family has no support."""
+        """Return the legal pipeline-parallel sizes up to ``devices``, ascending.
+
+        (1,) where the family has no support.
+        """
         ...
 
     def ep_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
-        """Return over how many of ``tp`` ranks experts may be spread, ascending: 1 (each is split), ``tp``, or only one of these.
+        """Return over how many of ``tp`` ranks experts may be spread, ascending.
 
-        Never empty for a size of `tp_sizes`.
+        1 (each is split), ``tp``, or only one of these. Never empty for a size of `tp_sizes`.
         """
         ...
 
     def dp_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
-        """Return the legal numbers of attention ranks inside a group of ``tp`` devices, ascending; (1,) for dense models."""
+        """Return the legal numbers of attention ranks inside ``tp`` devices, ascending.
+
+        (1,) for dense models.
+        """
         ...
 
     def knobs(self, kind: DeviceKind) -> tuple[Knob, ...]:
-        """Return the settings the search may turn on hardware of ``kind``."""
+        """Return the settings the search turns on hardware of ``kind``."""
         ...
 
     def launch(self, architecture: Architecture, config: ReplicaConfig) -> Launch:
@@ -268,24 +241,20 @@ class ServingEngine(Engine, Protocol):
         ...
 
     def adapters(self, count: int, rank: int) -> Mapping[str, ArgumentValue]:
-        """Return the arguments that let ``count`` LoRA adapters of at most ``rank`` be served at a time.
+        """Return the arguments that let ``count`` LoRA adapters be served at a time.
 
         Raises
         ------
         InvalidInput
-            Fewer than one, or a rank the engine has no kernels for.
+            Fewer than one, or a ``rank`` the engine has no kernels for.
         """
         ...
 
-    @property
-    def port(self) -> int:
-        """Port the engine listens on unless told otherwise; it answers ``GET /health`` there once it can serve."""
-        ...
+    def launch_process(self, launch: Launch, process: ReplicaProcess) -> Launch:
+        """Return the part of a replica that runs as ``process``: its port, rank and cores.
 
-    def seat(self, launch: Launch, seat: Seat) -> Launch:
-        """Return the part of a replica that runs at ``seat``: its port, its place among nodes, its cores.
-
-        The command is made anew of ``launch.model`` and ``launch.args``, which are checked again: they may come from a file.
+        The command is built again from ``launch.model`` and ``launch.args``, and these are
+        checked again, because they may come from a file.
 
         Raises
         ------
@@ -301,7 +270,10 @@ class ServingEngine(Engine, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteTarget:
-    """One replica a router may send requests to: its address and its share of the deployment's speed (any positive scale)."""
+    """One replica a router may send requests to.
+
+    ``weight`` is its share of the deployment's speed, on any positive scale.
+    """
 
     api_base: str
     engine: str
@@ -314,7 +286,8 @@ class RouteTarget:
 class ProviderPrice:
     """What a provider's model costs; its latency is unknown and stays so.
 
-    ``input_usd_per_token`` and ``output_usd_per_token`` are USD; ``source`` names the table, its version and date.
+    ``input_usd_per_token`` and ``output_usd_per_token`` are USD; ``source`` names the table, its
+    version and date.
     """
 
     model: str
@@ -326,18 +299,18 @@ class ProviderPrice:
     source: str
 
     def usd_per_million_output_tokens(self, input_tokens: float, output_tokens: float) -> float:
-        """Return what a million generated tokens cost in USD when every request also sends ``input_tokens``."""
-        request_usd = (
-            input_tokens * self.input_usd_per_token + output_tokens * self.output_usd_per_token
-        )
+        """Return the price of a million generated tokens, USD, prompts of requests included."""
+        prompt_usd = input_tokens * self.input_usd_per_token
+        request_usd = prompt_usd + output_tokens * self.output_usd_per_token
         return request_usd / output_tokens * 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompressionJob:
-    """One way to quantize a checkpoint: what is served afterwards, what the job needs, and its recipe.
+    """One way to quantize a checkpoint: what is served afterwards, what the job needs, a recipe.
 
-    ``device_bytes`` and ``host_bytes`` are peaks on one accelerator and its host; ``hours`` is wall time on one accelerator.
+    ``device_bytes`` and ``host_bytes`` are peaks on one accelerator and its host; ``hours`` is
+    wall time on one accelerator.
     """
 
     scheme: str
@@ -362,7 +335,10 @@ class Router(Engine, Protocol):
         strategy: str,
         fallbacks: Sequence[str] = (),
     ) -> Mapping[str, object]:
-        """Return the router's configuration for replicas of one model; ``fallbacks`` are provider models tried when all fail."""
+        """Return the router's configuration for replicas of one model.
+
+        ``fallbacks`` are provider models that are tried when all replicas fail.
+        """
         ...
 
     def provider_config(self, model: str, *, fallbacks: Sequence[str] = ()) -> Mapping[str, object]:
@@ -378,11 +354,11 @@ class Compressor(Engine, Protocol):
     """An engine that changes a model's precision before candidates exist."""
 
     def why_not(self, architecture: Architecture, device: Device, scheme: str) -> str | None:
-        """Return why quantizing the model to ``scheme`` for the device is of no use, or None when it is."""
+        """Return why quantizing the model to ``scheme`` is of no use on the device, or None."""
         ...
 
     def schemes(self, device: Device) -> tuple[str, ...]:
-        """Return the schemes whose format the device multiplies natively, or stores in less memory."""
+        """Return the schemes whose format the device multiplies natively, or stores smaller."""
         ...
 
     def job(

@@ -37,8 +37,7 @@ from budsim.commons.units import GIB
 from budsim.hardware_ops.catalog import candidates
 from budsim.hardware_ops.cluster import Cluster, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.hardware_ops.fields import Fields, listed
-from budsim.hardware_ops.pools import (
+from budsim.hardware_ops.device_entries import (
     MOST_CORES,
     MOST_DEVICES,
     MOST_GB,
@@ -47,6 +46,7 @@ from budsim.hardware_ops.pools import (
     unreadable,
     unusable,
 )
+from budsim.hardware_ops.inventory_reader import InventoryReader, listed
 
 MOST_NODES = 10_000
 MOST_BYTES = 64 * 2**20
@@ -104,7 +104,7 @@ def read_cluster_file(path: Path) -> tuple[Cluster, ...]:
         raise InvalidInput(
             "clusters", "are missing", "a mapping with clusters, or a list of clusters"
         )
-    fields = Fields.of(payload, "", "clusters")
+    fields = InventoryReader.of(payload, "", "clusters")
     fields.refuse_others(_FILE)
     clusters = tuple(_short_cluster(entry) for entry in fields.each("clusters", "a cluster"))
     _refuse_doubles(clusters)
@@ -112,7 +112,7 @@ def read_cluster_file(path: Path) -> tuple[Cluster, ...]:
 
 
 def _cluster(value: object, path: str) -> Cluster:
-    entry = Fields.of(value, path, "a cluster")
+    entry = InventoryReader.of(value, path, "a cluster")
     cluster_id = _required(entry, "id", "the cluster's id, as text")
     entries = entry.list("nodes", "a node")
     nodes = tuple(_node(node, f"{path}.nodes[{n}]") for n, node in enumerate(entries))
@@ -134,14 +134,14 @@ def _devices_of(node: object) -> Sequence[object]:
 
 def _is_sliced(device: object) -> bool:
     try:
-        return hardware_mode(Fields.of(device, "", "a device")) is HardwareMode.SHARED
+        return hardware_mode(InventoryReader.of(device, "", "a device")) is HardwareMode.SHARED
     except InvalidInput:
         return False
 
 
 def _node(value: object, path: str) -> Node:
     try:
-        entry = Fields.of(value, path, "a node")
+        entry = InventoryReader.of(value, path, "a node")
         name = entry.text("name")
         node_id = entry.text("id") or name
         if not node_id:
@@ -163,7 +163,7 @@ def _node(value: object, path: str) -> Node:
 
 def _pool(value: object, path: str, *, node_is_up: bool) -> DevicePool:
     try:
-        return read_pool(Fields.of(value, path, "a device"), node_is_up=node_is_up)
+        return read_pool(InventoryReader.of(value, path, "a device"), node_is_up=node_is_up)
     except InvalidInput as error:
         return unreadable(value.get("name") if isinstance(value, Mapping) else None, error)
 
@@ -207,7 +207,7 @@ def _without_doubles(clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
     )
 
 
-def _required(entry: Fields, key: str, expected: str) -> str:
+def _required(entry: InventoryReader, key: str, expected: str) -> str:
     if not (value := entry.text(key, expected=expected)):
         raise InvalidInput(entry.at(key), "is missing", expected)
     return value
@@ -280,7 +280,7 @@ def _yaml(text: str, path: Path) -> object:
         ) from error
 
 
-def _short_cluster(entry: Fields) -> Cluster:
+def _short_cluster(entry: InventoryReader) -> Cluster:
     entry.refuse_others(_CLUSTER)
     name = _required(entry, "name", "the cluster's name, as text")
     cluster_id = entry.text("id") or str(uuid.uuid5(_NAMESPACE, name))
@@ -290,7 +290,7 @@ def _short_cluster(entry: Fields) -> Cluster:
     return Cluster(cluster_id=cluster_id, name=name, nodes=nodes)
 
 
-def _short_nodes(entry: Fields, cluster_id: str) -> Iterator[Node]:
+def _short_nodes(entry: InventoryReader, cluster_id: str) -> Iterator[Node]:
     entry.refuse_others(_NODE)
     name = _required(entry, "name", "the node's name, as text")
     count = entry.count("count", least=1, most=MOST_NODES) or 1
@@ -302,7 +302,7 @@ def _short_nodes(entry: Fields, cluster_id: str) -> Iterator[Node]:
         yield Node(node_id=node_id, name=one, pools=pools, is_up=is_up, is_master=is_master)
 
 
-def _short_pool(entry: Fields, node_is_up: bool) -> DevicePool:
+def _short_pool(entry: InventoryReader, node_is_up: bool) -> DevicePool:
     """Say in the inventory's words what a person wrote, so that one set of rules reads both."""
     entry.refuse_others(_DEVICE)
     name = _required(entry, "device", "the device's name, as text")
@@ -310,10 +310,12 @@ def _short_pool(entry: Fields, node_is_up: bool) -> DevicePool:
     is_cpu = device is not None and device.kind is DeviceKind.CPU
     words = _cpu_words(entry, device) if device and is_cpu else _accelerator_words(entry)
     label = {"name": name, "type": device.kind.value if device else ""}
-    return read_pool(Fields(path=entry.path, values={**label, **words}), node_is_up=node_is_up)
+    return read_pool(
+        InventoryReader(path=entry.path, values={**label, **words}), node_is_up=node_is_up
+    )
 
 
-def _cpu_words(entry: Fields, device: Device) -> Mapping[str, Any]:
+def _cpu_words(entry: InventoryReader, device: Device) -> Mapping[str, Any]:
     sockets = (
         entry.count("sockets", least=1, most=64) or entry.count("count", least=1, most=64) or 1
     )
@@ -331,7 +333,7 @@ def _cpu_words(entry: Fields, device: Device) -> Mapping[str, Any]:
     }
 
 
-def _accelerator_words(entry: Fields) -> Mapping[str, Any]:
+def _accelerator_words(entry: InventoryReader) -> Mapping[str, Any]:
     if entry.has("sockets", "cores"):
         key = "sockets" if entry.has("sockets") else "cores"
         raise InvalidInput(

@@ -1,1 +1,1 @@
-"""What is served: a model's shape, and what follows from it (parameters, weight and KV bytes, matrices)."""
+"""What is served: a model's shape, and its parameters, weight bytes, KV bytes and matrices."""

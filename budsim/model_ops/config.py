@@ -1,4 +1,4 @@
-"""A Hugging Face config.json becomes an Architecture: dispatch by model_type, then precision, quantization and vision tower."""
+"""Reads a Hugging Face config.json into an Architecture, by its ``model_type``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Final
 from budsim.commons.errors import InvalidInput, UnsupportedModel
 from budsim.commons.precision import Precision
 from budsim.model_ops.architecture import Architecture
-from budsim.model_ops.families.body import Body, grouped
-from budsim.model_ops.families.decoder import Style, decoder
-from budsim.model_ops.families.table import FAMILIES
-from budsim.model_ops.fields import Fields
+from budsim.model_ops.config_reader import ConfigReader
+from budsim.model_ops.families.decoder import read_decoder
+from budsim.model_ops.families.model_types import READERS
+from budsim.model_ops.families.text_model import TextModel, group_layers
+from budsim.model_ops.families.traits import FamilyTraits
 from budsim.model_ops.quantization import quantization_from, with_short_experts
 from budsim.model_ops.rotary import rotary_values
 from budsim.model_ops.vision import vision_parameters
@@ -46,12 +47,14 @@ LLAMA_KEYS: Final = (
     "max_position_embeddings",
 )
 
-# Fields that do not change the shape of a Llama-like model, or change it in the way Llama's do.
+# Fields that do not change the shape of a Llama-like model, or change it as they change a Llama's.
 HARMLESS: Final = frozenset(
-    "architectures attention_bias attention_dropout auto_map bos_token_id dtype embd_pdrop eos_token_id head_dim hidden_act "
-    "hidden_activation hidden_dropout id2label initializer_range label2id layer_norm_eps mlp_bias model_type name_or_path "
-    "num_key_value_heads pad_token_id pretraining_tp quantization_config resid_pdrop rms_norm_eps rope_parameters rope_scaling "
-    "rope_theta sep_token_id sliding_window tie_word_embeddings tokenizer_class torch_dtype transformers_version unk_token_id "
+    "architectures attention_bias attention_dropout auto_map bos_token_id dtype embd_pdrop "
+    "eos_token_id head_dim hidden_act hidden_activation hidden_dropout id2label initializer_range "
+    "label2id layer_norm_eps mlp_bias model_type name_or_path num_key_value_heads pad_token_id "
+    "pretraining_tp quantization_config resid_pdrop rms_norm_eps rope_parameters rope_scaling "
+    "rope_theta sep_token_id sliding_window tie_word_embeddings tokenizer_class torch_dtype "
+    "transformers_version unk_token_id "
     "use_cache".split()
 )
 
@@ -59,7 +62,7 @@ HARMLESS: Final = frozenset(
 def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Architecture:
     """Return the shape a config.json describes.
 
-    Layers that only predict further tokens ahead (multi-token prediction) are not counted: engines load them only to speculate.
+    Layers for multi-token prediction are not counted: engines load them only to speculate.
 
     Parameters
     ----------
@@ -79,36 +82,36 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
         raise InvalidInput(
             "config", f"a {type(config).__name__}", "an object: the contents of config.json"
         )
-    outer = Fields(config)
+    outer = ConfigReader(config)
     text = _text_fields(outer)
-    body = _body(outer, text)
-    vision = vision_parameters(outer, body.hidden)
+    text_model = _text_model(outer, text)
+    vision = vision_parameters(outer, text_model.hidden)
     declared = _quantization_fields(outer, text)
-    quantization = quantization_from(declared, len(body.layers))
+    quantization = quantization_from(declared, len(text_model.layers))
     if quantization and declared and outer.text("expert_dtype") == "fp4":
         quantization = with_short_experts(quantization, declared)
     family = (outer.texts("architectures") or ("",))[0] or outer.text("model_type")
     return Architecture(
         model_id=model_id,
         family=family,
-        hidden_size=body.hidden,
-        vocab_size=body.vocabulary,
-        max_context_tokens=body.context,
-        layers=grouped(body.layers),
+        hidden_size=text_model.hidden,
+        vocab_size=text_model.vocabulary,
+        max_context_tokens=text_model.context,
+        layers=group_layers(text_model.layers),
         native_precision=quantization.precision if quantization else _dtype(outer, text),
-        tied_embeddings=body.tied,
-        encoder_layers=grouped(body.encoder_layers),
-        is_embedding=body.is_bidirectional or bool(POOLING.search(family)),
-        is_bidirectional=body.is_bidirectional
+        tied_embeddings=text_model.tied,
+        encoder_layers=group_layers(text_model.encoder_layers),
+        is_embedding=text_model.is_bidirectional or bool(POOLING.search(family)),
+        is_bidirectional=text_model.is_bidirectional
         or text.raw("use_bidirectional_attention")[1] is True,
-        position_embeddings=body.positions,
-        extra_parameters=body.all_extra + vision,
-        rotary_values=rotary_values(text, body),
+        position_embeddings=text_model.positions,
+        extra_parameters=text_model.all_extra_parameters + vision,
+        rotary_values=rotary_values(text, text_model),
         quantization=quantization,
     )
 
 
-def _text_fields(outer: Fields) -> Fields:
+def _text_fields(outer: ConfigReader) -> ConfigReader:
     nested = outer.nested("text_config")
     if nested is None:
         return outer
@@ -119,28 +122,28 @@ def _text_fields(outer: Fields) -> Fields:
         if key in {"tie_word_embeddings", "torch_dtype", "dtype"}
     }
     default = {"model_type": TEXT_TYPES[wrapper]} if wrapper in TEXT_TYPES else {}
-    return Fields({**inherited, **default, **nested.values}, nested.prefix)
+    return ConfigReader({**inherited, **default, **nested.values}, nested.prefix)
 
 
-def _body(outer: Fields, text: Fields) -> Body:
+def _text_model(outer: ConfigReader, text: ConfigReader) -> TextModel:
     model_type = text.text("model_type")
     if not model_type:
         raise InvalidInput(
             text.path("model_type"), "missing", "the model_type of the checkpoint, such as 'llama'"
         )
-    if model_type in FAMILIES:
-        read, style = FAMILIES[model_type]
-        return read(text, style)
+    if model_type in READERS:
+        read, traits = READERS[model_type]
+        return read(text, traits)
     if text is outer and all(outer.has(key) for key in LLAMA_KEYS):
         return _llama_like(outer, model_type)
     raise UnsupportedModel(
         text.path("model_type"),
         f"{model_type!r} is not known",
-        f"one of {', '.join(sorted(FAMILIES))}",
+        f"one of {', '.join(sorted(READERS))}",
     )
 
 
-def _llama_like(fields: Fields, model_type: str) -> Body:
+def _llama_like(fields: ConfigReader, model_type: str) -> TextModel:
     strange = sorted(set(fields.values) - HARMLESS - set(LLAMA_KEYS))
     if strange:
         raise UnsupportedModel(
@@ -148,10 +151,10 @@ def _llama_like(fields: Fields, model_type: str) -> Body:
             f"{model_type!r} is not known and {', '.join(strange[:5])} may change its shape",
             "a known model_type, or the fields of a Llama only",
         )
-    return decoder(fields, Style())
+    return read_decoder(fields, FamilyTraits())
 
 
-def _quantization_fields(outer: Fields, text: Fields) -> Fields | None:
+def _quantization_fields(outer: ConfigReader, text: ConfigReader) -> ConfigReader | None:
     for place in (outer, text):
         for name in ("quantization_config", "compression_config"):
             found = place.nested(name)
@@ -160,7 +163,7 @@ def _quantization_fields(outer: Fields, text: Fields) -> Fields | None:
     return None
 
 
-def _dtype(outer: Fields, text: Fields) -> Precision:
+def _dtype(outer: ConfigReader, text: ConfigReader) -> Precision:
     for place in (text, outer):
         name, value = place.raw("torch_dtype", "dtype")
         if value is None:

@@ -1,4 +1,4 @@
-"""Reads quantization_config: which format a checkpoint's weights have, and which of its matrices were left in 16 bit."""
+"""Reads ``quantization_config``: the format of the weights, and the matrices left in 16 bit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from budsim.commons.precision import Precision, bytes_per_value
-from budsim.model_ops.architecture import OUTER_ROLES, MatrixRole, Quantization
-from budsim.model_ops.fields import MAX_LAYERS, Fields
+from budsim.model_ops.architecture import Quantization
+from budsim.model_ops.config_reader import MAX_LAYERS, ConfigReader
+from budsim.model_ops.matrices import OUTER_ROLES, MatrixRole
 
 MAX_BLOCK: Final = 4096
 INTEGERS: Final = {4: Precision.INT4, 8: Precision.INT8}
@@ -21,7 +22,8 @@ EXCLUDE_KEYS: Final = (
     "exclude",
 )
 
-# What a name in an exclude list stands for in our words; the first pattern that matches a name's tail decides.
+# The roles or matrices that a name in an exclude list stands for; the first pattern that matches
+# the end of the name decides.
 TAILS: Final[tuple[tuple[str, frozenset[MatrixRole | str]], ...]] = (
     (r"shared_experts?(?!_gate)\b.*$", frozenset({MatrixRole.SHARED_EXPERT})),
     (r"(self_attn|linear_attn|attention|mixer)[.*]*$", frozenset({MatrixRole.ATTENTION})),
@@ -46,7 +48,7 @@ TAILS: Final[tuple[tuple[str, frozenset[MatrixRole | str]], ...]] = (
 )
 
 
-# What ModelOpt calls formats of weights.
+# ModelOpt's names of weight formats.
 ALGORITHMS: Final[Mapping[str, Precision]] = {
     "FP8": Precision.FP8,
     "FP8_PB_WO": Precision.FP8,
@@ -56,7 +58,8 @@ ALGORITHMS: Final[Mapping[str, Precision]] = {
     "W4A16_AWQ": Precision.INT4,
 }
 
-# The role of a module a checkpoint of several formats lists; the first pattern found decides.
+# The role of a module listed by name in a checkpoint of several formats; the first pattern found
+# decides.
 ROLES: Final = (
     (r"shared_experts?\b", MatrixRole.SHARED_EXPERT),
     (r"\bexperts\b", MatrixRole.EXPERT),
@@ -66,12 +69,12 @@ ROLES: Final = (
 )
 
 
-def quantization_from(fields: Fields | None, layers: int) -> Quantization | None:
+def quantization_from(config: ConfigReader | None, layers: int) -> Quantization | None:
     """Return how the weights were quantized, ``None`` if they were not.
 
     Parameters
     ----------
-    fields : Fields or None
+    config : ConfigReader or None
         ``quantization_config`` (or ``compression_config``) of the config.json.
     layers : int
         Number of layers: an exclude list counts for a matrix when it covers at least half of them.
@@ -81,107 +84,112 @@ def quantization_from(fields: Fields | None, layers: int) -> Quantization | None
     UnsupportedModel
         A method or bit width whose size is not known here.
     """
-    if fields is None:
+    if config is None:
         return None
-    method = fields.text("quant_method").lower().replace("-", "_")
+    method = config.text("quant_method").lower().replace("-", "_")
     read = METHODS.get(method)
     if read is None:
-        raise fields.unsupported(
+        raise config.unsupported(
             "quant_method", repr(method), f"one of {', '.join(sorted(METHODS))}"
         )
-    if len(mix := _mix(fields)) > 1:
-        return _mixed(method, mix)
-    roles, names = _kept(fields, layers)
+    if len(mix := _roles_by_precision(config)) > 1:
+        return _several_formats(method, mix)
+    roles, names = _kept(config, layers)
     if method == "mxfp4":
         roles = roles | (frozenset(MatrixRole) - {MatrixRole.EXPERT})
-    precision = read(fields)
+    precision = read(config)
     return Quantization(
         method=method,
         precision=precision,
         kept_16bit=OUTER_ROLES | roles,
         kept_names=names,
-        block=_block(fields),
-        bits=_bits(fields, precision),
+        block=_block(config),
+        bits=_bits(config, precision),
     )
 
 
-def _mixed(method: str, mix: Mapping[Precision, frozenset[MatrixRole]]) -> Quantization:
-    """Return the quantization of a checkpoint that has roles in several formats: the shortest, and the next for the others."""
+def _several_formats(method: str, mix: Mapping[Precision, frozenset[MatrixRole]]) -> Quantization:
+    """Return the quantization of a checkpoint that stores roles in several formats.
+
+    ``precision`` is the shortest format, ``rest`` the second shortest.
+    """
     short, rest, *_ = sorted(mix, key=bytes_per_value)
     return Quantization(
         method=method, precision=short, rest=rest, kept_16bit=frozenset(MatrixRole) - mix[short]
     )
 
 
-def _mix(fields: Fields) -> Mapping[Precision, frozenset[MatrixRole]]:
+def _roles_by_precision(config: ConfigReader) -> Mapping[Precision, frozenset[MatrixRole]]:
     """Return the roles listed by name in each format; empty unless modules are listed by name."""
     found: dict[Precision, set[MatrixRole]] = {}
-    for name, precision in (*_listed_layers(fields), *_listed_groups(fields)):
+    for name, precision in (*_listed_layers(config), *_listed_groups(config)):
         role = next((role for pattern, role in ROLES if re.search(pattern, name)), None)
         if role is not None:
             found.setdefault(precision, set()).add(role)
     return {precision: frozenset(roles) for precision, roles in found.items()}
 
 
-def _listed_layers(fields: Fields) -> Iterator[tuple[str, Precision]]:
-    listed = fields.nested("quantized_layers")
+def _listed_layers(config: ConfigReader) -> Iterator[tuple[str, Precision]]:
+    listed = config.nested("quantized_layers")
     for name in listed.values if listed else ():
         entry = listed.nested(name) if listed else None
         algorithm = entry.text("quant_algo").upper() if entry else ""
         if algorithm not in ALGORITHMS:
-            raise fields.unsupported(
+            raise config.unsupported(
                 f"quantized_layers.{name}", repr(algorithm), f"one of {', '.join(ALGORITHMS)}"
             )
         yield name, ALGORITHMS[algorithm]
 
 
-def _listed_groups(fields: Fields) -> Iterator[tuple[str, Precision]]:
-    groups = fields.nested("config_groups")
+def _listed_groups(config: ConfigReader) -> Iterator[tuple[str, Precision]]:
+    groups = config.nested("config_groups")
     if groups is None or len(groups.values) < 2:
         return
     for group in (groups.nested(name) for name in groups.values):
         if group is not None:
-            precision = _group_precision(fields, group)
+            precision = _group_precision(config, group)
             yield from ((str(target), precision) for target in group.texts("targets"))
 
 
-def with_short_experts(quantization: Quantization, fields: Fields) -> Quantization:
-    """Return the quantization of a checkpoint whose experts are FP4 and whose other layers have the format it declares.
+def with_short_experts(quantization: Quantization, config: ConfigReader) -> Quantization:
+    """Return the quantization of a checkpoint with FP4 experts and FP8 elsewhere.
 
-    Experts are MXFP4 unless ``moe_quant_algo`` says they were made NVFP4.
-
-    What compresses DeepSeek V4's cache entries, and indexes them, stays in 16 bit (vLLM 0.33 ``deepseek_v4/compressor.py``).
+    Experts are MXFP4 unless ``moe_quant_algo`` states NVFP4. The matrices that compress and index
+    DeepSeek V4's cache entries stay in 16 bit (vLLM 0.33 ``deepseek_v4/compressor.py``).
     """
     return replace(
         quantization,
-        precision=ALGORITHMS.get(fields.text("moe_quant_algo").upper(), Precision.MXFP4),
+        precision=ALGORITHMS.get(config.text("moe_quant_algo").upper(), Precision.MXFP4),
         rest=Precision.FP8,
         kept_16bit=frozenset(MatrixRole) - {MatrixRole.EXPERT},
         kept_names=quantization.kept_names | {"compress", "index_k"},
     )
 
 
-def _block(fields: Fields) -> int:
-    """Return the longer edge of the blocks that share a scale: ``weight_block_size``, compressed-tensors' ``block_structure``.
+def _block(config: ConfigReader) -> int:
+    """Return the longer edge of the blocks of weights that share a scale, 0 if there are none.
 
-    The latter was text in old versions, which had no blocks of scales.
+    ``weight_block_size``, or ``block_structure`` of compressed-tensors. The latter was text in old
+    versions, which had no blocks of scales.
     """
-    weights = _group_weights(fields)
+    weights = _group_weights(config)
     if weights and not isinstance(weights.raw("block_structure")[1], str):
         return max(weights.integers("block_structure", count=2, high=MAX_BLOCK) or (0,))
-    return max(fields.integers("weight_block_size", count=2, high=MAX_BLOCK) or (0,))
+    return max(config.integers("weight_block_size", count=2, high=MAX_BLOCK) or (0,))
 
 
-def _bits(fields: Fields, precision: Precision) -> float | None:
-    """Return the bits of an integer value with its share of its group's 16-bit scale and, unless symmetric, zero point.
+def _bits(config: ConfigReader, precision: Precision) -> float | None:
+    """Return the bits of an integer value with its share of its group's scale and zero point.
 
-    bitsandbytes gives each 64 values of 4 bit a 32-bit scale, or, quantized twice, an 8-bit one (arXiv 2305.14314, section 3).
+    Scales take 16 bits; symmetric groups have no zero point. INT4 in groups of 128 with zero points
+    takes 4 + (16 + 4) / 128 bits. bitsandbytes gives each 64 values of 4 bit a 32-bit scale, or an
+    8-bit one if quantized twice (arXiv 2305.14314, section 3).
     """
-    if precision is Precision.INT4 and fields.text("quant_method").lower() == "bitsandbytes":
-        twice = fields.flag("bnb_4bit_use_double_quant", default=False)
+    if precision is Precision.INT4 and config.text("quant_method").lower() == "bitsandbytes":
+        twice = config.flag("bnb_4bit_use_double_quant", default=False)
         return 4 + (8 + 32 / 256 if twice else 32) / 64
     whole = next((bits for bits, integer in INTEGERS.items() if integer is precision), None)
-    weights = _group_weights(fields) or fields
+    weights = _group_weights(config) or config
     size = weights.values.get("group_size")
     if whole is None or isinstance(size, bool) or not isinstance(size, int) or size <= 0:
         return None
@@ -189,61 +197,61 @@ def _bits(fields: Fields, precision: Precision) -> float | None:
     return whole + (16.0 if symmetric else 16.0 + whole) / size
 
 
-def _group_weights(fields: Fields) -> Fields | None:
-    groups = fields.nested("config_groups")
+def _group_weights(config: ConfigReader) -> ConfigReader | None:
+    groups = config.nested("config_groups")
     group = next((groups.nested(name) for name in groups.values), None) if groups else None
     return group.nested("weights") if group else None
 
 
-def _fp8(_: Fields) -> Precision:
+def _fp8(_: ConfigReader) -> Precision:
     return Precision.FP8
 
 
-def _mxfp4(_: Fields) -> Precision:
+def _mxfp4(_: ConfigReader) -> Precision:
     return Precision.MXFP4
 
 
-def _integer_bits(fields: Fields) -> Precision:
-    bits = fields.integer("bits", "w_bit", "weight_bits", high=16, default=4)
+def _integer_bits(config: ConfigReader) -> Precision:
+    bits = config.integer("bits", "w_bit", "weight_bits", high=16, default=4)
     if bits not in INTEGERS:
-        raise fields.unsupported("bits", f"{bits} bit", "4 or 8")
+        raise config.unsupported("bits", f"{bits} bit", "4 or 8")
     return INTEGERS[bits]
 
 
-def _bitsandbytes(fields: Fields) -> Precision:
-    return Precision.INT8 if fields.flag("load_in_8bit", default=False) else Precision.INT4
+def _bitsandbytes(config: ConfigReader) -> Precision:
+    return Precision.INT8 if config.flag("load_in_8bit", default=False) else Precision.INT4
 
 
-def _modelopt(fields: Fields) -> Precision:
-    algorithm = fields.text("quant_algo").upper()
+def _modelopt(config: ConfigReader) -> Precision:
+    algorithm = config.text("quant_algo").upper()
     if algorithm in ALGORITHMS:
         return ALGORITHMS[algorithm]
-    if fields.nested("config_groups"):
-        return _compressed_tensors(fields)
-    listed = dict(_listed_layers(fields))
+    if config.nested("config_groups"):
+        return _compressed_tensors(config)
+    listed = dict(_listed_layers(config))
     if algorithm == "MIXED_PRECISION" and listed:
         return min(listed.values(), key=bytes_per_value)
-    raise fields.unsupported("quant_algo", repr(algorithm), f"one of {', '.join(ALGORITHMS)}")
+    raise config.unsupported("quant_algo", repr(algorithm), f"one of {', '.join(ALGORITHMS)}")
 
 
-def _compressed_tensors(fields: Fields) -> Precision:
-    groups = fields.nested("config_groups")
+def _compressed_tensors(config: ConfigReader) -> Precision:
+    groups = config.nested("config_groups")
     group = next((groups.nested(name) for name in groups.values), None) if groups else None
     if group is None:
-        raise fields.unsupported(
+        raise config.unsupported(
             "config_groups", "no group with weights", "an object with a group of weights"
         )
-    return _group_precision(fields, group)
+    return _group_precision(config, group)
 
 
-def _group_precision(fields: Fields, group: Fields) -> Precision:
+def _group_precision(config: ConfigReader, group: ConfigReader) -> Precision:
     weights = group.nested("weights")
     if weights is None:
-        raise fields.unsupported(
+        raise config.unsupported(
             "config_groups", "no group with weights", "an object with a group of weights"
         )
     bits, kind = weights.integer("num_bits", high=16), weights.text("type", default="int")
-    declared = f"{fields.text('format')} {group.text('format')}"
+    declared = f"{config.text('format')} {group.text('format')}"
     if kind == "float" and bits == 4:
         return (
             Precision.MXFP4
@@ -262,8 +270,8 @@ def _group_precision(fields: Fields, group: Fields) -> Precision:
     return found
 
 
-def _quark(fields: Fields) -> Precision:
-    overall = fields.nested("global_quant_config")
+def _quark(config: ConfigReader) -> Precision:
+    overall = config.nested("global_quant_config")
     weight = overall.nested("weight") if overall else None
     dtype = weight.text("dtype") if weight else ""
     known = {
@@ -274,13 +282,13 @@ def _quark(fields: Fields) -> Precision:
         "uint4": Precision.INT4,
     }
     if dtype not in known:
-        raise fields.unsupported(
+        raise config.unsupported(
             "global_quant_config.weight.dtype", repr(dtype), f"one of {', '.join(known)}"
         )
     return known[dtype]
 
 
-METHODS: Final[Mapping[str, Callable[[Fields], Precision]]] = {
+METHODS: Final[Mapping[str, Callable[[ConfigReader], Precision]]] = {
     "fp8": _fp8,
     "fbgemm_fp8": _fp8,
     "mxfp4": _mxfp4,
@@ -295,20 +303,20 @@ METHODS: Final[Mapping[str, Callable[[Fields], Precision]]] = {
 }
 
 
-def _kept(fields: Fields, layers: int) -> tuple[frozenset[MatrixRole], frozenset[str]]:
+def _kept(config: ConfigReader, layers: int) -> tuple[frozenset[MatrixRole], frozenset[str]]:
     covered: dict[MatrixRole | str, set[int]] = {}
-    for excluded in _excluded(fields):
+    for excluded in _excluded(config):
         where = _layers_named(excluded, layers)
-        for part in _parts(excluded):
+        for part in _kept_parts(excluded):
             covered.setdefault(part, set()).update(where)
     kept = [part for part, where in covered.items() if 2 * len(where) >= layers]
     roles = frozenset(part for part in kept if isinstance(part, MatrixRole))
     return roles, frozenset(part for part in kept if not isinstance(part, MatrixRole))
 
 
-def _excluded(fields: Fields) -> Iterable[str]:
+def _excluded(config: ConfigReader) -> Iterable[str]:
     for key in EXCLUDE_KEYS:
-        value = fields.values.get(key)
+        value = config.values.get(key)
         if isinstance(value, list | tuple):
             yield from (str(item) for item in value)
 
@@ -320,6 +328,6 @@ def _layers_named(excluded: str, layers: int) -> set[int]:
     return set(range(layers))
 
 
-def _parts(excluded: str) -> frozenset[MatrixRole | str]:
+def _kept_parts(excluded: str) -> frozenset[MatrixRole | str]:
     name = excluded.removeprefix("re:").replace("\\.", ".").rstrip("$")
     return next((parts for pattern, parts in TAILS if re.search(pattern, name)), frozenset())

@@ -1,59 +1,64 @@
-"""Counts the tables of sines and cosines that engines compute for rotary positions when they load a model."""
+"""Counts the tables of sines and cosines that engines compute for rotary positions at load."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from budsim.model_ops.architecture import Attention, AttentionKind
-from budsim.model_ops.families.body import Body
-from budsim.model_ops.fields import MAX_HIDDEN, Fields
+from budsim.model_ops.config_reader import MAX_HIDDEN, ConfigReader
+from budsim.model_ops.families.text_model import TextModel
+from budsim.model_ops.layers import Attention, AttentionKind
 
 MAX_FACTOR: Final = 4096.0
+OTHER_BASES: Final = ("rope_local_base_freq", "swa_rope_theta", "compress_rope_theta")
+"""Fields that give some layers another base, and with it a second table."""
 
 
-def rotary_values(text: Fields, body: Body) -> int:
-    """Return the values of a model's rotary tables: the turned part of a head for every position.
+def rotary_values(text: ConfigReader, model: TextModel) -> int:
+    """Return the values of a model's rotary tables: the rotated part of a head for every position.
 
-    vLLM 0.32 ``layers/rotary_embedding``: layers of one base share a table of ``max_position_embeddings`` rows, whatever the
-    longest sequence served; linear scaling makes it longer, the other kinds stretch to the context config.json states. Layers
-    with a base of their own (``rope_local_base_freq``) have another, unscaled; so have heads of another width, where
-    ``rope_parameters`` are by kind of layer. ``rotary_dim`` is what is turned, whatever share is stated beside it.
+    Source: vLLM 0.32 ``layers/rotary_embedding``.
+
+    * Layers of one base share a table of ``max_position_embeddings`` rows, whatever the longest
+      sequence served. Linear scaling makes it longer; other kinds stretch to the context that
+      config.json states.
+    * Layers with a base of their own (``rope_local_base_freq``) have a second table, unscaled.
+    * Where ``rope_parameters`` are stated for each kind of layer, each width of head has a table.
+    * ``rotary_dim`` states the rotated width, whatever ``partial_rotary_factor`` stands beside it.
 
     Parameters
     ----------
-    text : Fields
+    text : ConfigReader
         The text model's part of config.json.
-    body : Body
+    model : TextModel
         The shape read from it; models of learned positions have no tables.
     """
-    turning = [
-        layer.attention for layer in body.layers if layer.attention.kind is not AttentionKind.LINEAR
+    rotating = [
+        layer.attention
+        for layer in model.layers
+        if layer.attention.kind is not AttentionKind.LINEAR
     ]
-    if body.positions or not turning:
+    if model.positions or not rotating:
         return 0
     kinds = text.nested("rope_parameters")
     if kinds and isinstance(kinds.raw("sliding_attention")[1], Mapping):
-        return body.context * sum({_turned(attention) for attention in turning})
-    widest = max(_turned(attention) for attention in turning)
-    share = kinds if kinds and kinds.has("partial_rotary_factor") else text
-    turned = widest * share.number("partial_rotary_factor", default=1.0, high=1.0)
-    width = text.integer("rotary_dim", high=MAX_HIDDEN, default=round(turned))
-    tables = _linear_factor(text) + text.has(
-        "rope_local_base_freq", "swa_rope_theta", "compress_rope_theta"
-    )
-    return round(body.context * width * tables)
+        return model.context * sum({_rotated_width(attention) for attention in rotating})
+    widest = max(_rotated_width(attention) for attention in rotating)
+    place = kinds if kinds and kinds.has("partial_rotary_factor") else text
+    rotated = widest * place.number("partial_rotary_factor", default=1.0, high=1.0)
+    width = text.integer("rotary_dim", high=MAX_HIDDEN, default=round(rotated))
+    tables = _linear_factor(text) + text.has(*OTHER_BASES)
+    return round(model.context * width * tables)
 
 
-def _turned(attention: Attention) -> int:
+def _rotated_width(attention: Attention) -> int:
     return attention.rope_head_dim or attention.head_dim
 
 
-def _linear_factor(text: Fields) -> float:
+def _linear_factor(text: ConfigReader) -> float:
     scaling = text.nested("rope_scaling")
-    if scaling is None or "linear" not in {
-        scaling.values.get("rope_type"),
-        scaling.values.get("type"),
-    }:
+    if scaling is None:
+        return 1.0
+    if "linear" not in {scaling.values.get("rope_type"), scaling.values.get("type")}:
         return 1.0
     return scaling.number("factor", default=1.0, high=MAX_FACTOR)

@@ -1,15 +1,21 @@
-"""Counts the weights of the vision towers and projectors that multimodal checkpoints carry beside the text model."""
+"""Counts the weights of vision towers and projectors in multimodal checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from budsim.model_ops.fields import MAX_HEADS, MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, Fields
+from budsim.model_ops.config_reader import (
+    MAX_HEADS,
+    MAX_HIDDEN,
+    MAX_LAYERS,
+    MAX_WIDTH,
+    ConfigReader,
+)
 
 
-def vision_parameters(config: Fields, text_hidden: int) -> int:
-    """Return the weights of the vision tower and projector that ``config`` (the whole config.json) declares.
+def vision_parameters(config: ConfigReader, text_hidden: int) -> int:
+    """Return the weights of the vision tower and projector declared in a whole config.json.
 
     Raises
     ------
@@ -29,12 +35,15 @@ def vision_parameters(config: Fields, text_hidden: int) -> int:
 
 
 def _encoder_block(hidden: int, width: int) -> int:
-    """Return one pre-norm transformer block with biases: four projections, two matrices, two layer norms."""
+    """Return the weights of a transformer block with biases.
+
+    Four projections, two matrices, two layer norms.
+    """
     return 4 * hidden * (hidden + 1) + 2 * hidden * width + width + hidden + 4 * hidden
 
 
-def _siglip(tower: Fields, text_hidden: int) -> int:
-    """Return Gemma 3's SigLIP tower and its projector (transformers modeling_siglip.py, modeling_gemma3.py)."""
+def _siglip(tower: ConfigReader, text_hidden: int) -> int:
+    """Return Gemma 3's SigLIP tower and projector (transformers modeling_siglip.py)."""
     hidden, width = (
         tower.integer("hidden_size", high=MAX_HIDDEN),
         tower.integer("intermediate_size", high=MAX_WIDTH),
@@ -50,7 +59,7 @@ def _siglip(tower: Fields, text_hidden: int) -> int:
     )
 
 
-def _qwen3(tower: Fields, text_hidden: int) -> int:
+def _qwen3(tower: ConfigReader, text_hidden: int) -> int:
     """Return the tower of Qwen3-VL and Qwen3.5 (transformers modeling_qwen3_vl.py)."""
     hidden, width = (
         tower.integer("hidden_size", high=MAX_HIDDEN),
@@ -74,8 +83,8 @@ def _qwen3(tower: Fields, text_hidden: int) -> int:
     return stem + blocks + 2 * hidden + projection + deep * (2 * merged + projection)
 
 
-def _qwen2_5(tower: Fields, text_hidden: int) -> int:
-    """Return Qwen2.5-VL's tower: gated blocks with RMS norms, and its merger (transformers modeling_qwen2_5_vl.py)."""
+def _qwen2_5(tower: ConfigReader, text_hidden: int) -> int:
+    """Return Qwen2.5-VL's tower of gated blocks, and its merger (modeling_qwen2_5_vl.py)."""
     hidden, width = (
         tower.integer("hidden_size", high=MAX_HIDDEN),
         tower.integer("intermediate_size", high=MAX_WIDTH),
@@ -97,8 +106,8 @@ def _qwen2_5(tower: Fields, text_hidden: int) -> int:
     )
 
 
-def _llama4(tower: Fields, text_hidden: int) -> int:
-    """Return Llama 4's tower, pixel shuffle adapter and projector (transformers modeling_llama4.py)."""
+def _llama4(tower: ConfigReader, text_hidden: int) -> int:
+    """Return Llama 4's tower, adapter and projector (transformers modeling_llama4.py)."""
     hidden, width = (
         tower.integer("hidden_size", high=MAX_HIDDEN),
         tower.integer("intermediate_size", high=MAX_WIDTH),
@@ -122,8 +131,8 @@ def _llama4(tower: Fields, text_hidden: int) -> int:
     )
 
 
-def _pixtral(tower: Fields, text_hidden: int) -> int:
-    """Return Mistral 3's Pixtral tower, patch merger and projector (transformers modeling_pixtral.py, modeling_mistral3.py)."""
+def _pixtral(tower: ConfigReader, text_hidden: int) -> int:
+    """Return Mistral 3's Pixtral tower, patch merger and projector (modeling_mistral3.py)."""
     hidden, width = (
         tower.integer("hidden_size", high=MAX_HIDDEN),
         tower.integer("intermediate_size", high=MAX_WIDTH),
@@ -137,7 +146,7 @@ def _pixtral(tower: Fields, text_hidden: int) -> int:
     return hidden * 3 * patch * patch + hidden + layers * block + projector
 
 
-def _moonvit(tower: Fields, text_hidden: int) -> int:
+def _moonvit(tower: ConfigReader, text_hidden: int) -> int:
     """Return Kimi K2.5's MoonViT and patch merger (modeling_kimi_k25.py on the model card)."""
     hidden = tower.integer("vt_hidden_size", "hidden_size", high=MAX_HIDDEN)
     width = tower.integer("vt_intermediate_size", "intermediate_size", high=MAX_WIDTH)
@@ -151,8 +160,11 @@ def _moonvit(tower: Fields, text_hidden: int) -> int:
     return stem + layers * _encoder_block(hidden, width) + 2 * hidden + projector
 
 
-def _gemma4(tower: Fields, text_hidden: int) -> int:
-    """Return Gemma 4's tower and projector: gated blocks with four norms, positions by row and column (modeling_gemma4.py)."""
+def _gemma4(tower: ConfigReader, text_hidden: int) -> int:
+    """Return Gemma 4's tower and projector (transformers modeling_gemma4.py).
+
+    Gated blocks have four norms; positions are learned by row and by column.
+    """
     hidden, width = (
         tower.integer("hidden_size", high=MAX_HIDDEN),
         tower.integer("intermediate_size", high=MAX_WIDTH),
@@ -171,8 +183,8 @@ def _gemma4(tower: Fields, text_hidden: int) -> int:
     return 3 * patch * patch * hidden + positions + layers * block + hidden * text_hidden
 
 
-def _moonvit3(tower: Fields, text_hidden: int) -> int:
-    """Return Kimi K3's MoonViT, whose heads are wider than its blocks, and its merger: norms without biases (its config.json)."""
+def _moonvit3(tower: ConfigReader, text_hidden: int) -> int:
+    """Return Kimi K3's MoonViT and merger (its config.json): heads are wider than the blocks."""
     hidden, width = (
         tower.integer("vt_hidden_size", high=MAX_HIDDEN),
         tower.integer("vt_intermediate_size", high=MAX_WIDTH),
@@ -196,8 +208,8 @@ def _moonvit3(tower: Fields, text_hidden: int) -> int:
     )
 
 
-def _minimax3(tower: Fields, text_hidden: int) -> int:
-    """Return MiniMax M3's CLIP blocks and its projector of two matrices (vLLM 0.33 ``minimax_m3/common/vision_tower.py``)."""
+def _minimax3(tower: ConfigReader, text_hidden: int) -> int:
+    """Return MiniMax M3's tower and projector (vLLM 0.33 ``minimax_m3/common/vision_tower.py``)."""
     hidden, width = (
         tower.integer("hidden_size", high=MAX_HIDDEN),
         tower.integer("intermediate_size", high=MAX_WIDTH),
@@ -213,7 +225,7 @@ def _minimax3(tower: Fields, text_hidden: int) -> int:
     )
 
 
-TOWERS: Final[Mapping[str, Callable[[Fields, int], int]]] = {
+TOWERS: Final[Mapping[str, Callable[[ConfigReader, int], int]]] = {
     "gemma3": _siglip,
     "qwen2_5_vl": _qwen2_5,
     "qwen3_vl": _qwen3,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from budsim.commons.precision import Precision
-from budsim.engine_ops.base import EngineProfile
+from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.hardware_ops.device import Device
 from budsim.model_ops.architecture import Architecture
 
@@ -33,7 +33,7 @@ class Candidates:
         A replica has ``tp x pp`` devices; ``ep`` > 1 spreads experts, ``dp`` attention, inside them.
     input_tokens, output_tokens, concurrency, prefix_hit_share : float arrays, shape (n,)
         Traffic of one replica. Lengths are means.
-    token_budget, max_sequences, memory_fraction : float arrays, shape (n,)
+    token_budget, max_num_seqs, memory_fraction : float arrays, shape (n,)
         Engine knobs (``max_num_batched_tokens``, ``max_num_seqs``, ``gpu_memory_utilization``).
     chunked_prefill : bool array, shape (n,)
         Whether prompts may be cut to the token budget.
@@ -77,7 +77,7 @@ class Candidates:
     concurrency: Floats
     prefix_hit_share: Floats
     token_budget: Floats
-    max_sequences: Floats
+    max_num_seqs: Floats
     memory_fraction: Floats
     chunked_prefill: Booleans
     cores: Floats

@@ -23,7 +23,7 @@ from budsim.performance.learned.intervals import (
 )
 from budsim.performance.learned.regressors import TARGETS, Regressors, load_regressors
 from budsim.performance.physics.memory import memory_use
-from budsim.performance.physics.operators import prepare
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictions import Interval, MemoryUse, Predictions, Service
 from budsim.performance.serving.steady_state import Modelled, steady_state
 

@@ -10,7 +10,7 @@ from budsim.engine_ops.base import ProviderPrice
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.workload import Workload
-from budsim.simulator.planning.question import Rejection
+from budsim.simulator.planning.plans import Rejection
 from budsim.simulator.schemas import Labels, NodeGroup
 from budsim.simulator.storage.records import StoredGroup, StoredPlan
 

@@ -16,22 +16,16 @@ from pydantic_core import PydanticCustomError
 from budsim.commons.precision import Precision, bytes_per_value
 from budsim.commons.units import GIB, KILO, MILLI
 from budsim.engine_ops.base import ReplicaConfig
+from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.llmc import job_for
 from budsim.hardware_ops.cluster import HardwareMode, Node
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 from budsim.simulator.http import examples
-from budsim.simulator.planning import question as plans
-from budsim.simulator.planning.question import (
-    Figure,
-    Outcome,
-    Plan,
-    Question,
-    Rejection,
-    ReplicaGroup,
-    Risk,
-    Targets,
-)
+from budsim.simulator.planning import plans
+from budsim.simulator.planning.plans import Figure, Outcome, Plan, Rejection, ReplicaGroup
+from budsim.simulator.planning.question import Question, Risk
+from budsim.simulator.planning.targets import Targets
 from budsim.simulator.storage.records import (
     WORKFLOW_NAME,
     Feedback,
@@ -210,7 +204,7 @@ class RunRequest(Body):
         None, description="caps the sequence length, tokens"
     )
     max_loras: Loras = Field(0, description="LoRA adapters every replica serves at a time; 0: none")
-    max_lora_rank: LoraRank = Field(16, description="highest rank of an adapter")
+    max_lora_rank: LoraRank = Field(DEFAULT_MAX_LORA_RANK, description="highest rank of an adapter")
 
     @field_validator("hardware_mode", mode="before")
     @classmethod

@@ -28,21 +28,17 @@ from budsim.commons.errors import (
 )
 from budsim.commons.precision import Precision
 from budsim.commons.tracing import PassedOn, Tracing, trace_id
+from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.llmc import schemes
-from budsim.engine_ops.rules import check_adapters
+from budsim.engine_ops.shared.checks import check_adapters
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.model_ops.architecture import Architecture
-from budsim.model_ops.registry import Lookup, resolve_model
+from budsim.model_ops.registry import HubLookup, resolve_model
 from budsim.performance.predictor import Predictor
 from budsim.performance.workload import Workload
-from budsim.simulator.planning.question import (
-    Outcome,
-    Question,
-    Rejection,
-    Risk,
-    Targets,
-    is_part_of,
-)
+from budsim.simulator.planning.plans import Outcome, Rejection
+from budsim.simulator.planning.question import Question, Risk
+from budsim.simulator.planning.targets import Targets
 from budsim.simulator.storage.records import (
     FINISHED,
     UNFINISHED,
@@ -93,7 +89,7 @@ class ModelSource:
     """Where models are looked up: the registry folder, and the hub when allowed."""
 
     registry_dir: Path | None = None
-    hub: Lookup | None = None
+    hub: HubLookup | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +110,7 @@ class Wishes:
     pooling: bool = False
     risk: Risk = Risk.EXPECTED
     max_loras: int = 0
-    max_lora_rank: int = 16
+    max_lora_rank: int = DEFAULT_MAX_LORA_RANK
     seed: int = 0
 
 
@@ -782,7 +778,7 @@ class Simulations:
             found = (
                 None
                 if part in known
-                else await self.workers.compute(search_part, _about(question, part), part)
+                else await self.workers.compute(search_part, question.for_partition(part), part)
             )
             if found is not None:
                 await self._note(
@@ -1041,14 +1037,6 @@ def workload_of(request: RunRequest | HostsRequest) -> Workload:
 
 
 EVERY_PLAN = PlanFilter(error_rate_threshold=math.inf)
-
-
-def _about(question: Question, part: str) -> Question:
-    """Return the question without the clusters a part is not of: another process need not be sent them."""
-    return replace(
-        question,
-        clusters=tuple(cluster for cluster in question.clusters if is_part_of(part, cluster)),
-    )
 
 
 def _settled(candidate: _Candidate, run: Run | None, waiting: int) -> Run | BudsimError:

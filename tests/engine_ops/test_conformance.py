@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budsim import engine_ops
 from budsim.commons.constants import ENGINE_COMPATIBILITY_MAPPING
 from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision
 from budsim.engine_ops import compressors, routers, serving_engines
-from budsim.engine_ops.arguments import check_arguments, parse_command_line, shipped_arguments
 from budsim.engine_ops.base import Engine, ReplicaConfig, ServingEngine, Stage
+from budsim.engine_ops.shared.arguments import (
+    check_arguments,
+    parse_command_line,
+    shipped_arguments,
+)
+from budsim.engine_ops.shared.tables import load_table
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import resolve_model
@@ -220,32 +227,26 @@ def test_an_uncut_prompt_must_fit_the_token_budget(engine: ServingEngine) -> Non
 @ENGINES
 def test_families_and_the_compatibility_mapping_agree(engine: ServingEngine) -> None:
     """Every family the mapping names on any kind of device has capabilities, and the reverse."""
-    from budsim.commons.catalog import load_catalog
-
     mapped = frozenset().union(*ENGINE_COMPATIBILITY_MAPPING[engine.name].values())
-    entries = load_catalog("budsim.engine_ops", f"catalog/{engine.name}_families.json")
+    entries = load_table(engine.name, "families")
     assert mapped == {entry["family"] for entry in entries}
 
 
 @ENGINES
 def test_parsers_in_the_catalog_are_ones_the_engine_knows(engine: ServingEngine) -> None:
     """Where the engine's parser lists its tool and reasoning parsers, ours are among them."""
-    from budsim.commons.catalog import load_catalog
-
     real = real_arguments(engine.name)
-    for entry in load_catalog("budsim.engine_ops", "catalog/parsers.json"):
+    for entry in load_table(engine.name, "parsers"):
         for column, flag in (("tool", "tool-call-parser"), ("reasoning", "reasoning-parser")):
             choices = real[flag].choices
-            assert not choices or entry[f"{engine.name}_{column}"] in (None, *choices)
+            assert not choices or entry[column] in (None, *choices)
 
 
 def test_vllms_parsers_are_ones_it_registers() -> None:
     """VLLM's parser lists no choices; these are the names its wheel registers."""
-    from budsim.commons.catalog import load_catalog
-
-    for entry in load_catalog("budsim.engine_ops", "catalog/parsers.json"):
-        assert entry["vllm_tool"] in {None, *VLLM_TOOL_PARSERS}
-        assert entry["vllm_reasoning"] in {None, *VLLM_REASONING_PARSERS}
+    for entry in load_table("vllm", "parsers"):
+        assert entry["tool"] in {None, *VLLM_TOOL_PARSERS}
+        assert entry["reasoning"] in {None, *VLLM_REASONING_PARSERS}
 
 
 @ENGINES
@@ -315,14 +316,19 @@ def test_registries_hold_engines_of_their_stage_under_their_names(
         assert (engine.name, engine.stage) == (name, stage)
 
 
-@pytest.mark.parametrize(
-    "name",
-    "vllm_arguments sglang_arguments vllm_families sglang_families parsers images kernels kv_formats llmc_schemes".split(),
-)
-def test_every_catalog_entry_has_a_source(name: str) -> None:
-    """No entry without a source."""
-    from budsim.commons.catalog import load_catalog
+TABLES = sorted(Path(engine_ops.__file__).parent.glob("*/*.json"))
 
-    assert all(
-        entry["source"] for entry in load_catalog("budsim.engine_ops", f"catalog/{name}.json")
-    )
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_table_entry_has_a_source(path: Path) -> None:
+    """No entry of any engine's table without a source; a table may name one for all its rows."""
+    entries = load_table(path.parent.name, path.stem)
+    assert entries[0]["source"]
+    assert all(entry.get("source") or "row" in entry for entry in entries)
+
+
+@ENGINES
+def test_an_engines_facts_lie_in_the_folder_of_its_name(engine: ServingEngine) -> None:
+    """Every table a serving engine needs is in its own folder, and nobody else's code names it."""
+    tables = "arguments families images kernels kv_formats parsers releases".split()
+    assert {path.stem for path in TABLES if path.parent.name == engine.name} >= set(tables)

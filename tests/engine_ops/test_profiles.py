@@ -9,7 +9,7 @@ import pytest
 
 from budsim.commons.errors import NotFound
 from budsim.engine_ops import serving_engines
-from budsim.engine_ops.base import Batching
+from budsim.engine_ops.engine_profile import Batching
 from budsim.engine_ops.profiles import profile_for, profiles
 from budsim.hardware_ops.catalog import devices
 from budsim.hardware_ops.device import DeviceKind
@@ -20,7 +20,7 @@ def test_every_profile_is_filed_under_its_name_and_within_reason() -> None:
     for name, profile in profiles().items():
         assert profile.name == name
         assert 0.0 < profile.memory_fraction <= 1.0
-        assert min(profile.token_budget, profile.max_sequences, profile.block_tokens) >= 1
+        assert min(profile.max_num_batched_tokens, profile.max_num_seqs, profile.block_tokens) >= 1
         assert profile.step_overhead_s > 0.0 <= profile.memory.context_bytes
         assert profile.source
         assert profile.memory.source
@@ -30,7 +30,7 @@ def test_every_launched_engine_has_a_profile() -> None:
     """On every kind of hardware."""
     for name in serving_engines:
         for kind in DeviceKind:
-            assert profile_for(name, kind).token_budget >= 1
+            assert profile_for(name, kind).max_num_batched_tokens >= 1
 
 
 def test_vllm_mixes_and_sglang_prefills_first() -> None:
@@ -60,4 +60,7 @@ def test_small_devices_get_smaller_steps_by_default() -> None:
         name: vllm.limits_on(devices()[name])[0] for name in ("H100-SXM", "L40S", "A100-80GB")
     }
     assert limits == {"H100-SXM": 8192, "L40S": 2048, "A100-80GB": 2048}
-    assert sglang.limits_on(devices()["L40S"]) == (sglang.token_budget, sglang.max_sequences)
+    assert sglang.limits_on(devices()["L40S"]) == (
+        sglang.max_num_batched_tokens,
+        sglang.max_num_seqs,
+    )

@@ -6,7 +6,6 @@ from math import isnan
 
 import pytest
 
-from budsim.commons.catalog import load_catalog
 from budsim.engine_ops.releases import release_year
 
 
@@ -24,10 +23,3 @@ def test_image_tags_and_candidates_count_as_their_release() -> None:
 def test_an_unknown_version_has_no_year(engine: str, version: str) -> None:
     """Nothing is guessed for nightlies, unknown releases and unknown engines."""
     assert isnan(release_year(engine, version))
-
-
-def test_every_release_has_a_source() -> None:
-    """No date without where it was read."""
-    assert all(
-        entry["source"] for entry in load_catalog("budsim.engine_ops", "catalog/releases.json")
-    )

@@ -9,101 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from budsim.commons.errors import BudsimError, InvalidInput, UnsupportedModel
-from budsim.commons.precision import Precision
-from budsim.model_ops.architecture import AttentionKind, MatrixRole
 from budsim.model_ops.config import architecture_from_config
-from budsim.model_ops.families.table import FAMILIES
-
-
-def llama(**changes: object) -> dict[str, Any]:
-    """Return a small Llama: 2 layers of width 64, 4 heads of 16, 2 KV heads, width 128, 100 tokens."""
-    config: dict[str, Any] = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "torch_dtype": "bfloat16",
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "intermediate_size": 128,
-        "vocab_size": 100,
-        "max_position_embeddings": 2048,
-    }
-    return {key: value for key, value in {**config, **changes}.items() if value is not ...}
-
-
-# Attention 64x64 + 2x(64x32) + 64x64, feed-forward 3x(64x128), two norms of 64.
-LAYER = 4096 + 4096 + 4096 + 24576 + 128
-
-
-def test_small_llama_is_counted_by_hand() -> None:
-    """Two layers, two tables of 100 x 64 and a final norm."""
-    architecture = architecture_from_config("small", llama())
-    assert architecture.parameters == 2 * LAYER + 2 * 6400 + 64
-    assert architecture.family == "LlamaForCausalLM"
-    assert architecture.native_precision is Precision.BF16
-
-
-def test_tied_embeddings_are_stored_once() -> None:
-    """A tied model has one table fewer."""
-    untied = architecture_from_config("untied", llama())
-    tied = architecture_from_config("tied", llama(tie_word_embeddings=True))
-    assert untied.parameters - tied.parameters == 6400
-
-
-def test_biases_are_counted() -> None:
-    """Biases of the four projections: 64 + 32 + 32 + 64 in each layer."""
-    plain = architecture_from_config("plain", llama())
-    biased = architecture_from_config("biased", llama(attention_bias=True))
-    assert biased.parameters - plain.parameters == 2 * (64 + 32 + 32 + 64)
-
-
-def test_leading_dense_layers_and_shared_experts() -> None:
-    """One dense layer, then experts: 4 routed and 1 shared of width 32, a router of 4 x 64 with its 4 biases."""
-    mla = {
-        "q_lora_rank": None,
-        "kv_lora_rank": 16,
-        "qk_nope_head_dim": 16,
-        "qk_rope_head_dim": 8,
-        "v_head_dim": 16,
-    }
-    moe = {
-        "n_routed_experts": 4,
-        "n_shared_experts": 1,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 32,
-    }
-    config = llama(
-        model_type="deepseek_v3", first_k_dense_replace=1, moe_layer_freq=1, **mla, **moe
-    )
-    architecture = architecture_from_config("small", config)
-    attention = 64 * 24 + 64 * 4 * 24 + 16 * 4 * 32 + 64 * 64 + 16
-    dense, experts = 3 * 64 * 128, 5 * 3 * 64 * 32 + 4 * 64 + 4
-    assert architecture.parameters == 2 * (attention + 128) + dense + experts + 2 * 6400 + 64
-    assert architecture.parameters - architecture.active_parameters == 2 * 3 * 64 * 32
-
-
-def test_unread_wrappers_pass_their_text_model_on() -> None:
-    """A multimodal wrapper's text model is read from text_config, the vision tower from vision_config."""
-    text = llama(model_type="mistral")
-    vision = {"hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 16, "patch_size": 2}
-    config = {
-        "architectures": ["Mistral3ForConditionalGeneration"],
-        "model_type": "mistral3",
-        "text_config": text,
-    }
-    plain = architecture_from_config("text", text)
-    whole = architecture_from_config("whole", {**config, "vision_config": vision})
-    block, stem, projector = 4 * 64 + 3 * 128 + 16, 96 + 8, 8 + 256 + 512 + 4096
-    assert whole.parameters - plain.parameters == block + stem + projector
-    assert whole.family == "Mistral3ForConditionalGeneration"
-
-
-def test_unknown_vision_tower_is_refused() -> None:
-    """A tower of unknown size is not guessed."""
-    config = {"model_type": "mystery_vl", "text_config": llama(), "vision_config": {"depth": 3}}
-    with pytest.raises(UnsupportedModel, match="vision_config"):
-        architecture_from_config("mystery", config)
+from budsim.model_ops.families.model_types import READERS
+from budsim.model_ops.matrices import MatrixRole
+from tests.model_ops.configs import llama
 
 
 def test_unknown_type_with_only_llama_fields_is_read_as_one() -> None:
@@ -252,7 +161,7 @@ FIELDS += [
 
 
 @given(
-    st.sampled_from(sorted(FAMILIES)),
+    st.sampled_from(sorted(READERS)),
     st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(JUNK)),
 )
 def test_no_config_ends_in_a_traceback(model_type: str, changes: dict[str, object]) -> None:
@@ -262,14 +171,6 @@ def test_no_config_ends_in_a_traceback(model_type: str, changes: dict[str, objec
     except BudsimError:
         return
     assert architecture.parameters > 0
-
-
-def test_window_of_the_whole_context_is_none() -> None:
-    """A window as long as the context limits nothing."""
-    architecture = architecture_from_config(
-        "wide", llama(model_type="mistral", sliding_window=2048)
-    )
-    assert architecture.layers[0].attention.kind is AttentionKind.FULL
 
 
 @pytest.mark.parametrize(
@@ -295,49 +196,6 @@ def test_models_that_write_are_no_pooling_models(family: str) -> None:
     assert not architecture_from_config("text", llama(architectures=[family])).is_embedding
 
 
-def test_layers_without_attention_join_the_one_before() -> None:
-    """A searched model whose second layer has no attention weighs what its parts weigh."""
-    blocks = [
-        {"attention": {"n_heads_in_group": 2}, "ffn": {"ffn_mult": 3.0}},
-        {"attention": {"no_op": True}, "ffn": {"ffn_mult": 6.0}},
-    ]
-    architecture = architecture_from_config(
-        "searched", llama(model_type="nemotron-nas", block_configs=blocks)
-    )
-    attention, feed_forward = (
-        3 * 4096,
-        3 * 64 * (256 + 256),
-    )  # 2/3 x 3 x 64 = 128 and 256, both rounded up to 256
-    assert architecture.layer_count == 1
-    assert architecture.parameters == attention + feed_forward + 3 * 64 + 64 + 2 * 6400
-
-
-def test_blocks_listed_by_name_are_the_letters_of_a_pattern() -> None:
-    """Nemotron 3 Ultra lists its blocks where Nano spells them: the same layers, and their number follows."""
-    nemotron = {
-        "mamba_num_heads": 8,
-        "mamba_head_dim": 16,
-        "n_groups": 2,
-        "ssm_state_size": 8,
-        "conv_kernel": 4,
-    }
-    spelt = llama(
-        model_type="nemotron_h", hybrid_override_pattern="M-*-", num_hidden_layers=4, **nemotron
-    )
-    listed = llama(
-        model_type="nemotron_h",
-        layers_block_type=["mamba", "mlp", "attention", "mlp"],
-        num_hidden_layers=...,
-        **nemotron,
-    )
-    assert (
-        architecture_from_config("spelt", spelt).layers
-        == architecture_from_config("spelt", listed).layers
-    )
-    with pytest.raises(UnsupportedModel, match="layers_block_type: unknown block 'conv'"):
-        architecture_from_config("odd", {**listed, "layers_block_type": ["mamba", "conv"]})
-
-
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -356,27 +214,3 @@ def test_shapes_that_cannot_be_told_are_refused(changes: dict[str, object], fiel
     """What a newer family leaves out, or what it shares between layers, is named."""
     with pytest.raises(BudsimError, match=field):
         architecture_from_config("untold", llama(**changes))
-
-
-def test_windowed_layers_may_have_other_heads() -> None:
-    """MiMo V2: layer 1 sees everything with 2 KV heads of 16, layer 2 a window with 4 of 8, and has a sink for each head."""
-    changed = {
-        "hybrid_layer_pattern": [0, 1],
-        "sliding_window": 128,
-        "swa_num_key_value_heads": 4,
-        "swa_head_dim": 8,
-    }
-    config = llama(
-        model_type="mimo_v2_flash",
-        moe_layer_freq=[0, 0],
-        num_experts=4,
-        **changed,
-        add_swa_attention_sink_bias=True,
-    )
-    whole, windowed = (
-        group.attention for group in architecture_from_config("varied", config).layers
-    )
-    assert (whole.window, whole.kv_heads, whole.head_dim) == (None, 2, 16)
-    assert (windowed.window, windowed.kv_heads, windowed.head_dim) == (128, 4, 8)
-    without = architecture_from_config("varied", {**config, "add_swa_attention_sink_bias": False})
-    assert architecture_from_config("varied", config).parameters - without.parameters == 4

@@ -11,13 +11,8 @@ import pytest
 
 from budsim.commons.errors import InvalidInput, NotFound, Unavailable
 from budsim.commons.precision import Precision
-from budsim.model_ops import registry
-from budsim.model_ops.registry import (
-    find_listing,
-    known_models,
-    published_parameters,
-    resolve_model,
-)
+from budsim.model_ops.model_names import find_entry
+from budsim.model_ops.registry import known_models, published_parameters, resolve_model
 
 SMALL = {
     "model_type": "llama",
@@ -100,25 +95,6 @@ def test_what_means_no_model_or_several_is_not_guessed(name: str) -> None:
     """A family, a size alone, a size that does not exist, or a path that climbs."""
     with pytest.raises(NotFound):
         resolve_model(name)
-
-
-def test_spellings_that_several_shapes_share_mean_none() -> None:
-    """Numbers stay apart: 3.1 and 8 are not 3 and 18; a spelling with two shapes is in no index."""
-    assert (
-        registry.spellings("Llama-3.1-8B")
-        == registry.spellings("LLaMA 3.1 8B")
-        != registry.spellings("llama-3-18b")
-    )
-    configs: dict[str, list[object]] = {}
-    for key, listing in registry._index().items():
-        for spelt in set(registry.spellings(key.rsplit("/", 1)[-1])):
-            configs.setdefault(spelt, []).append(listing.config)
-    assert all(
-        config == listing.config
-        for spelt, listing in registry._spellings().items()
-        for config in configs[spelt]
-    )
-    assert registry._spellings().keys() < configs.keys()
 
 
 def test_a_folder_of_ones_own_is_read_before_its_name_is_believed(tmp_path: Path) -> None:
@@ -229,7 +205,7 @@ def test_silent_hub_is_unavailable() -> None:
 
 def test_what_the_hub_answers_becomes_the_architecture() -> None:
     """A config.json only the hub has is read like any other; a name the hub does not know stays unknown."""
-    llama = find_listing("meta-llama/Llama-3.1-8B-Instruct")
+    llama = find_entry("meta-llama/Llama-3.1-8B-Instruct")
     assert llama is not None
     shelf = {"someone/new-model": json.dumps(dict(llama.config)).encode()}
     assert resolve_model("someone/new-model", hub=shelf.get).hidden_size == 4096
@@ -240,10 +216,10 @@ def test_what_the_hub_answers_becomes_the_architecture() -> None:
 def test_catalog_ids_are_unique_and_resolve() -> None:
     """Every listed model resolves to an architecture of that name, with a source."""
     for model_id in known_models():
-        listing = find_listing(model_id)
-        assert listing is not None
-        assert listing.source
-        assert resolve_model(model_id).model_id == listing.model_id == model_id
+        entry = find_entry(model_id)
+        assert entry is not None
+        assert entry.source
+        assert resolve_model(model_id).model_id == entry.model_id == model_id
 
 
 def test_models_of_another_kind_are_close_to_none() -> None:
@@ -269,7 +245,8 @@ def test_figures_of_unknown_models_are_absent() -> None:
 def test_import_reads_no_catalog() -> None:
     """Importing the registry touches neither the catalog nor the network library."""
     script = (
-        "import sys; from budsim.model_ops import registry;"
-        "assert registry._index.cache_info().currsize == 0; assert 'httpx' not in sys.modules"
+        "import sys; from budsim.model_ops import catalog, registry;"
+        "assert catalog.catalog_entries.cache_info().currsize == 0;"
+        "assert 'httpx' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])

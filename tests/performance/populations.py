@@ -68,7 +68,7 @@ def population(
         concurrency=real("concurrency", 16),
         prefix_hit_share=real("prefix_hit_share", 0.0),
         token_budget=real("token_budget", 8192),
-        max_sequences=real("max_sequences", 256),
+        max_num_seqs=real("max_num_seqs", 256),
         memory_fraction=real("memory_fraction", 0.9),
         chunked_prefill=flag("chunked_prefill", True),
         cores=real("cores", 0.0),

@@ -13,7 +13,8 @@ from budsim.engine_ops.profiles import profiles
 from budsim.hardware_ops.catalog import devices
 from budsim.performance.candidates import Candidates
 from budsim.performance.physics.memory import memory_use
-from budsim.performance.physics.operators import prepare, step_time
+from budsim.performance.physics.operators import step_time
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictions import Predictions
 from budsim.performance.predictor import AnalyticPredictor
 from tests.performance.populations import DEVICES, MODELS, population

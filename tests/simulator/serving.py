@@ -24,7 +24,7 @@ from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, Node
 from budsim.hardware_ops.device import Device, DeviceKind, Link
 from budsim.performance.predictions import Basis
-from budsim.simulator.planning.question import (
+from budsim.simulator.planning.plans import (
     Explanation,
     Figure,
     NextReplica,
@@ -33,10 +33,10 @@ from budsim.simulator.planning.question import (
     Plan,
     PredictedMemory,
     PredictedService,
-    Question,
     Rejection,
     ReplicaGroup,
 )
+from budsim.simulator.planning.question import Question
 from tests.waiting import wait_for
 
 CLUSTER_ID = "4f2647a2-a20e-581a-ab8e-eb8be653d4e3"

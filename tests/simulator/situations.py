@@ -9,7 +9,9 @@ from budsim.performance.candidates import Candidates
 from budsim.performance.predictions import MemoryUse, Predictions
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.workload import Workload
-from budsim.simulator.planning.question import Plan, Question, Targets
+from budsim.simulator.planning.plans import Plan
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.targets import Targets
 
 Pools = tuple[tuple[str, int], ...]
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"

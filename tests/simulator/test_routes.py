@@ -14,7 +14,8 @@ from budsim.commons.errors import Unavailable
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.background.worker_processes import ThreadWorkers
-from budsim.simulator.planning.question import Outcome, Question, Rejection
+from budsim.simulator.planning.plans import Outcome, Rejection
+from budsim.simulator.planning.question import Question
 from budsim.simulator.services import simulate
 from tests.simulator.serving import (
     CLUSTER_ID,

@@ -1,1 +1,1 @@
-"""One function per family of architectures: the fields of a config.json become a Body."""
+"""Readers of config.json: one function for each family of architectures returns a TextModel."""

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from budsim.model_ops.architecture import FeedForward
-from budsim.model_ops.families.body import Body, Layer, attention_biases, feed_forward_biases
-from budsim.model_ops.families.decoder import CONTEXT, WIDTH, Style, grouped_attention, size
-from budsim.model_ops.fields import MAX_CONTEXT, MAX_LAYERS, MAX_WIDTH, Fields
+from budsim.model_ops.config_reader import MAX_CONTEXT, MAX_LAYERS, MAX_WIDTH, ConfigReader
+from budsim.model_ops.families.attention import attention_biases, read_attention
+from budsim.model_ops.families.decoder import CONTEXT, read_dimensions
+from budsim.model_ops.families.feed_forward import WIDTH, feed_forward_biases
+from budsim.model_ops.families.text_model import Layer, TextModel
+from budsim.model_ops.families.traits import FamilyTraits
+from budsim.model_ops.layers import FeedForward
 
 
-def bert(fields: Fields, style: Style) -> Body:
-    """Return a BERT-like encoder: learned positions and token types, biases and layer norms everywhere, a pooler.
+def read_bert(config: ConfigReader, traits: FamilyTraits) -> TextModel:
+    """Return a BERT-like encoder: learned positions and token types, biases, layer norms, a pooler.
 
-    RoBERTa's table holds two positions more than a text may have (padding index 1), which ``style.positions`` counts.
+    RoBERTa's table holds two positions more than a text may have (its padding index is 1), which
+    ``traits.positions`` counts.
     """
-    shape = size(fields)
-    attention = grouped_attention(fields, shape.hidden)
-    feed_forward = FeedForward(width=fields.integer(*WIDTH, high=MAX_WIDTH), gated=False)
-    biases = attention_biases(attention, shape.hidden, qkv=True, out=True) + feed_forward_biases(
-        feed_forward, shape.hidden
-    )
-    layer = Layer(attention=attention, feed_forward=feed_forward, extra=biases + 4 * shape.hidden)
-    token_types = fields.integer("type_vocab_size", low=0, high=MAX_LAYERS, default=2)
-    pooler = shape.hidden * (shape.hidden + 1)
-    positions = fields.integer(*CONTEXT, high=MAX_CONTEXT)
-    return Body(
-        hidden=shape.hidden,
-        vocabulary=shape.vocabulary,
-        context=positions - (style.positions or 0),
-        layers=[layer] * shape.layers,
+    dims = read_dimensions(config)
+    attention = read_attention(config, dims.hidden)
+    feed_forward = FeedForward(width=config.integer(*WIDTH, high=MAX_WIDTH), gated=False)
+    biases = attention_biases(attention, dims.hidden, qkv=True, out=True)
+    biases += feed_forward_biases(feed_forward, dims.hidden)
+    norms = 4 * dims.hidden
+    layer = Layer(attention=attention, feed_forward=feed_forward, extra_parameters=biases + norms)
+    token_types = config.integer("type_vocab_size", low=0, high=MAX_LAYERS, default=2)
+    pooler = dims.hidden * (dims.hidden + 1)
+    positions = config.integer(*CONTEXT, high=MAX_CONTEXT)
+    return TextModel(
+        hidden=dims.hidden,
+        vocabulary=dims.vocabulary,
+        context=positions - (traits.positions or 0),
+        layers=[layer] * dims.layers,
         tied=True,
-        extra=(token_types + 2) * shape.hidden + pooler,
+        extra_parameters=(token_types + 2) * dims.hidden + pooler,
         positions=positions,
         is_bidirectional=True,
     )

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from budsim.commons.precision import Precision, bytes_per_value
-from budsim.engine_ops.base import Batching
+from budsim.engine_ops.engine_profile import Batching
 from budsim.performance.candidates import Candidates, Floats, Integers
-from budsim.performance.physics.operators import Ranks, StepTime
+from budsim.performance.physics.operators import StepTime
+from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.serving.steady_state import Modelled
 
@@ -119,18 +120,18 @@ def _model(ranks: Ranks) -> Iterator[tuple[str, Floats]]:
     yield "log_active_parameters", _log(model.active_parameters[row])
     yield "log_sparsity", _log(model.active_parameters[row] / model.parameters[row])
     yield "log_hidden", _log(ranks.hidden)
-    yield "log_layers", _log(ranks.layers)
+    yield "log_layers", _log(ranks.layers.all)
     yield "log_experts", _log(ranks.experts + 1.0)
     yield "has_latent_cache", model.attention.latent.max(axis=1)[row].astype(np.float64)
-    yield "has_state", (ranks.state_bytes > 0).astype(np.float64)
+    yield "has_state", (ranks.attention.state_bytes > 0).astype(np.float64)
     yield "log_rank_weight_bytes", _log(ranks.weight_bytes)
 
 
 def _hardware(ranks: Ranks) -> Iterator[tuple[str, Floats]]:
     table = ranks.candidates
-    yield "log_flops_per_byte", _log(ranks.attention_peak / ranks.bandwidth)
+    yield "log_flops_per_byte", _log(ranks.attention.peak_flops_per_s / ranks.bandwidth)
     yield "log_bandwidth", _log(ranks.bandwidth)
-    yield "log_link_per_bandwidth", _log(ranks.link_bandwidth / ranks.bandwidth)
+    yield "log_link_per_bandwidth", _log(ranks.links.group / ranks.bandwidth)
     yield (
         "log_compute_units",
         _log(table.by_device([float(device.compute_units) for device in table.devices])),

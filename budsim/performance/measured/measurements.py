@@ -18,7 +18,7 @@ import pandas as pd
 from budsim.commons.errors import BudsimError, InvalidInput
 from budsim.commons.precision import Precision
 from budsim.commons.units import MILLI
-from budsim.engine_ops.base import EngineProfile
+from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.engine_ops.profiles import profile_for, profiles
 from budsim.engine_ops.releases import calendar_year, release_year
 from budsim.hardware_ops.catalog import find_device
@@ -548,7 +548,7 @@ def _traffic(picked: _Picked, replicas: Floats, sequences: Floats) -> dict[str, 
         "output_tokens": np.maximum(numbers.output_tokens.to_numpy() * lengths, 1.0),
         "concurrency": np.maximum(concurrency, 1e-3),
         "prefix_hit_share": np.zeros(len(text)),
-        "max_sequences": np.where(static, np.maximum(concurrency, 1.0), np.maximum(sequences, 1.0)),
+        "max_num_seqs": np.where(static, np.maximum(concurrency, 1.0), np.maximum(sequences, 1.0)),
         "burst_share": np.where(static | _median(text, numbers), 0.0, burst),
         "static_batch": static,
     }

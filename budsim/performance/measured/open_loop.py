@@ -9,7 +9,7 @@ import numpy as np
 from budsim.performance.candidates import rows_of
 from budsim.performance.measured.measurements import Measurements
 from budsim.performance.physics.memory import memory_use
-from budsim.performance.physics.operators import prepare
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.serving.steady_state import steady_state
 
 ROUNDS = 12
@@ -31,7 +31,7 @@ def settle(measurements: Measurements) -> Measurements:
         ranks = prepare(table)
         modelled = steady_state(ranks, memory_use(ranks))
         latency = modelled.ttft_s + table.output_tokens * modelled.tpot_s
-        wanted = np.clip(rate * latency, 0.01, table.max_sequences)
+        wanted = np.clip(rate * latency, 0.01, table.max_num_seqs)
         concurrency = np.sqrt(concurrency * wanted)
     settled = measurements.candidates.concurrency.copy()
     settled[at] = concurrency

@@ -11,20 +11,14 @@ from functools import lru_cache
 import numpy as np
 
 from budsim.commons.precision import Precision, compute_format
-from budsim.model_ops.architecture import (
-    Architecture,
-    Attention,
-    AttentionKind,
-    LayerGroup,
-    Matrix,
-    MatrixRole,
-    Shard,
-)
+from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.layers import Attention, AttentionKind, LayerGroup
+from budsim.model_ops.matrices import Matrix, MatrixRole, Shard
 from budsim.performance.candidates import Booleans, Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MatrixShapes:
+class MatrixArrays:
     """Matrices of the decoder (and encoder) of each model; arrays of shape (models, columns), 0 where a model has fewer.
 
     ``layers`` is how often a column occurs; ``kv_share`` the share of its outputs that belong to key/value heads, of which
@@ -50,7 +44,7 @@ class MatrixShapes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionShapes:
+class AttentionArrays:
     """Attention layers of each model; arrays of shape (models, columns).
 
     ``window`` is how far back a layer looks (infinity: all of it), ``state`` the values a linear layer carries on, ``recurrent``
@@ -78,11 +72,11 @@ class AttentionShapes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelShapes:
+class ArchitectureArrays:
     """Scalars of each model, shape (models,), with its matrices and attention layers."""
 
-    matrices: MatrixShapes
-    attention: AttentionShapes
+    matrices: MatrixArrays
+    attention: AttentionArrays
     hidden: Floats
     layers: Floats
     moe_layers: Floats
@@ -105,7 +99,7 @@ class _Column:
 
 
 @lru_cache(maxsize=64)
-def shapes(architectures: tuple[Architecture, ...]) -> ModelShapes:
+def architecture_arrays(architectures: tuple[Architecture, ...]) -> ArchitectureArrays:
     """Return the arrays of these models, in their order."""
     columns = [_columns(architecture) for architecture in architectures]
     groups = [
@@ -116,9 +110,9 @@ def shapes(architectures: tuple[Architecture, ...]) -> ModelShapes:
     def scalar(of: Callable[[Architecture], float]) -> Floats:
         return np.array([of(architecture) for architecture in architectures], dtype=np.float64)
 
-    return ModelShapes(
-        matrices=_matrix_shapes(columns),
-        attention=_attention_shapes(groups),
+    return ArchitectureArrays(
+        matrices=_matrix_arrays(columns),
+        attention=_attention_arrays(groups),
         hidden=scalar(lambda a: a.hidden_size),
         layers=scalar(lambda a: a.layer_count),
         moe_layers=np.array([float(sum(g.count for g in group)) for group in routed]),
@@ -157,7 +151,7 @@ def _columns(architecture: Architecture) -> list[_Column]:
     return result
 
 
-def _matrix_shapes(models: Sequence[Sequence[_Column]]) -> MatrixShapes:
+def _matrix_arrays(models: Sequence[Sequence[_Column]]) -> MatrixArrays:
     width = max(len(columns) for columns in models)
 
     def table(of: Callable[[_Column], float]) -> Floats:
@@ -169,7 +163,7 @@ def _matrix_shapes(models: Sequence[Sequence[_Column]]) -> MatrixShapes:
     def flags(of: Callable[[_Column], bool]) -> Booleans:
         return table(lambda c: float(of(c))) > 0
 
-    return MatrixShapes(
+    return MatrixArrays(
         layers=table(lambda c: c.layers),
         inputs=table(lambda c: c.matrix.inputs),
         outputs=table(lambda c: c.matrix.outputs),
@@ -187,7 +181,7 @@ def _matrix_shapes(models: Sequence[Sequence[_Column]]) -> MatrixShapes:
     )
 
 
-def _attention_shapes(models: Sequence[Sequence[LayerGroup]]) -> AttentionShapes:
+def _attention_arrays(models: Sequence[Sequence[LayerGroup]]) -> AttentionArrays:
     width = max(len(groups) for groups in models)
 
     def table(of: Callable[[Attention], float], fill: float = 0.0) -> Floats:
@@ -199,7 +193,7 @@ def _attention_shapes(models: Sequence[Sequence[LayerGroup]]) -> AttentionShapes
     layers = np.zeros((len(models), width))
     for row, groups in enumerate(models):
         layers[row, : len(groups)] = [group.count for group in groups]
-    return AttentionShapes(
+    return AttentionArrays(
         layers=layers,
         heads=table(lambda a: 0.0 if a.kind is AttentionKind.LINEAR else a.heads),
         kv_heads=table(lambda a: a.kv_heads, 1.0),
@@ -275,7 +269,7 @@ def cached_bytes(
 
 
 @lru_cache(maxsize=64)
-def peak_formats(
+def compute_formats(
     architectures: tuple[Architecture, ...], precisions: tuple[Precision, ...]
 ) -> Floats:
     """Return the index into `Precision` of the format each column is multiplied in, shape (models, precisions, columns)."""

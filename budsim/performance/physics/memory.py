@@ -12,10 +12,11 @@ import numpy as np
 
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
-from budsim.engine_ops.memory_rules import MemoryRule, ShareOf
+from budsim.engine_ops.memory_rule import MemoryRule, ShareOf
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
-from budsim.performance.physics.operators import ACTIVATION_BYTES, Ranks
+from budsim.performance.physics.operators import ACTIVATION_BYTES
+from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
 
 HIDDEN_BYTES = {DeviceKind.CUDA: 0.5 * GIB, DeviceKind.HPU: 1.4 * GIB}
@@ -97,7 +98,7 @@ def _stages(ranks: Ranks, rules: _Rules) -> tuple[_Stage, _Stage]:
     Tensor parallelism splits vision towers as it does the model (norms and biases are too small to tell); rotary tables are
     whole on every rank.
     """
-    table, layers = ranks.candidates, ranks.layers
+    table, layers = ranks.candidates, ranks.layers.all
     alone = table.pp == 1
     more, fewer = np.ceil(layers / table.pp) / layers, np.floor(layers / table.pp) / layers
     embedding, head, body = _weight_parts(ranks)
@@ -129,7 +130,7 @@ def _stage(
     )
     most = np.minimum(visible, table.memory_free_bytes)
     context = rules.context + np.where(table.tp > 1, rules.group, 0.0)
-    graphs = rules.graph * ranks.layers * share * captured_sizes(table.max_sequences)
+    graphs = rules.graph * ranks.layers.all * share * captured_sizes(table.max_num_seqs)
     left = np.maximum(most - weights - activations - context - graphs, 0.0)
     beside = np.maximum(
         (most - context) * (1.0 - table.memory_fraction) - activations - graphs, 0.0
@@ -157,12 +158,12 @@ def _stage(
     )
 
 
-def captured_sizes(max_sequences: Floats) -> Floats:
+def captured_sizes(max_num_seqs: Floats) -> Floats:
     """Return for how many batch sizes CUDA graphs are captured: by 8 up to 256, then by 16, up to twice the sequences or 512.
 
     vLLM 0.32 ``VllmConfig._set_cudagraph_sizes``: 51 sizes at 256 sequences and more.
     """
-    largest = np.minimum(2.0 * max_sequences, 512.0)
+    largest = np.minimum(2.0 * max_num_seqs, 512.0)
     return np.asarray(
         3.0 + np.minimum(largest, 256.0) / 8.0 + np.maximum(largest - 256.0, 0.0) / 16.0
     )
@@ -224,14 +225,14 @@ def _padded(ranks: Ranks) -> Floats:
     ]
     at = np.flatnonzero(packed)
     if not at.size:
-        return ranks.column_bytes
+        return ranks.matrices.stored_bytes
     row = table.architecture[at]
     column, expert = matrices.column_sharded[row], matrices.expert[row]
     spread = np.where(table.ep > 1, 1, table.tp)[at, None]
     width = np.where(column, matrices.outputs[row] / 2.0, matrices.inputs[row]) / spread
     hidden = np.where(column, matrices.inputs[row], matrices.outputs[row])
     factor = _rounded(width, MXFP4_ROWS) * _rounded(hidden, MXFP4_COLUMNS)
-    stored = ranks.column_bytes.copy()
+    stored = ranks.matrices.stored_bytes.copy()
     stored[at] *= np.where(expert, factor, 1.0)
     return stored
 
@@ -253,7 +254,7 @@ def _activation_parts(ranks: Ranks, rules: _Rules) -> tuple[Floats, Floats, Floa
         * ACTIVATION_BYTES
         * (rules.hidden_copies * ranks.hidden + 1.5 * _widest_layer(ranks))
     )
-    rows = np.minimum(table.max_sequences, table.token_budget)
+    rows = np.minimum(table.max_num_seqs, table.token_budget)
     logits = rows * ranks.model.vocabulary[table.architecture] * rules.logit
     return (
         step,
@@ -304,12 +305,12 @@ def _cache_bytes_per_token(ranks: Ranks, rules: _Rules) -> Floats:
     table, attention = ranks.candidates, ranks.model.attention
     row = table.architecture
     length = table.input_tokens + table.output_tokens
-    window = np.where(attention.keeps_all[row], np.inf, ranks.window)
+    window = np.where(attention.keeps_all[row], np.inf, ranks.attention.window)
     held = np.maximum(
         np.minimum(length[:, None], window) / length[:, None], rules.window_share[:, None]
     )
     padded = np.where(rules.grouped[:, None], attention.padded[row], 1.0)
-    keys = (ranks.cached_bytes_per_token * held * padded).sum(axis=1)
+    keys = (ranks.attention.cached_bytes_per_token * held * padded).sum(axis=1)
     state = _state_bytes(ranks, rules, padded) * rules.state_blocks / length
     pool = np.where(state > 0, rules.state_pool, 0.0)
     slots = np.divide(state * (1.0 + pool), pool, out=np.zeros_like(state), where=pool > 0)

@@ -1,88 +1,87 @@
-"""The time of one engine step, operator by operator: no step is faster than the arithmetic or the memory allows.
+"""The time of one engine step, operator by operator.
 
-A step processes ``prefill`` prompt tokens and one token for each of ``decode`` running sequences. Every matrix takes the
-longer of its arithmetic and its traffic, blended by a p-norm because kernels near the ridge reach neither ceiling.
+A step processes ``prefill`` prompt tokens and one token of each of ``decode`` sequences. T is their
+sum, L the number of layers, H the hidden size, w the bytes of a value; sizes are one rank's.
+
+=================  ==========================  ==========================  ==========  ============
+operator           FLOPs                       bytes in memory             launches    collective
+=================  ==========================  ==========================  ==========  ============
+matrices           2 x values x rows           values x w, experts once    1 a matrix
+                                               each they are visited
+routed experts                                 T x experts a token x H     1 a layer
+                                               x `expert_traffic`
+attention, decode  2 x heads x dims x cached   cached tokens x bytes,      in a layer
+                   tokens                      state, index keys
+attention, prompt  2 x heads x dims x tokens                               in a layer
+                   looked back at
+activations                                    `ACTIVATION_PASSES` x H x   in a layer
+                                               T x L x 2
+all-reduces                                                                            2 a layer of
+                                                                                       H x T x 2
+pipeline hops                                                                          H x T x 2 a
+                                                                                       stage
+layers, cores                                                              `*_latency_s` a layer
+host                                                                       a step, a sequence
+=================  ==========================  ==========================  ==========  ============
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from budsim.commons.precision import FORMATS, Precision
-from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
-from budsim.performance.physics.architecture_arrays import (
-    ModelShapes,
-    cached_bytes,
-    peak_formats,
-    shapes,
-    stored_bytes,
-)
-from budsim.performance.physics.efficiency import (
-    TUNING,
-    Efficiency,
-    Tuning,
-    attention_peak,
-    efficiency,
-    matrix_peak,
-)
+from budsim.performance.candidates import Floats
+from budsim.performance.physics.ranks import Ranks
 
 ACTIVATION_BYTES = 2.0
-NARROW_BITS = 12.0
-STATE_BYTES = 8.0
-"""A linear layer reads and writes its state, kept in fp32, at every token."""
-TILED_SEQUENCES, TILES_OF_HEAD = 8.0, 8.0
+"""Bytes of one activation: 16 bit."""
+ACTIVATION_PASSES = 14.0
+"""How often a layer reads or writes a vector of the hidden size: both norms with their residuals,
+rotary, and the product of the feed-forward part. Our estimate of a Llama layer, not fitted."""
+ALL_REDUCES = 2.0
+"""All-reduces a layer: after attention and after the feed-forward part (Megatron-LM, 2019)."""
+TILED_SEQUENCES = 8.0
+"""From so many sequences on llama.cpp multiplies them in tiles, head by head (sgemm.cpp: from two
+on x86, from eight on Arm)."""
+TILES_OF_HEAD = 8.0
+"""Tiles one head has, so that about so many cores find work; read off llama.cpp's rows."""
+LEAST_REACHED = 1e-9
+"""Least share of a peak: keeps products without rows from dividing by 0."""
+TINY = 1e-30
+"""Seconds or rows that keep 0 / 0 at 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranks:
-    """What one device of each candidate holds and can do; columns of shape (n,) or (n, matrices) or (n, attention layers).
+class Batch:
+    """What one step holds; arrays of shape (n,), of the whole replica.
 
-    Everything that does not depend on the step is worked out once here.
+    Attributes
+    ----------
+    prefill, decode : prompt tokens, and running sequences
+    prefill_context, decode_context : mean tokens a prompt token, and a sequence, look back at
+    decode_attended : mean cached tokens a sequence multiplies, masked ones too
     """
 
-    candidates: Candidates
-    model: ModelShapes
-    column_bytes: Floats
-    weight_bytes: Floats
-    matrix_flops_per_token: Floats
-    matrix_bytes: Floats
-    matrix_peak: Floats
-    matrix_gemm: Floats
-    launches_s: Floats
-    matrix_tokens_share: Floats
-    experts: Floats
-    experts_per_token: Floats
-    is_expert: Floats
-    is_sampled: Floats
-    cached_bytes_per_token: Floats
-    cache_reads: Floats
-    window: Floats
-    state_bytes: Floats
-    attention_heads: Floats
-    decode_attention_flops: Floats
-    prefill_attention_flops: Floats
-    index_flops: Floats
-    index_bytes: Floats
-    index_layers: Floats
-    state_layers: Floats
-    attention_peak: Floats
-    bandwidth: Floats
-    link_bandwidth: Floats
-    hop_bandwidth: Floats
-    hidden: Floats
-    layers: Floats
-    moe_layers: Floats
-    cores: Floats
-    coefficients: Efficiency
+    prefill: Floats
+    decode: Floats
+    prefill_context: Floats
+    decode_context: Floats
+    decode_attended: Floats
+
+    @property
+    def tokens(self) -> Floats:
+        """All tokens of the step."""
+        return self.prefill + self.decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTime:
-    """Seconds of one step by cause; each of shape (n,). ``ceiling_s`` is the bare roofline, which no step beats."""
+    """Seconds of one step by cause; each of shape (n,). No step is shorter than ``ceiling_s``.
+
+    ``ceiling_s`` is the bare roofline: its arithmetic, or its traffic, at the data sheet's rates.
+    """
 
     weights_s: Floats
     compute_s: Floats
@@ -97,87 +96,24 @@ class StepTime:
         return self.weights_s + self.compute_s + self.cache_s + self.link_s + self.overhead_s
 
 
-def prepare(candidates: Candidates, tuning: Tuning = TUNING) -> Ranks:
-    """Work out per-rank sizes and speeds of every candidate, at the attainable shares in ``tuning``."""
-    model = shapes(candidates.architectures)
-    coefficients = efficiency(candidates, tuning)
-    row = candidates.architecture
-    matrices, attention = model.matrices, model.attention
-    tp = candidates.tp.astype(np.float64)
-    attention_tp = np.maximum(tp / candidates.dp, 1.0)
-    compute_share, bandwidth = _speeds(candidates, coefficients)
-    local = _local_share(candidates, model, attention_tp)
-    formats = peak_formats(candidates.architectures, candidates.precisions)[
-        row, candidates.weight_precision
-    ]
-    widths = _widths(candidates, formats.astype(np.int64))
-    matrix_peaks, attention_peaks = _peaks(candidates, tuning)
-    peaks = matrix_peaks[
-        candidates.engine[:, None], candidates.device[:, None], formats.astype(np.int64)
-    ]
-    width = stored_bytes(candidates.architectures, candidates.precisions)[
-        row, candidates.weight_precision
-    ]
-    held = (matrices.layers * matrices.inputs * matrices.outputs)[row] * local
-    stored = held * matrices.copies[row] * width
-    values = held * matrices.multiplied[row]
-    cached = cached_bytes(candidates.architectures, candidates.precisions)[
-        row, candidates.kv_precision
-    ]
-    heads = attention.heads[row] / attention_tp[:, None]
-    cache_share = np.where(
-        attention.latent[row],
-        1.0,
-        np.maximum(1.0 / attention_tp[:, None], 1.0 / attention.kv_heads[row]),
-    )
-    groups = np.maximum(heads / np.maximum(attention.kv_heads[row] * cache_share, 1e-9), 1.0)
-    repeats = 1.0 + coefficients.reread[:, None] * (groups - 1.0)
-    scores = 2.0 * coefficients.score_dims[:, None]
-    tp_link, hop = _links(candidates)
-    return Ranks(
-        candidates=candidates,
-        model=model,
-        column_bytes=stored,
-        weight_bytes=stored.sum(axis=1) + model.extra_bytes[row],
-        matrix_flops_per_token=2.0 * values * matrices.active_copies[row],
-        matrix_bytes=values * matrices.copies[row].clip(1.0) * width,
-        matrix_peak=peaks * compute_share[:, None],
-        matrix_gemm=_attainable(coefficients, matrices.expert[row], widths),
-        launches_s=_launches(candidates, model, coefficients, widths),
-        matrix_tokens_share=np.where(matrices.attention[row], 1.0 / candidates.dp[:, None], 1.0),
-        experts=model.experts[row],
-        experts_per_token=model.experts_per_token[row],
-        is_expert=matrices.expert[row].astype(np.float64),
-        is_sampled=matrices.sampled[row].astype(np.float64),
-        cached_bytes_per_token=attention.layers[row] * cached * cache_share,
-        cache_reads=repeats,
-        window=attention.window[row],
-        state_bytes=(attention.layers * attention.state)[row].sum(axis=1)
-        * STATE_BYTES
-        / attention_tp,
-        attention_heads=attention.layers[row] * heads,
-        decode_attention_flops=2.0
-        * attention.layers[row]
-        * heads
-        * (attention.decode_dims[row] + scores),
-        prefill_attention_flops=2.0
-        * attention.layers[row]
-        * heads
-        * (attention.prefill_dims[row] + scores),
-        index_flops=(2.0 * attention.layers * attention.index_dims).sum(axis=1)[row],
-        index_bytes=(attention.layers * attention.index_width).sum(axis=1)[row],
-        state_layers=(attention.layers * (attention.state > 0)).sum(axis=1)[row],
-        index_layers=(attention.layers * (attention.index_width > 0)).sum(axis=1)[row],
-        attention_peak=attention_peaks[candidates.engine, candidates.device] * compute_share,
-        bandwidth=bandwidth,
-        link_bandwidth=tp_link,
-        hop_bandwidth=hop,
-        hidden=model.hidden[row],
-        layers=model.layers[row],
-        moe_layers=model.moe_layers[row],
-        cores=_cores(candidates),
-        coefficients=coefficients,
-    )
+CAUSES = ("weights_s", "compute_s", "cache_s", "link_s", "overhead_s")
+"""Fields of `StepTime` that add up to a step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorTime:
+    """Seconds one operator adds to a step, by cause, shape (n,) or 0.0 where it adds none.
+
+    ``ideal_compute_s`` and ``ideal_traffic_s`` are its arithmetic and traffic at data sheet rates.
+    """
+
+    weights_s: Floats | float = 0.0
+    compute_s: Floats | float = 0.0
+    cache_s: Floats | float = 0.0
+    link_s: Floats | float = 0.0
+    overhead_s: Floats | float = 0.0
+    ideal_compute_s: Floats | float = 0.0
+    ideal_traffic_s: Floats | float = 0.0
 
 
 def step_time(
@@ -200,314 +136,243 @@ def step_time(
     prefill_context, decode_context : float arrays, shape (n,)
         Mean number of tokens a prompt token and a running sequence look back at.
     decode_attended : float array, shape (n,), optional
-        Mean number of cached tokens a running sequence multiplies, masked ones too; by default those it looks back at.
+        Mean number of cached tokens a running sequence multiplies, masked ones too; by default
+        those it looks back at.
     """
-    eff = ranks.coefficients
-    tokens = prefill + decode
-    ideal_compute, ideal_traffic, busy_compute, busy_traffic = _matrix_times(
-        ranks, tokens, decode, prefill
+    batch = Batch(
+        prefill=prefill,
+        decode=decode,
+        prefill_context=prefill_context,
+        decode_context=decode_context,
+        decode_attended=decode_context if decode_attended is None else decode_attended,
     )
-    matrix = _blend(busy_compute, busy_traffic, eff.blend[:, None])
-    by_traffic = matrix * busy_traffic / np.maximum(busy_compute + busy_traffic, 1e-30)
-    attended = decode_context if decode_attended is None else decode_attended
-    cache, cache_compute, prefill_compute = _attention_times(
-        ranks, prefill, decode, prefill_context, decode_context, attended
-    )
-    activations = (
-        14.0 * ACTIVATION_BYTES * ranks.hidden * ranks.layers * tokens / ranks.candidates.dp
-    )
-    attention = _blend(cache / eff.cache_bandwidth, cache_compute / eff.decode_attention, eff.blend)
-    step = StepTime(
-        weights_s=by_traffic.sum(axis=1),
-        compute_s=(matrix - by_traffic).sum(axis=1)
-        + prefill_compute / eff.prefill_attention
-        + activations / (ranks.bandwidth * eff.bandwidth)
-        + _routed_time(ranks, tokens),
-        cache_s=attention,
-        link_s=_link_time(ranks, tokens),
-        overhead_s=_overhead(ranks, prefill, decode, attended),
-        ceiling_s=np.maximum(
-            ideal_compute.sum(axis=1) + cache_compute + prefill_compute,
-            ideal_traffic.sum(axis=1) + cache,
-        ),
-    )
-    return (
-        _overlapped(step, cache / eff.cache_bandwidth, eff.overlap)
-        if (eff.overlap > 1.0).any()
-        else step
-    )
+    step = _summed(operator_times(ranks, batch), len(ranks.candidates))
+    overlap = ranks.constants.overlap_exponent
+    return _overlapped(ranks, batch, step) if (overlap > 1.0).any() else step
 
 
-def _overlapped(step: StepTime, cache_traffic_s: Floats, overlap: Floats) -> StepTime:
-    """Return a step in which traffic and everything else hide each other by their p-norm; parts keep their shares."""
-    traffic = step.weights_s + cache_traffic_s
+def operator_times(ranks: Ranks, batch: Batch) -> dict[str, OperatorTime]:
+    """Return the time of each operator of `OPERATORS` in a step, before any of them overlap."""
+    return {name: operator(ranks, batch) for name, operator in OPERATORS.items()}
+
+
+def _summed(times: Mapping[str, OperatorTime], rows: int) -> StepTime:
+    def total(name: str) -> Floats:
+        return np.asarray(sum((getattr(each, name) for each in times.values()), np.zeros(rows)))
+
+    parts = {name: total(name) for name in CAUSES}
+    ceiling = np.maximum(total("ideal_compute_s"), total("ideal_traffic_s"))
+    return StepTime(**parts, ceiling_s=ceiling)
+
+
+def _overlapped(ranks: Ranks, batch: Batch, step: StepTime) -> StepTime:
+    """Return a step in which traffic and all else hide each other; parts keep their shares."""
+    constants = ranks.constants
+    traffic = step.weights_s + _cache_traffic(ranks, batch) / constants.cache_bandwidth
     rest = np.maximum(step.total_s - traffic, 0.0)
+    together = p_norm(traffic, rest, constants.overlap_exponent)
     share = np.where(
-        overlap > 1.0, _blend(traffic, rest, overlap) / np.maximum(traffic + rest, 1e-30), 1.0
+        constants.overlap_exponent > 1.0, together / np.maximum(traffic + rest, TINY), 1.0
     )
-    return StepTime(
-        weights_s=step.weights_s * share,
-        compute_s=step.compute_s * share,
-        cache_s=step.cache_s * share,
-        link_s=step.link_s * share,
-        overhead_s=step.overhead_s * share,
-        ceiling_s=step.ceiling_s,
-    )
+    parts = {name: getattr(step, name) * share for name in CAUSES}
+    return StepTime(**parts, ceiling_s=step.ceiling_s)
 
 
-def _matrix_times(
-    ranks: Ranks, tokens: Floats, decode: Floats, prefill: Floats
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return ideal and attainable seconds of arithmetic and of traffic per matrix column, each of shape (n, columns)."""
-    eff = ranks.coefficients
-    sampled = decode + np.minimum(prefill, 1.0)
-    rows = (
-        np.where(ranks.is_sampled > 0, sampled[:, None], tokens[:, None])
-        * ranks.matrix_tokens_share
-    )
-    touched = touched_experts(ranks.experts, ranks.experts_per_token, tokens)
-    read_share = np.where(
-        ranks.is_expert > 0, (touched / np.maximum(ranks.experts, 1.0))[:, None], 1.0
-    )
-    per_expert = tokens * ranks.experts_per_token / np.maximum(touched, 1.0)
-    tile_rows = np.where(ranks.is_expert > 0, per_expert[:, None], rows)
-    compute = ranks.matrix_flops_per_token * rows / ranks.matrix_peak
-    traffic = ranks.matrix_bytes * read_share / ranks.bandwidth[:, None]
-    half_rows = np.where(ranks.is_expert > 0, eff.expert_half_rows[:, None], eff.half_rows[:, None])
-    attainable = ranks.matrix_gemm * tile_rows / (tile_rows + half_rows)
-    busy_compute = compute / np.maximum(attainable, 1e-9)
-    expert_bandwidth = np.where(
-        ranks.is_expert > 0, eff.expert_bandwidth[:, None], eff.bandwidth[:, None]
-    )
-    return compute, traffic, busy_compute, traffic / expert_bandwidth
-
-
-def touched_experts(experts: Floats, per_token: Floats, tokens: Floats) -> Floats:
-    """Return the expected number of distinct experts that ``tokens`` independent draws of ``per_token`` reach."""
-    share = np.divide(per_token, experts, out=np.ones_like(experts), where=experts > 0)
-    return np.asarray(
-        experts * -np.expm1(tokens * np.log1p(-np.minimum(share, 1 - 1e-9))), dtype=np.float64
-    )
-
-
-def _routed_time(ranks: Ranks, tokens: Floats) -> Floats:
-    """Return seconds of moving routed tokens to their experts and of summing what comes back, memory traffic only."""
-    eff = ranks.coefficients
-    routed = tokens * ranks.experts_per_token * ranks.moe_layers / ranks.candidates.ep
-    return np.asarray(
-        routed * ranks.hidden * eff.expert_traffic / ranks.bandwidth, dtype=np.float64
-    )
-
-
-def _widths(candidates: Candidates, formats: Integers) -> Floats:
-    """Return the bits of a value each matrix column is multiplied in; formats the device lacks are brought to 16 before."""
-    widths = np.array([FORMATS[precision].bits for precision in Precision])
-    native = np.array(
-        [[device.runs_natively(p) for p in Precision] for device in candidates.devices]
-    )
-    return np.asarray(
-        np.where(native[candidates.device[:, None], formats], widths[formats], 16.0),
-        dtype=np.float64,
-    )
-
-
-def _launches(
-    candidates: Candidates, model: ModelShapes, eff: Efficiency, widths: Floats
-) -> Floats:
-    """Return seconds a step spends launching matrix products; narrow ones bring their activations to that format first."""
-    matrices, row = model.matrices, candidates.architecture
-    each = eff.gemm_latency_s[:, None] + np.where(
-        widths < NARROW_BITS, eff.narrow_latency_s[:, None], 0.0
-    )
-    dense = matrices.multiplied[row] & ~matrices.expert[row] & ~matrices.sampled[row]
-    experts = matrices.expert[row] & (widths < NARROW_BITS)
-    narrow_layers = np.where(experts, matrices.layers[row], 0.0).max(axis=1)
-    return np.asarray(
-        (each * matrices.layers[row] * dense).sum(axis=1)
-        + eff.expert_narrow_latency_s * narrow_layers
-    )
-
-
-def _attainable(eff: Efficiency, expert: Booleans, widths: Floats) -> Floats:
-    """Return the share of the peak each matrix column reaches at best, by the bits it is multiplied in."""
-    eight = np.where(expert, eff.expert_eight_bit[:, None], eff.eight_bit[:, None])
-    four = np.where(expert, eff.expert_four_bit[:, None], eff.four_bit[:, None])
-    narrow = np.where(widths < 6.0, four, np.where(widths < NARROW_BITS, eight, 1.0))
-    return np.asarray(
-        np.where(expert, eff.expert_gemm[:, None], eff.gemm[:, None]) * narrow, dtype=np.float64
-    )
-
-
-def _attention_times(
-    ranks: Ranks,
-    prefill: Floats,
-    decode: Floats,
-    prefill_context: Floats,
-    decode_context: Floats,
-    decode_attended: Floats,
-) -> tuple[Floats, Floats, Floats]:
-    """Return ideal seconds of cache traffic, of decode arithmetic and of prefill arithmetic."""
-    dp = ranks.candidates.dp
-    sequences, prompts = decode / dp, prefill / dp
-    seen = np.minimum(decode_context[:, None], ranks.window)
-    prompt_seen = np.minimum(prefill_context[:, None], ranks.window)
-    searched = ranks.index_bytes * decode_context
-    cached = (ranks.cached_bytes_per_token * ranks.cache_reads * seen).sum(axis=1)
-    read = sequences * (cached + ranks.state_bytes + searched)
-    multiplied = np.minimum(decode_attended[:, None], ranks.window)
-    decode_flops = sequences * (ranks.decode_attention_flops * multiplied).sum(axis=1)
-    indexing = ranks.index_flops * prefill_context
-    prefill_flops = prompts * ((ranks.prefill_attention_flops * prompt_seen).sum(axis=1) + indexing)
-    return (
-        read / ranks.bandwidth,
-        decode_flops / ranks.attention_peak,
-        prefill_flops / ranks.attention_peak,
-    )
-
-
-def _link_time(ranks: Ranks, tokens: Floats) -> Floats:
-    """Two all-reduces a layer inside the tensor-parallel group, one hop a stage between pipeline stages."""
-    eff = ranks.coefficients
-    tp, pp = ranks.candidates.tp, ranks.candidates.pp
-    message = ACTIVATION_BYTES * ranks.hidden * tokens
-    ring = 2.0 * (tp - 1.0) / tp * message / (ranks.link_bandwidth * eff.link)
-    reduce = np.where(
-        tp > 1, eff.reduce_latency_s * np.log2(np.maximum(tp, 2)) ** eff.reduce_depth + ring, 0.0
-    )
-    hops = (pp - 1.0) * (eff.hop_latency_s + message / (ranks.hop_bandwidth * eff.link))
-    return 2.0 * ranks.layers * reduce + hops
-
-
-def _overhead(ranks: Ranks, prefill: Floats, decode: Floats, attended: Floats) -> Floats:
-    """Host and launch time of a step, and what does not spread over cores; steps with prompts run without captured graphs."""
-    eff = ranks.coefficients
-    engines = ranks.candidates.engines
-    host = ranks.candidates.by_engine([engine.step_overhead_s for engine in engines])
-    host = host + decode / ranks.candidates.dp * ranks.candidates.by_engine(
-        [engine.sequence_overhead_s for engine in engines]
-    )
-    launches = eff.layer_latency_s + np.minimum(prefill, 1.0) * eff.prefill_latency_s
-    single = (
-        eff.core_latency_s * ranks.cores
-        + eff.prompt_latency_s * prefill
-        + eff.sequence_latency_s * decode
-    )
-    kinds = ranks.moe_layers * eff.moe_latency_s + ranks.index_layers * eff.index_latency_s
-    kinds = kinds + ranks.state_layers * eff.state_latency_s
-    return (
-        host
-        + ranks.layers * (launches + single)
-        + kinds
-        + ranks.launches_s
-        + _heads_in_turn(ranks, decode, attended)
-    )
-
-
-def _heads_in_turn(ranks: Ranks, decode: Floats, attended: Floats) -> Floats:
-    """Return seconds of sequences' attention that cores cannot share.
-
-    llama.cpp multiplies several sequences head by head in tiles, of which a head has few (sgemm.cpp, from two sequences on x86
-    and eight on Arm): about eight cores find work.
-    """
-    together = np.clip((decode - 1.0) / (TILED_SEQUENCES - 1.0), 0.0, 1.0)
-    idle = 1.0 - np.minimum(TILES_OF_HEAD / np.maximum(ranks.cores, 1.0), 1.0)
-    tokens = (ranks.attention_heads * np.minimum(attended[:, None], ranks.window)).sum(axis=1)
-    return np.asarray(
-        ranks.coefficients.head_latency_s * tokens * together * idle, dtype=np.float64
-    )
-
-
-def _blend(a: Floats, b: Floats, exponent: Floats) -> Floats:
-    """Return the p-norm of two times: the longer one, and a little more where they are close."""
+def p_norm(a: Floats, b: Floats, exponent: Floats) -> Floats:
+    """Return (a**p + b**p)**(1/p): the longer of two times, and more where they are close."""
     longer, shorter = np.maximum(a, b), np.minimum(a, b)
     ratio = np.divide(shorter, longer, out=np.zeros_like(longer), where=longer > 0)
     return np.asarray(longer * (1.0 + ratio**exponent) ** (1.0 / exponent), dtype=np.float64)
 
 
-def _local_share(candidates: Candidates, model: ModelShapes, attention_tp: Floats) -> Floats:
-    """Return the share of each matrix column one rank holds, shape (n, columns)."""
-    matrices, row = model.matrices, candidates.architecture
-    ranks = np.where(matrices.attention[row], attention_tp[:, None], candidates.tp[:, None])
-    share = np.where(matrices.column_sharded[row] | matrices.row_sharded[row], 1.0 / ranks, 1.0)
-    repeated = np.maximum(1.0 / ranks, 1.0 / matrices.kv_heads[row])
-    return np.asarray(share + matrices.kv_share[row] * (repeated - 1.0 / ranks), dtype=np.float64)
+def matrices(ranks: Ranks, batch: Batch) -> OperatorTime:
+    """Return products with weights: arithmetic and traffic of each matrix by their p-norm.
 
-
-def _speeds(candidates: Candidates, eff: Efficiency) -> tuple[Floats, Floats]:
-    """Return the share of arithmetic and the bytes per second one rank has: cores and time slices count here."""
-    units = candidates.by_device([float(device.compute_units) for device in candidates.devices])
-    cpu = (
-        candidates.by_device(
-            [float(device.kind is DeviceKind.CPU) for device in candidates.devices]
-        )
-        > 0
-    )
-    used = np.where(cpu & (candidates.cores > 0), np.minimum(candidates.cores / units, 1.0), 1.0)
-    bandwidth = candidates.by_device(
-        [device.memory_bandwidth_bytes_per_s for device in candidates.devices]
-    )
-    reach = np.minimum(used * eff.core_reach, candidates.compute_share)
-    return used * np.where(cpu, 1.0, candidates.compute_share), bandwidth * np.where(
-        cpu, reach, candidates.compute_share
-    )
-
-
-def _cores(candidates: Candidates) -> Floats:
-    units = candidates.by_device([float(device.compute_units) for device in candidates.devices])
-    return np.where(candidates.cores > 0, candidates.cores, units)
-
-
-def _peaks(candidates: Candidates, tuning: Tuning) -> tuple[Floats, Floats]:
-    """Return FLOP/s of every format, shape (engines, devices, formats), and of attention, shape (engines, devices)."""
-    engines = tuple(engine.name for engine in candidates.engines)
-    return (
-        _usual_peaks(engines, candidates.devices)
-        if tuning is TUNING
-        else _peaks_of(engines, candidates.devices, tuning)
-    )
-
-
-@lru_cache(maxsize=64)
-def _usual_peaks(engines: tuple[str, ...], devices: tuple[Device, ...]) -> tuple[Floats, Floats]:
-    return _peaks_of(engines, devices, TUNING)
-
-
-def _peaks_of(
-    engines: tuple[str, ...], devices: tuple[Device, ...], tuning: Tuning
-) -> tuple[Floats, Floats]:
-    pairs = [[(engine, device) for device in devices] for engine in engines]
-    matrices = [
-        [[matrix_peak(*pair, precision, tuning) for precision in Precision] for pair in row]
-        for row in pairs
-    ]
-    return np.array(matrices), np.array(
-        [[attention_peak(*pair, tuning) for pair in row] for row in pairs]
-    )
-
-
-def _links(candidates: Candidates) -> tuple[Floats, Floats]:
-    """Return bytes per second one rank sends inside its tensor-parallel group, and to the next pipeline stage.
-
-    Where links are meshed a group uses only those between its members, a hop only those to one device.
+    The time counts as weights by the share of traffic in it, as compute by that of arithmetic.
     """
-    up = candidates.by_device(
-        [device.scale_up.bandwidth_bytes_per_s for device in candidates.devices]
+    held, constants = ranks.matrices, ranks.constants
+    touched = touched_experts(ranks.experts, ranks.experts_per_token, batch.tokens)
+    rows = _rows(ranks, batch)
+    compute = held.flops_per_token * rows / held.peak_flops_per_s
+    read_share = (touched / np.maximum(ranks.experts, 1.0))[:, None]
+    traffic = held.read_bytes * np.where(held.is_expert, read_share, 1.0) / ranks.bandwidth[:, None]
+
+    per_expert = (batch.tokens * ranks.experts_per_token / np.maximum(touched, 1.0))[:, None]
+    tile_rows = np.where(held.is_expert, per_expert, rows)
+    half = _by_expert(ranks, constants.expert_half_rows, constants.half_rows)
+    reached = held.reached * tile_rows / np.maximum(tile_rows + half, TINY)
+    busy_compute = compute / np.maximum(reached, LEAST_REACHED)
+    busy_traffic = traffic / _by_expert(ranks, constants.expert_bandwidth, constants.bandwidth)
+
+    both = p_norm(busy_compute, busy_traffic, constants.roofline_exponent[:, None])
+    by_traffic = both * busy_traffic / np.maximum(busy_compute + busy_traffic, TINY)
+    return OperatorTime(
+        weights_s=by_traffic.sum(axis=1),
+        compute_s=(both - by_traffic).sum(axis=1),
+        ideal_compute_s=compute.sum(axis=1),
+        ideal_traffic_s=traffic.sum(axis=1),
     )
-    meshed = [
-        device.scale_up.domain_devices - 1.0 if device.scale_up.meshed else 1.0
-        for device in candidates.devices
-    ]
-    peers = candidates.by_device(meshed)
-    out = candidates.by_device(
-        [device.scale_out.bandwidth_bytes_per_s for device in candidates.devices]
+
+
+def _rows(ranks: Ranks, batch: Batch) -> Floats:
+    """Return the rows each matrix is multiplied with, (n, matrices).
+
+    The head meets one row for each running sequence, and one where a step holds a prompt.
+    """
+    sampled = (batch.decode + np.minimum(batch.prefill, 1.0))[:, None]
+    rows = np.where(ranks.matrices.is_sampled, sampled, batch.tokens[:, None])
+    return np.asarray(rows * ranks.matrices.token_share, dtype=np.float64)
+
+
+def _by_expert(ranks: Ranks, expert: Floats, dense: Floats) -> Floats:
+    """Spread two constants over the matrices: of experts and of all others, (n, matrices)."""
+    return np.where(ranks.matrices.is_expert, expert[:, None], dense[:, None])
+
+
+def touched_experts(experts: Floats, per_token: Floats, tokens: Floats) -> Floats:
+    """Return how many distinct experts ``tokens`` independent draws of ``per_token`` reach.
+
+    E x (1 - (1 - k / E)**T): of 8 experts, 2 a token, one token reaches 2 and two reach 3.5.
+    """
+    share = np.divide(per_token, experts, out=np.ones_like(experts), where=experts > 0)
+    missed = tokens * np.log1p(-np.minimum(share, 1 - 1e-9))
+    return np.asarray(experts * -np.expm1(missed), dtype=np.float64)
+
+
+def routed_experts(ranks: Ranks, batch: Batch) -> OperatorTime:
+    """Return the memory traffic of sending tokens to their experts and summing the results."""
+    routed = batch.tokens * ranks.experts_per_token * ranks.layers.moe / ranks.candidates.ep
+    moved = routed * ranks.hidden * ranks.constants.expert_traffic
+    return OperatorTime(compute_s=moved / ranks.bandwidth)
+
+
+def decode_attention(ranks: Ranks, batch: Batch) -> OperatorTime:
+    """Return attention of running sequences: cache traffic and arithmetic by their p-norm."""
+    attention, constants = ranks.attention, ranks.constants
+    sequences = batch.decode / ranks.candidates.dp
+    attended = np.minimum(batch.decode_attended[:, None], attention.window)
+    flops = sequences * (attention.decode_flops * attended).sum(axis=1)
+    compute, traffic = flops / attention.peak_flops_per_s, _cache_traffic(ranks, batch)
+    busy = p_norm(
+        traffic / constants.cache_bandwidth,
+        compute / constants.decode_attention,
+        constants.roofline_exponent,
     )
-    domain = candidates.by_device(
-        [float(device.scale_up.domain_devices) for device in candidates.devices]
+    return OperatorTime(cache_s=busy, ideal_compute_s=compute, ideal_traffic_s=traffic)
+
+
+def _cache_traffic(ranks: Ranks, batch: Batch) -> Floats:
+    """Return seconds of reading cache, state and index keys at the data sheet's bandwidth."""
+    attention = ranks.attention
+    seen = np.minimum(batch.decode_context[:, None], attention.window)
+    cached = (attention.cached_bytes_per_token * attention.reads * seen).sum(axis=1)
+    searched = attention.index_bytes * batch.decode_context
+    each = cached + attention.state_bytes + searched
+    sequences = batch.decode / ranks.candidates.dp
+    return np.asarray(sequences * each / ranks.bandwidth, dtype=np.float64)
+
+
+def prefill_attention(ranks: Ranks, batch: Batch) -> OperatorTime:
+    """Return attention of prompts: arithmetic only, kernels reuse keys on the chip."""
+    attention = ranks.attention
+    seen = np.minimum(batch.prefill_context[:, None], attention.window)
+    each = (attention.prefill_flops * seen).sum(axis=1)
+    indexed = attention.index_flops * batch.prefill_context
+    flops = batch.prefill / ranks.candidates.dp * (each + indexed)
+    compute = flops / attention.peak_flops_per_s
+    return OperatorTime(
+        compute_s=compute / ranks.constants.prefill_attention, ideal_compute_s=compute
     )
-    inside = candidates.tp <= domain
-    hop_inside = candidates.tp * candidates.pp <= domain
-    group = up * np.clip((candidates.tp - 1.0) / peers, 1.0 / peers, 1.0)
-    hop = up / peers
-    return np.where(inside, group, np.minimum(up, out)), np.where(
-        hop_inside, hop, np.minimum(up, out)
+
+
+def activations(ranks: Ranks, batch: Batch) -> OperatorTime:
+    """Return the memory traffic of norms, residuals and all else between products."""
+    values = ranks.hidden * ranks.layers.all * batch.tokens / ranks.candidates.dp
+    moved = ACTIVATION_PASSES * ACTIVATION_BYTES * values
+    return OperatorTime(compute_s=moved / (ranks.bandwidth * ranks.constants.bandwidth))
+
+
+def all_reduces(ranks: Ranks, batch: Batch) -> OperatorTime:
+    """Return sums over a tensor-parallel group: a rank sends its message 2 (n - 1) / n times.
+
+    A ring scatters n - 1 parts of the message and gathers n - 1 parts.
+    """
+    tp, constants = ranks.candidates.tp, ranks.constants
+    sent = 2.0 * (tp - 1.0) / tp * _message(ranks, batch)
+    latency = (
+        constants.all_reduce_latency_s * np.log2(np.maximum(tp, 2)) ** constants.all_reduce_depth
     )
+    each = latency + sent / (ranks.links.group * constants.link)
+    return OperatorTime(link_s=np.where(tp > 1, ALL_REDUCES * ranks.layers.all * each, 0.0))
+
+
+def pipeline_hops(ranks: Ranks, batch: Batch) -> OperatorTime:
+    """Return handing hidden states from each pipeline stage to the next."""
+    constants = ranks.constants
+    sent = _message(ranks, batch) / (ranks.links.hop * constants.link)
+    return OperatorTime(link_s=(ranks.candidates.pp - 1.0) * (constants.hop_latency_s + sent))
+
+
+def _message(ranks: Ranks, batch: Batch) -> Floats:
+    """Return the bytes of the hidden states of a step."""
+    return np.asarray(ACTIVATION_BYTES * ranks.hidden * batch.tokens, dtype=np.float64)
+
+
+def layer_overhead(ranks: Ranks, batch: Batch) -> OperatorTime:
+    """Return launches, and time each layer takes beside its arithmetic and traffic."""
+    constants, layers = ranks.constants, ranks.layers
+    # Captured graphs fit decode steps only: with prompts each kernel is launched by the host.
+    uncaptured = np.minimum(batch.prefill, 1.0) * constants.prefill_latency_s
+    return OperatorTime(
+        overhead_s=layers.all * (constants.layer_latency_s + uncaptured)
+        + layers.moe * constants.moe_latency_s
+        + layers.indexed * constants.index_latency_s
+        + layers.linear * constants.state_latency_s
+        + ranks.launches_s
+    )
+
+
+def core_overhead(ranks: Ranks, batch: Batch) -> OperatorTime:
+    """Return time that cores of a processor cannot share; 0 on accelerators."""
+    constants = ranks.constants
+    each = (
+        constants.core_latency_s * ranks.cores
+        + constants.prompt_latency_s * batch.prefill
+        + constants.sequence_latency_s * batch.decode
+    )
+    return OperatorTime(overhead_s=ranks.layers.all * each + _heads_in_turn(ranks, batch))
+
+
+def _heads_in_turn(ranks: Ranks, batch: Batch) -> Floats:
+    """Return seconds of sequences' attention that cores cannot share.
+
+    llama.cpp multiplies several sequences head by head in tiles, of which a head has few.
+    """
+    together = np.clip((batch.decode - 1.0) / (TILED_SEQUENCES - 1.0), 0.0, 1.0)
+    idle = 1.0 - np.minimum(TILES_OF_HEAD / np.maximum(ranks.cores, 1.0), 1.0)
+    attended = np.minimum(batch.decode_attended[:, None], ranks.attention.window)
+    tokens = (ranks.attention.head_layers * attended).sum(axis=1)
+    return np.asarray(ranks.constants.head_latency_s * tokens * together * idle, dtype=np.float64)
+
+
+def host_overhead(ranks: Ranks, batch: Batch) -> OperatorTime:
+    """Return host time for a step and for each running sequence of a rank."""
+    table = ranks.candidates
+    step = table.by_engine([engine.step_overhead_s for engine in table.engines])
+    sequence = table.by_engine([engine.sequence_overhead_s for engine in table.engines])
+    return OperatorTime(overhead_s=step + batch.decode / table.dp * sequence)
+
+
+OPERATORS: Mapping[str, Callable[[Ranks, Batch], OperatorTime]] = {
+    "matrices": matrices,
+    "routed experts": routed_experts,
+    "decode attention": decode_attention,
+    "prefill attention": prefill_attention,
+    "activations": activations,
+    "all-reduces": all_reduces,
+    "pipeline hops": pipeline_hops,
+    "layers": layer_overhead,
+    "cores": core_overhead,
+    "host": host_overhead,
+}
+"""Every operator of a step."""

@@ -1,10 +1,11 @@
 """Continuous batching in its steady state: from step times to TTFT and TPOT of a closed loop.
 
-``concurrency`` requests are always in flight. While a request decodes its output, every other one's prompt passes through
-the same steps, so for each decoded token of ``running`` sequences ``running x input / output`` prompt tokens are prefilled; a
-request's own prompt is over by then and does not slow its tokens.
-A newcomer waits for the step under way, for prompts before it, and, when the cache or ``max_num_seqs`` is full, for a place.
-Pooling models generate nothing: every step is full of prompts, and what waits is what a step does not hold.
+``concurrency`` requests are always in flight. While a request decodes its output, every other one's
+prompt passes through the same steps: for each decoded token of ``running`` sequences, ``running x
+input / output`` prompt tokens are prefilled. A request's own prompt is over by then and does not
+slow its tokens. A new request waits for the step under way, for prompts before it, and for a place
+when the cache or ``max_num_seqs`` is full. Pooling models generate nothing: every step is full of
+prompts, and those a step does not hold wait.
 """
 
 from __future__ import annotations
@@ -13,18 +14,34 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from budsim.engine_ops.base import Attended, Batching, EngineProfile
-from budsim.performance.candidates import Floats
-from budsim.performance.physics.operators import Ranks, StepTime, step_time
+from budsim.engine_ops.engine_profile import AttendedTokens, Batching, EngineProfile
+from budsim.performance.candidates import Booleans, Candidates, Floats
+from budsim.performance.physics.operators import StepTime, step_time
+from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
+
+LEAST_IDLE_SHARE = 0.05
+"""Share of its steps an engine is taken to have free of prompts at least. An M/D/1 queue grows
+without bound as that share goes to 0, a closed loop's does not; chosen by us, not fitted."""
+MEAN_PLACE_IN_QUEUE = 0.5
+"""Of the requests of a first wave that find no place, the first waits for one place to become free
+and the last for as many as there are requests before it: half of that on average."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modelled:
-    """The analytic model's answer and the terms it was made of; arrays of shape (n,), seconds unless named otherwise.
+    """The analytic model's answer and the terms it was made of; arrays of shape (n,), seconds.
 
-    ``running`` sequences decode at a time (of the whole replica); ``chunk`` prompt tokens go into one step; ``prefill_share``
-    is the share of steps that carry prompt tokens.
+    Attributes
+    ----------
+    ttft_s, tpot_s : mean time to first token, and mean time per further output token
+    burst_s : TTFT of requests that arrive all at once when a benchmark starts
+    queue_s, service_s : what TTFT of the others is made of
+    solo_prefill_s, solo_decode_s : one prompt, and one token, on an idle engine
+    running : sequences that decode at a time, of the whole replica
+    chunk : prompt tokens in one step
+    prefill_share : steps with prompts for each step that decodes
+    decode, mixed : time of a step without, and with, prompts
     """
 
     ttft_s: Floats
@@ -41,9 +58,13 @@ class Modelled:
     mixed: StepTime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Load:
-    """Traffic of one of ``pp`` micro-batches that follow each other through the pipeline."""
+    """Traffic of one of ``pp`` micro-batches that follow each other through the pipeline, (n,).
+
+    ``places`` is how many sequences cache and ``max_num_seqs`` admit; ``prompt`` the tokens of one
+    that are not in the prefix cache; ``budget`` the tokens of one step; ``arrival_s`` host time.
+    """
 
     concurrency: Floats
     places: Floats
@@ -51,131 +72,80 @@ class _Load:
     output: Floats
     budget: Floats
     context: Floats
+    arrival_s: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mix:
+    """How prompts and running sequences share the steps, arrays of shape (n,).
+
+    Engines that prefill first (``prefill_first``) stop decoding for a step with prompts; others
+    decode along. ``limit`` is how many sequences can run, ``steps_per_prompt`` how many steps one
+    prompt takes.
+    """
+
+    prefill_first: Booleans
+    limit: Floats
+    running: Floats
+    chunk: Floats
+    steps_per_prompt: Floats
+    prefill_share: Floats
+    decode: StepTime
+    mixed: StepTime
+
+    def mean_step_s(self, share: Floats) -> Floats:
+        """Return the time between two tokens of a sequence where ``share`` prompt steps come.
+
+        A prompt step costs what it lasts longer than a decode step, or its whole time where
+        decoding stops; at most every decode step can carry prompts along.
+        """
+        longer = np.maximum(self.mixed.total_s - self.decode.total_s, 0.0)
+        pause = np.where(self.prefill_first, self.mixed.total_s, longer)
+        pauses = np.where(self.prefill_first, share, np.minimum(share, 1.0))
+        return np.asarray(self.decode.total_s + pauses * pause, dtype=np.float64)
 
 
 def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
-    """Return the modelled service of each candidate."""
-    load = _load(ranks, memory)
-    prefill_first = ranks.candidates.by_engine(
-        [float(e.batching is Batching.PREFILL_FIRST) for e in ranks.candidates.engines]
-    )
-    arrival = (
-        ranks.coefficients.request_s
-        + ranks.coefficients.token_latency_s * ranks.candidates.input_tokens
-    )
-    saturated = np.where(prefill_first > 0, np.inf, load.output * load.budget / load.prompt)
-    limit = np.maximum(np.minimum(load.places, saturated), 1.0)
-    running = np.minimum(load.concurrency, limit)
-    chunk = np.minimum(load.budget, load.prompt * np.maximum(1.0, running / load.output))
-    decode = _step(ranks, load, np.zeros_like(chunk), running)
-    mixed = _step(ranks, load, chunk, running * (1.0 - prefill_first))
-    steps_per_prompt = load.prompt / chunk
-    share = running / load.output * steps_per_prompt
-    pause = np.where(
-        prefill_first > 0, mixed.total_s, np.maximum(mixed.total_s - decode.total_s, 0.0)
-    )
-    step = decode.total_s + np.where(prefill_first > 0, share, np.minimum(share, 1.0)) * pause
-    others = np.maximum(running - 1.0, 0.0) / running
-    tpot = (
-        decode.total_s
-        + np.where(prefill_first > 0, others * share, np.minimum(others * share, 1.0)) * pause
-    )
-    service = steps_per_prompt * mixed.total_s + arrival
-    asked = np.minimum(load.concurrency / load.output * steps_per_prompt, 1.0)
-    ahead = np.minimum(
-        asked / np.maximum(1.0 - asked, 0.05) / 2.0, np.maximum(load.concurrency - 1.0, 0.0) / 2.0
-    )
-    waiting = ranks.coefficients.awaited_steps * step + ahead * service
-    crowd = np.maximum(load.concurrency - limit, 0.0) * load.output * step / np.maximum(limit, 1.0)
-    queue = waiting + crowd
-    first_wave = ranks.coefficients.first_wave_s + arrival + 0.5 * crowd
-    burst = _burst(ranks, load, prefill_first) * ranks.coefficients.burst_factor + first_wave
-    solo_prefill = (
-        steps_per_prompt
-        * _step(ranks, load, np.minimum(load.prompt, load.budget), np.zeros_like(chunk)).total_s
-    )
-    solo_decode = _step(ranks, load, np.zeros_like(chunk), np.ones_like(chunk)).total_s
+    """Return the modelled service of each candidate, arrays of shape (n,)."""
     table = ranks.candidates
-    steady = queue + service
+    load = _load(ranks, memory)
+    mix = _mix(ranks, load)
+    others = np.maximum(mix.running - 1.0, 0.0) / mix.running
+    service = mix.steps_per_prompt * mix.mixed.total_s + load.arrival_s
+    crowd = _wait_for_place(load, mix)
+    queue = _wait_for_prompts(ranks, load, mix, service) + crowd
+    burst = _first_wave(ranks, load, mix, crowd)
     modelled = Modelled(
-        ttft_s=table.burst_share * burst + (1.0 - table.burst_share) * steady,
-        tpot_s=tpot,
+        ttft_s=table.burst_share * burst + (1.0 - table.burst_share) * (queue + service),
+        tpot_s=mix.mean_step_s(others * mix.prefill_share),
         burst_s=burst,
         queue_s=queue,
         service_s=service,
-        solo_prefill_s=solo_prefill,
-        solo_decode_s=solo_decode,
-        running=running * table.pp,
-        chunk=chunk,
-        prefill_share=share,
-        decode=decode,
-        mixed=mixed,
+        solo_prefill_s=mix.steps_per_prompt
+        * _step(
+            ranks, load, np.minimum(load.prompt, load.budget), np.zeros_like(mix.chunk)
+        ).total_s,
+        solo_decode_s=_step(ranks, load, np.zeros_like(mix.chunk), np.ones_like(mix.chunk)).total_s,
+        running=mix.running * table.pp,
+        chunk=mix.chunk,
+        prefill_share=mix.prefill_share,
+        decode=mix.decode,
+        mixed=mix.mixed,
     )
     if not table.output_tokens.all():
         modelled = _with_pooling(ranks, load, modelled)
     return _with_static_batches(ranks, load, modelled) if table.static_batch.any() else modelled
 
 
-def _with_pooling(ranks: Ranks, load: _Load, modelled: Modelled) -> Modelled:
-    """Replace the service of rows that generate nothing: by Little's law a request takes as long as all in flight with it.
-
-    Its own step counts as service, those before it as queue.
-    """
-    pooling = ranks.candidates.output_tokens == 0
-    arrival = (
-        ranks.coefficients.request_s
-        + ranks.coefficients.token_latency_s * ranks.candidates.input_tokens
-    )
-    together = np.minimum(
-        load.concurrency, np.minimum(load.places, np.maximum(load.budget / load.prompt, 1.0))
-    )
-    step = _step(ranks, load, together * load.prompt, np.zeros_like(together))
-    queue = (np.maximum(load.concurrency / together, 1.0) - 1.0) * step.total_s
-
-    service = step.total_s + arrival
-    return replace(
-        modelled,
-        ttft_s=np.where(pooling, queue + service, modelled.ttft_s),
-        tpot_s=np.where(pooling, 0.0, modelled.tpot_s),
-        queue_s=np.where(pooling, queue, modelled.queue_s),
-        service_s=np.where(pooling, service, modelled.service_s),
-        mixed=StepTime(
-            **{
-                part.name: np.where(
-                    pooling, getattr(step, part.name), getattr(modelled.mixed, part.name)
-                )
-                for part in fields(step)
-            }
-        ),
-    )
-
-
-def _with_static_batches(ranks: Ranks, load: _Load, modelled: Modelled) -> Modelled:
-    """Replace the service of static batches: all prompts prefilled as one batch, then decoded together."""
-    static, concurrency = ranks.candidates.static_batch, load.concurrency
-    return replace(
-        modelled,
-        ttft_s=np.where(static, _whole_batch(ranks, load), modelled.ttft_s),
-        tpot_s=np.where(
-            static,
-            _step(ranks, load, np.zeros_like(concurrency), concurrency).total_s,
-            modelled.tpot_s,
-        ),
-        running=np.where(static, concurrency * ranks.candidates.pp, modelled.running),
-        prefill_share=np.where(static, 0.0, modelled.prefill_share),
-    )
-
-
 def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
     table = ranks.candidates
     context = table.input_tokens + table.output_tokens / 2.0
-    slots = np.maximum(memory.kv_capacity_tokens / context, 1.0)
-    places = np.maximum(np.minimum(slots, table.max_sequences * table.dp), 1.0)
+    cached = np.maximum(memory.kv_capacity_tokens / context, 1.0)
+    places = np.maximum(np.minimum(cached, table.max_num_seqs * table.dp), 1.0)
     prompt = np.maximum(table.input_tokens * (1.0 - table.prefix_hit_share), 1.0)
-    budget = (
-        np.where(table.chunked_prefill, table.token_budget, np.maximum(table.token_budget, prompt))
-        * table.dp
-    )
+    whole = np.maximum(table.token_budget, prompt)
+    budget = np.where(table.chunked_prefill, table.token_budget, whole) * table.dp
+    tokenized = ranks.constants.token_latency_s * table.input_tokens
     return _Load(
         concurrency=table.concurrency / table.pp,
         places=places / table.pp,
@@ -183,64 +153,167 @@ def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
         output=np.maximum(table.output_tokens, 1.0),
         budget=np.maximum(budget, 1.0),
         context=context,
+        arrival_s=ranks.host.request_s + tokenized,
     )
+
+
+def _mix(ranks: Ranks, load: _Load) -> _Mix:
+    """Return how prompts and running sequences share the steps.
+
+    Where prompts come faster than steps take them, sequences end before others can follow: at most
+    ``output x budget / prompt`` run. An engine that prefills first has no such bound.
+    """
+    engines = ranks.candidates.engines
+    prefill_first = _of_engines(
+        ranks.candidates, [engine.batching is Batching.PREFILL_FIRST for engine in engines]
+    )
+    saturated = np.where(prefill_first, np.inf, load.output * load.budget / load.prompt)
+    limit = np.maximum(np.minimum(load.places, saturated), 1.0)
+    running = np.minimum(load.concurrency, limit)
+    chunk = np.minimum(load.budget, load.prompt * np.maximum(1.0, running / load.output))
+    steps_per_prompt = load.prompt / chunk
+    return _Mix(
+        prefill_first=prefill_first,
+        limit=limit,
+        running=running,
+        chunk=chunk,
+        steps_per_prompt=steps_per_prompt,
+        prefill_share=running / load.output * steps_per_prompt,
+        decode=_step(ranks, load, np.zeros_like(chunk), running),
+        mixed=_step(ranks, load, chunk, np.where(prefill_first, 0.0, running)),
+    )
+
+
+def _wait_for_prompts(ranks: Ranks, load: _Load, mix: _Mix, service: Floats) -> Floats:
+    """Return seconds until the prompts before a new request are done.
+
+    The mean length of an M/D/1 queue is busy / (1 - busy) / 2; in a closed loop half of the other
+    requests at most can be before one. The steps an engine awaits come on top.
+    """
+    busy = np.minimum(load.concurrency / load.output * mix.steps_per_prompt, 1.0)
+    queue = busy / np.maximum(1.0 - busy, LEAST_IDLE_SHARE) / 2.0
+    before = np.minimum(queue, np.maximum(load.concurrency - 1.0, 0.0) / 2.0)
+    step = mix.mean_step_s(mix.prefill_share)
+    return np.asarray(ranks.host.awaited_steps * step + before * service, dtype=np.float64)
+
+
+def _wait_for_place(load: _Load, mix: _Mix) -> Floats:
+    """Return seconds until all requests without a place have one: one of ``limit`` ends a turn."""
+    without = np.maximum(load.concurrency - mix.limit, 0.0)
+    turn = load.output * mix.mean_step_s(mix.prefill_share) / np.maximum(mix.limit, 1.0)
+    return np.asarray(without * turn, dtype=np.float64)
+
+
+def _first_wave(ranks: Ranks, load: _Load, mix: _Mix, crowd: Floats) -> Floats:
+    """Return mean TTFT of requests that arrive all at once at an engine that just started."""
+    first = ranks.host
+    prefill = _prefill_together(ranks, load, mix.prefill_first) * first.burst_factor
+    return prefill + first.first_wave_s + load.arrival_s + MEAN_PLACE_IN_QUEUE * crowd
+
+
+def _prefill_together(ranks: Ranks, load: _Load, prefill_first: Booleans) -> Floats:
+    """Return the mean time to the end of a prompt where all arrive at once and queue in full steps.
+
+    Of s steps the prompts end with the first to the last: (s + 1) / 2 steps on average. Half of the
+    sequences decode along meanwhile.
+    """
+    together = np.minimum(load.concurrency, load.places)
+    tokens = together * load.prompt
+    chunk = np.minimum(load.budget, tokens)
+    decoding = np.where(prefill_first, 0.0, together / 2.0) * (tokens > load.budget)
+    step = _step(ranks, load, chunk, decoding).total_s
+    return np.asarray(step * (tokens / chunk + 1.0) / 2.0, dtype=np.float64)
+
+
+def _with_pooling(ranks: Ranks, load: _Load, modelled: Modelled) -> Modelled:
+    """Replace the service of rows that generate nothing.
+
+    By Little's law a request takes as long as all in flight with it. Its own step counts as
+    service, those before it as queue.
+    """
+    pooling = ranks.candidates.output_tokens == 0
+    in_step = np.minimum(load.places, np.maximum(load.budget / load.prompt, 1.0))
+    together = np.minimum(load.concurrency, in_step)
+    step = _step(ranks, load, together * load.prompt, np.zeros_like(together))
+    queue = (np.maximum(load.concurrency / together, 1.0) - 1.0) * step.total_s
+    service = step.total_s + load.arrival_s
+    mixed = {
+        part.name: np.where(pooling, getattr(step, part.name), getattr(modelled.mixed, part.name))
+        for part in fields(step)
+    }
+    return replace(
+        modelled,
+        ttft_s=np.where(pooling, queue + service, modelled.ttft_s),
+        tpot_s=np.where(pooling, 0.0, modelled.tpot_s),
+        queue_s=np.where(pooling, queue, modelled.queue_s),
+        service_s=np.where(pooling, service, modelled.service_s),
+        mixed=StepTime(**mixed),
+    )
+
+
+def _with_static_batches(ranks: Ranks, load: _Load, modelled: Modelled) -> Modelled:
+    """Replace the service of static batches: all prompts are one batch, then decode together."""
+    static, concurrency = ranks.candidates.static_batch, load.concurrency
+    token = _step(ranks, load, np.zeros_like(concurrency), concurrency).total_s
+    return replace(
+        modelled,
+        ttft_s=np.where(static, _whole_batch(ranks, load), modelled.ttft_s),
+        tpot_s=np.where(static, token, modelled.tpot_s),
+        running=np.where(static, concurrency * ranks.candidates.pp, modelled.running),
+        prefill_share=np.where(static, 0.0, modelled.prefill_share),
+    )
+
+
+def _whole_batch(ranks: Ranks, load: _Load) -> Floats:
+    """Return seconds to prefill one static batch."""
+    tokens = load.concurrency * load.prompt
+    chunk = np.minimum(np.maximum(load.budget, load.prompt), tokens)
+    step = _step(ranks, load, chunk, np.zeros_like(chunk)).total_s
+    return np.asarray(tokens / chunk * step, dtype=np.float64)
 
 
 def _step(ranks: Ranks, load: _Load, prefill: Floats, decode: Floats) -> StepTime:
+    """Return a step of so many prompt tokens and running sequences of this traffic.
+
+    A prompt token looks back at half of its prompt and at the whole cached prefix; in an encoder at
+    the whole prompt.
+    """
     table = ranks.candidates
-    before = table.input_tokens / 2.0 + table.prefix_hit_share * table.input_tokens / 2.0
-    seen = np.where(ranks.model.bidirectional[table.architecture] > 0, table.input_tokens, before)
-    attended = (
-        _attended(ranks, load, prefill, decode)
-        if any(map(_multiplies_masked, ranks.candidates.engines))
-        else (seen, None)
-    )
+    before = table.input_tokens * (1.0 + table.prefix_hit_share) / 2.0
+    both_ways = ranks.model.bidirectional[table.architecture] > 0
+    seen, attended = np.where(both_ways, table.input_tokens, before), None
+    if any(map(_multiplies_masked, table.engines)):
+        seen, attended = _attended(ranks, load, prefill, decode)
     return step_time(
         ranks,
         prefill=prefill,
         decode=decode,
-        prefill_context=attended[0],
+        prefill_context=seen,
         decode_context=load.context,
-        decode_attended=attended[1],
+        decode_attended=attended,
     )
 
 
 def _multiplies_masked(engine: EngineProfile) -> bool:
-    return engine.attended is not Attended.PAST
+    return engine.attended is not AttendedTokens.PAST
 
 
 def _attended(ranks: Ranks, load: _Load, prefill: Floats, decode: Floats) -> tuple[Floats, Floats]:
     """Return the cached tokens a prompt token and a running sequence multiply, masked ones too.
 
-    A prompt token then multiplies its whole step; in a cache that all sequences share, all that is in it: half of what the
-    prompts leave while they come in, everyone's context when they decode.
+    A prompt token then multiplies its whole step. In a cache that all sequences share it multiplies
+    all that is in it: half of the prompts while they come in, everyone's context when they decode.
     """
     table = ranks.candidates
-    masked = table.by_engine([float(_multiplies_masked(engine)) for engine in table.engines])
-    shared = table.by_engine([float(engine.attended is Attended.CACHE) for engine in table.engines])
+    masked = _of_engines(table, [_multiplies_masked(engine) for engine in table.engines])
+    shared = _of_engines(table, [e.attended is AttendedTokens.CACHE for e in table.engines])
     past = table.input_tokens * (1.0 + table.prefix_hit_share) / 2.0
-    step = np.where(shared > 0, prefill, np.minimum(prefill, load.prompt)) / 2.0
+    step = np.where(shared, prefill, np.minimum(prefill, load.prompt)) / 2.0
     others = shared * np.maximum(load.concurrency - 1.0, 0.0)
-    return past + masked * step + others * table.input_tokens / 2.0, load.context * (
-        1.0 + shared * np.maximum(decode - 1.0, 0.0)
-    )
+    contexts = 1.0 + shared * np.maximum(decode - 1.0, 0.0)
+    return past + masked * step + others * table.input_tokens / 2.0, load.context * contexts
 
 
-def _burst(ranks: Ranks, load: _Load, prefill_first: Floats) -> Floats:
-    """Mean TTFT when everyone's prompt arrives at once: prompts queue behind each other in full steps."""
-    together = np.minimum(load.concurrency, load.places)
-    tokens = together * load.prompt
-    chunk = np.minimum(load.budget, tokens)
-    step = _step(
-        ranks, load, chunk, together / 2.0 * (1.0 - prefill_first) * (tokens > load.budget)
-    ).total_s
-    return np.asarray(step * (tokens / chunk + 1.0) / 2.0, dtype=np.float64)
-
-
-def _whole_batch(ranks: Ranks, load: _Load) -> Floats:
-    """Time to prefill one static batch."""
-    tokens = load.concurrency * load.prompt
-    chunk = np.minimum(np.maximum(load.budget, load.prompt), tokens)
-    return np.asarray(
-        tokens / chunk * _step(ranks, load, chunk, np.zeros_like(chunk)).total_s, dtype=np.float64
-    )
+def _of_engines(table: Candidates, flags: list[bool]) -> Booleans:
+    """Spread one flag for each distinct engine over the rows."""
+    return np.asarray(flags, dtype=bool)[table.engine]

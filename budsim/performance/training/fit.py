@@ -35,7 +35,7 @@ from budsim.performance.learned.regressors import FORMAT, MANIFEST, TARGETS
 from budsim.performance.measured.measurements import Measurements, read_measurements
 from budsim.performance.measured.open_loop import settle
 from budsim.performance.physics.memory import memory_use
-from budsim.performance.physics.operators import prepare
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictions import latency
 from budsim.performance.serving.steady_state import Modelled, steady_state
 

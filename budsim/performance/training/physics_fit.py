@@ -8,11 +8,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from budsim.engine_ops.engine_profile import FirstToken
 from budsim.performance.candidates import Floats
 from budsim.performance.measured.measurements import Measurements
-from budsim.performance.physics.efficiency import TUNING, Constants, FirstToken, Kernels, Tuning
+from budsim.performance.physics.constants import FITTED, PhysicsConstants
+from budsim.performance.physics.kernel_constants import KernelConstants
 from budsim.performance.physics.memory import memory_use
-from budsim.performance.physics.operators import prepare
+from budsim.performance.physics.processor_kernels import ProcessorKernels
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.serving.steady_state import Modelled, steady_state
 
 LARGEST_SHARE = 0.97
@@ -21,13 +24,13 @@ STEP_PRICE = 0.004
 """Error charged per e-fold from where a constant started: rows that say nothing of it leave it alone."""
 LARGEST_ERROR = 1.0
 """Rows further off than a factor of e count no more: speculative or mislabelled rows must not pull."""
-Table = TypeVar("Table", Constants, FirstToken, Kernels)
+Table = TypeVar("Table", KernelConstants[float], FirstToken, ProcessorKernels)
 SHARES = "gemm expert_gemm bandwidth expert_bandwidth cache_bandwidth decode_attention prefill_attention link".split()
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One constant: of kinds or generations of devices, of engines, or of cores (``of`` names keys of `Tuning`'s tables).
+    """One constant: of kinds or generations of devices, of engines, or of cores (``of`` names keys of `PhysicsConstants`' tables).
 
     Several keys keep their proportions.
     """
@@ -35,13 +38,13 @@ class Parameter:
     of: tuple[str, ...]
     name: str
 
-    def scaled(self, tuning: Tuning, factor: float) -> Tuning:
-        """Return the tuning with it multiplied; shares of a peak stay below it."""
+    def scaled(self, constants: PhysicsConstants, factor: float) -> PhysicsConstants:
+        """Return the constants with it multiplied; shares of a peak stay below it."""
         return replace(
-            tuning,
-            constants=self._scaled(tuning.constants, factor),
-            first_token=self._scaled(tuning.first_token, factor),
-            kernels=self._scaled(tuning.kernels, factor),
+            constants,
+            kernels=self._scaled(constants.kernels, factor),
+            first_token=self._scaled(constants.first_token, factor),
+            processor_kernels=self._scaled(constants.processor_kernels, factor),
         )
 
     def _scaled(self, table: Mapping[str, Table], factor: float) -> Mapping[str, Table]:
@@ -56,9 +59,9 @@ class Parameter:
         return {**table, **changed}
 
 
-def modelled(measurements: Measurements, tuning: Tuning = TUNING) -> Modelled:
+def modelled(measurements: Measurements, constants: PhysicsConstants = FITTED) -> Modelled:
     """Return what the analytic model says of each measured configuration."""
-    ranks = prepare(measurements.candidates, tuning)
+    ranks = prepare(measurements.candidates, constants)
     return steady_state(ranks, memory_use(ranks))
 
 
@@ -67,24 +70,24 @@ def fit(
     parameters: Sequence[Parameter],
     weights: Floats,
     *,
-    start: Tuning = TUNING,
+    start: PhysicsConstants = FITTED,
     evaluations: int = 600,
     progress: Callable[[float], None] = lambda _: None,
-) -> Tuning:
+) -> PhysicsConstants:
     """Return ``start`` with the parameters that make the mean absolute log error of TPOT and TTFT smallest, TPOT counting double.
 
     ``weights`` (n,) weigh the rows; ``progress`` is told the error of each evaluation.
     """
     from scipy.optimize import minimize  # type: ignore[import-untyped]
 
-    def tuning(point: Floats) -> Tuning:
+    def scaled(point: Floats) -> PhysicsConstants:
         found = start
         for parameter, step in zip(parameters, point, strict=True):
             found = parameter.scaled(found, float(np.exp(step)))
         return found
 
     def error(point: Floats) -> float:
-        service = modelled(measurements, tuning(point))
+        service = modelled(measurements, scaled(point))
         pairs = (
             (measurements.tpot_s, service.tpot_s, 2.0),
             (measurements.ttft_s, service.ttft_s, 1.0),
@@ -98,7 +101,7 @@ def fit(
 
     options = {"maxfev": evaluations, "xtol": 0.02, "ftol": 1e-3}
     found = minimize(error, np.zeros(len(parameters)), method="Powell", options=options)
-    return tuning(found.x)
+    return scaled(found.x)
 
 
 def _mean_log_error(measured: Floats, model: Floats, weights: Floats) -> float:

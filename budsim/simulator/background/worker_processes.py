@@ -20,7 +20,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from budsim.commons.errors import Unavailable
 from budsim.performance.predictor import Predictor
-from budsim.simulator.planning.question import Outcome, Question
+from budsim.simulator.planning.plans import Outcome
+from budsim.simulator.planning.question import Question
 
 Progress = Callable[[float], None]
 Known = Mapping[str, bytes]

@@ -11,9 +11,8 @@ from uuid import UUID, uuid5
 
 import numpy as np
 
-from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
-from budsim.commons.units import GIB, MILLI
+from budsim.commons.units import GIB
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
@@ -26,7 +25,7 @@ from budsim.simulator.planning.explanations import enough_devices, explained
 from budsim.simulator.planning.mixes import Mixes, mixed
 from budsim.simulator.planning.partitions import Known, Searched, joined, part_names, search_parts
 from budsim.simulator.planning.placement import HardwareGroup, place, usable
-from budsim.simulator.planning.question import (
+from budsim.simulator.planning.plans import (
     Explanation,
     Figure,
     Outcome,
@@ -34,11 +33,10 @@ from budsim.simulator.planning.question import (
     Plan,
     PredictedMemory,
     PredictedService,
-    Question,
     Rejection,
     ReplicaGroup,
-    is_part_of,
 )
+from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.space import (
     DP,
     EP,
@@ -52,8 +50,6 @@ from budsim.simulator.planning.space import (
     Choices,
     Offer,
     OfferSpace,
-    error_rate,
-    judged_service,
     make_offer,
     paid_share,
 )
@@ -73,22 +69,13 @@ def answer(
     *,
     known: Known = MappingProxyType({}),
     progress: Progress = lambda _: None,
-    engines: Engines = serving_engines,
 ) -> Outcome:
     """Return the deployments worth having, best first, and a reason for everything that is not among them.
 
     Plans that meet every target come first, cheapest first; then the others by how much they miss. Several per cluster: the
     Pareto front's best and the best of every device type. Pure: same question and predictor, same answer, whoever searched its
     parts: of those ``known`` (see `parts_of`, `search_part`) nothing is searched again.
-
-    Raises
-    ------
-    InvalidInput
-        A number is out of range, or the sequences are longer than the model's context.
-    NotFound
-        `Question.engines` names one that is not among ``engines``.
     """
-    check(question, engines)
     judge = _judge(question, predictor)
     plans: list[Plan] = []
     rejections: list[Rejection] = []
@@ -98,7 +85,7 @@ def answer(
         def share(done: float, number: int = number) -> None:
             progress((number + done) / len(question.clusters))
 
-        found = _answer_cluster(_ground(question, cluster, engines), judge, known, share)
+        found = _answer_cluster(_ground(question, cluster), judge, known, share)
         plans += found.plans
         rejections += found.rejections
         evaluations += found.evaluations
@@ -112,57 +99,23 @@ def answer(
     )
 
 
-def parts_of(question: Question, *, engines: Engines = serving_engines) -> tuple[str, ...]:
+def parts_of(question: Question) -> tuple[str, ...]:
     """Return the names of what can be searched by itself: every engine on every group of equal devices of every cluster."""
-    grounds = [_ground(question, cluster, engines) for cluster in question.clusters]
+    grounds = [_ground(question, cluster) for cluster in question.clusters]
     return tuple(name for ground in grounds for name in ground.parts)
 
 
-def search_part(
-    question: Question, predictor: Predictor, name: str, *, engines: Engines = serving_engines
-) -> Searched | None:
+def search_part(question: Question, predictor: Predictor, name: str) -> Searched | None:
     """Return what the search of one part finds; None where there is no such part (any more)."""
-    for cluster in question.clusters:
-        if is_part_of(name, cluster):
-            ground = _ground(question, cluster, engines)
-            if name in ground.parts:
-                return ground.search(_judge(question, predictor), [name])[name]
+    for cluster in question.for_partition(name).clusters:
+        ground = _ground(question, cluster)
+        if name in ground.parts:
+            return ground.search(_judge(question, predictor), [name])[name]
     return None
 
 
 def _judge(question: Question, predictor: Predictor) -> Predictor:
     return AnalyticPredictor() if question.analytic_only else predictor
-
-
-def check(question: Question, engines: Engines = serving_engines) -> None:
-    """Refuse numbers out of range, sequences longer than the context and unknown engines; see `answer`."""
-    workload = question.workload
-    pooling = question.architecture.is_embedding
-    for name in ("input_tokens", "concurrency", *(() if pooling else ("output_tokens",))):
-        if getattr(workload, name) < 1:
-            raise InvalidInput(
-                name, f"{getattr(workload, name)} is not a positive number", "at least 1"
-            )
-    if pooling and workload.output_tokens:
-        raise InvalidInput(
-            "output_tokens", f"{workload.output_tokens} of a model that generates none", "0"
-        )
-    for name in ("ttft_s", "tokens_per_s_per_user", "e2e_s"):
-        target = getattr(question.targets, name)
-        if target is not None and not 0 <= target < float("inf"):
-            raise InvalidInput(
-                name, f"{target} is out of range", "a positive number, or none for no target"
-            )
-    longest = question.architecture.max_context_tokens
-    limit = min(longest, question.max_context_tokens or longest)
-    if workload.context_tokens > limit:
-        problem = f"{workload} exceed the context of {limit} tokens"
-        raise InvalidInput(
-            "input_tokens", problem, f"input_tokens + output_tokens of at most {limit}"
-        )
-    for name in sorted(question.engines):
-        if name not in engines:
-            raise NotFound("engine", name, f"one of {', '.join(engines)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,10 +146,10 @@ class _Ground:
         )
 
 
-def _ground(question: Question, cluster: Cluster, engines: Engines) -> _Ground:
+def _ground(question: Question, cluster: Cluster) -> _Ground:
     chosen = {
         name: engine
-        for name, engine in engines.items()
+        for name, engine in serving_engines.items()
         if not question.engines or name in question.engines
     }
     hardware = usable(cluster, question.mode, skip_master_cpus=question.skip_master_cpus)
@@ -260,7 +213,9 @@ def _weights(
     question: Question, group: HardwareGroup, engine: ServingEngine
 ) -> tuple[tuple[Precision, ...], str]:
     """Return the weight formats to try, or none and the reason."""
-    reason = engine.why_not(question.architecture, group.device)
+    reason = engine.why_not(question.architecture, group.device) or _why_not_layout(
+        question, engine
+    )
     if reason:
         return (), reason if engine.name in reason else f"{engine.name}: {reason}"
     if question.max_loras and not engine.metadata(question.architecture).supports_lora:
@@ -278,6 +233,18 @@ def _weights(
                 f"{engine.name} does not run {wanted} weights on {group.device.name}; it offers {offered}",
             )
     return formats, "" if formats else f"{engine.name} has no weight format for {group.device.name}"
+
+
+def _why_not_layout(question: Question, engine: ServingEngine) -> str | None:
+    """Return why an engine cannot serve the model in the question's own layout, or None."""
+    layout, architecture = question.layout, question.architecture
+    if layout is None:
+        return None
+    if layout.tp not in engine.tp_sizes(architecture, layout.tp):
+        return f"{engine.name} cannot split this model over {layout.tp} devices"
+    if layout.pp not in engine.pp_sizes(architecture, layout.tp * layout.pp):
+        return f"{engine.name} cannot run this model in a pipeline of {layout.pp}"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,9 +473,7 @@ class Predicted:
         explanations: Sequence[Explanation],
     ) -> None:
         self.memory, self.predictions, self.explanations = memory, predictions, explanations
-        self.error_rate: Floats = error_rate(
-            question.targets, judged_service(question, predictions)
-        )
+        self.error_rate: Floats = question.targets.missed_by(question.judged(predictions))
 
     def service(self, row: int) -> PredictedService:
         """Return what one request of a row's replica will see."""
@@ -574,30 +539,12 @@ def _misses(question: Question, cluster: Cluster, plans: Sequence[Plan]) -> list
         if label in good:
             continue
         group = plan.groups[0]
+        missed = ", ".join(question.targets.misses(group.explanation.headroom))
         layout = f"{group.replicas} x {group.engine} tp={group.config.tp}, pp={group.config.pp}"
-        rejections.append(_reject(cluster, label, f"{_missed(question, group)}; nearest: {layout}"))
+        rejections.append(
+            _reject(cluster, label, f"misses its targets: {missed}; nearest: {layout}")
+        )
     return rejections
-
-
-def _missed(question: Question, group: ReplicaGroup) -> str:
-    """Return a sentence about every target a group misses, the one missed most first."""
-    targets, headroom = question.targets, group.explanation.headroom
-    ttft_s, e2e_s, rate = (
-        getattr(targets, name) or 0.0 for name in ("ttft_s", "e2e_s", "tokens_per_s_per_user")
-    )
-    factor = {"ttft_s": 0.0, "e2e_s": 0.0, "tokens_per_s_per_user": 1.0}
-    factor |= {name: 1.0 / (1.0 + room) for name, room in headroom.items()}  # judged over allowed
-    against = {
-        "ttft_s": f"ttft {factor['ttft_s'] * ttft_s / MILLI:.0f} ms against {ttft_s / MILLI:g} ms",
-        "e2e_s": f"e2e latency {factor['e2e_s'] * e2e_s:.2f} s against {e2e_s:g} s",
-        "tokens_per_s_per_user": f"throughput per user {rate / factor['tokens_per_s_per_user']:.1f} tokens/s against {rate:g}",
-    }
-    missed = sorted(
-        (name for name in headroom if headroom[name] < 0), key=lambda name: headroom[name]
-    )
-    return "misses its targets: " + ", ".join(
-        f"{against[name]} (a factor of {factor[name]:.2f})" for name in missed
-    )
 
 
 def _rank(plan: Plan) -> tuple[float, float, int, float, str]:

@@ -8,18 +8,17 @@ from dataclasses import replace
 import numpy as np
 
 from budsim.performance.candidates import Floats
-from budsim.performance.predictions import BOUNDS, Predictions, Service
+from budsim.performance.predictions import BOUNDS, Predictions
 from budsim.performance.predictor import Predictor
 from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.planning.placement import HardwareGroup, usual_node
-from budsim.simulator.planning.question import Explanation, NextReplica, Question, Targets
+from budsim.simulator.planning.plans import Explanation, NextReplica
+from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.space import (
     Choices,
     Offer,
     OfferSpace,
-    judged_service,
     make_offer,
-    target_ratios,
 )
 
 MOST_NODES, MOST_LAYOUTS = 16, 10_000
@@ -35,25 +34,16 @@ def explained(
 ) -> tuple[Explanation, ...]:
     """Return the explanation of each row of ``choices``; ``hardware`` is where each may lie."""
     shares = predictions.time_s / predictions.time_s.sum(axis=0)
-    judged = judged_service(question, predictions)
+    judged = question.judged(predictions)
     following = _next_replicas(question, space, choices, hardware, predictor)
     return tuple(
         Explanation(
             time_shares=dict(zip(BOUNDS, shares[:, row].tolist(), strict=True)),
-            headroom=headroom(question.targets, judged, row),
+            headroom=question.targets.margins(judged, row),
             next_replica=following[row],
         )
         for row in range(len(choices.tp))
     )
-
-
-def headroom(targets: Targets, service: Service, row: int) -> dict[str, float]:
-    """Return by what share each figure with a target may get worse before it misses; see `Explanation`."""
-    names = [
-        name for name in ("ttft_s", "e2e_s", "tokens_per_s_per_user") if getattr(targets, name)
-    ]
-    ratios = target_ratios(targets, service)[:, row]
-    return {name: float(1.0 / ratio - 1.0) for name, ratio in zip(names, ratios, strict=True)}
 
 
 def enough_devices(
@@ -65,7 +55,7 @@ def enough_devices(
     """
     group = offer.group
     node = max(group.largest_node, usual_node(group.device))
-    one = replace(question, analytic_only=True, workload=replace(question.workload, concurrency=1))
+    one = replace(question.with_concurrency(1), analytic_only=True, layout=None)
     wide = make_offer(one, replace(group, sizes=((node, MOST_NODES),)), offer.engine, offer.weights)
     space = OfferSpace([wide], one)
     genomes = space.legal(MOST_LAYOUTS)

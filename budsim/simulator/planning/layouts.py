@@ -9,26 +9,17 @@ from itertools import product
 import numpy as np
 
 from budsim.commons.errors import InvalidInput, NotFound, Unanswerable
-from budsim.commons.precision import Precision
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import (
-    ArgumentValue,
-    EngineProfile,
-    Knob,
-    Launch,
-    Metadata,
-    ReplicaConfig,
-    Seat,
     ServingEngine,
-    Stage,
 )
 from budsim.hardware_ops.cluster import Cluster, DevicePool, Node
-from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.model_ops.architecture import Architecture
+from budsim.hardware_ops.device import Device
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.placement import HardwareGroup, crosses_nodes, place, usable
-from budsim.simulator.planning.question import Placement, Question, ReplicaGroup
+from budsim.simulator.planning.plans import Placement, ReplicaGroup
+from budsim.simulator.planning.question import ParallelLayout, Question
 from budsim.simulator.planning.space import (
     PRECISIONS,
     Choices,
@@ -118,15 +109,12 @@ def chosen_group(question: Question, predictor: Predictor, chosen: ChosenLayout)
     placements = place(group, chosen.tp, chosen.pp, chosen.replicas)
     share = -(-question.workload.concurrency // chosen.replicas)
     single = replace(
-        question,
-        workload=replace(question.workload, concurrency=share),
+        question.with_concurrency(share),
         clusters=(_only(cluster, placements[0]),),
+        layout=ParallelLayout(tp=chosen.tp, pp=chosen.pp),
         analytic_only=False,
     )
-    engines: Mapping[str, ServingEngine] = {
-        name: _Fixed(engine, group.device, chosen) for name, engine in serving_engines.items()
-    }
-    outcome = answer(single, predictor, engines=engines)
+    outcome = answer(single, predictor)
     if not outcome.plans:
         problem = "; ".join(dict.fromkeys(rejection.reason for rejection in outcome.rejections))
         raise InvalidInput(
@@ -260,78 +248,3 @@ def _reduced(node: Node, counts: Mapping[tuple[str, int], int]) -> Node:
         if devices:
             pools.append(replace(pool, total=devices, available=devices))
     return replace(node, pools=tuple(pools))
-
-
-class _Fixed:
-    """A serving engine that offers one layout on one device, and nothing else to choose but its own knobs."""
-
-    def __init__(self, engine: ServingEngine, device: Device, chosen: ChosenLayout) -> None:
-        self._engine, self._device, self._chosen = engine, device, chosen
-        self.name, self.version, self.stage, self.port = (
-            engine.name,
-            engine.version,
-            Stage.SERVE,
-            engine.port,
-        )
-
-    def profile(self, kind: DeviceKind) -> EngineProfile:
-        """See `ServingEngine.profile`."""
-        return self._engine.profile(kind)
-
-    def why_not(self, architecture: Architecture, device: Device) -> str | None:
-        """See `ServingEngine.why_not`; layouts the engine refuses are reasons too."""
-        reason = self._engine.why_not(architecture, device)
-        if reason:
-            return reason
-        tp, pp = self._chosen.tp, self._chosen.pp
-        if tp not in self._engine.tp_sizes(architecture, tp):
-            return f"{self.name} cannot split this model over {tp} devices"
-        if pp not in self._engine.pp_sizes(architecture, tp * pp):
-            return f"{self.name} cannot run this model in a pipeline of {pp}"
-        return None
-
-    def precisions(
-        self, architecture: Architecture, device: Device, *, may_quantize: bool
-    ) -> tuple[Precision, ...]:
-        """See `ServingEngine.precisions`."""
-        return self._engine.precisions(architecture, device, may_quantize=may_quantize)
-
-    def kv_precisions(self, device: Device) -> tuple[Precision, ...]:
-        """See `ServingEngine.kv_precisions`."""
-        return self._engine.kv_precisions(device)
-
-    def tp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:  # noqa: ARG002 - the interface
-        """Return the chosen size alone; `why_not` has seen to it that it is legal."""
-        return (self._chosen.tp,)
-
-    def pp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:  # noqa: ARG002 - the interface
-        """Return the chosen size alone; `why_not` has seen to it that it is legal."""
-        return (self._chosen.pp,)
-
-    def ep_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
-        """See `ServingEngine.ep_sizes`."""
-        return self._engine.ep_sizes(architecture, tp)
-
-    def dp_sizes(self, architecture: Architecture, tp: int) -> tuple[int, ...]:
-        """See `ServingEngine.dp_sizes`."""
-        return self._engine.dp_sizes(architecture, tp)
-
-    def knobs(self, kind: DeviceKind) -> tuple[Knob, ...]:
-        """See `ServingEngine.knobs`."""
-        return self._engine.knobs(kind)
-
-    def launch(self, architecture: Architecture, config: ReplicaConfig) -> Launch:
-        """See `ServingEngine.launch`."""
-        return self._engine.launch(architecture, config)
-
-    def adapters(self, count: int, rank: int) -> Mapping[str, ArgumentValue]:
-        """See `ServingEngine.adapters`."""
-        return self._engine.adapters(count, rank)
-
-    def seat(self, launch: Launch, seat: Seat) -> Launch:
-        """See `ServingEngine.seat`."""
-        return self._engine.seat(launch, seat)
-
-    def metadata(self, architecture: Architecture) -> Metadata:
-        """See `ServingEngine.metadata`."""
-        return self._engine.metadata(architecture)

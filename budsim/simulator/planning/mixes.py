@@ -28,7 +28,7 @@ from budsim.simulator.planning.combinations import (
 from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.planning.placement import HardwareGroup
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.space import Choices, OfferSpace, error_rate, judged_service
+from budsim.simulator.planning.space import Choices, OfferSpace
 
 KINDS_TRIED = 24
 """Ways to run a replica that get a look, of each stock; besides, the best of every engine and layout."""
@@ -65,8 +65,8 @@ def mixed(
 
     Without targets none is: whatever is cheapest alone then carries everything.
     """
-    targets, ranking = question.targets, explored.ranking()
-    if not (targets.ttft_s or targets.e2e_s or targets.tokens_per_s_per_user):
+    ranking = explored.ranking()
+    if not (question.targets and question.allow_mixed):
         return None
     kinds = _kinds(space, explored.genomes[ranking[explored.violation[ranking] <= 0]])
     if len(kinds.stock) < 2:
@@ -378,7 +378,7 @@ class _Load:
         loaded = self._loaded(choices.rows(rows), requests.ravel())
         memory, predictions = self.predictor.predict(self.space.candidates(loaded))
         self.evaluations += len(rows)
-        miss = error_rate(self.question.targets, judged_service(self.question, predictions))
+        miss = self.question.targets.missed_by(self.question.judged(predictions))
         return predictions.service, np.where(self.space.violation(loaded, memory) > 0, np.inf, miss)
 
     def _loaded(self, choices: Choices, requests: Integers) -> Choices:

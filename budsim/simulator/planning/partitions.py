@@ -28,7 +28,7 @@ from budsim.simulator.evolution import (
     resuming,
     side_by_side,
 )
-from budsim.simulator.planning.question import Question, part_name
+from budsim.simulator.planning.question import Question, partition_name
 from budsim.simulator.planning.space import KV, OFFER, PP, REPLICAS, TP, WEIGHTS, Offer, OfferSpace
 
 GRID_LIMIT = 200_000
@@ -180,7 +180,7 @@ def _name(question: Question, cluster_id: str, space: OfferSpace, offer: Offer) 
         [offer.max_num_seqs, offer.max_num_batched_tokens, offer.memory_fraction],
     ]
     digest = sha256(json.dumps(decides).encode()).hexdigest()[:16]
-    return part_name(cluster_id, group.label.name[:LONGEST_LABEL], offer.engine.name, digest)
+    return partition_name(cluster_id, group.label.name[:LONGEST_LABEL], offer.engine.name, digest)
 
 
 def _is_small(question: Question, genomes: int, settings: Settings) -> bool:

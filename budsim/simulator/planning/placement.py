@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.simulator.planning.question import Placement, Rejection
+from budsim.simulator.planning.plans import Placement, Rejection
 
 SHARE_STEP = 0.05
 MEMORY_STEPS = 32

@@ -1,27 +1,20 @@
-"""The question and its answer as values: targets, placed replicas, plans, and reasons for what was rejected."""
+"""One request as the core understands it; a question that exists can be asked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
-from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig
-from budsim.hardware_ops.cluster import Cluster, DeviceLabel, HardwareMode
-from budsim.hardware_ops.device import DeviceKind
+from budsim.engine_ops import serving_engines
+from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
+from budsim.engine_ops.shared.checks import check_adapters
+from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.model_ops.architecture import Architecture
-from budsim.performance.predictions import Basis
+from budsim.performance.predictions import Predictions, Service
 from budsim.performance.workload import Workload
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Targets:
-    """The worst service that is still good enough; ``None`` means no target."""
-
-    ttft_s: float | None = None
-    tokens_per_s_per_user: float | None = None
-    e2e_s: float | None = None
+from budsim.simulator.planning.targets import Targets
 
 
 class Risk(StrEnum):
@@ -32,14 +25,51 @@ class Risk(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """One request as the core understands it.
+class ParallelLayout:
+    """Devices of one replica: ``tp`` tensor-parallel ranks in each of ``pp`` pipeline stages."""
 
-    ``engines`` restricts the search (empty: all); ``weight_precision`` asks for a quantized variant; ``analytic_only`` leaves the
-    regressors out and enumerates instead of searching (the wire's ``simulation_method`` "heuristic"); ``skip_master_cpus`` leaves
-    the CPUs of master nodes to the cluster; ``parsed_as`` is the hub id tool-call and reasoning parsers are chosen by, where the
-    model's own name says nothing (the wire's ``model_uri``); every replica serves ``max_loras`` adapters of at most
-    ``max_lora_rank`` at a time: their weights and flags follow, their arithmetic is not modelled.
+    tp: int
+    pp: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What to serve, for which traffic, how well, and on what.
+
+    Attributes
+    ----------
+    engines : frozenset of str
+        Restricts the search to these engines; empty: all.
+    may_quantize : bool
+        Whether weights and KV cache of fewer bits than the model's own may be used.
+    weight_precision : Precision, optional
+        Asks for a quantized variant of the model.
+    max_context_tokens : int, optional
+        Caps the length of a sequence below the model's own limit.
+    analytic_only : bool
+        Leaves the regressors out and tries every layout with default knobs instead of searching (the wire's
+        ``simulation_method`` "heuristic").
+    layout : ParallelLayout, optional
+        Serve in this parallel layout only.
+    allow_mixed : bool
+        Whether one deployment may have replicas of several kinds (device types or layouts).
+    skip_master_cpus : bool
+        Leaves the CPUs of master nodes to the cluster.
+    parsed_as : str
+        Hub id by which tool-call and reasoning parsers are chosen where the model's own name says nothing (the wire's
+        ``model_uri``).
+    max_loras, max_lora_rank : int
+        Every replica serves so many adapters of at most that rank at a time: their weights and flags are counted, their
+        arithmetic is not modelled.
+    seed : int
+        Seed of the search: same question and seed, same answer.
+
+    Raises
+    ------
+    InvalidInput
+        A number is out of range, the sequences are longer than the model's context, or no engine has kernels for the adapters.
+    NotFound
+        ``engines`` names one we do not have.
     """
 
     architecture: Architecture
@@ -52,197 +82,65 @@ class Question:
     weight_precision: Precision | None = None
     max_context_tokens: int | None = None
     analytic_only: bool = False
+    layout: ParallelLayout | None = None
+    allow_mixed: bool = True
     skip_master_cpus: bool = True
     parsed_as: str = ""
     risk: Risk = Risk.EXPECTED
     max_loras: int = 0
-    max_lora_rank: int = 16
+    max_lora_rank: int = DEFAULT_MAX_LORA_RANK
     seed: int = 0
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One predicted number with its 80 % and 90 % prediction intervals, in the unit its field's name carries."""
-
-    value: float
-    low80: float
-    high80: float
-    low90: float
-    high90: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictedService:
-    """What one request will see, how that is known, and what bounds it; ``requests_per_s`` is one replica's."""
-
-    ttft_s: Figure
-    tpot_s: Figure
-    e2e_s: Figure
-    tokens_per_s_per_user: Figure
-    requests_per_s: Figure
-    basis: Basis
-    in_range: bool
-    bound_by: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictedMemory:
-    """Memory of one device of a replica, bytes, and the tokens the replica's KV cache holds."""
-
-    weight_bytes: float
-    kv_cache_bytes: float
-    activation_bytes: float
-    reserved_bytes: float
-    budget_bytes: float
-    kv_capacity_tokens: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NextReplica:
-    """What one more replica would make of a group that keeps its requests; ``is_free`` says whether the cluster has it."""
-
-    devices: int
-    is_free: bool
-    ttft_s: float
-    tokens_per_s_per_user: float
-    e2e_s: float
-    cost_per_million_tokens_usd: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """Why a group is as good as it is.
-
-    ``time_shares`` says where a request's time goes (summing to 1). ``headroom`` has, for every target by its name in `Targets`,
-    by what share the predicted figure may get worse before the target is missed; below 0 it is missed.
-    """
-
-    time_shares: Mapping[str, float]
-    headroom: Mapping[str, float]
-    next_replica: NextReplica | None
+    def __post_init__(self) -> None:
+        """Refuse what cannot be asked, so that nobody further down has to check again."""
+        self._check_traffic()
+        self._check_context()
+        if self.max_loras:
+            check_adapters(self.max_loras, self.max_lora_rank)
+        for name in sorted(self.engines - serving_engines.keys()):
+            raise NotFound("engine", name, f"one of {', '.join(serving_engines)}")
 
     @property
-    def binding(self) -> str:
-        """The target that is nearest to being missed, or missed most."""
-        return min(self.headroom, key=lambda name: self.headroom[name], default="")
+    def context_limit(self) -> int:
+        """Longest sequence that may be asked for, tokens."""
+        longest = self.architecture.max_context_tokens
+        return min(longest, self.max_context_tokens or longest)
+
+    def judged(self, predictions: Predictions) -> Service:
+        """Return the service that is compared with the targets, as `risk` says."""
+        return predictions.worst if self.risk is Risk.CAUTIOUS else predictions.service
+
+    def with_concurrency(self, requests: int) -> Question:
+        """Return the question for so many requests in flight."""
+        return replace(self, workload=replace(self.workload, concurrency=requests))
+
+    def for_partition(self, name: str) -> Question:
+        """Return the question with only the cluster that the partition of this name is in; see `partition_name`."""
+        chosen = (each for each in self.clusters if name.startswith(f"{each.cluster_id}/"))
+        return replace(self, clusters=tuple(chosen))
+
+    def _check_traffic(self) -> None:
+        workload, pooling = self.workload, self.architecture.is_embedding
+        for name in ("input_tokens", "concurrency", *(() if pooling else ("output_tokens",))):
+            if getattr(workload, name) < 1:
+                raise InvalidInput(
+                    name, f"{getattr(workload, name)} is not a positive number", "at least 1"
+                )
+        if pooling and workload.output_tokens:
+            raise InvalidInput(
+                "output_tokens", f"{workload.output_tokens} of a model that generates none", "0"
+            )
+
+    def _check_context(self) -> None:
+        limit = self.context_limit
+        if self.workload.context_tokens > limit:
+            raise InvalidInput(
+                "input_tokens",
+                f"{self.workload} exceed the context of {limit} tokens",
+                f"input_tokens + output_tokens of at most {limit}",
+            )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """Where one replica's devices are: ``devices`` of one pool of one node."""
-
-    node_id: str
-    node_name: str
-    pool: int
-    devices: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaGroup:
-    """Equal replicas on equal devices.
-
-    ``placements`` has one tuple per replica: a replica spans several entries only when its pipeline crosses nodes.
-    ``concurrency`` is per replica. ``cost_per_million_tokens_usd`` counts output tokens, of pooling models those they read.
-    """
-
-    config_id: str
-    engine: str
-    kind: DeviceKind
-    label: DeviceLabel
-    config: ReplicaConfig
-    placements: tuple[tuple[Placement, ...], ...]
-    service: PredictedService
-    memory: PredictedMemory
-    launch: Launch
-    metadata: Metadata
-    explanation: Explanation
-    error_rate: float
-    cost_usd_per_h: float
-    cost_per_million_tokens_usd: float
-
-    @property
-    def replicas(self) -> int:
-        """Number of replicas."""
-        return len(self.placements)
-
-    @property
-    def devices(self) -> int:
-        """Number of devices all replicas use."""
-        return self.replicas * self.config.tp * self.config.pp
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A deployment on one cluster: groups of equal replicas, each of another device type or layout, that share the traffic.
-
-    Each figure is that of the group where it is worst: no user sees worse. A router has to send each replica requests in
-    proportion to its ``service.requests_per_s``. ``is_knee`` marks the best compromise of cost, devices and latency on the
-    cluster's Pareto front.
-    """
-
-    cluster_id: str
-    groups: tuple[ReplicaGroup, ...]
-    ttft_s: float
-    tokens_per_s_per_user: float
-    e2e_s: float
-    error_rate: float
-    cost_usd_per_h: float
-    cost_per_million_tokens_usd: float
-    is_knee: bool = False
-
-    @property
-    def meets_targets(self) -> bool:
-        """Whether every target is met."""
-        return self.error_rate == 0.0
-
-    @property
-    def slowest(self) -> ReplicaGroup:
-        """The group nearest to missing its targets, or missing them most; without targets the one of the longest latency."""
-        return max(
-            self.groups,
-            key=lambda group: (
-                group.error_rate,
-                -min(group.explanation.headroom.values(), default=0.0),
-                group.service.e2e_s.value,
-            ),
-        )
-
-    @property
-    def devices(self) -> int:
-        """Number of devices in use."""
-        return sum(group.devices for group in self.groups)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejection:
-    """Why something that was asked about is not in the answer.
-
-    ``subject`` names it (a cluster, a device, an engine on a device), ``devices`` counts the devices it stands for.
-    """
-
-    cluster_id: str
-    subject: str
-    reason: str
-    devices: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """The answer: plans best first (several per cluster), and at least one reason where there is no plan.
-
-    ``evaluations`` counts distinct candidates that were predicted.
-    """
-
-    plans: tuple[Plan, ...]
-    rejections: tuple[Rejection, ...]
-    evaluations: int
-
-
-def part_name(cluster_id: str, device: str, engine: str, digest: str) -> str:
+def partition_name(cluster_id: str, device: str, engine: str, digest: str) -> str:
     """Return the name of what is searched by itself; see `budsim.simulator.planning.partitions`."""
     return f"{cluster_id}/{device}/{engine}/{digest}"
-
-
-def is_part_of(name: str, cluster: Cluster) -> bool:
-    """Whether a part of this name is one of a cluster's."""
-    return name.startswith(f"{cluster.cluster_id}/")

@@ -12,7 +12,8 @@ from budsim.performance.predictor import Predictor
 from budsim.performance.workload import MOST_REQUESTS
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.placement import usual_node
-from budsim.simulator.planning.question import Outcome, Plan, Question, Rejection
+from budsim.simulator.planning.plans import Outcome, Plan, Rejection
+from budsim.simulator.planning.question import Question
 
 STRIDE = 4
 CLOSE = 0.01
@@ -77,7 +78,7 @@ def capacities(
     InvalidInput
         No target bounds how long requests may wait: every load can be carried, somehow.
     """
-    if not (question.targets.ttft_s or question.targets.e2e_s):
+    if not question.targets.bound_latency:
         raise InvalidInput(
             "ttft_s",
             "requests may wait for ever",
@@ -131,8 +132,7 @@ def _capacity(question: Question, predictor: Predictor) -> Capacity:
     outcomes: dict[int, Outcome] = {}
 
     def carries(concurrency: int) -> bool:
-        workload = replace(question.workload, concurrency=concurrency)
-        found = outcomes[concurrency] = answer(replace(question, workload=workload), predictor)
+        found = outcomes[concurrency] = answer(question.with_concurrency(concurrency), predictor)
         return bool(found.plans) and found.plans[0].meets_targets
 
     low, high = 0, 1

@@ -11,19 +11,20 @@ from numpy.typing import ArrayLike
 
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
-from budsim.engine_ops.base import EngineProfile, Knob, ReplicaConfig, ServingEngine
+from budsim.engine_ops.base import Knob, ReplicaConfig, ServingEngine
+from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.engine_ops.releases import release_year
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.candidates import Candidates, Floats, Integers
-from budsim.performance.predictions import MemoryUse, Predictions, Service
+from budsim.performance.predictions import MemoryUse
 from budsim.performance.predictor import Predictor
 from budsim.performance.workload import Workload
 from budsim.simulator.evolution import Scores
 from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.planning.placement import HardwareGroup
-from budsim.simulator.planning.question import Question, Risk, Targets
+from budsim.simulator.planning.question import Question
 
 GENES = tuple(
     "offer tp pp ep dp weights kv max_num_seqs max_num_batched_tokens memory_fraction replicas".split()
@@ -78,30 +79,40 @@ def make_offer(
     def values(name: str, default: float) -> tuple[float, ...]:
         return _values(knobs.get(name), default, fixed=question.analytic_only)
 
-    tp = engine.tp_sizes(architecture, group.largest_node)
+    tp, pp = _layouts(question, group, engine)
     return Offer(
         group=group,
         engine=engine,
         profile=profile,
         tp=tp,
-        pp=tuple(
-            pp
-            for pp in engine.pp_sizes(architecture, min(group.devices, max(PIPELINES)))
-            if pp in PIPELINES
-        ),
+        pp=pp,
         ep=(False, True) if architecture.is_moe else (False,),
         dp=engine.dp_sizes(architecture, tp[-1]) if device.kind in SPLIT_ATTENTION else (1,),
         weights=weights,
         kv=engine.kv_precisions(device)
         if question.may_quantize
         else engine.kv_precisions(device)[:1],
-        max_num_seqs=tuple(int(value) for value in values("max_num_seqs", profile.max_sequences)),
+        max_num_seqs=tuple(int(value) for value in values("max_num_seqs", profile.max_num_seqs)),
         max_num_batched_tokens=tuple(
-            int(value) for value in values("max_num_batched_tokens", profile.token_budget)
+            int(value) for value in values("max_num_batched_tokens", profile.max_num_batched_tokens)
         ),
         memory_fraction=_default_first(
             values("memory_fraction", profile.memory_fraction), profile.memory_fraction
         ),
+    )
+
+
+def _layouts(
+    question: Question, group: HardwareGroup, engine: ServingEngine
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the tensor- and pipeline-parallel sizes to try: the question's own layout, or those the devices hold."""
+    if question.layout:
+        return (question.layout.tp,), (question.layout.pp,)
+    deepest = min(group.devices, max(PIPELINES))
+    pipelines = engine.pp_sizes(question.architecture, deepest)
+    return (
+        engine.tp_sizes(question.architecture, group.largest_node),
+        tuple(pp for pp in pipelines if pp in PIPELINES),
     )
 
 
@@ -379,7 +390,7 @@ class OfferSpace:
             concurrency=choices.concurrency.astype(np.float64),
             prefix_hit_share=constant * workload.prefix_hit_share,
             token_budget=choices.max_num_batched_tokens.astype(np.float64),
-            max_sequences=choices.max_num_seqs.astype(np.float64),
+            max_num_seqs=choices.max_num_seqs.astype(np.float64),
             memory_fraction=choices.memory_fraction,
             chunked_prefill=np.full(rows, self._whole_prompt == 0),
             cores=np.array(cores)[choices.offer],
@@ -462,11 +473,11 @@ class OfferSpace:
         cost = usd_per_million_tokens(
             per_h, workload.concurrency * workload.counted_tokens / service.e2e_s
         )
-        judged = judged_service(self._question, predictions)
-        ratios = target_ratios(self._question.targets, judged)
+        judged = self._question.judged(predictions)
+        ratios = self._question.targets.ratios(judged)
         worst = np.max(ratios, axis=0) if len(ratios) else judged.e2e_s
         objectives = np.stack(
-            [error_rate(self._question.targets, judged), cost, choices.devices, worst], axis=1
+            [self._question.targets.missed_by(judged), cost, choices.devices, worst], axis=1
         )
         return Scores(objectives=objectives, violation=self.violation(choices, memory))
 
@@ -523,35 +534,6 @@ def shortage(memory: MemoryUse, context_tokens: int) -> Floats:
     )
     excess = needed / np.maximum(memory.budget_bytes, 1.0) - 1.0
     return np.where(fits, 0.0, np.maximum(excess, 1e-6))
-
-
-def judged_service(question: Question, predictions: Predictions) -> Service:
-    """Return the service that targets are judged by, as the question's `Risk` has it."""
-    return predictions.worst if question.risk is Risk.CAUTIOUS else predictions.service
-
-
-def target_ratios(targets: Targets, service: Service) -> Floats:
-    """Return predicted over allowed for every target given, shape (targets, n): above 1 is a miss. TTFT, end-to-end, rate."""
-    rows = []
-    if targets.ttft_s:
-        rows.append(service.ttft_s / targets.ttft_s)
-    if targets.e2e_s:
-        rows.append(service.e2e_s / targets.e2e_s)
-    if targets.tokens_per_s_per_user:
-        rows.append(targets.tokens_per_s_per_user / service.tokens_per_s_per_user)
-    return np.array(rows).reshape(len(rows), len(service.ttft_s))
-
-
-def error_rate(targets: Targets, service: Service) -> Floats:
-    """Return the mean relative miss over the targets given: 0 when all are met; every miss is relative to its target."""
-    misses = []
-    if targets.ttft_s:
-        misses.append(service.ttft_s / targets.ttft_s - 1.0)
-    if targets.e2e_s:
-        misses.append(service.e2e_s / targets.e2e_s - 1.0)
-    if targets.tokens_per_s_per_user:
-        misses.append(1.0 - service.tokens_per_s_per_user / targets.tokens_per_s_per_user)
-    return np.mean(np.maximum(misses, 0.0), axis=0) if misses else np.zeros(len(service.ttft_s))
 
 
 def _counts(offer: Offer) -> tuple[int, ...]:

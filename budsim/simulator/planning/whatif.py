@@ -15,10 +15,11 @@ from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import Predictor
-from budsim.simulator.planning.answer import Predicted, check, replica_group
+from budsim.simulator.planning.answer import Predicted, replica_group
 from budsim.simulator.planning.explanations import explained
 from budsim.simulator.planning.placement import HardwareGroup, devices_of, usable
-from budsim.simulator.planning.question import Outcome, Plan, Question, ReplicaGroup
+from budsim.simulator.planning.plans import Outcome, Plan, ReplicaGroup
+from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.space import PRECISIONS, Choices, OfferSpace, make_offer
 
 FIELD: Final = "--what-if"
@@ -64,7 +65,6 @@ def changed(
     engine = serving_engines[before.engine]
     name = _named(knob, engine, before)
     asked, replicas, config = _with(_asked(question, plan, before), before, name, value)
-    check(asked)
     cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
     hardware = _hardware(question, cluster, plan, before)
     _check(asked, engine, hardware, replicas, config, name)
@@ -95,7 +95,7 @@ def _asked(question: Question, plan: Plan, group: ReplicaGroup) -> Question:
     """Return the question one group of a plan answers: with its share of the traffic."""
     alone = len(plan.groups) == 1
     requests = question.workload.concurrency if alone else group.replicas * group.config.concurrency
-    return replace(question, workload=replace(question.workload, concurrency=requests))
+    return question.with_concurrency(requests)
 
 
 def _with(

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops import routers, serving_engines
-from budsim.engine_ops.base import ArgumentValue, Launch, Seat, ServingEngine
-from budsim.engine_ops.rules import core_ranges
+from budsim.engine_ops.base import ArgumentValue, Launch, ReplicaProcess, ServingEngine
+from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
+from budsim.engine_ops.shared.cores import core_ranges
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.schemas import Compression, NodeGroup, NodeShare
@@ -38,7 +39,7 @@ class Additions:
 
     fallbacks: tuple[str, ...] = ()
     max_loras: int = 0
-    max_lora_rank: int = 16
+    max_lora_rank: int = DEFAULT_MAX_LORA_RANK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ class Process:
     name: str
     node: str
     devices: tuple[int, ...]
-    seat: Seat
+    seat: ReplicaProcess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +71,9 @@ class Group:
     device_name: str
     compression: Compression | None
 
-    def seated(self, seat: Seat) -> Launch:
+    def seated(self, seat: ReplicaProcess) -> Launch:
         """Return what starts one process of a replica."""
-        return self.engine.seat(self.launch, seat)
+        return self.engine.launch_process(self.launch, seat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,7 +342,7 @@ def _processes(
     leader = parts[0][0]
     turns = [desk.turn(node) for node, _ in parts]
     for rank, ((node, devices), turn) in enumerate(zip(parts, turns, strict=True)):
-        seat = Seat(
+        seat = ReplicaProcess(
             port=engine.port + PORT_STEP * turn,
             nodes=len(parts),
             rank=rank,

@@ -85,7 +85,7 @@ def test_a_serve_command_sets_what_the_columns_leave_open() -> None:
     """Token budget, sequences and memory of a row are those of the command in its notes; drafting is seen there too."""
     command = "args: vllm serve M --max-num-batched-tokens 4096 --max-num-seqs 64 --gpu-memory-utilization 0.8"
     table = read({"notes": command}, {"notes": f"{command} --speculative-config x"}).candidates
-    assert (table.token_budget[0], table.max_sequences[0], table.memory_fraction[0]) == (
+    assert (table.token_budget[0], table.max_num_seqs[0], table.memory_fraction[0]) == (
         4096,
         64,
         0.8,

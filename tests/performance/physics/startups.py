@@ -10,11 +10,11 @@ import yaml
 
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
-from budsim.engine_ops.base import EngineProfile
-from budsim.engine_ops.memory_rules import MemoryRule, memory_rule
-from budsim.engine_ops.profiles import profiles
+from budsim.engine_ops.engine_profile import EngineProfile
+from budsim.engine_ops.memory_rule import MemoryRule
+from budsim.engine_ops.profiles import memory_rule, profiles
 from budsim.performance.physics.memory import cache_bytes_per_token, memory_use
-from budsim.performance.physics.operators import Ranks, prepare
+from budsim.performance.physics.ranks import Ranks, prepare
 from tests.performance.populations import population
 
 FACTS = Path(__file__).parent / "startups.yaml"
@@ -86,7 +86,7 @@ class StartUp:
             tp=fact.get("tp", 1),
             pp=fact.get("pp", 1),
             memory_fraction=fact["memory_fraction"],
-            max_sequences=fact["max_num_seqs"],
+            max_num_seqs=fact["max_num_seqs"],
             token_budget=fact["max_num_batched_tokens"],
             input_tokens=self._length() / 2,
             output_tokens=self._length() / 2,

@@ -7,7 +7,8 @@ import numpy as np
 from budsim.commons.precision import Precision
 from budsim.performance.candidates import Candidates
 from budsim.performance.physics.memory import memory_use
-from budsim.performance.physics.operators import StepTime, prepare, step_time
+from budsim.performance.physics.operators import StepTime, step_time
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.serving.steady_state import steady_state
 from tests.performance.populations import population
 
@@ -74,7 +75,7 @@ def test_a_benchmarks_first_wave_finds_sglang_unready() -> None:
 def test_a_pair_in_a_mesh_has_only_the_links_between_them() -> None:
     """Of eight meshed devices two reduce over one seventh of the links and eight over all; a switch gives two all of theirs."""
     meshed, switched = (
-        prepare(population(device=device, tp=[2, 4, 8])).link_bandwidth
+        prepare(population(device=device, tp=[2, 4, 8])).links.group
         for device in ("MI300X", "H100-SXM")
     )
     assert np.allclose(meshed / meshed[-1], [1 / 7, 3 / 7, 1.0])
@@ -83,7 +84,7 @@ def test_a_pair_in_a_mesh_has_only_the_links_between_them() -> None:
         prepare(population(device="MI300X", pp=[2], tp=1)),
         prepare(population(device="MI300X", tp=[2])),
     )
-    assert pair.hop_bandwidth == ends.link_bandwidth
+    assert pair.links.hop == ends.links.group
 
 
 def test_a_step_takes_the_host_longer_the_more_sequences_run() -> None:

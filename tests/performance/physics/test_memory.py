@@ -10,11 +10,10 @@ import pytest
 from budsim.commons.errors import NotFound
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
-from budsim.engine_ops.memory_rules import memory_rule
-from budsim.engine_ops.profiles import profile_for
+from budsim.engine_ops.profiles import memory_rule, profile_for
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.physics.memory import adapter_bytes, captured_sizes, memory_use
-from budsim.performance.physics.operators import prepare
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictions import MemoryUse
 from tests.performance.physics.startups import DOCUMENT, StartUp, document, start_ups
 from tests.performance.populations import LLAMA_70B, population

@@ -10,8 +10,10 @@ import pytest
 from budsim.commons.precision import Precision
 from budsim.hardware_ops.catalog import devices
 from budsim.model_ops.registry import resolve_model
-from budsim.performance.physics.efficiency import TUNING, attention_peak
-from budsim.performance.physics.operators import prepare, step_time
+from budsim.performance.physics.constants import FITTED
+from budsim.performance.physics.operators import step_time
+from budsim.performance.physics.peaks import attention_peak
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictor import AnalyticPredictor
 from tests.performance.measured.test_measurements import read
 from tests.performance.populations import population
@@ -106,7 +108,7 @@ def test_cores_of_another_kind_multiply_and_attend_at_their_own_rate() -> None:
         for name, peak in attention.items()
     }
     assert rates["EPYC 9654"] > rates["Xeon Platinum 8480+"]
-    assert rates["Graviton3"] == TUNING.kernels["neon"].attention
+    assert rates["Graviton3"] == FITTED.processor_kernels["neon"].attention
 
 
 def test_sequences_multiplied_together_keep_few_cores_busy() -> None:

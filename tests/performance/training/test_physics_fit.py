@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from budsim.performance.measured.measurements import read_measurements
-from budsim.performance.physics.efficiency import TUNING
+from budsim.performance.physics.constants import FITTED
 from budsim.performance.training.physics_fit import Parameter, fit, modelled
 from tests.performance.measured.test_measurements import ROW
 
@@ -20,10 +20,13 @@ def test_fitting_explains_a_slower_memory() -> None:
     )
     bandwidth = Parameter(("cuda",), "bandwidth")
     measurements = read_measurements(table)
-    truth = modelled(measurements, bandwidth.scaled(TUNING, 0.6))
+    truth = modelled(measurements, bandwidth.scaled(FITTED, 0.6))
     measured = replace(measurements, tpot_s=truth.tpot_s, ttft_s=truth.ttft_s)
     fitted = fit(
-        measured, [bandwidth, Parameter(("vllm",), "steps")], np.ones(len(table)), evaluations=250
+        measured,
+        [bandwidth, Parameter(("vllm",), "steps")],
+        np.ones(len(table)),
+        evaluations=250,
     )
     before = np.abs(np.log(truth.tpot_s / modelled(measurements).tpot_s)).mean()
     after = np.abs(np.log(truth.tpot_s / modelled(measurements, fitted).tpot_s)).mean()
@@ -32,10 +35,10 @@ def test_fitting_explains_a_slower_memory() -> None:
 
 def test_no_share_of_a_peak_is_fitted_beyond_it() -> None:
     """A parameter that would promise more than the data sheet stops short of it; generations keep their proportions."""
-    changed = Parameter(("cuda", "sm100"), "gemm").scaled(TUNING, 3.0)
-    assert changed.of_engine("vllm") == TUNING.of_engine("vllm")
-    assert max(changed.constants[key].gemm for key in ("cuda", "sm100")) < 1.0
-    halved = Parameter(("cuda", "sm100"), "link").scaled(TUNING, 0.5)
+    changed = Parameter(("cuda", "sm100"), "gemm").scaled(FITTED, 3.0)
+    assert changed.of_engine("vllm") == FITTED.of_engine("vllm")
+    assert max(changed.kernels[key].gemm for key in ("cuda", "sm100")) < 1.0
+    halved = Parameter(("cuda", "sm100"), "link").scaled(FITTED, 0.5)
     assert [
-        halved.constants[key].link / TUNING.constants[key].link for key in ("cuda", "sm100", "sm89")
+        halved.kernels[key].link / FITTED.kernels[key].link for key in ("cuda", "sm100", "sm89")
     ] == [0.5, 0.5, 1.0]

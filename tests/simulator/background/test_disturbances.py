@@ -11,7 +11,8 @@ from budsim.commons.config import DatabaseSettings
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.background.worker_processes import ThreadWorkers
-from budsim.simulator.planning.question import Outcome, Question
+from budsim.simulator.planning.plans import Outcome
+from budsim.simulator.planning.question import Question
 from tests.simulator.serving import (
     CLUSTER_ID,
     OTHER_CLUSTER_ID,

@@ -16,7 +16,8 @@ from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.background.loops import Relay
 from budsim.simulator.background.worker_processes import ThreadWorkers
 from budsim.simulator.cluster_sources import FixedInventory
-from budsim.simulator.planning.question import Outcome, Question
+from budsim.simulator.planning.plans import Outcome
+from budsim.simulator.planning.question import Question
 from budsim.simulator.schemas import RunRequest
 from budsim.simulator.services import Rules, Simulations, _Quarters
 from budsim.simulator.storage.records import Run, Status, Step

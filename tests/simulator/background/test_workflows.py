@@ -29,7 +29,8 @@ from budsim.simulator.background.workflows import (
     batches_of,
 )
 from budsim.simulator.cluster_sources import FixedInventory
-from budsim.simulator.planning.question import Outcome, Question
+from budsim.simulator.planning.plans import Outcome
+from budsim.simulator.planning.question import Question
 from budsim.simulator.schemas import RunRequest
 from budsim.simulator.services import SETBACKS_ALLOWED, Rules, Simulations, search_part, simulate
 from budsim.simulator.storage.records import PlanFilter, Run, Status, Step

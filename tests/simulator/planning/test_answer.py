@@ -18,7 +18,9 @@ from budsim.hardware_ops.device import DeviceKind
 from budsim.hardware_ops.inventory import read_inventory
 from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.question import Outcome, Question, ReplicaGroup, Risk, Targets
+from budsim.simulator.planning.plans import Outcome, ReplicaGroup
+from budsim.simulator.planning.question import Question, Risk
+from budsim.simulator.planning.targets import Targets
 from budsim.simulator.services import Wishes, pose, simulate
 from tests.simulator.situations import (
     CountingPredictor,

@@ -7,7 +7,8 @@ import pytest
 from budsim.performance.predictions import BOUNDS
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.question import Plan, Question
+from budsim.simulator.planning.plans import Plan
+from budsim.simulator.planning.question import Question
 from tests.simulator.situations import make_cluster, make_question
 
 SEVENTY = "meta-llama/Llama-3.1-70B-Instruct"

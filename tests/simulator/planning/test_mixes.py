@@ -12,7 +12,8 @@ from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.combinations import splits
 from budsim.simulator.planning.mixes import FINELY
-from budsim.simulator.planning.question import Plan, Question
+from budsim.simulator.planning.plans import Plan
+from budsim.simulator.planning.question import Question
 from tests.benchmarks.mixes import best_by_hand, drawn, no_worse
 from tests.simulator.situations import devices_used, make_cluster, make_pool, make_question
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.evolution import Settings
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.question import Outcome
+from budsim.simulator.planning.plans import Outcome
 from tests.benchmarks.spaces import make_space
 from tests.simulator.situations import make_cluster, make_question
 

@@ -8,7 +8,7 @@ import yaml
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
-from budsim.engine_ops.arguments import parse_command_line
+from budsim.engine_ops.shared.arguments import parse_command_line
 from budsim.simulator.rendering import FORMATS, Additions, render
 from tests.engine_ops.samples import real_arguments
 from tests.simulator.rendering.validators import check_compose, check_manifests

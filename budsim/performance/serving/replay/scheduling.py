@@ -9,9 +9,9 @@ from enum import IntEnum
 import numpy as np
 
 from budsim.commons.units import MICRO, MILLI
-from budsim.engine_ops.base import Batching
+from budsim.engine_ops.engine_profile import Batching
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
-from budsim.performance.physics.architecture_arrays import shapes
+from budsim.performance.physics.architecture_arrays import architecture_arrays
 from budsim.performance.predictions import MemoryUse
 
 
@@ -101,7 +101,9 @@ def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
     engines, lanes, ranks = candidates.engines, candidates.pp, candidates.dp
     kinds = np.array([_KINDS[engine.batching] for engine in engines])[candidates.engine]
     blocks = candidates.by_engine([float(engine.block_tokens) for engine in engines])
-    both_ways = shapes(candidates.architectures).bidirectional[candidates.architecture] > 0
+    both_ways = (
+        architecture_arrays(candidates.architectures).bidirectional[candidates.architecture] > 0
+    )
     pooling = candidates.output_tokens == 0
     return Schedulers(
         kind=np.where(candidates.static_batch, STATIC, kinds),
@@ -111,7 +113,7 @@ def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
         reserves_output=np.array([e.name in RESERVING for e in engines])[candidates.engine],
         looks_both_ways=both_ways,
         token_budget=candidates.token_budget,
-        max_sequences=np.maximum(np.ceil(candidates.max_sequences / lanes), 1.0),
+        max_sequences=np.maximum(np.ceil(candidates.max_num_seqs / lanes), 1.0),
         cache_tokens=memory.kv_capacity_tokens / ranks / lanes,
         block_tokens=blocks,
         receive_steps=2.0 * candidates.admission_steps,

@@ -15,14 +15,15 @@ sums. They are tabled one by one and blended in the replay.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
-from budsim.engine_ops.base import Attended
+from budsim.engine_ops.engine_profile import AttendedTokens
 from budsim.performance.candidates import Candidates, Floats, Integers, rows_of
-from budsim.performance.physics.operators import Ranks, StepTime, prepare, step_time
+from budsim.performance.physics.operators import StepTime, step_time
+from budsim.performance.physics.ranks import Ranks, prepare
 
 TOKEN_KNOTS, TOKEN_OCTAVES = 8, 18
 CONTEXT_KNOTS, CONTEXT_OCTAVES = 2, 16
@@ -115,7 +116,7 @@ def step_tables(candidates: Candidates) -> StepTables:
     """Return the tables of each candidate; a row takes about half a millisecond."""
     ranks = prepare(candidates)
     rows = np.arange(len(candidates))
-    overlapped = ranks.coefficients.overlap > 1.0
+    overlapped = ranks.constants.overlap_exponent > 1.0
     parts = [part for same in (rows[~overlapped], rows[overlapped]) for part in _pieces(same)]
     tables = [_tables_of(_rows(ranks, part)) for part in parts]
     order = np.argsort(np.concatenate(parts))
@@ -124,9 +125,11 @@ def step_tables(candidates: Candidates) -> StepTables:
     return StepTables(
         rest=rest,
         traffic=traffic,
-        overlap=ranks.coefficients.overlap,
-        multiplies_cache=candidates.by_engine([each is Attended.CACHE for each in attended]),
-        multiplies_step=candidates.by_engine([each is not Attended.PAST for each in attended]),
+        overlap=ranks.constants.overlap_exponent,
+        multiplies_cache=candidates.by_engine([each is AttendedTokens.CACHE for each in attended]),
+        multiplies_step=candidates.by_engine(
+            [each is not AttendedTokens.PAST for each in attended]
+        ),
     )
 
 
@@ -153,7 +156,7 @@ def _rows(table: Rows, at: Integers) -> Rows:
             chosen[field.name] = value[at]
         elif field.name == "candidates":
             chosen[field.name] = rows_of(value, at)
-        elif field.name == "coefficients":
+        elif is_dataclass(value) and field.name != "model":  # a model's arrays have no rows
             chosen[field.name] = _rows(value, at)
     return replace(table, **chosen)
 
@@ -169,13 +172,13 @@ def _tables_of(ranks: Ranks) -> tuple[PartTables, PartTables]:
     load = {"prefill": prefill, "decode": decode, "prefill_context": prefill_context}
     tiled = {name: np.tile(values, rows) for name, values in load.items()}
     contexts = np.tile(decode_context, rows)
-    if ranks.coefficients.overlap[0] <= 1.0:
+    if ranks.constants.overlap_exponent[0] <= 1.0:
         step = step_time(repeated, **tiled, decode_context=contexts)
         return _split(step.total_s.reshape(shape)), _split(
             np.zeros_like(step.total_s).reshape(shape)
         )
-    ones = np.ones_like(repeated.coefficients.overlap)
-    plain = replace(repeated, coefficients=replace(repeated.coefficients, overlap=ones))
+    ones = np.ones_like(repeated.constants.overlap_exponent)
+    plain = replace(repeated, constants=replace(repeated.constants, overlap_exponent=ones))
     return _overlapping(plain, tiled, contexts, shape)
 
 

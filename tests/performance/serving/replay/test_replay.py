@@ -10,7 +10,7 @@ import pytest
 from budsim.commons.errors import InvalidInput
 from budsim.performance.candidates import Candidates
 from budsim.performance.physics.memory import memory_use
-from budsim.performance.physics.operators import prepare
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.serving.replay import (
     Factors,
     Limits,

@@ -1,0 +1,142 @@
+"""What the performance model needs to know of an engine: scheduling, defaults, host time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from budsim.commons.precision import Precision
+from budsim.engine_ops.memory_rule import MemoryRule
+from budsim.hardware_ops.device import Device, DeviceKind
+
+
+class Batching(StrEnum):
+    """How an engine mixes prefill and decode in its steps."""
+
+    MIXED = "mixed"
+    PREFILL_FIRST = "prefill_first"
+    STATIC = "static"
+
+
+class AttendedTokens(StrEnum):
+    """Which cached tokens an engine's attention multiplies, needed or masked.
+
+    ``PAST``: those before the token. ``STEP``: also the rest of its prompt in the same step,
+    masked. ``CACHE``: the whole cache, other sequences too.
+    """
+
+    PAST = "past"
+    STEP = "step"
+    CACHE = "cache"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstToken:
+    """What an engine adds before the first token.
+
+    Values are fitted to mean and median TTFT of the InferenceX protocol (mean absolute log
+    error), by ``scripts/fit_serving.py``.
+
+    Attributes
+    ----------
+    request_s : float
+        Host time for each request, seconds.
+    steps : float
+        Decode steps a new request waits for.
+    burst_factor : float
+        How many times longer the first wave of a benchmark takes than its arithmetic.
+    first_wave_s : float
+        Seconds added to that first wave.
+    """
+
+    request_s: float
+    steps: float
+    burst_factor: float
+    first_wave_s: float = 0.0
+
+
+MXFP4_AS_FP8 = ((DeviceKind.CUDA, Precision.MXFP4, Precision.FP8),)
+"""MXFP4 weights with activations in FP8, as vLLM, SGLang and TensorRT-LLM multiply on CUDA."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultLimits:
+    """Limits an engine sets on some devices unless told otherwise.
+
+    A row holds for a device when its memory is within the bounds, and its generation, where
+    ``generations`` names any, is among them.
+    """
+
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    below_bytes: float = float("inf")
+    from_bytes: float = 0.0
+    generations: frozenset[str] = frozenset()
+
+    def holds_for(self, device: Device) -> bool:
+        """Return whether ``device`` gets these limits."""
+        if self.generations and device.generation not in self.generations:
+            return False
+        return self.from_bytes <= device.memory_bytes < self.below_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineProfile:
+    """What the performance model needs to know of an engine, launched or only measured.
+
+    Attributes
+    ----------
+    name : str
+        ``vllm``, ``sglang``, ``trtllm``, ``llama.cpp``...
+    batching : Batching
+        How prefill and decode share steps.
+    max_num_batched_tokens : int
+        Default tokens of one step (``max_num_batched_tokens``, ``chunked_prefill_size``).
+    max_num_seqs : int
+        Default bound on running sequences.
+    memory_fraction : float
+        Default share of device memory the engine takes (0..1).
+    memory : MemoryRule
+        What that fraction is a share of, and what else it has to hold.
+    step_overhead_s : float
+        Host time of each step that the device waits for, seconds.
+    sequence_overhead_s : float
+        The same for each running sequence, seconds.
+    block_tokens : int
+        Tokens in one block of the KV cache.
+    source : str
+        Where the figures were read, with the version.
+    attended : AttendedTokens
+        Which cached tokens attention multiplies.
+    cache_is_stated : bool
+        Whether the KV cache is a size one states, not what is left of the memory.
+    limits : tuple of DefaultLimits
+        Other defaults on some devices; the first row that holds decides.
+    first_token : FirstToken, optional
+        What was fitted before the first token; None where it was not.
+    multiplied_in : tuple of (kind, stored, computed)
+        Formats the engine stores and multiplies in another one on a kind of device.
+    """
+
+    name: str
+    batching: Batching
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    memory_fraction: float
+    memory: MemoryRule
+    step_overhead_s: float
+    block_tokens: int
+    source: str
+    sequence_overhead_s: float = 0.0
+    attended: AttendedTokens = AttendedTokens.PAST
+    cache_is_stated: bool = False
+    limits: tuple[DefaultLimits, ...] = ()
+    first_token: FirstToken | None = None
+    multiplied_in: tuple[tuple[DeviceKind, Precision, Precision], ...] = ()
+
+    def limits_on(self, device: Device) -> tuple[int, int]:
+        """Return the default tokens of a step and running sequences on ``device``."""
+        for row in self.limits:
+            if row.holds_for(device):
+                return row.max_num_batched_tokens, row.max_num_seqs
+        return self.max_num_batched_tokens, self.max_num_seqs

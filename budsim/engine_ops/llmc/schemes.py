@@ -1,0 +1,32 @@
+"""LLM Compressor's presets: the format each leaves weights in and the methods that reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from budsim.commons.precision import Precision
+from budsim.engine_ops.shared.tables import load_table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """One preset; ``methods`` that reach it, the best first."""
+
+    name: str
+    precision: Precision
+    methods: tuple[str, ...]
+
+
+@cache
+def schemes() -> Mapping[str, Scheme]:
+    """Return LLM Compressor's presets by name."""
+    return {
+        entry["scheme"]: Scheme(
+            name=entry["scheme"],
+            precision=Precision(entry["precision"]),
+            methods=tuple(entry["methods"]),
+        )
+        for entry in load_table("llmc", "schemes")
+    }

@@ -1,0 +1,64 @@
+"""TensorRT-LLM by its LLM API, and NVIDIA Dynamo over it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from budsim.commons.units import GIB, MICRO
+from budsim.engine_ops.engine_profile import MXFP4_AS_FP8, Batching, EngineProfile, FirstToken
+from budsim.engine_ops.memory_rule import MemoryRule, ShareOf, VersionedRules
+
+_FITTED: Final = "host time: fitted to measured TPOT"
+
+MEMORY_RULES: Final[VersionedRules] = (
+    (
+        (0, 0),
+        MemoryRule(
+            share_of=ShareOf.FREE,
+            context_bytes=1.0 * GIB,
+            group_bytes=1.0 * GIB,
+            logit_bytes=4.0,
+            state_blocks=1.0,
+            source="TensorRT-LLM KvCacheConfig: free_gpu_memory_fraction of what is free after "
+            "loading and a profiling step; context: our estimate",
+        ),
+    ),
+)
+
+_BASE: Final = EngineProfile(
+    name="trtllm",
+    batching=Batching.MIXED,
+    max_num_batched_tokens=8192,
+    max_num_seqs=2048,
+    memory_fraction=0.9,
+    memory=MEMORY_RULES[0][1],
+    step_overhead_s=320 * MICRO,
+    sequence_overhead_s=6 * MICRO,
+    block_tokens=32,
+    source="TensorRT-LLM 1.0 LLM API: max_num_tokens 8192, max_batch_size 2048, "
+    "free_gpu_memory_fraction 0.9 of what weights leave, tokens_per_block 32, in-flight batching; "
+    f"{_FITTED}",
+)
+
+GPU: Final = replace(
+    _BASE,
+    first_token=FirstToken(request_s=0.015, steps=4.5, burst_factor=1.2),
+    multiplied_in=MXFP4_AS_FP8,
+)
+
+PROFILES: Final = (
+    GPU,
+    replace(
+        _BASE,
+        name="trtllm(2024)",
+        step_overhead_s=1400 * MICRO,
+        sequence_overhead_s=27 * MICRO,
+        source=f"TensorRT-LLM before 1.0; {_FITTED}; {GPU.source}",
+    ),
+    replace(
+        _BASE,
+        name="dynamo-trtllm",
+        source=f"NVIDIA Dynamo over TensorRT-LLM workers; {GPU.source}",
+    ),
+)

@@ -1,0 +1,40 @@
+"""Text Generation Inference: IBM's fork (TGIS) and the one for Gaudi."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from budsim.commons.units import MICRO
+from budsim.engine_ops.engine_profile import Batching, EngineProfile
+from budsim.engine_ops.measured_only.static_batches import WITH_GRAPHS
+from budsim.engine_ops.memory_rule import CACHE_GROWS
+
+_ESTIMATED: Final = "step overhead: our estimate of host time per step, regressors correct it"
+
+PROFILES: Final = (
+    EngineProfile(
+        name="tgis",
+        batching=Batching.PREFILL_FIRST,
+        max_num_batched_tokens=8192,
+        max_num_seqs=256,
+        memory_fraction=0.9,
+        memory=CACHE_GROWS,
+        step_overhead_s=2000 * MICRO,
+        block_tokens=1,
+        source="IBM fork of Text Generation Inference, 2023: a new batch's prefill pauses "
+        "decoding; bounds are estimates for the LLM Pilot runs, which record none; "
+        f"{_ESTIMATED}",
+    ),
+    EngineProfile(
+        name="tgi-gaudi",
+        batching=Batching.PREFILL_FIRST,
+        max_num_batched_tokens=8192,
+        max_num_seqs=256,
+        memory_fraction=0.9,
+        memory=WITH_GRAPHS,
+        step_overhead_s=2000 * MICRO,
+        block_tokens=1,
+        source="Text Generation Inference for Gaudi: prefill pauses decoding; bounds are "
+        f"estimates; {_ESTIMATED}",
+    ),
+)

@@ -1,0 +1,82 @@
+"""The flags and environment variables that start one SGLang replica."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from budsim.engine_ops.base import ArgumentValue, ReplicaConfig
+from budsim.engine_ops.shared.cores import thread_ranges
+from budsim.engine_ops.shared.formats import format_arguments
+from budsim.hardware_ops.device import DeviceKind
+from budsim.model_ops.architecture import Architecture
+
+CORES_VARIABLE: Final = "SGLANG_CPU_OMP_THREADS_BIND"
+
+_UNCUT: Final = -1
+"""Value of ``--chunked-prefill-size`` that takes prompts whole."""
+
+_CPU_FLAGS: Final[Mapping[str, ArgumentValue]] = {
+    "device": "cpu",
+    "attention-backend": "intel_amx",
+    "disable-overlap-schedule": True,
+}
+
+
+def flags(
+    engine: str, architecture: Architecture, config: ReplicaConfig
+) -> dict[str, ArgumentValue]:
+    """Return the arguments of one replica by flag without dashes.
+
+    SGLang divides requests and chunks among attention ranks, so it is given those of all ranks.
+    """
+    args: dict[str, ArgumentValue] = {"host": "0.0.0.0", "tp-size": config.tp}
+    sizes = {"pp-size": config.pp, "ep-size": config.ep, "attn-dp-size": config.dp}
+    args |= {flag: size for flag, size in sizes.items() if size > 1}
+    args |= {
+        "context-length": config.context_tokens,
+        "mem-fraction-static": config.memory_fraction,
+        "max-running-requests": config.max_num_seqs * config.dp,
+    }
+    args |= format_arguments(engine, architecture, config)
+    args |= _scheduling(architecture, config)
+    return {**args, **(_CPU_FLAGS if config.device.kind is DeviceKind.CPU else {})}
+
+
+def environment(config: ReplicaConfig) -> Mapping[str, str]:
+    """Return the environment variables of one replica."""
+    if config.device.kind is not DeviceKind.CPU:
+        return {}
+    bound = {CORES_VARIABLE: thread_ranges(config)} if config.cores else {}
+    return {"SGLANG_USE_CPU_ENGINE": "1", **bound}
+
+
+def _scheduling(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
+    """Return how prompts are cut and ordered; longest prefix first needs the radix cache."""
+    if architecture.is_embedding:
+        return _pooling(architecture, config)
+    chunk = config.max_num_batched_tokens * config.dp if config.chunked_prefill else _UNCUT
+    args: dict[str, ArgumentValue] = {
+        "chunked-prefill-size": chunk,
+        "schedule-policy": "lpm" if config.prefix_caching else "fcfs",
+    }
+    if not config.chunked_prefill:
+        args["max-prefill-tokens"] = config.max_num_batched_tokens
+    if not config.prefix_caching:
+        args["disable-radix-cache"] = True
+    return args
+
+
+def _pooling(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
+    """Return how prompts become vectors: whole.
+
+    Encoders need a backend that attends both ways (SGLang docs, rerank models).
+    """
+    args: dict[str, ArgumentValue] = {
+        "is-embedding": True,
+        "chunked-prefill-size": _UNCUT,
+        "max-prefill-tokens": max(config.max_num_batched_tokens, config.context_tokens),
+    }
+    if architecture.is_bidirectional:
+        args |= {"disable-radix-cache": True, "attention-backend": "triton"}
+    return args

@@ -1,0 +1,63 @@
+"""What the performance model needs to know of SGLang, on each kind of hardware.
+
+Host times were fitted to measured TPOT, unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Final
+
+from budsim.commons.units import MICRO
+from budsim.engine_ops.engine_profile import MXFP4_AS_FP8, Batching, EngineProfile, FirstToken
+from budsim.engine_ops.sglang.memory import CPU_RULE, GPU_RULES
+from budsim.hardware_ops.device import DeviceKind
+
+_BASE: Final = EngineProfile(
+    name="sglang",
+    batching=Batching.PREFILL_FIRST,
+    max_num_batched_tokens=8192,
+    max_num_seqs=2048,
+    memory_fraction=0.88,
+    memory=GPU_RULES[0][1],
+    step_overhead_s=500 * MICRO,
+    sequence_overhead_s=12.5 * MICRO,
+    block_tokens=1,
+    source="SGLang server_args: chunked_prefill_size 8192 on H100/H200, enable_mixed_chunk off, "
+    "page_size 1, running requests at least 2048; mem_fraction_static = 1 - (0.5 GiB + 1.5 MiB x "
+    "chunk + 2 MiB x graph batch)/memory, 0.8-0.9; host time: fitted to measured TPOT",
+)
+
+GPU: Final = replace(
+    _BASE,
+    first_token=FirstToken(request_s=0.025, steps=3.4, burst_factor=2.1, first_wave_s=1.0),
+    multiplied_in=MXFP4_AS_FP8,
+)
+
+ROCM: Final = replace(GPU, max_num_batched_tokens=16384)
+
+CPU: Final = replace(
+    GPU,
+    max_num_seqs=256,
+    memory_fraction=0.8,
+    step_overhead_s=1000 * MICRO,
+    memory=CPU_RULE,
+)
+
+PROFILES: Final = (
+    GPU,
+    replace(_BASE, name="dynamo-sglang", source=f"NVIDIA Dynamo over SGLang workers; {GPU.source}"),
+    replace(
+        _BASE,
+        name="mori-sglang",
+        max_num_batched_tokens=16384,
+        source=f"SGLang on MI300-class with MORI transport; {GPU.source}",
+    ),
+)
+"""By the names measurements spell, the usual one first."""
+
+PROFILES_BY_KIND: Final[Mapping[DeviceKind, EngineProfile]] = MappingProxyType(
+    {DeviceKind.ROCM: ROCM, DeviceKind.CPU: CPU}
+)

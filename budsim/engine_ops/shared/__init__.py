@@ -1,0 +1,1 @@
+"""What several serving engines need alike; functions read the tables of one engine's folder."""

@@ -1,0 +1,123 @@
+"""In which formats weights and KV cache are served, and how vLLM and SGLang alike are told so."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from budsim.commons.errors import InvalidInput
+from budsim.commons.precision import Precision, bytes_per_value
+from budsim.engine_ops.base import ArgumentValue, ReplicaConfig
+from budsim.engine_ops.shared.kernels import Mode, kv_formats, native_precisions, weight_mode
+from budsim.hardware_ops.device import Device
+from budsim.model_ops.architecture import Architecture
+
+_DTYPES: Final = {
+    Precision.FP32: "float32",
+    Precision.BF16: "bfloat16",
+    Precision.FP16: "float16",
+}
+_SIXTEEN_BIT: Final = (Precision.BF16, Precision.FP16)
+_WIDE: Final = frozenset({Precision.FP32, *_SIXTEEN_BIT})
+# Four-bit integers save memory wherever they run; every engine multiplies them in 16 bit.
+_WORTH_UNPACKING: Final = (Precision.INT4,)
+
+
+def stored_precision(architecture: Architecture) -> Precision:
+    """Return the format of the checkpoint's quantized weights, or else of its plain ones."""
+    quantization = architecture.quantization
+    return quantization.precision if quantization else architecture.native_precision
+
+
+def plain_precision(engine: str, device: Device, stored: Precision) -> Precision:
+    """Return the wide format (fp32, bf16, fp16) a ``stored`` one is served in on ``device``.
+
+    16 bit, and bf16 where it is native.
+    """
+    if stored is Precision.FP16 and weight_mode(engine, device, Precision.FP16):
+        return Precision.FP16
+    native = native_precisions(engine, device)
+    return next((precision for precision in _SIXTEEN_BIT if precision in native), Precision.FP32)
+
+
+def why_not_precision(engine: str, device: Device, precision: Precision) -> str | None:
+    """Return why quantizing weights to ``precision`` does not pay on ``device``, or None."""
+    mode = weight_mode(engine, device, precision)
+    if mode is None:
+        return f"{engine} has no {precision} kernel for {device.name}"
+    if mode is Mode.WEIGHT_ONLY and precision not in _WORTH_UNPACKING:
+        return f"{precision} is weight-only on {device.name}: stored small, multiplied in 16 bit"
+    return None
+
+
+def precisions(
+    engine: str, architecture: Architecture, device: Device, *, may_quantize: bool
+) -> tuple[Precision, ...]:
+    """Return the weight formats to try: the checkpoint's own, then narrower ones that pay off.
+
+    Narrower ones need ``may_quantize``. A quantized checkpoint is never quantized again. Empty
+    when the checkpoint's format does not run here.
+    """
+    stored = stored_precision(architecture)
+    if stored not in _WIDE:
+        return (stored,) if weight_mode(engine, device, stored) else ()
+    plain = plain_precision(engine, device, stored)
+    narrower = tuple(
+        precision
+        for precision in sorted(Precision, key=bytes_per_value, reverse=True)
+        if bytes_per_value(precision) < bytes_per_value(plain)
+        and why_not_precision(engine, device, precision) is None
+    )
+    return (plain, *(narrower if may_quantize else ()))
+
+
+def why_not_stored(engine: str, architecture: Architecture, device: Device) -> str | None:
+    """Return why the checkpoint's own format does not run on ``device``, or None."""
+    where = f"{device.name} ({device.generation})"
+    if not native_precisions(engine, device):
+        return f"{engine} has no kernels for {where}"
+    stored = stored_precision(architecture)
+    if stored in _WIDE or weight_mode(engine, device, stored):
+        return None
+    return f"{engine} has no kernel for {stored} weights on {where}"
+
+
+def format_arguments(
+    engine: str, architecture: Architecture, config: ReplicaConfig
+) -> dict[str, ArgumentValue]:
+    """Return how weights and cache are stored, in the arguments vLLM and SGLang spell alike.
+
+    The engine reads a checkpoint's own quantization from it; one made by LLM Compressor has to be
+    named.
+    """
+    stored, wanted = stored_precision(architecture), config.weight_precision
+    plain = plain_precision(engine, config.device, Precision.BF16)
+    formats: dict[str, ArgumentValue] = {
+        "dtype": _DTYPES.get(wanted) or _DTYPES[plain],
+        "kv-cache-dtype": kv_formats(engine, config.device).get(config.kv_precision, "auto"),
+    }
+    if wanted not in _DTYPES and wanted is not stored:
+        formats["quantization"] = "compressed-tensors"
+    return formats
+
+
+def check_formats(engine: str, architecture: Architecture, config: ReplicaConfig) -> None:
+    """Check that the engine can load the weights and keep the cache in the formats asked for.
+
+    Raises
+    ------
+    InvalidInput
+        Naming ``weight_precision`` or ``kv_precision``.
+    """
+    device, wanted = config.device, config.weight_precision
+    stored = stored_precision(architecture)
+    if stored not in _WIDE and wanted is not stored:
+        problem = f"{wanted}, but the checkpoint is {stored} already"
+        raise InvalidInput("weight_precision", problem, str(stored))
+    if weight_mode(engine, device, wanted) is None:
+        known = ", ".join(native_precisions(engine, device))
+        problem = f"{engine} has no {wanted} kernel for {device.name}"
+        raise InvalidInput("weight_precision", problem, f"one of {known}")
+    offered = kv_formats(engine, device)
+    if config.kv_precision not in _WIDE and config.kv_precision not in offered:
+        problem = f"{engine} has no {config.kv_precision} cache on {device.name}"
+        raise InvalidInput("kv_precision", problem, ", ".join(("bf16", *offered)))

@@ -1,0 +1,128 @@
+"""vLLM 0.32 on CUDA, ROCm, CPU and Gaudi: the knobs it has and how it is launched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from budsim.commons.errors import InvalidInput
+from budsim.engine_ops.base import ArgumentValue, Knob, Launch, ReplicaConfig, ReplicaProcess
+from budsim.engine_ops.limits import DEFAULT_MAX_NUM_BATCHED_TOKENS, DEFAULT_MAX_NUM_SEQS
+from budsim.engine_ops.llmc import served_name
+from budsim.engine_ops.shared.arguments import command_line
+from budsim.engine_ops.shared.checks import check_adapters, check_config, check_kv_space
+from budsim.engine_ops.shared.cores import bind_cores
+from budsim.engine_ops.shared.engine import TableEngine
+from budsim.engine_ops.shared.families import check_abilities
+from budsim.engine_ops.shared.formats import check_formats
+from budsim.engine_ops.shared.images import image_for
+from budsim.engine_ops.vllm.flags import CORES_VARIABLE, WITH_FRACTION, environment, flags
+from budsim.engine_ops.vllm.memory import MEMORY_RULES
+from budsim.engine_ops.vllm.profiles import GPU, PROFILES, PROFILES_BY_KIND
+from budsim.hardware_ops.device import DeviceKind
+from budsim.model_ops.architecture import Architecture
+
+_ALL: Final = frozenset({*WITH_FRACTION, DeviceKind.CPU})
+
+_KNOBS: Final = (
+    Knob(
+        name="max_num_seqs",
+        flag="max-num-seqs",
+        values=(8, 16, 32, 64, 128, 256, 512, 1024),
+        default=DEFAULT_MAX_NUM_SEQS,
+        kinds=_ALL,
+    ),
+    Knob(
+        name="max_num_batched_tokens",
+        flag="max-num-batched-tokens",
+        values=(1024, 2048, 4096, 8192, 16384, 32768),
+        default=DEFAULT_MAX_NUM_BATCHED_TOKENS,
+        kinds=_ALL,
+    ),
+    Knob(
+        name="memory_fraction",
+        flag="gpu-memory-utilization",
+        values=(0.8, 0.85, 0.9, 0.92, 0.95),
+        default=GPU.memory_fraction,
+        kinds=WITH_FRACTION,
+    ),
+)
+
+
+class Vllm(TableEngine):
+    """vLLM; its facts are the tables of this folder, its ranges are checked here."""
+
+    name = "vllm"
+    version = "0.32.0"
+    port = 8000
+    all_knobs = _KNOBS
+    profiles = PROFILES
+    profiles_by_kind = PROFILES_BY_KIND
+    memory_rules = MEMORY_RULES
+
+    def launch(self, architecture: Architecture, config: ReplicaConfig) -> Launch:
+        """Return the ``vllm serve`` command of one replica, its image and environment.
+
+        Raises
+        ------
+        InvalidInput
+            A value out of the range vLLM accepts when it builds its configuration, or a model or
+            device it does not serve.
+        """
+        reason = self.why_not(architecture, config.device)
+        if reason:
+            raise InvalidInput("engine", reason, "a combination the engine serves")
+        self._check(architecture, config)
+        args = flags(self.name, architecture, config)
+        if config.max_loras:
+            args |= self.adapters(config.max_loras, config.max_lora_rank)
+        model = served_name(architecture, config.weight_precision)
+        return Launch(
+            image=image_for(self.name, self.version, config.device),
+            model=model,
+            command=self._command(model, args),
+            args=args,
+            envs=environment(config),
+        )
+
+    def adapters(self, count: int, rank: int) -> Mapping[str, ArgumentValue]:
+        """Return the arguments that let ``count`` LoRA adapters be served at a time."""
+        check_adapters(count, rank)
+        return {"enable-lora": True, "max-loras": count, "max-lora-rank": rank}
+
+    def launch_process(self, launch: Launch, process: ReplicaProcess) -> Launch:
+        """Return one process of a replica; only the first serves requests.
+
+        Several nodes meet by vLLM's own multiprocessing backend (vLLM docs, deployment with
+        LeaderWorkerSet), without Ray.
+        """
+        args = {**launch.args, "port": process.port}
+        if process.nodes > 1:
+            args |= {
+                "nnodes": process.nodes,
+                "node-rank": process.rank,
+                "master-addr": process.leader,
+                "master-port": process.rendezvous_port,
+            }
+        if process.rank != 0:
+            args["headless"] = True
+        envs = bind_cores(launch.envs, CORES_VARIABLE, process)
+        return replace(launch, command=self._command(launch.model, args), args=args, envs=envs)
+
+    def _command(self, model: str, args: Mapping[str, ArgumentValue]) -> tuple[str, ...]:
+        return ("vllm", "serve", model, *command_line(self.name, args))
+
+    def _check(self, architecture: Architecture, config: ReplicaConfig) -> None:
+        """Refuse what vLLM refuses when it builds its configuration."""
+        check_abilities(self.name, architecture, config)
+        check_formats(self.name, architecture, config)
+        check_config(architecture, config)
+        check_kv_space(config)
+        budget, sequences = config.max_num_batched_tokens, config.max_num_seqs
+        if budget < sequences:
+            problem = f"{budget} is below max_num_seqs {sequences}"
+            raise InvalidInput("max_num_batched_tokens", problem, "at least max_num_seqs")
+        if config.ep not in (1, config.tp):
+            problem = f"{config.ep} of {config.tp} ranks"
+            raise InvalidInput("ep", problem, "1 or tp: vLLM spreads experts over all ranks")

@@ -1,0 +1,96 @@
+"""The flags and environment variables that start one vLLM replica."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from budsim.commons.units import GIB
+from budsim.engine_ops.base import ArgumentValue, ReplicaConfig
+from budsim.engine_ops.shared.cores import thread_ranges
+from budsim.engine_ops.shared.families import scores_by_tokens
+from budsim.engine_ops.shared.formats import format_arguments
+from budsim.engine_ops.vllm.profiles import PROFILES_BY_KIND
+from budsim.hardware_ops.device import DeviceKind
+from budsim.model_ops.architecture import Architecture
+
+WITH_FRACTION: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.HPU})
+"""Hardware on which ``--gpu-memory-utilization`` decides the cache; CPU is told a size."""
+
+CORES_VARIABLE: Final = "VLLM_CPU_OMP_THREADS_BIND"
+
+_CACHE_VARIABLE: Final = "VLLM_CPU_KVCACHE_SPACE"
+_LARGE_BLOCKS: Final = frozenset({DeviceKind.CPU, DeviceKind.HPU})
+
+# Makes a classifier of Qwen3-Reranker's published checkpoint (vLLM docs, pooling models).
+_SCORES: Final = (
+    '{"architectures": ["Qwen3ForSequenceClassification"], '
+    '"classifier_from_token": ["no", "yes"], "is_original_qwen3_reranker": true}'
+)
+
+
+def flags(
+    engine: str, architecture: Architecture, config: ReplicaConfig
+) -> dict[str, ArgumentValue]:
+    """Return the arguments of one replica by flag without dashes."""
+    kind = config.device.kind
+    args = _sizes(config)
+    args |= {
+        "max-num-seqs": config.max_num_seqs,
+        "max-num-batched-tokens": config.max_num_batched_tokens,
+    }
+    if kind in WITH_FRACTION:
+        args["gpu-memory-utilization"] = config.memory_fraction
+    if kind in _LARGE_BLOCKS:
+        args["block-size"] = PROFILES_BY_KIND[kind].block_tokens
+    formats = format_arguments(engine, architecture, config)
+    return args | formats | _runner(architecture, config)
+
+
+def environment(config: ReplicaConfig) -> Mapping[str, str]:
+    """Return the environment variables of one replica."""
+    if config.device.kind is DeviceKind.CPU:
+        space_gib = int(config.kv_space_bytes // GIB)
+        return {_CACHE_VARIABLE: str(space_gib), CORES_VARIABLE: thread_ranges(config)}
+    return _GAUDI if config.device.kind is DeviceKind.HPU else {}
+
+
+def _sizes(config: ReplicaConfig) -> dict[str, ArgumentValue]:
+    """Return the parallel sizes; vLLM counts tensor ranks inside one attention rank."""
+    args: dict[str, ArgumentValue] = {
+        "tensor-parallel-size": config.tp // config.dp,
+        "max-model-len": config.context_tokens,
+    }
+    if config.pp > 1:
+        args["pipeline-parallel-size"] = config.pp
+    if config.dp > 1:
+        args["data-parallel-size"] = config.dp
+    if config.ep > 1:
+        args["enable-expert-parallel"] = True
+    return args
+
+
+def _runner(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
+    """Return how prompts are run.
+
+    Pooling models take each prompt whole, so their token budget holds the longest.
+    """
+    if architecture.is_embedding:
+        budget = max(config.max_num_batched_tokens, config.context_tokens)
+        scores = {"hf-overrides": _SCORES} if scores_by_tokens(architecture) else {}
+        return {"runner": "pooling", "max-num-batched-tokens": budget, **scores}
+    return {
+        "enable-chunked-prefill": config.chunked_prefill,
+        "enable-prefix-caching": config.prefix_caching,
+    }
+
+
+# The plugin's documented settings: torch.compile mode, exponential buckets, and graphs in a tenth
+# of the memory that is left.
+_GAUDI: Final = {
+    "PT_HPU_LAZY_MODE": "0",
+    "PT_HPU_ENABLE_LAZY_COLLECTIVES": "true",
+    "VLLM_BUCKETING_STRATEGY": "exp",
+    "VLLM_PROMPT_BS_BUCKET_MAX": "1",
+    "VLLM_GRAPH_RESERVED_MEM": "0.1",
+}

@@ -1,0 +1,122 @@
+"""What the performance model needs to know of vLLM: on each kind of hardware, and in its past.
+
+Host times were fitted to measured TPOT of these versions, unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Final
+
+from budsim.commons.units import GIB, MICRO
+from budsim.engine_ops.engine_profile import (
+    MXFP4_AS_FP8,
+    Batching,
+    DefaultLimits,
+    EngineProfile,
+    FirstToken,
+)
+from budsim.engine_ops.vllm.memory import CPU_RULE, GAUDI_RULE, GPU_RULES
+from budsim.hardware_ops.device import DeviceKind
+
+_ESTIMATED: Final = "step overhead: our estimate of host time per step, regressors correct it"
+_FITTED: Final = "host time: fitted to measured TPOT"
+
+_SMALL: Final = (
+    DefaultLimits(below_bytes=70.0 * GIB, max_num_batched_tokens=2048, max_num_seqs=256),
+    DefaultLimits(generations=frozenset({"sm80"}), max_num_batched_tokens=2048, max_num_seqs=256),
+)
+
+_BASE: Final = EngineProfile(
+    name="vllm",
+    batching=Batching.MIXED,
+    max_num_batched_tokens=8192,
+    max_num_seqs=1024,
+    memory_fraction=0.92,
+    memory=GPU_RULES[0][1],
+    step_overhead_s=600 * MICRO,
+    sequence_overhead_s=18 * MICRO,
+    block_tokens=16,
+    limits=_SMALL,
+    source="vLLM 0.32.0 serve parser (gpu_memory_utilization 0.92) and "
+    "EngineArgs.get_batch_defaults: API server on GPUs of 70 GiB and more but A100: 8192 tokens, "
+    f"1024 sequences; others 2048 and 256; {_FITTED}",
+)
+
+GPU: Final = replace(
+    _BASE,
+    first_token=FirstToken(request_s=0.009, steps=3.0, burst_factor=1.35),
+    multiplied_in=MXFP4_AS_FP8,
+)
+
+CPU: Final = replace(
+    _BASE,
+    limits=(),
+    name="vllm-cpu",
+    max_num_batched_tokens=2048,
+    max_num_seqs=128,
+    memory=CPU_RULE,
+    cache_is_stated=True,
+    step_overhead_s=1000 * MICRO,
+    sequence_overhead_s=0.0,
+    block_tokens=128,
+    source="vLLM 0.32.0 on CPU: EngineArgs.get_batch_defaults 2048 tokens and 128 sequences times "
+    f"world size, block size 128 (run by us); {_ESTIMATED}",
+)
+
+GAUDI: Final = replace(
+    GPU,
+    limits=(),
+    max_num_seqs=256,
+    memory_fraction=0.9,
+    memory=GAUDI_RULE,
+    step_overhead_s=2000 * MICRO,
+    block_tokens=128,
+    source="vLLM Gaudi plugin documentation: block size 128, HPU graphs from the memory vLLM "
+    f"leaves (VLLM_GRAPH_RESERVED_MEM 0.1); {_ESTIMATED}",
+)
+
+_2024: Final = replace(
+    _BASE,
+    name="vllm(2024)",
+    step_overhead_s=2400 * MICRO,
+    sequence_overhead_s=70 * MICRO,
+    source="vLLM before its V1 engine: its scheduler and sampler kept the GPU waiting; "
+    f"{_FITTED}; {GPU.source}",
+)
+
+_2023: Final = replace(
+    _BASE,
+    name="vllm(2023)",
+    step_overhead_s=17000 * MICRO,
+    sequence_overhead_s=270 * MICRO,
+    source=f"vLLM before CUDA graphs: the host launched every kernel; {_FITTED}; {GPU.source}",
+)
+
+PROFILES: Final = (
+    GPU,
+    CPU,
+    replace(
+        GAUDI,
+        name="vllm-fork",
+        first_token=None,
+        multiplied_in=(),
+        source=f"Gaudi fork of vLLM; {GAUDI.source}",
+    ),
+    _2024,
+    _2023,
+    replace(
+        _2024,
+        name="vllm(rocm 2024)",
+        source=f"vLLM on ROCm without kernels of its own there; {_2024.source}",
+    ),
+    replace(_BASE, name="llm-d(vllm)", source=f"llm-d routes to vLLM; {GPU.source}"),
+    replace(_BASE, name="llmboost(vllm)", source=f"MangoBoost LLMBoost runs vLLM; {GPU.source}"),
+)
+"""By the names measurements spell, the usual one first."""
+
+PROFILES_BY_KIND: Final[Mapping[DeviceKind, EngineProfile]] = MappingProxyType(
+    {DeviceKind.CPU: CPU, DeviceKind.HPU: GAUDI}
+)

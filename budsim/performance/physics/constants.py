@@ -1,0 +1,77 @@
+"""All fitted constants of the analytic model, and which of them a candidate gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from budsim.engine_ops.engine_profile import FirstToken
+from budsim.hardware_ops.device import Device, DeviceKind
+from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.physics.first_token import FIRST_TOKEN, OTHER_ENGINE, HostTime
+from budsim.performance.physics.kernel_constants import (
+    KERNEL_CONSTANTS,
+    KernelConstants,
+    through_host,
+)
+from budsim.performance.physics.processor_kernels import PROCESSOR_KERNELS, ProcessorKernels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicsConstants:
+    """Fitted constants by name: of kernels, of engines' hosts, and of llama.cpp's kernels."""
+
+    kernels: Mapping[str, KernelConstants[float]]
+    first_token: Mapping[str, FirstToken]
+    processor_kernels: Mapping[str, ProcessorKernels]
+
+    def of_kernels(self, engine: str, device: Device) -> KernelConstants[float]:
+        """Return the engine's own constants, else those of the device's generation or kind."""
+        of_device = self.kernels.get(device.generation, self.kernels[device.kind])
+        own = self.kernels.get(engine, of_device)
+        without_nvlink = device.kind is DeviceKind.CUDA and device.scale_up.name.startswith("PCIe")
+        return through_host(own) if without_nvlink else own
+
+    def of_engine(self, name: str) -> FirstToken:
+        """Return what an engine's host adds before the first token."""
+        return self.first_token.get(name, OTHER_ENGINE)
+
+
+FITTED = PhysicsConstants(
+    kernels=KERNEL_CONSTANTS, first_token=FIRST_TOKEN, processor_kernels=PROCESSOR_KERNELS
+)
+"""The constants in use."""
+
+
+def kernel_constants(
+    candidates: Candidates, constants: PhysicsConstants = FITTED
+) -> KernelConstants[Floats]:
+    """Return the constants of each candidate's engine and device, arrays of shape (n,)."""
+    pairs = [
+        constants.of_kernels(engine.name, device)
+        for engine in candidates.engines
+        for device in candidates.devices
+    ]
+    pair = candidates.engine * len(candidates.devices) + candidates.device
+    columns = {
+        field.name: np.array([getattr(each, field.name) for each in pairs], dtype=np.float64)[pair]
+        for field in fields(KernelConstants)
+    }
+    return KernelConstants(**columns)
+
+
+def host_time(candidates: Candidates, constants: PhysicsConstants = FITTED) -> HostTime:
+    """Return what each candidate's host adds, arrays of shape (n,).
+
+    A scheduler that looks at its queue only now and then adds to the awaited steps.
+    """
+    engines = [constants.of_engine(engine.name) for engine in candidates.engines]
+    return HostTime(
+        request_s=candidates.by_engine([each.request_s for each in engines]),
+        awaited_steps=candidates.by_engine([each.steps for each in engines])
+        + candidates.admission_steps,
+        burst_factor=candidates.by_engine([each.burst_factor for each in engines]),
+        first_wave_s=candidates.by_engine([each.first_wave_s for each in engines]),
+    )

@@ -1,0 +1,37 @@
+"""What an engine's host adds to the time to the first token, by engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from budsim.engine_ops.engine_profile import FirstToken
+from budsim.engine_ops.profiles import profiles
+from budsim.performance.candidates import Floats
+
+OTHER_ENGINE = FirstToken(request_s=0.01, steps=1.0, burst_factor=1.0)
+"""Our guess for engines without TTFT measurements: 10 ms and one step."""
+
+FIRST_TOKEN: Mapping[str, FirstToken] = {
+    name: profile.first_token for name, profile in profiles().items() if profile.first_token
+}
+"""Fitted on mean and median TTFT of the InferenceX rows (mean absolute log error), by
+scripts/fit_serving.py; kept with each engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostTime:
+    """`FirstToken` spread over candidates, arrays of shape (n,).
+
+    Attributes
+    ----------
+    request_s : seconds of host work for one request (HTTP, tokenizer, scheduler)
+    awaited_steps : steps between a request's arrival and its first token that hold none of its work
+    burst_factor : ratio of measured to modelled time while a first wave is prefilled
+    first_wave_s : seconds until the engine works at full speed after its first request
+    """
+
+    request_s: Floats
+    awaited_steps: Floats
+    burst_factor: Floats
+    first_wave_s: Floats

@@ -1,0 +1,42 @@
+"""How fast the devices of one replica reach each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from budsim.performance.candidates import Candidates, Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkBandwidth:
+    """Bytes per second one device sends, by data sheet; arrays of shape (n,).
+
+    ``group`` is inside its tensor-parallel group, ``hop`` to the next pipeline stage.
+    """
+
+    group: Floats
+    hop: Floats
+
+
+def link_bandwidth(candidates: Candidates) -> LinkBandwidth:
+    """Return the bandwidths of each candidate's links.
+
+    Where every pair of devices has links of its own (meshed), a group of n uses n - 1 of them and a
+    hop one: of eight MI300X two reduce over a seventh of the bandwidth. What does not fit into one
+    link domain goes over the network between nodes.
+    """
+    devices = candidates.devices
+    peers = candidates.by_device(
+        [d.scale_up.domain_devices - 1.0 if d.scale_up.meshed else 1.0 for d in devices]
+    )
+    inside = candidates.by_device([d.scale_up.bandwidth_bytes_per_s for d in devices])
+    network = candidates.by_device([d.scale_out.bandwidth_bytes_per_s for d in devices])
+    domain = candidates.by_device([float(d.scale_up.domain_devices) for d in devices])
+    beyond = np.minimum(inside, network)
+    group = inside * np.clip((candidates.tp - 1.0) / peers, 1.0 / peers, 1.0)
+    return LinkBandwidth(
+        group=np.where(candidates.tp <= domain, group, beyond),
+        hop=np.where(candidates.tp * candidates.pp <= domain, inside / peers, beyond),
+    )

@@ -1,0 +1,189 @@
+"""Plans as values: replicas placed on real nodes, what they will do, and reasons for what was rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig
+from budsim.hardware_ops.cluster import DeviceLabel
+from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.predictions import Basis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One predicted number with its 80 % and 90 % prediction intervals, in the unit its field's name carries."""
+
+    value: float
+    low80: float
+    high80: float
+    low90: float
+    high90: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedService:
+    """What one request will see, how that is known, and what bounds it; ``requests_per_s`` is one replica's."""
+
+    ttft_s: Figure
+    tpot_s: Figure
+    e2e_s: Figure
+    tokens_per_s_per_user: Figure
+    requests_per_s: Figure
+    basis: Basis
+    in_range: bool
+    bound_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedMemory:
+    """Memory of one device of a replica, bytes, and the tokens the replica's KV cache holds."""
+
+    weight_bytes: float
+    kv_cache_bytes: float
+    activation_bytes: float
+    reserved_bytes: float
+    budget_bytes: float
+    kv_capacity_tokens: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextReplica:
+    """What one more replica would make of a group that keeps its requests; ``is_free`` says whether the cluster has it."""
+
+    devices: int
+    is_free: bool
+    ttft_s: float
+    tokens_per_s_per_user: float
+    e2e_s: float
+    cost_per_million_tokens_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why a group is as good as it is.
+
+    ``time_shares`` says where a request's time goes (summing to 1). ``headroom`` has, for every target by its name in `Targets`,
+    by what share the predicted figure may get worse before the target is missed; below 0 it is missed.
+    """
+
+    time_shares: Mapping[str, float]
+    headroom: Mapping[str, float]
+    next_replica: NextReplica | None
+
+    @property
+    def binding(self) -> str:
+        """The target that is nearest to being missed, or missed most."""
+        return min(self.headroom, key=lambda name: self.headroom[name], default="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where one replica's devices are: ``devices`` of one pool of one node."""
+
+    node_id: str
+    node_name: str
+    pool: int
+    devices: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaGroup:
+    """Equal replicas on equal devices.
+
+    ``placements`` has one tuple per replica: a replica spans several entries only when its pipeline crosses nodes.
+    ``concurrency`` is per replica. ``cost_per_million_tokens_usd`` counts output tokens, of pooling models those they read.
+    """
+
+    config_id: str
+    engine: str
+    kind: DeviceKind
+    label: DeviceLabel
+    config: ReplicaConfig
+    placements: tuple[tuple[Placement, ...], ...]
+    service: PredictedService
+    memory: PredictedMemory
+    launch: Launch
+    metadata: Metadata
+    explanation: Explanation
+    error_rate: float
+    cost_usd_per_h: float
+    cost_per_million_tokens_usd: float
+
+    @property
+    def replicas(self) -> int:
+        """Number of replicas."""
+        return len(self.placements)
+
+    @property
+    def devices(self) -> int:
+        """Number of devices all replicas use."""
+        return self.replicas * self.config.tp * self.config.pp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A deployment on one cluster: groups of equal replicas, each of another device type or layout, that share the traffic.
+
+    Each figure is that of the group where it is worst: no user sees worse. A router has to send each replica requests in
+    proportion to its ``service.requests_per_s``. ``is_knee`` marks the best compromise of cost, devices and latency on the
+    cluster's Pareto front.
+    """
+
+    cluster_id: str
+    groups: tuple[ReplicaGroup, ...]
+    ttft_s: float
+    tokens_per_s_per_user: float
+    e2e_s: float
+    error_rate: float
+    cost_usd_per_h: float
+    cost_per_million_tokens_usd: float
+    is_knee: bool = False
+
+    @property
+    def meets_targets(self) -> bool:
+        """Whether every target is met."""
+        return self.error_rate == 0.0
+
+    @property
+    def slowest(self) -> ReplicaGroup:
+        """The group nearest to missing its targets, or missing them most; without targets the one of the longest latency."""
+        return max(
+            self.groups,
+            key=lambda group: (
+                group.error_rate,
+                -min(group.explanation.headroom.values(), default=0.0),
+                group.service.e2e_s.value,
+            ),
+        )
+
+    @property
+    def devices(self) -> int:
+        """Number of devices in use."""
+        return sum(group.devices for group in self.groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """Why something that was asked about is not in the answer.
+
+    ``subject`` names it (a cluster, a device, an engine on a device), ``devices`` counts the devices it stands for.
+    """
+
+    cluster_id: str
+    subject: str
+    reason: str
+    devices: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The answer: plans best first (several per cluster), and at least one reason where there is no plan.
+
+    ``evaluations`` counts distinct candidates that were predicted.
+    """
+
+    plans: tuple[Plan, ...]
+    rejections: tuple[Rejection, ...]
+    evaluations: int
