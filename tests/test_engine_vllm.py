@@ -167,6 +167,7 @@ def test_metadata_follows_the_model_not_only_its_family() -> None:
     assert (r1.tool_calling_parser_type, r1.reasoning_parser_type) == ("deepseek_v3", "deepseek_r1")
     assert kimi.tool_calling_parser_type == "kimi_k2"
     assert VLLM.metadata(LLAMA).tool_calling_parser_type == "llama3_json"
+    assert VLLM.metadata(LLAMA).chat_template == "examples/tool_chat_template_llama3.1_json.jinja"
     assert VLLM.metadata(resolve_model("meta-llama/Llama-2-7b-hf")).tool_calling_parser_type is None
 
 

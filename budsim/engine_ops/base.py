@@ -263,8 +263,11 @@ class ServingEngine(Engine, Protocol):
         """
         ...
 
-    def metadata(self, architecture: Architecture) -> Metadata:
-        """Return what callers deploy beside the command."""
+    def metadata(self, architecture: Architecture, kind: DeviceKind = DeviceKind.CUDA) -> Metadata:
+        """Return what callers deploy beside the command on hardware of ``kind``.
+
+        The chat template is a path inside the image for that hardware.
+        """
         ...
 
 

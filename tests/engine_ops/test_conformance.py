@@ -250,13 +250,22 @@ def test_vllms_parsers_are_ones_it_registers() -> None:
 
 
 @ENGINES
-def test_images_name_no_registry_host(engine: ServingEngine) -> None:
-    """Images are names a site can prefix with its own registry, and carry the engine's version."""
+def test_images_carry_a_version_that_was_released(engine: ServingEngine) -> None:
+    """Docker Hub's images carry the engine's version; images of other registries name a tag."""
     for name in ("H100-SXM", "MI300X", "MI355X", "Gaudi3", "Xeon Platinum 8480+"):
         if engine.why_not(LLAMA, device(name)) is None:
             image = engine.launch(LLAMA, replica(name)).image
-            assert "." not in image.split("/")[0].split(":")[0]
-            assert f":v{engine.version}" in image
+            on_docker_hub = "." not in image.split("/")[0]
+            assert not on_docker_hub or f":v{engine.version}" in image
+            assert ":" in image
+
+
+@ENGINES
+def test_chat_templates_are_paths_inside_the_image(engine: ServingEngine) -> None:
+    """A template is named with its folder in that image, or not at all."""
+    for kind in DeviceKind:
+        path = engine.metadata(LLAMA, kind).chat_template
+        assert path is None or "/" in path
 
 
 @ENGINES

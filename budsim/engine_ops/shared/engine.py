@@ -104,6 +104,6 @@ class TableEngine:
         """Return the settings the search turns on hardware of ``kind``."""
         return tuple(knob for knob in self.all_knobs if kind in knob.kinds)
 
-    def metadata(self, architecture: Architecture) -> Metadata:
+    def metadata(self, architecture: Architecture, kind: DeviceKind = DeviceKind.CUDA) -> Metadata:
         """Return parsers, template and abilities by the model's family."""
-        return metadata_of(self.name, self.version, architecture)
+        return metadata_of(self.name, self.version, architecture, kind)

@@ -8,21 +8,25 @@ from functools import cache
 
 from budsim.engine_ops.base import Metadata
 from budsim.engine_ops.shared.families import family_of
+from budsim.engine_ops.shared.images import template_path
 from budsim.engine_ops.shared.tables import load_table
+from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.architecture import Architecture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsers:
-    """Names of an engine's parsers for one model, None where it needs none."""
+    """Names of an engine's parsers and template for one model, None where it needs none."""
 
     tool: str | None = None
     reasoning: str | None = None
     chat_template: str | None = None
 
 
-def metadata_of(engine: str, version: str, architecture: Architecture) -> Metadata:
-    """Return what callers deploy beside the command.
+def metadata_of(
+    engine: str, version: str, architecture: Architecture, kind: DeviceKind
+) -> Metadata:
+    """Return what callers deploy beside the command on hardware of ``kind``.
 
     Unknown families support neither LoRA nor pipelines.
     """
@@ -33,7 +37,7 @@ def metadata_of(engine: str, version: str, architecture: Architecture) -> Metada
         tool_calling_parser_type=parsers.tool,
         reasoning_parser_type=parsers.reasoning,
         architecture_family=architecture.family,
-        chat_template=parsers.chat_template,
+        chat_template=template_path(engine, kind, parsers.chat_template),
         supports_lora=family is not None and family.lora,
         supports_pipeline_parallelism=family is not None and family.pipeline_parallel,
     )

@@ -16,6 +16,7 @@ from budsim.commons.units import GIB
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
+from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Floats
 from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions
 from budsim.performance.predictor import AnalyticPredictor, Predictor
@@ -443,7 +444,7 @@ def replica_group(
         service=service,
         memory=predicted.needs(row, cache_bytes),
         launch=launch,
-        metadata=_metadata(question, offer.engine),
+        metadata=_metadata(question, offer.engine, hardware.device.kind),
         explanation=predicted.explanations[row],
         error_rate=float(predicted.error_rate[row]),
         cost_usd_per_h=per_h,
@@ -451,15 +452,13 @@ def replica_group(
     )
 
 
-def _metadata(question: Question, engine: ServingEngine) -> Metadata:
+def _metadata(question: Question, engine: ServingEngine, kind: DeviceKind) -> Metadata:
     """Return the engine's metadata, by `Question.parsed_as` where that names a model with parsers."""
-    named = engine.metadata(
-        replace(
-            question.architecture, model_id=question.parsed_as or question.architecture.model_id
-        )
-    )
+    architecture = question.architecture
+    parsed_as = question.parsed_as or architecture.model_id
+    named = engine.metadata(replace(architecture, model_id=parsed_as), kind)
     known = named.tool_calling_parser_type or named.reasoning_parser_type
-    return named if known else engine.metadata(question.architecture)
+    return named if known else engine.metadata(architecture, kind)
 
 
 class Predicted:
