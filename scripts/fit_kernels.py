@@ -2,9 +2,9 @@
 
 They are in `budsim.performance.physics.kernel_constants`.
 
-The timings are the parquet tables in PyPI's `aiconfigurator-core` (Apache-2.0); nothing else in the package is read. In an
-environment with pandas, pyarrow, PyYAML and scipy: ``pip download --no-deps aiconfigurator-core``, then
-``python scripts/fit_kernels.py aiconfigurator_core-*.whl``.
+The timings are the parquet tables in PyPI's `aiconfigurator-core` (Apache-2.0); nothing else in the
+package is read. In an environment with pandas, pyarrow, PyYAML and scipy: ``pip download --no-deps
+aiconfigurator-core``, then ``python scripts/fit_kernels.py aiconfigurator_core-*.whl``.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ class Basis(StrEnum):
 class MemoryUse:
     """Memory of the fullest device rank of each candidate, bytes; arrays of shape (n,).
 
-    ``budget_bytes`` is what the engine may take; weights, activations and reserve come out of it first, the KV cache gets the
-    rest. ``kv_capacity_tokens`` is what the whole replica can hold.
+    ``budget_bytes`` is what the engine may take; weights, activations and reserve come out of it
+    first, the KV cache gets the rest. ``kv_capacity_tokens`` is what the whole replica can hold.
     """
 
     budget_bytes: Floats
@@ -64,7 +64,8 @@ def latency(ttft_s: Floats, tpot_s: Floats, output_tokens: Floats) -> Floats:
 class Service:
     """Predicted service of each candidate, as seen by one request; arrays of shape (n,).
 
-    End-to-end latency and throughput follow from TTFT and TPOT and can never contradict them (law L13).
+    End-to-end latency and throughput follow from TTFT and TPOT and can never contradict them (law
+    L13).
     """
 
     ttft_s: Floats

@@ -13,7 +13,8 @@ from budsim.performance.candidates import Candidates
 
 LLAMA_70B = "meta-llama/Llama-3.1-70B-Instruct"
 TRUE_FACTOR = 1.5
-"""The invented machine room is slower than physics by this factor: what training has to find out."""
+"""The invented machine room is slower than physics by this factor: what training has to find out.
+"""
 MODELS = (
     LLAMA_70B,
     "meta-llama/Llama-3.1-8B-Instruct",

@@ -29,14 +29,17 @@ FORMAT = 1
 TARGETS = ("ttft", "tpot")
 SHARES = {"device": 0.10, "engine": 0.10, "model": 0.20, "layout": 0.10}
 POINT, NOISE, LENGTH = 0.25, 0.25, 2.0
-"""Shares of the variance of a prediction's error, 1 together. Maximum likelihood on the residuals of CUDA serving rows with their
-whole source withheld (1,400 rows, four sources) gave TTFT 0.27, 0.02, 0.14, 0.09, point 0.36, noise 0.13 and length 1.8, and TPOT
-0.01, 0.34, 0.34, 0.06, 0.21, 0.04 and 2.1; four sources cannot tell device from engine, so these share equally. More noise than
-that shrinks more and narrows intervals less, and costs little: given 3 rows of a model, the median TPOT error of its other
-layouts fell from 20 to 13 % (with the likeliest shares to 13 %), given 10 to 10 % (9 %); TTFT given 10 from 36 to 24 % (23 %).
+"""Shares of the variance of a prediction's error, 1 together. Maximum likelihood on the residuals
+of CUDA serving rows with their whole source withheld (1,400 rows, four sources) gave TTFT 0.27,
+0.02, 0.14, 0.09, point 0.36, noise 0.13 and length 1.8, and TPOT 0.01, 0.34, 0.34, 0.06, 0.21, 0.04
+and 2.1; four sources cannot tell device from engine, so these share equally. More noise than that
+shrinks more and narrows intervals less, and costs little: given 3 rows of a model, the median TPOT
+error of its other layouts fell from 20 to 13 % (with the likeliest shares to 13 %), given 10 to 10
+% (9 %); TTFT given 10 from 36 to 24 % (23 %).
 """
 NEAR = float(np.log(1.25))
-"""A load is near-identical to a measured one when lengths and concurrency are each within this factor of it (log)."""
+"""A load is near-identical to a measured one when lengths and concurrency are each within this
+factor of it (log)."""
 MOST_POINTS = 500
 KEYS = ("device", "engine", "model", "precision", "kv_precision", "tp", "pp", "ep", "dp")
 LOAD = ("input_tokens", "output_tokens", "concurrency")
@@ -96,8 +99,8 @@ class Calibration:
     def applied(self, candidates: Candidates, predictions: Predictions) -> Predictions:
         """Return predictions corrected by what the site measured; static batches stay as they are.
 
-        Intervals shrink with the variance that is left and widen where the site's rows left them. ``measured`` is set where a
-        near-identical configuration was measured.
+        Intervals shrink with the variance that is left and widen where the site's rows left them.
+        ``measured`` is set where a near-identical configuration was measured.
         """
         at = points_of(candidates, self.names)
         serving = ~candidates.static_batch

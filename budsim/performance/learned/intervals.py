@@ -17,7 +17,8 @@ from budsim.performance.predictions import Interval, rate
 
 COVERAGES = (0.8, 0.9)
 OUT_OF_RANGE_FACTOR = 1.5
-"""Log-width multiplier where a candidate lies outside the training range; chosen by us, not fitted."""
+"""Log-width multiplier where a candidate lies outside the training range; chosen by us, not fitted.
+"""
 
 
 class Novelty(StrEnum):
@@ -39,7 +40,8 @@ STRATA = tuple((novelty, regime) for novelty in Novelty for regime in Regime)
 """Rows within a stratum share a shrinkage and residual quantiles."""
 FEWEST_RESIDUALS = 30
 FEWEST_OF_ENGINE = 100
-"""An engine with this many residuals in a stratum has quantiles of its own there; others share the stratum's."""
+"""An engine with this many residuals in a stratum has quantiles of its own there; others share the
+stratum's."""
 FEWEST_GROUPS = 3
 FEWEST_INDEPENDENT = 3.0
 LEAST_ALIKE = 0.25
@@ -174,8 +176,9 @@ def independent(residuals: Residuals) -> float:
 def conformal_ends(residuals: Floats, coverage: float) -> tuple[float, float]:
     """Return the residuals between which a share of ``coverage`` lies, as many above as below.
 
-    The rank ``ceil((n + 1) q)`` of n residuals makes an interval that holds with probability of at least its coverage for
-    exchangeable rows (Vovk et al., Algorithmic Learning in a Random World, 2005).
+    The rank ``ceil((n + 1) q)`` of n residuals makes an interval that holds with probability of at
+    least its coverage for exchangeable rows (Vovk et al., Algorithmic Learning in a Random World,
+    2005).
     """
     ordered, count = np.sort(residuals), len(residuals)
     tail = (1.0 - coverage) / 2.0
@@ -205,4 +208,5 @@ ANALYTIC_SPREADS = {
     "tpot": analytic_spread(2.5),
     "e2e": analytic_spread(2.5),
 }
-"""Factors within which 90 % of the measurements lie around the analytic model alone, all sources; see the training report."""
+"""Factors within which 90 % of the measurements lie around the analytic model alone, all sources;
+see the training report."""

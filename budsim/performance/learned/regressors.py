@@ -32,7 +32,8 @@ FORMAT = 1
 TARGETS = ("ttft", "tpot")
 MANIFEST = "manifest.json"
 LARGEST_CORRECTION = 3.0
-"""A regressor may correct the analytic model by a factor of e**3 at most; leaves beyond that come from broken rows."""
+"""A regressor may correct the analytic model by a factor of e**3 at most; leaves beyond that come
+from broken rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,8 @@ def load_regressors(folder: Path) -> dict[DeviceKind, Regressors]:
     Raises
     ------
     Unavailable
-        When the folder has no artefacts, or one is missing, truncated, altered, or made for other features or another format.
+        When the folder has no artefacts, or one is missing, truncated, altered, or made for other
+        features or another format.
     """
     found = sorted(folder.glob(f"*/{MANIFEST}"))
     if not found:

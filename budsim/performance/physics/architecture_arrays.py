@@ -47,12 +47,14 @@ class MatrixArrays:
 class AttentionArrays:
     """Attention layers of each model; arrays of shape (models, columns).
 
-    ``window`` is how far back a layer looks (infinity: all of it), ``state`` the values a linear layer carries on, ``recurrent``
-    those of them that may be kept in fp32 and ``state_width`` the bytes of one as the model asks; ``padded`` is how much
-    more a cache pool in groups of equal size allocates. ``decode_dims`` are the dimensions one query head multiplies per
-    cached token at decode, ``prefill_dims`` the same for prefill (MLA expands the latent there); ``index_dims`` those a sparse
-    indexer, whole on every rank, multiplies with every token before it chooses some, ``index_width`` the size of its key.
-    ``keeps_all`` are layers whose cache grows with the sequence, however few of its tokens they look at.
+    ``window`` is how far back a layer looks (infinity: all of it), ``state`` the values a linear
+    layer carries on, ``recurrent`` those of them that may be kept in fp32 and ``state_width`` the
+    bytes of one as the model asks; ``padded`` is how much more a cache pool in groups of equal size
+    allocates. ``decode_dims`` are the dimensions one query head multiplies per cached token at
+    decode, ``prefill_dims`` the same for prefill (MLA expands the latent there); ``index_dims``
+    those a sparse indexer, whole on every rank, multiplies with every token before it chooses some,
+    ``index_width`` the size of its key. ``keeps_all`` are layers whose cache grows with the
+    sequence, however few of its tokens they look at.
     """
 
     layers: Floats

@@ -1,7 +1,8 @@
 """What fits: weights, activations and cache of the fullest rank within what the engine may take.
 
-The stages of a pipeline differ: the first holds the token table and, where the layers do not divide evenly, a layer more; the
-last holds the output head and samples. Both are sized, and the one with the smaller cache decides, as engines let it.
+The stages of a pipeline differ: the first holds the token table and, where the layers do not divide
+evenly, a layer more; the last holds the output head and samples. Both are sized, and the one with
+the smaller cache decides, as engines let it.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
 
 HIDDEN_BYTES = {DeviceKind.CUDA: 0.5 * GIB, DeviceKind.HPU: 1.4 * GIB}
-"""What the driver keeps of the size it reports: torch sees 79.19 of an H100's 79.65 GiB, 139.8 of an H200's 140.4, 23.5 of an
-RTX 4090's 24.0 and 94.6 of a Gaudi 2's 96 (start-up logs of `tests/performance/startups.yaml`)."""
+"""What the driver keeps of the size it reports: torch sees 79.19 of an H100's 79.65 GiB, 139.8 of
+an H200's 140.4, 23.5 of an RTX 4090's 24.0 and 94.6 of a Gaudi 2's 96 (start-up logs of
+`tests/performance/startups.yaml`)."""
 
 ENCODER_CACHE_BYTES = float(GIB)
-"""The least cache engines can be told to keep (VLLM_CPU_KVCACHE_SPACE), for models that cache nothing: prompts of encoders take
-their keys and values along (vLLM v1 has no KV cache group for encoder-only attention)."""
+"""The least cache engines can be told to keep (VLLM_CPU_KVCACHE_SPACE), for models that cache
+nothing: prompts of encoders take their keys and values along (vLLM v1 has no KV cache group for
+encoder-only attention)."""
 
 MXFP4_ROWS, MXFP4_COLUMNS = 128, 256
-"""Multiples vLLM pads a rank's expert width and the hidden size to for its MXFP4 kernels (Hopper; quantization/mxfp4.py)."""
+"""Multiples vLLM pads a rank's expert width and the hidden size to for its MXFP4 kernels (Hopper;
+quantization/mxfp4.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +70,11 @@ class _Rules:
 def memory_use(ranks: Ranks) -> MemoryUse:
     """Return the memory of the fullest device rank of each candidate.
 
-    What the engine may take, and what comes out of it, follow its `MemoryRule`: vLLM's ``gpu-memory-utilization`` is a share of
-    the device for everything, SGLang's ``mem-fraction-static`` one for weights and cache with activations and graphs beside it,
-    TensorRT-LLM's and Gaudi's one of what weights and activations leave. It is never more than what is free.
+    What the engine may take, and what comes out of it, follow its `MemoryRule`: vLLM's
+    ``gpu-memory-utilization`` is a share of the device for everything, SGLang's
+    ``mem-fraction-static`` one for weights and cache with activations and graphs beside it,
+    TensorRT-LLM's and Gaudi's one of what weights and activations leave. It is never more than what
+    is free.
     """
     rules = _rules(ranks.candidates)
     first, last = _stages(ranks, rules)
@@ -296,7 +302,8 @@ def _expert_workspace(ranks: Ranks) -> Floats:
 def cache_bytes_per_token(ranks: Ranks) -> Floats:
     """Return cache bytes all stages of one rank hold per token of a finished sequence.
 
-    Windows and recurrent state are averaged over the sequence; how the engine pools them is in its `MemoryRule`.
+    Windows and recurrent state are averaged over the sequence; how the engine pools them is in its
+    `MemoryRule`.
     """
     return _cache_bytes_per_token(ranks, _rules(ranks.candidates))
 

@@ -285,3 +285,66 @@ def test_whatever_a_table_holds_each_row_is_predicted_or_explained(
             assert np.isfinite(numbers).all()
             assert (numbers >= 0).all()
             assert row["pred_ttft_ms_lo90"] <= row["pred_ttft_ms"] <= row["pred_ttft_ms_hi90"]
+
+
+PROCESSOR = {
+    "device_type": "cpu",
+    "device_name": "m7i.24xlarge",
+    "engine": "llama.cpp",
+    "model_hf": "meta-llama/Llama-3.2-1B-Instruct",
+}
+
+
+@pytest.mark.parametrize(
+    ("version", "profile"),
+    [
+        ("", "llama.cpp-cpu"),
+        ("llama.cpp_b6500", "llama.cpp-cpu"),
+        ("ampere_optimized_llama.cpp_r3.4.0", "llama.cpp-cpu"),
+        ("llama.cpp_b3615", "llama.cpp-cpu(one cache)"),
+        ("ampere_optimized_llama.cpp_r2.0.0", "llama.cpp-cpu(one cache)"),
+        ("llama.cpp_ea02c75", "llama.cpp-cpu(one cache)"),
+    ],
+)
+def test_versions_tell_whether_sequences_share_a_cache(version: str, profile: str) -> None:
+    """Builds before July 2025 keep all sequences in one cache; on an accelerator the version does not matter."""
+    assert read({**PROCESSOR, "engine_version": version}).candidates.engines[0].name == profile
+    assert (
+        read({"engine": "llama.cpp", "engine_version": version}).candidates.engines[0].name
+        == "llama.cpp"
+    )
+
+
+def test_a_process_has_as_many_cores_as_its_share_of_the_socket() -> None:
+    """12 processes of 8 threads on 48 cores run two threads a core: four cores each; 4 processes of 8 threads have eight each."""
+    notes = "threads per process=8, processes={0}, batch per process=1"
+    rows = [
+        {**PROCESSOR, "tp": "1", "n_devices": "1", "dp": dp, "notes": notes.format(dp)}
+        for dp in ("12", "4")
+    ]
+    assert read(*rows).candidates.cores.tolist() == [4.0, 8.0]
+
+
+def test_memory_bound_to_one_of_two_nodes_is_read_from_afar() -> None:
+    """Ampere's benchmark keeps memory on node 0: on a machine of two nodes one process has less than half the bandwidth.
+
+    The more processes share a last-level cache, the better off all are together; on a machine of one node nothing changes.
+    """
+    rows = [
+        {
+            **PROCESSOR,
+            "source": source,
+            "device_name": device,
+            "dp": dp,
+            "notes": f"threads per process=8, processes={dp}",
+        }
+        for source, device in (
+            ("ampere_llamacpp", "m6i.32xlarge"),
+            ("other", "m6i.32xlarge"),
+            ("ampere_llamacpp", "m7i.24xlarge"),
+        )
+        for dp in ("1", "12")
+    ]
+    together = read(*rows).candidates.compute_share * np.array([1.0, 12.0] * 3)
+    assert together[0] < 0.5 * together[1] < 0.5
+    assert together[2:].tolist() == pytest.approx([1.0] * 4)

@@ -1,4 +1,4 @@
-"""llama.cpp on processors: what its versions, block formats and processes mean is read and modelled."""
+"""llama.cpp's kernels on processors: their rates, their caches, and how cores share work."""
 
 from __future__ import annotations
 
@@ -13,19 +13,13 @@ from budsim.model_ops.registry import resolve_model
 from budsim.performance.physics.constants import FITTED
 from budsim.performance.physics.operators import step_time
 from budsim.performance.physics.peaks import attention_peak
+from budsim.performance.physics.processor_kernels import ProcessorKernels, processor_kernels
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictor import AnalyticPredictor
-from tests.performance.measured.test_measurements import read
 from tests.performance.populations import population
 
 LLAMA_1B = "meta-llama/Llama-3.2-1B-Instruct"
 LLAMA_8B = "meta-llama/Llama-3.1-8B-Instruct"
-PROCESSOR = {
-    "device_type": "cpu",
-    "device_name": "m7i.24xlarge",
-    "engine": "llama.cpp",
-    "model_hf": LLAMA_1B,
-}
 SOCKET = {
     "model": LLAMA_1B,
     "device": "Graviton4",
@@ -41,59 +35,21 @@ def decode_s(engine: str, batch: list[int]) -> np.ndarray[tuple[int], np.dtype[n
     return AnalyticPredictor().predict(table)[1].service.tpot_s
 
 
-@pytest.mark.parametrize(
-    ("version", "profile"),
-    [
-        ("", "llama.cpp-cpu"),
-        ("llama.cpp_b6500", "llama.cpp-cpu"),
-        ("ampere_optimized_llama.cpp_r3.4.0", "llama.cpp-cpu"),
-        ("llama.cpp_b3615", "llama.cpp-cpu(one cache)"),
-        ("ampere_optimized_llama.cpp_r2.0.0", "llama.cpp-cpu(one cache)"),
-        ("llama.cpp_ea02c75", "llama.cpp-cpu(one cache)"),
-    ],
-)
-def test_versions_tell_whether_sequences_share_a_cache(version: str, profile: str) -> None:
-    """Builds before July 2025 keep all sequences in one cache; on an accelerator the version does not matter."""
-    assert read({**PROCESSOR, "engine_version": version}).candidates.engines[0].name == profile
-    assert (
-        read({"engine": "llama.cpp", "engine_version": version}).candidates.engines[0].name
-        == "llama.cpp"
-    )
+def test_kernels_are_those_of_the_generation_else_the_vendor_else_the_instructions() -> None:
+    """Three tables of one name each: the first that a device answers to is its own."""
+    device = devices()["Graviton4"]
+    kernels = ProcessorKernels(q8_0=1.0, q4_k_m=2.0, attention=3.0)
+    for name in (device.generation, device.vendor, "neon"):
+        assert processor_kernels({name: kernels}, device) is kernels
+    assert processor_kernels({"other": kernels}, device) is None
 
 
-def test_a_process_has_as_many_cores_as_its_share_of_the_socket() -> None:
-    """12 processes of 8 threads on 48 cores run two threads a core: four cores each; 4 processes of 8 threads have eight each."""
-    notes = "threads per process=8, processes={0}, batch per process=1"
-    rows = [
-        {**PROCESSOR, "tp": "1", "n_devices": "1", "dp": dp, "notes": notes.format(dp)}
-        for dp in ("12", "4")
-    ]
-    assert read(*rows).candidates.cores.tolist() == [4.0, 8.0]
-
-
-def test_memory_bound_to_one_of_two_nodes_is_read_from_afar() -> None:
-    """Ampere's benchmark keeps memory on node 0: on a machine of two nodes one process has less than half the bandwidth.
-
-    The more processes share a last-level cache, the better off all are together; on a machine of one node nothing changes.
-    """
-    rows = [
-        {
-            **PROCESSOR,
-            "source": source,
-            "device_name": device,
-            "dp": dp,
-            "notes": f"threads per process=8, processes={dp}",
-        }
-        for source, device in (
-            ("ampere_llamacpp", "m6i.32xlarge"),
-            ("other", "m6i.32xlarge"),
-            ("ampere_llamacpp", "m7i.24xlarge"),
-        )
-        for dp in ("1", "12")
-    ]
-    together = read(*rows).candidates.compute_share * np.array([1.0, 12.0] * 3)
-    assert together[0] < 0.5 * together[1] < 0.5
-    assert together[2:].tolist() == pytest.approx([1.0] * 4)
+def test_each_format_has_its_own_kernel() -> None:
+    """Q6_K runs at the rate of Q4_K_M; bf16 has no kernel of blocks."""
+    kernels = ProcessorKernels(q8_0=1.0, q4_k_m=2.0, attention=3.0)
+    assert kernels.operations(Precision.Q8_0) == 1.0
+    assert kernels.operations(Precision.Q6_K) == kernels.operations(Precision.Q4_K_M) == 2.0
+    assert kernels.operations(Precision.BF16) == 0.0
 
 
 def test_cores_of_another_kind_multiply_and_attend_at_their_own_rate() -> None:
@@ -194,28 +150,3 @@ def test_faster_memory_and_clock_shorten_both_times(faster: str) -> None:
     )
     assert after.ttft_s[0] < before.ttft_s[0]
     assert after.tpot_s[0] < before.tpot_s[0]
-
-
-def test_weights_that_are_only_stored_in_eight_bits_do_not_multiply_faster() -> None:
-    """OpenVINO's INT8 models gain where memory binds, at one user, and lose that under load; vLLM's multiply in INT8."""
-    gains = {}
-    for engine in ("openvino-model-server", "vllm-cpu"):
-        times = {
-            precision: AnalyticPredictor()
-            .predict(
-                population(
-                    model=LLAMA_8B,
-                    device="Xeon Platinum 8480+",
-                    engine=engine,
-                    precision=precision,
-                    tp=1,
-                    concurrency=[1, 64],
-                )
-            )[1]
-            .service.tpot_s
-            for precision in (Precision.BF16, Precision.INT8)
-        }
-        gains[engine] = times[Precision.BF16] / times[Precision.INT8]
-    assert gains["openvino-model-server"][0] == pytest.approx(gains["vllm-cpu"][0], rel=0.1)
-    assert gains["openvino-model-server"][0] > 1.3
-    assert gains["openvino-model-server"][1] < 1.0 < gains["vllm-cpu"][1]

@@ -1,0 +1,56 @@
+"""Which constants a candidate gets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from budsim.engine_ops.engine_profile import FirstToken
+from budsim.hardware_ops.catalog import devices
+from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.physics.constants import (
+    FITTED,
+    PhysicsConstants,
+    host_time,
+    kernel_constants,
+)
+from budsim.performance.physics.first_token import OTHER_ENGINE
+from budsim.performance.physics.kernel_constants import BLACKWELL, HOPPER, IDEAL, LLAMA_CPP
+from tests.performance.by_hand import candidates
+from tests.performance.populations import population
+
+
+def test_an_engines_own_kernels_come_before_the_devices() -> None:
+    """B200 has its generation's, H100 its kind's, and llama.cpp on a processor its own."""
+    known = devices()
+    assert FITTED.of_kernels("vllm", known["B200-SXM"]) == BLACKWELL
+    assert FITTED.of_kernels("vllm", known["H100-SXM"]) == HOPPER
+    assert FITTED.of_kernels("llama.cpp-cpu", known["EPYC 9654"]) == LLAMA_CPP
+
+
+def test_cards_on_pcie_reduce_through_the_host() -> None:
+    """L40S has no NVLink."""
+    assert FITTED.of_kernels("vllm", devices()["L40S"]).all_reduce_depth == 1.0
+
+
+def test_an_engine_never_measured_gets_a_guess() -> None:
+    """10 ms and one step."""
+    assert FITTED.of_engine("unheard of") == OTHER_ENGINE
+
+
+def test_constants_are_spread_over_the_rows() -> None:
+    """Two rows of one device have its constants each."""
+    constants = PhysicsConstants(
+        kernels={DeviceKind.CUDA: replace(IDEAL, gemm=0.5)}, first_token={}, processor_kernels={}
+    )
+    assert kernel_constants(candidates(tp=[1, 2]), constants).gemm.tolist() == [0.5, 0.5]
+
+
+def test_admission_adds_to_the_steps_an_engine_awaits() -> None:
+    """Three steps of the engine's own and five of a scheduler that looks now and then: eight."""
+    first = FirstToken(request_s=0.02, steps=3.0, burst_factor=1.5)
+    constants = PhysicsConstants(
+        kernels=FITTED.kernels, first_token={"vllm": first}, processor_kernels={}
+    )
+    host = host_time(population(admission_steps=[0.0, 5.0]), constants)
+    assert host.awaited_steps.tolist() == [3.0, 8.0]
+    assert host.request_s.tolist() == [0.02, 0.02]

@@ -1,0 +1,49 @@
+"""Constants of kernels: what may not be beyond a data sheet, and who reduces through the host."""
+
+from __future__ import annotations
+
+import pytest
+
+from budsim.hardware_ops.catalog import devices
+from budsim.performance.physics.kernel_constants import (
+    HOPPER,
+    HOST_LINK,
+    IDEAL,
+    KERNEL_CONSTANTS,
+    through_host,
+)
+
+SHARES = (
+    "gemm expert_gemm bandwidth expert_bandwidth cache_bandwidth decode_attention "
+    "prefill_attention link"
+).split()
+
+
+@pytest.mark.parametrize("name", sorted(KERNEL_CONSTANTS))
+def test_no_kernel_reaches_more_than_its_data_sheet(name: str) -> None:
+    """Every share is above 0 and at most 1, in every table."""
+    constants = KERNEL_CONSTANTS[name]
+    assert all(0.0 < getattr(constants, share) <= 1.0 for share in SHARES)
+
+
+def test_the_ideal_reaches_its_data_sheet_and_costs_nothing() -> None:
+    """All shares are 1 and all latencies 0."""
+    assert all(getattr(IDEAL, share) == 1.0 for share in SHARES)
+    assert not any(
+        getattr(IDEAL, name) for name in IDEAL.__dataclass_fields__ if name.endswith("_s")
+    )
+
+
+def test_every_kind_of_device_in_the_catalog_has_constants() -> None:
+    """A device without constants of its generation has those of its kind."""
+    assert all(
+        device.generation in KERNEL_CONSTANTS or device.kind in KERNEL_CONSTANTS
+        for device in devices().values()
+    )
+
+
+def test_devices_without_nvlink_reduce_rank_by_rank() -> None:
+    """At most 0.44 of PCIe, along a tree; everything else stays."""
+    host = through_host(HOPPER)
+    assert (host.link, host.all_reduce_depth) == (HOST_LINK, 1.0)
+    assert (host.gemm, host.layer_latency_s) == (HOPPER.gemm, HOPPER.layer_latency_s)

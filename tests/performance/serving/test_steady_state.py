@@ -1,0 +1,211 @@
+"""TTFT and TPOT a person can check: every step takes 10 ms, and 20 ms if it holds prompts.
+
+The toy engine (tests/performance/by_hand.py) takes 1000 tokens a step; prompts have 1000 tokens and
+outputs 100 unless a test says otherwise. The device is so fast that only its latencies count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from budsim.engine_ops.engine_profile import EngineProfile, FirstToken
+from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.ranks import prepare
+from budsim.performance.serving.steady_state import Modelled, steady_state
+from tests.performance.by_hand import (
+    DEVICE,
+    ENGINE,
+    FREE_HOST,
+    PREFILL_FIRST,
+    constants,
+    model,
+    ranks,
+)
+from tests.performance.populations import population
+
+MS = 1e-3
+FAST = replace(
+    DEVICE,
+    memory_bytes=1e18,
+    memory_bandwidth_bytes_per_s=1e18,
+    scale_up=replace(DEVICE.scale_up, bandwidth_bytes_per_s=1e18),
+    flops_per_s=dict.fromkeys(DEVICE.flops_per_s, 1e24),
+)
+LATENCIES = {"layer_latency_s": 10 * MS, "prefill_latency_s": 10 * MS}
+
+
+def service(
+    *,
+    engine: EngineProfile = ENGINE,
+    first_token: FirstToken = FREE_HOST,
+    token_latency_s: float = 0.0,
+    **columns: float,
+) -> Modelled:
+    """Return the steady state of one candidate."""
+    usual = {"input_tokens": 1000, "output_tokens": 100, "concurrency": 1, "token_budget": 1000}
+    kernels = constants(first_token, **LATENCIES, token_latency_s=token_latency_s)
+    prepared = ranks(
+        model(), FAST, engine, kernels=kernels, **{"max_num_seqs": 1000, **usual, **columns}
+    )
+    return steady_state(prepared, memory_use(prepared))
+
+
+def test_a_lone_request_waits_for_nobody() -> None:
+    """One step with its prompt, 20 ms, then 10 ms a token."""
+    alone = service()
+    assert alone.ttft_s == pytest.approx(20 * MS)
+    assert alone.tpot_s == pytest.approx(10 * MS)
+    assert alone.queue_s == pytest.approx(0.0)
+    assert alone.solo_prefill_s == pytest.approx(20 * MS)
+    assert alone.solo_decode_s == pytest.approx(10 * MS)
+
+
+def test_long_prompts_take_several_steps() -> None:
+    """4000 tokens in steps of 1000: four steps of 20 ms."""
+    assert service(input_tokens=4000).ttft_s == pytest.approx(80 * MS)
+
+
+def test_engines_that_do_not_cut_prompts_take_them_whole() -> None:
+    """4000 tokens in one step of 20 ms, although a step usually takes 1000."""
+    assert service(input_tokens=4000, chunked_prefill=False).ttft_s == pytest.approx(20 * MS)
+
+
+def test_tokens_found_in_the_prefix_cache_are_not_prefilled() -> None:
+    """Of 4000 tokens half are cached: two steps of 20 ms."""
+    assert service(input_tokens=4000, prefix_hit_share=0.5).ttft_s == pytest.approx(40 * MS)
+
+
+def test_prompts_of_others_slow_a_token() -> None:
+    """Eleven sequences: 10 others bring a prompt every 100 tokens, so a tenth of steps hold one.
+
+    10 ms + 0.1 x (20 - 10) ms = 11 ms.
+    """
+    assert service(concurrency=11).tpot_s == pytest.approx(11 * MS)
+
+
+def test_engines_that_prefill_first_stop_decoding() -> None:
+    """A tenth of steps is preceded by a whole one with prompts: 10 ms + 0.1 x 20 ms = 12 ms."""
+    assert service(concurrency=11, engine=PREFILL_FIRST).tpot_s == pytest.approx(12 * MS)
+
+
+def test_a_step_carries_prompts_at_most_always() -> None:
+    """Prompts of four steps leave room for 100 x 1000 / 4000 = 25 sequences of 50.
+
+    The 24 others bring prompts into 96 of 100 steps: 10 ms + 0.96 x 10 ms = 19.6 ms.
+    """
+    full = service(input_tokens=4000, concurrency=50)
+    assert full.running == pytest.approx(25)
+    assert full.tpot_s == pytest.approx(19.6 * MS)
+
+
+def test_half_busy_with_prompts_half_a_prompt_is_ahead() -> None:
+    """50 requests of 100 tokens: half of all steps hold a prompt, 0.5 / (1 - 0.5) / 2 are ahead.
+
+    20 ms + 0.5 x 20 ms = 30 ms.
+    """
+    half = service(concurrency=50)
+    assert half.queue_s == pytest.approx(10 * MS)
+    assert half.ttft_s == pytest.approx(30 * MS)
+
+
+def test_a_saturated_engine_has_ten_prompts_ahead() -> None:
+    """100 requests of 100 tokens: every step holds a prompt, of 5 % idle steps 1 / 0.05 / 2 = 10.
+
+    10 x 20 ms = 200 ms of queue.
+    """
+    assert service(concurrency=100).queue_s == pytest.approx(200 * MS)
+
+
+def test_no_more_than_half_of_the_others_are_ahead() -> None:
+    """Five requests of 5 tokens keep every step busy: not 10 but 4 / 2 = 2 prompts are ahead."""
+    assert service(concurrency=5, output_tokens=5).queue_s == pytest.approx(40 * MS)
+
+
+def test_requests_without_a_place_wait_for_one_to_end() -> None:
+    """Ten places, 15 requests: a step takes 11 ms, one place frees in 100 x 11 / 10 = 110 ms.
+
+    Five without a place: 550 ms; 15 of 100 steps hold prompts: 0.15 / 0.85 / 2 of 20 ms ahead.
+    """
+    crowded = service(concurrency=15, max_num_seqs=10)
+    assert crowded.queue_s == pytest.approx(550 * MS + 0.15 / 0.85 / 2 * 20 * MS)
+    assert crowded.running == pytest.approx(10)
+
+
+def test_the_cache_bounds_who_runs() -> None:
+    """4,000 B a token and 1050 tokens of mean context: 42 MB hold ten sequences."""
+    prepared = ranks(model(), FAST, input_tokens=1000, output_tokens=100, concurrency=15)
+    memory = replace(memory_use(prepared), kv_capacity_tokens=np.array([42e6 / 4000]))
+    assert steady_state(prepared, memory).running == pytest.approx(10)
+
+
+def test_a_first_wave_is_prefilled_in_turn() -> None:
+    """Ten prompts at once in ten steps of 20 ms: the mean prompt ends after 5.5 of them, 110 ms.
+
+    An engine that takes twice as long at first, and a second to start: 1,220 ms.
+    """
+    assert service(concurrency=10, burst_share=1.0).ttft_s == pytest.approx(110 * MS)
+    slow = replace(FREE_HOST, burst_factor=2.0, first_wave_s=1.0)
+    late = service(concurrency=10, burst_share=1.0, first_token=slow)
+    assert late.ttft_s == pytest.approx(1220 * MS)
+
+
+def test_a_first_wave_without_places_waits_half_of_the_crowd() -> None:
+    """Ten places, 15 requests: 110 ms for prompts, and half of the 550 ms until all have a place."""
+    crowded = service(concurrency=15, max_num_seqs=10, burst_share=1.0)
+    assert crowded.ttft_s == pytest.approx((110 + 0.5 * 550) * MS)
+
+
+def test_a_benchmarks_mean_mixes_its_first_wave() -> None:
+    """A tenth of requests at 110 ms; others at 20 ms and 0.1 / 0.9 / 2 of 20 ms ahead of them."""
+    steady = 20 * MS + 0.1 / 0.9 / 2 * 20 * MS
+    mixed = service(concurrency=10, burst_share=0.1)
+    assert mixed.ttft_s == pytest.approx(0.1 * 110 * MS + 0.9 * steady)
+
+
+def test_engines_await_steps() -> None:
+    """Three steps of 10.1 ms, of which one in 100 holds a prompt, before the 20 ms of its own."""
+    first = replace(FREE_HOST, steps=3.0)
+    assert service(first_token=first).ttft_s == pytest.approx(50.3 * MS)
+
+
+def test_schedulers_that_look_now_and_then_add_steps() -> None:
+    """Five steps of 10.1 ms more."""
+    assert service(admission_steps=5).ttft_s == pytest.approx(70.5 * MS)
+
+
+def test_the_host_tokenizes_a_prompt() -> None:
+    """20 ms a request and 10 us for each of 1000 tokens: 30 ms more."""
+    first = replace(FREE_HOST, request_s=20 * MS)
+    assert service(first_token=first, token_latency_s=1e-5).ttft_s == pytest.approx(50 * MS)
+
+
+def test_stages_work_on_micro_batches() -> None:
+    """22 requests over two stages: each step holds 11 of them, as one stage would with 11."""
+    assert service(concurrency=22, pp=2).tpot_s == pytest.approx(11 * MS)
+    assert service(concurrency=22, pp=2).running == pytest.approx(22)
+
+
+def test_a_static_batch_is_prefilled_as_one() -> None:
+    """Four prompts of 1000 tokens in steps of 2000: two steps of 20 ms, then 10 ms a token."""
+    batch = service(concurrency=4, static_batch=True, token_budget=2000)
+    assert batch.ttft_s == pytest.approx(40 * MS)
+    assert batch.tpot_s == pytest.approx(10 * MS)
+
+
+def test_pooling_requests_wait_for_the_steps_before_theirs() -> None:
+    """Sixteen prompts of 1000 tokens, four a step of 20 ms: three steps wait, one is their own."""
+    pooled = service(output_tokens=0, concurrency=16, token_budget=4000)
+    assert pooled.queue_s == pytest.approx(60 * MS)
+    assert pooled.ttft_s == pytest.approx(80 * MS)
+    assert pooled.tpot_s == 0.0
+
+
+def test_a_benchmarks_first_wave_finds_sglang_unready() -> None:
+    """A tenth of the requests in a first wave lengthens SGLang's mean TTFT by a tenth of 1 s."""
+    table = population(engine="sglang", burst_share=[0.0, 0.1], concurrency=1)
+    prepared = prepare(table)
+    steady, mean = steady_state(prepared, memory_use(prepared)).ttft_s
+    assert 0.05 < mean - steady < 0.2
