@@ -37,13 +37,16 @@ from budsim.simulator.background.loops import Relay, Runner, clear, supervise
 from budsim.simulator.background.worker_processes import ProcessWorkers, ThreadWorkers, Workers
 from budsim.simulator.background.workflows import Conductor
 from budsim.simulator.cluster_sources import FileInventory, Inventory, NoInventory, StateInventory
+from budsim.simulator.context import ServiceOptions
 from budsim.simulator.http import examples
 from budsim.simulator.http.error_envelopes import add_error_table, error_response
 from budsim.simulator.http.examples import answer
 from budsim.simulator.http.middleware import Guard
+from budsim.simulator.questions import ModelSource
 from budsim.simulator.routes import DOCUMENTED, TOKEN, router
 from budsim.simulator.schemas import Info
-from budsim.simulator.services import ModelSource, Rules, Simulations, simulate
+from budsim.simulator.searching import simulate
+from budsim.simulator.services import Simulations
 from budsim.simulator.storage.repository import Repository
 
 DATABASE_THREADS = 16
@@ -130,7 +133,7 @@ def _assemble(
     workers: Workers | None,
     clock: Callable[[], float],
 ) -> None:
-    rules = Rules(
+    options = ServiceOptions(
         own_topic=settings.dapr.pubsub_topic,
         lease_s=settings.limits.lease_s,
         plans_kept=settings.limits.plans_kept,
@@ -156,7 +159,7 @@ def _assemble(
         inventory or _inventory(settings, sidecar),
         workers or _workers(settings),
         state.metrics,
-        rules,
+        options,
         clock=clock,
         tracing=state.tracing,
     )
@@ -201,7 +204,7 @@ def _start_loops(
 ) -> list[asyncio.Task[None]]:
     service: Simulations = app.state.simulations
     poll_s = settings.limits.poll_s
-    hub = _hub(settings, sidecar, slots=2 * service.rules.workers)
+    hub = _hub(settings, sidecar, slots=2 * service.options.workers)
     app.state.hub = hub
     relay = Relay(
         service.repository,
@@ -238,7 +241,7 @@ def _runs(
 ) -> Callable[[], Awaitable[None]]:
     """Return the loop that gets runs done: as workflows of the sidecar, or in this process."""
     if hub is None:
-        return Runner(service, slots=2 * service.rules.workers, poll_s=poll_s).run
+        return Runner(service, slots=2 * service.options.workers, poll_s=poll_s).run
     conductor = Conductor(service, hub, poll_s=poll_s)
     conductor.begin()
     return conductor.run

@@ -11,8 +11,9 @@ import pytest
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.planning.plans import Outcome, Plan
+from budsim.simulator.questions import ModelSource, question_of
 from budsim.simulator.schemas import RunRequest
-from budsim.simulator.services import ModelSource, question_of, simulate
+from budsim.simulator.searching import simulate
 from tests.simulator.situations import MODEL, make_cluster
 
 TESTS = Path(__file__).parent

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from budsim.performance.workload import Workload
     from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.targets import Targets
-    from budsim.simulator.services import Wishes
 
 
 def posed(
@@ -27,15 +26,33 @@ def posed(
     workload: Workload,
     targets: TargetOptions,
     clusters: tuple[Cluster, ...],
-    wishes: Wishes,
+    search: SearchOptions,
+    *,
+    shared: bool = False,
+    risk: str = "expected",
 ) -> Question:
     """Return the question that the options of a command ask."""
-    from budsim.simulator import services
+    from budsim.hardware_ops.cluster import HardwareMode
+    from budsim.simulator.planning.question import Question, Risk
+    from budsim.simulator.questions import ModelSource, served
 
     folder = os.environ.get("MODEL_REGISTRY_DIR")
-    source = services.ModelSource(registry_dir=Path(folder) if folder else None)
-    return services.pose(
-        model, workload, targets_of(targets), clusters, wishes=wishes, source=source
+    source = ModelSource(registry_dir=Path(folder) if folder else None)
+    wanted = targets_of(targets)
+    architecture, traffic = served(source.find(model), workload, wanted)
+    return Question(
+        architecture=architecture,
+        workload=traffic,
+        targets=wanted,
+        clusters=clusters,
+        mode=HardwareMode.SHARED if shared else HardwareMode.DEDICATED,
+        engines=frozenset({_engine(search.engine)}) if search.engine else frozenset(),
+        may_quantize=search.quantize,
+        analytic_only=search.analytic,
+        risk=Risk(risk),
+        max_loras=search.max_loras,
+        max_lora_rank=search.max_lora_rank,
+        seed=search.seed,
     )
 
 
@@ -60,24 +77,6 @@ def targets_of(options: TargetOptions) -> Targets:
         ttft_s=_target("--ttft-ms", options.ttft_ms, MILLI),
         tokens_per_s_per_user=_target("--tokens-per-s-per-user", options.tokens_per_s_per_user),
         e2e_s=_target("--e2e-s", options.e2e_s),
-    )
-
-
-def wishes_of(options: SearchOptions, *, shared: bool = False, risk: str = "expected") -> Wishes:
-    """Return what the search may try, and how it judges targets."""
-    from budsim.hardware_ops.cluster import HardwareMode
-    from budsim.simulator.planning.question import Risk
-    from budsim.simulator.services import Wishes
-
-    return Wishes(
-        mode=HardwareMode.SHARED if shared else HardwareMode.DEDICATED,
-        engines=frozenset({_engine(options.engine)}) if options.engine else frozenset(),
-        may_quantize=options.quantize,
-        analytic_only=options.analytic,
-        risk=Risk(risk),
-        max_loras=options.max_loras,
-        max_lora_rank=options.max_lora_rank,
-        seed=options.seed,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,7 +19,14 @@ from budsim.cli.options import (
     TargetOptions,
 )
 from budsim.cli.progress import progress
-from budsim.cli.questions import posed, predictor_of, wishes_of, workload_of
+from budsim.cli.questions import posed, predictor_of, workload_of
+from budsim.commons.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from budsim.performance.predictor import Predictor
+    from budsim.simulator.planning.plans import Outcome
+    from budsim.simulator.planning.question import Question
+    from budsim.simulator.planning.whatif import Changed
 
 Risk = Annotated[
     Literal["expected", "cautious"],
@@ -54,15 +61,16 @@ def simulate(
 ) -> None:
     """Find the best deployments of a model on a cluster."""
     from budsim.cli import change_tables, documents, plan_tables, tables
-    from budsim.simulator import services
+    from budsim.simulator import searching
 
     workload = workload_of(lengths.input_tokens, lengths.output_tokens, load.concurrency)
-    wishes = wishes_of(search, shared=shared, risk=risk)
-    question = posed(model, workload, targets, read_clusters(cluster), wishes)
+    question = posed(
+        model, workload, targets, read_clusters(cluster), search, shared=shared, risk=risk
+    )
     with progress() as report:
         predictor = predictor_of(search)
-        outcome = services.simulate(question, predictor, progress=report)
-    changes = [services.what_if(question, outcome, predictor, change) for change in what_if or ()]
+        outcome = searching.simulate(question, predictor, progress=report)
+    changes = [_changed(question, outcome, predictor, change) for change in what_if or ()]
     if as_json:
         more = {"what_if": documents.changes_document(question, changes)} if changes else {}
         tables.write_json(documents.outcome_document(question, outcome) | more)
@@ -70,3 +78,14 @@ def simulate(
     plan_tables.print_outcome(question, outcome)
     if changes:
         change_tables.print_changes(question, changes)
+
+
+def _changed(question: Question, outcome: Outcome, predictor: Predictor, change: str) -> Changed:
+    from budsim.simulator.planning.whatif import changed
+
+    knob, equals, value = change.partition("=")
+    if not (knob.strip() and equals and value.strip()):
+        raise InvalidInput(
+            "--what-if", f"{change!r} is no change of a knob", "KNOB=VALUE, such as max_num_seqs=64"
+        )
+    return changed(question, outcome, predictor, knob, value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +20,11 @@ from budsim.cli.options import (
     TargetOptions,
 )
 from budsim.cli.progress import progress
-from budsim.cli.questions import posed, predictor_of, wishes_of, workload_of
+from budsim.cli.questions import posed, predictor_of, workload_of
+from budsim.commons.errors import NotFound
+
+if TYPE_CHECKING:
+    from budsim.hardware_ops.device import Device
 
 Devices = Annotated[
     list[str] | None,
@@ -40,13 +45,12 @@ def capacity(
 ) -> None:
     """Find how many requests in flight each cluster serves within the targets, to 1 %."""
     from budsim.cli import documents, sizing_tables, tables
-    from budsim.simulator import services
+    from budsim.simulator.planning import sizing
 
     workload = workload_of(lengths.input_tokens, lengths.output_tokens, concurrency=1)
-    wishes = wishes_of(search, shared=shared)
-    question = posed(model, workload, targets, read_clusters(cluster), wishes)
+    question = posed(model, workload, targets, read_clusters(cluster), search, shared=shared)
     with progress() as report:
-        found = services.capacities(question, predictor_of(search), progress=report)
+        found = sizing.capacities(question, predictor_of(search), progress=report)
     if as_json:
         tables.write_json(documents.capacity_document(question, found))
     else:
@@ -66,14 +70,28 @@ def size(
 ) -> None:
     """Find the cheapest devices of the catalog for a load, as if any number could be had."""
     from budsim.cli import documents, sizing_tables, tables
-    from budsim.simulator import services
+    from budsim.simulator.planning import sizing
 
     workload = workload_of(lengths.input_tokens, lengths.output_tokens, load.concurrency)
-    question = posed(model, workload, targets, (), wishes_of(search))
+    question = posed(model, workload, targets, (), search)
     with progress() as report:
         predictor = predictor_of(search)
-        found = services.cheapest_devices(question, predictor, device or (), progress=report)
+        chosen = _devices(device or ())
+        found = sizing.cheapest_devices(question, predictor, chosen, progress=report)
     if as_json:
         tables.write_json(documents.sized_document(question, found))
     else:
         sizing_tables.print_sized(question, found)
+
+
+def _devices(names: Sequence[str]) -> list[Device]:
+    """Return the devices of the catalog with these names; without names, all of them."""
+    from budsim.hardware_ops.catalog import devices, find_device
+
+    if not names:
+        return list(devices().values())
+    found = {name: find_device(name) for name in names}
+    for name, device in found.items():
+        if device is None:
+            raise NotFound("--device", name, "`budsim devices` lists them")
+    return [device for device in found.values() if device]

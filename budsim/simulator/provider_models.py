@@ -11,8 +11,8 @@ from budsim.hardware_ops.cluster import Cluster, DeviceLabel, HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.workload import Workload
 from budsim.simulator.planning.plans import Rejection
-from budsim.simulator.schemas import Labels, NodeGroup
-from budsim.simulator.storage.records import StoredGroup, StoredPlan
+from budsim.simulator.schemas import Labels, NodeGroup, reason_documents
+from budsim.simulator.storage.records import Finding, StoredGroup, StoredPlan
 
 ROUTER = "litellm"
 IMAGE = "berriai/litellm:main-stable"
@@ -33,11 +33,7 @@ def provider_price(model: str) -> ProviderPrice:
     return routers[ROUTER].price(model)
 
 
-def cloud_plans(
-    price: ProviderPrice,
-    workload: Workload,
-    clusters: Sequence[Cluster],
-) -> tuple[tuple[StoredPlan, ...], tuple[Rejection, ...]]:
+def priced_on(price: ProviderPrice, workload: Workload, clusters: Sequence[Cluster]) -> Finding:
     """Return one plan for each cluster with a CPU LiteLLM's proxy can run on, and reasons beside them.
 
     The cost is what the provider charges for prompt and output tokens, per million output tokens; there is none per hour.
@@ -62,7 +58,8 @@ def cloud_plans(
         Rejection(cluster_id=cluster_id, subject=price.model, reason=LATENCY_UNKNOWN)
         for cluster_id, _ in placed
     ]
-    return plans, (*unhosted, *unknown)
+    reasons = reason_documents([*unhosted, *unknown])
+    return Finding(plans=plans, reasons=reasons, evaluations=len(plans))
 
 
 def _host(cluster: Cluster) -> DeviceLabel | None:

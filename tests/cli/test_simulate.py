@@ -101,8 +101,9 @@ def test_a_changed_knob_stands_beside_the_plan(simulate, capsys):
     assert run([*simulate, "--json", "--what-if", "tp=2"]) == 0
     change = json.loads(capsys.readouterr().out)["what_if"][0]
     assert (change["before"]["tp_size"], change["after"]["tp_size"]) == (1, 2)
-    assert run([*simulate, "--what-if", "turbo=on"]) == 2
-    assert "--what-if" in capsys.readouterr().err
+    for change in ("turbo=on", "max_num_seqs", "=3"):
+        assert run([*simulate, "--what-if", change]) == 2
+        assert "--what-if" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_calibration_is_named_by_its_option(simulate, capsys, tmp_path):

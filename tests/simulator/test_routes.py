@@ -16,7 +16,7 @@ from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.background.worker_processes import ThreadWorkers
 from budsim.simulator.planning.plans import Outcome, Rejection
 from budsim.simulator.planning.question import Question
-from budsim.simulator.services import simulate
+from budsim.simulator.searching import simulate
 from tests.simulator.serving import (
     CLUSTER_ID,
     OTHER_CLUSTER_ID,

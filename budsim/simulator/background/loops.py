@@ -16,7 +16,9 @@ from budsim.commons.errors import BudsimError, Unavailable
 from budsim.commons.telemetry import Metrics
 from budsim.commons.tracing import trace_id
 from budsim.simulator.events import cloud_event
-from budsim.simulator.services import Simulations, bound, wait
+from budsim.simulator.run_steps import log_context
+from budsim.simulator.services import Simulations
+from budsim.simulator.signals import wait
 from budsim.simulator.storage.records import Envelope, Run
 from budsim.simulator.storage.repository import Attempt, Outgoing, Repository
 
@@ -73,7 +75,7 @@ class Runner:
             return simulations.repository.claim(
                 simulations.owner,
                 now_s=simulations.clock(),
-                lease_s=simulations.rules.lease_s,
+                lease_s=simulations.options.lease_s,
                 limit=free,
             )
 
@@ -84,9 +86,9 @@ class Runner:
             return []
 
     async def _carry_out(self, run: Run) -> None:
-        with bound(run):
+        with log_context(run):
             try:
-                done = await self._simulations.carry_out(run)
+                done = await self._simulations.steps.carry_out(run)
             except BudsimError as error:
                 log.info("run ended early", reason=str(error))
             except Exception:

@@ -29,7 +29,7 @@ NOTHING: Known = MappingProxyType({})
 
 
 class Simulation(Protocol):
-    """The function that answers a question (`budsim.simulator.services.simulate`), importable by name in another process."""
+    """The function that answers a question (`budsim.simulator.searching.simulate`), importable by name in another process."""
 
     def __call__(
         self, question: Question, predictor: Predictor, *, known: Known, progress: Progress

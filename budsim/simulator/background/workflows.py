@@ -19,7 +19,9 @@ import structlog
 from budsim.commons.dapr_workflow import WorkflowHub
 from budsim.commons.errors import BudsimError, Conflict, Unavailable
 from budsim.simulator.background.worker_processes import WorkerLost
-from budsim.simulator.services import Simulations, bound, wait
+from budsim.simulator.run_steps import log_context
+from budsim.simulator.services import Simulations
+from budsim.simulator.signals import wait
 from budsim.simulator.storage.records import FINISHED, UNFINISHED, WORKFLOW_NAME, Run, Status, Step
 from budsim.simulator.storage.repository import LeaseLost
 
@@ -98,24 +100,24 @@ class Activities:
 
     async def validate(self, order: Order) -> list[list[str]] | None:
         """Check the request; return the parts each search is to look at, None where the run has ended."""
-        parts = await self._taken(order, self._simulations.validate)
+        parts = await self._taken(order, self._simulations.steps.validate)
         return None if parts is None else batches_of(parts)
 
     async def search(self, order: Order) -> None:
         """Search one part; several, where there are very many."""
         await self._taken(
-            order, partial(self._simulations.search, parts=order["parts"], of=order["of"])
+            order, partial(self._simulations.steps.search, parts=order["parts"], of=order["of"])
         )
 
     async def rank(self, order: Order) -> None:
         """Join and rank what was found."""
-        await self._taken(order, self._simulations.conclude)
+        await self._taken(order, self._simulations.steps.conclude)
 
     async def publish(self, order: Order) -> Order:
         """End a run no activity could end, have what is left of its events sent, and return how it ended."""
         run = await self._found(order)
         if run and run.status in UNFINISHED and "failure" in order:
-            await self._simulations.give_up(run, str(order["failure"]))
+            await self._simulations.steps.give_up(run, str(order["failure"]))
             run = await self._found(order)
         self._simulations.signals.events.set()
         self._simulations.signals.work.set()
@@ -126,15 +128,15 @@ class Activities:
         run = await self._found(order)
         if run is None or run.status in FINISHED:
             return None
-        with bound(run):
+        with log_context(run):
             return await self._held(run, step)
 
     async def _held(self, run: Run, step: Callable[[Run], Awaitable[Any]]) -> Any:
         try:
-            async with self._simulations.holding(run):
+            async with self._simulations.steps.holding(run):
                 return await step(run)
         except WorkerLost as error:
-            if await self._simulations.set_back(run, str(error)):
+            if await self._simulations.steps.set_back(run, str(error)):
                 return None
             raise
         except (Unavailable, LeaseLost):
@@ -174,14 +176,14 @@ class Conductor:
         self._simulations, self._hub, self._poll_s = simulations, hub, poll_s
         self._tasks: set[asyncio.Task[None]] = set()
         self._handed_over: dict[str, float] = {}
-        self._turns = asyncio.Semaphore(simulations.rules.workers)
+        self._turns = asyncio.Semaphore(simulations.options.workers)
 
     def begin(self) -> None:
         """Take activities from the sidecar as soon as it is there; called in the event loop that carries them out."""
         loop = asyncio.get_running_loop()
         activities = Activities(self._simulations).by_name()
         self._hub.serve(
-            workflow_of(self._simulations.rules.max_attempts),
+            workflow_of(self._simulations.options.max_attempts),
             {name: _in_loop(loop, activity) for name, activity in activities.items()},
         )
         self._simulations.on_move = lambda run: _ignore(loop.call_soon_threadsafe(self._tell, run))
@@ -220,11 +222,11 @@ class Conductor:
         self._handed_over = {
             run_id: due_s for run_id, due_s in self._handed_over.items() if run_id in unfinished
         }
-        room = RUNS_PER_WORKER * simulations.rules.workers - len(self._handed_over)
+        room = RUNS_PER_WORKER * simulations.options.workers - len(self._handed_over)
         if room <= 0:
             return []
         return simulations.repository.claim(
-            None, now_s=now_s, lease_s=simulations.rules.lease_s, limit=room
+            None, now_s=now_s, lease_s=simulations.options.lease_s, limit=room
         )
 
     async def _settle(self, run: Run) -> None:
@@ -244,7 +246,7 @@ class Conductor:
         """Start the workflow of a new run; of one that is old news, see what has become of its workflow."""
         is_new = (
             run.status is Status.PENDING
-            and self._simulations.clock() - run.created_s < self._simulations.rules.lease_s
+            and self._simulations.clock() - run.created_s < self._simulations.options.lease_s
         )
         if is_new and await self._start(run):
             await self._leave_alone(run)
@@ -266,7 +268,7 @@ class Conductor:
     def _has_stalled(self, run: Run) -> bool:
         return (
             self._simulations.clock() - run.written_s
-            > STALLED_AFTER_LEASES * self._simulations.rules.lease_s
+            > STALLED_AFTER_LEASES * self._simulations.options.lease_s
         )
 
     def _go_on_here(self, run: Run) -> None:
@@ -275,7 +277,7 @@ class Conductor:
 
     def _watch(self, run: Run) -> float:
         """Count a run as handed over until it has ended or is looked after again, and return when that is."""
-        due_s = self._simulations.clock() + WATCHED_AFTER_LEASES * self._simulations.rules.lease_s
+        due_s = self._simulations.clock() + WATCHED_AFTER_LEASES * self._simulations.options.lease_s
         self._handed_over[run.run_id] = due_s
         return due_s
 
@@ -293,7 +295,7 @@ class Conductor:
         twice that a suspension overtook, and then takes the history for another workflow's.
         """
         log.warning("workflow failed by itself", workflow_id=run.run_id)
-        if not await self._simulations.set_back(
+        if not await self._simulations.steps.set_back(
             run, "the workflow failed; the sidecar's log has the details"
         ):
             await self._start(run)
@@ -321,7 +323,7 @@ class Conductor:
         """Take a run from a workflow that has stalled; should it wake up, it will see that its run has another holder."""
         simulations = self._simulations
         async with self._turns:
-            due_s = simulations.clock() + simulations.rules.lease_s
+            due_s = simulations.clock() + simulations.options.lease_s
             taken = await asyncio.to_thread(
                 simulations.repository.take_over, run, simulations.owner, due_s=due_s
             )
@@ -332,7 +334,7 @@ class Conductor:
                 workflow_id=run.run_id,
             )
             try:
-                await simulations.carry_out(taken)
+                await simulations.steps.carry_out(taken)
             except BudsimError as error:
                 log.info("run ended early", workflow_id=run.run_id, reason=str(error))
 

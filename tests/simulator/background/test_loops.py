@@ -16,10 +16,12 @@ from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.background.loops import Relay
 from budsim.simulator.background.worker_processes import ThreadWorkers
 from budsim.simulator.cluster_sources import FixedInventory
+from budsim.simulator.context import ServiceOptions
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question
+from budsim.simulator.run_steps import RunSteps, SearchProgress
 from budsim.simulator.schemas import RunRequest
-from budsim.simulator.services import Rules, Simulations, _Quarters
+from budsim.simulator.services import Simulations
 from budsim.simulator.storage.records import Run, Status, Step
 from budsim.simulator.storage.repository import LeaseLost, Repository
 from tests.simulator.serving import (
@@ -82,7 +84,7 @@ def replica(repository: Repository, clock: Clock, simulation: Any = known_answer
         inventory,
         ThreadWorkers(simulation, AnalyticPredictor),
         new_metrics(),
-        Rules(),
+        ServiceOptions(),
         clock=clock,
     )
 
@@ -103,7 +105,7 @@ async def test_events_are_announced_in_the_contract_s_order(
     """The log of a run that succeeds is the contract's list, progress at every quarter."""
     service = replica(repository, clock)
     run = await service.accept(RunRequest.model_validate(body))
-    await service.carry_out(*claim(service))
+    await service.steps.carry_out(*claim(service))
     assert log_of(repository, run.run_id) == ORDER
     progress = [
         event.body["data"]["payload"]["content"]["message"]
@@ -130,14 +132,14 @@ async def test_a_replica_that_dies_anywhere_is_taken_over(
         written += 1
         if written > survives:
             raise asyncio.CancelledError
-        return await Simulations._advance(dying, *arguments, **named)
+        return await RunSteps._advance(dying.steps, *arguments, **named)
 
-    monkeypatch.setattr(dying, "_advance", write_or_die)
+    monkeypatch.setattr(dying.steps, "_advance", write_or_die)
     with pytest.raises(asyncio.CancelledError):
-        await dying.carry_out(*claim(dying))
+        await dying.steps.carry_out(*claim(dying))
     assert claim(other) == []
     clock.now_s += 31
-    await other.carry_out(*claim(other))
+    await other.steps.carry_out(*claim(other))
     assert log_of(repository, run.run_id) == ORDER
     assert len(repository.plans(run.run_id, wanted())) == 2
 
@@ -160,7 +162,7 @@ async def test_two_replicas_never_hold_one_run(
     clock.now_s += 31
     assert [taken.run_id for taken in claim(second)] == [run.run_id]
     with pytest.raises(LeaseLost):
-        await first.carry_out(run)
+        await first.steps.carry_out(run)
     assert log_of(repository, run.run_id) == ORDER[:1]
 
 
@@ -190,10 +192,10 @@ async def test_stop_pause_resume_and_restart(
     with pytest.raises(Exception, match="TERMINATED"):
         service.pause(run.run_id)
     service.restart(run.run_id)
-    await service.carry_out(*claim(service))
+    await service.steps.carry_out(*claim(service))
     assert log_of(repository, run.run_id) == ORDER
     service.restart(run.run_id)
-    await service.carry_out(*claim(service))
+    await service.steps.carry_out(*claim(service))
     assert log_of(repository, run.run_id) == ORDER + ORDER[1:]
 
 
@@ -211,24 +213,24 @@ async def test_stopping_a_run_takes_it_from_its_replica(
     service = replica(repository, clock, stopped_meanwhile)
     run = await service.accept(RunRequest.model_validate(body))
     with pytest.raises(LeaseLost):
-        await service.carry_out(*claim(service))
+        await service.steps.carry_out(*claim(service))
     assert service.find(run.run_id).status is Status.TERMINATED
     assert repository.plans(run.run_id, wanted()) == []
 
 
 async def test_an_announcement_that_cannot_be_written_is_the_last_and_is_told():
     """After it no other is tried, and whoever waits for the announcements learns why; nothing is left for the log to find."""
-    written: list[str] = []
+    written: list[float] = []
 
-    async def lost(envelopes: list[str]) -> None:
-        written.extend(envelopes)
+    async def lost(share: float) -> None:
+        written.append(share)
         raise LeaseLost("gone")
 
     unnoticed: list[object] = []
     asyncio.get_running_loop().set_exception_handler(
         lambda _loop, context: unnoticed.append(context)
     )
-    quarters = _Quarters(lambda share: [str(share)], lost)  # type: ignore[list-item, arg-type, return-value]
+    quarters = SearchProgress(lost)
     for share in (0.25, 0.5):
         quarters.reached(share)
         await asyncio.sleep(0)
@@ -236,7 +238,7 @@ async def test_an_announcement_that_cannot_be_written_is_the_last_and_is_told():
         await quarters.finish()
     del quarters
     gc.collect()
-    assert (written, unnoticed) == (["0.25"], [])
+    assert (written, unnoticed) == ([0.25], [])
 
 
 async def test_a_missing_dependency_is_tried_again_later(
@@ -257,10 +259,10 @@ async def test_a_missing_dependency_is_tried_again_later(
     service = replica(repository, clock, late)
     run = await service.accept(RunRequest.model_validate(body))
     with pytest.raises(Unavailable):
-        await service.carry_out(*claim(service))
+        await service.steps.carry_out(*claim(service))
     assert claim(service) == []
     clock.now_s += 1
-    await service.carry_out(*claim(service))
+    await service.steps.carry_out(*claim(service))
     assert log_of(repository, run.run_id) == ORDER
 
 
@@ -277,7 +279,7 @@ async def test_relay_sends_in_order_and_keeps_what_is_refused(
     sidecar.is_down = True
     await relay.send()
     assert sidecar.published == []
-    await service.carry_out(*claim(service))
+    await service.steps.carry_out(*claim(service))
     sidecar.is_down = False
     clock.now_s += 60
     assert await relay.send() == 1
@@ -307,7 +309,7 @@ async def test_two_relays_never_send_one_run_s_events(
         return [envelope.event for outgoing in found for envelope in outgoing.envelopes]
 
     assert look() == ["workflow_metadata"]
-    await service.carry_out(*claim(service))
+    await service.steps.carry_out(*claim(service))
     assert look() == []
     clock.now_s += 61
     assert look() == [name for name, _ in ORDER]
@@ -379,7 +381,7 @@ async def test_events_carry_what_callers_listen_for(
     run = await service.accept(
         RunRequest.model_validate(body | {"notification_metadata": wishes, "traceparent": trace})
     )
-    await service.carry_out(*claim(service))
+    await service.steps.carry_out(*claim(service))
     events = [event.body for event in repository.events(run.run_id)]
     first, last = events[0]["data"], events[-1]["data"]
     assert (first["type"], first["workflow_id"], first["name"]) == (

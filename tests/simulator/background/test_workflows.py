@@ -29,10 +29,13 @@ from budsim.simulator.background.workflows import (
     batches_of,
 )
 from budsim.simulator.cluster_sources import FixedInventory
+from budsim.simulator.context import ServiceOptions
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question
+from budsim.simulator.run_steps import SETBACKS_ALLOWED
 from budsim.simulator.schemas import RunRequest
-from budsim.simulator.services import SETBACKS_ALLOWED, Rules, Simulations, search_part, simulate
+from budsim.simulator.searching import search_part, simulate
+from budsim.simulator.services import Simulations
 from budsim.simulator.storage.records import PlanFilter, Run, Status, Step
 from budsim.simulator.storage.repository import Repository
 from tests.simulator.background.task_hub import StandInTaskHub, serving
@@ -65,9 +68,9 @@ class Stage:
             (h100_cluster(CLUSTER_ID), h100_cluster(OTHER_CLUSTER_ID))
         )
         workers = workers or ThreadWorkers(simulation, AnalyticPredictor)
-        rules = Rules(max_attempts=4)
+        options = ServiceOptions(max_attempts=4)
         service = Simulations(
-            self.repository, inventory, workers, new_metrics(), rules, clock=self.clock
+            self.repository, inventory, workers, new_metrics(), options, clock=self.clock
         )
         hub = WorkflowHub(settings, sidecar, slots=2)
         conductor = Conductor(service, hub, poll_s=0.05)
@@ -266,10 +269,10 @@ async def test_what_is_estimated_is_not_searched_again(stage: Stage, body: dict[
     (claimed,) = stage.repository.claim(None, now_s=service.clock(), lease_s=30, limit=1)
     run = replace(claimed, step=Step.RANKING, status=Status.RUNNING)
     stage.repository.advance(run, [], now_s=service.clock(), plans=())
-    assert await service.validate(run) == ()
-    await service.search(run, ["a part"], of=1)
+    assert await service.steps.validate(run) == ()
+    await service.steps.search(run, ["a part"], of=1)
     assert service.workers.searched == 0
-    assert (await service.conclude(run)).status is Status.COMPLETED
+    assert (await service.steps.conclude(run)).status is Status.COMPLETED
     assert stage.repository.findings(run.run_id, 1) == {}
 
 
@@ -428,7 +431,7 @@ async def test_a_stalled_workflow_s_run_goes_on_in_a_process(stage: Stage, body:
     service = await stage.add()
     run = await stage.hold(body)
     for _ in range(2):
-        stage.clock.now_s += 3 * service.rules.lease_s
+        stage.clock.now_s += 3 * service.options.lease_s
         assert await stage.conductors[0].hand_over() == 1
     await until(lambda: _is(stage.repository.get(run.run_id).status is Status.COMPLETED))
     assert stage.log_of(run) == ORDER
@@ -447,7 +450,7 @@ async def test_a_run_no_workflow_can_be_begun_for_goes_on_in_a_process(
     run = await service.accept(RunRequest.model_validate(body))
     assert await stage.conductors[0].hand_over() == 1
     assert stage.repository.get(run.run_id).status is Status.PENDING
-    stage.clock.now_s += (STALLED_AFTER_LEASES + 1) * service.rules.lease_s
+    stage.clock.now_s += (STALLED_AFTER_LEASES + 1) * service.options.lease_s
     assert await stage.conductors[0].hand_over() == 1
     await until(lambda: _is(stage.repository.get(run.run_id).status is Status.COMPLETED))
     assert stage.log_of(run) == ORDER

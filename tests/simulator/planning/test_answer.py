@@ -21,7 +21,7 @@ from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.plans import Outcome, ReplicaGroup
 from budsim.simulator.planning.question import Question, Risk
 from budsim.simulator.planning.targets import Targets
-from budsim.simulator.services import Wishes, pose, simulate
+from budsim.simulator.searching import simulate
 from tests.simulator.situations import (
     CountingPredictor,
     devices_used,
@@ -576,35 +576,12 @@ def found_parameters(group: ReplicaGroup) -> int:
 
 
 def test_a_pooling_model_is_not_asked_for_tokens():
-    """The core is told that nothing is generated; callers' own counts end where questions are posed."""
+    """The core refuses a number of output tokens for a model that generates none."""
     question = embedding_question(("H100-SXM", 1))
     with pytest.raises(InvalidInput, match="output_tokens"):
         answer(
             replace(question, workload=replace(question.workload, output_tokens=128)),
             AnalyticPredictor(),
-        )
-    posed = pose("BAAI/bge-m3", question.workload, Targets(), question.clusters)
-    assert posed == pose(
-        "BAAI/bge-m3", replace(question.workload, output_tokens=128), Targets(), question.clusters
-    )
-    vectors = pose(
-        "Qwen/Qwen3-8B",
-        question.workload,
-        Targets(),
-        question.clusters,
-        wishes=Wishes(pooling=True),
-    )
-    assert (vectors.architecture.is_embedding, vectors.workload.output_tokens) == (True, 0)
-    with pytest.raises(InvalidInput, match="target_throughput_per_user"):
-        pose(
-            "BAAI/bge-m3", question.workload, Targets(tokens_per_s_per_user=20.0), question.clusters
-        )
-    with pytest.raises(InvalidInput, match="8193 tokens exceed the context of 8192"):
-        pose(
-            "BAAI/bge-m3",
-            replace(question.workload, input_tokens=8193),
-            Targets(),
-            question.clusters,
         )
 
 

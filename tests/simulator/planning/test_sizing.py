@@ -5,14 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from budsim.commons.errors import InvalidInput, NotFound
+from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.catalog import find_device
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.sizing import Capacity, capacities, cheapest_devices
 from budsim.simulator.planning.space import OfferSpace
-from budsim.simulator.services import cheapest_devices as sized
 from tests.benchmarks.mixes import drawn
 from tests.benchmarks.spaces import offers_of
 from tests.simulator.situations import make_cluster, make_question
@@ -172,9 +171,3 @@ def test_devices_that_cannot_are_named_with_their_reason():
     assert {each.device.name for each in found.sets} == {"H100-SXM"}
     reasons = {rejection.subject: rejection.reason for rejection in found.rejections}
     assert "V100" in reasons["V100-16GB"]
-
-
-def test_devices_the_catalog_lacks_are_refused_by_name():
-    """A device nobody knows is an error that names it."""
-    with pytest.raises(NotFound, match="Frobnicator"):
-        sized(make_question(targets=TIGHT), AnalyticPredictor(), ["H100-SXM", "Frobnicator-9000"])

@@ -6,8 +6,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.whatif import Changed
-from budsim.simulator.services import what_if
+from budsim.simulator.planning.whatif import Changed, changed
 from tests.simulator.situations import make_cluster, make_question
 
 FOUR = make_cluster((("H100-SXM", 4),))
@@ -18,7 +17,8 @@ ASKED = make_question(
 
 def change(text: str, question: Question = ASKED) -> Changed:
     """Return what a change does to the best plan."""
-    return what_if(question, answer(question, AnalyticPredictor()), AnalyticPredictor(), text)
+    outcome = answer(question, AnalyticPredictor())
+    return changed(question, outcome, AnalyticPredictor(), *text.split("="))
 
 
 def test_a_knob_left_as_it_is_changes_nothing():
@@ -80,8 +80,6 @@ def test_what_does_not_fit_is_an_answer_with_figures():
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("max_num_seqs", "KNOB=VALUE"),
-        ("=3", "KNOB=VALUE"),
         ("turbo=1", "turbo"),
         ("max_num_seqs=many", "whole number"),
         ("max_num_seqs=0", "whole number"),

@@ -1,0 +1,124 @@
+"""How requests travel: plain or in a CloudEvent, with what callers want echoed in events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from budsim.simulator.wire.fields import MAX_TEXT, wrong_field
+
+ENVELOPE_KEYS = ("topic", "pubsubname", "data")
+
+
+class Category(StrEnum):
+    """How a notification is shown."""
+
+    INAPP = "inapp"
+    INTERNAL = "internal"
+    EMAIL = "email"
+
+
+class NotificationMetadata(BaseModel):
+    """What the caller wants echoed in every event."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    notification_type: Literal["event", "topic", "broadcast"] = "event"
+    name: str | None = Field(None, max_length=MAX_TEXT)
+    workflow_id: str | None = Field(None, max_length=MAX_TEXT)
+    subscriber_ids: str | list[str] | None = None
+    actor: str | None = Field(None, max_length=MAX_TEXT)
+    topic_keys: str | list[str] | list[dict[str, str]] | None = None
+    category: Category = Category.INTERNAL
+
+
+class Body(BaseModel):
+    """A request body, plain or in a CloudEvent; unknown fields are refused in the first form and ignored in the second."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    specversion: str | None = Field(None, max_length=MAX_TEXT)
+    topic: str | None = Field(None, max_length=MAX_TEXT)
+    pubsubname: str | None = Field(None, max_length=MAX_TEXT)
+    source: str | None = Field(None, max_length=MAX_TEXT)
+    source_topic: str | list[str] | None = None
+    data: Any = None
+    traceid: str | None = Field(None, max_length=MAX_TEXT)
+    tracestate: str | None = Field(None, max_length=MAX_TEXT)
+    traceparent: str | None = Field(None, max_length=MAX_TEXT)
+    type: str | None = Field(None, max_length=MAX_TEXT)
+    time: str | None = Field(None, max_length=MAX_TEXT)
+    id: str | None = Field(None, max_length=MAX_TEXT)
+    datacontenttype: str | None = Field(None, max_length=MAX_TEXT)
+    debug: bool = False
+    notification_metadata: NotificationMetadata | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _open_cloud_event(cls, value: object) -> object:
+        _refuse_unstorable(value)
+        if not isinstance(value, Mapping) or any(value.get(key) is None for key in ENVELOPE_KEYS):
+            return value
+        inside = _event_content(value["data"])
+        merged = {**value, **inside, "data": None}
+        # The event's own id and source recognize a repeated delivery; what the request calls itself does not.
+        merged |= {
+            key: value[key]
+            for key in ("id", "topic", "pubsubname", "type", "traceparent", "tracestate")
+            if key in value
+        }
+        return {key: content for key, content in merged.items() if key in cls.model_fields}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics every event of this request is published on, each once."""
+        named = (
+            [self.source_topic] if isinstance(self.source_topic, str) else self.source_topic or []
+        )
+        return tuple(dict.fromkeys(topic for topic in named if topic))
+
+    @field_validator("source_topic")
+    @classmethod
+    def _check_topics(cls, value: str | list[str] | None) -> str | list[str] | None:
+        named = value if isinstance(value, list) else [value or ""]
+        if len(named) > 16 or any(len(topic) > 255 for topic in named):
+            raise ValueError("at most 16 topics of at most 255 characters each")
+        return value
+
+
+def _refuse_unstorable(value: object) -> None:
+    """Databases store neither NUL characters nor half surrogate pairs, which JSON can spell."""
+    if _is_storable(value):
+        return
+    fields = value if isinstance(value, Mapping) else {}
+    field = next(
+        (str(name) for name, content in fields.items() if not _is_storable(content)), "body"
+    )
+    raise wrong_field(
+        field if field.isprintable() else "body",
+        "text must be Unicode without NUL characters and half surrogate pairs",
+    )
+
+
+def _is_storable(value: object) -> bool:
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\\u0000" not in text
+
+
+def _event_content(data: object) -> Mapping[str, Any]:
+    if isinstance(data, str):
+        try:
+            data = json.loads(data)
+        except (ValueError, RecursionError):
+            data = None
+    if not isinstance(data, Mapping):
+        raise wrong_field("data", "data of a CloudEvent must be a JSON object: the request")
+    return data

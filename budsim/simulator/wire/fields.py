@@ -1,0 +1,41 @@
+"""Bounded types of single fields, and the units of the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from budsim.commons.units import GIB
+from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
+
+WIRE_GB = GIB
+"""The inventory's writer calls a GiB a GB (an 80 GB device reports 80); callers hand our figures on in the same unit."""
+MAX_TEXT = 1024
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS), BeforeValidator(_no_bool)]
+Concurrency = Annotated[int, Field(ge=1, le=MOST_REQUESTS), BeforeValidator(_no_bool)]
+Parallel = Annotated[int, Field(ge=1, le=1024), BeforeValidator(_no_bool)]
+Loras = Annotated[int, Field(ge=0, le=1024), BeforeValidator(_no_bool)]
+LoraRank = Annotated[int, Field(ge=1, le=512), BeforeValidator(_no_bool)]
+Target = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False), BeforeValidator(_no_bool)]
+Threshold = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+
+def wrong_field(field: str, message: str) -> PydanticCustomError:
+    """Return an error of a check over several fields that names the one to look at."""
+    return PydanticCustomError("wrong_field", "{message}", {"field": field, "message": message})
+
+
+def gigabytes(size_bytes: float) -> float:
+    """Return bytes in the wire's GB, to three decimals."""
+    return round(size_bytes / WIRE_GB, 3)

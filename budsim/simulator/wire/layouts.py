@@ -1,0 +1,140 @@
+"""Layouts on named hosts: which fit, and node groups for one the caller chose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from budsim.hardware_ops.cluster import HardwareMode
+from budsim.simulator.planning.plans import ReplicaGroup
+from budsim.simulator.planning.question import Question
+from budsim.simulator.wire.fields import gigabytes
+from budsim.simulator.wire.node_groups import NodeGroup, checkpoint_precision, node_group
+from budsim.simulator.wire.requests import BenchmarkRequest, NodeConfigurationsRequest
+
+if TYPE_CHECKING:
+    from budsim.simulator.planning.layouts import DeviceLayouts
+
+
+class ModelSize(BaseModel):
+    """A model and the least it needs."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_id: str
+    model_name: str
+    model_uri: str | None
+    estimated_weight_memory_gb: float
+    min_tp_for_model: int | None
+
+
+class ParallelOption(BaseModel):
+    """One layout that fits."""
+
+    tp_size: int
+    pp_size: int
+    max_replicas: int
+    total_devices_needed: int
+    description: str
+
+
+class DeviceConfiguration(BaseModel):
+    """What one kind of device on the selected hosts can do."""
+
+    device_type: str
+    device_name: str
+    device_model: str
+    total_devices: int
+    nodes_count: int
+    max_devices_per_node: int
+    memory_per_device_gb: float
+    tp_pp_options: list[ParallelOption]
+    min_tp_required: int | None
+    supports_pipeline_parallelism: bool
+
+
+class NodeConfigurations(BaseModel):
+    """Layouts that fit on the selected hosts."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    object: Literal["node_configurations"] = "node_configurations"
+    cluster_id: str
+    model_info: ModelSize
+    device_configurations: list[DeviceConfiguration]
+    selected_nodes: list[str]
+    hardware_mode: HardwareMode
+
+
+class BenchmarkConfiguration(BaseModel):
+    """Node groups for the layout the caller chose."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    object: Literal["benchmark_config"] = "benchmark_config"
+    cluster_id: str
+    model_id: str
+    node_groups: list[NodeGroup]
+
+
+def node_configurations(
+    request: NodeConfigurationsRequest,
+    question: Question,
+    found: Sequence[DeviceLayouts],
+) -> NodeConfigurations:
+    """Return fitting layouts as callers read them."""
+    architecture = question.architecture
+    smallest = [layouts.min_tp for layouts in found if layouts.min_tp is not None]
+    return NodeConfigurations(
+        cluster_id=str(request.cluster_id),
+        model_info=ModelSize(
+            model_id=request.model_id,
+            model_name=architecture.model_id,
+            model_uri=request.model_uri,
+            estimated_weight_memory_gb=gigabytes(
+                architecture.weight_bytes(checkpoint_precision(architecture))
+            ),
+            min_tp_for_model=min(smallest, default=None),
+        ),
+        device_configurations=[_device_configuration(layouts) for layouts in found],
+        selected_nodes=[node.name for cluster in question.clusters for node in cluster.nodes],
+        hardware_mode=request.hardware_mode,
+    )
+
+
+def benchmark_configuration(
+    request: BenchmarkRequest, question: Question, group: ReplicaGroup
+) -> BenchmarkConfiguration:
+    """Return the node groups of a chosen layout as callers deploy them."""
+    return BenchmarkConfiguration(
+        cluster_id=str(request.cluster_id),
+        model_id=request.model_id,
+        node_groups=[node_group(group, question)],
+    )
+
+
+def _device_configuration(found: DeviceLayouts) -> DeviceConfiguration:
+    group = found.group
+    return DeviceConfiguration(
+        device_type=group.label.wire_type,
+        device_name=group.label.name,
+        device_model=group.label.device_model,
+        total_devices=group.devices,
+        nodes_count=len(group.slots),
+        max_devices_per_node=group.largest_node,
+        memory_per_device_gb=gigabytes(group.memory_free_bytes),
+        tp_pp_options=[
+            ParallelOption(
+                tp_size=layout.tp,
+                pp_size=layout.pp,
+                max_replicas=layout.max_replicas,
+                total_devices_needed=layout.tp * layout.pp,
+                description=f"{layout.tp} devices per pipeline stage, {layout.pp} stages",
+            )
+            for layout in found.layouts
+        ],
+        min_tp_required=found.min_tp,
+        supports_pipeline_parallelism=found.supports_pipeline,
+    )

@@ -1,0 +1,70 @@
+"""Short answers: messages, errors, the state of a workflow, what became of a message."""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from budsim.simulator.storage.records import WORKFLOW_NAME, Json, Run, Status
+
+STEPS = (
+    ("validation", "Validation", "Check the request, the model and the hardware inventory"),
+    (
+        "performance_estimation",
+        "Performance estimation",
+        "Predict and search deployments on every cluster",
+    ),
+    ("ranking", "Ranking", "Rank the deployments that were found"),
+)
+
+
+class Info(BaseModel):
+    """A message."""
+
+    object: Literal["info"] = "info"
+    message: str
+    param: Json | None = None
+
+
+class Error(BaseModel):
+    """Why a request was refused."""
+
+    object: Literal["error"] = "error"
+    message: str
+    type: str
+    param: str | None = None
+    code: int
+
+
+class WorkflowStep(BaseModel):
+    """One step of a workflow."""
+
+    id: str
+    title: str
+    description: str
+
+
+class WorkflowMetadata(BaseModel):
+    """A workflow and its state."""
+
+    object: Literal["workflow_metadata"] = "workflow_metadata"
+    workflow_id: UUID
+    workflow_name: str = WORKFLOW_NAME
+    steps: list[WorkflowStep] = [
+        WorkflowStep(id=name, title=title, description=text) for name, title, text in STEPS
+    ]
+    status: Status
+    eta: int | None = None
+
+    @classmethod
+    def of(cls, run: Run) -> WorkflowMetadata:
+        """Return the metadata of a run."""
+        return cls(workflow_id=UUID(run.run_id), status=run.status, eta=run.eta_minutes)
+
+
+class Delivery(BaseModel):
+    """What the broker should do with a message."""
+
+    status: Literal["SUCCESS", "RETRY", "DROP"]

@@ -1,0 +1,294 @@
+"""Node groups: equal replicas as callers deploy them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from pydantic import BaseModel, Field
+
+from budsim.commons.precision import Precision
+from budsim.commons.units import KILO
+from budsim.engine_ops.base import ReplicaConfig
+from budsim.engine_ops.llmc import job_for
+from budsim.hardware_ops.cluster import HardwareMode, Node
+from budsim.model_ops.architecture import Architecture
+from budsim.simulator.planning import plans
+from budsim.simulator.planning.plans import Figure, ReplicaGroup
+from budsim.simulator.planning.question import Question
+from budsim.simulator.wire.fields import gigabytes
+
+TARGET_NAMES = {
+    "ttft_s": "ttft",
+    "e2e_s": "e2e_latency",
+    "tokens_per_s_per_user": "throughput_per_user",
+}
+
+
+class EngineMetadata(BaseModel):
+    """What callers deploy beside the command."""
+
+    engine_version: str | None = None
+    tool_calling_parser_type: str | None = None
+    reasoning_parser_type: str | None = None
+    architecture_family: str | None = None
+    chat_template: str | None = None
+    supports_lora: bool = False
+    supports_pipeline_parallelism: bool = False
+
+
+class Labels(BaseModel):
+    """Labels of a node group; all of them text."""
+
+    device_name: str
+    concurrency: str
+
+
+class Range(BaseModel):
+    """An 80 % prediction interval, in the unit of the figure it belongs to."""
+
+    low: float
+    high: float
+
+
+class Confidence(BaseModel):
+    """How sure the figures beside it are."""
+
+    basis: str
+    in_range: bool
+    bound_by: str
+    ttft: Range
+    throughput_per_user: Range
+    e2e_latency: Range
+
+
+class NextReplica(BaseModel):
+    """What one more replica would make of a node group that keeps its requests; units as in the node group."""
+
+    devices: int
+    is_free: bool
+    ttft: float
+    throughput_per_user: float
+    e2e_latency: float
+    cost_per_million_tokens: float
+
+
+class Explanation(BaseModel):
+    """Why a node group is as good as it is.
+
+    ``time_shares`` of a request sum to 1; ``headroom`` is by what share a figure may get worse before its target is missed,
+    below 0 it is; ``binding_target`` has the least.
+    """
+
+    time_shares: dict[str, float]
+    headroom: dict[str, float]
+    binding_target: str | None
+    next_replica: NextReplica | None
+
+
+class NodeShare(BaseModel):
+    """How many devices of one node a replica uses; ``first`` is the number of the pool's first device of that kind there."""
+
+    node: str
+    devices: int = Field(ge=1, le=1024)
+    first: int = Field(0, ge=0, le=1_000_000)
+
+
+class Compression(BaseModel):
+    """The job that quantizes the checkpoint before it can be served: LLM Compressor's recipe and what the job needs."""
+
+    checkpoint: str
+    scheme: str
+    method: str
+    recipe: str
+    device_memory_gb: float
+    host_memory_gb: float
+    hours: float
+    cost_usd: float
+
+
+class NodeGroup(EngineMetadata):
+    """Equal replicas, ready to deploy.
+
+    ``model`` is what the engine loads; ``placements`` has the nodes of each replica, its pipeline in their order;
+    ``requests_per_s`` is what all replicas finish. Pooling models generate no tokens (``throughput_per_user`` 0) and are priced
+    by the tokens they read.
+    """
+
+    config_id: str
+    name: str
+    labels: Labels
+    type: str
+    engine_type: str
+    tp_size: int
+    pp_size: int
+    envs: dict[str, str]
+    args: dict[str, str | int | float | bool]
+    replicas: int
+    image: str
+    memory: float
+    hardware_mode: HardwareMode
+    ttft: float | None
+    throughput_per_user: float | None
+    e2e_latency: float | None
+    error_rate: float
+    cost_per_million_tokens: float
+    requests_per_s: float | None = None
+    device_name: str
+    device_model: str
+    raw_name: str
+    weight_memory_gb: float
+    kv_cache_memory_gb: float
+    cores: int | None = None
+    socket_cores: int | None = None
+    max_loras: int | None = None
+    model: str | None = None
+    placements: list[list[NodeShare]] = []
+    compression: Compression | None = None
+    confidence: Confidence | None = None
+    explanation: Explanation | None = None
+
+
+def node_group(group: ReplicaGroup, question: Question) -> NodeGroup:
+    """Return a replica group as callers deploy it."""
+    service, memory = group.service, group.memory
+    return NodeGroup(
+        config_id=group.config_id,
+        name=group.label.name,
+        labels=Labels(device_name=group.label.name, concurrency=str(group.config.concurrency)),
+        type=group.label.wire_type,
+        engine_type=group.engine,
+        tp_size=group.config.tp,
+        pp_size=group.config.pp,
+        envs=dict(group.launch.envs),
+        args=dict(group.launch.args),
+        replicas=group.replicas,
+        image=group.launch.image,
+        memory=gigabytes(
+            memory.weight_bytes
+            + memory.kv_cache_bytes
+            + memory.activation_bytes
+            + memory.reserved_bytes
+        ),
+        hardware_mode=question.mode,
+        ttft=service.ttft_s.value * KILO,
+        throughput_per_user=service.tokens_per_s_per_user.value,
+        e2e_latency=service.e2e_s.value,
+        error_rate=group.error_rate,
+        cost_per_million_tokens=group.cost_per_million_tokens_usd,
+        requests_per_s=group.replicas * service.requests_per_s.value,
+        device_name=group.label.name,
+        device_model=group.label.device_model,
+        raw_name=group.label.raw_name,
+        weight_memory_gb=gigabytes(memory.weight_bytes),
+        kv_cache_memory_gb=gigabytes(memory.kv_cache_bytes),
+        cores=group.config.cores or None,
+        socket_cores=group.config.device.compute_units if group.config.cores else None,
+        max_loras=group.config.max_loras or None,
+        model=group.launch.model,
+        placements=_placements(group, question),
+        compression=_compression(question.architecture, group.config),
+        confidence=_confidence(group),
+        explanation=_explanation(group.explanation),
+        engine_version=group.metadata.engine_version,
+        tool_calling_parser_type=group.metadata.tool_calling_parser_type,
+        reasoning_parser_type=group.metadata.reasoning_parser_type,
+        architecture_family=group.metadata.architecture_family,
+        chat_template=group.metadata.chat_template,
+        supports_lora=group.metadata.supports_lora,
+        supports_pipeline_parallelism=group.metadata.supports_pipeline_parallelism,
+    )
+
+
+def checkpoint_precision(architecture: Architecture) -> Precision:
+    """Return the format of the checkpoint's own weights."""
+    quantization = architecture.quantization
+    return quantization.precision if quantization else architecture.native_precision
+
+
+def _placements(group: ReplicaGroup, question: Question) -> list[list[NodeShare]]:
+    """Return the nodes of each replica in pipeline order, one share for each pool of devices."""
+    used = {part.node_id for replica in group.placements for part in replica}
+    nodes = {
+        node.node_id: node
+        for cluster in question.clusters
+        for node in cluster.nodes
+        if node.node_id in used
+    }
+    firsts = {
+        (node.node_id, pool): first
+        for node in nodes.values()
+        for pool, first in _first_devices(node)
+    }
+    return [
+        [
+            NodeShare(
+                node=part.node_name,
+                devices=part.devices,
+                first=firsts.get((part.node_id, part.pool), 0),
+            )
+            for part in replica
+        ]
+        for replica in group.placements
+    ]
+
+
+def _first_devices(node: Node) -> Iterator[tuple[int, int]]:
+    """Yield the index of each pool and the number of its first device, counting those of its kind on the node."""
+    counted: Counter[str] = Counter()
+    for index, pool in enumerate(node.pools):
+        kind = pool.label.wire_type.removesuffix("_high")
+        yield index, counted[kind]
+        counted[kind] += pool.total
+
+
+def _compression(architecture: Architecture, config: ReplicaConfig) -> Compression | None:
+    job = job_for(architecture, config.weight_precision, config.device)
+    if job is None:
+        return None
+    return Compression(
+        checkpoint=architecture.model_id,
+        scheme=job.scheme,
+        method=job.method,
+        recipe=job.recipe_yaml,
+        device_memory_gb=gigabytes(job.device_bytes),
+        host_memory_gb=gigabytes(job.host_bytes),
+        hours=round(job.hours, 3),
+        cost_usd=round(job.cost_usd, 2),
+    )
+
+
+def _confidence(group: ReplicaGroup) -> Confidence:
+    service = group.service
+    return Confidence(
+        basis=service.basis,
+        in_range=service.in_range,
+        bound_by=service.bound_by,
+        ttft=_range(service.ttft_s, KILO),
+        throughput_per_user=_range(service.tokens_per_s_per_user, 1.0),
+        e2e_latency=_range(service.e2e_s, 1.0),
+    )
+
+
+def _explanation(found: plans.Explanation) -> Explanation:
+    return Explanation(
+        time_shares={cause: round(share, 4) for cause, share in found.time_shares.items()},
+        headroom={TARGET_NAMES[name]: room for name, room in found.headroom.items()},
+        binding_target=TARGET_NAMES.get(found.binding),
+        next_replica=_next_replica(found.next_replica) if found.next_replica else None,
+    )
+
+
+def _next_replica(following: plans.NextReplica) -> NextReplica:
+    return NextReplica(
+        devices=following.devices,
+        is_free=following.is_free,
+        ttft=following.ttft_s * KILO,
+        throughput_per_user=following.tokens_per_s_per_user,
+        e2e_latency=following.e2e_s,
+        cost_per_million_tokens=following.cost_per_million_tokens_usd,
+    )
+
+
+def _range(figure: Figure, factor: float) -> Range:
+    return Range(low=figure.low80 * factor, high=figure.high80 * factor)

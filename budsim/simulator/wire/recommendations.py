@@ -1,0 +1,231 @@
+"""Recommendations and deployments: plans as callers read them, and why others are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from budsim.commons.precision import Precision, bytes_per_value
+from budsim.commons.units import KILO
+from budsim.simulator.planning.plans import Outcome, Plan, Rejection
+from budsim.simulator.planning.question import Question
+from budsim.simulator.storage.records import Json, Run, StoredGroup, StoredPlan
+from budsim.simulator.wire.node_groups import (
+    EngineMetadata,
+    NodeGroup,
+    checkpoint_precision,
+    node_group,
+)
+
+MAX_RECOMMENDED_CLUSTERS = 10
+REASONS_KEPT = 200
+"""Reasons stored with a run; more would only make its events larger."""
+REASONS_TOLD = 3
+"""Reasons named in the one-line message."""
+
+
+class DeviceTypeMetrics(BaseModel):
+    """One node group's share of a recommendation, in the order of the node groups."""
+
+    device_type: str
+    num_replicas: int
+    concurrency: int
+    cost_per_million_tokens: float
+
+
+class Metrics(BaseModel):
+    """Predicted service: ttft in ms, throughput in output tokens/s, latency in s, cost in USD; null where it is unknown."""
+
+    device_types: list[DeviceTypeMetrics]
+    replica: int
+    concurrency: int
+    ttft: float | None
+    throughput_per_user: float | None
+    e2e_latency: float | None
+    error_rate: float
+    cost_per_million_tokens: float
+
+
+class ClusterMetrics(EngineMetadata):
+    """One recommended deployment on one cluster."""
+
+    cluster_id: str
+    metrics: Metrics
+    quantized_metrics: Metrics | None = None
+
+    @classmethod
+    def of(cls, plan: StoredPlan) -> ClusterMetrics:
+        """Return a stored plan as callers read it."""
+        metrics = _metrics(plan)
+        return cls(
+            cluster_id=plan.cluster_id,
+            metrics=metrics,
+            quantized_metrics=metrics if plan.quantized else None,
+            **_metadata(plan),
+        )
+
+
+class Reason(BaseModel):
+    """Why something that was asked about is not recommended."""
+
+    cluster_id: str
+    subject: str
+    reason: str
+    devices: int = 0
+
+    @classmethod
+    def of(cls, rejection: Rejection) -> Reason:
+        """Return a rejection as callers read it."""
+        return cls(
+            cluster_id=rejection.cluster_id,
+            subject=rejection.subject,
+            reason=rejection.reason,
+            devices=rejection.devices,
+        )
+
+
+class Recommendations(BaseModel):
+    """The answer of a run: the best deployment of each cluster, best first, and why others are missing."""
+
+    object: Literal["cluster_recommendations"] = "cluster_recommendations"
+    workflow_id: UUID
+    recommendations: list[ClusterMetrics]
+    created: int
+    reasons: list[Reason] = []
+
+
+class RecommendationPage(BaseModel):
+    """One page of a run's plans, best first."""
+
+    object: Literal["cluster_recommendations"] = "cluster_recommendations"
+    page: int
+    limit: int
+    total_items: int
+    total_pages: int
+    items: list[ClusterMetrics]
+
+
+class DeploymentConfiguration(EngineMetadata):
+    """A plan ready to deploy."""
+
+    object: Literal["deployment_configuration"] = "deployment_configuration"
+    id: str
+    nodes: None = None
+    node_groups: list[NodeGroup]
+    replica: int
+    concurrency: int
+    ttft: float | None
+    throughput_per_user: float | None
+    e2e_latency: float | None
+    error_rate: float
+    cost_per_million_tokens: float
+
+    @classmethod
+    def of(cls, plan: StoredPlan) -> DeploymentConfiguration:
+        """Return a stored plan as callers deploy it."""
+        metrics = _metrics(plan)
+        return cls(
+            id=plan.cluster_id,
+            node_groups=[NodeGroup.model_validate(group.document) for group in plan.groups],
+            **metrics.model_dump(exclude={"device_types"}),
+            **_metadata(plan),
+        )
+
+
+def stored_plans(outcome: Outcome, question: Question, *, keep: int) -> tuple[StoredPlan, ...]:
+    """Return the best ``keep`` plans of an outcome as they are stored."""
+    native = checkpoint_precision(question.architecture)
+    return tuple(
+        _stored_plan(rank, plan, question, native) for rank, plan in enumerate(outcome.plans[:keep])
+    )
+
+
+def recommendations_of(run: Run, plans: Sequence[StoredPlan]) -> Recommendations:
+    """Return the best plan of each of the first ten clusters; ``plans`` are best first."""
+    best: dict[str, StoredPlan] = {}
+    for plan in plans:
+        best.setdefault(plan.cluster_id, plan)
+    shown = list(best.values())[:MAX_RECOMMENDED_CLUSTERS]
+    return Recommendations(
+        workflow_id=UUID(run.run_id),
+        recommendations=[ClusterMetrics.of(plan) for plan in shown],
+        created=int(run.created_s),
+        reasons=[Reason.model_validate(reason) for reason in run.reasons],
+    )
+
+
+def reason_documents(rejections: Sequence[Rejection]) -> tuple[Json, ...]:
+    """Return the first rejections as they are stored with a run."""
+    kept = rejections[:REASONS_KEPT]
+    return tuple(Reason.of(rejection).model_dump(mode="json") for rejection in kept)
+
+
+def found_message(plans: Sequence[StoredPlan], reasons: Sequence[Mapping[str, Any]]) -> str:
+    """Return one sentence that says what a run found."""
+    if not plans:
+        first = reasons[:REASONS_TOLD]
+        told = "; ".join(f"{reason['subject']}: {reason['reason']}" for reason in first)
+        return f"No deployment is possible. {told}".strip()
+    best = plans[0]
+    if best.ttft_s is None:
+        price = f"{best.cost_per_million_tokens_usd:g} USD per million output tokens"
+        return f"Priced at {price}; latency is unknown."
+    if best.error_rate > 0:
+        nearest = f"the nearest misses them by {best.error_rate:.1%} on average"
+        return f"No deployment meets every target; {nearest}."
+    good = sum(plan.error_rate == 0 for plan in plans)
+    return f"{good} of {len(plans)} deployments meet every target."
+
+
+def _stored_plan(rank: int, plan: Plan, question: Question, native: str) -> StoredPlan:
+    groups = [node_group(group, question) for group in plan.groups]
+    return StoredPlan(
+        rank=rank,
+        cluster_id=plan.cluster_id,
+        replicas=sum(group.replicas for group in plan.groups),
+        concurrency=sum(group.replicas * group.config.concurrency for group in plan.groups),
+        ttft_s=plan.ttft_s,
+        tokens_per_s_per_user=plan.tokens_per_s_per_user,
+        e2e_s=plan.e2e_s,
+        error_rate=plan.error_rate,
+        cost_per_million_tokens_usd=plan.cost_per_million_tokens_usd,
+        cost_usd_per_h=plan.cost_usd_per_h,
+        quantized=any(
+            bytes_per_value(g.config.weight_precision)
+            < min(bytes_per_value(Precision(native)), 2.0)
+            for g in plan.groups
+        ),
+        groups=tuple(
+            StoredGroup(config_id=group.config_id, document=group.model_dump(mode="json"))
+            for group in groups
+        ),
+    )
+
+
+def _metrics(plan: StoredPlan) -> Metrics:
+    groups = [group.document for group in plan.groups]
+    return Metrics(
+        device_types=[
+            DeviceTypeMetrics(
+                device_type=group["type"],
+                num_replicas=group["replicas"],
+                concurrency=int(group["labels"]["concurrency"]) * group["replicas"],
+                cost_per_million_tokens=group["cost_per_million_tokens"],
+            )
+            for group in groups
+        ],
+        replica=plan.replicas,
+        concurrency=plan.concurrency,
+        ttft=None if plan.ttft_s is None else plan.ttft_s * KILO,
+        throughput_per_user=plan.tokens_per_s_per_user,
+        e2e_latency=plan.e2e_s,
+        error_rate=plan.error_rate,
+        cost_per_million_tokens=plan.cost_per_million_tokens_usd,
+    )
+
+
+def _metadata(plan: StoredPlan) -> dict[str, Any]:
+    return EngineMetadata.model_validate(plan.groups[0].document).model_dump()

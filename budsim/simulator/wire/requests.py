@@ -1,0 +1,220 @@
+"""Requests: what callers send."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from budsim.commons.units import MILLI
+from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
+from budsim.hardware_ops.cluster import HardwareMode
+from budsim.simulator.http import examples
+from budsim.simulator.planning.question import Risk
+from budsim.simulator.planning.targets import Targets
+from budsim.simulator.storage.records import Feedback, Json, PlanFilter
+from budsim.simulator.wire.envelopes import Body
+from budsim.simulator.wire.fields import (
+    MAX_TEXT,
+    Concurrency,
+    LoraRank,
+    Loras,
+    Parallel,
+    Target,
+    Text,
+    Threshold,
+    Tokens,
+    wrong_field,
+)
+
+POOLING_ENDPOINTS = frozenset({"EMBEDDING", "CLASSIFY", "RERANK"})
+ENDPOINTS = POOLING_ENDPOINTS | {"LLM", "AUDIO"}
+
+
+class RunRequest(Body):
+    """What should be deployed for which traffic and targets (`POST /simulator/run`)."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        protected_namespaces=(),
+        json_schema_extra={"examples": [examples.RUN]},
+    )
+
+    pretrained_model_uri: Text = Field(
+        description="Hugging Face id, or a path under MODEL_REGISTRY_DIR"
+    )
+    model_uri: str | None = Field(
+        None,
+        max_length=MAX_TEXT,
+        description="Hugging Face id, for engine compatibility and parsers",
+    )
+    is_proprietary_model: bool = Field(description="cloud model, called through LiteLLM")
+    input_tokens: Tokens = Field(description="mean prompt tokens")
+    output_tokens: Tokens = Field(
+        description="mean generated tokens; of no matter for pooling models, which generate none"
+    )
+    concurrency: Concurrency = Field(description="concurrent requests")
+    target_ttft: Target | None = Field(
+        None, description="longest time to first token, ms; null or 0: no target"
+    )
+    target_throughput_per_user: Target | None = Field(
+        None, description="fewest output tokens/s per user; null or 0: no target"
+    )
+    target_e2e_latency: Target | None = Field(
+        None, description="longest end-to-end latency, s; null or 0: no target"
+    )
+    cluster_id: UUID | None = Field(None, description="restrict to one cluster")
+    is_quantization: bool = Field(False, description="simulate the quantized model")
+    quantization_method: str | None = Field(None, max_length=MAX_TEXT)
+    quantization_type: str | None = Field(None, max_length=MAX_TEXT)
+    simulation_method: Literal["regressor", "heuristic"] | None = Field(
+        None, description="null: regressor"
+    )
+    risk: Risk = Field(
+        Risk.EXPECTED,
+        description="judge targets by what is expected, or by the worse end of the 90 % intervals",
+    )
+    hardware_mode: HardwareMode = HardwareMode.DEDICATED
+    model_endpoints: str | None = Field(
+        None,
+        max_length=MAX_TEXT,
+        description="comma list of LLM, EMBEDDING, AUDIO, CLASSIFY, RERANK; without LLM and AUDIO the model need not generate",
+    )
+    model_max_context_length: Tokens | None = Field(
+        None, description="caps the sequence length, tokens"
+    )
+    max_loras: Loras = Field(0, description="LoRA adapters every replica serves at a time; 0: none")
+    max_lora_rank: LoraRank = Field(DEFAULT_MAX_LORA_RANK, description="highest rank of an adapter")
+
+    @field_validator("hardware_mode", mode="before")
+    @classmethod
+    def _default_mode(cls, value: object) -> object:
+        return HardwareMode.DEDICATED if value is None else value
+
+    @property
+    def wanted_cluster(self) -> str | None:
+        """Id of the only cluster that may be used, or None."""
+        return str(self.cluster_id) if self.cluster_id else None
+
+    @property
+    def pooling(self) -> bool:
+        """Whether only vectors and scores are wanted of the model, no text."""
+        wanted = _endpoints(self.model_endpoints)
+        return bool(wanted) and wanted <= POOLING_ENDPOINTS
+
+    @field_validator("model_endpoints")
+    @classmethod
+    def _check_endpoints(cls, value: str | None) -> str | None:
+        unknown = _endpoints(value) - ENDPOINTS
+        if unknown:
+            raise ValueError(
+                f"{', '.join(sorted(unknown))} not known; expected a comma list of {', '.join(sorted(ENDPOINTS))}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _require_targets(self) -> Self:
+        wanted = ("target_ttft", "target_throughput_per_user", "target_e2e_latency")
+        missing = [name for name in wanted if name not in self.model_fields_set]
+        if missing and not self.is_proprietary_model:
+            raise wrong_field(
+                missing[0],
+                f"{', '.join(missing)} required for open models; null or 0 means no target",
+            )
+        return self
+
+    @property
+    def targets(self) -> Targets:
+        """Targets in base units; null and 0 are no target."""
+        return Targets(
+            ttft_s=self.target_ttft * MILLI if self.target_ttft else None,
+            tokens_per_s_per_user=self.target_throughput_per_user or None,
+            e2e_s=self.target_e2e_latency or None,
+        )
+
+    def fingerprint(self) -> str:
+        """Return a digest of what is asked; how it was sent does not count: a repeated delivery has other trace ids."""
+        asked = self.model_dump(mode="json", exclude=set(Body.model_fields))
+        return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+    def stored(self) -> Json:
+        """Return the request as JSON that validates to an equal one."""
+        fields = self.model_fields_set | {"hardware_mode"}
+        return self.model_dump(mode="json", include=set(fields) - {"data", "topic", "pubsubname"})
+
+
+class FeedbackItem(BaseModel):
+    """What became of one deployed configuration."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config_id: Text
+    failed: bool
+    reason: str | None = Field(None, max_length=10_000)
+
+    def value(self) -> Feedback:
+        """Return it in the core's words."""
+        return Feedback(config_id=self.config_id, failed=self.failed, reason=self.reason or "")
+
+
+class ConfigurationsRequest(Body):
+    """Which run's best remaining configuration is wanted (`POST /simulator/configurations`)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.CONFIGURATIONS]})
+
+    workflow_id: UUID
+    cluster_id: UUID | None = None
+    error_rate_threshold: Threshold = 0.5
+    concurrency: Concurrency | None = None
+    feedback: Annotated[list[FeedbackItem], Field(max_length=1000)] | None = None
+
+    def wanted(self) -> PlanFilter:
+        """Return which stored plans fit."""
+        return plan_filter(self.cluster_id, self.concurrency, self.error_rate_threshold)
+
+
+class HostsRequest(Body):
+    """Fields `node-configurations` and `benchmark-config` share."""
+
+    model_id: Text
+    cluster_id: UUID
+    hostnames: Annotated[list[Text], Field(min_length=1, max_length=10_000)]
+    hardware_mode: HardwareMode = HardwareMode.DEDICATED
+    input_tokens: Tokens = 1024
+    output_tokens: Tokens = 512
+    concurrency: Concurrency = 10
+    model_uri: str | None = Field(None, max_length=MAX_TEXT)
+    model_max_context_length: Tokens | None = None
+
+
+class NodeConfigurationsRequest(HostsRequest):
+    """Which parallel layouts fit on the named hosts."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.HOSTS]})
+
+
+class BenchmarkRequest(HostsRequest):
+    """A layout the caller chose, to be turned into node groups."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.BENCHMARK]})
+
+    device_type: Text
+    tp_size: Parallel
+    pp_size: Parallel = 1
+    replicas: Parallel = 1
+
+
+def plan_filter(cluster_id: UUID | None, concurrency: int | None, threshold: float) -> PlanFilter:
+    """Return a filter over stored plans from wire values."""
+    return PlanFilter(
+        cluster_id=str(cluster_id) if cluster_id else None,
+        concurrency=concurrency,
+        error_rate_threshold=threshold,
+    )
+
+
+def _endpoints(named: str | None) -> set[str]:
+    return {part.strip().upper() for part in (named or "").split(",") if part.strip()}
