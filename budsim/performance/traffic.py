@@ -296,21 +296,22 @@ class Traffic:
         if isinstance(self.arrivals, OpenLoop):
             return OPEN_RUN
         wanted = CLOSED_TURNS * self.arrivals.concurrency
-        least = max(LEAST_CLOSED_RUN, 3 * self.arrivals.concurrency)
+        least = max(LEAST_CLOSED_RUN, 4 * self.arrivals.concurrency)
         return max(min(wanted, MOST_CLOSED_RUN), least)
 
     @property
     def run_warmup(self) -> int:
         """First requests left out of the answer.
 
-        Without a wish: the first wave of a steady closed loop, whose requests are cut short; a
-        tenth of a run at a rate; nothing of a trace or of a benchmark's closed loop.
+        Without a wish: the first two waves of a steady closed loop, because those of the first are
+        cut short; a tenth of a run at a rate; nothing of a trace or of a benchmark's closed loop.
         """
         if self.warmup is not None:
             return self.warmup
         if isinstance(self.arrivals, ClosedLoop):
             steady = self.arrivals.start is Start.STEADY
-            return min(self.arrivals.concurrency, self.run_requests - 1) if steady else 0
+            first_waves = min(2 * self.arrivals.concurrency, self.run_requests - 1)
+            return first_waves if steady else 0
         return int(WARMUP_SHARE * self.run_requests) if isinstance(self.arrivals, OpenLoop) else 0
 
     def at(self, requests_per_s: float) -> Traffic:

@@ -103,10 +103,10 @@ def draw_requests(traffic: Traffic, seed: int = 0) -> Requests:
 def crowded(requests: Requests, concurrency: int) -> Requests:
     """Return the same kind of requests in a steady closed loop, repeated until they are enough.
 
-    ``concurrency`` of them warm up and as many keep up the load at the end; as many again, and at
-    least `LEAST_CROWD_RUN`, are measured.
+    Two waves of them warm up, and one keeps up the load at the end; one wave, and at least
+    `LEAST_CROWD_RUN` requests, are measured.
     """
-    count = 2 * concurrency + max(concurrency, LEAST_CROWD_RUN)
+    count = 3 * concurrency + max(concurrency, LEAST_CROWD_RUN)
     at, turn = np.arange(count) % len(requests), np.arange(count) // len(requests)
     source = requests.reused_from[at]
     return Requests(
@@ -117,7 +117,7 @@ def crowded(requests: Requests, concurrency: int) -> Requests:
         reused_tokens=requests.reused_tokens[at],
         concurrency=concurrency,
         first_wave_s=0.0,
-        measured_from=concurrency,
+        measured_from=2 * concurrency,
         measured_to=count - concurrency,
     )
 

@@ -134,9 +134,9 @@ def test_a_trace_is_replayed_as_recorded_and_begins_again_when_it_is_short() -> 
 
 
 def test_a_crowd_has_the_lengths_of_the_traffic_and_always_work() -> None:
-    """Of 5 in flight 5 warm up and 5 end the run; 400 are measured."""
+    """With 5 in flight 10 warm up and 5 end the run; 400 are measured."""
     drawn = crowded(draw_requests(replace(OPEN, prompt=UniformLength(low=1, high=99))), 5)
-    assert len(drawn) == 410
+    assert len(drawn) == 415
     assert drawn.measured_to - drawn.measured_from == 400
     assert drawn.concurrency == 5
     assert drawn.prompt_tokens.mean() == pytest.approx(50, rel=0.1)

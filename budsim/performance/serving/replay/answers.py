@@ -61,13 +61,19 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unstable:
-    """The rate is at or beyond what the replica can carry: its queue grows without end."""
+    """The replica cannot carry this traffic: its queue grows without end.
+
+    ``largest_stable_rate`` is 0 where the longest request does not fit the KV cache; ``rate`` is
+    nan in a closed loop.
+    """
 
     rate: float
     largest_stable_rate: float
 
     def __str__(self) -> str:
         """Say it in words."""
+        if self.largest_stable_rate == 0.0:
+            return "the longest request does not fit the KV cache"
         return (
             f"unstable: {self.rate:.3g} requests/s come and the replica carries "
             f"{self.largest_stable_rate:.3g}; its queue grows without end"
@@ -124,7 +130,8 @@ class ReplayedService:
     preemptions : float array
         Preemptions a request, for want of cache.
     stable : bool array
-        Whether requests come at a rate the replica can carry; True in a closed loop.
+        Whether the replica carries the traffic: the longest request fits its KV cache, and the rate
+        is below the largest it can serve.
     rate, largest_stable_rate : float arrays
         Requests per second asked for, and carried in the long run; nan in a closed loop.
     timelines : tuple of Timeline or None

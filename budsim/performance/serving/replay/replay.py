@@ -89,7 +89,8 @@ def replay(
     Returns
     -------
     ReplayedService
-        nan, and not ``stable``, where requests come faster than the replica can serve them.
+        nan, and not ``stable``, where requests come faster than the replica can serve them, or
+        the longest does not fit its KV cache.
 
     Raises
     ------
@@ -171,8 +172,12 @@ class _Answer:
 def _answer(
     replica: Replica, traffic: Traffic, requests: Requests, limits: Limits, finite: bool
 ) -> _Answer:
+    longest = float((requests.prompt_tokens + requests.output_tokens).max())
+    fits = longest <= replica.cache_tokens_of_request
+    if not fits and not (finite and replica.cache_tokens >= 1.0):
+        return _Answer(None, None, False, 0.0)
     largest = largest_stable_rate(replica, requests) if traffic.is_open else np.nan
-    stable = not traffic.rate >= largest
+    stable = fits and not traffic.rate >= largest
     if not stable and not finite:
         return _Answer(None, None, stable, largest)
     runs, cache_tokens = run(replica, requests), replica.cache_tokens

@@ -61,6 +61,11 @@ class Replica:
         """Tokens that the caches of all ranks and lanes hold."""
         return float(self._spread * self.schedulers.cache_tokens[self.row])
 
+    @property
+    def cache_tokens_of_request(self) -> float:
+        """Tokens of cache the longest request may take: one rank's, of all lanes."""
+        return float(self.schedulers.lanes[self.row] * self.schedulers.cache_tokens[self.row])
+
     def places(self, context_tokens: float) -> float:
         """Return how many requests of that mean length can run at a time, at least 1."""
         sequences = self._spread * self.schedulers.max_sequences[self.row]

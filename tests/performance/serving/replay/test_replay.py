@@ -138,3 +138,12 @@ def test_a_timeline_is_bounded_and_ordered() -> None:
     assert 100 < len(timeline.time_s) <= 256
     assert (np.diff(timeline.time_s) > 0.0).all()
     assert ((timeline.cache_share >= 0.0) & (timeline.cache_share <= 1.0)).all()
+
+
+def test_a_request_longer_than_the_cache_is_never_served() -> None:
+    """Prompts of a million tokens fit no cache: no latency, and no rate is stable."""
+    long = Traffic.closed(concurrency=1, input_tokens=1_000_000, output_tokens=10)
+    answer = replayed(long).row(0)
+    assert isinstance(answer, Unstable)
+    assert answer.largest_stable_rate == 0.0
+    assert "does not fit the KV cache" in str(answer)

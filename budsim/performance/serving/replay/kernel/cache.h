@@ -81,6 +81,7 @@ static void preempt(Replica *r, Rank *rank) {
         r->generated[request] += growth;
     }
     release(r, rank, request, growth);
+    r->token_at[request] = r->now;
     r->ready[request] = 0;
     enqueue_first(r, rank, request);
     r->rec->preemptions++;

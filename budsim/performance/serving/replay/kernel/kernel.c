@@ -92,6 +92,8 @@ static void finish_due(Replica *r, Rank *rank) {
 static void begin_decode(Replica *r, int64_t request) {
     Rank *rank = &r->rank[r->home[request]];
     if (r->req->first[request] < 0.0) r->req->first[request] = r->now;
+    if (r->generated[request] > 0.0) count_gaps(r, r->now - r->token_at[request], 1.0);
+    r->token_at[request] = r->now;
     r->generated[request] += 1.0;
     double to_come = r->req->output[request] - r->generated[request];
     if (to_come <= 0.0) {
@@ -106,6 +108,7 @@ static void begin_decode(Replica *r, int64_t request) {
     rank->context += r->base[request];
     rank->to_come += to_come;
     push_finish(r, rank, request);
+    r->begun[r->begun_count++] = request;
 }
 
 /* ---- taking steps */
@@ -176,12 +179,8 @@ static void prefill_step(Replica *r, const Load *load) {
     pass(r, seconds, 1, 0.0);
     r->since_receive = r->set->receive_steps;
     double tokens = decode_all(r, 1);
-    if (tokens > 0.0) {
-        count_gaps(r, r->stalled + seconds, tokens);
-        r->stalled = 0.0;
-    } else if (running(r) > 0) {
-        r->stalled += seconds;
-    }
+    if (tokens > 0.0) count_decode_gaps(r, seconds, tokens);
+    else r->stalled += seconds;
     for (int64_t i = 0; i < r->starting_count; i++) begin_decode(r, r->starting[i]);
     r->starting_count = 0;
     finish_all_due(r);
@@ -239,15 +238,17 @@ static void decode_steps(Replica *r, Load load) {
             if (until < steps) steps = until;
         }
     }
-    double length = (double)(steps - 1);
+    double length = (double)(steps - 1), before = r->now;
     double growth = r->set->reserve_output ? 0.0 : (double)(running(r) * steps);
     pass(r, (double)steps * (first + slope * length / 2.0), steps,
          growth * r->set->tokens_per_step);
     r->since_receive += (double)steps;
     double generated = decode_all(r, steps);
-    count_gaps(r, first + slope * length / 2.0, generated * (1.0 - 1.0 / (double)steps));
-    count_gaps(r, first + r->stalled, generated / (double)steps);
-    r->stalled = 0.0;
+    double seconds = r->now - before, later = (double)(steps - 1);
+    if (steps > 1) count_gaps(r, (seconds - first) / later, generated * later / (double)steps);
+    r->now = before + first;
+    count_decode_gaps(r, first, generated / (double)steps);
+    r->now = before + seconds;
     finish_all_due(r);
 }
 
@@ -289,11 +290,12 @@ static void *cut(char **arena, int64_t count) {
 }
 
 static void cut_arrays(Replica *r, char *arena, int64_t n, int64_t heap) {
-    double **reals[] = {&r->enter, &r->generated, &r->charged, &r->base, &r->evicted_at, &r->held};
+    double **reals[] = {&r->enter, &r->generated, &r->charged, &r->base, &r->evicted_at, &r->held,
+                        &r->token_at};
     int64_t **wholes[] = {&r->ready, &r->next, &r->older, &r->newer, &r->key, &r->place, &r->since,
-                          &r->home, &r->root, &r->holders, &r->starting};
-    for (int i = 0; i < 6; i++) *reals[i] = cut(&arena, n);
-    for (int i = 0; i < 11; i++) *wholes[i] = cut(&arena, n);
+                          &r->home, &r->root, &r->holders, &r->starting, &r->begun};
+    for (int i = 0; i < 7; i++) *reals[i] = cut(&arena, n);
+    for (int i = 0; i < 12; i++) *wholes[i] = cut(&arena, n);
     for (int64_t i = 0; i < r->set->ranks; i++) r->rank[i].heap = cut(&arena, heap);
 }
 
@@ -320,7 +322,7 @@ int replay(const Tables *tables, const Setting *set, Requests *req, Record *rec)
     Replica r = {.tables = tables, .set = set, .req = req, .rec = rec};
     memset(rec, 0, sizeof *rec);
     r.rank = calloc((size_t)set->ranks, sizeof(Rank));
-    char *arena = calloc((size_t)(n * (17 + set->ranks)), 8);
+    char *arena = calloc((size_t)(n * (19 + set->ranks)), 8);
     int status = r.rank && arena ? DONE : NO_MEMORY;
     if (status == DONE) {
         cut_arrays(&r, arena, n, n);

@@ -73,6 +73,18 @@ static void count_gaps(Replica *r, double gap, double tokens) {
     r->rec->gap_seconds[bin] += tokens * gap;
 }
 
+/* Gaps that end with a decode step of `seconds`. Sequences that began to decode while others were
+   stalled by prompts have waited for less. */
+static void count_decode_gaps(Replica *r, double seconds, double tokens) {
+    for (int64_t i = 0; i < r->begun_count && r->stalled > 0.0; i++, tokens -= 1.0) {
+        double waited = r->now - seconds - r->token_at[r->begun[i]];
+        count_gaps(r, seconds + (waited > 0.0 ? waited : 0.0), 1.0);
+    }
+    count_gaps(r, seconds + r->stalled, tokens);
+    r->begun_count = 0;
+    r->stalled = 0.0;
+}
+
 static void pass(Replica *r, double seconds, int64_t steps, double growth) {
     sample(r, r->now + seconds, growth);
     double held = cached(r) + growth, waiting = (double)queued(r);

@@ -63,10 +63,12 @@ typedef struct {
     Rank *rank;
     double now, host_free, stalled, since_receive, next_sample, last_growth;
     int64_t step, sent, seen, finished, turn;
-    double *enter, *generated, *charged, *base, *evicted_at, *held;
+    double *enter, *generated, *charged, *base, *evicted_at, *held, *token_at;
     int64_t *ready, *next, *older, *newer, *key, *place, *since, *home, *root, *holders;
     int64_t *starting;              /* requests whose prompt ends in this step */
     int64_t starting_count;
+    int64_t *begun;                 /* requests that began to decode since the last decode step */
+    int64_t begun_count;
 } Replica;
 
 /* ---- heap of finishes */
