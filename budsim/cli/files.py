@@ -25,7 +25,7 @@ def read_clusters(path: Path, option: str = "--cluster") -> tuple[Cluster, ...]:
     typer.BadParameter
         There is no such file, or it holds no inventory.
     """
-    from budsim.hardware_ops.inventory import read_cluster_file
+    from budsim.hardware_ops.cluster_file import read_cluster_file
 
     if not path.is_file():
         raise typer.BadParameter(

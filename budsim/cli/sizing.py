@@ -86,7 +86,8 @@ def size(
 
 def _devices(names: Sequence[str]) -> list[Device]:
     """Return the devices of the catalog with these names; without names, all of them."""
-    from budsim.hardware_ops.catalog import devices, find_device
+    from budsim.hardware_ops.catalog import devices
+    from budsim.hardware_ops.device_names import find_device
 
     if not names:
         return list(devices().values())

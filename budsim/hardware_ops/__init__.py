@@ -1,1 +1,1 @@
-"""On what: devices by data sheet, how they reach each other, and what of them is free in a cluster."""
+"""On what: devices by data sheet, their links, and what of them is free in a cluster."""

@@ -39,7 +39,8 @@ class DevicePool:
     total, available : int
         Devices present, and devices free to be used whole. A CPU counts one device per socket.
     memory_free_bytes : float
-        Memory one device still has for us: all of it, or what other containers leave on a time-sliced one or on a CPU node.
+        Memory one device still has for us: all of it, or what other containers leave of a
+        time-sliced device or a CPU node.
     compute_free_share : float
         Share of the device's arithmetic left to us, 0..1; 1 for dedicated devices.
     unavailable_reason : str

@@ -32,7 +32,8 @@ class Link:
     domain_devices : int
         How many devices one such link domain holds.
     meshed : bool
-        Whether each pair has links of its own, so that the bandwidth is divided among the others, not switched to one of them.
+        Whether each pair of devices has links of its own: a device's bandwidth is then divided
+        among its pairs. Otherwise a switch gives all of it to one pair.
     """
 
     name: str
@@ -52,7 +53,8 @@ class Device:
     generation : str
         What kernels are built for: ``sm90``, ``gfx942``, ``gaudi3``, ``sapphire_rapids``.
     memory_bytes, memory_bandwidth_bytes_per_s : float
-        Data sheet values; for a CPU socket the installed channels' peak, its memory that of the node divided by its sockets.
+        Data sheet values. A CPU socket has the peak of its installed memory channels, and the
+        node's memory divided by its sockets.
     flops_per_s : mapping of Precision to float
         Dense peaks. A missing format is not supported in hardware.
     compute_units : int
@@ -97,7 +99,7 @@ class Device:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __hash__(self) -> int:
-        """Devices are told apart by name and size: the same socket with other memory is another device."""
+        """Tell devices apart by name and size: a socket with other memory is another device."""
         return hash((self.name, self.memory_bytes, self.compute_units))
 
     def runs_natively(self, precision: Precision) -> bool:
@@ -105,7 +107,10 @@ class Device:
         return compute_format(precision) in self.flops_per_s
 
     def peak_flops_per_s(self, precision: Precision) -> float:
-        """Return the dense peak for weights stored as ``precision``; formats the device lacks run as bf16 (or fp32)."""
+        """Return the dense peak for weights stored as ``precision``.
+
+        Formats the device lacks run as bf16, or as fp32 if it lacks that too.
+        """
         for candidate in (compute_format(precision), Precision.BF16, Precision.FP32):
             if candidate in self.flops_per_s:
                 return self.flops_per_s[candidate]

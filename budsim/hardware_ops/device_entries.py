@@ -1,50 +1,27 @@
-"""One device entry of an inventory becomes a pool: what the catalog calls it, how many there are, and what of them is free.
+"""Reads one device entry of an inventory into a pool: which device, how many, and what is free.
 
-What is believed
-----------------
-Performance figures come from the catalog only. The entry gives names, PCI id, counts, load, cores and memory. The PCI id is
-asked first, then ``raw_name``, ``device_model``, ``model`` and ``name``. The stated memory picks among devices of one name
-(``A100`` with 40 or 80 GB) and is a check on the rest: more than 25 % away from the catalog, the entry contradicts itself and
-is not used. A PCI id and names that mean different devices: the one whose memory fits is meant; when memory cannot tell, the
-entry contradicts itself. Names the catalog does not know do not contradict a PCI id it knows, but where several devices carry
-the id, a name or the memory must tell which. An entry that is unknown or
-contradicts itself stays in the inventory with ``device=None`` and the reason, so that counts add up. So does one that cannot be
-read, with the path of its bad field: a mistake of the writer's in one entry must not take the others' answers away.
+Rules
+-----
+* Performance figures come from the catalog only. The entry gives names, PCI id, counts, load, cores
+  and memory; `device_identity` says which device it means.
+* An entry that is unknown, contradicts itself or cannot be read stays in the inventory with
+  ``device=None`` and the reason, so that counts add up and other entries are still answered.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB
-from budsim.hardware_ops.catalog import candidates, candidates_by_pci, is_slice
 from budsim.hardware_ops.cluster import DeviceLabel, DevicePool, HardwareMode
 from budsim.hardware_ops.device import Device, DeviceKind
+from budsim.hardware_ops.device_identity import KINDS_ON_THE_WIRE, MOST_GB, identify_device, pci_id
 from budsim.hardware_ops.inventory_reader import InventoryReader
 
 MOST_DEVICES = 10_000
 MOST_CORES = 10_000
-MOST_GB = 1e6
 MOST_PERCENT = 1e4  # time-sliced cores are handed out more than once
-MEMORY_TOLERANCE = 0.25
-
-KINDS_ON_THE_WIRE = {
-    "cuda": DeviceKind.CUDA,
-    "rocm": DeviceKind.ROCM,
-    "hpu": DeviceKind.HPU,
-    "xpu": DeviceKind.XPU,
-    "cpu": DeviceKind.CPU,
-    "cpu_high": DeviceKind.CPU,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """The device an entry means, or why none can be named."""
-
-    device: Device | None = None
-    reason: str = ""
 
 
 def read_pool(entry: InventoryReader, *, node_is_up: bool) -> DevicePool:
@@ -53,9 +30,10 @@ def read_pool(entry: InventoryReader, *, node_is_up: bool) -> DevicePool:
     Raises
     ------
     InvalidInput
-        When a field has the wrong type or range, no name is given, or more is available than there is.
+        When a field has the wrong type or range, no name is given, or more devices are available
+        than there are.
     """
-    found, label, (total, available) = _identified(entry), _label(entry), _counts(entry)
+    found, label, (total, available) = identify_device(entry), _label(entry), _counts(entry)
     pool = DevicePool(
         device=found.device,
         label=replace(label, wire_type=label.wire_type or str(found.device.kind))
@@ -103,7 +81,10 @@ def unusable(pool: DevicePool, reason: str) -> DevicePool:
 
 
 def hardware_mode(entry: InventoryReader) -> HardwareMode:
-    """Return whether an entry is time-sliced: it says so, or names one physical GPU and what others allocated on it."""
+    """Return whether an entry is time-sliced.
+
+    Either it says so, or it names one physical GPU and what others allocated on it.
+    """
     stated = entry.text("hardware_mode").lower()
     if not stated:
         sliced = bool(entry.text("device_uuid")) and entry.has("memory_allocated_gb")
@@ -120,12 +101,15 @@ def _label(entry: InventoryReader) -> DeviceLabel:
     name, raw_name = entry.text("name"), entry.text("raw_name")
     model = entry.text("device_model") or entry.text("model")
     shown = name or raw_name or model
-    if not shown and not _pci_id(entry):
+    if not shown and not pci_id(entry):
         raise InvalidInput(entry.at("name"), "is missing", "the device's name, as text")
-    shown = shown or _pci_id(entry)
+    shown = shown or pci_id(entry)
     return DeviceLabel(
-        name=shown, raw_name=raw_name or shown, device_model=model or shown, wire_type=entry.text("type").lower()
-    )  # fmt: skip
+        name=shown,
+        raw_name=raw_name or shown,
+        device_model=model or shown,
+        wire_type=entry.text("type").lower(),
+    )
 
 
 def _counts(entry: InventoryReader) -> tuple[int, int]:
@@ -142,72 +126,6 @@ def _counts(entry: InventoryReader) -> tuple[int, int]:
             entry.at("available_count"), f"is {available}", f"at most the {total} devices there are"
         )
     return total, available
-
-
-def _pci_id(entry: InventoryReader) -> str:
-    vendor, device = entry.text("pci_vendor"), entry.text("pci_device")
-    return f"{vendor}:{device}" if vendor and device else ""
-
-
-def _identified(entry: InventoryReader) -> _Found:
-    names = [
-        text for key in ("raw_name", "device_model", "model", "name") if (text := entry.text(key))
-    ]
-    if part := next(filter(is_slice, names), None):
-        return _Found(reason=f"unknown device {part!r}: a slice of a device, not a whole one")
-    by_pci, by_name = candidates_by_pci(_pci_id(entry)), candidates(*names)
-    agreed = tuple(device for device in by_pci if device in by_name)
-    possible = agreed or (*by_pci, *by_name)
-    shown = names[-1] if names else _pci_id(entry)
-    if not possible:
-        return _Found(reason=f"unknown device {shown!r}")
-    if possible[0].kind is DeviceKind.CPU:
-        return _of_stated_kind(possible[0], entry)
-    stated_gb = _stated_memory_gb(entry)
-    fitting = [device for device in possible if _fits(device, stated_gb)]
-    if not fitting:
-        sizes = " or ".join(sorted({f"{device.memory_bytes / GIB:.0f}" for device in possible}))
-        return _Found(
-            reason=f"contradictory entry: {shown!r} has {sizes} GB, the inventory says {stated_gb:g} GB"
-        )
-    if by_pci and by_name and not agreed and len(fitting) > 1:
-        return _Found(
-            reason=f"contradictory entry: PCI id {_pci_id(entry)} is {by_pci[0].name}, the name says {by_name[0].name}"
-        )
-    if not by_name and len(fitting) > 1:
-        shared = " or ".join(device.name for device in fitting)
-        return _Found(
-            reason=f"unknown device {shown!r}: PCI id {_pci_id(entry)} is {shared}; expected its name or memory"
-        )
-    return _of_stated_kind(fitting[0], entry)
-
-
-def _fits(device: Device, stated_gb: float | None) -> bool:
-    return (
-        stated_gb is None
-        or abs(device.memory_bytes / GIB - stated_gb)
-        <= MEMORY_TOLERANCE * device.memory_bytes / GIB
-    )
-
-
-def _stated_memory_gb(entry: InventoryReader) -> float | None:
-    for key in ("mem_per_GPU_in_GB", "memory_gb"):
-        if stated := entry.number(key, most=MOST_GB, unit="GB"):
-            return stated
-    return None
-
-
-def _of_stated_kind(device: Device, entry: InventoryReader) -> _Found:
-    stated = entry.text("type").lower()
-    if stated and stated not in KINDS_ON_THE_WIRE:
-        return _Found(
-            reason=f"contradictory entry: type {stated[:60]!r} is none of {', '.join(KINDS_ON_THE_WIRE)}"
-        )
-    if stated and KINDS_ON_THE_WIRE[stated] is not device.kind:
-        return _Found(
-            reason=f"contradictory entry: {device.name} is of type {device.kind}, the inventory says {stated}"
-        )
-    return _Found(device=device)
 
 
 def _is_cpu(device: Device | None, label: DeviceLabel) -> bool:
@@ -257,10 +175,11 @@ def _shared_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
 
 
 def _cpu_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
-    """Return one device per socket, sized by the node's memory and cores, with what its other work leaves.
+    """Return one device for each socket, with what the node's other work leaves of it.
 
-    Missing sockets follow from the cores, missing cores from the catalog. More cores than the catalog's sockets have are
-    threads and are not counted. A virtual machine with fewer gets their share of the arithmetic and all of the bandwidth.
+    Missing sockets follow from the cores, missing cores from the catalog. More cores than the
+    catalog's sockets have are threads and are not counted. A virtual machine with fewer cores gets
+    their share of the arithmetic and all of the bandwidth.
     """
     cores = next(
         (c for key in ("physical_cores", "cores") if (c := entry.count(key, most=MOST_CORES))), None

@@ -1,4 +1,4 @@
-"""Typed reading of mappings somebody else wrote: each value is what it should be, or an error names its path."""
+"""Reads inventories and cluster files with checks; an error names the path of the bad value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from budsim.commons.errors import InvalidInput
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryReader:
-    """One mapping with the path it was found at (``clusters[0].nodes[2]``). A missing key and a null are the same."""
+    """One mapping with the path it was found at (``clusters[0].nodes[2]``).
+
+    A missing key and a null are the same.
+    """
 
     path: str
     values: Mapping[str, Any]
@@ -40,6 +43,12 @@ class InventoryReader:
         if not isinstance(value, str):
             raise InvalidInput(self.at(key), f"is {_shown(value)}", expected)
         return value.strip()
+
+    def required_text(self, key: str, expected: str) -> str:
+        """Return a text that must be stated; ``expected`` says what it is."""
+        if not (value := self.text(key, expected=expected)):
+            raise InvalidInput(self.at(key), "is missing", expected)
+        return value
 
     def flag(self, key: str, *, default: bool) -> bool:
         """Return a boolean; ``default`` when missing."""
@@ -88,11 +97,11 @@ class InventoryReader:
             yield InventoryReader.of(entry, f"{self.at(key)}[{index}]", meaning)
 
     def list(self, key: str, meaning: str) -> Sequence[object]:
-        """Return a list as it is, each entry yet to be read; ``meaning`` says what one describes."""
+        """Return a list whose entries are not read yet; ``meaning`` says what one describes."""
         return listed(self.values.get(key), self.at(key), meaning)
 
     def refuse_others(self, known: frozenset[str]) -> None:
-        """Raise when a key is not among ``known``: a person's typing mistake must not pass for a default."""
+        """Raise if a key is not among ``known``, so that a misspelt key is no silent default."""
         for key in self.values:
             if key not in known:
                 raise InvalidInput(

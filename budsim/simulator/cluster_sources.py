@@ -66,7 +66,7 @@ class FileInventory:
         return await asyncio.to_thread(self._read)
 
     def _read(self) -> tuple[Cluster, ...]:
-        from budsim.hardware_ops.inventory import read_cluster_file
+        from budsim.hardware_ops.cluster_file import read_cluster_file
 
         try:
             stat = self._path.stat()

@@ -9,8 +9,8 @@ from pathlib import Path
 from budsim.commons.precision import Precision
 from budsim.engine_ops.base import ReplicaConfig
 from budsim.engine_ops.shared.arguments import Argument, read_arguments, shipped_arguments
-from budsim.hardware_ops.catalog import find_device
 from budsim.hardware_ops.device import Device
+from budsim.hardware_ops.device_names import find_device
 from budsim.model_ops.registry import resolve_model
 
 GIB = 2**30

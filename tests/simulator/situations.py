@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from budsim.hardware_ops.catalog import find_device
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
+from budsim.hardware_ops.device_names import find_device
 from budsim.model_ops.registry import resolve_model
 from budsim.performance.candidates import Candidates
 from budsim.performance.predictions import MemoryUse, Predictions

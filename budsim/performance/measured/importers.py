@@ -28,8 +28,8 @@ import pandas as pd
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
 from budsim.engine_ops.profiles import profile_for, profiles
-from budsim.hardware_ops.catalog import find_device
 from budsim.hardware_ops.device import DeviceKind
+from budsim.hardware_ops.device_names import find_device
 from budsim.performance.measured.measurements import NOMINAL_LENGTHS_NOTE, read_measurements
 
 Record = Mapping[str, Any]

@@ -21,8 +21,8 @@ from budsim.commons.units import MILLI
 from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.engine_ops.profiles import profile_for, profiles
 from budsim.engine_ops.releases import calendar_year, release_year
-from budsim.hardware_ops.catalog import find_device
 from budsim.hardware_ops.device import Device, DeviceKind
+from budsim.hardware_ops.device_names import find_device
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import resolve_model
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from budsim.commons.errors import InvalidInput
-from budsim.hardware_ops.catalog import find_device
+from budsim.hardware_ops.device_names import find_device
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.question import Question

@@ -1,0 +1,107 @@
+"""Builds a `Device` from a catalog entry; derives its rent where none is listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from budsim.commons.catalog import Entry
+from budsim.commons.precision import Precision
+from budsim.commons.units import GIGA
+from budsim.hardware_ops.device import Device, DeviceKind, Link
+
+FIGURES = (
+    "memory_bytes",
+    "memory_bandwidth_bytes_per_s",
+    "flops_per_s",
+    "compute_units",
+    "scale_up",
+    "scale_out",
+    "tdp_w",
+    "price_usd",
+    "price_usd_per_h",
+)
+"""Attributes of `Device` that must name a source."""
+
+SCALE_OUT_DEVICES = 1024
+"""Devices a scale-out network is assumed to hold; no network of the catalog is smaller."""
+
+# Rent of a device nobody lets: purchase price over its hours of use, plus power and cooling.
+HOURS_OF_USE = 3 * 8760
+USD_PER_WH = 0.12 / 1000
+COOLING = 1.3
+OWNING = "over 3 years of 8760 h plus TDP x 1.3 (cooling) at 0.12 USD/kWh"
+
+
+def build_device(
+    entry: Entry,
+    *,
+    sources: Mapping[str, str],
+    memory_bytes: float,
+    bandwidth: float,
+    peaks: Mapping[Precision, float],
+    units: int,
+    owned: float,
+    instruction_sets: Iterable[str] = (),
+    l3_bytes: float = 0.0,
+    clock_hz: float = 0.0,
+) -> Device:
+    """Return a device.
+
+    Parameters
+    ----------
+    entry : mapping
+        The catalog's entry, with both links in full.
+    sources : mapping of str to str
+        Where each figure was read.
+    memory_bytes, bandwidth : float
+        Bytes, and bytes/s.
+    peaks : mapping of Precision to float
+        Dense FLOP/s of each format.
+    units : int
+        Multiprocessors, compute units or cores.
+    owned : float
+        USD paid to own one, from which the rent follows where the entry lists none.
+    instruction_sets, l3_bytes, clock_hz
+        Processors only: see `Device`.
+    """
+    up, out = entry["scale_up"], entry["scale_out"]
+    rent = owned / HOURS_OF_USE + entry["tdp_w"] * COOLING * USD_PER_WH
+    return Device(
+        name=entry["name"],
+        kind=DeviceKind(entry["kind"]),
+        vendor=entry["vendor"],
+        generation=entry["generation"],
+        memory_bytes=float(memory_bytes),
+        memory_bandwidth_bytes_per_s=float(bandwidth),
+        flops_per_s=dict(peaks),
+        compute_units=units,
+        scale_up=Link(
+            name=up["name"],
+            bandwidth_bytes_per_s=up["gb_per_s"] * GIGA,
+            domain_devices=up["devices"],
+            meshed=up.get("meshed", False),
+        ),
+        scale_out=Link(
+            name=out["name"],
+            bandwidth_bytes_per_s=out["gb_per_s"] * GIGA,
+            domain_devices=SCALE_OUT_DEVICES,
+        ),
+        tdp_w=float(entry["tdp_w"]),
+        price_usd=float(entry["price_usd"]),
+        price_usd_per_h=float(entry.get("price_usd_per_h", round(rent, 3))),
+        aliases=tuple(entry["aliases"]),
+        pci_ids=tuple(entry["pci_ids"]),
+        instruction_sets=frozenset(instruction_sets),
+        l3_bytes=float(l3_bytes),
+        clock_hz=float(clock_hz),
+        numa_nodes=int(entry.get("numa_nodes", 1)),
+        sources=sources,
+    )
+
+
+def merge_sources(
+    sheet: str, derived: Mapping[str, str], stated: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Return the source of each figure: stated for it alone, else derived, else the data sheet."""
+    own = {figure: source for figure, source in stated.items() if figure != "*"}
+    return {**dict.fromkeys(FIGURES, sheet), **derived, **own}

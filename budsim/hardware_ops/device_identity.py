@@ -1,0 +1,110 @@
+"""Which device of the catalog an inventory's entry means.
+
+Rules
+-----
+* The PCI id is asked first, then ``raw_name``, ``device_model``, ``model`` and ``name``.
+* The stated memory picks among devices of one name (``A100`` with 40 or 80 GB). If it is more than
+  25 % away from the catalog, the entry contradicts itself and is not used.
+* If PCI id and names mean different devices, the one whose memory fits is meant; if the memory
+  cannot tell, the entry contradicts itself.
+* Names the catalog does not know do not contradict a known PCI id. Where several devices carry the
+  id, a name or the memory must tell which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from budsim.commons.units import GIB
+from budsim.hardware_ops.device import Device, DeviceKind
+from budsim.hardware_ops.device_names import candidates, candidates_by_pci, is_slice
+from budsim.hardware_ops.inventory_reader import InventoryReader
+
+MOST_GB = 1e6
+MEMORY_TOLERANCE = 0.25
+"""Largest relative difference between stated and catalog memory (GB against GiB is 7 %)."""
+NAME_FIELDS = ("raw_name", "device_model", "model", "name")
+
+KINDS_ON_THE_WIRE = {
+    "cuda": DeviceKind.CUDA,
+    "rocm": DeviceKind.ROCM,
+    "hpu": DeviceKind.HPU,
+    "xpu": DeviceKind.XPU,
+    "cpu": DeviceKind.CPU,
+    "cpu_high": DeviceKind.CPU,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The device an entry means, or why none can be named."""
+
+    device: Device | None = None
+    reason: str = ""
+
+
+def identify_device(entry: InventoryReader) -> Identity:
+    """Return the device an entry means, or why none can be named."""
+    names = [text for key in NAME_FIELDS if (text := entry.text(key))]
+    if part := next(filter(is_slice, names), None):
+        return _unknown(part, ": a slice of a device, not a whole one")
+    by_pci, by_name = candidates_by_pci(pci_id(entry)), candidates(*names)
+    agreed = tuple(device for device in by_pci if device in by_name)
+    possible = agreed or (*by_pci, *by_name)
+    shown = names[-1] if names else pci_id(entry)
+    if not possible:
+        return _unknown(shown)
+    if possible[0].kind is DeviceKind.CPU:
+        return _of_stated_kind(possible[0], entry)
+    stated_gb = _stated_memory_gb(entry)
+    fitting = [device for device in possible if _fits(device, stated_gb)]
+    if not fitting:
+        sizes = " or ".join(sorted({f"{device.memory_bytes / GIB:.0f}" for device in possible}))
+        return _contradiction(f"{shown!r} has {sizes} GB, the inventory says {stated_gb:g} GB")
+    if by_pci and by_name and not agreed and len(fitting) > 1:
+        one, other = by_pci[0].name, by_name[0].name
+        return _contradiction(f"PCI id {pci_id(entry)} is {one}, the name says {other}")
+    if not by_name and len(fitting) > 1:
+        possible_names = " or ".join(device.name for device in fitting)
+        problem = f": PCI id {pci_id(entry)} is {possible_names}; expected its name or memory"
+        return _unknown(shown, problem)
+    return _of_stated_kind(fitting[0], entry)
+
+
+def pci_id(entry: InventoryReader) -> str:
+    """Return ``vendor:device``; empty if the entry states none."""
+    vendor, device = entry.text("pci_vendor"), entry.text("pci_device")
+    return f"{vendor}:{device}" if vendor and device else ""
+
+
+def _unknown(name: str, problem: str = "") -> Identity:
+    return Identity(reason=f"unknown device {name!r}{problem}")
+
+
+def _contradiction(problem: str) -> Identity:
+    return Identity(reason=f"contradictory entry: {problem}")
+
+
+def _fits(device: Device, stated_gb: float | None) -> bool:
+    if stated_gb is None:
+        return True
+    memory_gb = device.memory_bytes / GIB
+    return abs(memory_gb - stated_gb) <= MEMORY_TOLERANCE * memory_gb
+
+
+def _stated_memory_gb(entry: InventoryReader) -> float | None:
+    for key in ("mem_per_GPU_in_GB", "memory_gb"):
+        if stated := entry.number(key, most=MOST_GB, unit="GB"):
+            return stated
+    return None
+
+
+def _of_stated_kind(device: Device, entry: InventoryReader) -> Identity:
+    stated = entry.text("type").lower()
+    if stated and stated not in KINDS_ON_THE_WIRE:
+        kinds = ", ".join(KINDS_ON_THE_WIRE)
+        return _contradiction(f"type {stated[:60]!r} is none of {kinds}")
+    if stated and KINDS_ON_THE_WIRE[stated] is not device.kind:
+        problem = f"{device.name} is of type {device.kind}, the inventory says {stated}"
+        return _contradiction(problem)
+    return Identity(device=device)

@@ -1,0 +1,116 @@
+"""Cluster files: the short form, and inventories kept as files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from budsim.commons.errors import InvalidInput, NotFound
+from budsim.hardware_ops.cluster_file import read_cluster_file
+from budsim.hardware_ops.inventory import read_inventory
+from tests.hardware_ops.inventories import H100, XEON, counts, inventory
+
+SHORT = """
+clusters:
+  - name: lab
+    nodes:
+      - name: gpu
+        count: 2
+        devices:
+          - {device: H100-SXM, count: 8, available: 6}
+          - {device: Xeon Platinum 8480+, sockets: 2, memory_gb: 2048}
+      - {name: head, master: true, devices: [{device: Xeon Silver 4314}]}
+      - {name: broken, down: true, devices: [{device: Gaudi3, count: 8}]}
+      - {name: odd, devices: [{device: Frobnicator-9000, count: 2}]}
+"""
+
+
+def test_the_short_form_reads_as_the_inventory_does(tmp_path: Path) -> None:
+    """Two H100 nodes with their sockets, a master, a node that is down and an unknown device."""
+    file = tmp_path / "lab.yaml"
+    file.write_text(SHORT)
+    clusters = read_cluster_file(file)
+    node = [("H100-SXM", 8, 6), ("Xeon Platinum 8480+", 2, 2)]
+    assert counts(clusters) == [
+        *node,
+        *node,
+        ("Xeon Silver 4314", 1, 1),
+        ("Gaudi3", 8, 0),
+        ("", 2, 0),
+    ]
+    assert [node.name for node in clusters[0].nodes] == ["gpu-0", "gpu-1", "head", "broken", "odd"]
+    assert clusters[0].nodes[2].is_master
+    assert read_cluster_file(file) == clusters
+
+
+def test_the_short_form_and_the_inventory_give_the_same_pools(tmp_path: Path) -> None:
+    """What a person writes and what the writer sends mean the same hardware."""
+    file = tmp_path / "one.yaml"
+    file.write_text(
+        "clusters: [{name: c, nodes: [{name: n, devices: [{device: H100-SXM, count: 8}]}]}]"
+    )
+    (_, short), (_, long) = (
+        next(read_cluster_file(file)[0].pools()),
+        next(read_inventory(inventory(H100))[0].pools()),
+    )
+    assert (short.device, short.total, short.available, short.memory_free_bytes) == (
+        long.device,
+        long.total,
+        long.available,
+        long.memory_free_bytes,
+    )
+
+
+def test_an_inventory_may_be_kept_as_yaml(tmp_path: Path) -> None:
+    """JSON written to a YAML file is the same inventory."""
+    file = tmp_path / "inventory.yaml"
+    file.write_text(json.dumps(inventory(H100, XEON)))
+    assert read_cluster_file(file) == read_inventory(inventory(H100, XEON))
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("", "clusters"),
+        ("clusters: []", "clusters"),
+        ("cluster: []", "cluster"),
+        ("clusters: [{name: a, nodes: [{name: n, device: []}]}]", "clusters[0].nodes[0].device"),
+        (
+            "clusters: [{name: a, nodes: [{name: n, devices: [{device: L4, cuont: 2}]}]}]",
+            "clusters[0].nodes[0].devices[0].cuont",
+        ),
+        (
+            "clusters: [{name: a, nodes: [{name: n, devices: [{device: L4, count: -1}]}]}]",
+            "clusters[0].nodes[0].devices[0].count",
+        ),
+        (
+            "clusters: [{name: a, nodes: [{name: n, devices: [{device: L4, cores: 4}]}]}]",
+            "clusters[0].nodes[0].devices[0].cores",
+        ),
+        (
+            "clusters: [{name: a, nodes: [{name: n, count: 0, devices: [{device: L4}]}]}]",
+            "clusters[0].nodes[0].count",
+        ),
+        ("clusters: [{nodes: [{name: n, devices: [{device: L4}]}]}]", "clusters[0].name"),
+        ("clusters: [", "cluster"),
+        ("a: &a [*a]", "a"),
+    ],
+)
+def test_a_bad_short_form_is_named_by_its_path(text: str, field: str, tmp_path: Path) -> None:
+    """Typing mistakes are found, not skipped."""
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(InvalidInput) as caught:
+        read_cluster_file(file)
+    assert caught.value.field == field
+
+
+def test_files_that_cannot_be_read_are_said_to_be(tmp_path: Path) -> None:
+    """Missing, a folder, binary, broken JSON: one line each."""
+    with pytest.raises(NotFound):
+        read_cluster_file(tmp_path / "nowhere.yaml")
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for name in ("", "binary.json", "deep.json"):
+        with pytest.raises(InvalidInput):
+            read_cluster_file(tmp_path / name)
