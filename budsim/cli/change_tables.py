@@ -10,10 +10,10 @@ from budsim.cli import cells, tables
 if TYPE_CHECKING:
     from budsim.simulator.planning.plans import ReplicaGroup
     from budsim.simulator.planning.question import Question
-    from budsim.simulator.planning.whatif import Changed
+    from budsim.simulator.planning.whatif import KnobChange
 
 
-def print_changes(question: Question, changes: Iterable[Changed]) -> None:
+def print_changes(question: Question, changes: Iterable[KnobChange]) -> None:
     """Print the best plan's group before and after each change."""
     rows = tables.table("what if", *cells.service_columns(question), "USD/Mtok>", "USD/h>")
     for number, each in enumerate(changes):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from budsim.simulator.planning.plans import Outcome, Plan, Rejection
     from budsim.simulator.planning.question import Question
-    from budsim.simulator.planning.sizing import Capacity, Sized
-    from budsim.simulator.planning.whatif import Changed
+    from budsim.simulator.planning.sizing import Capacity, SizingResult
+    from budsim.simulator.planning.whatif import KnobChange
 
 
 def outcome_document(question: Question, outcome: Outcome) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def capacity_document(question: Question, found: Iterable[Capacity]) -> dict[str
     }
 
 
-def sized_document(question: Question, found: Sized) -> dict[str, Any]:
+def sized_document(question: Question, found: SizingResult) -> dict[str, Any]:
     """Return the cheapest sets of devices for a load."""
     sets = [
         {
@@ -82,7 +82,7 @@ def sized_document(question: Question, found: Sized) -> dict[str, Any]:
     }
 
 
-def changes_document(question: Question, changes: Iterable[Changed]) -> list[dict[str, Any]]:
+def changes_document(question: Question, changes: Iterable[KnobChange]) -> list[dict[str, Any]]:
     """Return what each changed setting does: the node group before and after."""
     from budsim.simulator.schemas import node_group
 

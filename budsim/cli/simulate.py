@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from budsim.performance.predictor import Predictor
     from budsim.simulator.planning.plans import Outcome
     from budsim.simulator.planning.question import Question
-    from budsim.simulator.planning.whatif import Changed
+    from budsim.simulator.planning.whatif import KnobChange
 
 Risk = Annotated[
     Literal["expected", "cautious"],
@@ -80,12 +80,12 @@ def simulate(
         change_tables.print_changes(question, changes)
 
 
-def _changed(question: Question, outcome: Outcome, predictor: Predictor, change: str) -> Changed:
-    from budsim.simulator.planning.whatif import changed
+def _changed(question: Question, outcome: Outcome, predictor: Predictor, change: str) -> KnobChange:
+    from budsim.simulator.planning.whatif import what_if
 
     knob, equals, value = change.partition("=")
     if not (knob.strip() and equals and value.strip()):
         raise InvalidInput(
             "--what-if", f"{change!r} is no change of a knob", "KNOB=VALUE, such as max_num_seqs=64"
         )
-    return changed(question, outcome, predictor, knob, value)
+    return what_if(question, outcome, predictor, knob, value)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from budsim.simulator.planning.plans import Plan
     from budsim.simulator.planning.question import Question
-    from budsim.simulator.planning.sizing import Capacity, Sized
+    from budsim.simulator.planning.sizing import Capacity, SizingResult
 
 
 def print_capacities(question: Question, found: Iterable[Capacity]) -> None:
@@ -46,7 +46,7 @@ def _requests_per_s(plan: Plan) -> float:
     return sum(group.replicas * group.service.requests_per_s.value for group in plan.groups)
 
 
-def print_sized(question: Question, found: Sized) -> None:
+def print_sized(question: Question, found: SizingResult) -> None:
     """Print sets of devices, cheapest first."""
     console = tables.console()
     console.print(
@@ -76,7 +76,7 @@ def print_sized(question: Question, found: Sized) -> None:
     print_rejections(console, found.rejections, {})
 
 
-def _print_notes(console: Console, found: Sized) -> None:
+def _print_notes(console: Console, found: SizingResult) -> None:
     console.print(cells.RANGE_NOTE, style="dim")
     console.print(
         "Prices are those of the catalog, for the devices without their servers.", style="dim"

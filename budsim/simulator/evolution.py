@@ -1,4 +1,7 @@
-"""The search: NSGA-II over genomes of integers, every generation one matrix, nothing evaluated twice; small spaces in full."""
+"""The genetic search: NSGA-II over genomes of integers.
+
+Small spaces are enumerated, and nothing is evaluated twice.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,28 @@ from budsim.performance.candidates import Booleans, Floats, Integers
 
 OBJECTIVES = ("target miss", "cost per million output tokens", "devices", "latency over target")
 PENALTY = 1e12
-"""Added to every objective of an infeasible genome: any feasible one dominates it, and of two infeasible the less violating."""
+"""Objective of an infeasible genome, times 1 + its violation: feasible genomes dominate it, and so
+do those that violate less."""
 FRONT_PER_NICHE = 3
-"""The front shows more of what is good than niches do, which show what it might yet be made of."""
+"""Members of the front expanded for each niche champion: most improvements lie near the front, a
+few come from elsewhere."""
 CHUNK = 8192
 """Rows predicted at a time when a space is enumerated: bounds memory, not speed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Objectives of genomes, shape (n, 4), to be made small, in the order of `OBJECTIVES`; ``violation`` > 0 is infeasible."""
+    """Objectives of genomes, shape (n, 4), in the order of `OBJECTIVES` (less is better).
+
+    ``violation`` > 0 is infeasible.
+    """
 
     objectives: Floats
     violation: Floats
 
 
 class Space(Protocol):
-    """What may be chosen: genomes are rows of indices, one column per gene."""
+    """What may be chosen: genomes are rows of non-negative integers, one column a gene."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -44,40 +52,56 @@ class Space(Protocol):
 
     @property
     def knobs(self) -> tuple[int, ...]:
-        """Genes of which every value is tried around a good genome; of the others, those near it."""
+        """Genes of which every value is tried around a good genome.
+
+        Of other genes only values near its own.
+        """
         ...
 
     def repair(self, genomes: Integers) -> Integers:
-        """Return the legal genomes these stand for; legal ones are returned as they are."""
+        """Return legal genomes in place of these; legal ones are returned as they are."""
         ...
 
     def niches(self, genomes: Integers) -> Integers:
-        """Return which niche of the front each genome belongs to; the search looks around the best of each."""
+        """Return a number for the niche each genome belongs to.
+
+        The search expands the best of each.
+        """
         ...
 
-    def starts(self, limit: int) -> Integers:
-        """Return genomes worth looking at first, about ``limit`` or fewer."""
+    def first_genomes(self, limit: int) -> Integers:
+        """Return genomes to begin with, about ``limit`` or fewer."""
         ...
 
-    def legal(self, limit: int) -> Integers | None:
+    def all_genomes(self, limit: int) -> Integers | None:
         """Return all distinct legal genomes, or None when there may be more than ``limit``."""
         ...
 
 
-Evaluate = Callable[[Integers], Scores]
-Searching = Generator[Integers, Scores, "Explored"]
-"""A search under way: it yields the genomes it wants scored, is sent their scores, and returns what it explored."""
+SearchSteps = Generator[Integers, Scores, "SearchResult"]
+"""A search in steps: it yields genomes to be scored, is sent their scores, and returns its result.
+"""
 Progress = Callable[[float], None]
+"""Told the share of the work that is done, 0..1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How long to search.
+class SearchSettings:
+    """How long to search; chosen by us on `tests/benchmarks/search.py`.
 
-    At most ``share`` of the space's genomes and never more than ``most`` are evaluated, of small spaces up to ``least`` and
-    ``largest_share``. The search ends sooner when the front's hypervolume grew by less than ``tolerance`` (relative) in each of
-    ``patience`` generations, or in the last one while all that lies around good genomes was looked at. ``mutation`` is the mean
-    number of genes changed in a child. Spaces of up to ``enumerate_below`` genomes are looked at in full.
+    Attributes
+    ----------
+    share, most : float, int
+        Evaluate at most this share (0..1) of a space's genomes, and at most so many.
+    least, largest_share : int, float
+        In a small space evaluate up to ``least`` genomes, but at most ``largest_share`` of them.
+    patience, tolerance : int, float
+        Stop when the front's hypervolume grew by less than ``tolerance`` (relative) in each of so
+        many generations; already after one such generation when nothing is left to expand.
+    mutation : float
+        Mean number of genes changed in a child.
+    enumerate_below : int
+        Spaces of up to so many genomes are enumerated.
     """
 
     share: float = 0.05
@@ -96,8 +120,8 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explored:
-    """Every genome that was evaluated, once each, in order of evaluation."""
+class SearchResult:
+    """Every genome that was evaluated, once each, in the order of evaluation."""
 
     genomes: Integers
     objectives: Floats
@@ -114,7 +138,10 @@ class Explored:
         return np.asarray(self.violation <= 0.0)
 
     def front(self) -> Integers:
-        """Return the rows no feasible row dominates, of equals the first, ascending."""
+        """Return the feasible rows that no feasible row dominates, ascending.
+
+        Of equal rows the first.
+        """
         rows = np.flatnonzero(self.feasible)
         if not len(rows):
             return rows
@@ -122,10 +149,12 @@ class Explored:
         return np.asarray(rows[kept])
 
     def knee(self) -> int | None:
-        """Return the row of the front that gives up least overall, of those with the least target miss; None without a front.
+        """Return the row of the front that is the best compromise; None without a front.
 
-        Each objective is scaled from the front's best (0) to its worst (1): the least sum lies farthest below the plane through
-        the extremes (Das, On characterizing the "knee" of the Pareto curve, 1999).
+        Only rows that miss the targets least are compared. Each objective is scaled from the
+        front's best (0) to its worst (1), and the row of the least sum is taken: it lies farthest
+        below the plane through the extremes (Das, On characterizing the "knee" of the Pareto curve,
+        1999).
         """
         rows = self.front()
         if not len(rows):
@@ -136,88 +165,68 @@ class Explored:
         return int(rows[np.argmin(((found - found.min(axis=0)) / span).sum(axis=1))])
 
     def ranking(self) -> Integers:
-        """Return all rows best first: feasible, then least target miss, cheapest, fewest devices, fastest, and least genes."""
+        """Return all rows best first.
+
+        Feasible, then least target miss, cheapest, fewest devices, fastest, and least genes.
+        """
         return _ranking(self.objectives, self.violation, self.genomes)
 
 
-def explore(
-    space: Space,
-    evaluate: Evaluate,
-    rng: np.random.Generator,
-    *,
-    settings: Settings | None = None,
-    progress: Progress = lambda _: None,
-) -> Explored:
-    """Return what was found in ``space``: all of it when it is small, else what the genetic search looked at."""
-    return _alone(exploring(space, rng, settings=settings, progress=progress), evaluate)
-
-
-def exploring(
+def search_steps(
     space: Space,
     rng: np.random.Generator,
     *,
-    settings: Settings | None = None,
+    settings: SearchSettings | None = None,
     progress: Progress = lambda _: None,
-) -> Searching:
-    """Do what `explore` does, for who scores the genomes of several searches together; see `side_by_side`."""
-    settings = settings or Settings()
-    everything = space.legal(settings.enumerate_below)
+) -> SearchSteps:
+    """Search ``space`` with NSGA-II whose generations also expand the best genomes found.
+
+    Small spaces are enumerated.
+
+    It begins with `Space.first_genomes`, which get at most three quarters of the evaluations. A
+    generation holds children of the population and neighbours of the front and of the best of every
+    niche. Selection and sorting are DEAP's (Deb et al. 2002); crossover and mutation draw from
+    ``rng`` only. Same space and generator state, same result. Run it with `run_together`.
+    """
+    settings = settings or SearchSettings()
+    everything = space.all_genomes(settings.enumerate_below)
     if everything is not None:
         return _enumerating(everything, progress)
     return _searching(space, rng, settings, progress)
 
 
-def enumerate_all(
-    genomes: Integers, evaluate: Evaluate, *, progress: Progress = lambda _: None
-) -> Explored:
-    """Evaluate every genome given, in order."""
-    return _alone(_enumerating(genomes, progress), evaluate)
-
-
-def search(
+def resume_search(
     space: Space,
-    evaluate: Evaluate,
-    rng: np.random.Generator,
-    *,
-    settings: Settings,
-    progress: Progress = lambda _: None,
-) -> Explored:
-    """Search ``space`` with NSGA-II whose generations also look around the best genomes found.
-
-    It begins with the genomes the space proposes, on which it spends three quarters of the evaluations at most. A generation
-    holds children of the population and neighbours of the archive's front and of the best of every niche. Selection and sorting
-    are DEAP's (Deb et al. 2002); crossover and mutation draw from ``rng`` only. Same space and generator state, same result.
-    """
-    return _alone(_searching(space, rng, settings, progress), evaluate)
-
-
-def resuming(
-    space: Space,
-    found: Explored,
+    found: SearchResult,
     seen: Integers,
     rng: np.random.Generator,
     *,
     budget: int,
-    settings: Settings,
-) -> Searching:
-    """Go on as `search` does from what others ``found``, and look at ``budget`` more genomes; none that was ``seen``."""
+    settings: SearchSettings,
+) -> SearchSteps:
+    """Continue a search from what was ``found`` before.
+
+    Evaluate at most ``budget`` further genomes, none of those ``seen``.
+    """
     archive = _Archive(space, budget)
     archive.recall(found, seen)
     return _improving(archive, rng, settings, lambda _: None)
 
 
-def side_by_side(
-    searches: Sequence[Searching], evaluate: Callable[[dict[int, Integers]], dict[int, Scores]]
-) -> list[Explored]:
-    """Return what each search explored, as if it were alone; what all ask in a round is scored together, by their numbers.
+def run_together(
+    searches: Sequence[SearchSteps], evaluate: Callable[[dict[int, Integers]], dict[int, Scores]]
+) -> list[SearchResult]:
+    """Return the result of each search, as if it had run alone.
 
-    A prediction costs little more for many rows than for few.
+    ``evaluate`` gets the genomes that all searches ask for in a round, by the number of the search:
+    a prediction costs little more for many rows than for few.
     """
-    found: dict[int, Explored] = {}
+    found: dict[int, SearchResult] = {}
 
-    def on(number: int, scores: Scores | None) -> Integers | None:
+    def advance(number: int, scores: Scores | None) -> Integers | None:
         try:
-            return searches[number].send(scores)  # type: ignore[arg-type]  # None starts a generator
+            # None starts a generator.
+            return searches[number].send(scores)  # type: ignore[arg-type]
         except StopIteration as end:
             found[number] = end.value
             return None
@@ -225,28 +234,24 @@ def side_by_side(
     asked = {
         number: wanted
         for number in range(len(searches))
-        if (wanted := on(number, None)) is not None
+        if (wanted := advance(number, None)) is not None
     }
     while asked:
         scores = evaluate(asked)
         asked = {
-            number: wanted for number in asked if (wanted := on(number, scores[number])) is not None
+            number: wanted
+            for number in asked
+            if (wanted := advance(number, scores[number])) is not None
         }
     return [found[number] for number in range(len(searches))]
 
 
-def _alone(searching: Searching, evaluate: Evaluate) -> Explored:
-    return side_by_side(
-        [searching], lambda asked: {number: evaluate(genomes) for number, genomes in asked.items()}
-    )[0]
-
-
-def _enumerating(genomes: Integers, progress: Progress) -> Searching:
+def _enumerating(genomes: Integers, progress: Progress) -> SearchSteps:
     parts = []
     for start in range(0, len(genomes), CHUNK):
         parts.append((yield genomes[start : start + CHUNK]))
         progress(min(1.0, (start + CHUNK) / len(genomes)))
-    return Explored(
+    return SearchResult(
         genomes=genomes,
         objectives=np.concatenate([part.objectives for part in parts])
         if parts
@@ -256,19 +261,19 @@ def _enumerating(genomes: Integers, progress: Progress) -> Searching:
 
 
 def _searching(
-    space: Space, rng: np.random.Generator, settings: Settings, progress: Progress
-) -> Searching:
+    space: Space, rng: np.random.Generator, settings: SearchSettings, progress: Progress
+) -> SearchSteps:
     archive = _Archive(space, settings.budget(space.count))
     most = 3 * archive.budget // 4
-    yield from archive.visit(_sample(space.starts(most), most, rng))
+    yield from archive.visit(_sample(space.first_genomes(most), most, rng))
     some = max(0, archive.population - len(archive.violation))
     yield from archive.visit(rng.integers(0, space.sizes, size=(some, len(space.sizes))))
     return (yield from _improving(archive, rng, settings, progress))
 
 
 def _improving(
-    archive: _Archive, rng: np.random.Generator, settings: Settings, progress: Progress
-) -> Searching:
+    archive: _Archive, rng: np.random.Generator, settings: SearchSettings, progress: Progress
+) -> SearchSteps:
     population: list[_Individual] = []
     volume, stalled = -PENALTY, 0
     while archive.left > 0:
@@ -283,7 +288,7 @@ def _improving(
         yield from archive.visit(np.concatenate([around, children]))
         progress(1.0 - archive.left / archive.budget)
     progress(1.0)
-    return archive.explored()
+    return archive.result()
 
 
 class _Fitness(base.Fitness):  # type: ignore[misc]  # DEAP ships no types
@@ -303,12 +308,15 @@ class _Individual:
 
 
 class _Archive:
-    """Every genome evaluated so far, found again by the number its digits spell, and whether its surroundings were looked at.
+    """Every genome evaluated so far, and which of them were expanded.
 
-    ``newest`` is the first row of the last visit, ``left`` how many of the ``budget`` of evaluations are left.
+    A genome is recognized by the number its genes spell. ``newest`` is the first row of the last
+    visit, ``left`` how many of the ``budget`` of evaluations are left.
     """
 
     slack: ClassVar[float] = 1.05
+    """The reference of the hypervolume lies 5 % beyond the worst of the first front, so that its
+    extremes count too."""
 
     def __init__(self, space: Space, budget: int) -> None:
         self.space, self.budget = space, budget
@@ -316,7 +324,7 @@ class _Archive:
         self._reference: Floats | None = None
         self._keys: Integers = np.empty(0, dtype=np.int64)
         self._niches: Integers = np.empty(0, dtype=np.int64)
-        self._looked: Booleans = np.empty(0, dtype=bool)
+        self._expanded: Booleans = np.empty(0, dtype=bool)
         self.genomes: Integers = np.empty((0, len(space.sizes)), dtype=np.int64)
         self.objectives: Floats = np.empty((0, len(OBJECTIVES)))
         self.violation: Floats = np.empty(0)
@@ -325,16 +333,16 @@ class _Archive:
 
     @property
     def population(self) -> int:
-        """How many genomes the next generation comes from."""
+        """Size of the population: a sixtieth of the budget, 8 to 32."""
         return min(max(self.budget // 60, 8), 32)
 
-    def recall(self, found: Explored, seen: Integers) -> None:
-        """Take over what was evaluated elsewhere, and never look at what was seen there."""
+    def recall(self, found: SearchResult, seen: Integers) -> None:
+        """Take over what was evaluated before, and never evaluate what was seen then."""
         self._add(found.genomes, Scores(objectives=found.objectives, violation=found.violation))
         self._seen.update(self._numbers(seen).tolist())
 
     def visit(self, genomes: Integers) -> Generator[Integers, Scores, None]:
-        """Repair and have scored those not seen before, in their order, while there are evaluations left."""
+        """Repair genomes and have the new ones scored, in order, while evaluations are left."""
         self.newest = len(self.violation)
         genomes = self.space.repair(genomes)
         keys = self._numbers(genomes)
@@ -350,7 +358,7 @@ class _Archive:
         self._seen.update(keys.tolist())
         self._keys = np.concatenate([self._keys, keys])
         self._niches = np.concatenate([self._niches, self.space.niches(new)])
-        self._looked = np.concatenate([self._looked, np.zeros(len(new), dtype=bool)])
+        self._expanded = np.concatenate([self._expanded, np.zeros(len(new), dtype=bool)])
         self.genomes = np.concatenate([self.genomes, new])
         self.objectives = np.concatenate([self.objectives, scores.objectives])
         self.violation = np.concatenate([self.violation, scores.violation])
@@ -359,14 +367,14 @@ class _Archive:
         return np.asarray(np.ravel_multi_index(tuple(genomes.T), self.space.sizes))
 
     def penalized(self, rows: Integers) -> Floats:
-        """Return objectives of rows whose plain dominance is constraint domination."""
+        """Return objectives with which DEAP, which knows no constraints, heeds ours."""
         violation = self.violation[rows, None]
         return np.where(violation > 0, PENALTY * (1.0 + violation), self.objectives[rows])
 
     def hypervolume(self) -> float:
-        """Return the hypervolume of the front, each objective scaled by the worst in the first front seen.
+        """Return the hypervolume of the front, scaled by the worst of the first front seen.
 
-        Where nothing is feasible yet: minus the least violation.
+        Minus the least violation while nothing is feasible.
         """
         found = self.objectives[self._front()]
         if not len(found):
@@ -380,28 +388,30 @@ class _Archive:
         )
 
     def neighbours(self, count: int) -> Integers:
-        """Return what lies around ``count`` of the best of niches, and `FRONT_PER_NICHE` times as many of the front.
+        """Return the neighbours of ``count`` niche champions and of more members of the front.
 
-        Of those that were not looked around yet; nothing when all were.
+        `FRONT_PER_NICHE` times as many; only of genomes not expanded yet, nothing when all were.
         """
         ranking = _ranking(self.objectives, self.violation, self._keys[:, None])
         place = np.empty(len(ranking), dtype=np.int64)
         place[ranking] = np.arange(len(ranking))
         front = self._front()
         front = front[np.argsort(place[front])] if len(front) else ranking[:count]
-        niches = ranking[_firsts(self._niches[ranking])]
+        niches = ranking[first_of_each(self._niches[ranking])]
         wanted = ((front, FRONT_PER_NICHE * count), (niches, count))
-        chosen = np.union1d(*(rows[~self._looked[rows]][:most] for rows, most in wanted))
-        self._looked[chosen] = True
-        around = [_around(genome, self.space) for genome in self.genomes[chosen]]
+        chosen = np.union1d(*(rows[~self._expanded[rows]][:most] for rows, most in wanted))
+        self._expanded[chosen] = True
+        around = [_neighbours_of(genome, self.space) for genome in self.genomes[chosen]]
         return np.concatenate([np.empty((0, self.genomes.shape[1]), dtype=np.int64), *around])
 
-    def explored(self) -> Explored:
-        """Return everything as values."""
-        return Explored(genomes=self.genomes, objectives=self.objectives, violation=self.violation)
+    def result(self) -> SearchResult:
+        """Return everything evaluated."""
+        return SearchResult(
+            genomes=self.genomes, objectives=self.objectives, violation=self.violation
+        )
 
     def _front(self) -> Integers:
-        return self.explored().front()
+        return self.result().front()
 
 
 def _sample(genomes: Integers, count: int, rng: np.random.Generator) -> Integers:
@@ -416,7 +426,10 @@ def _sample(genomes: Integers, count: int, rng: np.random.Generator) -> Integers
 def _survivors(
     archive: _Archive, population: Sequence[_Individual], size: int
 ) -> list[_Individual]:
-    """Return the ``size`` best of the population and the newest rows; DEAP sorts twice as many, of the first fronts, at most."""
+    """Return the ``size`` best of the population and the newest rows.
+
+    DEAP's sorting is slow, so it gets at most twice as many rows, those of the first fronts.
+    """
     rows = np.array(
         [*(one.row for one in population), *range(archive.newest, len(archive.violation))],
         dtype=np.int64,
@@ -433,9 +446,12 @@ def _survivors(
 
 
 def _children(
-    parents: Integers, sizes: Sequence[int], rng: np.random.Generator, settings: Settings
+    parents: Integers, sizes: Sequence[int], rng: np.random.Generator, settings: SearchSettings
 ) -> Integers:
-    """Return as many children as parents: genes from either of two, some of them moved by one or drawn anew."""
+    """Return as many children as parents.
+
+    A child has genes of two parents; a few genes are moved by one or drawn anew.
+    """
     count, genes = parents.shape
     mothers, fathers = (
         parents[rng.integers(0, count, size=count)],
@@ -451,13 +467,19 @@ def _children(
     )
 
 
-def _firsts(values: Integers) -> Integers:
-    """Return the index of the first of each distinct value, ascending."""
-    return np.sort(np.unique(values, return_index=True)[1])
+def first_of_each(rows: Integers | Floats) -> Integers:
+    """Return the place of the first of each distinct row (or value), ascending.
+
+    (3, 1, 3, 2, 1) gives (0, 1, 3).
+    """
+    return np.sort(np.unique(rows, axis=0, return_index=True)[1])
 
 
-def _around(genome: Integers, space: Space) -> Integers:
-    """Return genomes that differ in one gene: knobs in any value, other genes by a power of two."""
+def _neighbours_of(genome: Integers, space: Space) -> Integers:
+    """Return the genomes that differ from one in a single gene.
+
+    A knob takes any value, another gene moves by a power of two.
+    """
     found = []
     for gene, size in enumerate(space.sizes):
         others = np.arange(size) if gene in space.knobs else _spread(int(genome[gene]), size)
@@ -468,7 +490,10 @@ def _around(genome: Integers, space: Space) -> Integers:
 
 
 def _spread(value: int, size: int) -> Integers:
-    """Return the values below ``size`` that are a power of two away."""
+    """Return the values below ``size`` that are a power of two away.
+
+    From 5 with a size of 8: 4, 3, 1, 6 and 7.
+    """
     away = 2 ** np.arange(max(size - 1, 1).bit_length())
     others = np.concatenate([value - away, value + away])
     return others[(others >= 0) & (others < size)]

@@ -110,9 +110,9 @@ def hosts_question_of(
     request: HostsRequest, clusters: tuple[Cluster, ...], source: ModelSource
 ) -> Question:
     """Return the question about a model on the hosts a request names; errors as `question_of`."""
-    from budsim.simulator.planning.layouts import on_hosts
+    from budsim.simulator.planning.layouts import restrict_to_hosts
 
-    cluster = on_hosts(clusters, str(request.cluster_id), request.hostnames)
+    cluster = restrict_to_hosts(clusters, str(request.cluster_id), request.hostnames)
     architecture, workload = served(_hosted_model(request, source), workload_of(request), Targets())
     return Question(
         architecture=architecture,

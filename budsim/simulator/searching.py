@@ -22,22 +22,22 @@ def simulate(
     ``known`` holds what `search_part` found before; it saves time and does not change the answer.
     """
     from budsim.simulator.planning.answer import answer
-    from budsim.simulator.planning.partitions import Searched
+    from budsim.simulator.planning.partitions import PartitionResult
 
-    found = {name: Searched.unpacked(content) for name, content in known.items()}
+    found = {name: PartitionResult.unpacked(content) for name, content in known.items()}
     return answer(question, predictor, known=found, progress=progress)
 
 
 def parts_of(question: Question, _predictor: Predictor, _detail: object = None) -> tuple[str, ...]:
     """Return the names of the parts that can be searched alone: cluster x equal devices x engine."""
-    from budsim.simulator.planning.answer import parts_of as names
+    from budsim.simulator.planning.answer import partitions_of as names
 
     return names(question)
 
 
 def search_part(question: Question, predictor: Predictor, name: str) -> bytes | None:
     """Return what the search of one part finds, packed for `simulate`; None without such a part."""
-    from budsim.simulator.planning.answer import search_part as search
+    from budsim.simulator.planning.answer import search_partition as search
 
     found = search(question, predictor, name)
     return found.packed() if found else None

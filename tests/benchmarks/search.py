@@ -14,8 +14,8 @@ import numpy as np
 
 from budsim.performance.candidates import Integers
 from budsim.performance.predictor import Predictor, load_predictor
-from budsim.simulator.evolution import Explored, Settings
-from budsim.simulator.planning.space import OfferSpace
+from budsim.simulator.evolution import SearchResult, SearchSettings
+from budsim.simulator.planning.genome import SearchSpace
 from tests.benchmarks.spaces import (
     SEARCHED,
     Truth,
@@ -28,7 +28,7 @@ from tests.benchmarks.spaces import (
 
 DRAWN_LIMIT = 100_000
 """Genomes a drawn space may have, so that a hundred take minutes."""
-Rival = Callable[[OfferSpace, Truth, int, int], Explored]
+Rival = Callable[[SearchSpace, Truth, int, int], SearchResult]
 HEADER = f"{'space':<32}{'genomes':>8}  {'evaluated':>14}  {'ours':>22}  {'random':>22}  {'pymoo NSGA-II':>22}"
 
 
@@ -63,7 +63,7 @@ def main() -> int:
     return int(missed > 0)
 
 
-def _report_drawn(count: int, settings: Settings, predictor: Predictor) -> None:
+def _report_drawn(count: int, settings: SearchSettings, predictor: Predictor) -> None:
     """Print how the search does in spaces of drawn questions."""
     best, ratios, shares = 0, [], []
     for asked, truth in islice(drawn_truths(predictor, DRAWN_LIMIT), count):
@@ -98,18 +98,20 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(rival: Rival, space: OfferSpace, truth: Truth, budget: int, seeds: int) -> list[Explored]:
+def _run(
+    rival: Rival, space: SearchSpace, truth: Truth, budget: int, seeds: int
+) -> list[SearchResult]:
     return [rival(space, truth, budget, seed) for seed in range(seeds)]
 
 
-def _meets_marks(truth: Truth, found: Sequence[Explored], evaluations: int) -> bool:
+def _meets_marks(truth: Truth, found: Sequence[SearchResult], evaluations: int) -> bool:
     few = evaluations <= 0.1 * len(truth.keys)
     return few and all(
         truth.found_by(each) and truth.hypervolume_ratio(each) >= 0.98 for each in found
     )
 
 
-def _summary(truth: Truth, found: Sequence[Explored]) -> str:
+def _summary(truth: Truth, found: Sequence[SearchResult]) -> str:
     if not found:
         return "-"
     best = sum(truth.found_by(each) for each in found)
@@ -118,13 +120,13 @@ def _summary(truth: Truth, found: Sequence[Explored]) -> str:
     )
 
 
-def _random(space: OfferSpace, truth: Truth, budget: int, seed: int) -> Explored:
+def _random(space: SearchSpace, truth: Truth, budget: int, seed: int) -> SearchResult:
     """Return distinct legal genomes drawn evenly from all of them."""
     rows = np.random.default_rng(seed).choice(len(truth.keys), size=budget, replace=False)
     return _explored(truth.explored.genomes[rows], truth)
 
 
-def _nsga2(space: OfferSpace, truth: Truth, budget: int, seed: int) -> Explored:
+def _nsga2(space: SearchSpace, truth: Truth, budget: int, seed: int) -> SearchResult:
     """Return what pymoo's NSGA-II evaluates with integer operators of its own and our repair, until the budget is spent."""
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.core.problem import Problem
@@ -171,9 +173,9 @@ GENERATIONS = 1000
 """Generations after which a rival that finds nothing new is stopped."""
 
 
-def _explored(genomes: Integers, truth: Truth) -> Explored:
+def _explored(genomes: Integers, truth: Truth) -> SearchResult:
     scores = truth.score(genomes)
-    return Explored(genomes=genomes, objectives=scores.objectives, violation=scores.violation)
+    return SearchResult(genomes=genomes, objectives=scores.objectives, violation=scores.violation)
 
 
 if __name__ == "__main__":

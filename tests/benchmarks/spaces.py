@@ -1,6 +1,6 @@
 """Spaces of real models, devices, engines and targets, small enough to enumerate: where the search is held against the truth."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import count
@@ -11,11 +11,19 @@ import numpy as np
 from budsim.engine_ops import serving_engines
 from budsim.performance.candidates import Floats, Integers
 from budsim.performance.predictor import AnalyticPredictor, Predictor
-from budsim.simulator.evolution import Explored, Scores, Settings, enumerate_all
-from budsim.simulator.planning.partitions import joined, part_names, search_parts
-from budsim.simulator.planning.placement import usable
+from budsim.simulator.evolution import (
+    CHUNK,
+    Scores,
+    SearchResult,
+    SearchSettings,
+    SearchSteps,
+    run_together,
+)
+from budsim.simulator.planning.choices import ServingOption, make_option
+from budsim.simulator.planning.genome import SearchSpace
+from budsim.simulator.planning.hardware_groups import usable
+from budsim.simulator.planning.partitions import merge_results, partition_names, search_partitions
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.space import Offer, OfferSpace, make_offer
 from tests.simulator.situations import make_cluster, make_question
 
 H100, H200, A100, L40S = ("H100-SXM", 8), ("H200-SXM", 8), ("A100-SXM4-80GB", 8), ("L40S", 8)
@@ -191,20 +199,20 @@ def drawn(seed: int) -> Question:
 
 
 @cache
-def space_of(name: str) -> OfferSpace:
+def space_of(name: str) -> SearchSpace:
     """Return every engine on every group of devices of a named question."""
     return make_space(questions()[name])
 
 
-def make_space(asked: Question) -> OfferSpace:
+def make_space(asked: Question) -> SearchSpace:
     """Return every engine on every group of the devices of the question's first cluster."""
-    return OfferSpace(offers_of(asked), asked)
+    return SearchSpace(options_of(asked), asked)
 
 
-def offers_of(asked: Question) -> list[Offer]:
-    """Return what every engine that can offers on every group of the devices of the question's first cluster."""
+def options_of(asked: Question) -> list[ServingOption]:
+    """Return every engine that serves the model on every group of devices of the question's first cluster."""
     groups = usable(asked.clusters[0], asked.mode, skip_master_cpus=True).groups
-    offers = []
+    options = []
     for group in groups:
         for name, engine in serving_engines.items():
             if engine.why_not(asked.architecture, group.device) is None and (
@@ -213,15 +221,15 @@ def offers_of(asked: Question) -> list[Offer]:
                 weights = engine.precisions(
                     asked.architecture, group.device, may_quantize=asked.may_quantize
                 )
-                offers.append(make_offer(asked, group, engine, weights))
-    return offers
+                options.append(make_option(asked, group, engine, weights))
+    return options
 
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
     """A space looked at in full; a search may ask it for scores of legal genomes instead of a predictor."""
 
-    explored: Explored
+    explored: SearchResult
     keys: Integers
     sizes: tuple[int, ...]
 
@@ -239,14 +247,14 @@ class Truth:
         """Return the objectives of the best genome."""
         return self.explored.objectives[self.explored.ranking()[0]]
 
-    def found_by(self, search: Explored) -> bool:
+    def found_by(self, search: SearchResult) -> bool:
         """Whether a search found one that misses no more than the best and costs at most 1 % more."""
         miss, cost = search.objectives[search.ranking()[0]][:2]
         return bool(
             search.feasible.any() and miss <= self.best[0] + 1e-9 and cost <= 1.01 * self.best[1]
         )
 
-    def hypervolume_ratio(self, search: Explored) -> float:
+    def hypervolume_ratio(self, search: SearchResult) -> float:
         """Return the hypervolume of the search's front over the true front's."""
         return self._hypervolume(search) / self._whole
 
@@ -260,21 +268,36 @@ class Truth:
         low, high = front.min(axis=0), front.max(axis=0)
         return low, np.where(high > low, high - low, np.maximum(np.abs(high), 1e-9))
 
-    def _hypervolume(self, search: Explored) -> float:
+    def _hypervolume(self, search: SearchResult) -> float:
         """Each objective from the true front's best (0) to its worst (1); the reference lies a tenth beyond the worst."""
         low, span = self._scale
         scaled = np.minimum((search.objectives[search.front()] - low) / span, REFERENCE)
         return float(moocore.hypervolume(scaled, ref=np.full(scaled.shape[1], REFERENCE)))
 
 
-def enumerate_space(space: OfferSpace, predictor: Predictor) -> Truth:
+def enumerate_space(space: SearchSpace, predictor: Predictor) -> Truth:
     """Look at every legal genome of a space."""
-    genomes = space.legal(LIMIT)
+    genomes = space.all_genomes(LIMIT)
     assert genomes is not None, f"more than {LIMIT} genomes"
     keys = np.ravel_multi_index(tuple(genomes.T), space.sizes)
     order = np.argsort(keys)
-    explored = enumerate_all(genomes[order], lambda part: space.score(part, predictor))
+    explored = _enumerated(genomes[order], space, predictor)
     return Truth(explored=explored, keys=keys[order], sizes=space.sizes)
+
+
+def _enumerated(genomes: Integers, space: SearchSpace, predictor: Predictor) -> SearchResult:
+    starts = range(0, len(genomes), CHUNK)
+    scores = [space.score(genomes[start : start + CHUNK], predictor) for start in starts]
+    return SearchResult(
+        genomes=genomes,
+        objectives=np.concatenate([each.objectives for each in scores]),
+        violation=np.concatenate([each.violation for each in scores]),
+    )
+
+
+def run_alone(steps: SearchSteps, evaluate: Callable[[Integers], Scores]) -> SearchResult:
+    """Return the result of one search."""
+    return run_together([steps], lambda asked: {0: evaluate(asked[0])})[0]
 
 
 def drawn_truths(
@@ -283,23 +306,23 @@ def drawn_truths(
     """Yield questions drawn with one seed after another, and all of their spaces: those an answer would search, not enumerate."""
     for seed in count(first):
         asked = drawn(seed)
-        offers = offers_of(asked)
-        space = OfferSpace(offers, asked) if offers else None
-        if space and Settings().enumerate_below < space.count <= largest:
+        options = options_of(asked)
+        space = SearchSpace(options, asked) if options else None
+        if space and SearchSettings().enumerate_below < space.count <= largest:
             truth = enumerate_space(space, predictor)
             if truth.explored.feasible.any():
                 yield asked, truth
 
 
-SEARCHED = Settings(enumerate_below=0)
+SEARCHED = SearchSettings(enumerate_below=0)
 """The usual settings, but that small spaces are searched too instead of looked at in full."""
 
 
-class _Remembered(OfferSpace):
+class _Remembered(SearchSpace):
     """A space whose scores are looked up in its truth."""
 
     def __init__(self, asked: Question, truth: Truth) -> None:
-        super().__init__(make_space(asked).offers, asked)
+        super().__init__(make_space(asked).options, asked)
         self._truth = truth
 
     def score(self, genomes: Integers, predictor: Predictor) -> Scores:
@@ -308,13 +331,13 @@ class _Remembered(OfferSpace):
 
 
 def search_remembered(
-    asked: Question, truth: Truth, seed: int, settings: Settings = SEARCHED
-) -> tuple[Explored, int]:
+    asked: Question, truth: Truth, seed: int, settings: SearchSettings = SEARCHED
+) -> tuple[SearchResult, int]:
     """Return what `answer` finds for a question with a seed, and how many genomes it looks at."""
     asked = replace(asked, seed=seed)
     space = _Remembered(asked, truth)
-    names = part_names(asked, "lab", space)
-    found = search_parts(asked, "lab", space, AnalyticPredictor(), names, settings=settings)
-    return joined(
-        asked, space, AnalyticPredictor(), [found[name] for name in names], settings=settings
+    names = partition_names("lab", space)
+    found = search_partitions("lab", space, AnalyticPredictor(), names, settings=settings)
+    return merge_results(
+        space, AnalyticPredictor(), [found[name] for name in names], settings=settings
     )

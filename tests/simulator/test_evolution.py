@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.evolution import Explored, Scores, Settings, explore, search
-from budsim.simulator.planning.space import replica_steps
+from budsim.simulator.evolution import Scores, SearchResult, SearchSettings, search_steps
 from tests.benchmarks.spaces import (
-    LIMIT,
     Truth,
     enumerate_space,
     questions,
+    run_alone,
     search_remembered,
     space_of,
 )
 
 SEEDS = range(5)
+ALWAYS_SEARCH = SearchSettings(enumerate_below=0)
 SMALL = "8B, 8 L40S, quantized"
 SPACES = ("32B, 8 A100", SMALL, "70B, H100 and Gaudi 3", "DeepSeek-V3, H200")
 
@@ -29,15 +29,14 @@ def truth_of(name: str) -> Truth:
 
 
 @cache
-def searched(name: str, seed: int) -> Explored:
+def searched(name: str, seed: int) -> SearchResult:
     """Return what the genetic search finds in a space as a whole."""
-    return search(
-        space_of(name), truth_of(name).score, np.random.default_rng(seed), settings=Settings()
-    )
+    steps = search_steps(space_of(name), np.random.default_rng(seed), settings=ALWAYS_SEARCH)
+    return run_alone(steps, truth_of(name).score)
 
 
 @cache
-def answered(name: str, seed: int) -> tuple[Explored, int]:
+def answered(name: str, seed: int) -> tuple[SearchResult, int]:
     """Return what an answer finds in a space, searched part by part, and how many genomes it looks at."""
     return search_remembered(questions()[name], truth_of(name), seed)
 
@@ -62,12 +61,6 @@ def test_the_front_covers_nearly_all_of_the_true_front(name):
     assert min(truth.hypervolume_ratio(answered(name, seed)[0]) for seed in SEEDS) > 0.98
 
 
-@pytest.mark.parametrize("name", SPACES)
-def test_legal_genomes_are_counted_without_being_listed(name):
-    """A space's count is the number of its legal genomes."""
-    assert space_of(name).count == len(space_of(name).legal(LIMIT))
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_member_of_the_front_dominates_another(seed):
     """L6: no member of the front dominates another, nor does any other feasible genome seen."""
@@ -82,9 +75,8 @@ def test_no_member_of_the_front_dominates_another(seed):
 def test_the_same_seed_looks_at_the_same_genomes():
     """L5: same space and seed, same genomes in the same order; another seed, others."""
     first, other = searched(SMALL, 3), searched(SMALL, 4)
-    again = search(
-        space_of(SMALL), truth_of(SMALL).score, np.random.default_rng(3), settings=Settings()
-    )
+    steps = search_steps(space_of(SMALL), np.random.default_rng(3), settings=ALWAYS_SEARCH)
+    again = run_alone(steps, truth_of(SMALL).score)
     assert np.array_equal(first.genomes, again.genomes)
     assert np.array_equal(first.objectives, again.objectives)
     assert not np.array_equal(first.genomes, other.genomes)
@@ -95,17 +87,6 @@ def test_nothing_is_evaluated_twice():
     found, space = searched(SPACES[2], 0), space_of(SPACES[2])
     assert len(np.unique(found.genomes, axis=0)) == found.evaluations
     assert np.array_equal(space.repair(found.genomes), found.genomes)
-
-
-def test_all_legal_genomes_are_their_own_repair():
-    """Repair leaves legal genomes as they are, and turns any other into a legal one."""
-    space = space_of(SMALL)
-    legal = space.legal(LIMIT)
-    assert np.array_equal(space.repair(legal), legal)
-    strange = space.repair(
-        np.random.default_rng(0).integers(0, space.sizes, size=(500, len(space.sizes)))
-    )
-    assert {tuple(row) for row in strange.tolist()} <= {tuple(row) for row in legal.tolist()}
 
 
 class Bowl:
@@ -125,11 +106,11 @@ class Bowl:
         """One niche."""
         return np.zeros(len(genomes), dtype=np.int64)
 
-    def starts(self, limit):
+    def first_genomes(self, limit):
         """Begin with an infeasible one."""
         return np.zeros((1, 2), dtype=np.int64)
 
-    def legal(self, limit):
+    def all_genomes(self, limit):
         """All, where allowed."""
         return (
             None if limit < self.count else np.array([(i, j) for i in range(16) for j in range(16)])
@@ -148,7 +129,9 @@ class Bowl:
 def test_what_does_not_fit_never_wins():
     """However cheap, a genome that violates memory is behind every one that fits."""
     bowl = Bowl()
-    found = search(bowl, bowl.score, np.random.default_rng(0), settings=Settings(share=0.5))
+    settings = SearchSettings(share=0.5, enumerate_below=0)
+    steps = search_steps(bowl, np.random.default_rng(0), settings=settings)
+    found = run_alone(steps, bowl.score)
     assert found.objectives[found.ranking()[0], 1] == 6.0
     assert (found.violation[found.front()] == 0).all()
 
@@ -157,7 +140,8 @@ def test_what_does_not_fit_never_wins():
 def test_of_what_does_not_fit_the_least_violating_survives(seed):
     """Where all but 28 of 4,096 genomes are infeasible, following the least violation finds those that fit."""
     bowl = Bowl(side=64, least=120)
-    found = search(bowl, bowl.score, np.random.default_rng(seed), settings=Settings())
+    steps = search_steps(bowl, np.random.default_rng(seed), settings=ALWAYS_SEARCH)
+    found = run_alone(steps, bowl.score)
     assert found.feasible.any()
     assert found.evaluations < 400
 
@@ -165,13 +149,14 @@ def test_of_what_does_not_fit_the_least_violating_survives(seed):
 def test_small_spaces_are_enumerated():
     """A space below the limit is looked at in full, whatever the seed."""
     bowl = Bowl()
-    assert explore(bowl, bowl.score, np.random.default_rng(0)).evaluations == 256
+    steps = search_steps(bowl, np.random.default_rng(0))
+    assert run_alone(steps, bowl.score).evaluations == 256
 
 
 def test_the_knee_is_the_best_compromise():
     """Of a cheap, a fast and a middling genome the middling one is the knee; one that misses its targets never is."""
     rows = [[0.0, 1.0, 1.0, 1.0], [0.0, 2.0, 1.0, 0.2], [0.0, 1.2, 1.0, 0.3], [0.5, 0.1, 1.0, 1.5]]
-    explored = Explored(
+    explored = SearchResult(
         genomes=np.arange(4)[:, None], objectives=np.array(rows), violation=np.zeros(4)
     )
     assert explored.knee() == 2
@@ -179,24 +164,7 @@ def test_the_knee_is_the_best_compromise():
 
 def test_without_anything_feasible_there_is_no_knee():
     """A space in which nothing fits has no knee."""
-    explored = Explored(
+    explored = SearchResult(
         genomes=np.zeros((1, 1), dtype=np.int64), objectives=np.zeros((1, 4)), violation=np.ones(1)
     )
     assert explored.knee() is None
-
-
-def test_attention_is_split_where_experts_are_shared_only():
-    """DeepSeek-V3 may split its attention on GPUs, never in a pipeline; a dense model never does."""
-    space = space_of("DeepSeek-V3, H200")
-    choices = space.read(space.legal(LIMIT))
-    assert set(choices.dp.tolist()) == {1, 2, 4, 8}
-    assert (choices.tp % choices.dp == 0).all()
-    assert (choices.dp[choices.pp > 1] == 1).all()
-    assert (space_of(SMALL).read(space_of(SMALL).legal(LIMIT)).dp == 1).all()
-
-
-def test_replica_counts_that_change_nothing_are_not_tried():
-    """Ten requests on up to eight replicas: 6, 7 and 8 replicas serve two each like 5 do."""
-    assert replica_steps(10, 8) == [1, 2, 3, 4, 5]
-    assert replica_steps(10, 20) == [1, 2, 3, 4, 5, 10]
-    assert replica_steps(10, 0) == []

@@ -1,7 +1,18 @@
-"""Replicas of several kinds that carry the traffic together: what fits beside what, and which combinations look cheapest.
+"""Replicas of several types that carry the traffic together.
 
-A *stock* is a set of equal devices that no other stock has, a *kind* one way to run a replica on a stock, a *cover* how many
-replicas of each kind. A replica *holds* so many requests.
+What fits side by side, and which combinations look cheapest.
+
+Words used here:
+
+* a *group* is a set of equal devices, none of which is in another group;
+* a *replica type* is one way to run a replica on a group (engine, layout, formats, knobs);
+* the *capacity* of a type is how many requests one replica of it serves within the targets;
+* a *combination* is a row of counts: how many replicas of each type. With the types (A, B), ``(2,
+  3)`` is two A and three B.
+
+Example: 90 requests; A has a capacity of 40 on four H100 at 2 USD/h, B one of 15 on four A10 at
+0.5 USD/h. Three A would do for 6 USD/h; six B would do for 3, but only four fit; one A and four B
+carry 100 for 4 USD/h.
 """
 
 from __future__ import annotations
@@ -10,302 +21,367 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Final
 
 import numpy as np
 
 from budsim.performance.candidates import Booleans, Floats, Integers
-from budsim.simulator.planning.placement import HardwareGroup, Layout, arranged, left_beside
-from budsim.simulator.planning.space import Choices
+from budsim.simulator.planning.choices import Choices
+from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.placement import EqualReplicas, free_after, groups_for_sets
 
-BASES = 3
-REPLICAS_TRIED, FEW = 32, 32
-"""Proportions of two kinds; and where more replicas are needed a smaller last one is no matter."""
-COVERS_KEPT = 24
-ROUNDING = 1e-9
+BASES: Final = 3
+"""Of each way to fill groups, so many combinations that are just too small are completed by further
+types."""
+PROPORTIONS: Final = 32
+"""Proportions tried of two types of two groups."""
+MOST_BESIDE: Final = 32
+"""Largest count of a type for which its group is also shared with another type: past it one smaller
+last replica saves little."""
+KEPT_OF_EACH_SIZE: Final = 24
+"""Combinations kept of each number of types, by estimated cost."""
+ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kinds:
-    """Ways to run a replica: rows of ``choices``, the stock of each, how many replicas its devices hold, and USD/h of one.
+class ReplicaTypes:
+    """Ways to run a replica, one row each.
 
-    ``max_num_seqs`` of a row is the most the kind ever allows: a replica with fewer requests is started with fewer.
+    Attributes
+    ----------
+    groups : tuple of HardwareGroup
+        Groups of devices; no device is in two of them.
+    choices : Choices
+        How a replica is run. Its ``max_num_seqs`` is the most the type ever allows: with fewer
+        requests it starts with fewer.
+    group : int array, shape (n,)
+        Place in ``groups`` of each type.
+    most : int array, shape (n,)
+        Replicas its group has room for.
+    usd_per_h : float array, shape (n,)
+        Price of one replica.
     """
 
-    stocks: tuple[HardwareGroup, ...]
+    groups: tuple[HardwareGroup, ...]
     choices: Choices
-    stock: Integers
+    group: Integers
     most: Integers
     usd_per_h: Floats
 
-    def layout(self, kind: int) -> tuple[int, int]:
-        """Return TP and PP of a kind."""
-        return int(self.choices.tp[kind]), int(self.choices.pp[kind])
+    def __len__(self) -> int:
+        """Return the number of types."""
+        return len(self.group)
 
-    def repeats(self, covers: Integers) -> Booleans:
-        """Return which covers have the same layout twice on a stock: equal devices are to be loaded equally."""
-        layouts = np.unique(
-            np.stack([self.stock, self.choices.tp, self.choices.pp]), axis=1, return_inverse=True
-        )[1]
-        return np.asarray(
-            (((covers > 0) @ np.eye(len(layouts), dtype=np.int64)[layouts]) > 1).any(axis=1)
-        )
+    def layout(self, number: int) -> tuple[int, int]:
+        """Return TP and PP of a type."""
+        return int(self.choices.tp[number]), int(self.choices.pp[number])
 
-    def rows(self, rows: Integers) -> Kinds:
-        """Return some of them."""
+    def only(self, number: int) -> Booleans:
+        """Return which column of a combination is a type's."""
+        return np.asarray(np.arange(len(self)) == number)
+
+    def repeat_a_layout(self, counts: Integers) -> Booleans:
+        """Return which rows of ``counts`` use a layout twice on one group.
+
+        Equal devices should be loaded equally.
+        """
+        columns = np.stack([self.group, self.choices.tp, self.choices.pp])
+        layout = np.unique(columns, axis=1, return_inverse=True)[1]
+        in_layout = np.eye(len(layout), dtype=np.int64)[layout]
+        return np.asarray((((counts > 0) @ in_layout) > 1).any(axis=1))
+
+    def rows(self, rows: Integers) -> ReplicaTypes:
+        """Return some of the types."""
         return replace(
             self,
             choices=self.choices.rows(rows),
-            stock=self.stock[rows],
+            group=self.group[rows],
             most=self.most[rows],
             usd_per_h=self.usd_per_h[rows],
         )
 
 
-class Rooms:
-    """What fits beside what on the devices of each stock; every way to fill one is worked out once."""
+class FitTable:
+    """What fits beside what on the devices of each group.
 
-    def __init__(self, kinds: Kinds) -> None:
-        self._kinds = kinds
-        self._left: dict[tuple[int, tuple[Layout, ...]], HardwareGroup | None] = {}
+    Every way to fill a group is worked out once.
+    """
 
-    def left(self, cover: Integers) -> Integers | None:
-        """Return the replicas of each kind that fit beside ``cover`` (replicas of each kind), None where those do not fit."""
-        room = np.zeros_like(cover)
-        for stock, group in enumerate(self._kinds.stocks):
-            key = (stock, tuple(layout for _, layout in self.layouts(cover, stock)))
-            if key not in self._left:
-                self._left[key] = left_beside(group, key[1])
-            left = self._left[key]
+    def __init__(self, types: ReplicaTypes) -> None:
+        self._types = types
+        self._free: dict[tuple[int, tuple[EqualReplicas, ...]], HardwareGroup | None] = {}
+
+    def free_beside(self, counts: Integers) -> Integers | None:
+        """Return how many replicas of each type fit beside a combination.
+
+        None where that does not fit itself.
+
+        One node of three devices and the types (TP 2, TP 1): beside (1, 0) there is room for (0,
+        1), beside (0, 2) for (0, 1).
+        """
+        room = np.zeros_like(counts)
+        for number, group in enumerate(self._types.groups):
+            sets = tuple(each for _, each in self.sets_on(counts, number))
+            if (number, sets) not in self._free:
+                self._free[number, sets] = free_after(group, sets)
+            left = self._free[number, sets]
             if left is None:
                 return None
-            for kind in np.flatnonzero(self._kinds.stock == stock).tolist():
-                room[kind] = left.capacity(*self._kinds.layout(kind))
+            for each in np.flatnonzero(self._types.group == number).tolist():
+                room[each] = left.capacity(*self._types.layout(each))
         return room
 
-    def layouts(self, cover: Integers, stock: int) -> list[tuple[int, Layout]]:
-        """Return the kinds of a cover on one stock, and TP, PP and replicas of each; the largest first."""
-        mine = np.flatnonzero((self._kinds.stock == stock) & (cover > 0)).tolist()
-        found = [(kind, (*self._kinds.layout(kind), int(cover[kind]))) for kind in mine]
-        return sorted(found, key=lambda each: each[1], reverse=True)
+    def sets_on(self, counts: Integers, group: int) -> list[tuple[int, EqualReplicas]]:
+        """Return the types a combination has on one group, and their replicas, largest first."""
+        mine = np.flatnonzero((self._types.group == group) & (counts > 0)).tolist()
+        found = [
+            (each, EqualReplicas(*self._types.layout(each), int(counts[each]))) for each in mine
+        ]
+        return sorted(found, key=lambda pair: pair[1], reverse=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """Kinds, the requests one replica of each holds, and the latency under that load and under half of it."""
+class LoadedTypes:
+    """Replica types and what one replica of each does at its capacity; arrays of shape (n,).
 
-    kinds: Kinds
-    requests: Integers
+    ``capacity`` counts requests, ``e2e_s`` is the latency with so many, ``half_e2e_s`` with half of
+    them.
+    """
+
+    types: ReplicaTypes
+    capacity: Integers
     e2e_s: Floats
     half_e2e_s: Floats
 
     @property
-    def usd_per_request(self) -> Floats:
-        """Cost of a request under full load, up to a constant."""
-        return self.kinds.usd_per_h * self.e2e_s / self.requests
+    def prices(self) -> tuple[Floats, Floats]:
+        """Two prices of a replica.
 
-    def cost(self, replicas: Integers, concurrency: int) -> Floats:
-        """Return about what a request costs for each row of ``replicas`` (one column a kind), up to the same constant."""
-        idle = 1.0 - concurrency / (replicas @ self.requests)
+        USD per hour, and USD until all requests it holds are done (up to a constant).
+        """
+        return self.types.usd_per_h, self.types.usd_per_h * self.e2e_s
+
+    def estimated_cost(self, counts: Integers, concurrency: int) -> Floats:
+        """Return about what a request costs with each row of ``counts``, up to a constant.
+
+        The latency at the combination's load is taken from the line through those at full and at
+        half capacity.
+        """
+        idle = 1.0 - concurrency / (counts @ self.capacity)
         e2e_s = self.e2e_s + (self.half_e2e_s - self.e2e_s) * 2.0 * idle[:, None]
-        per_s = (replicas * self.requests / e2e_s).sum(axis=1) * (1.0 - idle)
-        return np.asarray(replicas @ self.kinds.usd_per_h / per_s)
+        per_s = (counts * self.capacity / e2e_s).sum(axis=1) * (1.0 - idle)
+        return np.asarray(counts @ self.types.usd_per_h / per_s)
 
-    def fillings(self, weight: Floats) -> Iterator[tuple[Integers, int]]:
-        """Yield covers whose stocks are used in full or not at all, from nothing on, and the kind that is to fill a stock next.
+    def filled_groups(self, price: Floats) -> Iterator[tuple[Integers, int]]:
+        """Yield combinations of full groups, cheapest first, and the type that fills one next.
 
-        That is the one whose further requests cost least ``weight`` (of a replica) each. A stock is filled again by a kind that
-        holds more, though each request more costs more.
+        A group is used in full or not at all. The next type is the one whose further requests cost
+        least by ``price`` (of a replica). A group may be filled again by a type that carries more
+        there, though each further request costs more. Example: a group holds four A (capacity 10,
+        price 1) or two B (capacity 30, price 4). It is filled by A first (40 requests at 0.1 each),
+        then again by B, whose 20 further requests cost (8 - 4) / 20 = 0.2 each.
         """
         steps = []
-        holds, weighs = self.requests * self.kinds.most, weight * self.kinds.most
-        for stock in np.unique(self.kinds.stock):
-            mine, held, weighed = np.flatnonzero(self.kinds.stock == stock), 0, 0.0
-            while len(mine := mine[holds[mine] > held]):
-                slopes = (weighs[mine] - weighed) / (holds[mine] - held)
-                kind = int(mine[np.argmin(slopes)])
-                steps.append((float(slopes.min()), kind))
-                held, weighed = holds[kind], weighs[kind]
-        cover = np.zeros(len(self.requests), dtype=np.int64)
-        for _, kind in sorted(steps):
-            yield cover, kind
-            cover = self.refilled(cover, kind)
-        yield cover, -1
+        capacities, prices = self.capacity * self.types.most, price * self.types.most
+        for group in np.unique(self.types.group):
+            left, carried, paid = np.flatnonzero(self.types.group == group), 0, 0.0
+            while len(left := left[capacities[left] > carried]):
+                each = (prices[left] - paid) / (capacities[left] - carried)
+                best = int(left[np.argmin(each)])
+                steps.append((float(each.min()), best))
+                carried, paid = capacities[best], prices[best]
+        counts = np.zeros(len(self.types), dtype=np.int64)
+        for _, number in sorted(steps):
+            yield counts, number
+            counts = self.refill(counts, number)
+        yield counts, -1
 
-    def refilled(self, cover: Integers, kind: int) -> Integers:
-        """Return a cover whose stock of ``kind`` has as many replicas of it as it has room for, and no others."""
-        return np.where(
-            self.kinds.stock == self.kinds.stock[kind], self.kinds.most * self.is_kind(kind), cover
-        )
+    def refill(self, counts: Integers, number: int) -> Integers:
+        """Return a combination with the group of type ``number`` full of that type alone."""
+        same_group = self.types.group == self.types.group[number]
+        return np.where(same_group, self.types.most * self.types.only(number), counts)
 
-    def is_kind(self, kind: int) -> Booleans:
-        """Return which column is a kind's."""
-        return np.asarray(np.arange(len(self.requests)) == kind)
+    def just_too_small(self, fits: FitTable, concurrency: int) -> list[Integers]:
+        """Return combinations that carry not quite the traffic.
 
-    def bases(self, rooms: Rooms, concurrency: int) -> list[Integers]:
-        """Return covers too small for the traffic: nothing, and those whose stocks are used in full that hold most."""
-        found = [np.zeros(len(self.requests), dtype=np.int64)]
-        for weight in self.weights:
-            covers = [cover for cover, _ in self.fillings(weight)]
+        Nothing, and the largest of those that fill whole groups.
+        """
+        found = [np.zeros(len(self.types), dtype=np.int64)]
+        for price in self.prices:
+            steps = [counts for counts, _ in self.filled_groups(price)]
             while (
-                (room := rooms.left(covers[-1])) is not None
+                (room := fits.free_beside(steps[-1])) is not None
                 and room.any()
-                and covers[-1] @ self.requests < concurrency
+                and steps[-1] @ self.capacity < concurrency
             ):
-                kind = int(np.argmin(np.where(room > 0, weight / self.requests, np.inf)))
-                covers.append(covers[-1] + room * self.is_kind(kind))
-            found += [cover for cover in covers if cover @ self.requests < concurrency][-BASES:]
+                each = np.where(room > 0, price / self.capacity, np.inf)
+                number = int(np.argmin(each))
+                steps.append(steps[-1] + room * self.types.only(number))
+            found += [counts for counts in steps if counts @ self.capacity < concurrency][-BASES:]
         return list(np.unique(found, axis=0))
 
-    def exchanged(self, rooms: Rooms, concurrency: int) -> Iterator[Integers]:
-        """Yield covers in which just enough replicas of the last stock filled make way for the kind that refills it."""
-        for weight in self.weights:
-            for cover, kind in self.fillings(weight):
-                if kind >= 0 and self.refilled(cover, kind) @ self.requests >= concurrency:
-                    yield self._exchanged(rooms, cover, kind, concurrency)
+    def partly_refilled(self, fits: FitTable, concurrency: int) -> Iterator[Integers]:
+        """Yield combinations whose last group is refilled only as far as the traffic needs."""
+        for price in self.prices:
+            for counts, number in self.filled_groups(price):
+                if number >= 0 and self.refill(counts, number) @ self.capacity >= concurrency:
+                    yield self._partly_refilled(fits, counts, number, concurrency)
                     break
 
-    @property
-    def weights(self) -> tuple[Floats, Floats]:
-        """What replicas weigh: USD per hour, and USD until all the requests they hold are done."""
-        return self.kinds.usd_per_h, self.kinds.usd_per_h * self.e2e_s
-
-    def _exchanged(self, rooms: Rooms, cover: Integers, kind: int, concurrency: int) -> Integers:
-        others = np.where(self.kinds.stock == self.kinds.stock[kind], 0, cover)
+    def _partly_refilled(
+        self, fits: FitTable, counts: Integers, number: int, concurrency: int
+    ) -> Integers:
+        """Return ``counts`` with just enough of them replaced by type ``number``."""
+        others = np.where(self.types.group == self.types.group[number], 0, counts)
 
         def with_new(replicas: int) -> Integers:
-            some: Integers = others + replicas * self.is_kind(kind)
-            room = rooms.left(some)
-            return some if room is None else some + np.minimum(room, cover - others)
+            some: Integers = others + replicas * self.types.only(number)
+            room = fits.free_beside(some)
+            return some if room is None else some + np.minimum(room, counts - others)
 
-        choices = range(1, int(self.kinds.most[kind]) + 1)
-        enough = bisect_left(
-            choices,
-            True,
-            key=lambda replicas: bool(with_new(replicas) @ self.requests >= concurrency),
-        )
-        return with_new(choices[min(enough, len(choices) - 1)])[None, :]
+        def carries(replicas: int) -> bool:
+            return bool(with_new(replicas) @ self.capacity >= concurrency)
 
-    def pairs(self, first: int, second: int, need: int, room: Integers) -> Integers:
-        """Return replicas of one kind of each of two stocks that hold ``need`` requests together, in many proportions."""
+        tried = range(1, int(self.types.most[number]) + 1)
+        enough = bisect_left(tried, True, key=carries)
+        return with_new(tried[min(enough, len(tried) - 1)])[None, :]
+
+    def pairs(self, first: int, second: int, needed: int, room: Integers) -> Integers:
+        """Return pairs of types, one of each of two groups, that carry ``needed`` requests.
+
+        Capacities of 10 and 12, 17 requests needed, room for (2, 2): one of the first needs one of
+        the second for the other 7.
+        """
         one, other = (
-            np.flatnonzero((self.kinds.stock == stock) & (room > 0)) for stock in (first, second)
+            np.flatnonzero((self.types.group == group) & (room > 0)) for group in (first, second)
         )
-        enough = np.minimum(room[one], np.maximum(-(-need // self.requests[one]) - 1, 1))
-        tried = np.linspace(1, enough, REPLICAS_TRIED, axis=1).astype(np.int64)
-        left = need - tried * self.requests[one][:, None]
-        wanted = -(-left[:, :, None] // self.requests[other])
+        nearly = np.maximum(-(-needed // self.capacity[one]) - 1, 1)
+        tried = np.linspace(1, np.minimum(room[one], nearly), PROPORTIONS, axis=1).astype(np.int64)
+        left = needed - tried * self.capacity[one][:, None]
+        wanted = -(-left[:, :, None] // self.capacity[other])
         a, step, b = np.nonzero((wanted > 0) & (wanted <= room[other]))
-        covers = np.zeros((len(a), len(room)), dtype=np.int64)
-        rows = np.arange(len(a))
-        covers[rows, one[a]], covers[rows, other[b]] = tried[a, step], wanted[a, step, b]
-        return covers
+        counts, rows = np.zeros((len(a), len(room)), dtype=np.int64), np.arange(len(a))
+        counts[rows, one[a]], counts[rows, other[b]] = tried[a, step], wanted[a, step, b]
+        return counts
 
-    def singles(self, need: int, room: Integers) -> Integers:
-        """Return replicas of each kind that hold ``need`` requests alone."""
-        wanted = -(-need // self.requests)
+    def single_types(self, needed: int, room: Integers) -> Integers:
+        """Return combinations of one type that carry ``needed`` requests.
+
+        Capacities (10, 12), 25 requests: (3, 0), (0, 3).
+        """
+        wanted = -(-needed // self.capacity)
         return np.diag(wanted)[(wanted > 0) & (wanted <= room)]
 
-    def shared(
-        self, rooms: Rooms, base: Integers, stock: int, concurrency: int
+    def sharing_a_group(
+        self, fits: FitTable, base: Integers, group: int, concurrency: int
     ) -> Iterator[Integers]:
-        """Yield covers of ``base`` but for one stock that two kinds share: about as many of one as are needed, then another."""
-        mine = self.kinds.stock == stock
+        """Yield ``base`` with one group shared by two types.
+
+        Nearly enough of the one, and the other for the rest.
+        """
+        mine = self.types.group == group
         base = np.where(mine, 0, base)
-        need, room = concurrency - int(base @ self.requests), rooms.left(base)
-        for kind in np.flatnonzero(mine).tolist() if room is not None else []:
-            enough = need // int(self.requests[kind])
-            for replicas in range(
-                max(1, enough - 1), min(enough, int(self.kinds.most[kind]), FEW) + 1
-            ):
-                some = base + replicas * self.is_kind(kind)
-                left = rooms.left(some)
+        needed, room = concurrency - int(base @ self.capacity), fits.free_beside(base)
+        for number in np.flatnonzero(mine).tolist() if room is not None else []:
+            capacity = int(self.capacity[number])
+            enough = needed // capacity
+            most = min(enough, int(self.types.most[number]), MOST_BESIDE)
+            for replicas in range(max(1, enough - 1), most + 1):
+                some = base + replicas * self.types.only(number)
+                left = fits.free_beside(some)
                 if left is not None:
-                    others = np.where(mine & ~self.is_kind(kind), left, 0)
-                    yield self.singles(need - replicas * int(self.requests[kind]), others) + some
+                    others = np.where(mine & ~self.types.only(number), left, 0)
+                    yield self.single_types(needed - replicas * capacity, others) + some
 
 
-def splits(
-    holds: Integers, covers: Integers, concurrency: int, filled: tuple[float, ...]
+def split_requests(
+    capacity: Integers, counts: Integers, concurrency: int, fullness: tuple[float, ...]
 ) -> tuple[Integers, Integers]:
-    """Return covers and the requests of a replica of each kind, which ``holds`` so many: all equally full, or one kind fuller.
+    """Return ways to split the requests over combinations.
 
-    That one is ``filled`` so far of the way from its even share to full; one that could carry all the requests leaves one of
-    them. The others, equally full, have what that leaves.
+    Rows of counts, and of requests of one replica of each type.
+
+    First all replicas equally full. Then, of every combination, one type fuller than the others by
+    each value of ``fullness``: 0 is its even share, 1 is full; the others share what is left,
+    equally full. A type that could carry everything alone leaves one request to the others.
+
+    Capacity (10, 12), one replica of each, 17 requests, fullness 1: evenly (8, 10); the first type
+    full (10, 7); the second type full (5, 12).
     """
-    whole = covers * holds
+    whole = counts * capacity
     total = whole.sum(axis=1)
-    mixes, requests = [covers], [concurrency / total[:, None] * holds]
-    for kind in np.flatnonzero(covers.any(axis=0)):
-        some = np.flatnonzero((covers[:, kind] > 0) & (whole[:, kind] < total))
-        replicas, even = covers[some, kind], requests[0][some, kind]
-        most = np.minimum(holds[kind], (concurrency - 1) / replicas)
-        for way in filled:
-            mine = np.ceil(even + way * (most - even) - ROUNDING)
-            split = ((concurrency - replicas * mine) / (total[some] - whole[some, kind]))[
-                :, None
-            ] * holds
-            split[:, kind] = mine
-            mixes.append(covers[some])
+    rows, requests = [counts], [concurrency / total[:, None] * capacity]
+    for number in np.flatnonzero(counts.any(axis=0)):
+        some = np.flatnonzero((counts[:, number] > 0) & (whole[:, number] < total))
+        replicas, even = counts[some, number], requests[0][some, number]
+        most = np.minimum(capacity[number], (concurrency - 1) / replicas)
+        others = total[some] - whole[some, number]
+        for share in fullness:
+            mine = np.ceil(even + share * (most - even) - ROUNDING)
+            split = ((concurrency - replicas * mine) / others)[:, None] * capacity
+            split[:, number] = mine
+            rows.append(counts[some])
             requests.append(split)
-    return np.concatenate(mixes), np.clip(
-        np.ceil(np.concatenate(requests) - ROUNDING), 1, holds
-    ).astype(np.int64)
+    rounded = np.ceil(np.concatenate(requests) - ROUNDING)
+    return np.concatenate(rows), np.clip(rounded, 1, capacity).astype(np.int64)
 
 
-def arrangement(kinds: Kinds, cover: Integers) -> list[HardwareGroup]:
-    """Return where the replicas of each kind in a cover may lie, ascending by kind; no two share a device."""
-    rooms, found = Rooms(kinds), dict[int, HardwareGroup]()
-    for stock, group in enumerate(kinds.stocks):
-        mine = rooms.layouts(cover, stock)
-        found |= zip(
-            (kind for kind, _ in mine), arranged(group, [layout for _, layout in mine]), strict=True
-        )
-    return [found[kind] for kind in sorted(found)]
+def hardware_of_types(types: ReplicaTypes, counts: Integers) -> list[HardwareGroup]:
+    """Return where the replicas of each type of a combination may lie, ascending by type.
+
+    No two share a device.
+    """
+    fits, found = FitTable(types), dict[int, HardwareGroup]()
+    for number, group in enumerate(types.groups):
+        mine = fits.sets_on(counts, number)
+        places = groups_for_sets(group, [each for _, each in mine])
+        found |= zip((each for each, _ in mine), places, strict=True)
+    return [found[number] for number in sorted(found)]
 
 
-def neighbours(kinds: Kinds) -> Integers:
-    """Return how many replicas of each kind (columns) fit beside as many of each (rows) as its stock has room for."""
-    rooms = Rooms(kinds)
-    found = np.zeros((len(kinds.stock), len(kinds.stock)), dtype=np.int64)
-    for kind, most in enumerate(kinds.most.tolist()):
-        cover = np.zeros(len(kinds.stock), dtype=np.int64)
-        cover[kind] = most
-        room = rooms.left(cover)
+def room_beside_each(types: ReplicaTypes) -> Integers:
+    """Return how many replicas of each type (columns) fit beside a full group of each (rows)."""
+    fits = FitTable(types)
+    found = np.zeros((len(types), len(types)), dtype=np.int64)
+    for number, most in enumerate(types.most.tolist()):
+        room = fits.free_beside(most * types.only(number))
         if room is not None:
-            found[kind] = np.where(kinds.stock == kinds.stock[kind], room, 0)
+            found[number] = np.where(types.group == types.group[number], room, 0)
     return found
 
 
-def good_covers(held: Held, concurrency: int) -> Integers:
-    """Return the covers that hold the traffic and look cheapest, one row each: some of every number of kinds.
+def promising_combinations(loaded: LoadedTypes, concurrency: int) -> Integers:
+    """Return the combinations that carry the traffic and look cheapest, one row each.
 
-    Nearly all devices of the stocks cheapest (or largest) first, one stock after another; then another kind for the rest, or two:
-    of two stocks in every proportion (at most `REPLICAS_TRIED`), or of one stock.
+    Some of every number of types.
+
+    They complete combinations that are just too small: by one type, by one of each of two groups in
+    many proportions, or by two types that share a group; and some refill a group by a type that
+    carries more there.
     """
-    rooms, found = Rooms(held.kinds), [np.zeros((0, len(held.requests)), dtype=np.int64)]
-
-    def cheapest(covers: Integers) -> Integers:
-        order = np.argsort(held.cost(covers, concurrency), kind="stable")
-        sizes = (covers > 0).sum(axis=1)[order]
-        return np.asarray(
-            covers[
-                np.concatenate(
-                    [order[:0], *(order[sizes == size][:COVERS_KEPT] for size in np.unique(sizes))]
-                )
-            ]
-        )
-
-    for base in held.bases(rooms, concurrency):
-        need, room = concurrency - int(base @ held.requests), rooms.left(base)
+    fits, groups = FitTable(loaded.types), np.unique(loaded.types.group).tolist()
+    found = [np.zeros((0, len(loaded.types)), dtype=np.int64)]
+    for base in loaded.just_too_small(fits, concurrency):
+        needed, room = concurrency - int(base @ loaded.capacity), fits.free_beside(base)
         if room is None:
             continue
-        for first, second in combinations(np.unique(held.kinds.stock[room > 0]).tolist(), 2):
-            found.append(cheapest(held.pairs(first, second, need, room) + base))
+        for first, second in combinations(np.unique(loaded.types.group[room > 0]).tolist(), 2):
+            pairs = loaded.pairs(first, second, needed, room) + base
+            found.append(_cheapest_of_each_size(loaded, pairs, concurrency))
         if base.any():
-            found.append(held.singles(need, room) + base)
-        for stock in np.unique(held.kinds.stock).tolist():
-            found.extend(held.shared(rooms, base, stock, concurrency))
-    found.extend(held.exchanged(rooms, concurrency))
+            found.append(loaded.single_types(needed, room) + base)
+        for group in groups:
+            found.extend(loaded.sharing_a_group(fits, base, group, concurrency))
+    found.extend(loaded.partly_refilled(fits, concurrency))
     distinct = np.unique(np.concatenate(found), axis=0)
-    covers: Integers = cheapest(distinct[~held.kinds.repeats(distinct)])
-    return covers[[rooms.left(cover) is not None for cover in covers]]
+    distinct = distinct[~loaded.types.repeat_a_layout(distinct)]
+    counts = _cheapest_of_each_size(loaded, distinct, concurrency)
+    return counts[[fits.free_beside(each) is not None for each in counts]]
+
+
+def _cheapest_of_each_size(loaded: LoadedTypes, counts: Integers, concurrency: int) -> Integers:
+    """Return the `KEPT_OF_EACH_SIZE` rows of each number of types that look cheapest."""
+    order = np.argsort(loaded.estimated_cost(counts, concurrency), kind="stable")
+    sizes = (counts > 0).sum(axis=1)[order]
+    chosen = [order[sizes == size][:KEPT_OF_EACH_SIZE] for size in np.unique(sizes)]
+    return np.asarray(counts[np.concatenate([order[:0], *chosen])])

@@ -1,4 +1,7 @@
-"""What a deployment costs: per hour from the devices it takes, per million tokens from what it delivers."""
+"""What a deployment costs.
+
+Per hour from the devices it takes, per million tokens from what it delivers.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,17 @@ def usd_per_h(
 ) -> Floats:
     """Return what ``devices`` cost per hour, USD.
 
-    ``devices`` counts those of all replicas (replicas x TP x PP), each once; ``price_usd_per_h`` is one whole device's;
-    ``share`` (0..1] is what time-slicing leaves us of each.
+    ``devices`` counts those of all replicas (replicas x TP x PP), each once; ``price_usd_per_h`` is
+    one whole device's; ``share`` (0..1] is what time-slicing leaves us of each.
     """
     return np.asarray(devices * np.asarray(price_usd_per_h, dtype=np.float64) * share)
 
 
 def usd_per_million_tokens(cost_usd_per_h: Floats | float, tokens_per_s: Floats | float) -> Floats:
-    """Return the cost of a million tokens (those a `Workload` counts), USD, infinite where none come out.
+    """Return the cost of a million tokens, USD, infinite where none come out.
 
-    Both figures must be of the same devices: a whole deployment's cost over a whole deployment's throughput, so that replicas
-    count once on each side.
+    Both figures must be of the same devices: a whole deployment's cost over a whole deployment's
+    throughput, so that replicas count once on each side.
     """
     per_hour = np.asarray(tokens_per_s, dtype=np.float64) * SECONDS_PER_HOUR
     flowing = per_hour > 0

@@ -1,41 +1,44 @@
-"""Why a plan is as good as it is: where the time goes, how much room each target leaves, and what one more replica would do."""
+"""Why a plan is as good as it is.
+
+Where the time goes, the margin of each target, and what one more replica would do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
 from budsim.performance.candidates import Floats
 from budsim.performance.predictions import BOUNDS, Predictions
 from budsim.performance.predictor import Predictor
-from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
-from budsim.simulator.planning.placement import HardwareGroup, usual_node
+from budsim.simulator.planning.choices import Choices, ServingOption, make_option
+from budsim.simulator.planning.cost import usd_per_million_tokens
+from budsim.simulator.planning.genome import SearchSpace
+from budsim.simulator.planning.hardware_groups import HardwareGroup, usual_node
 from budsim.simulator.planning.plans import Explanation, NextReplica
-from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.space import (
-    Choices,
-    Offer,
-    OfferSpace,
-    make_offer,
-)
+from budsim.simulator.planning.question import ParallelLayout
+from budsim.simulator.planning.scoring import Scoring
 
-MOST_NODES, MOST_LAYOUTS = 16, 10_000
+MOST_NODES: Final = 16
+MOST_LAYOUTS: Final = 10_000
+"""How far the smallest layout that fits is looked for."""
 
 
-def explained(
-    question: Question,
-    space: OfferSpace,
+def explain(
+    scoring: Scoring,
     choices: Choices,
     hardware: Sequence[HardwareGroup],
     predictions: Predictions,
     predictor: Predictor,
 ) -> tuple[Explanation, ...]:
     """Return the explanation of each row of ``choices``; ``hardware`` is where each may lie."""
+    question = scoring.question
     shares = predictions.time_s / predictions.time_s.sum(axis=0)
     judged = question.judged(predictions)
-    following = _next_replicas(question, space, choices, hardware, predictor)
+    following = _next_replicas(scoring, choices, hardware, predictor)
     return tuple(
         Explanation(
             time_shares=dict(zip(BOUNDS, shares[:, row].tolist(), strict=True)),
@@ -46,44 +49,49 @@ def explained(
     )
 
 
-def enough_devices(
-    question: Question, offer: Offer, predictor: Predictor
-) -> tuple[int, int] | None:
-    """Return TP and PP of the fewest devices of an offer's type that hold one sequence, however many the cluster has; or None.
+def smallest_layout_that_fits(
+    scoring: Scoring, option: ServingOption, predictor: Predictor
+) -> ParallelLayout | None:
+    """Return the smallest layout that holds one sequence, on however many devices; or None.
 
-    Nodes are taken to hold as many as the largest there is, or eight where their link reaches so many; sixteen nodes at most.
+    Nodes are taken to hold as many devices as the largest there is, or as many as usual; sixteen
+    nodes at most.
     """
-    group = offer.group
+    group = option.group
     node = max(group.largest_node, usual_node(group.device))
-    one = replace(question.with_concurrency(1), analytic_only=True, layout=None)
-    wide = make_offer(one, replace(group, sizes=((node, MOST_NODES),)), offer.engine, offer.weights)
-    space = OfferSpace([wide], one)
-    genomes = space.legal(MOST_LAYOUTS)
+    question = replace(scoring.question.with_concurrency(1), analytic_only=True, layout=None)
+    wide = replace(group, sizes=((node, MOST_NODES),))
+    space = SearchSpace([make_option(question, wide, option.engine, option.weights)], question)
+    genomes = space.all_genomes(MOST_LAYOUTS)
     if genomes is None:
         return None
-    choices = space.read(genomes)
-    memory, _ = predictor.predict(space.candidates(choices))
-    fitting = np.flatnonzero(space.violation(choices, memory) <= 0)
+    choices = space.decode(genomes)
+    memory, _ = predictor.predict(space.scoring.candidates(choices))
+    fitting = np.flatnonzero(space.scoring.violation(choices, memory) <= 0)
     layouts = zip(choices.tp[fitting].tolist(), choices.pp[fitting].tolist(), strict=True)
-    return min(layouts, key=lambda layout: (layout[0] * layout[1], layout[1]), default=None)
+    smallest = min(layouts, key=lambda layout: (layout[0] * layout[1], layout[1]), default=None)
+    return ParallelLayout(tp=smallest[0], pp=smallest[1]) if smallest else None
 
 
 def _next_replicas(
-    question: Question,
-    space: OfferSpace,
+    scoring: Scoring,
     choices: Choices,
     hardware: Sequence[HardwareGroup],
     predictor: Predictor,
 ) -> list[NextReplica | None]:
-    requests = np.minimum(choices.replicas * choices.concurrency, question.workload.concurrency)
+    """Return what one more replica does to each row.
+
+    None where it would not lower the requests of any replica.
+    """
+    workload = scoring.question.workload
+    requests = np.minimum(choices.replicas * choices.concurrency, workload.concurrency)
     replicas = choices.replicas + 1
     more = replace(choices, replicas=replicas, concurrency=-(-requests // replicas))
-    _, predictions = predictor.predict(space.candidates(more))
+    _, predictions = predictor.predict(scoring.candidates(more))
     service = predictions.service
-    per_h = usd_per_h(more.devices, *space.prices(more))
-    cost: Floats = usd_per_million_tokens(
-        per_h, requests * question.workload.counted_tokens / service.e2e_s
-    )
+    tokens_per_s = requests * workload.counted_tokens / service.e2e_s
+    per_h = scoring.usd_per_h(more, more.devices)
+    cost: Floats = usd_per_million_tokens(per_h, tokens_per_s)
     return [
         NextReplica(
             devices=int(more.tp[row] * more.pp[row]),

@@ -1,4 +1,4 @@
-"""Which parallel layouts of a model fit on hosts the caller picked, and what a layout the caller chose would do."""
+"""Layouts of a model that fit on chosen hosts, and what a chosen layout would do there."""
 
 from __future__ import annotations
 
@@ -10,28 +10,21 @@ import numpy as np
 
 from budsim.commons.errors import InvalidInput, NotFound, Unanswerable
 from budsim.engine_ops import serving_engines
-from budsim.engine_ops.base import (
-    ServingEngine,
-)
+from budsim.engine_ops.base import ServingEngine
 from budsim.hardware_ops.cluster import Cluster, DevicePool, Node
 from budsim.hardware_ops.device import Device
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.placement import HardwareGroup, crosses_nodes, place, usable
+from budsim.simulator.planning.choices import PRECISIONS, Choices, ServingOption, make_option
+from budsim.simulator.planning.hardware_groups import HardwareGroup, crosses_nodes, usable
+from budsim.simulator.planning.placement import place
 from budsim.simulator.planning.plans import Placement, ReplicaGroup
 from budsim.simulator.planning.question import ParallelLayout, Question
-from budsim.simulator.planning.space import (
-    PRECISIONS,
-    Choices,
-    Offer,
-    OfferSpace,
-    make_offer,
-    shortage,
-)
+from budsim.simulator.planning.scoring import Scoring, memory_shortage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class FittingLayout:
     """A parallel layout that fits, and how many replicas of it the devices hold."""
 
     tp: int
@@ -41,15 +34,18 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceLayouts:
-    """Layouts of a model on equal devices; none where it does not fit or no engine serves it there."""
+    """Layouts of a model on equal devices.
+
+    None where it does not fit or no engine serves it there.
+    """
 
     group: HardwareGroup
-    layouts: tuple[Layout, ...]
+    layouts: tuple[FittingLayout, ...]
     supports_pipeline: bool
 
     @property
     def min_tp(self) -> int | None:
-        """Smallest tensor-parallel size that fits on its own, else the smallest that fits with a pipeline."""
+        """Smallest TP size that fits on its own, else the smallest that fits with a pipeline."""
         alone = [layout.tp for layout in self.layouts if layout.pp == 1]
         return min(alone or [layout.tp for layout in self.layouts], default=None)
 
@@ -64,7 +60,9 @@ class ChosenLayout:
     replicas: int
 
 
-def on_hosts(clusters: Sequence[Cluster], cluster_id: str, hostnames: Sequence[str]) -> Cluster:
+def restrict_to_hosts(
+    clusters: Sequence[Cluster], cluster_id: str, hostnames: Sequence[str]
+) -> Cluster:
     """Return the cluster reduced to the named nodes.
 
     Raises
@@ -89,20 +87,24 @@ def on_hosts(clusters: Sequence[Cluster], cluster_id: str, hostnames: Sequence[s
 def fitting_layouts(question: Question) -> tuple[DeviceLayouts, ...]:
     """Return what fits on each kind of device of the question's clusters.
 
-    A layout fits when an engine serves the model there and one sequence of the question's length fits beside the weights.
+    A layout fits when an engine serves the model there and one sequence of the question's length
+    fits beside the weights.
     """
     return tuple(_device_layouts(question, group) for _, group in _groups(question))
 
 
 def chosen_group(question: Question, predictor: Predictor, chosen: ChosenLayout) -> ReplicaGroup:
-    """Return replicas of a chosen layout, launched and predicted as the search would; each gets its share of the traffic.
+    """Return replicas of a chosen layout, launched and predicted as the search would.
+
+    Each gets its share of the traffic.
 
     Raises
     ------
     NotFound
         The hosts have no such device.
     InvalidInput
-        The layout is illegal for the model, does not fit in memory, or the hosts hold fewer replicas.
+        The layout is illegal for the model, does not fit in memory, or the hosts hold fewer
+        replicas.
     """
     cluster, group = _group_named(question, chosen.device)
     _check_room(group, chosen)
@@ -132,7 +134,7 @@ def chosen_group(question: Question, predictor: Predictor, chosen: ChosenLayout)
 
 
 def _check_room(group: HardwareGroup, chosen: ChosenLayout) -> None:
-    """Refuse a layout the hosts have no room for, naming the first of its sizes that is too large."""
+    """Refuse a layout the hosts have no room for, and name the size that is too large."""
     if chosen.tp > group.largest_node:
         problem = (
             f"{chosen.tp} are more than the {group.largest_node} free on the largest of the hosts"
@@ -157,7 +159,10 @@ def _check_room(group: HardwareGroup, chosen: ChosenLayout) -> None:
 
 
 def _groups(question: Question) -> list[tuple[Cluster, HardwareGroup]]:
-    """Return one group per device: where some devices have less left than others, the group of all of them."""
+    """Return one group for each device type.
+
+    The largest, where some devices have less left than others.
+    """
     largest: dict[Device, tuple[Cluster, HardwareGroup]] = {}
     for cluster in question.clusters:
         for group in usable(cluster, question.mode, skip_master_cpus=False).groups:
@@ -186,7 +191,7 @@ def _device_layouts(question: Question, group: HardwareGroup) -> DeviceLayouts:
     ]
     fitting = {layout for engine in able for layout in _fits(question, group, engine)}
     layouts = tuple(
-        Layout(tp=tp, pp=pp, max_replicas=group.capacity(tp, pp))
+        FittingLayout(tp=tp, pp=pp, max_replicas=group.capacity(tp, pp))
         for pp, tp in sorted((pp, tp) for tp, pp in fitting)
     )
     pipelines = any(
@@ -199,33 +204,37 @@ def _fits(question: Question, group: HardwareGroup, engine: ServingEngine) -> se
     weights = engine.precisions(question.architecture, group.device, may_quantize=False)
     if not weights:
         return set()
-    offer = make_offer(replace(question, analytic_only=True), group, engine, weights[:1])
-    pairs = [(tp, pp) for tp, pp in product(offer.tp, offer.pp) if group.capacity(tp, pp) > 0]
+    option = make_option(replace(question, analytic_only=True), group, engine, weights[:1])
+    pairs = [(tp, pp) for tp, pp in product(option.tp, option.pp) if group.capacity(tp, pp) > 0]
     if not pairs:
         return set()
-    space = OfferSpace([offer], question)
-    memory, _ = AnalyticPredictor().predict(space.candidates(_choices(offer, pairs, question)))
-    short = shortage(memory, space.context_tokens)
+    scoring = Scoring(question, (option,))
+    choices = _choices(option, pairs, question)
+    memory, _ = AnalyticPredictor().predict(scoring.candidates(choices))
+    short = memory_shortage(memory, scoring.context_tokens)
     return {pair for pair, missing in zip(pairs, short, strict=True) if missing <= 0}
 
 
-def _choices(offer: Offer, pairs: Sequence[tuple[int, int]], question: Question) -> Choices:
+def _choices(
+    option: ServingOption, pairs: Sequence[tuple[int, int]], question: Question
+) -> Choices:
+    """Return one replica of each layout, every knob at its first value."""
     rows = len(pairs)
 
     def column(value: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         return np.full(rows, value, dtype=np.int64)
 
     return Choices(
-        offer=column(0),
+        option=column(0),
         tp=np.array([tp for tp, _ in pairs], dtype=np.int64),
         pp=np.array([pp for _, pp in pairs], dtype=np.int64),
         ep=column(1),
         dp=column(1),
-        weights=column(PRECISIONS.index(offer.weights[0])),
-        kv=column(PRECISIONS.index(offer.kv[0])),
-        max_num_seqs=column(offer.max_num_seqs[0]),
-        max_num_batched_tokens=column(offer.max_num_batched_tokens[0]),
-        memory_fraction=np.full(rows, offer.memory_fraction[0]),
+        weights=column(PRECISIONS.index(option.weights[0])),
+        kv=column(PRECISIONS.index(option.kv[0])),
+        max_num_seqs=column(option.max_num_seqs[0]),
+        max_num_batched_tokens=column(option.max_num_batched_tokens[0]),
+        memory_fraction=np.full(rows, option.memory_fraction[0]),
         replicas=column(1),
         concurrency=column(question.workload.concurrency),
     )

@@ -1,7 +1,8 @@
-"""What of a cluster is searched by itself, one engine on one group of equal devices, and how what was found there travels.
+"""Partitions of a search, one engine on one group of devices each, stored and merged.
 
-A part's search depends on nothing that was found elsewhere: whoever searches it, at whatever time, finds the same. Side by side
-they are only faster, for their generations are predicted together. Joined, they show which part is worth a longer look.
+The search of a partition depends on nothing found elsewhere: whoever searches it, at whatever time,
+finds the same. Searched together, partitions are only faster, for their generations are predicted
+in one table. Merged, they show where a longer look is worth most.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Final
 
 import numpy as np
 
@@ -19,34 +21,43 @@ from budsim.performance.candidates import Integers
 from budsim.performance.predictor import Predictor
 from budsim.simulator.evolution import (
     CHUNK,
-    Explored,
     Progress,
     Scores,
-    Searching,
-    Settings,
-    exploring,
-    resuming,
-    side_by_side,
+    SearchResult,
+    SearchSettings,
+    SearchSteps,
+    first_of_each,
+    resume_search,
+    run_together,
+    search_steps,
 )
+from budsim.simulator.planning.choices import ServingOption
+from budsim.simulator.planning.genome import KV, OPTION, PP, REPLICAS, TP, WEIGHTS, SearchSpace
 from budsim.simulator.planning.question import Question, partition_name
-from budsim.simulator.planning.space import KV, OFFER, PP, REPLICAS, TP, WEIGHTS, Offer, OfferSpace
 
-GRID_LIMIT = 200_000
-"""Genomes the exhaustive grid of `Question.analytic_only` may have before the genetic search takes over."""
-PARTS_SHARE = 0.5
-"""Of what a whole space may cost; the rest is spent where its parts, seen together, have their best."""
-SMALL = 256
-"""Parts of so few genomes are looked at in full, the smallest first, for half of what parts may cost."""
-KEPT = 64
-"""Ways to run a replica kept of each part, beside its front and the best of each layout: `mixes` tries 24."""
-LONGEST_LABEL = 100
+GRID_LIMIT: Final = 200_000
+"""Genomes of `Question.analytic_only` up to which all are tried; the genetic search takes over
+above."""
+PARTITIONS_SHARE: Final = 0.5
+"""Share of the evaluations of a whole space that its partitions get; the rest goes where, merged,
+they have their best."""
+SMALL: Final = 256
+"""Partitions of so few genomes are enumerated, the smallest first, for up to half of what
+partitions may cost."""
+KEPT: Final = 64
+"""Ways to run a replica kept of each partition, beside its front and the best of each layout; mixed
+deployments try 24."""
+LONGEST_LABEL: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Searched:
-    """What is worth keeping of a part's search, and all that was ``seen`` in it: genomes of a space of its own."""
+class PartitionResult:
+    """What is worth keeping of a partition's search, and all genomes ``seen`` in it.
 
-    explored: Explored
+    Its only option has number 0.
+    """
+
+    found: SearchResult
     seen: Integers
 
     @property
@@ -55,209 +66,216 @@ class Searched:
         return len(self.seen)
 
     def packed(self) -> bytes:
-        """Return it as bytes that are read back to the last digit."""
-        found, packed = self.explored, io.BytesIO()
+        """Return it as bytes from which `unpacked` reads the same numbers."""
+        packed = io.BytesIO()
         np.savez_compressed(
             packed,
-            genomes=found.genomes,
-            objectives=found.objectives,
-            violation=found.violation,
+            genomes=self.found.genomes,
+            objectives=self.found.objectives,
+            violation=self.found.violation,
             seen=self.seen.astype(np.int16),
         )
         return packed.getvalue()
 
     @classmethod
-    def unpacked(cls, content: bytes) -> Searched:
+    def unpacked(cls, content: bytes) -> PartitionResult:
         """Return what `packed` made bytes of."""
-        with np.load(io.BytesIO(content), allow_pickle=False) as found:
-            explored = Explored(
-                genomes=found["genomes"],
-                objectives=found["objectives"],
-                violation=found["violation"],
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            found = SearchResult(
+                genomes=stored["genomes"],
+                objectives=stored["objectives"],
+                violation=stored["violation"],
             )
-            return cls(explored=explored, seen=found["seen"].astype(np.int64))
+            return cls(found=found, seen=stored["seen"].astype(np.int64))
 
 
-Known = Mapping[str, Searched]
+KnownResults = Mapping[str, PartitionResult]
 
 
-def part_names(question: Question, cluster_id: str, space: OfferSpace) -> list[str]:
-    """Return the name of each offer's search: cluster, device, engine, and a digest of all else that decides what it finds.
+def partition_names(cluster_id: str, space: SearchSpace) -> list[str]:
+    """Return a name for the search of each option.
 
-    It changes when the inventory does, so what was found on devices that are gone is never taken for what is there.
+    Cluster, device, engine, and a digest of all else that decides its result.
+
+    It changes when the inventory does, so a result on devices that are gone is never taken for one
+    on those that are there.
     """
-    return [_name(question, cluster_id, space, offer) for offer in space.offers]
+    return [_name(cluster_id, space, option) for option in space.options]
 
 
-def search_parts(
-    question: Question,
+def search_partitions(
     cluster_id: str,
-    space: OfferSpace,
+    space: SearchSpace,
     predictor: Predictor,
     wanted: Sequence[str],
     *,
-    settings: Settings | None = None,
+    settings: SearchSettings | None = None,
     progress: Progress = lambda _: None,
-) -> dict[str, Searched]:
-    """Return what the search of each part of ``space`` found whose name is ``wanted``; ``settings`` are of the whole space."""
-    numbers = {
-        name: number
-        for number, name in enumerate(part_names(question, cluster_id, space))
-        if name in wanted
-    }
-    shares = [0.0] * len(numbers)
+) -> dict[str, PartitionResult]:
+    """Return the results of the partitions of ``space`` whose names are ``wanted``.
 
-    def shared(at: int) -> Progress:
-        def reached(share: float) -> None:
-            shares[at] = share
-            progress(sum(shares) / len(shares))
-
-        return reached
-
-    usual = settings or Settings()
-    budgets = _budgets(question, space, usual)
+    ``settings`` are of the whole space.
+    """
+    names = partition_names(cluster_id, space)
+    numbers = {name: number for number, name in enumerate(names) if name in wanted}
+    usual = settings or SearchSettings()
+    budgets = _budgets(space, usual)
+    told = _shared_progress(len(numbers), progress)
     searches = [
-        _search(question, name, space.offers[number], budgets[number], usual, shared(at))
-        for at, (name, number) in enumerate(numbers.items())
+        _search(space, name, number, budgets[number], usual, tell)
+        for (name, number), tell in zip(numbers.items(), told, strict=True)
     ]
-    found = side_by_side(searches, _together(space, predictor, list(numbers.values())))
+    found = run_together(searches, _scored_together(space, predictor, list(numbers.values())))
     return {
-        name: Searched(explored=_worth_keeping(each), seen=each.genomes)
+        name: PartitionResult(found=_worth_keeping(each), seen=each.genomes)
         for name, each in zip(numbers, found, strict=True)
     }
 
 
-def joined(
-    question: Question,
-    space: OfferSpace,
+def merge_results(
+    space: SearchSpace,
     predictor: Predictor,
-    parts: Sequence[Searched],
+    results: Sequence[PartitionResult],
     *,
-    settings: Settings | None = None,
-) -> tuple[Explored, int]:
-    """Return what was found of a whole space, whose ``parts`` are in the order of its offers, and how many were predicted.
+    settings: SearchSettings | None = None,
+) -> tuple[SearchResult, int]:
+    """Return what was found in a whole space, and how many candidates were predicted.
 
-    Where these were not looked at in full, the search goes on around the best of all of them.
+    ``results`` are those of its partitions, in the order of its options. Where they were not
+    enumerated, the search goes on around the best of all of them.
     """
-    usual = settings or Settings()
-    found = Explored(
+    usual, question = settings or SearchSettings(), space.scoring.question
+    found = SearchResult(
         genomes=np.concatenate(
-            [_of_offer(part.explored.genomes, number) for number, part in enumerate(parts)]
+            [_of_option(each.found.genomes, number) for number, each in enumerate(results)]
         ),
-        objectives=np.concatenate([part.explored.objectives for part in parts]),
-        violation=np.concatenate([part.explored.violation for part in parts]),
+        objectives=np.concatenate([each.found.objectives for each in results]),
+        violation=np.concatenate([each.found.violation for each in results]),
     )
-    seen = np.concatenate([_of_offer(part.seen, number) for number, part in enumerate(parts)])
+    seen = np.concatenate([_of_option(each.seen, number) for number, each in enumerate(results)])
     if _is_small(question, space.count, usual):
         return found, len(seen)
     budget, rng = usual.budget(space.count) - len(seen), np.random.default_rng(question.seed)
-    search = resuming(space, found, seen, rng, budget=budget, settings=usual)
-    after = side_by_side([search], lambda asked: {0: space.score(asked[0], predictor)})[0]
+    search = resume_search(space, found, seen, rng, budget=budget, settings=usual)
+    after = run_together([search], lambda asked: {0: space.score(asked[0], predictor)})[0]
     return after, len(seen) + after.evaluations - found.evaluations
 
 
-def _name(question: Question, cluster_id: str, space: OfferSpace, offer: Offer) -> str:
-    group = offer.group
+def _name(cluster_id: str, space: SearchSpace, option: ServingOption) -> str:
+    group, engine = option.group, option.engine
+    left = [group.device.name, group.memory_free_bytes, group.compute_share, group.sizes]
+    layouts = [option.tp, option.pp, option.ep, option.dp, option.weights, option.kv]
     decides = [
-        [
-            question.seed,
-            space.count,
-            group.device.name,
-            group.memory_free_bytes,
-            group.compute_share,
-            group.sizes,
-        ],
-        [
-            offer.engine.name,
-            offer.engine.version,
-            offer.tp,
-            offer.pp,
-            offer.ep,
-            offer.dp,
-            offer.weights,
-            offer.kv,
-        ],
-        [offer.max_num_seqs, offer.max_num_batched_tokens, offer.memory_fraction],
+        [space.scoring.question.seed, space.count, *left],
+        [engine.name, engine.version, *layouts],
+        [option.max_num_seqs, option.max_num_batched_tokens, option.memory_fraction],
     ]
     digest = sha256(json.dumps(decides).encode()).hexdigest()[:16]
-    return partition_name(cluster_id, group.label.name[:LONGEST_LABEL], offer.engine.name, digest)
+    return partition_name(cluster_id, group.label.name[:LONGEST_LABEL], engine.name, digest)
 
 
-def _is_small(question: Question, genomes: int, settings: Settings) -> bool:
+def _is_small(question: Question, genomes: int, settings: SearchSettings) -> bool:
     return genomes <= (GRID_LIMIT if question.analytic_only else settings.enumerate_below)
 
 
-def _budgets(question: Question, space: OfferSpace, settings: Settings) -> list[int]:
-    """Return how many genomes of each offer may be looked at: all of few, and of many as large a share as of any other."""
-    counts = np.array(
-        [OfferSpace([offer], question).count for offer in space.offers], dtype=np.int64
-    )
+def _budgets(space: SearchSpace, settings: SearchSettings) -> list[int]:
+    """Return how many genomes of each option may be evaluated.
+
+    All of few, and of many the same share of each.
+
+    Options of 100, 20,000 and 60,000 genomes with 4,000 evaluations for all partitions: 100, 975
+    and 2,925.
+    """
+    question = space.scoring.question
+    options = (SearchSpace([option], question) for option in space.options)
+    counts = np.array([each.count for each in options], dtype=np.int64)
     genomes = int(counts.sum())
     if _is_small(question, genomes, settings):
         return [int(count) for count in counts]
-    budget, order = int(PARTS_SHARE * settings.budget(genomes)), np.argsort(counts, kind="stable")
+    budget = int(PARTITIONS_SHARE * settings.budget(genomes))
+    order = np.argsort(counts, kind="stable")
     small = order[(counts[order] <= SMALL) & (np.cumsum(counts[order]) <= budget // 2)]
     rest = np.setdiff1d(order, small)
-    counts[rest] = -(-(budget - counts[small].sum()) * counts[rest] // counts[rest].sum())
+    left = budget - counts[small].sum()
+    counts[rest] = -(-left * counts[rest] // counts[rest].sum())
     return [int(count) for count in counts]
 
 
 def _search(
-    question: Question, name: str, offer: Offer, budget: int, usual: Settings, progress: Progress
-) -> Searching:
-    """Return the search of one offer, which looks at ``budget`` genomes at most."""
+    space: SearchSpace,
+    name: str,
+    number: int,
+    budget: int,
+    usual: SearchSettings,
+    progress: Progress,
+) -> SearchSteps:
+    """Return the search of one option, which evaluates at most ``budget`` genomes."""
+    question = space.scoring.question
     settings = replace(usual, share=1.0, least=0, most=budget, enumerate_below=budget)
     rng = np.random.default_rng([question.seed, zlib.crc32(name.encode())])
-    return exploring(OfferSpace([offer], question), rng, settings=settings, progress=progress)
+    alone = SearchSpace([space.options[number]], question)
+    return search_steps(alone, rng, settings=settings, progress=progress)
 
 
-def _together(
-    space: OfferSpace, predictor: Predictor, offers: Sequence[int]
+def _shared_progress(count: int, progress: Progress) -> list[Progress]:
+    """Return what ``count`` searches tell their progress to.
+
+    ``progress`` is told the mean of them.
+    """
+    shares = [0.0] * count
+
+    def of(search: int) -> Progress:
+        def reached(share: float) -> None:
+            shares[search] = share
+            progress(sum(shares) / len(shares))
+
+        return reached
+
+    return [of(search) for search in range(count)]
+
+
+def _scored_together(
+    space: SearchSpace, predictor: Predictor, options: Sequence[int]
 ) -> Callable[[dict[int, Integers]], dict[int, Scores]]:
-    """Return what scores the genomes of several parts in one table, or in a few where there are very many."""
+    """Return a function that scores the genomes of several partitions in one table."""
 
     def scores(asked: dict[int, Integers]) -> dict[int, Scores]:
-        genomes = np.concatenate([_of_offer(wanted, offers[at]) for at, wanted in asked.items()])
+        genomes = np.concatenate([_of_option(wanted, options[at]) for at, wanted in asked.items()])
         tables = [
             space.score(genomes[start : start + CHUNK], predictor)
             for start in range(0, len(genomes), CHUNK)
         ]
         objectives = np.concatenate([table.objectives for table in tables])
         violation = np.concatenate([table.violation for table in tables])
-        ends = np.cumsum([len(wanted) for wanted in asked.values()]).tolist()
-        rows = {
-            at: slice(end - len(wanted), end)
-            for (at, wanted), end in zip(asked.items(), ends, strict=True)
-        }
+        ends = np.cumsum([len(wanted) for wanted in asked.values()])[:-1]
+        parts = zip(np.split(objectives, ends), np.split(violation, ends), strict=True)
         return {
-            at: Scores(objectives=objectives[each], violation=violation[each])
-            for at, each in rows.items()
+            at: Scores(objectives=each, violation=over)
+            for at, (each, over) in zip(asked, parts, strict=True)
         }
 
     return scores
 
 
-def _of_offer(genomes: Integers, number: int) -> Integers:
+def _of_option(genomes: Integers, number: int) -> Integers:
     numbered = genomes.copy()
-    numbered[:, OFFER] = number
+    numbered[:, OPTION] = number
     return numbered
 
 
-def _worth_keeping(found: Explored) -> Explored:
-    """Return the front, the best ways to run a replica, the best of each layout, and what is nearest where nothing fits."""
+def _worth_keeping(found: SearchResult) -> SearchResult:
+    """Return the front, the best ways to run a replica and the best of each layout.
+
+    The nearest where nothing fits.
+    """
     ranking = found.ranking()
     best = ranking[found.violation[ranking] <= 0] if found.feasible.any() else ranking[:1]
     genomes = found.genomes[best]
-    ways = _firsts(np.delete(genomes, REPLICAS, axis=1))[:KEPT]
-    layouts = _firsts(genomes[:, [TP, PP, WEIGHTS, KV]])
+    ways = first_of_each(np.delete(genomes, REPLICAS, axis=1))[:KEPT]
+    layouts = first_of_each(genomes[:, [TP, PP, WEIGHTS, KV]])
     rows = np.unique(np.concatenate([found.front(), best[ways], best[layouts]]))
-    return Explored(
+    return SearchResult(
         genomes=found.genomes[rows],
         objectives=found.objectives[rows],
         violation=found.violation[rows],
     )
-
-
-def _firsts(rows: Integers) -> Integers:
-    """Return the first of each distinct row, ascending."""
-    return np.sort(np.unique(rows, axis=0, return_index=True)[1])

@@ -1,4 +1,7 @@
-"""Plans as values: replicas placed on real nodes, what they will do, and reasons for what was rejected."""
+"""Plans as values.
+
+Replicas placed on real nodes, what they will do, and reasons for what was rejected.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from budsim.performance.predictions import Basis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One predicted number with its 80 % and 90 % prediction intervals, in the unit its field's name carries."""
+    """One predicted number with its 80 % and 90 % intervals, in the unit of its field's name."""
 
     value: float
     low80: float
@@ -24,7 +27,10 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictedService:
-    """What one request will see, how that is known, and what bounds it; ``requests_per_s`` is one replica's."""
+    """What one request will see, how that is known, and what bounds it.
+
+    ``requests_per_s`` is one replica's.
+    """
 
     ttft_s: Figure
     tpot_s: Figure
@@ -50,7 +56,10 @@ class PredictedMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextReplica:
-    """What one more replica would make of a group that keeps its requests; ``is_free`` says whether the cluster has it."""
+    """What one more replica would make of a group that keeps its requests.
+
+    ``is_free`` says whether the cluster has it.
+    """
 
     devices: int
     is_free: bool
@@ -64,8 +73,9 @@ class NextReplica:
 class Explanation:
     """Why a group is as good as it is.
 
-    ``time_shares`` says where a request's time goes (summing to 1). ``headroom`` has, for every target by its name in `Targets`,
-    by what share the predicted figure may get worse before the target is missed; below 0 it is missed.
+    ``time_shares`` says where a request's time goes (summing to 1). ``headroom`` has, for every
+    target by its name in `Targets`, by what share the predicted figure may get worse before the
+    target is missed; below 0 it is missed.
     """
 
     time_shares: Mapping[str, float]
@@ -92,8 +102,9 @@ class Placement:
 class ReplicaGroup:
     """Equal replicas on equal devices.
 
-    ``placements`` has one tuple per replica: a replica spans several entries only when its pipeline crosses nodes.
-    ``concurrency`` is per replica. ``cost_per_million_tokens_usd`` counts output tokens, of pooling models those they read.
+    ``placements`` has one tuple per replica: a replica spans several entries only when its pipeline
+    crosses nodes. ``concurrency`` is per replica. ``cost_per_million_tokens_usd`` counts output
+    tokens, of pooling models those they read.
     """
 
     config_id: str
@@ -124,11 +135,13 @@ class ReplicaGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A deployment on one cluster: groups of equal replicas, each of another device type or layout, that share the traffic.
+    """A deployment on one cluster.
 
-    Each figure is that of the group where it is worst: no user sees worse. A router has to send each replica requests in
-    proportion to its ``service.requests_per_s``. ``is_knee`` marks the best compromise of cost, devices and latency on the
-    cluster's Pareto front.
+    Groups of equal replicas, each of another device type or layout, that share the traffic.
+
+    Each figure is that of the group where it is worst: no user sees worse. A router has to send
+    each replica requests in proportion to its ``service.requests_per_s``. ``is_knee`` marks the
+    best compromise of cost, devices and latency on the cluster's Pareto front.
     """
 
     cluster_id: str
@@ -148,7 +161,10 @@ class Plan:
 
     @property
     def slowest(self) -> ReplicaGroup:
-        """The group nearest to missing its targets, or missing them most; without targets the one of the longest latency."""
+        """The group nearest to missing its targets, or missing them most.
+
+        Without targets the one of the longest latency.
+        """
         return max(
             self.groups,
             key=lambda group: (
@@ -168,7 +184,8 @@ class Plan:
 class Rejection:
     """Why something that was asked about is not in the answer.
 
-    ``subject`` names it (a cluster, a device, an engine on a device), ``devices`` counts the devices it stands for.
+    ``subject`` names it (a cluster, a device, an engine on a device), ``devices`` counts the
+    devices it stands for.
     """
 
     cluster_id: str
@@ -179,7 +196,9 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The answer: plans best first (several per cluster), and at least one reason where there is no plan.
+    """The answer.
+
+    Plans best first (several per cluster), and at least one reason where there is no plan.
 
     ``evaluations`` counts distinct candidates that were predicted.
     """

@@ -18,7 +18,10 @@ from budsim.simulator.planning.targets import Targets
 
 
 class Risk(StrEnum):
-    """What targets are judged by: the figures to be expected, or the worse end of their 90 % intervals."""
+    """What targets are judged by.
+
+    The figures to be expected, or the worse end of their 90 % intervals.
+    """
 
     EXPECTED = "expected"
     CAUTIOUS = "cautious"
@@ -47,8 +50,8 @@ class Question:
     max_context_tokens : int, optional
         Caps the length of a sequence below the model's own limit.
     analytic_only : bool
-        Leaves the regressors out and tries every layout with default knobs instead of searching (the wire's
-        ``simulation_method`` "heuristic").
+        Leaves the regressors out and tries every layout with default knobs instead of searching
+        (the wire's ``simulation_method`` "heuristic").
     layout : ParallelLayout, optional
         Serve in this parallel layout only.
     allow_mixed : bool
@@ -56,18 +59,19 @@ class Question:
     skip_master_cpus : bool
         Leaves the CPUs of master nodes to the cluster.
     parsed_as : str
-        Hub id by which tool-call and reasoning parsers are chosen where the model's own name says nothing (the wire's
-        ``model_uri``).
+        Hub id by which tool-call and reasoning parsers are chosen where the model's own name says
+        nothing (the wire's ``model_uri``).
     max_loras, max_lora_rank : int
-        Every replica serves so many adapters of at most that rank at a time: their weights and flags are counted, their
-        arithmetic is not modelled.
+        Every replica serves so many adapters of at most that rank at a time: their weights and
+        flags are counted, their arithmetic is not modelled.
     seed : int
         Seed of the search: same question and seed, same answer.
 
     Raises
     ------
     InvalidInput
-        A number is out of range, the sequences are longer than the model's context, or no engine has kernels for the adapters.
+        A number is out of range, the sequences are longer than the model's context, or no engine
+        has kernels for the adapters.
     NotFound
         ``engines`` names one we do not have.
     """
@@ -115,7 +119,10 @@ class Question:
         return replace(self, workload=replace(self.workload, concurrency=requests))
 
     def for_partition(self, name: str) -> Question:
-        """Return the question with only the cluster that the partition of this name is in; see `partition_name`."""
+        """Return the question with only the cluster that the partition of this name is in.
+
+        See `partition_name`.
+        """
         chosen = (each for each in self.clusters if name.startswith(f"{each.cluster_id}/"))
         return replace(self, clusters=tuple(chosen))
 

@@ -1,8 +1,11 @@
-"""Questions asked backwards: the most a cluster can carry within the targets, and the cheapest devices for a load."""
+"""Questions asked backwards.
+
+The most a cluster can carry within the targets, and the cheapest devices for a load.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from budsim.commons.errors import InvalidInput
@@ -10,27 +13,27 @@ from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, Hardwa
 from budsim.hardware_ops.device import Device
 from budsim.performance.predictor import Predictor
 from budsim.performance.workload import MOST_REQUESTS
+from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.placement import usual_node
+from budsim.simulator.planning.hardware_groups import usual_node
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Question
 
 STRIDE = 4
 CLOSE = 0.01
-"""Capacities are sought in steps of a factor of 4, then exactly below 100 requests and to 1 % above."""
+"""Capacities are sought in steps of a factor of 4, then exactly below 100 requests and to 1 %
+above."""
 REFINED_PER_KIND = 3
 MOST_NODES, FEWEST_NODES = 500, 16
 """Catalog devices come in as many usual nodes as there are requests, within these bounds."""
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
     """The most requests in flight a cluster carries within the targets, and how.
 
-    ``plan`` carries them (None: not even one request meets the targets); ``beyond`` is the best for ``refused`` requests, the
-    fewest tried that are too many (0: none was).
+    ``plan`` carries them (None: not even one request meets the targets); ``beyond`` is the best for
+    ``refused`` requests, the fewest tried that are too many (0: none was).
     """
 
     cluster: Cluster
@@ -55,13 +58,16 @@ class DeviceSet:
 
     @property
     def is_owned(self) -> bool:
-        """Whether an hour costs what owning them does (price over its life, power), for want of a rent to be compared with."""
+        """Whether an hour costs what owning them does, for want of a published rent."""
         return self.device.sources.get("price_usd_per_h", "").startswith("derived")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sized:
-    """Device sets that meet the targets (or the nearest, where none does), cheapest per hour first; why others are missing."""
+class SizingResult:
+    """Device sets that meet the targets (or the nearest, where none does), cheapest per hour first.
+
+    Why others are missing.
+    """
 
     sets: tuple[DeviceSet, ...]
     rejections: tuple[Rejection, ...]
@@ -71,7 +77,9 @@ class Sized:
 def capacities(
     question: Question, predictor: Predictor, *, progress: Progress = lambda _: None
 ) -> tuple[Capacity, ...]:
-    """Return what each cluster of the question carries within its targets; the question's own concurrency does not matter.
+    """Return what each cluster of the question carries within its targets.
+
+    The question's own concurrency does not matter.
 
     Raises
     ------
@@ -97,11 +105,13 @@ def cheapest_devices(
     devices: Sequence[Device],
     *,
     progress: Progress = lambda _: None,
-) -> Sized:
-    """Return how many of which of ``devices`` carry the question's load; its clusters do not matter.
+) -> SizingResult:
+    """Return how many of which of ``devices`` carry the question's load.
 
-    All are tried on the analytic model's grid; the cheapest `REFINED_PER_KIND` of every kind of hardware are then searched with
-    ``predictor``.
+    Its clusters do not matter.
+
+    All are tried on the analytic model's grid; the cheapest `REFINED_PER_KIND` of every kind of
+    hardware are then searched with ``predictor``.
     """
     rough: list[DeviceSet] = []
     rejections: list[Rejection] = []
@@ -123,7 +133,7 @@ def cheapest_devices(
         )
         progress(0.5 + 0.5 * (number + 1) / len(chosen))
     good = [found for found in refined if found.plan.meets_targets] or refined
-    return Sized(
+    return SizingResult(
         sets=tuple(sorted(good, key=_price)), rejections=tuple(rejections), evaluations=evaluations
     )
 
@@ -181,7 +191,10 @@ def _sets(device: Device, outcome: Outcome) -> list[DeviceSet]:
 
 
 def _reason(device: Device, outcome: Outcome) -> list[Rejection]:
-    """Return why a device is not the answer, in one rejection; how many there are was our own assumption."""
+    """Return why a device is not the answer, in one rejection.
+
+    How many there are was our own assumption.
+    """
     reasons = "; ".join(dict.fromkeys(rejection.reason for rejection in outcome.rejections))
     return [Rejection(cluster_id="", subject=device.name, reason=reasons)]
 

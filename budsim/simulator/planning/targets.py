@@ -1,4 +1,7 @@
-"""What service is good enough, and by how much a predicted service misses it: the one place that compares the two."""
+"""What service is good enough, and by how much a predicted service misses it.
+
+The one place that compares the two.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ NAMES: Final = (*LATENCIES, "tokens_per_s_per_user")
 class Targets:
     """The worst service that is still good enough; ``None`` and 0 mean no target.
 
-    Each target has the name of the figure of `Service` it is compared with, so that comparing needs no table of its own.
+    Each target has the name of the figure of `Service` it is compared with, so that comparing needs
+    no table of its own.
 
     Raises
     ------
@@ -55,11 +59,16 @@ class Targets:
 
     @property
     def bound_latency(self) -> bool:
-        """Whether a target bounds how long a request may wait: without one, every load can be carried."""
+        """Whether a target bounds how long a request may wait.
+
+        Without one, every load can be carried.
+        """
         return any(name in LATENCIES for name in self.given)
 
     def ratios(self, service: Service) -> Floats:
-        """Return required over predicted speed for every target given, shape (targets, n): above 1 is a miss.
+        """Return required over predicted speed for every target given, shape (targets, n).
+
+        Above 1 is a miss.
 
         A latency of 3 s against a target of 2 s is 1.5; so are 20 tokens/s against a target of 30.
         """
@@ -69,7 +78,8 @@ class Targets:
     def missed_by(self, service: Service) -> Floats:
         """Return the mean relative miss over the targets given, shape (n,): 0 when all are met.
 
-        Every miss is relative to its target: 3 s against 2 s misses by 0.5, 20 tokens/s against 30 by 0.33.
+        Every miss is relative to its target: 3 s against 2 s misses by 0.5, 20 tokens/s against 30
+        by 0.33.
         """
         misses = [self._miss(name, getattr(service, name)) for name in self.given]
         if not misses:
@@ -77,9 +87,12 @@ class Targets:
         return np.asarray(np.mean(np.maximum(misses, 0.0), axis=0))
 
     def margins(self, service: Service, row: int) -> dict[str, float]:
-        """Return by what share each figure with a target may get worse before it misses; below 0 it misses already.
+        """Return by what share each figure with a target may get worse before it misses.
 
-        A latency of 1 s against a target of 2 s has a margin of 1 (100 %); so have 60 tokens/s against 30.
+        Below 0 it misses already.
+
+        A latency of 1 s against a target of 2 s has a margin of 1 (100 %); so have 60 tokens/s
+        against 30.
         """
         ratios = self.ratios(service)[:, row]
         return {

@@ -1,4 +1,4 @@
-"""What one changed knob would do to a plan, every other staying as it is."""
+"""What one changed knob would do to a plan while every other stays as it is."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import Predictor
-from budsim.simulator.planning.answer import Predicted, replica_group
-from budsim.simulator.planning.explanations import explained
-from budsim.simulator.planning.placement import HardwareGroup, devices_of, usable
+from budsim.simulator.planning.choices import PRECISIONS, Choices, make_option
+from budsim.simulator.planning.hardware_groups import HardwareGroup, usable
+from budsim.simulator.planning.placement import devices_of
 from budsim.simulator.planning.plans import Outcome, Plan, ReplicaGroup
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.space import PRECISIONS, Choices, OfferSpace, make_offer
+from budsim.simulator.planning.replica_groups import PredictedChoices, predict_choices
+from budsim.simulator.planning.scoring import Scoring
 
 FIELD: Final = "--what-if"
 TRAFFIC: Final = ("concurrency", "input_tokens", "output_tokens")
@@ -35,8 +36,11 @@ SPELLINGS: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
-    """A plan's slowest group as it is, and with one knob changed; where that does not fit, ``problem`` says why."""
+class KnobChange:
+    """A plan's slowest group as it is, and with one knob changed.
+
+    Where that does not fit, ``problem`` says why.
+    """
 
     knob: str
     value: str
@@ -45,18 +49,20 @@ class Changed:
     problem: str = ""
 
 
-def changed(
+def what_if(
     question: Question, outcome: Outcome, predictor: Predictor, knob: str, value: str
-) -> Changed:
+) -> KnobChange:
     """Return what the slowest group of the best plan does with one knob changed.
 
-    ``knob`` is a field of `ReplicaConfig` (``max_num_seqs``, ``tp``), the engine's own flag (``--max-num-seqs``), ``replicas``,
-    or the traffic's ``concurrency``, ``input_tokens``, ``output_tokens``.
+    ``knob`` is a field of `ReplicaConfig` (``max_num_seqs``, ``tp``), the engine's own flag
+    (``--max-num-seqs``), ``replicas``, or the traffic's ``concurrency``, ``input_tokens``,
+    ``output_tokens``.
 
     Raises
     ------
     InvalidInput
-        There is no plan, no such knob, the engine refuses the value, or the cluster has too few devices.
+        There is no plan, no such knob, the engine refuses the value, or the cluster has too few
+        devices.
     """
     if not outcome.plans:
         raise InvalidInput(FIELD, "there is no plan to change", "a question that has one")
@@ -68,11 +74,12 @@ def changed(
     cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
     hardware = _hardware(question, cluster, plan, before)
     _check(asked, engine, hardware, replicas, config, name)
-    space = OfferSpace([make_offer(asked, hardware, engine, (config.weight_precision,))], asked)
-    after, problem = _evaluated(
-        asked, cluster, space, _choices(config, replicas), hardware, predictor
-    )
-    return Changed(knob=name, value=value, before=before, after=after, problem=problem)
+    scoring = Scoring(asked, (make_option(asked, hardware, engine, (config.weight_precision,)),))
+    choices = _choices(config, replicas)
+    changed = predict_choices(cluster, scoring, choices, [hardware], predictor)
+    problem = _why_too_large(changed)
+    after = None if problem else changed.replica_group(0, float(asked.workload.concurrency))
+    return KnobChange(knob=name, value=value, before=before, after=after, problem=problem)
 
 
 def _named(knob: str, engine: ServingEngine, group: ReplicaGroup) -> str:
@@ -101,7 +108,7 @@ def _asked(question: Question, plan: Plan, group: ReplicaGroup) -> Question:
 def _with(
     question: Question, group: ReplicaGroup, name: str, value: str
 ) -> tuple[Question, int, ReplicaConfig]:
-    """Return question, replicas and configuration with one knob changed, and what follows from it."""
+    """Return question, replicas and configuration with one knob changed."""
     replicas, config = group.replicas, group.config
     if name in TRAFFIC:
         question = replace(
@@ -153,19 +160,22 @@ def _precision(name: str, value: str) -> Precision:
 def _hardware(
     question: Question, cluster: Cluster, plan: Plan, group: ReplicaGroup
 ) -> HardwareGroup:
-    """Return the devices the group's replicas may lie on: the best that include those they lie on, without other groups'."""
+    """Return the devices the group's replicas may lie on.
+
+    The best that include those they lie on, without other groups'.
+    """
     where = {(part.node_id, part.pool) for replica in group.placements for part in replica}
     found = usable(cluster, question.mode, skip_master_cpus=question.skip_master_cpus).groups
     holding = [
         each
         for each in found
         if each.device == group.config.device
-        and where <= {(slot.node.node_id, pool) for slot in each.slots for pool, _ in slot.pools}
+        and where <= {(node.node.node_id, pool) for node in each.nodes for pool, _ in node.pools}
     ]
     others = (
         replica for other in plan.groups if other is not group for replica in other.placements
     )
-    return min(holding, key=lambda each: each.devices).less(devices_of(others))
+    return min(holding, key=lambda each: each.devices).without(devices_of(others))
 
 
 def _check(
@@ -201,7 +211,8 @@ def _check(
         most = hardware.capacity(config.tp, config.pp)
         raise InvalidInput(
             FIELD,
-            f"{replicas} replicas of tp={config.tp}, pp={config.pp} are more than the cluster holds",
+            f"{replicas} replicas of tp={config.tp}, pp={config.pp} are more than "
+            "the cluster holds",
             f"at most {most}",
         )
     try:
@@ -211,9 +222,9 @@ def _check(
 
 
 def _choices(config: ReplicaConfig, replicas: int) -> Choices:
-    """Return a configuration as a table of one row, of the first offer."""
+    """Return a configuration as a table of one row, of the first option."""
     values = {
-        "offer": 0,
+        "option": 0,
         "replicas": replicas,
         "weights": PRECISIONS.index(config.weight_precision),
         "kv": PRECISIONS.index(config.kv_precision),
@@ -227,24 +238,16 @@ def _choices(config: ReplicaConfig, replicas: int) -> Choices:
     )
 
 
-def _evaluated(
-    question: Question,
-    cluster: Cluster,
-    space: OfferSpace,
-    choices: Choices,
-    hardware: HardwareGroup,
-    predictor: Predictor,
-) -> tuple[ReplicaGroup | None, str]:
-    """Return the group the choices make, or why they do not fit in memory."""
-    memory, predictions = predictor.predict(space.candidates(choices))
-    explanations = explained(question, space, choices, [hardware], predictions, predictor)
-    predicted = Predicted(question, memory, predictions, explanations)
-    if space.violation(choices, memory)[0] > 0:
-        needs = predicted.needs(0, float(memory.kv_bytes[0]))
-        used = (needs.weight_bytes + needs.activation_bytes + needs.reserved_bytes) / GIB
-        return None, (
-            f"does not fit: weights, activations and reserve take {used:.1f} of {needs.budget_bytes / GIB:.1f} GiB of a device, "
-            f"and the KV cache holds {max(0.0, needs.kv_capacity_tokens):.0f} of the {space.context_tokens} tokens of a sequence"
-        )
-    requests = float(question.workload.concurrency)
-    return replica_group(question, cluster, space, choices, 0, hardware, predicted, requests), ""
+def _why_too_large(changed: PredictedChoices) -> str:
+    """Return why the only row does not fit in memory, or nothing."""
+    scoring, memory = changed.scoring, changed.memory
+    if scoring.violation(changed.choices, memory)[0] <= 0:
+        return ""
+    needs = changed.memory_of(0, float(memory.kv_bytes[0]))
+    used = (needs.weight_bytes + needs.activation_bytes + needs.reserved_bytes) / GIB
+    held = max(0.0, needs.kv_capacity_tokens)
+    return (
+        f"does not fit: weights, activations and reserve take {used:.1f} "
+        f"of {needs.budget_bytes / GIB:.1f} GiB of a device, and the KV cache holds {held:.0f} "
+        f"of the {scoring.context_tokens} tokens of a sequence"
+    )

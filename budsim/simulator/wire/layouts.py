@@ -122,7 +122,7 @@ def _device_configuration(found: DeviceLayouts) -> DeviceConfiguration:
         device_name=group.label.name,
         device_model=group.label.device_model,
         total_devices=group.devices,
-        nodes_count=len(group.slots),
+        nodes_count=len(group.nodes),
         max_devices_per_node=group.largest_node,
         memory_per_device_gb=gigabytes(group.memory_free_bytes),
         tp_pp_options=[

@@ -8,11 +8,16 @@ import pytest
 from budsim.performance.candidates import Candidates
 from budsim.performance.predictions import MemoryUse, Predictions
 from budsim.performance.predictor import AnalyticPredictor, Predictor, load_predictor
-from budsim.simulator.evolution import Explored, Settings
-from budsim.simulator.planning.answer import answer, parts_of, search_part
-from budsim.simulator.planning.partitions import Searched, joined, part_names, search_parts
+from budsim.simulator.evolution import SearchResult, SearchSettings
+from budsim.simulator.planning.answer import answer, partitions_of, search_partition
+from budsim.simulator.planning.genome import OPTION, SearchSpace
+from budsim.simulator.planning.partitions import (
+    PartitionResult,
+    merge_results,
+    partition_names,
+    search_partitions,
+)
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.space import OFFER, OfferSpace
 from tests.benchmarks.spaces import drawn, make_space
 from tests.simulator.situations import make_cluster, make_question
 
@@ -31,16 +36,19 @@ def question() -> Question:
     )
 
 
-def found_in_parts(question: Question) -> dict[str, Searched]:
+def found_in_parts(question: Question) -> dict[str, PartitionResult]:
     """Return what each part's search finds, one after another and the last first."""
-    found = {name: search_part(question, PREDICTOR, name) for name in reversed(parts_of(question))}
+    found = {
+        name: search_partition(question, PREDICTOR, name)
+        for name in reversed(partitions_of(question))
+    }
     assert all(found.values())
     return {name: each for name, each in found.items() if each}
 
 
 def test_every_engine_on_every_group_of_devices_is_a_part(question: Question):
     """Two types of devices and two engines: four parts, named after cluster, device and engine."""
-    named = [name.split("/")[:3] for name in parts_of(question)]
+    named = [name.split("/")[:3] for name in partitions_of(question)]
     assert named == [
         ["lab", device, engine]
         for device in ("L40S", "A100-SXM4-80GB")
@@ -51,7 +59,8 @@ def test_every_engine_on_every_group_of_devices_is_a_part(question: Question):
 def test_parts_searched_alone_give_the_answer_of_all_together(question: Question):
     """Plans, reasons and evaluations are the same byte for byte, also when the parts travelled as bytes."""
     known = {
-        name: Searched.unpacked(found.packed()) for name, found in found_in_parts(question).items()
+        name: PartitionResult.unpacked(found.packed())
+        for name, found in found_in_parts(question).items()
     }
     assert repr(answer(question, PREDICTOR, known=known)) == repr(answer(question, PREDICTOR))
 
@@ -62,15 +71,15 @@ def test_a_part_s_search_looks_at_the_same_whenever_it_is_repeated(question: Que
         name: each.packed() for name, each in found_in_parts(question).items()
     }
     other = replace(question, seed=question.seed + 1)
-    assert not set(parts_of(question)) & set(parts_of(other))
+    assert not set(partitions_of(question)) & set(partitions_of(other))
 
 
-def searched(question: Question, predictor: Predictor) -> tuple[OfferSpace, Explored, int]:
+def searched(question: Question, predictor: Predictor) -> tuple[SearchSpace, SearchResult, int]:
     """Return the whole space of a question, what is found in it, and how many genomes are looked at."""
     space = make_space(question)
-    names = part_names(question, "lab", space)
-    parts = search_parts(question, "lab", space, predictor, names)
-    return space, *joined(question, space, predictor, [parts[name] for name in names])
+    names = partition_names("lab", space)
+    parts = search_partitions("lab", space, predictor, names)
+    return space, *merge_results(space, predictor, [parts[name] for name in names])
 
 
 def test_many_small_parts_do_not_add_up_to_a_search_of_everything():
@@ -79,9 +88,9 @@ def test_many_small_parts_do_not_add_up_to_a_search_of_everything():
     cluster = make_cluster((("MI300X", 4),), *(((name, 1),) for name in names))
     question = make_question(cluster, concurrency=16, targets={"ttft_s": 0.5}, may_quantize=True)
     space, found, evaluations = searched(question, PREDICTOR)
-    assert space.count > Settings().enumerate_below
+    assert space.count > SearchSettings().enumerate_below
     assert evaluations <= 0.1 * space.count
-    assert set(found.genomes[:, OFFER].tolist()) == set(range(len(space.offers)))
+    assert set(found.genomes[:, OPTION].tolist()) == set(range(len(space.options)))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -120,11 +129,13 @@ def test_what_was_found_on_other_devices_is_not_taken(question: Question):
     """A part's name changes with its devices: after one node more, nothing found before is used for it."""
     larger = make_cluster((("L40S", 8),), (("A100-SXM4-80GB", 8),), (("L40S", 8),))
     after = replace(question, clusters=(larger,))
-    assert not {name for name in parts_of(question) if "L40S" in name} & set(parts_of(after))
+    assert not {name for name in partitions_of(question) if "L40S" in name} & set(
+        partitions_of(after)
+    )
     assert repr(answer(after, PREDICTOR, known=found_in_parts(question))) == repr(
         answer(after, PREDICTOR)
     )
-    assert search_part(after, PREDICTOR, parts_of(question)[0]) is None
+    assert search_partition(after, PREDICTOR, partitions_of(question)[0]) is None
 
 
 def test_a_prediction_does_not_depend_on_its_company(question: Question):

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.evolution import Settings
+from budsim.simulator.evolution import SearchSettings
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.plans import Outcome
 from tests.benchmarks.spaces import make_space
@@ -24,7 +24,7 @@ def asked(*nodes: tuple[tuple[str, int], ...], seed: int, ttft_s: float) -> Outc
         may_quantize=True,
         seed=seed,
     )
-    assert make_space(question).count > Settings().enumerate_below
+    assert make_space(question).count > SearchSettings().enumerate_below
     return answer(question, AnalyticPredictor())
 
 

@@ -9,11 +9,11 @@ from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.device_names import find_device
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.sizing import Capacity, capacities, cheapest_devices
-from budsim.simulator.planning.space import OfferSpace
-from tests.benchmarks.mixes import drawn
-from tests.benchmarks.spaces import offers_of
+from tests.benchmarks.mixed_deployments import drawn
+from tests.benchmarks.spaces import options_of
 from tests.simulator.situations import make_cluster, make_question
 
 TIGHT = {"ttft_s": 0.25, "tokens_per_s_per_user": 80.0}
@@ -132,14 +132,14 @@ def test_no_configuration_of_equal_replicas_carries_a_load_for_less(seed):
 def least_cost(question: Question, name: str) -> float | None:
     """Return the least USD per hour of all configurations on sixteen nodes of a device that meet the targets."""
     forwards = replace(question, clusters=(make_cluster(*[((name, 8),)] * 16),))
-    offers = offers_of(forwards)
-    if not offers:
+    options = options_of(forwards)
+    if not options:
         return None
-    space = OfferSpace(offers, forwards)
-    genomes = space.legal(3_000_000)
+    space = SearchSpace(options, forwards)
+    genomes = space.all_genomes(3_000_000)
     scores = space.score(genomes, AnalyticPredictor())
     good = (scores.violation <= 0.0) & (scores.objectives[:, 0] == 0.0)
-    devices = space.read(genomes).devices[good]
+    devices = space.decode(genomes).devices[good]
     return float(devices.min()) * find_device(name).price_usd_per_h if len(devices) else None
 
 

@@ -6,7 +6,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.whatif import Changed, changed
+from budsim.simulator.planning.whatif import KnobChange, what_if
 from tests.simulator.situations import make_cluster, make_question
 
 FOUR = make_cluster((("H100-SXM", 4),))
@@ -15,10 +15,10 @@ ASKED = make_question(
 )
 
 
-def change(text: str, question: Question = ASKED) -> Changed:
+def change(text: str, question: Question = ASKED) -> KnobChange:
     """Return what a change does to the best plan."""
     outcome = answer(question, AnalyticPredictor())
-    return changed(question, outcome, AnalyticPredictor(), *text.split("="))
+    return what_if(question, outcome, AnalyticPredictor(), *text.split("="))
 
 
 def test_a_knob_left_as_it_is_changes_nothing():

@@ -1,20 +1,16 @@
 """Deployments of unequal replicas: when they are answered, how they share the traffic, and how near the best they come."""
 
-import math
 from dataclasses import replace
 from functools import cache
 
-import numpy as np
 import pytest
 
 from budsim.hardware_ops.cluster import Cluster, HardwareMode, Node
 from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.combinations import splits
-from budsim.simulator.planning.mixes import FINELY
 from budsim.simulator.planning.plans import Plan
 from budsim.simulator.planning.question import Question
-from tests.benchmarks.mixes import best_by_hand, drawn, no_worse
+from tests.benchmarks.mixed_deployments import best_by_hand, drawn, no_worse
 from tests.simulator.situations import devices_used, make_cluster, make_pool, make_question
 
 TIGHT = {"ttft_s": 0.25, "tokens_per_s_per_user": 60.0}
@@ -49,17 +45,6 @@ def test_no_split_over_two_kinds_of_replica_is_better(question):
         return
     best = best_of(question)
     assert no_worse((best.error_rate, best.cost_per_million_tokens_usd), by_hand)
-
-
-@pytest.mark.parametrize(("first", "second"), [(1, 1), (2, 3)])
-def test_requests_are_split_in_every_way_that_leaves_no_place_empty(first, second):
-    """Replicas that hold 10 and 12: one kind gets every number between its even share and full, the other exactly the rest."""
-    requests = 17 * max(first, second)
-    holds, covers = np.array([10, 12]), np.array([[first, second]])
-    _, tried = splits(holds, covers, requests, FINELY)
-    even = math.ceil(requests / (10 * first + 12 * second) * 12)
-    fuller = {(math.ceil((requests - second * each) / first), each) for each in range(even, 13)}
-    assert fuller <= {tuple(split) for split in tried.tolist()}
 
 
 def test_two_types_carry_together_what_neither_carries_alone():

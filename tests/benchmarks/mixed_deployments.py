@@ -1,4 +1,4 @@
-"""Mixes against every way two kinds of replica can share the traffic: ``python -m tests.benchmarks.mixes``, off by default.
+"""Mixes against every way two kinds of replica can share the traffic: ``python -m tests.benchmarks.mixed_deployments``, off by default.
 
 Small clusters of one or two device types, drawn at random. On each, every layout of every type is predicted under every number of
 requests, and every pair of layouts with every number of replicas and every split between them is tried.
@@ -16,9 +16,11 @@ import numpy as np
 from budsim.engine_ops import serving_engines
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.placement import HardwareGroup, left_beside, usable
+from budsim.simulator.planning.choices import make_option
+from budsim.simulator.planning.genome import SearchSpace
+from budsim.simulator.planning.hardware_groups import HardwareGroup, usable
+from budsim.simulator.planning.placement import free_after
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.space import OfferSpace, make_offer
 from tests.simulator.situations import make_cluster, make_question
 
 DEVICES = "H100-SXM H100-PCIe A100-SXM4-80GB A100-SXM4-40GB L40S L4 A10G Gaudi3 MI300X".split()
@@ -108,7 +110,7 @@ def of_one_replica(
         if each.why_not(question.architecture, group.device) is None
     ]
     offers = [
-        make_offer(
+        make_option(
             question,
             group,
             each,
@@ -116,9 +118,9 @@ def of_one_replica(
         )
         for each in engines
     ]
-    space = OfferSpace(offers, question)
-    genomes = space.legal(1_000_000)
-    choices, scores = space.read(genomes), space.score(genomes, predictor)
+    space = SearchSpace(offers, question)
+    genomes = space.all_genomes(1_000_000)
+    choices, scores = space.decode(genomes), space.score(genomes, predictor)
     found: dict[tuple[int, int], tuple[float, float, float]] = {}
     for row in np.lexsort((scores.objectives[:, 1], scores.objectives[:, 0])).tolist():
         if choices.replicas[row] == 1 and scores.violation[row] <= 0:
@@ -141,7 +143,7 @@ def replicas_of(first: Kind, second: Kind) -> list[tuple[int, int]]:
     for one in range(1, first.group.capacity(first.tp, first.pp) + 1):
         rest: HardwareGroup | None = second.group
         if first.group == second.group:
-            rest = left_beside(first.group, [(first.tp, first.pp, one)])
+            rest = free_after(first.group, [(first.tp, first.pp, one)])
         most = rest.capacity(second.tp, second.pp) if rest else 0
         counts += [(one, other) for other in range(1, most + 1)]
     return counts

@@ -1,0 +1,203 @@
+"""What may be chosen on a cluster.
+
+Engines on groups of equal devices, values to try, and tables of chosen values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+
+from budsim.commons.precision import Precision
+from budsim.engine_ops.base import Knob, ServingEngine
+from budsim.engine_ops.engine_profile import EngineProfile
+from budsim.engine_ops.releases import release_year
+from budsim.hardware_ops.cluster import HardwareMode
+from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.candidates import Floats, Integers
+from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.question import Question
+
+CONTEXT_MARGIN: Final = 1.1
+"""The deploying service launches with a maximum length of 1.1 x (input + output) tokens: one such
+sequence must fit."""
+PIPELINES: Final = frozenset({1, 2, 3, 4, 6, 8, 12, 16})
+"""Pipeline sizes tried: even cuts of the usual 24 to 128 layers; deeper ones only add bubbles."""
+PRECISIONS: Final = tuple(Precision)
+"""Columns of `Choices` name a number format by its place here."""
+SPLIT_ATTENTION: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM})
+"""Hardware on which engines document attention ranks (DP) inside a group of devices that share
+experts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingOption:
+    """One engine on one group of equal devices, and the values to try of every setting there.
+
+    Values ascend, except formats (best quality first) and ``memory_fraction`` (the engine's default
+    first): of candidates that do equally well the search keeps the first.
+    """
+
+    group: HardwareGroup
+    engine: ServingEngine
+    profile: EngineProfile
+    tp: tuple[int, ...]
+    pp: tuple[int, ...]
+    ep: tuple[bool, ...]
+    dp: tuple[int, ...]
+    weights: tuple[Precision, ...]
+    kv: tuple[Precision, ...]
+    max_num_seqs: tuple[int, ...]
+    max_num_batched_tokens: tuple[int, ...]
+    memory_fraction: tuple[float, ...]
+
+    @property
+    def release_year(self) -> float:
+        """When the engine's version came out, as a calendar year with its fraction."""
+        return release_year(self.engine.name, self.engine.version)
+
+
+def make_option(
+    question: Question, group: HardwareGroup, engine: ServingEngine, weights: tuple[Precision, ...]
+) -> ServingOption:
+    """Return what may be chosen of ``engine`` on ``group`` with weights in some formats.
+
+    With `Question.analytic_only` the engine's knobs keep their defaults: few enough combinations to
+    try all of them. A KV cache of fewer bits than the model's own is quantization too: only a
+    question that allows it gets one.
+    """
+    device, architecture = group.device, question.architecture
+    profile = engine.profile(device.kind)
+    knobs = {knob.name: knob for knob in engine.knobs(device.kind) if device.kind in knob.kinds}
+
+    def values(name: str, default: float) -> tuple[float, ...]:
+        return _values(knobs.get(name), default, fixed=question.analytic_only)
+
+    tp, pp = _layouts(question, group, engine)
+    formats = engine.kv_precisions(device)
+    return ServingOption(
+        group=group,
+        engine=engine,
+        profile=profile,
+        tp=tp,
+        pp=pp,
+        ep=(False, True) if architecture.is_moe else (False,),
+        dp=engine.dp_sizes(architecture, tp[-1]) if device.kind in SPLIT_ATTENTION else (1,),
+        weights=weights,
+        kv=formats if question.may_quantize else formats[:1],
+        max_num_seqs=_whole(values("max_num_seqs", profile.max_num_seqs)),
+        max_num_batched_tokens=_whole(
+            values("max_num_batched_tokens", profile.max_num_batched_tokens)
+        ),
+        memory_fraction=_default_first(
+            values("memory_fraction", profile.memory_fraction), profile.memory_fraction
+        ),
+    )
+
+
+def context_needed(question: Question) -> int:
+    """Return the longest sequence a replica must hold, tokens."""
+    longest = math.ceil(CONTEXT_MARGIN * question.workload.context_tokens)
+    return min(longest, question.context_limit)
+
+
+def price_share(question: Question, group: HardwareGroup) -> float:
+    """Return the share of a device's price a replica pays.
+
+    Of a time-sliced one what it holds, of its own all.
+    """
+    return group.compute_share if question.mode is HardwareMode.SHARED else 1.0
+
+
+def replica_counts(concurrency: int, capacity: int) -> list[int]:
+    """Return the numbers of replicas to try, ascending, at most ``capacity``.
+
+    Of all that give each replica equally many requests, only the least is tried. Ten requests: 1,
+    2, 3, 4, 5 and 10 replicas with 10, 5, 4, 3, 2 and 1 requests each; 6 to 9 replicas would also
+    get 2 each, at a higher price than 5.
+    """
+    found: list[int] = []
+    replicas = 1
+    while replicas <= min(concurrency, capacity):
+        found.append(replicas)
+        each = -(-concurrency // replicas)
+        replicas = -(-concurrency // (each - 1)) if each > 1 else concurrency + 1
+    return found
+
+
+def _layouts(
+    question: Question, group: HardwareGroup, engine: ServingEngine
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the tensor- and pipeline-parallel sizes to try.
+
+    The question's own layout, or those the devices hold.
+    """
+    if question.layout:
+        return (question.layout.tp,), (question.layout.pp,)
+    deepest = min(group.devices, max(PIPELINES))
+    pipelines = engine.pp_sizes(question.architecture, deepest)
+    return (
+        engine.tp_sizes(question.architecture, group.largest_node),
+        tuple(pp for pp in pipelines if pp in PIPELINES),
+    )
+
+
+def _values(knob: Knob | None, default: float, *, fixed: bool) -> tuple[float, ...]:
+    if knob is None or not knob.values:
+        return (default,)
+    if fixed:
+        return (float(knob.default),) if float(knob.default) > 0 else (default,)
+    return tuple(sorted({float(value) for value in knob.values}))
+
+
+def _whole(values: Sequence[float]) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
+
+
+def _default_first(values: tuple[float, ...], default: float) -> tuple[float, ...]:
+    """Put the engine's own default first, then the largest."""
+    return tuple(sorted(values, key=lambda value: (value != default, -value)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """Chosen values, one row for each way to deploy equal replicas; arrays of shape (n,).
+
+    ``option`` is the place of a `ServingOption` in the list they were chosen from; ``ep`` and
+    ``dp`` count ranks inside a replica's ``tp`` devices; ``weights`` and ``kv`` are places in
+    `PRECISIONS`; ``concurrency`` is one replica's.
+    """
+
+    option: Integers
+    tp: Integers
+    pp: Integers
+    ep: Integers
+    dp: Integers
+    weights: Integers
+    kv: Integers
+    max_num_seqs: Integers
+    max_num_batched_tokens: Integers
+    memory_fraction: Floats
+    replicas: Integers
+    concurrency: Integers
+
+    @property
+    def devices(self) -> Integers:
+        """Devices all replicas use."""
+        return self.replicas * self.tp * self.pp
+
+    def rows(self, rows: Integers) -> Choices:
+        """Return some of the rows."""
+        return Choices(**{name: getattr(self, name)[rows] for name in COLUMNS})
+
+    def followed_by(self, others: Choices) -> Choices:
+        """Return these rows and others after them."""
+        pairs = {name: [getattr(self, name), getattr(others, name)] for name in COLUMNS}
+        return Choices(**{name: np.concatenate(pair) for name, pair in pairs.items()})
+
+
+COLUMNS: Final = tuple(column.name for column in fields(Choices))

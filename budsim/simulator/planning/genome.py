@@ -1,0 +1,256 @@
+"""The search space of a cluster.
+
+Genomes of integers, which of them are legal, and the choices each one spells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from budsim.performance.candidates import Integers
+from budsim.performance.predictor import Predictor
+from budsim.simulator.evolution import Scores
+from budsim.simulator.planning.choices import PRECISIONS, Choices, ServingOption, replica_counts
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.scoring import Scoring
+
+GENES: Final = (
+    "option",
+    "tp",
+    "pp",
+    "ep",
+    "dp",
+    "weights",
+    "kv",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "memory_fraction",
+    "replicas",
+)
+OPTION, TP, PP, EP, DP, WEIGHTS, KV, SEQS, BUDGET, FRACTION, REPLICAS = range(len(GENES))
+
+Layout = tuple[int, int, int]
+"""Genes of option, TP and PP: places in their lists of values."""
+
+
+class SearchSpace:
+    """The legal genomes over some serving options; see `budsim.simulator.evolution.Space`.
+
+    A genome has one integer a gene: which option, and which value of that option's list for each
+    setting. With the option "vLLM on eight H100", whose ``tp`` values are (1, 2, 4, 8) and whose
+    ``max_num_seqs`` values are (16, 64, 256), the genes ``option=0, tp=2, max_num_seqs=1`` spell TP
+    4 with at most 64 sequences.
+
+    A genome is legal when
+
+    * every gene names a value its option has, and the devices hold one replica of its layout;
+    * experts are spread only where the engine can, and wherever it must; attention ranks divide TP,
+      without a pipeline;
+    * ``max_num_seqs`` is no larger than the smallest value that holds all requests a rank can
+      receive: 10 requests a rank and
+      the values (8, 16, 32) leave 8 and 16;
+    * the step's token budget holds a token of every running sequence;
+    * its number of replicas is one of `replica_counts`, and the devices hold them.
+
+    `repair` turns any genome into a legal one that behaves alike where there is one.
+    """
+
+    def __init__(self, options: Sequence[ServingOption], question: Question) -> None:
+        self.options = tuple(options)
+        self.scoring = Scoring(question, self.options)
+        self._concurrency = question.workload.concurrency
+        self._lengths = np.array([_lengths(option) for option in options], dtype=np.int64)
+        self._tp = _padded([option.tp for option in options])
+        self._pp = _padded([option.pp for option in options])
+        self._dp = _padded([option.dp for option in options])
+        self._seqs = _padded([option.max_num_seqs for option in options])
+        self._budgets = _padded([option.max_num_batched_tokens for option in options])
+        self._fractions = _padded([o.memory_fraction for o in options]).astype(np.float64)
+        self._weights = _padded([[PRECISIONS.index(p) for p in o.weights] for o in options])
+        self._kv = _padded([[PRECISIONS.index(p) for p in o.kv] for o in options])
+        architecture = question.architecture
+        spread = [[o.engine.ep_sizes(architecture, tp) for tp in o.tp] for o in options]
+        self._least_ep = _padded([[int(sizes[0] > 1) for sizes in of_tp] for of_tp in spread])
+        self._most_ep = _padded([[int(sizes[-1] > 1) for sizes in of_tp] for of_tp in spread])
+        self._tabulate_replicas()
+        longest = (int(length) for length in self._lengths[:, 1:].max(axis=0))
+        self._sizes = (len(options), *longest, len(self._replicas))
+
+    def _tabulate_replicas(self) -> None:
+        """Tabulate how many replica counts each layout has, and its deepest legal pipeline."""
+        shape = (len(self.options), self._tp.shape[1], self._pp.shape[1])
+        capacity = np.zeros(shape, dtype=np.int64)
+        for number, option in enumerate(self.options):
+            for t, tp in enumerate(option.tp):
+                held = [option.group.capacity(tp, pp) for pp in option.pp]
+                capacity[number, t, : len(option.pp)] = held
+        most = max(1, int(capacity.max()))
+        self._replicas = np.array(replica_counts(self._concurrency, most), dtype=np.int64)
+        self._replica_counts = np.searchsorted(self._replicas, capacity, side="right")
+        self._deepest = np.maximum((self._replica_counts > 0).sum(axis=2) - 1, 0)
+
+    @property
+    def count(self) -> int:
+        """See `Space.count`."""
+        return sum(self._count_of_layout(*layout) for layout in self._layouts())
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """See `Space.sizes`."""
+        return self._sizes
+
+    @property
+    def knobs(self) -> tuple[int, ...]:
+        """See `Space.knobs`."""
+        return (SEQS, BUDGET, FRACTION)
+
+    def score(self, genomes: Integers, predictor: Predictor) -> Scores:
+        """Return objectives and violation of legal genomes; one prediction for all of them."""
+        return self.scoring.score(self.decode(genomes), predictor)
+
+    def decode(self, genomes: Integers) -> Choices:
+        """Return the values legal genomes spell."""
+        option = genomes[:, OPTION]
+        tp = self._tp[option, genomes[:, TP]]
+        replicas = self._replicas[genomes[:, REPLICAS]]
+        budget = self._budgets[option, genomes[:, BUDGET]]
+        return Choices(
+            option=option,
+            tp=tp,
+            pp=self._pp[option, genomes[:, PP]],
+            ep=np.where(genomes[:, EP] > 0, tp, 1),
+            dp=self._dp[option, genomes[:, DP]],
+            weights=self._weights[option, genomes[:, WEIGHTS]],
+            kv=self._kv[option, genomes[:, KV]],
+            max_num_seqs=self._seqs[option, genomes[:, SEQS]],
+            max_num_batched_tokens=np.maximum(budget, self.scoring.least_step_tokens),
+            memory_fraction=self._fractions[option, genomes[:, FRACTION]],
+            replicas=replicas,
+            concurrency=-(-self._concurrency // replicas),
+        )
+
+    def niches(self, genomes: Integers) -> Integers:
+        """Return a number for each genome's devices, option, TP, DP and formats.
+
+        The front has something of nearly each.
+        """
+        genes = [OPTION, TP, DP, WEIGHTS, KV]
+        columns = (self.decode(genomes).devices, *genomes[:, genes].T)
+        sizes = (int(columns[0].max()) + 1, *np.array(self.sizes)[genes])
+        return np.asarray(np.ravel_multi_index(columns, sizes))
+
+    def repair(self, genomes: Integers) -> Integers:
+        """See `Space.repair`; each step needs what those before it have repaired."""
+        fixed = genomes.copy()
+        option = fixed[:, OPTION]
+        fixed[:, 1:REPLICAS] %= self._lengths[option][:, 1:]
+        self._repair_layout(fixed, option)
+        self._repair_limits(fixed, option)
+        return fixed
+
+    def _repair_layout(self, fixed: Integers, option: Integers) -> None:
+        """Make pipeline, spread of experts, attention ranks and replicas legal, in place."""
+        fixed[:, PP] = np.minimum(fixed[:, PP], self._deepest[option, fixed[:, TP]])
+        tp, pp = fixed[:, TP], fixed[:, PP]
+        fixed[:, EP] = np.clip(fixed[:, EP], self._least_ep[option, tp], self._most_ep[option, tp])
+        dp = self._dp[option, fixed[:, DP]]
+        legal = (self._tp[option, tp] % dp == 0) & (pp == 0)
+        fixed[:, DP] = np.where(legal, fixed[:, DP], 0)
+        most = self._replica_counts[option, tp, pp] - 1
+        fixed[:, REPLICAS] = np.minimum(fixed[:, REPLICAS], most)
+
+    def _repair_limits(self, fixed: Integers, option: Integers) -> None:
+        """Make ``max_num_seqs`` and the token budget legal for the requests of a rank, in place."""
+        ranks = self._replicas[fixed[:, REPLICAS]] * self._dp[option, fixed[:, DP]]
+        requests = -(-self._concurrency // ranks)
+        enough = (self._seqs[option] < requests[:, None]).sum(axis=1)
+        most = np.minimum(enough, self._lengths[option, SEQS] - 1)
+        fixed[:, SEQS] = np.minimum(fixed[:, SEQS], most)
+        running = np.minimum(self._seqs[option, fixed[:, SEQS]], requests)
+        roomy = (self._budgets[option] < running[:, None]).sum(axis=1)
+        least = np.minimum(roomy, self._lengths[option, BUDGET] - 1)
+        fixed[:, BUDGET] = np.maximum(fixed[:, BUDGET], least)
+
+    def first_genomes(self, limit: int) -> Integers:
+        """Return every layout in every format with generous limits.
+
+        Where those are many, for some replica counts only.
+        """
+        layouts = list(self._layouts())
+        formats = self._lengths[[option for option, _, _ in layouts], EP:SEQS].prod(axis=1).sum()
+        most = max(2, limit // int(formats))
+        return np.concatenate([self._generous(layout, most) for layout in layouts])
+
+    def all_genomes(self, limit: int) -> Integers | None:
+        """See `Space.all_genomes`."""
+        if self.count > limit:
+            return None
+        return np.concatenate([self._of_layout(layout, {}) for layout in self._layouts()])
+
+    def _layouts(self) -> Iterator[Layout]:
+        """Yield every legal layout."""
+        for number, option in enumerate(self.options):
+            for tp in range(len(option.tp)):
+                for pp in range(int(self._deepest[number, tp]) + 1):
+                    yield number, tp, pp
+
+    def _count_of_layout(self, option: int, tp: int, pp: int) -> int:
+        """Return how many legal genomes a layout has, without making them.
+
+        Formats, spread and memory fraction are free; so many times counts every legal set of ranks,
+        replicas, ``max_num_seqs`` and token budget. Ten requests a rank, ``max_num_seqs`` of (8,
+        16, 32) and budgets of (8, 512) leave two sequence limits (8 and 16): 8 goes with both
+        budgets, 16 runs ten sequences and goes with 512 alone, three genomes.
+        """
+        values, devices = self.options[option], int(self._tp[option, tp])
+        spread = int(self._most_ep[option, tp] - self._least_ep[option, tp]) + 1
+        free = len(values.weights) * len(values.kv) * len(values.memory_fraction) * spread
+        ranks = [dp for dp in values.dp if devices % dp == 0 and (pp == 0 or dp == 1)]
+        replicas = self._replicas[: self._replica_counts[option, tp, pp]]
+        requests = -(-self._concurrency // np.outer(ranks, replicas).ravel())
+        seqs, budgets = np.array(values.max_num_seqs), np.array(values.max_num_batched_tokens)
+
+        def budgets_for(running: Integers) -> Integers:
+            return len(budgets) - np.minimum(np.searchsorted(budgets, running), len(budgets) - 1)
+
+        largest = np.minimum(np.searchsorted(seqs, requests), len(seqs) - 1)
+        of_smaller = np.concatenate([[0], np.cumsum(budgets_for(seqs))])[largest]
+        of_largest = budgets_for(np.minimum(seqs[largest], requests))
+        return int(free * (of_smaller + of_largest).sum())
+
+    def _generous(self, layout: Layout, most: int) -> Integers:
+        option, counts = self.options[layout[0]], int(self._replica_counts[layout])
+        chosen: dict[int, ArrayLike] = {
+            SEQS: [len(option.max_num_seqs) - 1],
+            BUDGET: [len(option.max_num_batched_tokens) // 2],
+            FRACTION: [int(np.argmax(option.memory_fraction))],
+            REPLICAS: np.unique(np.linspace(0, counts - 1, min(counts, most)).round()),
+        }
+        return self._of_layout(layout, chosen)
+
+    def _of_layout(self, layout: Layout, chosen: Mapping[int, ArrayLike]) -> Integers:
+        """Return the legal genomes of a layout, with only the ``chosen`` values of some genes."""
+        lengths = [*self._lengths[layout[0], EP:].tolist(), int(self._replica_counts[layout])]
+        values: dict[int, ArrayLike] = {
+            **dict(zip((OPTION, TP, PP), ([gene] for gene in layout), strict=True)),
+            **dict(enumerate(map(np.arange, lengths), start=EP)),
+            **chosen,
+        }
+        grid = np.stack(np.meshgrid(*values.values(), indexing="ij"), axis=-1)
+        genomes = grid.reshape(-1, len(GENES)).astype(np.int64)
+        return np.asarray(np.unique(self.repair(genomes), axis=0))
+
+
+def _lengths(option: ServingOption) -> tuple[int, ...]:
+    """Return how many values an option has of each gene but the number of replicas."""
+    return (1, *(len(getattr(option, gene)) for gene in GENES[1:REPLICAS]))
+
+
+def _padded(rows: Sequence[Sequence[float]]) -> Integers:
+    """Return rows of unequal length as one array, each filled up with its last value."""
+    width = max(len(row) for row in rows)
+    return np.array([[*row, *[row[-1]] * (width - len(row))] for row in rows])

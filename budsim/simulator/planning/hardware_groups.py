@@ -1,0 +1,299 @@
+"""Which devices of a cluster may be used.
+
+Groups of interchangeable devices, and a reason for every other device.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from budsim.commons.units import GIB
+from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
+from budsim.hardware_ops.device import Device, DeviceKind
+from budsim.simulator.planning.plans import Rejection
+
+SHARE_STEP: Final = 0.05
+MEMORY_STEPS: Final = 32
+"""Time-sliced devices are told apart in steps of 5 % of compute and 1/32 of memory."""
+LEVELS: Final = 4
+"""Levels of what is left of time-sliced devices that are searched: each costs a search of its own.
+"""
+NODES_NAMED: Final = 3
+"""Nodes that a rejection names before it says how many more there are."""
+USUAL_NODE: Final = 8
+"""Accelerators in the usual server (HGX, OAM and PCIe servers of 2020 to 2026)."""
+UNTOUCHED: Final = 0.9
+"""Share of its memory a dedicated device must have free: drivers and data sheets differ by a
+little."""
+ROUNDING: Final = 1e-9
+
+DeviceCount = tuple[str, int, int]
+"""Node id, place of a pool in the node, and a number of its devices."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeDevices:
+    """Free devices of one type on one node.
+
+    ``pools`` are pairs of (place of a pool in the node, devices free there).
+    """
+
+    node: Node
+    pools: tuple[tuple[int, int], ...]
+
+    @property
+    def free(self) -> int:
+        """Number of free devices."""
+        return sum(count for _, count in self.pools)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardwareGroup:
+    """Interchangeable devices of one cluster.
+
+    Attributes
+    ----------
+    memory_free_bytes, compute_share : float
+        What every one of them has left at least.
+    nodes : tuple of NodeDevices
+        Where they are, in inventory order.
+    sizes : mapping as sorted pairs
+        How many nodes have how many of them free: all that capacity depends on.
+    """
+
+    device: Device
+    label: DeviceLabel
+    memory_free_bytes: float
+    compute_share: float
+    nodes: tuple[NodeDevices, ...]
+    sizes: tuple[tuple[int, int], ...]
+
+    @property
+    def devices(self) -> int:
+        """Number of free devices."""
+        return sum(free * nodes for free, nodes in self.sizes)
+
+    @property
+    def largest_node(self) -> int:
+        """Most devices free on one node: the largest tensor-parallel group."""
+        return max(free for free, _ in self.sizes)
+
+    def capacity(self, tp: int, pp: int) -> int:
+        """Return how many replicas of ``tp x pp`` devices fit; no TP group spans nodes.
+
+        Pipeline stages may lie on different nodes where the device has a link out of its node: two
+        nodes of three devices hold two stages of TP 2, one replica of TP 2 and PP 2.
+        """
+        stages = sum(nodes * (free // tp) for free, nodes in self.sizes)
+        if pp == 1 or crosses_nodes(self.device):
+            return stages // pp
+        return sum(nodes * (free // tp // pp) for free, nodes in self.sizes)
+
+    def free(self) -> Iterator[DeviceCount]:
+        """Yield the free devices, pool by pool."""
+        return ((each.node.node_id, pool, n) for each in self.nodes for pool, n in each.pools)
+
+    def without(self, taken: Iterable[DeviceCount]) -> HardwareGroup:
+        """Return the group without some devices."""
+        counts = Counter[tuple[str, int]]()
+        for node_id, pool, devices in taken:
+            counts[node_id, pool] += devices
+        left = (_without(each, counts) for each in self.nodes)
+        nodes = tuple(each for each in left if each.pools)
+        return replace(self, nodes=nodes, sizes=_sizes(nodes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usable:
+    """What of a cluster may be used.
+
+    Groups of equal devices, and reasons for the devices that are in none of them.
+    """
+
+    groups: tuple[HardwareGroup, ...]
+    rejections: tuple[Rejection, ...]
+
+
+def usual_node(device: Device) -> int:
+    """Return how many devices a usual node has.
+
+    Eight, fewer where the device's link reaches fewer.
+    """
+    return min(USUAL_NODE, device.scale_up.domain_devices)
+
+
+def crosses_nodes(device: Device) -> bool:
+    """Return whether pipeline stages on different nodes can reach each other."""
+    return device.scale_out.bandwidth_bytes_per_s > 0
+
+
+def usable(cluster: Cluster, mode: HardwareMode, *, skip_master_cpus: bool) -> Usable:
+    """Sort a cluster's devices into groups that may be used, and reasons for the others.
+
+    Every device is counted once: ``sum(rejection.devices)`` plus the free devices of the distinct
+    pools in the groups is the number of devices that entered. Groups of one device type may
+    overlap: a device with much free memory is also one with some.
+    """
+    found: dict[Device, dict[str, list[_FreePool]]] = defaultdict(lambda: defaultdict(list))
+    refused: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for node in cluster.nodes:
+        for index, pool in enumerate(node.pools):
+            reason = _why_not(cluster, node, pool, mode, skip_master_cpus=skip_master_cpus)
+            free = 0 if reason or pool.device is None else min(pool.available, pool.total)
+            if pool.total > free or not pool.total:
+                subject = (pool.label.name, reason or "in use by others")
+                refused[subject][node.name] += pool.total - free
+            if free and pool.device:
+                mine = found[pool.device][node.node_id]
+                mine.append(_FreePool(node, index, pool, pool.device, free))
+    by_level = (_levels(list(nodes.values()), mode) for nodes in found.values())
+    groups = tuple(group for groups in by_level for group in groups)
+    return Usable(groups=groups, rejections=tuple(_rejections(cluster.cluster_id, refused)))
+
+
+@dataclass(frozen=True, slots=True)
+class _FreePool:
+    """A pool with ``free`` devices that may be used."""
+
+    node: Node
+    index: int
+    pool: DevicePool
+    device: Device
+    free: int
+
+
+def _why_not(
+    cluster: Cluster, node: Node, pool: DevicePool, mode: HardwareMode, *, skip_master_cpus: bool
+) -> str:
+    """Return why no device of a pool may be used, or nothing."""
+    if pool.device is None:
+        return (
+            pool.unavailable_reason
+            or "unknown device: the catalog has no figures for it, and none are guessed"
+        )
+    if not pool.total:
+        return pool.unavailable_reason or "the inventory counts none of it"
+    if not node.is_up:
+        return "its node is down"
+    if not pool.available:
+        return pool.unavailable_reason or "in use by others"
+    if skip_master_cpus and node.is_master and pool.device.kind is DeviceKind.CPU:
+        return "CPUs of master nodes are left to the cluster"
+    return _why_not_in_mode(cluster, pool, pool.device, mode)
+
+
+def _why_not_in_mode(cluster: Cluster, pool: DevicePool, device: Device, mode: HardwareMode) -> str:
+    """Return why a pool cannot be used as the question's hardware mode asks, or nothing."""
+    if mode is HardwareMode.SHARED and not _is_time_sliced(cluster, pool, device):
+        return "it is not time-sliced, and hardware_mode is shared"
+    if mode is HardwareMode.DEDICATED and _is_partly_taken(pool, device):
+        return "others hold a part of it, and hardware_mode is dedicated"
+    if pool.memory_free_bytes <= 0 or pool.compute_free_share <= 0:
+        left = f"{pool.memory_free_bytes / GIB:.0f} GiB and {pool.compute_free_share:.0%} of its"
+        return f"nothing of it is left ({left} compute are free)"
+    return ""
+
+
+def _is_time_sliced(cluster: Cluster, pool: DevicePool, device: Device) -> bool:
+    """Time-sliced clusters list every GPU as an entry of its own; CPUs are never sliced."""
+    one_entry = device.kind is not DeviceKind.CPU and pool.total == 1
+    return cluster.mode is HardwareMode.SHARED and one_entry
+
+
+def _is_partly_taken(pool: DevicePool, device: Device) -> bool:
+    """Return whether others hold a part of a device.
+
+    A CPU always runs some of its node's own work, which does not count.
+    """
+    if device.kind is DeviceKind.CPU:
+        return False
+    return pool.compute_free_share < 1.0 or pool.memory_free_bytes < UNTOUCHED * device.memory_bytes
+
+
+def _levels(nodes: Sequence[Sequence[_FreePool]], mode: HardwareMode) -> Iterator[HardwareGroup]:
+    """Yield groups of one device type.
+
+    For each level of what is left, all devices with at least that much.
+
+    The last group is of all devices. One whole GPU and one with 60 % left make two groups: the
+    whole one, and both at 60 %.
+    """
+    everyone = [free for node in nodes for free in node]
+    levels = sorted({_level(free, mode) for free in everyone}, reverse=True)
+    if len(levels) > LEVELS:
+        spread = (round(k * (len(levels) - 1) / (LEVELS - 1)) for k in range(LEVELS))
+        levels = sorted({levels[at] for at in spread}, reverse=True)
+    seen: set[int] = set()
+    for share, memory in [*levels, (min(s for s, _ in levels), min(m for _, m in levels))]:
+        members = [[free for free in node if _has(free, share, memory, mode)] for node in nodes]
+        group = _group([node for node in members if node])
+        if group and group.devices not in seen:
+            seen.add(group.devices)
+            yield group
+
+
+def _level(free: _FreePool, mode: HardwareMode) -> tuple[float, float]:
+    """Return what is left of a device, rounded down: its share of compute, and bytes of memory."""
+    share = 1.0
+    if mode is HardwareMode.SHARED:
+        share = int(free.pool.compute_free_share / SHARE_STEP + ROUNDING) * SHARE_STEP
+    step = free.device.memory_bytes / MEMORY_STEPS
+    return (
+        max(share, min(SHARE_STEP, free.pool.compute_free_share)),
+        int(free.pool.memory_free_bytes / step + ROUNDING) * step,
+    )
+
+
+def _has(free: _FreePool, share: float, memory: float, mode: HardwareMode) -> bool:
+    own_share, own_memory = _level(free, mode)
+    return own_share >= share - ROUNDING and own_memory >= memory - 1.0
+
+
+def _group(nodes: Sequence[Sequence[_FreePool]]) -> HardwareGroup | None:
+    """Return the group of some pools, listed by node; None without any."""
+    if not nodes:
+        return None
+    first = nodes[0][0]
+    free = tuple(
+        NodeDevices(node=node[0].node, pools=tuple((each.index, each.free) for each in node))
+        for node in nodes
+    )
+    return HardwareGroup(
+        device=first.device,
+        label=first.pool.label,
+        memory_free_bytes=min(each.pool.memory_free_bytes for node in nodes for each in node),
+        compute_share=min(each.pool.compute_free_share for node in nodes for each in node),
+        nodes=free,
+        sizes=_sizes(free),
+    )
+
+
+def _without(devices: NodeDevices, counts: Mapping[tuple[str, int], int]) -> NodeDevices:
+    """Return a node's devices without those counted by node id and pool."""
+    node_id = devices.node.node_id
+    if not any((node_id, pool) in counts for pool, _ in devices.pools):
+        return devices
+    left = ((pool, free - counts.get((node_id, pool), 0)) for pool, free in devices.pools)
+    return replace(devices, pools=tuple((pool, free) for pool, free in left if free > 0))
+
+
+def _sizes(nodes: Iterable[NodeDevices]) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted(Counter(each.free for each in nodes).items()))
+
+
+def _rejections(
+    cluster_id: str, refused: Mapping[tuple[str, str], Counter[str]]
+) -> Iterator[Rejection]:
+    """Yield a rejection for every device and reason, with the first nodes it is on."""
+    for (subject, reason), nodes in refused.items():
+        named = ", ".join(list(nodes)[:NODES_NAMED])
+        more = f" and {len(nodes) - NODES_NAMED} more" if len(nodes) > NODES_NAMED else ""
+        yield Rejection(
+            cluster_id=cluster_id,
+            subject=subject,
+            reason=f"{reason} (on {named}{more})",
+            devices=sum(nodes.values()),
+        )

@@ -1,0 +1,190 @@
+"""From chosen values to replicas as callers deploy them.
+
+Predicted, explained, placed and priced.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+from uuid import UUID, uuid5
+
+from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig, ServingEngine
+from budsim.hardware_ops.cluster import Cluster
+from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.candidates import Floats
+from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions
+from budsim.performance.predictor import Predictor
+from budsim.simulator.planning.choices import Choices, ServingOption, price_share
+from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
+from budsim.simulator.planning.explanations import explain
+from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.placement import place
+from budsim.simulator.planning.plans import (
+    Explanation,
+    Figure,
+    Placement,
+    PredictedMemory,
+    PredictedService,
+    ReplicaGroup,
+)
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.scoring import Scoring
+
+CONFIGURATIONS: Final = UUID("9b7c2f5e-6d0a-5c34-9a50-4f1f3c1f0b11")
+"""Namespace of configuration ids: the same configuration has the same id in every answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedChoices:
+    """Rows of chosen values on a cluster with their predictions.
+
+    ``hardware`` says where the replicas of each row may lie.
+    """
+
+    cluster: Cluster
+    scoring: Scoring
+    choices: Choices
+    hardware: Sequence[HardwareGroup]
+    memory: MemoryUse
+    predictions: Predictions
+    explanations: Sequence[Explanation]
+    error_rate: Floats
+
+    def replica_group(self, row: int, requests: float) -> ReplicaGroup:
+        """Return the replicas of a row, placed; ``requests`` are all those in flight on them."""
+        question, choices = self.scoring.question, self.choices
+        option = self.scoring.options[int(choices.option[row])]
+        cache_bytes = self.scoring.cache_bytes(choices, row, self.memory)
+        config = self.scoring.config(choices, row, cache_bytes)
+        replicas = int(choices.replicas[row])
+        devices, price = replicas * config.tp * config.pp, config.device.price_usd_per_h
+        per_h = float(usd_per_h(devices, price, price_share(question, option.group)))
+        service = self.service(row)
+        tokens_per_s = requests * question.workload.counted_tokens / service.e2e_s.value
+        launch = option.engine.launch(question.architecture, config)
+        placements = place(self.hardware[row], config.tp, config.pp, replicas)
+        return ReplicaGroup(
+            config_id=_config_id(self.cluster, option, config, launch, placements),
+            engine=option.engine.name,
+            kind=config.device.kind,
+            label=self.hardware[row].label,
+            config=config,
+            placements=placements,
+            service=service,
+            memory=self.memory_of(row, cache_bytes),
+            launch=launch,
+            metadata=_metadata(question, option.engine, config.device.kind),
+            explanation=self.explanations[row],
+            error_rate=float(self.error_rate[row]),
+            cost_usd_per_h=per_h,
+            cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, tokens_per_s)),
+        )
+
+    def service(self, row: int) -> PredictedService:
+        """Return what one request of a row's replica will see."""
+        found, service = self.predictions, self.predictions.service
+        rate = service.tokens_per_s_per_user
+        e2e_s = _figure(service.e2e_s, found.e2e_s, row)
+        return PredictedService(
+            ttft_s=_figure(service.ttft_s, found.ttft_s, row),
+            tpot_s=_figure(service.tpot_s, found.tpot_s, row),
+            e2e_s=e2e_s,
+            tokens_per_s_per_user=_figure(rate, found.tokens_per_s_per_user, row),
+            requests_per_s=_per_s(float(service.concurrency[row]), e2e_s),
+            basis=found.basis(row),
+            in_range=bool(found.in_range[row]),
+            bound_by=BOUNDS[int(found.time_s[:, row].argmax())],
+        )
+
+    def memory_of(self, row: int, cache_bytes: float) -> PredictedMemory:
+        """Return the memory of one device of a row that keeps a KV cache of ``cache_bytes``."""
+        memory = self.memory
+        kept = cache_bytes / float(memory.kv_bytes[row]) if memory.kv_bytes[row] > 0 else 1.0
+        return PredictedMemory(
+            weight_bytes=float(memory.weight_bytes[row]),
+            kv_cache_bytes=cache_bytes,
+            activation_bytes=float(memory.activation_bytes[row]),
+            reserved_bytes=float(memory.reserved_bytes[row]),
+            budget_bytes=float(memory.budget_bytes[row]),
+            kv_capacity_tokens=float(memory.kv_capacity_tokens[row]) * kept,
+        )
+
+
+def predict_choices(
+    cluster: Cluster,
+    scoring: Scoring,
+    choices: Choices,
+    hardware: Sequence[HardwareGroup],
+    predictor: Predictor,
+) -> PredictedChoices:
+    """Predict and explain rows of chosen values."""
+    memory, predictions = predictor.predict(scoring.candidates(choices))
+    question = scoring.question
+    return PredictedChoices(
+        cluster=cluster,
+        scoring=scoring,
+        choices=choices,
+        hardware=hardware,
+        memory=memory,
+        predictions=predictions,
+        explanations=explain(scoring, choices, hardware, predictions, predictor),
+        error_rate=question.targets.missed_by(question.judged(predictions)),
+    )
+
+
+def _metadata(question: Question, engine: ServingEngine, kind: DeviceKind) -> Metadata:
+    """Return the engine's metadata, by `Question.parsed_as` where that has parsers."""
+    architecture = question.architecture
+    named_as = question.parsed_as or architecture.model_id
+    named = engine.metadata(replace(architecture, model_id=named_as), kind)
+    has_parser = named.tool_calling_parser_type or named.reasoning_parser_type
+    return named if has_parser else engine.metadata(architecture, kind)
+
+
+def _figure(values: Floats, intervals: Mapping[float, Interval], row: int) -> Figure:
+    return Figure(
+        value=float(values[row]),
+        low80=float(intervals[0.8].low[row]),
+        high80=float(intervals[0.8].high[row]),
+        low90=float(intervals[0.9].low[row]),
+        high90=float(intervals[0.9].high[row]),
+    )
+
+
+def _per_s(requests: float, latency_s: Figure) -> Figure:
+    """Return the requests finished per second with so many in flight (Little's law).
+
+    10 that take 2 s each make 5/s.
+    """
+    return Figure(
+        value=requests / latency_s.value,
+        low80=requests / latency_s.high80,
+        high80=requests / latency_s.low80,
+        low90=requests / latency_s.high90,
+        high90=requests / latency_s.low90,
+    )
+
+
+def _config_id(
+    cluster: Cluster,
+    option: ServingOption,
+    config: ReplicaConfig,
+    launch: Launch,
+    placements: Sequence[Sequence[Placement]],
+) -> str:
+    """Return an id of all that a deployment is made from."""
+    where = [[(part.node_id, part.pool, part.devices) for part in each] for each in placements]
+    content = {
+        "cluster": cluster.cluster_id,
+        "engine": [option.engine.name, option.engine.version],
+        "device": config.device.name,
+        "layout": [config.tp, config.pp, config.ep, config.dp, config.concurrency],
+        "formats": [config.weight_precision, config.kv_precision],
+        "command": launch.command,
+        "envs": dict(launch.envs),
+        "where": where,
+    }
+    return str(uuid5(CONFIGURATIONS, json.dumps(content, sort_keys=True)))

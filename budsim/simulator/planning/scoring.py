@@ -1,0 +1,199 @@
+"""How good chosen values are.
+
+Their prediction, their cost, how far they exceed the memory, and the launch they make.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from budsim.commons.units import GIB
+from budsim.engine_ops.base import ReplicaConfig
+from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
+from budsim.performance.predictions import MemoryUse
+from budsim.performance.predictor import Predictor
+from budsim.simulator.evolution import Scores
+from budsim.simulator.planning.choices import (
+    PRECISIONS,
+    Choices,
+    ServingOption,
+    context_needed,
+    price_share,
+)
+from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
+from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.question import Question
+
+CPU_CACHE_BYTES: Final = float(GIB)
+"""vLLM takes the CPU's KV cache in whole GiB (VLLM_CPU_KVCACHE_SPACE): less than one is none."""
+LEAST_VIOLATION: Final = 1e-6
+"""What a candidate exceeds the memory by at least when it does not fit, so that rounding never
+makes it fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What the values chosen from ``options`` mean for a question."""
+
+    question: Question
+    options: tuple[ServingOption, ...]
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest sequence a replica must hold."""
+        return context_needed(self.question)
+
+    @property
+    def least_step_tokens(self) -> int:
+        """Fewest tokens a step must take.
+
+        A pooling model's prompt is not cut, others may be cut anywhere.
+        """
+        return self.context_tokens if self.question.architecture.is_embedding else 0
+
+    def score(self, choices: Choices, predictor: Predictor) -> Scores:
+        """Return objectives and violation of each row; one prediction for all of them."""
+        memory, predictions = predictor.predict(self.candidates(choices))
+        targets, workload = self.question.targets, self.question.workload
+        tokens_per_s = workload.concurrency * workload.counted_tokens / predictions.service.e2e_s
+        cost = usd_per_million_tokens(self.usd_per_h(choices, choices.devices), tokens_per_s)
+        judged = self.question.judged(predictions)
+        slowest = np.max(targets.ratios(judged), axis=0) if targets else judged.e2e_s
+        objectives = np.stack([targets.missed_by(judged), cost, choices.devices, slowest], axis=1)
+        return Scores(objectives=objectives, violation=self.violation(choices, memory))
+
+    def usd_per_h(self, choices: Choices, devices: Integers) -> Floats:
+        """Return what so many devices of each row's type cost, USD per hour."""
+        prices = np.array([option.group.device.price_usd_per_h for option in self.options])
+        shares = np.array([price_share(self.question, option.group) for option in self.options])
+        return usd_per_h(devices, prices[choices.option], shares[choices.option])
+
+    def violation(self, choices: Choices, memory: MemoryUse) -> Floats:
+        """Return by how much (relative) each row exceeds the memory there is; 0 where it fits."""
+        cache_missing = np.maximum(1.0 - memory.kv_bytes / CPU_CACHE_BYTES, 0.0)
+        return np.maximum(
+            memory_shortage(memory, self.context_tokens),
+            np.where(self._on_cpu(choices), cache_missing, 0.0),
+        )
+
+    def candidates(self, choices: Choices) -> Candidates:
+        """Return one replica of each row, with its share of the traffic, for the predictor."""
+        question, workload, option = self.question, self.question.workload, choices.option
+        rows, constant = len(choices.tp), np.ones(len(choices.tp))
+        groups = [each.group for each in self.options]
+        devices = tuple(dict.fromkeys(group.device for group in groups))
+        engines = tuple(dict.fromkeys(each.profile for each in self.options))
+        years = self._of_option([each.release_year for each in self.options], option)
+        return Candidates(
+            architectures=(question.architecture,),
+            devices=devices,
+            engines=engines,
+            precisions=PRECISIONS,
+            architecture=np.zeros(rows, dtype=np.int64),
+            device=np.array([devices.index(group.device) for group in groups])[option],
+            engine=np.array([engines.index(each.profile) for each in self.options])[option],
+            weight_precision=choices.weights,
+            kv_precision=choices.kv,
+            tp=choices.tp,
+            pp=choices.pp,
+            ep=choices.ep,
+            dp=choices.dp,
+            input_tokens=constant * workload.input_tokens,
+            output_tokens=constant * workload.output_tokens,
+            concurrency=choices.concurrency.astype(np.float64),
+            prefix_hit_share=constant * workload.prefix_hit_share,
+            token_budget=choices.max_num_batched_tokens.astype(np.float64),
+            max_num_seqs=choices.max_num_seqs.astype(np.float64),
+            memory_fraction=choices.memory_fraction,
+            chunked_prefill=np.full(rows, self.least_step_tokens == 0),
+            cores=self._of_option([free_cores(group) for group in groups], option),
+            compute_share=self._of_option([group.compute_share for group in groups], option),
+            memory_free_bytes=self._of_option(
+                [group.memory_free_bytes for group in groups], option
+            ),
+            admission_steps=np.zeros(rows),
+            stack_year=years,
+            engine_year=years,
+            burst_share=np.zeros(rows),
+            cold_start=np.zeros(rows, dtype=bool),
+            static_batch=np.zeros(rows, dtype=bool),
+            speculative=np.zeros(rows, dtype=bool),
+            adapter_ranks=constant * question.max_loras * question.max_lora_rank
+            if question.max_loras
+            else None,
+        )
+
+    def cache_bytes(self, choices: Choices, row: int, memory: MemoryUse) -> float:
+        """Return the KV cache one device keeps.
+
+        That is all the memory left or, where the engine is told a size in whole GiB
+        (VLLM_CPU_KVCACHE_SPACE), no more than all its sequences can fill.
+        """
+        left, profile = float(memory.kv_bytes[row]), self.options[int(choices.option[row])].profile
+        if not profile.cache_is_stated:
+            return left
+        blocks = -(-self.context_tokens // profile.block_tokens)
+        tokens = blocks * profile.block_tokens * int(choices.max_num_seqs[row])
+        whole_gib = math.ceil(tokens * float(memory.kv_bytes_per_token[row]) / GIB)
+        return min(left, max(whole_gib, 1) * float(GIB))
+
+    def config(self, choices: Choices, row: int, cache_bytes: float) -> ReplicaConfig:
+        """Return one row as an engine launches it, with ``cache_bytes`` of KV cache a device."""
+        group = self.options[int(choices.option[row])].group
+        return ReplicaConfig(
+            device=group.device,
+            tp=int(choices.tp[row]),
+            pp=int(choices.pp[row]),
+            ep=int(choices.ep[row]),
+            dp=int(choices.dp[row]),
+            weight_precision=PRECISIONS[int(choices.weights[row])],
+            kv_precision=PRECISIONS[int(choices.kv[row])],
+            concurrency=int(choices.concurrency[row]),
+            context_tokens=self.context_tokens,
+            memory_fraction=float(choices.memory_fraction[row]),
+            max_num_seqs=int(choices.max_num_seqs[row]),
+            max_num_batched_tokens=int(choices.max_num_batched_tokens[row]),
+            kv_space_bytes=cache_bytes if group.device.kind is DeviceKind.CPU else 0.0,
+            cores=free_cores(group),
+            max_loras=self.question.max_loras,
+            max_lora_rank=self.question.max_lora_rank,
+        )
+
+    def _on_cpu(self, choices: Choices) -> Booleans:
+        on_cpu = [option.group.device.kind is DeviceKind.CPU for option in self.options]
+        return np.array(on_cpu)[choices.option]
+
+    @staticmethod
+    def _of_option(values: Sequence[float], option: Integers) -> Floats:
+        """Return a figure of each row's option."""
+        return np.array(values, dtype=np.float64)[option]
+
+
+def free_cores(group: HardwareGroup) -> int:
+    """Return the physical cores of one socket left to a replica; 0 for accelerators."""
+    if group.device.kind is not DeviceKind.CPU:
+        return 0
+    return max(1, int(group.device.compute_units * group.compute_share))
+
+
+def memory_shortage(memory: MemoryUse, context_tokens: int) -> Floats:
+    """Return the share by which one sequence of ``context_tokens`` exceeds the budget, or 0.
+
+    Weights of 60 GB, activations and reserve of 10 GB and a cache of 20 GB for the sequence exceed
+    a budget of 72 GB by 0.25.
+    """
+    fits = memory.fits & (memory.kv_capacity_tokens >= context_tokens)
+    needed = (
+        memory.weight_bytes
+        + memory.activation_bytes
+        + memory.reserved_bytes
+        + context_tokens * memory.kv_bytes_per_token
+    )
+    excess = needed / np.maximum(memory.budget_bytes, 1.0) - 1.0
+    return np.where(fits, 0.0, np.maximum(excess, LEAST_VIOLATION))

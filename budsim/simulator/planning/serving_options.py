@@ -1,0 +1,94 @@
+"""Which engine can serve the model on which devices of a cluster, and why others cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from budsim.commons.precision import Precision
+from budsim.engine_ops import serving_engines
+from budsim.engine_ops.base import ServingEngine
+from budsim.hardware_ops.cluster import Cluster
+from budsim.simulator.planning.choices import ServingOption, make_option
+from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.plans import Rejection
+from budsim.simulator.planning.question import Question
+
+
+def serving_options(
+    question: Question, cluster: Cluster, groups: Sequence[HardwareGroup]
+) -> tuple[list[ServingOption], list[Rejection]]:
+    """Return every engine on every group that can serve the model, and reasons for others.
+
+    Devices that no engine serves are counted in one rejection each; a reason about one engine of
+    several counts none.
+    """
+    options: list[ServingOption] = []
+    rejections: list[Rejection] = []
+    for device in dict.fromkeys(group.device for group in groups):
+        same = [group for group in groups if group.device == device]
+        found, reasons = _on_device(question, same)
+        options += found
+        if not found:
+            reasons = reasons or ["no engine was asked for"]
+        for reason in dict.fromkeys(reasons):
+            counted = not found and reason == reasons[-1]
+            rejections.append(
+                Rejection(
+                    cluster_id=cluster.cluster_id,
+                    subject=same[0].label.name,
+                    reason=reason,
+                    devices=max(group.devices for group in same) if counted else 0,
+                )
+            )
+    return options, rejections
+
+
+def _on_device(
+    question: Question, groups: Sequence[HardwareGroup]
+) -> tuple[list[ServingOption], list[str]]:
+    """Return the engines that serve the model on one device type, and why others do not."""
+    options: list[ServingOption] = []
+    reasons: list[str] = []
+    for name, engine in serving_engines.items():
+        if question.engines and name not in question.engines:
+            continue
+        weights, reason = _weight_formats(question, groups[0], engine)
+        options += [make_option(question, group, engine, weights) for group in groups if weights]
+        if reason:
+            reasons.append(reason)
+    return options, reasons
+
+
+def _weight_formats(
+    question: Question, group: HardwareGroup, engine: ServingEngine
+) -> tuple[tuple[Precision, ...], str]:
+    """Return the weight formats to try, or none and the reason."""
+    architecture, device = question.architecture, group.device
+    reason = engine.why_not(architecture, device) or _why_not_layout(question, engine)
+    if reason:
+        return (), reason if engine.name in reason else f"{engine.name}: {reason}"
+    if question.max_loras and not engine.metadata(architecture).supports_lora:
+        return (), f"{engine.name} serves no LoRA adapters of {architecture.family}"
+    formats = engine.precisions(architecture, device, may_quantize=question.may_quantize)
+    wanted = question.weight_precision
+    if wanted is None:
+        return formats, "" if formats else f"{engine.name} has no weight format for {device.name}"
+    if wanted in formats:
+        return (wanted,), ""
+    return (
+        (),
+        f"{engine.name} does not run {wanted} weights on {device.name}; "
+        f"it offers {', '.join(formats) or 'none'}",
+    )
+
+
+def _why_not_layout(question: Question, engine: ServingEngine) -> str | None:
+    """Return why an engine cannot serve the model in the question's own layout, or None."""
+    layout, architecture = question.layout, question.architecture
+    if layout is None:
+        return None
+    if layout.tp not in engine.tp_sizes(architecture, layout.tp):
+        return f"{engine.name} cannot split this model over {layout.tp} devices"
+    if layout.pp not in engine.pp_sizes(architecture, layout.tp * layout.pp):
+        return f"{engine.name} cannot run this model in a pipeline of {layout.pp}"
+    return None

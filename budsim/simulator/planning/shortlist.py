@@ -1,0 +1,214 @@
+"""Which deployments found on a cluster become plans, and why some devices are in none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from budsim.commons.units import GIB
+from budsim.hardware_ops.cluster import Cluster
+from budsim.performance.candidates import Booleans
+from budsim.performance.predictor import Predictor
+from budsim.simulator.evolution import SearchResult
+from budsim.simulator.planning.choices import PRECISIONS
+from budsim.simulator.planning.cost import usd_per_million_tokens
+from budsim.simulator.planning.explanations import smallest_layout_that_fits
+from budsim.simulator.planning.genome import (
+    DP,
+    EP,
+    KV,
+    OPTION,
+    PP,
+    REPLICAS,
+    TP,
+    WEIGHTS,
+    SearchSpace,
+)
+from budsim.simulator.planning.mixed_deployments import MixedDeployments
+from budsim.simulator.planning.plans import Plan, Rejection
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.replica_groups import PredictedChoices, predict_choices
+
+LAYOUT: Final = [OPTION, TP, PP, EP, DP, WEIGHTS, KV, REPLICAS]
+"""Genes that make a plan another plan to whoever has to choose; the other genes are knobs of the
+engine."""
+PLANS_PER_CLUSTER: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Shortlist:
+    """What was found on one cluster, and how it becomes plans and reasons."""
+
+    cluster: Cluster
+    space: SearchSpace
+    found: SearchResult
+    predictor: Predictor
+
+    @property
+    def question(self) -> Question:
+        """The question that is answered."""
+        return self.space.scoring.question
+
+    def plans(self, mixed: MixedDeployments | None) -> tuple[Plan, ...]:
+        """Return the plans worth having, best first.
+
+        Those of equal replicas that were found, and mixed ones.
+        """
+        rows = self._rows()
+        choices = self.space.decode(self.found.genomes[rows])
+        hardware = [self.space.options[option].group for option in choices.option.tolist()]
+        members: list[tuple[int, ...]] = [(row,) for row in range(len(rows))]
+        if mixed:
+            members += [tuple(len(rows) + row for row in rows_) for rows_ in mixed.members]
+            choices, hardware = choices.followed_by(mixed.choices), [*hardware, *mixed.groups]
+        if not members:
+            return ()
+        scoring = self.space.scoring
+        predicted = predict_choices(self.cluster, scoring, choices, hardware, self.predictor)
+        knee = self._knee()
+        plans = (
+            self._plan(
+                predicted,
+                member,
+                is_knee=member[0] < len(rows) and self._layout(rows[member[0]]) == knee,
+            )
+            for member in members
+        )
+        return tuple(sorted(plans, key=rank))
+
+    def too_small(self) -> list[Rejection]:
+        """Return a rejection with figures for every device type on which the model does not fit."""
+        options, option = self.space.options, self.found.genomes[:, OPTION]
+        rejections = []
+        for device in dict.fromkeys(each.group.device for each in options):
+            mine = [at for at, each in enumerate(options) if each.group.device == device]
+            if np.any(self.found.feasible[np.isin(option, mine)]):
+                continue
+            nearest = min(mine, key=lambda at: self._least_violation(option == at))
+            rows = np.flatnonzero(option == nearest)
+            row = int(rows[np.argmin(self.found.violation[rows])])
+            rejections.append(
+                Rejection(
+                    cluster_id=self.cluster.cluster_id,
+                    subject=options[nearest].group.label.name,
+                    reason=self._why_too_small(row),
+                    devices=max(options[at].group.devices for at in mine),
+                )
+            )
+        return rejections
+
+    def misses(self, plans: Sequence[Plan]) -> list[Rejection]:
+        """Return which targets are missed by each device type in no plan that meets them all."""
+        good = {group.label.name for plan in plans if plan.meets_targets for group in plan.groups}
+        best: dict[str, Plan] = {}
+        for plan in plans:
+            if len(plan.groups) == 1:
+                best.setdefault(plan.groups[0].label.name, plan)
+        return [self._missed(label, plan) for label, plan in best.items() if label not in good]
+
+    def _missed(self, label: str, plan: Plan) -> Rejection:
+        group = plan.groups[0]
+        missed = ", ".join(self.question.targets.misses(group.explanation.headroom))
+        layout = f"{group.replicas} x {group.engine} tp={group.config.tp}, pp={group.config.pp}"
+        reason = f"misses its targets: {missed}; nearest: {layout}"
+        return Rejection(cluster_id=self.cluster.cluster_id, subject=label, reason=reason)
+
+    def _rows(self) -> list[int]:
+        """Return the best of each device type and engine, the knee, and the best of the front.
+
+        One of each layout, about `PLANS_PER_CLUSTER`.
+        """
+        ranking = [row for row in self.found.ranking().tolist() if self.found.violation[row] <= 0]
+        best: dict[tuple[object, str], int] = {}
+        for row in ranking:
+            option = self.space.options[int(self.found.genomes[row, OPTION])]
+            best.setdefault((option.group.device, option.engine.name), row)
+        kept = {self._layout(row): row for row in best.values()}
+        knee, front = self.found.knee(), set(self.found.front().tolist())
+        if knee is not None:
+            kept.setdefault(self._layout(knee), knee)
+        for row in ranking:
+            if row in front and len(kept) < PLANS_PER_CLUSTER:
+                kept.setdefault(self._layout(row), row)
+        return list(kept.values())
+
+    def _knee(self) -> tuple[int, ...]:
+        """Return the layout of the front's knee; nothing without a front."""
+        knee = self.found.knee()
+        return () if knee is None else self._layout(knee)
+
+    def _layout(self, row: int) -> tuple[int, ...]:
+        return tuple(self.found.genomes[row, LAYOUT].tolist())
+
+    def _plan(self, predicted: PredictedChoices, rows: Sequence[int], *, is_knee: bool) -> Plan:
+        """Return the plan of some sets of replicas, which share the traffic as their loads say."""
+        workload, choices = self.question.workload, predicted.choices
+        load = choices.replicas[list(rows)] * choices.concurrency[list(rows)]
+        shares = workload.concurrency * load / load.sum()
+        pairs = list(zip(rows, shares, strict=True))
+        groups = [predicted.replica_group(row, float(requests)) for row, requests in pairs]
+        per_h = sum(group.cost_usd_per_h for group in groups)
+        per_s = sum(
+            requests / group.service.e2e_s.value
+            for requests, group in zip(shares, groups, strict=True)
+        )
+        cost = float(usd_per_million_tokens(per_h, per_s * workload.counted_tokens))
+        rates = (group.service.tokens_per_s_per_user.value for group in groups)
+        return Plan(
+            cluster_id=self.cluster.cluster_id,
+            groups=tuple(groups),
+            ttft_s=max(group.service.ttft_s.value for group in groups),
+            tokens_per_s_per_user=min(rates),
+            e2e_s=max(group.service.e2e_s.value for group in groups),
+            error_rate=max(group.error_rate for group in groups),
+            cost_usd_per_h=per_h,
+            cost_per_million_tokens_usd=cost,
+            is_knee=is_knee,
+        )
+
+    def _least_violation(self, rows: Booleans) -> float:
+        return float(self.found.violation[rows].min()) if rows.any() else float("inf")
+
+    def _why_too_small(self, row: int) -> str:
+        """Return which memory is missing, in GiB of one device, and how many devices would do."""
+        scoring, choices = self.space.scoring, self.space.decode(self.found.genomes[[row]])
+        memory, _ = self.predictor.predict(scoring.candidates(choices))
+        option = self.space.options[int(choices.option[0])]
+        weights_in = PRECISIONS[int(choices.weights[0])]
+        layout = f"tp={int(choices.tp[0])}, pp={int(choices.pp[0])}, {weights_in}"
+        budget, weights = float(memory.budget_bytes[0]), float(memory.weight_bytes[0])
+        enough = smallest_layout_that_fits(scoring, option, self.predictor)
+        has = (
+            f"a device has {option.group.device.memory_bytes / GIB:.1f} GiB, "
+            f"of which {option.engine.name} may take {budget / GIB:.1f} GiB; "
+        ) + (
+            f"{enough.tp * enough.pp} would do (tp={enough.tp}, pp={enough.pp})"
+            if enough
+            else "no number of them would do"
+        )
+        if weights > budget:
+            return f"weights need {weights / GIB:.1f} GiB per device at {layout}; {has}"
+        others = float(memory.activation_bytes[0] + memory.reserved_bytes[0])
+        cache = scoring.context_tokens * float(memory.kv_bytes_per_token[0])
+        return (
+            f"weights ({weights / GIB:.1f} GiB), activations and reserve ({others / GIB:.1f} GiB) "
+            f"and the KV cache of one sequence of {scoring.context_tokens} tokens "
+            f"({cache / GIB:.1f} GiB) do not fit at {layout}; {has}"
+        )
+
+
+def rank(plan: Plan) -> tuple[float, float, int, float, str]:
+    """Return what plans are sorted by: least miss, cheapest, fewest devices, fastest.
+
+    The id breaks ties.
+    """
+    return (
+        plan.error_rate,
+        plan.cost_per_million_tokens_usd,
+        plan.devices,
+        plan.e2e_s,
+        plan.groups[0].config_id,
+    )

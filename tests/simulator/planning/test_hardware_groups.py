@@ -1,0 +1,83 @@
+"""Which devices may be used, and what groups they make."""
+
+from dataclasses import replace
+
+import pytest
+
+from budsim.hardware_ops.cluster import HardwareMode
+from budsim.simulator.planning.hardware_groups import usable
+from budsim.simulator.planning.placement import place
+from tests.simulator.situations import make_cluster, time_sliced
+
+DEDICATED, SHARED = HardwareMode.DEDICATED, HardwareMode.SHARED
+
+
+def test_different_devices_of_one_node_are_never_mixed():
+    """A node with four A100 and two T4 makes two groups of four and two."""
+    groups = usable(
+        make_cluster((("A100-SXM4-80GB", 4), ("T4", 2))), DEDICATED, skip_master_cpus=True
+    ).groups
+    assert [(group.device.name, group.devices) for group in groups] == [("A100-80GB", 4), ("T4", 2)]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"is_up": False}, "down"), ({"is_master": True}, "master")],
+    ids=["down", "master"],
+)
+def test_nodes_are_left_alone_for_a_reason(change, reason):
+    """Devices of a node that is down, and CPUs of a master, are rejected by count with the reason."""
+    whole = make_cluster((("Xeon 6972P", 2),))
+    changed = replace(whole, nodes=(replace(whole.nodes[0], **change),))
+    found = usable(changed, DEDICATED, skip_master_cpus=True)
+    assert not found.groups
+    assert [(each.devices, reason in each.reason) for each in found.rejections] == [(2, True)]
+
+
+def test_masters_lend_their_cpus_when_told():
+    """Without `skip_master_cpus` a master's CPUs are used like any other."""
+    whole = make_cluster((("Xeon 6972P", 2),))
+    master = replace(whole, nodes=(replace(whole.nodes[0], is_master=True),))
+    assert usable(master, DEDICATED, skip_master_cpus=False).groups[0].devices == 2
+
+
+def test_an_unknown_device_is_called_unknown():
+    """A device the catalog lacks is rejected as unknown; nobody else's figures stand in for it."""
+    found = usable(make_cluster((("Frobnicator-9000", 2),)), DEDICATED, skip_master_cpus=True)
+    assert not found.groups
+    assert "unknown device" in found.rejections[0].reason
+
+
+def test_time_sliced_devices_keep_what_others_left():
+    """Shared mode offers all four GPUs, and the better ones alone with the memory and compute they have left."""
+    groups = usable(time_sliced(), SHARED, skip_master_cpus=True).groups
+    assert {group.devices: round(group.compute_share, 2) for group in groups} == {
+        2: 1.0,
+        3: 0.6,
+        4: 0.15,
+    }
+    assert max(group.memory_free_bytes for group in groups) == groups[0].device.memory_bytes
+
+
+def test_time_sliced_devices_form_tensor_parallel_groups():
+    """Two GPUs of one node with an inventory entry each make one replica of two."""
+    group = usable(time_sliced(), SHARED, skip_master_cpus=True).groups[0]
+    assert [(part.pool, part.devices) for part in place(group, 2, 1, 1)[0]] == [(0, 1), (1, 1)]
+
+
+def test_modes_do_not_mix():
+    """Dedicated mode takes whole devices only, shared mode time-sliced ones only."""
+    assert (
+        sum(r.devices for r in usable(time_sliced(), DEDICATED, skip_master_cpus=True).rejections)
+        == 2
+    )
+    assert not usable(make_cluster((("H100-SXM", 8),)), SHARED, skip_master_cpus=True).groups
+
+
+def test_capacity_is_computed_from_node_sizes_not_nodes():
+    """Two thousand nodes of one size are one entry to compute with."""
+    group = usable(make_cluster(*[(("L40S", 4),)] * 2000), DEDICATED, skip_master_cpus=True).groups[
+        0
+    ]
+    assert group.sizes == ((4, 2000),)
+    assert group.capacity(4, 1) == 2000

@@ -1,0 +1,47 @@
+"""A question that exists can be asked: whatever cannot is refused when it is made."""
+
+from dataclasses import replace
+
+import pytest
+
+from budsim.commons.errors import InvalidInput, NotFound
+from budsim.simulator.planning.question import partition_name
+from tests.simulator.situations import make_cluster, make_question
+
+ONE = make_cluster((("H100-SXM", 1),))
+
+
+@pytest.mark.parametrize("field", ["input_tokens", "output_tokens", "concurrency"])
+def test_traffic_of_nothing_is_refused_by_name(field):
+    """No prompt, no answer or no request is no traffic."""
+    with pytest.raises(InvalidInput, match=field):
+        make_question(ONE, **{field: 0})
+
+
+def test_a_longer_sequence_than_the_context_is_refused():
+    """Llama-3.1 reads 131,072 tokens; a cap of 4,096 tokens is heeded too."""
+    with pytest.raises(InvalidInput, match="131072"):
+        make_question(ONE, input_tokens=131_000, output_tokens=100)
+    with pytest.raises(InvalidInput, match="4096"):
+        make_question(ONE, input_tokens=4_000, output_tokens=100, max_context_tokens=4096)
+
+
+def test_unknown_engines_and_adapters_are_refused():
+    """An engine we do not have, and adapters of a rank no engine has kernels for."""
+    with pytest.raises(NotFound, match="vllm"):
+        make_question(ONE, engines=frozenset({"vlm"}))
+    with pytest.raises(InvalidInput, match="rank"):
+        make_question(ONE, max_loras=1, max_lora_rank=17)
+
+
+def test_changing_a_question_checks_it_again():
+    """A what-if of no requests is refused like a question of none."""
+    with pytest.raises(InvalidInput, match="concurrency"):
+        make_question(ONE).with_concurrency(0)
+
+
+def test_a_partition_needs_its_own_cluster_only():
+    """Of two clusters a partition's question keeps the one its name begins with."""
+    question = make_question(ONE, replace(ONE, cluster_id="other"))
+    kept = question.for_partition(partition_name("other", "H100-SXM", "vllm", "0"))
+    assert [cluster.cluster_id for cluster in kept.clusters] == ["other"]
