@@ -1,3 +1,115 @@
-"""budsim: what to deploy, how it will perform, what it will cost, and how sure that is."""
+"""budsim: what to deploy, how it will perform, what it will cost, and how sure that is.
 
-__version__ = "0.1.0"
+    import budsim
+
+    found = budsim.simulate(
+        model="meta-llama/Llama-3.1-70B-Instruct",
+        cluster="docs/examples/demo-cluster.yaml",
+        traffic=budsim.Traffic.closed(concurrency=64, input_tokens=2048, output_tokens=512),
+        targets=budsim.Targets(ttft_s=2.0, tokens_per_s_per_user=20),
+    )
+
+`simulate`, `capacity`, `size` and `predict` are the questions. Their answers show themselves in a
+notebook and have ``to_pandas()`` and ``to_json()``. Names are imported when they are first used:
+``import budsim`` itself loads nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from budsim.api.answers import Capacities as Capacities
+    from budsim.api.answers import DeviceSets as DeviceSets
+    from budsim.api.answers import RowPredictions as RowPredictions
+    from budsim.api.answers import Simulation as Simulation
+    from budsim.api.inputs import SearchOptions as SearchOptions
+    from budsim.api.questions import capacity as capacity
+    from budsim.api.questions import predict as predict
+    from budsim.api.questions import read_clusters as read_clusters
+    from budsim.api.questions import simulate as simulate
+    from budsim.api.questions import size as size
+    from budsim.commons.errors import BudsimError as BudsimError
+    from budsim.commons.errors import InvalidInput as InvalidInput
+    from budsim.commons.errors import NotFound as NotFound
+    from budsim.hardware_ops.cluster import Cluster as Cluster
+    from budsim.hardware_ops.device import Device as Device
+    from budsim.performance.lengths import EmpiricalLength as EmpiricalLength
+    from budsim.performance.lengths import FixedLength as FixedLength
+    from budsim.performance.lengths import LognormalLength as LognormalLength
+    from budsim.performance.lengths import UniformLength as UniformLength
+    from budsim.performance.traffic import ClosedLoop as ClosedLoop
+    from budsim.performance.traffic import OpenLoop as OpenLoop
+    from budsim.performance.traffic import PrefixShare as PrefixShare
+    from budsim.performance.traffic import Sessions as Sessions
+    from budsim.performance.traffic import SharedPrefixes as SharedPrefixes
+    from budsim.performance.traffic import Trace as Trace
+    from budsim.performance.traffic import Traffic as Traffic
+    from budsim.simulator.planning.plans import Plan as Plan
+    from budsim.simulator.planning.plans import Rejection as Rejection
+    from budsim.simulator.planning.targets import Targets as Targets
+
+__version__ = "0.2.0"
+
+_HOMES = {
+    "budsim.api.answers": "Capacities DeviceSets RowPredictions Simulation",
+    "budsim.api.inputs": "SearchOptions",
+    "budsim.api.questions": "capacity predict read_clusters simulate size",
+    "budsim.commons.errors": "BudsimError InvalidInput NotFound",
+    "budsim.hardware_ops.cluster": "Cluster",
+    "budsim.hardware_ops.device": "Device",
+    "budsim.performance.lengths": "EmpiricalLength FixedLength LognormalLength UniformLength",
+    "budsim.performance.traffic": (
+        "ClosedLoop OpenLoop PrefixShare Sessions SharedPrefixes Trace Traffic"
+    ),
+    "budsim.simulator.planning.plans": "Plan Rejection",
+    "budsim.simulator.planning.targets": "Targets",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "BudsimError",
+    "Capacities",
+    "ClosedLoop",
+    "Cluster",
+    "Device",
+    "DeviceSets",
+    "EmpiricalLength",
+    "FixedLength",
+    "InvalidInput",
+    "LognormalLength",
+    "NotFound",
+    "OpenLoop",
+    "Plan",
+    "PrefixShare",
+    "Rejection",
+    "RowPredictions",
+    "SearchOptions",
+    "Sessions",
+    "SharedPrefixes",
+    "Simulation",
+    "Targets",
+    "Trace",
+    "Traffic",
+    "UniformLength",
+    "__version__",
+    "capacity",
+    "predict",
+    "read_clusters",
+    "simulate",
+    "size",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'budsim' has no attribute {name!r}")
+    found = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

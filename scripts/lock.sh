@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Write requirements.lock (service and development tools), deploy/requirements.lock (the service alone, same versions) and
 # tests/benchmarks/requirements.lock (what benchmarks compare with):
-# pinned and hashed, with no index or host in them.
+# pinned and hashed, with no index or host in them. Versions that are locked already stay; UPGRADE=1 takes the newest of all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv="${1:-uv}"
@@ -11,10 +11,11 @@ trap 'rm -f "$fresh"' EXIT
 resolve() {
   local lock="$1"
   shift
-  {
-    echo "# Written by \`make lock\` from pyproject.toml. Do not edit."
-    "$uv" pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet "$@"
-  } >"$fresh"
+  # uv keeps the versions it finds in its output file.
+  if [[ "${UPGRADE:-}" == 1 ]]; then : >"$fresh"; else cp "$lock" "$fresh"; fi
+  "$uv" pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet \
+    --output-file "$fresh" "$@" >/dev/null
+  sed -i '1i # Written by `make lock` from pyproject.toml. Do not edit.' "$fresh"
   if grep -nE '://|^-' "$fresh"; then
     echo "lock: an address or an option slipped into the lock (above); nothing written" >&2
     return 1

@@ -30,6 +30,7 @@ OPTIONS = {
     "calibration": "--calibration",
     "max_loras": "--max-loras",
     "max_lora_rank": "--max-lora-rank",
+    "traffic": "--concurrency",
 }
 """The option that sets a field which errors name. The cluster file sets the fields not listed."""
 

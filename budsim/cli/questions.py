@@ -3,64 +3,28 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from budsim.api import inputs
 from budsim.cli.options import SearchOptions, TargetOptions
-from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
 
 if TYPE_CHECKING:
-    from budsim.hardware_ops.cluster import Cluster
+    from budsim.api.inputs import SearchOptions as Search
     from budsim.performance.predictor import Predictor
-    from budsim.performance.workload import Workload
-    from budsim.simulator.planning.question import Question
+    from budsim.performance.traffic import Traffic
     from budsim.simulator.planning.targets import Targets
 
 
-def posed(
-    model: str,
-    workload: Workload,
-    targets: TargetOptions,
-    clusters: tuple[Cluster, ...],
-    search: SearchOptions,
-    *,
-    shared: bool = False,
-    risk: str = "expected",
-) -> Question:
-    """Return the question that the options of a command ask."""
-    from budsim.hardware_ops.cluster import HardwareMode
-    from budsim.simulator.planning.question import Question, Risk
-    from budsim.simulator.questions import ModelSource, served
-
-    folder = os.environ.get("MODEL_REGISTRY_DIR")
-    source = ModelSource(registry_dir=Path(folder) if folder else None)
-    wanted = targets_of(targets)
-    architecture, traffic = served(source.find(model), workload, wanted)
-    return Question(
-        architecture=architecture,
-        workload=traffic,
-        targets=wanted,
-        clusters=clusters,
-        mode=HardwareMode.SHARED if shared else HardwareMode.DEDICATED,
-        engines=frozenset({_engine(search.engine)}) if search.engine else frozenset(),
-        may_quantize=search.quantize,
-        analytic_only=search.analytic,
-        risk=Risk(risk),
-        max_loras=search.max_loras,
-        max_lora_rank=search.max_lora_rank,
-        seed=search.seed,
-    )
-
-
-def workload_of(input_tokens: int, output_tokens: int, concurrency: int) -> Workload:
+def closed_loop(input_tokens: int, output_tokens: int, concurrency: int) -> Traffic:
     """Return traffic of so many requests in flight at the same time."""
-    from budsim.performance.workload import Workload
+    from budsim.performance.traffic import Traffic
 
-    return Workload(input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency)
+    return Traffic.closed(
+        input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency
+    )
 
 
 def targets_of(options: TargetOptions) -> Targets:
@@ -80,6 +44,20 @@ def targets_of(options: TargetOptions) -> Targets:
     )
 
 
+def search_of(options: SearchOptions, *, shared: bool = False, risk: str = "expected") -> Search:
+    """Return what the search may try, and how it judges targets."""
+    return {
+        "engines": (_engine(options.engine),) if options.engine else (),
+        "quantize": options.quantize,
+        "shared": shared,
+        "analytic": options.analytic,
+        "risk": "cautious" if risk == "cautious" else "expected",
+        "max_loras": options.max_loras,
+        "max_lora_rank": options.max_lora_rank,
+        "seed": options.seed,
+    }
+
+
 def predictor_of(options: SearchOptions) -> Predictor:
     """Return the predictor a command asks for: trained models, corrected ones, or physics alone.
 
@@ -88,17 +66,7 @@ def predictor_of(options: SearchOptions) -> Predictor:
     InvalidInput
         A correction is given for trained models that ``--analytic`` leaves out.
     """
-    from budsim.performance.predictor import AnalyticPredictor, load_predictor
-
-    if options.analytic and options.calibration:
-        raise InvalidInput(
-            "--calibration",
-            "corrects the trained models, which --analytic leaves out",
-            "one of the two",
-        )
-    if options.analytic:
-        return AnalyticPredictor()
-    return load_predictor(calibration=options.calibration)
+    return inputs.predictor_of(analytic=options.analytic, calibration=options.calibration)
 
 
 def _target(option: str, value: float | None, unit: float = 1.0) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,14 +19,8 @@ from budsim.cli.options import (
     TargetOptions,
 )
 from budsim.cli.progress import progress
-from budsim.cli.questions import posed, predictor_of, workload_of
+from budsim.cli.questions import closed_loop, predictor_of, search_of, targets_of
 from budsim.commons.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from budsim.performance.predictor import Predictor
-    from budsim.simulator.planning.plans import Outcome
-    from budsim.simulator.planning.question import Question
-    from budsim.simulator.planning.whatif import KnobChange
 
 Risk = Annotated[
     Literal["expected", "cautious"],
@@ -60,17 +54,19 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Find the best deployments of a model on a cluster."""
-    from budsim.cli import change_tables, documents, plan_tables, tables
-    from budsim.simulator import searching
+    from budsim.api import documents, inputs
+    from budsim.cli import change_tables, plan_tables, tables
+    from budsim.simulator.planning.answer import answer
+    from budsim.simulator.planning.whatif import what_if as changed
 
-    workload = workload_of(lengths.input_tokens, lengths.output_tokens, load.concurrency)
-    question = posed(
-        model, workload, targets, read_clusters(cluster), search, shared=shared, risk=risk
-    )
+    traffic = closed_loop(lengths.input_tokens, lengths.output_tokens, load.concurrency)
+    options = search_of(search, shared=shared, risk=risk)
+    clusters = read_clusters(cluster)
+    question = inputs.question_of(model, traffic, targets_of(targets), clusters, options)
     with progress() as report:
         predictor = predictor_of(search)
-        outcome = searching.simulate(question, predictor, progress=report)
-    changes = [_changed(question, outcome, predictor, change) for change in what_if or ()]
+        outcome = answer(question, predictor, progress=report)
+    changes = [changed(question, outcome, predictor, *_setting(change)) for change in what_if or ()]
     if as_json:
         more = {"what_if": documents.changes_document(question, changes)} if changes else {}
         tables.write_json(documents.outcome_document(question, outcome) | more)
@@ -80,12 +76,11 @@ def simulate(
         change_tables.print_changes(question, changes)
 
 
-def _changed(question: Question, outcome: Outcome, predictor: Predictor, change: str) -> KnobChange:
-    from budsim.simulator.planning.whatif import what_if
-
+def _setting(change: str) -> tuple[str, str]:
+    """Return name and value of ``KNOB=VALUE``."""
     knob, equals, value = change.partition("=")
     if not (knob.strip() and equals and value.strip()):
         raise InvalidInput(
-            "--what-if", f"{change!r} is no change of a knob", "KNOB=VALUE, such as max_num_seqs=64"
+            "--what-if", f"{change!r} is no change", "KNOB=VALUE, such as max_num_seqs=64"
         )
-    return what_if(question, outcome, predictor, knob, value)
+    return knob, value

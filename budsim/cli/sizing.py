@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,11 +19,7 @@ from budsim.cli.options import (
     TargetOptions,
 )
 from budsim.cli.progress import progress
-from budsim.cli.questions import posed, predictor_of, workload_of
-from budsim.commons.errors import NotFound
-
-if TYPE_CHECKING:
-    from budsim.hardware_ops.device import Device
+from budsim.cli.questions import closed_loop, predictor_of, search_of, targets_of
 
 Devices = Annotated[
     list[str] | None,
@@ -44,13 +39,15 @@ def capacity(
     as_json: AsJson = False,
 ) -> None:
     """Find how many requests in flight each cluster serves within the targets, to 1 %."""
-    from budsim.cli import documents, sizing_tables, tables
-    from budsim.simulator.planning import sizing
+    from budsim.api import documents, inputs
+    from budsim.cli import sizing_tables, tables
+    from budsim.simulator.planning.sizing import capacities
 
-    workload = workload_of(lengths.input_tokens, lengths.output_tokens, concurrency=1)
-    question = posed(model, workload, targets, read_clusters(cluster), search, shared=shared)
+    traffic = closed_loop(lengths.input_tokens, lengths.output_tokens, concurrency=1)
+    options, clusters = search_of(search, shared=shared), read_clusters(cluster)
+    question = inputs.question_of(model, traffic, targets_of(targets), clusters, options)
     with progress() as report:
-        found = sizing.capacities(question, predictor_of(search), progress=report)
+        found = capacities(question, predictor_of(search), progress=report)
     if as_json:
         tables.write_json(documents.capacity_document(question, found))
     else:
@@ -69,30 +66,16 @@ def size(
     as_json: AsJson = False,
 ) -> None:
     """Find the cheapest devices of the catalog for a load, as if any number could be had."""
-    from budsim.cli import documents, sizing_tables, tables
-    from budsim.simulator.planning import sizing
+    from budsim.api import documents, inputs
+    from budsim.cli import sizing_tables, tables
+    from budsim.simulator.planning.sizing import cheapest_devices
 
-    workload = workload_of(lengths.input_tokens, lengths.output_tokens, load.concurrency)
-    question = posed(model, workload, targets, (), search)
+    traffic = closed_loop(lengths.input_tokens, lengths.output_tokens, load.concurrency)
+    question = inputs.question_of(model, traffic, targets_of(targets), (), search_of(search))
+    devices = inputs.devices_named(device or ())
     with progress() as report:
-        predictor = predictor_of(search)
-        chosen = _devices(device or ())
-        found = sizing.cheapest_devices(question, predictor, chosen, progress=report)
+        found = cheapest_devices(question, predictor_of(search), devices, progress=report)
     if as_json:
         tables.write_json(documents.sized_document(question, found))
     else:
         sizing_tables.print_sized(question, found)
-
-
-def _devices(names: Sequence[str]) -> list[Device]:
-    """Return the devices of the catalog with these names; without names, all of them."""
-    from budsim.hardware_ops.catalog import devices
-    from budsim.hardware_ops.device_names import find_device
-
-    if not names:
-        return list(devices().values())
-    found = {name: find_device(name) for name in names}
-    for name, device in found.items():
-        if device is None:
-            raise NotFound("--device", name, "`budsim devices` lists them")
-    return [device for device in found.values() if device]

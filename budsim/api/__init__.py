@@ -1,0 +1,1 @@
+"""The Python API behind `import budsim`: four questions, and answers that notebooks show."""

@@ -1,0 +1,231 @@
+"""From what a caller gives to the values the search needs: model, clusters, predictor, question."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from budsim.commons.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from budsim.hardware_ops.cluster import Cluster
+    from budsim.hardware_ops.device import Device
+    from budsim.model_ops.architecture import Architecture
+    from budsim.performance.predictor import Predictor
+    from budsim.performance.traffic import Traffic
+    from budsim.performance.workload import Workload
+    from budsim.simulator.planning.question import Question
+    from budsim.simulator.planning.targets import Targets
+
+Model = str | Path | Mapping[str, object]
+"""A Hugging Face id, a known short name, a path below MODEL_REGISTRY_DIR, or a config.json."""
+
+
+class SearchOptions(TypedDict, total=False):
+    """What the search may try, and how it judges; every option may be left out.
+
+    Attributes
+    ----------
+    engines : sequence of str
+        Try only these serving engines: ``vllm``, ``sglang``. Default: all.
+    quantize : bool
+        Also try quantized weights. Default: False.
+    shared : bool
+        Use time-sliced GPUs instead of whole ones. Default: False.
+    analytic : bool
+        Use physics alone, without trained models, and try a fixed grid. Default: False.
+    risk : "expected" or "cautious"
+        Compare targets with expected values, or with the worse end of their 90 % ranges.
+        Default: "expected".
+    max_context_tokens : int
+        Longest sequence the server must accept, where it is shorter than the model's own limit.
+    max_loras, max_lora_rank : int
+        LoRA adapters that each replica serves at once, and their highest rank. Default: 0, 16.
+    calibration : path
+        Correction for your own site, written by `budsim calibrate`.
+    seed : int
+        The same question and seed give the same answer. Default: 0.
+    """
+
+    engines: Sequence[str]
+    quantize: bool
+    shared: bool
+    analytic: bool
+    risk: Literal["expected", "cautious"]
+    max_context_tokens: int
+    max_loras: int
+    max_lora_rank: int
+    calibration: str | Path
+    seed: int
+
+
+def clusters_of(given: Cluster | Sequence[Cluster] | str | Path) -> tuple[Cluster, ...]:
+    """Return the clusters of a file, of a sequence, or the one given.
+
+    Raises
+    ------
+    NotFound
+        There is no such file.
+    InvalidInput
+        The file holds no inventory.
+    """
+    from budsim.hardware_ops.cluster import Cluster
+    from budsim.hardware_ops.cluster_file import read_cluster_file
+
+    if isinstance(given, Cluster):
+        return (given,)
+    if isinstance(given, str | Path):
+        return read_cluster_file(Path(given))
+    return tuple(given)
+
+
+def architecture_of(model: Model) -> Architecture:
+    """Return the architecture of a model: by name, by path, or from its config.json.
+
+    Raises
+    ------
+    NotFound
+        Nobody knows the name; the message lists close ones.
+    InvalidInput, UnsupportedModel
+        The config.json cannot be read.
+    """
+    from budsim.model_ops.registry import resolve_model
+
+    folder = os.environ.get("MODEL_REGISTRY_DIR")
+    registry_dir = Path(folder) if folder else None
+    if isinstance(model, Mapping):
+        name = str(model.get("_name_or_path") or "model")
+        return resolve_model(name, config=model, registry_dir=registry_dir)
+    return resolve_model(str(model), registry_dir=registry_dir)
+
+
+def predictor_of(*, analytic: bool = False, calibration: str | Path | None = None) -> Predictor:
+    """Return the predictor of these options; trained models are loaded once a process.
+
+    Raises
+    ------
+    InvalidInput
+        A correction is given for trained models that ``analytic`` leaves out.
+    """
+    from budsim.performance.predictor import AnalyticPredictor
+
+    if analytic and calibration:
+        raise InvalidInput(
+            "calibration", "corrects the trained models, which analytic leaves out", "one of both"
+        )
+    if analytic:
+        return AnalyticPredictor()
+    if calibration is None:
+        return _loaded(None, 0)
+    path = Path(calibration)
+    return _loaded(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(calibration: Path | None, _changed_ns: int) -> Predictor:
+    from budsim.performance.predictor import load_predictor
+
+    return load_predictor(calibration=calibration)
+
+
+def question_of(
+    model: Model,
+    traffic: Traffic,
+    targets: Targets | None,
+    clusters: tuple[Cluster, ...],
+    options: SearchOptions,
+) -> Question:
+    """Return the question that these values ask.
+
+    Raises
+    ------
+    NotFound
+        Nobody knows the model or an engine.
+    InvalidInput
+        A value is out of range, or the requests are longer than the model's context.
+    """
+    from budsim.hardware_ops.cluster import HardwareMode
+    from budsim.simulator.planning.question import Question, Risk
+    from budsim.simulator.planning.targets import Targets
+    from budsim.simulator.questions import served
+
+    targets = targets or Targets()
+    architecture, workload = served(architecture_of(model), _workload(traffic), targets)
+    return Question(
+        architecture=architecture,
+        workload=workload,
+        targets=targets,
+        clusters=clusters,
+        mode=HardwareMode.SHARED if options.get("shared") else HardwareMode.DEDICATED,
+        engines=frozenset(options.get("engines", ())),
+        may_quantize=options.get("quantize", False),
+        max_context_tokens=options.get("max_context_tokens"),
+        analytic_only=options.get("analytic", False),
+        risk=Risk(options.get("risk", "expected")),
+        max_loras=options.get("max_loras", 0),
+        max_lora_rank=options.get("max_lora_rank", 16),
+        seed=options.get("seed", 0),
+    )
+
+
+def _workload(traffic: Traffic) -> Workload:
+    """Return a closed loop as the closed form reads it."""
+    from budsim.performance.workload import Workload
+
+    if traffic.is_open:
+        raise InvalidInput(
+            "traffic", "comes at a rate, which the search cannot be asked yet", "a closed loop"
+        )
+    return Workload(
+        input_tokens=round(traffic.input_tokens),
+        output_tokens=round(traffic.output_tokens),
+        concurrency=traffic.concurrency,
+        prefix_hit_share=traffic.prefix_hit_share,
+    )
+
+
+def devices_named(names: Sequence[str]) -> list[Device]:
+    """Return the devices of these names, or the whole catalog where none is given.
+
+    Raises
+    ------
+    NotFound
+        The catalog has no such device.
+    """
+    from budsim.hardware_ops.catalog import devices
+    from budsim.hardware_ops.device_names import find_device
+
+    found: dict[str, Device] = {}
+    for name in names:
+        device = find_device(name)
+        if device is None:
+            raise NotFound("--device", name, "`budsim devices` lists them")
+        found.setdefault(device.name, device)
+    return list(found.values()) or list(devices().values())
+
+
+def table_of(
+    rows: pd.DataFrame | Mapping[str, object] | Sequence[Mapping[str, object]] | str | Path,
+) -> pd.DataFrame:
+    """Return rows as a table of text, as a CSV holds them.
+
+    Raises
+    ------
+    InvalidInput
+        A CSV cannot be read.
+    """
+    import pandas as pd
+
+    from budsim.performance.measured.measurements import read_tables
+
+    if isinstance(rows, str | Path):
+        return read_tables([Path(rows)])
+    if isinstance(rows, Mapping):
+        rows = [rows]
+    table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    return table.fillna("").astype(str)
