@@ -1,20 +1,29 @@
-"""Runs migrations on the engine the service hands over, or on DATABASE_URL from the terminal."""
+"""Runs migrations on the engine of the service, or on DATABASE_URL from the terminal."""
 
 from __future__ import annotations
 
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from alembic import context
-from budsim.commons.config import DatabaseSettings
+from budsim.commons.config import DatabaseSettings, read_group
+from budsim.commons.errors import InvalidInput
 from budsim.simulator.storage.tables import Base
 
 ADVISORY_LOCK = 0x6275_6473_696D
-"""Key of the Postgres lock that makes replicas which start together migrate one after another."""
+"""Key of the Postgres lock: replicas that start together migrate one after another."""
+
+
+def _url() -> str:
+    try:
+        return read_group(DatabaseSettings).url
+    except InvalidInput as error:
+        raise CommandError(str(error)) from None  # alembic prints it in one line
 
 
 def _engine() -> Engine:
     given = context.config.attributes.get("engine")
-    return given if isinstance(given, Engine) else create_engine(DatabaseSettings().database_url)
+    return given if isinstance(given, Engine) else create_engine(_url())
 
 
 def _migrate(connection: Connection) -> None:
@@ -31,9 +40,7 @@ def _migrate(connection: Connection) -> None:
 
 
 def _print_sql() -> None:
-    context.configure(
-        url=DatabaseSettings().database_url, target_metadata=Base.metadata, literal_binds=True
-    )
+    context.configure(url=_url(), target_metadata=Base.metadata, literal_binds=True)
     with context.begin_transaction():
         context.run_migrations()
 

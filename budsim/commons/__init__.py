@@ -1,1 +1,4 @@
-"""Plumbing that knows nothing of language models: errors, units, number formats, catalogs, settings, database, Dapr."""
+"""Plumbing that knows nothing of language models.
+
+Errors, units, number formats, catalogs, settings, database, Dapr, log and metrics.
+"""

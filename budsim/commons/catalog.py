@@ -1,4 +1,7 @@
-"""Catalogs shipped inside the package: lists of entries read from YAML or JSON, each failure naming the file and the entry."""
+"""Catalogs shipped inside the package: lists of entries read from YAML or JSON.
+
+Every error names the file and the entry.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,9 @@ def load_catalog(package: str, name: str) -> list[Entry]:
     package : str
         Importable package the file lies in (``budsim.hardware_ops``).
     name : str
-        Path below it with the suffix that says how to read it: ``catalog/devices.json``, ``catalog/engines.yaml``. JSON is some
-        thirty times faster to read, so long catalogs are JSON.
+        Path below it; the suffix says how to read it: ``catalog/devices.json``,
+        ``catalog/engines.yaml``. JSON is about thirty times faster to read, so long catalogs are
+        JSON.
 
     Returns
     -------
@@ -30,7 +34,7 @@ def load_catalog(package: str, name: str) -> list[Entry]:
     Raises
     ------
     CatalogError
-        When the file is missing, does not parse, or is not a list of mappings with text keys; names file and entry.
+        The file is missing, does not parse, or is not a list of mappings with text keys.
     """
     where = f"{package}/{name}"
     entries = _parse(_read(package, name, where), name, where)

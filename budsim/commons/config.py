@@ -1,4 +1,7 @@
-"""Every setting of the service, grouped, described and bounded; read from the environment and an `.env` file."""
+"""Every setting of the service, grouped, described and bounded.
+
+Values come from environment variables and from a file `.env` in the working directory.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,17 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from budsim.commons.errors import InvalidInput
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-PLACEHOLDERS = frozenset(
-    {"", "change-me", "changeme", "secret", "token", "password", "postgres", "budsim", "budsim-dev"}
-)
+DEFAULT_DATABASE = "sqlite:///budsim.db"
+POSTGRES_SCHEMES = frozenset({"postgres", "postgresql", "postgresql+psycopg2"})
+SQLITE_SCHEMES = frozenset({"sqlite", "sqlite+pysqlite"})
 
 
 class Environment(StrEnum):
@@ -28,39 +30,68 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
-class _Group(BaseSettings):
+class SettingsGroup(BaseSettings):
+    """Settings that belong together; each field is an environment variable of the same name."""
+
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
 
-Given = TypeVar("Given", bound=_Group)
+Group = TypeVar("Group", bound=SettingsGroup)
 
 
-class AppSettings(_Group):
+def _secret(name: str, default: Any, description: str) -> Any:
+    """Return a field that the callers' platform may also name with the prefix SECRETS_."""
+    # The prefixed name first: a copied .env.sample sets DATABASE_URL to its default.
+    aliases = AliasChoices(f"secrets_{name}", name)
+    return Field(default, validation_alias=aliases, description=description)
+
+
+class AppSettings(SettingsGroup):
     """The HTTP server and who may call it."""
 
     environment: Environment = Field(
         Environment.DEVELOPMENT, description="development or production"
     )
-    app_port: Port = Field(9083, description="port the service listens on")
+    app_port: Port = Field(9083, description="port `budsim serve` listens on")
     drain_s: float = Field(
         3.0,
         ge=0,
         le=600,
-        description="after SIGTERM health says 503 for so long before the server stops, s",
+        description="after SIGTERM health answers 503 for so long before the server stops, s",
     )
-    app_api_token: SecretStr | None = Field(
-        None, description="callers must send it in the header dapr-api-token; unset: anyone may"
+    shutdown_s: float = Field(
+        25.0,
+        ge=0,
+        le=600,
+        description="then requests under way have so long before they are answered 503, s",
+    )
+    app_api_token: SecretStr | None = _secret(
+        "app_api_token",
+        None,
+        "callers must send it in the header dapr-api-token; unset: anyone may",
     )
     log_level: str = Field(
         "INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
-        description="least severe log line written",
+        description="least severe log line written: DEBUG, INFO, WARNING or ERROR",
     )
 
+    @field_validator("environment", "log_level", mode="before")
+    @classmethod
+    def _ignore_case(cls, value: object, about: Any) -> object:
+        if not isinstance(value, str):
+            return value
+        return value.strip().upper() if about.field_name == "log_level" else value.strip().lower()
 
-class TelemetrySettings(_Group):
+
+class TelemetrySettings(SettingsGroup):
     """Where traces go."""
 
     otel_exporter_otlp_endpoint: str | None = Field(
@@ -70,14 +101,21 @@ class TelemetrySettings(_Group):
     )
 
 
-class DatabaseSettings(_Group):
+class DatabaseSettings(SettingsGroup):
     """Where runs, plans and events are kept."""
 
-    database_url: str = Field(
-        "sqlite:///budsim.db",
-        pattern=r"^(sqlite|postgresql)(\+\w+)?://",
-        description="SQLite file or postgresql://user:password@host/name",
+    database_url: SecretStr = _secret(
+        "database_url",
+        SecretStr(DEFAULT_DATABASE),
+        "sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME",
     )
+    psql_host: str | None = Field(
+        None, description="host of Postgres, where DATABASE_URL is unset; the next four go with it"
+    )
+    psql_port: Port = Field(5432, description="port of Postgres")
+    psql_user: str = _secret("psql_user", "budsim", "user of Postgres")
+    psql_password: SecretStr | None = _secret("psql_password", None, "password of Postgres")
+    psql_db_name: str = Field("budsim", description="database of Postgres")
     database_pool_size: int = Field(
         10, ge=1, le=200, description="connections kept open (Postgres)"
     )
@@ -88,8 +126,46 @@ class DatabaseSettings(_Group):
         30.0, gt=0, le=3650, description="finished runs are deleted after so many days"
     )
 
+    @property
+    def url(self) -> str:
+        """SQLAlchemy URL with the driver budsim ships: psycopg2 or SQLite's own."""
+        given = self.database_url.get_secret_value()
+        if self.psql_host and given == DEFAULT_DATABASE:
+            return self._psql_url(self.psql_host)
+        scheme, _, rest = given.partition("://")
+        return f"postgresql+psycopg2://{rest}" if scheme in POSTGRES_SCHEMES else given
 
-class DaprSettings(_Group):
+    def _psql_url(self, host: str) -> str:
+        password = self.psql_password.get_secret_value() if self.psql_password else ""
+        login = quote(self.psql_user, safe="") + (
+            f":{quote(password, safe='')}" if password else ""
+        )
+        name = quote(self.psql_db_name, safe="")
+        return f"postgresql+psycopg2://{login}@{host}:{self.psql_port}/{name}"
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_url(cls, value: SecretStr) -> SecretStr:
+        # Checked by hand: an error of a URL library repeats the URL, and with it the password.
+        url = value.get_secret_value()
+        scheme, separator, rest = url.partition("://")
+        if separator and scheme in SQLITE_SCHEMES:
+            if len(rest) > 1 and rest.startswith("/") and ":memory:" not in rest:
+                return value
+            raise ValueError("SQLite needs a file, as in sqlite:///budsim.db")
+        if not separator or scheme not in POSTGRES_SCHEMES:
+            raise ValueError("the scheme is not sqlite or postgresql")
+        try:
+            named = urlsplit(url)
+            host, _ = named.hostname or "host=" in named.query, named.port
+        except ValueError:
+            raise ValueError("the port is not a number from 1 to 65535") from None
+        if not host:
+            raise ValueError("it names no host")
+        return value
+
+
+class DaprSettings(SettingsGroup):
     """The sidecar; without ports everything happens in this process."""
 
     dapr_runtime_host: str = Field("127.0.0.1", description="host the sidecar listens on")
@@ -99,7 +175,9 @@ class DaprSettings(_Group):
     dapr_grpc_port: Port | None = Field(
         None, description="the sidecar's gRPC port, preferred where set"
     )
-    dapr_api_token: SecretStr | None = Field(None, description="sent to the sidecar on every call")
+    dapr_api_token: SecretStr | None = _secret(
+        "dapr_api_token", None, "sent to the sidecar on every call"
+    )
     dapr_workflows: bool = Field(
         True, description="with a gRPC port: runs are Dapr workflows; false: runs of this process"
     )
@@ -110,18 +188,34 @@ class DaprSettings(_Group):
     pubsub_name: str = Field("pubsub", description="component events are published through")
     pubsub_topic: str = Field("budSimMessages", description="topic requests arrive on")
     dead_letter_topic: str = Field(
-        "poisonMessages", description="topic of messages nobody could handle"
+        "poisonMessages", description="topic of messages that could not be handled or delivered"
+    )
+    notify_service_topic: str | None = Field(
+        None, description="topic of the notification service; unset: it is sent nothing"
+    )
+    notify_service_name: str = Field("notify", description="app id of the notification service")
+    event_topics_allowed: str = Field(
+        "*Messages",
+        description="topics that source_topic may name: a comma list, * stands for any text",
+    )
+    event_give_up_s: float = Field(
+        3600.0,
+        gt=0,
+        le=30 * 86400,
+        description="an event refused for so long goes to DEAD_LETTER_TOPIC, s",
     )
     secret_store_name: str | None = Field(
         None,
-        description="component APP_API_TOKEN and DATABASE_URL are read from at start; unset: the environment has them",
+        description="component APP_API_TOKEN and DATABASE_URL are read from at start;"
+        " unset: the environment has them",
     )
     secret_name: str = Field(
         "budsim", description="secret of that component; its keys are named as the variables"
     )
     configuration_store_name: str | None = Field(
         None,
-        description="component limits, retention and log level are read from at start, named as here; unset: none",
+        description="component limits, retention and log level are read from at start,"
+        " named as here; unset: none",
     )
     stores_wait_s: float = Field(
         60.0, ge=0, le=600, description="how long a start waits for these two, s"
@@ -137,8 +231,13 @@ class DaprSettings(_Group):
         """Whether the sidecar carries out runs."""
         return bool(self.dapr_grpc_port and self.dapr_workflows)
 
+    @property
+    def event_topics(self) -> tuple[str, ...]:
+        """Patterns (`fnmatch`) of the topics that a request may have its events published on."""
+        return _listed(self.event_topics_allowed)
 
-class InventorySettings(_Group):
+
+class InventorySettings(SettingsGroup):
     """Where the hardware inventory comes from: the state store with a sidecar, a file without."""
 
     inventory_file: Path | None = Field(
@@ -155,11 +254,16 @@ class InventorySettings(_Group):
     )
 
 
-class ModelSettings(_Group):
+class ModelSettings(SettingsGroup):
     """Where model configurations and trained regressors are found."""
 
     model_registry_dir: Path | None = Field(
         None, description="folder that paths in pretrained_model_uri are relative to"
+    )
+    model_registry_pod_dir: str = Field(
+        "/data/models-registry",
+        pattern="^/",
+        description="the same folder as the serving pods see it; args.model starts with it",
     )
     pretrained_models_dir: Path | None = Field(
         None, description="trained regressors; unset: those shipped with budsim"
@@ -172,14 +276,68 @@ class ModelSettings(_Group):
     )
 
 
-class LimitSettings(_Group):
+class ServingSettings(SettingsGroup):
+    """Which engines may be recommended, and the image each is started from.
+
+    An image that is unset is the one the engine publishes for the release budsim models.
+    """
+
+    engines_allowed: str = Field(
+        "",
+        validation_alias=AliasChoices("engines_allowed", "engines"),
+        description="comma list of engines that may be recommended, such as vllm,sglang;"
+        " empty: all",
+    )
+    image_vllm_cuda: str | None = Field(None, description="vLLM on NVIDIA GPUs")
+    image_vllm_rocm: str | None = Field(None, description="vLLM on AMD GPUs")
+    image_vllm_hpu: str | None = Field(None, description="vLLM on Gaudi")
+    image_vllm_cpu: str | None = Field(None, description="vLLM on x86 CPUs")
+    image_vllm_cpu_arm: str | None = Field(None, description="vLLM on Arm CPUs")
+    image_sglang_cuda: str | None = Field(None, description="SGLang on NVIDIA GPUs")
+    image_sglang_rocm: str | None = Field(None, description="SGLang on AMD GPUs")
+    image_sglang_cpu: str | None = Field(None, description="SGLang on x86 CPUs")
+    image_litellm_any: str | None = Field(None, description="LiteLLM's proxy")
+
+    @property
+    def engines(self) -> frozenset[str]:
+        """Names of the engines that may be recommended; empty: all."""
+        return frozenset(name.lower() for name in _listed(self.engines_allowed))
+
+    @property
+    def images(self) -> dict[tuple[str, str], str]:
+        """The images that are set, by engine and kind of device."""
+        found = {}
+        for name in type(self).model_fields:
+            if name.startswith("image_") and (image := getattr(self, name)):
+                _, engine, kind = name.split("_", 2)
+                found[engine, kind] = str(image)
+        return found
+
+
+class LimitSettings(SettingsGroup):
     """How much work is accepted and how long it may take."""
 
     worker_processes: int = Field(
         2, ge=0, le=256, description="simulations at a time; 0: threads of this process (tests)"
     )
+    max_header_bytes: int = Field(
+        65_536, ge=1_024, le=10**7, description="largest request line and headers, bytes"
+    )
     max_body_bytes: int = Field(
         1_000_000, ge=1_000, le=10**9, description="largest request body, bytes"
+    )
+    max_buffered_bytes: int = Field(
+        64_000_000, ge=1_000, le=10**11, description="bodies held at a time, all together, bytes"
+    )
+    arrival_s: float = Field(
+        10.0, gt=0, le=3600, description="longest time headers may take, and then the body, s"
+    )
+    max_unfinished_per_peer: int = Field(
+        64,
+        ge=1,
+        le=100_000,
+        description="requests of one address that are not complete yet; beyond it the oldest is"
+        " closed",
     )
     max_pending_runs: int = Field(
         10_000, ge=1, le=10**7, description="accepted runs that wait; more are refused with 429"
@@ -191,13 +349,18 @@ class LimitSettings(_Group):
         1000.0,
         ge=0,
         le=1e6,
-        description="requests a second of one caller to one replica; more are refused with 429; 0: any",
+        description="requests a second of one address and token to one replica;"
+        " more are refused with 429; 0: any",
     )
     max_synchronous_runs: int = Field(
-        32, ge=1, le=10_000, description="debug=true runs at a time; more are refused with 503"
+        32,
+        ge=1,
+        le=10_000,
+        description="requests at a time that compute while the caller waits (debug=true,"
+        " layouts); more are refused with 503",
     )
     simulation_timeout_s: float = Field(
-        120.0, gt=0, le=86400, description="longest time one simulation may take, s"
+        120.0, gt=0, le=86400, description="CPU time that one simulation may take, s"
     )
     lease_s: float = Field(
         30.0, ge=1, le=3600, description="a replica silent for so long loses its run to another, s"
@@ -214,17 +377,6 @@ class LimitSettings(_Group):
     plans_kept: int = Field(50, ge=1, le=1000, description="ranked plans stored for one run")
 
 
-GROUPS: tuple[type[_Group], ...] = (
-    AppSettings,
-    TelemetrySettings,
-    DatabaseSettings,
-    DaprSettings,
-    InventorySettings,
-    ModelSettings,
-    LimitSettings,
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All groups together; tests give their own values, the service reads them once at start."""
@@ -235,10 +387,11 @@ class Settings:
     dapr: DaprSettings = field(default_factory=DaprSettings)
     inventory: InventorySettings = field(default_factory=InventorySettings)
     models: ModelSettings = field(default_factory=ModelSettings)
+    serving: ServingSettings = field(default_factory=ServingSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
 
     def overridden(self, values: Mapping[str, str]) -> Settings:
-        """Return the settings with ``values``, by variable, in place of theirs; names of no setting are ignored.
+        """Return the settings with ``values``, by variable; names of no setting are ignored.
 
         Raises
         ------
@@ -246,14 +399,25 @@ class Settings:
             A value is out of its bounds; names the variable.
         """
         lowered = {name.lower(): value for name, value in values.items()}
-        changed = {
-            part.name: _valid(type(group := getattr(self, part.name)), group.model_dump() | lowered)
-            for part in fields(self)
-        }
+        changed = {}
+        for part in fields(self):
+            group = getattr(self, part.name)
+            given = {name: getattr(group, name) for name in type(group).model_fields}
+            changed[part.name] = read_group(type(group), given | lowered)
         return replace(self, **changed)
 
 
-SECRETS = ("APP_API_TOKEN", "DATABASE_URL")
+GROUPS: dict[str, type[SettingsGroup]] = {
+    "app": AppSettings,
+    "telemetry": TelemetrySettings,
+    "database": DatabaseSettings,
+    "dapr": DaprSettings,
+    "inventory": InventorySettings,
+    "models": ModelSettings,
+    "serving": ServingSettings,
+    "limits": LimitSettings,
+}
+SECRETS = ("APP_API_TOKEN", "DATABASE_URL", "PSQL_PASSWORD")
 """What a secret store may hold."""
 TUNABLES = (
     "LOG_LEVEL",
@@ -264,89 +428,34 @@ TUNABLES = (
 """What a configuration store may hold."""
 
 
-def load_settings() -> Settings:
-    """Read every setting from the environment and `.env`.
+def read_settings() -> Settings:
+    """Read every setting from the environment and `.env`, without judging the secrets.
 
     Raises
     ------
     InvalidInput
-        A value is out of its bounds, or a placeholder secret is used in production; names the variable.
+        A value is out of its bounds; names the variable.
     """
-    settings = Settings(
-        app=_valid(AppSettings, {}),
-        telemetry=_valid(TelemetrySettings, {}),
-        database=_valid(DatabaseSettings, {}),
-        dapr=_valid(DaprSettings, {}),
-        inventory=_valid(InventorySettings, {}),
-        models=_valid(ModelSettings, {}),
-        limits=_valid(LimitSettings, {}),
-    )
-    if settings.dapr.secret_store_name is None:
-        refuse_placeholders(settings)
-    return settings
+    groups: dict[str, Any] = {name: read_group(group) for name, group in GROUPS.items()}
+    return Settings(**groups)
 
 
-def env_sample() -> str:
-    """Return the text of `.env.sample`: every variable with its meaning, bounds and default."""
-    sections = (_section(group) for group in GROUPS)
-    return "# Written by `python -m budsim.commons.config`; do not edit.\n\n" + "\n".join(sections)
+def read_group(group: type[Group], values: Mapping[str, Any] | None = None) -> Group:
+    """Read one group of settings; ``values`` win over the environment.
 
-
-def refuse_placeholders(settings: Settings) -> None:
-    """Raise `InvalidInput` where production would run with a placeholder secret; names the variable."""
-    if settings.app.environment is not Environment.PRODUCTION:
-        return
-    sidecar_token = settings.dapr.dapr_api_token
-    password = urlsplit(settings.database.database_url).password
-    used = {
-        "APP_API_TOKEN": _revealed(settings.app.app_api_token),
-        "DAPR_API_TOKEN": None if sidecar_token is None else _revealed(sidecar_token),
-        "DATABASE_URL": None if password is None else unquote(password),
-    }
-    for name, secret in used.items():
-        if secret is not None and secret.strip().lower() in PLACEHOLDERS:
-            raise InvalidInput(
-                name, "missing or a placeholder in production", "a secret of your own"
-            )
-
-
-def _valid(group: type[Given], values: Mapping[str, Any]) -> Given:
+    Raises
+    ------
+    InvalidInput
+        A value is out of its bounds; names the variable and never repeats the value.
+    """
     try:
-        return group(**values)
+        return group(**(values or {}))
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         name = ".".join(str(part) for part in first["loc"]).upper()
-        raise InvalidInput(name, first["msg"], "what .env.sample says") from None
+        problem = first["msg"].removeprefix("Value error, ")
+        raise InvalidInput(name, problem, "what .env.sample says") from None
 
 
-def _revealed(secret: SecretStr | None) -> str:
-    return secret.get_secret_value() if secret else ""
-
-
-def _section(group: type[_Group]) -> str:
-    lines = [f"# {(group.__doc__ or '').strip().splitlines()[0]}"]
-    for name, definition in group.model_fields.items():
-        lines.append(f"# {definition.description}{_bounds(definition)}")
-        lines.append(_assignment(name, definition.default))
-    return "\n".join(lines) + "\n"
-
-
-def _bounds(definition: FieldInfo) -> str:
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    bounds = [
-        f"{sign} {getattr(rule, name)}"
-        for rule in definition.metadata
-        for name, sign in signs.items()
-        if getattr(rule, name, None) is not None
-    ]
-    return f" ({', '.join(bounds)})" if bounds else ""
-
-
-def _assignment(name: str, default: object) -> str:
-    if default is None:
-        return f"# {name.upper()}="
-    return f"{name.upper()}={str(default).lower() if isinstance(default, bool) else default}"
-
-
-if __name__ == "__main__":
-    Path(".env.sample").write_text(env_sample(), encoding="utf-8")
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,4 +1,4 @@
-"""Constants of the house: which engine serves which architecture family on which kind of hardware."""
+"""Which engine serves which architecture family on which kind of hardware."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-# vLLM 0.32.0 and 0.33.0: models/registry.py (0.28 had MPT and the first Falcon last); CUDA and ROCm builds share model code.
+# vLLM 0.32.0 and 0.33.0: models/registry.py (0.28 was the last with MPT and the first Falcon).
+# CUDA and ROCm builds share the code of models.
 _VLLM_GPU: Final = frozenset(
     {
         "ApertusForCausalLM",
@@ -123,7 +124,8 @@ _VLLM_GPU: Final = frozenset(
     }
 )
 
-# No CPU kernels for linear-attention hybrids, sparse attention or MXFP4 experts that we could confirm.
+# Without linear-attention hybrids, sparse attention and MXFP4 experts: we could confirm no CPU
+# kernels for them.
 _VLLM_CPU: Final = _VLLM_GPU - {
     "DeepseekV32ForCausalLM",
     "DeepseekV4ForCausalLM",
@@ -301,4 +303,7 @@ ENGINE_COMPATIBILITY_MAPPING: Final[Mapping[str, Mapping[str, frozenset[str]]]] 
         "sglang": MappingProxyType({"cuda": _SGLANG_GPU, "rocm": _SGLANG_GPU, "cpu": _SGLANG_CPU}),
     }
 )
-"""Engine -> kind of device -> architecture families (the class a checkpoint's config.json names) it serves there."""
+"""Engine -> kind of device -> architecture families that it serves there.
+
+A family is the class that a checkpoint's config.json names.
+"""

@@ -1,6 +1,7 @@
-"""Dapr Workflow behind one small interface: a worker that carries workflows out, and calls that start, watch and steer them.
+"""Dapr Workflow behind one small interface: a worker, and calls that start and end workflows.
 
-Nothing is imported or connected before it is used; the worker connects, and connects again, in threads of its own.
+Nothing is imported or connected before it is used. The worker connects, and reconnects, in threads
+of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from budsim.commons.config import DaprSettings
@@ -19,8 +21,10 @@ from budsim.commons.errors import Unavailable
 COMPONENT = "dapr"
 READY_S = 0.05
 HISTORY_KEPT_S = 300.0
-GONE = "no such instance"
-TAKEN = "already exists"
+CLOSING_S = 10.0
+"""Longest wait for the SDK's worker when it is shut down; its threads are daemons."""
+NOT_FOUND = "no such instance"
+NAME_TAKEN = "already exists"
 
 
 class WorkflowHub:
@@ -42,19 +46,20 @@ class WorkflowHub:
     def serve(
         self, workflow: Callable[..., Any], activities: Mapping[str, Callable[..., Any]]
     ) -> None:
-        """Begin to carry out what the sidecar sends; returns at once, whether there is a sidecar or not."""
+        """Begin to carry out the work the sidecar sends; returns at once, even without one."""
         from dapr.conf import settings as sdk
         from dapr.ext.workflow import WorkflowRuntime
         from dapr.ext.workflow.logger import LoggerOptions
 
-        if self._settings.dapr_api_token:  # the SDK takes its token from nowhere else
-            setattr(sdk, "DAPR_API_TOKEN", self._settings.dapr_api_token.get_secret_value())  # noqa: B010 - has no types
+        ignore_repeated_suspensions()
+        if token := self._settings.dapr_api_token:  # the SDK takes its token from nowhere else
+            setattr(sdk, "DAPR_API_TOKEN", token.get_secret_value())  # noqa: B010 - has no types
         self._runtime = WorkflowRuntime(
             host=self._settings.dapr_runtime_host,
             port=str(self._settings.dapr_grpc_port),
             maximum_concurrent_activity_work_items=self._slots,
             history_cache_ttl=HISTORY_KEPT_S,
-            logger_options=LoggerOptions(log_level="WARNING", log_handler=_Lines()),
+            logger_options=LoggerOptions(log_level="WARNING", log_handler=_StructuredLog()),
         )
         for name in ("WorkflowRuntime", "durabletask-worker"):
             logging.getLogger(name).propagate = False
@@ -73,7 +78,7 @@ class WorkflowHub:
         )
 
     async def start(self, workflow: str, instance_id: str, order: Mapping[str, object]) -> bool:
-        """Start a workflow under a name of ours; False when there is one of this name that has not ended."""
+        """Start a workflow under our name for it; False while one of this name is unfinished."""
         from dapr.proto import api_v1
 
         request = api_v1.StartWorkflowRequest(
@@ -85,34 +90,26 @@ class WorkflowHub:
         try:
             await self._sidecar.call("StartWorkflowBeta1", request)
         except Unavailable as error:
-            if TAKEN in _detail(error):
+            if NAME_TAKEN in _detail(error):
                 return False
             raise
         return True
 
     async def status(self, instance_id: str) -> str | None:
-        """Return the state of a workflow in Dapr's words (RUNNING, SUSPENDED, COMPLETED, ...), or None where there is none."""
+        """Return the state of a workflow in Dapr's words (RUNNING, ...); None without one."""
         from dapr.proto import api_v1
 
         request = api_v1.GetWorkflowRequest(instance_id=instance_id, workflow_component=COMPONENT)
         try:
             answer = await self._sidecar.call("GetWorkflowBeta1", request)
         except Unavailable as error:
-            if GONE in _detail(error):
+            if NOT_FOUND in _detail(error):
                 return None
             raise
         return str(answer.runtime_status) or None
 
-    async def suspend(self, instance_id: str) -> None:
-        """Let a workflow take no further step until it is resumed."""
-        from dapr.proto import api_v1
-
-        await self._sidecar.call(
-            "PauseWorkflowBeta1", api_v1.PauseWorkflowRequest(**_name(instance_id))
-        )
-
     async def resume(self, instance_id: str) -> None:
-        """Let a suspended workflow go on."""
+        """Resume a workflow that somebody suspended through the sidecar; budsim suspends none."""
         from dapr.proto import api_v1
 
         await self._sidecar.call(
@@ -130,13 +127,54 @@ class WorkflowHub:
     async def close(self) -> None:
         """Take no more work, and deliver what is done."""
         if self._runtime is not None:
-            await asyncio.to_thread(self._runtime.shutdown)
+            await _in_daemon(self._runtime.shutdown)
         if self._starting is not None:
-            await asyncio.to_thread(self._starting.join)
+            await _in_daemon(self._starting.join)
 
 
-class _Lines(logging.Handler):
-    """The SDK's log as lines of ours, without its remark each time we ask whether it is ready."""
+def ignore_repeated_suspensions() -> None:
+    """Make the SDK's worker ignore the suspension of a workflow that is suspended already.
+
+    SDK 1.19 keeps the second of two suspensions in a list of events to process after the resume.
+    Processing it suspends the workflow again, and each event after it is then appended to the list
+    that is being walked: a loop without end that takes 10 MB of memory a second. budsim sends no
+    suspensions, but anybody who may call the sidecar can.
+    """
+    from dapr.ext.workflow._durabletask import worker
+
+    executor: Any = worker._OrchestrationExecutor
+    process = executor.process_event
+    if getattr(process, "ignores_repeated_suspensions", False):
+        return
+
+    def process_event(self: Any, context: Any, event: Any) -> None:
+        if not (self._is_suspended and event.HasField("executionSuspended")):
+            process(self, context, event)
+
+    process_event.ignores_repeated_suspensions = True  # type: ignore[attr-defined]
+    executor.process_event = process_event
+
+
+async def _in_daemon(work: Callable[[], object]) -> None:
+    """Run ``work`` in a thread that neither we nor the interpreter's exit wait for too long."""
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, daemon=True, name="workflow-stop").start()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSING_S):
+            await done.wait()
+
+
+class _StructuredLog(logging.Handler):
+    """Writes the SDK's log as lines of ours, without its remark on every readiness check."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""

@@ -3,14 +3,14 @@
 ::
 
     BudsimError
-    ├── InvalidInput        a value the caller gave is wrong; names the field and what would be right
-    │   └── UnsupportedModel   a config.json whose shape we cannot read without guessing
+    ├── InvalidInput        a value the caller gave is wrong; names the field and the right form
+    │   └── UnsupportedModel   a config.json whose shape cannot be read without guessing
     ├── NotFound            something the caller named does not exist
-    ├── Unanswerable        the request is well-formed, and nothing that exists answers it
-    ├── Conflict            the thing exists, and its state forbids what was asked
+    ├── Unanswerable        the request is well-formed, and there is no answer to it
+    ├── Conflict            the thing exists, and its state forbids the change
     ├── Busy                too much work is waiting already; trying again later will help
-    ├── Unavailable         something we depend on (database, sidecar, artefacts) is not there right now
-    └── CatalogError        a file shipped with budsim is broken: a bug of ours, found at start or by a test
+    ├── Unavailable         a dependency (database, sidecar, artefacts) is not there right now
+    └── CatalogError        a file shipped with budsim is broken: a bug of ours
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class InvalidInput(BudsimError):
 
 
 class UnsupportedModel(InvalidInput):
-    """A model configuration whose shape we cannot read without guessing."""
+    """A model configuration whose shape cannot be read without guessing."""
 
 
 class NotFound(BudsimError):
@@ -63,11 +63,11 @@ class NotFound(BudsimError):
 
 
 class Unanswerable(BudsimError):
-    """The request is well-formed, and nothing that exists answers it: no configuration left, no such host in the cluster."""
+    """The request is well-formed, and there is no answer: no configuration is left, for example."""
 
 
 class Conflict(BudsimError):
-    """The thing exists, and its state forbids what was asked."""
+    """The thing exists, and its state forbids the change."""
 
 
 class Busy(BudsimError):
@@ -75,7 +75,7 @@ class Busy(BudsimError):
 
 
 class Unavailable(BudsimError):
-    """Something we depend on is not there right now; trying again later may help."""
+    """A dependency is not there right now; trying again later may help."""
 
 
 class CatalogError(BudsimError):

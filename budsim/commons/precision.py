@@ -1,4 +1,4 @@
-"""Number formats: how many bits a stored value takes, and in which format the arithmetic unit multiplies it."""
+"""Number formats: the bits a stored value takes, and the format the hardware multiplies it in."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class Format:
     bits : float
         Bits per stored value with its share of scales and zero points.
     compute : Precision
-        Format the multiplication runs in when activations are quantized as the format's usual kernels do;
-        weight-only formats multiply in 16 bit, llama.cpp's blocks in kernels of their own.
+        Format of the multiplication when activations are quantized as the format's usual kernels
+        quantize them. Weight-only formats multiply in 16 bit, llama.cpp's blocks in kernels of
+        their own.
     source : str
         Where the figure comes from.
     outer : Precision or None
@@ -83,8 +84,8 @@ FORMATS: dict[Precision, Format] = {
         bits=4.8,
         compute=Precision.Q4_K_M,
         outer=Precision.Q6_K,
-        source="llama.cpp llama-quant.cpp: Q4_K (144 bytes for 256), half of value and down projections and the head Q6_K; 4.8 "
-        "without the head makes the 4.92 GB of Llama-3.1-8B",
+        source="llama.cpp llama-quant.cpp: Q4_K (144 bytes for 256), half of value and down "
+        "projections and the head Q6_K; 4.8 without the head makes the 4.92 GB of Llama-3.1-8B",
     ),
     Precision.Q4_K_4: Format(
         bits=4.8,

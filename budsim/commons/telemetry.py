@@ -12,7 +12,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """The service's figures, in a registry of their own so that several applications live in one process."""
+    """The service's Prometheus figures.
+
+    They are in a registry of their own, so that several applications can run in one process.
+    """
 
     registry: CollectorRegistry
     runs: Counter
@@ -75,7 +78,7 @@ def new_metrics() -> Metrics:
 
 
 def configure_logging(level: str) -> None:
-    """Write one JSON object per log line to stderr, with what the context variables carry (workflow and trace ids)."""
+    """Write one JSON object per log line to stderr, with the workflow and trace ids in it."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -1,6 +1,7 @@
-"""W3C trace context, and OpenTelemetry spans where a collector is configured; otherwise ids are only passed on.
+"""W3C trace context, and OpenTelemetry spans where a collector is configured.
 
-Spans leave in a thread of their own and are dropped when the collector is slower: no request waits for them.
+Without a collector trace ids are only passed on. Spans are sent by a thread of their own and are
+dropped when the collector is slow, so no request waits for them.
 """
 
 from __future__ import annotations
@@ -17,27 +18,27 @@ TRACEPARENT = re.compile(
 
 
 def trace_id(traceparent: object) -> str | None:
-    """Return the trace id of a `traceparent`, or None when it is none or malformed (then it is to be ignored)."""
+    """Return the trace id of a `traceparent`; None when there is none or it is malformed."""
     found = TRACEPARENT.match(traceparent) if isinstance(traceparent, str) else None
     return found["trace_id"] if found else None
 
 
 class Tracing(Protocol):
-    """Marks the time something took as part of a trace."""
+    """Records how long a piece of work took, as part of a trace."""
 
     def span(
         self, name: str, parent: object, /, **attributes: str
     ) -> AbstractContextManager[str | None]:
-        """Return a context that yields the traceparent of what happens inside."""
+        """Return a context that yields the traceparent for the work inside."""
         ...
 
     def close(self) -> None:
-        """Send what has not left yet."""
+        """Send the spans that have not been sent yet."""
         ...
 
 
-class PassedOn:
-    """No collector: who comes with a trace stays in it."""
+class NoTracing:
+    """Records nothing; a trace that a caller began is passed on."""
 
     def span(
         self, _name: str, parent: object, /, **_attributes: str
@@ -75,7 +76,7 @@ class Exported:
 
     @contextmanager
     def span(self, name: str, parent: object, /, **attributes: str) -> Iterator[str | None]:
-        """See `Tracing.span`; what is raised inside marks the span as failed."""
+        """See `Tracing.span`; an exception raised inside marks the span as failed."""
         context = self._propagator.extract({"traceparent": parent}) if trace_id(parent) else None
         with self._tracer.start_as_current_span(name, context=context, attributes=attributes):
             carrier: dict[str, str] = {}
@@ -88,5 +89,5 @@ class Exported:
 
 
 def tracing(endpoint: str | None) -> Tracing:
-    """Return what marks spans: nothing is imported and no connection is made without an endpoint."""
-    return Exported(endpoint) if endpoint else PassedOn()
+    """Return a recorder of spans; without an endpoint nothing is imported or connected."""
+    return Exported(endpoint) if endpoint else NoTracing()

@@ -1,4 +1,7 @@
-"""Factors between the units people write and the base units used inside (seconds, bytes, FLOP/s, USD per hour)."""
+"""Factors between the units people write and the base units used inside.
+
+The base units are seconds, bytes, FLOP/s and USD per hour.
+"""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from budsim.simulator.events import Announcer
 from budsim.simulator.questions import Subject
 from budsim.simulator.schemas import RunRequest
 from budsim.simulator.storage.records import Run, Status, Step
-from budsim.simulator.storage.repository import Accepted
-from budsim.simulator.storage.write_batching import Intake
+from budsim.simulator.storage.repository import NewRun
+from budsim.simulator.storage.write_batching import WriteBatcher
 
 log = structlog.get_logger()
 
@@ -35,7 +35,7 @@ class Admission:
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
-        self._intake: Intake[_Candidate, Run] = Intake(self._store_all)
+        self._writes: WriteBatcher[_Candidate, Run] = WriteBatcher(self._store_all)
 
     async def accept(self, request: RunRequest, request_key: str | None, *, check: bool) -> Run:
         """See `budsim.simulator.services.Simulations.accept`."""
@@ -48,7 +48,7 @@ class Admission:
                 if known:
                     return known
                 raise
-        run = await self._intake.put(_Candidate(request=request, request_key=request_key))
+        run = await self._writes.put(_Candidate(request=request, request_key=request_key))
         self._context.signals.work.set()
         self._context.signals.events.set()
         return run
@@ -104,7 +104,7 @@ class Admission:
             for candidate, run in zip(candidates, found, strict=True)
         ]
 
-    def _accepted(self, candidate: _Candidate, ahead: int) -> Accepted:
+    def _accepted(self, candidate: _Candidate, ahead: int) -> NewRun:
         now_s, request = self._context.clock(), candidate.request
         run = Run(
             run_id=str(uuid4()),
@@ -118,7 +118,7 @@ class Admission:
             holder=candidate.owner,
         )
         announcer = Announcer(run, request, own_topic=self._context.options.own_topic, now_s=now_s)
-        return Accepted(
+        return NewRun(
             run=run,
             envelopes=announcer.accepted(),
             due_s=now_s + self._context.options.lease_s if candidate.owner else now_s,

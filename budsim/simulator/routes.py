@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from budsim.commons.errors import BudsimError, Busy, Unavailable
 from budsim.commons.tracing import trace_id
 from budsim.simulator.http import examples
+from budsim.simulator.http.application_state import application_state_of
 from budsim.simulator.http.examples import answer
 from budsim.simulator.schemas import (
     MAX_TEXT,
@@ -81,8 +82,7 @@ log = structlog.get_logger()
 
 async def simulations(request: Request) -> Simulations:
     """Return the service the application was built with (not a plain function: FastAPI would run it in a thread)."""
-    service: Simulations = request.app.state.simulations
-    return service
+    return application_state_of(request.app).simulations
 
 
 Service = Annotated[Simulations, Depends(simulations)]
@@ -106,7 +106,7 @@ async def run(
     body = _in_trace(body, request)
     if not body.debug:
         return WorkflowMetadata.of(await service.accept(body, request_key=key))
-    turns = request.app.state.synchronous
+    turns = application_state_of(request.app).synchronous
     if turns.locked():
         raise Unavailable("too many simulations run inside requests; leave out debug, or try again")
     async with turns:
@@ -234,7 +234,7 @@ async def notifications(request: Request, service: Service) -> Delivery:
 @router.get("/dapr/subscribe", tags=["dapr"], include_in_schema=False)
 def subscribe(request: Request) -> JSONResponse:
     """Tell the sidecar which topic we listen on."""
-    dapr = request.app.state.settings.dapr
+    dapr = application_state_of(request.app).settings.dapr
     return JSONResponse(
         [
             {

@@ -288,8 +288,10 @@ class RunSteps:
         *,
         found: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
-        """Store one worker's progress and partial results; errors as `Repository.note`."""
-        note = partial(self._context.repository.note, now_s=self._context.clock(), found=found)
+        """Store one worker's progress and partial results; errors as `Repository.advance`."""
+        note = partial(
+            self._context.repository.record_progress, now_s=self._context.clock(), found=found
+        )
         await asyncio.to_thread(note, run, envelopes)
         self._context.signals.events.set()
 

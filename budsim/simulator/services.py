@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from budsim.commons.errors import Conflict, NotFound, Unanswerable
 from budsim.commons.telemetry import Metrics
-from budsim.commons.tracing import PassedOn, Tracing
+from budsim.commons.tracing import NoTracing, Tracing
 from budsim.simulator.admission import Admission
 from budsim.simulator.background.worker_processes import Workers
 from budsim.simulator.backlog import Backlog
@@ -87,7 +87,7 @@ class Simulations:
             workers=workers,
             metrics=metrics,
             options=options,
-            tracing=tracing or PassedOn(),
+            tracing=tracing or NoTracing(),
             signals=self.signals,
             backlog=Backlog(repository.waiting, workers=options.workers),
             owner=self.owner,
@@ -155,7 +155,7 @@ class Simulations:
         Unanswerable
             No plan is left.
         """
-        unknown = self.repository.mark(run_id, feedback) if feedback else ()
+        unknown = self.repository.record_feedback(run_id, feedback) if feedback else ()
         if unknown:
             hint = "feedback is about configurations of this workflow"
             raise NotFound("feedback.config_id", min(unknown), hint)
@@ -238,7 +238,7 @@ class Simulations:
             Its state does not allow the change.
         """
         now_s = self.clock()
-        moved = self.repository.move(run_id, allowed, status, now_s=now_s, restart=restart)
+        moved = self.repository.change_status(run_id, allowed, status, now_s=now_s, restart=restart)
         if moved is None:
             needed = " or ".join(sorted(allowed))
             raise Conflict(f"the workflow is {self.find(run_id).status}; this needs {needed}")

@@ -64,7 +64,7 @@ async def test_stores_win_over_the_environment(http: StandInSidecar, client: Sid
     found = await stored_settings(settings(Environment.PRODUCTION, **STORES), client)
     assert found.app.app_api_token is not None
     assert found.app.app_api_token.get_secret_value() == "of-our-own"
-    assert found.database.database_url == "postgresql://b:p4ss@db/b"
+    assert found.database.url == "postgresql+psycopg2://b:p4ss@db/b"
     assert (found.limits.max_pending_runs, found.limits.lease_s) == (77, 30.0)
 
 

@@ -127,6 +127,8 @@ def test_the_service_keeps_its_document(served: str):
 
 
 def _routes(application: FastAPI) -> list[APIRoute]:
+    from budsim.simulator.http import service_routes
     from budsim.simulator.routes import router
 
-    return [route for route in (*application.routes, *router.routes) if isinstance(route, APIRoute)]
+    every = (*application.routes, *router.routes, *service_routes.router.routes)
+    return [route for route in every if isinstance(route, APIRoute) and route.include_in_schema]

@@ -74,7 +74,7 @@ def test_with_a_collector_request_and_steps_are_spans_of_one_trace(
     (named,) = {
         event["traceparent"] for event in client.get(f"/workflow/{workflow_id}/events").json()
     }
-    client.app.state.tracing.close()
+    client.app.state.budsim.tracing.close()
     spans = {span.name: span for span in collector.spans}
     request = spans["POST /simulator/run"]
     assert (request.trace_id.hex(), request.parent_span_id.hex()) == (TRACE, "b7ad6b7169203331")

@@ -566,10 +566,10 @@ def test_subscription_names_topic_route_and_dead_letters(client: TestClient):
 
 
 def test_readiness_says_what_is_up(client: TestClient):
-    """Database, sidecar and models, each by name."""
+    """Database, disk, sidecar, workflows and models, each by name."""
     found = client.get("/ready")
     assert found.status_code == 200
-    assert set(found.json()["param"]) == {"database", "sidecar", "workflows", "models"}
+    assert set(found.json()["param"]) == {"database", "disk", "sidecar", "workflows", "models"}
 
 
 def test_unusable_models_are_told_by_readiness(make_client: MakeClient, tmp_path: Path):

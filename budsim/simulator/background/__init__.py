@@ -1,1 +1,1 @@
-"""What works beside requests: loops, Dapr workflows and worker processes."""
+"""Work beside requests: loops, Dapr workflows and worker processes."""

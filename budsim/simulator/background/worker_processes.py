@@ -1,62 +1,46 @@
-"""Runs simulations outside the event loop: in a bounded pool of worker processes, or in threads of this one for tests."""
+"""Runs simulations outside the event loop, each in a worker process that computes nothing else.
+
+Callers wait in a queue of this process until a worker is free, so waiting costs no time limit. A
+run that is cancelled, takes too long or loses its process affects no other run.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing.queues import SimpleQueue
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
-
 from budsim.commons.errors import Unavailable
 from budsim.performance.predictor import Predictor
+from budsim.simulator.background import worker_main
+from budsim.simulator.background.worker_main import Load, OutOfTime, Simulation
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question
+
+RUNS_PER_PROCESS = 1000
+"""A worker process is replaced after so many runs, so that no leak of a library adds up."""
+INTERRUPT_S = 2.0
+"""A run that does not end so long after it was interrupted is in native code; its process goes."""
+HUNG_FACTOR, HUNG_S = 20.0, 60.0
+"""A run is limited in CPU time. One that has taken so many times as long on the clock, and a
+minute more, waits for something that will not come."""
 
 Progress = Callable[[float], None]
 Known = Mapping[str, bytes]
 NOTHING: Known = MappingProxyType({})
-
-
-class Simulation(Protocol):
-    """The function that answers a question (`budsim.simulator.searching.simulate`), importable by name in another process."""
-
-    def __call__(
-        self, question: Question, predictor: Predictor, *, known: Known, progress: Progress
-    ) -> Outcome:
-        """Answer ``question``; what is ``known`` of it need not be searched."""
-        ...
-
-
-RUNS_PER_WORKER = 1000
-"""A worker process is replaced after so many runs, so that nothing a library leaks adds up."""
-
-
-GENTLENESS = 15
-"""Niceness of worker processes: where cores are few, requests are answered before simulations go on."""
-AUTOGROUP = Path("/proc/self/autogroup")
-AUTOGROUP_TRIES = 20
-AUTOGROUP_PAUSE_S = 0.1
-"""Linux lets unprivileged processes change these once in so long, all together (sched(7))."""
+Result = TypeVar("Result")
+Computation = Callable[[Question, Predictor, Any], Result]
 
 
 class WorkerLost(Unavailable):
-    """The process that computed died (killed, out of memory) or took too long."""
-
-
-Result = TypeVar("Result")
-Load = Callable[[], Predictor]
-Computation = Callable[[Question, Predictor, Any], Result]
+    """The process that computed died (killed, out of memory), or the run took too long."""
 
 
 class Workers(Protocol):
@@ -67,7 +51,7 @@ class Workers(Protocol):
     ) -> Outcome:
         """Answer ``question``; ``progress`` is called in the event loop with the share done, 0..1.
 
-        What is ``known`` of it was found by computing parts of it before.
+        ``known`` holds the results of parts that were searched before.
         """
         ...
 
@@ -78,7 +62,7 @@ class Workers(Protocol):
         ...
 
     async def check(self) -> None:
-        """Raise `Unavailable` unless simulations can run (artefacts load)."""
+        """Wait until a simulation can run; raises the reason when the artefacts do not load."""
         ...
 
     def close(self) -> None:
@@ -87,113 +71,225 @@ class Workers(Protocol):
 
 
 class ProcessWorkers:
-    """A pool of processes that load the regressors once each.
+    """A number of worker processes; each loads the regressors once.
 
     Parameters
     ----------
     simulation : Simulation
-        What answers a question.
-    processes : int
-        How many questions are answered at a time.
+        The function that answers a question.
     load : callable
         Loads the predictor; importable by name in another process.
+    processes : int
+        Questions answered at a time.
     timeout_s : float
-        Longest time one question may take; the pool is replaced when it takes longer.
+        CPU time that one question may take, s.
     """
 
     def __init__(
         self, simulation: Simulation, load: Load, *, processes: int, timeout_s: float
     ) -> None:
-        self._simulation = simulation
-        self._load, self._processes, self._timeout_s = load, processes, timeout_s
-        self._context = multiprocessing.get_context("spawn")
-        self._reports: SimpleQueue[tuple[int, float]] = self._context.SimpleQueue()
-        self._listeners: dict[int, Progress] = {}
-        self._tickets = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pool: Executor | None = None
+        self._simulation, self._load, self._timeout_s = simulation, load, timeout_s
+        self._tickets = itertools.count(1)
+        self._free = asyncio.LifoQueue[WorkerProcess | None]()
+        for _ in range(processes):
+            self._free.put_nowait(None)  # a process is started when it is first needed
+        self._started: set[WorkerProcess] = set()
+        self._first: WorkerProcess | None = None
+        self._has_loaded = False
+        self._recovering: set[asyncio.Task[None]] = set()
 
     async def simulate(
         self, question: Question, progress: Progress, known: Known = NOTHING
     ) -> Outcome:
         """See `Workers.simulate`."""
-        self._tickets += 1
-        ticket = self._tickets
-        self._listeners[ticket] = progress
-        pool = self._open()
-        try:
-            return await self._wait(
-                pool, pool.submit(_answer, self._simulation, question, dict(known), ticket)
-            )
-        finally:
-            del self._listeners[ticket]
+        arguments = (worker_main.answer, self._simulation, question, dict(known))
+        outcome: Outcome = await self._run(arguments, progress)
+        return outcome
 
     async def compute(
         self, work: Computation[Result], question: Question, detail: object
     ) -> Result:
         """See `Workers.compute`."""
-        pool = self._open()
-        return await self._wait(pool, pool.submit(_compute, work, question, detail))
+        arguments = (worker_main.compute, work, question, detail)
+        result: Result = await self._run(arguments, _ignore)
+        return result
 
     async def check(self) -> None:
-        """See `Workers.check`."""
-        pool = self._open()
-        await self._wait(pool, pool.submit(_ready))
+        """See `Workers.check`.
+
+        It waits for the first process to load the regressors. It takes no process from a run, has
+        no time limit and kills nothing, so it cannot do harm on a busy machine.
+        """
+        if self._has_loaded:
+            return
+        loaded = self._first_process().loaded
+        done, _ = await asyncio.wait({asyncio.wrap_future(loaded)})
+        if loaded.cancelled() or isinstance(loaded.exception(), BrokenProcessPool):
+            self._first = None
+            raise WorkerLost("the process that loads the regressors died")
+        if loaded.exception():
+            self._first = None
+        done.pop().result()
+        self._has_loaded = True
 
     def close(self) -> None:
         """See `Workers.close`."""
-        if self._pool:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._reports.put((0, 0.0))
-            self._pool = None
+        for process in self._started:
+            process.close()
+        self._started.clear()
 
-    async def _wait(self, pool: Executor, future: Future[Result]) -> Result:
+    def _first_process(self) -> WorkerProcess:
+        if self._first is None:
+            if not self._started:
+                self._free.get_nowait()
+                self._free.put_nowait(self._start())
+            self._first = next(iter(self._started))
+        return self._first
+
+    def _start(self) -> WorkerProcess:
+        process = WorkerProcess(self._load)
+        self._started.add(process)
+        return process
+
+    async def _run(self, arguments: tuple[Any, ...], progress: Progress) -> Any:
+        """Run a function in the next free process, and return its result."""
+        process = await self._free.get()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await asyncio.wrap_future(future)
+            if process is None or process.is_lost or process.runs >= RUNS_PER_PROCESS:
+                self._drop(process)
+                process = self._start()
+            ticket = next(self._tickets)
+            future = process.submit(ticket, self._timeout_s, arguments, progress)
+        except BaseException:
+            self._free.put_nowait(None)
+            raise
+        try:
+            async with asyncio.timeout(HUNG_FACTOR * self._timeout_s + HUNG_S):
+                result = await asyncio.shield(asyncio.wrap_future(future))
+        except (asyncio.CancelledError, TimeoutError) as error:
+            self._interrupt(process, ticket, future)
+            if isinstance(error, TimeoutError):
+                raise WorkerLost("the simulation hangs") from error
+            raise
         except BrokenProcessPool as error:
-            self._replace(pool)
+            self._release(process)
             raise WorkerLost("the process that computed died") from error
-        except TimeoutError as error:
-            self._replace(pool)
-            raise WorkerLost(f"the simulation took longer than {self._timeout_s:g} s") from error
+        except OutOfTime as error:
+            self._release(process)
+            told = f"the simulation took longer than {self._timeout_s:g} s of CPU time"
+            raise WorkerLost(told) from error
+        except BaseException:
+            self._release(process)
+            raise
+        self._release(process)
+        return result
 
-    def _open(self) -> Executor:
-        if self._pool is None:
-            if self._loop is None:
-                self._loop = asyncio.get_running_loop()
-                threading.Thread(target=self._listen, daemon=True, name="progress").start()
-            self._pool = ProcessPoolExecutor(
-                self._processes,
-                mp_context=self._context,
-                initializer=_prepare,
-                initargs=(self._reports, self._load),
-                max_tasks_per_child=RUNS_PER_WORKER,
+    def _interrupt(self, process: WorkerProcess, ticket: int, future: Future[Any]) -> None:
+        """End a run nobody waits for; its process is free again as soon as it has ended."""
+        process.interrupt(ticket)
+
+        async def recover() -> None:
+            ended, unfinished = await asyncio.wait(
+                {asyncio.wrap_future(future)}, timeout=INTERRUPT_S
             )
-        return self._pool
-
-    def _replace(self, pool: Executor) -> None:
-        if self._pool is pool:
-            self._pool = None
-            processes = list((getattr(pool, "_processes", None) or {}).values())
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
+            if unfinished:
                 process.kill()
+            for run in ended:
+                run.exception()  # asyncio logs exceptions that nobody reads
+            self._release(process)
 
-    def _listen(self) -> None:
-        while True:
-            ticket, share = self._reports.get()
-            if not ticket or self._loop is None or self._loop.is_closed():
-                return
-            self._loop.call_soon_threadsafe(self._report, ticket, share)
+        task = asyncio.create_task(recover())
+        self._recovering.add(task)
+        task.add_done_callback(self._recovering.discard)
 
-    def _report(self, ticket: int, share: float) -> None:
-        if listener := self._listeners.get(ticket):
-            listener(share)
+    def _release(self, process: WorkerProcess) -> None:
+        self._free.put_nowait(process)
+
+    def _drop(self, process: WorkerProcess | None) -> None:
+        if process is not None:
+            self._started.discard(process)
+            process.close()
+
+
+class WorkerProcess:
+    """One process that runs one function at a time, and the pipe on which it tells progress."""
+
+    def __init__(self, load: Load) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._interrupted = context.Value("q", 0, lock=False)
+        # A pipe of its own: a process killed while it writes to a shared queue would keep the lock.
+        self._reports, sender = context.Pipe(duplex=False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._reports.fileno(), self._read_report)
+        self._progress: Progress = _ignore
+        self._ticket = 0
+        self._is_killed = False
+        self.runs = 0
+        self._executor = ProcessPoolExecutor(
+            1,
+            mp_context=context,
+            initializer=worker_main.prepare,
+            initargs=(load, sender, self._interrupted),
+        )
+        self.loaded: Future[int] = self._executor.submit(worker_main.load_predictor)
+        sender.close()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the process has died or was killed."""
+        return self._is_killed or bool(getattr(self._executor, "_broken", False))
+
+    @property
+    def pid(self) -> int | None:
+        """Process id; None before it is started and after it was closed."""
+        return next(iter(getattr(self._executor, "_processes", None) or {}), None)
+
+    def submit(
+        self, ticket: int, timeout_s: float, arguments: tuple[Any, ...], progress: Progress
+    ) -> Future[Any]:
+        """Begin to run ``arguments[0](*arguments[1:])`` under the number ``ticket``."""
+        self.runs += 1
+        self._ticket, self._progress = ticket, progress
+        try:
+            return self._executor.submit(worker_main.run, ticket, timeout_s, arguments)
+        except BrokenProcessPool as error:  # it died between two runs
+            failed: Future[Any] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def interrupt(self, ticket: int) -> None:
+        """Raise an exception in the run ``ticket``, unless it has ended."""
+        self._interrupted.value = ticket
+        if pid := self.pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, worker_main.INTERRUPT)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._is_killed = True
+        for process in list((getattr(self._executor, "_processes", None) or {}).values()):
+            process.kill()
+
+    def close(self) -> None:
+        """End the process and what belongs to it."""
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._reports.fileno())
+        self.kill()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._reports.close()
+
+    def _read_report(self) -> None:
+        try:
+            ticket, share = self._reports.recv()
+        except (EOFError, OSError):
+            self._loop.remove_reader(self._reports.fileno())
+            return
+        if ticket == self._ticket:
+            self._progress(share)
 
 
 class ThreadWorkers:
-    """Answers in threads of this process with a predictor given: tests, and machines where processes are not wanted."""
+    """Answers in threads of this process: for tests, and machines where processes are unwanted."""
 
     def __init__(self, simulation: Simulation, load: Load, threads: int = 1) -> None:
         self._simulation = simulation
@@ -238,65 +334,5 @@ class ThreadWorkers:
         return self._simulation(question, self._loaded(), known=known, progress=progress)
 
 
-class _Worker:
-    """What one worker process keeps between questions."""
-
-    load: Load
-    predictor: Predictor | None = None
-    reports: SimpleQueue[tuple[int, float]]
-
-
-def _prepare(reports: SimpleQueue[tuple[int, float]], load: Load) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _step_back()
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    _Worker.reports = reports
-    _Worker.load = staticmethod(load)
-
-
-def _step_back() -> None:
-    """Let everything else on this machine go first: the service, and the database and the sidecar beside it.
-
-    Where Linux groups processes by session (autogroup, sched(7)), niceness counts within the session only: two busy workers would
-    keep a database in another session waiting for a core. So a worker begins a session of its own and makes that gentle too.
-    """
-    os.nice(GENTLENESS)
-    os.setsid()
-    again = Retrying(
-        retry=retry_if_exception_type(BlockingIOError),
-        stop=stop_after_attempt(AUTOGROUP_TRIES),
-        wait=wait_fixed(AUTOGROUP_PAUSE_S),
-        reraise=True,
-    )
-    with suppress(OSError):  # no such grouping here, or others kept changing theirs
-        again(AUTOGROUP.write_text, str(GENTLENESS))
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _answer(simulation: Simulation, question: Question, known: Known, ticket: int) -> Outcome:
-    return simulation(
-        question,
-        _loaded(),
-        known=known,
-        progress=lambda share: _Worker.reports.put((ticket, share)),
-    )
-
-
-def _compute(work: Computation[Result], question: Question, detail: object) -> Result:
-    return work(question, _loaded(), detail)
-
-
-def _ready() -> bool:
-    return bool(_loaded())
-
-
-def _loaded() -> Predictor:
-    if _Worker.predictor is None:
-        _Worker.predictor = _Worker.load()
-    return _Worker.predictor
+def _ignore(_share: float) -> None:
+    return None

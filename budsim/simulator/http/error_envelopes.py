@@ -1,4 +1,4 @@
-"""The table that turns what went wrong into the error envelope: which status, which words, which field."""
+"""Turns every error into the error envelope: its status, its message, its field."""
 
 from __future__ import annotations
 
@@ -33,32 +33,25 @@ STATUSES: tuple[tuple[type[BudsimError], HTTPStatus], ...] = (
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
     (CatalogError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
-"""Which HTTP status each error of ours is answered with; the first that matches counts."""
+"""The HTTP status of each error of ours; the first class that matches counts."""
 
 RETRY_AFTER_S = 5
-ERRORS_TOLD = 5
-TYPE_TOLD = 80
-PHRASES = {422: "Unprocessable Entity", 413: "Request Entity Too Large"}
+MOST_PROBLEMS = 5
+"""Problems of one body that its answer names."""
+LONGEST_TYPE = 80
+"""Characters of a content type that are repeated in a message."""
+PHRASES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
 """Phrases that changed between Python versions; callers compare the error types made of them."""
 UNREADABLE = "the body cannot be read; expected JSON in UTF-8 that is not nested too deeply"
 
 log = structlog.get_logger()
 
 
-class BodyTooLarge(HTTPException):
-    """A body that grew beyond its limit while it was read."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {limit} bytes"
-        )
-
-
 def add_error_table(app: FastAPI) -> None:
     """Answer every error of the application with the envelope."""
 
     @app.exception_handler(BudsimError)
-    async def ours(_request: Request, error: BudsimError) -> Response:
+    async def answer_ours(_request: Request, error: BudsimError) -> Response:
         status = next(status for kind, status in STATUSES if isinstance(error, kind))
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("a shipped file is broken", exc_info=error)
@@ -66,7 +59,7 @@ def add_error_table(app: FastAPI) -> None:
         return error_response(status, str(error), getattr(error, "field", None))
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> Response:
+    async def answer_invalid_body(request: Request, error: RequestValidationError) -> Response:
         problems = error.errors()
         if any(problem["type"] == "json_invalid" for problem in problems):
             return error_response(HTTPStatus.BAD_REQUEST, "the body is not JSON", "body")
@@ -76,25 +69,23 @@ def add_error_table(app: FastAPI) -> None:
             and kind
             and not _is_json(kind)
         ):
-            told = f"a body of type {kind[:TYPE_TOLD]} is not read; send application/json"
+            told = f"a body of type {kind[:LONGEST_TYPE]} is not read; send application/json"
             return error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, told, "content-type")
         told = "; ".join(
             f"{_location(problem)}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in problems[:ERRORS_TOLD]
+            for problem in problems[:MOST_PROBLEMS]
         )
         return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, told, _location(problems[0]))
 
     @app.exception_handler(HTTPException)
-    async def plain(_request: Request, error: HTTPException) -> Response:
+    async def answer_http_error(_request: Request, error: HTTPException) -> Response:
         status, headers = HTTPStatus(error.status_code), dict(error.headers or {})
         if status == HTTPStatus.BAD_REQUEST:
             return error_response(status, UNREADABLE, "body", headers)
-        if isinstance(error, BodyTooLarge):
-            return error_response(status, str(error.detail), "body", headers)
         return error_response(status, _phrase(status), headers=headers)
 
     @app.exception_handler(Exception)
-    async def unexpected(_request: Request, error: Exception) -> Response:
+    async def answer_unexpected(_request: Request, error: Exception) -> Response:
         log.error("unexpected error", exc_info=error)
         return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
 
@@ -105,7 +96,7 @@ def error_response(
     param: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    """Return the error envelope; 429 and 503 say when to come again."""
+    """Return the error envelope; 429 and 503 say when to try again."""
     headers = headers or {}
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         headers["Retry-After"] = str(RETRY_AFTER_S)

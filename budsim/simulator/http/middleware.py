@@ -1,26 +1,35 @@
-"""What every request passes before anything is parsed: token, rate, concurrency and size limits, trace ids, counting."""
+"""The middleware every request passes first: token, rate, size, time and number of requests.
+
+A request counts as one of those being answered only when its body has arrived. Peers that send
+slowly, or never finish, keep nobody else out.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
+from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 from fastapi.responses import Response
 
-from budsim.commons.config import Settings
+from budsim.commons.config import LimitSettings
 from budsim.commons.telemetry import Metrics
 from budsim.commons.tracing import trace_id
-from budsim.simulator.http.error_envelopes import BodyTooLarge, error_response
+from budsim.simulator.http.application_state import ApplicationState, application_state_of
+from budsim.simulator.http.error_envelopes import error_response
 
 OPEN_PATHS = frozenset({"/health", "/healthz", "/ready", "/metrics"})
+"""Paths that need no token and are never refused: probes and Prometheus ask for them."""
 TOKEN_HEADER = b"dapr-api-token"
-CALLER_HEADER = b"dapr-caller-app-id"
 CALLERS_REMEMBERED = 10_000
+CLIENT_LEFT = 499
+"""Counted for requests whose client went away; nginx's status for the same."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -29,133 +38,239 @@ Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Guard:
-    """Refuses what must not come in, bounds bodies, binds trace ids and counts requests, before anything is parsed."""
+class ClientLeft(Exception):
+    """The client closed the connection before its request had arrived."""
 
-    def __init__(self, app: Asgi, state: Any) -> None:
-        self._app, self._state = app, state
-        self._rates: Rates | None = None
-        self._inside = 0
+
+class AdmissionMiddleware:
+    """Refuses requests beyond the limits, and ends those whose client has left.
+
+    Parameters
+    ----------
+    app : ASGI application
+        Answers the requests that are admitted.
+    """
+
+    def __init__(self, app: Asgi) -> None:
+        self._app = app
+        self._rates: RateLimiter | None = None
+        self._answering = 0
+        self._buffered_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request pass, or refuse it."""
+        """Answer one request, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        state = application_state_of(scope["app"])
         headers = dict(scope["headers"])
         structlog.contextvars.clear_contextvars()
         traceparent = headers.get(b"traceparent", b"").decode("latin-1")
         if found := trace_id(traceparent):
             structlog.contextvars.bind_contextvars(trace_id=found)
-        bounded = _Bounded(receive, self._state.settings.limits.max_body_bytes)
-        counts = scope["path"] not in OPEN_PATHS
-        refusal = self._refusal(scope, headers) if counts else None
-        self._inside += counts
+        send = _Measured(scope, send, state.metrics)
         try:
-            await self._traced(refusal or self._app, scope, bounded, send, traceparent)
+            if scope["path"] in OPEN_PATHS:
+                await self._app(scope, receive, send)
+            else:
+                await self._answer(state, headers, traceparent, (scope, receive, send))
         finally:
-            self._inside -= counts
+            send.count()
 
-    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
-        settings: Settings = self._state.settings
-        token, limits = settings.app.app_api_token, settings.limits
-        if token and not hmac.compare_digest(
-            headers.get(TOKEN_HEADER, b""), token.get_secret_value().encode()
-        ):
-            return error_response(
-                HTTPStatus.UNAUTHORIZED,
-                "the header dapr-api-token is missing or wrong",
-                "dapr-api-token",
-            )
+    async def _answer(
+        self,
+        state: ApplicationState,
+        headers: dict[bytes, bytes],
+        traceparent: str,
+        call: tuple[Scope, Receive, _Measured],
+    ) -> None:
+        scope, receive, send = call
+        name = f"{scope['method']} {scope['path']}"
+        with state.tracing.span(name, traceparent) as inside:
+            scope["state"] = {**scope.get("state", {}), "traceparent": inside}
+            if refusal := self._refusal(state, scope, headers):
+                await refusal(scope, receive, send)
+                return
+            body = bytearray()
+            try:
+                refusal = await self._receive(receive, body, state.settings.limits)
+                if refusal := refusal or self._busy(state.settings.limits):
+                    await refusal(scope, receive, send)
+                    return
+                self._answering += 1
+                try:
+                    await self._attended(state, bytes(body), call)
+                finally:
+                    self._answering -= 1
+            except ClientLeft:
+                send.status = CLIENT_LEFT
+            finally:
+                self._buffered_bytes -= len(body)
+
+    def _refusal(
+        self, state: ApplicationState, scope: Scope, headers: dict[bytes, bytes]
+    ) -> Response | None:
+        """Return the refusal of a request that the headers alone forbid."""
+        limits = state.settings.limits
+        token = state.settings.app.app_api_token
+        sent = headers.get(TOKEN_HEADER, b"")
+        if token and not hmac.compare_digest(sent, token.get_secret_value().encode()):
+            told = "the header dapr-api-token is missing or wrong"
+            return error_response(HTTPStatus.UNAUTHORIZED, told, "dapr-api-token")
         if not _fits(headers.get(b"content-length", b"0"), limits.max_body_bytes):
-            told = f"the body is larger than {limits.max_body_bytes} bytes"
-            return error_response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, told, "body")
-        if self._inside >= limits.max_requests_at_a_time:
-            return error_response(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                f"{self._inside} requests are being answered already",
-            )
-        if limits.max_requests_per_s and not self._may_come(
-            _caller(scope, headers), limits.max_requests_per_s
-        ):
+            return _too_large(limits)
+        if limits.max_requests_per_s and not self._may_come(_caller(scope, sent), limits):
             told = f"more than {limits.max_requests_per_s:g} requests per second from one caller"
             return error_response(HTTPStatus.TOO_MANY_REQUESTS, told)
         return None
 
-    def _may_come(self, caller: bytes, per_s: float) -> bool:
+    def _may_come(self, caller: bytes, limits: LimitSettings) -> bool:
         if self._rates is None:
-            self._rates = Rates(per_s)
+            self._rates = RateLimiter(limits.max_requests_per_s)
         return self._rates.admits(caller, time.monotonic())
 
-    async def _traced(
-        self, app: Asgi, scope: Scope, receive: Receive, send: Send, traceparent: str
-    ) -> None:
-        if scope["path"] in OPEN_PATHS:
-            await self._measured(app, scope, receive, send)
-            return
-        name = f"{scope['method']} {scope['path']}"
-        with self._state.tracing.span(name, traceparent) as inside:
-            scope["state"] = {**scope.get("state", {}), "traceparent": inside}
-            await self._measured(app, scope, receive, send)
-
-    async def _measured(self, app: Asgi, scope: Scope, receive: Receive, send: Send) -> None:
-        started_s = time.perf_counter()
-        seen = {"status": 500}
-
-        async def noted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                seen["status"] = message["status"]
-            await send(message)
-
+    async def _receive(
+        self, receive: Receive, body: bytearray, limits: LimitSettings
+    ) -> Response | None:
+        """Read the whole body into ``body``; return the refusal of one too large or too slow."""
         try:
-            await app(scope, receive, noted)
+            async with asyncio.timeout(limits.arrival_s):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientLeft
+                    chunk = message.get("body", b"")
+                    if len(body) + len(chunk) > limits.max_body_bytes:
+                        return _too_large(limits)
+                    if self._buffered_bytes + len(chunk) > limits.max_buffered_bytes:
+                        return error_response(
+                            HTTPStatus.SERVICE_UNAVAILABLE, "too many requests are arriving"
+                        )
+                    body += chunk
+                    self._buffered_bytes += len(chunk)
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            told = f"the body did not arrive within {limits.arrival_s:g} s"
+            return error_response(HTTPStatus.REQUEST_TIMEOUT, told, "body", {"connection": "close"})
+        return None
+
+    def _busy(self, limits: LimitSettings) -> Response | None:
+        if self._answering < limits.max_requests_at_a_time:
+            return None
+        told = f"{self._answering} requests are being answered already"
+        return error_response(HTTPStatus.SERVICE_UNAVAILABLE, told)
+
+    async def _attended(
+        self, state: ApplicationState, body: bytes, call: tuple[Scope, Receive, _Measured]
+    ) -> None:
+        """Answer a request in a task of its own, which is cancelled when nobody waits for it."""
+        scope, receive, send = call
+        left = asyncio.Event()
+        answering = asyncio.create_task(_run(self._app, scope, _replayed(body, left), send))
+        watching = asyncio.create_task(_wait_until_left(receive, left))
+        state.requests.add(answering)
+        try:
+            await asyncio.wait({answering, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if not send.has_ended:
+                answering.cancel()
+            await asyncio.wait({answering})
         finally:
-            metrics: Metrics = self._state.metrics
-            route = getattr(scope.get("route"), "path", "unknown")
-            metrics.requests.labels(scope["method"], route, seen["status"]).inc()
-            metrics.request_seconds.labels(route).observe(time.perf_counter() - started_s)
+            state.requests.discard(answering)
+            watching.cancel()
+            answering.cancel()
+        if not answering.cancelled():
+            answering.result()
+        elif left.is_set():
+            send.status = CLIENT_LEFT
+        elif not send.has_started:
+            told = "shutting down" if state.ending else "the request was cancelled"
+            await error_response(HTTPStatus.SERVICE_UNAVAILABLE, told)(scope, receive, send)
 
 
-class Rates:
-    """A token bucket for each caller: ``per_s`` requests a second, and twice as many at once after a pause.
+class RateLimiter:
+    """A token bucket for each caller: ``per_s`` a second, and twice as many after a pause.
 
-    In this process only: a count over all replicas would put one more round trip into every request, and what replicas together
-    admit may grow with them, as what they can carry does.
+    It counts in this process only. A count over all replicas would add a round trip to every
+    request, and replicas together may admit as much more as they can carry.
     """
 
     def __init__(self, per_s: float) -> None:
-        self._per_s, self._room = per_s, 2.0 * per_s
+        self._per_s, self._size = per_s, 2.0 * per_s
         self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
 
     def admits(self, caller: bytes, now_s: float) -> bool:
-        """Take a token of ``caller``'s, if there is one."""
-        left, seen_s = self._buckets.pop(caller, (self._room, now_s))
-        left = min(self._room, left + (now_s - seen_s) * self._per_s)
+        """Take a token from the bucket of ``caller``; return whether there was one."""
+        left, seen_s = self._buckets.pop(caller, (self._size, now_s))
+        left = min(self._size, left + (now_s - seen_s) * self._per_s)
         self._buckets[caller] = (left - 1 if left >= 1 else left, now_s)
         if len(self._buckets) > CALLERS_REMEMBERED:
             self._buckets.popitem(last=False)
         return left >= 1
 
 
-class _Bounded:
-    """Receives a body and stops when it grows beyond a limit, whatever its headers said."""
+class _Measured:
+    """Sends an answer, notes its status, and counts the request at its end."""
 
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive, self._limit, self._left = receive, limit, limit
+    def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
+        self._scope, self._send, self._metrics = scope, send, metrics
+        self._started_s = time.perf_counter()
+        self.status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+        self.has_started = self.has_ended = False
 
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            raise BodyTooLarge(self._limit)
-        return message
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.has_started = message["status"], True
+        else:
+            self.has_ended = not message.get("more_body", False)
+        await self._send(message)
+
+    def count(self) -> None:
+        """Add the request to the figures."""
+        route = getattr(self._scope.get("route"), "path", "unknown")
+        self._metrics.requests.labels(self._scope["method"], route, self.status).inc()
+        took_s = time.perf_counter() - self._started_s
+        self._metrics.request_seconds.labels(route).observe(took_s)
+
+
+async def _run(app: Asgi, scope: Scope, receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)
+
+
+async def _wait_until_left(receive: Receive, left: asyncio.Event) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    left.set()
+
+
+def _replayed(body: bytes, left: asyncio.Event) -> Receive:
+    """Return a receiver that gives the body that has arrived, and then waits for the client."""
+    bodies = [body]
+
+    async def receive() -> Message:
+        if bodies:
+            return {"type": "http.request", "body": bodies.pop(), "more_body": False}
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    return receive
 
 
 def _fits(length: bytes, limit: int) -> bool:
     return length.isdigit() and len(length) < 16 and int(length) <= limit
 
 
-def _caller(scope: Scope, headers: dict[bytes, bytes]) -> bytes:
-    """Return the app the sidecar says is calling; without one, the address the connection comes from."""
+def _too_large(limits: LimitSettings) -> Response:
+    told = f"the body is larger than {limits.max_body_bytes} bytes"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    return error_response(status, told, "body", {"connection": "close"})
+
+
+def _caller(scope: Scope, token: bytes) -> bytes:
+    """Return what a caller is counted under: its address and its token.
+
+    Headers that anybody may set, such as the app id a sidecar adds, would let a caller change its
+    name with every request.
+    """
     client = scope.get("client") or ("unknown", 0)
-    return headers.get(CALLER_HEADER) or str(client[0]).encode()
+    return sha256(token).digest() + str(client[0]).encode()

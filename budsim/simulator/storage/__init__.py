@@ -1,1 +1,1 @@
-"""What is stored: runs, plans and events, as records, tables and transactions."""
+"""Storage of runs, plans and events: records, tables and transactions."""

@@ -1,4 +1,4 @@
-"""The durable record of a simulation as values: the run, its steps and states, the plans kept, the events it announced."""
+"""The durable record of a simulation as values: the run, its plans, and its events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FINISHED = frozenset({Status.COMPLETED, Status.FAILED, Status.TERMINATED})
 
 
 class Step(StrEnum):
-    """What a run does next."""
+    """The step a run takes next."""
 
     VALIDATION = "validation"
     ESTIMATION = "performance_estimation"
@@ -49,15 +49,15 @@ class Run:
     attempt : int
         1, and one more with every restart; part of the ids of events.
     failures : int
-        How often the current step found something it depends on missing.
+        How often the current step failed for a reason that may pass.
     message : str
-        Why it failed, or what it found; for callers.
+        The reason it failed, or a summary of its result; for callers.
     reasons : tuple of mappings
-        Why things that were asked about are not in the answer, in wire names.
+        Why clusters and devices that were asked about are not in the answer, in wire names.
     request_key : str or None
-        What a repeated request is recognized by (CloudEvent source and id, or Idempotency-Key).
+        Recognizes a repeated request: CloudEvent source and id, or Idempotency-Key.
     holder : str or None
-        Who works on it: a replica, or the Dapr workflow it was handed to; only they may write.
+        The replica or Dapr workflow that works on it; nobody else may write.
     written_s : float
         When it was last written to, seconds since the epoch.
     """
@@ -79,13 +79,13 @@ class Run:
 
     @property
     def instance_id(self) -> str:
-        """Name of the Dapr workflow that carries out this attempt; the first is named as the run."""
+        """Name of this attempt's Dapr workflow; that of the first attempt is the run's id."""
         return self.run_id if self.attempt == 1 else f"{self.run_id}-{self.attempt}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """One event on its way to one topic; ``topic`` None: nobody asked to be told, it is only kept and logged."""
+    """One event for one topic; without a topic it is only stored and logged."""
 
     event_id: str
     topic: str | None
@@ -106,7 +106,10 @@ class StoredGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPlan:
-    """A ranked plan of a finished run; service in base units, None where it is unknown (cloud providers)."""
+    """A ranked plan of a finished run.
+
+    Service in base units; None where it is unknown, as for cloud providers.
+    """
 
     rank: int
     cluster_id: str
@@ -130,7 +133,7 @@ class StoredPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a search found: plans best first, and in wire names why the rest is not among them."""
+    """The result of a search: plans, best first, and the reasons for the rest in wire names."""
 
     plans: tuple[StoredPlan, ...]
     reasons: tuple[Mapping[str, Any], ...]
@@ -139,7 +142,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feedback:
-    """What became of a deployed configuration."""
+    """A caller's report on a deployed configuration."""
 
     config_id: str
     failed: bool
@@ -148,7 +151,7 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanFilter:
-    """Which stored plans are asked for."""
+    """The stored plans that are asked for."""
 
     cluster_id: str | None = None
     concurrency: int | None = None

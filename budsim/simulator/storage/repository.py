@@ -1,4 +1,4 @@
-"""Reads and writes runs, plans and events; every public method is one transaction, and none needs another."""
+"""Reads and writes runs, plans and events; every public method is one transaction."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ from budsim.simulator.storage.tables import FindingRow, NodeGroupRow, OutboxRow,
 
 
 class LeaseLost(Conflict):
-    """The run was stopped, paused, restarted, or taken over by another replica: whoever held it must not write any more."""
+    """The run was stopped, paused, restarted or taken over; its former holder may not write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """A new run with its first events; its holder has it until ``due_s`` (no holder: anyone may claim it from then on)."""
+class NewRun:
+    """A new run with its first events.
+
+    Its holder has it until ``due_s``; without a holder any replica may claim it from then on.
+    """
 
     run: Run
     envelopes: Sequence[Envelope]
@@ -41,7 +44,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
+class UnsentEvents:
     """Unsent events of one run in order, and how often the first was refused."""
 
     run_id: str
@@ -50,8 +53,11 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """What became of one run's outgoing events: ids sent, ids refused, and how long to leave the run alone, s."""
+class SendResult:
+    """The result of sending one run's events.
+
+    Ids that were sent, ids that were refused, and the pause before the run's next turn, s.
+    """
 
     run_id: str
     sent: Sequence[str]
@@ -65,8 +71,8 @@ class Repository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, accepted: Sequence[Accepted]) -> list[Run]:
-        """Store new runs with their first events; return each, or the run that carries the same request key already."""
+    def add(self, accepted: Sequence[NewRun]) -> list[Run]:
+        """Store new runs with their events; return each, or the run that has its key already."""
         if not accepted:
             return []
         with self._database.writing() as session:
@@ -108,7 +114,7 @@ class Repository:
             return session.scalar(select(func.count()).where(RunRow.step != Step.DONE)) or 0
 
     def unfinished(self, run_ids: Collection[str]) -> frozenset[str]:
-        """Return those of these runs that somebody works on or is to work on."""
+        """Return those of these runs that are pending or running."""
         if not run_ids:
             return frozenset()
         with self._database.reading() as session:
@@ -118,7 +124,7 @@ class Repository:
             return frozenset(session.scalars(going_on))
 
     def claim(self, owner: str | None, *, now_s: float, lease_s: float, limit: int) -> list[Run]:
-        """Take up to ``limit`` due runs nobody holds, oldest first; other replicas leave them alone until the lease ends.
+        """Take up to ``limit`` due runs, oldest first; other replicas wait until the lease ends.
 
         ``owner`` None makes the Dapr workflow of each run its holder.
         """
@@ -136,7 +142,7 @@ class Repository:
             return [_run(row) for row in rows]
 
     def take_over(self, run: Run, owner: str, *, due_s: float) -> Run | None:
-        """Make ``owner`` the holder of a run in place of the one it has; None when that one does not hold it any more."""
+        """Make ``owner`` the holder of a run; None when ``run.holder`` no longer holds it."""
         with self._database.writing() as session:
             taken = _touch(session, run, lease_owner=owner, due_s=due_s)
         return replace(run, holder=owner) if taken else None
@@ -147,7 +153,7 @@ class Repository:
             return _touch(session, run, due_s=due_s)
 
     def release(self, owner: str, *, now_s: float) -> None:
-        """Give back every run ``owner`` holds, so that another replica may go on with it at once."""
+        """Give back the runs that ``owner`` holds, so that other replicas may continue them."""
         with self._database.writing() as session:
             session.execute(
                 update(RunRow)
@@ -166,7 +172,8 @@ class Repository:
     ) -> None:
         """Write the state a run has reached, its plans and its events in one transaction.
 
-        ``due_s`` gives the run back until then; None keeps the lease. Events already written are not written again.
+        ``due_s`` gives the run back until then; None keeps the lease. Events that were written
+        before are not written again.
 
         Raises
         ------
@@ -192,10 +199,10 @@ class Repository:
                 session.execute(delete(FindingRow).where(FindingRow.run_id == run.run_id))
             _append(session, run, envelopes)
 
-    def note(
+    def record_progress(
         self, run: Run, envelopes: Sequence[Envelope], *, now_s: float, found: Mapping[str, bytes]
     ) -> None:
-        """Write events of one of several who work on a run's step, and what searches of parts found; errors as `advance`."""
+        """Store one worker's progress and partial results; errors as `advance`."""
         with self._database.writing() as session:
             if not _touch(session, run, updated_s=now_s):
                 raise LeaseLost("the run is no longer ours")
@@ -220,7 +227,7 @@ class Repository:
                 for row in session.scalars(select(FindingRow).where(*_of_attempt(run_id, attempt)))
             }
 
-    def move(
+    def change_status(
         self,
         run_id: str,
         allowed: Iterable[Status],
@@ -229,9 +236,9 @@ class Repository:
         now_s: float,
         restart: bool = False,
     ) -> Run | None:
-        """Change a run's state from outside and take it from whoever works on it; None when it is not in an allowed state.
+        """Change a run's status and take it from its holder; None when its status is not allowed.
 
-        With ``restart`` it begins anew as the next attempt, without its plans.
+        With ``restart`` it begins again as the next attempt, without its plans.
         """
         with self._database.writing() as session:
             row = session.scalar(
@@ -279,8 +286,8 @@ class Repository:
                 or 0
             )
 
-    def mark(self, run_id: str, feedback: Sequence[Feedback]) -> frozenset[str]:
-        """Set or clear the blacklist mark of configurations; return the ids this run does not have."""
+    def record_feedback(self, run_id: str, feedback: Sequence[Feedback]) -> frozenset[str]:
+        """Set or clear blacklist marks of configurations; return ids that this run does not have."""
         unknown: set[str] = set()
         with self._database.writing() as session:
             for report in feedback:
@@ -314,8 +321,8 @@ class Repository:
         with self._database.reading() as session:
             return [_envelope(row) for row in session.scalars(query)]
 
-    def claim_outgoing(self, *, now_s: float, lease_s: float, limit: int) -> list[Outgoing]:
-        """Take the unsent events of up to ``limit`` runs; another replica's relay leaves these runs alone for ``lease_s``.
+    def claim_outgoing(self, *, now_s: float, lease_s: float, limit: int) -> list[UnsentEvents]:
+        """Take the unsent events of up to ``limit`` runs; other replicas wait for ``lease_s``.
 
         Only one relay works on a run at a time, so its events leave in order.
         """
@@ -336,8 +343,8 @@ class Repository:
             )
             return _outgoing(session, run_ids)
 
-    def sent(self, attempts: Sequence[Attempt], *, now_s: float) -> None:
-        """Note which events were handed over and which were refused, and when the relay may look at their runs again."""
+    def sent(self, attempts: Sequence[SendResult], *, now_s: float) -> None:
+        """Note which events were sent and which were refused, and when their runs are due again."""
         handed_over = [event_id for attempt in attempts for event_id in attempt.sent]
         refused = [event_id for attempt in attempts for event_id in attempt.refused]
         pauses: dict[float, list[str]] = {}
@@ -358,7 +365,7 @@ class Repository:
                 )
 
     def unsent(self) -> tuple[int, float | None]:
-        """Return how many events wait to be sent, and since when the oldest does, seconds since the epoch."""
+        """Return how many events are unsent, and the time of the oldest, seconds since the epoch."""
         query = select(func.count(), func.min(OutboxRow.created_s)).where(
             OutboxRow.sent_s.is_(None)
         )
@@ -367,9 +374,10 @@ class Repository:
         return count, oldest_s
 
     def purge(self, before_s: float, *, at_most: int = 500) -> int:
-        """Delete up to ``at_most`` finished runs last touched before ``before_s`` whose events have all left; return how many.
+        """Delete up to ``at_most`` finished runs that were last written before ``before_s``.
 
-        So few that nobody waits for their locks; ask again while it deletes as many as it may.
+        Runs with unsent events stay. Returns how many were deleted; call again until it is 0. A
+        batch is small so that nobody waits long for its locks.
         """
         unsent = exists().where(OutboxRow.run_id == RunRow.run_id, OutboxRow.sent_s.is_(None))
         old = (
@@ -401,7 +409,8 @@ def _touch(session: Session, run: Run, **values: object) -> bool:
 
 
 def _affected(session: Session, statement: object) -> int:
-    result = session.execute(statement, execution_options={"synchronize_session": False})  # type: ignore[call-overload]
+    options = {"synchronize_session": False}
+    result = session.execute(statement, execution_options=options)  # type: ignore[call-overload]
     return int(result.rowcount)
 
 
@@ -469,7 +478,7 @@ def _stored_plans(session: Session, query: Select[Any]) -> list[StoredPlan]:
     return [_stored_plan(row, groups[row.rank]) for row in rows]
 
 
-def _outgoing(session: Session, run_ids: Sequence[str]) -> list[Outgoing]:
+def _outgoing(session: Session, run_ids: Sequence[str]) -> list[UnsentEvents]:
     query = (
         select(OutboxRow)
         .where(OutboxRow.run_id.in_(run_ids), OutboxRow.sent_s.is_(None))
@@ -479,7 +488,9 @@ def _outgoing(session: Session, run_ids: Sequence[str]) -> list[Outgoing]:
     for row in session.scalars(query):
         waiting.setdefault(row.run_id, []).append(row)
     return [
-        Outgoing(run_id=run_id, envelopes=tuple(map(_envelope, rows)), failures=rows[0].failures)
+        UnsentEvents(
+            run_id=run_id, envelopes=tuple(map(_envelope, rows)), failures=rows[0].failures
+        )
         for run_id, rows in waiting.items()
     ]
 
@@ -513,7 +524,7 @@ def _insert_runs(session: Session, rows: Sequence[dict[str, Any]]) -> frozenset[
     return frozenset(session.scalars(new.returning(RunRow.run_id), rows))
 
 
-def _run_values(accepted: Accepted) -> dict[str, Any]:
+def _run_values(accepted: NewRun) -> dict[str, Any]:
     run = accepted.run
     return {
         "run_id": run.run_id,

@@ -46,7 +46,8 @@ class RunRow(Base):
     __tablename__ = "runs"
     __table_args__ = (
         CheckConstraint(
-            "status IN ('UNKNOWN','STARTED','RUNNING','COMPLETED','FAILED','TERMINATED','PENDING','SUSPENDED')",
+            "status IN ('UNKNOWN','STARTED','RUNNING','COMPLETED','FAILED','TERMINATED',"
+            "'PENDING','SUSPENDED')",
             name="status",
         ),
         CheckConstraint(
@@ -120,7 +121,10 @@ class NodeGroupRow(Base):
 
 
 class FindingRow(Base):
-    """What the search of one part of a run found, until the run is answered; parts may be searched by different replicas."""
+    """The result of searching one part of a run, kept until the run is answered.
+
+    The parts of a run may be searched by different replicas.
+    """
 
     __tablename__ = "findings"
 
@@ -133,7 +137,10 @@ class FindingRow(Base):
 
 
 class OutboxRow(Base):
-    """An event, written in the transaction of the state it tells of; sent afterwards, at least once, under one id."""
+    """An event, written in the transaction of the change it tells of.
+
+    It is sent after the commit, at least once, always under the same id.
+    """
 
     __tablename__ = "outbox"
     __table_args__ = (

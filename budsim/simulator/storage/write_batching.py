@@ -1,4 +1,4 @@
-"""Writes what arrives together in one transaction: while one is being committed, the requests that come share the next."""
+"""Stores requests that arrive together in one transaction."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from budsim.commons.errors import BudsimError
+from budsim.commons.errors import BudsimError, Unavailable
 
 Item = TypeVar("Item")
 Stored = TypeVar("Stored")
+Written = Sequence[Stored | BaseException]
 
 
-class Intake(Generic[Item, Stored]):
-    """Groups single writes without making anyone wait for company: an idle intake writes the first item at once.
+class WriteBatcher(Generic[Item, Stored]):
+    """Groups single writes; an idle batcher writes the first item at once.
 
     Parameters
     ----------
     write : callable
-        Stores items in a thread; returns for each what became of it, or why it was refused.
+        Stores items in a thread; returns for each its result, or why it was refused.
     at_most : int
         Items of one transaction.
     """
@@ -34,7 +35,7 @@ class Intake(Generic[Item, Stored]):
         self._writing: asyncio.Task[None] | None = None
 
     async def put(self, item: Item) -> Stored:
-        """Return what storing ``item`` came to; raises what it was refused with, or what the whole transaction failed with."""
+        """Store ``item`` and return the result; raises the reason when it was not stored."""
         future: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._writing is None:
@@ -48,20 +49,31 @@ class Intake(Generic[Item, Stored]):
                     self._waiting[: self._at_most],
                     self._waiting[self._at_most :],
                 )
-                await self._write_batch(batch)
+                written = await asyncio.to_thread(self._write_batch, [item for item, _ in batch])
+                for (_, future), result in zip(batch, written, strict=True):
+                    _settle(future, result)
         finally:
             self._writing = None
 
-    async def _write_batch(self, batch: Sequence[tuple[Item, asyncio.Future[Stored]]]) -> None:
-        found: Sequence[Stored | BaseException]
+    def _write_batch(self, items: Sequence[Item]) -> Written[Stored]:
+        """Write items together; where that fails, one by one, so that only the culprit fails.
+
+        A database that does not answer fails them all: writing one by one would only take longer.
+        """
         try:
-            found = await asyncio.to_thread(self._write, [item for item, _ in batch])
+            return self._write(items)
+        except Unavailable as error:
+            return [error] * len(items)
         except Exception as error:
-            found = [error] * len(batch)
-        for (_, future), stored in zip(batch, found, strict=True):
-            if future.done():  # its caller has gone
-                continue
-            if isinstance(stored, BaseException):
-                future.set_exception(stored)
-            else:
-                future.set_result(stored)
+            if len(items) == 1:
+                return [error]
+        return [result for item in items for result in self._write_batch([item])]
+
+
+def _settle(future: asyncio.Future[Stored], result: Stored | BaseException) -> None:
+    if future.done():  # its caller has gone
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

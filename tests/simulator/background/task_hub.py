@@ -40,6 +40,8 @@ class StandInTaskHub(task_hub.TaskHubSidecarServiceServicer, api_service_v1.Dapr
     def __init__(self) -> None:
         self.instances: dict[str, Instance] = {}
         self.activities: list[str] = []
+        self.told: list[str] = []
+        """Suspensions and resumptions that were asked for."""
         self.delay, self.hold_back, self.is_stuck = False, "", False
         self._delayed: list[Any] = []
         self._workers: list[asyncio.Queue[Any]] = []
@@ -117,6 +119,7 @@ class StandInTaskHub(task_hub.TaskHubSidecarServiceServicer, api_service_v1.Dapr
         )
 
     async def PauseWorkflowBeta1(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.told.append("suspend")
         self.instances[request.instance_id].status = "SUSPENDED"
         self._happen(
             request.instance_id, pb.HistoryEvent(executionSuspended=pb.ExecutionSuspendedEvent())
@@ -124,6 +127,7 @@ class StandInTaskHub(task_hub.TaskHubSidecarServiceServicer, api_service_v1.Dapr
         return Empty()
 
     async def ResumeWorkflowBeta1(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.told.append("resume")
         self.instances[request.instance_id].status = "RUNNING"
         self._happen(
             request.instance_id, pb.HistoryEvent(executionResumed=pb.ExecutionResumedEvent())
@@ -138,12 +142,12 @@ class StandInTaskHub(task_hub.TaskHubSidecarServiceServicer, api_service_v1.Dapr
         if self.is_stuck:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "no scheduler")
 
-    async def release(self) -> None:
-        """Let the activities go that were held back while `delay` was set."""
-        self.delay, self.hold_back = False, ""
-        for item in self._delayed:
+    async def release(self, *, hold_back: str = "") -> None:
+        """Send the activities that were held back, and from now on hold back only those named."""
+        self.delay, self.hold_back = False, hold_back
+        delayed, self._delayed = self._delayed, []
+        for item in delayed:
             self._send(item)
-        self._delayed.clear()
 
     def forget(self) -> None:
         """Lose every workflow, as a state store without its volume does."""

@@ -113,7 +113,7 @@ def test_a_replayed_event_is_one_run_whatever_came_between(
 
     assert [deliver(number, number) for number in (3, 1, 2, 3, 1, 1)] == ["SUCCESS"] * 6
     assert deliver(2, 99) == "DROP"
-    service = client.app.state.simulations  # type: ignore[attr-defined]
+    service = client.app.state.budsim.simulations  # type: ignore[attr-defined]
     assert len(service.repository.by_keys([f"event:e{number}" for number in range(5)])) == 3
 
 

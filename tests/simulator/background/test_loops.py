@@ -13,7 +13,7 @@ from budsim.commons.database import Database
 from budsim.commons.errors import Unavailable
 from budsim.commons.telemetry import new_metrics
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.background.loops import Relay
+from budsim.simulator.background.event_relay import Relay
 from budsim.simulator.background.worker_processes import ThreadWorkers
 from budsim.simulator.cluster_sources import FixedInventory
 from budsim.simulator.context import ServiceOptions

@@ -1,4 +1,4 @@
-"""Worker processes: real ones, as the service runs them; what becomes of a question when its process dies or takes too long."""
+"""Worker processes, real ones: no run disturbs another, whatever becomes of it."""
 
 import asyncio
 import os
@@ -7,18 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from budsim.commons.errors import CatalogError
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.background.worker_processes import (
-    AUTOGROUP,
-    GENTLENESS,
-    ProcessWorkers,
-    WorkerLost,
-)
+from budsim.simulator.background.worker_main import AUTOGROUP, INTERRUPT, NICENESS
+from budsim.simulator.background.worker_processes import ProcessWorkers, WorkerLost
 from tests.waiting import wait_for
 
 QUESTION: Any = "a question"
@@ -56,9 +54,10 @@ def ending(_question: object, _predictor: object, how: signal.Signals) -> None:
     os.kill(os.getpid(), how)
 
 
-def sleeping(_question: object, _predictor: object, seconds: float) -> None:
-    """Take time."""
-    time.sleep(seconds)
+def deaf(_question: object, _predictor: object, _detail: object) -> None:
+    """Block the signal that interrupts runs, as native code does."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {INTERRUPT})
+    time.sleep(600)
 
 
 def gone(pid: int) -> bool:
@@ -66,18 +65,40 @@ def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
-def pool(timeout_s: float = 60.0) -> ProcessWorkers:
-    """Return a pool of one process."""
-    return ProcessWorkers(told, AnalyticPredictor, processes=1, timeout_s=timeout_s)
+def computing(_question: object, _predictor: object, _detail: object) -> None:
+    """Use CPU time without end, and swallow every ordinary error."""
+    while True:
+        with suppress(Exception):
+            sum(range(1000))
+
+
+def waiting(_question: object, _predictor: object, file: str) -> int:
+    """Wait for a file, and return the process id."""
+    wait_for(Path(file).exists)
+    return os.getpid()
+
+
+def broken_load() -> Any:
+    """Load regressors that are not there."""
+    raise CatalogError("no regressors")
+
+
+def pool(
+    timeout_s: float = 60.0, processes: int = 1, load: Any = AnalyticPredictor
+) -> ProcessWorkers:
+    """Return a pool, of one process unless told otherwise."""
+    return ProcessWorkers(told, load, processes=processes, timeout_s=timeout_s)
 
 
 def with_pool(
-    work: Callable[[ProcessWorkers], Coroutine[Any, Any, Any]], timeout_s: float = 60.0
+    work: Callable[[ProcessWorkers], Coroutine[Any, Any, Any]],
+    timeout_s: float = 60.0,
+    processes: int = 1,
 ) -> Any:
-    """Return what ``work`` finds with a pool that is closed afterwards."""
+    """Return the result of ``work`` with a pool that is closed afterwards."""
 
     async def run() -> Any:
-        workers = pool(timeout_s)
+        workers = pool(timeout_s, processes)
         try:
             await workers.check()
             return await work(workers)
@@ -107,9 +128,9 @@ def test_a_question_is_answered_and_its_progress_told_in_the_event_loop(tmp_path
 def test_workers_let_everything_else_go_first():
     """Gentle in their own session, and their session gentle among the others, where the system groups by session."""
     found = with_pool(lambda workers: workers.compute(whereabouts, QUESTION, None))
-    assert found["niceness"] >= GENTLENESS
+    assert found["niceness"] >= NICENESS
     assert found["session"] == found["pid"]
-    assert found["autogroup"] is None or found["autogroup"][-2:] == ["nice", str(GENTLENESS)]
+    assert found["autogroup"] is None or found["autogroup"][-2:] == ["nice", str(NICENESS)]
 
 
 def test_a_process_that_dies_costs_its_question_only():
@@ -125,18 +146,126 @@ def test_a_process_that_dies_costs_its_question_only():
     assert before != after
 
 
-def test_a_question_that_takes_too_long_is_ended():
-    """Its process is killed, not left to compute on."""
+def test_a_run_is_limited_in_cpu_time_of_its_own():
+    """It is stopped in its process, which takes the next run without loading again."""
 
     async def ask(workers: ProcessWorkers) -> Any:
         first = await workers.compute(whereabouts, QUESTION, None)
-        with pytest.raises(WorkerLost, match="longer than 5 s"):
-            await workers.compute(sleeping, QUESTION, 600.0)
-        return first["pid"], await workers.compute(whereabouts, QUESTION, None)
+        with pytest.raises(WorkerLost, match="of CPU time"):
+            await workers.compute(computing, QUESTION, None)
+        return first["pid"], (await workers.compute(whereabouts, QUESTION, None))["pid"]
 
-    before, after = with_pool(ask, timeout_s=5.0)
+    before, after = with_pool(ask, timeout_s=0.3)
+    assert before == after
+
+
+def test_waiting_is_not_limited(tmp_path: Path):
+    """Runs that wait for a free process, or for something else, use no CPU time and are not stopped."""
+    file = tmp_path / "go"
+
+    async def ask(workers: ProcessWorkers) -> Any:
+        runs = [
+            asyncio.create_task(workers.compute(waiting, QUESTION, str(file))) for _ in range(3)
+        ]
+        await asyncio.sleep(0.6)
+        file.touch()
+        return await asyncio.gather(*runs)
+
+    assert len(set(with_pool(ask, timeout_s=0.2))) == 1
+
+
+def test_a_cancelled_run_ends_in_its_process():
+    """The worker stops computing at once and is free for the next run; nothing is killed."""
+
+    async def ask(workers: ProcessWorkers) -> Any:
+        first = await workers.compute(whereabouts, QUESTION, None)
+        run = asyncio.create_task(workers.compute(computing, QUESTION, None))
+        await asyncio.sleep(0.2)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        async with asyncio.timeout(5):
+            return first["pid"], (await workers.compute(whereabouts, QUESTION, None))["pid"]
+
+    before, after = with_pool(ask)
+    assert before == after
+
+
+def test_a_cancelled_run_that_waits_never_begins(tmp_path: Path):
+    """It leaves the queue; the run before it and the run after it are answered."""
+    file = tmp_path / "go"
+
+    async def ask(workers: ProcessWorkers) -> Any:
+        first, second, third = (
+            asyncio.create_task(workers.compute(waiting, QUESTION, str(file))) for _ in range(3)
+        )
+        await asyncio.sleep(0.1)
+        second.cancel()
+        file.touch()
+        return await asyncio.gather(first, second, third, return_exceptions=True)
+
+    first, second, third = with_pool(ask)
+    assert first == third
+    assert isinstance(second, asyncio.CancelledError)
+
+
+def test_a_run_that_cannot_be_interrupted_loses_its_process(monkeypatch: pytest.MonkeyPatch):
+    """Native code does not listen; the run's process is killed, and the next run gets another."""
+    monkeypatch.setattr("budsim.simulator.background.worker_processes.INTERRUPT_S", 0.2)
+
+    async def ask(workers: ProcessWorkers) -> Any:
+        first = await workers.compute(whereabouts, QUESTION, None)
+        run = asyncio.create_task(workers.compute(deaf, QUESTION, None))
+        await asyncio.sleep(0.2)
+        run.cancel()
+        return first["pid"], (await workers.compute(whereabouts, QUESTION, None))["pid"]
+
+    before, after = with_pool(ask)
     assert wait_for(lambda: gone(before))
-    assert after["pid"] != before
+    assert after != before
+
+
+def test_a_run_that_dies_disturbs_no_other(tmp_path: Path):
+    """Of two runs side by side one loses its process; the other is answered by its own."""
+    file = tmp_path / "go"
+
+    async def ask(workers: ProcessWorkers) -> Any:
+        other = asyncio.create_task(workers.compute(waiting, QUESTION, str(file)))
+        for _ in range(3):
+            with pytest.raises(WorkerLost):
+                await workers.compute(ending, QUESTION, signal.SIGKILL)
+        file.touch()
+        return await other
+
+    assert with_pool(ask, processes=2)
+
+
+def test_readiness_takes_nothing_from_runs(tmp_path: Path):
+    """The check is answered while every process is busy, and does not wait for them."""
+    file = tmp_path / "go"
+
+    async def ask(workers: ProcessWorkers) -> Any:
+        run = asyncio.create_task(workers.compute(waiting, QUESTION, str(file)))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(5):
+            await workers.check()
+        file.touch()
+        return await run
+
+    assert with_pool(ask)
+
+
+def test_regressors_that_do_not_load_are_told():
+    """Each check tells the reason, and no process is left behind."""
+
+    async def ask() -> None:
+        workers = pool(load=broken_load)
+        for _ in range(2):
+            with pytest.raises(CatalogError, match="no regressors"):
+                await workers.check()
+        workers.close()
+
+    asyncio.run(ask())
 
 
 def test_workers_do_not_outlive_a_service_that_is_killed():

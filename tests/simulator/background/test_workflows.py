@@ -21,13 +21,12 @@ from budsim.hardware_ops.cluster import Cluster
 from budsim.hardware_ops.inventory import read_inventory
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.background.worker_processes import ThreadWorkers, WorkerLost
-from budsim.simulator.background.workflows import (
-    MOST_SEARCHES,
+from budsim.simulator.background.workflow_dispatcher import (
     RUNS_PER_WORKER,
     STALLED_AFTER_LEASES,
-    Conductor,
-    batches_of,
+    WorkflowDispatcher,
 )
+from budsim.simulator.background.workflows import MOST_SEARCHES, batches_of
 from budsim.simulator.cluster_sources import FixedInventory
 from budsim.simulator.context import ServiceOptions
 from budsim.simulator.planning.plans import Outcome
@@ -54,13 +53,13 @@ class Stage:
         self.repository, self.hub, self._port = repository, hub, port
         self.clock = Clock()
         self.simulations: list[Simulations] = []
-        self.conductors: list[Conductor] = []
+        self.dispatchers: list[WorkflowDispatcher] = []
         self._closing = contextlib.AsyncExitStack()
 
     async def add(
         self, simulation: Any = known_answer, *, inventory: Any = None, workers: Any = None
     ) -> Simulations:
-        """Start one more replica; its conductor hands runs over when told."""
+        """Start one more replica; its dispatcher hands runs over when told."""
         settings = DaprSettings(_env_file=None, dapr_grpc_port=self._port, dapr_timeout_s=2.0)
         sidecar = connect(settings)
         assert isinstance(sidecar, GrpcSidecar)
@@ -73,12 +72,12 @@ class Stage:
             self.repository, inventory, workers, new_metrics(), options, clock=self.clock
         )
         hub = WorkflowHub(settings, sidecar, slots=2)
-        conductor = Conductor(service, hub, poll_s=0.05)
-        conductor.begin()
+        dispatcher = WorkflowDispatcher(service, hub, poll_s=0.05)
+        dispatcher.start_worker()
         self._closing.push_async_callback(sidecar.close)
         self._closing.push_async_callback(hub.close)
         self.simulations.append(service)
-        self.conductors.append(conductor)
+        self.dispatchers.append(dispatcher)
         await until(hub.is_serving)
         return service
 
@@ -86,7 +85,7 @@ class Stage:
         """Hand over what is due, and return the run once it and its workflow have ended."""
 
         async def both() -> Run | None:
-            await self.conductors[0].hand_over()
+            await self.dispatchers[0].dispatch_due()
             now = self.repository.get(run.run_id)
             workflow = self.hub.instances.get(now.instance_id)
             return (
@@ -102,7 +101,7 @@ class Stage:
         """Accept a request, hand its run over, and hold back the first activity of its workflow."""
         self.hub.delay = True
         run = await self.simulations[0].accept(RunRequest.model_validate(body))
-        await self.conductors[0].hand_over()
+        await self.dispatchers[0].dispatch_due()
         await until(lambda: _is(bool(self.hub.activities)))
         return run
 
@@ -110,7 +109,7 @@ class Stage:
         """Stop every replica; the SDK leaves its event loops to the garbage collector, which would complain in a later test."""
         await self._closing.aclose()
         self.simulations.clear()
-        self.conductors.clear()
+        self.dispatchers.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
@@ -217,7 +216,7 @@ async def test_an_inventory_replaced_while_parts_are_searched_is_the_one_answere
     )
     stage.hub.hold_back = "ranking"
     run = await service.accept(RunRequest.model_validate(body | {"simulation_method": "heuristic"}))
-    await stage.conductors[0].hand_over()
+    await stage.dispatchers[0].dispatch_due()
     await until(lambda: _is("ranking" in stage.hub.activities))
     assert len(stage.repository.findings(run.run_id, 1)) == 2
     inventory.now = after
@@ -250,11 +249,11 @@ async def test_more_runs_than_can_be_worked_on_wait_in_the_database(
     asked = [body | {"concurrency": 8 + more} for more in range(RUNS_PER_WORKER + 2)]
     held = await stage.hold(asked[0])
     others = [await service.accept(RunRequest.model_validate(each)) for each in asked[1:]]
-    assert await stage.conductors[0].hand_over() == RUNS_PER_WORKER - 1
-    assert await stage.conductors[0].hand_over() == 0
+    assert await stage.dispatchers[0].dispatch_due() == RUNS_PER_WORKER - 1
+    assert await stage.dispatchers[0].dispatch_due() == 0
     assert len(stage.hub.instances) == RUNS_PER_WORKER
     service.pause(held.run_id)
-    assert await stage.conductors[0].hand_over() == 1
+    assert await stage.dispatchers[0].dispatch_due() == 1
     await stage.hub.release()
     for run in others:
         assert (await stage.ended(run)).status is Status.COMPLETED
@@ -342,17 +341,61 @@ async def test_a_request_nobody_can_answer_fails_in_its_validation(
     assert "performance_estimation" not in stage.hub.activities
 
 
-async def test_pause_resume_stop_and_restart_reach_the_workflow(stage: Stage, body: dict[str, Any]):
-    """A paused run's workflow is suspended and goes on when resumed; a stopped one's ends; a restarted one gets a new one."""
+async def test_a_paused_run_is_held_by_the_database(stage: Stage, body: dict[str, Any]):
+    """The sidecar suspends nothing; the run's workflow ends, and another finishes the resumed run."""
     service = await stage.add()
     run = await stage.hold(body)
     assert service.pause(run.run_id).status is Status.SUSPENDED
-    await until(lambda: _is(stage.hub.instances[run.run_id].status == "SUSPENDED"))
     await stage.hub.release()
+    await until(lambda: _is(stage.hub.instances[run.run_id].status == "COMPLETED"))
     assert stage.repository.get(run.run_id).status is Status.SUSPENDED
+    assert stage.log_of(run) == ORDER[:1]
     service.resume(run.run_id)
     assert (await stage.ended(run)).status is Status.COMPLETED
     assert stage.log_of(run) == ORDER
+    assert stage.hub.told == []
+
+
+async def test_a_run_resumed_before_its_workflow_notices_goes_on(
+    stage: Stage, body: dict[str, Any]
+):
+    """Paused and resumed a hundred times while an activity is under way: one workflow, one answer."""
+    service = await stage.add()
+    run = await stage.hold(body)
+    for _ in range(100):
+        service.pause(run.run_id)
+        service.resume(run.run_id)
+    await stage.dispatchers[0].dispatch_due()
+    await stage.hub.release()
+    assert (await stage.ended(run)).status is Status.COMPLETED
+    assert stage.log_of(run) == ORDER
+    assert stage.hub.told == []
+
+
+async def test_a_workflow_that_skipped_its_steps_is_followed_by_another(
+    stage: Stage, body: dict[str, Any]
+):
+    """Resumed when the activities had seen the pause already, and before the workflow had ended."""
+    service = await stage.add()
+    run = await stage.hold(body)
+    stage.hub.delay, stage.hub.hold_back = False, "publish"
+    service.pause(run.run_id)
+    await stage.hub.release(hold_back="publish")
+    await until(lambda: _is("publish" in stage.hub.activities))
+    service.resume(run.run_id)
+    await stage.dispatchers[0].dispatch_due()
+    await stage.hub.release()
+    await until(lambda: _is(stage.hub.instances[run.run_id].status == "COMPLETED"))
+    stage.clock.now_s += 2.0
+    assert (await stage.ended(run)).status is Status.COMPLETED
+    assert stage.log_of(run) == ORDER
+
+
+async def test_a_restarted_run_gets_a_workflow_of_its_own(stage: Stage, body: dict[str, Any]):
+    """Under another name; the events of the first attempt stay."""
+    service = await stage.add()
+    run = await service.accept(RunRequest.model_validate(body))
+    assert (await stage.ended(run)).status is Status.COMPLETED
     again = service.restart(run.run_id)
     assert (await stage.ended(again)).status is Status.COMPLETED
     assert stage.log_of(run) == ORDER + ORDER[1:]
@@ -383,7 +426,7 @@ async def test_what_the_sidecar_was_told_becomes_of_the_run_too(
     (claimed,) = stage.repository.claim(None, now_s=service.clock() + 999, lease_s=1, limit=1)
     stage.repository.advance(_running(claimed), [], now_s=0)
     stage.clock.now_s += 9999
-    await stage.conductors[0].hand_over()
+    await stage.dispatchers[0].dispatch_due()
     assert stage.repository.get(run.run_id).status is becomes
 
 
@@ -418,7 +461,7 @@ async def test_a_run_whose_workflow_always_fails_ends(stage: Stage, body: dict[s
         assert stage.repository.get(run.run_id).status is not Status.FAILED
         stage.hub.instances[run.run_id].status = "FAILED"
         stage.clock.now_s += 9999
-        await stage.conductors[0].hand_over()
+        await stage.dispatchers[0].dispatch_due()
     ended = stage.repository.get(run.run_id)
     assert (ended.status, ended.message) == (
         Status.FAILED,
@@ -432,7 +475,7 @@ async def test_a_stalled_workflow_s_run_goes_on_in_a_process(stage: Stage, body:
     run = await stage.hold(body)
     for _ in range(2):
         stage.clock.now_s += 3 * service.options.lease_s
-        assert await stage.conductors[0].hand_over() == 1
+        assert await stage.dispatchers[0].dispatch_due() == 1
     await until(lambda: _is(stage.repository.get(run.run_id).status is Status.COMPLETED))
     assert stage.log_of(run) == ORDER
     await stage.hub.release()
@@ -448,10 +491,10 @@ async def test_a_run_no_workflow_can_be_begun_for_goes_on_in_a_process(
     service = await stage.add()
     stage.hub.is_stuck = True
     run = await service.accept(RunRequest.model_validate(body))
-    assert await stage.conductors[0].hand_over() == 1
+    assert await stage.dispatchers[0].dispatch_due() == 1
     assert stage.repository.get(run.run_id).status is Status.PENDING
     stage.clock.now_s += (STALLED_AFTER_LEASES + 1) * service.options.lease_s
-    assert await stage.conductors[0].hand_over() == 1
+    assert await stage.dispatchers[0].dispatch_due() == 1
     await until(lambda: _is(stage.repository.get(run.run_id).status is Status.COMPLETED))
     assert stage.log_of(run) == ORDER
     assert stage.hub.instances == {}
@@ -466,12 +509,12 @@ async def test_without_a_sidecar_nothing_waits_and_nothing_is_claimed(
     assert isinstance(sidecar, GrpcSidecar)
     service = await stage.add()
     hub = WorkflowHub(settings, sidecar, slots=1)
-    conductor = Conductor(service, hub, poll_s=0.05)
+    dispatcher = WorkflowDispatcher(service, hub, poll_s=0.05)
     async with asyncio.timeout(30):
-        conductor.begin()
+        dispatcher.start_worker()
         run = await service.accept(RunRequest.model_validate(body))
         assert not await hub.is_serving()
-        assert await conductor.hand_over() == 0
+        assert await dispatcher.dispatch_due() == 0
         await hub.close()
         await sidecar.close()
     assert stage.repository.get(run.run_id).holder is None

@@ -1,0 +1,73 @@
+"""What the parts of the running application share, as one typed value."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI, Request
+
+from budsim.commons.config import Settings
+from budsim.commons.dapr import Sidecar
+from budsim.commons.dapr_workflow import WorkflowHub
+from budsim.commons.database import Database
+from budsim.commons.telemetry import Metrics
+from budsim.commons.tracing import Tracing
+from budsim.simulator.services import Simulations
+
+NOT_LOADED = "not loaded yet"
+
+
+@dataclass(slots=True, kw_only=True)
+class ApplicationState:
+    """Everything a request or a probe needs; built when the application starts.
+
+    Attributes
+    ----------
+    synchronous : Semaphore
+        Requests that compute while their caller waits.
+    models_error : str
+        Why the trained regressors cannot be used; empty when they can.
+    draining : bool
+        The service has been told to stop: health answers 503.
+    ending : bool
+        Requests still under way have been told to end.
+    requests : set of tasks
+        Requests under way.
+    """
+
+    settings: Settings
+    database: Database
+    sidecar: Sidecar | None
+    hub: WorkflowHub | None
+    simulations: Simulations
+    metrics: Metrics
+    tracing: Tracing
+    synchronous: asyncio.Semaphore
+    models_error: str = NOT_LOADED
+    draining: bool = False
+    ending: bool = False
+    requests: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def end_requests(self) -> None:
+        """Cancel the requests under way; each is answered with 503."""
+        self.ending = True
+        for task in self.requests:
+            task.cancel()
+
+
+def set_application_state(app: FastAPI, state: ApplicationState) -> None:
+    """Give an application its state."""
+    app.state.budsim = state
+
+
+def application_state_of(app: Any) -> ApplicationState:
+    """Return the state of a started application."""
+    state: ApplicationState = app.state.budsim
+    return state
+
+
+async def application_state(request: Request) -> ApplicationState:
+    """Return the state, as a dependency (async: FastAPI runs plain functions in a thread)."""
+    return application_state_of(request.app)
