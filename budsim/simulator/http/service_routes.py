@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Depends, Security
+from fastapi import APIRouter, Depends, Request, Security
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from budsim import __version__
 from budsim.commons.errors import Unavailable
 from budsim.simulator.http import examples
 from budsim.simulator.http.application_state import ApplicationState, application_state
@@ -44,11 +43,11 @@ def _documented(example: object, *statuses: int) -> dict[int | str, dict[str, An
     responses=_documented(examples.ABOUT, 401, 413, 429, 503),
     dependencies=[Security(TOKEN)],
 )
-async def about() -> Info:
+async def about(request: Request) -> Info:
     """Say what this is."""
     return Info(
         message="budsim: what to deploy, how it will perform, what it will cost",
-        param={"version": __version__},
+        param={"version": request.app.version},
     )
 
 
