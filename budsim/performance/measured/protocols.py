@@ -24,6 +24,7 @@ _CONDITIONS: Mapping[str, Callable[[pd.DataFrame, Any], pd.Series]] = {
     "until": lambda rows, date: (rows.date != "") & (rows.date <= date),
     "input_tokens": lambda rows, tokens: rows.input_tokens == tokens,
     "output_tokens": lambda rows, tokens: rows.output_tokens == tokens,
+    "below_input_tokens": lambda rows, tokens: rows.input_tokens < tokens,
     "from_concurrency": lambda rows, load: rows.concurrency >= load,
     "below_tp": lambda rows, tp: rows.tp < tp,
     "attention_dp": lambda rows, least: rows.dp >= least,
@@ -46,6 +47,8 @@ SETTINGS = {
     "admission_steps": frozenset({*_CONDITIONS, "steps", "for_each_rank"}),
     "memory_fraction": frozenset({*_CONDITIONS, "share"}),
     "cold_start": frozenset({*_CONDITIONS}),
+    "client": frozenset({*_CONDITIONS, "prompts", "prompt_law", "output_law"}),
+    "first_wave": frozenset({*_CONDITIONS, "seconds"}),
 }
 """What the catalog settles, and the keys its entries may have."""
 
@@ -97,6 +100,20 @@ def cold_starts(rows: pd.DataFrame) -> Booleans:
     for _, at in _matches("cold_start", rows):
         cold |= at
     return cold
+
+
+def first_waves(rows: pd.DataFrame) -> Floats:
+    """Return the seconds by which the first wave of each row's requests is slower, 0 if unknown."""
+    return _stated("first_wave", "seconds", rows, np.zeros(len(rows)))
+
+
+def client_entries(rows: pd.DataFrame) -> list[Entry]:
+    """Return how the client of each row sent its requests, {} where nothing is known of it."""
+    found: list[Entry] = [{} for _ in range(len(rows))]
+    for entry, at in _matches("client", rows):
+        for row in np.flatnonzero(at):
+            found[int(row)] = entry
+    return found
 
 
 def memory_fractions(rows: pd.DataFrame, default: Floats) -> Floats:

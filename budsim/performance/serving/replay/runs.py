@@ -13,6 +13,10 @@ from budsim.performance.serving.replay import native
 from budsim.performance.serving.replay.scheduling import Host, Router, Schedulers
 from budsim.performance.serving.replay.step_tables import CONTEXTS, TOKENS, PartTables, StepTables
 
+IMBALANCE = 0.5
+"""Attention ranks wait for the fullest one in their attention, while experts see the mean load: the
+time of a step lies half-way between both. Chosen among 0, 0.5 and 1 on rows with attention ranks."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -54,7 +58,7 @@ class Replica:
     router: Router
     prefill_factor: float = 1.0
     decode_factor: float = 1.0
-    imbalance: float = 0.0
+    imbalance: float = IMBALANCE
 
     @property
     def cache_tokens(self) -> float:
@@ -198,6 +202,6 @@ def _setting(replica: Replica, first_wave_s: float) -> native.Setting:
         token_s=host.token_s,
         reply_s=host.reply_s,
         first_wave_s=first_wave_s,
-        prefill_factor=replica.prefill_factor,
+        prefill_factor=replica.prefill_factor * host.prompt_factor,
         decode_factor=replica.decode_factor,
     )

@@ -77,8 +77,15 @@ def replica(scheduler: Scheduler) -> Replica:
         block_tokens=column(scheduler.block_tokens),
         receive_steps=column(scheduler.receive_steps),
     )
-    host = Host(request_s=scheduler.request_s, token_s=scheduler.token_s, lag_steps=scheduler.lag)
-    return Replica(tables=tables(), schedulers=table, row=0, host=host, router=Router.IN_TURN)
+    host = Host(
+        request_s=scheduler.request_s,
+        token_s=scheduler.token_s,
+        lag_steps=scheduler.lag,
+        prompt_factor=1.0,
+    )
+    return Replica(
+        tables=tables(), schedulers=table, row=0, host=host, router=Router.IN_TURN, imbalance=0.0
+    )
 
 
 def both(traffic: Traffic, scheduler: Scheduler) -> tuple[Outcome, Run]:

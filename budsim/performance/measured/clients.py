@@ -1,0 +1,125 @@
+"""The traffic behind each measured row: what its client sent, as its columns and its source say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+
+from budsim.performance.lengths import FixedLength, LengthLaw, UniformLength, parse_lengths
+from budsim.performance.measured.measurements import Measurements
+from budsim.performance.measured.protocols import client_entries, first_waves
+from budsim.performance.traffic import (
+    ClosedLoop,
+    OpenLoop,
+    PrefixShare,
+    Process,
+    Start,
+    Traffic,
+    parse_arrival,
+)
+
+NOMINAL_LOW = 0.8
+"""Clients of the InferenceX benchmark draw lengths from this share of the stated one upwards."""
+COLUMNS = ("arrival", "n_requests", "length_law", "prefix_hit_share", "warmup")
+"""Optional columns that say more of a client than its source does."""
+
+
+def client_traffic(measurements: Measurements) -> list[Traffic]:
+    """Return the traffic one replica of each readable row received.
+
+    A row that states how many requests it sent, or whose source sent a known number for each
+    request in flight, is a benchmark's run: all requests in flight start at once. Others are
+    deployments in a steady state.
+
+    Raises
+    ------
+    InvalidInput
+        When a column names no arrival process or no law of lengths.
+    """
+    table = measurements.table.iloc[measurements.rows].reset_index(drop=True)
+    text = pd.DataFrame({name: _text(table, name) for name in (*_TEXTS, *COLUMNS)})
+    numbers = pd.DataFrame({name: _numbers(table, name) for name in _NUMBERS})
+    rows = text.drop(columns="n_requests").join(numbers)
+    entries, waves = client_entries(rows), first_waves(rows)
+    columns: list[dict[str, object]] = [
+        {str(name): value for name, value in each.items()} for each in rows.to_dict("records")
+    ]
+    return [
+        _row_traffic(measurements, row, each, entry, float(wave))
+        for row, (each, entry, wave) in enumerate(zip(columns, entries, waves, strict=True))
+    ]
+
+
+_TEXTS = ("source", "engine", "model", "device_name", "precision", "date")
+_NUMBERS = ("input_tokens", "output_tokens", "concurrency", "tp", "dp", "n_requests")
+
+
+def _text(table: pd.DataFrame, name: str) -> pd.Series:
+    return table.get(name, pd.Series("", index=table.index)).astype(str).str.strip()
+
+
+def _numbers(table: pd.DataFrame, name: str) -> pd.Series:
+    return pd.to_numeric(_text(table, name), errors="coerce")
+
+
+def _row_traffic(
+    measurements: Measurements,
+    row: int,
+    columns: Mapping[str, object],
+    entry: Mapping[str, object],
+    first_wave_s: float,
+) -> Traffic:
+    candidates = measurements.candidates
+    concurrency = max(round(float(candidates.concurrency[row])), 1)
+    requests = _requests(columns, entry, concurrency, float(measurements.replicas[row]))
+    arrivals: ClosedLoop | OpenLoop
+    if measurements.open_loop[row]:
+        process, variation = parse_arrival(str(columns["arrival"]) or Process.POISSON)
+        rate = float(measurements.request_rate[row] / measurements.replicas[row])
+        arrivals = OpenLoop(requests_per_s=rate, process=process, variation=variation)
+    else:
+        start = Start.AT_ONCE if requests else Start.STEADY
+        inside = min(concurrency, requests or concurrency)
+        arrivals = ClosedLoop(concurrency=inside, start=start, first_wave_s=first_wave_s)
+    return Traffic(
+        arrivals=arrivals,
+        prompt=_law(columns, entry, "prompt", float(candidates.input_tokens[row])),
+        output=_law(columns, entry, "output", float(candidates.output_tokens[row])),
+        prefix=PrefixShare(share=_number(columns["prefix_hit_share"], 0.0)),
+        requests=requests,
+        warmup=int(_number(columns["warmup"], 0.0)) if columns["warmup"] else None,
+    )
+
+
+def _requests(
+    columns: Mapping[str, object], entry: Mapping[str, object], concurrency: int, replicas: float
+) -> int | None:
+    """Return how many requests one replica's run had; None where it is not known to be finite."""
+    stated = _number(columns["n_requests"], math.nan)
+    if stated >= 1.0:
+        return max(round(stated / replicas), 1)
+    prompts = entry.get("prompts")
+    return int(str(prompts)) * concurrency if prompts else None
+
+
+def _law(
+    columns: Mapping[str, object], entry: Mapping[str, object], which: str, mean: float
+) -> LengthLaw:
+    """Return the law of a length; the entry of a source where the row itself names none."""
+    tokens = max(round(mean), 1)
+    name = str(columns["length_law"] or entry.get(f"{which}_law", "fixed"))
+    if name == "nominal":
+        most = max(round(mean * 2.0 / (1.0 + NOMINAL_LOW)), 1)
+        return UniformLength(low=max(round(NOMINAL_LOW * most), 1), high=most)
+    if name == "uniform" and not columns["length_law"]:
+        return UniformLength(low=1, high=max(2 * tokens - 1, 1))
+    return parse_lengths(name, tokens) if name != "fixed" else FixedLength(tokens=tokens)
+
+
+def _number(value: object, default: float) -> float:
+    try:
+        return float(str(value))
+    except ValueError:
+        return default

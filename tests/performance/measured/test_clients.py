@@ -1,0 +1,84 @@
+"""The traffic behind a measured row, by its columns and by what is known of its source."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from budsim.performance.lengths import FixedLength, LognormalLength, UniformLength
+from budsim.performance.measured.clients import client_traffic
+from budsim.performance.measured.measurements import read_measurements
+from budsim.performance.traffic import ClosedLoop, OpenLoop, Process, Start, Traffic
+
+ROW = {
+    "source": "",
+    "device_type": "cuda",
+    "device_name": "H100-SXM",
+    "tp": "8",
+    "n_devices": "8",
+    "engine": "vllm",
+    "model_hf": "meta-llama/Llama-3.1-70B-Instruct",
+    "precision": "fp8",
+    "input_tokens": "1000",
+    "output_tokens": "200",
+    "concurrency": "16",
+    "mode": "serving",
+    "quality": "A",
+}
+
+
+def traffic(**columns: str) -> Traffic:
+    """Return the traffic of one row."""
+    table = pd.DataFrame([{**ROW, **columns}])
+    return client_traffic(read_measurements(table))[0]
+
+
+def test_a_question_of_no_source_is_a_deployment_in_a_steady_state() -> None:
+    """Equal lengths, 16 requests in flight, no first wave."""
+    asked = traffic()
+    assert asked.arrivals == ClosedLoop(concurrency=16, start=Start.STEADY, first_wave_s=0.0)
+    assert asked.prompt == FixedLength(tokens=1000)
+    assert asked.requests is None
+
+
+def test_a_rate_is_an_open_loop_of_its_arrival_process() -> None:
+    """Poisson unless the row says otherwise."""
+    assert traffic(concurrency="", request_rate="3").arrivals == OpenLoop(requests_per_s=3.0)
+    bursty = traffic(concurrency="", request_rate="3", arrival="gamma:2").arrivals
+    assert bursty == OpenLoop(requests_per_s=3.0, process=Process.GAMMA, variation=2.0)
+
+
+def test_inferencex_sends_ten_prompts_for_each_request_in_flight() -> None:
+    """Lengths are uniform from 0.8 of the stated ones; SGLang's first wave is slow (L21)."""
+    asked = traffic(source="inferencex", engine="sglang", device_name="MI300X")
+    assert asked.arrivals == ClosedLoop(concurrency=16, start=Start.AT_ONCE, first_wave_s=1.2)
+    assert asked.requests == 160
+    assert asked.prompt == UniformLength(low=800, high=1000)
+
+
+def test_the_cookbooks_lengths_are_uniform_up_to_twice_their_mean() -> None:
+    """Its table states how many prompts were sent."""
+    asked = traffic(source="sgl_cookbook", n_requests="80")
+    assert asked.prompt == UniformLength(low=1, high=1999)
+    assert asked.requests == 80
+
+
+def test_a_run_has_no_more_in_flight_than_requests() -> None:
+    """Four requests sent at once under a cap of sixteen."""
+    assert traffic(n_requests="4").concurrency == 4
+
+
+def test_optional_columns_say_what_a_source_would() -> None:
+    """Law of lengths, prefix hits and warm-up of a row without a known source."""
+    asked = traffic(
+        length_law="lognormal:0.5", prefix_hit_share="0.4", n_requests="100", warmup="10"
+    )
+    assert asked.output == LognormalLength(mean_tokens=200, variation=0.5)
+    assert asked.prefix_hit_share == 0.4
+    assert (asked.run_requests, asked.run_warmup) == (100, 10)
+
+
+@pytest.mark.parametrize("source", ["", "somebody"])
+def test_who_measured_a_row_matters_only_by_what_its_client_did(source: str) -> None:
+    """L21: an unknown source changes nothing."""
+    assert traffic(source=source) == traffic()
