@@ -18,11 +18,12 @@ import pandas as pd
 from budsim.engine_ops.engine_profile import FirstToken
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Floats
-from budsim.performance.measured.measurements import Measurements, read_measurements, read_tables
+from budsim.performance.measured.measurements import Measurements, read_measurements
+from budsim.performance.measured.tables import read_tables
 from budsim.performance.physics.constants import FITTED, PhysicsConstants
-from budsim.performance.training.fit import measured_times, training_rows, usable_rows
 from budsim.performance.training.physics_fit import Parameter, fit, modelled
 from budsim.performance.training.reports import MARK_SOURCES
+from budsim.performance.training.rows import measured_times, training_rows, usable_rows
 
 ENGINES = ("vllm", "sglang", "trtllm")
 NVIDIA = tuple(key for key in FITTED.kernels if key == DeviceKind.CUDA or key.startswith("sm"))

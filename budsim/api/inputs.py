@@ -221,7 +221,7 @@ def table_of(
     """
     import pandas as pd
 
-    from budsim.performance.measured.measurements import read_tables
+    from budsim.performance.measured.tables import read_tables
 
     if isinstance(rows, str | Path):
         return read_tables([Path(rows)])

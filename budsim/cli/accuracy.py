@@ -136,7 +136,7 @@ def evaluate(
 
 def _judged(file: Path, predictor: Predictor) -> tuple[DataFrame, list[str]]:
     """Return the rows of a CSV with predictions beside them, and why other rows were left out."""
-    from budsim.performance.measured.measurements import csv_files, read_parts
+    from budsim.performance.measured.tables import csv_files, read_parts
     from budsim.performance.training.score import judge
 
     parts = (part for each in csv_files([file]) for part in read_parts(each))

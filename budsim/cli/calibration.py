@@ -72,7 +72,7 @@ def calibrate(
     """
     from datetime import UTC, datetime
 
-    from budsim.performance.measured.measurements import read_tables
+    from budsim.performance.measured.tables import read_tables
     from budsim.performance.predictor import load_predictor
     from budsim.performance.training.score import evaluate as score
     from budsim.performance.training.site_calibration import calibrate as learn

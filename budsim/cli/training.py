@@ -52,10 +52,10 @@ def train(
     ] = None,
 ) -> None:
     """Fit the regressors of every kind of hardware and print their errors on withheld rows."""
-    from budsim.performance.measured.measurements import read_tables
+    from budsim.performance.measured.tables import read_tables
     from budsim.performance.training.accuracy_gate import record
     from budsim.performance.training.fit import train as fit
-    from budsim.performance.training.html_report import marks
+    from budsim.performance.training.marks import marks
     from budsim.performance.training.reports import markdown
 
     folders = [*measurement_folders(data), *(add or [])]
@@ -124,7 +124,7 @@ def tune(
     ] = 0,
 ) -> None:
     """Try other parameters of the regressors by cross-validation over whole curves; best first."""
-    from budsim.performance.measured.measurements import read_tables
+    from budsim.performance.measured.tables import read_tables
     from budsim.performance.training.tune import SPACE, search
 
     def tell(trial: Trial) -> None:

@@ -1,4 +1,4 @@
-"""A population of candidates as one table of arrays: distinct things named once, one row per candidate."""
+"""A population of candidates as one table of arrays, one row a candidate."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ Booleans = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """One row per candidate; ``architecture``, ``device``, ``engine`` and the precisions index the tuples beside them.
+    """One row per candidate; index columns point into the tuples of distinct values.
 
     Attributes
     ----------
     architectures, devices, engines, precisions : tuples
-        The distinct values the index columns point into.
+        The distinct values.
     architecture, device, engine, weight_precision, kv_precision : int arrays, shape (n,)
         Index columns.
     tp, pp, ep, dp : int arrays, shape (n,)
-        A replica has ``tp x pp`` devices; ``ep`` > 1 spreads experts, ``dp`` attention, inside them.
+        A replica has ``tp x pp`` devices. ``ep`` > 1 spreads experts, ``dp`` attention, inside
+        them.
     input_tokens, output_tokens, concurrency, prefix_hit_share : float arrays, shape (n,)
         Traffic of one replica. Lengths are means.
     token_budget, max_num_seqs, memory_fraction : float arrays, shape (n,)
@@ -44,19 +45,25 @@ class Candidates:
     memory_free_bytes : float array, shape (n,)
         Memory of one device the replica may use at most.
     admission_steps : float array, shape (n,)
-        Mean engine steps a newcomer waits because the scheduler looks at its queue only now and then; 0 where it always does.
+        Mean engine steps a new request waits because the scheduler looks at its queue only now
+        and then; 0 where it always does.
     stack_year, engine_year : float arrays, shape (n,)
-        When the software as a whole, and the engine's release, are from (calendar year with its fraction); nan where unknown.
+        Date of the software as a whole, and of the engine's release (calendar year with its
+        fraction); nan where unknown.
     burst_share : float array, shape (n,)
-        Share of requests that arrive all at once when a benchmark starts; 0 for a deployment in steady state.
+        Share of requests that arrive at once when a benchmark starts; 0 for a deployment in
+        steady state.
     cold_start : bool array, shape (n,)
-        Whether a benchmark's first requests met a server that had served none, so that mean TTFT holds its compilation.
+        Whether a benchmark's first requests met a server that had served none, so that mean TTFT
+        holds its compilation.
     static_batch : bool array, shape (n,)
-        Whether all ``concurrency`` prompts are prefilled as one batch and decoded together, as offline benchmarks do.
+        Whether all ``concurrency`` prompts are prefilled as one batch and decoded together, as
+        offline benchmarks do.
     speculative : bool array, shape (n,)
         Whether multi-token prediction drafts tokens.
     adapter_ranks : float array, shape (n,), or None
-        LoRA slots times the rank each may have (``max_loras`` x ``max_lora_rank``); None where no adapter is served.
+        LoRA slots times the rank each may have (``max_loras`` x ``max_lora_rank``); None where no
+        adapter is served.
     """
 
     architectures: tuple[Architecture, ...]

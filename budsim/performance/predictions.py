@@ -13,7 +13,10 @@ from budsim.performance.candidates import Floats
 
 
 class Basis(StrEnum):
-    """What a prediction rests on: a measurement of this very configuration, a regressor, or the analytic model alone."""
+    """What a prediction rests on.
+
+    A measurement of a near-identical configuration, a regressor, or the analytic model alone.
+    """
 
     MEASURED = "measured"
     LEARNED = "learned"
@@ -24,8 +27,9 @@ class Basis(StrEnum):
 class MemoryUse:
     """Memory of the fullest device rank of each candidate, bytes; arrays of shape (n,).
 
-    ``budget_bytes`` is what the engine may take; weights, activations and reserve come out of it
-    first, the KV cache gets the rest. ``kv_capacity_tokens`` is what the whole replica can hold.
+    ``budget_bytes`` is what the engine may take. Weights, activations and reserve come out of it
+    first, and the KV cache gets the rest. ``kv_capacity_tokens`` is what the whole replica can
+    hold.
     """
 
     budget_bytes: Floats
@@ -38,7 +42,7 @@ class MemoryUse:
 
     @property
     def fits(self) -> NDArray[np.bool_]:
-        """Whether weights, activations, reserve and at least one cached token stay within the budget."""
+        """Whether weights, activations, reserve and one cached token stay within the budget."""
         return self.kv_capacity_tokens >= 1.0
 
 
@@ -56,7 +60,7 @@ def rate(tpot_s: Floats) -> Floats:
 
 
 def latency(ttft_s: Floats, tpot_s: Floats, output_tokens: Floats) -> Floats:
-    """Return the end-to-end latency, seconds: TTFT and the remaining output tokens (law L13)."""
+    """Return the end-to-end latency, seconds: TTFT and the remaining output tokens."""
     return ttft_s + np.maximum(output_tokens - 1.0, 0.0) * tpot_s
 
 
@@ -64,8 +68,7 @@ def latency(ttft_s: Floats, tpot_s: Floats, output_tokens: Floats) -> Floats:
 class Service:
     """Predicted service of each candidate, as seen by one request; arrays of shape (n,).
 
-    End-to-end latency and throughput follow from TTFT and TPOT and can never contradict them (law
-    L13).
+    End-to-end latency and throughput follow from TTFT and TPOT and can never contradict them.
     """
 
     ttft_s: Floats
@@ -80,7 +83,7 @@ class Service:
 
     @property
     def tokens_per_s_per_user(self) -> Floats:
-        """Output tokens one user receives per second once the first has come: 1 / TPOT, the field's interactivity."""
+        """Output tokens one user receives per second after the first: 1 / TPOT, interactivity."""
         return rate(self.tpot_s)
 
 

@@ -1,4 +1,4 @@
-"""Candidates in, predictions out: the analytic model, corrected by the regressors of each kind of hardware."""
+"""Candidates in, predictions out: the analytic model, corrected by regressors."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ from budsim.performance.predictions import Interval, MemoryUse, Predictions, Ser
 from budsim.performance.serving.steady_state import Modelled, steady_state
 
 INSTALLED = Path(__file__).parent.parent / "_pretrained_models"
+"""Trained models inside an installed package."""
 CHECKOUT = Path(__file__).parent.parent.parent / "cache" / "pretrained_models"
+"""Trained models of a checkout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """Predicts with ``regressors`` where the kind of hardware has them, with the analytic model where it has none.
+    """Predicts with the regressors of each kind of hardware, with physics where it has none.
 
-    ``calibration`` corrects what comes out by what a site measured.
+    ``calibration`` corrects the result by a site's measurements.
     """
 
     regressors: Mapping[DeviceKind, Regressors]
@@ -50,9 +52,10 @@ class Predictor:
     def predict(
         self, candidates: Candidates, median: Floats | None = None
     ) -> tuple[MemoryUse, Predictions]:
-        """Return memory and predicted service of each candidate; of pooling models nothing was measured, and nothing is learned.
+        """Return memory and predicted service of each candidate.
 
-        ``median`` marks rows (1.0) whose measured values were medians over requests; leave it out to predict means.
+        Pooling models have no regressors. ``median`` marks rows (1.0) whose measured values were
+        medians over requests; leave it out to predict means.
         """
         ranks = prepare(candidates)
         memory = memory_use(ranks)
@@ -87,7 +90,7 @@ class Predictor:
         ) if self.calibration and generating else predictions
 
     def _corrections(self, candidates: Candidates, features: Matrix | None) -> _Corrections:
-        """Return what the regressors of each kind of hardware say of its rows, nothing where there are none, or no features."""
+        """Return the corrections of each kind of hardware; none without regressors or features."""
         rows = len(candidates)
         factors = {target: np.ones(rows) for target in TARGETS}
         learned, in_range = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
@@ -118,7 +121,7 @@ class Predictor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Corrections:
-    """Factors on the analytic model by target, and how sure they are; ``spreads`` holds for the rows beside it."""
+    """Factors on the analytic model by target, and ``spreads`` with the rows they hold for."""
 
     factors: Mapping[str, Floats]
     learned: Booleans
@@ -140,10 +143,10 @@ class _Corrections:
 
 
 def time_by_cause(modelled: Modelled, candidates: Candidates) -> Floats:
-    """Return where the analytic model sees a request's time go, seconds by cause, shape (len(`BOUNDS`), n).
+    """Return where physics sees a request's time go, seconds by cause, shape (len(`BOUNDS`), n).
 
-    Queueing first, then the steps that prefill its prompt, then those that decode its output. What a lone request waits for is
-    the engine.
+    Queueing first, then the steps that prefill its prompt, then those that decode its output. What
+    a lone request waits for is the engine.
     """
     names = ("weights_s", "cache_s", "compute_s", "link_s", "overhead_s")
     mixed, decode = (
@@ -162,12 +165,15 @@ def time_by_cause(modelled: Modelled, candidates: Candidates) -> Floats:
 
 
 def load_predictor(folder: Path | None = None, calibration: Path | None = None) -> Predictor:
-    """Load the trained models in ``folder`` (default: the shipped ones) and a site's ``calibration`` where one is named.
+    """Load the trained models in ``folder`` (default: the shipped ones).
+
+    ``calibration`` names a site's correction.
 
     Raises
     ------
     Unavailable
-        When an artefact is missing or not what its manifest says, or the calibration was made for others.
+        When an artefact is missing or not what its manifest says, or the calibration was made for
+        others.
     InvalidInput
         When the calibration is none.
     """

@@ -11,10 +11,11 @@ MOST_REQUESTS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Mean prompt and output tokens of a request, and how many requests are in flight at a time (closed loop).
+    """Mean prompt and output tokens of a request, and how many requests are in flight.
 
-    ``output_tokens`` is 0 for pooling models, which read a prompt and answer with a vector or a score.
-    ``prefix_hit_share`` is the share of prompt tokens (0..1) found in the prefix cache.
+    A closed loop. ``output_tokens`` is 0 for pooling models, which read a prompt and answer with a
+    vector or a score. ``prefix_hit_share`` is the share of prompt tokens (0..1) found in the prefix
+    cache.
     """
 
     input_tokens: int
@@ -29,7 +30,10 @@ class Workload:
 
     @property
     def counted_tokens(self) -> int:
-        """Tokens of a request that throughput and cost count: those generated, or those read where none are."""
+        """Tokens of a request that throughput and cost count.
+
+        Those generated, or those read where none are.
+        """
         return self.output_tokens or self.input_tokens
 
     def __str__(self) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from budsim.performance.predictor import AnalyticPredictor
+from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.predictor import AnalyticPredictor, Predictor, load_predictor
+from budsim.performance.training.fit import Trained, train
 from budsim.performance.training.score import predict_table
-from tests.performance.populations import TRUE_FACTOR
+from budsim.performance.training.site_calibration import Calibrated, calibrate
+from tests.performance.learned.site import CREATED, site, sweep
+from tests.performance.populations import TREES, TRUE_FACTOR
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +47,31 @@ def benchmark() -> pd.DataFrame:
     table["ttft_ms_mean"] = (table["pred_ttft_ms"].astype(float) * noise[0]).astype(str)
     table["tpot_ms_mean"] = (table["pred_tpot_ms"].astype(float) * noise[1]).astype(str)
     return table
+
+
+@pytest.fixture(scope="session")
+def artefacts(benchmark: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with models trained on the invented benchmark."""
+    folder = tmp_path_factory.mktemp("models")
+    train(benchmark, folder, rounds=TREES)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(
+    benchmark: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> dict[DeviceKind, Trained]:
+    """Train a few trees on the invented benchmark."""
+    return train(benchmark, tmp_path_factory.mktemp("models"), rounds=10)
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Predictor:
+    """Return the shipped models."""
+    return load_predictor()
+
+
+@pytest.fixture(scope="session")
+def few(shipped: Predictor) -> Calibrated:
+    """Calibrate on three loads of one configuration."""
+    return calibrate(site(shipped, sweep(4, 16, 64)), shipped, created=CREATED)

@@ -12,6 +12,8 @@ from budsim.model_ops.registry import resolve_model
 from budsim.performance.candidates import Candidates
 
 LLAMA_70B = "meta-llama/Llama-3.1-70B-Instruct"
+TREES = 60
+"""Of a regressor trained on it."""
 TRUE_FACTOR = 1.5
 """The invented machine room is slower than physics by this factor: what training has to find out.
 """

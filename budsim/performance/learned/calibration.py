@@ -1,13 +1,15 @@
-"""A site's own correction: what a few of its measurements say of all predictions, shrunk towards saying nothing.
+"""A site's own correction: a few of its measurements correct all predictions near them.
 
-How far measured values lie from predicted ones, log(measured / predicted), hangs together: rows of one device, engine, model and
-layout err alike, and more so under a similar load. That is a Gaussian process with the covariance
+The log errors, log(measured / predicted), are correlated: rows of one device, engine, model and
+layout err alike, and more so under a similar load. They are a Gaussian process with the covariance
 
-    c(i, j) = sum of SHARES over what i and j have in common + POINT exp(-d**2 / (2 LENGTH**2)) in one layout + NOISE if i is j
+    c(i, j) = sum of SHARES over what i and j have in common
+              + POINT exp(-d**2 / (2 LENGTH**2)) in one layout + NOISE if i is j
 
-where d is the distance of their loads in the logarithm of prompt tokens, output tokens and concurrency. The best guess for a
-configuration is the conditional mean given the site's rows, none where nothing is shared, and the variance that is left narrows
-the shipped intervals (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, eq. 2.25 and 2.26).
+where d is the distance of their loads in the logarithm of prompt tokens, output tokens and
+concurrency. The best guess for a configuration is the conditional mean given the site's rows, and
+no correction where nothing is shared. The variance that is left narrows the shipped intervals
+(Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, eq. 2.25, 2.26).
 """
 
 from __future__ import annotations
@@ -26,28 +28,33 @@ from budsim.performance.learned.intervals import reciprocal
 from budsim.performance.predictions import Interval, Predictions
 
 FORMAT = 1
+"""Version of a stored calibration."""
 TARGETS = ("ttft", "tpot")
 SHARES = {"device": 0.10, "engine": 0.10, "model": 0.20, "layout": 0.10}
 POINT, NOISE, LENGTH = 0.25, 0.25, 2.0
-"""Shares of the variance of a prediction's error, 1 together. Maximum likelihood on the residuals
-of CUDA serving rows with their whole source withheld (1,400 rows, four sources) gave TTFT 0.27,
-0.02, 0.14, 0.09, point 0.36, noise 0.13 and length 1.8, and TPOT 0.01, 0.34, 0.34, 0.06, 0.21, 0.04
-and 2.1; four sources cannot tell device from engine, so these share equally. More noise than that
-shrinks more and narrows intervals less, and costs little: given 3 rows of a model, the median TPOT
-error of its other layouts fell from 20 to 13 % (with the likeliest shares to 13 %), given 10 to 10
-% (9 %); TTFT given 10 from 36 to 24 % (23 %).
+"""Shares of the variance of a prediction's error, 1 together with `SHARES`, and a length in logs.
+
+Maximum likelihood on the residuals of CUDA serving rows with their whole source withheld (1,400
+rows, four sources) gave TTFT 0.27, 0.02, 0.14, 0.09, point 0.36, noise 0.13 and length 1.8, and
+TPOT 0.01, 0.34, 0.34, 0.06, 0.21, 0.04 and 2.1. Four sources cannot tell device from engine, so
+these share equally. More noise shrinks more and narrows intervals less, and costs little: given 3
+rows of a model, the median TPOT error of its other layouts fell from 20 to 13 % (with the likeliest
+shares to 13 %), given 10 to 10 % (9 %); TTFT given 10 from 36 to 24 % (23 %).
 """
 NEAR = float(np.log(1.25))
 """A load is near-identical to a measured one when lengths and concurrency are each within this
 factor of it (log)."""
 MOST_POINTS = 500
+"""Rows a calibration may hold: its cost grows with their square."""
 KEYS = ("device", "engine", "model", "precision", "kv_precision", "tp", "pp", "ep", "dp")
+"""What configurations have in common."""
 LOAD = ("input_tokens", "output_tokens", "concurrency")
+"""What loads differ by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Points:
-    """Configurations under load: ``keys`` (n, 9) codes in the order of `KEYS`, ``load`` (n, 3) logarithms of `LOAD`."""
+    """Configurations under load: ``keys`` (n, 9) as `KEYS`, ``load`` (n, 3) logs of `LOAD`."""
 
     keys: Integers
     load: Floats
@@ -63,7 +70,10 @@ class Points:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """What the site's rows say of one target: their points, log(measured / predicted), and how much wider intervals must be."""
+    """What the site's rows say of one target.
+
+    Their points, log(measured / predicted), and how much wider intervals must be.
+    """
 
     points: Points
     residuals: Floats
@@ -71,7 +81,7 @@ class Learned:
     widening: float
 
     def conditional(self, points: Points) -> tuple[Floats, Floats]:
-        """Return mean log(measured / predicted) and the share of variance that is left, 0..1, at each point."""
+        """Return mean log(measured / predicted) and the share of variance left, 0..1."""
         shared = covariance(points, self.points)
         explained = shared @ self.inverse
         left = 1.0 - np.einsum("ij,ij->i", explained, shared)
@@ -97,7 +107,7 @@ class Calibration:
     document: Mapping[str, Any]
 
     def applied(self, candidates: Candidates, predictions: Predictions) -> Predictions:
-        """Return predictions corrected by what the site measured; static batches stay as they are.
+        """Return predictions corrected by the site's measurements; static batches stay as they are.
 
         Intervals shrink with the variance that is left and widen where the site's rows left them.
         ``measured`` is set where a near-identical configuration was measured.
@@ -146,7 +156,7 @@ def _corrected(
 def _around(
     value: Floats, before: Floats, intervals: Mapping[float, Interval], width: Floats
 ) -> dict[float, Interval]:
-    """Return intervals moved from ``before`` to ``value`` and, in the logarithm, ``width`` times as wide."""
+    """Return intervals moved from ``before`` to ``value``, ``width`` times as wide in the log."""
     return {
         coverage: Interval(
             low=value * (each.low / before) ** width, high=value * (each.high / before) ** width
@@ -156,7 +166,10 @@ def _around(
 
 
 def points_of(candidates: Candidates, names: Sequence[str]) -> Points:
-    """Return the candidates as points; a name that is not among ``names`` has the code -1 and is like nothing."""
+    """Return the candidates as points.
+
+    A name that is not among ``names`` has the code -1 and is like nothing.
+    """
     code = {name: number for number, name in enumerate(names)}
 
     def coded(values: Sequence[str], index: Integers) -> Integers:
@@ -179,7 +192,10 @@ def points_of(candidates: Candidates, names: Sequence[str]) -> Points:
 
 
 def covariance(one: Points, other: Points) -> Floats:
-    """Return the share of error variance each of ``one`` has in common with each of ``other``, shape (n, m), without noise."""
+    """Return the share of error variance each of ``one`` shares with each of ``other``, (n, m).
+
+    Without noise.
+    """
     device, engine, model, layout = _common(one, other)
     distance = ((one.load[:, None, :] - other.load[None, :, :]) ** 2).sum(axis=2)
     common = (
@@ -201,7 +217,10 @@ def near(one: Points, other: Points) -> Booleans:
 
 
 def _common(one: Points, other: Points) -> tuple[Booleans, Booleans, Booleans, Booleans]:
-    """Return which pairs share the device; also the engine; also the model; also precisions and parallelism."""
+    """Return which pairs share the device; also the engine; also the model; also the layout.
+
+    The layout is precisions and parallelism.
+    """
     same = one.keys[:, None, :] == other.keys[None, :, :]
     device = same[..., 0]
     engine = device & same[..., 1]
@@ -217,7 +236,7 @@ def learn(points: Points, residuals: Floats, widening: float) -> Learned:
 
 
 def inverse_covariance(points: Points) -> Floats:
-    """Return the inverse of the covariance of measured values at these points, noise included, shape (n, n)."""
+    """Return the inverse of the covariance of measured values, noise included, shape (n, n)."""
     return np.asarray(
         np.linalg.inv(covariance(points, points) + NOISE * np.eye(len(points))), dtype=np.float64
     )
@@ -249,14 +268,15 @@ def from_document(document: Mapping[str, Any]) -> Calibration:
 
 
 def load_calibration(path: Path, models_sha256: str) -> Calibration:
-    """Read a calibration made by `budsim calibrate` for the trained models whose hash is ``models_sha256``.
+    """Read a calibration that `budsim calibrate` made for the models with hash ``models_sha256``.
 
     Raises
     ------
     InvalidInput
         When the file is missing or not a calibration.
     Unavailable
-        When it was made for other trained models: its corrections are relative to their predictions.
+        When it was made for other trained models: its corrections are relative to their
+        predictions.
     """
     expected = "a file written by `budsim calibrate`"
     try:
@@ -277,6 +297,7 @@ def load_calibration(path: Path, models_sha256: str) -> Calibration:
         raise InvalidInput("calibration", f"{path.name} is not a calibration", expected) from error
     if stated != FORMAT or made_for != models_sha256:
         raise Unavailable(
-            f"calibration {path.name} was made for other trained models; run `budsim calibrate` again"
+            f"calibration {path.name} was made for other trained models; "
+            "run `budsim calibrate` again"
         )
     return found

@@ -1,4 +1,7 @@
-"""The dimensionless facts a regressor sees of a candidate: what the analytic model found, and what it cannot know."""
+"""The facts a regressor sees of a candidate: what physics found, and what it cannot know.
+
+All are dimensionless or logarithms.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ ENGINES = (
     "atom",
     "optimum-habana",
 )
-"""Engines with enough measurements to be told apart; every other one is none of them."""
+"""Engines with enough measurements to be told apart; any other is none of them."""
 
 Matrix = NDArray[np.float32]
 
@@ -39,9 +42,10 @@ def feature_names() -> tuple[str, ...]:
 def feature_matrix(
     ranks: Ranks, memory: MemoryUse, modelled: Modelled, median: Floats | None = None
 ) -> Matrix:
-    """Return the features of each candidate, shape (n, features), all finite but years, which are nan where unknown.
+    """Return the features of each candidate, shape (n, features), float32.
 
-    ``median`` is 1 where the measured value was a median over requests and 0 (the default) where it was a mean.
+    All are finite but years, which are nan where unknown. ``median`` is 1 where the measured value
+    was a median over requests and 0 (the default) where it was a mean.
     """
     rows = len(ranks.candidates)
     reported = np.zeros(rows) if median is None else median
@@ -178,21 +182,28 @@ def _log(values: Floats | Integers) -> Floats:
 
 
 NAMES: tuple[str, ...] = (
-    *"log_concurrency log_input log_output log_input_per_output running_share log_places log_prompt_tokens_in_flight".split(),
+    *"log_concurrency log_input log_output log_input_per_output running_share log_places".split(),
+    "log_prompt_tokens_in_flight",
     *"log_prompt_steps_in_flight log_decoding log_chunks burst_share is_cold is_static".split(),
     *(
         f"{step}_{cause}_share"
         for step in ("decode", "mixed")
         for cause in ("weights", "compute", "cache", "link")
     ),
-    *"prefill_share log_decode_step log_mixed_over_decode log_tpot_over_solo log_solo_prefill".split(),
-    *"log_burst_over_service log_queue_over_service log_ttft_over_solo log_ttft log_burst log_service log_queue".split(),
+    *"prefill_share log_decode_step log_mixed_over_decode log_tpot_over_solo".split(),
+    "log_solo_prefill",
+    *"log_burst_over_service log_queue_over_service log_ttft_over_solo log_ttft".split(),
+    *"log_burst log_service log_queue".split(),
     "log_solo_prefill_over_tpot",
-    *"log_active_parameters log_sparsity log_hidden log_layers log_experts has_latent_cache has_state".split(),
-    *"log_rank_weight_bytes log_flops_per_byte log_bandwidth log_link_per_bandwidth log_compute_units".split(),
+    *"log_active_parameters log_sparsity log_hidden log_layers log_experts".split(),
+    *"has_latent_cache has_state".split(),
+    *"log_rank_weight_bytes log_flops_per_byte log_bandwidth log_link_per_bandwidth".split(),
+    "log_compute_units",
     *"log_cores compute_share log_tp log_pp log_ep log_dp".split(),
-    *"weight_bytes_per_value is_block_scaled cache_bytes_per_value is_native is_speculative prefill_first".split(),
+    *"weight_bytes_per_value is_block_scaled cache_bytes_per_value is_native".split(),
+    *"is_speculative prefill_first".split(),
     *"log_admission_steps stack_year engine_year".split(),
     *(f"engine_{name}" for name in ENGINES),
     "reports_median",
 )
+"""Names of the columns, in order."""

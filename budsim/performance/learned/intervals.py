@@ -1,7 +1,7 @@
-"""How sure a prediction is: conformal intervals from cross-validated residuals, by how new the question is.
+"""Conformal intervals from cross-validated residuals, by how new the question is.
 
-Residuals of one curve, model or device err alike, so their spread is judged by groups: an interval holds what it promises for
-the rows of groups that did not make it.
+Residuals of one curve, model or device err alike, so that their spread is judged by groups: an
+interval holds what it promises for groups that did not make it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from budsim.performance.candidates import Booleans, Floats, Integers
 from budsim.performance.predictions import Interval, rate
 
 COVERAGES = (0.8, 0.9)
+"""Shares of measured values an interval is to hold."""
 OUT_OF_RANGE_FACTOR = 1.5
-"""Log-width multiplier where a candidate lies outside the training range; chosen by us, not fitted.
-"""
+"""Log-width multiplier for a candidate outside the training range; chosen by us, not fitted."""
 
 
 class Novelty(StrEnum):
-    """What of a candidate the regressors never saw; each has residuals of its own from a cross-validation that withheld it."""
+    """What of a candidate the regressors never saw.
+
+    Each has residuals of its own from a cross-validation that withheld it.
+    """
 
     KNOWN = "known"
     NEW_MODEL = "new_model"
@@ -39,14 +42,19 @@ class Regime(StrEnum):
 STRATA = tuple((novelty, regime) for novelty in Novelty for regime in Regime)
 """Rows within a stratum share a shrinkage and residual quantiles."""
 FEWEST_RESIDUALS = 30
+"""A stratum with fewer residuals is no narrower than the analytic model."""
 FEWEST_OF_ENGINE = 100
-"""An engine with this many residuals in a stratum has quantiles of its own there; others share the
-stratum's."""
+"""An engine with so many residuals in a stratum has quantiles of its own there."""
 FEWEST_GROUPS = 3
+"""Fewer groups say nothing of a new one."""
 FEWEST_INDEPENDENT = 3.0
+"""Least number of independent values Student's distribution is taken for."""
 LEAST_ALIKE = 0.25
+"""Least share of the variance that lies between groups: a few groups agree by chance."""
 LARGEST_RESIDUAL = 3.0
+"""Residuals are clipped here when their variance is split: one broken row must not decide."""
 ROUNDING = 1e-9
+"""Keeps ranks that are whole numbers from rounding away."""
 
 
 def stratum_name(novelty: Novelty, regime: Regime, engine: str = "") -> str:
@@ -56,7 +64,7 @@ def stratum_name(novelty: Novelty, regime: Regime, engine: str = "") -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strata:
-    """Where candidates belong: ``stratum`` (n,) indexes `STRATA`, ``engine`` (n,) the names in ``engines``."""
+    """Where candidates belong: ``stratum`` (n,) indexes `STRATA`, ``engine`` (n,) ``engines``."""
 
     stratum: Integers
     engines: tuple[str, ...]
@@ -69,14 +77,14 @@ class Strata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Quantiles of log(measured / predicted) for one quantity: stratum, or an engine's part of it -> coverage -> (low, high)."""
+    """Quantiles of log(measured / predicted): stratum or engine -> coverage -> (low, high)."""
 
     quantiles: Mapping[str, Mapping[float, tuple[float, float]]]
 
     def interval(
         self, value: Floats, coverage: float, strata: Strata, in_range: Booleans
     ) -> Interval:
-        """Return the interval around ``value`` for each row; it always contains the value itself."""
+        """Return the interval around each ``value``; it always contains the value itself."""
         table = [
             [self._ends(each, engine, coverage) for engine in strata.engines] for each in STRATA
         ]
@@ -96,7 +104,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Residuals:
-    """Log residuals (n,) of one stratum, and the code (n,) of the curve, model or device that was withheld with each."""
+    """Log residuals (n,) of one stratum, and the code (n,) of the group withheld with each."""
 
     values: Floats
     groups: Integers
@@ -111,7 +119,10 @@ class Residuals:
 
 
 def spread(residuals: Mapping[str, Residuals], analytic: Spread) -> Spread:
-    """Return quantiles of log residuals by name; a stratum without residuals borrows all of them, as if of one group."""
+    """Return quantiles of log residuals by name.
+
+    A stratum without residuals borrows all of them, as if they were of one group.
+    """
     names = [stratum_name(*each) for each in STRATA]
     pooled = np.concatenate([residuals[name].values for name in names])
     borrowed = Residuals(pooled, np.zeros(len(pooled), dtype=np.int64))
@@ -132,7 +143,10 @@ def spread(residuals: Mapping[str, Residuals], analytic: Spread) -> Spread:
 def stratum_ends(
     residuals: Residuals, coverage: float, analytic: tuple[float, float]
 ) -> tuple[float, float]:
-    """Return the ends for groups never seen; of too few residuals or groups, no closer than the ``analytic`` model's alone."""
+    """Return the ends for groups never seen.
+
+    With too few residuals or groups they are no closer than the ``analytic`` model's own.
+    """
     if residuals.suffice(FEWEST_RESIDUALS):
         return grouped_ends(residuals, coverage)
     low, high = conformal_ends(residuals.values, coverage)
@@ -140,10 +154,10 @@ def stratum_ends(
 
 
 def grouped_ends(residuals: Residuals, coverage: float) -> tuple[float, float]:
-    """Return the ends between which a share of ``coverage`` of the residuals of groups never seen lies.
+    """Return the ends that hold a share of ``coverage`` of the residuals of unseen groups.
 
-    Ends that would hold for independent rows, stretched as Student's distribution is wider than the normal one where only as many
-    independent values are known as rows that err alike are worth.
+    Ends for independent rows, stretched as Student's distribution is wider than the normal one
+    where only as many independent values are known as rows that err alike are worth.
     """
     from scipy.special import ndtri, stdtrit  # type: ignore[import-untyped]
 
@@ -154,10 +168,10 @@ def grouped_ends(residuals: Residuals, coverage: float) -> tuple[float, float]:
 
 
 def independent(residuals: Residuals) -> float:
-    """Return how many independent values residuals of two groups or more are worth: at most as many as there are rows.
+    """Return how many independent values the residuals of two or more groups are worth.
 
-    Kish's design effect (Survey Sampling, 1965), with the share of the variance that lies between groups as the analysis of
-    variance estimates it; a few groups that agree by chance still count as alike to a quarter.
+    At most as many as there are rows. Kish's design effect (Survey Sampling, 1965), with the share
+    of variance between groups estimated by analysis of variance.
     """
     code = np.unique(residuals.groups, return_inverse=True)[1]
     values, sizes = (
@@ -174,11 +188,10 @@ def independent(residuals: Residuals) -> float:
 
 
 def conformal_ends(residuals: Floats, coverage: float) -> tuple[float, float]:
-    """Return the residuals between which a share of ``coverage`` lies, as many above as below.
+    """Return the residuals that hold a share of ``coverage`` between them, symmetric in rank.
 
-    The rank ``ceil((n + 1) q)`` of n residuals makes an interval that holds with probability of at
-    least its coverage for exchangeable rows (Vovk et al., Algorithmic Learning in a Random World,
-    2005).
+    The rank ``ceil((n + 1) q)`` of n residuals holds with probability of at least its coverage for
+    exchangeable rows (Vovk et al., Algorithmic Learning in a Random World, 2005).
     """
     ordered, count = np.sort(residuals), len(residuals)
     tail = (1.0 - coverage) / 2.0
@@ -188,7 +201,7 @@ def conformal_ends(residuals: Floats, coverage: float) -> tuple[float, float]:
 
 
 def analytic_spread(factor90: float) -> Spread:
-    """Return a symmetric spread for the analytic model alone: 90 % of rows within a factor of ``factor90``, normal in the log."""
+    """Return a spread with 90 % of rows within a factor of ``factor90``, normal in the log."""
     half90 = float(np.log(factor90))
     half = {0.8: half90 * 1.2816 / 1.6449, 0.9: half90}
     return Spread(
@@ -208,5 +221,5 @@ ANALYTIC_SPREADS = {
     "tpot": analytic_spread(2.5),
     "e2e": analytic_spread(2.5),
 }
-"""Factors within which 90 % of the measurements lie around the analytic model alone, all sources;
-see the training report."""
+"""Factors that hold 90 % of the measurements around the analytic model alone, all sources; from the
+training report."""

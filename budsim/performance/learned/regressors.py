@@ -1,4 +1,7 @@
-"""Trained XGBoost models of one kind of hardware, as files that cannot lie: UBJ beside a manifest with hashes."""
+"""Trained XGBoost models of one kind of hardware.
+
+UBJ files beside a manifest with their hashes, so that an altered file is refused.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,12 @@ if TYPE_CHECKING:
     import xgboost
 
 FORMAT = 1
+"""Version of the manifest."""
 TARGETS = ("ttft", "tpot")
 MANIFEST = "manifest.json"
 LARGEST_CORRECTION = 3.0
-"""A regressor may correct the analytic model by a factor of e**3 at most; leaves beyond that come
-from broken rows."""
+"""A regressor corrects the analytic model by a factor of e**3 at most; leaves beyond that come from
+broken rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +68,7 @@ class Regressors:
     manifest: Mapping[str, Any]
 
     def correct(self, target: str, features: Matrix, stratum: Integers) -> Floats:
-        """Return the factors (n,) by which the modelled ``target`` is to be multiplied, weaker for what was never seen."""
+        """Return the factors (n,) on the modelled ``target``, weaker for what was never seen."""
         raw = np.asarray(self.boosters[target].inplace_predict(features), dtype=np.float64)
         trust = np.array(
             [self.manifest["shrinkage"][target][stratum_name(*each)] for each in STRATA]
@@ -74,7 +78,10 @@ class Regressors:
         )
 
     def in_range(self, features: Matrix) -> Booleans:
-        """Return whether every known feature of a row lies in what was trained on, give or take half a unit (or log unit)."""
+        """Return whether every known feature lies in the training range, give or take 0.5.
+
+        That is half a unit, or half a log unit.
+        """
         outside = (features < self.low - 0.5) | (features > self.high + 0.5)
         return np.asarray(~outside.any(axis=1))
 
@@ -119,10 +126,9 @@ def load_regressors(folder: Path) -> dict[DeviceKind, Regressors]:
             kind = DeviceKind(path.parent.name)
             loaded[kind] = _load(kind, path)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            wrong = f"{path.parent.name}/{MANIFEST} is not one this version reads ({type(error).__name__}: {error})"[
-                :200
-            ]
-            raise Unavailable(f"{wrong}; run `budsim train`") from error
+            reason = f"{type(error).__name__}: {error}"
+            wrong = f"{path.parent.name}/{MANIFEST} is not one this version reads ({reason})"
+            raise Unavailable(f"{wrong[:200]}; run `budsim train`") from error
     return loaded
 
 
@@ -161,7 +167,8 @@ def _manifest(path: Path) -> dict[str, Any]:
         ) from error
     if stated != (FORMAT, feature_names()):
         raise Unavailable(
-            f"{path.parent.name}/{MANIFEST} was made for other features or another format; run `budsim train`"
+            f"{path.parent.name}/{MANIFEST} was made for other features or another format; "
+            "run `budsim train`"
         )
     return manifest
 
@@ -174,7 +181,8 @@ def _verified(path: Path, sha256: str) -> bytes:
         raise Unavailable(f"{name} is missing; run `budsim train`") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise Unavailable(
-            f"{name} is not the file its manifest describes (truncated or altered); run `budsim train`"
+            f"{name} is not the file its manifest describes (truncated or altered); "
+            "run `budsim train`"
         )
     return content
 

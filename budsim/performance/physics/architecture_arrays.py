@@ -1,4 +1,7 @@
-"""Architectures as arrays: one row per model, one column per kind of matrix or attention layer, padded with zeros."""
+"""Architectures as arrays: one row a model, one column a matrix or attention layer.
+
+Rows of models with fewer columns are padded with zeros.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,19 @@ import numpy as np
 
 from budsim.commons.precision import Precision, compute_format
 from budsim.model_ops.architecture import Architecture
-from budsim.model_ops.layers import Attention, AttentionKind, LayerGroup
+from budsim.model_ops.layers import Attention, AttentionKind, FeedForward, LayerGroup
 from budsim.model_ops.matrices import Matrix, MatrixRole, Shard
 from budsim.performance.candidates import Booleans, Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixArrays:
-    """Matrices of the decoder (and encoder) of each model; arrays of shape (models, columns), 0 where a model has fewer.
+    """Matrices of decoder and encoder of each model; arrays of shape (models, columns).
 
-    ``layers`` is how often a column occurs; ``kv_share`` the share of its outputs that belong to key/value heads, of which
-    there are ``kv_heads``; ``parts`` how many projections it fuses; ``copies`` and ``active_copies`` the experts held and
-    those one token is sent to. A table that is only looked up (``multiplied`` 0) costs memory but no time; the head is
+    0 where a model has fewer. ``layers`` is how often a column occurs; ``kv_share`` the share of
+    its outputs that belong to key/value heads, of which there are ``kv_heads``; ``parts`` how many
+    projections it fuses; ``copies`` and ``active_copies`` the experts held and those one token is
+    sent to. A table that is only looked up (``multiplied`` 0) costs memory but no time; the head is
     multiplied once per sampled token (``sampled``).
     """
 
@@ -118,12 +122,8 @@ def architecture_arrays(architectures: tuple[Architecture, ...]) -> Architecture
         hidden=scalar(lambda a: a.hidden_size),
         layers=scalar(lambda a: a.layer_count),
         moe_layers=np.array([float(sum(g.count for g in group)) for group in routed]),
-        experts=np.array(
-            [float(group[0].feed_forward.experts) if group else 0.0 for group in routed]  # type: ignore[union-attr]
-        ),
-        experts_per_token=np.array(
-            [float(group[0].feed_forward.experts_per_token) if group else 0.0 for group in routed]  # type: ignore[union-attr]
-        ),
+        experts=np.array([float(_experts(group).experts) for group in routed]),
+        experts_per_token=np.array([float(_experts(group).experts_per_token) for group in routed]),
         vocabulary=scalar(lambda a: a.vocab_size),
         extra_bytes=scalar(lambda a: 2.0 * a.extra_parameters),
         rotary_bytes=scalar(lambda a: 2.0 * a.rotary_values),
@@ -135,6 +135,12 @@ def architecture_arrays(architectures: tuple[Architecture, ...]) -> Architecture
 
 def _routed(architecture: Architecture) -> list[LayerGroup]:
     return [g for g in architecture.layers if g.feed_forward is not None and g.feed_forward.experts]
+
+
+def _experts(routed: Sequence[LayerGroup]) -> FeedForward:
+    """Return the experts of a model, all of one size; without any, a layer of none."""
+    first = routed[0].feed_forward if routed else None
+    return first or FeedForward(width=0)
 
 
 def _columns(architecture: Architecture) -> list[_Column]:
@@ -216,10 +222,11 @@ def _attention_arrays(models: Sequence[Sequence[LayerGroup]]) -> AttentionArrays
 
 
 def _padding(models: Sequence[Sequence[LayerGroup]], width: int) -> Floats:
-    """Return how much more than its layers a pool allocates whose groups of like layers are all of one size.
+    """Return how much more than its layers a cache pool in groups of one size allocates.
 
-    vLLM 0.32 ``kv_cache_utils._get_kv_cache_groups_uniform_page_size``: the rarest kind of layer sets the size, unless the most
-    frequent one is less than half as frequent again; the last group of each kind is padded.
+    vLLM 0.32 ``kv_cache_utils._get_kv_cache_groups_uniform_page_size``: the rarest kind of layer
+    sets the size, unless the most frequent one is less than half as frequent again. The last group
+    of each kind is padded.
     """
     factors = np.ones((len(models), width))
     for row, groups in enumerate(models):
@@ -249,7 +256,7 @@ def _decode_dims(attention: Attention) -> float:
 def stored_bytes(
     architectures: tuple[Architecture, ...], precisions: tuple[Precision, ...]
 ) -> Floats:
-    """Return bytes per value of every matrix column for each model and precision, shape (models, precisions, columns)."""
+    """Return bytes per value of every matrix, shape (models, precisions, columns)."""
     return _per_column(architectures, precisions, Architecture.stored_bytes)
 
 
@@ -257,7 +264,7 @@ def stored_bytes(
 def cached_bytes(
     architectures: tuple[Architecture, ...], precisions: tuple[Precision, ...]
 ) -> Floats:
-    """Return the bytes one token leaves in the cache of one layer, shape (models, precisions, attention columns)."""
+    """Return the bytes a token leaves in one layer's cache, (models, precisions, columns)."""
     groups = [
         [*architecture.encoder_layers, *architecture.layers] for architecture in architectures
     ]
@@ -274,7 +281,10 @@ def cached_bytes(
 def compute_formats(
     architectures: tuple[Architecture, ...], precisions: tuple[Precision, ...]
 ) -> Floats:
-    """Return the index into `Precision` of the format each column is multiplied in, shape (models, precisions, columns)."""
+    """Return the index into `Precision` of the format each matrix is multiplied in.
+
+    Shape (models, precisions, columns).
+    """
     order = {precision: index for index, precision in enumerate(Precision)}
 
     def index(architecture: Architecture, matrix: Matrix, precision: Precision) -> float:

@@ -1,6 +1,7 @@
-"""How much of a data sheet real kernels reach and what they cost besides, by generation of hardware.
+"""The share of a data sheet real kernels reach and what they cost besides.
 
-Every table says on what it was fitted and by which script. What remains is left to the regressors.
+One table for each generation of hardware says on what it was fitted and by which script. What
+remains is left to the regressors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What fits: weights, activations and cache of the fullest rank within what the engine may take.
 
-The stages of a pipeline differ: the first holds the token table and, where the layers do not divide
-evenly, a layer more; the last holds the output head and samples. Both are sized, and the one with
+The stages of a pipeline differ. The first holds the token table and, where layers do not divide
+evenly, one layer more; the last holds the output head and samples. Both are sized, and the one with
 the smaller cache decides, as engines let it.
 """
 
@@ -23,12 +23,16 @@ from budsim.performance.predictions import MemoryUse
 HIDDEN_BYTES = {DeviceKind.CUDA: 0.5 * GIB, DeviceKind.HPU: 1.4 * GIB}
 """What the driver keeps of the size it reports: torch sees 79.19 of an H100's 79.65 GiB, 139.8 of
 an H200's 140.4, 23.5 of an RTX 4090's 24.0 and 94.6 of a Gaudi 2's 96 (start-up logs of
-`tests/performance/startups.yaml`)."""
+`tests/performance/physics/startups.yaml`)."""
 
 ENCODER_CACHE_BYTES = float(GIB)
 """The least cache engines can be told to keep (VLLM_CPU_KVCACHE_SPACE), for models that cache
 nothing: prompts of encoders take their keys and values along (vLLM v1 has no KV cache group for
 encoder-only attention)."""
+
+WIDEST_LAYER_COPIES = 1.5
+"""Copies of the widest layer's output alive at the peak of a step: both halves of a gated layer,
+and their product of half the width."""
 
 MXFP4_ROWS, MXFP4_COLUMNS = 128, 256
 """Multiples vLLM pads a rank's expert width and the hidden size to for its MXFP4 kernels (Hopper;
@@ -99,10 +103,10 @@ def memory_use(ranks: Ranks) -> MemoryUse:
 
 
 def _stages(ranks: Ranks, rules: _Rules) -> tuple[_Stage, _Stage]:
-    """Return the first and the last stage of each pipeline; they are the same rank where there is one stage.
+    """Return the first and the last stage of each pipeline; the same rank where there is one.
 
-    Tensor parallelism splits vision towers as it does the model (norms and biases are too small to tell); rotary tables are
-    whole on every rank.
+    Tensor parallelism splits vision towers as it does the model (norms and biases are too small to
+    tell); rotary tables are whole on every rank.
     """
     table, layers = ranks.candidates, ranks.layers.all
     alone = table.pp == 1
@@ -165,9 +169,10 @@ def _stage(
 
 
 def captured_sizes(max_num_seqs: Floats) -> Floats:
-    """Return for how many batch sizes CUDA graphs are captured: by 8 up to 256, then by 16, up to twice the sequences or 512.
+    """Return the number of batch sizes CUDA graphs are captured for.
 
-    vLLM 0.32 ``VllmConfig._set_cudagraph_sizes``: 51 sizes at 256 sequences and more.
+    By 8 up to 256, then by 16, up to twice the sequences or 512 (vLLM 0.32
+    ``VllmConfig._set_cudagraph_sizes``): 51 sizes at 256 sequences and more.
     """
     largest = np.minimum(2.0 * max_num_seqs, 512.0)
     return np.asarray(
@@ -176,7 +181,7 @@ def captured_sizes(max_num_seqs: Floats) -> Floats:
 
 
 def _weight_parts(ranks: Ranks) -> tuple[Floats, Floats, Floats]:
-    """Return the bytes of token table, output head and everything between on one rank, before stages share it."""
+    """Return the bytes of token table, output head and all between on a rank, stages undivided."""
     matrices, row = ranks.model.matrices, ranks.candidates.architecture
     stored = _padded(ranks)
     table = _row_sums(stored, ~matrices.multiplied, row)
@@ -190,10 +195,11 @@ def _row_sums(values: Floats, chosen: Booleans, row: Integers) -> Floats:
 
 
 def adapter_bytes(ranks: Ranks) -> Floats:
-    """Return what the LoRA slots of one rank take, all stages together: an A for each fused projection and a B, 16 bit.
+    """Return the bytes of the LoRA slots of one rank, all stages together.
 
-    vLLM 0.32 ``lora/layers``: slots are allocated at start for every linear layer and expert, at the largest rank; tensor
-    parallelism splits only the side its matrix is split on.
+    An A for each fused projection and a B, in 16 bit. vLLM 0.32 ``lora/layers``: slots are
+    allocated at start for every linear layer and expert, at the largest rank; tensor parallelism
+    splits only the side its matrix is split on.
     """
     table, matrices = ranks.candidates, ranks.model.matrices
     if table.adapter_ranks is None:
@@ -249,16 +255,17 @@ def _rounded(values: Floats, multiple: int) -> Floats:
 
 
 def _activation_parts(ranks: Ranks, rules: _Rules) -> tuple[Floats, Floats, Floats]:
-    """Return the peaks of one full step and of sampling, and the expert workspace that stays allocated through both.
+    """Return the peaks of a full step and of sampling, and the expert workspace, bytes.
 
-    A step keeps the residual, its input and the widest layer (both of its halves and their product); sampling the hidden
-    states and one row of logits a sequence, on every rank; fused experts one row for each expert a token visits.
+    A step keeps the residual, its input and the widest layer. Sampling keeps the hidden states and
+    one row of logits a sequence, on every rank. Fused experts keep one row for each expert a token
+    visits, through both.
     """
     table = ranks.candidates
     step = (
         table.token_budget
         * ACTIVATION_BYTES
-        * (rules.hidden_copies * ranks.hidden + 1.5 * _widest_layer(ranks))
+        * (rules.hidden_copies * ranks.hidden + WIDEST_LAYER_COPIES * _widest_layer(ranks))
     )
     rows = np.minimum(table.max_num_seqs, table.token_budget)
     logits = rows * ranks.model.vocabulary[table.architecture] * rules.logit
@@ -283,7 +290,10 @@ def _widest_layer(ranks: Ranks) -> Floats:
 
 
 def _expert_workspace(ranks: Ranks) -> Floats:
-    """Return the buffers of fused expert kernels: their first result or their output, whichever is larger, and their product."""
+    """Return the bytes of the buffers of fused expert kernels.
+
+    Their first result or their output, whichever is larger, and their product.
+    """
     table, matrices = ranks.candidates, ranks.model.matrices
     row = table.architecture
     split = np.where(table.ep > 1, 1, table.tp)

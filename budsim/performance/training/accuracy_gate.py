@@ -1,32 +1,34 @@
-"""Holds accuracy: medians on a small committed set of measured rows, against those recorded beside the trained models.
+"""The accuracy gate: medians on a small committed set of measured rows against recorded ones.
 
-Run as ``python -m budsim.performance.training.accuracy_gate`` it records what this tree's models say now, as `budsim train` does.
+Run as ``python -m budsim.performance.training.accuracy_gate`` it records this tree's medians, as
+`budsim train` does.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from budsim.performance.measured.measurements import read_tables
+from budsim.performance.measured.tables import read_tables, table_digest
 from budsim.performance.predictor import CHECKOUT, Predictor, load_predictor
 from budsim.performance.training.score import evaluate
 
 ROWS = CHECKOUT.parent / "accuracy" / "rows.csv"
-"""Rows anybody may have: sources and licenses are told beside them."""
+"""Rows anybody may have; sources and licenses are told beside them."""
 RECORD = "accuracy.json"
+"""File beside the trained models."""
 SLACK, SLACK_SHARE = 0.005, 0.05
-"""A median may be worse than recorded by half a point or a twentieth, whichever is more: processors round differently."""
+"""A median may be worse than recorded by half a point or a twentieth, whichever is more: processors
+round differently."""
 
 Medians = Mapping[str, Mapping[str, float]]
 
 
 def medians(table: pd.DataFrame, predictor: Predictor) -> dict[str, dict[str, float]]:
-    """Return the median absolute percentage error of every quantity that was measured, by kind of hardware."""
+    """Return the median absolute percentage error of each quantity, by kind of hardware."""
     found = {}
     for kind, rows in table.groupby("device_type", sort=True):
         scores, _ = evaluate(rows, predictor)
@@ -37,29 +39,26 @@ def medians(table: pd.DataFrame, predictor: Predictor) -> dict[str, dict[str, fl
 
 
 def record(table: pd.DataFrame, folder: Path) -> None:
-    """Write what the models in ``folder`` say of the rows beside them."""
-    stated = {"rows_sha256": digest(table), "median_errors": medians(table, load_predictor(folder))}
+    """Write the medians of the models in ``folder`` on these rows beside the models."""
+    stated = {
+        "rows_sha256": table_digest(table),
+        "median_errors": medians(table, load_predictor(folder)),
+    }
     (folder / RECORD).write_text(
         json.dumps(stated, indent=1, sort_keys=True) + "\n", encoding="utf-8"
     )
 
 
 def worse(found: Medians, recorded: Medians) -> list[str]:
-    """Return a line for every median that is missing or worse than recorded, beyond the slack."""
+    """Return a line for every median that is missing, or worse than recorded beyond the slack."""
     lines = []
     for kind, quantities in recorded.items():
         for quantity, before in quantities.items():
             now = found.get(kind, {}).get(quantity)
             if now is None or now > before + max(SLACK, SLACK_SHARE * before):
-                lines.append(
-                    f"{kind} {quantity}: median error {'none' if now is None else f'{now:.1%}'}, recorded {before:.1%}"
-                )
+                stated = "none" if now is None else f"{now:.1%}"
+                lines.append(f"{kind} {quantity}: median error {stated}, recorded {before:.1%}")
     return lines
-
-
-def digest(table: pd.DataFrame) -> str:
-    """Return the hash of the rows a record was made on."""
-    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Learning curves: how the error on what is withheld falls as more curves, or models, teach."""
+"""Learning curves: how the error on withheld groups falls as more curves, or models, teach."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ import numpy as np
 
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.learned.regressors import TARGETS
-from budsim.performance.training.fit import Fitting, Rows, Trained, corrected_by, error_figures
+from budsim.performance.training.cross_validation import Fitting, corrected_by
+from budsim.performance.training.errors import error_figures
+from budsim.performance.training.fit import Trained
+from budsim.performance.training.rows import Rows
 
 SHARES = (0.1, 0.25, 0.5, 1.0)
+"""Shares of the other groups that teach."""
 WITHHELD_SHARE = 0.2
+"""Share of the groups the error is measured on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
-    """How many groups taught, and the median absolute percentage error on the withheld ones, by target."""
+    """Number of groups that taught, and median absolute percentage error on the withheld ones."""
 
     groups: int
     median: Mapping[str, float]
@@ -42,9 +47,10 @@ def learning_curves(
 
 
 def learning_curve(rows: Rows, split: str, fitting: Fitting) -> list[CurvePoint]:
-    """Return the error on a fifth of the groups when a growing share of the others teaches, each share part of the next.
+    """Return the error on a fifth of the groups when a growing share of the others teaches.
 
-    ``split`` names the groups, ``curve`` or ``model``; corrections are applied whole, without the shrinkage of what is new.
+    ``split`` names the groups, ``curve`` or ``model``. Each share is part of the next; corrections
+    are applied whole.
     """
     groups = rows.groups[split]
     order = np.random.default_rng(fitting.seed).permutation(int(groups.max()) + 1)

@@ -1,4 +1,7 @@
-"""Fits the analytic model's few constants to measurements: a bounded, seedless simplex search over mean absolute log error."""
+"""Fits the analytic model's constants to measurements.
+
+A bounded, seedless simplex search over mean absolute log error.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +22,25 @@ from budsim.performance.physics.ranks import prepare
 from budsim.performance.serving.steady_state import Modelled, steady_state
 
 LARGEST_SHARE = 0.97
-"""No share of a peak may be fitted beyond this: law L2."""
+"""No share of a peak may be fitted beyond this."""
 STEP_PRICE = 0.004
-"""Error charged per e-fold from where a constant started: rows that say nothing of it leave it alone."""
+"""Error charged per e-fold from where a constant started: rows that say nothing of it leave it
+alone."""
 LARGEST_ERROR = 1.0
-"""Rows further off than a factor of e count no more: speculative or mislabelled rows must not pull."""
+"""Rows further off than a factor of e count no more: mislabelled rows must not pull."""
 Table = TypeVar("Table", KernelConstants[float], FirstToken, ProcessorKernels)
-SHARES = "gemm expert_gemm bandwidth expert_bandwidth cache_bandwidth decode_attention prefill_attention link".split()
+SHARES = (
+    "gemm expert_gemm bandwidth expert_bandwidth cache_bandwidth decode_attention "
+    "prefill_attention link"
+).split()
+"""Constants that are shares of a peak."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One constant: of kinds or generations of devices, of engines, or of cores (``of`` names keys of `PhysicsConstants`' tables).
+    """One constant: of kinds or generations of devices, of engines, or of cores.
 
-    Several keys keep their proportions.
+    ``of`` names keys of the tables of `PhysicsConstants`; several keys keep their proportions.
     """
 
     of: tuple[str, ...]
@@ -74,9 +82,10 @@ def fit(
     evaluations: int = 600,
     progress: Callable[[float], None] = lambda _: None,
 ) -> PhysicsConstants:
-    """Return ``start`` with the parameters that make the mean absolute log error of TPOT and TTFT smallest, TPOT counting double.
+    """Return ``start`` with the parameters of the smallest mean absolute log error.
 
-    ``weights`` (n,) weigh the rows; ``progress`` is told the error of each evaluation.
+    TPOT counts double. ``weights`` (n,) weigh the rows; ``progress`` is told the error of each
+    evaluation.
     """
     from scipy.optimize import minimize  # type: ignore[import-untyped]
 

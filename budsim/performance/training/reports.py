@@ -1,4 +1,4 @@
-"""What training found, as rows of a table and as a Markdown report; marks are those of the project's performance model."""
+"""What training found, as rows of a table and as a Markdown report."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import pandas as pd
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.learned.intervals import Novelty
-from budsim.performance.training.fit import SPLITS, Trained, coverage90, error_figures
+from budsim.performance.training.cross_validation import SPLITS
+from budsim.performance.training.errors import error_figures
+from budsim.performance.training.fit import Trained
+from budsim.performance.training.interval_fit import coverage90
 
 MARK_SOURCES = ("aiconfigurator_silicon", "inferencex")
-"""Sources of CUDA serving rows the marks are stated for; drafts by multi-token prediction are left out."""
+"""Sources of CUDA serving rows the marks are stated for; speculative rows are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One row of the table of errors: what was withheld, and how far predictions were off (shares, not percent)."""
+    """One row of the table of errors: what was withheld, and how far off predictions were."""
 
     kind: str
     part: str
@@ -33,7 +36,7 @@ class Line:
 
 
 def lines(trained: Mapping[DeviceKind, Trained]) -> list[Line]:
-    """Return the table of errors of every kind: the analytic model alone, then each way of withholding."""
+    """Return the table of errors of every kind: physics alone, then each way of withholding."""
     return [
         line
         for each in trained.values()
@@ -50,7 +53,7 @@ def _parts(trained: Trained) -> Iterator[tuple[str, Booleans]]:
 
 
 def serving_rows(trained: Trained) -> Booleans:
-    """Return which rows are those the marks are stated for."""
+    """Return which rows the marks are stated for."""
     names = trained.rows.names
     return np.asarray(names.source.isin(MARK_SOURCES) & ~names.speculative, dtype=bool)
 
@@ -98,12 +101,14 @@ def _quantities(
 
 
 def markdown(trained: Mapping[DeviceKind, Trained], marks: pd.DataFrame) -> str:
-    """Return the report that is kept beside the artefacts: marks, errors by what was withheld, then by device and engine."""
+    """Return the report kept beside the artefacts: marks, then errors by what was withheld."""
     text = [
         "# How well the shipped models predict",
         "",
-        "Grouped cross-validation: absolute percentage errors of rows whose curve, model or device no fold's model had seen.",
-        "`serving` are the closed-loop rows of the two largest sources, the rows the project's marks are stated for.",
+        "Grouped cross-validation: absolute percentage errors of rows whose curve, model or device "
+        "no fold's model had seen.",
+        "`serving` are the closed-loop rows of the two largest sources, the rows the project's "
+        "marks are stated for.",
         "",
         f"| {' | '.join(marks.columns)} |",
         "|" + "---|" * marks.shape[1],
@@ -127,12 +132,13 @@ def markdown(trained: Mapping[DeviceKind, Trained], marks: pd.DataFrame) -> str:
 def _row(line: Line) -> str:
     inside = "" if np.isnan(line.coverage90) else f"{line.coverage90:.1%}"
     errors = f"{line.median:.1%} | {line.mean:.1%} | {line.p90:.1%}"
-    return f"| {line.kind} | {line.part} | {line.withheld} | {line.quantity} | {line.rows} | {errors} | {inside} |"
+    of = f"{line.kind} | {line.part} | {line.withheld} | {line.quantity} | {line.rows}"
+    return f"| {of} | {errors} | {inside} |"
 
 
 def _breakdown(trained: Trained) -> Iterator[str]:
-    errors = trained.manifest["errors"][Novelty.KNOWN.value]
-    for quantity, groups in errors.items():
+    for quantity, groups in trained.manifest["errors"][Novelty.KNOWN.value].items():
         for group, figures in groups.items():
             if figures["rows"] and group != "all":
-                yield f"| {group} | {quantity} | {figures['rows']} | {figures['median']:.1%} | {figures['p90']:.1%} |"
+                errors = f"{figures['median']:.1%} | {figures['p90']:.1%}"
+                yield f"| {group} | {quantity} | {figures['rows']} | {errors} |"

@@ -1,4 +1,4 @@
-"""Predicts rows of a CSV in the measurements' columns, and scores predictions against what was measured."""
+"""Predicts rows in the measurements' columns, and scores predictions against measured values."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ import pandas as pd
 
 from budsim.commons.units import MILLI
 from budsim.performance.candidates import Floats
-from budsim.performance.measured.measurements import (
-    UNREADABLE,
-    Measurements,
-    read_measurements,
-    read_parts,
-    without_repeats,
-)
+from budsim.performance.measured.measurements import Measurements, read_measurements
 from budsim.performance.measured.open_loop import settle
+from budsim.performance.measured.tables import UNREADABLE, read_parts, without_repeats
 from budsim.performance.predictions import Interval, Predictions
 from budsim.performance.predictor import Predictor
-from budsim.performance.training.fit import error_figures
+from budsim.performance.training.errors import error_figures
 
 CHANCE = 0.01
+"""A coverage below 90 % counts as drift where chance explains it once in a hundred times at most.
+"""
 GROUPINGS = ("device", "engine", "model", "mode", "source")
 QUANTITIES = ("ttft_ms", "tpot_ms", "e2e_ms", "output_tokens_per_s")
 COLUMNS = (
@@ -37,9 +34,10 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """How well one quantity was predicted: rows compared, median, mean and 90th percentile absolute percentage error.
+    """How well one quantity was predicted: rows, and median, mean and 90th percentile error.
 
-    ``coverage90`` is the share of measured values inside the 90 % interval, ``bias`` the median of measured / predicted.
+    Errors are absolute and relative. ``coverage90`` is the share of measured values inside the 90 %
+    interval, ``bias`` the median of measured / predicted.
     """
 
     quantity: str
@@ -53,7 +51,7 @@ class Score:
 
     @property
     def drifts(self) -> bool:
-        """Whether so few rows lie inside their 90 % interval that chance explains it once in a hundred times at most."""
+        """Whether too few rows lie inside their 90 % interval for chance to explain it."""
         from scipy.stats import binom  # type: ignore[import-untyped]
 
         inside = np.round(self.coverage90 * self.rows)
@@ -67,7 +65,7 @@ def predict_file(
     *,
     progress: Callable[[float], None] = lambda _: None,
 ) -> tuple[int, int]:
-    """Write a CSV with the prediction columns beside its own, part by part, so that its length does not matter.
+    """Write a CSV with prediction columns beside its own, part by part: any length will do.
 
     Returns
     -------
@@ -89,7 +87,10 @@ def predict_file(
 
 
 def predict_table(table: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
-    """Return ``table`` with the prediction columns, in input order; rows that cannot be predicted say why in ``pred_error``."""
+    """Return ``table`` with the prediction columns, in input order.
+
+    Rows that cannot be predicted say why in ``pred_error``.
+    """
     fresh = table.reset_index(drop=True)
     result = pd.DataFrame("", index=table.index, columns=list(COLUMNS), dtype=object)
     measurements = settle(read_measurements(fresh))
@@ -123,7 +124,10 @@ def predict(measurements: Measurements, predictor: Predictor) -> Predictions:
 def quantities(
     measurements: Measurements, predictions: Predictions
 ) -> dict[str, tuple[Floats, Interval]]:
-    """Return value and 90 % interval of each of `QUANTITIES`, in milliseconds and tokens per second of all replicas."""
+    """Return value and 90 % interval of each of `QUANTITIES`.
+
+    Milliseconds, and output tokens per second of all replicas together.
+    """
     service = predictions.service
     tokens = measurements.replicas * service.concurrency * service.output_tokens
 
@@ -164,16 +168,18 @@ def judge(
     *,
     progress: Callable[[float], None] = lambda _: None,
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Predict measured rows, in parts with the share done after each, and put what was measured beside it.
+    """Predict measured rows and put what was measured beside it.
+
+    ``parts`` are tables with the share done after each.
 
     Returns
     -------
     judged : DataFrame
-        One row for each that could be read: the columns of `GROUPINGS`, ``input`` and ``output`` tokens, and each of `QUANTITIES`
-        as measured (nan where unknown) and, with ``_pred``, ``_low`` and ``_high`` after its name, as predicted with the ends of
-        the 90 % interval.
+        One row for each readable one: the columns of `GROUPINGS`, ``input`` and ``output`` tokens,
+        and each of `QUANTITIES` as measured (nan where unknown) and, with ``_pred``, ``_low`` and
+        ``_high`` after its name, as predicted with the ends of the 90 % interval.
     problems : list of str
-        Why rows were left out, one entry per row; exact copies of earlier rows are.
+        Why rows were left out, one entry a row; exact copies of earlier rows are.
     """
     found, problems, seen = [], [], set[int]()
     for part, share in parts:
@@ -220,7 +226,7 @@ def _measured(measurements: Measurements) -> dict[str, Floats]:
 
 
 def scores(judged: pd.DataFrame, by: str = "device") -> list[Score]:
-    """Return how well each measured quantity was predicted: of all rows first, then of each group of a column."""
+    """Return how well each quantity was predicted: of all rows, then by each group of a column."""
     groups = {"all": np.arange(len(judged))}
     groups |= {
         f"{by} {name}": np.asarray(at) for name, at in sorted(judged.groupby(by).indices.items())

@@ -1,8 +1,10 @@
-"""Makes a site's calibration from its measurements, and checks it by leaving each row, and each sweep, out in turn."""
+"""Makes a site's calibration from its measurements.
+
+Each row, and each sweep, is left out in turn to check it.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,19 +27,17 @@ from budsim.performance.learned.calibration import (
     inverse_covariance,
 )
 from budsim.performance.learned.intervals import conformal_ends
-from budsim.performance.measured.measurements import (
-    Measurements,
-    read_measurements,
-    without_repeats,
-)
+from budsim.performance.measured.measurements import Measurements, read_measurements
 from budsim.performance.measured.open_loop import settle
+from budsim.performance.measured.tables import table_digest, without_repeats
 from budsim.performance.predictor import Predictor
-from budsim.performance.training.fit import error_figures, measured_times
+from budsim.performance.training.errors import error_figures
 from budsim.performance.training.physics_fit import modelled
+from budsim.performance.training.rows import measured_times
 from budsim.performance.training.score import predict
 
 LARGEST_LOG_RATIO = 3.0
-"""Rows further than a factor of e**3 from their prediction are mislabelled; they are left out."""
+"""Rows further than a factor of e**3 from their prediction are mislabelled and left out."""
 FEWEST_TO_WIDEN = 10
 """The conformal rank of a 90 % interval exists from nine rows on (9 of 10)."""
 SWEEP = (
@@ -53,11 +53,12 @@ SWEEP = (
     "input_tokens",
     "output_tokens",
 )
+"""Columns that rows of one sweep share; only concurrency differs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """How far off rows were that the correction had not seen, before and after it; nan where there was nothing to see.
+    """How far off withheld rows were, before and after the correction; nan where there were none.
 
     ``inside90`` is the share inside the corrected 90 % interval, before it was widened.
     """
@@ -72,7 +73,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
-    """A calibration, how it fared on what it had not seen, and why rows were left out."""
+    """A calibration, its checks on withheld rows, and why rows were left out."""
 
     calibration: Calibration
     checks: Sequence[Check]
@@ -82,13 +83,15 @@ class Calibrated:
 def calibrate(table: pd.DataFrame, predictor: Predictor, *, created: str) -> Calibrated:
     """Learn a site's correction from rows in the measurements' columns.
 
-    A target whose correction does not lessen the median error of sweeps it has not seen is not used; intervals that held too few
-    of the withheld rows are widened until they would have held 90 % (split-conformal, from ten rows on).
+    A target whose correction does not lessen the median error of withheld sweeps is not used.
+    Intervals that held too few of the withheld rows are widened until they hold 90 %
+    (split-conformal, from ten rows on).
 
     Raises
     ------
     InvalidInput
-        When no row can be used, or more than `MOST_POINTS` distinct ones are left: those are for `budsim train --add`.
+        When no row can be used, or more than `MOST_POINTS` distinct ones are left: those are for
+        `budsim train --add`.
     """
     measurements, problems = _usable(table)
     predictions = predict(measurements, predictor)
@@ -122,7 +125,7 @@ def calibrate(table: pd.DataFrame, predictor: Predictor, *, created: str) -> Cal
         "format": FORMAT,
         "created": created,
         "models_sha256": predictor.models_sha256,
-        "rows_sha256": hashlib.sha256(table.to_csv(index=False).encode()).hexdigest(),
+        "rows_sha256": table_digest(table),
         "rows_read": len(table),
         "rows_left_out": len(problems),
         "sources": sorted(set(measurements.source)),
@@ -134,7 +137,7 @@ def calibrate(table: pd.DataFrame, predictor: Predictor, *, created: str) -> Cal
 
 
 def _usable(table: pd.DataFrame) -> tuple[Measurements, list[str]]:
-    """Return the distinct serving rows without drafts, and why the others are none."""
+    """Return the distinct serving rows without drafts, and why others are left out."""
     kept, problems = without_repeats(table, set())
     serving = (
         kept["mode"].isin(["serving", ""]) if "mode" in kept else pd.Series(True, index=kept.index)
@@ -232,10 +235,11 @@ def _points(rows: pd.DataFrame) -> Points:
 def _left_out(
     points: Points, residuals: Floats, groups: Integers, half: Floats
 ) -> tuple[Floats, Floats]:
-    """Return what is left of each residual when its group is withheld, and that in half widths of its corrected interval.
+    """Return the rest of each residual when its group is withheld, in logs and in half widths.
 
-    For a block b of the inverse Q of the covariance, the withheld residual is inv(Q_bb) (Q r)_b and its covariance inv(Q_bb)
-    (Rasmussen and Williams 2006, eq. 5.12, for blocks).
+    Half widths are those of its corrected interval. For a block b of the inverse Q of the
+    covariance, the withheld residual is inv(Q_bb) (Q r)_b and its covariance inv(Q_bb) (Rasmussen
+    and Williams 2006, eq. 5.12, for blocks).
     """
     precision = inverse_covariance(points)
     weighted = precision @ residuals

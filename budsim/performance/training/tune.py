@@ -1,4 +1,7 @@
-"""Searches the regressors' parameters: seeded random settings, each judged by cross-validation with whole curves withheld."""
+"""Searches the regressors' parameters.
+
+Seeded random settings, each judged by cross-validation with whole curves withheld.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,15 @@ from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.learned.regressors import TARGETS
 from budsim.performance.measured.measurements import read_measurements
 from budsim.performance.measured.open_loop import settle
-from budsim.performance.training.fit import (
+from budsim.performance.training.cross_validation import (
     FEWEST_ROWS,
     PARAMETERS,
     ROUNDS,
     Fitting,
-    Rows,
-    error_figures,
     out_of_fold,
-    training_rows,
-    usable_rows,
 )
+from budsim.performance.training.errors import error_figures
+from budsim.performance.training.rows import Rows, training_rows, usable_rows
 
 SPACE: Mapping[str, Sequence[float]] = {
     "max_depth": (5, 6, 7, 8, 9),
@@ -33,7 +34,7 @@ SPACE: Mapping[str, Sequence[float]] = {
     "min_child_weight": (2.0, 4.0, 10.0, 16.0),
     "lambda": (0.1, 0.3, 1.0, 3.0),
 }
-"""Values worth trying; as many trees for all, so that artefacts stay of one size."""
+"""Values worth trying; the number of trees is fixed, so that artefacts stay of one size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,9 @@ def search(
     rounds: int = ROUNDS,
     progress: Callable[[Trial], None] = lambda _: None,
 ) -> list[Trial]:
-    """Return the parameters in use and ``trials`` others drawn from `SPACE`, best first; same table and seed, same order.
+    """Return the parameters in use and ``trials`` others drawn from `SPACE`, best first.
+
+    Same table and seed, same order.
 
     Raises
     ------

@@ -12,7 +12,8 @@ import pytest
 from budsim.cli import run
 from budsim.commons.errors import InvalidInput
 from budsim.performance.measured.importers import Imported, Setup, import_results
-from budsim.performance.measured.measurements import read_measurements, read_tables
+from budsim.performance.measured.measurements import read_measurements
+from budsim.performance.measured.tables import read_tables
 
 RESULTS = Path(__file__).parent / "results"
 H100 = Setup(device="H100-SXM", tp=1, engine="vllm")

@@ -15,7 +15,7 @@ from budsim.performance.measured.protocols import (
     stated_flags,
     token_budgets,
 )
-from tests.performance.measured.test_measurements import ROW
+from tests.performance.measured.measured_rows import ROW
 
 DEFAULTS = {
     "input_tokens": 1024.0,

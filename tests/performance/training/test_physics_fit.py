@@ -10,7 +10,7 @@ import pandas as pd
 from budsim.performance.measured.measurements import read_measurements
 from budsim.performance.physics.constants import FITTED
 from budsim.performance.training.physics_fit import Parameter, fit, modelled
-from tests.performance.measured.test_measurements import ROW
+from tests.performance.measured.measured_rows import ROW
 
 
 def test_fitting_explains_a_slower_memory() -> None:

@@ -1,0 +1,167 @@
+"""Names in measured rows as models, devices, engines and formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from budsim.commons.errors import BudsimError, InvalidInput
+from budsim.commons.precision import Precision
+from budsim.engine_ops.engine_profile import EngineProfile
+from budsim.engine_ops.profiles import profile_for, profiles
+from budsim.hardware_ops.device import Device, DeviceKind
+from budsim.hardware_ops.device_names import find_device
+from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.registry import resolve_model
+
+PRECISIONS: dict[str, Precision] = {
+    "fp32": Precision.FP32,
+    "fp16": Precision.FP16,
+    "bf16": Precision.BF16,
+    "fp8": Precision.FP8,
+    "fp4": Precision.NVFP4,
+    "nvfp4": Precision.NVFP4,
+    "mxfp4": Precision.MXFP4,
+    "int8": Precision.INT8,
+    "w8a8": Precision.INT8,
+    "gptq-int8": Precision.INT8,
+    "int4": Precision.INT4,
+    "uint4": Precision.INT4,
+    "awq": Precision.INT4,
+    "gptq": Precision.INT4,
+    "gptq-int4": Precision.INT4,
+    "q8_0": Precision.Q8_0,
+    "q8r16": Precision.Q8R16,
+    "q4_k_m": Precision.Q4_K_M,
+    "q4_k_4": Precision.Q4_K_4,
+}
+"""Spellings of formats in the tables; a method such as AWQ stands for the format it stores."""
+OF_A_YEAR = {
+    ("vllm", DeviceKind.CUDA.value, "2023"): "vllm(2023)",
+    ("vllm", DeviceKind.CUDA.value, "2024"): "vllm(2024)",
+    ("vllm", DeviceKind.ROCM.value, "2024"): "vllm(rocm 2024)",
+    ("trtllm", DeviceKind.CUDA.value, "2024"): "trtllm(2024)",
+}
+"""Engine, kind of hardware and start of the date, with the profile of the engine as it was then."""
+SPLIT_CACHE_BUILD = 5900
+"""llama.cpp gives each sequence a cache of its own since pull request 14363 (July 2025, about build
+5900)."""
+SPLIT_CACHE_RELEASE = 3
+"""Ampere's builds: 3.4.0 does, 2.0.0 does not (its decode slows with the square of the batch). A
+bare commit has no date; those in public tables behave as 2.0.0."""
+DEFAULT_ENGINES = {
+    DeviceKind.CUDA: "vllm",
+    DeviceKind.ROCM: "vllm",
+    DeviceKind.HPU: "optimum-habana",
+    DeviceKind.CPU: "vllm-cpu",
+    DeviceKind.XPU: "vllm",
+}
+"""Usual engine of each kind of hardware, for rows that name none."""
+Value = TypeVar("Value")
+
+
+def resolve_all(
+    names: pd.Series, resolve: Callable[[str], Value], problems: pd.Series, field: str = ""
+) -> list[Value]:
+    """Resolve each distinct name once; a name that cannot be resolved is a problem of its rows."""
+    codes, distinct = names.factorize()
+    known: list[Any] = [_attempt(resolve, str(name), field) for name in distinct]
+    reasons = np.array(
+        [str(value) if isinstance(value, BudsimError) else "" for value in known], dtype=object
+    )[codes]
+    failed = (reasons != "") & (problems == "").to_numpy()
+    problems[failed] = reasons[failed]
+    return [known[code] for code in codes]
+
+
+@lru_cache(maxsize=8192)
+def _attempt(resolve: Callable[[str], object], name: str, field: str) -> object:
+    """Return the meaning of a name, or the error. Cached, because long tables are read in parts."""
+    try:
+        return resolve(name)
+    except KeyError:
+        return InvalidInput(field, f"{name!r} is not known", "a known name")
+    except BudsimError as error:
+        return error
+
+
+def engine_profile(name: str) -> EngineProfile | None:
+    """Return the profile of an engine; None for a blank name."""
+    return profiles()[name] if name else None
+
+
+def engine_names(text: pd.DataFrame) -> pd.Series:
+    """Return the names of engine profiles.
+
+    llama.cpp on processors has a profile by version, other engines one by year where that matters.
+    """
+    version = text.engine_version
+    build = pd.to_numeric(version.str.extract(r"_b(\d{4,})$")[0])
+    release = pd.to_numeric(version.str.extract(r"_r(\d+)\.")[0])
+    commit = version.str.contains(r"_[0-9a-f]{7}$") & build.isna()
+    old = (build < SPLIT_CACHE_BUILD) | (release < SPLIT_CACHE_RELEASE) | commit
+    on_processor = (text.engine == "llama.cpp") & (text.device_type == DeviceKind.CPU.value)
+    named = text.engine.mask(on_processor, "llama.cpp-cpu").mask(
+        on_processor & old, "llama.cpp-cpu(one cache)"
+    )
+    for (engine, kind, year), profile in OF_A_YEAR.items():
+        named = named.mask(
+            (text.engine == engine) & (text.device_type == kind) & text.date.str.startswith(year),
+            profile,
+        )
+    return named
+
+
+def profile_of(engine: EngineProfile | None, kind: DeviceKind) -> EngineProfile:
+    """Return an engine's profile on a kind of hardware; the usual engine where none is named."""
+    return profile_for(engine.name if engine else DEFAULT_ENGINES[kind], kind)
+
+
+def model_of(name: str) -> Architecture:
+    """Return the model of a Hugging Face id."""
+    if not name:
+        raise InvalidInput("model", "is blank", "a Hugging Face id")
+    return resolve_model(name)
+
+
+def device_of(name: str) -> Device:
+    """Return the device of the catalog."""
+    device = find_device(name) if name else None
+    if device is None:
+        raise InvalidInput(
+            "device_name",
+            f"{name!r} is an unknown device" if name else "is blank",
+            "a device of `budsim devices`",
+        )
+    return device
+
+
+def precision_of(name: str) -> Precision | None:
+    """Return a format; None where a row leaves it to the model."""
+    if name in ("", "unset", "auto", "nan"):
+        return None
+    found = PRECISIONS.get(name) or PRECISIONS.get(name.replace("_e4m3", "").replace("_e5m2", ""))
+    if found is None:
+        raise InvalidInput(
+            "precision", f"{name!r} is not known", "one of " + ", ".join(sorted(PRECISIONS))
+        )
+    return found
+
+
+def stored_format(
+    stated: str, precision: Precision | None, model: Architecture, kind: DeviceKind
+) -> Precision:
+    """Return the format of the weights.
+
+    A row that names none has the model's own. "fp4" means MXFP4 for models published in it and on
+    ROCm, else NVFP4.
+    """
+    if stated.lower() == "fp4" and (
+        model.native_precision is Precision.MXFP4 or kind is DeviceKind.ROCM
+    ):
+        return Precision.MXFP4
+    return precision or model.native_precision

@@ -1,0 +1,79 @@
+"""Names become models, devices, engines and formats."""
+
+from __future__ import annotations
+
+import pytest
+
+from budsim.performance.predictor import AnalyticPredictor
+from tests.performance.measured.measured_rows import read
+
+PROCESSOR = {
+    "device_type": "cpu",
+    "device_name": "m7i.24xlarge",
+    "engine": "llama.cpp",
+    "model_hf": "meta-llama/Llama-3.2-1B-Instruct",
+}
+
+
+def test_four_bits_are_those_of_the_model_or_the_maker() -> None:
+    """gpt-oss in "fp4" is in its own MXFP4, another model in NVFP4 on NVIDIA's devices and in MXFP4 on AMD's."""
+    stated = {"precision": "fp4", "source": "inferencex"}
+    table = read(
+        {**stated, "model_hf": "openai/gpt-oss-120b"},
+        stated,
+        {**stated, "device_name": "MI355X", "device_type": "rocm"},
+    ).candidates
+    assert [table.precisions[code].value for code in table.weight_precision] == [
+        "mxfp4",
+        "nvfp4",
+        "mxfp4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "engine", "date", "profile"),
+    [
+        ("rocm", "MI300X", "vllm", "2024", "vllm(rocm 2024)"),
+        ("cuda", "H100-SXM", "vllm", "2024-11", "vllm(2024)"),
+        ("cuda", "H100-SXM", "vllm", "2023", "vllm(2023)"),
+        ("cuda", "H100-SXM", "trtllm", "2024", "trtllm(2024)"),
+    ],
+)
+def test_an_engine_of_an_early_year_is_another_engine(
+    kind: str, device: str, engine: str, date: str, profile: str
+) -> None:
+    """Its host kept the device waiting, or it had no kernels of its own there: slower than today's, which a later date means."""
+    row = {
+        "device_type": kind,
+        "device_name": device,
+        "engine": engine,
+        "tp": "1",
+        "n_devices": "1",
+        "precision": "bf16",
+    }
+    old, new = (read({**row, "date": each}) for each in (date, "2025-05-15"))
+    assert [each.candidates.engines[0].name for each in (old, new)] == [profile, engine]
+    slow, fast = (
+        AnalyticPredictor().predict(each.candidates)[1].service.tpot_s[0] for each in (old, new)
+    )
+    assert slow > 1.01 * fast
+
+
+@pytest.mark.parametrize(
+    ("version", "profile"),
+    [
+        ("", "llama.cpp-cpu"),
+        ("llama.cpp_b6500", "llama.cpp-cpu"),
+        ("ampere_optimized_llama.cpp_r3.4.0", "llama.cpp-cpu"),
+        ("llama.cpp_b3615", "llama.cpp-cpu(one cache)"),
+        ("ampere_optimized_llama.cpp_r2.0.0", "llama.cpp-cpu(one cache)"),
+        ("llama.cpp_ea02c75", "llama.cpp-cpu(one cache)"),
+    ],
+)
+def test_versions_tell_whether_sequences_share_a_cache(version: str, profile: str) -> None:
+    """Builds before July 2025 keep all sequences in one cache; on an accelerator the version does not matter."""
+    assert read({**PROCESSOR, "engine_version": version}).candidates.engines[0].name == profile
+    assert (
+        read({"engine": "llama.cpp", "engine_version": version}).candidates.engines[0].name
+        == "llama.cpp"
+    )

@@ -1,0 +1,22 @@
+"""Predictions beside rows, in their order."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.training.score import COLUMNS, predict_table
+from tests.performance.measured.measured_rows import ROW
+
+
+def test_predictions_keep_order_index_and_columns() -> None:
+    """Every row comes back where it was, with its own columns untouched and all prediction columns beside them."""
+    table = pd.DataFrame(
+        [ROW, {**ROW, "device_name": "?"}, {**ROW, "concurrency": "64"}], index=[7, 3, 5]
+    )
+    result = predict_table(table, AnalyticPredictor())
+    assert list(result.index) == [7, 3, 5]
+    assert result[list(ROW)].equals(table[list(ROW)])
+    assert list(result["pred_error"] == "") == [True, False, True]
+    assert set(COLUMNS) <= set(result.columns)
+    assert result["pred_ttft_ms"].iloc[1] == ""
