@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from budsim.commons.config import LimitSettings
+from budsim.performance.serving.replay import native
 from tests.simulator.rendering.validators import KUBERNETES, check_compose
 
 REPOSITORY = Path(__file__).parents[1]
@@ -210,6 +211,16 @@ def test_wheel_carries_migrations_and_regressors(tmp_path: Path):
         *versions,
     } <= names
     assert "budsim/_pretrained_models/cuda/manifest.json" in names
+
+
+def test_wheel_carries_the_compiled_kernel_of_this_source(tmp_path: Path):
+    """Nothing is compiled where such a wheel is installed; its name says the platform."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert "py3-none-linux" in wheel.name
+    library = native.library_name(native.source_digest())
+    assert f"budsim/performance/serving/replay/{library}" in set(_inside(wheel))
 
 
 def _inside(wheel: Path) -> Iterator[str]:

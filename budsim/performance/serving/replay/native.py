@@ -2,14 +2,16 @@
 
 A wheel brings the library. A checkout compiles `kernel/` once per version of its source with the
 system's C compiler, or with the one in the ``ziglang`` package, into the user's cache (about half a
-second; docs/decisions/0021).
+second). ``python -m`` with this module compiles beside the source, for images that are read-only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -118,13 +120,15 @@ def source_digest() -> str:
     return hashlib.sha256(b"".join([*parts, " ".join(FLAGS).encode()])).hexdigest()[:16]
 
 
-def compile_kernel(library: Path) -> None:
-    """Compile the kernel to a shared library at this path.
+def compile_kernel(library: Path, source: Path | None = None) -> None:
+    """Compile the kernel, or another ``source``, to a shared library at this path.
 
     Raises
     ------
     Unavailable
         When there is no compiler, or it fails.
+    OSError
+        When the folder cannot be written.
     """
     command = next(_compilers(), None)
     if command is None:
@@ -133,32 +137,40 @@ def compile_kernel(library: Path) -> None:
             "budsim, a C compiler, or `pip install ziglang`"
         )
     made = library.with_suffix(f".{os.getpid()}")
-    source = str(SOURCES / "kernel.c")
-    arguments = [*command, *FLAGS, source, "-o", str(made), "-lm"]
+    arguments = [*command, *FLAGS, str(source or SOURCES / "kernel.c"), "-o", str(made), "-lm"]
     ended = subprocess.run(
         arguments, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S, check=False
     )
     if ended.returncode:
+        if not os.access(library.parent, os.W_OK):
+            raise PermissionError(f"{library.parent} cannot be written")
         raise Unavailable(f"the replay kernel does not compile: {ended.stderr[-400:]}")
     made.replace(library)
 
 
 def _places(digest: str) -> Iterator[Path]:
-    for folder in (SOURCES.parent, _cache_folder(), SOURCES.parent / "__pycache__"):
-        yield folder / f"replay-{digest}.so"
+    for folder in (SOURCES.parent, *_cache_folders()):
+        yield folder / library_name(digest)
 
 
-def _cache_folder() -> Path:
+def library_name(digest: str) -> str:
+    """Return the file name of the library made of this source: a stale one is never loaded."""
+    return f"replay-{digest}.so"
+
+
+def _cache_folders() -> Iterator[Path]:
+    """Yield the user's cache, and where there is no home to write to, a folder beside the source."""
     stated = os.environ.get("XDG_CACHE_HOME")
-    return (Path(stated) if stated else Path.home() / ".cache") / "budsim"
+    with contextlib.suppress(RuntimeError):
+        yield (Path(stated) if stated else Path.home() / ".cache") / "budsim"
+    yield SOURCES.parent / "__pycache__"
 
 
 def _compiled(digest: str) -> Path:
-    """Compile into the user's cache, or beside the source where there is no home to write to."""
-    for folder in (_cache_folder(), SOURCES.parent / "__pycache__"):
+    for folder in _cache_folders():
+        library = folder / library_name(digest)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            library = folder / f"replay-{digest}.so"
             compile_kernel(library)
         except OSError:
             continue
@@ -167,8 +179,12 @@ def _compiled(digest: str) -> Path:
 
 
 def _compilers() -> Iterator[list[str]]:
-    for name in (os.environ.get("CC", ""), *COMPILERS):
-        if name and shutil.which(name):
-            yield [name]
+    for command in map(shlex.split, (os.environ.get("CC", ""), *COMPILERS)):
+        if command and shutil.which(command[0]):
+            yield command
     if find_spec("ziglang"):
         yield [sys.executable, "-m", "ziglang", "cc"]
+
+
+if __name__ == "__main__":
+    compile_kernel(SOURCES.parent / library_name(source_digest()))
