@@ -1,4 +1,4 @@
-"""Where clusters come from: a file on this machine, or the sidecar's state store; read again when they may have changed."""
+"""Sources of clusters: a file on this machine, or the sidecar's state store."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Inventory(Protocol):
         Raises
         ------
         Unavailable
-            The source does not answer, or holds nothing.
+            The source does not answer, or holds no inventory that can be used.
         InvalidInput
-            What it holds is not an inventory.
+            A file is not an inventory.
         """
         ...
 
@@ -43,17 +43,17 @@ class FixedInventory:
 
 
 class NoInventory:
-    """Nobody said where clusters are listed."""
+    """No source of clusters is configured."""
 
     async def clusters(self) -> tuple[Cluster, ...]:
-        """Say so."""
+        """Raise `Unavailable`."""
         raise Unavailable(
             "no inventory: set INVENTORY_FILE, or the Dapr ports to read it from the state store"
         )
 
 
 class FileInventory:
-    """An inventory JSON or short YAML on this machine, read again when the file changes."""
+    """An inventory in JSON or short YAML on this machine, read again when the file changes."""
 
     def __init__(self, path: Path, *, max_bytes: int) -> None:
         self._path = path
@@ -85,7 +85,8 @@ class FileInventory:
 class StateInventory:
     """The inventory the cluster service keeps in the state store.
 
-    ``ttl_s`` is how long one reading is used again; it is parsed again only when its ETag and its bytes changed.
+    ``ttl_s`` is how long one reading is used again; it is parsed again only when its bytes changed.
+    The ETag does not tell: a Redis key that is deleted and written again gets the same one, 1.
     """
 
     def __init__(
@@ -97,49 +98,54 @@ class StateInventory:
         ttl_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sidecar, self._key, self._max_bytes, self._ttl_s, self._clock = (
-            sidecar,
-            key,
-            max_bytes,
-            ttl_s,
-            clock,
-        )
-        self._read_at: float | None = None
-        self._digest, self._etag = b"", ""
+        self._sidecar, self._key, self._max_bytes = sidecar, key, max_bytes
+        self._ttl_s, self._clock = ttl_s, clock
+        self._read_at_s: float | None = None
+        self._digest = b""
         self._clusters: tuple[Cluster, ...] = ()
         self._turn = asyncio.Lock()
 
     async def clusters(self) -> tuple[Cluster, ...]:
         """See `Inventory.clusters`."""
         async with self._turn:
-            if self._read_at is None or self._clock() - self._read_at >= self._ttl_s:
+            if self._read_at_s is None or self._clock() - self._read_at_s >= self._ttl_s:
+                self._read_at_s = None  # what was read before is not used when this fails
                 await self._read()
-                self._read_at = self._clock()
+                self._read_at_s = self._clock()
             return self._clusters
 
     async def _read(self) -> None:
         value = (await self._sidecar.states([self._key])).get(self._key)
         if value is None:
             raise Unavailable(f"the state store holds no inventory under {self._key!r}")
-        if value.etag and value.etag == self._etag:
-            return
         if len(value.body) > self._max_bytes:
             raise Unavailable(
                 f"the inventory has {len(value.body)} bytes; at most {self._max_bytes} are read"
             )
-        digest = sha256(value.body).digest()
+        digest = await asyncio.to_thread(lambda: sha256(value.body).digest())
         if digest != self._digest:
             self._clusters = await asyncio.to_thread(_parse, value.body)
             self._digest = digest
-        self._etag = value.etag
 
 
 def _parse(body: bytes) -> tuple[Cluster, ...]:
+    """Return the clusters of an inventory.
+
+    One that is empty or cannot be read is like one that is missing. Its writer replaces it within
+    seconds, and a run that waits is better than a run that fails for good.
+
+    Raises
+    ------
+    Unavailable
+        Nothing in it can be read as a cluster.
+    """
     from budsim.hardware_ops.inventory import read_inventory
 
     try:
         payload = json.loads(body)
         payload = json.loads(payload) if isinstance(payload, str) else payload
+        return read_inventory(payload)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput("cluster_info", "not JSON", "a JSON list of clusters") from error
-    return read_inventory(payload)
+        raise Unavailable("the inventory in the state store is not JSON") from error
+    except InvalidInput as error:
+        raise Unavailable(f"the inventory in the state store cannot be used: {error}") from error

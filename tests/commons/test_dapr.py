@@ -58,7 +58,7 @@ class GrpcStandIn(api_service_v1.DaprServicer):
 async def served() -> AsyncIterator[tuple[GrpcStandIn, Sidecar]]:
     """Yield a gRPC stand-in and a client for it."""
     stand_in = GrpcStandIn()
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=[("grpc.max_send_message_length", -1)])
     api_service_v1.add_DaprServicer_to_server(stand_in, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -144,3 +144,11 @@ async def test_an_absent_sidecar_never_blocks(port: str):
 def test_without_ports_there_is_no_client():
     """Nothing is guessed."""
     assert connect(DaprSettings(_env_file=None)) is None
+
+
+async def test_a_large_value_is_read_over_grpc(served: tuple[GrpcStandIn, Sidecar]):
+    """64 MB, where gRPC's own limit is 4 MiB."""
+    stand_in, client = served
+    stand_in.states["cluster_info"] = b"x" * 64_000_000
+    found = await client.states(["cluster_info"])
+    assert len(found["cluster_info"].body) == 64_000_000

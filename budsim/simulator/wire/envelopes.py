@@ -60,7 +60,13 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _open_cloud_event(cls, value: object) -> object:
-        _refuse_unstorable(value)
+        # Checked after decoding: `data` may be JSON in a string, which hides what it spells.
+        opened = cls._request_in(value)
+        _refuse_unstorable(opened)
+        return opened
+
+    @classmethod
+    def _request_in(cls, value: object) -> object:
         if not isinstance(value, Mapping) or any(value.get(key) is None for key in ENVELOPE_KEYS):
             return value
         inside = _event_content(value["data"])
@@ -109,6 +115,8 @@ def _is_storable(value: object) -> bool:
         text = json.dumps(value, ensure_ascii=False, default=str)
         text.encode()
     except UnicodeEncodeError:
+        return False
+    except RecursionError:  # nested more deeply than it could be written
         return False
     return "\\u0000" not in text
 

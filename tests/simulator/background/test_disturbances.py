@@ -1,7 +1,10 @@
 """What callers and neighbours do while runs are under way: replace inventories, name unknown topics, repeat themselves."""
 
+import itertools
+import json
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -23,6 +26,7 @@ from tests.simulator.serving import (
     known_answer,
     wait_for,
 )
+from tests.soak.stack import inventory
 
 
 class Replaceable:
@@ -160,3 +164,96 @@ def test_a_run_stopped_while_it_is_computed_stays_stopped(
         ]
         == 0
     )
+
+
+POISON: list[dict[str, Any]] = [
+    {"pretrained_model_uri": "\ud800"},
+    {"source_topic": "\udfff"},
+    {"notification_metadata": {"name": "a\x00b"}},
+    {"notification_metadata": {"subscriber_ids": ["\ud83d"]}},
+    {"model_uri": "\x00"},
+]
+
+
+def as_text(content: dict[str, Any], *, packed: bool) -> str:
+    """Return a message of the broker; packed: its data is JSON in a string."""
+    event = {"id": str(content), "topic": "t", "pubsubname": "p"}
+    return json.dumps(event | {"data": json.dumps(content) if packed else content})
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["object", "string"])
+@pytest.mark.parametrize("poison", POISON)
+def test_text_the_database_cannot_store_is_refused_in_every_form(
+    client: TestClient, body: dict[str, Any], poison: dict[str, Any], packed: bool
+):
+    """Dropped when it comes from the broker, 422 from a caller; never a 500."""
+    sent = as_text(body | poison, packed=packed)
+    as_event = {"content-type": "application/cloudevents+json"}
+    dropped = client.post("/notifications", content=sent, headers=as_event)
+    assert (dropped.status_code, dropped.json()["status"]) == (200, "DROP")
+    refused = client.post("/simulator/run", content=sent, headers=as_event)
+    assert (refused.status_code, refused.json()["object"]) == (422, "error")
+
+
+def test_a_poisoned_message_harms_no_innocent_caller(
+    make_client: MakeClient,
+    body: dict[str, Any],
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Even past the wire's check: of 40 requests in one transaction only the poisoned ones fail."""
+    monkeypatch.setattr("budsim.simulator.wire.envelopes._refuse_unstorable", lambda _value: None)
+    client = make_client(database=DatabaseSettings(_env_file=None, database_url=postgres_url))
+    good = [json.dumps(body | {"concurrency": 8 + number}) for number in range(36)]
+    bad = [json.dumps(body | {"notification_metadata": {"actor": "\ud800"}})] * 4
+    requests = [*good[:18], *bad, *good[18:]]
+
+    def ask(content: str) -> int:
+        return client.post("/simulator/run", content=content).status_code
+
+    with ThreadPoolExecutor(len(requests)) as callers:
+        found = list(callers.map(ask, requests))
+    assert found == [200] * 18 + [422] * 4 + [200] * 18
+
+
+def test_runs_outlive_an_inventory_that_comes_and_goes(
+    make_client: MakeClient, body: dict[str, Any], sidecar: StandInSidecar
+):
+    """Missing, empty and cut off in turns while twenty runs are accepted and carried out."""
+    (cluster,) = inventory()
+    whole = json.dumps([cluster]).encode()
+    sidecar.states["cluster_info"] = whole
+    client = make_client(
+        dapr=sidecar.settings,
+        inventory=None,
+        workers=ThreadWorkers(known_answer, AnalyticPredictor),
+    )
+    stopped = threading.Event()
+
+    def disturb() -> None:
+        for value in itertools.cycle((None, whole, b"[]", whole, b"null", whole)):
+            if value is None:
+                sidecar.states.pop("cluster_info", None)
+            else:
+                sidecar.states["cluster_info"] = value
+            if stopped.wait(0.05):
+                return
+
+    disturber = threading.Thread(target=disturb)
+    disturber.start()
+    try:
+        runs = [
+            client.post("/simulator/run", json=body | {"concurrency": 8 + number}).json()
+            for number in range(20)
+        ]
+    finally:
+        stopped.set()
+        disturber.join()
+    sidecar.states["cluster_info"] = whole
+    for run in runs:
+        assert wait_for(
+            lambda run=run: (
+                client.get(f"/workflow/{run['workflow_id']}/status").json()["status"] == "COMPLETED"
+            ),
+            longest_s=60,
+        )
