@@ -106,10 +106,7 @@ async def run(
     body = _in_trace(body, request)
     if not body.debug:
         return WorkflowMetadata.of(await service.accept(body, request_key=key))
-    turns = application_state_of(request.app).synchronous
-    if turns.locked():
-        raise Unavailable("too many simulations run inside requests; leave out debug, or try again")
-    async with turns:
+    async with application_state_of(request.app).computing():
         return await service.run_now(body, request_key=key)
 
 
@@ -150,18 +147,22 @@ def configurations(body: ConfigurationsRequest, service: Service) -> DeploymentC
     "/simulator/node-configurations", responses=answer(examples.LAYOUTS), tags=["simulator"]
 )
 async def node_configurations(
-    body: NodeConfigurationsRequest, service: Service
+    body: NodeConfigurationsRequest, service: Service, request: Request
 ) -> NodeConfigurations:
     """Return the parallel layouts of a model that fit on the named hosts."""
-    return await service.layouts(body)
+    async with application_state_of(request.app).computing():
+        return await service.layouts(body)
 
 
 @router.post(
     "/simulator/benchmark-config", responses=answer(examples.BENCHMARK_ANSWER), tags=["simulator"]
 )
-async def benchmark_config(body: BenchmarkRequest, service: Service) -> BenchmarkConfiguration:
+async def benchmark_config(
+    body: BenchmarkRequest, service: Service, request: Request
+) -> BenchmarkConfiguration:
     """Return node groups for a layout the caller chose."""
-    return await service.benchmark(body)
+    async with application_state_of(request.app).computing():
+        return await service.benchmark(body)
 
 
 @router.get(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -27,6 +27,7 @@ from budsim.simulator.schemas import (
 from budsim.simulator.searching import parts_of, search_part
 from budsim.simulator.storage.records import (
     EVERY_PLAN,
+    UNFINISHED,
     Envelope,
     Finding,
     Run,
@@ -94,6 +95,17 @@ class RunSteps:
                     raise
         self._context.backlog.ended(self._context.clock() - started_s)
         return run
+
+    async def carry_out_awaited(self, run: Run) -> Run:
+        """Carry out a run whose caller waits; end it when the caller leaves."""
+        try:
+            return await self.carry_out(run, retry=False)
+        except asyncio.CancelledError:
+            # Otherwise another process would carry it out when the lease ends, for nobody.
+            stop = partial(self._context.repository.change_status, now_s=self._context.clock())
+            with suppress(Unavailable):
+                await asyncio.to_thread(stop, run.run_id, UNFINISHED, Status.TERMINATED)
+            raise
 
     async def validate(self, run: Run) -> tuple[str, ...]:
         """Validate a run that has not come further; return the parts that can be searched alone.

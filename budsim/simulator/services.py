@@ -133,7 +133,7 @@ class Simulations:
         if run is None:
             await self._admission.check(request)
             run = await self._admission.accept_here(request, request_key)
-            run = await self.steps.carry_out(run, retry=False)
+            run = await self.steps.carry_out_awaited(run)
         elif run.status is not Status.COMPLETED:
             known = f"this request is already known as workflow {run.run_id}"
             raise Conflict(f"{known}, which is {run.status}")

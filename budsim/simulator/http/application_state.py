@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,7 @@ from budsim.commons.config import Settings
 from budsim.commons.dapr import Sidecar
 from budsim.commons.dapr_workflow import WorkflowHub
 from budsim.commons.database import Database
+from budsim.commons.errors import Unavailable
 from budsim.commons.telemetry import Metrics
 from budsim.commons.tracing import Tracing
 from budsim.simulator.services import Simulations
@@ -49,6 +52,20 @@ class ApplicationState:
     draining: bool = False
     ending: bool = False
     requests: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @asynccontextmanager
+    async def computing(self) -> AsyncIterator[None]:
+        """Take one of the turns of requests that compute while their caller waits.
+
+        Raises
+        ------
+        Unavailable
+            There is no turn left; callers are told when to try again.
+        """
+        if self.synchronous.locked():
+            raise Unavailable("too many requests compute while their caller waits; try again later")
+        async with self.synchronous:
+            yield
 
     def end_requests(self) -> None:
         """Cancel the requests under way; each is answered with 503."""

@@ -444,3 +444,47 @@ def test_unfinished_runs_resume_at_start(
     )
     database.close()
     assert ended(make_client(), run.run_id) == "COMPLETED"
+
+
+class Endless(ThreadWorkers):
+    """Computes until it is cancelled, and notes that it was."""
+
+    def __init__(self) -> None:
+        super().__init__(known_answer, AnalyticPredictor)
+        self.began, self.was_cancelled = asyncio.Event(), False
+
+    async def simulate(self, question: Question, progress: Any, known: Any = None) -> Outcome:
+        """Wait for ever."""
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.was_cancelled = True
+            raise
+        raise AssertionError
+
+
+async def test_a_caller_that_leaves_ends_the_run_that_was_for_it(
+    repository: Repository, clock: Clock, body: dict[str, Any]
+):
+    """The computation is cancelled, the run is stopped, and no other replica continues it."""
+    workers = Endless()
+    service = Simulations(
+        repository,
+        FixedInventory((h100_cluster(CLUSTER_ID),)),
+        workers,
+        new_metrics(),
+        ServiceOptions(),
+        clock=clock,
+    )
+    asked = RunRequest.model_validate(body | {"debug": True})
+    call = asyncio.create_task(service.run_now(asked, request_key="key:1"))
+    await workers.began.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert workers.was_cancelled
+    run = repository.by_keys(["key:1"])["key:1"]
+    assert run.status is Status.TERMINATED
+    clock.now_s += 9999
+    assert claim(service) == []
