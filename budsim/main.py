@@ -162,7 +162,14 @@ def _options(settings: Settings) -> ServiceOptions:
         source=ModelSource(
             registry_dir=models.model_registry_dir,
             hub=fetch_config if models.hugging_face_hub else None,
+            pod_dir=models.model_registry_pod_dir,
         ),
+        engines=settings.serving.engines,
+        images={
+            f"{engine}/{kind}": image for (engine, kind), image in settings.serving.images.items()
+        },
+        event_topics=settings.dapr.event_topics,
+        notify_topic=settings.dapr.notify_service_topic,
     )
 
 

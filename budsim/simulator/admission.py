@@ -12,7 +12,6 @@ import structlog
 from budsim.commons.errors import BudsimError, Busy, Conflict, InvalidInput, NotFound, Unavailable
 from budsim.simulator.context import ServiceContext
 from budsim.simulator.events import Announcer
-from budsim.simulator.questions import Subject
 from budsim.simulator.schemas import RunRequest
 from budsim.simulator.storage.records import Run, Status, Step
 from budsim.simulator.storage.repository import NewRun
@@ -83,7 +82,7 @@ class Admission:
         other runs are accepted, and their validation tries again.
         """
         try:
-            await Subject(request, self._context.inventory, self._context.options.source).check()
+            await self._context.subject(request).check()
         except Unavailable:
             if request.debug:
                 raise

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from budsim.commons.tracing import Tracing
 from budsim.simulator.backlog import Backlog
-from budsim.simulator.questions import ModelSource
+from budsim.simulator.questions import ModelSource, Subject
+from budsim.simulator.schemas import LaunchOverrides, RunRequest
 from budsim.simulator.signals import Signals
 
 if TYPE_CHECKING:
@@ -38,6 +39,14 @@ class ServiceOptions:
         Simulations at a time, at least 1.
     source : ModelSource
         Where models are looked up.
+    engines : frozenset of str
+        Engines that may be used here; empty: all.
+    images : mapping
+        The site's own images; see `budsim.engine_ops.shared.images.with_own_image`.
+    event_topics : tuple of str
+        Patterns (`fnmatch`) of topics that a request may have its events published on.
+    notify_topic : str or None
+        Topic of the notification service; None: nothing is sent there.
     """
 
     own_topic: str = "budSimMessages"
@@ -47,6 +56,18 @@ class ServiceOptions:
     max_attempts: int = 100
     workers: int = 1
     source: ModelSource = field(default_factory=ModelSource)
+    engines: frozenset[str] = frozenset()
+    images: Mapping[str, str] = field(default_factory=dict)
+    event_topics: tuple[str, ...] = ("*",)
+    notify_topic: str | None = None
+
+    def overrides(self, model: str, method: str | None = None) -> LaunchOverrides:
+        """Return what pods load in place of ``model``, how it is quantized, and from which image."""
+        return LaunchOverrides(
+            path=self.source.path_in_pod(model),
+            method=(method or "").strip().upper(),
+            images=self.images,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +87,7 @@ class ServiceContext:
     backlog: Backlog
     owner: str
     clock: Callable[[], float]
+
+    def subject(self, request: RunRequest) -> Subject:
+        """Return what a request is about, on the clusters and engines of this site."""
+        return Subject(request, self.inventory, self.options.source, self.options.engines)

@@ -11,7 +11,7 @@ from budsim.hardware_ops.cluster import Cluster, DeviceLabel, HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.workload import Workload
 from budsim.simulator.planning.plans import Rejection
-from budsim.simulator.schemas import Labels, NodeGroup, reason_documents
+from budsim.simulator.schemas import Labels, NodeGroup, output_share, reason_documents
 from budsim.simulator.storage.records import Finding, StoredGroup, StoredPlan
 
 ROUTER = "litellm"
@@ -124,6 +124,7 @@ def _group(
         e2e_latency=None,
         error_rate=0.0,
         cost_per_million_tokens=cost_usd,
+        cost_per_million_tokens_blended=cost_usd * output_share(workload),
         device_name=label.name,
         device_model=label.device_model,
         raw_name=label.raw_name,

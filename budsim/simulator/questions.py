@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +14,10 @@ from budsim.commons.precision import Precision
 from budsim.engine_ops.llmc import schemes
 from budsim.hardware_ops.cluster import Cluster
 from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.model_names import find_by_name
 from budsim.model_ops.registry import HubLookup, resolve_model
 from budsim.performance.workload import Workload
-from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.question import FixedKnobs, Question
 from budsim.simulator.planning.targets import Targets
 
 if TYPE_CHECKING:  # the terminal builds questions too and must not pay for pydantic's models
@@ -22,16 +25,35 @@ if TYPE_CHECKING:  # the terminal builds questions too and must not pay for pyda
     from budsim.simulator.schemas import HostsRequest, RunRequest
     from budsim.simulator.storage.records import Finding
 
+DEPLOYER = FixedKnobs(memory_fraction=0.95, engines=frozenset({"vllm"}))
+"""What the deploying service passes to the engine in place of our own values."""
+
 WEIGHT_ONLY = {"w8a16": Precision.INT8, "nvfp4a16": Precision.NVFP4}
 """LLM Compressor 0.14 has these schemes; we know their stored format and ship no recipe for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Where models are looked up: the catalog, the registry folder, and the hub when allowed."""
+    """Where models are looked up: the catalog, the registry folder, and the hub when allowed.
+
+    ``pod_dir`` is the registry folder as the pods of a deployment see it.
+    """
 
     registry_dir: Path | None = None
     hub: HubLookup | None = None
+    pod_dir: str = "/data/models-registry"
+
+    def path_in_pod(self, model: str) -> str:
+        """Return what a pod of the callers loads: a path below ``pod_dir``, or a hub id as it is.
+
+        A folder of the registry is a path. Without a registry here, names are hub ids when the
+        catalog knows them or when they look like one (``organisation/name``).
+        """
+        if self.registry_dir is not None:
+            is_path = (self.registry_dir / model).exists()
+        else:
+            is_path = model.count("/") != 1 and find_by_name(model) is None
+        return f"{self.pod_dir.rstrip('/')}/{model.strip('/')}" if is_path else model
 
     def find(self, model: str) -> Architecture:
         """Return the architecture of a model.
@@ -72,20 +94,22 @@ def served(
 
 
 def question_of(
-    request: RunRequest, clusters: tuple[Cluster, ...], source: ModelSource
+    request: RunRequest,
+    clusters: tuple[Cluster, ...],
+    source: ModelSource,
+    engines: frozenset[str] = frozenset(),
 ) -> Question:
-    """Return the question a request asks.
+    """Return the question a request asks; ``engines`` are those of this site, empty: all.
 
     Raises
     ------
     NotFound
-        No such model or cluster.
+        No such model, cluster or engine.
     InvalidInput
         A number out of range, a sequence longer than the model's context, adapters no engine has
         kernels for, a token rate of a model that generates none, or an unknown quantization type or method.
     """
-    _check_quantization(request)
-    wanted = request.quantization_type if request.is_quantization else None
+    precision = wanted_precision(request)
     found = source.find(request.pretrained_model_uri)
     targets = request.targets
     architecture, workload = served(found, workload_of(request), targets, pooling=request.pooling)
@@ -95,10 +119,13 @@ def question_of(
         targets=targets,
         clusters=chosen_clusters(clusters, request.wanted_cluster),
         mode=request.hardware_mode,
+        engines=allowed_engines(request.engines, engines),
+        fixed_knobs=DEPLOYER,
         may_quantize=request.is_quantization,
-        weight_precision=precision_named(wanted) if wanted else None,
+        weight_precision=precision if request.is_quantization else None,
         max_context_tokens=request.model_max_context_length,
         analytic_only=request.simulation_method == "heuristic",
+        allow_mixed=request.allow_mixed,
         parsed_as=request.model_uri or "",
         risk=request.risk,
         max_loras=request.max_loras,
@@ -107,19 +134,30 @@ def question_of(
 
 
 def hosts_question_of(
-    request: HostsRequest, clusters: tuple[Cluster, ...], source: ModelSource
+    request: HostsRequest,
+    clusters: tuple[Cluster, ...],
+    source: ModelSource,
+    engines: frozenset[str] = frozenset(),
 ) -> Question:
-    """Return the question about a model on the hosts a request names; errors as `question_of`."""
+    """Return the question about a model on the hosts a request names; errors as `question_of`.
+
+    Prompts longer than a pooling model's context are cut to it, as its engine does.
+    """
     from budsim.simulator.planning.layouts import restrict_to_hosts
 
     cluster = restrict_to_hosts(clusters, str(request.cluster_id), request.hostnames)
     architecture, workload = served(_hosted_model(request, source), workload_of(request), Targets())
+    if architecture.is_embedding:
+        limit = min(architecture.max_context_tokens, request.model_max_context_length or math.inf)
+        workload = replace(workload, input_tokens=int(min(workload.input_tokens, limit)))
     return Question(
         architecture=architecture,
         workload=workload,
         targets=Targets(),
         clusters=(cluster,),
         mode=request.hardware_mode,
+        engines=engines,
+        fixed_knobs=DEPLOYER,
         max_context_tokens=request.model_max_context_length,
     )
 
@@ -172,6 +210,51 @@ def precision_named(name: str) -> Precision:
         ) from None
 
 
+def wanted_precision(request: RunRequest) -> Precision | None:
+    """Return the weight format that the quantization a request names leaves; None: it names none.
+
+    A method without a type stands for the first scheme it reaches.
+
+    Raises
+    ------
+    InvalidInput
+        An unknown type or method, or a method that does not reach the type.
+    """
+    named, method = request.quantization_type, (request.quantization_method or "").strip().upper()
+    precision = precision_named(named) if named else None
+    if not method:
+        return precision
+    reached = [scheme for scheme in schemes().values() if method in scheme.methods]
+    if not reached:
+        known = sorted({each for scheme in schemes().values() for each in scheme.methods})
+        problem = f"{request.quantization_method!r} is not known"
+        raise InvalidInput("quantization_method", problem, "one of " + ", ".join(known))
+    if precision is None:
+        return reached[0].precision
+    if precision not in {scheme.precision for scheme in reached}:
+        known = [scheme.name for scheme in reached]
+        problem = f"{method} does not reach {named}"
+        raise InvalidInput("quantization_method", problem, f"a type of {', '.join(known)}")
+    return precision
+
+
+def allowed_engines(wanted: Sequence[str] | None, site: frozenset[str]) -> frozenset[str]:
+    """Return the engines a search may use: those asked for, of those of this site; empty: all.
+
+    Raises
+    ------
+    InvalidInput
+        None of the engines asked for is one of this site.
+    """
+    asked = frozenset(name.strip().lower() for name in wanted or ())
+    if not asked or not site:
+        return asked or site
+    if not asked & site:
+        problem = f"{', '.join(sorted(asked))} may not be used here"
+        raise InvalidInput("engines", problem, "some of " + ", ".join(sorted(site)))
+    return asked & site
+
+
 class Subject:
     """What a run is about: its question, or a cloud model's price; built when first needed and kept.
 
@@ -181,11 +264,19 @@ class Subject:
         What is asked.
     inventory, source
         Where its clusters and its model are looked up.
+    engines : frozenset of str
+        Engines of this site; empty: all.
     """
 
-    def __init__(self, request: RunRequest, inventory: Inventory, source: ModelSource) -> None:
+    def __init__(
+        self,
+        request: RunRequest,
+        inventory: Inventory,
+        source: ModelSource,
+        engines: frozenset[str] = frozenset(),
+    ) -> None:
         self.request = request
-        self._inventory, self._source = inventory, source
+        self._inventory, self._source, self._engines = inventory, source, engines
         self._question: Question | None = None
         self._priced: Finding | None = None
 
@@ -201,7 +292,7 @@ class Subject:
         if self._question is None:
             clusters = await self._inventory.clusters()
             self._question = await asyncio.to_thread(
-                question_of, self.request, clusters, self._source
+                question_of, self.request, clusters, self._source, self._engines
             )
         return self._question
 
@@ -215,16 +306,6 @@ class Subject:
             chosen = chosen_clusters(clusters, self.request.wanted_cluster)
             self._priced = priced_on(price, workload_of(self.request), chosen)
         return self._priced
-
-
-def _check_quantization(request: RunRequest) -> None:
-    """Refuse a quantization nobody can make, also where the request does not ask for one."""
-    if request.quantization_type:
-        precision_named(request.quantization_type)
-    known = sorted({method for scheme in schemes().values() for method in scheme.methods})
-    if request.quantization_method and request.quantization_method.upper() not in known:
-        problem = f"{request.quantization_method!r} is not known"
-        raise InvalidInput("quantization_method", problem, "one of " + ", ".join(known))
 
 
 def _hosted_model(request: HostsRequest, source: ModelSource) -> Architecture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from hashlib import sha256
 from typing import Annotated, Any
 from uuid import UUID
@@ -120,8 +121,12 @@ def recommendations(
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     limit: Annotated[int, Query(ge=1, le=100)] = 1,
 ) -> RecommendationPage:
-    """Return one page of a workflow's deployments, best first; empty for an unknown workflow."""
+    """Return one page of a workflow's deployments, best first; empty for an unknown workflow.
+
+    With `cluster_id` the page has all deployments on that cluster, without it the best of each.
+    """
     wanted = plan_filter(cluster_id, concurrency, error_rate_threshold)
+    wanted = replace(wanted, best_of_cluster=cluster_id is None)
     run_id = str(workflow_id)
     total = service.repository.count_plans(run_id, wanted)
     plans = service.repository.plans(run_id, wanted, offset=(page - 1) * limit, limit=limit)

@@ -157,9 +157,7 @@ class RunSteps:
 
     def _work(self, run: Run) -> Work:
         request = RunRequest.model_validate(run.request)
-        return Work(
-            run=run, subject=Subject(request, self._context.inventory, self._context.options.source)
-        )
+        return Work(run=run, subject=self._context.subject(request))
 
     async def _take(self, work: Work, step: TakeStep) -> Run:
         """Return a run as one step leaves it; write down what ends it, raise what may pass."""
@@ -210,8 +208,15 @@ class RunSteps:
             return await subject.priced()
         question = await subject.question()
         outcome = await self._context.workers.simulate(question, progress, known)
-        keep = self._context.options.plans_kept
-        plans = await asyncio.to_thread(partial(stored_plans, outcome, question, keep=keep))
+        request = subject.request
+        stored = partial(
+            stored_plans,
+            keep=self._context.options.plans_kept,
+            overrides=self._context.options.overrides(
+                request.pretrained_model_uri, request.quantization_method
+            ),
+        )
+        plans = await asyncio.to_thread(stored, outcome, question)
         reasons = reason_documents(outcome.rejections)
         return Finding(plans=plans, reasons=reasons, evaluations=outcome.evaluations)
 

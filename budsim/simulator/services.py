@@ -169,7 +169,7 @@ class Simulations:
     async def layouts(self, request: NodeConfigurationsRequest) -> NodeConfigurations:
         """Return the parallel layouts of a model that fit on the named hosts.
 
-        Errors as `layouts.on_hosts` and `questions.hosts_question_of`.
+        Errors as `questions.hosts_question_of`, `layouts.fitting_layouts`, `node_configurations`.
         """
         from budsim.simulator.planning.layouts import fitting_layouts
 
@@ -189,7 +189,8 @@ class Simulations:
             replicas=request.replicas,
         )
         group = await self.workers.compute(chosen_group, question, chosen)
-        return benchmark_configuration(request, question, group)
+        overrides = self.options.overrides(request.model_uri or request.model_id)
+        return benchmark_configuration(request, question, group, overrides)
 
     def find(self, run_id: str) -> Run:
         """Return a run.
@@ -222,8 +223,8 @@ class Simulations:
 
     async def _hosts_question(self, request: HostsRequest) -> Question:
         clusters = await self.inventory.clusters()
-        source = self.options.source
-        return await asyncio.to_thread(hosts_question_of, request, clusters, source)
+        source, engines = self.options.source, self.options.engines
+        return await asyncio.to_thread(hosts_question_of, request, clusters, source, engines)
 
     def _move(
         self, run_id: str, allowed: frozenset[Status], status: Status, *, restart: bool = False

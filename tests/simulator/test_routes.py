@@ -19,6 +19,7 @@ from budsim.simulator.planning.question import Question
 from budsim.simulator.searching import simulate
 from tests.simulator.serving import (
     CLUSTER_ID,
+    MODEL,
     OTHER_CLUSTER_ID,
     MakeClient,
     ended,
@@ -85,8 +86,10 @@ def test_debug_run_is_answered_with_the_recommendation(client: TestClient, body:
             "num_replicas": 2,
             "concurrency": 64,
             "cost_per_million_tokens": 1.0,
+            "cost_per_million_tokens_blended": 0.2,
         }
     ]
+    assert found["message"] == "4 of 6 deployments meet every target."
     assert found["reasons"][0]["reason"] == "unknown device"
 
 
@@ -153,22 +156,29 @@ def test_debug_and_asynchronous_runs_agree(client: TestClient, body: dict[str, A
 
 
 def test_recommendations_keep_several_plans_per_cluster(client: TestClient, body: dict[str, Any]):
-    """Three plans for each of two clusters are stored, best first, page by page."""
-    workflow_id = finished(client, body)
-    page = client.get(
-        "/simulator/recommendations", params={"workflow_id": workflow_id, "limit": 4, "page": 2}
-    ).json()
-    assert (page["object"], page["page"], page["limit"]) == ("cluster_recommendations", 2, 4)
-    assert (page["total_items"], page["total_pages"], len(page["items"])) == (6, 2, 2)
+    """Three plans of a cluster are stored, best first, page by page."""
+    query = {"workflow_id": finished(client, body), "cluster_id": CLUSTER_ID, "limit": 2, "page": 2}
+    page = client.get("/simulator/recommendations", params=query).json()
+    assert (page["object"], page["page"], page["limit"]) == ("cluster_recommendations", 2, 2)
+    assert (page["total_items"], page["total_pages"], len(page["items"])) == (3, 2, 1)
+
+
+def test_without_a_cluster_each_has_one_row_its_best(client: TestClient, body: dict[str, Any]):
+    """Callers build a dictionary by cluster; each row also says which configuration it is."""
+    query = {"workflow_id": finished(client, body), "limit": 20}
+    items = client.get("/simulator/recommendations", params=query).json()["items"]
+    assert [item["cluster_id"] for item in items] == [CLUSTER_ID, OTHER_CLUSTER_ID]
+    names = ("config_id", "device", "engine", "tp_size", "pp_size", "replicas")
+    assert [items[0][name] for name in names] == ["config-0", "H100-SXM", "vllm", 2, 1, 2]
 
 
 @pytest.mark.parametrize(
     ("query", "total"),
     [
-        ({}, 6),
+        ({}, 2),
         ({"cluster_id": CLUSTER_ID}, 3),
         ({"concurrency": 65}, 0),
-        ({"error_rate_threshold": 0.1}, 4),
+        ({"cluster_id": CLUSTER_ID, "error_rate_threshold": 0.1}, 2),
     ],
 )
 def test_recommendations_are_filtered(
@@ -220,7 +230,8 @@ def test_configuration_is_ready_to_deploy(client: TestClient, body: dict[str, An
         20.0,
         63.0,
     )
-    assert group["args"] == {"tensor-parallel-size": 2}
+    assert group["args"] == {"model": MODEL, "tensor-parallel-size": 2}
+    assert "max_loras" not in group
     assert (found["replica"], found["concurrency"], found["ttft"]) == (2, 64, 500.0)
 
 

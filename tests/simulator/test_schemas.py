@@ -109,7 +109,6 @@ def test_topics_are_listed_once(body: dict[str, Any]):
         ("pretrained_model_uri", ""),
         ("pretrained_model_uri", "a\x00b"),
         ("pretrained_model_uri", "\ud800"),
-        ("model_endpoints", "LLM,TELEPATHY"),
         ("hardware_mode", "rented"),
         ("simulation_method", "guess"),
         ("cluster_id", "not-a-uuid"),

@@ -97,6 +97,7 @@ SERVICE: dict[str, Any] = {
     "e2e_latency": 8.5,
     "error_rate": 0.0,
     "cost_per_million_tokens": 1.25,
+    "cost_per_million_tokens_blended": 0.25,
 }
 METRICS: dict[str, Any] = {
     "device_types": [
@@ -105,6 +106,7 @@ METRICS: dict[str, Any] = {
             "num_replicas": 2,
             "concurrency": 64,
             "cost_per_million_tokens": 1.25,
+            "cost_per_million_tokens_blended": 0.25,
         }
     ],
     "replica": 2,
@@ -113,30 +115,23 @@ METRICS: dict[str, Any] = {
 }
 CLUSTER: dict[str, Any] = {
     "cluster_id": CLUSTER_ID,
+    "config_id": CONFIG_ID,
+    "device": "H100-SXM",
+    "engine": "vllm",
+    "tp_size": 1,
+    "pp_size": 1,
+    "replicas": 2,
     "metrics": METRICS,
     "quantized_metrics": None,
+    "quantization_job": None,
     **ENGINE,
-}
-RECOMMENDATIONS: dict[str, Any] = {
-    "object": "cluster_recommendations",
-    "workflow_id": WORKFLOW_ID,
-    "recommendations": [CLUSTER],
-    "created": 1_790_000_000,
-    "reasons": [
-        {
-            "cluster_id": CLUSTER_ID,
-            "subject": "Frobnicator-9000",
-            "reason": "unknown device",
-            "devices": 2,
-        }
-    ],
 }
 PAGE: dict[str, Any] = {
     "object": "cluster_recommendations",
     "page": 1,
     "limit": 1,
-    "total_items": 12,
-    "total_pages": 12,
+    "total_items": 1,
+    "total_pages": 1,
     "items": [CLUSTER],
 }
 NODE_GROUP: dict[str, Any] = {
@@ -148,7 +143,13 @@ NODE_GROUP: dict[str, Any] = {
     "tp_size": 1,
     "pp_size": 1,
     "envs": {},
-    "args": {"tensor-parallel-size": 1, "max-model-len": 1408, "max-num-seqs": 32},
+    "args": {
+        "model": MODEL,
+        "tensor-parallel-size": 1,
+        "max-model-len": 1408,
+        "max-num-seqs": 32,
+        "gpu-memory-utilization": 0.95,
+    },
     "replicas": 2,
     "image": "vllm/vllm-openai:v0.32.0",
     "memory": 63.0,
@@ -168,6 +169,7 @@ DEPLOYMENT: dict[str, Any] = {
     "node_groups": [NODE_GROUP],
     "replica": 2,
     "concurrency": 64,
+    "quantization_job": None,
     **SERVICE,
     **ENGINE,
 }
@@ -196,7 +198,7 @@ LAYOUTS: dict[str, Any] = {
                     "pp_size": 1,
                     "max_replicas": 4,
                     "total_devices_needed": 2,
-                    "description": "2 devices per pipeline stage, 1 stages",
+                    "description": "2 devices",
                 },
             ],
             "min_tp_required": 1,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from budsim.engine_ops.releases import release_year
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Floats, Integers
+from budsim.performance.workload import MOST_REQUESTS
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.question import Question
 
@@ -39,7 +40,8 @@ class ServingOption:
     """One engine on one group of equal devices, and the values to try of every setting there.
 
     Values ascend, except formats (best quality first) and ``memory_fraction`` (the engine's default
-    first): of candidates that do equally well the search keeps the first.
+    first): of candidates that do equally well the search keeps the first. With
+    ``follows_requests`` a replica's ``max_num_seqs`` is the number of its requests.
     """
 
     group: HardwareGroup
@@ -54,6 +56,7 @@ class ServingOption:
     max_num_seqs: tuple[int, ...]
     max_num_batched_tokens: tuple[int, ...]
     memory_fraction: tuple[float, ...]
+    follows_requests: bool = False
 
     @property
     def release_year(self) -> float:
@@ -79,7 +82,7 @@ def make_option(
 
     tp, pp = _layouts(question, group, engine)
     formats = engine.kv_precisions(device)
-    return ServingOption(
+    option = ServingOption(
         group=group,
         engine=engine,
         profile=profile,
@@ -97,6 +100,14 @@ def make_option(
             values("memory_fraction", profile.memory_fraction), profile.memory_fraction
         ),
     )
+    fixed = question.fixed_knobs
+    if fixed is None or engine.name not in fixed.engines:
+        return option
+    # Scoring cuts the limit to the requests of each replica: that is what is launched.
+    option = replace(option, max_num_seqs=(MOST_REQUESTS,), follows_requests=True)
+    if device.kind is DeviceKind.CPU:  # its cache is a size, not a share of the memory
+        return option
+    return replace(option, memory_fraction=(fixed.memory_fraction,))
 
 
 def context_needed(question: Question) -> int:

@@ -89,8 +89,16 @@ def fitting_layouts(question: Question) -> tuple[DeviceLayouts, ...]:
 
     A layout fits when an engine serves the model there and one sequence of the question's length
     fits beside the weights.
+
+    Raises
+    ------
+    Unanswerable
+        None of the devices can be used; says why.
     """
-    return tuple(_device_layouts(question, group) for _, group in _groups(question))
+    by_device = _groups(question)
+    if not by_device:
+        raise Unanswerable(f"hostnames: no device of them can be used: {_why_unusable(question)}")
+    return tuple(_device_layouts(question, [group for _, group in groups]) for groups in by_device)
 
 
 def chosen_group(question: Question, predictor: Predictor, chosen: ChosenLayout) -> ReplicaGroup:
@@ -106,7 +114,7 @@ def chosen_group(question: Question, predictor: Predictor, chosen: ChosenLayout)
         The layout is illegal for the model, does not fit in memory, or the hosts hold fewer
         replicas.
     """
-    cluster, group = _group_named(question, chosen.device)
+    cluster, group = _group_for(question, chosen)
     _check_room(group, chosen)
     placements = place(group, chosen.tp, chosen.pp, chosen.replicas)
     share = -(-question.workload.concurrency // chosen.replicas)
@@ -158,46 +166,81 @@ def _check_room(group: HardwareGroup, chosen: ChosenLayout) -> None:
         )
 
 
-def _groups(question: Question) -> list[tuple[Cluster, HardwareGroup]]:
-    """Return one group for each device type.
+def _groups(question: Question) -> list[list[tuple[Cluster, HardwareGroup]]]:
+    """Return the groups of each device type, the largest first.
 
-    The largest, where some devices have less left than others.
+    Time-sliced devices of one type are in several: all of them with the least that is left of any,
+    and fewer of them with more.
     """
-    largest: dict[Device, tuple[Cluster, HardwareGroup]] = {}
+    found: dict[Device, list[tuple[Cluster, HardwareGroup]]] = {}
     for cluster in question.clusters:
         for group in usable(cluster, question.mode, skip_master_cpus=False).groups:
-            known = largest.get(group.device)
-            if known is None or group.devices > known[1].devices:
-                largest[group.device] = (cluster, group)
-    return list(largest.values())
+            found.setdefault(group.device, []).append((cluster, group))
+    return [sorted(groups, key=lambda each: -each[1].devices) for groups in found.values()]
 
 
-def _group_named(question: Question, device: str) -> tuple[Cluster, HardwareGroup]:
-    groups = _groups(question)
+def _why_unusable(question: Question) -> str:
+    reasons = (
+        f"{rejection.subject}: {rejection.reason}"
+        for cluster in question.clusters
+        for rejection in usable(cluster, question.mode, skip_master_cpus=False).rejections
+    )
+    return "; ".join(reasons) or "they have none"
+
+
+def _group_for(question: Question, chosen: ChosenLayout) -> tuple[Cluster, HardwareGroup]:
+    """Return the largest group of a device on which the chosen layout fits; else the largest."""
+    groups = _groups_named(question, chosen.device)
     for cluster, group in groups:
+        has_room = group.capacity(chosen.tp, chosen.pp) >= chosen.replicas
+        if has_room and (chosen.tp, chosen.pp) in _fitting(question, group):
+            return cluster, group
+    return groups[0]
+
+
+def _groups_named(question: Question, device: str) -> list[tuple[Cluster, HardwareGroup]]:
+    by_device = _groups(question)
+    for groups in by_device:
+        group = groups[0][1]
         label = group.label
         names = (label.name, label.device_model, label.raw_name, group.device.name, label.wire_type)
         if device.lower() in {name.lower() for name in names}:
-            return cluster, group
-    known = ", ".join(dict.fromkeys(group.label.name for _, group in groups)) or "no usable device"
-    raise NotFound("device_type", device, f"the hosts have {known}")
+            return groups
+    labels = dict.fromkeys(groups[0][1].label.name for groups in by_device)
+    raise NotFound(
+        "device_type", device, f"the hosts have {', '.join(labels) or 'no usable device'}"
+    )
 
 
-def _device_layouts(question: Question, group: HardwareGroup) -> DeviceLayouts:
-    able = [
-        engine
-        for engine in serving_engines.values()
-        if engine.why_not(question.architecture, group.device) is None
-    ]
-    fitting = {layout for engine in able for layout in _fits(question, group, engine)}
+def _device_layouts(question: Question, groups: Sequence[HardwareGroup]) -> DeviceLayouts:
+    """Return what fits on one device type, given as its groups, the largest first."""
+    most: dict[tuple[int, int], int] = {}
+    for group in groups:
+        for tp, pp in _fitting(question, group):
+            most[pp, tp] = max(most.get((pp, tp), 0), group.capacity(tp, pp))
     layouts = tuple(
-        FittingLayout(tp=tp, pp=pp, max_replicas=group.capacity(tp, pp))
-        for pp, tp in sorted((pp, tp) for tp, pp in fitting)
+        FittingLayout(tp=tp, pp=pp, max_replicas=count) for (pp, tp), count in sorted(most.items())
     )
     pipelines = any(
-        engine.metadata(question.architecture).supports_pipeline_parallelism for engine in able
+        engine.metadata(question.architecture).supports_pipeline_parallelism
+        for engine in _able(question, groups[0])
     )
-    return DeviceLayouts(group=group, layouts=layouts, supports_pipeline=pipelines)
+    return DeviceLayouts(group=groups[0], layouts=layouts, supports_pipeline=pipelines)
+
+
+def _able(question: Question, group: HardwareGroup) -> list[ServingEngine]:
+    """Return the engines that may be used and serve the model on these devices."""
+    return [
+        engine
+        for name, engine in serving_engines.items()
+        if (not question.engines or name in question.engines)
+        and engine.why_not(question.architecture, group.device) is None
+    ]
+
+
+def _fitting(question: Question, group: HardwareGroup) -> set[tuple[int, int]]:
+    engines = _able(question, group)
+    return {layout for engine in engines for layout in _fits(question, group, engine)}
 
 
 def _fits(question: Question, group: HardwareGroup, engine: ServingEngine) -> set[tuple[int, int]]:

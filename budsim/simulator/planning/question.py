@@ -36,6 +36,22 @@ class ParallelLayout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FixedKnobs:
+    """What whoever starts the engines passes to them in place of the searched values.
+
+    Attributes
+    ----------
+    memory_fraction : float
+        Share of an accelerator's memory the engine takes (0..1).
+    engines : frozenset of str
+        Engines that are started so; their ``max_num_seqs`` is the requests of a replica.
+    """
+
+    memory_fraction: float
+    engines: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """What to serve, for which traffic, how well, and on what.
 
@@ -56,6 +72,8 @@ class Question:
         Serve in this parallel layout only.
     allow_mixed : bool
         Whether one deployment may have replicas of several kinds (device types or layouts).
+    fixed_knobs : FixedKnobs, optional
+        Knobs that are not searched because somebody else sets them at launch.
     skip_master_cpus : bool
         Leaves the CPUs of master nodes to the cluster.
     parsed_as : str
@@ -88,6 +106,7 @@ class Question:
     analytic_only: bool = False
     layout: ParallelLayout | None = None
     allow_mixed: bool = True
+    fixed_knobs: FixedKnobs | None = None
     skip_master_cpus: bool = True
     parsed_as: str = ""
     risk: Risk = Risk.EXPECTED

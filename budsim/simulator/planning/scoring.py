@@ -109,7 +109,7 @@ class Scoring:
             concurrency=choices.concurrency.astype(np.float64),
             prefix_hit_share=constant * workload.prefix_hit_share,
             token_budget=choices.max_num_batched_tokens.astype(np.float64),
-            max_num_seqs=choices.max_num_seqs.astype(np.float64),
+            max_num_seqs=self.max_num_seqs(choices).astype(np.float64),
             memory_fraction=choices.memory_fraction,
             chunked_prefill=np.full(rows, self.least_step_tokens == 0),
             cores=self._of_option([free_cores(group) for group in groups], option),
@@ -129,6 +129,12 @@ class Scoring:
             else None,
         )
 
+    def max_num_seqs(self, choices: Choices) -> Integers:
+        """Return the running sequences each row is launched with; see `ServingOption`."""
+        follows = np.array([option.follows_requests for option in self.options])[choices.option]
+        most = np.minimum(choices.max_num_seqs, choices.concurrency)
+        return np.where(follows, most, choices.max_num_seqs)
+
     def cache_bytes(self, choices: Choices, row: int, memory: MemoryUse) -> float:
         """Return the KV cache one device keeps.
 
@@ -139,7 +145,7 @@ class Scoring:
         if not profile.cache_is_stated:
             return left
         blocks = -(-self.context_tokens // profile.block_tokens)
-        tokens = blocks * profile.block_tokens * int(choices.max_num_seqs[row])
+        tokens = blocks * profile.block_tokens * int(self.max_num_seqs(choices)[row])
         whole_gib = math.ceil(tokens * float(memory.kv_bytes_per_token[row]) / GIB)
         return min(left, max(whole_gib, 1) * float(GIB))
 
@@ -157,7 +163,7 @@ class Scoring:
             concurrency=int(choices.concurrency[row]),
             context_tokens=self.context_tokens,
             memory_fraction=float(choices.memory_fraction[row]),
-            max_num_seqs=int(choices.max_num_seqs[row]),
+            max_num_seqs=int(self.max_num_seqs(choices)[row]),
             max_num_batched_tokens=int(choices.max_num_batched_tokens[row]),
             kv_space_bytes=cache_bytes if group.device.kind is DeviceKind.CPU else 0.0,
             cores=free_cores(group),

@@ -313,9 +313,14 @@ def _group(group: NodeGroup, name: str, desk: _Desk, additions: Additions) -> Gr
 
 
 def _arguments(group: NodeGroup) -> Mapping[str, ArgumentValue]:
-    """Return the group's arguments; a quantized checkpoint is served under the name of the one it was made of."""
+    """Return the group's arguments.
+
+    A quantized checkpoint is served under the name of the one it was made of. What is loaded
+    stands in front of the command line, not among its arguments.
+    """
     renamed = {"served-model-name": group.compression.checkpoint} if group.compression else {}
-    return {**group.args, **renamed}
+    args = {name: value for name, value in group.args.items() if name != "model"}
+    return {**args, **renamed}
 
 
 def _adapters(

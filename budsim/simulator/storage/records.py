@@ -151,11 +151,12 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanFilter:
-    """The stored plans that are asked for."""
+    """The stored plans that are asked for; ``best_of_cluster``: of each cluster only the best."""
 
     cluster_id: str | None = None
     concurrency: int | None = None
     error_rate_threshold: float = 0.5
+    best_of_cluster: bool = False
 
 
 EVERY_PLAN = PlanFilter(error_rate_threshold=math.inf)

@@ -458,6 +458,9 @@ def _conditions(run_id: str, wanted: PlanFilter) -> list[ColumnElement[bool]]:
         conditions.append(PlanRow.cluster_id == wanted.cluster_id)
     if wanted.concurrency is not None:
         conditions.append(PlanRow.concurrency >= wanted.concurrency)
+    if wanted.best_of_cluster:
+        best = select(func.min(PlanRow.rank)).where(*conditions).group_by(PlanRow.cluster_id)
+        conditions.append(PlanRow.rank.in_(best))
     return conditions
 
 

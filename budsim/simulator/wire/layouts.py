@@ -7,15 +7,27 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from budsim.commons.errors import Unanswerable
+from budsim.engine_ops import serving_engines
 from budsim.hardware_ops.cluster import HardwareMode
+from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.planning.plans import ReplicaGroup
 from budsim.simulator.planning.question import Question
 from budsim.simulator.wire.fields import gigabytes
-from budsim.simulator.wire.node_groups import NodeGroup, checkpoint_precision, node_group
+from budsim.simulator.wire.node_groups import (
+    LaunchOverrides,
+    NodeGroup,
+    checkpoint_precision,
+    node_group,
+)
 from budsim.simulator.wire.requests import BenchmarkRequest, NodeConfigurationsRequest
 
 if TYPE_CHECKING:
-    from budsim.simulator.planning.layouts import DeviceLayouts
+    from budsim.simulator.planning.layouts import DeviceLayouts, FittingLayout
+
+
+PIPELINED = frozenset({DeviceKind.CUDA})
+"""Kinds of device on which the callers' deployer starts pipelines."""
 
 
 class ModelSize(BaseModel):
@@ -27,7 +39,7 @@ class ModelSize(BaseModel):
     model_name: str
     model_uri: str | None
     estimated_weight_memory_gb: float
-    min_tp_for_model: int | None
+    min_tp_for_model: int
 
 
 class ParallelOption(BaseModel):
@@ -51,7 +63,7 @@ class DeviceConfiguration(BaseModel):
     max_devices_per_node: int
     memory_per_device_gb: float
     tp_pp_options: list[ParallelOption]
-    min_tp_required: int | None
+    min_tp_required: int
     supports_pipeline_parallelism: bool
 
 
@@ -84,9 +96,18 @@ def node_configurations(
     question: Question,
     found: Sequence[DeviceLayouts],
 ) -> NodeConfigurations:
-    """Return fitting layouts as callers read them."""
+    """Return fitting layouts as callers read them; devices on which nothing fits are left out.
+
+    Raises
+    ------
+    Unanswerable
+        Nothing fits on any device of the hosts; it says why for each.
+    """
     architecture = question.architecture
-    smallest = [layouts.min_tp for layouts in found if layouts.min_tp is not None]
+    devices = [made for layouts in found if (made := _device_configuration(layouts))]
+    if not devices:
+        reasons = [_why_nothing_fits(layouts, question) for layouts in found]
+        raise Unanswerable("; ".join(reasons) or "hostnames: they have no device that can be used")
     return NodeConfigurations(
         cluster_id=str(request.cluster_id),
         model_info=ModelSize(
@@ -96,27 +117,33 @@ def node_configurations(
             estimated_weight_memory_gb=gigabytes(
                 architecture.weight_bytes(checkpoint_precision(architecture))
             ),
-            min_tp_for_model=min(smallest, default=None),
+            min_tp_for_model=min(device.min_tp_required for device in devices),
         ),
-        device_configurations=[_device_configuration(layouts) for layouts in found],
+        device_configurations=devices,
         selected_nodes=[node.name for cluster in question.clusters for node in cluster.nodes],
         hardware_mode=request.hardware_mode,
     )
 
 
 def benchmark_configuration(
-    request: BenchmarkRequest, question: Question, group: ReplicaGroup
+    request: BenchmarkRequest, question: Question, group: ReplicaGroup, overrides: LaunchOverrides
 ) -> BenchmarkConfiguration:
     """Return the node groups of a chosen layout as callers deploy them."""
     return BenchmarkConfiguration(
         cluster_id=str(request.cluster_id),
         model_id=request.model_id,
-        node_groups=[node_group(group, question)],
+        node_groups=[node_group(group, question, overrides)],
     )
 
 
-def _device_configuration(found: DeviceLayouts) -> DeviceConfiguration:
+def _device_configuration(found: DeviceLayouts) -> DeviceConfiguration | None:
+    """Return what a kind of device can do; None where nothing fits."""
     group = found.group
+    has_pipelines = group.device.kind in PIPELINED
+    options = [layout for layout in found.layouts if layout.pp == 1 or has_pipelines]
+    if not options:
+        return None
+    alone = [layout.tp for layout in options if layout.pp == 1]
     return DeviceConfiguration(
         device_type=group.label.wire_type,
         device_name=group.label.name,
@@ -131,10 +158,29 @@ def _device_configuration(found: DeviceLayouts) -> DeviceConfiguration:
                 pp_size=layout.pp,
                 max_replicas=layout.max_replicas,
                 total_devices_needed=layout.tp * layout.pp,
-                description=f"{layout.tp} devices per pipeline stage, {layout.pp} stages",
+                description=_described(layout),
             )
-            for layout in found.layouts
+            for layout in options
         ],
-        min_tp_required=found.min_tp,
-        supports_pipeline_parallelism=found.supports_pipeline,
+        min_tp_required=min(alone or [layout.tp for layout in options]),
+        supports_pipeline_parallelism=found.supports_pipeline and has_pipelines,
+    )
+
+
+def _described(layout: FittingLayout) -> str:
+    devices = f"{layout.tp} device{'s' if layout.tp > 1 else ''}"
+    return devices if layout.pp == 1 else f"{layout.pp} pipeline stages of {devices} each"
+
+
+def _why_nothing_fits(found: DeviceLayouts, question: Question) -> str:
+    architecture, device, name = question.architecture, found.group.device, found.group.label.name
+    refusals = [engine.why_not(architecture, device) for engine in serving_engines.values()]
+    if all(refusals):
+        return f"{name}: {refusals[0]}"
+    weights = gigabytes(architecture.weight_bytes(checkpoint_precision(architecture)))
+    held = gigabytes(found.group.memory_free_bytes) * found.group.devices
+    return (
+        f"{name}: no layout holds the weights ({weights:g} GB) and one sequence of "
+        f"{question.workload.context_tokens} tokens; its {found.group.devices} devices have "
+        f"{held:g} GB"
     )

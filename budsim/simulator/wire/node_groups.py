@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, Field
 
 from budsim.commons.precision import Precision
 from budsim.commons.units import KILO
 from budsim.engine_ops.base import ReplicaConfig
-from budsim.engine_ops.llmc import job_for
+from budsim.engine_ops.llmc import Llmc, job_for, schemes
+from budsim.engine_ops.shared.images import with_own_image
 from budsim.hardware_ops.cluster import HardwareMode, Node
 from budsim.model_ops.architecture import Architecture
+from budsim.performance.workload import Workload
 from budsim.simulator.planning import plans
 from budsim.simulator.planning.plans import Figure, ReplicaGroup
 from budsim.simulator.planning.question import Question
@@ -23,6 +26,42 @@ TARGET_NAMES = {
     "e2e_s": "e2e_latency",
     "tokens_per_s_per_user": "throughput_per_user",
 }
+
+
+BLENDED = Field(
+    None, description="USD per million tokens, input and output together; null where it is unknown"
+)
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOverrides:
+    """What a request and a site say about launching that the plan does not.
+
+    Attributes
+    ----------
+    path : str or None
+        What a pod loads; None: the model's name.
+    method : str
+        How the checkpoint is to be quantized; empty: the best method of the scheme.
+    images : mapping
+        The site's own images; see `with_own_image`.
+    """
+
+    path: str | None = None
+    method: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
+
+    def loaded(self, served: str, question: Question) -> str:
+        """Return what a pod loads in place of ``served``, the name of this or a quantized model."""
+        name = question.architecture.model_id
+        return served if self.path is None else self.path + served.removeprefix(name)
+
+
+AS_PLANNED = LaunchOverrides()
 
 
 class EngineMetadata(BaseModel):
@@ -95,7 +134,10 @@ class NodeShare(BaseModel):
 
 
 class Compression(BaseModel):
-    """The job that quantizes the checkpoint before it can be served: LLM Compressor's recipe and what the job needs."""
+    """The job that quantizes the checkpoint before it is served: LLM Compressor's recipe and needs.
+
+    It runs on one device of the node group's kind; hours and cost are estimates.
+    """
 
     checkpoint: str
     scheme: str
@@ -110,9 +152,10 @@ class Compression(BaseModel):
 class NodeGroup(EngineMetadata):
     """Equal replicas, ready to deploy.
 
-    ``model`` is what the engine loads; ``placements`` has the nodes of each replica, its pipeline in their order;
-    ``requests_per_s`` is what all replicas finish. Pooling models generate no tokens (``throughput_per_user`` 0) and are priced
-    by the tokens they read.
+    ``model`` is the checkpoint's name and ``args.model`` what a pod loads; ``placements`` has the
+    nodes of each replica, in the order of its pipeline; ``requests_per_s`` is what all replicas
+    finish. Pooling models generate no tokens (``throughput_per_user`` 0): their cost counts the
+    tokens they read.
     """
 
     config_id: str
@@ -133,6 +176,7 @@ class NodeGroup(EngineMetadata):
     e2e_latency: float | None
     error_rate: float
     cost_per_million_tokens: float
+    cost_per_million_tokens_blended: float | None = BLENDED
     requests_per_s: float | None = None
     device_name: str
     device_model: str
@@ -141,7 +185,8 @@ class NodeGroup(EngineMetadata):
     kv_cache_memory_gb: float
     cores: int | None = None
     socket_cores: int | None = None
-    max_loras: int | None = None
+    # Callers read a null as a number of adapters, and an absent key as their own default.
+    max_loras: int | None = Field(None, exclude_if=_is_none)
     model: str | None = None
     placements: list[list[NodeShare]] = []
     compression: Compression | None = None
@@ -149,9 +194,13 @@ class NodeGroup(EngineMetadata):
     explanation: Explanation | None = None
 
 
-def node_group(group: ReplicaGroup, question: Question) -> NodeGroup:
+def node_group(
+    group: ReplicaGroup, question: Question, overrides: LaunchOverrides = AS_PLANNED
+) -> NodeGroup:
     """Return a replica group as callers deploy it."""
     service, memory = group.service, group.memory
+    launch = with_own_image(group.launch, group.engine, group.kind, overrides.images)
+    cost_usd = group.cost_per_million_tokens_usd
     return NodeGroup(
         config_id=group.config_id,
         name=group.label.name,
@@ -160,10 +209,10 @@ def node_group(group: ReplicaGroup, question: Question) -> NodeGroup:
         engine_type=group.engine,
         tp_size=group.config.tp,
         pp_size=group.config.pp,
-        envs=dict(group.launch.envs),
-        args=dict(group.launch.args),
+        envs=dict(launch.envs),
+        args={"model": overrides.loaded(launch.model, question), **launch.args},
         replicas=group.replicas,
-        image=group.launch.image,
+        image=launch.image,
         memory=gigabytes(
             memory.weight_bytes
             + memory.kv_cache_bytes
@@ -175,7 +224,8 @@ def node_group(group: ReplicaGroup, question: Question) -> NodeGroup:
         throughput_per_user=service.tokens_per_s_per_user.value,
         e2e_latency=service.e2e_s.value,
         error_rate=group.error_rate,
-        cost_per_million_tokens=group.cost_per_million_tokens_usd,
+        cost_per_million_tokens=cost_usd,
+        cost_per_million_tokens_blended=cost_usd * output_share(question.workload),
         requests_per_s=group.replicas * service.requests_per_s.value,
         device_name=group.label.name,
         device_model=group.label.device_model,
@@ -185,9 +235,9 @@ def node_group(group: ReplicaGroup, question: Question) -> NodeGroup:
         cores=group.config.cores or None,
         socket_cores=group.config.device.compute_units if group.config.cores else None,
         max_loras=group.config.max_loras or None,
-        model=group.launch.model,
+        model=launch.model,
         placements=_placements(group, question),
-        compression=_compression(question.architecture, group.config),
+        compression=_compression(question.architecture, group.config, overrides),
         confidence=_confidence(group),
         explanation=_explanation(group.explanation),
         engine_version=group.metadata.engine_version,
@@ -198,6 +248,13 @@ def node_group(group: ReplicaGroup, question: Question) -> NodeGroup:
         supports_lora=group.metadata.supports_lora,
         supports_pipeline_parallelism=group.metadata.supports_pipeline_parallelism,
     )
+
+
+def output_share(workload: Workload) -> float:
+    """Return the share of all tokens that cost counts: output tokens, or all of a pooling model."""
+    if not workload.output_tokens:
+        return 1.0
+    return workload.output_tokens / (workload.input_tokens + workload.output_tokens)
 
 
 def checkpoint_precision(architecture: Architecture) -> Precision:
@@ -242,10 +299,15 @@ def _first_devices(node: Node) -> Iterator[tuple[int, int]]:
         counted[kind] += pool.total
 
 
-def _compression(architecture: Architecture, config: ReplicaConfig) -> Compression | None:
+def _compression(
+    architecture: Architecture, config: ReplicaConfig, overrides: LaunchOverrides
+) -> Compression | None:
     job = job_for(architecture, config.weight_precision, config.device)
     if job is None:
         return None
+    methods = schemes()[job.scheme].methods
+    if overrides.method in methods:
+        job = Llmc().job(architecture, job.scheme, device=config.device, method=overrides.method)
     return Compression(
         checkpoint=architecture.model_id,
         scheme=job.scheme,

@@ -8,19 +8,25 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from budsim.commons.precision import Precision, bytes_per_value
+from budsim.commons.precision import bytes_per_value
 from budsim.commons.units import KILO
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Question
-from budsim.simulator.storage.records import Json, Run, StoredGroup, StoredPlan
+from budsim.simulator.storage.records import Json, PlanFilter, Run, StoredGroup, StoredPlan
 from budsim.simulator.wire.node_groups import (
+    AS_PLANNED,
+    BLENDED,
+    Compression,
     EngineMetadata,
+    LaunchOverrides,
     NodeGroup,
     checkpoint_precision,
     node_group,
 )
 
 MAX_RECOMMENDED_CLUSTERS = 10
+ACCEPTED_ERROR_RATE = PlanFilter().error_rate_threshold
+"""Plans that miss the targets by more are not recommended; queries may ask for others."""
 REASONS_KEPT = 200
 """Reasons stored with a run; more would only make its events larger."""
 REASONS_TOLD = 3
@@ -34,10 +40,15 @@ class DeviceTypeMetrics(BaseModel):
     num_replicas: int
     concurrency: int
     cost_per_million_tokens: float
+    cost_per_million_tokens_blended: float | None = BLENDED
 
 
 class Metrics(BaseModel):
-    """Predicted service: ttft in ms, throughput in output tokens/s, latency in s, cost in USD; null where it is unknown."""
+    """Predicted service; figures that are unknown are null.
+
+    TTFT is in ms, throughput in output tokens/s, latency in s. ``cost_per_million_tokens`` is USD
+    per million output tokens, ``cost_per_million_tokens_blended`` per million of all tokens.
+    """
 
     device_types: list[DeviceTypeMetrics]
     replica: int
@@ -47,23 +58,42 @@ class Metrics(BaseModel):
     e2e_latency: float | None
     error_rate: float
     cost_per_million_tokens: float
+    cost_per_million_tokens_blended: float | None = BLENDED
 
 
 class ClusterMetrics(EngineMetadata):
-    """One recommended deployment on one cluster."""
+    """One recommended deployment on one cluster.
+
+    ``config_id`` to ``replicas`` describe its first node group, the only one unless the request
+    allowed several. ``quantization_job`` makes the checkpoint it serves, where that is quantized.
+    """
 
     cluster_id: str
+    config_id: str
+    device: str
+    engine: str
+    tp_size: int
+    pp_size: int
+    replicas: int
     metrics: Metrics
     quantized_metrics: Metrics | None = None
+    quantization_job: Compression | None = None
 
     @classmethod
     def of(cls, plan: StoredPlan) -> ClusterMetrics:
         """Return a stored plan as callers read it."""
-        metrics = _metrics(plan)
+        metrics, first = _metrics(plan), plan.groups[0].document
         return cls(
             cluster_id=plan.cluster_id,
+            config_id=first["config_id"],
+            device=first["device_name"],
+            engine=first["engine_type"],
+            tp_size=first["tp_size"],
+            pp_size=first["pp_size"],
+            replicas=first["replicas"],
             metrics=metrics,
             quantized_metrics=metrics if plan.quantized else None,
+            quantization_job=first.get("compression"),
             **_metadata(plan),
         )
 
@@ -88,13 +118,20 @@ class Reason(BaseModel):
 
 
 class Recommendations(BaseModel):
-    """The answer of a run: the best deployment of each cluster, best first, and why others are missing."""
+    """The answer of a run: the best deployment of each cluster, and why others are missing.
+
+    ``recommendations`` are best first and miss the targets by at most 50 % on average. Where there
+    is none, ``nearest`` is the deployment that misses them least, and must not be deployed as if
+    it met them.
+    """
 
     object: Literal["cluster_recommendations"] = "cluster_recommendations"
     workflow_id: UUID
     recommendations: list[ClusterMetrics]
     created: int
+    message: str = ""
     reasons: list[Reason] = []
+    nearest: ClusterMetrics | None = None
 
 
 class RecommendationPage(BaseModel):
@@ -122,6 +159,8 @@ class DeploymentConfiguration(EngineMetadata):
     e2e_latency: float | None
     error_rate: float
     cost_per_million_tokens: float
+    cost_per_million_tokens_blended: float | None = BLENDED
+    quantization_job: Compression | None = None
 
     @classmethod
     def of(cls, plan: StoredPlan) -> DeploymentConfiguration:
@@ -130,16 +169,19 @@ class DeploymentConfiguration(EngineMetadata):
         return cls(
             id=plan.cluster_id,
             node_groups=[NodeGroup.model_validate(group.document) for group in plan.groups],
+            quantization_job=plan.groups[0].document.get("compression"),
             **metrics.model_dump(exclude={"device_types"}),
             **_metadata(plan),
         )
 
 
-def stored_plans(outcome: Outcome, question: Question, *, keep: int) -> tuple[StoredPlan, ...]:
+def stored_plans(
+    outcome: Outcome, question: Question, *, keep: int, overrides: LaunchOverrides = AS_PLANNED
+) -> tuple[StoredPlan, ...]:
     """Return the best ``keep`` plans of an outcome as they are stored."""
-    native = checkpoint_precision(question.architecture)
     return tuple(
-        _stored_plan(rank, plan, question, native) for rank, plan in enumerate(outcome.plans[:keep])
+        _stored_plan(rank, plan, question, overrides)
+        for rank, plan in enumerate(outcome.plans[:keep])
     )
 
 
@@ -147,13 +189,18 @@ def recommendations_of(run: Run, plans: Sequence[StoredPlan]) -> Recommendations
     """Return the best plan of each of the first ten clusters; ``plans`` are best first."""
     best: dict[str, StoredPlan] = {}
     for plan in plans:
-        best.setdefault(plan.cluster_id, plan)
+        if plan.error_rate <= ACCEPTED_ERROR_RATE:
+            best.setdefault(plan.cluster_id, plan)
     shown = list(best.values())[:MAX_RECOMMENDED_CLUSTERS]
+    nearest = plans[0] if plans and not shown else None
+    told = [_nearest_reason(nearest)] if nearest else []
     return Recommendations(
         workflow_id=UUID(run.run_id),
         recommendations=[ClusterMetrics.of(plan) for plan in shown],
         created=int(run.created_s),
-        reasons=[Reason.model_validate(reason) for reason in run.reasons],
+        message=run.message,
+        reasons=[*told, *(Reason.model_validate(reason) for reason in run.reasons)],
+        nearest=ClusterMetrics.of(nearest) if nearest else None,
     )
 
 
@@ -173,6 +220,9 @@ def found_message(plans: Sequence[StoredPlan], reasons: Sequence[Mapping[str, An
     if best.ttft_s is None:
         price = f"{best.cost_per_million_tokens_usd:g} USD per million output tokens"
         return f"Priced at {price}; latency is unknown."
+    if best.error_rate > ACCEPTED_ERROR_RATE:
+        nearest = f"the nearest misses them by {best.error_rate:.0%} on average"
+        return f"No deployment comes close enough to the targets; {nearest}."
     if best.error_rate > 0:
         nearest = f"the nearest misses them by {best.error_rate:.1%} on average"
         return f"No deployment meets every target; {nearest}."
@@ -180,8 +230,25 @@ def found_message(plans: Sequence[StoredPlan], reasons: Sequence[Mapping[str, An
     return f"{good} of {len(plans)} deployments meet every target."
 
 
-def _stored_plan(rank: int, plan: Plan, question: Question, native: str) -> StoredPlan:
-    groups = [node_group(group, question) for group in plan.groups]
+def _nearest_reason(plan: StoredPlan) -> Reason:
+    group = plan.groups[0].document
+    layout = f"TP {group['tp_size']}, PP {group['pp_size']}"
+    return Reason(
+        cluster_id=plan.cluster_id,
+        subject=f"nearest: {group['replicas']} x {group['device_name']} ({layout})",
+        reason=f"misses the targets by {plan.error_rate:.0%} on average: "
+        f"TTFT {(plan.ttft_s or 0.0) * KILO:.0f} ms, "
+        f"{plan.tokens_per_s_per_user or 0.0:.1f} tokens/s per user, "
+        f"{plan.e2e_s or 0.0:.1f} s end to end",
+        devices=plan.devices,
+    )
+
+
+def _stored_plan(
+    rank: int, plan: Plan, question: Question, overrides: LaunchOverrides
+) -> StoredPlan:
+    groups = [node_group(group, question, overrides) for group in plan.groups]
+    native = bytes_per_value(checkpoint_precision(question.architecture))
     return StoredPlan(
         rank=rank,
         cluster_id=plan.cluster_id,
@@ -194,9 +261,8 @@ def _stored_plan(rank: int, plan: Plan, question: Question, native: str) -> Stor
         cost_per_million_tokens_usd=plan.cost_per_million_tokens_usd,
         cost_usd_per_h=plan.cost_usd_per_h,
         quantized=any(
-            bytes_per_value(g.config.weight_precision)
-            < min(bytes_per_value(Precision(native)), 2.0)
-            for g in plan.groups
+            bytes_per_value(group.config.weight_precision) < min(native, 2.0)
+            for group in plan.groups
         ),
         groups=tuple(
             StoredGroup(config_id=group.config_id, document=group.model_dump(mode="json"))
@@ -214,6 +280,7 @@ def _metrics(plan: StoredPlan) -> Metrics:
                 num_replicas=group["replicas"],
                 concurrency=int(group["labels"]["concurrency"]) * group["replicas"],
                 cost_per_million_tokens=group["cost_per_million_tokens"],
+                cost_per_million_tokens_blended=group.get("cost_per_million_tokens_blended"),
             )
             for group in groups
         ],
@@ -224,7 +291,20 @@ def _metrics(plan: StoredPlan) -> Metrics:
         e2e_latency=plan.e2e_s,
         error_rate=plan.error_rate,
         cost_per_million_tokens=plan.cost_per_million_tokens_usd,
+        cost_per_million_tokens_blended=_blended(plan),
     )
+
+
+def _blended(plan: StoredPlan) -> float | None:
+    """Return the cost of all tokens; all groups have the same share of tokens that cost counts."""
+    group = plan.groups[0].document
+    blended, counted = (
+        group.get("cost_per_million_tokens_blended"),
+        group["cost_per_million_tokens"],
+    )
+    if blended is None:
+        return None
+    return plan.cost_per_million_tokens_usd * (blended / counted if counted else 1.0)
 
 
 def _metadata(plan: StoredPlan) -> dict[str, Any]:

@@ -31,7 +31,10 @@ from budsim.simulator.wire.fields import (
 )
 
 POOLING_ENDPOINTS = frozenset({"EMBEDDING", "CLASSIFY", "RERANK"})
-ENDPOINTS = POOLING_ENDPOINTS | {"LLM", "AUDIO"}
+"""Endpoints whose models answer with vectors or scores."""
+GENERATING_ENDPOINTS = frozenset({"LLM", "AUDIO"})
+"""Endpoints whose models generate text; callers name further ones, which decide nothing."""
+MAX_ENGINES = 16
 
 
 class RunRequest(Body):
@@ -81,10 +84,19 @@ class RunRequest(Body):
     model_endpoints: str | None = Field(
         None,
         max_length=MAX_TEXT,
-        description="comma list of LLM, EMBEDDING, AUDIO, CLASSIFY, RERANK; without LLM and AUDIO the model need not generate",
+        description="comma list of LLM, EMBEDDING, AUDIO, CLASSIFY, RERANK; with EMBEDDING, CLASSIFY "
+        "or RERANK and without LLM and AUDIO the model generates no text; others are ignored",
     )
     model_max_context_length: Tokens | None = Field(
         None, description="caps the sequence length, tokens"
+    )
+    engines: Annotated[list[Text], Field(max_length=MAX_ENGINES)] | None = Field(
+        None, description="serving engines that may be used (vllm, sglang); null: all of this site"
+    )
+    allow_mixed: bool = Field(
+        False,
+        description="a deployment may have node groups of several device types or layouts; "
+        "false: one node group",
     )
     max_loras: Loras = Field(0, description="LoRA adapters every replica serves at a time; 0: none")
     max_lora_rank: LoraRank = Field(DEFAULT_MAX_LORA_RANK, description="highest rank of an adapter")
@@ -103,17 +115,7 @@ class RunRequest(Body):
     def pooling(self) -> bool:
         """Whether only vectors and scores are wanted of the model, no text."""
         wanted = _endpoints(self.model_endpoints)
-        return bool(wanted) and wanted <= POOLING_ENDPOINTS
-
-    @field_validator("model_endpoints")
-    @classmethod
-    def _check_endpoints(cls, value: str | None) -> str | None:
-        unknown = _endpoints(value) - ENDPOINTS
-        if unknown:
-            raise ValueError(
-                f"{', '.join(sorted(unknown))} not known; expected a comma list of {', '.join(sorted(ENDPOINTS))}"
-            )
-        return value
+        return bool(wanted & POOLING_ENDPOINTS) and not wanted & GENERATING_ENDPOINTS
 
     @model_validator(mode="after")
     def _require_targets(self) -> Self:
