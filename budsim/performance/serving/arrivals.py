@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from budsim.performance.candidates import Floats, Integers
+from budsim.performance.lengths import EmpiricalLength, LengthLaw
 from budsim.performance.traffic import (
     ClosedLoop,
     OpenLoop,
@@ -76,8 +78,8 @@ def draw_requests(traffic: Traffic, seed: int = 0) -> Requests:
         return _of_trace(traffic, arrivals)
     steady = isinstance(arrivals, ClosedLoop) and arrivals.start is Start.STEADY
     count = traffic.run_requests + (traffic.concurrency if steady else 0)
-    output = traffic.output.at(_even_quantiles(rng, count)).astype(np.float64)
-    prompt = traffic.prompt.at(_even_quantiles(rng, count)).astype(np.float64)
+    output = _lengths(rng, traffic.output, count)
+    prompt = _lengths(rng, traffic.prompt, count)
     send_s = (
         _send_times(rng, arrivals, count) if isinstance(arrivals, OpenLoop) else np.zeros(count)
     )
@@ -122,8 +124,16 @@ def crowded(requests: Requests, concurrency: int) -> Requests:
     )
 
 
-def _even_quantiles(rng: np.random.Generator, count: int) -> Floats:
-    return (rng.permutation(count) + 0.5) / count
+def _lengths(rng: np.random.Generator, law: LengthLaw, count: int) -> Floats:
+    """Return lengths at even quantiles in random order; observed ones keep their own order."""
+    order = rng.permutation(count)
+    values = _at_even_quantiles(law, count)
+    return values.copy() if isinstance(law, EmpiricalLength) else values[order]
+
+
+@lru_cache(maxsize=64)
+def _at_even_quantiles(law: LengthLaw, count: int) -> Floats:
+    return law.at((np.arange(count) + 0.5) / count).astype(np.float64)
 
 
 def _of_trace(traffic: Traffic, trace: Trace) -> Requests:

@@ -11,6 +11,7 @@ from budsim.performance.serving.replay.answers import (
 )
 from budsim.performance.serving.replay.replay import Factors, replay
 from budsim.performance.serving.replay.scheduling import Host, Router
+from budsim.performance.serving.replay.targets import largest_rates
 
 __all__ = [
     "Factors",
@@ -23,5 +24,6 @@ __all__ = [
     "Spread",
     "Timeline",
     "Unstable",
+    "largest_rates",
     "replay",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from budsim.commons.errors import InvalidInput
 from budsim.performance.candidates import Candidates, Floats
 from budsim.performance.predictions import MemoryUse
-from budsim.performance.serving.arrivals import Requests, crowded, draw_requests
+from budsim.performance.serving.arrivals import Requests, draw_requests
 from budsim.performance.serving.replay.answers import (
     Limits,
     Percentiles,
@@ -20,21 +20,16 @@ from budsim.performance.serving.replay.answers import (
     Spread,
     Timeline,
 )
+from budsim.performance.serving.replay.capacity import largest_stable_rate
 from budsim.performance.serving.replay.runs import Replica, run
 from budsim.performance.serving.replay.scheduling import USUAL_HOST, Host, Router, schedulers
 from budsim.performance.serving.replay.step_tables import step_tables
 from budsim.performance.serving.replay.summary import (
     NOTHING,
     summarise,
-    throughput,
     timeline,
 )
 from budsim.performance.traffic import Traffic
-
-CROWD = 1.2
-"""Requests in flight while the largest rate is measured, relative to the places there are."""
-LEAST_CROWD, MOST_CROWD = 16, 4_096
-"""Bounds of their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,24 +97,30 @@ def replay(
     each = [traffic] * len(candidates) if isinstance(traffic, Traffic) else list(traffic)
     if len(each) != len(candidates):
         raise InvalidInput("traffic", f"of {len(each)} replicas", f"one, or {len(candidates)}")
-    drawn = _Drawn(seed)
-    replicas = _replicas(candidates, memory, factors, host, router)
-    answers = [
-        _answer(replica, asked, drawn.requests_of(asked), limits or Limits(), finite)
-        for replica, asked in zip(replicas, each, strict=True)
-    ]
-    return _service(answers, np.array([asked.rate for asked in each]))
+    replicas = replicas_of(candidates, memory, factors=factors, host=host, router=router)
+    return serve(replicas, each, limits=limits or Limits(), seed=seed, finite=finite)
 
 
-def largest_stable_rate(replica: Replica, requests: Requests) -> float:
-    """Return the requests per second one replica carries in the long run.
+def serve(
+    replicas: Sequence[Replica],
+    traffic: Sequence[Traffic],
+    *,
+    limits: Limits,
+    seed: int = 0,
+    finite: bool = False,
+    largest: Floats | None = None,
+) -> ReplayedService:
+    """Return what `replay` does, for replicas whose tables are made.
 
-    It is the throughput with more requests in flight than there are places: what the engine does
-    when it never runs out of work.
+    ``largest`` are their largest stable rates where they are known already, shape (n,).
     """
-    places = replica.places(float(np.mean(requests.prompt_tokens + requests.output_tokens / 2.0)))
-    crowd = int(np.clip(np.ceil(CROWD * places), LEAST_CROWD, MOST_CROWD))
-    return sum(throughput(each) for each in run(replica, crowded(requests, crowd)))
+    drawn = _Drawn(seed)
+    known = np.full(len(replicas), np.nan) if largest is None else largest
+    answers = [
+        _answer(replica, asked, drawn.requests_of(asked), limits, finite, float(rate))
+        for replica, asked, rate in zip(replicas, traffic, known, strict=True)
+    ]
+    return _service(answers, np.array([asked.rate for asked in traffic]))
 
 
 class _Drawn:
@@ -136,13 +137,15 @@ class _Drawn:
         return self._known[id(traffic)][1]
 
 
-def _replicas(
+def replicas_of(
     candidates: Candidates,
     memory: MemoryUse,
-    factors: Factors | None,
-    host: Host,
-    router: Router,
+    *,
+    factors: Factors | None = None,
+    host: Host = USUAL_HOST,
+    router: Router = Router.LEAST_LOAD,
 ) -> list[Replica]:
+    """Return what serves: each candidate with its step times and scheduler."""
     tables, table = step_tables(candidates), schedulers(candidates, memory)
     ones = np.ones(len(candidates))
     return [
@@ -170,13 +173,19 @@ class _Answer:
 
 
 def _answer(
-    replica: Replica, traffic: Traffic, requests: Requests, limits: Limits, finite: bool
+    replica: Replica,
+    traffic: Traffic,
+    requests: Requests,
+    limits: Limits,
+    finite: bool,
+    largest: float,
 ) -> _Answer:
     longest = float((requests.prompt_tokens + requests.output_tokens).max())
     fits = longest <= replica.cache_tokens_of_request
     if not fits and not (finite and replica.cache_tokens >= 1.0):
         return _Answer(None, None, False, 0.0)
-    largest = largest_stable_rate(replica, requests) if traffic.is_open else np.nan
+    if traffic.is_open and np.isnan(largest):
+        largest = largest_stable_rate(replica, requests)
     stable = fits and not traffic.rate >= largest
     if not stable and not finite:
         return _Answer(None, None, stable, largest)

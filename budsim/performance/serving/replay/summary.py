@@ -82,10 +82,13 @@ def spread(values: Floats) -> Spread:
     """Return mean and percentiles; nan where there are no values."""
     if not len(values):
         return NOTHING
-    p50, p90, p95, p99 = np.quantile(values, QUANTILES)
-    return Spread(
-        mean=float(values.mean()), p50=float(p50), p90=float(p90), p95=float(p95), p99=float(p99)
-    )
+    ordered = np.sort(values)
+    places = np.array(QUANTILES) * (len(ordered) - 1)
+    below = places.astype(np.int64)
+    above = np.minimum(below + 1, len(ordered) - 1)
+    p50, p90, p95, p99 = ordered[below] + (places - below) * (ordered[above] - ordered[below])
+    mean = float(ordered.sum() / len(ordered))
+    return Spread(mean=mean, p50=float(p50), p90=float(p90), p95=float(p95), p99=float(p99))
 
 
 _COLUMNS = ("send_s", "admitted_s", "first_s", "done_s", "output_tokens")
