@@ -63,8 +63,8 @@ def test_a_cpu_replica_without_room_for_a_cache_is_refused() -> None:
 
 def test_cpu_and_gaudi_offer_no_fp8_cache() -> None:
     """fp8 caches need kernels the CPU lacks and calibrated scales on Gaudi; asking for one is refused."""
-    assert VLLM.kv_precisions(device("Xeon Platinum 8480+")) == (Precision.BF16,)
-    assert VLLM.kv_precisions(device("Gaudi3")) == (Precision.BF16,)
+    assert VLLM.kv_precisions(LLAMA, device("Xeon Platinum 8480+")) == (Precision.BF16,)
+    assert VLLM.kv_precisions(LLAMA, device("Gaudi3")) == (Precision.BF16,)
     with pytest.raises(InvalidInput, match="kv_precision"):
         VLLM.launch(LLAMA, replica("Gaudi3", kv_precision=Precision.FP8))
 
@@ -112,7 +112,7 @@ def test_turing_is_served_in_fp16() -> None:
         ("A100-80GB", Precision.FP8, "weight-only"),
         ("T4", Precision.NVFP4, "no nvfp4 kernel"),
         ("B200-SXM", Precision.INT8, "no int8 kernel"),
-        ("Xeon Platinum 8480+", Precision.FP8, "no fp8 kernel"),
+        ("Xeon Platinum 8480+", Precision.FP8, "weight-only"),
         ("EPYC 7713", Precision.INT8, "no int8 kernel"),
     ],
 )

@@ -203,8 +203,21 @@ class ServingEngine(Engine, Protocol):
         """
         ...
 
-    def kv_precisions(self, device: Device) -> tuple[Precision, ...]:
+    def kv_precisions(self, architecture: Architecture, device: Device) -> tuple[Precision, ...]:
         """Return the KV cache formats to try, best quality first."""
+        ...
+
+    def min_batched_tokens(self, architecture: Architecture) -> int:
+        """Return the least tokens of a step it starts the family with; 0 where any will do."""
+        ...
+
+    def why_not_split(
+        self, architecture: Architecture, precision: Precision, tp: int, ep: int = 1
+    ) -> str | None:
+        """Return why ``tp`` ranks cannot share weights stored as ``precision``, or None.
+
+        `tp_sizes` are those of the checkpoint; one that LLMC makes of it has groups of its own.
+        """
         ...
 
     def tp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:

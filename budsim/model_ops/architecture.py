@@ -33,6 +33,8 @@ class Quantization:
     bits : float or None
         Bits of one value with its share of scales and zero points; ``None`` where the checkpoint
         does not say how many values share them.
+    group : int
+        Values of one row that share a scale of 4- or 8-bit integers; 0 where a whole row does.
     """
 
     method: str
@@ -42,6 +44,7 @@ class Quantization:
     kept_names: frozenset[str] = frozenset()
     block: int = 0
     bits: float | None = None
+    group: int = 0
 
     def keeps(self, matrix: Matrix) -> bool:
         """Return whether a matrix was left in 16 bit."""

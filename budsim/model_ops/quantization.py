@@ -105,6 +105,7 @@ def quantization_from(config: ConfigReader | None, layers: int) -> Quantization 
         kept_names=names,
         block=_block(config),
         bits=_bits(config, precision),
+        group=_group(config, precision),
     )
 
 
@@ -195,6 +196,17 @@ def _bits(config: ConfigReader, precision: Precision) -> float | None:
         return None
     symmetric = weights.values.get("symmetric", weights.values.get("sym", False)) is True
     return whole + (16.0 if symmetric else 16.0 + whole) / size
+
+
+def _group(config: ConfigReader, precision: Precision) -> int:
+    """Return how many values of a row of integers share a scale, 0 where a whole row does."""
+    if precision not in INTEGERS.values() or config.text("quant_method") == "bitsandbytes":
+        return 0
+    weights = _group_weights(config) or config
+    size = weights.values.get("group_size", weights.values.get("q_group_size"))
+    if isinstance(size, bool) or not isinstance(size, int):
+        return 0
+    return size if 0 < size <= MAX_BLOCK else 0
 
 
 def _group_weights(config: ConfigReader) -> ConfigReader | None:

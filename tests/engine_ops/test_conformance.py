@@ -87,8 +87,15 @@ def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig
     tp = draw(st.sampled_from(engine.tp_sizes(architecture, 8)))
     context = draw(st.integers(1, architecture.max_context_tokens))
     knobs = {knob.name: draw(st.sampled_from(knob.values)) for knob in engine.knobs(on.kind)}
-    if not knobs.get("chunked_prefill", True):
+    knobs |= {name: draw(st.booleans()) for name in ("chunked_prefill", "prefix_caching")}
+    if not knobs["chunked_prefill"]:
         knobs["max_num_batched_tokens"] = max(context, int(knobs["max_num_batched_tokens"]))
+    ep = draw(st.sampled_from(engine.ep_sizes(architecture, tp)))
+    formats = [
+        precision
+        for precision in engine.precisions(architecture, on, may_quantize=True)
+        if engine.why_not_split(architecture, precision, tp, ep) is None
+    ]
     return (
         engine,
         architecture,
@@ -97,12 +104,10 @@ def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig
             **knobs,
             tp=tp,
             pp=draw(st.sampled_from(engine.pp_sizes(architecture, 4))),
-            ep=draw(st.sampled_from(engine.ep_sizes(architecture, tp))),
+            ep=ep,
             dp=draw(st.sampled_from(engine.dp_sizes(architecture, tp))),
-            weight_precision=draw(
-                st.sampled_from(engine.precisions(architecture, on, may_quantize=True))
-            ),
-            kv_precision=draw(st.sampled_from(engine.kv_precisions(on))),
+            weight_precision=draw(st.sampled_from(formats)),
+            kv_precision=draw(st.sampled_from(engine.kv_precisions(architecture, on))),
             context_tokens=context,
             kv_space_bytes=draw(st.integers(1, 500)) * float(GIB),
             cores=draw(st.integers(0, 64)) if on.kind is DeviceKind.CPU else 0,

@@ -29,7 +29,7 @@ def test_the_default_rank_is_one_the_engines_take() -> None:
 
 def test_every_knob_is_one_the_search_turns() -> None:
     """What `budsim engines` lists is what a genome of the search holds."""
-    from budsim.simulator.planning.space import GENES
+    from budsim.simulator.planning.genome import GENES
 
     for engine in serving_engines.values():
         for knob in engine.knobs(DeviceKind.CUDA):

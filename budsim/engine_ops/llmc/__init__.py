@@ -1,7 +1,21 @@
 """LLMC (LLM Compressor): every fact about it lies in this folder."""
 
-from budsim.engine_ops.llmc.compressor import Llmc, job_for, scheme_for, served_name
+from budsim.engine_ops.llmc.compressor import (
+    Llmc,
+    job_for,
+    scheme_for,
+    served_architecture,
+    served_name,
+)
 from budsim.engine_ops.llmc.recipes import recipe_yaml
 from budsim.engine_ops.llmc.schemes import schemes
 
-__all__ = ["Llmc", "job_for", "recipe_yaml", "scheme_for", "schemes", "served_name"]
+__all__ = [
+    "Llmc",
+    "job_for",
+    "recipe_yaml",
+    "scheme_for",
+    "schemes",
+    "served_architecture",
+    "served_name",
+]

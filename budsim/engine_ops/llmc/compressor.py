@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from budsim.commons.errors import InvalidInput
@@ -13,7 +14,7 @@ from budsim.engine_ops.llmc.recipes import recipe_yaml
 from budsim.engine_ops.llmc.schemes import Scheme, schemes
 from budsim.engine_ops.shared.formats import why_not_precision
 from budsim.hardware_ops.device import Device
-from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.architecture import Architecture, Quantization
 
 _SERVED_BY: Final = "vllm"
 """Whose kernels decide whether a format pays: vLLM reads what LLM Compressor writes."""
@@ -150,6 +151,17 @@ def served_name(architecture: Architecture, precision: Precision) -> str:
     if architecture.quantization or scheme is None:
         return architecture.model_id
     return f"{architecture.model_id}-{scheme}"
+
+
+def served_architecture(architecture: Architecture, precision: Precision) -> Architecture:
+    """Return the architecture of the checkpoint `served_name` names, with its quantization."""
+    scheme = scheme_for(precision)
+    if architecture.quantization or scheme is None:
+        return architecture
+    quantization = Quantization(
+        method="compressed_tensors", precision=precision, group=schemes()[scheme].group
+    )
+    return replace(architecture, quantization=quantization)
 
 
 def _scheme(name: str) -> Scheme:

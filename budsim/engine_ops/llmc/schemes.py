@@ -12,11 +12,22 @@ from budsim.engine_ops.shared.tables import load_table
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
-    """One preset; ``methods`` that reach it, the best first."""
+    """One preset.
+
+    Attributes
+    ----------
+    precision : Precision
+        Format it leaves weights in.
+    methods : tuple of str
+        Methods that reach it, the best first.
+    group : int
+        Values of a row that share a scale; 0 where a whole row does.
+    """
 
     name: str
     precision: Precision
     methods: tuple[str, ...]
+    group: int = 0
 
 
 @cache
@@ -27,6 +38,7 @@ def schemes() -> Mapping[str, Scheme]:
             name=entry["scheme"],
             precision=Precision(entry["precision"]),
             methods=tuple(entry["methods"]),
+            group=entry["group"],
         )
         for entry in load_table("llmc", "schemes")
     }

@@ -9,7 +9,7 @@ from typing import Final
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import ArgumentValue, Knob, Launch, ReplicaConfig, ReplicaProcess
 from budsim.engine_ops.limits import DEFAULT_MAX_NUM_BATCHED_TOKENS, DEFAULT_MAX_NUM_SEQS
-from budsim.engine_ops.llmc import served_name
+from budsim.engine_ops.llmc import served_architecture, served_name
 from budsim.engine_ops.sglang.flags import CORES_VARIABLE, environment, flags
 from budsim.engine_ops.sglang.memory import MEMORY_RULES
 from budsim.engine_ops.sglang.profiles import GPU, PROFILES, PROFILES_BY_KIND
@@ -83,7 +83,7 @@ class Sglang(TableEngine):
             raise InvalidInput("engine", reason, "a combination the engine serves")
         check_abilities(self.name, architecture, config)
         check_formats(self.name, architecture, config)
-        check_config(architecture, config)
+        check_config(served_architecture(architecture, config.weight_precision), config)
         args = flags(self.name, architecture, config)
         if config.max_loras:
             args |= self.adapters(config.max_loras, config.max_lora_rank)

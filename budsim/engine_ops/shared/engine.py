@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from budsim.commons.precision import Precision
 from budsim.engine_ops.base import Knob, Metadata, Stage
 from budsim.engine_ops.engine_profile import EngineProfile
+from budsim.engine_ops.llmc import served_architecture
 from budsim.engine_ops.memory_rule import VersionedRules
 from budsim.engine_ops.shared import formats, sizes
 from budsim.engine_ops.shared.families import (
     family_of,
+    min_batched_tokens,
     splits_attention,
     spreads_experts,
     why_not_family,
@@ -74,9 +76,9 @@ class TableEngine:
         """Return the weight formats to try, the checkpoint's own first."""
         return formats.precisions(self.name, architecture, device, may_quantize=may_quantize)
 
-    def kv_precisions(self, device: Device) -> tuple[Precision, ...]:
-        """Return the KV cache formats to try: 16 bit, then what needs no calibrated scales."""
-        plain = formats.plain_precision(self.name, device, Precision.BF16)
+    def kv_precisions(self, architecture: Architecture, device: Device) -> tuple[Precision, ...]:
+        """Return the KV cache formats to try: the plain one, then those without calibration."""
+        plain = formats.plain_precision(self.name, architecture, device, Precision.BF16)
         return (plain, *kv_formats(self.name, device))
 
     def tp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:
@@ -99,6 +101,16 @@ class TableEngine:
         """Return the numbers of attention ranks inside ``tp`` devices, ascending."""
         supported = splits_attention(self.name, architecture)
         return sizes.dp_sizes(architecture, tp, supported=supported)
+
+    def why_not_split(
+        self, architecture: Architecture, precision: Precision, tp: int, ep: int = 1
+    ) -> str | None:
+        """Return why ``tp`` ranks cannot share weights stored as ``precision``, or None."""
+        return sizes.why_not_tp(served_architecture(architecture, precision), tp, ep)
+
+    def min_batched_tokens(self, architecture: Architecture) -> int:
+        """Return the least tokens of a step the engine starts the family with; 0 for any."""
+        return min_batched_tokens(self.name, architecture)
 
     def knobs(self, kind: DeviceKind) -> tuple[Knob, ...]:
         """Return the settings the search turns on hardware of ``kind``."""

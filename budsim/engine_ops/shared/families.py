@@ -34,6 +34,10 @@ class Family:
         Whether it can answer with vectors and scores.
     requirement : Requirement
         What the kernels of its attention require of a device.
+    float16 : bool
+        Whether the engine serves it in float16; where not, devices without bf16 use float32.
+    min_batched_tokens : int
+        Least tokens of a step the engine starts with; 0 where any number will do.
     """
 
     name: str
@@ -43,6 +47,8 @@ class Family:
     dp_attention: bool
     pooling: bool
     requirement: Requirement
+    float16: bool = True
+    min_batched_tokens: int = 0
 
 
 def family_of(engine: str, architecture: Architecture) -> Family | None:
@@ -60,6 +66,18 @@ def splits_attention(engine: str, architecture: Architecture) -> bool:
     """Return whether ``engine`` can hold the family's attention on ranks that share experts."""
     family = family_of(engine, architecture)
     return family is not None and family.dp_attention
+
+
+def serves_float16(engine: str, architecture: Architecture) -> bool:
+    """Return whether ``engine`` serves the family in float16."""
+    family = family_of(engine, architecture)
+    return family is None or family.float16
+
+
+def min_batched_tokens(engine: str, architecture: Architecture) -> int:
+    """Return the least tokens of a step ``engine`` starts the family with; 0 for any."""
+    family = family_of(engine, architecture)
+    return family.min_batched_tokens if family else 0
 
 
 def scores_by_tokens(architecture: Architecture) -> bool:
@@ -131,4 +149,10 @@ def _families(engine: str) -> Mapping[str, Family]:
 
 def _family(entry: Mapping[str, Any]) -> Family:
     abilities = {name: entry[name] for name in _ABILITIES}
-    return Family(name=entry["family"], requirement=requirement_from(entry), **abilities)
+    return Family(
+        name=entry["family"],
+        requirement=requirement_from(entry),
+        float16=entry.get("float16", True),
+        min_batched_tokens=entry.get("min_batched_tokens", 0),
+        **abilities,
+    )

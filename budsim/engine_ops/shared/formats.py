@@ -7,8 +7,9 @@ from typing import Final
 from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision, bytes_per_value
 from budsim.engine_ops.base import ArgumentValue, ReplicaConfig
+from budsim.engine_ops.shared.families import serves_float16
 from budsim.engine_ops.shared.kernels import Mode, kv_formats, native_precisions, weight_mode
-from budsim.hardware_ops.device import Device
+from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 
 _DTYPES: Final = {
@@ -28,15 +29,23 @@ def stored_precision(architecture: Architecture) -> Precision:
     return quantization.precision if quantization else architecture.native_precision
 
 
-def plain_precision(engine: str, device: Device, stored: Precision) -> Precision:
+def plain_precision(
+    engine: str, architecture: Architecture, device: Device, stored: Precision
+) -> Precision:
     """Return the wide format (fp32, bf16, fp16) a ``stored`` one is served in on ``device``.
 
-    16 bit, and bf16 where it is native.
+    16 bit, and bf16 where it is native; fp32 where the engine refuses the family in fp16 and the
+    device has no bf16.
     """
-    if stored is Precision.FP16 and weight_mode(engine, device, Precision.FP16):
-        return Precision.FP16
+    allowed = [
+        precision
+        for precision in _SIXTEEN_BIT
+        if precision is Precision.BF16 or serves_float16(engine, architecture)
+    ]
+    if stored in allowed and stored is Precision.FP16 and weight_mode(engine, device, stored):
+        return stored
     native = native_precisions(engine, device)
-    return next((precision for precision in _SIXTEEN_BIT if precision in native), Precision.FP32)
+    return next((precision for precision in allowed if precision in native), Precision.FP32)
 
 
 def why_not_precision(engine: str, device: Device, precision: Precision) -> str | None:
@@ -60,14 +69,16 @@ def precisions(
     stored = stored_precision(architecture)
     if stored not in _WIDE:
         return (stored,) if weight_mode(engine, device, stored) else ()
-    plain = plain_precision(engine, device, stored)
-    narrower = tuple(
+    plain = plain_precision(engine, architecture, device, stored)
+    # Quantized weights are multiplied with 16-bit activations.
+    if not may_quantize or plain is Precision.FP32:
+        return (plain,)
+    narrower = (
         precision
         for precision in sorted(Precision, key=bytes_per_value, reverse=True)
-        if bytes_per_value(precision) < bytes_per_value(plain)
-        and why_not_precision(engine, device, precision) is None
+        if precision not in _WIDE and why_not_precision(engine, device, precision) is None
     )
-    return (plain, *(narrower if may_quantize else ()))
+    return (plain, *narrower)
 
 
 def why_not_stored(engine: str, architecture: Architecture, device: Device) -> str | None:
@@ -76,9 +87,15 @@ def why_not_stored(engine: str, architecture: Architecture, device: Device) -> s
     if not native_precisions(engine, device):
         return f"{engine} has no kernels for {where}"
     stored = stored_precision(architecture)
-    if stored in _WIDE or weight_mode(engine, device, stored):
+    if stored in _WIDE:
         return None
-    return f"{engine} has no kernel for {stored} weights on {where}"
+    if not weight_mode(engine, device, stored):
+        return f"{engine} has no kernel for {stored} weights on {where}"
+    plain = plain_precision(engine, architecture, device, Precision.BF16)
+    if plain is Precision.FP32 and device.kind is not DeviceKind.CPU:
+        served = f"{engine} refuses {architecture.family} in float16"
+        return f"{served}, and {where} has no bfloat16 to multiply {stored} weights in"
+    return None
 
 
 def format_arguments(
@@ -90,7 +107,7 @@ def format_arguments(
     named.
     """
     stored, wanted = stored_precision(architecture), config.weight_precision
-    plain = plain_precision(engine, config.device, Precision.BF16)
+    plain = plain_precision(engine, architecture, config.device, Precision.BF16)
     formats: dict[str, ArgumentValue] = {
         "dtype": _DTYPES.get(wanted) or _DTYPES[plain],
         "kv-cache-dtype": kv_formats(engine, config.device).get(config.kv_precision, "auto"),
@@ -113,6 +130,9 @@ def check_formats(engine: str, architecture: Architecture, config: ReplicaConfig
     if stored not in _WIDE and wanted is not stored:
         problem = f"{wanted}, but the checkpoint is {stored} already"
         raise InvalidInput("weight_precision", problem, str(stored))
+    if wanted is Precision.FP16 and not serves_float16(engine, architecture):
+        problem = f"{engine} refuses {architecture.family} in float16"
+        raise InvalidInput("weight_precision", problem, "bf16 or fp32")
     if weight_mode(engine, device, wanted) is None:
         known = ", ".join(native_precisions(engine, device))
         problem = f"{engine} has no {wanted} kernel for {device.name}"

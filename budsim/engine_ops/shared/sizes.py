@@ -6,9 +6,13 @@ and cut weights that share a scale by blocks between blocks only.
 
 from __future__ import annotations
 
+from typing import Final
+
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.layers import Attention, AttentionKind
 from budsim.model_ops.matrices import MatrixRole, Shard
+
+_METHODS_CUTTING_EXPERTS: Final = frozenset({"awq", "gptq", "auto_round"})
 
 
 def why_not_tp(architecture: Architecture, tp: int, ep: int = 1) -> str | None:
@@ -23,7 +27,7 @@ def why_not_tp(architecture: Architecture, tp: int, ep: int = 1) -> str | None:
         feed_forward = group.feed_forward
         if feed_forward and not feed_forward.experts and feed_forward.width % tp:
             return f"{tp} ranks do not divide the feed-forward width {feed_forward.width}"
-    return _block_problem(architecture, tp, ep)
+    return _block_problem(architecture, tp, ep) or _group_problem(architecture, tp, ep)
 
 
 def tp_sizes(
@@ -97,4 +101,31 @@ def _block_problem(architecture: Architecture, tp: int, ep: int) -> str | None:
         if ranks > 1 and width > block and width % (ranks * block):
             cut = f"{ranks} ranks cut {matrix.name} of {width}"
             return f"{cut} through blocks of {block} that share a scale"
+    return None
+
+
+def _group_problem(architecture: Architecture, tp: int, ep: int) -> str | None:
+    """Return which matrix ``tp`` ranks would cut through a group of integers that share a scale.
+
+    Groups lie along the inputs, which only row-parallel matrices split. vLLM 0.32.0
+    (verify_group_size_divides_partition, compressed_tensors_moe_wna16.py) and SGLang 0.5.23 refuse
+    to start. Experts of AWQ and GPTQ checkpoints have a kernel (moe_wna16) that takes such cuts.
+    """
+    quantization = architecture.quantization
+    if tp == 1 or quantization is None or not quantization.group:
+        return None
+    group = quantization.group
+    cuts_experts = quantization.method in _METHODS_CUTTING_EXPERTS
+    for _, matrix in architecture.weights:
+        is_expert = matrix.role is MatrixRole.EXPERT
+        if (
+            matrix.shard is not Shard.ROW
+            or quantization.keeps(matrix)
+            or (is_expert and cuts_experts)
+        ):
+            continue
+        ranks = tp // ep if is_expert else tp
+        if ranks > 1 and matrix.inputs > group and matrix.inputs % (ranks * group):
+            cut = f"{ranks} ranks cut {matrix.name} of {matrix.inputs}"
+            return f"{cut} through groups of {group} that share a scale"
     return None

@@ -9,7 +9,7 @@ from typing import Final
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import ArgumentValue, Knob, Launch, ReplicaConfig, ReplicaProcess
 from budsim.engine_ops.limits import DEFAULT_MAX_NUM_BATCHED_TOKENS, DEFAULT_MAX_NUM_SEQS
-from budsim.engine_ops.llmc import served_name
+from budsim.engine_ops.llmc import served_architecture, served_name
 from budsim.engine_ops.shared.arguments import command_line
 from budsim.engine_ops.shared.checks import check_adapters, check_config, check_kv_space
 from budsim.engine_ops.shared.cores import bind_cores
@@ -117,9 +117,13 @@ class Vllm(TableEngine):
         """Refuse what vLLM refuses when it builds its configuration."""
         check_abilities(self.name, architecture, config)
         check_formats(self.name, architecture, config)
-        check_config(architecture, config)
+        check_config(served_architecture(architecture, config.weight_precision), config)
         check_kv_space(config)
         budget, sequences = config.max_num_batched_tokens, config.max_num_seqs
+        least = self.min_batched_tokens(architecture)
+        if budget < least:
+            problem = f"{budget} is below one image or video of {architecture.family}"
+            raise InvalidInput("max_num_batched_tokens", problem, f"at least {least}")
         if budget < sequences:
             problem = f"{budget} is below max_num_seqs {sequences}"
             raise InvalidInput("max_num_batched_tokens", problem, "at least max_num_seqs")

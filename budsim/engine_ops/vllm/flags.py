@@ -8,7 +8,7 @@ from typing import Final
 from budsim.commons.units import GIB
 from budsim.engine_ops.base import ArgumentValue, ReplicaConfig
 from budsim.engine_ops.shared.cores import thread_ranges
-from budsim.engine_ops.shared.families import scores_by_tokens
+from budsim.engine_ops.shared.families import min_batched_tokens, scores_by_tokens
 from budsim.engine_ops.shared.formats import format_arguments
 from budsim.engine_ops.vllm.profiles import PROFILES_BY_KIND
 from budsim.hardware_ops.device import DeviceKind
@@ -37,7 +37,7 @@ def flags(
     args = _sizes(config)
     args |= {
         "max-num-seqs": config.max_num_seqs,
-        "max-num-batched-tokens": config.max_num_batched_tokens,
+        "max-num-batched-tokens": _step_tokens(engine, architecture, config),
     }
     if kind in WITH_FRACTION:
         args["gpu-memory-utilization"] = config.memory_fraction
@@ -53,6 +53,16 @@ def environment(config: ReplicaConfig) -> Mapping[str, str]:
         space_gib = int(config.kv_space_bytes // GIB)
         return {_CACHE_VARIABLE: str(space_gib), CORES_VARIABLE: thread_ranges(config)}
     return _GAUDI if config.device.kind is DeviceKind.HPU else {}
+
+
+def _step_tokens(engine: str, architecture: Architecture, config: ReplicaConfig) -> int:
+    """Return ``max-num-batched-tokens``, no more than all sequences together can hold.
+
+    vLLM warns of unexpected behaviour above that, and lowers its own default to it.
+    """
+    most = config.max_num_seqs * config.context_tokens
+    least = max(min_batched_tokens(engine, architecture), config.max_num_seqs)
+    return min(config.max_num_batched_tokens, max(most, least))
 
 
 def _sizes(config: ReplicaConfig) -> dict[str, ArgumentValue]:

@@ -81,7 +81,9 @@ def make_option(
         return _values(knobs.get(name), default, fixed=question.analytic_only)
 
     tp, pp = _layouts(question, group, engine)
-    formats = engine.kv_precisions(device)
+    formats = engine.kv_precisions(architecture, device)
+    budgets = values("max_num_batched_tokens", profile.max_num_batched_tokens)
+    least = float(engine.min_batched_tokens(architecture))
     option = ServingOption(
         group=group,
         engine=engine,
@@ -93,9 +95,7 @@ def make_option(
         weights=weights,
         kv=formats if question.may_quantize else formats[:1],
         max_num_seqs=_whole(values("max_num_seqs", profile.max_num_seqs)),
-        max_num_batched_tokens=_whole(
-            values("max_num_batched_tokens", profile.max_num_batched_tokens)
-        ),
+        max_num_batched_tokens=_whole(sorted({max(budget, least) for budget in budgets})),
         memory_fraction=_default_first(
             values("memory_fraction", profile.memory_fraction), profile.memory_fraction
         ),
@@ -108,6 +108,31 @@ def make_option(
     if device.kind is DeviceKind.CPU:  # its cache is a size, not a share of the memory
         return option
     return replace(option, memory_fraction=(fixed.memory_fraction,))
+
+
+def one_replica_each(
+    option: ServingOption, layouts: Sequence[tuple[int, int]], concurrency: int
+) -> Choices:
+    """Return one replica of each layout (tp, pp) of ``option``, every knob at its first value."""
+    rows = len(layouts)
+
+    def column(value: int) -> Integers:
+        return np.full(rows, value, dtype=np.int64)
+
+    return Choices(
+        option=column(0),
+        tp=np.array([tp for tp, _ in layouts], dtype=np.int64),
+        pp=np.array([pp for _, pp in layouts], dtype=np.int64),
+        ep=column(1),
+        dp=column(1),
+        weights=column(PRECISIONS.index(option.weights[0])),
+        kv=column(PRECISIONS.index(option.kv[0])),
+        max_num_seqs=column(option.max_num_seqs[0]),
+        max_num_batched_tokens=column(option.max_num_batched_tokens[0]),
+        memory_fraction=np.full(rows, option.memory_fraction[0]),
+        replicas=column(1),
+        concurrency=column(concurrency),
+    )
 
 
 def context_needed(question: Question) -> int:

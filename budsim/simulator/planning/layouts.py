@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
-
-import numpy as np
 
 from budsim.commons.errors import InvalidInput, NotFound, Unanswerable
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import ServingEngine
 from budsim.hardware_ops.cluster import Cluster, DevicePool, Node
 from budsim.hardware_ops.device import Device
-from budsim.performance.predictor import AnalyticPredictor, Predictor
+from budsim.performance.predictor import Predictor
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.choices import PRECISIONS, Choices, ServingOption, make_option
+from budsim.simulator.planning.choices import make_option
 from budsim.simulator.planning.hardware_groups import HardwareGroup, crosses_nodes, usable
 from budsim.simulator.planning.placement import place
 from budsim.simulator.planning.plans import Placement, ReplicaGroup
 from budsim.simulator.planning.question import ParallelLayout, Question
-from budsim.simulator.planning.scoring import Scoring, memory_shortage
+from budsim.simulator.planning.scoring import fitting_layouts_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,39 +245,7 @@ def _fits(question: Question, group: HardwareGroup, engine: ServingEngine) -> se
     if not weights:
         return set()
     option = make_option(replace(question, analytic_only=True), group, engine, weights[:1])
-    pairs = [(tp, pp) for tp, pp in product(option.tp, option.pp) if group.capacity(tp, pp) > 0]
-    if not pairs:
-        return set()
-    scoring = Scoring(question, (option,))
-    choices = _choices(option, pairs, question)
-    memory, _ = AnalyticPredictor().predict(scoring.candidates(choices))
-    short = memory_shortage(memory, scoring.context_tokens)
-    return {pair for pair, missing in zip(pairs, short, strict=True) if missing <= 0}
-
-
-def _choices(
-    option: ServingOption, pairs: Sequence[tuple[int, int]], question: Question
-) -> Choices:
-    """Return one replica of each layout, every knob at its first value."""
-    rows = len(pairs)
-
-    def column(value: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.full(rows, value, dtype=np.int64)
-
-    return Choices(
-        option=column(0),
-        tp=np.array([tp for tp, _ in pairs], dtype=np.int64),
-        pp=np.array([pp for _, pp in pairs], dtype=np.int64),
-        ep=column(1),
-        dp=column(1),
-        weights=column(PRECISIONS.index(option.weights[0])),
-        kv=column(PRECISIONS.index(option.kv[0])),
-        max_num_seqs=column(option.max_num_seqs[0]),
-        max_num_batched_tokens=column(option.max_num_batched_tokens[0]),
-        memory_fraction=np.full(rows, option.memory_fraction[0]),
-        replicas=column(1),
-        concurrency=column(question.workload.concurrency),
-    )
+    return fitting_layouts_of(question, option)
 
 
 def _only(cluster: Cluster, placements: Iterable[Placement]) -> Cluster:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -17,13 +18,14 @@ from budsim.engine_ops.base import ReplicaConfig
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.predictions import MemoryUse
-from budsim.performance.predictor import Predictor
+from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.evolution import Scores
 from budsim.simulator.planning.choices import (
     PRECISIONS,
     Choices,
     ServingOption,
     context_needed,
+    one_replica_each,
     price_share,
 )
 from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
@@ -77,10 +79,25 @@ class Scoring:
     def violation(self, choices: Choices, memory: MemoryUse) -> Floats:
         """Return by how much (relative) each row exceeds the memory there is; 0 where it fits."""
         cache_missing = np.maximum(1.0 - memory.kv_bytes / CPU_CACHE_BYTES, 0.0)
-        return np.maximum(
+        short = np.maximum(
             memory_shortage(memory, self.context_tokens),
             np.where(self._on_cpu(choices), cache_missing, 0.0),
         )
+        return np.maximum(short, self._cut_scales(choices))
+
+    def _cut_scales(self, choices: Choices) -> Floats:
+        """Return 1 where ranks would cut weights LLMC makes through a shared scale, else 0."""
+        if not self.question.may_quantize:
+            return np.zeros(len(choices.tp))
+        columns = np.stack([choices.option, choices.weights, choices.tp, choices.ep], axis=1)
+        layouts, rows = np.unique(columns, axis=0, return_inverse=True)
+        cut = [
+            self.options[option].engine.why_not_split(
+                self.question.architecture, PRECISIONS[weights], tp, ep
+            )
+            for option, weights, tp, ep in layouts.tolist()
+        ]
+        return np.array([float(reason is not None) for reason in cut])[rows.ravel()]
 
     def candidates(self, choices: Choices) -> Candidates:
         """Return one replica of each row, with its share of the traffic, for the predictor."""
@@ -179,6 +196,20 @@ class Scoring:
     def _of_option(values: Sequence[float], option: Integers) -> Floats:
         """Return a figure of each row's option."""
         return np.array(values, dtype=np.float64)[option]
+
+
+def fitting_layouts_of(question: Question, option: ServingOption) -> set[tuple[int, int]]:
+    """Return the layouts (tp, pp) of ``option`` that hold one sequence, knobs at first values."""
+    pairs = [
+        (tp, pp) for tp, pp in product(option.tp, option.pp) if option.group.capacity(tp, pp) > 0
+    ]
+    if not pairs:
+        return set()
+    scoring = Scoring(question, (option,))
+    choices = one_replica_each(option, pairs, question.workload.concurrency)
+    memory, _ = AnalyticPredictor().predict(scoring.candidates(choices))
+    short = memory_shortage(memory, scoring.context_tokens)
+    return {pair for pair, missing in zip(pairs, short, strict=True) if missing <= 0}
 
 
 def free_cores(group: HardwareGroup) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from budsim.commons.precision import Precision
 from budsim.engine_ops import serving_engines
@@ -12,6 +13,7 @@ from budsim.simulator.planning.choices import ServingOption, make_option
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.plans import Rejection
 from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.scoring import fitting_layouts_of
 
 
 def serving_options(
@@ -53,10 +55,24 @@ def _on_device(
         if question.engines and name not in question.engines:
             continue
         weights, reason = _weight_formats(question, groups[0], engine)
-        options += [make_option(question, group, engine, weights) for group in groups if weights]
+        found = (make_option(question, group, engine, weights) for group in groups if weights)
+        options += [_with_caches_that_fit(question, option) for option in found]
         if reason:
             reasons.append(reason)
     return options, reasons
+
+
+def _with_caches_that_fit(question: Question, option: ServingOption) -> ServingOption:
+    """Return the option, with quantized KV caches too where the plain one fits in no layout.
+
+    A cache in FP8 keeps most of the quality; it is better than no answer, and the plan names it.
+    """
+    device = option.group.device
+    formats = option.engine.kv_precisions(question.architecture, device)
+    if option.kv == formats or question.architecture.is_embedding:
+        return option
+    most = replace(option, memory_fraction=(max(option.memory_fraction),))
+    return option if fitting_layouts_of(question, most) else replace(option, kv=formats)
 
 
 def _weight_formats(

@@ -198,7 +198,7 @@ def _check(
         "tp": engine.tp_sizes(architecture, hardware.largest_node),
         "pp": engine.pp_sizes(architecture, hardware.devices),
         "weight_precision": engine.precisions(architecture, device, may_quantize=True),
-        "kv_precision": engine.kv_precisions(device),
+        "kv_precision": engine.kv_precisions(architecture, device),
     }
     if name in legal and getattr(config, name) not in legal[name]:
         expected = ", ".join(str(value) for value in legal[name])

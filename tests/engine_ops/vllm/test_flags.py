@@ -1,0 +1,42 @@
+"""vLLM's flags: what its configuration refuses or warns of is never emitted."""
+
+from __future__ import annotations
+
+import pytest
+
+from budsim.commons.errors import InvalidInput
+from budsim.engine_ops.vllm import Vllm
+from budsim.model_ops.registry import resolve_model
+from tests.engine_ops.samples import LLAMA, replica
+
+VLLM = Vllm()
+
+
+def test_a_step_holds_no_more_than_all_sequences() -> None:
+    """8 sequences of 100 tokens fill 800; 8,192 would only draw a warning."""
+    config = replica("H100-SXM", max_num_seqs=8, context_tokens=100)
+    assert VLLM.launch(LLAMA, config).args["max-num-batched-tokens"] == 800
+    long = replica("H100-SXM", max_num_seqs=8, context_tokens=4096)
+    assert VLLM.launch(LLAMA, long).args["max-num-batched-tokens"] == 8192
+
+
+def test_a_step_of_gemma_4_holds_one_video() -> None:
+    """32 frames of 78 tokens are 2,496: vLLM refuses 1,024 and 2,048."""
+    gemma = resolve_model("google/gemma-4-31B-it")
+    assert VLLM.min_batched_tokens(gemma) == 2496
+    for tokens in (1024, 2048):
+        with pytest.raises(InvalidInput, match="at least 2496"):
+            VLLM.launch(gemma, replica("H100-SXM", max_num_batched_tokens=tokens))
+    short = replica("H100-SXM", max_num_seqs=1, context_tokens=512)
+    assert VLLM.launch(gemma, short).args["max-num-batched-tokens"] == 2496
+
+
+@pytest.mark.parametrize(
+    "model", ["cross-encoder/ms-marco-MiniLM-L-6-v2", "google/embeddinggemma-300m"]
+)
+def test_classes_without_lora_get_no_adapters(model: str) -> None:
+    """BertForSequenceClassification and Gemma3Model lack SupportsLoRA in vLLM 0.32."""
+    architecture = resolve_model(model)
+    assert not VLLM.metadata(architecture).supports_lora
+    with pytest.raises(InvalidInput, match="max_loras"):
+        VLLM.launch(architecture, replica("L4", context_tokens=512, max_loras=2))
