@@ -1,4 +1,5 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Everything lives in .venv; a stamp makes later runs instant.
+# Two commands on a fresh machine: `make demo` and `make test`. Everything lives in .venv; a stamp
+# makes later runs instant.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +7,8 @@ STAMP := $(VENV)/.installed
 MEASUREMENTS := $(or $(BUDSIM_DATA),../shared/data)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check audit format lock train rivals bench bench-search soak fuzz serve clean
+.PHONY: help setup demo test check audit format lock docs notebook train rivals bench bench-search soak \
+  fuzz serve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -37,8 +39,14 @@ format: $(STAMP)  ## repair what ruff can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: $(STAMP)  ## resolve requirements.lock again from pyproject.toml
+lock: $(STAMP)  ## add what pyproject.toml asks for to requirements.lock; UPGRADE=1 renews all versions
 	@./scripts/lock.sh $(BIN)/uv
+
+docs: $(STAMP)  ## build the docs site into site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+notebook: $(STAMP)  ## run docs/notebook.ipynb; NOTEBOOK=--write keeps what it prints
+	$(BIN)/python scripts/run_notebook.py $(NOTEBOOK)
 
 train: $(STAMP)  ## fit the shipped regressors on the measurements in BUDSIM_DATA
 	$(BIN)/budsim train --data $(MEASUREMENTS)
