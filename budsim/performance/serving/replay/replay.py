@@ -22,7 +22,7 @@ from budsim.performance.serving.replay.answers import (
 )
 from budsim.performance.serving.replay.capacity import largest_stable_rate
 from budsim.performance.serving.replay.runs import Replica, run
-from budsim.performance.serving.replay.scheduling import USUAL_HOST, Host, Router, schedulers
+from budsim.performance.serving.replay.scheduling import Host, Router, host_of, schedulers
 from budsim.performance.serving.replay.step_tables import step_tables
 from budsim.performance.serving.replay.summary import (
     NOTHING,
@@ -50,7 +50,7 @@ def replay(
     *,
     limits: Limits | None = None,
     factors: Factors | None = None,
-    host: Host = USUAL_HOST,
+    host: Host | None = None,
     router: Router = Router.LEAST_LOAD,
     seed: int = 0,
     finite: bool = False,
@@ -71,8 +71,8 @@ def replay(
         What makes a request good; by default every request is.
     factors : Factors, optional
         Corrections of step times; by default none.
-    host : Host
-        Time of the server's host.
+    host : Host, optional
+        Time of the server's host; by default that of each candidate's engine.
     router : Router
         How requests are spread over attention ranks.
     seed : int
@@ -142,18 +142,20 @@ def replicas_of(
     memory: MemoryUse,
     *,
     factors: Factors | None = None,
-    host: Host = USUAL_HOST,
+    host: Host | None = None,
     router: Router = Router.LEAST_LOAD,
 ) -> list[Replica]:
     """Return what serves: each candidate with its step times and scheduler."""
     tables, table = step_tables(candidates), schedulers(candidates, memory)
     ones = np.ones(len(candidates))
+    by_engine = [host_of(engine.name) for engine in candidates.engines]
+    hosts = [by_engine[engine] for engine in candidates.engine]
     return [
         Replica(
             tables=tables,
             schedulers=table,
             row=row,
-            host=host,
+            host=host or hosts[row],
             router=router,
             prefill_factor=float((factors.prefill if factors else ones)[row]),
             decode_factor=float((factors.decode if factors else ones)[row]),
