@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from budsim.performance.training.cross_validation import (
     validate,
 )
 from budsim.performance.training.manifest import manifest_of
+from budsim.performance.training.parties import PartyScore, party_scores, withheld_parties
 from budsim.performance.training.rows import Rows, training_rows, usable_rows
 
 KINDS = (DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.HPU, DeviceKind.CPU)
@@ -43,12 +44,13 @@ REASONS_TOLD = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """One kind of hardware after training: rows, validations by novelty, and the manifest."""
+    """One kind of hardware after training: rows, validations by novelty, parties, the manifest."""
 
     kind: DeviceKind
     rows: Rows
     physics: Mapping[str, Floats]
     validations: Mapping[Novelty, Validation]
+    parties: Sequence[PartyScore]
     manifest: Mapping[str, Any]
 
 
@@ -117,6 +119,8 @@ def _train_kind(
     for novelty, split in SPLITS.items():
         progress(f"{kind.value}: cross-validating, each {split} withheld")
         validations[novelty] = validate(rows, split, fitting)
+    progress(f"{kind.value}: cross-validating, each party withheld")
+    parties = party_scores(rows, withheld_parties(rows, fitting))
     progress(f"{kind.value}: fitting {len(rows)} rows")
     contents = {
         target: fit_booster(rows, target, trainable(rows, target), fitting).save_raw("ubj")
@@ -132,5 +136,10 @@ def _train_kind(
     physics = {**{target: rows.log_ratio(target) for target in TARGETS}}
     physics["e2e"] = e2e_residuals(rows, {target: np.zeros(len(rows)) for target in TARGETS})
     return Trained(
-        kind=kind, rows=rows, physics=physics, validations=validations, manifest=manifest
+        kind=kind,
+        rows=rows,
+        physics=physics,
+        validations=validations,
+        parties=parties,
+        manifest=manifest,
     )

@@ -119,6 +119,8 @@ def markdown(trained: Mapping[DeviceKind, Trained], marks: pd.DataFrame) -> str:
         *(_row(line) for line in lines(trained)),
     ]
     for kind, each in trained.items():
+        text += ["", f"## {kind.value}: each party withheld", "", *_party_table(each)]
+    for kind, each in trained.items():
         text += [
             "",
             f"## {kind.value}: each curve withheld, by device and engine",
@@ -127,6 +129,20 @@ def markdown(trained: Mapping[DeviceKind, Trained], marks: pd.DataFrame) -> str:
         ]
         text += ["|---|---|---|---|---|", *_breakdown(each)]
     return "\n".join(text) + "\n"
+
+
+def _party_table(trained: Trained) -> Iterator[str]:
+    """Yield a table of physics alone beside the learned part, on parties neither has seen."""
+    yield (
+        "| party | regime | quantity | rows | physics median | bias | learned median | bias "
+        "| in 90 % interval of other parties |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for each in trained.parties:
+        of = f"{each.party} | {each.regime} | {each.quantity} | {each.rows}"
+        physics = f"{each.physics:.1%} | {each.physics_bias:+.1%}"
+        learned = f"{each.learned:.1%} | {each.learned_bias:+.1%}"
+        yield f"| {of} | {physics} | {learned} | {each.coverage90:.1%} |"
 
 
 def _row(line: Line) -> str:

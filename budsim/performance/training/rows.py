@@ -15,6 +15,7 @@ from budsim.performance.learned.intervals import (
     Regime,
 )
 from budsim.performance.measured.measurements import Measurements
+from budsim.performance.measured.protocols import SOURCES
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictions import latency
@@ -142,6 +143,7 @@ def training_rows(measurements: Measurements) -> Rows:
             "curve": _codes(names[[*CURVE]]),
             "model": _codes(names[["shape"]]),
             "device": _codes(names[["device"]]),
+            "source": _codes(names[["party"]]),
         },
         names=names,
     )
@@ -177,6 +179,7 @@ def _names(measurements: Measurements) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "source": list(measurements.source),
+            "party": [_party(source) for source in measurements.source],
             "quality": list(measurements.quality),
             "model": [table.architectures[i].model_id for i in table.architecture],
             "shape": [shape[i] for i in table.architecture],
@@ -194,6 +197,11 @@ def _names(measurements: Measurements) -> pd.DataFrame:
             "static": table.static_batch,
         }
     )
+
+
+def _party(source: str) -> str:
+    """Return who ran a row: two sources are runs of one public benchmark, partly the same ones."""
+    return "+".join(SOURCES) if source in SOURCES else source
 
 
 def _weights(names: pd.DataFrame) -> Floats:

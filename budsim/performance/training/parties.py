@@ -1,0 +1,124 @@
+"""Each party withheld in turn: how well servers of somebody unknown are predicted.
+
+A user is always such a party. Physics alone and the learned part are judged side by side, because a
+correction learned from other people's servers can be worse than none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from budsim.performance.candidates import Booleans, Floats
+from budsim.performance.learned.intervals import (
+    ANALYTIC_SPREADS,
+    Novelty,
+    Residuals,
+    stratum_ends,
+    stratum_name,
+)
+from budsim.performance.learned.regressors import TARGETS
+from budsim.performance.training.cross_validation import Fitting, corrected_by
+from budsim.performance.training.errors import error_figures
+from budsim.performance.training.rows import Rows
+
+FEWEST_PARTY_ROWS = 20
+"""A party with fewer measured values decides nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartyScore:
+    """How one withheld party is predicted; medians of |predicted / measured - 1|.
+
+    ``bias`` is the median of predicted / measured, less 1. ``coverage90`` is the share of values in
+    the 90 % interval that the other parties' residuals of physics make.
+    """
+
+    party: str
+    regime: str
+    quantity: str
+    rows: int
+    physics: float
+    physics_bias: float
+    learned: float
+    learned_bias: float
+    coverage90: float
+
+    @property
+    def helps(self) -> bool:
+        """Whether the learned part is at least as good as physics alone."""
+        return self.learned <= self.physics
+
+
+def withheld_parties(rows: Rows, fitting: Fitting) -> dict[str, Floats]:
+    """Return the log corrections (n,) of each target by regressors that saw no row of the party.
+
+    0 where the other parties have too few rows to teach.
+    """
+    parties = rows.groups["source"]
+    corrections = {target: np.zeros(len(rows)) for target in TARGETS}
+    for target, correction in corrections.items():
+        for party in np.unique(parties):
+            withheld = parties == party
+            found = corrected_by(rows, target, ~withheld, withheld, fitting)
+            if found is not None:
+                correction[withheld] = found
+    return corrections
+
+
+def party_scores(rows: Rows, corrections: Mapping[str, Floats]) -> list[PartyScore]:
+    """Return the score of every party with enough values, by regime and target, and of all."""
+    return [
+        score
+        for regime, of_regime in rows.regimes().items()
+        for target in TARGETS
+        for score in _scores(rows, corrections[target], target, str(regime), of_regime)
+    ]
+
+
+def _scores(
+    rows: Rows, correction: Floats, target: str, regime: str, of_regime: Booleans
+) -> Iterator[PartyScore]:
+    residuals = rows.log_ratio(target)
+    known = of_regime & np.isfinite(residuals)
+    parties = rows.groups["source"]
+    inside = _inside(rows, residuals, known, target)
+    groups = {str(rows.names.party[parties == p].iloc[0]): parties == p for p in np.unique(parties)}
+    for party, own in {**groups, "all": np.ones(len(rows), dtype=bool)}.items():
+        at = own & known
+        if at.sum() >= FEWEST_PARTY_ROWS:
+            physics, learned = residuals[at], residuals[at] - correction[at]
+            yield PartyScore(
+                party=party,
+                regime=regime,
+                quantity=target,
+                rows=int(at.sum()),
+                physics=error_figures(physics)["median"],
+                physics_bias=_bias(physics),
+                learned=error_figures(learned)["median"],
+                learned_bias=_bias(learned),
+                coverage90=float(np.mean(inside[at])),
+            )
+
+
+def _bias(residuals: Floats) -> float:
+    return round(float(np.expm1(-np.median(residuals))), 4)
+
+
+def _inside(rows: Rows, residuals: Floats, known: Booleans, target: str) -> Booleans:
+    """Return which rows lie in the 90 % interval of the other parties' residuals, shape (n,)."""
+    parties, inside = rows.groups["source"], np.zeros(len(rows), dtype=bool)
+    analytic = ANALYTIC_SPREADS[target].quantiles
+    for static in (False, True):
+        regime = rows.names.static.to_numpy(dtype=bool) == static
+        usual = analytic[stratum_name(Novelty.KNOWN, list(rows.regimes())[int(static)])][0.9]
+        for party in np.unique(parties[known & regime]):
+            own = known & regime & (parties == party)
+            other = known & regime & (parties != party)
+            low, high = usual
+            if other.any():
+                low, high = stratum_ends(Residuals(residuals[other], parties[other]), 0.9, usual)
+            inside[own] = (residuals[own] >= min(low, 0.0)) & (residuals[own] <= max(high, 0.0))
+    return inside
