@@ -12,8 +12,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from budsim.commons.config import LimitSettings
+from budsim.commons.config import GROUPS, AppSettings, LimitSettings, read_settings
 from budsim.performance.serving.replay import native
+from budsim.simulator.background.lifecycle import LAST_RESORT_S
 from tests.simulator.rendering.validators import KUBERNETES, check_compose
 
 REPOSITORY = Path(__file__).parents[1]
@@ -27,12 +28,17 @@ def documents(text: str) -> list[dict[str, Any]]:
     return [document for document in yaml.safe_load_all(text) if document]
 
 
-@pytest.fixture(params=["dev", "production"])
+@pytest.fixture(params=["dev", "production", "platform"])
 def overlay(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     """Return the manifests of one environment, as kubectl would apply them; skipped where there is no kubectl."""
     if not shutil.which("kubectl"):
         pytest.skip("needs kubectl")
-    folder = DEPLOY / "kubernetes" / "overlays" / request.param
+    return kustomized(request.param)
+
+
+def kustomized(name: str) -> list[dict[str, Any]]:
+    """Return the manifests of an overlay."""
+    folder = DEPLOY / "kubernetes" / "overlays" / name
     built = subprocess.run(
         ["kubectl", "kustomize", str(folder)], check=True, capture_output=True, text=True
     )
@@ -60,7 +66,10 @@ def test_overlays_are_what_kubernetes_takes(overlay: list[dict[str, Any]]):
         "ConfigMap",
     } <= kinds
     assert {"Component", "Resiliency"} <= kinds
-    assert {manifest["metadata"]["namespace"] for manifest in overlay} == {"budsim"}
+    assert {"Namespace", "NetworkPolicy"} <= kinds
+    namespaced = [manifest for manifest in overlay if manifest["kind"] != "Namespace"]
+    assert {manifest["metadata"]["namespace"] for manifest in namespaced} == {"budsim"}
+    assert of_kind(overlay, "Namespace")["metadata"]["name"] == "budsim"
 
 
 def test_overlays_select_their_own_pods_and_settings(overlay: list[dict[str, Any]]):
@@ -186,6 +195,134 @@ def test_dockerfile_passes_hadolint():
     assert checked.returncode == 0, checked.stdout
     lines = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line.startswith("USER")] == ["USER 10001"]
+
+
+def settings_of(overlay: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the variables that an overlay sets."""
+    data: dict[str, str] = of_kind(overlay, "ConfigMap")["data"]
+    return data
+
+
+def test_overlays_set_variables_that_exist(
+    overlay: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+):
+    """Every variable is a setting, and every value is read."""
+    known = {name.upper() for group in GROUPS.values() for name in group.model_fields}
+    assert set(settings_of(overlay)) <= known | {"ENGINES"}
+    for name, value in settings_of(overlay).items():
+        monkeypatch.setenv(name, value)
+    read_settings()
+
+
+def test_topics_are_scoped_to_those_the_service_uses(overlay: list[dict[str, Any]]):
+    """What the settings allow is what the sidecar publishes, and nothing else."""
+    pubsub = next(
+        one
+        for one in overlay
+        if one["kind"] == "Component" and one["spec"]["type"] == "pubsub.redis"
+    )
+    scopes = {item["name"]: item.get("value", "") for item in pubsub["spec"]["metadata"]}
+    published = set(scopes["publishingScopes"].removeprefix("budsim=").split(","))
+    settings = settings_of(overlay)
+    wanted = {*settings["EVENT_TOPICS_ALLOWED"].split(","), "poisonMessages"}
+    if notify := settings.get("NOTIFY_SERVICE_TOPIC"):
+        wanted.add(notify)
+    assert published == wanted
+    assert scopes["subscriptionScopes"] == "budsim=budSimMessages"
+    assert set(scopes["allowedTopics"].split(",")) == published | {"budSimMessages"}
+
+
+def test_the_callers_platform_runs_their_engine_and_models():
+    """VLLM only, their notification topic, and models from the volume they share."""
+    if not shutil.which("kubectl"):
+        pytest.skip("needs kubectl")
+    overlay = kustomized("platform")
+    settings = settings_of(overlay)
+    assert (settings["ENGINES"], settings["NOTIFY_SERVICE_NAME"]) == ("vllm", "notify")
+    pod = of_kind(overlay, "Deployment")["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes["models"]["persistentVolumeClaim"]["claimName"] == "model-registry"
+    mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts["models"]["mountPath"] == settings["MODEL_REGISTRY_DIR"]
+    assert mounts["models"]["readOnly"]
+
+
+def test_every_secret_is_named_where_it_is_to_be_made():
+    """The base's file tells each secret, with its key, that the manifests refer to."""
+    text = (BASE / "kustomization.yaml").read_text(encoding="utf-8")
+    referred = set()
+    for file in BASE.glob("*.yaml"):
+        for manifest in documents(file.read_text(encoding="utf-8")):
+            referred |= set(_secret_keys(manifest))
+    assert len(referred) == 4
+    for name, key in referred:
+        assert any(name in line and key in line for line in text.splitlines()), (name, key)
+
+
+def _secret_keys(value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        if "secretKeyRef" in value:
+            yield value["secretKeyRef"]["name"], value["secretKeyRef"]["key"]
+        for inner in value.values():
+            yield from _secret_keys(inner)
+    if isinstance(value, list):
+        for inner in value:
+            yield from _secret_keys(inner)
+
+
+def test_an_image_is_pinned_by_its_digest(tmp_path: Path):
+    """The script writes name and digest, replaces them at the next release, and takes no tag."""
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    script = tmp_path / "deploy" / "pin_image.sh"
+    file = tmp_path / "deploy/kubernetes/overlays/production/kustomization.yaml"
+    for digit in "ab":
+        subprocess.run(
+            [script, f"registry.example:5000/budsim@sha256:{64 * digit}"],
+            check=True,
+            capture_output=True,
+        )
+        (image,) = documents(file.read_text())[0]["images"]
+        assert image == {
+            "name": "budsim",
+            "newName": "registry.example:5000/budsim",
+            "digest": f"sha256:{64 * digit}",
+        }
+    ran = subprocess.run(
+        [script, "registry.example/budsim:0.2.0"], check=False, capture_output=True
+    )
+    assert ran.returncode == 2
+
+
+def test_stopping_takes_less_time_than_it_is_given():
+    """The service ends within the grace period, and its sidecar outlives it, in both deployments."""
+    settings = AppSettings(_env_file=None)
+    longest_s = settings.drain_s + settings.shutdown_s + LAST_RESORT_S
+    template = of_kind(
+        documents((BASE / "deployment.yaml").read_text(encoding="utf-8")), "Deployment"
+    )["spec"]["template"]
+    assert longest_s < template["spec"]["terminationGracePeriodSeconds"]
+    drain = template["metadata"]["annotations"]["dapr.io/block-shutdown-duration"]
+    assert settings.drain_s + settings.shutdown_s < seconds(drain)
+    compose = yaml.safe_load((DEPLOY / "docker-compose-dev.yaml").read_text(encoding="utf-8"))
+    services = compose["services"]
+    assert longest_s < seconds(services["app"]["stop_grace_period"])
+    (waits,) = [
+        part.rpartition("=")[2]
+        for part in services["daprd"]["command"]
+        if part.startswith("--dapr-block-shutdown-duration")
+    ]
+    assert seconds(waits) < seconds(services["daprd"]["stop_grace_period"])
+
+
+def test_what_dies_in_the_compose_file_is_started_again():
+    """Every service of it."""
+    compose = yaml.safe_load((DEPLOY / "docker-compose-dev.yaml").read_text(encoding="utf-8"))
+    assert {one.get("restart") for one in compose["services"].values()} == {"unless-stopped"}
+
+
+def seconds(text: str) -> int:
+    """Return the seconds of a duration such as 45s."""
+    return int(text.removesuffix("s"))
 
 
 @pytest.mark.parametrize("script", ["start_dev.sh", "stop_dev.sh"])

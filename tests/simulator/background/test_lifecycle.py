@@ -1,0 +1,249 @@
+"""The service as a process: it starts with every form of its settings, and ends in bounded time."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.soak.stack import free_port, inventory
+from tests.waiting import wait_for
+
+SERVE = ["-m", "budsim.cli", "serve"]
+UVICORN = ["-m", "uvicorn", "budsim.main:app", "--log-level", "warning"]
+BODY = {
+    "pretrained_model_uri": "meta-llama/Llama-3.1-8B-Instruct",
+    "is_proprietary_model": False,
+    "input_tokens": 1024,
+    "output_tokens": 256,
+    "concurrency": 64,
+    "target_ttft": 1500,
+    "target_throughput_per_user": 20,
+    "target_e2e_latency": 20,
+    "debug": True,
+}
+
+
+class Service:
+    """The service in a process of its own."""
+
+    def __init__(self, command: list[str], folder: Path, **settings: str) -> None:
+        self.port = free_port()
+        (folder / "inventory.json").write_text(json.dumps(inventory()))
+        given = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+            "APP_PORT": str(self.port),
+            "INVENTORY_FILE": str(folder / "inventory.json"),
+            "WORKER_PROCESSES": "0",
+            "DRAIN_S": "0.3",
+            "SHUTDOWN_S": "1",
+        }
+        if "uvicorn" in command:
+            command = [*command, "--port", str(self.port)]
+        self._process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=folder,
+            env=given | settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self._said = b""
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as said:
+            for line in said:
+                self._said += line
+
+    @property
+    def said(self) -> str:
+        """What it has written so far."""
+        return self._said.decode()
+
+    def status(self, path: str, body: dict[str, Any] | None = None) -> int:
+        """Return the status of an answer; 0 without one."""
+        content = json.dumps(body).encode() if body else None
+        headers = {"content-type": "application/json"}
+        url = f"http://127.0.0.1:{self.port}{path}"
+        request = urllib.request.Request(url, content, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def wait_until_up(self) -> None:
+        """Wait until it answers."""
+        wait_for(lambda: self.status("/health") == 200 or self._process.poll() is not None, 60)
+        assert self._process.poll() is None, self.said
+
+    def ended(self, longest_s: float) -> int:
+        """Return the status it ends with."""
+        return self._process.wait(longest_s)
+
+    def stop(self) -> float:
+        """Send SIGTERM; return how long it takes to end, s."""
+        started_s = time.monotonic()
+        self._process.send_signal(signal.SIGTERM)
+        self.ended(60)
+        return time.monotonic() - started_s
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
+        self._listener.join(30)
+
+
+@contextlib.contextmanager
+def service(command: list[str], folder: Path, **settings: str) -> Iterator[Service]:
+    """Run the service."""
+    running = Service(command, folder, **settings)
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+def test_it_listens_on_app_port(tmp_path: Path):
+    """`budsim serve` without --port; the database is the file DATABASE_URL names."""
+    with service(SERVE, tmp_path, DATABASE_URL="sqlite:///here.db") as running:
+        running.wait_until_up()
+        assert wait_for(lambda: running.status("/ready") == 200, 60)
+    assert (tmp_path / "here.db").is_file()
+
+
+@pytest.mark.parametrize("form", ["postgresql", "parts"])
+def test_it_starts_with_every_form_of_a_postgres_url(tmp_path: Path, postgres_url: str, form: str):
+    """As documented, and one by one as the callers' platform names them."""
+    url = sa.make_url(postgres_url)
+    whole = postgres_url.replace("postgresql+psycopg2", form)
+    parts = {
+        "PSQL_HOST": str(url.host),
+        "PSQL_PORT": str(url.port),
+        "SECRETS_PSQL_USER": str(url.username),
+        "PSQL_DB_NAME": str(url.database),
+    }
+    settings = parts if form == "parts" else {"DATABASE_URL": whole}
+    with service(SERVE, tmp_path, **settings) as running:
+        running.wait_until_up()
+        assert wait_for(lambda: running.status("/ready") == 200, 60)
+    assert not list(tmp_path.glob("*.db"))
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "value"),
+    [
+        (SERVE, "DATABASE_URL", "postgresql+psycopg://u:S3cretWord@db/n"),
+        (SERVE, "LEASE_S", "soon"),
+        (UVICORN, "ENVIRONMENT", "production"),
+    ],
+    ids=["a secret in it", "not a number", "uvicorn"],
+)
+def test_a_wrong_setting_is_one_line(tmp_path: Path, command: list[str], variable: str, value: str):
+    """It names the variable, without a traceback and without the value."""
+    with service(command, tmp_path, **{variable: value}) as running:
+        assert running.ended(60) != 0
+        wait_for(lambda: running.said)
+        named = "APP_API_TOKEN" if variable == "ENVIRONMENT" else variable
+        (line,) = [line for line in running.said.splitlines() if named in line]
+        assert "Traceback" not in running.said, running.said
+        assert "S3cretWord" not in running.said
+        assert line
+
+
+def test_a_wrong_setting_is_one_line_for_migrations_too(tmp_path: Path):
+    """`alembic upgrade head` from the terminal."""
+    repository = Path(__file__).parents[3]
+    environment = os.environ | {"DATABASE_URL": "mysql://x", "PYTHONPATH": str(repository)}
+    command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    ran = subprocess.run(
+        command, cwd=repository, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode != 0
+    assert "DATABASE_URL" in ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("command", [SERVE, UVICORN], ids=["budsim serve", "uvicorn"])
+def test_headers_are_bounded_however_it_is_started(tmp_path: Path, command: list[str]):
+    """A header of 1 MB is refused at once; the next request is answered."""
+    with service(command, tmp_path) as running:
+        running.wait_until_up()
+        with socket.create_connection(("127.0.0.1", running.port), timeout=10) as peer:
+            with contextlib.suppress(OSError):
+                peer.sendall(b"GET / HTTP/1.1\r\nx: " + b"y" * 1_000_000)
+            with contextlib.suppress(ConnectionResetError):
+                assert b" 431 " in peer.recv(100)
+        assert running.status("/health") == 200
+
+
+def test_unfinished_bodies_do_not_hold_up_its_end(tmp_path: Path):
+    """Fifty callers that never send their bodies: it ends within their time and the grace."""
+    with service(SERVE, tmp_path, ARRIVAL_S="2") as running:
+        running.wait_until_up()
+        head = b"POST /simulator/run HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"
+        peers = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(50)]
+        for peer in peers:
+            peer.sendall(head)
+        assert running.stop() < 15
+        for peer in peers:
+            peer.close()
+
+
+def test_debug_runs_do_not_hold_up_its_end(tmp_path: Path):
+    """Runs under way are answered 503 after the grace, not waited for; no caller gets a 500."""
+    with service(SERVE, tmp_path, WORKER_PROCESSES="1", SIMULATION_TIMEOUT_S="600") as running:
+        running.wait_until_up()
+        wait_for(lambda: running.status("/ready") == 200, 60)
+        found: list[int] = []
+
+        def ask(number: int) -> None:
+            found.append(running.status("/simulator/run", BODY | {"concurrency": 64 + number}))
+
+        callers = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+        for caller in callers:
+            caller.start()
+        time.sleep(0.5)
+        assert running.stop() < 20
+        for caller in callers:
+            caller.join()
+    assert set(found) <= {200, 503}
+    assert 503 in found
+
+
+def test_sixteen_debug_callers_are_answered_or_told_to_come_again(tmp_path: Path):
+    """Two workers, sixteen callers: no 500, whatever the time they wait."""
+    with service(SERVE, tmp_path, WORKER_PROCESSES="2", MAX_SYNCHRONOUS_RUNS="8") as running:
+        running.wait_until_up()
+        wait_for(lambda: running.status("/ready") == 200, 60)
+        found: list[int] = []
+
+        def ask(number: int) -> None:
+            asked = BODY | {"concurrency": 64 + number, "simulation_method": "heuristic"}
+            found.append(running.status("/simulator/run", asked))
+
+        callers = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+    assert set(found) <= {200, 503}
+    assert found.count(200) >= 8
