@@ -177,8 +177,8 @@ def _shared_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
 def _cpu_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
     """Return one device for each socket, with what the node's other work leaves of it.
 
-    Missing sockets follow from the cores, missing cores from the catalog. More cores than the
-    catalog's sockets have are threads and are not counted. A virtual machine with fewer cores gets
+    Missing sockets follow from the cores; without cores the CPU cannot be used. More cores than
+    the catalog's sockets have are threads and are not counted. A virtual machine with fewer cores gets
     their share of the arithmetic and all of the bandwidth.
     """
     cores = next(
@@ -205,6 +205,9 @@ def _cpu_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
     pool = _per_socket(
         replace(pool, device=_socket(device, cores_per_socket, memory_gb * GIB / sockets)), sockets
     )
+    if not cores:
+        # The callers' own rule: they do not place a replica on a CPU whose cores they do not know.
+        return unusable(pool, "the node's cores are not stated (cores)")
     free, share = (
         (memory_gb - used_gb) * GIB / sockets,
         1 - used_cores / (cores_per_socket * sockets),

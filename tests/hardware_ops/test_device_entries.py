@@ -89,3 +89,10 @@ def test_a_time_sliced_device_that_cannot_be_used_says_why(
     pool = only_pool({**SLICE, **change})
     assert (pool.total, pool.available) == (1, 0)
     assert word in pool.unavailable_reason
+
+
+def test_a_processor_without_cores_is_counted_and_not_offered() -> None:
+    """The callers place nothing on a CPU whose cores they do not know, and the reason says so."""
+    pool = only_pool({key: value for key, value in XEON.items() if key != "cores"})
+    assert pool.available == 0
+    assert "cores are not stated" in pool.unavailable_reason

@@ -28,6 +28,9 @@ USUAL_NODE: Final = 8
 UNTOUCHED: Final = 0.9
 """Share of its memory a dedicated device must have free: drivers and data sheets differ by a
 little."""
+BUSY_CPU: Final = 0.05
+"""Share of its cores from which on a CPU is busy and not used as a dedicated device: the deploying
+service's own rule."""
 ROUNDING: Final = 1e-9
 
 DeviceCount = tuple[str, int, int]
@@ -187,9 +190,12 @@ def _why_not(
 
 def _why_not_in_mode(cluster: Cluster, pool: DevicePool, device: Device, mode: HardwareMode) -> str:
     """Return why a pool cannot be used as the question's hardware mode asks, or nothing."""
-    if mode is HardwareMode.SHARED and not _is_time_sliced(cluster, pool, device):
+    if mode is HardwareMode.SHARED and not _can_be_shared(cluster, pool, device):
         return "it is not time-sliced, and hardware_mode is shared"
     if mode is HardwareMode.DEDICATED and _is_partly_taken(pool, device):
+        if device.kind is DeviceKind.CPU:
+            busy = 1.0 - pool.compute_free_share
+            return f"other work keeps {busy:.0%} of its cores busy, and hardware_mode is dedicated"
         return "others hold a part of it, and hardware_mode is dedicated"
     if pool.memory_free_bytes <= 0 or pool.compute_free_share <= 0:
         left = f"{pool.memory_free_bytes / GIB:.0f} GiB and {pool.compute_free_share:.0%} of its"
@@ -197,19 +203,21 @@ def _why_not_in_mode(cluster: Cluster, pool: DevicePool, device: Device, mode: H
     return ""
 
 
-def _is_time_sliced(cluster: Cluster, pool: DevicePool, device: Device) -> bool:
-    """Time-sliced clusters list every GPU as an entry of its own; CPUs are never sliced."""
-    one_entry = device.kind is not DeviceKind.CPU and pool.total == 1
-    return cluster.mode is HardwareMode.SHARED and one_entry
+def _can_be_shared(cluster: Cluster, pool: DevicePool, device: Device) -> bool:
+    """Return whether a device may be used beside others: CPUs, and GPUs that are time-sliced."""
+    if device.kind is DeviceKind.CPU:
+        return True
+    # Time-sliced clusters list every GPU as an entry of its own; larger pools are of whole GPUs.
+    return cluster.mode is HardwareMode.SHARED and pool.total == 1
 
 
 def _is_partly_taken(pool: DevicePool, device: Device) -> bool:
     """Return whether others hold a part of a device.
 
-    A CPU always runs some of its node's own work, which does not count.
+    A CPU always runs some of its node's own work; its memory is shared by design.
     """
     if device.kind is DeviceKind.CPU:
-        return False
+        return pool.compute_free_share <= 1.0 - BUSY_CPU + ROUNDING
     return pool.compute_free_share < 1.0 or pool.memory_free_bytes < UNTOUCHED * device.memory_bytes
 
 

@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 
 from budsim.commons.errors import InvalidInput
-from budsim.commons.units import MILLI
 from budsim.performance.candidates import Floats
 from budsim.performance.predictions import Service
 
@@ -119,10 +118,10 @@ class Targets:
         """Return one missed target in words; ``factor`` is by how many times it is missed."""
         allowed = self._allowed(name)
         words = {
-            "ttft_s": f"ttft {factor * allowed / MILLI:.0f} ms against {allowed / MILLI:g} ms",
-            "e2e_s": f"e2e latency {factor * allowed:.2f} s against {allowed:g} s",
+            "ttft_s": f"TTFT {factor * allowed:.3g} s against {allowed:g} s",
+            "e2e_s": f"end-to-end latency {factor * allowed:.3g} s against {allowed:g} s",
             "tokens_per_s_per_user": (
-                f"throughput per user {allowed / factor:.1f} tokens/s against {allowed:g}"
+                f"tokens/s per user {allowed / factor:.3g} against {allowed:g}"
             ),
         }
         return f"{words[name]} (a factor of {factor:.2f})"

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from budsim.hardware_ops.cluster import HardwareMode
+from budsim.hardware_ops.cluster import Cluster, HardwareMode, Node
 from budsim.simulator.planning.hardware_groups import usable
 from budsim.simulator.planning.placement import place
-from tests.simulator.situations import make_cluster, time_sliced
+from tests.simulator.situations import make_cluster, make_pool, time_sliced
 
 DEDICATED, SHARED = HardwareMode.DEDICATED, HardwareMode.SHARED
 
@@ -81,3 +81,25 @@ def test_capacity_is_computed_from_node_sizes_not_nodes():
     ]
     assert group.sizes == ((4, 2000),)
     assert group.capacity(4, 1) == 2000
+
+
+@pytest.mark.parametrize(("busy", "used"), [(0.0, True), (0.049, True), (0.05, False)])
+def test_a_busy_processor_is_not_used_as_a_dedicated_device(busy, used):
+    """Below 5 % of its cores a processor's other work is its node's own; from there on it is left alone."""
+    pool = make_pool("Xeon 6972P", 2, compute_free_share=1.0 - busy)
+    node = Node(node_id="c0", name="cpu-0", pools=(pool,))
+    found = usable(
+        Cluster(cluster_id="lab", name="lab", nodes=(node,)), DEDICATED, skip_master_cpus=True
+    )
+    assert bool(found.groups) is used
+    assert [each.devices for each in found.rejections] == ([] if used else [2])
+
+
+def test_a_processor_can_be_shared():
+    """In shared mode a processor is offered with what its node's other work leaves of it."""
+    pool = make_pool("Xeon 6972P", 2, compute_free_share=0.6)
+    node = Node(node_id="c0", name="cpu-0", pools=(pool,))
+    found = usable(
+        Cluster(cluster_id="lab", name="lab", nodes=(node,)), SHARED, skip_master_cpus=True
+    )
+    assert [(group.devices, group.compute_share) for group in found.groups] == [(2, 0.6)]

@@ -39,8 +39,8 @@ def test_misses_are_told_the_largest_first():
     """3 s against 2 s is a factor of 1.5, 10 tokens/s against 20 a factor of 2; 8 s against 10 s is none."""
     service = served(3.0, 0.1, output_tokens=51.0)
     first, second = ALL.misses(ALL.margins(service, 0))
-    assert first == "throughput per user 10.0 tokens/s against 20 (a factor of 2.00)"
-    assert second.endswith("(a factor of 1.50)")
+    assert first == "tokens/s per user 10 against 20 (a factor of 2.00)"
+    assert second == "TTFT 3 s against 2 s (a factor of 1.50)"
 
 
 @pytest.mark.parametrize("nothing", [None, 0.0])
