@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from budsim.model_ops.architecture import Architecture
     from budsim.performance.predictor import Predictor
     from budsim.performance.traffic import Traffic
-    from budsim.performance.workload import Workload
     from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.targets import Targets
 
@@ -155,10 +154,10 @@ def question_of(
     from budsim.simulator.questions import served
 
     targets = targets or Targets()
-    architecture, workload = served(architecture_of(model), _workload(traffic), targets)
+    architecture, traffic = served(architecture_of(model), traffic, targets)
     return Question(
         architecture=architecture,
-        workload=workload,
+        traffic=traffic,
         targets=targets,
         clusters=clusters,
         mode=HardwareMode.SHARED if options.get("shared") else HardwareMode.DEDICATED,
@@ -170,22 +169,6 @@ def question_of(
         max_loras=options.get("max_loras", 0),
         max_lora_rank=options.get("max_lora_rank", 16),
         seed=options.get("seed", 0),
-    )
-
-
-def _workload(traffic: Traffic) -> Workload:
-    """Return a closed loop as the closed form reads it."""
-    from budsim.performance.workload import Workload
-
-    if traffic.is_open:
-        raise InvalidInput(
-            "traffic", "comes at a rate, which the search cannot be asked yet", "a closed loop"
-        )
-    return Workload(
-        input_tokens=round(traffic.input_tokens),
-        output_tokens=round(traffic.output_tokens),
-        concurrency=traffic.concurrency,
-        prefix_hit_share=traffic.prefix_hit_share,
     )
 
 

@@ -9,7 +9,7 @@ from budsim.engine_ops import routers
 from budsim.engine_ops.base import ProviderPrice
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, HardwareMode
 from budsim.hardware_ops.device import DeviceKind
-from budsim.performance.workload import Workload
+from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.plans import Rejection
 from budsim.simulator.schemas import Labels, NodeGroup, output_share, reason_documents
 from budsim.simulator.storage.records import Finding, StoredGroup, StoredPlan
@@ -33,16 +33,16 @@ def provider_price(model: str) -> ProviderPrice:
     return routers[ROUTER].price(model)
 
 
-def priced_on(price: ProviderPrice, workload: Workload, clusters: Sequence[Cluster]) -> Finding:
+def priced_on(price: ProviderPrice, traffic: Traffic, clusters: Sequence[Cluster]) -> Finding:
     """Return one plan for each cluster with a CPU LiteLLM's proxy can run on, and reasons beside them.
 
     The cost is what the provider charges for prompt and output tokens, per million output tokens; there is none per hour.
     """
-    cost_usd = price.usd_per_million_output_tokens(workload.input_tokens, workload.output_tokens)
+    cost_usd = price.usd_per_million_output_tokens(traffic.input_tokens, traffic.output_tokens)
     hosts = [(cluster.cluster_id, _host(cluster)) for cluster in clusters]
     placed = [(cluster_id, label) for cluster_id, label in hosts if label is not None]
     plans = tuple(
-        _plan(rank, cluster_id, label, price, workload, cost_usd)
+        _plan(rank, cluster_id, label, price, traffic, cost_usd)
         for rank, (cluster_id, label) in enumerate(placed)
     )
     unhosted = [
@@ -82,15 +82,15 @@ def _plan(  # one argument per thing that differs between clusters
     cluster_id: str,
     label: DeviceLabel,
     price: ProviderPrice,
-    workload: Workload,
+    traffic: Traffic,
     cost_usd: float,
 ) -> StoredPlan:
-    group = _group(cluster_id, label, price, workload, cost_usd)
+    group = _group(cluster_id, label, price, traffic, cost_usd)
     return StoredPlan(
         rank=rank,
         cluster_id=cluster_id,
         replicas=1,
-        concurrency=workload.concurrency,
+        concurrency=traffic.concurrency,
         ttft_s=None,
         tokens_per_s_per_user=None,
         e2e_s=None,
@@ -103,12 +103,12 @@ def _plan(  # one argument per thing that differs between clusters
 
 
 def _group(
-    cluster_id: str, label: DeviceLabel, price: ProviderPrice, workload: Workload, cost_usd: float
+    cluster_id: str, label: DeviceLabel, price: ProviderPrice, traffic: Traffic, cost_usd: float
 ) -> NodeGroup:
     return NodeGroup(
-        config_id=str(uuid5(NAMESPACE, f"{cluster_id}/{price.model}/{workload}")),
+        config_id=str(uuid5(NAMESPACE, f"{cluster_id}/{price.model}/{_lengths(traffic)}")),
         name=label.name,
-        labels=Labels(device_name=label.name, concurrency=str(workload.concurrency)),
+        labels=Labels(device_name=label.name, concurrency=str(traffic.concurrency)),
         type=label.wire_type,
         engine_type=ROUTER,
         tp_size=1,
@@ -124,7 +124,7 @@ def _group(
         e2e_latency=None,
         error_rate=0.0,
         cost_per_million_tokens=cost_usd,
-        cost_per_million_tokens_blended=cost_usd * output_share(workload),
+        cost_per_million_tokens_blended=cost_usd * output_share(traffic),
         device_name=label.name,
         device_model=label.device_model,
         raw_name=label.raw_name,
@@ -133,3 +133,9 @@ def _group(
         engine_version=routers[ROUTER].version,
         architecture_family=price.provider,
     )
+
+
+def _lengths(traffic: Traffic) -> str:
+    """Return what one request is, in words: 512 + 128 tokens."""
+    output = f" + {traffic.output_tokens:g}" if traffic.output_tokens else ""
+    return f"{traffic.input_tokens:g}{output} tokens"

@@ -16,7 +16,8 @@ from budsim.hardware_ops.cluster import Cluster
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.model_names import find_by_name
 from budsim.model_ops.registry import HubLookup, resolve_model
-from budsim.performance.workload import Workload
+from budsim.performance.lengths import FixedLength
+from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.question import FixedKnobs, Question
 from budsim.simulator.planning.targets import Targets
 
@@ -69,13 +70,13 @@ class ModelSource:
 
 
 def served(
-    architecture: Architecture, workload: Workload, targets: Targets, *, pooling: bool = False
-) -> tuple[Architecture, Workload]:
+    architecture: Architecture, traffic: Traffic, targets: Targets, *, pooling: bool = False
+) -> tuple[Architecture, Traffic]:
     """Return a model and its traffic as the model serves it: pooling models generate no tokens.
 
     Parameters
     ----------
-    architecture, workload, targets
+    architecture, traffic, targets
         The model, what clients send, and how well it is to be served.
     pooling : bool
         Ask for vectors or scores of a model that could generate text as well.
@@ -86,11 +87,11 @@ def served(
         A token rate is asked of a model that generates no tokens.
     """
     if not (pooling or architecture.is_embedding):
-        return architecture, workload
+        return architecture, traffic
     if targets.tokens_per_s_per_user:
         problem = f"{architecture.model_id} is asked for vectors or scores and generates no tokens"
         raise InvalidInput("target_throughput_per_user", problem, "0 or null: no target")
-    return replace(architecture, is_embedding=True), replace(workload, output_tokens=0)
+    return replace(architecture, is_embedding=True), replace(traffic, output=FixedLength(tokens=0))
 
 
 def question_of(
@@ -112,10 +113,10 @@ def question_of(
     precision = wanted_precision(request)
     found = source.find(request.pretrained_model_uri)
     targets = request.targets
-    architecture, workload = served(found, workload_of(request), targets, pooling=request.pooling)
+    architecture, traffic = served(found, traffic_of(request), targets, pooling=request.pooling)
     return Question(
         architecture=architecture,
-        workload=workload,
+        traffic=traffic,
         targets=targets,
         clusters=chosen_clusters(clusters, request.wanted_cluster),
         mode=request.hardware_mode,
@@ -146,13 +147,14 @@ def hosts_question_of(
     from budsim.simulator.planning.layouts import restrict_to_hosts
 
     cluster = restrict_to_hosts(clusters, str(request.cluster_id), request.hostnames)
-    architecture, workload = served(_hosted_model(request, source), workload_of(request), Targets())
+    architecture, traffic = served(_hosted_model(request, source), traffic_of(request), Targets())
     if architecture.is_embedding:
         limit = min(architecture.max_context_tokens, request.model_max_context_length or math.inf)
-        workload = replace(workload, input_tokens=int(min(workload.input_tokens, limit)))
+        prompt = FixedLength(tokens=int(min(traffic.prompt.most, limit)))
+        traffic = replace(traffic, prompt=prompt)
     return Question(
         architecture=architecture,
-        workload=workload,
+        traffic=traffic,
         targets=Targets(),
         clusters=(cluster,),
         mode=request.hardware_mode,
@@ -162,9 +164,9 @@ def hosts_question_of(
     )
 
 
-def workload_of(request: RunRequest | HostsRequest) -> Workload:
+def traffic_of(request: RunRequest | HostsRequest) -> Traffic:
     """Return the traffic a request describes."""
-    return Workload(
+    return Traffic.closed(
         input_tokens=request.input_tokens,
         output_tokens=request.output_tokens,
         concurrency=request.concurrency,
@@ -304,7 +306,7 @@ class Subject:
             price = await asyncio.to_thread(provider_price, self.request.pretrained_model_uri)
             clusters = await self._inventory.clusters()
             chosen = chosen_clusters(clusters, self.request.wanted_cluster)
-            self._priced = priced_on(price, workload_of(self.request), chosen)
+            self._priced = priced_on(price, traffic_of(self.request), chosen)
         return self._priced
 
 

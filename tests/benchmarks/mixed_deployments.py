@@ -8,7 +8,7 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -69,7 +69,7 @@ def drawn(seed: int) -> Question:
 
 def best_by_hand(question: Question, predictor: Predictor) -> tuple[float, float] | None:
     """Return target miss and cost of the best deployment of one kind or two, None where nothing fits."""
-    kinds, requests = kinds_of(question, predictor), question.workload.concurrency
+    kinds, requests = kinds_of(question, predictor), question.concurrency
     found = [
         whole
         for kind in kinds
@@ -92,8 +92,8 @@ def kinds_of(question: Question, predictor: Predictor) -> list[Kind]:
         shares: defaultdict[tuple[int, int], dict[int, tuple[float, float, float]]] = defaultdict(
             dict
         )
-        for requests in range(1, question.workload.concurrency + 1):
-            asked = replace(question, workload=replace(question.workload, concurrency=requests))
+        for requests in range(1, question.concurrency + 1):
+            asked = question.with_concurrency(requests)
             for layout, share in of_one_replica(asked, group, predictor).items():
                 shares[layout][requests] = share
         kinds += [Kind(group=group, tp=tp, pp=pp, shares=each) for (tp, pp), each in shares.items()]

@@ -8,7 +8,7 @@ from budsim.model_ops.registry import resolve_model
 from budsim.performance.candidates import Candidates
 from budsim.performance.predictions import MemoryUse, Predictions
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.performance.workload import Workload
+from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.plans import Plan
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.targets import Targets
@@ -55,7 +55,7 @@ def make_question(*clusters: Cluster, model: str = MODEL, **changes: object) -> 
     targets = Targets(**changes.pop("targets", {}))
     return Question(
         architecture=resolve_model(model),
-        workload=Workload(**traffic),
+        traffic=Traffic.closed(**traffic),
         targets=targets,
         clusters=clusters,
         **changes,

@@ -6,7 +6,7 @@ from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.model_ops.registry import resolve_model
-from budsim.performance.workload import Workload
+from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.targets import Targets
 from budsim.simulator.questions import (
     ModelSource,
@@ -51,7 +51,7 @@ def test_every_field_of_a_request_reaches_the_question(body):
 
 def test_models_that_pool_generate_nothing():
     """Output tokens asked of an embedding model do not count; a rate of tokens is refused."""
-    asked = Workload(input_tokens=512, output_tokens=128, concurrency=4)
+    asked = Traffic.closed(input_tokens=512, output_tokens=128, concurrency=4)
     assert served(resolve_model(EMBEDDING), asked, Targets())[1].output_tokens == 0
     with pytest.raises(InvalidInput, match="target_throughput_per_user"):
         served(resolve_model(EMBEDDING), asked, Targets(tokens_per_s_per_user=20.0))
@@ -60,7 +60,7 @@ def test_models_that_pool_generate_nothing():
 def test_a_generating_model_may_be_asked_for_vectors():
     """Without the request it generates text; with `pooling` it is an embedding model."""
     model = resolve_model(MODEL)
-    asked = Workload(input_tokens=512, output_tokens=128, concurrency=4)
+    asked = Traffic.closed(input_tokens=512, output_tokens=128, concurrency=4)
     assert served(model, asked, Targets()) == (model, asked)
     pooled, traffic = served(model, asked, Targets(), pooling=True)
     assert (pooled.is_embedding, traffic.output_tokens) == (True, 0)

@@ -141,8 +141,7 @@ def _answer_cluster(
     results = {**known, **search.run(predictor, missing, progress)}
     found, evaluations = merge_results(space, predictor, [results[name] for name in names])
     mixed = find_mixed_deployments(question, space, found, predictor)
-    shortlist = Shortlist(cluster, space, found, predictor)
-    plans = shortlist.plans(mixed)
-    rejections += [*shortlist.too_small(), *shortlist.misses(plans)]
+    plans, reasons = Shortlist(cluster, space, found, predictor).answer(mixed)
+    rejections += reasons
     evaluations += mixed.evaluations if mixed else 0
     return Outcome(plans=plans, rejections=tuple(rejections), evaluations=evaluations)

@@ -137,7 +137,7 @@ def one_replica_each(
 
 def context_needed(question: Question) -> int:
     """Return the longest sequence a replica must hold, tokens."""
-    longest = math.ceil(CONTEXT_MARGIN * question.workload.context_tokens)
+    longest = math.ceil(CONTEXT_MARGIN * question.traffic.context_tokens)
     return min(longest, question.context_limit)
 
 

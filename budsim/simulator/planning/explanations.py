@@ -21,6 +21,7 @@ from budsim.simulator.planning.hardware_groups import HardwareGroup, usual_node
 from budsim.simulator.planning.plans import Explanation, NextReplica
 from budsim.simulator.planning.question import ParallelLayout
 from budsim.simulator.planning.scoring import Scoring
+from budsim.simulator.planning.targets import Figures
 
 MOST_NODES: Final = 16
 MOST_LAYOUTS: Final = 10_000
@@ -32,17 +33,20 @@ def explain(
     choices: Choices,
     hardware: Sequence[HardwareGroup],
     predictions: Predictions,
+    judged: Figures,
     predictor: Predictor,
 ) -> tuple[Explanation, ...]:
-    """Return the explanation of each row of ``choices``; ``hardware`` is where each may lie."""
-    question = scoring.question
+    """Return the explanation of each row of ``choices``.
+
+    ``hardware`` is where each may lie, ``judged`` the figures that are compared with the targets.
+    """
+    targets = scoring.question.targets
     shares = predictions.time_s / predictions.time_s.sum(axis=0)
-    judged = question.judged(predictions)
     following = _next_replicas(scoring, choices, hardware, predictor)
     return tuple(
         Explanation(
             time_shares=dict(zip(BOUNDS, shares[:, row].tolist(), strict=True)),
-            headroom=question.targets.margins(judged, row),
+            headroom=targets.margins(judged, row),
             next_replica=following[row],
         )
         for row in range(len(choices.tp))
@@ -83,13 +87,14 @@ def _next_replicas(
 
     None where it would not lower the requests of any replica.
     """
-    workload = scoring.question.workload
-    requests = np.minimum(choices.replicas * choices.concurrency, workload.concurrency)
+    question = scoring.question
+    requests = np.minimum(choices.replicas * choices.concurrency, question.concurrency)
     replicas = choices.replicas + 1
     more = replace(choices, replicas=replicas, concurrency=-(-requests // replicas))
-    _, predictions = predictor.predict(scoring.candidates(more))
+    _, predictions = scoring.predict(more, predictor)
     service = predictions.service
-    tokens_per_s = requests * workload.counted_tokens / service.e2e_s
+    in_flight = more.replicas * service.concurrency if question.traffic.is_open else requests
+    tokens_per_s = in_flight * question.traffic.counted_tokens / service.e2e_s
     per_h = scoring.usd_per_h(more, more.devices)
     cost: Floats = usd_per_million_tokens(per_h, tokens_per_s)
     return [

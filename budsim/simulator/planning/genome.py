@@ -62,7 +62,7 @@ class SearchSpace:
     def __init__(self, options: Sequence[ServingOption], question: Question) -> None:
         self.options = tuple(options)
         self.scoring = Scoring(question, self.options)
-        self._concurrency = question.workload.concurrency
+        self._concurrency = question.concurrency
         self._lengths = np.array([_lengths(option) for option in options], dtype=np.int64)
         self._tp = _padded([option.tp for option in options])
         self._pp = _padded([option.pp for option in options])

@@ -114,7 +114,7 @@ def chosen_group(question: Question, predictor: Predictor, chosen: ChosenLayout)
     cluster, group = _group_for(question, chosen)
     _check_room(group, chosen)
     placements = place(group, chosen.tp, chosen.pp, chosen.replicas)
-    share = -(-question.workload.concurrency // chosen.replicas)
+    share = -(-question.concurrency // chosen.replicas)
     single = replace(
         question.with_concurrency(share),
         clusters=(_only(cluster, placements[0]),),

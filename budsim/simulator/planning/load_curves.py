@@ -47,7 +47,7 @@ class LoadModel:
         launched = self.launched_for(choices.rows(rows), requests.ravel())
         memory, predictions = self.predictor.predict(self.scoring.candidates(launched))
         self.evaluations += len(rows)
-        miss = self.question.targets.missed_by(self.question.judged(predictions))
+        miss = self.question.mean_targets.missed_by(self.question.judged(predictions))
         too_large = self.scoring.violation(launched, memory) > 0
         return predictions.service, np.where(too_large, np.inf, miss)
 
@@ -170,7 +170,7 @@ def loaded_types(model: LoadModel, types: ReplicaTypes) -> LoadedTypes:
     can be met). A first look at few loads says about how little that is, and which types to look at
     closely.
     """
-    concurrency = model.question.workload.concurrency
+    concurrency = model.question.concurrency
     rough = _curves(model, types, FIRST_LOADS)
     nothing = np.zeros((len(types), 1), dtype=np.int64)
     looks = (rough, rough.one_load_more())
@@ -184,7 +184,7 @@ def loaded_types(model: LoadModel, types: ReplicaTypes) -> LoadedTypes:
 
 def _curves(model: LoadModel, types: ReplicaTypes, count: int) -> LoadCurves:
     """Return curves at about ``count`` loads, in equal ratios from one request to all."""
-    concurrency = model.question.workload.concurrency
+    concurrency = model.question.concurrency
     loads = np.unique(np.geomspace(1, concurrency, count).round().astype(np.int64))
     return _at_loads(model, types, np.broadcast_to(loads, (len(types), len(loads))))
 

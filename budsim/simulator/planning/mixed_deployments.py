@@ -76,7 +76,7 @@ def find_mixed_deployments(
 
     None is tried without targets: whatever is cheapest then carries everything alone.
     """
-    if not (question.targets and question.allow_mixed):
+    if not (question.mean_targets and question.allow_mixed):
         return None
     ranking = found.ranking()
     types = _replica_types(space, found.genomes[ranking[found.violation[ranking] <= 0]])
@@ -84,7 +84,7 @@ def find_mixed_deployments(
         return None
     model = LoadModel(question, space.scoring, predictor)
     loaded = loaded_types(model, types)
-    counts = promising_combinations(loaded, question.workload.concurrency)
+    counts = promising_combinations(loaded, question.concurrency)
     return _best(model, loaded, counts, found.objectives[ranking[0]])
 
 
@@ -200,7 +200,7 @@ def _best(
     model: LoadModel, loaded: LoadedTypes, counts: Integers, equal: Floats
 ) -> MixedDeployments:
     """Return the deployments worth having beside the best of equal replicas (``equal``)."""
-    concurrency = model.question.workload.concurrency
+    concurrency = model.question.concurrency
     first = _scored(model, loaded, *split_requests(loaded.capacity, counts, concurrency, ROUGHLY))
     finalists = np.unique(first.counts[first.best_of_each_size(POLISHED)], axis=0)
     last = _scored(model, loaded, *split_requests(loaded.capacity, finalists, concurrency, FINELY))
@@ -222,7 +222,7 @@ def _best(
 
 def _scored(model: LoadModel, loaded: LoadedTypes, counts: Integers, requests: Integers) -> _Scored:
     """Return miss and cost of each row of ``counts`` under so many ``requests`` a replica."""
-    workload = model.question.workload
+    question = model.question
     mix, number = np.nonzero(counts)
     launched = model.launched_for(loaded.types.choices.rows(number), requests[mix, number])
     choices = replace(launched, replicas=counts[mix, number])
@@ -231,7 +231,7 @@ def _scored(model: LoadModel, loaded: LoadedTypes, counts: Integers, requests: I
     np.maximum.at(miss, mix, missed)
     load = choices.replicas * choices.concurrency
     share = load / np.bincount(mix, load, minlength=len(counts))[mix]
-    tokens_per_s = workload.concurrency * share * workload.counted_tokens / service.e2e_s
+    tokens_per_s = question.concurrency * share * question.traffic.counted_tokens / service.e2e_s
     all_tokens_per_s = np.bincount(mix, tokens_per_s, minlength=len(counts)).astype(float)
     cost = usd_per_million_tokens(counts @ loaded.types.usd_per_h, all_tokens_per_s)
     return _Scored(counts=counts, mix=mix, number=number, choices=choices, miss=miss, cost=cost)

@@ -12,6 +12,7 @@ from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig
 from budsim.hardware_ops.cluster import DeviceLabel
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.predictions import Basis
+from budsim.performance.serving.replay import Spread, Timeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,51 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayedRequests:
+    """What the replayed requests of one replica saw.
+
+    Attributes
+    ----------
+    ttft_s, itl_s, tpot_s, e2e_s : Spread
+        Mean and percentiles over requests (``itl_s``: over gaps between tokens), seconds.
+    requests_per_s : float
+        Requests finished per second.
+    good_share : float
+        Share of requests (0..1) within the limits of a goodput target; 1 without one.
+    running, waiting : float
+        Mean requests being served, and waiting.
+    cache_share, utilisation : float
+        Mean share (0..1) of the KV cache in use, and of the time the engine computes.
+    preemptions : float
+        Preemptions a request.
+    rate, largest_stable_rate : float
+        Requests per second that come, and that it carries in the long run; nan in a closed loop.
+    timeline : Timeline, optional
+        Load over time.
+    """
+
+    ttft_s: Spread
+    itl_s: Spread
+    tpot_s: Spread
+    e2e_s: Spread
+    requests_per_s: float
+    good_share: float
+    running: float
+    waiting: float
+    cache_share: float
+    utilisation: float
+    preemptions: float
+    rate: float
+    largest_stable_rate: float
+    timeline: Timeline | None = None
+
+    @property
+    def margin(self) -> float:
+        """Share of the largest stable rate that is left; nan in a closed loop."""
+        return 1.0 - self.rate / self.largest_stable_rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """Where one replica's devices are: ``devices`` of one pool of one node."""
 
@@ -121,6 +167,7 @@ class ReplicaGroup:
     error_rate: float
     cost_usd_per_h: float
     cost_per_million_tokens_usd: float
+    replayed: ReplayedRequests | None = None
 
     @property
     def replicas(self) -> int:
@@ -173,6 +220,11 @@ class Plan:
                 group.service.e2e_s.value,
             ),
         )
+
+    @property
+    def requests_per_s(self) -> float:
+        """Requests all replicas finish per second."""
+        return sum(group.replicas * group.service.requests_per_s.value for group in self.groups)
 
     @property
     def devices(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -12,9 +13,15 @@ from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.shared.checks import check_adapters
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.model_ops.architecture import Architecture
-from budsim.performance.predictions import Predictions, Service
+from budsim.performance.predictions import Predictions
+from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.performance.workload import Workload
-from budsim.simulator.planning.targets import Targets
+from budsim.simulator.planning.targets import Figures, Targets, figures_of
+
+SLOWEST_TOKENS_PER_S = 5.0
+LONGEST_WAIT_S = 10.0
+"""The slowest service considered where requests come at a rate and no target bounds their latency:
+about the speed people read at (250 words a minute), after ten seconds of waiting."""
 
 
 class Risk(StrEnum):
@@ -83,7 +90,7 @@ class Question:
         Every replica serves so many adapters of at most that rank at a time: their weights and
         flags are counted, their arithmetic is not modelled.
     seed : int
-        Seed of the search: same question and seed, same answer.
+        Seed of the search and of replayed requests: same question and seed, same answer.
 
     Raises
     ------
@@ -95,7 +102,7 @@ class Question:
     """
 
     architecture: Architecture
-    workload: Workload
+    traffic: Traffic
     targets: Targets
     clusters: tuple[Cluster, ...]
     mode: HardwareMode = HardwareMode.DEDICATED
@@ -129,13 +136,74 @@ class Question:
         longest = self.architecture.max_context_tokens
         return min(longest, self.max_context_tokens or longest)
 
-    def judged(self, predictions: Predictions) -> Service:
-        """Return the service that is compared with the targets, as `risk` says."""
-        return predictions.worst if self.risk is Risk.CAUTIOUS else predictions.service
+    @property
+    def workload(self) -> Workload:
+        """The traffic's means, as a closed loop of `concurrency` requests."""
+        return Workload(
+            input_tokens=round(self.traffic.input_tokens),
+            output_tokens=round(self.traffic.output_tokens),
+            concurrency=self.concurrency,
+            prefix_hit_share=self.traffic.prefix_hit_share,
+        )
+
+    @property
+    def concurrency(self) -> int:
+        """Requests in flight: those of a closed loop, or the most that a rate allows.
+
+        By Little's law so many requests are in flight as come in the time that one takes: 3
+        requests/s that may take 20 s each are at most 60. A deployment that serves 60 requests in
+        flight within 20 s finishes at least 3 of them every second.
+        """
+        if not self.traffic.is_open:
+            return self.traffic.concurrency
+        return max(1, math.ceil(self.traffic.rate * self.longest_e2e_s))
+
+    @property
+    def longest_e2e_s(self) -> float:
+        """Mean end-to-end latency beyond which some target is missed, seconds.
+
+        Where no target bounds it: that of the slowest service considered.
+        """
+        means = self.targets.on_means(self.traffic.output_tokens)
+        tokens_per_s = means.tokens_per_s_per_user or SLOWEST_TOKENS_PER_S
+        decoding_s = max(self.traffic.output_tokens - 1.0, 0.0) / tokens_per_s
+        return min(means.e2e_s or math.inf, (means.ttft_s or LONGEST_WAIT_S) + decoding_s)
+
+    @property
+    def mean_targets(self) -> Targets:
+        """The targets as far as means tell whether they can be met, for the search.
+
+        Requests that come at a rate also have to be finished as fast as they come.
+        """
+        if self.traffic.is_open:
+            return self.targets.on_means(self.traffic.output_tokens, self.longest_e2e_s)
+        if self.targets.need_replay:
+            return self.targets.on_means(self.traffic.output_tokens)
+        return self.targets
+
+    @property
+    def needs_replay(self) -> bool:
+        """Whether the answer depends on single requests: their arrivals or their percentiles."""
+        return self.traffic.is_open or self.targets.need_replay
+
+    def judged(self, predictions: Predictions) -> Figures:
+        """Return the figures that are compared with the targets, as `risk` says."""
+        cautious = self.risk is Risk.CAUTIOUS
+        return figures_of(predictions.worst if cautious else predictions.service)
 
     def with_concurrency(self, requests: int) -> Question:
-        """Return the question for so many requests in flight."""
-        return replace(self, workload=replace(self.workload, concurrency=requests))
+        """Return the question for a closed loop of so many requests in flight."""
+        return replace(self, traffic=replace(self.traffic, arrivals=self._closed(requests)))
+
+    def at_rate(self, requests_per_s: float) -> Question:
+        """Return the question for another rate of the same requests."""
+        return replace(self, traffic=self.traffic.at(requests_per_s))
+
+    def _closed(self, requests: int) -> ClosedLoop:
+        arrivals = self.traffic.arrivals
+        if isinstance(arrivals, ClosedLoop):
+            return replace(arrivals, concurrency=requests)
+        return ClosedLoop(concurrency=requests)
 
     def for_partition(self, name: str) -> Question:
         """Return the question with only the cluster that the partition of this name is in.
@@ -146,25 +214,32 @@ class Question:
         return replace(self, clusters=tuple(chosen))
 
     def _check_traffic(self) -> None:
-        workload, pooling = self.workload, self.architecture.is_embedding
-        for name in ("input_tokens", "concurrency", *(() if pooling else ("output_tokens",))):
-            if getattr(workload, name) < 1:
-                raise InvalidInput(
-                    name, f"{getattr(workload, name)} is not a positive number", "at least 1"
-                )
-        if pooling and workload.output_tokens:
+        output, pooling = self.traffic.output, self.architecture.is_embedding
+        if not pooling and output.mean < 1:
             raise InvalidInput(
-                "output_tokens", f"{workload.output_tokens} of a model that generates none", "0"
+                "output_tokens", f"{output.mean:g} is not a positive number", "at least 1"
+            )
+        if pooling and output.most:
+            raise InvalidInput(
+                "output_tokens", f"{output.mean:g} of a model that generates none", "0"
             )
 
     def _check_context(self) -> None:
-        limit = self.context_limit
-        if self.workload.context_tokens > limit:
+        limit, longest = self.context_limit, self.traffic.context_tokens
+        if longest > limit:
             raise InvalidInput(
                 "input_tokens",
-                f"{self.workload} exceed the context of {limit} tokens",
+                f"{_lengths(self.traffic)} exceed the context of {limit} tokens",
                 f"input_tokens + output_tokens of at most {limit}",
             )
+
+
+def _lengths(traffic: Traffic) -> str:
+    """Return the longest request in words: 512 + 128 tokens."""
+    prompt, output = traffic.prompt.most, traffic.output.most
+    if prompt + output != traffic.context_tokens:
+        return f"{traffic.context_tokens} tokens of the longest request"
+    return f"{prompt}" + (f" + {output}" if output else "") + " tokens"
 
 
 def partition_name(cluster_id: str, device: str, engine: str, digest: str) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID, uuid5
 
+import numpy as np
+
 from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.hardware_ops.device import DeviceKind
@@ -28,9 +30,11 @@ from budsim.simulator.planning.plans import (
     Placement,
     PredictedMemory,
     PredictedService,
+    ReplayedRequests,
     ReplicaGroup,
 )
 from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.replays import ReplayedRows, replay_rows
 from budsim.simulator.planning.scoring import Scoring
 
 CONFIGURATIONS: Final = UUID("9b7c2f5e-6d0a-5c34-9a50-4f1f3c1f0b11")
@@ -41,17 +45,30 @@ CONFIGURATIONS: Final = UUID("9b7c2f5e-6d0a-5c34-9a50-4f1f3c1f0b11")
 class PredictedChoices:
     """Rows of chosen values on a cluster with their predictions.
 
-    ``hardware`` says where the replicas of each row may lie.
+    ``hardware`` says where the replicas of each row may lie, ``shares`` which share (0..1] of the
+    traffic they receive, and ``replayed`` what single requests see, where that was asked.
     """
 
     cluster: Cluster
     scoring: Scoring
     choices: Choices
     hardware: Sequence[HardwareGroup]
+    shares: Floats
     memory: MemoryUse
     predictions: Predictions
     explanations: Sequence[Explanation]
     error_rate: Floats
+    replayed: ReplayedRows | None = None
+
+    def in_flight(self, rows: Sequence[int]) -> Floats:
+        """Return the requests in flight on all replicas of each of some rows that share the traffic."""
+        traffic = self.scoring.question.traffic
+        if traffic.is_open:
+            # Little's law: what comes in the time that one request takes.
+            e2e_s = np.array([self.service(row).e2e_s.value for row in rows])
+            return np.asarray(traffic.rate * self.shares[list(rows)] * e2e_s)
+        load = self.choices.replicas[list(rows)] * self.choices.concurrency[list(rows)]
+        return np.asarray(self.scoring.question.concurrency * load / load.sum())
 
     def replica_group(self, row: int, requests: float) -> ReplicaGroup:
         """Return the replicas of a row, placed; ``requests`` are all those in flight on them."""
@@ -63,7 +80,7 @@ class PredictedChoices:
         devices, price = replicas * config.tp * config.pp, config.device.price_usd_per_h
         per_h = float(usd_per_h(devices, price, price_share(question, option.group)))
         service = self.service(row)
-        tokens_per_s = requests * question.workload.counted_tokens / service.e2e_s.value
+        tokens_per_s = requests * question.traffic.counted_tokens / service.e2e_s.value
         launch = option.engine.launch(question.architecture, config)
         placements = place(self.hardware[row], config.tp, config.pp, replicas)
         return ReplicaGroup(
@@ -81,23 +98,38 @@ class PredictedChoices:
             error_rate=float(self.error_rate[row]),
             cost_usd_per_h=per_h,
             cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, tokens_per_s)),
+            replayed=self._requests(row),
         )
 
     def service(self, row: int) -> PredictedService:
         """Return what one request of a row's replica will see."""
-        found, service = self.predictions, self.predictions.service
-        rate = service.tokens_per_s_per_user
-        e2e_s = _figure(service.e2e_s, found.e2e_s, row)
+        found, service, seen = self.predictions, self.predictions.service, self._requests(row)
+        ttft_s, tpot_s, e2e_s, rate = (
+            _figure(getattr(service, name), getattr(found, name), row)
+            for name in ("ttft_s", "tpot_s", "e2e_s", "tokens_per_s_per_user")
+        )
+        per_s = _per_s(float(service.concurrency[row]), e2e_s)
+        if seen:
+            # A replay tells means; how sure they are is what the closed form says of its own.
+            ttft_s, e2e_s = _moved(ttft_s, seen.ttft_s.mean), _moved(e2e_s, seen.e2e_s.mean)
+            if seen.tpot_s.mean > 0:
+                tpot_s, rate = _moved(tpot_s, seen.tpot_s.mean), _moved(rate, 1 / seen.tpot_s.mean)
+            per_s = _moved(per_s, seen.requests_per_s)
         return PredictedService(
-            ttft_s=_figure(service.ttft_s, found.ttft_s, row),
-            tpot_s=_figure(service.tpot_s, found.tpot_s, row),
+            ttft_s=ttft_s,
+            tpot_s=tpot_s,
             e2e_s=e2e_s,
-            tokens_per_s_per_user=_figure(rate, found.tokens_per_s_per_user, row),
-            requests_per_s=_per_s(float(service.concurrency[row]), e2e_s),
+            tokens_per_s_per_user=rate,
+            requests_per_s=per_s,
             basis=found.basis(row),
             in_range=bool(found.in_range[row]),
             bound_by=BOUNDS[int(found.time_s[:, row].argmax())],
         )
+
+    def _requests(self, row: int) -> ReplayedRequests | None:
+        """Return what replayed requests saw; nothing where none were, or the row is not stable."""
+        found = self.replayed.requests(row) if self.replayed else None
+        return found if isinstance(found, ReplayedRequests) else None
 
     def memory_of(self, row: int, cache_bytes: float) -> PredictedMemory:
         """Return the memory of one device of a row that keeps a KV cache of ``cache_bytes``."""
@@ -119,19 +151,34 @@ def predict_choices(
     choices: Choices,
     hardware: Sequence[HardwareGroup],
     predictor: Predictor,
+    shares: Floats | None = None,
 ) -> PredictedChoices:
-    """Predict and explain rows of chosen values."""
-    memory, predictions = predictor.predict(scoring.candidates(choices))
-    question = scoring.question
+    """Predict and explain rows of chosen values; replay their requests where the question needs it.
+
+    ``shares`` of the traffic go to the rows; by default all of it goes to each.
+    """
+    question, shares = scoring.question, np.ones(len(choices.tp)) if shares is None else shares
+    memory, predictions = scoring.predict(choices, predictor, shares)
+    judged, replayed = question.judged(predictions), None
+    if question.traffic.is_open:
+        settled = np.ceil(predictions.service.concurrency).astype(np.int64)
+        choices = replace(choices, concurrency=settled)
+    if question.needs_replay:
+        candidates = scoring.candidates(choices)
+        replayed = replay_rows(question, candidates, choices, shares, memory, predictions)
+        judged = replayed.figures
+    error_rate = question.targets.missed_by(judged)
     return PredictedChoices(
         cluster=cluster,
         scoring=scoring,
         choices=choices,
         hardware=hardware,
+        shares=shares,
         memory=memory,
         predictions=predictions,
-        explanations=explain(scoring, choices, hardware, predictions, predictor),
-        error_rate=question.targets.missed_by(question.judged(predictions)),
+        explanations=explain(scoring, choices, hardware, predictions, judged, predictor),
+        error_rate=np.where(replayed.stable, error_rate, np.inf) if replayed else error_rate,
+        replayed=replayed,
     )
 
 
@@ -151,6 +198,18 @@ def _figure(values: Floats, intervals: Mapping[float, Interval], row: int) -> Fi
         high80=float(intervals[0.8].high[row]),
         low90=float(intervals[0.9].low[row]),
         high90=float(intervals[0.9].high[row]),
+    )
+
+
+def _moved(figure: Figure, value: float) -> Figure:
+    """Return a figure with another value and intervals of the same width relative to it."""
+    ratio = value / figure.value if figure.value > 0 else 1.0
+    return Figure(
+        value=value,
+        low80=figure.low80 * ratio,
+        high80=figure.high80 * ratio,
+        low90=figure.low90 * ratio,
+        high90=figure.high90 * ratio,
     )
 
 

@@ -12,8 +12,8 @@ from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.candidates import Booleans
 from budsim.performance.predictor import Predictor
-from budsim.simulator.evolution import SearchResult
-from budsim.simulator.planning.choices import PRECISIONS
+from budsim.simulator.evolution import OBJECTIVES, SearchResult
+from budsim.simulator.planning.choices import PRECISIONS, Choices
 from budsim.simulator.planning.cost import usd_per_million_tokens
 from budsim.simulator.planning.explanations import smallest_layout_that_fits
 from budsim.simulator.planning.genome import (
@@ -36,6 +36,11 @@ LAYOUT: Final = [OPTION, TP, PP, EP, DP, WEIGHTS, KV, REPLICAS]
 """Genes that make a plan another plan to whoever has to choose; the other genes are knobs of the
 engine."""
 PLANS_PER_CLUSTER: Final = 12
+REPLAYED: Final = 40
+"""Rows of a cluster that are replayed beside the usual plans: together about 50, which take 0.1 s."""
+PARTS_OF_TARGETS: Final = (1.0, 0.7, 0.5, 0.35, 0.25)
+"""Parts of the targets on means that rows to be replayed keep within."""
+SLOWEST: Final = OBJECTIVES.index("latency over target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,34 +57,50 @@ class Shortlist:
         """The question that is answered."""
         return self.space.scoring.question
 
-    def plans(self, mixed: MixedDeployments | None) -> tuple[Plan, ...]:
-        """Return the plans worth having, best first.
+    def answer(self, mixed: MixedDeployments | None) -> tuple[tuple[Plan, ...], list[Rejection]]:
+        """Return the plans worth having, best first, and reasons for devices in no good plan.
 
-        Those of equal replicas that were found, and mixed ones.
+        The plans are those of equal replicas that were found, and mixed ones. Of traffic that has
+        to be replayed only deployments that carry it become plans.
         """
-        rows = self._rows()
-        choices = self.space.decode(self.found.genomes[rows])
-        hardware = [self.space.options[option].group for option in choices.option.tolist()]
-        members: list[tuple[int, ...]] = [(row,) for row in range(len(rows))]
-        if mixed:
-            members += [tuple(len(rows) + row for row in rows_) for rows_ in mixed.members]
-            choices, hardware = choices.followed_by(mixed.choices), [*hardware, *mixed.groups]
-        if not members:
-            return ()
-        scoring = self.space.scoring
-        predicted = predict_choices(self.cluster, scoring, choices, hardware, self.predictor)
+        rows = self._rows_to_replay() if self.question.needs_replay else self._rows()
+        predicted, members = self._predicted(rows, mixed)
         knee = self._knee()
-        plans = (
+        plans = [
             self._plan(
                 predicted,
                 member,
                 is_knee=member[0] < len(rows) and self._layout(rows[member[0]]) == knee,
             )
             for member in members
-        )
-        return tuple(sorted(plans, key=rank))
+            if np.isfinite(predicted.error_rate[list(member)]).all()
+        ]
+        plans.sort(key=rank)
+        reasons = [*self._too_small(), *self._misses(plans), *self._unstable(predicted, plans)]
+        return tuple(_best_of_each(plans) if self.question.needs_replay else plans), reasons
 
-    def too_small(self) -> list[Rejection]:
+    def _predicted(
+        self, rows: Sequence[int], mixed: MixedDeployments | None
+    ) -> tuple[PredictedChoices, list[tuple[int, ...]]]:
+        """Return rows found and mixed deployments, predicted, and the rows of each deployment."""
+        choices = self.space.decode(self.found.genomes[rows])
+        hardware = [self.space.options[option].group for option in choices.option.tolist()]
+        members: list[tuple[int, ...]] = [(row,) for row in range(len(rows))]
+        shares = np.ones(len(rows))
+        if mixed:
+            members += [tuple(len(rows) + row for row in each) for each in mixed.members]
+            choices, hardware = choices.followed_by(mixed.choices), [*hardware, *mixed.groups]
+            load = choices.replicas * choices.concurrency
+            for member in members[len(rows) :]:
+                mine = load[list(member)]
+                shares = np.concatenate([shares, mine / mine.sum()])
+        scoring = self.space.scoring
+        predicted = predict_choices(
+            self.cluster, scoring, choices, hardware, self.predictor, shares
+        )
+        return predicted, members
+
+    def _too_small(self) -> list[Rejection]:
         """Return a rejection with figures for every device type on which the model does not fit."""
         options, option = self.space.options, self.found.genomes[:, OPTION]
         rejections = []
@@ -100,7 +121,7 @@ class Shortlist:
             )
         return rejections
 
-    def misses(self, plans: Sequence[Plan]) -> list[Rejection]:
+    def _misses(self, plans: Sequence[Plan]) -> list[Rejection]:
         """Return which targets are missed by each device type in no plan that meets them all."""
         good = {group.label.name for plan in plans if plan.meets_targets for group in plan.groups}
         best: dict[str, Plan] = {}
@@ -108,6 +129,27 @@ class Shortlist:
             if len(plan.groups) == 1:
                 best.setdefault(plan.groups[0].label.name, plan)
         return [self._missed(label, plan) for label, plan in best.items() if label not in good]
+
+    def _unstable(self, predicted: PredictedChoices, plans: Sequence[Plan]) -> list[Rejection]:
+        """Return a rejection for every device type none of whose deployments carries the rate."""
+        if predicted.replayed is None:
+            return []
+        carrying = {group.label.name for plan in plans for group in plan.groups}
+        served, replicas = predicted.replayed.served, predicted.choices.replicas
+        carried = np.nan_to_num(served.largest_stable_rate) * replicas
+        best: dict[str, int] = {}
+        for row, group in enumerate(predicted.hardware):
+            if group.label.name not in carrying:
+                nearest = best.setdefault(group.label.name, row)
+                best[group.label.name] = row if carried[row] > carried[nearest] else nearest
+        return [
+            Rejection(
+                cluster_id=self.cluster.cluster_id,
+                subject=label,
+                reason=_why_unstable(self.question, predicted.choices, row, float(carried[row])),
+            )
+            for label, row in best.items()
+        ]
 
     def _missed(self, label: str, plan: Plan) -> Rejection:
         group = plan.groups[0]
@@ -135,6 +177,26 @@ class Shortlist:
                 kept.setdefault(self._layout(row), row)
         return list(kept.values())
 
+    def _rows_to_replay(self) -> list[int]:
+        """Return the rows whose requests are replayed: about `REPLAYED`, one of each layout.
+
+        Means do not tell percentiles, and a p99 may be several times its mean. So beside the best
+        rows the best are taken that keep within ever smaller parts of the targets.
+        """
+        kept = {self._layout(row): row for row in self._rows()}
+        ranking = [row for row in self.found.ranking().tolist() if self.found.violation[row] <= 0]
+        used = self.found.objectives[:, SLOWEST]
+        for within in PARTS_OF_TARGETS:
+            taken = 0
+            for row in ranking:
+                layout = self._layout(row)
+                if layout not in kept and used[row] <= within:
+                    kept[layout] = row
+                    taken += 1
+                if taken == REPLAYED // len(PARTS_OF_TARGETS):
+                    break
+        return list(kept.values())
+
     def _knee(self) -> tuple[int, ...]:
         """Return the layout of the front's knee; nothing without a front."""
         knee = self.found.knee()
@@ -145,17 +207,15 @@ class Shortlist:
 
     def _plan(self, predicted: PredictedChoices, rows: Sequence[int], *, is_knee: bool) -> Plan:
         """Return the plan of some sets of replicas, which share the traffic as their loads say."""
-        workload, choices = self.question.workload, predicted.choices
-        load = choices.replicas[list(rows)] * choices.concurrency[list(rows)]
-        shares = workload.concurrency * load / load.sum()
-        pairs = list(zip(rows, shares, strict=True))
+        counted_tokens, in_flight = self.question.traffic.counted_tokens, predicted.in_flight(rows)
+        pairs = list(zip(rows, in_flight, strict=True))
         groups = [predicted.replica_group(row, float(requests)) for row, requests in pairs]
         per_h = sum(group.cost_usd_per_h for group in groups)
         per_s = sum(
             requests / group.service.e2e_s.value
-            for requests, group in zip(shares, groups, strict=True)
+            for requests, group in zip(in_flight, groups, strict=True)
         )
-        cost = float(usd_per_million_tokens(per_h, per_s * workload.counted_tokens))
+        cost = float(usd_per_million_tokens(per_h, per_s * counted_tokens))
         rates = (group.service.tokens_per_s_per_user.value for group in groups)
         return Plan(
             cluster_id=self.cluster.cluster_id,
@@ -198,6 +258,27 @@ class Shortlist:
             f"and the KV cache of one sequence of {scoring.context_tokens} tokens "
             f"({cache / GIB:.1f} GiB) do not fit at {layout}; {has}"
         )
+
+
+def _why_unstable(question: Question, choices: Choices, row: int, carried: float) -> str:
+    """Return in words that a row's replicas cannot carry the traffic."""
+    if carried <= 0.0:
+        return "the longest request does not fit the KV cache"
+    layout = f"{choices.replicas[row]} x tp={choices.tp[row]}, pp={choices.pp[row]}"
+    return (
+        f"unstable: {question.traffic.rate:.3g} requests/s come and {layout} carries {carried:.3g}; "
+        "the queue grows without end"
+    )
+
+
+def _best_of_each(plans: Sequence[Plan]) -> list[Plan]:
+    """Return the best `PLANS_PER_CLUSTER` plans, and the best of each device type and engine."""
+    best: dict[tuple[object, ...], Plan] = {}
+    for plan in plans:
+        parts = tuple((group.config.device, group.engine) for group in plan.groups)
+        best.setdefault(parts, plan)
+    shown = {id(plan) for plan in (*plans[:PLANS_PER_CLUSTER], *best.values())}
+    return [plan for plan in plans if id(plan) in shown]
 
 
 def rank(plan: Plan) -> tuple[float, float, int, float, str]:

@@ -175,7 +175,7 @@ def _only(question: Question, device: Device, *, analytic_only: bool) -> Questio
         available=devices,
         memory_free_bytes=device.memory_bytes,
     )
-    count = min(MOST_NODES, max(FEWEST_NODES, question.workload.concurrency))
+    count = min(MOST_NODES, max(FEWEST_NODES, question.concurrency))
     nodes = tuple(
         Node(node_id=f"{device.name}/{n}", name=f"{device.name}/{n}", pools=(pool,))
         for n in range(count)

@@ -1,10 +1,13 @@
 """What service is good enough, and by how much a predicted service misses it.
 
-The one place that compares the two.
+This is the one place that compares the two. Figures have names: means ``ttft_s``, ``e2e_s`` and
+``tokens_per_s_per_user``, percentiles such as ``ttft_p99_s``, and ``good_share``, the share of
+requests within the limits. A target has the name of the figure it bounds.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
@@ -16,36 +19,105 @@ from budsim.commons.errors import InvalidInput
 from budsim.performance.candidates import Floats
 from budsim.performance.predictions import Service
 
-LATENCIES: Final = ("ttft_s", "e2e_s")
-"""Targets that a lower figure meets; the others are rates, which a higher figure meets."""
-NAMES: Final = (*LATENCIES, "tokens_per_s_per_user")
+Figures = Mapping[str, Floats]
+"""Predicted figures by name, arrays of shape (n,)."""
+
+MEANS: Final = ("ttft_s", "e2e_s", "tokens_per_s_per_user")
+GOOD_SHARE: Final = "good_share"
+HIGHER_IS_BETTER: Final = frozenset({"tokens_per_s_per_user", GOOD_SHARE})
+LATENCIES: Final = ("ttft", "itl", "tpot", "e2e")
+PERCENTS: Final = (50, 90, 95, 99)
+WORDS: Final = {
+    "ttft": "TTFT",
+    "itl": "time between tokens",
+    "tpot": "time per output token",
+    "e2e": "end-to-end latency",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PercentileTarget:
+    """The longest latency that ``percent`` % of the requests may see, seconds.
+
+    ``latency`` is ``ttft``, ``itl`` (each gap between two tokens), ``tpot`` (the mean gap of a
+    request) or ``e2e``.
+
+    Raises
+    ------
+    InvalidInput
+        No such latency or percentile, or a limit that is not above 0 and finite.
+    """
+
+    latency: str
+    percent: int
+    limit_s: float
+
+    def __post_init__(self) -> None:
+        """Refuse what no replay can tell."""
+        if self.latency not in LATENCIES or self.percent not in PERCENTS:
+            known = f"{', '.join(LATENCIES)} at p{', p'.join(map(str, PERCENTS))}"
+            raise InvalidInput(self.name, "is not a target", known)
+        if not 0 < self.limit_s < inf:
+            raise InvalidInput(self.name, f"{self.limit_s} is out of range", "above 0 s")
+
+    @property
+    def name(self) -> str:
+        """Name of the figure it bounds: ``ttft_p99_s``."""
+        return f"{self.latency}_p{self.percent}_s"
+
+    @classmethod
+    def named(cls, name: str, limit_s: float) -> PercentileTarget:
+        """Return the target on a figure such as ``ttft_p99_s``; errors as those of the class."""
+        found = re.fullmatch(r"([a-z0-9]+)_p(\d{1,3})_s", name)
+        if not found:
+            raise InvalidInput(name, "is not a target", "a latency and a percentile: ttft_p99_s")
+        return cls(latency=found[1], percent=int(found[2]), limit_s=limit_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
     """The worst service that is still good enough; ``None`` and 0 mean no target.
 
-    Each target has the name of the figure of `Service` it is compared with, so that comparing needs
-    no table of its own.
+    Attributes
+    ----------
+    ttft_s, e2e_s : float, optional
+        Longest mean time to first token and mean end-to-end latency, seconds.
+    tokens_per_s_per_user : float, optional
+        Least mean output tokens per second of one request, once its first token has come.
+    percentiles : tuple of PercentileTarget
+        Longest latencies at percentiles of the requests.
+    goodput : float, optional
+        Share of the requests (0..1) that must be good: within ``ttft_s``, ``e2e_s`` and
+        ``1 / tokens_per_s_per_user`` between tokens, which then are limits of every single request
+        instead of means.
 
     Raises
     ------
     InvalidInput
-        A target is negative or not finite.
+        A target is negative or not finite, or two targets contradict each other.
     """
 
     ttft_s: float | None = None
     tokens_per_s_per_user: float | None = None
     e2e_s: float | None = None
+    percentiles: tuple[PercentileTarget, ...] = ()
+    goodput: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse targets out of range."""
-        for name in NAMES:
+        for name in MEANS:
             target = getattr(self, name)
             if target is not None and not 0 <= target < inf:
                 raise InvalidInput(
                     name, f"{target} is out of range", "a positive number, or none for no target"
                 )
+        if self.goodput is not None and not 0 <= self.goodput <= 1:
+            raise InvalidInput("goodput", f"{self.goodput} is out of range", "a share from 0 to 1")
+        if self.goodput and not self._means:
+            raise InvalidInput(
+                "goodput", "has no limit", "ttft_s, e2e_s or tokens_per_s_per_user as well"
+            )
+        self._check_percentiles()
 
     def __bool__(self) -> bool:
         """Return whether there is any target."""
@@ -53,8 +125,14 @@ class Targets:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """Names of the targets asked for."""
-        return tuple(name for name in NAMES if getattr(self, name))
+        """Names of the figures that are bounded."""
+        of_requests = (GOOD_SHARE,) if self.goodput else self._means
+        return (*of_requests, *(each.name for each in self.percentiles))
+
+    @property
+    def need_replay(self) -> bool:
+        """Whether a target bounds what single requests see, which means do not tell."""
+        return bool(self.percentiles or self.goodput)
 
     @property
     def bound_latency(self) -> bool:
@@ -62,38 +140,51 @@ class Targets:
 
         Without one, every load can be carried.
         """
-        return any(name in LATENCIES for name in self.given)
+        first = {"ttft", "e2e"}
+        return bool(self.ttft_s or self.e2e_s or first & {p.latency for p in self.percentiles})
 
-    def ratios(self, service: Service) -> Floats:
-        """Return required over predicted speed for every target given, shape (targets, n).
+    def on_means(self, output_tokens: float, e2e_s: float = inf) -> Targets:
+        """Return targets on means that every service within these targets meets.
 
-        Above 1 is a miss.
-
-        A latency of 3 s against a target of 2 s is 1.5; so are 20 tokens/s against a target of 30.
+        A mean lies below the percentiles that bound its latencies, so that nothing good is left out;
+        ``e2e_s`` is one limit more.
         """
-        rows = [self._ratio(name, getattr(service, name)) for name in self.given]
-        return np.array(rows).reshape(len(rows), len(service.ttft_s))
+        at = {name: [inf, *self._limits(name)] for name in LATENCIES}
+        slowest_s = min(*at["itl"], *at["tpot"])
+        rates = [self.tokens_per_s_per_user or 0.0, 1.0 / slowest_s if output_tokens > 1 else 0.0]
+        return Targets(
+            ttft_s=_finite(min(self.ttft_s or inf, *at["ttft"])),
+            e2e_s=_finite(min(self.e2e_s or inf, e2e_s, *at["e2e"])),
+            tokens_per_s_per_user=max(rates) or None,
+        )
 
-    def missed_by(self, service: Service) -> Floats:
+    def ratios(self, figures: Figures) -> Floats:
+        """Return required over predicted speed for every target, shape (targets, n).
+
+        Above 1 is a miss. A latency of 3 s against a target of 2 s is 1.5; so are 20 tokens/s
+        against a target of 30.
+        """
+        rows = [self._ratio(name, figures[name]) for name in self.given]
+        return np.array(rows).reshape(len(rows), _length(figures))
+
+    def missed_by(self, figures: Figures) -> Floats:
         """Return the mean relative miss over the targets given, shape (n,): 0 when all are met.
 
         Every miss is relative to its target: 3 s against 2 s misses by 0.5, 20 tokens/s against 30
         by 0.33.
         """
-        misses = [self._miss(name, getattr(service, name)) for name in self.given]
+        misses = [self._miss(name, figures[name]) for name in self.given]
         if not misses:
-            return np.zeros(len(service.ttft_s))
+            return np.zeros(_length(figures))
         return np.asarray(np.mean(np.maximum(misses, 0.0), axis=0))
 
-    def margins(self, service: Service, row: int) -> dict[str, float]:
+    def margins(self, figures: Figures, row: int) -> dict[str, float]:
         """Return by what share each figure with a target may get worse before it misses.
 
-        Below 0 it misses already.
-
-        A latency of 1 s against a target of 2 s has a margin of 1 (100 %); so have 60 tokens/s
-        against 30.
+        Below 0 it misses already. A latency of 1 s against a target of 2 s has a margin of 1
+        (100 %); so have 60 tokens/s against 30.
         """
-        ratios = self.ratios(service)[:, row]
+        ratios = self.ratios(figures)[:, row]
         return {
             name: float(1.0 / ratio - 1.0) for name, ratio in zip(self.given, ratios, strict=True)
         }
@@ -103,25 +194,71 @@ class Targets:
         missed = sorted((margins[name], name) for name in self.given if margins[name] < 0)
         return [self._phrase(name, 1.0 / (1.0 + margin)) for margin, name in missed]
 
+    @property
+    def _means(self) -> tuple[str, ...]:
+        return tuple(name for name in MEANS if getattr(self, name))
+
+    def _limits(self, latency: str) -> list[float]:
+        """Return limits that bound a mean too: those at a percentile above it, which p50 may not be."""
+        return [p.limit_s for p in self.percentiles if p.latency == latency and p.percent > 50]
+
+    def _check_percentiles(self) -> None:
+        """Refuse a figure bounded twice, and a higher percentile bounded more tightly."""
+        names = [each.name for each in self.percentiles]
+        for name in names:
+            if names.count(name) > 1:
+                raise InvalidInput(name, "is given twice", "one limit")
+        for low in self.percentiles:
+            for high in self.percentiles:
+                same = low.latency == high.latency and low.percent < high.percent
+                if same and low.limit_s > high.limit_s:
+                    raise InvalidInput(
+                        low.name,
+                        f"allows more ({low.limit_s:g} s) than {high.name} ({high.limit_s:g} s)",
+                        "a limit that grows with the percentile",
+                    )
+
     def _allowed(self, name: str) -> float:
+        if name == GOOD_SHARE:
+            return float(self.goodput or 0.0)
+        for each in self.percentiles:
+            if each.name == name:
+                return each.limit_s
         return float(getattr(self, name))
 
     def _ratio(self, name: str, figure: Floats) -> Floats:
         allowed = self._allowed(name)
-        return figure / allowed if name in LATENCIES else allowed / figure
+        if name in HIGHER_IS_BETTER:
+            with np.errstate(divide="ignore"):
+                return np.asarray(allowed / figure)
+        return figure / allowed
 
     def _miss(self, name: str, figure: Floats) -> Floats:
         share = figure / self._allowed(name)
-        return share - 1.0 if name in LATENCIES else 1.0 - share
+        return 1.0 - share if name in HIGHER_IS_BETTER else share - 1.0
 
     def _phrase(self, name: str, factor: float) -> str:
         """Return one missed target in words; ``factor`` is by how many times it is missed."""
         allowed = self._allowed(name)
-        words = {
-            "ttft_s": f"TTFT {factor * allowed:.3g} s against {allowed:g} s",
-            "e2e_s": f"end-to-end latency {factor * allowed:.3g} s against {allowed:g} s",
-            "tokens_per_s_per_user": (
-                f"tokens/s per user {allowed / factor:.3g} against {allowed:g}"
-            ),
-        }
-        return f"{words[name]} (a factor of {factor:.2f})"
+        if name == GOOD_SHARE:
+            words = f"{allowed / factor:.1%} of the requests within the limits against {allowed:g}"
+        elif name in HIGHER_IS_BETTER:
+            words = f"tokens/s per user {allowed / factor:.3g} against {allowed:g}"
+        else:
+            latency, *at = name.removesuffix("_s").split("_")
+            figure = " ".join([WORDS[latency], *at])
+            words = f"{figure} {factor * allowed:.3g} s against {allowed:g} s"
+        return f"{words} (a factor of {factor:.2f})"
+
+
+def figures_of(service: Service) -> Figures:
+    """Return the figures of a service that has means only."""
+    return {name: getattr(service, name) for name in MEANS}
+
+
+def _finite(limit: float) -> float | None:
+    return limit if limit < inf else None
+
+
+def _length(figures: Figures) -> int:
+    return len(figures["ttft_s"])

@@ -14,6 +14,7 @@ from budsim.commons.units import GIB
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
+from budsim.performance.lengths import FixedLength
 from budsim.performance.predictor import Predictor
 from budsim.simulator.planning.choices import PRECISIONS, Choices, make_option
 from budsim.simulator.planning.hardware_groups import HardwareGroup, usable
@@ -78,7 +79,7 @@ def what_if(
     choices = _choices(config, replicas)
     changed = predict_choices(cluster, scoring, choices, [hardware], predictor)
     problem = _why_too_large(changed)
-    after = None if problem else changed.replica_group(0, float(asked.workload.concurrency))
+    after = None if problem else changed.replica_group(0, float(changed.in_flight([0])[0]))
     return KnobChange(knob=name, value=value, before=before, after=after, problem=problem)
 
 
@@ -101,8 +102,11 @@ def _named(knob: str, engine: ServingEngine, group: ReplicaGroup) -> str:
 def _asked(question: Question, plan: Plan, group: ReplicaGroup) -> Question:
     """Return the question one group of a plan answers: with its share of the traffic."""
     alone = len(plan.groups) == 1
-    requests = question.workload.concurrency if alone else group.replicas * group.config.concurrency
-    return question.with_concurrency(requests)
+    if alone:
+        return question
+    if question.traffic.is_open:
+        return question.at_rate(group.replicas * group.service.requests_per_s.value)
+    return question.with_concurrency(group.replicas * group.config.concurrency)
 
 
 def _with(
@@ -111,9 +115,7 @@ def _with(
     """Return question, replicas and configuration with one knob changed."""
     replicas, config = group.replicas, group.config
     if name in TRAFFIC:
-        question = replace(
-            question, workload=replace(question.workload, **{name: _whole(name, value)})
-        )
+        question = _with_traffic(question, name, _whole(name, value))
     elif name == "replicas":
         replicas = _whole(name, value)
     else:
@@ -127,8 +129,20 @@ def _with(
     return (
         question,
         replicas,
-        replace(config, concurrency=-(-question.workload.concurrency // replicas)),
+        replace(config, concurrency=-(-question.concurrency // replicas)),
     )
+
+
+def _with_traffic(question: Question, name: str, value: int) -> Question:
+    """Return the question with another number of requests, or of tokens in every one of them."""
+    if name == "concurrency":
+        return question.with_concurrency(value)
+    law = {"input_tokens": "prompt", "output_tokens": "output"}[name]
+    try:
+        changed = replace(question.traffic, **{law: FixedLength(tokens=value)})  # type: ignore[arg-type]
+    except InvalidInput as error:
+        raise InvalidInput(name, error.problem, error.expected) from error
+    return replace(question, traffic=changed)
 
 
 def _whole(name: str, value: str) -> int:

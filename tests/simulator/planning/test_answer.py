@@ -161,7 +161,7 @@ def test_targets_nothing_meets_are_answered_with_the_nearest():
     assert outcome.plans
     assert outcome.plans[0].error_rate > 0
     assert any(
-        "ttft" in rejection.reason and "factor" in rejection.reason
+        "TTFT" in rejection.reason and "factor" in rejection.reason
         for rejection in outcome.rejections
     )
 

@@ -113,7 +113,7 @@ def test_every_target_missed_is_named_with_its_factor():
         make_question(FOUR, targets={"ttft_s": 1e-3, "e2e_s": 1e-1}), AnalyticPredictor()
     )
     reason = next(each.reason for each in outcome.rejections if "misses" in each.reason)
-    assert "against 1 ms (a factor of" in reason
+    assert "against 0.001 s (a factor of" in reason
     assert "against 0.1 s (a factor of" in reason
     assert "nearest: " in reason
 

@@ -62,7 +62,7 @@ def test_a_mix_costs_what_its_devices_cost_over_what_they_deliver():
     question = grid("another vendor")
     best = best_of(question)
     load = [group.replicas * group.config.concurrency for group in best.groups]
-    tokens = question.workload.concurrency / sum(load) * 128
+    tokens = question.concurrency / sum(load) * 128
     per_s = [
         tokens * mine / group.service.e2e_s.value
         for mine, group in zip(load, best.groups, strict=True)
@@ -159,7 +159,7 @@ def test_equal_devices_in_one_layout_are_loaded_equally():
     question = make_question(cluster, input_tokens=1000, output_tokens=200, targets=targets)
     predictor = load_predictor()
     for concurrency in range(110, 170, 10):
-        loaded = replace(question, workload=replace(question.workload, concurrency=concurrency))
+        loaded = question.with_concurrency(concurrency)
         for plan in answer(loaded, predictor).plans:
             layouts = [(group.config.tp, group.config.pp) for group in plan.groups]
             assert len(set(layouts)) == len(layouts)

@@ -11,10 +11,17 @@ from tests.simulator.situations import make_cluster, make_question
 ONE = make_cluster((("H100-SXM", 1),))
 
 
-@pytest.mark.parametrize("field", ["input_tokens", "output_tokens", "concurrency"])
-def test_traffic_of_nothing_is_refused_by_name(field):
+@pytest.mark.parametrize(
+    ("field", "word"),
+    [
+        ("input_tokens", "prompt"),
+        ("output_tokens", "output_tokens"),
+        ("concurrency", "concurrency"),
+    ],
+)
+def test_traffic_of_nothing_is_refused_by_name(field, word):
     """No prompt, no answer or no request is no traffic."""
-    with pytest.raises(InvalidInput, match=field):
+    with pytest.raises(InvalidInput, match=word):
         make_question(ONE, **{field: 0})
 
 

@@ -27,7 +27,7 @@ def ask_capacity(question: Question) -> Capacity:
 
 def with_requests(question: Question, concurrency: int) -> Question:
     """Return the question with other traffic."""
-    return replace(question, workload=replace(question.workload, concurrency=concurrency))
+    return question.with_concurrency(concurrency)
 
 
 def test_a_cluster_carries_what_meets_the_targets_and_no_request_more():

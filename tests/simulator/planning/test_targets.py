@@ -5,17 +5,16 @@ import pytest
 
 from budsim.commons.errors import InvalidInput
 from budsim.performance.predictions import Service
-from budsim.simulator.planning.targets import Targets
+from budsim.simulator.planning.targets import Figures, PercentileTarget, Targets, figures_of
 
 ALL = Targets(ttft_s=2.0, e2e_s=10.0, tokens_per_s_per_user=20.0)
 
 
-def served(ttft_s: float, tpot_s: float, output_tokens: float = 101.0) -> Service:
-    """Return the service of one candidate: end to end it takes TTFT and 100 times TPOT."""
+def served(ttft_s: float, tpot_s: float, output_tokens: float = 101.0) -> Figures:
+    """Return the figures of one candidate: end to end it takes TTFT and 100 times TPOT."""
     figures = {"ttft_s": ttft_s, "tpot_s": tpot_s, "output_tokens": output_tokens}
-    return Service(
-        **{name: np.array([value]) for name, value in figures.items()}, concurrency=np.ones(1)
-    )
+    columns = {name: np.array([value]) for name, value in figures.items()}
+    return figures_of(Service(**columns, concurrency=np.ones(1)))
 
 
 def test_targets_that_are_met_miss_nothing():
@@ -64,3 +63,55 @@ def test_a_rate_alone_bounds_no_latency():
     """Requests may queue for ever where only the tokens per second of a running one are bounded."""
     assert not Targets(tokens_per_s_per_user=5.0).bound_latency
     assert Targets(ttft_s=5.0).bound_latency
+
+
+P99 = PercentileTarget.named("ttft_p99_s", 0.5)
+
+
+def test_a_percentile_is_compared_with_its_own_figure():
+    """A p99 of 0.8 s against 0.5 s misses by 0.6, whatever the mean is."""
+    targets = Targets(percentiles=(P99,))
+    figures = {"ttft_s": np.array([0.1]), "ttft_p99_s": np.array([0.8])}
+    assert targets.given == ("ttft_p99_s",)
+    assert targets.missed_by(figures) == pytest.approx(0.6)
+    (words,) = targets.misses(targets.margins(figures, 0))
+    assert words == "TTFT p99 0.8 s against 0.5 s (a factor of 1.60)"
+
+
+def test_with_a_goodput_limits_are_those_of_single_requests():
+    """90 % good requests against 99 % miss; the mean of TTFT no longer counts."""
+    targets = Targets(ttft_s=1.0, goodput=0.99)
+    figures = {"ttft_s": np.array([5.0]), "good_share": np.array([0.9])}
+    assert targets.given == ("good_share",)
+    assert targets.missed_by(figures) == pytest.approx(1 - 0.9 / 0.99)
+
+
+def test_means_are_bounded_by_the_percentiles_above_them():
+    """A p99 of TTFT bounds its mean, a p50 does not; gaps of 0.05 s are 20 tokens/s."""
+    half = PercentileTarget.named("e2e_p50_s", 9.0)
+    gaps = PercentileTarget.named("itl_p95_s", 0.05)
+    means = Targets(ttft_s=2.0, percentiles=(P99, half, gaps)).on_means(output_tokens=100.0)
+    assert means == Targets(ttft_s=0.5, tokens_per_s_per_user=20.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"goodput": 0.99},
+        {"ttft_s": 1.0, "goodput": 1.5},
+        {"percentiles": (P99, P99)},
+        {"percentiles": (P99, PercentileTarget.named("ttft_p50_s", 0.6))},
+    ],
+    ids=["no limit", "above 1", "twice", "p50 above p99"],
+)
+def test_targets_that_contradict_themselves_are_refused(wrong):
+    """A goodput of nothing, a share above 1, one figure twice, a median allowed to be later than the p99."""
+    with pytest.raises(InvalidInput):
+        Targets(**wrong)
+
+
+@pytest.mark.parametrize("name", ["ttft_p98_s", "ttft_s", "wait_p99_s", "ttft_p99_ms"])
+def test_unknown_percentiles_are_refused(name):
+    """Only latencies the replay measures, at the percentiles it tells."""
+    with pytest.raises(InvalidInput):
+        PercentileTarget.named(name, 1.0)

@@ -1,0 +1,172 @@
+"""Requests replayed one by one through the best deployments: percentiles, goodput and stability.
+
+The closed form searches thousands of candidates by their means. What single requests see, at which
+rate a queue starts to grow, and who is best under the traffic as it really comes, is told by
+replaying requests through the few best.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Final
+
+import numpy as np
+
+from budsim.performance.candidates import Booleans, Candidates, Floats
+from budsim.performance.predictions import MemoryUse, Predictions, rate
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.serving.replay import (
+    Factors,
+    Limits,
+    Percentiles,
+    ReplayedService,
+    Unstable,
+    replay,
+)
+from budsim.performance.traffic import ClosedLoop, OpenLoop, Traffic
+from budsim.simulator.planning.choices import Choices
+from budsim.simulator.planning.plans import ReplayedRequests
+from budsim.simulator.planning.question import Question, Risk
+from budsim.simulator.planning.targets import GOOD_SHARE, LATENCIES, PERCENTS, Figures, Targets
+
+FACTOR_BOUNDS: Final = (0.5, 2.0)
+"""Corrections of step times taken from the regressors. They correct means of the closed form, queue
+included, so that no more than a factor of two is credited to the steps; chosen by us."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayedRows:
+    """What the replay found for rows of choices, and the figures their targets are compared with."""
+
+    served: ReplayedService
+    figures: Figures
+
+    @property
+    def stable(self) -> Booleans:
+        """Which rows carry the traffic."""
+        return self.served.stable
+
+    def requests(self, row: int) -> ReplayedRequests | Unstable:
+        """Return what the requests of a stable row saw, or why there are no figures."""
+        found, served = self.served.row(row), self.served
+        if isinstance(found, Unstable):
+            return found
+        return ReplayedRequests(
+            ttft_s=found.ttft_s,
+            itl_s=found.itl_s,
+            tpot_s=found.tpot_s,
+            e2e_s=found.e2e_s,
+            requests_per_s=found.requests_per_s,
+            good_share=found.good_share,
+            running=found.running,
+            waiting=found.waiting,
+            cache_share=found.cache_share,
+            utilisation=found.utilisation,
+            preemptions=found.preemptions,
+            rate=float(served.rate[row]),
+            largest_stable_rate=float(served.largest_stable_rate[row]),
+            timeline=served.timelines[row],
+        )
+
+
+def replay_rows(
+    question: Question,
+    candidates: Candidates,
+    choices: Choices,
+    shares: Floats,
+    memory: MemoryUse,
+    predictions: Predictions,
+) -> ReplayedRows:
+    """Replay the question's requests through one replica of each row.
+
+    Parameters
+    ----------
+    question : Question
+        Its traffic is replayed; its seed draws the requests, the same for every row.
+    candidates, choices, memory, predictions
+        The rows, and what the closed form predicts of them.
+    shares : float array, shape (n,)
+        Share (0..1] of the traffic that all replicas of a row receive together.
+    """
+    served = replay(
+        candidates,
+        memory,
+        _traffic_of_rows(question.traffic, choices, shares),
+        limits=_limits(question.targets),
+        factors=_factors(candidates, predictions),
+        seed=question.seed,
+    )
+    worse = _worse_end(question, predictions)
+    return ReplayedRows(served=served, figures=_figures(served, *worse))
+
+
+def _traffic_of_rows(traffic: Traffic, choices: Choices, shares: Floats) -> list[Traffic]:
+    """Return what one replica of each row receives; equal rows get the same object, drawn once."""
+    known: dict[tuple[float, int], Traffic] = {}
+    found = []
+    replicas, concurrency = choices.replicas.tolist(), choices.concurrency.tolist()
+    for number, requests, share in zip(replicas, concurrency, shares.tolist(), strict=True):
+        key = (number / share, requests if isinstance(traffic.arrivals, ClosedLoop) else 0)
+        if key not in known:
+            known[key] = _of_one_replica(traffic, key[0], requests)
+        found.append(known[key])
+    return found
+
+
+def _of_one_replica(traffic: Traffic, part: float, requests: int) -> Traffic:
+    """Return one of ``part`` equal parts of the traffic, or a closed loop of so many requests."""
+    arrivals = traffic.arrivals
+    if isinstance(arrivals, ClosedLoop):
+        return replace(traffic, arrivals=replace(arrivals, concurrency=requests))
+    if isinstance(arrivals, OpenLoop):
+        return traffic.at(traffic.rate / part)
+    return traffic.shared_by(max(1, round(part)))
+
+
+def _limits(targets: Targets) -> Limits:
+    """Return what makes a request good; without a goodput target nothing is limited."""
+    if not targets.goodput:
+        return Limits()
+    slowest = targets.tokens_per_s_per_user
+    return Limits(
+        ttft_s=targets.ttft_s or inf,
+        itl_s=1.0 / slowest if slowest else inf,
+        e2e_s=targets.e2e_s or inf,
+    )
+
+
+def _factors(candidates: Candidates, predictions: Predictions) -> Factors:
+    """Return what the regressors and the site's calibration say of the analytic step times."""
+    _, analytic = AnalyticPredictor().predict(candidates)
+    of = {}
+    for name in ("ttft_s", "tpot_s"):
+        mine, theirs = getattr(predictions.service, name), getattr(analytic.service, name)
+        ratio = np.divide(mine, theirs, out=np.ones_like(mine), where=theirs > 0)
+        of[name] = np.clip(ratio, *FACTOR_BOUNDS)
+    return Factors(prefill=of["ttft_s"], decode=of["tpot_s"])
+
+
+def _worse_end(question: Question, predictions: Predictions) -> tuple[Floats, Floats, Floats]:
+    """Return by which factors TTFT, time between tokens and end to end are judged to be worse."""
+    if question.risk is not Risk.CAUTIOUS:
+        one = np.ones(len(predictions.service.ttft_s))
+        return one, one, one
+    usual, worst = predictions.service, predictions.worst
+    tpot = np.divide(
+        worst.tpot_s, usual.tpot_s, out=np.ones_like(usual.tpot_s), where=usual.tpot_s > 0
+    )
+    return worst.ttft_s / usual.ttft_s, tpot, worst.e2e_s / usual.e2e_s
+
+
+def _figures(served: ReplayedService, ttft: Floats, tpot: Floats, e2e: Floats) -> Figures:
+    """Return all figures a target may bound, latencies times the given factors."""
+    factors = {"ttft": ttft, "itl": tpot, "tpot": tpot, "e2e": e2e}
+    figures: dict[str, Floats] = {GOOD_SHARE: served.good_share}
+    for name in LATENCIES:
+        spread: Percentiles = getattr(served, f"{name}_s")
+        for percent in PERCENTS:
+            figures[f"{name}_p{percent}_s"] = getattr(spread, f"p{percent}") * factors[name]
+        figures[f"{name}_s"] = spread.mean * factors[name]
+    figures["tokens_per_s_per_user"] = rate(np.nan_to_num(figures["tpot_s"]))
+    return figures
