@@ -15,6 +15,7 @@ from budsim.engine_ops.llmc import Llmc, job_for, schemes
 from budsim.engine_ops.shared.images import with_own_image
 from budsim.hardware_ops.cluster import HardwareMode, Node
 from budsim.model_ops.architecture import Architecture
+from budsim.performance.traffic import Traffic
 from budsim.performance.workload import Workload
 from budsim.simulator.planning import plans
 from budsim.simulator.planning.plans import Figure, ReplicaGroup
@@ -250,7 +251,7 @@ def node_group(
     )
 
 
-def output_share(workload: Workload) -> float:
+def output_share(workload: Workload | Traffic) -> float:
     """Return the share of all tokens that cost counts: output tokens, or all of a pooling model."""
     if not workload.output_tokens:
         return 1.0
