@@ -16,6 +16,7 @@ from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import Cluster, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device import DeviceKind
 from budsim.hardware_ops.inventory import read_inventory
+from budsim.performance.lengths import FixedLength
 from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.plans import Outcome, ReplicaGroup
@@ -580,7 +581,7 @@ def test_a_pooling_model_is_not_asked_for_tokens():
     question = embedding_question(("H100-SXM", 1))
     with pytest.raises(InvalidInput, match="output_tokens"):
         answer(
-            replace(question, workload=replace(question.workload, output_tokens=128)),
+            replace(question, traffic=replace(question.traffic, output=FixedLength(tokens=128))),
             AnalyticPredictor(),
         )
 
