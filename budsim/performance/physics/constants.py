@@ -18,6 +18,9 @@ from budsim.performance.physics.kernel_constants import (
 )
 from budsim.performance.physics.processor_kernels import PROCESSOR_KERNELS, ProcessorKernels
 
+WIDE_VECTORS = frozenset({"avx512f", "neon", "sve"})
+"""Instructions with 16 bit kernels; x86 processors with none of them have AVX2 at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicsConstants:
@@ -30,7 +33,9 @@ class PhysicsConstants:
     def of_kernels(self, engine: str, device: Device) -> KernelConstants[float]:
         """Return the engine's own constants, else those of the device's generation or kind."""
         of_device = self.kernels.get(device.generation, self.kernels[device.kind])
-        own = self.kernels.get(engine, of_device)
+        narrow = device.kind is DeviceKind.CPU and WIDE_VECTORS.isdisjoint(device.instruction_sets)
+        names = (f"{engine}(avx2)", engine) if narrow else (engine,)
+        own = next((self.kernels[name] for name in names if name in self.kernels), of_device)
         without_nvlink = device.kind is DeviceKind.CUDA and device.scale_up.name.startswith("PCIe")
         return through_host(own) if without_nvlink else own
 

@@ -142,7 +142,9 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
         model=model,
         constants=kernels,
         host=host_time(candidates, constants),
-        matrices=_matrix_operators(candidates, model, peak, _reached(model, row, kernels, bits)),
+        matrices=_matrix_operators(
+            candidates, model, peak, _reached(candidates, model, kernels, bits)
+        ),
         attention=_attention_operators(
             candidates, model, kernels, attention_peaks[pair] * compute_share
         ),
@@ -258,13 +260,19 @@ def _multiplied_bits(candidates: Candidates, formats: Integers) -> Floats:
 
 
 def _reached(
-    model: ArchitectureArrays, row: Integers, kernels: KernelConstants[Floats], bits: Floats
+    candidates: Candidates,
+    model: ArchitectureArrays,
+    kernels: KernelConstants[Floats],
+    bits: Floats,
 ) -> Floats:
     """Return the share of its peak each matrix reaches with many rows, (n, matrices)."""
-    expert = model.matrices.expert[row]
+    expert = model.matrices.expert[candidates.architecture]
+    has_16bit = np.array([device.runs_natively(Precision.BF16) for device in candidates.devices])
+    emulated = ~has_16bit[candidates.device][:, None] & (bits == CONVERTED_BITS)
     eight = np.where(expert, kernels.expert_gemm_8bit[:, None], kernels.gemm_8bit[:, None])
     four = np.where(expert, kernels.expert_gemm_4bit[:, None], kernels.gemm_4bit[:, None])
-    ratio = np.where(bits < FOUR_BIT_BELOW, four, np.where(bits < EIGHT_BIT_BELOW, eight, 1.0))
+    wide = np.where(emulated, kernels.gemm_emulated[:, None], 1.0)
+    ratio = np.where(bits < FOUR_BIT_BELOW, four, np.where(bits < EIGHT_BIT_BELOW, eight, wide))
     share = np.where(expert, kernels.expert_gemm[:, None], kernels.gemm[:, None])
     return np.asarray(share * ratio, dtype=np.float64)
 

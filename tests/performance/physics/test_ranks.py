@@ -7,9 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from budsim.commons.precision import Precision
+from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.layers import AttentionKind
+from budsim.performance.physics.kernel_constants import IDEAL
 from budsim.performance.physics.ranks import attention_ranks
-from tests.performance.by_hand import ATTENTION, EXPERTS, candidates, model, ranks
+from budsim.performance.predictor import AnalyticPredictor
+from tests.performance.by_hand import (
+    ATTENTION,
+    DEVICE,
+    ENGINE,
+    EXPERTS,
+    candidates,
+    constants,
+    model,
+    operator,
+    ranks,
+)
+from tests.performance.populations import population
 
 
 @pytest.mark.parametrize(("tp", "megabytes"), [(1, 20.0), (2, 10.0), (4, 5.0)])
@@ -44,3 +59,67 @@ def test_a_processor_has_the_cores_it_is_bound_to() -> None:
     """Four of ten, or all where nothing is said."""
     assert np.array_equal(ranks(cores=4).cores, [4.0])
     assert np.array_equal(ranks().cores, [10.0])
+
+
+def test_processors_without_sixteen_bit_instructions_convert_every_value() -> None:
+    """AVX2: fp32 reaches half of 20 TFLOP/s, bf16 a tenth of that; with bf16 instructions half.
+
+    2 x 10e6 x 1000 FLOP at 10 TFLOP/s: 2 ms; at 1 TFLOP/s: 20 ms.
+    """
+    table = {
+        name: replace(IDEAL, gemm=0.5, gemm_emulated=0.1) for name in ("vllm-cpu(avx2)", "cpu")
+    }
+    kernels = replace(constants(), kernels=table)
+    engine = replace(ENGINE, name="vllm-cpu")
+    processor = replace(DEVICE, kind=DeviceKind.CPU, generation="toy")
+    fp32 = {Precision.FP32: 20e12}
+    old = replace(processor, flops_per_s=fp32, instruction_sets=frozenset({"avx2"}))
+    new = replace(processor, flops_per_s=fp32 | {Precision.BF16: 20e12})
+    seconds = [
+        operator(
+            ranks(device=device, engine=engine, kernels=kernels, precision=precision),
+            "matrices",
+            prefill=1000,
+        )
+        for device, precision in (
+            (old, Precision.FP32),
+            (old, Precision.BF16),
+            (new, Precision.BF16),
+        )
+    ]
+    busy = [(each.weights_s + each.compute_s)[0] for each in seconds]
+    # The p-norm with 2 ms (fp32) and 1 ms (16 bit) of traffic lengthens them a little.
+    assert busy == pytest.approx([2e-3 * 2**0.25, 20e-3, 2e-3 * (1 + 0.5**4) ** 0.25], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("precision", "prompt", "ttft_ms", "tpot_ms"),
+    [
+        (Precision.BF16, 128, 1940, 52.1),
+        (Precision.BF16, 512, 7681, 56.1),
+        (Precision.FP32, 128, 370, 78.8),
+        (Precision.FP32, 512, 1179, 77.2),
+    ],
+)
+def test_bf16_is_the_wrong_choice_without_its_instructions(
+    precision: Precision, prompt: int, ttft_ms: float, tpot_ms: float
+) -> None:
+    """SmolLM2-135M on two cores of a third EPYC generation, vLLM 0.32, one request: our own runs.
+
+    Physics alone is within a fifth of each.
+    """
+    table = population(
+        model="HuggingFaceTB/SmolLM2-135M-Instruct",
+        device="EPYC 7763",
+        engine="vllm-cpu",
+        precision=precision,
+        tp=1,
+        cores=2.0,
+        input_tokens=prompt,
+        output_tokens=32,
+        concurrency=1,
+        token_budget=2048,
+    )
+    service = AnalyticPredictor().predict(table)[1].service
+    assert service.ttft_s[0] * 1e3 == pytest.approx(ttft_ms, rel=0.2)
+    assert service.tpot_s[0] * 1e3 == pytest.approx(tpot_ms, rel=0.2)
