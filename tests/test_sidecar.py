@@ -64,7 +64,7 @@ def asked() -> dict[str, Any]:
         "target_ttft": 1500,
         "target_throughput_per_user": 20,
         "target_e2e_latency": 0,
-        "source_topic": f"test-{uuid.uuid4()}",
+        "source_topic": f"test-{uuid.uuid4()}-Messages",
         "notification_metadata": {
             "workflow_id": str(uuid.uuid4()),
             "notification_type": "event",
@@ -98,8 +98,8 @@ def test_a_run_is_a_workflow_of_the_sidecar(
     workflow_id = invoke("POST", "/simulator/run", json=asked).json()["workflow_id"]
     assert ended(invoke, workflow_id) == "COMPLETED"
     events = [
-        event["data"].get("payload")
-        for event in invoke("GET", f"/workflow/{workflow_id}/events").json()
+        event.get("payload")
+        for event in invoke("GET", f"/workflow/{workflow_id}/events").json()["items"]
     ]
     assert [(event["event"], event["content"]["status"]) for event in events if event] == ORDER[1:]
     assert events[-1]["content"]["result"]["recommendations"]
@@ -137,8 +137,8 @@ def test_a_message_of_the_broker_is_a_run(
     wait_for(lambda: invoke("POST", "/simulator/run", json=other).status_code == 409)
     workflow_id = invoke("POST", "/simulator/run", json=again).json()["workflow_id"]
     assert ended(invoke, workflow_id) == "COMPLETED"
-    last = invoke("GET", f"/workflow/{workflow_id}/events").json()[-1]
-    assert last["data"]["payload"]["workflow_id"] == asked["notification_metadata"]["workflow_id"]
+    last = invoke("GET", f"/workflow/{workflow_id}/events").json()["items"][-1]
+    assert last["payload"]["workflow_id"] == asked["notification_metadata"]["workflow_id"]
 
 
 def test_a_stopped_run_has_no_workflow_left(

@@ -11,7 +11,6 @@ import structlog
 
 from budsim.commons.errors import BudsimError, Busy, Conflict, InvalidInput, NotFound, Unavailable
 from budsim.simulator.context import ServiceContext
-from budsim.simulator.events import Announcer
 from budsim.simulator.schemas import RunRequest
 from budsim.simulator.storage.records import Run, Status, Step
 from budsim.simulator.storage.repository import NewRun
@@ -38,6 +37,7 @@ class Admission:
 
     async def accept(self, request: RunRequest, request_key: str | None, *, check: bool) -> Run:
         """See `budsim.simulator.services.Simulations.accept`."""
+        self._context.options.check_topics(request.topics)
         if check:
             try:
                 await self.check(request)
@@ -76,7 +76,7 @@ class Admission:
         return _same(run, request) if run else None
 
     async def check(self, request: RunRequest) -> None:
-        """Raise what keeps a request from being answered.
+        """Raise what keeps a request from being answered; errors as `Subject.check`.
 
         Only a caller that waits for the answer is told that something is not there for now:
         other runs are accepted, and their validation tries again.
@@ -116,10 +116,9 @@ class Admission:
             fingerprint=request.fingerprint(),
             holder=candidate.owner,
         )
-        announcer = Announcer(run, request, own_topic=self._context.options.own_topic, now_s=now_s)
         return NewRun(
             run=run,
-            envelopes=announcer.accepted(),
+            envelopes=self._context.announcer(run, request).accepted(),
             due_s=now_s + self._context.options.lease_s if candidate.owner else now_s,
         )
 

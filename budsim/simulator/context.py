@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from budsim.commons.errors import InvalidInput
 from budsim.commons.tracing import Tracing
 from budsim.simulator.backlog import Backlog
+from budsim.simulator.events import Announcer
 from budsim.simulator.questions import ModelSource, Subject
 from budsim.simulator.schemas import LaunchOverrides, RunRequest
 from budsim.simulator.signals import Signals
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from budsim.commons.telemetry import Metrics
     from budsim.simulator.background.worker_processes import Workers
     from budsim.simulator.cluster_sources import Inventory
+    from budsim.simulator.storage.records import Run
     from budsim.simulator.storage.repository import Repository
 
 
@@ -58,8 +62,25 @@ class ServiceOptions:
     source: ModelSource = field(default_factory=ModelSource)
     engines: frozenset[str] = frozenset()
     images: Mapping[str, str] = field(default_factory=dict)
-    event_topics: tuple[str, ...] = ("*",)
+    event_topics: tuple[str, ...] = ("*Messages",)
     notify_topic: str | None = None
+
+    def check_topics(self, topics: Iterable[str]) -> None:
+        """Refuse topics that events may not be published on.
+
+        Any other topic could be somebody else's, or none at all: events would be refused for ever.
+
+        Raises
+        ------
+        InvalidInput
+            A topic that no pattern of `event_topics` allows.
+        """
+        always = {self.own_topic, self.notify_topic}
+        for topic in topics:
+            if topic in always or any(fnmatchcase(topic, each) for each in self.event_topics):
+                continue
+            allowed = ", ".join([*self.event_topics, self.own_topic])
+            raise InvalidInput("source_topic", f"{topic!r} is not allowed", f"one of {allowed}")
 
     def overrides(self, model: str, method: str | None = None) -> LaunchOverrides:
         """Return what pods load in place of ``model``, how it is quantized, and from which image."""
@@ -91,3 +112,13 @@ class ServiceContext:
     def subject(self, request: RunRequest) -> Subject:
         """Return what a request is about, on the clusters and engines of this site."""
         return Subject(request, self.inventory, self.options.source, self.options.engines)
+
+    def announcer(self, run: Run, request: RunRequest) -> Announcer:
+        """Return what makes the events of a run, told at this moment."""
+        return Announcer(
+            run,
+            request,
+            own_topic=self.options.own_topic,
+            notify_topic=self.options.notify_topic,
+            now_s=self.clock(),
+        )

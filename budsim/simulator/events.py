@@ -1,8 +1,12 @@
-"""The events of a run: what each says, the envelope it travels in, and ids that stay the same when it is sent again."""
+"""The events of a run: what each says, who is told, and ids that stay the same when it is sent again.
+
+Every event is published flat: the body itself is the CloudEvent. Callers refuse further keys at
+its top, so that an event's id and its place in the run stand in the payload.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
@@ -13,12 +17,13 @@ from budsim.simulator.schemas import (
     RunRequest,
     WorkflowMetadata,
 )
-from budsim.simulator.storage.records import Envelope, Json, Run, Status
+from budsim.simulator.storage.records import WORKFLOW_NAME, Envelope, Json, Run, Status
 
 SOURCE = "budsim"
 RECOMMENDATION_TYPE = "get_cluster_recommendations"
 METADATA_TYPE = "workflow_metadata"
 NAMESPACE = UUID("6f1e7e0c-8f0e-5f0a-9d53-5a1f3f4b7c11")
+"""Drawn once; ids of events are UUIDs of version 5 in it."""
 TITLES = {
     "validation": "Validating the request",
     "eta": "Estimated time",
@@ -34,99 +39,106 @@ class Announcer:
     Parameters
     ----------
     run, request
-        Whose events, and who wants to be told.
+        Whose events, and who is told.
     own_topic : str
         The topic budsim listens on, so that callers can answer.
+    notify_topic : str or None
+        The notification service's topic: told too where the request names subscribers.
     now_s : float
         Time of the events, seconds since the epoch.
     """
 
-    def __init__(self, run: Run, request: RunRequest, *, own_topic: str, now_s: float) -> None:
-        self._run = run
-        self._request = request
-        self._own_topic = own_topic
-        self._now_s = now_s
+    def __init__(
+        self,
+        run: Run,
+        request: RunRequest,
+        *,
+        own_topic: str,
+        notify_topic: str | None = None,
+        now_s: float,
+    ) -> None:
+        self._run, self._request, self._now_s = run, request, now_s
+        self._own_topic, self._notify_topic = own_topic, notify_topic
+        self._wanted = request.notification_metadata or NotificationMetadata()
 
     def accepted(self) -> list[Envelope]:
-        """Return the first event: the workflow metadata itself."""
-        body = (
-            WorkflowMetadata.of(self._run).model_dump(mode="json")
-            | self._addresses()
-            | {"type": METADATA_TYPE}
-        )
-        return self._addressed(METADATA_TYPE, self._run.status, "", body)
+        """Return the first event: the workflow metadata itself, without a payload."""
+        metadata = WorkflowMetadata.of(self._run).model_dump(mode="json", exclude={"object"})
+        return self._addressed(METADATA_TYPE, self._run.status, "", METADATA_TYPE, metadata)
 
     def step(
         self, event: str, status: Status, message: str, *, result: Recommendations | None = None
     ) -> list[Envelope]:
         """Return one event of a step; ``message`` tells progress events apart."""
-        failed = status is Status.FAILED
         content = {
             "title": TITLES[event],
             "message": message,
             "status": status.value,
             "result": result.model_dump(mode="json") if result else None,
-            "primary_action": "retry" if failed else None,
+            "primary_action": "retry" if status is Status.FAILED else None,
             "secondary_action": None,
         }
-        wanted = self._request.notification_metadata or NotificationMetadata()
         payload = {
-            "category": wanted.category.value,
+            "category": self._wanted.category.value,
             "type": RECOMMENDATION_TYPE,
             "event": event,
-            "workflow_id": wanted.workflow_id or self._run.run_id,
+            "workflow_id": self._wanted.workflow_id or self._run.run_id,
             "source": SOURCE,
             "content": content,
         }
-        body = {**self._addresses(), "type": RECOMMENDATION_TYPE, "payload": payload}
         detail = message if status is Status.RUNNING and event != "eta" else ""
-        return self._addressed(event, status, detail, body)
-
-    def _addresses(self) -> Json:
-        wanted = self._request.notification_metadata or NotificationMetadata()
-        echoed = wanted.model_dump(mode="json", exclude={"workflow_id", "category"})
-        return {**echoed, "source": SOURCE, "source_topic": self._own_topic}
+        return self._addressed(event, status, detail, RECOMMENDATION_TYPE, {"payload": payload})
 
     def _addressed(
-        self, event: str, status: str, detail: str, body: Mapping[str, object]
+        self, event: str, status: str, detail: str, kind: str, told: Mapping[str, object]
     ) -> list[Envelope]:
-        topics: Sequence[str | None] = self._request.topics or (None,)
+        """Return one event as it goes to each topic: the same body under the same id."""
         parts = (self._run.run_id, self._run.attempt, event, status, detail)
+        event_id = str(uuid5(NAMESPACE, "/".join(map(str, parts))))
+        body = {**told, **self._addresses(), "type": kind, **self._time_and_trace()}
         return [
             Envelope(
-                event_id=str(uuid5(NAMESPACE, "/".join(map(str, (*parts, topic))))),
+                event_id=event_id,
                 topic=topic,
                 event=event,
                 status=status,
-                body=self._cloud_event(body),
+                body=body,
                 created_s=self._now_s,
             )
-            for topic in topics
+            for topic in self._topics() or (None,)
         ]
 
-    def _cloud_event(self, body: Mapping[str, object]) -> Json:
-        event: Json = {
-            "type": body["type"],
+    def _topics(self) -> tuple[str, ...]:
+        wanted = self._wanted
+        named = self._request.topics
+        if self._notify_topic and (wanted.subscriber_ids or wanted.topic_keys):
+            named = (*named, self._notify_topic)
+        return tuple(dict.fromkeys(named))
+
+    def _addresses(self) -> Json:
+        """Return what the caller wants echoed; ``name`` is never null."""
+        echoed = self._wanted.model_dump(mode="json", exclude={"workflow_id", "category"})
+        named = {"name": self._wanted.name or WORKFLOW_NAME}
+        return {**echoed, **named, "source": SOURCE, "source_topic": self._own_topic}
+
+    def _time_and_trace(self) -> Json:
+        found: Json = {
+            "specversion": "1.0",
             "time": datetime.fromtimestamp(self._now_s, UTC).isoformat(),
-            "data": dict(body),
         }
         if trace_id(self._request.traceparent):
-            event |= {
-                name: value
-                for name in ("traceparent", "tracestate")
-                if (value := getattr(self._request, name))
-            }
-        return event
+            trace = {name: getattr(self._request, name) for name in ("traceparent", "tracestate")}
+            found |= {name: value for name, value in trace.items() if value}
+        return found
 
 
-def cloud_event(envelope: Envelope, pubsub: str) -> Json:
-    """Return the complete CloudEvent 1.0 an envelope is published as."""
-    return {
-        "specversion": "1.0",
-        "id": envelope.event_id,
-        "source": SOURCE,
-        "datacontenttype": "application/json",
-        "topic": envelope.topic,
-        "pubsubname": pubsub,
-        **envelope.body,
-    }
+def published_body(envelope: Envelope) -> Json:
+    """Return an event as it lies on a topic: its id and its place in the run are in the payload.
+
+    The workflow metadata has no payload; it is the first event of its run.
+    """
+    payload = envelope.body.get("payload")
+    if payload is None:
+        return dict(envelope.body)
+    place = {"event_id": envelope.event_id, "sequence": envelope.sequence}
+    return {**envelope.body, "payload": {**payload, **place}}

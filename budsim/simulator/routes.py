@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from budsim.commons.errors import BudsimError, Busy, Unavailable
 from budsim.commons.tracing import trace_id
+from budsim.simulator.events import published_body
 from budsim.simulator.http import examples
 from budsim.simulator.http.application_state import application_state_of
 from budsim.simulator.http.examples import answer
@@ -29,6 +30,7 @@ from budsim.simulator.schemas import (
     Delivery,
     DeploymentConfiguration,
     Error,
+    EventPage,
     Info,
     NodeConfigurations,
     NodeConfigurationsRequest,
@@ -86,6 +88,8 @@ async def simulations(request: Request) -> Simulations:
     return application_state_of(request.app).simulations
 
 
+MAX_EVENTS_SHOWN = 100
+PageNumber = Annotated[int, Query(ge=1, le=1_000_000)]
 Service = Annotated[Simulations, Depends(simulations)]
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 
@@ -118,7 +122,7 @@ def recommendations(
     cluster_id: UUID | None = None,
     concurrency: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
     error_rate_threshold: Annotated[float, Query(ge=0, le=1e6, allow_inf_nan=False)] = 0.5,
-    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    page: PageNumber = 1,
     limit: Annotated[int, Query(ge=1, le=100)] = 1,
 ) -> RecommendationPage:
     """Return one page of a workflow's deployments, best first; empty for an unknown workflow.
@@ -179,13 +183,26 @@ def status(workflow_id: UUID, service: Service) -> WorkflowMetadata:
 
 
 @router.get("/workflow/{workflow_id}/events", responses=answer(examples.EVENTS), tags=["workflow"])
-def events(workflow_id: UUID, service: Service) -> list[dict[str, Any]]:
-    """Return every event of a workflow, in the order it happened."""
+def events(
+    workflow_id: UUID,
+    service: Service,
+    page: PageNumber = 1,
+    limit: Annotated[int, Query(ge=1, le=MAX_EVENTS_SHOWN)] = MAX_EVENTS_SHOWN,
+) -> EventPage:
+    """Return one page of a workflow's events as they are published, in the order they happened."""
     run_id = service.find(str(workflow_id)).run_id
-    return [
-        {"id": event.event_id, "topic": event.topic, **event.body}
-        for event in service.repository.events(run_id)
-    ]
+    outbox = service.repository.outbox
+    total = outbox.count(run_id)
+    return EventPage(
+        page=page,
+        limit=limit,
+        total_items=total,
+        total_pages=math.ceil(total / limit),
+        items=[
+            published_body(event)
+            for event in outbox.events(run_id, offset=(page - 1) * limit, limit=limit)
+        ],
+    )
 
 
 @router.delete("/workflow/{workflow_id}/stop", responses=answer(examples.MOVED), tags=["workflow"])

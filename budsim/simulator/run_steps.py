@@ -345,8 +345,7 @@ class RunSteps:
         return self._announcer(work).step(event, status, message)
 
     def _announcer(self, work: Work) -> Announcer:
-        own_topic = self._context.options.own_topic
-        return Announcer(work.run, work.request, own_topic=own_topic, now_s=self._context.clock())
+        return self._context.announcer(work.run, work.request)
 
 
 class SearchProgress:

@@ -7,7 +7,7 @@ from alembic import command
 from budsim.commons.database import ALEMBIC_INI, Database
 from budsim.simulator.storage.tables import Base
 
-TABLES = {"findings", "runs", "plans", "node_groups", "outbox"}
+TABLES = {"deliveries", "events", "findings", "runs", "plans", "node_groups"}
 
 
 def test_migrations_go_up_and_down(database_url: str):

@@ -39,7 +39,8 @@ def test_a_trace_that_comes_with_the_request_leaves_with_its_events(
     workflow_id = answer.json()["workflow_id"]
     assert ended(client, workflow_id) == "COMPLETED"
     assert {
-        event["traceparent"] for event in client.get(f"/workflow/{workflow_id}/events").json()
+        event["traceparent"]
+        for event in client.get(f"/workflow/{workflow_id}/events").json()["items"]
     } == {PARENT}
     (line,) = wait_for(
         lambda: [line for line in written.getvalue().splitlines() if '"run ended"' in line]
@@ -54,7 +55,7 @@ def test_a_malformed_trace_is_left_out(client: TestClient, body: dict[str, Any])
         json=body | {"traceparent": "nonsense"},
         headers={"traceparent": "x" * 4000},
     )
-    events = client.get(f"/workflow/{answer.json()['workflow_id']}/events").json()
+    events = client.get(f"/workflow/{answer.json()['workflow_id']}/events").json()["items"]
     assert all("traceparent" not in event for event in events)
 
 
@@ -72,7 +73,8 @@ def test_with_a_collector_request_and_steps_are_spans_of_one_trace(
     ]
     assert ended(client, workflow_id) == "COMPLETED"
     (named,) = {
-        event["traceparent"] for event in client.get(f"/workflow/{workflow_id}/events").json()
+        event["traceparent"]
+        for event in client.get(f"/workflow/{workflow_id}/events").json()["items"]
     }
     client.app.state.budsim.tracing.close()
     spans = {span.name: span for span in collector.spans}
@@ -93,7 +95,7 @@ def test_figures_tell_how_much_waits_and_for_how_long(
 
     sidecar.is_down = True
     client = make_client(dapr=sidecar.settings, workers=ThreadWorkers(never, AnalyticPredictor))
-    client.post("/simulator/run", json=body | {"source_topic": "t"})
+    client.post("/simulator/run", json=body | {"source_topic": "tMessages"})
 
     def figures() -> dict[str, float]:
         lines = (

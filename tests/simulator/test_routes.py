@@ -559,7 +559,7 @@ def test_event_with_an_unknown_model_fails_by_event(client: TestClient, body: di
     assert client.post("/notifications", json=event).json() == {"status": "SUCCESS"}
     again = client.post("/simulator/run", json=event).json()["workflow_id"]
     assert ended(client, again) == "FAILED"
-    last = client.get(f"/workflow/{again}/events").json()[-1]["data"]["payload"]
+    last = client.get(f"/workflow/{again}/events").json()["items"][-1]["payload"]
     assert (last["event"], last["content"]["status"]) == ("validation", "FAILED")
     assert "pretrained_model_uri" in last["content"]["message"]
 

@@ -11,7 +11,7 @@ import redis
 import sqlalchemy as sa
 
 from budsim.simulator.storage.records import Step
-from budsim.simulator.storage.tables import OutboxRow, RunRow
+from budsim.simulator.storage.tables import DeliveryRow, RunRow
 from tests.soak.traffic import TOPIC
 
 STALLED_S = 180.0
@@ -107,20 +107,21 @@ def _left(engine: sa.Engine) -> tuple[int, int]:
     try:
         with engine.connect() as connection:
             runs = connection.scalar(sa.select(sa.func.count()).where(RunRow.step != Step.DONE))
-            events = connection.scalar(sa.select(sa.func.count()).where(OutboxRow.sent_s.is_(None)))
+            events = connection.scalar(
+                sa.select(sa.func.count()).where(DeliveryRow.sent_s.is_(None))
+            )
     except sa.exc.OperationalError:
         return -1, -1
     return runs or 0, events or 0
 
 
 def _note(event: dict[str, object], delivered: dict[str, Delivered]) -> None:
-    body = event["data"]
-    assert isinstance(body, dict)
-    payload = body.get("payload") or {}
+    payload = event.get("payload") or {}
+    assert isinstance(payload, dict)
     if payload.get("event") != "results":
         return
     found = delivered[payload["workflow_id"]]
-    found.event_ids.add(str(event["id"]))
+    found.event_ids.add(str(payload["event_id"]))
     found.answers.add(
         hashlib.sha256(
             json.dumps(payload["content"]["result"], sort_keys=True).encode()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-TOPIC = "soak"
+TOPIC = "soakMessages"
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 REFUSALS = frozenset({429, 503})
 CALL_LIMIT_S = 30.0

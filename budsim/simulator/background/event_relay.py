@@ -11,10 +11,11 @@ from budsim.commons.dapr import Sidecar
 from budsim.commons.errors import Unavailable
 from budsim.commons.telemetry import Metrics
 from budsim.commons.tracing import trace_id
-from budsim.simulator.events import cloud_event
+from budsim.simulator.events import published_body
 from budsim.simulator.signals import wait
+from budsim.simulator.storage.outbox import DeliveryKey, SendResult, UnsentEvents
 from budsim.simulator.storage.records import Envelope
-from budsim.simulator.storage.repository import Repository, SendResult, UnsentEvents
+from budsim.simulator.storage.repository import Repository
 
 RELAY_RUNS = 50
 RELAY_LEASE_S = 60.0
@@ -63,7 +64,7 @@ class Relay:
         """Send the events that are waiting; return how many runs had some."""
 
         def claim() -> list[UnsentEvents]:
-            return self._repository.claim_outgoing(
+            return self._repository.outbox.claim(
                 now_s=self._clock(), lease_s=RELAY_LEASE_S, limit=RELAY_RUNS
             )
 
@@ -72,7 +73,7 @@ class Relay:
             attempts = await asyncio.gather(*(self._send_run(outgoing) for outgoing in claimed))
             if attempts:
                 await asyncio.to_thread(
-                    lambda: self._repository.sent(attempts, now_s=self._clock())
+                    lambda: self._repository.outbox.record(attempts, now_s=self._clock())
                 )
         except Unavailable as error:
             log.warning("no events sent", reason=str(error))
@@ -80,16 +81,17 @@ class Relay:
         return len(claimed)
 
     async def _send_run(self, outgoing: UnsentEvents) -> SendResult:
-        sent: list[str] = []
-        refused: dict[str | None, str] = {}
+        sent: list[DeliveryKey] = []
+        refused: dict[str | None, DeliveryKey] = {}
         async with self._turns:
             for envelope in outgoing.envelopes:
                 if envelope.topic in refused:
                     continue
+                key = (envelope.event_id, envelope.topic)
                 if await self._send_one(outgoing.run_id, envelope):
-                    sent.append(envelope.event_id)
+                    sent.append(key)
                 else:
-                    refused[envelope.topic] = envelope.event_id
+                    refused[envelope.topic] = key
         pause_s = (
             min(LONGEST_REFUSAL_PAUSE_S, 2.0 ** min(outgoing.failures, 10)) if refused else 0.0
         )
@@ -98,7 +100,7 @@ class Relay:
         )
 
     async def _send_one(self, run_id: str, envelope: Envelope) -> bool:
-        event = cloud_event(envelope, self._pubsub)
+        event = published_body(envelope)
         if envelope.topic and self._sidecar:
             try:
                 await self._sidecar.publish(envelope.topic, event)

@@ -18,7 +18,7 @@ RUN: dict[str, Any] = {
     "target_ttft": 1500,
     "target_throughput_per_user": 20,
     "target_e2e_latency": 20,
-    "source_topic": "deployments",
+    "source_topic": "deploymentMessages",
     "notification_metadata": {
         "notification_type": "event",
         "name": "deploy",
@@ -214,18 +214,43 @@ BENCHMARK_ANSWER: dict[str, Any] = {
     "model_id": MODEL,
     "node_groups": [NODE_GROUP],
 }
-EVENTS: list[dict[str, Any]] = [
-    {
-        "id": "7f2a1b3c-4d5e-5f60-8a9b-0c1d2e3f4a5b",
-        "topic": "deployments",
+EVENT: dict[str, Any] = {
+    "notification_type": "event",
+    "name": "deploy",
+    "subscriber_ids": None,
+    "actor": None,
+    "topic_keys": None,
+    "source": "budsim",
+    "source_topic": "budSimMessages",
+    "type": "get_cluster_recommendations",
+    "specversion": "1.0",
+    "time": "2026-11-24T02:00:00+00:00",
+    "payload": {
+        "category": "internal",
         "type": "get_cluster_recommendations",
-        "time": "2026-11-24T02:00:00+00:00",
-        "data": {
-            "type": "get_cluster_recommendations",
-            "payload": {"event": "validation", "workflow_id": WORKFLOW_ID},
+        "event": "validation",
+        "workflow_id": "their-own-id",
+        "source": "budsim",
+        "content": {
+            "title": "Validating the request",
+            "message": "Checking the request",
+            "status": "STARTED",
+            "result": None,
+            "primary_action": None,
+            "secondary_action": None,
         },
+        "event_id": "7f2a1b3c-4d5e-5f60-8a9b-0c1d2e3f4a5b",
+        "sequence": 1,
     },
-]
+}
+EVENTS: dict[str, Any] = {
+    "object": "workflow_events",
+    "page": 1,
+    "limit": 100,
+    "total_items": 1,
+    "total_pages": 1,
+    "items": [EVENT],
+}
 MOVED: dict[str, Any] = {
     "object": "info",
     "message": "The workflow is SUSPENDED",

@@ -87,7 +87,7 @@ async def _count_waiting(state: ApplicationState) -> None:
     service, figures = state.simulations, state.metrics
     with suppress(Unavailable):
         figures.runs_waiting.set(await asyncio.to_thread(service.repository.waiting))
-        count, oldest_s = await asyncio.to_thread(service.repository.unsent)
+        count, oldest_s = await asyncio.to_thread(service.repository.outbox.unsent)
         figures.outbox_waiting.set(count)
         lag_s = service.clock() - oldest_s if oldest_s is not None else 0.0
         figures.outbox_lag.set(max(0.0, lag_s))

@@ -6,12 +6,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, delete, exists, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from budsim.commons.database import Database
 from budsim.commons.errors import Conflict
+from budsim.simulator.storage import outbox
+from budsim.simulator.storage.outbox import Outbox, is_unsent
 from budsim.simulator.storage.records import (
     FINISHED,
     UNFINISHED,
@@ -24,7 +26,7 @@ from budsim.simulator.storage.records import (
     StoredGroup,
     StoredPlan,
 )
-from budsim.simulator.storage.tables import FindingRow, NodeGroupRow, OutboxRow, PlanRow, RunRow
+from budsim.simulator.storage.tables import FindingRow, NodeGroupRow, PlanRow, RunRow
 
 
 class LeaseLost(Conflict):
@@ -43,33 +45,15 @@ class NewRun:
     due_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnsentEvents:
-    """Unsent events of one run in order, and how often the first was refused."""
-
-    run_id: str
-    envelopes: tuple[Envelope, ...]
-    failures: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendResult:
-    """The result of sending one run's events.
-
-    Ids that were sent, ids that were refused, and the pause before the run's next turn, s.
-    """
-
-    run_id: str
-    sent: Sequence[str]
-    refused: Sequence[str]
-    pause_s: float
-
-
 class Repository:
-    """Runs, plans and events in one database."""
+    """Runs and plans in one database, with the events of each change written beside it.
+
+    ``outbox`` has the events.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.outbox = Outbox(database)
 
     def add(self, accepted: Sequence[NewRun]) -> list[Run]:
         """Store new runs with their events; return each, or the run that has its key already."""
@@ -77,14 +61,8 @@ class Repository:
             return []
         with self._database.writing() as session:
             added = _insert_runs(session, [_run_values(one) for one in accepted])
-            first = [
-                _outbox_values(one.run.run_id, event, 1)
-                for one in accepted
-                for event in one.envelopes
-            ]
-            events = [values for values in first if values["run_id"] in added]
-            if events:
-                session.execute(insert(OutboxRow), events)
+            new = [one for one in accepted if one.run.run_id in added]
+            outbox.insert_first(session, ((one.run.run_id, one.envelopes) for one in new))
         known = self.by_keys(
             [one.run.request_key for one in accepted if one.run.run_id not in added]
         )
@@ -197,7 +175,7 @@ class Repository:
             if plans is not None:
                 _replace_plans(session, run.run_id, plans)
                 session.execute(delete(FindingRow).where(FindingRow.run_id == run.run_id))
-            _append(session, run, envelopes)
+            outbox.append(session, run, envelopes)
 
     def record_progress(
         self, run: Run, envelopes: Sequence[Envelope], *, now_s: float, found: Mapping[str, bytes]
@@ -210,7 +188,7 @@ class Repository:
                 session.merge(
                     FindingRow(run_id=run.run_id, attempt=run.attempt, part=part, content=content)
                 )
-            _append(session, run, envelopes)
+            outbox.append(session, run, envelopes)
 
     def searched(self, run_id: str, attempt: int) -> frozenset[str]:
         """Return the names of the parts searched so far."""
@@ -311,78 +289,15 @@ class Repository:
             )
         return frozenset(unknown)
 
-    def events(self, run_id: str) -> list[Envelope]:
-        """Return every event of a run in the order it happened."""
-        query = (
-            select(OutboxRow)
-            .where(OutboxRow.run_id == run_id)
-            .order_by(OutboxRow.sequence, OutboxRow.topic)
-        )
-        with self._database.reading() as session:
-            return [_envelope(row) for row in session.scalars(query)]
-
-    def claim_outgoing(self, *, now_s: float, lease_s: float, limit: int) -> list[UnsentEvents]:
-        """Take the unsent events of up to ``limit`` runs; other replicas wait for ``lease_s``.
-
-        Only one relay works on a run at a time, so its events leave in order.
-        """
-        unsent = exists().where(OutboxRow.run_id == RunRow.run_id, OutboxRow.sent_s.is_(None))
-        query = (
-            select(RunRow.run_id)
-            .where(unsent, RunRow.relay_due_s <= now_s)
-            .order_by(RunRow.relay_due_s, RunRow.created_s)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        with self._database.writing() as session:
-            run_ids = session.scalars(query).all()
-            if not run_ids:
-                return []
-            session.execute(
-                update(RunRow).where(RunRow.run_id.in_(run_ids)).values(relay_due_s=now_s + lease_s)
-            )
-            return _outgoing(session, run_ids)
-
-    def sent(self, attempts: Sequence[SendResult], *, now_s: float) -> None:
-        """Note which events were sent and which were refused, and when their runs are due again."""
-        handed_over = [event_id for attempt in attempts for event_id in attempt.sent]
-        refused = [event_id for attempt in attempts for event_id in attempt.refused]
-        pauses: dict[float, list[str]] = {}
-        for attempt in attempts:
-            pauses.setdefault(attempt.pause_s, []).append(attempt.run_id)
-        with self._database.writing() as session:
-            session.execute(
-                update(OutboxRow).where(OutboxRow.event_id.in_(handed_over)).values(sent_s=now_s)
-            )
-            if refused:
-                failed = update(OutboxRow).where(OutboxRow.event_id.in_(refused))
-                session.execute(failed.values(failures=OutboxRow.failures + 1))
-            for pause_s, run_ids in pauses.items():
-                session.execute(
-                    update(RunRow)
-                    .where(RunRow.run_id.in_(run_ids))
-                    .values(relay_due_s=now_s + pause_s)
-                )
-
-    def unsent(self) -> tuple[int, float | None]:
-        """Return how many events are unsent, and the time of the oldest, seconds since the epoch."""
-        query = select(func.count(), func.min(OutboxRow.created_s)).where(
-            OutboxRow.sent_s.is_(None)
-        )
-        with self._database.reading() as session:
-            count, oldest_s = session.execute(query).one()
-        return count, oldest_s
-
     def purge(self, before_s: float, *, at_most: int = 500) -> int:
         """Delete up to ``at_most`` finished runs that were last written before ``before_s``.
 
         Runs with unsent events stay. Returns how many were deleted; call again until it is 0. A
         batch is small so that nobody waits long for its locks.
         """
-        unsent = exists().where(OutboxRow.run_id == RunRow.run_id, OutboxRow.sent_s.is_(None))
         old = (
             select(RunRow.run_id)
-            .where(RunRow.updated_s < before_s, RunRow.step == Step.DONE, ~unsent)
+            .where(RunRow.updated_s < before_s, RunRow.step == Step.DONE, ~is_unsent())
             .order_by(RunRow.updated_s)
             .limit(at_most)
             .with_for_update(skip_locked=True)
@@ -412,23 +327,6 @@ def _affected(session: Session, statement: object) -> int:
     options = {"synchronize_session": False}
     result = session.execute(statement, execution_options=options)  # type: ignore[call-overload]
     return int(result.rowcount)
-
-
-def _append(session: Session, run: Run, envelopes: Sequence[Envelope]) -> None:
-    if not envelopes:
-        return
-    written = session.execute(
-        select(OutboxRow.event_id, OutboxRow.sequence).where(OutboxRow.run_id == run.run_id)
-    ).all()
-    known = {row.event_id for row in written}
-    following = 1 + max((row.sequence for row in written), default=0)
-    fresh = [envelope for envelope in envelopes if envelope.event_id not in known]
-    if fresh:
-        rows = [
-            _outbox_values(run.run_id, envelope, following + index)
-            for index, envelope in enumerate(fresh)
-        ]
-        session.execute(insert(OutboxRow), rows)
 
 
 def _replace_plans(session: Session, run_id: str, plans: Sequence[StoredPlan]) -> None:
@@ -481,23 +379,6 @@ def _stored_plans(session: Session, query: Select[Any]) -> list[StoredPlan]:
     return [_stored_plan(row, groups[row.rank]) for row in rows]
 
 
-def _outgoing(session: Session, run_ids: Sequence[str]) -> list[UnsentEvents]:
-    query = (
-        select(OutboxRow)
-        .where(OutboxRow.run_id.in_(run_ids), OutboxRow.sent_s.is_(None))
-        .order_by(OutboxRow.sequence)
-    )
-    waiting: dict[str, list[OutboxRow]] = {}
-    for row in session.scalars(query):
-        waiting.setdefault(row.run_id, []).append(row)
-    return [
-        UnsentEvents(
-            run_id=run_id, envelopes=tuple(map(_envelope, rows)), failures=rows[0].failures
-        )
-        for run_id, rows in waiting.items()
-    ]
-
-
 def _run(row: RunRow) -> Run:
     return Run(
         run_id=row.run_id,
@@ -544,31 +425,6 @@ def _run_values(accepted: NewRun) -> dict[str, Any]:
         "created_s": run.created_s,
         "updated_s": run.created_s,
     }
-
-
-def _outbox_values(run_id: str, envelope: Envelope, sequence: int) -> dict[str, Any]:
-    return {
-        "event_id": envelope.event_id,
-        "run_id": run_id,
-        "sequence": sequence,
-        "topic": envelope.topic,
-        "event": envelope.event,
-        "status": envelope.status,
-        "body": dict(envelope.body),
-        "created_s": envelope.created_s,
-    }
-
-
-def _envelope(row: OutboxRow) -> Envelope:
-    return Envelope(
-        event_id=row.event_id,
-        topic=row.topic,
-        event=row.event,
-        status=row.status,
-        body=row.body,
-        created_s=row.created_s,
-        sequence=row.sequence,
-    )
 
 
 def _plan_row(run_id: str, plan: StoredPlan) -> PlanRow:

@@ -136,30 +136,43 @@ class FindingRow(Base):
     content: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-class OutboxRow(Base):
-    """An event, written in the transaction of the change it tells of.
+class EventRow(Base):
+    """An event, written once in the transaction of the change it tells of."""
 
-    It is sent after the commit, at least once, always under the same id.
-    """
-
-    __tablename__ = "outbox"
-    __table_args__ = (
-        Index("ix_outbox_run_id_sequence", "run_id", "sequence"),
-        Index(
-            "ix_outbox_unsent",
-            "run_id",
-            postgresql_where=text("sent_s IS NULL"),
-            sqlite_where=text("sent_s IS NULL"),
-        ),
-    )
+    __tablename__ = "events"
+    __table_args__ = (Index("ix_events_run_id_sequence", "run_id", "sequence"),)
 
     event_id: Mapped[str] = mapped_column(Uuid(as_uuid=False), primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey(RunRow.run_id, ondelete="CASCADE"))
     sequence: Mapped[int]
-    topic: Mapped[str | None] = mapped_column(String(255))
     event: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(16))
     body: Mapped[dict[str, Any]] = mapped_column(Document)
+    created_s: Mapped[float] = mapped_column(Seconds)
+
+
+class DeliveryRow(Base):
+    """An event on its way to one topic: sent after the commit, at least once, under the same id.
+
+    ``topic`` is empty where nobody asked to be told: the event is only logged.
+    """
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index(
+            "ix_deliveries_unsent",
+            "run_id",
+            postgresql_where=text("sent_s IS NULL"),
+            sqlite_where=text("sent_s IS NULL"),
+        ),
+        Index("ix_deliveries_run_id", "run_id"),
+    )
+
+    event_id: Mapped[str] = mapped_column(
+        ForeignKey(EventRow.event_id, ondelete="CASCADE"), primary_key=True
+    )
+    topic: Mapped[str] = mapped_column(String(255), primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey(RunRow.run_id, ondelete="CASCADE"))
     created_s: Mapped[float] = mapped_column(Seconds)
     sent_s: Mapped[float | None] = mapped_column(Seconds)
     failures: Mapped[int] = mapped_column(default=0)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from budsim.simulator.wire.fields import MAX_TEXT, wrong_field
 
 ENVELOPE_KEYS = ("topic", "pubsubname", "data")
+MAX_ECHOED_BYTES = 16_384
+"""Some 400 subscriber ids (UUIDs); 12 events of a run then echo less than 200 kB."""
 
 
 class Category(StrEnum):
@@ -35,9 +37,28 @@ class NotificationMetadata(BaseModel):
     topic_keys: str | list[str] | list[dict[str, str]] | None = None
     category: Category = Category.INTERNAL
 
+    @field_validator("topic_keys")
+    @classmethod
+    def _name_topics(
+        cls, value: str | list[str] | list[dict[str, str]] | None
+    ) -> str | list[str] | None:
+        """Keep the keys of topics given as objects: listeners take text only."""
+        if not isinstance(value, list):
+            return value
+        return [each if isinstance(each, str) else _topic_key(each) for each in value]
+
+    @model_validator(mode="after")
+    def _bound_echo(self) -> Self:
+        # It stands in every event of the run, for as long as the run is kept.
+        size = len(self.model_dump_json().encode())
+        if size > MAX_ECHOED_BYTES:
+            problem = f"{size} bytes to be echoed in every event; at most {MAX_ECHOED_BYTES}"
+            raise wrong_field("notification_metadata", problem)
+        return self
+
 
 class Body(BaseModel):
-    """A request body, plain or in a CloudEvent; unknown fields are refused in the first form and ignored in the second."""
+    """A request body; unknown fields are refused in a plain one and ignored in a CloudEvent."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
@@ -130,3 +151,8 @@ def _event_content(data: object) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
         raise wrong_field("data", "data of a CloudEvent must be a JSON object: the request")
     return data
+
+
+def _topic_key(named: Mapping[str, str]) -> str:
+    """Return the key of a topic given as an object, such as ``{"type": "Topic", "topicKey": K}``."""
+    return named.get("topicKey") or named.get("topic_key") or json.dumps(named, sort_keys=True)

@@ -64,6 +64,17 @@ class WorkflowMetadata(BaseModel):
         return cls(workflow_id=UUID(run.run_id), status=run.status, eta=run.eta_minutes)
 
 
+class EventPage(BaseModel):
+    """One page of a run's events, as they are published."""
+
+    object: Literal["workflow_events"] = "workflow_events"
+    page: int
+    limit: int
+    total_items: int
+    total_pages: int
+    items: list[Json]
+
+
 class Delivery(BaseModel):
     """What the broker should do with a message."""
 

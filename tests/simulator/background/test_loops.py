@@ -17,6 +17,7 @@ from budsim.simulator.background.event_relay import Relay
 from budsim.simulator.background.worker_processes import ThreadWorkers
 from budsim.simulator.cluster_sources import FixedInventory
 from budsim.simulator.context import ServiceOptions
+from budsim.simulator.events import published_body
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question
 from budsim.simulator.run_steps import RunSteps, SearchProgress
@@ -96,7 +97,7 @@ def claim(service: Simulations) -> list[Run]:
 
 def log_of(repository: Repository, run_id: str) -> list[tuple[str, str]]:
     """Return the event log."""
-    return [(event.event, event.status) for event in repository.events(run_id)]
+    return [(event.event, event.status) for event in repository.outbox.events(run_id)]
 
 
 async def test_events_are_announced_in_the_contract_s_order(
@@ -108,8 +109,8 @@ async def test_events_are_announced_in_the_contract_s_order(
     await service.steps.carry_out(*claim(service))
     assert log_of(repository, run.run_id) == ORDER
     progress = [
-        event.body["data"]["payload"]["content"]["message"]
-        for event in repository.events(run.run_id)[5:8]
+        event.body["payload"]["content"]["message"]
+        for event in repository.outbox.events(run.run_id)[5:8]
     ]
     assert progress == ["25 %", "50 %", "75 %"]
 
@@ -275,7 +276,9 @@ async def test_relay_sends_in_order_and_keeps_what_is_refused(
     service = replica(repository, clock)
     client = connect(sidecar.settings)
     relay = Relay(repository, client, new_metrics(), pubsub="pubsub", clock=clock)
-    run = await service.accept(RunRequest.model_validate(body | {"source_topic": ["a", "b"]}))
+    run = await service.accept(
+        RunRequest.model_validate(body | {"source_topic": ["aMessages", "bMessages"]})
+    )
     sidecar.is_down = True
     await relay.send()
     assert sidecar.published == []
@@ -286,15 +289,13 @@ async def test_relay_sends_in_order_and_keeps_what_is_refused(
     assert await relay.send() == 0
     assert client is not None
     await client.close()
-    stored = [event.event_id for event in repository.events(run.run_id)]
-    assert sorted(event["id"] for _, event in sidecar.published) == sorted(stored)
-    for topic in ("a", "b"):
-        names = [
-            event["data"]["payload"]["event"]
-            for at, event in sidecar.published
-            if at == topic and "payload" in event["data"]
-        ]
-        assert names == [name for name, _ in ORDER[1:]]
+    stored = [published_body(event) for event in repository.outbox.events(run.run_id)]
+    for topic in ("aMessages", "bMessages"):
+        assert [event for at, event in sidecar.published if at == topic] == stored
+    payloads = [event["payload"] for event in stored[1:]]
+    assert [payload["event"] for payload in payloads] == [name for name, _ in ORDER[1:]]
+    assert [payload["sequence"] for payload in payloads] == list(range(1, len(ORDER)))
+    assert len({payload["event_id"] for payload in payloads}) == len(payloads)
 
 
 async def test_two_relays_never_send_one_run_s_events(
@@ -302,10 +303,10 @@ async def test_two_relays_never_send_one_run_s_events(
 ):
     """Events written while a relay sends earlier ones of the same run wait for it: two relays would mix their order up."""
     service = replica(repository, clock)
-    await service.accept(RunRequest.model_validate(body | {"source_topic": "a"}))
+    await service.accept(RunRequest.model_validate(body | {"source_topic": "aMessages"}))
 
     def look() -> list[str]:
-        found = repository.claim_outgoing(now_s=clock(), lease_s=60, limit=10)
+        found = repository.outbox.claim(now_s=clock(), lease_s=60, limit=10)
         return [envelope.event for outgoing in found for envelope in outgoing.envelopes]
 
     assert look() == ["workflow_metadata"]
@@ -352,16 +353,18 @@ async def test_an_event_sent_but_not_noted_keeps_its_id(
     client = connect(sidecar.settings)
     assert client is not None
     relay = Relay(repository, client, new_metrics(), pubsub="pubsub", clock=clock)
-    await service.accept(RunRequest.model_validate(body | {"source_topic": "a"}))
+    await service.accept(RunRequest.model_validate(body | {"source_topic": "aMessages"}))
     with monkeypatch.context() as crash:
         crash.setattr(
-            repository, "sent", lambda *_a, **_k: (_ for _ in ()).throw(Unavailable("killed"))
+            repository.outbox,
+            "record",
+            lambda *_a, **_k: (_ for _ in ()).throw(Unavailable("killed")),
         )
         await relay.send()
     clock.now_s += 61
     await relay.send()
     await client.close()
-    first, second = (event["id"] for _, event in sidecar.published)
+    first, second = sidecar.published
     assert first == second
 
 
@@ -382,8 +385,8 @@ async def test_events_carry_what_callers_listen_for(
         RunRequest.model_validate(body | {"notification_metadata": wishes, "traceparent": trace})
     )
     await service.steps.carry_out(*claim(service))
-    events = [event.body for event in repository.events(run.run_id)]
-    first, last = events[0]["data"], events[-1]["data"]
+    events = [event.body for event in repository.outbox.events(run.run_id)]
+    first, last = events[0], events[-1]
     assert (first["type"], first["workflow_id"], first["name"]) == (
         "workflow_metadata",
         run.run_id,
@@ -415,19 +418,13 @@ def test_with_a_sidecar_inventory_and_events_go_through_it(
     sidecar.token = "t"
     sidecar.states["cluster_info"] = json.dumps(example("lab.json")).encode()
     client = make_client(dapr=sidecar.settings)
-    workflow_id = client.post("/simulator/run", json=body | {"source_topic": "pipeline"}).json()[
-        "workflow_id"
-    ]
+    workflow_id = client.post(
+        "/simulator/run", json=body | {"source_topic": "pipelineMessages"}
+    ).json()["workflow_id"]
     assert ended(client, workflow_id) == "COMPLETED"
     wait_for(lambda: len(sidecar.published) == len(ORDER))
     topic, event = sidecar.published[-1]
-    assert (topic, event["specversion"], event["source"], event["topic"]) == (
-        "pipeline",
-        "1.0",
-        "budsim",
-        "pipeline",
-    )
-    assert len({event["id"] for _, event in sidecar.published}) == len(ORDER)
+    assert (topic, event["specversion"], event["source"]) == ("pipelineMessages", "1.0", "budsim")
     sidecar.is_down = True
     assert client.get("/ready").status_code == 503
     assert client.get("/health").status_code == 200

@@ -116,7 +116,7 @@ class Stage:
 
     def log_of(self, run: Run) -> list[tuple[str, str]]:
         """Return the event log of a run."""
-        return [(event.event, event.status) for event in self.repository.events(run.run_id)]
+        return [(event.event, event.status) for event in self.repository.outbox.events(run.run_id)]
 
 
 class Counting(ThreadWorkers):

@@ -20,9 +20,11 @@ INSERT INTO runs (run_id, status, step, attempt, failures, message, reasons, req
 SELECT lpad(to_hex(i), 32, '0')::uuid, CASE WHEN i % 50 = 0 THEN 'PENDING' ELSE 'COMPLETED' END,
        CASE WHEN i % 50 = 0 THEN 'validation' ELSE 'done' END, 1, 0, '', '[]', '{}', 'key:' || i, '', i, 0, i, i
 FROM generate_series(1, :runs) AS i;
-INSERT INTO outbox (event_id, run_id, sequence, event, status, body, created_s, sent_s, failures)
-SELECT gen_random_uuid(), lpad(to_hex(i), 32, '0')::uuid, n, 'results', 'COMPLETED', '{}', i, CASE WHEN i % 100 > 0 THEN 1 END, 0
+INSERT INTO events (event_id, run_id, sequence, event, status, body, created_s)
+SELECT gen_random_uuid(), lpad(to_hex(i), 32, '0')::uuid, n, 'results', 'COMPLETED', '{}', i
 FROM generate_series(1, :runs) AS i, generate_series(1, 4) AS n;
+INSERT INTO deliveries (event_id, topic, run_id, created_s, sent_s, failures)
+SELECT event_id, 't', run_id, created_s, CASE WHEN created_s::int % 100 > 0 THEN 1 END, 0 FROM events;
 INSERT INTO plans (run_id, rank, cluster_id, replicas, concurrency, error_rate, cost_per_million_tokens_usd, cost_usd_per_h,
                    quantized, blacklisted)
 SELECT lpad(to_hex(i), 32, '0')::uuid, n, 'c', 1, 1, 0, 1, 1, false, false FROM generate_series(1, :runs) AS i,
@@ -37,8 +39,8 @@ QUERIES: dict[str, tuple[Callable[[Repository], object], set[str]]] = {
     "waiting": (lambda r: r.waiting(), {"ix_runs_claimable"}),
     "repeated requests": (lambda r: r.by_keys(["key:7", "key:8"]), {"uq_runs_request_key"}),
     "one run": (lambda r: r.get(RUN_ID), {"pk_runs"}),
-    "unsent events": (lambda r: r.unsent(), {"ix_outbox_unsent"}),
-    "events of a run": (lambda r: r.events(RUN_ID), {"ix_outbox_run_id_sequence"}),
+    "unsent events": (lambda r: r.outbox.unsent(), {"ix_deliveries_unsent"}),
+    "events of a run": (lambda r: r.outbox.events(RUN_ID), {"ix_events_run_id_sequence"}),
     "a page of plans": (
         lambda r: r.plans(RUN_ID, PlanFilter(cluster_id="c"), limit=1),
         {"ix_plans_run_id_cluster_id", "pk_plans"},
@@ -103,10 +105,10 @@ def indexes(database: Database, ask: Callable[[], object]) -> tuple[set[str], se
 def test_relay_finds_unsent_events_without_reading_the_sent_ones(filled: Database):
     """The outbox is read through its partial index; of the runs, those that have something are looked up."""
     used, scanned = indexes(
-        filled, lambda: Repository(filled).claim_outgoing(now_s=1e9, lease_s=1, limit=50)
+        filled, lambda: Repository(filled).outbox.claim(now_s=1e9, lease_s=1, limit=50)
     )
-    assert "ix_outbox_unsent" in used
-    assert "outbox" not in scanned
+    assert "ix_deliveries_unsent" in used
+    assert "deliveries" not in scanned
 
 
 def test_old_runs_go_in_batches_with_all_they_own(filled: Database):
@@ -118,7 +120,7 @@ def test_old_runs_go_in_batches_with_all_they_own(filled: Database):
     assert repository.get(str(uuid.UUID(int=100))) is not None  # its events have not left
     assert repository.get(str(uuid.UUID(int=50))) is not None  # it is not finished
     assert repository.get(str(uuid.UUID(int=199))) is None
-    assert repository.events(str(uuid.UUID(int=199))) == []
+    assert repository.outbox.events(str(uuid.UUID(int=199))) == []
     assert repository.plans(str(uuid.UUID(int=199)), PlanFilter()) == []
     assert repository.get(str(uuid.UUID(int=201))) is not None
 
