@@ -10,6 +10,7 @@ from budsim.commons.errors import InvalidInput, UnsupportedModel
 from budsim.commons.precision import Precision
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.config_reader import ConfigReader
+from budsim.model_ops.families.common_names import with_common_names
 from budsim.model_ops.families.decoder import read_decoder
 from budsim.model_ops.families.model_types import READERS
 from budsim.model_ops.families.text_model import TextModel, group_layers
@@ -88,7 +89,7 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
     vision = vision_parameters(outer, text_model.hidden)
     declared = _quantization_fields(outer, text)
     quantization = quantization_from(declared, len(text_model.layers))
-    if quantization and declared and outer.text("expert_dtype") == "fp4":
+    if quantization and declared and _has_fp4_experts(outer, declared):
         quantization = with_short_experts(quantization, declared)
     family = (outer.texts("architectures") or ("",))[0] or outer.text("model_type")
     return Architecture(
@@ -111,10 +112,15 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
     )
 
 
+def _has_fp4_experts(outer: ConfigReader, declared: ConfigReader) -> bool:
+    """Return whether experts are FP4; DeepSeek V4 says so outside the quantization, V4.1 inside."""
+    return "fp4" in {outer.text("expert_dtype"), declared.text("expert_dtype")}
+
+
 def _text_fields(outer: ConfigReader) -> ConfigReader:
     nested = outer.nested("text_config")
     if nested is None:
-        return outer
+        return with_common_names(outer)
     wrapper = outer.text("model_type")
     inherited = {
         key: value
@@ -122,7 +128,8 @@ def _text_fields(outer: ConfigReader) -> ConfigReader:
         if key in {"tie_word_embeddings", "torch_dtype", "dtype"}
     }
     default = {"model_type": TEXT_TYPES[wrapper]} if wrapper in TEXT_TYPES else {}
-    return ConfigReader({**inherited, **default, **nested.values}, nested.prefix)
+    inner = ConfigReader({**inherited, **default, **nested.values}, nested.prefix)
+    return with_common_names(inner)
 
 
 def _text_model(outer: ConfigReader, text: ConfigReader) -> TextModel:
@@ -134,7 +141,7 @@ def _text_model(outer: ConfigReader, text: ConfigReader) -> TextModel:
     if model_type in READERS:
         read, traits = READERS[model_type]
         return read(text, traits)
-    if text is outer and all(outer.has(key) for key in LLAMA_KEYS):
+    if not outer.has("text_config") and all(outer.has(key) for key in LLAMA_KEYS):
         return _llama_like(outer, model_type)
     raise UnsupportedModel(
         text.path("model_type"),

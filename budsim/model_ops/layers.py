@@ -57,6 +57,8 @@ class Attention:
         ``LINEAR`` only: bytes of a value of the recurrent state, as the configuration asks.
     compression : int
         Number of tokens one cache entry stands for (DeepSeek V4).
+    shares_cache : bool
+        Whether the layer reads the cache of an earlier layer and stores nothing of its own.
     o_groups, o_lora_rank : int
         The output is projected down in ``o_groups`` groups of heads to ``o_lora_rank`` values each,
         then up (DeepSeek V4); 0 means one projection.
@@ -81,6 +83,7 @@ class Attention:
     compression: int = 1
     o_groups: int = 0
     o_lora_rank: int = 0
+    shares_cache: bool = False
 
     def cache_bytes_per_token(self, precision: Precision) -> float:
         """Return the KV cache bytes of one token in one layer, before parallelism repeats them.
@@ -91,7 +94,7 @@ class Attention:
         SGLang 0.5.23 alike). Beside grouped attention an index has the format of the cache.
         """
         width = bytes_per_value(precision)
-        if self.kind is AttentionKind.LINEAR:
+        if self.kind is AttentionKind.LINEAR or self.shares_cache:
             return 0.0
         if self.kind is not AttentionKind.MLA:
             values = self.kv_heads * (self.head_dim + self.value_head_dim) + self.index_head_dim
@@ -141,6 +144,12 @@ class Attention:
     def _grouped_matrices(self, hidden: int) -> tuple[Matrix, ...]:
         query = self.heads * self.head_dim * (2 if self.output_gate else 1)
         kv = self.kv_heads * (self.head_dim + self.value_head_dim)
+        if self.q_lora_rank:
+            return (
+                projection("q_kv_down", hidden, self.q_lora_rank + kv, Shard.REPLICATED),
+                projection("q_up", self.q_lora_rank, query, Shard.COLUMN),
+                projection("o", self.heads * self.value_head_dim, hidden, Shard.ROW),
+            )
         return (
             projection("qkv", hidden, query + kv, Shard.COLUMN, kv_outputs=kv, parts=3),
             projection("o", self.heads * self.value_head_dim, hidden, Shard.ROW),
@@ -183,7 +192,7 @@ class Attention:
             projection("q_up", rank, self.heads * entry, Shard.COLUMN),
             projection("o_down", self.heads * entry, self.o_lora_rank, Shard.ROW),
             projection("o", self.o_groups * self.o_lora_rank, hidden, Shard.ROW),
-            *((compress,) if self.compression > 1 else ()),
+            *((compress,) if self.compression > 1 and not self.shares_cache else ()),
             *self._indexer_matrices(hidden, 2 * overlap * self.index_head_dim + self.index_heads),
         )
 

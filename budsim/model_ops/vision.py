@@ -225,6 +225,37 @@ def _minimax3(tower: ConfigReader, text_hidden: int) -> int:
     )
 
 
+def _deepseek(tower: ConfigReader, text_hidden: int) -> int:
+    """Return DeepSeek V4.1's tower and aligner (vLLM 0.33 ``deepseek_v4/common/vision.py``)."""
+    hidden = tower.integer("hidden_size", high=MAX_HIDDEN)
+    width = tower.integer("intermediate_size", high=MAX_WIDTH)
+    layers = tower.integer("num_hidden_layers", high=MAX_LAYERS)
+    patch = tower.integer("patch_size", high=MAX_HIDDEN)
+    merged = hidden * tower.integer("downsample_ratio", high=64, default=3) ** 2
+    block = 4 * hidden * (hidden + 1) + 3 * hidden * width + 2 * hidden
+    aligner = (merged + 1 + text_hidden + 1) * text_hidden
+    return hidden * (3 * patch * patch + 1) + layers * block + hidden + aligner
+
+
+def _muse_glimmer(tower: ConfigReader, text_hidden: int) -> int:
+    """Return Muse Glimmer's tower and its three projections (vLLM 0.33 ``muse_glimmer.py``).
+
+    Patches of ``merge_size`` squared are merged without weights.
+    """
+    hidden = tower.integer("hidden_size", high=MAX_HIDDEN)
+    width = tower.integer("intermediate_size", high=MAX_WIDTH)
+    layers = tower.integer("num_hidden_layers", high=MAX_LAYERS)
+    patch = tower.integer("patch_size", high=MAX_HIDDEN)
+    frames = tower.integer("patch_temporal", high=MAX_HIDDEN, default=2)
+    merged = hidden * tower.integer("merge_size", high=64, default=2) ** 2
+    inner = tower.integer("projector_hidden_size", high=MAX_HIDDEN, default=4096)
+    rows = tower.integer("pos_emb_height", high=MAX_HEADS, default=32)
+    columns = tower.integer("pos_emb_width", high=MAX_HEADS, default=32)
+    stem = hidden * (3 * frames * patch * patch + rows * columns) + 4 * hidden
+    projections = (merged + inner + text_hidden) * inner
+    return stem + layers * _encoder_block(hidden, width) + projections
+
+
 TOWERS: Final[Mapping[str, Callable[[ConfigReader, int], int]]] = {
     "gemma3": _siglip,
     "qwen2_5_vl": _qwen2_5,
@@ -238,4 +269,6 @@ TOWERS: Final[Mapping[str, Callable[[ConfigReader, int], int]]] = {
     "kimi_k25": _moonvit,
     "kimi_k3": _moonvit3,
     "minimax_m3_vl": _minimax3,
+    "muse_glimmer": _muse_glimmer,
+    "deepseek_v41": _deepseek,
 }

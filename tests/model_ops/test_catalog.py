@@ -154,6 +154,10 @@ def test_catalog_is_broad() -> None:
         ("stepfun-ai/Step-3.7-Flash", 11e9),
         ("ai21labs/AI21-Jamba-1.5-Mini", 12e9),
         ("baidu/ERNIE-4.5-300B-A47B-PT", 47e9),
+        ("tencent/Hy3", 21e9),
+        ("mistralai/Mistral-Small-4-119B-2603", 6.5e9),
+        ("thinkingmachines/Inkling", 41e9),
+        ("LGAI-EXAONE/K-EXAONE-236B-A23B", 23e9),
     ],
 )
 def test_active_parameters_are_what_the_name_or_card_says(model_id: str, active: float) -> None:

@@ -36,6 +36,9 @@ SMALL = {
         ("  openai/gpt-oss-120b ", "openai/gpt-oss-120b"),
         ("zhipuai/GLM-5", "zai-org/GLM-5"),
         ("gptj", "EleutherAI/gpt-j-6b"),
+        ("Qwen/Qwen3.8-27B", "Qwen/Qwen3.8-27B"),
+        ("deepseek-v4.1-flash", "deepseek-ai/DeepSeek-V4.1-Flash"),
+        ("zai-org/GLM-4.7-Flash", "zai-org/GLM-4.7-Flash"),
     ],
 )
 def test_names_are_found_however_they_are_spelt(spelling: str, model_id: str) -> None:

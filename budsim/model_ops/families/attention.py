@@ -42,6 +42,7 @@ def read_attention(config: ConfigReader, hidden: int, window: int | None = None)
         kv_heads=kv_heads,
         head_dim=head_dim,
         value_head_dim=config.integer("v_head_dim", high=MAX_HIDDEN, default=head_dim),
+        q_lora_rank=config.integer("share_q_dim", low=0, high=MAX_HIDDEN, default=0) or None,
         window=window,
     )
 
@@ -70,7 +71,7 @@ def read_latent_attention(
         value_head_dim=config.integer("v_head_dim", high=MAX_HIDDEN),
         q_lora_rank=config.integer("q_lora_rank", low=0, high=MAX_HIDDEN, default=0) or None,
         kv_lora_rank=config.integer("kv_lora_rank", high=MAX_HIDDEN),
-        rope_head_dim=config.integer("qk_rope_head_dim", high=MAX_HIDDEN),
+        rope_head_dim=config.integer("qk_rope_head_dim", low=0, high=MAX_HIDDEN),
         index_heads=config.integer("index_n_heads", high=MAX_HEADS) if own_index else 0,
         index_head_dim=config.integer("index_head_dim", high=MAX_HIDDEN) if own_index else 0,
         index_topk=config.integer("index_topk", high=MAX_CONTEXT) if indexed else None,

@@ -101,8 +101,9 @@ def attention_layer(
     config: ConfigReader, traits: FamilyTraits, hidden: int, window: int | None = None
 ) -> Layer:
     """Return a layer of grouped attention whose feed-forward part is yet to be read."""
-    attention = read_attention(config, hidden, window)
+    attention = replace(read_attention(config, hidden, window), output_gate=traits.output_gate)
     extra = attention_extra_parameters(config, traits, attention, hidden)
+    extra += attention.heads * hidden * traits.head_gate
     return Layer(attention=attention, extra_parameters=extra)
 
 

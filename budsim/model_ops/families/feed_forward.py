@@ -14,7 +14,12 @@ from budsim.model_ops.families.traits import FamilyTraits
 from budsim.model_ops.layers import FeedForward
 
 WIDTH = ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
-DENSE_WIDTH_BESIDE_EXPERTS = ("intermediate_size_mlp", "dense_intermediate_size", *WIDTH)
+DENSE_WIDTH_BESIDE_EXPERTS = (
+    "intermediate_size_mlp",
+    "dense_intermediate_size",
+    "prefix_dense_intermediate_size",
+    *WIDTH,
+)
 EXPERT_WIDTH = ("moe_intermediate_size", "expert_intermediate_size", "intermediate_size")
 SHARED_WIDTH = (
     "shared_expert_intermediate_size",

@@ -20,6 +20,10 @@ from budsim.model_ops.families.text_model import Layer, TextModel
 from budsim.model_ops.families.traits import FamilyTraits
 from budsim.model_ops.layers import Attention, AttentionKind
 
+KERNEL = ("short_conv_kernel_size", "linear_conv_kernel_dim")
+LINEAR_HEADS = ("linear_num_heads", "linear_num_key_heads", "num_attention_heads")
+LINEAR_WIDTH = ("linear_head_dim", "linear_key_head_dim", "head_dim")
+
 
 def read_delta_decoder(config: ConfigReader, traits: FamilyTraits) -> TextModel:
     """Return a decoder of gated delta layers and gated full attention (Qwen3-Next, Qwen3.5)."""
@@ -62,6 +66,30 @@ def read_lightning_decoder(config: ConfigReader, traits: FamilyTraits) -> TextMo
     return assemble(config, traits, dims, layers)
 
 
+def read_kimi_hybrid(config: ConfigReader, traits: FamilyTraits) -> TextModel:
+    """Return a decoder of Kimi delta or lightning layers and of latent or grouped attention.
+
+    Ling 2.5 and later (``bailing_hybrid``: every ``layer_group_size``-th layer attends), GLM-5-Next
+    and Alice AI. Layers are Kimi delta layers where the config states a convolution, lightning
+    attention otherwise.
+    """
+    dims = read_dimensions(config)
+    full = (
+        _latent_layer(config, dims.hidden)
+        if config.has("kv_lora_rank")
+        else attention_layer(config, traits, dims.hidden)
+    )
+    kernel = config.integer(*KERNEL, low=0, high=MAX_HIDDEN, default=0)
+    linear = (
+        _read_kimi_delta(_kimi_settings(config, kernel), dims.hidden)
+        if kernel
+        else _lightning_layer(config, dims.hidden)
+    )
+    kinds = _kinds(config, dims.layers)
+    layers = [linear if kind == "linear_attention" else full for kind in kinds]
+    return assemble(config, traits, dims, layers)
+
+
 def read_kimi_delta_decoder(config: ConfigReader, traits: FamilyTraits) -> TextModel:
     """Return a decoder of Kimi delta layers and latent attention (Kimi Linear, Kimi K3)."""
     dims, settings = read_dimensions(config), config.nested("linear_attn_config")
@@ -77,6 +105,44 @@ def read_kimi_delta_decoder(config: ConfigReader, traits: FamilyTraits) -> TextM
     linear = _read_kimi_delta(settings, dims.hidden)
     layers = [linear if index + 1 in marked else full for index in range(dims.layers)]
     return assemble(config, traits, dims, layers)
+
+
+def _kinds(config: ConfigReader, layers: int) -> tuple[str, ...]:
+    kinds = layer_types(config, layers)
+    every = config.integer("layer_group_size", high=MAX_LAYERS, default=4)
+    return kinds or tuple(
+        "linear_attention" if (index + 1) % every else "full_attention" for index in range(layers)
+    )
+
+
+def _latent_layer(config: ConfigReader, hidden: int) -> Layer:
+    attention = read_latent_attention(config, indexed=config.has("index_topk"))
+    extra = latent_extra_parameters(config, attention, hidden)
+    return Layer(attention=attention, extra_parameters=extra)
+
+
+def _kimi_settings(config: ConfigReader, kernel: int) -> ConfigReader:
+    heads = config.integer(*LINEAR_HEADS, high=MAX_HEADS)
+    width = config.integer(*LINEAR_WIDTH, high=MAX_HIDDEN)
+    settings = {"num_heads": heads, "head_dim": width, "short_conv_kernel_size": kernel}
+    return ConfigReader(settings, config.prefix)
+
+
+def _lightning_layer(config: ConfigReader, hidden: int) -> Layer:
+    """Return Ling 2.5's lightning attention: norms on queries, keys and the gated output."""
+    heads = config.integer("num_attention_heads", high=MAX_HEADS)
+    width = config.integer("head_dim", high=MAX_HIDDEN, default=hidden // heads)
+    lightning = Attention(
+        kind=AttentionKind.LINEAR,
+        heads=heads,
+        kv_heads=heads,
+        head_dim=width,
+        value_head_dim=width,
+        output_gate=True,
+        gates_per_head=0,
+        state_value_bytes=4,
+    )
+    return Layer(attention=lightning, extra_parameters=2 * width + heads * width)
 
 
 def state_value_bytes(config: ConfigReader, default: str = "") -> int:

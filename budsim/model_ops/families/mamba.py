@@ -54,7 +54,7 @@ def read_mamba_layered_decoder(config: ConfigReader, traits: FamilyTraits) -> Te
     kinds = layer_types(config, dims.layers)
     if not kinds:
         raise InvalidInput(config.path("layer_types"), "missing", f"a list of {dims.layers} kinds")
-    mamba, full = _read_mamba2(config, dims.hidden), attention_layer(config, traits, dims.hidden)
+    mamba, full = read_mamba2(config, dims.hidden), attention_layer(config, traits, dims.hidden)
     layers = [mamba if kind in {"mamba", "linear_attention"} else full for kind in kinds]
     traits = replace(traits, experts=config.has("num_local_experts"))
     return assemble(config, traits, dims, layers)
@@ -67,7 +67,7 @@ def read_jamba(config: ConfigReader, traits: FamilyTraits) -> TextModel:
     """
     dims = read_dimensions(config)
     full = Layer(attention=read_attention(config, dims.hidden))
-    mamba = _read_mamba1(config, dims.hidden)
+    mamba = read_mamba1(config, dims.hidden)
     attends = _every(config, "attn_layer", dims.layers)
     holds_experts = _every(config, "expert_layer", dims.layers)
     layers = [full if is_attention else mamba for is_attention in attends]
@@ -81,7 +81,8 @@ def _every(config: ConfigReader, prefix: str, layers: int) -> list[bool]:
     return [index % max(period, 1) == offset for index in range(layers)]
 
 
-def _read_mamba2(config: ConfigReader, hidden: int) -> Layer:
+def read_mamba2(config: ConfigReader, hidden: int) -> Layer:
+    """Return a Mamba-2 block (transformers modeling_mamba2.py) without norm before it."""
     heads = config.integer("mamba_num_heads", "mamba_n_heads", high=MAX_HEADS)
     mamba = Attention(
         kind=AttentionKind.LINEAR,
@@ -104,7 +105,7 @@ def _read_mamba2(config: ConfigReader, hidden: int) -> Layer:
     return Layer(attention=mamba, extra_parameters=extra)
 
 
-def _read_mamba1(config: ConfigReader, hidden: int) -> Layer:
+def read_mamba1(config: ConfigReader, hidden: int, *, has_norms: bool = True) -> Layer:
     """Return a Mamba-1 block as a linear layer of one-value heads (transformers modeling_jamba.py).
 
     Its matrices as a linear layer count ``2 x state x hidden`` values too many for keys, which are
@@ -124,7 +125,7 @@ def _read_mamba1(config: ConfigReader, hidden: int) -> Layer:
         gates_per_head=0,
     )
     steps = inner * (rank + 2 * state) + (rank + 1) * inner - 2 * state * hidden
-    norms = rank + 2 * state
+    norms = (rank + 2 * state) * has_norms
     convolution = inner * (mamba.conv_kernel + 1)
     decay_and_skip = inner * (state + 1)
     extra = steps + norms + convolution + decay_and_skip
@@ -135,7 +136,7 @@ def _read_blocks(
     config: ConfigReader, traits: FamilyTraits, hidden: int, pattern: str
 ) -> Iterator[Layer | tuple[FeedForward, int]]:
     """Yield a layer for M and *, and a feed-forward part with its small weights for - and E."""
-    mamba, full = _read_mamba2(config, hidden), attention_layer(config, traits, hidden)
+    mamba, full = read_mamba2(config, hidden), attention_layer(config, traits, hidden)
     for letter in pattern:
         if letter in {"M", "*"}:
             layer = mamba if letter == "M" else full

@@ -1,6 +1,6 @@
 """Decoders whose windowed layers have other heads than their full layers.
 
-Gemma 4, MiMo V2, Step 3.5.
+Gemma 4, MiMo V2, Step 3.5, Laguna, Inkling.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from budsim.model_ops.config_reader import ConfigReader
+from budsim.model_ops.config_reader import MAX_HEADS, ConfigReader
 from budsim.model_ops.families.decoder import assemble, attention_layer, read_dimensions
 from budsim.model_ops.families.sliding_windows import read_windows
 from budsim.model_ops.families.text_model import Layer, TextModel
@@ -19,6 +19,8 @@ GEMMA4_GLOBAL_HEAD_DIM: Final = 512
 """Where the config states none (transformers 5.24 ``Gemma4TextConfig``)."""
 GEMMA4_NORMS_WITH_EXPERTS: Final = 7
 """Norms in a layer with experts (transformers 5.24 ``Gemma4TextDecoderLayer``)."""
+INKLING_PATTERN: Final = 6
+"""Every sixth layer sees everything (transformers 5.24 ``InklingTextConfig``)."""
 HEAD_FIELDS: Final = ("num_attention_heads", "num_key_value_heads", "head_dim", "v_head_dim")
 
 
@@ -85,6 +87,52 @@ def read_step3(config: ConfigReader, traits: FamilyTraits) -> TextModel:
         changes["layer_types"] = listed[:layers]
     config = config.with_values(changes)
     return _assemble_mixed(config, traits, full={}, windowed=windowed, gated_heads=True)
+
+
+def read_laguna(config: ConfigReader, traits: FamilyTraits) -> TextModel:
+    """Return Laguna: each layer may have its own number of query heads, and a gated output.
+
+    ``gating`` is one gate for each head (``true`` or ``per-head``) or for each output.
+    """
+    dims = read_dimensions(config)
+    gating = config.values.get("gating", True)
+    traits = replace(
+        traits, head_gate=gating in (True, "per-head"), output_gate=gating == "per-element"
+    )
+    field = "num_attention_heads_per_layer"
+    stated = config.integers(field, count=dims.layers, high=MAX_HEADS)
+    windows = read_windows(config, dims.layers, dims.context, pattern=0)
+    layers = []
+    for index, window in enumerate(windows):
+        own = config.with_values({"num_attention_heads": stated[index]} if stated else {})
+        layers.append(attention_layer(own, traits, dims.hidden, window))
+    return assemble(config, traits, dims, layers)
+
+
+def read_inkling(config: ConfigReader, traits: FamilyTraits) -> TextModel:
+    """Return Inkling (vLLM 0.33 ``models/inkling``): windowed layers have heads of their own.
+
+    ``local_layer_ids`` lists the windowed layers. The short convolutions behind keys, values,
+    attention and experts are below 0.1 % of the weights and are not counted.
+    """
+    dims = read_dimensions(config)
+    local = config.values.get("local_layer_ids")
+    stated = config.texts("layer_types", count=dims.layers)
+    is_local = [
+        index in local if isinstance(local, list) else (index + 1) % INKLING_PATTERN != 0
+        for index in range(dims.layers)
+    ]
+    if stated:
+        is_local = [kind == "hybrid_sliding" for kind in stated]
+    kinds = ["sliding_attention" if flag else "full_attention" for flag in is_local]
+    windowed = {
+        name: config.values[f"swa_{name}"] for name in HEAD_FIELDS if config.has(f"swa_{name}")
+    }
+    changes: dict[str, object] = {"layer_types": kinds}
+    if config.has("dense_mlp_idx") and not config.has("mlp_layer_types"):
+        changes["first_k_dense_replace"] = config.values["dense_mlp_idx"]
+    config = config.with_values(changes)
+    return _assemble_mixed(config, traits, full={}, windowed=windowed)
 
 
 def _assemble_mixed(

@@ -27,17 +27,33 @@ from budsim.model_ops.families.encoder_decoder import read_t5
 from budsim.model_ops.families.linear_attention import (
     read_delta_decoder,
     read_kimi_delta_decoder,
+    read_kimi_hybrid,
     read_lightning_decoder,
 )
+from budsim.model_ops.families.longcat import read_longcat
 from budsim.model_ops.families.mamba import (
     read_jamba,
     read_mamba_layered_decoder,
     read_mamba_pattern_decoder,
 )
-from budsim.model_ops.families.mixed_heads import read_gemma4, read_mimo_v2, read_step3
+from budsim.model_ops.families.mixed_heads import (
+    read_gemma4,
+    read_inkling,
+    read_laguna,
+    read_mimo_v2,
+    read_step3,
+)
+from budsim.model_ops.families.shared_weights import refuse_shared_weights
+from budsim.model_ops.families.short_convolution import read_short_convolution_decoder
 from budsim.model_ops.families.sparse_attention import (
     read_block_sparse_decoder,
     read_compressed_decoder,
+    read_shared_compressed_decoder,
+)
+from budsim.model_ops.families.state_space import (
+    read_falcon_h1,
+    read_mamba2_model,
+    read_mamba_model,
 )
 from budsim.model_ops.families.text_model import TextModel
 from budsim.model_ops.families.traits import FamilyTraits, QkNorm
@@ -84,6 +100,24 @@ FALCON: Final = FamilyTraits(
     tied=True,
     width_factor=4,
 )
+AFMOE: Final = replace(
+    QWEN3,
+    norms=4,
+    windowed=True,
+    window_pattern=4,
+    experts=True,
+    router_bias=True,
+    output_gate=True,
+)
+BAILING: Final = replace(
+    QWEN3,
+    experts=True,
+    router_bias=True,
+    qkv_bias=("use_qkv_bias", False),
+    out_bias=("use_bias", False),
+    qk_norm_flag=("use_qk_norm", True),
+)
+LFM2: Final = replace(QWEN3, tied=True)
 LATENT_EXPERTS: Final = FamilyTraits(experts=True, router_bias=True)
 
 READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
@@ -243,7 +277,68 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "minimax": (read_lightning_decoder, FamilyTraits(experts=True)),
     "nemotron_h": (read_mamba_pattern_decoder, FamilyTraits(gated=False)),
     "granitemoehybrid": (read_mamba_layered_decoder, FamilyTraits()),
+    "afmoe": (read_decoder, AFMOE),
+    "AXK1": (read_latent_decoder, replace(LATENT_EXPERTS, norms=3)),
+    "axk1": (read_latent_decoder, replace(LATENT_EXPERTS, norms=3)),
+    "alice_ai": (
+        read_kimi_hybrid,
+        replace(QWEN3, experts=True, shared_gate=True, output_gate=True),
+    ),
+    "bailing_hybrid": (read_kimi_hybrid, LATENT_EXPERTS),
+    "cohere2_moe": (read_decoder, FamilyTraits(norms=1, tied=True, window_pattern=4, experts=True)),
+    "cwm": (read_decoder, LLAMA),
+    "deepseek_v41_text": (read_shared_compressed_decoder, LATENT_EXPERTS),
+    "exaone_moe": (
+        read_decoder,
+        replace(QWEN3, windowed=True, window_pattern=4, experts=True, router_bias=True),
+    ),
+    "falcon_h1": (read_falcon_h1, LLAMA),
+    "falcon_mamba": (read_mamba_model, replace(LLAMA, tied=True)),
+    "flint": (read_decoder, replace(QWEN3, windowed=True, experts=True, sinks=True)),
+    "glm5_next_text": (read_kimi_hybrid, LATENT_EXPERTS),
+    "granite_swa": (read_decoder, replace(LLAMA, tied=True, sinks=True)),
+    "granitemoe_swa": (read_decoder, replace(LLAMA, experts=True, sinks=True)),
+    "granitemoeshared": (read_decoder, replace(LLAMA, experts=True)),
+    "hy_v3": (read_decoder, replace(QWEN3, experts=True, router_bias=True)),
+    "hy_v4": (read_latent_decoder, LATENT_EXPERTS),
+    "hyperclovax": (read_decoder, replace(LLAMA, norms=4)),
+    "inkling_text": (read_inkling, replace(QWEN3, windowed=True, experts=True, router_bias=True)),
+    "iquestcoder": (read_decoder, LLAMA),
+    "laguna": (read_laguna, replace(QWEN3, experts=True, router_bias=True)),
+    "lfm2": (read_short_convolution_decoder, LFM2),
+    "lfm2_moe": (read_short_convolution_decoder, replace(LFM2, experts=True, router_bias=True)),
+    "longcat_flash": (read_longcat, LATENT_EXPERTS),
+    "mamba": (read_mamba_model, replace(LLAMA, tied=True)),
+    "mamba2": (read_mamba2_model, LLAMA),
+    "mellum": (read_decoder, replace(QWEN3, windowed=True, experts=True)),
+    "mistral4": (read_latent_decoder, FamilyTraits(experts=True)),
+    "muse_glimmer_text": (read_decoder, replace(LLAMA, output_gate=True)),
+    "olmo_hybrid": (read_delta_decoder, replace(LLAMA, qk_norm=QkNorm.PROJECTION)),
+    "orion": (read_decoder, replace(LLAMA, norm_values=2)),
+    "PanguEmbedded": (
+        read_decoder,
+        replace(LLAMA, qkv_bias=("bias", True), out_bias=("bias", True)),
+    ),
+    "pangu_ultra_moe": (read_latent_decoder, replace(LATENT_EXPERTS, norms=4)),
+    "param2moe": (read_decoder, BAILING),
+    "plamo3": (read_decoder, replace(QWEN3, windowed=True, norms=4, window_pattern=8)),
+    "rnj1": (read_decoder, replace(GEMMA3, tied=False)),
+    "sarvam_mla": (read_latent_decoder, LATENT_EXPERTS),
+    "sarvam_mla_moe": (read_latent_decoder, LATENT_EXPERTS),
+    "sarvam_moe": (read_decoder, BAILING),
+    "solar": (read_decoder, LLAMA),
+    "solar_open": (read_decoder, replace(LLAMA, experts=True, router_bias=True)),
+    "step1": (read_decoder, LLAMA),
+    "step3_text": (read_step3, replace(LLAMA, experts=True)),
+    "telechat": (read_decoder, replace(LLAMA, out_bias=ALWAYS)),
+    "telechat3": (read_decoder, LLAMA),
+    "TeleFLM": (read_decoder, LLAMA),
     "deci": (read_deci, LLAMA),
+    "dory": (refuse_shared_weights, LLAMA),
+    "hrm_text": (refuse_shared_weights, LLAMA),
+    "iquestloopcoder": (refuse_shared_weights, LLAMA),
+    "ouro": (refuse_shared_weights, LLAMA),
+    "zamba2": (refuse_shared_weights, LLAMA),
     "nemotron-nas": (read_nemotron_nas, LLAMA),
     "bert": (read_bert, FamilyTraits()),
     "roberta": (read_bert, FamilyTraits(positions=2)),

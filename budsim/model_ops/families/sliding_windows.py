@@ -11,6 +11,7 @@ PATTERN = ("sliding_window_pattern", "_sliding_window_pattern")
 LAYER_TYPES = {
     "full_attention",
     "attention",
+    "indexed_attention",
     "sliding_attention",
     "chunked_attention",
     "linear_attention",

@@ -37,20 +37,34 @@ def read_compressed_decoder(config: ConfigReader, traits: FamilyTraits) -> TextM
     dims = read_dimensions(config)
     ratios = _compress_ratios(config, dims.layers)
     smallest = min(filter(None, ratios), default=0)
-    latents = {
-        ratio: _read_compressed_latent(config, ratio, indexed=ratio == smallest > 0)
-        for ratio in set(ratios)
-    }
-    streams = config.integer("hc_mult", high=64, default=0)
-    hyper_connections = HYPER_PARTS * (2 + streams) * streams * streams * dims.hidden
-    layers = [
-        Layer(
-            attention=latents[ratio],
-            extra_parameters=_compressed_extra_parameters(latents[ratio]) + hyper_connections,
-        )
-        for ratio in ratios
+    attentions = [
+        _read_compressed_latent(config, ratio, indexed=ratio == smallest > 0) for ratio in ratios
     ]
-    return assemble(config, traits, dims, layers)
+    return assemble(config, traits, dims, _compressed_layers(config, dims.hidden, attentions))
+
+
+def read_shared_compressed_decoder(config: ConfigReader, traits: FamilyTraits) -> TextModel:
+    """Return DeepSeek V4.1, whose layers share caches (vLLM 0.33 ``deepseek_v41/attention.py``).
+
+    ``kv_source_layer_ids`` lists the layers that store compressed entries, and
+    ``index_source_layer_ids`` those with an indexer; other layers use the latest one before them.
+    A ratio of 0 in ``compress_ratios`` is a layer with a window only. The n-gram tables
+    (``engram_*``) are not counted: engines keep them in the host's memory.
+    """
+    dims = read_dimensions(config)
+    ratios = _compress_ratios(config, dims.layers)
+    stores = config.values.get("kv_source_layer_ids")
+    indexes = config.values.get("index_source_layer_ids")
+    if not isinstance(stores, list) or not isinstance(indexes, list):
+        raise InvalidInput(config.path("kv_source_layer_ids"), "missing", "a list of layer numbers")
+    attentions = []
+    for index, ratio in enumerate(ratios):
+        attention = _read_compressed_latent(config, ratio, indexed=ratio > 0)
+        if index not in indexes:
+            attention = replace(attention, index_heads=0, index_head_dim=0)
+        shares = ratio > 0 and index not in stores
+        attentions.append(replace(attention, shares_cache=shares))
+    return assemble(config, traits, dims, _compressed_layers(config, dims.hidden, attentions))
 
 
 def read_block_sparse_decoder(config: ConfigReader, traits: FamilyTraits) -> TextModel:
@@ -68,6 +82,20 @@ def read_block_sparse_decoder(config: ConfigReader, traits: FamilyTraits) -> Tex
         extra = attention_extra_parameters(config, traits, attention, dims.hidden)
         layers.append(Layer(attention=attention, extra_parameters=extra))
     return assemble(config, traits, dims, layers)
+
+
+def _compressed_layers(
+    config: ConfigReader, hidden: int, attentions: Sequence[Attention]
+) -> list[Layer]:
+    streams = config.integer("hc_mult", high=64, default=0)
+    hyper_connections = HYPER_PARTS * (2 + streams) * streams * streams * hidden
+    return [
+        Layer(
+            attention=attention,
+            extra_parameters=_compressed_extra_parameters(attention) + hyper_connections,
+        )
+        for attention in attentions
+    ]
 
 
 def _compress_ratios(config: ConfigReader, layers: int) -> Sequence[int]:
@@ -114,7 +142,7 @@ def _compressed_extra_parameters(attention: Attention) -> int:
     """Return a layer's norms, sinks and the learned positions inside the entries it compresses."""
     entry = attention.kv_lora_rank + attention.rope_head_dim
     norms = (attention.q_lora_rank or 0) + entry + attention.heads
-    if attention.compression == 1:
+    if attention.compression == 1 or attention.shares_cache:
         return norms
     positions = 2 * attention.compression * (entry + attention.index_head_dim)
     return norms + entry + positions

@@ -60,6 +60,9 @@ class FamilyTraits:
         Biases of the router (one for each expert) and of the experts' matrices.
     sinks : bool
         Whether each attention head has a learned sink.
+    output_gate, head_gate : bool
+        Whether attention multiplies its output by a projection of the layer's input: one value for
+        each output (``output_gate``) or one for each head (``head_gate``).
     """
 
     norm_values: int = 1
@@ -83,3 +86,5 @@ class FamilyTraits:
     router_bias: bool = False
     expert_bias: bool = False
     sinks: bool = False
+    output_gate: bool = False
+    head_gate: bool = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from budsim.commons.precision import Precision
 from budsim.model_ops.registry import resolve_model
 
@@ -41,3 +43,12 @@ def test_compressed_latents_stand_for_many_tokens() -> None:
         model.kv_bytes_per_token(Precision.BF16)
         < resolve_model("deepseek-ai/DeepSeek-V3").kv_bytes_per_token(Precision.BF16) / 8
     )
+
+
+def test_layers_may_read_the_cache_of_an_earlier_one() -> None:
+    """DeepSeek-V4.1-Flash stores entries in 4 of 40 layers: three for 2 tokens, one for each."""
+    model = resolve_model("deepseek-ai/DeepSeek-V4.1-Flash")
+    entry, index, window = (448 + 64) * 2, 128 + 4, 2 * (448 + 64) * 2
+    stored = 3 * (entry + index) / 2 + entry + index
+    assert model.kv_bytes_per_token(Precision.BF16) == stored + window
+    assert model.parameters == pytest.approx(552e9, rel=0.01)
