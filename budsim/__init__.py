@@ -39,15 +39,18 @@ if TYPE_CHECKING:
     from budsim.performance.lengths import FixedLength as FixedLength
     from budsim.performance.lengths import LognormalLength as LognormalLength
     from budsim.performance.lengths import UniformLength as UniformLength
+    from budsim.performance.measured.traces import read_trace as read_trace
     from budsim.performance.traffic import ClosedLoop as ClosedLoop
     from budsim.performance.traffic import OpenLoop as OpenLoop
     from budsim.performance.traffic import PrefixShare as PrefixShare
+    from budsim.performance.traffic import Process as Process
     from budsim.performance.traffic import Sessions as Sessions
     from budsim.performance.traffic import SharedPrefixes as SharedPrefixes
     from budsim.performance.traffic import Trace as Trace
     from budsim.performance.traffic import Traffic as Traffic
     from budsim.simulator.planning.plans import Plan as Plan
     from budsim.simulator.planning.plans import Rejection as Rejection
+    from budsim.simulator.planning.targets import PercentileTarget as PercentileTarget
     from budsim.simulator.planning.targets import Targets as Targets
 
 __version__ = "0.2.0"
@@ -60,11 +63,12 @@ _HOMES = {
     "budsim.hardware_ops.cluster": "Cluster",
     "budsim.hardware_ops.device": "Device",
     "budsim.performance.lengths": "EmpiricalLength FixedLength LognormalLength UniformLength",
+    "budsim.performance.measured.traces": "read_trace",
     "budsim.performance.traffic": (
-        "ClosedLoop OpenLoop PrefixShare Sessions SharedPrefixes Trace Traffic"
+        "ClosedLoop OpenLoop PrefixShare Process Sessions SharedPrefixes Trace Traffic"
     ),
     "budsim.simulator.planning.plans": "Plan Rejection",
-    "budsim.simulator.planning.targets": "Targets",
+    "budsim.simulator.planning.targets": "PercentileTarget Targets",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
@@ -81,8 +85,10 @@ __all__ = [
     "LognormalLength",
     "NotFound",
     "OpenLoop",
+    "PercentileTarget",
     "Plan",
     "PrefixShare",
+    "Process",
     "Rejection",
     "RowPredictions",
     "SearchOptions",
@@ -97,6 +103,7 @@ __all__ = [
     "capacity",
     "predict",
     "read_clusters",
+    "read_trace",
     "simulate",
     "size",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from budsim.api.tabular import Tabular
+from budsim.api.words import traffic_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +98,7 @@ class Simulation(Tabular):
 
     def summary(self) -> str:
         """Return what was asked, and the best plan or the first reason for there being none."""
-        asked = f"{self.question.architecture.model_id}, {_load(self.question)}: "
+        asked = f"{self.question.architecture.model_id}, {traffic_text(self.question)}: "
         if self.best:
             verdict = "meets" if self.best.meets_targets else "misses"
             return f"{asked}{len(self.plans)} plans; the best {verdict} the targets."
@@ -164,7 +165,7 @@ class DeviceSets(Tabular):
 
     def summary(self) -> str:
         """Return the cheapest set of devices."""
-        asked = f"{self.question.architecture.model_id}, {_load(self.question)}: "
+        asked = f"{self.question.architecture.model_id}, {traffic_text(self.question)}: "
         if not self.sets:
             return f"{asked}no device serves this."
         best = self.sets[0].plan
@@ -210,6 +211,7 @@ def plan_row(plan: Plan) -> dict[str, Any]:
         **(_figure("tokens_per_s_per_user", slowest) if slowest.value else {}),
         **_figure("e2e_s", max((each.e2e_s for each in services), key=_value)),
         **_requests_per_s(plan.groups),
+        **_percentiles(plan.slowest),
         "usd_per_h": plan.cost_usd_per_h,
         "usd_per_million_tokens": plan.cost_per_million_tokens_usd,
         "bound_by": plan.slowest.service.bound_by,
@@ -228,8 +230,23 @@ def _described(group: ReplicaGroup) -> str:
     )
 
 
-def _load(question: Question) -> str:
-    return f"{question.workload.concurrency} requests in flight of {question.workload}"
+def _percentiles(group: ReplicaGroup) -> dict[str, float]:
+    """Return what single requests see, where they were replayed."""
+    found = group.replayed
+    if found is None:
+        return {}
+    return {
+        "ttft_p50_s": found.ttft_s.p50,
+        "ttft_p95_s": found.ttft_s.p95,
+        "ttft_p99_s": found.ttft_s.p99,
+        "itl_p99_s": found.itl_s.p99,
+        "e2e_p50_s": found.e2e_s.p50,
+        "e2e_p95_s": found.e2e_s.p95,
+        "e2e_p99_s": found.e2e_s.p99,
+        "good_share": found.good_share,
+        "utilisation": found.utilisation,
+        "largest_stable_requests_per_s": group.replicas * found.largest_stable_rate,
+    }
 
 
 def _figure(name: str, figure: Figure) -> dict[str, float]:

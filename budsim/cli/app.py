@@ -30,7 +30,19 @@ OPTIONS = {
     "calibration": "--calibration",
     "max_loras": "--max-loras",
     "max_lora_rank": "--max-lora-rank",
-    "traffic": "--concurrency",
+    "rate": "--rate",
+    "arrival": "--arrival",
+    "trace": "--trace",
+    "lengths": "--lengths",
+    "variation": "--lengths",
+    "longest": "--max-input-tokens",
+    "prefix_hits": "--prefix-hits",
+    "ttft_p95_s": "--ttft-p95-ms",
+    "ttft_p99_s": "--ttft-p99-ms",
+    "itl_p99_s": "--itl-p99-ms",
+    "e2e_p95_s": "--e2e-p95-s",
+    "e2e_p99_s": "--e2e-p99-s",
+    "goodput": "--goodput",
 }
 """The option that sets a field which errors name. The cluster file sets the fields not listed."""
 

@@ -16,28 +16,6 @@ RANGE_NOTE = (
     "mean:\nof 100 means you measure, about 90 lie in such a range. They are not percentiles of "
     "requests."
 )
-TARGET_NAMES = {
-    "ttft_s": "TTFT",
-    "e2e_s": "end to end",
-    "tokens_per_s_per_user": "tokens/s per user",
-}
-
-
-def traffic_text(question: Question) -> str:
-    """Return what is asked about in words: the traffic and the targets."""
-    return f"requests of {question.workload} at a time; {_targets_text(question)}"
-
-
-def _targets_text(question: Question) -> str:
-    targets = question.targets
-    parts = [
-        f"mean TTFT <= {targets.ttft_s / MILLI:g} ms" if targets.ttft_s else "",
-        f"mean >= {targets.tokens_per_s_per_user:g} tokens/s per user"
-        if targets.tokens_per_s_per_user
-        else "",
-        f"mean end to end <= {targets.e2e_s:g} s" if targets.e2e_s else "",
-    ]
-    return ", ".join(filter(None, parts)) or "no targets"
 
 
 def service_columns(question: Question) -> tuple[str, ...]:

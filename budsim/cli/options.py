@@ -33,33 +33,78 @@ ModelsFolder = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LengthOptions:
-    """How long requests are."""
+    """How long requests are, and what they share."""
 
     panel: ClassVar[str] = "Traffic"
 
     input_tokens: Annotated[
-        int, typer.Option(min=1, max=MOST_TOKENS, help="Mean length of a prompt, in tokens.")
-    ]
+        int | None,
+        typer.Option(min=1, max=MOST_TOKENS, help="Mean length of a prompt, in tokens."),
+    ] = None
     output_tokens: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
             max=MOST_TOKENS,
             help="Mean length of an answer, in tokens. Embedding, reranking and other pooling "
             "models ignore it.",
         ),
-    ]
+    ] = None
+    lengths: Annotated[
+        str,
+        typer.Option(
+            metavar="LAW",
+            help="How lengths vary: fixed, uniform, uniform:LOW-HIGH, lognormal or lognormal:CV. "
+            "PROMPTS,ANSWERS gives each its own law.",
+        ),
+    ] = "fixed"
+    max_input_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_TOKENS,
+            help="Length of the longest prompt, in tokens. Prompts then vary (lognormal), unless "
+            "--lengths says how.",
+        ),
+    ] = None
+    prefix_hits: Annotated[
+        float, typer.Option(help="Share of prompt tokens found in the prefix cache, 0 to 1.")
+    ] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """How many requests there are."""
+    """How many requests there are: one of concurrency, rate and trace."""
 
     panel: ClassVar[str] = "Traffic"
 
     concurrency: Annotated[
-        int, typer.Option(min=1, max=MOST_REQUESTS, help="Requests in flight at the same time.")
-    ]
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_REQUESTS,
+            help="Requests in flight at the same time: each client waits for its answer.",
+        ),
+    ] = None
+    rate: Annotated[
+        float | None,
+        typer.Option(help="Requests per second, whether or not earlier ones are answered."),
+    ] = None
+    arrival: Annotated[
+        str,
+        typer.Option(
+            metavar="PROCESS",
+            help="How the gaps between requests of --rate vary: constant, poisson, gamma:CV or "
+            "burst:SIZE.",
+        ),
+    ] = "poisson"
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recorded requests: Azure's CSV, Mooncake's JSON lines, or a CSV of send_s, "
+            "prompt_tokens, output_tokens. With --rate it runs at that mean rate."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +123,28 @@ class TargetOptions:
     e2e_s: Annotated[
         float | None,
         typer.Option(help="Longest mean time from request to last token, s. 0: no target."),
+    ] = None
+    ttft_p95_ms: Annotated[
+        float | None, typer.Option(help="95 of 100 requests see their first token within this, ms.")
+    ] = None
+    ttft_p99_ms: Annotated[
+        float | None, typer.Option(help="99 of 100 requests see their first token within this, ms.")
+    ] = None
+    itl_p99_ms: Annotated[
+        float | None, typer.Option(help="99 of 100 gaps between tokens are within this, ms.")
+    ] = None
+    e2e_p95_s: Annotated[
+        float | None, typer.Option(help="95 of 100 requests are answered within this, s.")
+    ] = None
+    e2e_p99_s: Annotated[
+        float | None, typer.Option(help="99 of 100 requests are answered within this, s.")
+    ] = None
+    goodput: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of requests, 0 to 1, that must each be within --ttft-ms, --e2e-s and "
+            "--tokens-per-s-per-user, which are then limits of single requests."
+        ),
     ] = None
 
 

@@ -6,7 +6,9 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from budsim.api import words
 from budsim.cli import cells, tables
+from budsim.cli.replay_tables import print_requests
 from budsim.commons.units import GIB, MILLI
 
 if TYPE_CHECKING:
@@ -26,13 +28,15 @@ def print_outcome(question: Question, outcome: Outcome) -> None:
     console = tables.console()
     names = {cluster.cluster_id: cluster.name for cluster in question.clusters}
     console.print(
-        f"[bold]{question.architecture.model_id}[/bold]: {question.workload.concurrency} "
-        f"{cells.traffic_text(question)}; {outcome.evaluations} configurations compared"
+        f"[bold]{question.architecture.model_id}[/bold]: {words.question_text(question)}; "
+        f"{outcome.evaluations} configurations compared"
     )
     if outcome.plans:
         console.print(plan_table(question, outcome.plans[:PLANS_SHOWN], names))
         _print_notes(console, outcome)
+        print_requests(console, question, outcome.plans[:PLANS_SHOWN])
         _print_launch(console, outcome.plans[0])
+        _print_length_note(console, question)
         _print_explanation(console, outcome.plans[0])
     else:
         console.print("[bold red]nothing fits[/bold red]")
@@ -101,6 +105,17 @@ def _print_launch(console: Console, plan: Plan) -> None:
         console.print(f"memory of a device: {_memory_text(group)}\n")
 
 
+def _print_length_note(console: Console, question: Question) -> None:
+    """Say that longer requests are refused, where all were said to have the same length."""
+    longest = question.traffic.context_tokens
+    if longest == question.workload.context_tokens and question.workload.output_tokens:
+        console.print(
+            f"The server refuses requests of more than {longest} tokens and a tenth: all were said "
+            "to be of equal length.\nIf yours vary, say how: --max-input-tokens or --lengths.\n",
+            style="dim",
+        )
+
+
 def _memory_text(group: ReplicaGroup) -> str:
     memory = group.memory
     parts = (
@@ -129,7 +144,7 @@ def _print_explanation(console: Console, plan: Plan) -> None:
 def _print_room(console: Console, explanation: Explanation) -> None:
     rooms = sorted(explanation.headroom.items(), key=lambda room: room[1])
     told = [
-        f"{cells.TARGET_NAMES[name]} {abs(room):.0%}" + (" (missed)" if room < 0 else "")
+        f"{words.figure_name(name)} {abs(room):.0%}" + (" (missed)" if room < 0 else "")
         for name, room in rooms
     ]
     if told:

@@ -14,17 +14,7 @@ from budsim.commons.units import MILLI
 if TYPE_CHECKING:
     from budsim.api.inputs import SearchOptions as Search
     from budsim.performance.predictor import Predictor
-    from budsim.performance.traffic import Traffic
     from budsim.simulator.planning.targets import Targets
-
-
-def closed_loop(input_tokens: int, output_tokens: int, concurrency: int) -> Traffic:
-    """Return traffic of so many requests in flight at the same time."""
-    from budsim.performance.traffic import Traffic
-
-    return Traffic.closed(
-        input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency
-    )
 
 
 def targets_of(options: TargetOptions) -> Targets:
@@ -34,14 +24,32 @@ def targets_of(options: TargetOptions) -> Targets:
     ------
     typer.BadParameter
         A target is negative, infinite or not a number.
+    InvalidInput
+        Targets contradict each other.
     """
-    from budsim.simulator.planning.targets import Targets
+    from budsim.simulator.planning.targets import PercentileTarget, Targets
 
+    limits_s = {name: _target(*at) for name, at in _percentile_limits(options).items()}
     return Targets(
         ttft_s=_target("--ttft-ms", options.ttft_ms, MILLI),
         tokens_per_s_per_user=_target("--tokens-per-s-per-user", options.tokens_per_s_per_user),
         e2e_s=_target("--e2e-s", options.e2e_s),
+        percentiles=tuple(
+            PercentileTarget.named(name, limit_s) for name, limit_s in limits_s.items() if limit_s
+        ),
+        goodput=_target("--goodput", options.goodput),
     )
+
+
+def _percentile_limits(options: TargetOptions) -> dict[str, tuple[str, float | None, float]]:
+    """Return option, value and unit of each target at a percentile, by the figure it bounds."""
+    return {
+        "ttft_p95_s": ("--ttft-p95-ms", options.ttft_p95_ms, MILLI),
+        "ttft_p99_s": ("--ttft-p99-ms", options.ttft_p99_ms, MILLI),
+        "itl_p99_s": ("--itl-p99-ms", options.itl_p99_ms, MILLI),
+        "e2e_p95_s": ("--e2e-p95-s", options.e2e_p95_s, 1.0),
+        "e2e_p99_s": ("--e2e-p99-s", options.e2e_p99_s, 1.0),
+    }
 
 
 def search_of(options: SearchOptions, *, shared: bool = False, risk: str = "expected") -> Search:

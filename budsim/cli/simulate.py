@@ -19,7 +19,8 @@ from budsim.cli.options import (
     TargetOptions,
 )
 from budsim.cli.progress import progress
-from budsim.cli.questions import closed_loop, predictor_of, search_of, targets_of
+from budsim.cli.questions import predictor_of, search_of, targets_of
+from budsim.cli.traffic import traffic_of
 from budsim.commons.errors import InvalidInput
 
 Risk = Annotated[
@@ -59,7 +60,7 @@ def simulate(
     from budsim.simulator.planning.answer import answer
     from budsim.simulator.planning.whatif import what_if as changed
 
-    traffic = closed_loop(lengths.input_tokens, lengths.output_tokens, load.concurrency)
+    traffic = traffic_of(lengths, load)
     options = search_of(search, shared=shared, risk=risk)
     clusters = read_clusters(cluster)
     question = inputs.question_of(model, traffic, targets_of(targets), clusters, options)

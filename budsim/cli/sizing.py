@@ -19,7 +19,8 @@ from budsim.cli.options import (
     TargetOptions,
 )
 from budsim.cli.progress import progress
-from budsim.cli.questions import closed_loop, predictor_of, search_of, targets_of
+from budsim.cli.questions import predictor_of, search_of, targets_of
+from budsim.cli.traffic import closed_loop_of, traffic_of
 
 Devices = Annotated[
     list[str] | None,
@@ -43,7 +44,7 @@ def capacity(
     from budsim.cli import sizing_tables, tables
     from budsim.simulator.planning.sizing import capacities
 
-    traffic = closed_loop(lengths.input_tokens, lengths.output_tokens, concurrency=1)
+    traffic = closed_loop_of(lengths, concurrency=1)
     options, clusters = search_of(search, shared=shared), read_clusters(cluster)
     question = inputs.question_of(model, traffic, targets_of(targets), clusters, options)
     with progress() as report:
@@ -70,7 +71,7 @@ def size(
     from budsim.cli import sizing_tables, tables
     from budsim.simulator.planning.sizing import cheapest_devices
 
-    traffic = closed_loop(lengths.input_tokens, lengths.output_tokens, load.concurrency)
+    traffic = traffic_of(lengths, load)
     question = inputs.question_of(model, traffic, targets_of(targets), (), search_of(search))
     devices = inputs.devices_named(device or ())
     with progress() as report:

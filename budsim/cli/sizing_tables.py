@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from budsim.api import words
 from budsim.cli import cells, tables
 from budsim.cli.plan_tables import plan_table, print_rejections
+from budsim.cli.replay_tables import print_requests
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 def print_capacities(question: Question, found: Iterable[Capacity]) -> None:
     """Print how many requests each cluster serves, by which plan, and what fails beyond."""
     console = tables.console()
-    console.print(f"[bold]{question.architecture.model_id}[/bold]: {cells.traffic_text(question)}")
+    console.print(
+        f"[bold]{question.architecture.model_id}[/bold]: requests {words.lengths_text(question)}; "
+        f"{words.targets_text(question.targets)}"
+    )
     for each in found:
         names = {each.cluster.cluster_id: each.cluster.name}
         if each.plan is None:
@@ -31,6 +36,7 @@ def print_capacities(question: Question, found: Iterable[Capacity]) -> None:
             f"{_requests_per_s(each.plan):.1f} requests/s[/bold]"
         )
         console.print(plan_table(question, (each.plan,), names))
+        print_requests(console, question, (each.plan,))
         if each.beyond:
             _print_beyond(console, each.refused, each.beyond)
     console.print(cells.RANGE_NOTE, style="dim")
@@ -38,7 +44,7 @@ def print_capacities(question: Question, found: Iterable[Capacity]) -> None:
 
 def _print_beyond(console: Console, refused: int, plan: Plan) -> None:
     headroom = plan.slowest.explanation.headroom
-    missed = [cells.TARGET_NAMES[name] for name, room in headroom.items() if room < 0]
+    missed = [words.figure_name(name) for name, room in headroom.items() if room < 0]
     console.print(f"{refused} are too many: the best plan for them misses {', '.join(missed)}")
 
 
@@ -49,10 +55,7 @@ def _requests_per_s(plan: Plan) -> float:
 def print_sized(question: Question, found: SizingResult) -> None:
     """Print sets of devices, cheapest first."""
     console = tables.console()
-    console.print(
-        f"[bold]{question.architecture.model_id}[/bold]: {question.workload.concurrency} "
-        f"{cells.traffic_text(question)}"
-    )
+    console.print(f"[bold]{question.architecture.model_id}[/bold]: {words.question_text(question)}")
     sets = tables.table(
         "devices",
         "targets",
@@ -73,6 +76,7 @@ def print_sized(question: Question, found: SizingResult) -> None:
         )
     console.print(sets)
     _print_notes(console, found)
+    print_requests(console, question, [each.plan for each in found.sets])
     print_rejections(console, found.rejections, {})
 
 

@@ -56,7 +56,7 @@ def test_pooling_models_are_told_in_requests(simulate, capsys):
     ]
     assert run([*asked, "--ttft-ms", "500", "--what-if", "concurrency=32"]) == 0
     out = capsys.readouterr().out
-    assert "16 requests of 512 tokens at a time" in out
+    assert "16 requests in flight of 512 tokens" in out
     assert "requests/s" in out
     assert "tok/s/user" not in out
     assert "tokens/s per user" not in out
@@ -116,3 +116,39 @@ def test_a_file_that_is_no_calibration_is_named_by_its_option(simulate, capsys, 
     err = capsys.readouterr().err
     assert "--calibration" in err
     assert "--cluster" not in err
+
+
+def test_traffic_at_a_rate_is_answered_with_percentiles(cluster, lengths, capsys):
+    """Percentiles, the rate that is carried and what is left of it stand in a table of their own."""
+    asked = ["simulate", "--cluster", cluster, *lengths, "--rate", "5", "--lengths", "lognormal"]
+    assert run([*asked, "--ttft-p99-ms", "2000", "--itl-p99-ms", "200"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "5 requests/s (poisson) of 512 + 128 tokens on average, at most" in out
+    assert "p99 of TTFT <= 2000 ms, p99 of gap between tokens <= 200 ms" in out
+    assert "what single requests see" in out
+    assert "% left" in out
+    assert "TTFT p99" in out
+
+
+def test_a_rate_beyond_every_plan_is_unstable(cluster, lengths, capsys):
+    """No mean is printed for a queue that grows for ever, but the rate that would be carried."""
+    assert run(["simulate", "--cluster", cluster, *lengths, "--rate", "100000"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "nothing fits" in out
+    assert "unstable" in out
+
+
+def test_goodput_makes_targets_limits_of_single_requests(simulate, capsys):
+    """The targets are then told without "mean", and the share of good requests is shown."""
+    assert run([*simulate, "--goodput", "0.9", "--ttft-ms", "2000"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "0.9 of requests within TTFT <= 2000 ms" in out
+    assert "good" in out
+
+
+def test_equal_lengths_are_pointed_out(simulate, capsys):
+    """Requests longer than those said would be refused by the server; a law of lengths is no note."""
+    assert run(simulate) == 0
+    assert "The server refuses requests of more than 640 tokens" in capsys.readouterr().out
+    assert run([*simulate, "--max-input-tokens", "4000"]) == 0
+    assert "The server refuses requests" not in capsys.readouterr().out

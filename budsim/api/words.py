@@ -1,0 +1,86 @@
+"""Traffic, targets and figures in words, for tables and summaries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from budsim.commons.units import MILLI
+
+if TYPE_CHECKING:
+    from budsim.performance.traffic import Traffic
+    from budsim.simulator.planning.question import Question
+    from budsim.simulator.planning.targets import Targets
+
+LATENCY_WORDS = {
+    "ttft": ("TTFT", MILLI, "ms"),
+    "itl": ("gap between tokens", MILLI, "ms"),
+    "tpot": ("time per output token", MILLI, "ms"),
+    "e2e": ("end to end", 1.0, "s"),
+}
+"""Name of each latency, its unit in seconds, and that unit's name."""
+
+
+def question_text(question: Question) -> str:
+    """Return what is asked: the traffic, and the targets."""
+    return f"{traffic_text(question)}; {targets_text(question.targets)}"
+
+
+def traffic_text(question: Question) -> str:
+    """Return the traffic in words: how many requests, when, and how long they are."""
+    return f"{load_text(question.traffic)} {lengths_text(question)}"
+
+
+def load_text(traffic: Traffic) -> str:
+    """Return when requests come: in flight, at a rate, or as recorded."""
+    from budsim.performance.traffic import ClosedLoop, OpenLoop
+
+    arrivals = traffic.arrivals
+    if isinstance(arrivals, ClosedLoop):
+        return f"{arrivals.concurrency} requests in flight"
+    if isinstance(arrivals, OpenLoop):
+        varied = arrivals.process.value in {"gamma", "burst"}
+        process = f"{arrivals.process.value}{f':{arrivals.variation:g}' if varied else ''}"
+        return f"{arrivals.requests_per_s:g} requests/s ({process})"
+    return f"a trace of {len(arrivals):,} requests at {arrivals.requests_per_s:.3g} requests/s"
+
+
+def lengths_text(question: Question) -> str:
+    """Return how long requests are: exactly, or on average with the longest."""
+    traffic, workload = question.traffic, question.workload
+    if traffic.context_tokens == workload.context_tokens:
+        return f"of {workload}"
+    return f"of {workload} on average, at most {traffic.context_tokens:,} together"
+
+
+def targets_text(targets: Targets) -> str:
+    """Return the targets in words; each says whether it bounds a mean or single requests."""
+    which = "" if targets.goodput else "mean "
+    parts = [
+        f"{which}TTFT <= {targets.ttft_s / MILLI:g} ms" if targets.ttft_s else "",
+        f"{which}>= {targets.tokens_per_s_per_user:g} tokens/s per user"
+        if targets.tokens_per_s_per_user
+        else "",
+        f"{which}end to end <= {targets.e2e_s:g} s" if targets.e2e_s else "",
+    ]
+    told = ", ".join(filter(None, parts))
+    if targets.goodput:
+        told = f"{targets.goodput:.4g} of requests within {told}"
+    limits = [
+        f"p{each.percent} of {_in_unit(each.latency, each.limit_s)}" for each in targets.percentiles
+    ]
+    return ", ".join(filter(None, [told, *limits])) or "no targets"
+
+
+def _in_unit(latency: str, limit_s: float) -> str:
+    name, unit, unit_name = LATENCY_WORDS[latency]
+    return f"{name} <= {limit_s / unit:g} {unit_name}"
+
+
+def figure_name(name: str) -> str:
+    """Return the name of a figure with a target in words: ``ttft_p99_s`` is "TTFT p99"."""
+    if name == "good_share":
+        return "goodput"
+    if name == "tokens_per_s_per_user":
+        return "tokens/s per user"
+    latency, *percentile = name.removesuffix("_s").split("_")
+    return " ".join([LATENCY_WORDS[latency][0], *(percentile or ["mean"])])

@@ -1,0 +1,142 @@
+"""From options to traffic: what clients send, and when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from budsim.cli.options import LengthOptions, LoadOptions
+from budsim.commons.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from budsim.performance.lengths import LengthLaw
+    from budsim.performance.traffic import Arrivals, Traffic
+
+PROBLEMS_TOLD = 3
+UNIFORM_TOLERANCE_TOKENS = 1
+"""A mean that is given beside uniform:LOW-HIGH may be rounded."""
+
+
+def traffic_of(lengths: LengthOptions, load: LoadOptions) -> Traffic:
+    """Return the traffic that options describe.
+
+    Raises
+    ------
+    typer.BadParameter
+        Lengths or load are missing or given twice.
+    InvalidInput
+        A value is out of range, or a trace cannot be read.
+    """
+    if load.trace:
+        return _of_trace(load.trace, lengths, load)
+    return _of_lengths(lengths, _arrivals(load))
+
+
+def closed_loop_of(lengths: LengthOptions, concurrency: int) -> Traffic:
+    """Return requests of these lengths with so many in flight."""
+    from budsim.performance.traffic import ClosedLoop
+
+    return _of_lengths(lengths, ClosedLoop(concurrency=concurrency))
+
+
+def _of_lengths(lengths: LengthOptions, arrivals: Arrivals) -> Traffic:
+    from budsim.performance.traffic import PrefixShare, Traffic
+
+    prompts, comma, answers = lengths.lengths.partition(",")
+    return Traffic(
+        arrivals=arrivals,
+        prompt=_prompt_law(prompts, lengths),
+        output=_law(answers if comma else prompts, "--output-tokens", lengths.output_tokens),
+        prefix=PrefixShare(share=lengths.prefix_hits),
+    )
+
+
+def _prompt_law(text: str, lengths: LengthOptions) -> LengthLaw:
+    """Return the law of prompts; with a longest prompt they vary up to it."""
+    from dataclasses import replace
+
+    from budsim.performance.lengths import LognormalLength
+
+    longest = lengths.max_input_tokens
+    named = "lognormal" if longest and text.strip().lower() == "fixed" else text
+    law = _law(named, "--input-tokens", lengths.input_tokens)
+    if longest is None:
+        return law
+    if longest < law.mean:
+        raise typer.BadParameter(
+            f"{longest} is less than the mean of {law.mean:g} tokens.",
+            param_hint="'--max-input-tokens'",
+        )
+    if isinstance(law, LognormalLength):
+        return replace(law, longest=longest)
+    raise typer.BadParameter(
+        "does not go with uniform lengths: uniform:LOW-HIGH states the longest.",
+        param_hint="'--max-input-tokens'",
+    )
+
+
+def _law(text: str, option: str, mean: int | None) -> LengthLaw:
+    """Return one law of lengths; uniform:LOW-HIGH states its own mean."""
+    from budsim.performance.lengths import parse_lengths
+
+    if mean is None and ":" in text and text.strip().lower().startswith("uniform"):
+        return parse_lengths(text, 1)
+    if mean is None:
+        raise typer.BadParameter("a mean length is needed.", param_hint=f"'{option}'")
+    law = parse_lengths(text, mean)
+    if abs(law.mean - mean) > UNIFORM_TOLERANCE_TOKENS:
+        raise typer.BadParameter(
+            f"{mean} contradicts --lengths {text}, whose mean is {law.mean:g} tokens.",
+            param_hint=f"'{option}'",
+        )
+    return law
+
+
+def _arrivals(load: LoadOptions) -> Arrivals:
+    from budsim.performance.traffic import ClosedLoop, OpenLoop, parse_arrival
+
+    if load.rate is not None and load.concurrency is not None:
+        raise typer.BadParameter(
+            "clients either come at a rate or wait for their answers: give one of both.",
+            param_hint="'--rate' / '--concurrency'",
+        )
+    if load.rate is not None:
+        process, variation = parse_arrival(load.arrival)
+        return OpenLoop(requests_per_s=load.rate, process=process, variation=variation)
+    if load.concurrency is None:
+        raise typer.BadParameter(
+            "one of them is needed: requests in flight, requests per second, or a file.",
+            param_hint="'--concurrency' / '--rate' / '--trace'",
+        )
+    return ClosedLoop(concurrency=load.concurrency)
+
+
+def _of_trace(path: Path, lengths: LengthOptions, load: LoadOptions) -> Traffic:
+    from budsim.performance.measured.traces import read_trace
+
+    _refuse_beside_a_trace(lengths, load)
+    if not path.is_file():
+        raise InvalidInput("trace", f"{path.name} does not exist", "a readable file")
+    found = read_trace(path)
+    if found.left_out:
+        typer.echo(f"{path.name}: {found.left_out} of {found.rows} rows left out", err=True)
+        for problem in found.problems[:PROBLEMS_TOLD]:
+            typer.echo(f"  {problem}", err=True)
+    traffic = found.traffic()
+    return traffic if load.rate is None else traffic.at(load.rate)
+
+
+def _refuse_beside_a_trace(lengths: LengthOptions, load: LoadOptions) -> None:
+    given = {
+        "--concurrency": load.concurrency is not None,
+        "--input-tokens": lengths.input_tokens is not None,
+        "--output-tokens": lengths.output_tokens is not None,
+        "--lengths": lengths.lengths != "fixed",
+        "--max-input-tokens": lengths.max_input_tokens is not None,
+        "--prefix-hits": lengths.prefix_hits != 0.0,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise typer.BadParameter("a trace states this itself.", param_hint=f"'{option}'")
