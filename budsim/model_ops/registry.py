@@ -138,7 +138,7 @@ def _stored_config(name: str, registry_dir: Path) -> Mapping[str, object] | None
 def _parsed(name: str, content: bytes) -> Mapping[str, object]:
     try:
         config = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # not JSON, or nested 1,000 deep
         problem = f"{name}: config.json is not JSON ({error})"
         raise InvalidInput(FIELD, problem, "a valid config.json") from error
     if not isinstance(config, dict):

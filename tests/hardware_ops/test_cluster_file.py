@@ -114,3 +114,13 @@ def test_files_that_cannot_be_read_are_said_to_be(tmp_path: Path) -> None:
     for name in ("", "binary.json", "deep.json"):
         with pytest.raises(InvalidInput):
             read_cluster_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "- " * 50_000, "{a: " * 100_000])
+@pytest.mark.parametrize("name", ["deep.yaml", "deep.json"])
+def test_a_file_nested_very_deep_is_refused(tmp_path: Path, name: str, text: str):
+    """Libyaml would end the process; the error names the file."""
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(InvalidInput, match="deep"):
+        read_cluster_file(file)

@@ -253,3 +253,13 @@ def test_import_reads_no_catalog() -> None:
         "assert 'httpx' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"a":' + "[" * 100_000])
+def test_a_config_nested_very_deep_is_refused(tmp_path: Path, text: str):
+    """As one that is no JSON, from the registry folder and from the hub."""
+    (tmp_path / "config.json").write_text(text)
+    for source in ({"registry_dir": tmp_path}, {"hub": lambda _name: text.encode()}):
+        name = "." if "registry_dir" in source else "somebody/something"
+        with pytest.raises(InvalidInput, match=r"config\.json is not JSON"):
+            resolve_model(name, **source)

@@ -22,6 +22,8 @@ from budsim.performance.predictions import Service
 Figures = Mapping[str, Floats]
 """Predicted figures by name, arrays of shape (n,)."""
 
+LEAST_TARGET: Final = 1e-9
+"""Seconds, or tokens/s: by a smaller target a miss is no finite share any more."""
 MEANS: Final = ("ttft_s", "e2e_s", "tokens_per_s_per_user")
 GOOD_SHARE: Final = "good_share"
 HIGHER_IS_BETTER: Final = frozenset({"tokens_per_s_per_user", GOOD_SHARE})
@@ -57,8 +59,9 @@ class PercentileTarget:
         if self.latency not in LATENCIES or self.percent not in PERCENTS:
             known = f"{', '.join(LATENCIES)} at p{', p'.join(map(str, PERCENTS))}"
             raise InvalidInput(self.name, "is not a target", known)
-        if not 0 < self.limit_s < inf:
-            raise InvalidInput(self.name, f"{self.limit_s} is out of range", "above 0 s")
+        if not LEAST_TARGET <= self.limit_s < inf:
+            expected = f"at least {LEAST_TARGET:g} s"
+            raise InvalidInput(self.name, f"{self.limit_s} is out of range", expected)
 
     @property
     def name(self) -> str:
@@ -94,7 +97,7 @@ class Targets:
     Raises
     ------
     InvalidInput
-        A target is negative or not finite, or two targets contradict each other.
+        A target is negative, too small to divide by or not finite, or two targets contradict each other.
     """
 
     ttft_s: float | None = None
@@ -107,10 +110,9 @@ class Targets:
         """Refuse targets out of range."""
         for name in MEANS:
             target = getattr(self, name)
-            if target is not None and not 0 <= target < inf:
-                raise InvalidInput(
-                    name, f"{target} is out of range", "a positive number, or none for no target"
-                )
+            if target and not LEAST_TARGET <= target < inf:
+                expected = f"a number of at least {LEAST_TARGET:g}, or none for no target"
+                raise InvalidInput(name, f"{target} is out of range", expected)
         if self.goodput is not None and not 0 <= self.goodput <= 1:
             raise InvalidInput("goodput", f"{self.goodput} is out of range", "a share from 0 to 1")
         if self.goodput and not self._means:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from budsim.commons.units import GIB
@@ -13,11 +13,19 @@ from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 WIRE_GB = GIB
 """The inventory's writer calls a GiB a GB (an 80 GB device reports 80); callers hand our figures on in the same unit."""
 MAX_TEXT = 1024
+LEAST_TARGET = 1e-6
+"""ms, s or tokens/s: no service is so fast, and figures are divided by targets."""
 
 
 def _no_bool(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
+    return value
+
+
+def _no_tiny_target(value: float) -> float:
+    if 0 < value < LEAST_TARGET:
+        raise ValueError(f"must be 0 (no target) or at least {LEAST_TARGET:g}")
     return value
 
 
@@ -27,7 +35,12 @@ Concurrency = Annotated[int, Field(ge=1, le=MOST_REQUESTS), BeforeValidator(_no_
 Parallel = Annotated[int, Field(ge=1, le=1024), BeforeValidator(_no_bool)]
 Loras = Annotated[int, Field(ge=0, le=1024), BeforeValidator(_no_bool)]
 LoraRank = Annotated[int, Field(ge=1, le=512), BeforeValidator(_no_bool)]
-Target = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False), BeforeValidator(_no_bool)]
+Target = Annotated[
+    float,
+    Field(ge=0, le=1e9, allow_inf_nan=False),
+    BeforeValidator(_no_bool),
+    AfterValidator(_no_tiny_target),
+]
 Threshold = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 

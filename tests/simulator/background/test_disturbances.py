@@ -16,6 +16,7 @@ from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.background.worker_processes import ThreadWorkers
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question
+from budsim.simulator.searching import simulate
 from tests.simulator.serving import (
     CLUSTER_ID,
     OTHER_CLUSTER_ID,
@@ -257,3 +258,51 @@ def test_runs_outlive_an_inventory_that_comes_and_goes(
             ),
             longest_s=60,
         )
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":', '{"data":{"topic":'])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/simulator/run",
+        "/simulator/configurations",
+        "/simulator/node-configurations",
+        "/simulator/benchmark-config",
+        "/notifications",
+    ],
+)
+@pytest.mark.parametrize("depth", [400, 900, 50_000])
+def test_a_body_nested_very_deep_is_refused(
+    client: TestClient, path: str, opening: str, depth: int
+):
+    """Whole or cut off, by itself or as the JSON string of an event's data: never a 500."""
+    closing = "".join({"[": "]", "{": "}"}[mark] for mark in reversed(opening) if mark in "[{")
+    nested = opening * depth + "1" + closing * depth
+    event = {"topic": "t", "pubsubname": "p", "data": nested}
+    for content in (nested, opening * depth, json.dumps(event)):
+        answer = client.post(path, content=content, headers={"content-type": "application/json"})
+        assert answer.status_code in {200, 400, 413, 422}, answer.text[:200]
+        assert answer.status_code != 200 or answer.json() == {"status": "DROP"}
+
+
+NUMBERS = ["1e-300", "5e-324", "1e-9", "1e300", "1.7976931348623157e308", "-0.0", "1e400", "NaN"]
+FIELDS = ["target_ttft", "target_throughput_per_user", "target_e2e_latency", "concurrency"]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("field", FIELDS)
+def test_any_number_is_answered_or_refused(
+    make_client: MakeClient, body: dict[str, Any], field: str, number: str
+):
+    """By a real search: no 500, no run that fails by an unexpected error."""
+    client = make_client(workers=ThreadWorkers(simulate, AnalyticPredictor))
+    asked = body | {"debug": True, "simulation_method": "heuristic"}
+    text = json.dumps(asked).replace(
+        f'"{field}": {json.dumps(asked[field])}', f'"{field}": {number}'
+    )
+    assert number in text
+    answer = client.post(
+        "/simulator/run", content=text, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code in {200, 400, 422}, answer.text[:300]
+    assert "unexpected" not in answer.text

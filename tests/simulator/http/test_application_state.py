@@ -1,0 +1,32 @@
+"""What requests and probes share: turns to compute, and the end of requests under way."""
+
+import asyncio
+
+import pytest
+
+from budsim.commons.errors import Unavailable
+from tests.simulator.http.test_middleware import state_with
+
+
+async def test_a_turn_is_given_back_however_the_request_ends():
+    """One turn: a second request is refused meanwhile, also after the first one failed."""
+    state = state_with()
+    with pytest.raises(KeyError):
+        async with state.computing():
+            with pytest.raises(Unavailable, match="try again later"):
+                async with state.computing():
+                    pass
+            raise KeyError
+    async with state.computing():
+        pass
+
+
+async def test_ending_cancels_every_request():
+    """And is noted, so that they are answered with the reason."""
+    state = state_with()
+    requests = [asyncio.create_task(asyncio.Event().wait()) for _ in range(3)]
+    state.requests = set(requests)  # type: ignore[arg-type]
+    state.end_requests()
+    await asyncio.wait(requests)
+    assert all(request.cancelled() for request in requests)
+    assert state.ending
