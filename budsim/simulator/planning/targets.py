@@ -97,7 +97,8 @@ class Targets:
     Raises
     ------
     InvalidInput
-        A target is negative, too small to divide by or not finite, or two targets contradict each other.
+        A target is negative, too small to divide by or not finite, or two targets contradict
+        each other.
     """
 
     ttft_s: float | None = None

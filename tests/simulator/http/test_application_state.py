@@ -11,14 +11,16 @@ from tests.simulator.http.test_middleware import state_with
 async def test_a_turn_is_given_back_however_the_request_ends():
     """One turn: a second request is refused meanwhile, also after the first one failed."""
     state = state_with()
-    with pytest.raises(KeyError):
+
+    async def failing() -> None:
         async with state.computing():
             with pytest.raises(Unavailable, match="try again later"):
-                async with state.computing():
-                    pass
+                await state.computing().__aenter__()
             raise KeyError
-    async with state.computing():
-        pass
+
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            await failing()
 
 
 async def test_ending_cancels_every_request():
