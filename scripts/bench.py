@@ -1,4 +1,7 @@
-"""Time and peak memory of importing budsim and of the demo simulation, each in a process of its own."""
+"""Time and peak memory of importing budsim and of the demo simulation.
+
+Each runs in a process of its own.
+"""
 
 import os
 import resource
@@ -9,7 +12,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 DEMO = (
-    "simulate --model meta-llama/Llama-3.1-70B-Instruct --cluster docs/examples/demo-cluster.yaml --input-tokens 2048"
+    "simulate --model meta-llama/Llama-3.1-70B-Instruct "
+    "--cluster docs/examples/demo-cluster.yaml --input-tokens 2048"
     " --output-tokens 512 --concurrency 64 --ttft-ms 2000 --tokens-per-s-per-user 20 --json"
 ).split()
 BUDGETS = {"import": (1.0, None), "simulate": (3.0, 400.0)}
@@ -26,7 +30,10 @@ def main() -> int:
 
 
 def _measure(arguments: list[str]) -> tuple[float, float]:
-    """Best wall time of three runs in seconds, and peak resident memory in MB (10^6 bytes) of the largest child so far."""
+    """Best wall time of three runs, s, and peak resident memory, MB (10^6 bytes).
+
+    The memory is that of the largest child so far.
+    """
     walls = []
     for _ in range(3):
         start = time.perf_counter()

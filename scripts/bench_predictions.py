@@ -1,6 +1,7 @@
-"""Time of 1,000 candidates through physics and regressors, beside the way it is usually done, and of loading all artefacts.
+"""Time of 1,000 candidates through physics and regressors, and of loading all artefacts.
 
-Times are processor seconds of one core, the least of several runs: other work on the machine does not show in them.
+Beside it stands the time of the usual way. Times are processor seconds of one core, the least of
+several runs: other work on the machine does not show in them.
 """
 
 import os
@@ -55,9 +56,9 @@ def main() -> int:
 
 
 def population() -> Candidates:
-    """Return candidates as a search makes them: one model and traffic, layouts, precisions, replicas and two engines mixed.
+    """Return candidates as a search makes them.
 
-    Engines are of a known date: without one XGBoost takes half as long again.
+    One model and traffic; layouts, precisions, replicas and two engines mixed.
     """
     rng = np.random.default_rng(0)
     rows = pd.DataFrame(
@@ -85,7 +86,10 @@ def features(candidates: Candidates) -> Matrix:
 
 
 def naive(candidates: Candidates) -> dict[str, float]:
-    """Return the time of `XGBRegressor.predict` on data frames: all candidates at once, and one by one with their physics."""
+    """Return the time of `XGBRegressor.predict` on data frames.
+
+    All candidates at once, and one by one with their physics.
+    """
     models = [XGBRegressor(n_jobs=1), XGBRegressor(n_jobs=1)]
     for model, target in zip(models, ("ttft", "tpot"), strict=True):
         model.load_model(CHECKOUT / DeviceKind.CUDA.value / f"{target}.ubj")

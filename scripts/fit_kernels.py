@@ -49,14 +49,16 @@ def main(wheel: str) -> None:
                 fitted, error = fit(model, seconds, start)
                 values = "  ".join(f"{n} {v:.3g}" for n, v in zip(names, fitted, strict=True))
                 print(
-                    f"{device:20} {engine:8} {operation:20} {name:18} {len(seconds):6} rows, median error {error:4.0%}: {values}"
+                    f"{device:20} {engine:8} {operation:20} {name:18} {len(seconds):6} rows, "
+                    f"median error {error:4.0%}: {values}"
                 )
 
 
 def tables(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
     """Yield device, engine, operation and timings of the newest version of each kernel table."""
     pattern = re.compile(
-        r"aiconfigurator_core/systems/data/([^/]+)/[^/]+/(vllm|sglang|trtllm)/([^/]+)/([^/]+)\.parquet"
+        r"aiconfigurator_core/systems/data/([^/]+)/[^/]+/(vllm|sglang|trtllm)"
+        r"/([^/]+)/([^/]+)\.parquet"
     )
     newest: dict[tuple[str, str, str], tuple[list[int], str]] = {}
     operations = {file: operation for operation, file in TABLES.items()}
@@ -74,7 +76,7 @@ def tables(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, str, pd.DataFra
 def problems(
     operation: str, table: pd.DataFrame, sheet: dict
 ) -> Iterator[tuple[str, tuple[str, ...], list[float], Model, np.ndarray]]:
-    """Yield name, parameters, where to start, model and measured seconds of each format in a table."""
+    """Yield name, parameters, start, model and measured seconds of each format in a table."""
     if operation == "all_reduce":
         yield from all_reduces(table, sheet["node"])
         return
@@ -113,7 +115,10 @@ def gemm(rows: pd.DataFrame, width: float, peak: float, bandwidth: float) -> tup
 
 
 def moe(rows: pd.DataFrame, width: float, peak: float, bandwidth: float) -> tuple:
-    """Return a layer's experts: those touched are read, routed tokens are moved and multiplied, launches take their time."""
+    """Return a layer's experts.
+
+    Those touched are read, routed tokens are moved and multiplied, and launches take their time.
+    """
     columns = "num_tokens hidden_size inter_size topk num_experts moe_tp_size moe_ep_size".split()
     tokens, hidden, inner, chosen, experts, tp, ep = (rows[c].to_numpy(float) for c in columns)
     routed, inner = tokens * chosen / ep, inner / tp

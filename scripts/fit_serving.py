@@ -1,8 +1,8 @@
-"""Fits what kernel timings leave out to serving measurements, and prints how physics does on what took no part in the fit.
+"""Fits what kernel timings leave out, and prints the errors of physics on withheld rows.
 
-``python scripts/fit_serving.py FOLDER_OF_MEASUREMENTS`` fits the latencies that NVIDIA's generations share and what each engine
-adds before the first token, from neutral values: once to all rows, and once without each model and each device in turn. About
-half an hour on one core.
+``python scripts/fit_serving.py FOLDER_OF_MEASUREMENTS`` fits the latencies that NVIDIA's
+generations share and what each engine adds before the first token, from neutral values: once to all
+rows, and once without each model and each device in turn. About half an hour on one core.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ EVALUATIONS = 500
 
 
 def main(folder: str) -> None:
-    """Print the constants fitted to all rows, then each group's errors by constants it had no part in."""
+    """Print the constants fitted to all rows, then the errors of withheld groups."""
     table = usable_rows(read_tables([Path(folder)]))
     table = table[
         (table.device_type == DeviceKind.CUDA.value)
@@ -77,9 +77,10 @@ def groups(names: pd.DataFrame, column: str) -> Iterator[tuple[str, Booleans]]:
 
 
 def fitted(measurements: Measurements, names: pd.DataFrame) -> PhysicsConstants:
-    """Return the constants fitted from neutral ones; each setting of a model weighs by the root of its rows.
+    """Return the constants fitted from neutral ones.
 
-    Mean TTFT of runs without a warm-up holds one cold start and teaches nothing.
+    Each setting of a model weighs by the root of its rows. Mean TTFT of runs without a warm-up
+    holds one cold start and teaches nothing.
     """
     cold = measurements.candidates.cold_start & ~measurements.median
     warm = replace(measurements, ttft_s=np.where(cold, np.nan, measurements.ttft_s))
@@ -122,7 +123,8 @@ def errors(measurements: Measurements, constants: PhysicsConstants) -> dict[str,
 def summary(name: str, found: dict[str, Floats]) -> str:
     """Return a line of medians and 90th percentiles."""
     parts = (
-        f"{target} {len(each):5} rows, median {np.median(each):6.1%}, p90 {np.quantile(each, 0.9):6.1%}"
+        f"{target} {len(each):5} rows, median {np.median(each):6.1%}, "
+        f"p90 {np.quantile(each, 0.9):6.1%}"
         for target, each in found.items()
         if len(each)
     )

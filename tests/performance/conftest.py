@@ -19,7 +19,10 @@ from tests.performance.populations import TREES, TRUE_FACTOR
 
 @pytest.fixture(scope="session")
 def benchmark() -> pd.DataFrame:
-    """Invent a benchmark: the analytic model's own answers, slower by a known factor, with 2 % noise."""
+    """Invent a benchmark: the analytic model's own answers, slower by a factor.
+
+    The factor is known, with 2 % noise.
+    """
     rows = [
         {
             "source": "invented",

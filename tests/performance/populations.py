@@ -1,4 +1,7 @@
-"""Small populations of candidates for tests: one row per keyword combination, everything else ordinary."""
+"""Small populations of candidates for tests.
+
+One row per keyword combination, everything else ordinary.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ def population(
     kv_precision: Precision = Precision.BF16,
     **columns: object,
 ) -> Candidates:
-    """Return candidates of one model on one device; each keyword is a number or a list of as many numbers as there are rows."""
+    """Return candidates of one model on one device.
+
+    Each keyword is a number or a list of as many numbers as there are rows.
+    """
     rows = max((len(values) for values in columns.values() if isinstance(values, list)), default=1)
     chosen = devices()[device] if isinstance(device, str) else device
 

@@ -1,4 +1,7 @@
-"""The laws of the analytic model as properties: L1 to L4 and L13 of the design, and L15 for memory."""
+"""The laws of the analytic model as properties.
+
+L1 to L4 and L13 of the design, and L15 for memory.
+"""
 
 from __future__ import annotations
 
@@ -58,9 +61,9 @@ def test_memory_parts_stay_within_the_budget(
     share: float,
     budget: int,
 ) -> None:
-    """L1: in every engine, format and layout the parts of a candidate that fits add up to its budget, within the device's size.
+    """L1: the parts of a candidate that fits add up to its budget, within the device's size.
 
-    vLLM's budget is its share of the device.
+    In every engine, format and layout. vLLM's budget is its share of the device.
     """
     table = population(
         model=model,
@@ -101,7 +104,10 @@ def test_memory_parts_stay_within_the_budget(
 def test_no_step_beats_the_roofline(
     model: str, device: str, prefill: int, decode: int, context: int, dp: int
 ) -> None:
-    """L2: a step takes at least the time its arithmetic and at least the time its memory traffic needs at data sheet rates."""
+    """L2: a step takes at least the time of its arithmetic and of its memory traffic.
+
+    Each at data sheet rates.
+    """
     ranks = prepare(population(model=model, device=device, dp=dp))
     step = step_time(
         ranks,
@@ -120,7 +126,10 @@ def test_no_step_beats_the_roofline(
 def test_better_hardware_never_predicts_worse(
     model: str, name: str, engine: str, factor: float, prompt: int, load: int
 ) -> None:
-    """L3: more bandwidth or FLOPS makes neither TTFT nor TPOT longer; with more memory no request waits longer to start."""
+    """L3: more bandwidth or FLOPS makes neither TTFT nor TPOT longer.
+
+    With more memory no request waits longer to start.
+    """
     device = devices()[name]
     better = (
         replace(device, memory_bandwidth_bytes_per_s=device.memory_bandwidth_bytes_per_s * factor),
@@ -190,7 +199,10 @@ def test_more_concurrency_never_shortens_tpot(
 def test_a_lone_user_s_own_prompt_does_not_slow_its_tokens(
     model: str, device: str, engine: str, prompt: int, output: int
 ) -> None:
-    """One request at a time decodes as a static batch of one: its prompt is over before its tokens come."""
+    """One request at a time decodes as a static batch of one.
+
+    Its prompt is over before its tokens come.
+    """
     loads = {
         "input_tokens": prompt,
         "output_tokens": output,
@@ -215,7 +227,10 @@ def test_a_lone_user_s_own_prompt_does_not_slow_its_tokens(
 def test_latency_is_ttft_and_the_remaining_tokens(
     model: str, device: str, engine: str, load: int, prompt: int, output: int
 ) -> None:
-    """L13: end-to-end latency is TTFT plus (output - 1) x TPOT, and tokens per second of a user are 1 / TPOT."""
+    """L13: end-to-end latency is TTFT plus (output - 1) x TPOT.
+
+    Tokens per second of a user are 1 / TPOT.
+    """
     service = predictions(
         population(
             model=model,
@@ -235,7 +250,10 @@ def test_latency_is_ttft_and_the_remaining_tokens(
 def test_quantized_weights_never_need_more_memory(
     model: str, device: str, engine: str, ranks: dict[str, int]
 ) -> None:
-    """L15: in every engine and layout weights in 8 or 4 bits take at most what they take in 16 and leave as much cache."""
+    """L15: weights in 8 or 4 bits need no more memory than in 16 and leave as much cache.
+
+    In every engine and layout.
+    """
     where = {"model": model, "device": device, "engine": engine}
     full = memory_use(prepare(population(**where, **ranks)))
     for precision in set(Precision) - {Precision.FP32, Precision.BF16, Precision.FP16}:
@@ -255,7 +273,10 @@ def test_quantized_weights_never_need_more_memory(
 def test_more_memory_never_holds_less(
     model: str, device: str, engine: str, ranks: dict[str, int], factor: float
 ) -> None:
-    """L3 for memory: a larger device, all else equal, never has a smaller cache, whatever the engine's rule."""
+    """L3: a device with more memory, all else equal, never has a smaller cache.
+
+    Whatever the engine's rule.
+    """
     small = devices()[device]
     large = replace(small, memory_bytes=small.memory_bytes * factor)
     before, after = (

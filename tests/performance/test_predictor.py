@@ -9,7 +9,7 @@ from tests.performance.populations import population
 
 
 def test_kinds_without_regressors_degrade_to_physics(artefacts: Path) -> None:
-    """Where a kind of hardware was never trained, the answer is the analytic model's and says so."""
+    """A kind of hardware without regressors has the analytic model's answer, and says so."""
     candidates = population(device="Gaudi3")
     trained, plain = (
         load_predictor(artefacts).predict(candidates)[1],

@@ -10,12 +10,9 @@ import numpy as np
 from budsim.engine_ops.engine_profile import FirstToken
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.physics.attainable import KernelConstants
 from budsim.performance.physics.first_token import FIRST_TOKEN, OTHER_ENGINE, HostTime
-from budsim.performance.physics.kernel_constants import (
-    KERNEL_CONSTANTS,
-    KernelConstants,
-    through_host,
-)
+from budsim.performance.physics.kernel_constants import KERNEL_CONSTANTS, through_host
 from budsim.performance.physics.processor_kernels import PROCESSOR_KERNELS, ProcessorKernels
 
 WIDE_VECTORS = frozenset({"avx512f", "neon", "sve"})

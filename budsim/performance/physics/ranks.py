@@ -16,6 +16,7 @@ from budsim.performance.physics.architecture_arrays import (
     compute_formats,
     stored_bytes,
 )
+from budsim.performance.physics.attainable import KernelConstants
 from budsim.performance.physics.constants import (
     FITTED,
     PhysicsConstants,
@@ -23,7 +24,6 @@ from budsim.performance.physics.constants import (
     kernel_constants,
 )
 from budsim.performance.physics.first_token import HostTime
-from budsim.performance.physics.kernel_constants import KernelConstants
 from budsim.performance.physics.links import LinkBandwidth, link_bandwidth
 from budsim.performance.physics.peaks import peaks
 

@@ -14,8 +14,8 @@ import numpy as np
 from budsim.engine_ops.engine_profile import FirstToken
 from budsim.performance.candidates import Floats
 from budsim.performance.measured.measurements import Measurements
+from budsim.performance.physics.attainable import KernelConstants
 from budsim.performance.physics.constants import FITTED, PhysicsConstants
-from budsim.performance.physics.kernel_constants import KernelConstants
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.processor_kernels import ProcessorKernels
 from budsim.performance.physics.ranks import prepare

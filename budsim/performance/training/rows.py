@@ -74,7 +74,10 @@ class Rows:
         return np.asarray(np.log(self.measured[target] / self.modelled[target]), dtype=np.float64)
 
     def lesson(self, target: str) -> Floats:
-        """Return the log ratio a regressor learns; the latency's where nothing else was measured."""
+        """Return the log ratio a regressor learns.
+
+        That of the latency in rows that measured nothing else.
+        """
         return np.where(self._derived(target), self.log_ratio("tpot"), self.log_ratio(target))
 
     def weight(self, target: str) -> Floats:

@@ -32,7 +32,10 @@ CREATED = "2026-01-31"
 def site(
     shipped: Predictor, rows: list[dict[str, str]], factor: float = SLOWER, noise: float = 0.03
 ) -> pd.DataFrame:
-    """Measure configurations at the invented site: the shipped predictions, slower by a factor, with a little noise."""
+    """Measure configurations at the invented site.
+
+    The shipped predictions, slower by a factor, with a little noise.
+    """
     table = predict_table(pd.DataFrame([{**ROW, **row} for row in rows]), shipped)
     spread = np.random.default_rng(0).lognormal(np.log(factor), noise, size=(2, len(table)))
     table["ttft_ms_mean"] = (table.pred_ttft_ms.astype(float) * spread[0]).astype(str)

@@ -15,7 +15,10 @@ from tests.performance.populations import population
 
 
 def test_three_rows_carry_over_by_how_much_is_alike(shipped, few):
-    """A site 1.5 times as slow: most of it is corrected where it was measured, less in another layout, model and engine."""
+    """A site 1.5 times as slow.
+
+    Most of it is corrected where it was measured, less in another layout, model and engine.
+    """
     here = corrected(shipped, few, precision="fp8")
     layout = corrected(shipped, few, precision="fp8", tp=8)
     model = corrected(shipped, few, model="Qwen/Qwen3-235B-A22B", precision="fp8", tp=8)
@@ -36,7 +39,10 @@ def test_other_devices_and_static_batches_are_left_alone(shipped, few):
 
 
 def test_basis_is_measured_near_a_measurement_only(shipped, few):
-    """A concurrency of 16 was measured and 18 is near it; 32, another tensor parallelism and another model are not."""
+    """A concurrency of 16 was measured and 18 is near it.
+
+    32, another tensor parallelism and another model are not.
+    """
     own = replace(shipped, calibration=few.calibration)
     loads = own.predict(
         population(
@@ -60,7 +66,10 @@ def test_basis_is_measured_near_a_measurement_only(shipped, few):
 
 
 def test_intervals_narrow_where_the_site_measured_and_keep_their_value(shipped, few):
-    """The 90 % interval of TPOT is narrower, in the logarithm, where three rows are near, and holds the corrected value."""
+    """The 90 % interval of TPOT is narrower where three rows are near.
+
+    In the logarithm; it holds the corrected value.
+    """
     where = population(precision="fp8", tp=4, concurrency=16, input_tokens=1024, output_tokens=256)
     before, after = (
         p.predict(where)[1] for p in (shipped, replace(shipped, calibration=few.calibration))
@@ -77,7 +86,10 @@ def test_intervals_narrow_where_the_site_measured_and_keep_their_value(shipped, 
 
 
 def test_one_row_is_shrunk_halfway(shipped):
-    """One row of a factor e**r moves its own configuration by everything but the noise: r times 1 - NOISE = 0.75."""
+    """One row of a factor e**r moves its own configuration by everything but the noise.
+
+    R times 1 - NOISE = 0.75.
+    """
     found = calibrate(site(shipped, sweep(16), noise=0.0), shipped, created=CREATED)
     factor = corrected(shipped, found, precision="fp8")
     assert np.log(factor) == pytest.approx([0.75 * np.log(SLOWER)] * 2, rel=1e-3)
@@ -85,7 +97,10 @@ def test_one_row_is_shrunk_halfway(shipped):
 
 
 def test_calibrations_are_refused_where_they_do_not_belong(shipped, few, tmp_path):
-    """A stored calibration reads back the same; one for other trained models, or a file that is none, is refused."""
+    """A stored calibration reads back the same.
+
+    One for other trained models, or a file that is none, is refused.
+    """
     file = tmp_path / "site.json"
     file.write_text(json.dumps(few.calibration.document))
     again = load_calibration(file, shipped.models_sha256)

@@ -38,9 +38,10 @@ def test_conformal_ends_hold_their_share() -> None:
 
 
 def test_intervals_hold_rows_of_groups_that_did_not_make_them() -> None:
-    """Ends made of ten groups hold nearly nine tenths of others' rows even where each group is off in its own way.
+    """Ends made of ten groups hold nearly nine tenths of others' rows.
 
-    Ends that take rows for independent then hold fewer; where rows are independent, both hold what they promise.
+    Even where each group is off in its own way. Ends that take rows for independent then hold
+    fewer; where rows are independent, both hold what they promise.
     """
     rng = np.random.default_rng(1)
     groups = np.repeat(np.arange(1000), 20)
@@ -62,7 +63,10 @@ def test_intervals_hold_rows_of_groups_that_did_not_make_them() -> None:
 
 
 def test_two_groups_are_no_surer_than_the_analytic_model() -> None:
-    """However well two devices agree, a third may not: the ends are the analytic model's; from three on the residuals tell."""
+    """However well two devices agree, a third may not: the ends are the analytic model's.
+
+    From three on the residuals tell.
+    """
     values, analytic = np.random.default_rng(0).normal(0.0, 0.05, 300), (-0.9, 0.9)
     two, three = (
         stratum_ends(Residuals(values, np.arange(300) % groups), 0.9, analytic) for groups in (2, 3)

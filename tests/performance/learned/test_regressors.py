@@ -31,7 +31,10 @@ from tests.performance.populations import population
     ],
 )
 def test_harmed_artefacts_are_refused(artefacts: Path, tmp_path: Path, harm: str) -> None:
-    """A missing, truncated or altered artefact, or one made for other features, is an error that says what to do."""
+    """A missing, truncated or altered artefact is an error that says what to do.
+
+    So is one made for other features.
+    """
     folder = tmp_path / "models"
     shutil.copytree(artefacts, folder)
     booster, manifest = folder / "cuda" / "tpot.ubj", folder / "cuda" / "manifest.json"
@@ -59,7 +62,10 @@ def test_harmed_artefacts_are_refused(artefacts: Path, tmp_path: Path, harm: str
 
 
 def test_new_devices_and_models_are_told_apart(artefacts: Path) -> None:
-    """A trained model on a trained device is known; a new one of either is said to be new, the device before the model."""
+    """A trained model on a trained device is known.
+
+    A new one of either is said to be new, the device before the model.
+    """
     regressors = next(iter(load_regressors(artefacts).values()))
     known = regressors.stratum(population())[0]
     new_model = regressors.stratum(population(model="openai/gpt-oss-120b"))[0]
@@ -71,9 +77,10 @@ def test_new_devices_and_models_are_told_apart(artefacts: Path) -> None:
     ("target", "feature"), [(target, name) for target, names in MONOTONE.items() for name in names]
 )
 def test_corrections_never_shrink_with_what_makes_requests_wait(target: str, feature: str) -> None:
-    """All else equal the shipped CUDA models correct both no less for more requests, and TTFT no less for longer prompts.
+    """More requests correct both times no less, and longer prompts TTFT no less.
 
-    Nearly: leaves of absolute error are medians taken after the splits that the constraint is held to.
+    The shipped CUDA models, all else equal. Nearly: leaves of absolute error are medians taken
+    after the splits that the constraint is held to.
     """
     regressors = load_regressors(Path("cache/pretrained_models"))[DeviceKind.CUDA]
     rng, column = np.random.default_rng(0), feature_names().index(feature)

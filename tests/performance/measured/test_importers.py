@@ -1,7 +1,7 @@
-"""Result files of benchmark programs become rows with the right units and loads, and what cannot be a row says why.
+"""Result files become rows with the right units and loads, or say why not.
 
-``results/guidellm.json`` is what GuideLLM 0.7.4 wrote of its own mock server (30 ms to the first token, 5 ms a token), less the
-fields nobody reads here; the other two are invented in the fields their programs write.
+``results/guidellm.json`` is what GuideLLM 0.7.4 wrote of its own mock server (30 ms to the first
+token, 5 ms a token), less the requests; the other two are written as their programs do.
 """
 
 import json
@@ -28,7 +28,10 @@ def imported(tmp_path: Path, document: object, setup: Setup = H100) -> Imported:
 
 
 def test_vllm_means_are_of_completed_requests():
-    """200 requests of 200,000 prompt and 40,000 output tokens are 1000 + 200 each; milliseconds stay milliseconds."""
+    """200 requests of 200,000 prompt and 40,000 output tokens are 1000 + 200 each.
+
+    Milliseconds stay milliseconds.
+    """
     row = import_results([RESULTS / "vllm.json"], H100).rows.iloc[0]
     assert (row.input_tokens, row.output_tokens, row.concurrency, row.request_rate) == (
         "1000",
@@ -56,7 +59,10 @@ def test_vllm_means_are_of_completed_requests():
 
 
 def test_guidellm_reports_hold_several_benchmarks():
-    """Two closed loops and an open one become three rows; TPOT is its inter-token latency, not what it calls TPOT."""
+    """Two closed loops and an open one become three rows.
+
+    TPOT is its inter-token latency, not what it calls TPOT.
+    """
     found = import_results([RESULTS / "guidellm.json"], H100)
     assert not found.problems
     assert list(found.rows.concurrency) == ["1", "4", ""]
@@ -66,7 +72,10 @@ def test_guidellm_reports_hold_several_benchmarks():
 
 
 def test_inferencex_seconds_become_milliseconds():
-    """0.75 s is 750 ms, 250 tokens/s on each of 8 devices are 2000, attention ranks are data parallel, lengths are nominal."""
+    """0.75 s is 750 ms, and 250 tokens/s on each of 8 devices are 2000.
+
+    Attention ranks are data parallel, and lengths are nominal.
+    """
     found = import_results([RESULTS / "inferencex.json"], Setup(source="my-lab"))
     row = found.rows.iloc[0]
     assert (row.ttft_ms_mean, row.tpot_ms_mean, row.e2e_latency_ms) == ("750", "30", "28400")
@@ -93,7 +102,10 @@ def test_inferencex_seconds_become_milliseconds():
     ],
 )
 def test_load_is_what_the_server_saw(tmp_path, change, concurrency, rate):
-    """All at once is a concurrency of all; a rate that was served is a rate; one held back by the cap is the cap."""
+    """All at once is a concurrency of all; a rate that was served is a rate.
+
+    One held back by the cap is the cap.
+    """
     row = imported(tmp_path, {**VLLM, **change}).rows.iloc[0]
     assert (row.concurrency, row.request_rate) == (concurrency, rate)
 
@@ -115,7 +127,10 @@ def test_load_is_what_the_server_saw(tmp_path, change, concurrency, rate):
     ],
 )
 def test_what_cannot_be_a_row_says_why(tmp_path, change, reason):
-    """A benchmark with a wrong, missing or meaningless value is left out with a reason; its neighbour is imported."""
+    """A benchmark with a wrong value is left out with a reason.
+
+    Its neighbour is imported.
+    """
     found = imported(tmp_path, [{**VLLM, **change}, VLLM])
     assert len(found.rows) == 1
     assert len(found.problems) == 1
@@ -135,12 +150,18 @@ def test_what_cannot_be_a_row_says_why(tmp_path, change, reason):
     ],
 )
 def test_what_the_file_does_not_say_is_asked_for(setup, option):
-    """A missing or unknown device, parallelism, engine or precision names the option that sets it."""
+    """What is missing or unknown names the option that sets it.
+
+    Device, parallelism, engine and precision.
+    """
     assert option in import_results([RESULTS / "vllm.json"], setup).problems[0]
 
 
 def test_engines_are_named_as_simulations_name_them():
-    """VLLM on a CPU socket is the engine whose defaults are those of CPUs; unlike on a GPU it is not called vllm."""
+    """VLLM on a CPU socket is the engine whose defaults are those of CPUs.
+
+    Unlike on a GPU it is not called vllm.
+    """
     on_cpu = import_results(
         [RESULTS / "vllm.json"], Setup(device="Xeon Platinum 8480+", tp=1, engine="vllm")
     )
@@ -161,7 +182,10 @@ def test_few_failures_and_drafts_are_noted(tmp_path):
 
 
 def test_appended_results_are_read_line_by_line(tmp_path):
-    """`--append-result` writes an object a line; a broken line is one problem, the others are rows."""
+    """`--append-result` writes an object a line.
+
+    A broken line is one problem, the others are rows.
+    """
     found = imported(tmp_path, "\n".join([json.dumps(VLLM), '{"completed": 3', json.dumps(VLLM)]))
     assert len(found.rows) == 2
     assert "line 2" in found.problems[0]
@@ -169,8 +193,21 @@ def test_appended_results_are_read_line_by_line(tmp_path):
 
 @pytest.mark.parametrize(
     "document",
-    ["", "[", "no json", "7", '"text"', "null", "[1, null]", "{}", '{"benchmarks": 7}', '{"benchmarks": [{"metrics": []}]}',
-     '{"metrics": {"request_totals": {"successful": 3}}}', '{"hw": "h100", "conc": "many"}', "[" * 5000],
+    [
+        "",
+        "[",
+        "no json",
+        "7",
+        '"text"',
+        "null",
+        "[1, null]",
+        "{}",
+        '{"benchmarks": 7}',
+        '{"benchmarks": [{"metrics": []}]}',
+        '{"metrics": {"request_totals": {"successful": 3}}}',
+        '{"hw": "h100", "conc": "many"}',
+        "[" * 5000,
+    ],
 )  # fmt: skip
 def test_files_of_other_programs_are_explained(tmp_path, document):
     """Whatever a file holds, there is a reason and no exception."""
@@ -186,7 +223,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 
 def test_the_terminal_writes_what_the_other_commands_read(tmp_path, capsys):
-    """`budsim import` writes a CSV that reads back, tells what it left out, and fails when nothing is left."""
+    """`budsim import` writes a CSV that reads back.
+
+    It tells what it left out, and fails when nothing is left.
+    """
     out = tmp_path / "rows.csv"
     files = [str(RESULTS / name) for name in ("vllm.json", "inferencex.json")]
     assert (

@@ -26,8 +26,14 @@ def test_nominal_lengths_become_their_mean() -> None:
 
 
 def test_a_serve_command_sets_what_the_columns_leave_open() -> None:
-    """Token budget, sequences and memory of a row are those of the command in its notes; drafting is seen there too."""
-    command = "args: vllm serve M --max-num-batched-tokens 4096 --max-num-seqs 64 --gpu-memory-utilization 0.8"
+    """Token budget, sequences and memory of a row are those of the command in its notes.
+
+    Drafting is seen there too.
+    """
+    command = (
+        "args: vllm serve M --max-num-batched-tokens 4096 --max-num-seqs 64 "
+        "--gpu-memory-utilization 0.8"
+    )
     table = read({"notes": command}, {"notes": f"{command} --speculative-config x"}).candidates
     assert (table.token_budget[0], table.max_num_seqs[0], table.memory_fraction[0]) == (
         4096,
@@ -54,14 +60,20 @@ def test_a_serve_command_sets_what_the_columns_leave_open() -> None:
     ],
 )
 def test_unreadable_rows_name_the_field(change: dict[str, str], named: str) -> None:
-    """A row with a wrong or missing value is left out with a reason that names it; its neighbour is read."""
+    """A row with a wrong or missing value is left out with a reason that names it.
+
+    Its neighbour is read.
+    """
     measurements = read(change, {})
     assert named in measurements.problems[0]
     assert list(measurements.rows) == [1]
 
 
 def test_a_whole_generation_in_the_column_of_tpot_is_told_by_the_throughput() -> None:
-    """24 users at 55 tokens/s in all wait 0.4 s a token: 104 s in that column is the time of all 256 tokens, 0.4 s is not."""
+    """24 users at 55 tokens/s in all wait 0.4 s a token.
+
+    104 s in that column is the time of all 256 tokens, 0.4 s is not.
+    """
     row = {"concurrency": "24", "output_tokens": "256", "output_tokens_per_s_total": "55"}
     whole, single = read({**row, "tpot_ms_mean": "104082"}, {**row, "tpot_ms_mean": "406.6"}).tpot_s
     assert whole == pytest.approx(104.082 / 256)
@@ -89,7 +101,10 @@ cells = st.one_of(
 def test_whatever_a_table_holds_each_row_is_predicted_or_explained(
     rows: list[dict[str, str]],
 ) -> None:
-    """No cell, however strange, stops the others: each row has finite positive predictions or a reason, never both."""
+    """No cell, however strange, stops the others.
+
+    Each row has finite positive predictions or a reason, never both.
+    """
     table = pd.DataFrame([{**ROW, **row} for row in rows]).fillna("")
     result = predict_table(table, AnalyticPredictor())
     assert len(result) == len(rows)

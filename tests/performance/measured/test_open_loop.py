@@ -7,7 +7,10 @@ from tests.performance.measured.measured_rows import read
 
 
 def test_a_request_rate_becomes_the_concurrency_that_follows() -> None:
-    """Little's law: requests in flight are the rate times the latency, and more of them come with a higher rate."""
+    """Requests in flight are the rate times the latency (Little's law).
+
+    More of them come with a higher rate.
+    """
     slow, fast = settle(
         read({"concurrency": "", "request_rate": "1"}, {"concurrency": "", "request_rate": "8"})
     ).candidates.concurrency

@@ -16,7 +16,10 @@ PROCESSOR = {
 
 
 def test_a_process_has_as_many_cores_as_its_share_of_the_socket() -> None:
-    """12 processes of 8 threads on 48 cores run two threads a core: four cores each; 4 processes of 8 threads have eight each."""
+    """12 processes of 8 threads on 48 cores run two threads a core: four cores each.
+
+    4 processes of 8 threads have eight each.
+    """
     notes = "threads per process=8, processes={0}, batch per process=1"
     rows = [
         {**PROCESSOR, "tp": "1", "n_devices": "1", "dp": dp, "notes": notes.format(dp)}
@@ -26,9 +29,12 @@ def test_a_process_has_as_many_cores_as_its_share_of_the_socket() -> None:
 
 
 def test_memory_bound_to_one_of_two_nodes_is_read_from_afar() -> None:
-    """Ampere's benchmark keeps memory on node 0: on a machine of two nodes one process has less than half the bandwidth.
+    """Ampere's benchmark keeps memory on node 0.
 
-    The more processes share a last-level cache, the better off all are together; on a machine of one node nothing changes.
+    On a machine of two nodes one process has less than half the bandwidth.
+
+    The more processes share a last-level cache, the better off all are together; on a machine of
+    one node nothing changes.
     """
     rows = [
         {

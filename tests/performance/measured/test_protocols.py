@@ -39,14 +39,20 @@ def rows(**columns: object) -> pd.DataFrame:
 
 
 def test_a_polling_scheduler_makes_newcomers_wait_half_its_interval() -> None:
-    """SGLang on B200 looked at its queue every 30 steps from 16 requests in flight on, every 10 below, and at each on H200."""
+    """SGLang on B200 looked at its queue every 30 steps from 16 requests in flight on.
+
+    Every 10 steps below, and at each on H200.
+    """
     assert admission_steps(rows(engine="sglang", concurrency=16.0)) == [15.0]
     assert admission_steps(rows(engine="sglang", concurrency=8.0)) == [5.0]
     assert admission_steps(rows(engine="sglang", device_name="H200-SXM")) == [0.0]
 
 
 def test_a_held_back_batch_depends_on_layout_and_date() -> None:
-    """TensorRT-LLM held back 1k/1k prompts of Llama on fewer than eight GPUs, and of DeepSeek from the end of January 2026."""
+    """TensorRT-LLM held back 1k/1k prompts of Llama on fewer than eight GPUs.
+
+    Those of DeepSeek from the end of January 2026 on.
+    """
     llama = {"engine": "trtllm", "model": "meta-llama/Llama-3.1-70B", "device_name": "H200-SXM"}
     assert admission_steps(rows(**llama, tp=4.0)) == [20.0]
     assert admission_steps(rows(**llama, tp=8.0)) == [0.0]
@@ -55,14 +61,20 @@ def test_a_held_back_batch_depends_on_layout_and_date() -> None:
 
 
 def test_attention_ranks_wait_until_each_has_a_prompt() -> None:
-    """512 requests of 1,024 tokens bring one every two steps, so eight ranks have one after 16; with 16, patience ends first."""
+    """512 requests of 1,024 tokens bring one every two steps, so eight ranks have one after 16.
+
+    With 16, patience ends first.
+    """
     ranks = {"engine": "trtllm", "dp": 8.0, "tp": 8.0}
     assert admission_steps(rows(**ranks, concurrency=512.0)) == [16.0]
     assert admission_steps(rows(**ranks, concurrency=16.0)) == [40.0]
 
 
 def test_runs_before_the_benchmark_warmed_up_are_cold() -> None:
-    """Its change of 21 January 2026 and undated runs tell; other sources are not known to be cold."""
+    """Its change of 21 January 2026 and undated runs tell.
+
+    Other sources are not known to be cold.
+    """
     dates = {"2026-01-20": True, "2026-01-22": False, "": True}
     assert {date: bool(cold_starts(rows(engine="vllm", date=date))[0]) for date in dates} == dates
     assert not cold_starts(rows(engine="vllm", date="", source="mlperf"))[0]
@@ -72,8 +84,10 @@ def test_serve_commands_in_the_notes_are_read() -> None:
     """Each engine's own spelling sets the same thing; a row without a command sets nothing."""
     notes = pd.Series(
         [
-            "BS=8 | args: vllm serve M --max-num-batched-tokens=16384 --max-num-seqs 512 --gpu-memory-utilization 0.9",
-            "args: python3 -m sglang.launch_server --chunked-prefill-size 4096 --pp-size 2 --mem-fraction-static=0.8 --ep-size 4",
+            "BS=8 | args: vllm serve M --max-num-batched-tokens=16384 --max-num-seqs 512 "
+            "--gpu-memory-utilization 0.9",
+            "args: python3 -m sglang.launch_server --chunked-prefill-size 4096 --pp-size 2 "
+            "--mem-fraction-static=0.8 --ep-size 4",
             "hw: 8 x H200",
         ]
     )
@@ -89,7 +103,10 @@ def test_serve_commands_in_the_notes_are_read() -> None:
 
 
 def test_whole_prompts_set_the_budget_of_engines_that_do_not_chunk() -> None:
-    """TensorRT-LLM took one whole prompt a step, at least 8,192 tokens; other sources keep the engine's default."""
+    """TensorRT-LLM took one whole prompt a step, at least 8,192 tokens.
+
+    Other sources keep the engine's default.
+    """
     default = np.array([2048.0])
     assert token_budgets(rows(engine="trtllm", input_tokens=16384.0), default) == [16384.0]
     assert token_budgets(rows(engine="trtllm"), default) == [8192.0]
@@ -105,7 +122,10 @@ def test_the_cache_was_eight_bit_only_where_the_launch_script_says_so() -> None:
 
 
 def test_eight_bit_runs_of_optimum_habana_kept_eight_bit_caches() -> None:
-    """Its quantization covers the cache, and its batches would not fit otherwise; other sources on Gaudi may differ."""
+    """Its quantization covers the cache, and its batches would not fit otherwise.
+
+    Other sources on Gaudi may differ.
+    """
     assert cache_formats(rows(engine="optimum-habana", source="gaudi_tutorials_ref")).tolist() == [
         "fp8"
     ]

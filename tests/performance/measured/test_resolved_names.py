@@ -16,7 +16,10 @@ PROCESSOR = {
 
 
 def test_four_bits_are_those_of_the_model_or_the_maker() -> None:
-    """gpt-oss in "fp4" is in its own MXFP4, another model in NVFP4 on NVIDIA's devices and in MXFP4 on AMD's."""
+    """gpt-oss in "fp4" is in its own MXFP4.
+
+    Another model is in NVFP4 on NVIDIA's devices and in MXFP4 on AMD's.
+    """
     stated = {"precision": "fp4", "source": "inferencex"}
     table = read(
         {**stated, "model_hf": "openai/gpt-oss-120b"},
@@ -42,7 +45,10 @@ def test_four_bits_are_those_of_the_model_or_the_maker() -> None:
 def test_an_engine_of_an_early_year_is_another_engine(
     kind: str, device: str, engine: str, date: str, profile: str
 ) -> None:
-    """Its host kept the device waiting, or it had no kernels of its own there: slower than today's, which a later date means."""
+    """Its host kept the device waiting, or it had no kernels of its own there.
+
+    Slower than today's, which a later date means.
+    """
     row = {
         "device_type": kind,
         "device_name": device,
@@ -71,7 +77,10 @@ def test_an_engine_of_an_early_year_is_another_engine(
     ],
 )
 def test_versions_tell_whether_sequences_share_a_cache(version: str, profile: str) -> None:
-    """Builds before July 2025 keep all sequences in one cache; on an accelerator the version does not matter."""
+    """Builds before July 2025 keep all sequences in one cache.
+
+    On an accelerator the version does not matter.
+    """
     assert read({**PROCESSOR, "engine_version": version}).candidates.engines[0].name == profile
     assert (
         read({"engine": "llama.cpp", "engine_version": version}).candidates.engines[0].name

@@ -37,7 +37,10 @@ def predicted(file: Path, **how: int) -> pd.DataFrame:
 
 
 def test_long_files_are_predicted_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five rows read two at a time are what they are read at once, in order, the unreadable one included."""
+    """Five rows read two at a time are what they are read at once.
+
+    In order, the unreadable one included.
+    """
     file = tmp_path / "rows.csv"
     table = pd.DataFrame([{**ROW, "concurrency": load} for load in ("4", "8", "many", "16", "32")])
     table.to_csv(file, index=False)
@@ -47,7 +50,10 @@ def test_long_files_are_predicted_in_parts(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_rows_of_another_width_and_foreign_bytes_stop_no_other(tmp_path: Path) -> None:
-    """A row with more fields than the header says so, one with fewer is blank, bytes that are no UTF-8 are an unknown name."""
+    """A row with more fields than the header says so, one with fewer is blank.
+
+    Bytes that are no UTF-8 are an unknown name.
+    """
     row, values = ",".join(ROW.values()), list(ROW.values())
     foreign = row.replace("H100", "\xff\xfe")
     lines = [
@@ -70,7 +76,10 @@ def test_rows_of_another_width_and_foreign_bytes_stop_no_other(tmp_path: Path) -
 
 @pytest.mark.parametrize("text", ["", "\n", "a,a\n1,2\n", 'a,b\n"' + "x" * 200_000])
 def test_files_that_are_no_tables_are_bad_input(tmp_path: Path, text: str) -> None:
-    """Nothing, two columns of one name, and a quote that never ends are named; so are files without a row that can be read."""
+    """Nothing, two columns of one name, and an endless quote are named as errors.
+
+    So are files without a readable row.
+    """
     file = tmp_path / "odd.csv"
     file.write_text(text)
     with pytest.raises(InvalidInput, match=r"odd\.csv"):

@@ -1,4 +1,7 @@
-"""Start-ups of real engines as candidates, and what our memory model says of each; run as a module, it writes their table."""
+"""Start-ups of real engines as candidates, beside what our memory model says of each.
+
+Run as a module, it writes their table.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +99,10 @@ class StartUp:
         return prepare(replace(table, engines=(self._engine(),), precisions=stored))
 
     def _length(self) -> int:
-        """Return the sequence length the log counts in: before 0.21 vLLM counted windowed layers as if they held everything."""
+        """Return the sequence length the log counts in.
+
+        Before 0.21 vLLM counted windowed layers as if they held everything.
+        """
         counts_windows = str(self.fact["version"]) >= "0.21"
         return int(str(self.fact["max_model_len"])) if counts_windows else SHORT
 
@@ -126,7 +132,10 @@ def start_ups() -> list[StartUp]:
 def document() -> str:
     """Return docs/memory.md with its table as it is today."""
     told = DOCUMENT.read_text(encoding="utf-8").split(MARK)[0]
-    head = "| start-up | weights GiB | ours | cache GiB | ours | tokens | ours |\n|---|---|---|---|---|---|---|\n"
+    head = (
+        "| start-up | weights GiB | ours | cache GiB | ours | tokens | ours |\n"
+        "|---|---|---|---|---|---|---|\n"
+    )
     return told + MARK + head + "".join(f"{_line(each)}\n" for each in start_ups())
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from budsim.engine_ops.engine_profile import FirstToken
 from budsim.hardware_ops.catalog import devices
 from budsim.hardware_ops.device import DeviceKind
+from budsim.performance.physics.attainable import IDEAL
 from budsim.performance.physics.constants import (
     FITTED,
     PhysicsConstants,
@@ -14,7 +15,8 @@ from budsim.performance.physics.constants import (
     kernel_constants,
 )
 from budsim.performance.physics.first_token import OTHER_ENGINE
-from budsim.performance.physics.kernel_constants import BLACKWELL, HOPPER, IDEAL, LLAMA_CPP
+from budsim.performance.physics.kernel_constants import BLACKWELL, HOPPER
+from budsim.performance.physics.processor_constants import LLAMA_CPP
 from tests.performance.by_hand import candidates
 from tests.performance.populations import population
 

@@ -8,7 +8,6 @@ from budsim.hardware_ops.catalog import devices
 from budsim.performance.physics.kernel_constants import (
     HOPPER,
     HOST_LINK,
-    IDEAL,
     KERNEL_CONSTANTS,
     through_host,
 )
@@ -24,14 +23,6 @@ def test_no_kernel_reaches_more_than_its_data_sheet(name: str) -> None:
     """Every share is above 0 and at most 1, in every table."""
     constants = KERNEL_CONSTANTS[name]
     assert all(0.0 < getattr(constants, share) <= 1.0 for share in SHARES)
-
-
-def test_the_ideal_reaches_its_data_sheet_and_costs_nothing() -> None:
-    """All shares are 1 and all latencies 0."""
-    assert all(getattr(IDEAL, share) == 1.0 for share in SHARES)
-    assert not any(
-        getattr(IDEAL, name) for name in IDEAL.__dataclass_fields__ if name.endswith("_s")
-    )
 
 
 def test_every_kind_of_device_in_the_catalog_has_constants() -> None:

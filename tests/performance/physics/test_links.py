@@ -37,7 +37,10 @@ def test_what_does_not_fit_into_a_node_goes_over_the_network() -> None:
 
 
 def test_a_pair_in_a_mesh_has_only_the_links_between_them() -> None:
-    """Of eight meshed devices two reduce over one seventh of the links and eight over all; a switch gives two all of theirs."""
+    """Of eight meshed devices two reduce over one seventh of the links and eight over all.
+
+    A switch gives two all of theirs.
+    """
     meshed, switched = (
         prepare(population(device=device, tp=[2, 4, 8])).links.group
         for device in ("MI300X", "H100-SXM")

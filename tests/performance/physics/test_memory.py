@@ -43,7 +43,10 @@ def test_cache_and_weights_are_what_the_engine_logged(each: StartUp) -> None:
 
 @pytest.mark.parametrize("each", MISSED, ids=lambda each: each.name)
 def test_figures_we_miss_are_missed_for_the_reason_given(each: StartUp) -> None:
-    """A start-up marked as outside has a reason and is still outside, so that no mark outlives its cause."""
+    """A start-up marked as outside has a reason and is still outside.
+
+    No mark outlives its cause.
+    """
     assert len(str(each.fact["outside"])) > 40
     assert (
         max(abs(error(each, figure) or 0.0) for figure in ("cache_gib", "tokens", "weights_gib"))
@@ -52,7 +55,10 @@ def test_figures_we_miss_are_missed_for_the_reason_given(each: StartUp) -> None:
 
 
 def test_start_ups_cover_models_devices_and_layouts() -> None:
-    """At least ten models, six devices, both engines and every kind of layout stand behind the figures, each with a source."""
+    """Ten models, six devices, both engines and every kind of layout stand behind the figures.
+
+    Each start-up has a source.
+    """
     facts = [each.fact for each in KNOWN if each.measured("cache_gib") or each.measured("tokens")]
     assert len(facts) >= 50
     assert len({fact["model"] for fact in facts}) >= 30
@@ -71,12 +77,18 @@ def test_start_ups_cover_models_devices_and_layouts() -> None:
 
 
 def test_the_table_in_the_documents_is_of_this_tree() -> None:
-    """docs/memory.md states the error of every start-up as it is; write it with `python -m tests.performance.physics.startups`."""
+    """docs/memory.md states the error of every start-up as it is.
+
+    Write it with `python -m tests.performance.physics.startups`.
+    """
     assert DOCUMENT.read_text(encoding="utf-8") == document()
 
 
 def test_a_larger_token_budget_shrinks_the_cache_of_vllm_alone() -> None:
-    """VLLM takes the activation peak out of its fraction; SGLang's fraction holds weights and cache only."""
+    """VLLM takes the activation peak out of its fraction.
+
+    SGLang's fraction holds weights and cache only.
+    """
     for engine, shrinks in (("vllm", True), ("sglang", False)):
         cache = use(
             model=LLAMA_8B, tp=1, engine=engine, token_budget=[2048, 16384], memory_fraction=0.85
@@ -103,7 +115,10 @@ def test_gaudi_gives_a_share_of_what_is_left_to_graphs() -> None:
 
 
 def test_stages_of_a_pipeline_hold_what_is_theirs() -> None:
-    """Llama-3.1-8B in 4: the fullest rank has 8 layers and the table or the head, not a quarter of everything."""
+    """Llama-3.1-8B in 4.
+
+    The fullest rank has 8 layers and the table or the head, not a quarter of everything.
+    """
     whole = use(model=LLAMA_8B, tp=1, pp=1).weight_bytes[0]
     quarter = use(model=LLAMA_8B, tp=1, pp=4).weight_bytes[0]
     head, rotary = 128_256 * 4096 * 2, 131_072 * 128 * 2
@@ -133,7 +148,10 @@ def test_windows_hold_their_tokens_in_vllm_and_a_fixed_share_in_sglang() -> None
 
 
 def test_groups_of_layers_are_padded_to_one_size() -> None:
-    """gemma-3-27b has 10 full and 52 windowed layers: vLLM allocates six groups of ten windowed ones."""
+    """gemma-3-27b has 10 full and 52 windowed layers.
+
+    VLLM allocates six groups of ten windowed ones.
+    """
     short = {"model": "google/gemma-3-27b-it", "tp": 1, "input_tokens": 64, "output_tokens": 64}
     layer = 2 * 16 * 128 * 2
     assert use(engine="vllm", **short).kv_bytes_per_token[0] == 70 * layer
@@ -141,7 +159,10 @@ def test_groups_of_layers_are_padded_to_one_size() -> None:
 
 
 def test_recurrent_states_are_counted_as_each_engine_keeps_them() -> None:
-    """Qwen3-Next: vLLM keeps two 16-bit states a sequence for prefix caching, SGLang sets 0.9 of its keys' memory aside."""
+    """Qwen3-Next: vLLM keeps two 16-bit states a sequence for prefix caching.
+
+    SGLang sets 0.9 of its keys' memory aside.
+    """
     long = {
         "model": "Qwen/Qwen3-Next-80B-A3B-Instruct",
         "tp": 1,
@@ -166,13 +187,19 @@ def test_keys_and_values_are_repeated_and_latents_are_whole_on_every_rank() -> N
 
 
 def test_mxfp4_experts_are_padded_to_what_the_kernels_multiply() -> None:
-    """gpt-oss-20b's 2,880 columns become 3,072 and its 2,880 rows 2,944: 13.64 GiB measured instead of 12.8."""
+    """gpt-oss-20b's 2,880 columns become 3,072 and its 2,880 rows 2,944.
+
+    13.64 GiB measured instead of 12.8.
+    """
     memory = use(model="openai/gpt-oss-20b", tp=1, precision=Precision.MXFP4)
     assert memory.weight_bytes[0] / GIB == pytest.approx(13.64, rel=0.01)
 
 
 def test_encoders_keep_no_cache() -> None:
-    """BERT attends within its prompt: the least cache there is, and as many prompts at a time as before."""
+    """BERT attends within its prompt.
+
+    The least cache there is, and as many prompts at a time as before.
+    """
     encoder = use(model="BAAI/bge-m3", tp=1, output_tokens=0)
     assert encoder.kv_bytes[0] == GIB
     assert encoder.kv_capacity_tokens[0] * encoder.kv_bytes_per_token[0] > 60 * GIB
@@ -180,7 +207,10 @@ def test_encoders_keep_no_cache() -> None:
 
 
 def test_adapters_take_a_slot_in_every_projection() -> None:
-    """LoRA of rank 16 on Llama-3.1-8B has 41,943,040 parameters; two slots take them twice, split where the matrix is."""
+    """LoRA of rank 16 on Llama-3.1-8B has 41,943,040 parameters.
+
+    Two slots take them twice, split where the matrix is.
+    """
     table = population(model=LLAMA_8B, tp=[1, 2])
     adapted = prepare(replace(table, adapter_ranks=np.array([2.0 * 16, 2.0 * 16])))
     taken = adapter_bytes(adapted)
@@ -195,7 +225,10 @@ def test_graphs_are_captured_for_51_sizes_at_most() -> None:
 
 
 def test_older_versions_divide_memory_as_they_did() -> None:
-    """Sampling cost vLLM more than twice the logits before 0.17; graphs come out of the fraction since 0.21."""
+    """Sampling cost vLLM more than twice the logits before 0.17.
+
+    Graphs come out of the fraction since 0.21.
+    """
     old, fused, new = (memory_rule("vllm", version) for version in ("0.16.0", "0.19.0", "0.21.0"))
     assert old.logit_bytes > 2 * fused.logit_bytes > 2 * new.logit_bytes
     assert (fused.graph_bytes, new.graph_bytes > 0) == (0.0, True)

@@ -15,7 +15,7 @@ from budsim.commons.precision import Precision
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.layers import AttentionKind
 from budsim.performance.candidates import Candidates
-from budsim.performance.physics.kernel_constants import IDEAL
+from budsim.performance.physics.attainable import IDEAL
 from budsim.performance.physics.operators import StepTime, p_norm, step_time, touched_experts
 from budsim.performance.physics.ranks import prepare
 from tests.performance.by_hand import (
@@ -121,7 +121,10 @@ def test_more_tokens_touch_more_experts() -> None:
 
 
 def test_tokens_are_moved_to_their_experts() -> None:
-    """1000 tokens x 2 experts x 1000 values x 10 B = 20 MB at 20 GB/s: 1 ms; over ep 4 a quarter."""
+    """1000 tokens x 2 experts x 1000 values x 10 B = 20 MB at 20 GB/s: 1 ms.
+
+    Over ep 4 a quarter.
+    """
     kernels = constants(expert_traffic=10.0)
     one, four = (
         operator(
@@ -338,7 +341,10 @@ def test_a_time_slice_divides_arithmetic_and_bandwidth() -> None:
 
 
 def test_a_step_is_the_sum_of_its_operators() -> None:
-    """10 sequences of 1000 tokens: 1 ms weights, 2 ms cache, 10 us of launches, activations 14 us."""
+    """10 sequences of 1000 tokens.
+
+    1 ms weights, 2 ms cache, 10 us of launches, activations 14 us.
+    """
     whole = step(ranks(kernels=constants(layer_latency_s=10e-6)), decode=10, context=1000)
     assert whole.total_s == pytest.approx(3.024 * MS, rel=1e-4)
     assert whole.ceiling_s == pytest.approx(3 * MS)

@@ -53,7 +53,10 @@ def test_a_population_has_peaks_of_every_pair() -> None:
 
 
 def test_weights_that_are_only_stored_in_eight_bits_do_not_multiply_faster() -> None:
-    """OpenVINO's INT8 models gain where memory binds, at one user, and lose that under load; vLLM's multiply in INT8."""
+    """OpenVINO's INT8 models gain at one user, where memory binds, and lose that under load.
+
+    vLLM's multiply in INT8.
+    """
     gains = {}
     for engine in ("openvino-model-server", "vllm-cpu"):
         times = {

@@ -53,7 +53,10 @@ def test_each_format_has_its_own_kernel() -> None:
 
 
 def test_cores_of_another_kind_multiply_and_attend_at_their_own_rate() -> None:
-    """Per core and cycle AMD's do more than Intel's; cores never measured do what their instruction set usually does."""
+    """Per core and cycle AMD's do more than Intel's.
+
+    Cores never measured do what their instruction set usually does.
+    """
     known = devices()
     attention = {
         name: attention_peak("llama.cpp-cpu", known[name])
@@ -68,7 +71,10 @@ def test_cores_of_another_kind_multiply_and_attend_at_their_own_rate() -> None:
 
 
 def test_sequences_multiplied_together_keep_few_cores_busy() -> None:
-    """Attention of eight sequences goes head by head, and of 96 cores most wait; that of one sequence is shared by all."""
+    """Attention of eight sequences goes head by head, and of 96 cores most wait.
+
+    That of one sequence is shared by all.
+    """
     decode = {
         "prefill": np.zeros(1),
         "prefill_context": np.zeros(1),
@@ -87,7 +93,10 @@ def test_sequences_multiplied_together_keep_few_cores_busy() -> None:
 
 
 def test_one_cache_slows_decoding_with_the_square_of_the_batch() -> None:
-    """Where every sequence multiplies everyone's cache, 64 take far more than twice the time of 32; with caches apart, not."""
+    """Where every sequence multiplies everyone's cache, 64 take far more than twice as long as 32.
+
+    With caches apart they do not.
+    """
     shared, apart = (
         decode_s("llama.cpp-cpu(one cache)", [1, 32, 64]),
         decode_s("llama.cpp-cpu", [1, 32, 64]),
@@ -101,7 +110,10 @@ def test_one_cache_slows_decoding_with_the_square_of_the_batch() -> None:
     ("precision", "gigabytes"), [(Precision.Q4_K_M, 4.92), (Precision.Q8_0, 8.54)]
 )
 def test_block_formats_take_what_their_files_take(precision: Precision, gigabytes: float) -> None:
-    """Llama-3.1-8B as Q4_K_M and Q8_0 is a file of 4.92 and 8.54 GB: head and embeddings are stored in blocks, too."""
+    """Llama-3.1-8B as Q4_K_M and Q8_0 is a file of 4.92 and 8.54 GB.
+
+    Head and embeddings are stored in blocks, too.
+    """
     assert resolve_model(LLAMA_8B).weight_bytes(precision) / 1e9 == pytest.approx(
         gigabytes, rel=0.03
     )
@@ -112,7 +124,10 @@ def test_block_formats_take_what_their_files_take(precision: Precision, gigabyte
     "device", ["Graviton4", "Ampere Altra Q80-30", "EPYC 9654", "Xeon Platinum 8480+"]
 )
 def test_no_step_of_a_processor_beats_its_roofline(engine: str, device: str) -> None:
-    """L2 holds where traffic hides behind arithmetic, for one core and for all, for prompts and for decoding."""
+    """L2 holds where traffic hides behind arithmetic.
+
+    For one core and for all, for prompts and for decoding.
+    """
     for cores, prefill, decode in (
         (1.0, 512.0, 0.0),
         (0.0, 512.0, 8.0),

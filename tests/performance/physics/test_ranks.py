@@ -10,7 +10,7 @@ import pytest
 from budsim.commons.precision import Precision
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.layers import AttentionKind
-from budsim.performance.physics.kernel_constants import IDEAL
+from budsim.performance.physics.attainable import IDEAL
 from budsim.performance.physics.ranks import attention_ranks
 from budsim.performance.predictor import AnalyticPredictor
 from tests.performance.by_hand import (

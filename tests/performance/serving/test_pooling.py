@@ -1,4 +1,7 @@
-"""Models that answer with vectors or scores: every step is full of prompts, and nothing is decoded."""
+"""Models that answer with vectors or scores.
+
+Every step is full of prompts, and nothing is decoded.
+"""
 
 from dataclasses import replace
 
@@ -21,7 +24,10 @@ PREDICTED = AnalyticPredictor().predict(
 
 
 def test_a_request_ends_with_its_prompt() -> None:
-    """End to end is the time to the first and only answer, with the same range; no token takes time, none comes."""
+    """End to end is the time to the first and only answer, with the same range.
+
+    No token takes time, none comes.
+    """
     service = PREDICTED.service
     assert np.array_equal(service.e2e_s, service.ttft_s)
     assert np.array_equal(PREDICTED.e2e_s[0.9].high, PREDICTED.ttft_s[0.9].high)
@@ -31,7 +37,10 @@ def test_a_request_ends_with_its_prompt() -> None:
 
 
 def test_prompts_beyond_a_step_wait_for_those_before_them() -> None:
-    """Eight prompts of 512 fill a step of 4,096: sixteen take two such steps, the first is waiting; one alone takes less."""
+    """Eight prompts of 512 fill a step of 4,096.
+
+    Sixteen take two such steps, the first is waiting; one alone takes less.
+    """
     one, full, two, four = PREDICTED.service.ttft_s
     assert one < full
     np.testing.assert_allclose(four - two, 2 * (two - full))
@@ -41,7 +50,10 @@ def test_prompts_beyond_a_step_wait_for_those_before_them() -> None:
 
 
 def test_encoders_look_both_ways() -> None:
-    """Attention of an encoder's long prompt costs more than that of the same layers looking back only."""
+    """Attention of an encoder's long prompt costs more than looking back only.
+
+    Of the same layers.
+    """
     table = population(
         model="BAAI/bge-m3",
         tp=1,

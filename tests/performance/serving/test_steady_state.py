@@ -153,7 +153,10 @@ def test_a_first_wave_is_prefilled_in_turn() -> None:
 
 
 def test_a_first_wave_without_places_waits_half_of_the_crowd() -> None:
-    """Ten places, 15 requests: 110 ms for prompts, and half of the 550 ms until all have a place."""
+    """Ten places, 15 requests.
+
+    110 ms for prompts, and half of the 550 ms until all have a place.
+    """
     crowded = service(concurrency=15, max_num_seqs=10, burst_share=1.0)
     assert crowded.ttft_s == pytest.approx((110 + 0.5 * 550) * MS)
 

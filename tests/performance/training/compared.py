@@ -7,7 +7,10 @@ from budsim.performance.training.comparisons import Comparison
 
 
 def comparison(measured: list[float], predicted: list[float], question: list[str]) -> Comparison:
-    """Return a comparison of one device and model, every value inside its interval but the first."""
+    """Return a comparison of one device and model.
+
+    Every value is inside its interval but the first.
+    """
     names = pd.DataFrame(
         {
             "device": "H100",

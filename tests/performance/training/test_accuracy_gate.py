@@ -1,4 +1,7 @@
-"""The shipped models keep the accuracy they were recorded with, on rows that are part of this repository."""
+"""The shipped models keep their recorded accuracy.
+
+On rows that are part of this repository.
+"""
 
 import json
 from dataclasses import replace
@@ -24,10 +27,11 @@ def recorded() -> dict:
 
 
 def test_no_median_is_worse_than_recorded(rows, recorded):
-    """Physics, features and models of this tree predict the committed rows as well as when they were trained.
+    """Physics and models predict the committed rows as well as when they were trained.
 
-    It fails after a change for the worse. Mend it, or train again (`budsim train`); after a change that is meant and trains
-    nothing, record it with `python -m budsim.performance.training.accuracy_gate`.
+    It fails after a change for the worse. Mend it, or train again (`budsim train`); after a change
+    that is meant and trains nothing, record the medians (`python -m
+    budsim.performance.training.accuracy_gate`) and say why.
     """
     assert recorded["rows_sha256"] == table_digest(rows)
     assert (
@@ -63,14 +67,20 @@ def test_a_kind_without_models_is_noticed(rows, recorded):
 
 
 def test_a_little_worse_is_not_worse():
-    """A median of 20 % may become 21 %, one of 1 % may become 1.5 %; more is worse, less is fine."""
+    """A median of 20 % may become 21 %, one of 1 % may become 1.5 %.
+
+    More is worse, less is fine.
+    """
     before = {"cuda": {"tpot_ms": 0.20, "ttft_ms": 0.01}}
     assert accuracy_gate.worse({"cuda": {"tpot_ms": 0.2099, "ttft_ms": 0.0149}}, before) == []
     assert len(accuracy_gate.worse({"cuda": {"tpot_ms": 0.2101, "ttft_ms": 0.0151}}, before)) == 2
 
 
 def test_committed_rows_may_be_given_away(rows):
-    """Every row is ours or under a permissive license, each source is told beside them, and every row can be read."""
+    """Every committed row is ours or under a permissive license.
+
+    Each source is told beside them, and every row can be read.
+    """
     told = (accuracy_gate.ROWS.parent / "README.md").read_text()
     assert set(rows.license) == {"Apache-2.0", "own measurement"}
     assert all(f"`{source}`" in told for source in rows.source.unique())

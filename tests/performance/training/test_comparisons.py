@@ -8,7 +8,10 @@ from tests.performance.training.compared import comparison
 
 
 def test_ranking_is_within_questions():
-    """Perfect order within each of two questions is 1, whatever the order between them; reversed is -1; four rows are too few."""
+    """Perfect order within each of two questions is 1, whatever the order between them.
+
+    Reversed is -1; four rows are too few.
+    """
     values = [1.0, 2.0, 3.0, 4.0, 5.0]
     assert ranking(
         comparison([*values, *values], [*values, *(10 * v for v in values)], ["a"] * 5 + ["b"] * 5)
@@ -18,7 +21,10 @@ def test_ranking_is_within_questions():
 
 
 def test_breakdown_counts_errors_and_coverage_by_group():
-    """Five predictions, one twice too high: median 0 %, mean 20 %, and four of five inside; every group has its row."""
+    """Five predictions, one twice too high: median 0 %, mean 20 %, and four of five inside.
+
+    Every group has its row.
+    """
     table = breakdown(comparison([1, 2, 3, 4, 5], [2, 2, 3, 4, 5], ["a"] * 5)).set_index("rows of")
     assert list(table.index) == [
         "all",

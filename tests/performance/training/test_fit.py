@@ -17,7 +17,10 @@ from tests.performance.populations import TREES
 
 
 def test_training_learns_what_physics_gets_wrong(benchmark: pd.DataFrame, artefacts: Path) -> None:
-    """On a machine room half as slow again as physics, the trained models are within 5 % where physics is off by a third."""
+    """On a server 1.5 times as slow as physics, trained models are within 5 %.
+
+    Physics is off by a third.
+    """
     learned = {
         score.quantity: score
         for score in evaluate(benchmark, load_predictor(artefacts))[0]
@@ -43,7 +46,10 @@ def test_same_data_and_seed_give_the_same_bytes(
 
 
 def test_shipped_models_keep_their_recorded_accuracy(shared_data: Path) -> None:
-    """On the rows they were made from, the shipped models are no worse than what cross-validation recorded for known curves."""
+    """On their own rows the shipped models are no worse than cross-validation recorded.
+
+    For known curves.
+    """
     table = read_tables([shared_data])
     serving = table[
         (table["source"] == "aiconfigurator_silicon")
@@ -60,7 +66,10 @@ def test_shipped_models_keep_their_recorded_accuracy(shared_data: Path) -> None:
 
 
 def test_recorded_curve_errors_meet_the_first_release() -> None:
-    """The shipped CUDA manifest records the errors with whole curves withheld, for every quantity and novelty."""
+    """The shipped CUDA manifest records the errors with whole curves withheld.
+
+    For every quantity and novelty.
+    """
     regressors = load_predictor().regressors
     assert {kind.value for kind in regressors} >= {"cuda", "cpu", "hpu"}
     for each in regressors.values():
@@ -68,7 +77,10 @@ def test_recorded_curve_errors_meet_the_first_release() -> None:
 
 
 def test_rows_that_cannot_teach_say_why(benchmark: pd.DataFrame, tmp_path: Path) -> None:
-    """Rows of an unknown device are counted with their reason, and when too few are left nothing is trained."""
+    """Rows of an unknown device are counted with their reason.
+
+    When too few are left nothing is trained.
+    """
     told: list[str] = []
     some = benchmark.assign(device_name=["?"] * 30 + ["H100-SXM"] * (len(benchmark) - 30))
     assert train(some, tmp_path, progress=told.append) == {}

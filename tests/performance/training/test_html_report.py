@@ -13,7 +13,10 @@ from budsim.performance.training.learning_curves import CurvePoint
 
 @pytest.mark.timeout(600)  # matplotlib looks for fonts the first time it draws
 def test_the_page_stands_alone(trained):
-    """One file: no script, no link or picture elsewhere; pictures of TTFT, TPOT and the learning curves are in it."""
+    """One file: no script, no link or picture elsewhere.
+
+    Pictures of TTFT, TPOT and the learning curves are in it.
+    """
     page = training_page(
         trained, {"cuda: curves": [CurvePoint(groups=3, median={"tpot": 0.1, "ttft": 0.2})]}
     )
@@ -26,7 +29,10 @@ def test_the_page_stands_alone(trained):
 def test_the_terminal_writes_the_page_of_an_evaluation(
     benchmark: pd.DataFrame, tmp_path: Path, capsys
 ):
-    """`budsim evaluate --report` writes plots and the reasons of rows left out; a folder that is not there is bad input."""
+    """`budsim evaluate --report` writes plots and the reasons of rows left out.
+
+    A folder that is not there is bad input.
+    """
     rows, page = tmp_path / "rows.csv", tmp_path / "page.html"
     benchmark = benchmark.drop(columns="ttft_ms_mean")
     pd.concat([benchmark.iloc[::8], benchmark.iloc[[0]].assign(device_name="<i>?</i>")]).to_csv(

@@ -6,7 +6,10 @@ from budsim.performance.training.learning_curves import learning_curve
 
 
 def test_more_curves_teach_more(trained):
-    """On rows that are physics times one factor, half of the curves teach it to a few per cent, and all of them do no worse."""
+    """Half of the curves teach one factor to a few per cent, and all of them do no worse.
+
+    The rows are physics times that factor.
+    """
     rows = trained[DeviceKind.CUDA].rows
     few, all_ = learning_curve(rows, "curve", Fitting(seed=0, rounds=30))[-2:]
     assert few.groups < all_.groups

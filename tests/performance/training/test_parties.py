@@ -50,7 +50,10 @@ def test_a_correction_learned_from_others_can_be_worse_than_none(
 def test_a_party_is_not_helped_by_its_own_rows(
     scores: dict[tuple[str, str], PartyScore],
 ) -> None:
-    """The slow party takes 1.5 times as long as physics; those who were right teach nothing else."""
+    """The slow party takes 1.5 times as long as physics.
+
+    Those who were right teach nothing else.
+    """
     slow = scores["invented", "tpot"]
     assert slow.physics == pytest.approx(1 - 1 / 1.5, abs=0.02)
     assert slow.learned == pytest.approx(slow.physics, abs=0.02)

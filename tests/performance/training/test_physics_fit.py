@@ -14,7 +14,10 @@ from tests.performance.measured.measured_rows import ROW
 
 
 def test_fitting_explains_a_slower_memory() -> None:
-    """Where every step was measured at 60 % of the bandwidth, the fitted model is closer to it than the one in the tree."""
+    """A bandwidth of 60 % is fitted closer to the measurements than the one in the tree.
+
+    Every step was measured at 60 % of the bandwidth.
+    """
     table = pd.DataFrame(
         [{**ROW, "concurrency": str(load), "input_tokens": "128"} for load in (1, 2, 4, 8, 16)]
     )
@@ -34,7 +37,10 @@ def test_fitting_explains_a_slower_memory() -> None:
 
 
 def test_no_share_of_a_peak_is_fitted_beyond_it() -> None:
-    """A parameter that would promise more than the data sheet stops short of it; generations keep their proportions."""
+    """A parameter that would promise more than the data sheet stops short of it.
+
+    Generations keep their proportions.
+    """
     changed = Parameter(("cuda", "sm100"), "gemm").scaled(FITTED, 3.0)
     assert changed.of_engine("vllm") == FITTED.of_engine("vllm")
     assert max(changed.kernels[key].gemm for key in ("cuda", "sm100")) < 1.0

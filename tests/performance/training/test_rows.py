@@ -15,7 +15,10 @@ from budsim.performance.training.rows import training_rows, usable_rows
 
 
 def test_throughput_teaches_tpot(benchmark: pd.DataFrame) -> None:
-    """A row that reports only throughput has the TPOT that Little's law and its TTFT leave: here 16 x 256 / 1000 s in all."""
+    """A row that reports only throughput has the TPOT that Little's law and its TTFT leave.
+
+    Here 16 x 256 / 1000 s in all.
+    """
     row = benchmark.iloc[[2]].assign(
         tpot_ms_mean="", ttft_ms_mean="96", output_tokens_per_s_total="1000"
     )
@@ -25,7 +28,10 @@ def test_throughput_teaches_tpot(benchmark: pd.DataFrame) -> None:
 
 
 def test_rows_under_an_unknown_load_teach_nothing(benchmark: pd.DataFrame) -> None:
-    """A source that leaves open how many requests a replica had is read and predicted, but neither learned from nor scored."""
+    """A source that leaves the load of a replica open is predicted and teaches nothing.
+
+    It is not scored either.
+    """
     table = benchmark.assign(quality="A", mode="serving", notes="")
     table.loc[table.index[0], "notes"] = (
         "concurrency = 8 x batch_size in the source (replicas or dp, not stated)"
@@ -35,7 +41,10 @@ def test_rows_under_an_unknown_load_teach_nothing(benchmark: pd.DataFrame) -> No
 
 
 def test_throughput_alone_teaches_the_latency_of_the_whole(benchmark: pd.DataFrame) -> None:
-    """Without a TTFT, physics' shares of prefill and decode stay: TTFT and TPOT learn the factor by which their sum is off."""
+    """Without a TTFT, physics' shares of prefill and decode stay.
+
+    TTFT and TPOT learn the factor by which their sum is off.
+    """
     row = benchmark.iloc[[2]].assign(
         tpot_ms_mean="", ttft_ms_mean="", output_tokens_per_s_total="1000", e2e_latency_ms=""
     )
@@ -56,7 +65,10 @@ def test_throughput_alone_teaches_the_latency_of_the_whole(benchmark: pd.DataFra
 def test_tables_without_the_columns_that_choose_rows_are_bad_input(
     benchmark: pd.DataFrame, tmp_path: Path
 ) -> None:
-    """Training on a table without quality or mode names the columns; too few rows of every kind train nothing."""
+    """A table without quality or mode is refused by the names of the columns.
+
+    Too few rows of every kind train nothing.
+    """
     with pytest.raises(InvalidInput, match="mode, quality"):
         train(benchmark.drop(columns=["mode", "quality"]), tmp_path)
     assert train(benchmark.iloc[:30], tmp_path) == {}

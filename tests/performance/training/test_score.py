@@ -10,7 +10,10 @@ from tests.performance.measured.measured_rows import ROW
 
 
 def test_predictions_keep_order_index_and_columns() -> None:
-    """Every row comes back where it was, with its own columns untouched and all prediction columns beside them."""
+    """Every row comes back where it was, with all prediction columns beside its own.
+
+    Its own columns are untouched.
+    """
     table = pd.DataFrame(
         [ROW, {**ROW, "device_name": "?"}, {**ROW, "concurrency": "64"}], index=[7, 3, 5]
     )

@@ -16,7 +16,10 @@ from tests.performance.learned.site import CREATED, ROW, site, sweep
 
 
 def test_a_correction_that_does_not_help_is_not_used(shipped):
-    """Two sweeps that contradict each other cannot predict one another: no target is used, and the check says so."""
+    """Two sweeps that contradict each other cannot predict one another.
+
+    No target is used, and the check says so.
+    """
     fast, slow = (
         site(shipped, sweep(4, 16, 64), 0.5),
         site(shipped, sweep(4, 16, 64, input_tokens="8192"), 2.0),
@@ -45,7 +48,10 @@ def test_withheld_rows_are_what_refitting_without_them_says(shipped):
 
 
 def test_intervals_widen_where_the_site_left_them(shipped):
-    """Rows that scatter by a factor of 2 around the predictions make intervals wider than shipped, not narrower."""
+    """Rows that scatter by a factor of 2 widen the intervals.
+
+    They make them wider than shipped, not narrower.
+    """
     rows = (
         sweep(1, 4, 16, 64)
         + sweep(1, 4, 16, 64, tp="8", n_devices="8")
@@ -56,7 +62,10 @@ def test_intervals_widen_where_the_site_left_them(shipped):
 
 
 def test_repeats_and_other_modes_are_left_out_with_reasons(shipped):
-    """An exact copy, a static batch, a drafted row and an unknown device teach nothing, and each says why."""
+    """A copy, a static batch, a drafted row and an unknown device teach nothing.
+
+    Each says why.
+    """
     table = site(shipped, sweep(4, 16, 64))
     table["notes"] = ["", "spec=mtp", ""]
     odd = table.iloc[[0, 0, 0]].assign(
@@ -78,7 +87,10 @@ def test_nothing_to_learn_from_is_bad_input(shipped):
 
 
 def test_the_terminal_calibrates_and_simulates_with_it(shipped, tmp_path, capsys):
-    """`budsim calibrate` tells drift and checks, and a simulation that names the file rests on what was measured."""
+    """`budsim calibrate` tells drift and checks.
+
+    A simulation that names the file rests on what was measured.
+    """
     rows, stored, cluster = tmp_path / "rows.csv", tmp_path / "site.json", tmp_path / "lab.yaml"
     site(shipped, sweep(1, 4, 16, 64), factor=4.0).to_csv(rows, index=False)
     cluster.write_text(

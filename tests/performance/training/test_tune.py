@@ -15,7 +15,10 @@ from tests.performance.populations import TREES, TRUE_FACTOR
 def test_the_parameter_search_repeats_itself_and_judges_what_is_in_use(
     benchmark: pd.DataFrame,
 ) -> None:
-    """Two searches of one seed try the same settings and find the same errors, those in use among them; best first."""
+    """Two searches of one seed find the same settings and errors, best first.
+
+    The parameters in use are among them.
+    """
     first, second = (search(benchmark, DeviceKind.CUDA, 2, seed=3, rounds=TREES) for _ in range(2))
     assert [trial.errors for trial in first] == [trial.errors for trial in second]
     assert PARAMETERS in [trial.parameters for trial in first]
