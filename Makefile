@@ -58,6 +58,7 @@ bench: rivals  ## time and peak memory of the import, the demo and large cluster
 	@$(BIN)/python scripts/bench.py
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python scripts/bench_predictions.py
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.speed
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.replay_speed
 
 bench-search: rivals  ## the search against the truth, random search and pymoo on 14 spaces; SEARCH="--drawn 100" on others
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.search $(SEARCH)
