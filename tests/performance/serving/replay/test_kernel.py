@@ -144,17 +144,48 @@ def test_a_short_cache_preempts_in_both() -> None:
     assert fast.preemptions == pytest.approx(slow.preemptions, rel=0.1)
 
 
-def test_a_prefix_is_a_hit_until_others_need_its_room() -> None:
-    """With room for everything one group misses once; without, more often. Both agree.
+ONE_BY_ONE = replace(
+    Traffic.closed(concurrency=1, input_tokens=1000, output_tokens=10),
+    prefix=SharedPrefixes(groups=8, tokens=900),
+    requests=100,
+)
+"""One request at a time; eight prefixes, of which a cache of 3,000 tokens keeps about three."""
 
-    The kernel counts a prefix that running requests share once, the slow simulator for each, so
-    they are compared while the cache is not full.
-    """
-    shared = replace(OPEN, prefix=SharedPrefixes(groups=12, tokens=90), requests=200)
-    slow, fast = both(shared, Scheduler(cache_tokens=60_000.0))
-    none = both(replace(shared, prefix=PrefixShare()), Scheduler(cache_tokens=60_000.0))[1]
+
+@pytest.mark.parametrize("room", [3_000.0, 30_000.0])
+def test_a_prefix_is_a_hit_until_others_need_its_room(room: float) -> None:
+    """Both simulators agree on how often a prefix is found, with room for three and for thirty."""
+    slow, fast = both(ONE_BY_ONE, Scheduler(cache_tokens=room))
     assert figures(fast.first_s - fast.send_s) == pytest.approx(figures(slow.ttft), rel=0.01)
-    assert fast.busy_s < none.busy_s
+
+
+def test_a_cache_that_drops_prefixes_computes_them_again() -> None:
+    """With room for all eight prefixes nine of ten prompts are hits; with room for three, fewer."""
+    ample = both(ONE_BY_ONE, Scheduler(cache_tokens=30_000.0))[1]
+    short = both(ONE_BY_ONE, Scheduler(cache_tokens=3_000.0))[1]
+    never = both(replace(ONE_BY_ONE, prefix=PrefixShare()), Scheduler())[1]
+    assert ample.busy_s < 0.9 * short.busy_s
+    assert short.busy_s < 0.98 * never.busy_s
+
+
+def test_a_prefix_that_was_found_counts_as_held() -> None:
+    """A lone request with a hit of 900 tokens holds 1,000 and more, as one without does."""
+    served = run(replica(Scheduler(cache_tokens=30_000.0)), draw_requests(ONE_BY_ONE))[0]
+    late = served.cached_tokens[len(served.cached_tokens) // 2 : -5]
+    assert 900.0 < np.median(late) < 1_020.0
+
+
+def test_a_prefix_that_several_share_is_held_once() -> None:
+    """Eight requests of 1,000 tokens share 900: about 900 + 8 x (100 + 10 + 8) tokens, not 8,144."""
+    traffic = replace(
+        Traffic.closed(concurrency=8, input_tokens=1000, output_tokens=10),
+        prefix=SharedPrefixes(groups=1, tokens=900),
+        requests=200,
+    )
+    served = run(replica(Scheduler(places=8)), draw_requests(traffic))[0]
+    late = served.cached_tokens[len(served.cached_tokens) // 2 :]
+    assert 900 <= late.max() <= 900 + 8 * 118
+    assert served.peak_cached_tokens >= late.max()
 
 
 def test_gaps_longer_than_a_step_are_seen_where_prompts_stall_decoding() -> None:

@@ -52,6 +52,21 @@ def test_the_least_loaded_rank_is_no_worse_than_turns() -> None:
     assert least.ttft_s.p99[0] <= 1.05 * turns.ttft_s.p99[0]
 
 
+def test_ranks_wait_for_the_fullest_one_by_half() -> None:
+    """One sequence on eight ranks: a step lies half-way between 1 and 8 x 1 sequences, at 4.5."""
+    ranks = prepare(RANKS)
+    alone = Traffic.closed(concurrency=1, input_tokens=1000, output_tokens=201)
+    service = replay(RANKS, memory_use(ranks), alone, host=BARE)
+    step = step_time(
+        ranks,
+        prefill=np.zeros(1),
+        decode=np.full(1, 4.5),
+        prefill_context=np.zeros(1),
+        decode_context=np.full(1, 1100.5),
+    )
+    assert service.tpot_s.mean == pytest.approx(step.total_s, rel=0.01)
+
+
 @pytest.mark.parametrize("stages", [1, 2, 4])
 def test_a_lone_request_crosses_a_pipeline_as_one_step_time_says(stages: int) -> None:
     """One request in flight: TPOT is the time of a decode step at its mean context."""
