@@ -1,4 +1,4 @@
-"""What admission and the steps of a run share: where things are kept, looked up, computed, counted."""
+"""Parts and options that admission and the steps of a run share."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class ServiceOptions:
             raise InvalidInput("source_topic", f"{topic!r} is not allowed", f"one of {allowed}")
 
     def overrides(self, model: str, method: str | None = None) -> LaunchOverrides:
-        """Return what pods load in place of ``model``, how it is quantized, and from which image."""
+        """Return the path pods load ``model`` from, its quantization, and the site's images."""
         return LaunchOverrides(
             path=self.source.path_in_pod(model),
             method=(method or "").strip().upper(),

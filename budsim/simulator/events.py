@@ -1,7 +1,7 @@
-"""The events of a run: what each says, who is told, and ids that stay the same when it is sent again.
+"""The events of a run: their content, their topics, and ids that stay the same when sent again.
 
 Every event is published flat: the body itself is the CloudEvent. Callers refuse further keys at
-its top, so that an event's id and its place in the run stand in the payload.
+its top, so an event's id and its place in the run stand in the payload.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cloud models behind LiteLLM: priced from LiteLLM's own cost map; their latency is unknown and is not invented."""
+"""Cloud models behind LiteLLM: priced from LiteLLM's cost map; their latency stays unknown."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from budsim.simulator.storage.records import Finding, StoredGroup, StoredPlan
 
 ROUTER = "litellm"
 IMAGE = "berriai/litellm:main-stable"
-"""LiteLLM's proxy image, without registry host, and its stable tag (LiteLLM's documentation, "Docker, Helm, Terraform")."""
+"""LiteLLM's proxy image without registry host, stable tag (LiteLLM docs, "Docker, Helm,
+Terraform")."""
 
 NAMESPACE = UUID("0b0ad1a3-1f57-5f0c-9a0e-3f2b7a1c9d42")
-LATENCY_UNKNOWN = "latency of a provider's model is unknown: only its price is answered, and targets are not judged"
+LATENCY_UNKNOWN = (
+    "the latency of a provider's model is unknown: only its price is answered, targets are not"
+    " compared"
+)
 
 
 def provider_price(model: str) -> ProviderPrice:
@@ -34,9 +38,10 @@ def provider_price(model: str) -> ProviderPrice:
 
 
 def priced_on(price: ProviderPrice, traffic: Traffic, clusters: Sequence[Cluster]) -> Finding:
-    """Return one plan for each cluster with a CPU LiteLLM's proxy can run on, and reasons beside them.
+    """Return one plan for each cluster with a CPU for LiteLLM's proxy, and reasons for the others.
 
-    The cost is what the provider charges for prompt and output tokens, per million output tokens; there is none per hour.
+    The cost is the provider's charge for prompt and output tokens, per million output tokens; there
+    is none per hour.
     """
     cost_usd = price.usd_per_million_output_tokens(traffic.input_tokens, traffic.output_tokens)
     hosts = [(cluster.cluster_id, _host(cluster)) for cluster in clusters]
@@ -49,7 +54,8 @@ def priced_on(price: ProviderPrice, traffic: Traffic, clusters: Sequence[Cluster
         Rejection(
             cluster_id=cluster_id,
             subject=ROUTER,
-            reason=f"no CPU for the proxy; the model itself costs {cost_usd:g} USD per million output tokens",
+            reason="no CPU for the proxy; the model itself costs"
+            f" {cost_usd:g} USD per million output tokens",
         )
         for cluster_id, label in hosts
         if label is None

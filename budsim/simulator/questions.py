@@ -1,4 +1,4 @@
-"""From a request to a `Question`: look up the model and the clusters, and check that the model can do what is asked."""
+"""From a request to a `Question`: look up the model and the clusters, and check both."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEPLOYER = FixedKnobs(memory_fraction=0.95, engines=frozenset({"vllm"}))
 """What the deploying service passes to the engine in place of our own values."""
 
 WEIGHT_ONLY = {"w8a16": Precision.INT8, "nvfp4a16": Precision.NVFP4}
-"""LLM Compressor 0.14 has these schemes; we know their stored format and ship no recipe for them."""
+"""Schemes of LLM Compressor 0.14 whose stored format we know and for which we ship no recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,8 @@ def question_of(
         No such model, cluster or engine.
     InvalidInput
         A number out of range, a sequence longer than the model's context, adapters no engine has
-        kernels for, a token rate of a model that generates none, or an unknown quantization type or method.
+        kernels for, a token rate of a model that generates none, or an unknown quantization type
+        or method.
     """
     precision = wanted_precision(request)
     found = source.find(request.pretrained_model_uri)
@@ -258,7 +259,7 @@ def allowed_engines(wanted: Sequence[str] | None, site: frozenset[str]) -> froze
 
 
 class Subject:
-    """What a run is about: its question, or a cloud model's price; built when first needed and kept.
+    """The subject of a run: its question, or a cloud model's price; built when first needed.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The HTTP endpoints: parse, ask the service, answer. Nothing is decided here."""
+"""The HTTP endpoints: they parse a request, ask the service and answer."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ log = structlog.get_logger()
 
 
 async def simulations(request: Request) -> Simulations:
-    """Return the service the application was built with (not a plain function: FastAPI would run it in a thread)."""
+    """Return the service; async because FastAPI would run a plain function in a thread."""
     return application_state_of(request.app).simulations
 
 
@@ -106,7 +106,7 @@ async def run(
     request: Request,
     idempotency_key: IdempotencyKey = None,
 ) -> WorkflowMetadata | Recommendations:
-    """Start a simulation and return its workflow; with `debug` run it now and return what it recommends."""
+    """Start a simulation and return its workflow; with `debug` wait for its recommendations."""
     key = f"key:{idempotency_key}" if idempotency_key else _sent_as(body)
     body = _in_trace(body, request)
     if not body.debug:
@@ -233,7 +233,10 @@ def restart(workflow_id: UUID, service: Service) -> Info:
     "/notifications", responses=answer(examples.TAKEN), openapi_extra=AS_EVENT, tags=["dapr"]
 )
 async def notifications(request: Request, service: Service) -> Delivery:
-    """Take a request from the broker: SUCCESS once it is stored, RETRY when that fails for now, DROP when it makes no sense."""
+    """Take a request from the broker.
+
+    SUCCESS: it is stored. RETRY: it could not be stored for now. DROP: it can never be answered.
+    """
     try:
         body = RunRequest.model_validate(json.loads(await request.body()))
         body = _in_trace(body.model_copy(update={"debug": False}), request)
@@ -286,13 +289,13 @@ def _moved(run: Run) -> Info:
 
 
 def _sent_as(body: RunRequest) -> str | None:
-    """Return what a CloudEvent is recognized by when it comes again: its id and its source (CloudEvents 1.0, section 3.1.1)."""
+    """Return the key of a CloudEvent: its id and its source (CloudEvents 1.0, section 3.1.1)."""
     key = _event_key(body)
     return f"{key} {sha256(body.source.encode()).hexdigest()}" if key and body.source else key
 
 
 def _in_trace(body: RunRequest, request: Request) -> RunRequest:
-    """Return the request as part of the trace it came in: the event's own, or that of the HTTP request that carried it."""
+    """Return the request in the trace it names, else in that of the HTTP request."""
     if trace_id(body.traceparent):
         return body
     return body.model_copy(update={"traceparent": request.state.traceparent})

@@ -337,7 +337,7 @@ class RunSteps:
         return self._told(work, Step.ESTIMATION.value, Status.RUNNING, f"{round(100 * share)} %")
 
     def _quarters(self, work: Work, share: float) -> list[Envelope]:
-        """Return the announcements due at a share of the search; storing one again has no effect."""
+        """Return the announcements due at a share of the search; repeated ones are not stored."""
         due = [quarter for quarter in QUARTERS if quarter <= share]
         return [envelope for quarter in due for envelope in self._progress(work, quarter)]
 

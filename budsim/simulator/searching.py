@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from budsim.performance.predictor import Predictor
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question
+
+if TYPE_CHECKING:
+    from budsim.simulator.evolution import Progress
 
 
 def simulate(
@@ -15,7 +19,7 @@ def simulate(
     predictor: Predictor,
     *,
     known: Mapping[str, bytes] = MappingProxyType({}),
-    progress: Callable[[float], None] = lambda _share: None,
+    progress: Progress = lambda _share: None,
 ) -> Outcome:
     """Answer a question: for the terminal, the routes and the durable runs alike. Pure and seeded.
 
@@ -29,7 +33,7 @@ def simulate(
 
 
 def parts_of(question: Question, _predictor: Predictor, _detail: object = None) -> tuple[str, ...]:
-    """Return the names of the parts that can be searched alone: cluster x equal devices x engine."""
+    """Return the names of the parts to search alone: cluster x equal devices x engine."""
     from budsim.simulator.planning.answer import partitions_of as names
 
     return names(question)

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from budsim.commons.errors import Unavailable
 from budsim.performance.predictor import Predictor
@@ -23,6 +23,9 @@ from budsim.simulator.background import worker_main
 from budsim.simulator.background.worker_main import Load, OutOfTime, Simulation
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question
+
+if TYPE_CHECKING:  # the service's own process does not load the search
+    from budsim.simulator.evolution import Progress
 
 RUNS_PER_PROCESS = 1000
 """A worker process is replaced after so many runs, so that no leak of a library adds up."""
@@ -32,7 +35,6 @@ HUNG_FACTOR, HUNG_S = 20.0, 60.0
 """A run is limited in CPU time. One that has taken so many times as long on the clock, and a
 minute more, waits for something that will not come."""
 
-Progress = Callable[[float], None]
 Known = Mapping[str, bytes]
 NOTHING: Known = MappingProxyType({})
 Result = TypeVar("Result")

@@ -1,4 +1,7 @@
-"""Plans as what people start: commands, a compose file, Kubernetes manifests, the router's configuration, LLMC's recipe."""
+"""Writes a plan as files and commands that start it.
+
+Shell commands, a compose file, Kubernetes manifests, LiteLLM's configuration, LLMC's recipe.
+"""
 
 from __future__ import annotations
 

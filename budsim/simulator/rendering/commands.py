@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Iterator
 
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
-from budsim.simulator.rendering.platforms import PLATFORMS, shown
+from budsim.simulator.rendering.platforms import PLATFORMS, visible_devices
 from budsim.simulator.rendering.writing import comments
 
 
 def commands(deployment: Deployment) -> str:
-    """Return the command of every process of every replica, with its node and environment, ready to be pasted there."""
+    """Return one shell command for each process of each replica, with its node above it."""
     parts = [comments(heading(deployment))]
     parts += [
         _command(group, process, replica[0])
@@ -23,13 +23,15 @@ def commands(deployment: Deployment) -> str:
 
 
 def heading(deployment: Deployment) -> Iterator[str]:
-    """Yield what whoever starts the deployment has to know."""
+    """Yield what the person who starts the deployment has to know."""
     yield f"budsim: {deployment.model}"
     if deployment.is_at_provider:
-        yield "it runs at its provider: only LiteLLM's proxy is started here (budsim render --format litellm)"
+        proxy = "budsim render --format litellm"
+        yield f"the model runs at its provider: only LiteLLM's proxy is started here ({proxy})"
     for group in deployment.groups:
         engine = f"{group.engine.name} {group.engine.version}"
-        yield f"{group.name}: {len(group.replicas)} x {engine} on {group.device_name}, configuration {group.config_id}"
+        replicas = f"{len(group.replicas)} x {engine} on {group.device_name}"
+        yield f"{group.name}: {replicas}, configuration {group.config_id}"
     for checkpoint in dict.fromkeys(
         group.launch.model for group in deployment.groups if group.compression
     ):
@@ -37,17 +39,21 @@ def heading(deployment: Deployment) -> Iterator[str]:
     if any("enable-lora" in group.launch.args for group in deployment.groups):
         yield "LoRA adapters take memory from the KV cache that the prediction does not count"
     if any(PLATFORMS[group.kind].visible for group in deployment.groups):
-        yield "devices are numbered as the inventory lists them, those others use last: see that your driver counts alike"
+        yield (
+            "devices are numbered as in the inventory, devices in use by others last:"
+            " check that your driver numbers them so"
+        )
 
 
 def _command(group: Group, process: Process, first: Process) -> str:
-    launch = group.seated(process.seat)
-    envs = {**launch.envs, **shown(PLATFORMS[group.kind].visible, process.devices)}
+    launch = group.launched_as(process.role)
+    envs = {**launch.envs, **visible_devices(PLATFORMS[group.kind].visible, process.devices)}
     settings = [f"{name}={shlex.quote(value)}" for name, value in envs.items()]
     serves = (
-        f"answers at http://{process.node}:{process.seat.port}/v1"
+        f"answers at http://{process.node}:{process.role.port}/v1"
         if process is first
         else f"works for {first.node}"
     )
-    about = f"{process.name} on {process.node}: {len(process.devices)} x {group.device_name}, image {launch.image}, {serves}"
+    where = f"{process.name} on {process.node}: {len(process.devices)} x {group.device_name}"
+    about = f"{where}, image {launch.image}, {serves}"
     return f"{comments([about])}{' '.join([*settings, shlex.join(launch.command)])}\n"

@@ -1,4 +1,4 @@
-"""A plan as a docker compose file: one service for each process, one profile for each node, and the router."""
+"""Writes a plan as a compose file: a service for each process, a profile for each node."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 from budsim.commons.errors import InvalidInput
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
-from budsim.simulator.rendering.platforms import PLATFORMS, Platform, shown
+from budsim.simulator.rendering.platforms import PLATFORMS, Platform, visible_devices
 from budsim.simulator.rendering.routing import PROXY_IMAGE, PROXY_PORT, proxy_config, replicas
 from budsim.simulator.rendering.writing import yaml_text
 
@@ -16,7 +16,10 @@ CACHE: Final = "model-cache"
 
 
 def compose(deployment: Deployment) -> str:
-    """Return one compose file for all nodes: on each, ``docker compose --profile NODE up`` starts what belongs there."""
+    """Return one compose file for all nodes.
+
+    ``docker compose --profile NODE up`` starts what belongs on a node.
+    """
     nodes = deployment.nodes()
     _check_names(nodes)
     services = {
@@ -42,12 +45,14 @@ def compose(deployment: Deployment) -> str:
 def _how(nodes: tuple[str, ...]) -> tuple[str, ...]:
     if len(nodes) <= 1:
         return (
-            "start (Docker Compose 2.24 or newer): docker compose up; requests go to the router on port 4000",
+            "start (Docker Compose 2.24 or newer): docker compose up;"
+            f" requests go to the router on port {PROXY_PORT}",
         )
     return (
-        "start on every node (Docker Compose 2.24 or newer): docker compose --profile NODE up, with NODE one of "
-        + ", ".join(nodes),
-        "start on one of them: docker compose --profile router up; nodes have to resolve each other's names",
+        "start on every node (Docker Compose 2.24 or newer): docker compose --profile NODE up,"
+        f" with NODE one of {', '.join(nodes)}",
+        "start on one of them: docker compose --profile router up;"
+        " nodes have to resolve each other's names",
     )
 
 
@@ -62,14 +67,14 @@ def _check_names(nodes: tuple[str, ...]) -> None:
 
 
 def _service(group: Group, process: Process, *, profiled: bool) -> dict[str, Any]:
-    launch, platform = group.seated(process.seat), PLATFORMS[group.kind]
+    launch, platform = group.launched_as(process.role), PLATFORMS[group.kind]
     return {
         "image": launch.image,
         **({"profiles": [process.node]} if profiled else {}),
         "volumes": [f"{CACHE}:/root/.cache/huggingface"],
         "environment": {
             **launch.envs,
-            **shown(platform.visible_inside, process.devices),
+            **visible_devices(platform.visible_inside, process.devices),
             "HF_TOKEN": None,
         },
         "network_mode": "host",
@@ -93,9 +98,10 @@ def _devices(platform: Platform, process: Process) -> dict[str, Any]:
 
 
 def _health(process: Process) -> dict[str, Any]:
-    if process.seat.rank != 0:
+    if process.role.rank != 0:
         return {}
-    asks = f"import urllib.request as r; r.urlopen('http://localhost:{process.seat.port}/health', timeout=5)"
+    address = f"http://localhost:{process.role.port}/health"
+    asks = f"import urllib.request as r; r.urlopen('{address}', timeout=5)"
     return {
         "healthcheck": {
             "test": ["CMD", "python3", "-c", asks],

@@ -1,16 +1,12 @@
-"""From a plan document to processes: which command runs on which node, with which devices, ports and cores."""
+"""Lays a plan out: which process runs on which node, with which devices, ports and cores."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from pydantic import ValidationError
 
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops import routers, serving_engines
@@ -19,22 +15,27 @@ from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.shared.cores import core_ranges
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
+from budsim.simulator.rendering.plan_document import (
+    chosen_plan,
+    device_kind,
+    node_groups_of,
+    parsed_document,
+    tokens_per_request,
+)
 from budsim.simulator.schemas import Compression, NodeGroup, NodeShare
 
 PORT_STEP = 100
-"""Ports of replicas that share a node are this far apart: SGLang also uses some beside the one it listens on."""
+"""Distance of the ports of replicas on one node: SGLang also uses ports near its own."""
 RENDEZVOUS_PORT = 29500
 SECONDS_PER_MINUTE = 60.0
-LARGEST = 1e9
-DOCUMENT = "what `budsim simulate --json` prints, or the answer of POST /simulator/configurations or /simulator/benchmark-config"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Additions:
-    """What whoever starts a plan adds to it.
+    """What the person who starts a plan adds to it.
 
-    ``fallbacks`` are provider models LiteLLM tries when every replica fails; ``max_loras`` adapters of at most ``max_lora_rank``
-    are served at a time, 0 for none.
+    ``fallbacks`` are provider models that LiteLLM tries when every replica fails. At most
+    ``max_loras`` adapters of at most ``max_lora_rank`` are served at a time, 0 for none.
     """
 
     fallbacks: tuple[str, ...] = ()
@@ -44,17 +45,20 @@ class Additions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """One process of a replica: its node, the numbers of its devices there, and where it sits."""
+    """One process of a replica: its node, the numbers of its devices there, and its role."""
 
     name: str
     node: str
     devices: tuple[int, ...]
-    seat: ReplicaProcess
+    role: ReplicaProcess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Equal replicas of a plan; ``replicas`` has the processes of each, the one that answers requests first."""
+    """Equal replicas of a plan.
+
+    ``replicas`` has the processes of each; the first of them answers requests.
+    """
 
     name: str
     kind: DeviceKind
@@ -71,16 +75,17 @@ class Group:
     device_name: str
     compression: Compression | None
 
-    def seated(self, seat: ReplicaProcess) -> Launch:
+    def launched_as(self, role: ReplicaProcess) -> Launch:
         """Return what starts one process of a replica."""
-        return self.engine.launch_process(self.launch, seat)
+        return self.engine.launch_process(self.launch, role)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     """A plan as it is started: groups of replicas behind a router, or a provider's model behind it.
 
-    ``model`` is the name callers ask for; tokens of a request are means, 0 where the document does not tell them.
+    ``model`` is the name callers ask for; ``tokens_per_request`` is a mean, 0 where the document
+    does not say it.
     """
 
     model: str
@@ -106,14 +111,15 @@ def read_deployment(text: str, number: int, additions: Additions) -> Deployment:
     Raises
     ------
     InvalidInput
-        Text that is no such document, no plan of that number, or one that cannot be started; names the field.
+        The text is no such document, has no such plan, or the plan cannot be started; names the
+        field.
     """
-    document = _parsed(text)
-    groups = _node_groups(_chosen(document, number))
+    document = parsed_document(text)
+    groups = node_groups_of(chosen_plan(document, number))
     serving = [group for group in groups if group.engine_type not in routers]
-    desk = _Desk()
+    allocator = _NodeAllocator()
     found = tuple(
-        _group(group, f"g{n}", desk, additions) for n, group in enumerate(serving, start=1)
+        _group(group, f"g{n}", allocator, additions) for n, group in enumerate(serving, start=1)
     )
     providers = [
         str(group.args.get("model", "")) for group in groups if group.engine_type in routers
@@ -123,7 +129,7 @@ def read_deployment(text: str, number: int, additions: Additions) -> Deployment:
         groups=found,
         is_at_provider=not found,
         fallbacks=additions.fallbacks,
-        tokens_per_request=_tokens(document),
+        tokens_per_request=tokens_per_request(document),
     )
 
 
@@ -132,140 +138,16 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "model"
 
 
-def _parsed(text: str) -> Mapping[str, Any]:
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise InvalidInput("PLAN", f"not JSON ({error})", DOCUMENT) from None
-    if not isinstance(document, dict):
-        raise InvalidInput("PLAN", f"a JSON {type(document).__name__}, not an object", DOCUMENT)
-    return document
-
-
-def _chosen(document: Mapping[str, Any], number: int) -> Mapping[str, Any]:
-    plans = document.get("configurations", [document] if "node_groups" in document else None)
-    if plans is None:
-        raise InvalidInput("PLAN", "it has neither configurations nor node_groups", DOCUMENT)
-    if not isinstance(plans, list) or not all(isinstance(plan, dict) for plan in plans):
-        raise InvalidInput("PLAN.configurations", "not a list of objects", DOCUMENT)
-    if not plans:
-        raise InvalidInput(
-            "PLAN.configurations", f"it has no plan: {_reasons(document)}", "at least one"
-        )
-    if not 1 <= number <= len(plans):
-        known = "1, the only plan" if len(plans) == 1 else f"1 to {len(plans)}, best first"
-        raise InvalidInput("--number", f"there is no plan {number}", known)
-    chosen: Mapping[str, Any] = plans[number - 1]
-    return chosen
-
-
-def _reasons(document: Mapping[str, Any]) -> str:
-    reasons = document.get("reasons")
-    told = (
-        [str(each.get("reason")) for each in reasons if isinstance(each, dict)]
-        if isinstance(reasons, list)
-        else []
-    )
-    return "; ".join(told[:3]) or "nothing fits"
-
-
-def _tokens(document: Mapping[str, Any]) -> int:
-    counts = (document.get(name) for name in ("input_tokens", "output_tokens"))
-    return sum(count for count in counts if isinstance(count, int))
-
-
-def _node_groups(plan: Mapping[str, Any]) -> list[NodeGroup]:
-    entries = plan.get("node_groups")
-    if not isinstance(entries, list) or not entries:
-        raise InvalidInput("PLAN.node_groups", "there are none", "at least one group of replicas")
-    groups = []
-    for index, entry in enumerate(entries):
-        try:
-            groups.append(NodeGroup.model_validate(entry))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in (f"node_groups[{index}]", *first["loc"]))
-            raise InvalidInput(
-                f"PLAN.{where}", first["msg"], "a node group as budsim writes it"
-            ) from None
-        _check_group(groups[-1], f"PLAN.node_groups[{index}]")
-    return groups
-
-
-def _check_group(group: NodeGroup, where: str) -> None:
-    if group.engine_type not in {**serving_engines, **routers}:
-        known = ", ".join([*serving_engines, *routers])
-        raise InvalidInput(
-            f"{where}.engine_type", f"{group.engine_type!r} is no engine", f"one of {known}"
-        )
-    if group.engine_type in routers:
-        return
-    kind = _kind(group)
-    if kind not in set(DeviceKind):
-        raise InvalidInput(
-            f"{where}.type",
-            f"{group.type!r} is no kind of device",
-            "cuda, rocm, hpu, cpu or cpu_high",
-        )
-    if not group.model:
-        raise InvalidInput(
-            f"{where}.model", "it is not told", "a document written by this version of budsim"
-        )
-    if not group.placements or len(group.placements) != group.replicas:
-        problem = f"{len(group.placements)} placements for {group.replicas} replicas"
-        raise InvalidInput(f"{where}.placements", problem, "one for each replica")
-    if not group.labels.concurrency.isdigit():
-        raise InvalidInput(
-            f"{where}.labels.concurrency",
-            f"{group.labels.concurrency!r} is no number",
-            "requests per replica",
-        )
-    _check_numbers(group, where)
-    wanted = group.tp_size * group.pp_size
-    for index, replica in enumerate(group.placements):
-        devices = sum(share.devices for share in replica)
-        if devices != wanted:
-            raise InvalidInput(
-                f"{where}.placements[{index}]", f"{devices} devices", f"{wanted}, tp_size x pp_size"
-            )
-
-
-def _check_numbers(group: NodeGroup, where: str) -> None:
-    for name in (
-        "throughput_per_user",
-        "e2e_latency",
-        "memory",
-        "weight_memory_gb",
-        "cores",
-        "socket_cores",
-    ):
-        if not 0 <= (getattr(group, name) or 0) < LARGEST:
-            raise InvalidInput(
-                f"{where}.{name}", f"{getattr(group, name)} is out of range", "a number from 0 on"
-            )
-    for name in group.envs:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise InvalidInput(
-                f"{where}.envs",
-                f"{name!r} is no name of a variable",
-                "letters, digits and underscores",
-            )
-
-
-def _kind(group: NodeGroup) -> str:
-    return group.type.lower().removesuffix("_high")
-
-
 def _public_name(groups: Sequence[Group], providers: Sequence[str]) -> str:
-    """Return the name callers ask for: the checkpoint's, also where what is loaded is quantized from it."""
+    """Return the name callers ask for: the checkpoint's own, also of a quantized one."""
     if not groups:
         return providers[0]
     first = groups[0]
     return first.compression.checkpoint if first.compression else first.launch.model
 
 
-class _Desk:
-    """Gives out the devices and ports of nodes, in the order they are asked for."""
+class _NodeAllocator:
+    """Hands out devices and ports of nodes, in the order they are asked for."""
 
     def __init__(self) -> None:
         self._taken: defaultdict[tuple[str, DeviceKind, int], int] = defaultdict(int)
@@ -278,16 +160,16 @@ class _Desk:
         self._taken[pool] += share.devices
         return tuple(range(first, first + share.devices))
 
-    def turn(self, node: str) -> int:
-        """Return how many processes were given a port on the node before."""
+    def port_step(self, node: str) -> int:
+        """Return how many processes of the node have a port already."""
         self._ports[node] += 1
         return self._ports[node] - 1
 
 
-def _group(group: NodeGroup, name: str, desk: _Desk, additions: Additions) -> Group:
+def _group(group: NodeGroup, name: str, allocator: _NodeAllocator, additions: Additions) -> Group:
     engine = serving_engines[group.engine_type]
     args = {**_arguments(group), **_adapters(group, engine, additions)}
-    kind = DeviceKind(_kind(group))
+    kind = DeviceKind(device_kind(group))
     concurrency = int(group.labels.concurrency)
     return Group(
         name=name,
@@ -298,7 +180,7 @@ def _group(group: NodeGroup, name: str, desk: _Desk, additions: Additions) -> Gr
         ),
         mode=group.hardware_mode,
         replicas=tuple(
-            tuple(_processes(group, f"{name}-r{n + 1}", n, engine, desk))
+            tuple(_processes(group, f"{name}-r{n + 1}", n, engine, allocator))
             for n in range(group.replicas)
         ),
         memory_gib=group.memory,
@@ -335,19 +217,19 @@ def _adapters(
 
 
 def _processes(
-    group: NodeGroup, name: str, index: int, engine: ServingEngine, desk: _Desk
+    group: NodeGroup, name: str, index: int, engine: ServingEngine, allocator: _NodeAllocator
 ) -> Iterator[Process]:
-    """Yield the processes of a replica: one where it lies on one node, else one for each equal piece of its pipeline.
+    """Yield the processes of a replica: one on one node, else several of equally many devices.
 
-    Engines spread a replica over processes of equally many devices: where its nodes hold unequal shares, the largest piece that
-    divides all of them is a process, and a node has several.
+    The largest number that divides the devices of every node is a process. Nodes with 4 and 2
+    devices of the replica run two processes and one process of 2 devices.
     """
-    kind = DeviceKind(_kind(group))
-    parts = list(_pieces(kind, group.placements[index], desk))
+    kind = DeviceKind(device_kind(group))
+    parts = list(_pieces(kind, group.placements[index], allocator))
     leader = parts[0][0]
-    turns = [desk.turn(node) for node, _ in parts]
+    turns = [allocator.port_step(node) for node, _ in parts]
     for rank, ((node, devices), turn) in enumerate(zip(parts, turns, strict=True)):
-        seat = ReplicaProcess(
+        role = ReplicaProcess(
             port=engine.port + PORT_STEP * turn,
             nodes=len(parts),
             rank=rank,
@@ -361,17 +243,17 @@ def _processes(
             name=name if len(parts) == 1 else f"{name}-n{rank}",
             node=node,
             devices=devices,
-            seat=seat,
+            role=role,
         )
 
 
 def _pieces(
-    kind: DeviceKind, shares: Sequence[NodeShare], desk: _Desk
+    kind: DeviceKind, shares: Sequence[NodeShare], allocator: _NodeAllocator
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the node and devices of each process of a replica, in pipeline order."""
     nodes: list[tuple[str, tuple[int, ...]]] = []
     for share in shares:
-        devices = desk.devices(kind, share)
+        devices = allocator.devices(kind, share)
         if nodes and nodes[-1][0] == share.node:
             nodes[-1] = (share.node, nodes[-1][1] + devices)
         else:

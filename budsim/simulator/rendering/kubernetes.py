@@ -1,4 +1,7 @@
-"""A plan as Kubernetes manifests: a Deployment or LeaderWorkerSet and a Service for each group, and the router before them."""
+"""Writes a plan as Kubernetes manifests.
+
+Each group is a Deployment or a LeaderWorkerSet with a Service; the router stands before them.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,14 @@ from budsim.simulator.rendering.routing import PROXY_IMAGE, PROXY_PORT, proxy_co
 from budsim.simulator.rendering.writing import yaml_text
 
 HOST_PROCESSES: Final = 2
-"""Processes beside one per device: vLLM docs, optimization, "CPU resources for GPU deployments": 2 + N cores for N devices."""
+"""Processes beside one for each device: 2 + N cores for N devices (vLLM docs, optimization, "CPU
+resources for GPU deployments")."""
 GIB_PER_PROCESS: Final = 4
 """Host memory of one such process: our estimate."""
 LOAD_GIB_PER_S: Final = 0.2
+"""Slowest rate at which weights arrive: our estimate."""
 STARTUP_S: Final = 900
-"""Time allowed before a replica answers, and the rate at which weights arrive beside it: our estimates, on the safe side."""
+"""Longest time before a replica answers, loading of weights aside: our estimate."""
 PROBE_PERIOD_S: Final = 10
 
 Manifest = dict[str, Any]
@@ -81,7 +86,7 @@ def _workloads(group: Group) -> list[_Workload]:
     alike: dict[tuple[object, ...], list[tuple[Process, ...]]] = {}
     for processes in group.replicas:
         first = processes[0]
-        alike.setdefault((len(processes), len(first.devices), first.seat.cores), []).append(
+        alike.setdefault((len(processes), len(first.devices), first.role.cores), []).append(
             processes
         )
     names = (
@@ -96,8 +101,8 @@ def _workloads(group: Group) -> list[_Workload]:
 
 
 def _workload(deployment: Deployment, group: Group, workload: _Workload) -> Manifest:
-    seat = replace(workload.first.seat, port=group.engine.port, leader="$(LWS_LEADER_ADDRESS)")
-    leader = _pod(deployment, group, workload, group.seated(seat), answers=True)
+    role = replace(workload.first.role, port=group.engine.port, leader="$(LWS_LEADER_ADDRESS)")
+    leader = _pod(deployment, group, workload, group.launched_as(role), answers=True)
     metadata = _metadata(deployment, workload.name, group)
     if workload.size == 1:
         spec = {
@@ -107,7 +112,7 @@ def _workload(deployment: Deployment, group: Group, workload: _Workload) -> Mani
             "template": leader,
         }
         return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
-    worker = group.seated(replace(seat, rank="$(LWS_WORKER_INDEX)"))
+    worker = group.launched_as(replace(role, rank="$(LWS_WORKER_INDEX)"))
     template = {
         "size": workload.size,
         "restartPolicy": "RecreateGroupOnPodRestart",
@@ -126,7 +131,7 @@ def _workload(deployment: Deployment, group: Group, workload: _Workload) -> Mani
 def _pod(
     deployment: Deployment, group: Group, workload: _Workload, launch: Launch, *, answers: bool
 ) -> Manifest:
-    """Return a pod template; its processes find neither each other's services nor other nodes than the plan's."""
+    """Return a pod template that runs on the plan's nodes only."""
     role = {"budsim/answers": group.name} if answers else {}
     shm = {
         "name": "shm",
@@ -143,7 +148,10 @@ def _pod(
 
 
 def _where(deployment: Deployment, group: Group, workload: _Workload) -> Manifest:
-    """Return the nodes of the plan; on CPUs one replica of a workload a node, because each is bound to the same cores there."""
+    """Return the nodes of the plan.
+
+    On CPUs a node has one replica of a workload: all of them are bound to the same cores.
+    """
     nodes = workload.nodes
     if len(nodes) == 1:
         return {"nodeSelector": {"kubernetes.io/hostname": nodes[0]}}
@@ -187,7 +195,10 @@ def _container(group: Group, workload: _Workload, launch: Launch, *, answers: bo
 
 
 def _resources(group: Group, devices: int) -> Manifest:
-    """Return what a process is given: on CPUs its cores and memory, elsewhere its devices and what feeding them takes."""
+    """Return what a process is given.
+
+    On CPUs its cores and memory; elsewhere its devices, and host cores and memory to feed them.
+    """
     shm = SHM_GIB_PER_DEVICE * devices
     if group.kind is DeviceKind.CPU:
         memory = f"{math.ceil(group.memory_gib * devices) + shm}Gi"
@@ -203,7 +214,10 @@ def _resources(group: Group, devices: int) -> Manifest:
 
 
 def _device_resources(group: Group, devices: int) -> Mapping[str, str]:
-    """Return the devices asked of the vendor's plugin; time-sliced ones with the memory HAMi keeps for us on each, MiB."""
+    """Return the devices asked of the vendor's plugin.
+
+    Time-sliced ones are asked for with the memory HAMi reserves on each, MiB.
+    """
     resource = PLATFORMS[group.kind].resource
     shares = (
         {"nvidia.com/gpumem": str(math.ceil(group.memory_gib * 1024))}
@@ -240,15 +254,19 @@ def _service(deployment: Deployment, part: str, name: str, port: int) -> Manifes
 
 
 def _address(group: Group) -> str:
-    """Return the part that names a group's Service: a LeaderWorkerSet makes one of its own name for its pods to meet."""
+    """Return the part that names a group's Service.
+
+    A LeaderWorkerSet makes a Service of its own name, through which its pods meet.
+    """
     return f"{group.name}-api"
 
 
 def _router(deployment: Deployment) -> Iterator[Manifest]:
-    """Yield the proxy: its configuration sends requests to the groups' Services, each with the speed of its replicas."""
+    """Yield the proxy, which spreads requests over the groups' Services by their speed."""
     name = _name(deployment, "router")
     config = yaml_text((), proxy_config(deployment, _targets(deployment)))
-    # Engines ask for no key unless told to; a Secret of the router's name overrides this one and holds those of providers.
+    # Engines ask for no key unless told to. A Secret of the router's name overrides this key and
+    # holds those of providers.
     yield {
         "apiVersion": "v1",
         "kind": "ConfigMap",

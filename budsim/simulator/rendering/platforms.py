@@ -1,4 +1,4 @@
-"""What each kind of device is called by Kubernetes, by containers and by the processes that may see only some of them."""
+"""Names of each kind of device in Kubernetes, in containers and in environment variables."""
 
 from __future__ import annotations
 
@@ -10,16 +10,28 @@ from typing import Any, Final
 from budsim.hardware_ops.device import DeviceKind
 
 SHM_GIB_PER_DEVICE: Final = 2
-"""Shared memory: vLLM docs, deployment/k8s.md, give a pod of one GPU 2 GiB; collectives of more devices need more."""
+"""Shared memory of a pod: 2 GiB for one GPU (vLLM docs, deployment/k8s.md); collectives of more
+devices need more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
     """How devices of one kind are asked for.
 
-    ``resource`` is the Kubernetes resource of the vendor's device plugin, ``visible`` the variable that hides the other devices
-    from a process, both empty for CPUs. Inside a container the variable is ``visible_inside``, unless a ``driver`` passes on just
-    the devices asked for; ``container`` are further keys of a compose service.
+    Attributes
+    ----------
+    resource : str
+        Kubernetes resource of the vendor's device plugin; empty for CPUs.
+    visible : str
+        Variable that hides other devices from a process; empty for CPUs.
+    visible_inside : str
+        The same inside a container; empty where ``driver`` passes on the devices asked for only.
+    driver : str
+        Container driver that passes on single devices.
+    container : mapping
+        Further keys of a compose service.
+    capabilities : tuple of str
+        Linux capabilities the process needs.
     """
 
     resource: str = ""
@@ -47,7 +59,8 @@ PLATFORMS: Final[Mapping[DeviceKind, Platform]] = MappingProxyType(
                 "security_opt": ["seccomp=unconfined"],
             },
         ),
-        # Intel Gaudi docs: Kubernetes device plugin; Docker with the habana runtime; HABANA_VISIBLE_MODULES for processes.
+        # Intel Gaudi docs: Kubernetes device plugin; Docker with the habana runtime;
+        # HABANA_VISIBLE_MODULES for processes.
         DeviceKind.HPU: Platform(
             resource="habana.ai/gaudi",
             visible="HABANA_VISIBLE_MODULES",
@@ -63,6 +76,6 @@ PLATFORMS: Final[Mapping[DeviceKind, Platform]] = MappingProxyType(
 )
 
 
-def shown(variable: str, devices: Sequence[int]) -> dict[str, str]:
-    """Return the environment that shows a process these devices of its node only; none where nothing hides devices."""
+def visible_devices(variable: str, devices: Sequence[int]) -> dict[str, str]:
+    """Return the environment that hides all other devices of the node from a process."""
     return {variable: ",".join(map(str, devices))} if variable else {}

@@ -30,8 +30,10 @@ def recipes(deployment: Deployment) -> str:
 
 def _recipe(name: str, job: Compression) -> str:
     about = (
-        f"budsim: LLM Compressor recipe that makes {name} of {job.checkpoint} ({job.method}, {job.scheme})",
-        f"on one device: {job.hours:g} h, {job.cost_usd:g} USD, {job.device_memory_gb:g} GiB of it, "
+        f"budsim: LLM Compressor recipe that makes {name} of {job.checkpoint}"
+        f" ({job.method}, {job.scheme})",
+        f"on one device: {job.hours:g} h, {job.cost_usd:g} USD,"
+        f" {job.device_memory_gb:g} GiB of its memory, "
         f"{job.host_memory_gb:g} GiB on the host (estimates)",
     )
     return comments(about) + job.recipe

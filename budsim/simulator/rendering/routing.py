@@ -1,4 +1,4 @@
-"""A plan as LiteLLM's proxy configuration: where requests go, in which shares, and what catches those that fail."""
+"""Writes a plan as LiteLLM's proxy configuration: targets, their shares, and fallbacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ ROUTER: Final = routers["litellm"]
 PROXY_IMAGE: Final = f"ghcr.io/{IMAGE}"
 """Docker's default registry has no such image: LiteLLM publishes to GitHub's."""
 PROXY_PORT: Final = 4000
-"""LiteLLM proxy's default port; it answers GET /health/readiness there (LiteLLM docs, proxy health checks)."""
+"""LiteLLM proxy's default port; GET /health/readiness is there too (LiteLLM docs, proxy health
+checks)."""
 
 
 def proxy(deployment: Deployment) -> str:
@@ -28,7 +29,7 @@ def proxy(deployment: Deployment) -> str:
 
 
 def proxy_config(deployment: Deployment, targets: Iterable[RouteTarget]) -> Mapping[str, Any]:
-    """Return the proxy's configuration over ``targets``, or over the provider's model where the plan is to call one."""
+    """Return the proxy's configuration over ``targets``, or over a provider's model."""
     if not deployment.groups:
         return ROUTER.provider_config(deployment.model, fallbacks=deployment.fallbacks)
     return ROUTER.proxy_config(
@@ -41,12 +42,12 @@ def replicas(deployment: Deployment) -> Iterator[RouteTarget]:
     for group in deployment.groups:
         for replica in group.replicas:
             yield target(
-                deployment, group, f"http://{replica[0].node}:{replica[0].seat.port}/v1", replicas=1
+                deployment, group, f"http://{replica[0].node}:{replica[0].role.port}/v1", replicas=1
             )
 
 
 def target(deployment: Deployment, group: Group, api_base: str, *, replicas: int) -> RouteTarget:
-    """Return so many replicas of a group behind one address: their share is their speed, their limits what was predicted."""
+    """Return some replicas of a group behind one address; their predicted speed is their share."""
     per_minute = round(SECONDS_PER_MINUTE * group.requests_per_s * replicas)
     tokens = per_minute * deployment.tokens_per_request
     return RouteTarget(

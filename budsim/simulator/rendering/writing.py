@@ -1,4 +1,4 @@
-"""YAML as people read it: in the order it was built, every list spelled out, told what it is in its first lines."""
+"""Writes YAML for people: in the order it was built, no anchors, comments at the top."""
 
 from __future__ import annotations
 

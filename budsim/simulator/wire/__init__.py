@@ -1,1 +1,1 @@
-"""The wire: names, units, bounds and envelopes callers rely on; only here do ms and GB become s and bytes."""
+"""Names, units, bounds and envelopes callers rely on; ms and GB become s and bytes only here."""

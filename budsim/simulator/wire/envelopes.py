@@ -1,4 +1,4 @@
-"""How requests travel: plain or in a CloudEvent, with what callers want echoed in events."""
+"""The envelope of requests, plain or a CloudEvent, and the fields echoed in events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Category(StrEnum):
 
 
 class NotificationMetadata(BaseModel):
-    """What the caller wants echoed in every event."""
+    """Fields that every event of the run repeats for its listeners."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -92,7 +92,7 @@ class Body(BaseModel):
             return value
         inside = _event_content(value["data"])
         merged = {**value, **inside, "data": None}
-        # The event's own id and source recognize a repeated delivery; what the request calls itself does not.
+        # A repeated delivery is recognized by the event's own id and source, not by the request's.
         merged |= {
             key: value[key]
             for key in ("id", "topic", "pubsubname", "type", "traceparent", "tracestate")
@@ -154,5 +154,5 @@ def _event_content(data: object) -> Mapping[str, Any]:
 
 
 def _topic_key(named: Mapping[str, str]) -> str:
-    """Return the key of a topic given as an object, such as ``{"type": "Topic", "topicKey": K}``."""
+    """Return the key of a topic given as ``{"type": "Topic", "topicKey": KEY}``."""
     return named.get("topicKey") or named.get("topic_key") or json.dumps(named, sort_keys=True)

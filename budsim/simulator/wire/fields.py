@@ -11,7 +11,7 @@ from budsim.commons.units import GIB
 from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 
 WIRE_GB = GIB
-"""The inventory's writer calls a GiB a GB (an 80 GB device reports 80); callers hand our figures on in the same unit."""
+"""Bytes of a GB of the wire: the inventory's writer calls a GiB a GB, and callers do the same."""
 MAX_TEXT = 1024
 LEAST_TARGET = 1e-6
 """ms, s or tokens/s: no service is so fast, and figures are divided by targets."""

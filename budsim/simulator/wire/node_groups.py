@@ -66,7 +66,7 @@ AS_PLANNED = LaunchOverrides()
 
 
 class EngineMetadata(BaseModel):
-    """What callers deploy beside the command."""
+    """Facts about engine and model that callers need beside the command."""
 
     engine_version: str | None = None
     tool_calling_parser_type: str | None = None
@@ -103,7 +103,7 @@ class Confidence(BaseModel):
 
 
 class NextReplica(BaseModel):
-    """What one more replica would make of a node group that keeps its requests; units as in the node group."""
+    """A node group with one more replica and the same requests; units as in the node group."""
 
     devices: int
     is_free: bool
@@ -114,10 +114,10 @@ class NextReplica(BaseModel):
 
 
 class Explanation(BaseModel):
-    """Why a node group is as good as it is.
+    """What the speed of a node group depends on.
 
-    ``time_shares`` of a request sum to 1; ``headroom`` is by what share a figure may get worse before its target is missed,
-    below 0 it is; ``binding_target`` has the least.
+    ``time_shares`` of a request sum to 1. ``headroom`` is the share by which a figure may get worse
+    before its target is missed, negative when it is missed; ``binding_target`` has the least.
     """
 
     time_shares: dict[str, float]
@@ -127,7 +127,10 @@ class Explanation(BaseModel):
 
 
 class NodeShare(BaseModel):
-    """How many devices of one node a replica uses; ``first`` is the number of the pool's first device of that kind there."""
+    """Devices of one node that a replica uses.
+
+    ``first`` is the number of the pool's first device among those of its kind on the node.
+    """
 
     node: str
     devices: int = Field(ge=1, le=1024)
@@ -292,7 +295,7 @@ def _placements(group: ReplicaGroup, question: Question) -> list[list[NodeShare]
 
 
 def _first_devices(node: Node) -> Iterator[tuple[int, int]]:
-    """Yield the index of each pool and the number of its first device, counting those of its kind on the node."""
+    """Yield each pool's index and the number of its first device among those of its kind."""
     counted: Counter[str] = Counter()
     for index, pool in enumerate(node.pools):
         kind = pool.label.wire_type.removesuffix("_high")

@@ -57,7 +57,7 @@ class RunRequest(Body):
     is_proprietary_model: bool = Field(description="cloud model, called through LiteLLM")
     input_tokens: Tokens = Field(description="mean prompt tokens")
     output_tokens: Tokens = Field(
-        description="mean generated tokens; of no matter for pooling models, which generate none"
+        description="mean generated tokens; ignored for pooling models, which generate none"
     )
     concurrency: Concurrency = Field(description="concurrent requests")
     target_ttft: Target | None = Field(
@@ -78,14 +78,15 @@ class RunRequest(Body):
     )
     risk: Risk = Field(
         Risk.EXPECTED,
-        description="judge targets by what is expected, or by the worse end of the 90 % intervals",
+        description="compare targets with the expected figures, or with the worse end of their "
+        "90 % intervals",
     )
     hardware_mode: HardwareMode = HardwareMode.DEDICATED
     model_endpoints: str | None = Field(
         None,
         max_length=MAX_TEXT,
-        description="comma list of LLM, EMBEDDING, AUDIO, CLASSIFY, RERANK; with EMBEDDING, CLASSIFY "
-        "or RERANK and without LLM and AUDIO the model generates no text; others are ignored",
+        description="comma list of LLM, EMBEDDING, AUDIO, CLASSIFY, RERANK; with EMBEDDING, "
+        "CLASSIFY or RERANK and without LLM and AUDIO the model generates no text; others ignored",
     )
     model_max_context_length: Tokens | None = Field(
         None, description="caps the sequence length, tokens"
@@ -138,7 +139,7 @@ class RunRequest(Body):
         )
 
     def fingerprint(self) -> str:
-        """Return a digest of what is asked; how it was sent does not count: a repeated delivery has other trace ids."""
+        """Return a digest of the question; a repeated delivery has other trace ids and the same."""
         asked = self.model_dump(mode="json", exclude=set(Body.model_fields))
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
