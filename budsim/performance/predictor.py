@@ -27,10 +27,11 @@ from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictions import Interval, MemoryUse, Predictions, Service
 from budsim.performance.serving.steady_state import Modelled, steady_state
 
+# Trained models inside an installed package.
 INSTALLED = Path(__file__).parent.parent / "_pretrained_models"
-"""Trained models inside an installed package."""
+
+# Trained models of a checkout.
 CHECKOUT = Path(__file__).parent.parent.parent / "cache" / "pretrained_models"
-"""Trained models of a checkout."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MOST_TOKENS = 10_000_000
+
+# The largest prompt or output, and the most requests in flight, anybody is asked to answer for.
 MOST_REQUESTS = 1_000_000
-"""The largest prompt or output, and the most requests in flight, anybody is asked to answer for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

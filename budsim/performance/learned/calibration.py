@@ -27,29 +27,33 @@ from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.learned.intervals import reciprocal
 from budsim.performance.predictions import Interval, Predictions
 
+# Version of a stored calibration.
 FORMAT = 1
-"""Version of a stored calibration."""
 TARGETS = ("ttft", "tpot")
 SHARES = {"device": 0.10, "engine": 0.10, "model": 0.20, "layout": 0.10}
-POINT, NOISE, LENGTH = 0.25, 0.25, 2.0
-"""Shares of the variance of a prediction's error, 1 together with `SHARES`, and a length in logs.
 
-Maximum likelihood on the residuals of CUDA serving rows with their whole source withheld (1,400
-rows, four sources) gave TTFT 0.27, 0.02, 0.14, 0.09, point 0.36, noise 0.13 and length 1.8, and
-TPOT 0.01, 0.34, 0.34, 0.06, 0.21, 0.04 and 2.1. Four sources cannot tell device from engine, so
-these share equally. More noise shrinks more and narrows intervals less, and costs little: given 3
-rows of a model, the median TPOT error of its other layouts fell from 20 to 13 % (with the likeliest
-shares to 13 %), given 10 to 10 % (9 %); TTFT given 10 from 36 to 24 % (23 %).
-"""
+# Shares of the variance of a prediction's error, 1 together with `SHARES`, and a length in logs.
+#
+# Maximum likelihood on the residuals of CUDA serving rows with their whole source withheld (1,400
+# rows, four sources) gave TTFT 0.27, 0.02, 0.14, 0.09, point 0.36, noise 0.13 and length 1.8, and
+# TPOT 0.01, 0.34, 0.34, 0.06, 0.21, 0.04 and 2.1. Four sources cannot tell device from engine, so
+# these share equally. More noise shrinks more and narrows intervals less, and costs little: given 3
+# rows of a model, the median TPOT error of its other layouts fell from 20 to 13 % (with the
+# likeliest shares to 13 %), given 10 to 10 % (9 %); TTFT given 10 from 36 to 24 % (23 %).
+POINT, NOISE, LENGTH = 0.25, 0.25, 2.0
+
+# A load is near-identical to a measured one when lengths and concurrency are each within this
+# factor of it (log).
 NEAR = float(np.log(1.25))
-"""A load is near-identical to a measured one when lengths and concurrency are each within this
-factor of it (log)."""
+
+# Rows a calibration may hold: its cost grows with their square.
 MOST_POINTS = 500
-"""Rows a calibration may hold: its cost grows with their square."""
+
+# What configurations have in common.
 KEYS = ("device", "engine", "model", "precision", "kv_precision", "tp", "pp", "ep", "dp")
-"""What configurations have in common."""
+
+# What loads differ by.
 LOAD = ("input_tokens", "output_tokens", "concurrency")
-"""What loads differ by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.serving.steady_state import Modelled
 
+# Engines with enough measurements to be told apart; any other is none of them.
 ENGINES = (
     "vllm",
     "sglang",
@@ -29,7 +30,6 @@ ENGINES = (
     "atom",
     "optimum-habana",
 )
-"""Engines with enough measurements to be told apart; any other is none of them."""
 
 Matrix = NDArray[np.float32]
 
@@ -181,6 +181,7 @@ def _log(values: Floats | Integers) -> Floats:
     return np.asarray(np.log(np.maximum(values, 1e-12)), dtype=np.float64)
 
 
+# Names of the columns, in order.
 NAMES: tuple[str, ...] = (
     *"log_concurrency log_input log_output log_input_per_output running_share log_places".split(),
     "log_prompt_tokens_in_flight",
@@ -206,4 +207,3 @@ NAMES: tuple[str, ...] = (
     *(f"engine_{name}" for name in ENGINES),
     "reports_median",
 )
-"""Names of the columns, in order."""

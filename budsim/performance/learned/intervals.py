@@ -15,10 +15,11 @@ import numpy as np
 from budsim.performance.candidates import Booleans, Floats, Integers
 from budsim.performance.predictions import Interval, rate
 
+# Shares of measured values an interval is to hold.
 COVERAGES = (0.8, 0.9)
-"""Shares of measured values an interval is to hold."""
+
+# Log-width multiplier for a candidate outside the training range; chosen by us, not fitted.
 OUT_OF_RANGE_FACTOR = 1.5
-"""Log-width multiplier for a candidate outside the training range; chosen by us, not fitted."""
 
 
 class Novelty(StrEnum):
@@ -39,22 +40,29 @@ class Regime(StrEnum):
     STATIC = "static"
 
 
+# Rows within a stratum share a shrinkage and residual quantiles.
 STRATA = tuple((novelty, regime) for novelty in Novelty for regime in Regime)
-"""Rows within a stratum share a shrinkage and residual quantiles."""
+
+# A stratum with fewer residuals is no narrower than the analytic model.
 FEWEST_RESIDUALS = 30
-"""A stratum with fewer residuals is no narrower than the analytic model."""
+
+# An engine with so many residuals in a stratum has quantiles of its own there.
 FEWEST_OF_ENGINE = 100
-"""An engine with so many residuals in a stratum has quantiles of its own there."""
+
+# Fewer groups say nothing of a new one.
 FEWEST_GROUPS = 3
-"""Fewer groups say nothing of a new one."""
+
+# Least number of independent values Student's distribution is taken for.
 FEWEST_INDEPENDENT = 3.0
-"""Least number of independent values Student's distribution is taken for."""
+
+# Least share of the variance that lies between groups: a few groups agree by chance.
 LEAST_ALIKE = 0.25
-"""Least share of the variance that lies between groups: a few groups agree by chance."""
+
+# Residuals are clipped here when their variance is split: one broken row must not decide.
 LARGEST_RESIDUAL = 3.0
-"""Residuals are clipped here when their variance is split: one broken row must not decide."""
+
+# Keeps ranks that are whole numbers from rounding away.
 ROUNDING = 1e-9
-"""Keeps ranks that are whole numbers from rounding away."""
 
 
 def stratum_name(novelty: Novelty, regime: Regime, engine: str = "") -> str:
@@ -216,10 +224,10 @@ def reciprocal(interval: Interval) -> Interval:
     return Interval(low=rate(interval.high), high=rate(interval.low))
 
 
+# Factors that hold 90 % of the measurements around the analytic model alone, all sources; from the
+# training report.
 ANALYTIC_SPREADS = {
     "ttft": analytic_spread(4.0),
     "tpot": analytic_spread(2.5),
     "e2e": analytic_spread(2.5),
 }
-"""Factors that hold 90 % of the measurements around the analytic model alone, all sources; from the
-training report."""

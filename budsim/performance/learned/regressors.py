@@ -31,13 +31,14 @@ from budsim.performance.learned.intervals import (
 if TYPE_CHECKING:
     import xgboost
 
+# Version of the manifest.
 FORMAT = 1
-"""Version of the manifest."""
 TARGETS = ("ttft", "tpot")
 MANIFEST = "manifest.json"
+
+# A regressor corrects the analytic model by a factor of e**3 at most; leaves beyond that come from
+# broken rows.
 LARGEST_CORRECTION = 3.0
-"""A regressor corrects the analytic model by a factor of e**3 at most; leaves beyond that come from
-broken rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,10 +20,11 @@ from budsim.performance.traffic import (
     parse_arrival,
 )
 
+# Clients of the InferenceX benchmark draw lengths from this share of the stated one upwards.
 NOMINAL_LOW = 0.8
-"""Clients of the InferenceX benchmark draw lengths from this share of the stated one upwards."""
+
+# Optional columns that say more of a client than its source does.
 COLUMNS = ("arrival", "n_requests", "length_law", "prefix_hit_share", "warmup")
-"""Optional columns that say more of a client than its source does."""
 
 
 def client_traffic(measurements: Measurements) -> list[Traffic]:

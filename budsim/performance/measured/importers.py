@@ -25,6 +25,7 @@ from budsim.performance.measured.measurements import read_measurements
 from budsim.performance.measured.result_fields import Record, Row, as_text
 from budsim.performance.measured.vllm_bench import vllm_row
 
+# Those of ``measurements.csv``, in its order.
 COLUMNS = (
     "source license device_type device_name n_devices tp pp ep dp engine engine_version model "
     "precision kv_cache_dtype input_tokens output_tokens concurrency request_rate mode "
@@ -32,9 +33,9 @@ COLUMNS = (
     "e2e_latency_ms e2e_ms_p50 e2e_ms_p99 output_tokens_per_s_total output_tok_per_s_per_user "
     "requests_per_s n_requests date quality model_hf notes"
 ).split()
-"""Those of ``measurements.csv``, in its order."""
+
+# Larger files are refused: they would not fit into memory.
 LARGEST_FILE_BYTES = 2_000_000_000
-"""Larger files are refused: they would not fit into memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

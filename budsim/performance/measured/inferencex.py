@@ -19,8 +19,8 @@ from budsim.performance.measured.result_fields import (
     whole,
 )
 
+# Names of engines that the measurements spell differently.
 FRAMEWORKS = {"trt": "trtllm", "dynamo-trt": "dynamo-trtllm"}
-"""Names of engines that the measurements spell differently."""
 
 
 def inferencex_row(record: Record) -> Row:

@@ -42,12 +42,14 @@ from budsim.performance.measured.resolved_names import (
 )
 from budsim.performance.measured.tables import UNREADABLE
 
+# Columns read as numbers.
 NUMBERS = (
     "n_devices tp pp ep dp input_tokens output_tokens concurrency request_rate n_requests "
     "ttft_ms_mean ttft_ms_p50 tpot_ms_mean tpot_ms_p50 itl_ms e2e_latency_ms e2e_ms_p50 "
     "output_tokens_per_s_total output_tok_per_s_per_user"
 ).split()
-"""Columns read as numbers."""
+
+# Columns read as text.
 TEXTS = (
     "source",
     "device_type",
@@ -63,25 +65,33 @@ TEXTS = (
     "notes",
     "date",
 )
-"""Columns read as text."""
+
+# Larger numbers are errors of the table.
 LARGEST = 1e9
-"""Larger numbers are errors of the table."""
+
+# A TPOT this many times as long as throughput allows is the time of a whole generation.
 LARGEST_CONTRADICTION = 20.0
-"""A TPOT this many times as long as throughput allows is the time of a whole generation."""
+
+# Cells that mean nothing is known.
 BLANKS = ("", "nan", "none", "null")
-"""Cells that mean nothing is known."""
+
+# These sources draw lengths uniformly from 0.8 to 1.0 of the nominal ones.
 MEAN_OF_NOMINAL = 0.9
-"""These sources draw lengths uniformly from 0.8 to 1.0 of the nominal ones."""
+
+# Note of rows from other sources that draw lengths so.
 NOMINAL_LENGTHS_NOTE = "lengths are nominal"
-"""Note of rows from other sources that draw lengths so."""
+
+# Share of requests in the first wave: ten prompts are sent per unit of concurrency.
 BURST_SHARE = 0.1
-"""Share of requests in the first wave: ten prompts are sent per unit of concurrency."""
+
+# Mean prompt and output of vLLM's ShareGPT sample, for rows that name only the data set.
 SHAREGPT_TOKENS = (220.0, 190.0)
-"""Mean prompt and output of vLLM's ShareGPT sample, for rows that name only the data set."""
+
+# Modes in which all prompts are one batch.
 STATIC_MODES = ("static_batch", "low_latency")
-"""Modes in which all prompts are one batch."""
+
+# Modes that need neither a concurrency nor a rate.
 OFFLINE_MODES = ("offline", "mlperf_offline")
-"""Modes that need neither a concurrency nor a rate."""
 
 
 Value = TypeVar("Value")

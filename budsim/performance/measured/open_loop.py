@@ -12,8 +12,8 @@ from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.serving.steady_state import steady_state
 
+# Rounds of the fixed point; it settles to a per mille in about eight.
 ROUNDS = 12
-"""Rounds of the fixed point; it settles to a per mille in about eight."""
 
 
 def settle(measurements: Measurements) -> Measurements:

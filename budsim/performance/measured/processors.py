@@ -10,14 +10,16 @@ import pandas as pd
 from budsim.hardware_ops.device import Device
 from budsim.performance.candidates import Floats
 
+# Their processes run in containers whose memory is that of node 0 (benchmarks/run.py of
+# AmpereComputingAI/llama.cpp).
 ONE_NODE_SOURCES = ("ampere_llamacpp",)
-"""Their processes run in containers whose memory is that of node 0 (benchmarks/run.py of
-AmpereComputingAI/llama.cpp)."""
+
+# Share of one node's bandwidth that cores of several nodes reach; fitted on llama.cpp's rows of Ice
+# Lake and Milan, by hand.
 REMOTE_SHARE = 0.55
-"""Share of one node's bandwidth that cores of several nodes reach; fitted on llama.cpp's rows of
-Ice Lake and Milan, by hand."""
+
+# Exponent by which that share grows with processes behind one cache; fitted on the same rows.
 SHARED_READING = 0.55
-"""Exponent by which that share grows with processes behind one cache; fitted on the same rows."""
 
 
 def physical_cores(threads: Floats, devices: Sequence[Device], replicas: Floats) -> Floats:

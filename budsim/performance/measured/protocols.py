@@ -12,8 +12,8 @@ import pandas as pd
 from budsim.commons.catalog import Entry, load_catalog
 from budsim.performance.candidates import Booleans, Floats
 
+# Both stem from runs of one public benchmark; entries that name no ``sources`` are of these.
 SOURCES = ("inferencex", "aiconfigurator_silicon")
-"""Both stem from runs of one public benchmark; entries that name no ``sources`` are of these."""
 
 _CONDITIONS: Mapping[str, Callable[[pd.DataFrame, Any], pd.Series]] = {
     "engine": lambda rows, name: rows.engine == name,
@@ -32,6 +32,7 @@ _CONDITIONS: Mapping[str, Callable[[pd.DataFrame, Any], pd.Series]] = {
     "sources": lambda rows, names: rows.source.isin(names),
 }
 
+# The engines' own spellings of flags in a row's notes (``args: ...``).
 FLAGS = {
     "tokens": "max-num-batched-tokens|chunked-prefill-size|max_num_tokens",
     "sequences": "max-num-seqs|max-running-requests|max_batch_size",
@@ -39,8 +40,8 @@ FLAGS = {
     "pp": "pipeline-parallel-size|pp-size|pp_size|pp",
     "ep": "ep-size|ep_size",
 }
-"""The engines' own spellings of flags in a row's notes (``args: ...``)."""
 
+# What the catalog settles, and the keys its entries may have.
 SETTINGS = {
     "kv_cache_dtype": frozenset({*_CONDITIONS, "dtype"}),
     "token_budget": frozenset({*_CONDITIONS, "tokens", "prompts"}),
@@ -50,7 +51,6 @@ SETTINGS = {
     "client": frozenset({*_CONDITIONS, "prompts", "prompt_law", "output_law"}),
     "first_wave": frozenset({*_CONDITIONS, "seconds"}),
 }
-"""What the catalog settles, and the keys its entries may have."""
 
 
 def cache_formats(rows: pd.DataFrame) -> pd.Series:

@@ -18,6 +18,7 @@ from budsim.hardware_ops.device_names import find_device
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import resolve_model
 
+# Spellings of formats in the tables; a method such as AWQ stands for the format it stores.
 PRECISIONS: dict[str, Precision] = {
     "fp32": Precision.FP32,
     "fp16": Precision.FP16,
@@ -39,20 +40,24 @@ PRECISIONS: dict[str, Precision] = {
     "q4_k_m": Precision.Q4_K_M,
     "q4_k_4": Precision.Q4_K_4,
 }
-"""Spellings of formats in the tables; a method such as AWQ stands for the format it stores."""
+
+# Engine, kind of hardware and start of the date, with the profile of the engine as it was then.
 OF_A_YEAR = {
     ("vllm", DeviceKind.CUDA.value, "2023"): "vllm(2023)",
     ("vllm", DeviceKind.CUDA.value, "2024"): "vllm(2024)",
     ("vllm", DeviceKind.ROCM.value, "2024"): "vllm(rocm 2024)",
     ("trtllm", DeviceKind.CUDA.value, "2024"): "trtllm(2024)",
 }
-"""Engine, kind of hardware and start of the date, with the profile of the engine as it was then."""
+
+# llama.cpp gives each sequence a cache of its own since pull request 14363 (July 2025, about build
+# 5900).
 SPLIT_CACHE_BUILD = 5900
-"""llama.cpp gives each sequence a cache of its own since pull request 14363 (July 2025, about build
-5900)."""
+
+# Ampere's builds: 3.4.0 does, 2.0.0 does not (its decode slows with the square of the batch). A
+# bare commit has no date; those in public tables behave as 2.0.0.
 SPLIT_CACHE_RELEASE = 3
-"""Ampere's builds: 3.4.0 does, 2.0.0 does not (its decode slows with the square of the batch). A
-bare commit has no date; those in public tables behave as 2.0.0."""
+
+# Usual engine of each kind of hardware, for rows that name none.
 DEFAULT_ENGINES = {
     DeviceKind.CUDA: "vllm",
     DeviceKind.ROCM: "vllm",
@@ -60,7 +65,6 @@ DEFAULT_ENGINES = {
     DeviceKind.CPU: "vllm-cpu",
     DeviceKind.XPU: "vllm",
 }
-"""Usual engine of each kind of hardware, for rows that name none."""
 Value = TypeVar("Value")
 
 

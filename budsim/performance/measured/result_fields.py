@@ -11,11 +11,13 @@ from budsim.commons.errors import InvalidInput
 
 Record = Mapping[str, Any]
 Row = dict[str, object]
+
+# With more failed requests the server was in trouble: not a measurement of its configuration.
 LARGEST_FAILED_SHARE = 0.05
-"""With more failed requests the server was in trouble: not a measurement of its configuration."""
+
+# An open loop that completes a smaller share of its rate was held back, by its cap on concurrency
+# or by saturation.
 KEPT_UP_SHARE = 0.9
-"""An open loop that completes a smaller share of its rate was held back, by its cap on concurrency
-or by saturation."""
 
 
 def mapping(record: Record, name: str) -> Record:

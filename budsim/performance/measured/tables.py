@@ -13,10 +13,11 @@ import pandas as pd
 
 from budsim.commons.errors import InvalidInput
 
+# Column of a table as read with the reason why a line of the file is no row.
 UNREADABLE = "unreadable"
-"""Column of a table as read with the reason why a line of the file is no row."""
+
+# Rows of a file held in memory at a time.
 PART_ROWS = 20_000
-"""Rows of a file held in memory at a time."""
 
 
 def read_tables(paths: Sequence[Path]) -> pd.DataFrame:

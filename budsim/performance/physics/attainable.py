@@ -103,6 +103,7 @@ class KernelConstants(Generic[Number]):
     overlap_exponent: Number
 
 
+# Hardware that reaches its data sheet and costs nothing besides; the others differ from it.
 IDEAL: KernelConstants[float] = KernelConstants(
     gemm=1.0,
     expert_gemm=1.0,
@@ -142,4 +143,3 @@ IDEAL: KernelConstants[float] = KernelConstants(
     roofline_exponent=4.0,
     overlap_exponent=1.0,
 )
-"""Hardware that reaches its data sheet and costs nothing besides; the others differ from it."""

@@ -15,8 +15,8 @@ from budsim.performance.physics.first_token import FIRST_TOKEN, OTHER_ENGINE, Ho
 from budsim.performance.physics.kernel_constants import KERNEL_CONSTANTS, through_host
 from budsim.performance.physics.processor_kernels import PROCESSOR_KERNELS, ProcessorKernels
 
+# Instructions with 16 bit kernels; x86 processors with none of them have AVX2 at most.
 WIDE_VECTORS = frozenset({"avx512f", "neon", "sve"})
-"""Instructions with 16 bit kernels; x86 processors with none of them have AVX2 at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +41,10 @@ class PhysicsConstants:
         return self.first_token.get(name, OTHER_ENGINE)
 
 
+# The constants in use.
 FITTED = PhysicsConstants(
     kernels=KERNEL_CONSTANTS, first_token=FIRST_TOKEN, processor_kernels=PROCESSOR_KERNELS
 )
-"""The constants in use."""
 
 
 def kernel_constants(

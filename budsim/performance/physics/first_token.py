@@ -9,14 +9,14 @@ from budsim.engine_ops.engine_profile import FirstToken
 from budsim.engine_ops.profiles import profiles
 from budsim.performance.candidates import Floats
 
+# Our guess for engines without TTFT measurements: 10 ms and one step.
 OTHER_ENGINE = FirstToken(request_s=0.01, steps=1.0, burst_factor=1.0)
-"""Our guess for engines without TTFT measurements: 10 ms and one step."""
 
+# Fitted on mean and median TTFT of the InferenceX rows (mean absolute log error), by
+# scripts/fit_serving.py; kept with each engine.
 FIRST_TOKEN: Mapping[str, FirstToken] = {
     name: profile.first_token for name, profile in profiles().items() if profile.first_token
 }
-"""Fitted on mean and median TTFT of the InferenceX rows (mean absolute log error), by
-scripts/fit_serving.py; kept with each engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from budsim.performance.physics.processor_constants import (
 )
 
 # No kernel timings and too few measurements: rounded means of the generations known in 2025.
+# Accelerators without published kernel timings.
 ACCELERATOR = replace(
     IDEAL,
     gemm=0.79,
@@ -39,7 +40,6 @@ ACCELERATOR = replace(
     prefill_latency_s=64e-6,
     token_latency_s=2e-6,
 )
-"""Accelerators without published kernel timings."""
 
 # Fitted on static batches of optimum-habana on Gaudi 2 and 3, by training.physics_fit. 8 bit
 # products come near their peak, those in 16 bit of 2024 did not: hence the ratio of 2.
@@ -185,6 +185,7 @@ VLLM_ROCM_2024 = replace(
     moe_latency_s=84e-6,
 )
 
+# By generation of a device, else by its kind; by name for engines with kernels of their own.
 KERNEL_CONSTANTS: Mapping[str, KernelConstants[float]] = {
     DeviceKind.CUDA: HOPPER,
     DeviceKind.ROCM: ROCM,
@@ -203,13 +204,13 @@ KERNEL_CONSTANTS: Mapping[str, KernelConstants[float]] = {
     "llama.cpp-cpu": LLAMA_CPP,
     "llama.cpp-cpu(one cache)": LLAMA_CPP_ONE_CACHE,
 }
-"""By generation of a device, else by its kind; by name for engines with kernels of their own."""
 
+# Share of PCIe an all-reduce reaches at most on GPUs without NVLink; fitted on the all-reduce
+# timings of L40S (0.15 of PCIe 4) and RTX PRO 6000 (0.44 of PCIe 5), by scripts/fit_kernels.py.
 HOST_LINK = 0.44
-"""Share of PCIe an all-reduce reaches at most on GPUs without NVLink; fitted on the all-reduce
-timings of L40S (0.15 of PCIe 4) and RTX PRO 6000 (0.44 of PCIe 5), by scripts/fit_kernels.py."""
+
+# They reduce through their host, rank by rank; seconds and exponent, from the same timings.
 HOST_ALL_REDUCE = {"all_reduce_latency_s": 6.5e-6, "all_reduce_depth": 1.0}
-"""They reduce through their host, rank by rank; seconds and exponent, from the same timings."""
 
 
 def through_host(constants: KernelConstants[float]) -> KernelConstants[float]:

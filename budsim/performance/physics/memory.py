@@ -20,23 +20,23 @@ from budsim.performance.physics.operators import ACTIVATION_BYTES
 from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
 
+# What the driver keeps of the size it reports: torch sees 79.19 of an H100's 79.65 GiB, 139.8 of an
+# H200's 140.4, 23.5 of an RTX 4090's 24.0 and 94.6 of a Gaudi 2's 96 (start-up logs of
+# `tests/performance/physics/startups.yaml`).
 HIDDEN_BYTES = {DeviceKind.CUDA: 0.5 * GIB, DeviceKind.HPU: 1.4 * GIB}
-"""What the driver keeps of the size it reports: torch sees 79.19 of an H100's 79.65 GiB, 139.8 of
-an H200's 140.4, 23.5 of an RTX 4090's 24.0 and 94.6 of a Gaudi 2's 96 (start-up logs of
-`tests/performance/physics/startups.yaml`)."""
 
+# The least cache engines can be told to keep (VLLM_CPU_KVCACHE_SPACE), for models that cache
+# nothing: prompts of encoders take their keys and values along (vLLM v1 has no KV cache group for
+# encoder-only attention).
 ENCODER_CACHE_BYTES = float(GIB)
-"""The least cache engines can be told to keep (VLLM_CPU_KVCACHE_SPACE), for models that cache
-nothing: prompts of encoders take their keys and values along (vLLM v1 has no KV cache group for
-encoder-only attention)."""
 
+# Copies of the widest layer's output alive at the peak of a step: both halves of a gated layer, and
+# their product of half the width.
 WIDEST_LAYER_COPIES = 1.5
-"""Copies of the widest layer's output alive at the peak of a step: both halves of a gated layer,
-and their product of half the width."""
 
+# Multiples vLLM pads a rank's expert width and the hidden size to for its MXFP4 kernels (Hopper;
+# quantization/mxfp4.py).
 MXFP4_ROWS, MXFP4_COLUMNS = 128, 256
-"""Multiples vLLM pads a rank's expert width and the hidden size to for its MXFP4 kernels (Hopper;
-quantization/mxfp4.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

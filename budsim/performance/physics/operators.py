@@ -35,22 +35,28 @@ import numpy as np
 from budsim.performance.candidates import Floats
 from budsim.performance.physics.ranks import Ranks
 
+# Bytes of one activation: 16 bit.
 ACTIVATION_BYTES = 2.0
-"""Bytes of one activation: 16 bit."""
+
+# How often a layer reads or writes a vector of the hidden size: both norms with their residuals,
+# rotary, and the product of the feed-forward part. Our estimate of a Llama layer, not fitted.
 ACTIVATION_PASSES = 14.0
-"""How often a layer reads or writes a vector of the hidden size: both norms with their residuals,
-rotary, and the product of the feed-forward part. Our estimate of a Llama layer, not fitted."""
+
+# All-reduces a layer: after attention and after the feed-forward part (Megatron-LM, 2019).
 ALL_REDUCES = 2.0
-"""All-reduces a layer: after attention and after the feed-forward part (Megatron-LM, 2019)."""
+
+# From so many sequences on llama.cpp multiplies them in tiles, head by head (sgemm.cpp: from two on
+# x86, from eight on Arm).
 TILED_SEQUENCES = 8.0
-"""From so many sequences on llama.cpp multiplies them in tiles, head by head (sgemm.cpp: from two
-on x86, from eight on Arm)."""
+
+# Tiles one head has, so that about so many cores find work; read off llama.cpp's rows.
 TILES_OF_HEAD = 8.0
-"""Tiles one head has, so that about so many cores find work; read off llama.cpp's rows."""
+
+# Least share of a peak: keeps products without rows from dividing by 0.
 LEAST_REACHED = 1e-9
-"""Least share of a peak: keeps products without rows from dividing by 0."""
+
+# Seconds or rows that keep 0 / 0 at 0.
 TINY = 1e-30
-"""Seconds or rows that keep 0 / 0 at 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +102,8 @@ class StepTime:
         return self.weights_s + self.compute_s + self.cache_s + self.link_s + self.overhead_s
 
 
+# Fields of `StepTime` that add up to a step.
 CAUSES = ("weights_s", "compute_s", "cache_s", "link_s", "overhead_s")
-"""Fields of `StepTime` that add up to a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -363,6 +369,7 @@ def host_overhead(ranks: Ranks, batch: Batch) -> OperatorTime:
     return OperatorTime(overhead_s=step + batch.decode / table.dp * sequence)
 
 
+# Every operator of a step.
 OPERATORS: Mapping[str, Callable[[Ranks, Batch], OperatorTime]] = {
     "matrices": matrices,
     "routed experts": routed_experts,
@@ -375,4 +382,3 @@ OPERATORS: Mapping[str, Callable[[Ranks, Batch], OperatorTime]] = {
     "cores": core_overhead,
     "host": host_overhead,
 }
-"""Every operator of a step."""

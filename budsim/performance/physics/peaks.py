@@ -18,12 +18,12 @@ from budsim.performance.physics.processor_kernels import (
     processor_kernels,
 )
 
+# Formats an engine only stores, with the one it multiplies in, by kind of device.
 MULTIPLIED_IN: Mapping[tuple[str, DeviceKind, Precision], Precision] = {
     (name, kind, stored): computed
     for name, profile in profiles().items()
     for kind, stored, computed in profile.multiplied_in
 }
-"""Formats an engine only stores, with the one it multiplies in, by kind of device."""
 
 
 def matrix_peak(

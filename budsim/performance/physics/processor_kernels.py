@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from budsim.commons.precision import Precision
 from budsim.hardware_ops.device import Device
 
+# Engines that multiply blocks of narrow integers with kernels of their own.
 BLOCK_ENGINES = ("llama.cpp-cpu", "llama.cpp-cpu(one cache)")
-"""Engines that multiply blocks of narrow integers with kernels of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,8 @@ class ProcessorKernels:
 # Fitted on the prompt and decode times of Ampere's and AWS's public llama.cpp rows, by
 # training.physics_fit. The repacked formats Q8R16 and Q4_K_4 exist on Arm only.
 NEON = ProcessorKernels(q8_0=9.8, q4_k_m=7.6, attention=10.0, q8r16=41.0, q4_k_4=14.5)
+
+# By generation of the cores, else by their vendor, else by their instruction set.
 PROCESSOR_KERNELS: Mapping[str, ProcessorKernels] = {
     "amd": ProcessorKernels(q8_0=26.0, q4_k_m=28.0, attention=24.0),
     "intel": ProcessorKernels(q8_0=20.0, q4_k_m=17.0, attention=12.0),
@@ -46,7 +48,6 @@ PROCESSOR_KERNELS: Mapping[str, ProcessorKernels] = {
     "ampere1b": replace(NEON, q8_0=9.0, q4_k_m=5.9, q8r16=58.0, q4_k_4=12.0),
     "neon": NEON,
 }
-"""By generation of the cores, else by their vendor, else by their instruction set."""
 
 
 def processor_kernels(

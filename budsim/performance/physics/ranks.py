@@ -27,12 +27,14 @@ from budsim.performance.physics.first_token import HostTime
 from budsim.performance.physics.links import LinkBandwidth, link_bandwidth
 from budsim.performance.physics.peaks import peaks
 
+# Bits of the format weights are brought to where the device cannot multiply theirs.
 CONVERTED_BITS = 16.0
-"""Bits of the format weights are brought to where the device cannot multiply theirs."""
+
+# Products in fewer bits than this count as 8 bit and as 4 bit; block formats lie between.
 EIGHT_BIT_BELOW, FOUR_BIT_BELOW = 12.0, 6.0
-"""Products in fewer bits than this count as 8 bit and as 4 bit; block formats lie between."""
+
+# Bytes a linear layer moves for each value of its state at every token: fp32, read and written.
 STATE_BYTES = 4.0 + 4.0
-"""Bytes a linear layer moves for each value of its state at every token: fp32, read and written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,12 +20,13 @@ from budsim.performance.physics.operators import StepTime, step_time
 from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
 
+# Share of its steps an engine is taken to have free of prompts at least. An M/D/1 queue grows
+# without bound as that share goes to 0, a closed loop's does not; chosen by us, not fitted.
 LEAST_IDLE_SHARE = 0.05
-"""Share of its steps an engine is taken to have free of prompts at least. An M/D/1 queue grows
-without bound as that share goes to 0, a closed loop's does not; chosen by us, not fitted."""
+
+# Of the requests of a first wave that find no place, the first waits for one place to become free
+# and the last for as many as there are requests before it: half of that on average.
 MEAN_PLACE_IN_QUEUE = 0.5
-"""Of the requests of a first wave that find no place, the first waits for one place to become free
-and the last for as many as there are requests before it: half of that on average."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,13 +16,15 @@ from budsim.performance.measured.tables import read_tables, table_digest
 from budsim.performance.predictor import CHECKOUT, Predictor, load_predictor
 from budsim.performance.training.score import evaluate
 
+# Rows anybody may have; sources and licenses are told beside them.
 ROWS = CHECKOUT.parent / "accuracy" / "rows.csv"
-"""Rows anybody may have; sources and licenses are told beside them."""
+
+# File beside the trained models.
 RECORD = "accuracy.json"
-"""File beside the trained models."""
+
+# A median may be worse than recorded by half a point or a twentieth, whichever is more: processors
+# round differently.
 SLACK, SLACK_SHARE = 0.005, 0.05
-"""A median may be worse than recorded by half a point or a twentieth, whichever is more: processors
-round differently."""
 
 Medians = Mapping[str, Mapping[str, float]]
 

@@ -22,10 +22,11 @@ from budsim.performance.training.score import QUANTITIES
 if TYPE_CHECKING:
     pass
 
+# Columns errors are broken down by.
 GROUPINGS = ("device", "engine", "model", "mode")
-"""Columns errors are broken down by."""
+
+# A ranking is judged on at least so many rows.
 SMALLEST_QUESTION = 5
-"""A ranking is judged on at least so many rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,11 @@ from budsim.performance.learned.regressors import TARGETS
 from budsim.performance.predictions import latency
 from budsim.performance.training.rows import Rows
 
+# Trees of each regressor.
 ROUNDS = 600
-"""Trees of each regressor."""
+
+# XGBoost's parameters; chosen on CUDA rows with curves withheld, by training.tune. Neighbours
+# differ by less than folds do.
 PARAMETERS = {
     "objective": "reg:absoluteerror",
     "max_depth": 7,
@@ -31,28 +34,34 @@ PARAMETERS = {
     "lambda": 0.3,
     "tree_method": "hist",
 }
-"""XGBoost's parameters; chosen on CUDA rows with curves withheld, by training.tune. Neighbours
-differ by less than folds do."""
+
+# By target, features that never lessen its correction. Others move with them, so that a longer
+# prompt can still shorten TTFT: of 1,470 longer prompts 71 instead of 122 do, by 18 % at most
+# instead of 31.
 MONOTONE = {"ttft": {"log_input": 1, "log_concurrency": 1}, "tpot": {"log_concurrency": 1}}
-"""By target, features that never lessen its correction. Others move with them, so that a longer
-prompt can still shorten TTFT: of 1,470 longer prompts 71 instead of 122 do, by 18 % at most instead
-of 31."""
+
+# Parts the curves are divided into.
 CURVE_FOLDS = 10
-"""Parts the curves are divided into."""
+
+# So many of the largest models or devices are a fold each; the rest are two folds.
 LARGEST_GROUPS = 10
-"""So many of the largest models or devices are a fold each; the rest are two folds."""
+
+# Shares of a correction that are tried.
 SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of a correction that are tried."""
+
+# A kind of hardware with fewer rows has no regressor; a fold with fewer than half has none.
 FEWEST_ROWS = 60
-"""A kind of hardware with fewer rows has no regressor; a fold with fewer than half has none."""
+
+# Folds fitted side by side by one thread each: two threads of one fit wait for each other longer
+# than they work.
 FOLDS_AT_A_TIME = 2
-"""Folds fitted side by side by one thread each: two threads of one fit wait for each other longer
-than they work."""
+
+# Rows further than a factor of e**3 from physics are broken or mislabelled. They are left out of
+# training, never of the error report.
 LARGEST_LOG_RATIO = 3.0
-"""Rows further than a factor of e**3 from physics are broken or mislabelled. They are left out of
-training, never of the error report."""
+
+# The groups withheld for each kind of novelty.
 SPLITS = {Novelty.KNOWN: "curve", Novelty.NEW_MODEL: "model", Novelty.NEW_DEVICE: "device"}
-"""The groups withheld for each kind of novelty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

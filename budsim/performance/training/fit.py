@@ -36,10 +36,11 @@ from budsim.performance.training.manifest import manifest_of
 from budsim.performance.training.parties import PartyScore, party_scores, withheld_parties
 from budsim.performance.training.rows import Rows, training_rows, usable_rows
 
+# Kinds of hardware with regressors.
 KINDS = (DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.HPU, DeviceKind.CPU)
-"""Kinds of hardware with regressors."""
+
+# Reasons for rows left out that are told, the most frequent ones.
 REASONS_TOLD = 3
-"""Reasons for rows left out that are told, the most frequent ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,8 @@ from budsim.performance.learned.regressors import TARGETS
 from budsim.performance.training.cross_validation import SPLITS, Validation
 from budsim.performance.training.rows import Rows
 
+# Parts the groups are divided into to judge coverage.
 COVERAGE_FOLDS = 10
-"""Parts the groups are divided into to judge coverage."""
 
 
 def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, Spread]:

@@ -14,10 +14,11 @@ from budsim.performance.training.errors import error_figures
 from budsim.performance.training.fit import Trained
 from budsim.performance.training.rows import Rows
 
+# Shares of the other groups that teach.
 SHARES = (0.1, 0.25, 0.5, 1.0)
-"""Shares of the other groups that teach."""
+
+# Share of the groups the error is measured on.
 WITHHELD_SHARE = 0.2
-"""Share of the groups the error is measured on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,8 @@ from budsim.performance.training.cross_validation import Fitting, corrected_by
 from budsim.performance.training.errors import error_figures
 from budsim.performance.training.rows import Rows
 
+# A party with fewer measured values decides nothing.
 FEWEST_PARTY_ROWS = 20
-"""A party with fewer measured values decides nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,19 +21,22 @@ from budsim.performance.physics.processor_kernels import ProcessorKernels
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.serving.steady_state import Modelled, steady_state
 
+# No share of a peak may be fitted beyond this.
 LARGEST_SHARE = 0.97
-"""No share of a peak may be fitted beyond this."""
+
+# Error charged per e-fold from where a constant started: rows that say nothing of it leave it
+# alone.
 STEP_PRICE = 0.004
-"""Error charged per e-fold from where a constant started: rows that say nothing of it leave it
-alone."""
+
+# Rows further off than a factor of e count no more: mislabelled rows must not pull.
 LARGEST_ERROR = 1.0
-"""Rows further off than a factor of e count no more: mislabelled rows must not pull."""
 Table = TypeVar("Table", KernelConstants[float], FirstToken, ProcessorKernels)
+
+# Constants that are shares of a peak.
 SHARES = (
     "gemm expert_gemm bandwidth expert_bandwidth cache_bandwidth decode_attention "
     "prefill_attention link"
 ).split()
-"""Constants that are shares of a peak."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Columns a plot is coloured by.
 PLOTTED = ("device", "engine", "model")
-"""Columns a plot is coloured by."""
+
+# Groups with a colour of their own.
 COLOURED_GROUPS = 12
-"""Groups with a colour of their own."""
+
+# Width of a figure, inches.
 WIDTH = 15.0
-"""Width of a figure, inches."""
+
+# Panels side by side.
 CURVES_IN_A_ROW = 4
-"""Panels side by side."""
 
 
 def _figure(height: float, panels: int, columns: int) -> tuple[Figure, list[Axes]]:

@@ -16,8 +16,8 @@ from budsim.performance.training.errors import error_figures
 from budsim.performance.training.fit import Trained
 from budsim.performance.training.interval_fit import coverage90
 
+# Sources of CUDA serving rows the marks are stated for; speculative rows are left out.
 MARK_SOURCES = ("aiconfigurator_silicon", "inferencex")
-"""Sources of CUDA serving rows the marks are stated for; speculative rows are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,22 +21,29 @@ from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictions import latency
 from budsim.performance.serving.steady_state import Modelled, steady_state
 
+# Columns without which nobody can tell which rows may teach.
 CHOSEN_BY = ("device_type", "mode", "quality")
-"""Columns without which nobody can tell which rows may teach."""
+
+# Weight of a row by the quality its table states; chosen by us.
 QUALITY_WEIGHT = {"A": 1.0, "B": 0.5}
-"""Weight of a row by the quality its table states; chosen by us."""
+
+# Note of rows that leave open how many requests each replica had in flight.
 UNKNOWN_LOAD = "(replicas or dp, not stated)"
-"""Note of rows that leave open how many requests each replica had in flight."""
+
+# Modes of rows from a server under load.
 SERVING_MODES = ("serving",)
-"""Modes of rows from a server under load."""
+
+# Modes the analytic model knows.
 TRAINED_MODES = (*SERVING_MODES, "static_batch", "offline")
-"""Modes the analytic model knows."""
+
+# A source of n rows weighs n**0.95. With 0.8, TTFT of withheld curves was a point worse and the
+# small sources hardly better.
 SOURCE_EXPONENT = 0.95
-"""A source of n rows weighs n**0.95. With 0.8, TTFT of withheld curves was a point worse and the
-small sources hardly better."""
+
+# Weight of TTFT for rows that measured only end-to-end latency; at 1.0 TTFT of serving is worse.
 DERIVED_WEIGHT = 0.3
-"""Weight of TTFT for rows that measured only end-to-end latency; at 1.0 TTFT of serving is worse.
-"""
+
+# Columns that rows of one curve share; only concurrency differs.
 CURVE = (
     "source",
     "shape",
@@ -51,7 +58,6 @@ CURVE = (
     "output",
     "speculative",
 )
-"""Columns that rows of one curve share; only concurrency differs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

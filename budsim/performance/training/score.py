@@ -19,9 +19,8 @@ from budsim.performance.predictions import Interval, Predictions
 from budsim.performance.predictor import Predictor
 from budsim.performance.training.errors import error_figures
 
+# A coverage below 90 % counts as drift where chance explains it once in a hundred times at most.
 CHANCE = 0.01
-"""A coverage below 90 % counts as drift where chance explains it once in a hundred times at most.
-"""
 GROUPINGS = ("device", "engine", "model", "mode", "source")
 QUANTITIES = ("ttft_ms", "tpot_ms", "e2e_ms", "output_tokens_per_s")
 COLUMNS = (

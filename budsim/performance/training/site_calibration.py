@@ -36,10 +36,13 @@ from budsim.performance.training.physics_fit import modelled
 from budsim.performance.training.rows import measured_times
 from budsim.performance.training.score import predict
 
+# Rows further than a factor of e**3 from their prediction are mislabelled and left out.
 LARGEST_LOG_RATIO = 3.0
-"""Rows further than a factor of e**3 from their prediction are mislabelled and left out."""
+
+# The conformal rank of a 90 % interval exists from nine rows on (9 of 10).
 FEWEST_TO_WIDEN = 10
-"""The conformal rank of a 90 % interval exists from nine rows on (9 of 10)."""
+
+# Columns that rows of one sweep share; only concurrency differs.
 SWEEP = (
     "device",
     "engine",
@@ -53,7 +56,6 @@ SWEEP = (
     "input_tokens",
     "output_tokens",
 )
-"""Columns that rows of one sweep share; only concurrency differs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from budsim.performance.training.cross_validation import (
 from budsim.performance.training.errors import error_figures
 from budsim.performance.training.rows import Rows, training_rows, usable_rows
 
+# Values worth trying; the number of trees is fixed, so that artefacts stay of one size.
 SPACE: Mapping[str, Sequence[float]] = {
     "max_depth": (5, 6, 7, 8, 9),
     "eta": (0.03, 0.04, 0.05, 0.08),
@@ -34,7 +35,6 @@ SPACE: Mapping[str, Sequence[float]] = {
     "min_child_weight": (2.0, 4.0, 10.0, 16.0),
     "lambda": (0.1, 0.3, 1.0, 3.0),
 }
-"""Values worth trying; the number of trees is fixed, so that artefacts stay of one size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
