@@ -47,7 +47,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "7. one row per cluster survived, replicas on one node only, time-sliced GPUs without TP": (
         "simulator/test_routes.py::test_recommendations_keep_several_plans_per_cluster",
         "simulator/planning/test_placement.py::test_replicas_fill_nodes_without_crossing_them",
-        "simulator/planning/test_placement.py::test_time_sliced_devices_form_tensor_parallel_groups",
+        "simulator/planning/test_hardware_groups.py::test_time_sliced_devices_form_tensor_parallel_groups",
     ),
     "8. cost was multiplied by replicas, ignored PP, and was random for clouds": (
         "simulator/planning/test_cost.py::test_replicas_do_not_change_the_price_of_a_token",
@@ -74,7 +74,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "test_contract.py::test_targets_of_zero_are_no_targets",
     ),
     "13. mixed GPU types in a node were timed and priced as the first": (
-        "simulator/planning/test_placement.py::test_different_devices_of_one_node_are_never_mixed",
+        "simulator/planning/test_hardware_groups.py::test_different_devices_of_one_node_are_never_mixed",
         "test_contract.py::test_each_device_of_a_mixed_node_has_its_own_price",
     ),
     "14. an unreachable registry looked like an incompatible model": (

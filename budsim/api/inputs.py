@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from budsim.commons.errors import InvalidInput, NotFound
 
@@ -38,9 +38,9 @@ class SearchOptions(TypedDict, total=False):
         Use time-sliced GPUs instead of whole ones. Default: False.
     analytic : bool
         Use physics alone, without trained models, and try a fixed grid. Default: False.
-    risk : "expected" or "cautious"
-        Compare targets with expected values, or with the worse end of their 90 % ranges.
-        Default: "expected".
+    risk : float, "expected" or "cautious"
+        Least chance (0 to below 1) of meeting all targets a plan must have. "expected" is 0 and
+        compares the best estimates; "cautious" is 0.95. Default: 0.8.
     max_context_tokens : int
         Longest sequence the server must accept, where it is shorter than the model's own limit.
     max_loras, max_lora_rank : int
@@ -55,7 +55,7 @@ class SearchOptions(TypedDict, total=False):
     quantize: bool
     shared: bool
     analytic: bool
-    risk: Literal["expected", "cautious"]
+    risk: float | str
     max_context_tokens: int
     max_loras: int
     max_lora_rank: int
@@ -149,7 +149,7 @@ def question_of(
         A value is out of range, or the requests are longer than the model's context.
     """
     from budsim.hardware_ops.cluster import HardwareMode
-    from budsim.simulator.planning.question import Question, Risk
+    from budsim.simulator.planning.question import Question, chance_of
     from budsim.simulator.planning.targets import Targets
     from budsim.simulator.questions import served
 
@@ -165,7 +165,7 @@ def question_of(
         may_quantize=options.get("quantize", False),
         max_context_tokens=options.get("max_context_tokens"),
         analytic_only=options.get("analytic", False),
-        risk=Risk(options.get("risk", "expected")),
+        chance=chance_of(options.get("risk")),
         max_loras=options.get("max_loras", 0),
         max_lora_rank=options.get("max_lora_rank", 16),
         seed=options.get("seed", 0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -24,10 +24,11 @@ from budsim.cli.traffic import traffic_of
 from budsim.commons.errors import InvalidInput
 
 Risk = Annotated[
-    Literal["expected", "cautious"],
+    str | None,
     typer.Option(
-        help="Compare targets with the expected values, or with the worse end of their 90 % "
-        "ranges.",
+        help="Least chance of meeting all targets a plan must have, 0 to 0.99. expected: compare "
+        "the best estimates; cautious: 0.95.",
+        show_default="0.8",
         rich_help_panel="Targets",
     ),
 ]
@@ -48,7 +49,7 @@ def simulate(
     lengths: LengthOptions,
     load: LoadOptions,
     targets: TargetOptions,
-    risk: Risk = "expected",
+    risk: Risk = None,
     search: SearchOptions,
     shared: Shared = False,
     what_if: WhatIf = None,

@@ -18,7 +18,7 @@ from budsim.model_ops.model_names import find_by_name
 from budsim.model_ops.registry import HubLookup, resolve_model
 from budsim.performance.lengths import FixedLength
 from budsim.performance.traffic import Traffic
-from budsim.simulator.planning.question import FixedKnobs, Question
+from budsim.simulator.planning.question import FixedKnobs, Question, chance_of
 from budsim.simulator.planning.targets import Targets
 
 if TYPE_CHECKING:  # the terminal builds questions too and must not pay for pydantic's models
@@ -129,7 +129,7 @@ def question_of(
         analytic_only=request.simulation_method == "heuristic",
         allow_mixed=request.allow_mixed,
         parsed_as=request.model_uri or "",
-        risk=request.risk,
+        chance=chance_of(request.risk),
         max_loras=request.max_loras,
         max_lora_rank=request.max_lora_rank,
     )

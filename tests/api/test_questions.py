@@ -125,7 +125,7 @@ def test_capacity_counts_requests(cluster, traffic):
             targets=budsim.Targets(ttft_s=ttft_s),
             analytic=True,
         )
-        for ttft_s in (0.05, 0.1)
+        for ttft_s in (0.2, 0.4)
     ]
     tight, loose = (each.to_pandas().concurrency[0] for each in served)
     assert 0 < tight < loose
@@ -135,7 +135,7 @@ def test_capacity_counts_requests(cluster, traffic):
 
 def test_size_lists_the_cheapest_first(traffic):
     """Sets of devices come cheapest first; an unknown device is refused by name."""
-    asked = {"model": MODEL, "traffic": traffic, "targets": budsim.Targets(ttft_s=0.5)}
+    asked = {"model": MODEL, "traffic": traffic, "targets": budsim.Targets(ttft_s=2.0)}
     found = budsim.size(**asked, devices=["H100-SXM", "L4"], analytic=True)
     assert list(found.to_pandas().device) == ["L4", "H100-SXM"]
     assert found.to_dict()["sets"][0]["device"] == "L4"

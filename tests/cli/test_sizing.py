@@ -23,7 +23,7 @@ def test_capacity_is_what_the_cluster_serves(cluster, lengths, capsys):
 
 def test_size_names_devices_and_their_price(load, capsys):
     """`budsim size` lists device sets, cheapest per hour first, and refuses unknown devices."""
-    asked = ["size", *load, "--ttft-ms", "500"]
+    asked = ["size", *load, "--ttft-ms", "1500"]
     asked += ["--device", "L4", "--device", "H100-SXM"]
     assert run([*asked, "--json"]) == 0
     sets = json.loads(capsys.readouterr().out)["sets"]
@@ -37,7 +37,7 @@ def test_size_names_devices_and_their_price(load, capsys):
 
 def test_cost_of_ownership_is_marked_as_no_rent(load, capsys):
     """A device without a rent is priced by its cost of ownership, and marked."""
-    asked = ["size", *load, "--ttft-ms", "500", "--device"]
+    asked = ["size", *load, "--ttft-ms", "1500", "--device"]
     assert run([*asked, "Gaudi3-PCIe"]) == 0
     assert "no rent is known" in capsys.readouterr().out
     assert run([*asked, "L4"]) == 0

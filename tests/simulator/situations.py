@@ -53,6 +53,7 @@ def make_question(*clusters: Cluster, model: str = MODEL, **changes: object) -> 
         for name, value in (("input_tokens", 512), ("output_tokens", 128), ("concurrency", 32))
     }
     targets = Targets(**changes.pop("targets", {}))
+    changes.setdefault("chance", 0.0)  # laws of the search are stated for the best estimates
     return Question(
         architecture=resolve_model(model),
         traffic=Traffic.closed(**traffic),

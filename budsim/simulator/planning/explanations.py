@@ -33,12 +33,12 @@ def explain(
     choices: Choices,
     hardware: Sequence[HardwareGroup],
     predictions: Predictions,
-    judged: Figures,
+    figures: Figures,
     predictor: Predictor,
 ) -> tuple[Explanation, ...]:
     """Return the explanation of each row of ``choices``.
 
-    ``hardware`` is where each may lie, ``judged`` the figures that are compared with the targets.
+    ``hardware`` is where each may lie, ``figures`` those that are compared with the targets.
     """
     targets = scoring.question.targets
     shares = predictions.time_s / predictions.time_s.sum(axis=0)
@@ -46,7 +46,7 @@ def explain(
     return tuple(
         Explanation(
             time_shares=dict(zip(BOUNDS, shares[:, row].tolist(), strict=True)),
-            headroom=targets.margins(judged, row),
+            headroom=targets.margins(figures, row),
             next_replica=following[row],
         )
         for row in range(len(choices.tp))

@@ -15,10 +15,12 @@ from budsim.performance.candidates import Floats, Integers
 from budsim.performance.predictions import Service
 from budsim.performance.predictor import Predictor
 from budsim.simulator.evolution import first_of_each
+from budsim.simulator.planning.chances import judge
 from budsim.simulator.planning.choices import Choices
 from budsim.simulator.planning.combinations import LoadedTypes, ReplicaTypes, room_beside_each
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
+from budsim.simulator.planning.targets import figures_of
 
 FIRST_LOADS: Final = 24
 LOADS: Final = 48
@@ -47,7 +49,8 @@ class LoadModel:
         launched = self.launched_for(choices.rows(rows), requests.ravel())
         memory, predictions = self.predictor.predict(self.scoring.candidates(launched))
         self.evaluations += len(rows)
-        miss = self.question.mean_targets.missed_by(self.question.judged(predictions))
+        question, figures = self.question, figures_of(predictions.service)
+        miss = judge(question.mean_targets, figures, predictions, question.chance).shortfall
         too_large = self.scoring.violation(launched, memory) > 0
         return predictions.service, np.where(too_large, np.inf, miss)
 

@@ -167,6 +167,8 @@ class ReplicaGroup:
     error_rate: float
     cost_usd_per_h: float
     cost_per_million_tokens_usd: float
+    chance: float = 1.0
+    shortfall: float = 0.0
     replayed: ReplayedRequests | None = None
 
     @property
@@ -202,9 +204,22 @@ class Plan:
     is_knee: bool = False
 
     @property
+    def chance(self) -> float:
+        """Chance (0..1) that every target is met.
+
+        Groups err for the same reasons, so that the least of theirs is the plan's.
+        """
+        return min(group.chance for group in self.groups)
+
+    @property
+    def shortfall(self) -> float:
+        """How far from meeting every target with the chance that was asked for; 0: it does."""
+        return max(group.shortfall for group in self.groups)
+
+    @property
     def meets_targets(self) -> bool:
-        """Whether every target is met."""
-        return self.error_rate == 0.0
+        """Whether every target is met with the chance that was asked for."""
+        return self.shortfall == 0.0
 
     @property
     def slowest(self) -> ReplicaGroup:
@@ -215,7 +230,7 @@ class Plan:
         return max(
             self.groups,
             key=lambda group: (
-                group.error_rate,
+                group.shortfall,
                 -min(group.explanation.headroom.values(), default=0.0),
                 group.service.e2e_s.value,
             ),

@@ -13,11 +13,13 @@ from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.shared.checks import check_adapters
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.model_ops.architecture import Architecture
-from budsim.performance.predictions import Predictions
 from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.performance.workload import Workload
-from budsim.simulator.planning.targets import Figures, Targets, figures_of
+from budsim.simulator.planning.targets import Targets
 
+USUAL_CHANCE = 0.8
+"""Chance of meeting all targets a plan has to have unless told otherwise."""
+CAUTIOUS_CHANCE = 0.95
 SLOWEST_TOKENS_PER_S = 5.0
 LONGEST_WAIT_S = 10.0
 """The slowest service considered where requests come at a rate and no target bounds their latency:
@@ -25,13 +27,38 @@ about the speed people read at (250 words a minute), after ten seconds of waitin
 
 
 class Risk(StrEnum):
-    """What targets are judged by.
-
-    The figures to be expected, or the worse end of their 90 % intervals.
-    """
+    """What targets are judged by: the figures to be expected, or the worse end of their 90 % intervals."""
 
     EXPECTED = "expected"
     CAUTIOUS = "cautious"
+
+    @property
+    def chance(self) -> float:
+        """The chance of meeting all targets that it asks for; 0 compares the best estimates."""
+        return 0.0 if self is Risk.EXPECTED else CAUTIOUS_CHANCE
+
+
+def chance_of(risk: str | float | None) -> float:
+    """Return the chance a caller asks for: a number from 0 to 1, or a `Risk` by name.
+
+    Raises
+    ------
+    InvalidInput
+        It is neither.
+    """
+    if risk is None:
+        return USUAL_CHANCE
+    if isinstance(risk, str) and risk.strip().lower() in set(Risk):
+        return Risk(risk.strip().lower()).chance
+    try:
+        chance = float(risk)
+    except ValueError:
+        chance = math.nan
+    if not 0.0 <= chance < 1.0:
+        raise InvalidInput(
+            "risk", f"{risk!r} is no chance", "a number from 0 to below 1, expected or cautious"
+        )
+    return chance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +110,9 @@ class Question:
         Knobs that are not searched because somebody else sets them at launch.
     skip_master_cpus : bool
         Leaves the CPUs of master nodes to the cluster.
+    chance : float
+        Least chance (0..1) of meeting all targets with which a plan counts as meeting them; 0
+        compares best estimates, which half of the measurements are worse than.
     parsed_as : str
         Hub id by which tool-call and reasoning parsers are chosen where the model's own name says
         nothing (the wire's ``model_uri``).
@@ -116,7 +146,7 @@ class Question:
     fixed_knobs: FixedKnobs | None = None
     skip_master_cpus: bool = True
     parsed_as: str = ""
-    risk: Risk = Risk.EXPECTED
+    chance: float = USUAL_CHANCE
     max_loras: int = 0
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
     seed: int = 0
@@ -125,6 +155,8 @@ class Question:
         """Refuse what cannot be asked, so that nobody further down has to check again."""
         self._check_traffic()
         self._check_context()
+        if not 0.0 <= self.chance < 1.0:
+            raise InvalidInput("risk", f"{self.chance} is no chance", "a number from 0 to below 1")
         if self.max_loras:
             check_adapters(self.max_loras, self.max_lora_rank)
         for name in sorted(self.engines - serving_engines.keys()):
@@ -185,11 +217,6 @@ class Question:
     def needs_replay(self) -> bool:
         """Whether the answer depends on single requests: their arrivals or their percentiles."""
         return self.traffic.is_open or self.targets.need_replay
-
-    def judged(self, predictions: Predictions) -> Figures:
-        """Return the figures that are compared with the targets, as `risk` says."""
-        cautious = self.risk is Risk.CAUTIOUS
-        return figures_of(predictions.worst if cautious else predictions.service)
 
     def with_concurrency(self, requests: int) -> Question:
         """Return the question for a closed loop of so many requests in flight."""

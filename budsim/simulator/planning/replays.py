@@ -25,9 +25,10 @@ from budsim.performance.serving.replay import (
     replay,
 )
 from budsim.performance.traffic import ClosedLoop, OpenLoop, Traffic
+from budsim.simulator.planning.chances import SPARE_RATE
 from budsim.simulator.planning.choices import Choices
 from budsim.simulator.planning.plans import ReplayedRequests
-from budsim.simulator.planning.question import Question, Risk
+from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.targets import GOOD_SHARE, LATENCIES, PERCENTS, Figures, Targets
 
 FACTOR_BOUNDS: Final = (0.5, 2.0)
@@ -97,8 +98,7 @@ def replay_rows(
         factors=_factors(candidates, predictions),
         seed=question.seed,
     )
-    worse = _worse_end(question, predictions)
-    return ReplayedRows(served=served, figures=_figures(served, *worse))
+    return ReplayedRows(served=served, figures=_figures(served))
 
 
 def _traffic_of_rows(traffic: Traffic, choices: Choices, shares: Floats) -> list[Traffic]:
@@ -147,26 +147,14 @@ def _factors(candidates: Candidates, predictions: Predictions) -> Factors:
     return Factors(prefill=of["ttft_s"], decode=of["tpot_s"])
 
 
-def _worse_end(question: Question, predictions: Predictions) -> tuple[Floats, Floats, Floats]:
-    """Return by which factors TTFT, time between tokens and end to end are judged to be worse."""
-    if question.risk is not Risk.CAUTIOUS:
-        one = np.ones(len(predictions.service.ttft_s))
-        return one, one, one
-    usual, worst = predictions.service, predictions.worst
-    tpot = np.divide(
-        worst.tpot_s, usual.tpot_s, out=np.ones_like(usual.tpot_s), where=usual.tpot_s > 0
-    )
-    return worst.ttft_s / usual.ttft_s, tpot, worst.e2e_s / usual.e2e_s
-
-
-def _figures(served: ReplayedService, ttft: Floats, tpot: Floats, e2e: Floats) -> Figures:
-    """Return all figures a target may bound, latencies times the given factors."""
-    factors = {"ttft": ttft, "itl": tpot, "tpot": tpot, "e2e": e2e}
+def _figures(served: ReplayedService) -> Figures:
+    """Return all figures a target may bound."""
     figures: dict[str, Floats] = {GOOD_SHARE: served.good_share}
     for name in LATENCIES:
         spread: Percentiles = getattr(served, f"{name}_s")
-        for percent in PERCENTS:
-            figures[f"{name}_p{percent}_s"] = getattr(spread, f"p{percent}") * factors[name]
-        figures[f"{name}_s"] = spread.mean * factors[name]
-    figures["tokens_per_s_per_user"] = rate(np.nan_to_num(figures["tpot_s"]))
+        figures |= {f"{name}_p{percent}_s": getattr(spread, f"p{percent}") for percent in PERCENTS}
+        figures[f"{name}_s"] = spread.mean
+    figures["tokens_per_s_per_user"] = rate(np.nan_to_num(served.tpot_s.mean))
+    if not np.isnan(served.rate).all():
+        figures[SPARE_RATE] = np.nan_to_num(served.largest_stable_rate / served.rate)
     return figures

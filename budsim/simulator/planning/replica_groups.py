@@ -16,9 +16,10 @@ import numpy as np
 from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.hardware_ops.device import DeviceKind
-from budsim.performance.candidates import Floats
+from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions
 from budsim.performance.predictor import Predictor
+from budsim.simulator.planning.chances import Judged, judge
 from budsim.simulator.planning.choices import Choices, ServingOption, price_share
 from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.planning.explanations import explain
@@ -36,6 +37,7 @@ from budsim.simulator.planning.plans import (
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.replays import ReplayedRows, replay_rows
 from budsim.simulator.planning.scoring import Scoring
+from budsim.simulator.planning.targets import figures_of
 
 CONFIGURATIONS: Final = UUID("9b7c2f5e-6d0a-5c34-9a50-4f1f3c1f0b11")
 """Namespace of configuration ids: the same configuration has the same id in every answer."""
@@ -57,7 +59,7 @@ class PredictedChoices:
     memory: MemoryUse
     predictions: Predictions
     explanations: Sequence[Explanation]
-    error_rate: Floats
+    judged: Judged
     replayed: ReplayedRows | None = None
 
     def in_flight(self, rows: Sequence[int]) -> Floats:
@@ -95,7 +97,9 @@ class PredictedChoices:
             launch=launch,
             metadata=_metadata(question, option.engine, config.device.kind),
             explanation=self.explanations[row],
-            error_rate=float(self.error_rate[row]),
+            error_rate=float(self.judged.missed[row]),
+            chance=float(self.judged.chance[row]),
+            shortfall=float(self.judged.shortfall[row]),
             cost_usd_per_h=per_h,
             cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, tokens_per_s)),
             replayed=self._requests(row),
@@ -159,15 +163,17 @@ def predict_choices(
     """
     question, shares = scoring.question, np.ones(len(choices.tp)) if shares is None else shares
     memory, predictions = scoring.predict(choices, predictor, shares)
-    judged, replayed = question.judged(predictions), None
+    figures, replayed = figures_of(predictions.service), None
     if question.traffic.is_open:
         settled = np.ceil(predictions.service.concurrency).astype(np.int64)
         choices = replace(choices, concurrency=settled)
     if question.needs_replay:
         candidates = scoring.candidates(choices)
         replayed = replay_rows(question, candidates, choices, shares, memory, predictions)
-        judged = replayed.figures
-    error_rate = question.targets.missed_by(judged)
+        figures = replayed.figures
+    judged = judge(question.targets, figures, predictions, question.chance)
+    if replayed:
+        judged = _only_stable(judged, replayed.stable)
     return PredictedChoices(
         cluster=cluster,
         scoring=scoring,
@@ -176,9 +182,18 @@ def predict_choices(
         shares=shares,
         memory=memory,
         predictions=predictions,
-        explanations=explain(scoring, choices, hardware, predictions, judged, predictor),
-        error_rate=np.where(replayed.stable, error_rate, np.inf) if replayed else error_rate,
+        explanations=explain(scoring, choices, hardware, predictions, figures, predictor),
+        judged=judged,
         replayed=replayed,
+    )
+
+
+def _only_stable(judged: Judged, stable: Booleans) -> Judged:
+    """Return rows that do not carry their traffic as missing without limit."""
+    return Judged(
+        missed=np.where(stable, judged.missed, np.inf),
+        chance=np.where(stable, judged.chance, 0.0),
+        shortfall=np.where(stable, judged.shortfall, np.inf),
     )
 
 

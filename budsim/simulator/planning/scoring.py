@@ -20,6 +20,7 @@ from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.predictions import MemoryUse, Predictions, Service
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.evolution import Scores
+from budsim.simulator.planning.chances import judge
 from budsim.simulator.planning.choices import (
     PRECISIONS,
     Choices,
@@ -31,6 +32,7 @@ from budsim.simulator.planning.choices import (
 from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.targets import figures_of
 
 CPU_CACHE_BYTES: Final = float(GIB)
 """vLLM takes the CPU's KV cache in whole GiB (VLLM_CPU_KVCACHE_SPACE): less than one is none."""
@@ -69,9 +71,10 @@ class Scoring:
         in_flight = self.in_flight(choices, service)
         tokens_per_s = in_flight * self.question.traffic.counted_tokens / service.e2e_s
         cost = usd_per_million_tokens(self.usd_per_h(choices, choices.devices), tokens_per_s)
-        judged = self.question.judged(predictions)
-        slowest = np.max(targets.ratios(judged), axis=0) if targets else service.e2e_s
-        objectives = np.stack([targets.missed_by(judged), cost, choices.devices, slowest], axis=1)
+        figures = figures_of(service)
+        short = judge(targets, figures, predictions, self.question.chance).shortfall
+        slowest = np.max(targets.ratios(figures), axis=0) if targets else service.e2e_s
+        objectives = np.stack([short, cost, choices.devices, slowest], axis=1)
         return Scores(objectives=objectives, violation=self.violation(choices, memory))
 
     def predict(

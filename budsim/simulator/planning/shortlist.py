@@ -73,7 +73,7 @@ class Shortlist:
                 is_knee=member[0] < len(rows) and self._layout(rows[member[0]]) == knee,
             )
             for member in members
-            if np.isfinite(predicted.error_rate[list(member)]).all()
+            if np.isfinite(predicted.judged.shortfall[list(member)]).all()
         ]
         plans.sort(key=rank)
         reasons = [*self._too_small(), *self._misses(plans), *self._unstable(predicted, plans)]
@@ -153,9 +153,15 @@ class Shortlist:
 
     def _missed(self, label: str, plan: Plan) -> Rejection:
         group = plan.groups[0]
-        missed = ", ".join(self.question.targets.misses(group.explanation.headroom))
+        margins = group.explanation.headroom
+        missed = ", ".join(self.question.targets.misses(margins))
         layout = f"{group.replicas} x {group.engine} tp={group.config.tp}, pp={group.config.pp}"
         reason = f"misses its targets: {missed}; nearest: {layout}"
+        if not missed:
+            reason = (
+                f"meets its targets with a chance of {group.chance:.0%}, and "
+                f"{self.question.chance:.0%} was asked for; nearest: {layout}"
+            )
         return Rejection(cluster_id=self.cluster.cluster_id, subject=label, reason=reason)
 
     def _rows(self) -> list[int]:
@@ -287,7 +293,7 @@ def rank(plan: Plan) -> tuple[float, float, int, float, str]:
     The id breaks ties.
     """
     return (
-        plan.error_rate,
+        plan.shortfall,
         plan.cost_per_million_tokens_usd,
         plan.devices,
         plan.e2e_s,

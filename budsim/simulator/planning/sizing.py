@@ -202,7 +202,7 @@ def _reason(device: Device, outcome: Outcome) -> list[Rejection]:
 def _price(found: DeviceSet) -> tuple[float, float, float, str]:
     plan = found.plan
     return (
-        plan.error_rate,
+        plan.shortfall,
         plan.cost_usd_per_h,
         plan.cost_per_million_tokens_usd,
         found.device.name,

@@ -133,6 +133,11 @@ class Targets:
         return (*of_requests, *(each.name for each in self.percentiles))
 
     @property
+    def limits(self) -> dict[str, float]:
+        """The figures that are bounded, and their limits."""
+        return {name: self._allowed(name) for name in self.given}
+
+    @property
     def need_replay(self) -> bool:
         """Whether a target bounds what single requests see, which means do not tell."""
         return bool(self.percentiles or self.goodput)

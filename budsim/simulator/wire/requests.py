@@ -13,7 +13,7 @@ from budsim.commons.units import MILLI
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.simulator.http import examples
-from budsim.simulator.planning.question import Risk
+from budsim.simulator.planning.question import CAUTIOUS_CHANCE, USUAL_CHANCE, Risk
 from budsim.simulator.planning.targets import Targets
 from budsim.simulator.storage.records import Feedback, Json, PlanFilter
 from budsim.simulator.wire.envelopes import Body
@@ -35,6 +35,9 @@ POOLING_ENDPOINTS = frozenset({"EMBEDDING", "CLASSIFY", "RERANK"})
 GENERATING_ENDPOINTS = frozenset({"LLM", "AUDIO"})
 """Endpoints whose models generate text; callers name further ones, which decide nothing."""
 MAX_ENGINES = 16
+
+
+Chance = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
 class RunRequest(Body):
@@ -76,10 +79,10 @@ class RunRequest(Body):
     simulation_method: Literal["regressor", "heuristic"] | None = Field(
         None, description="null: regressor"
     )
-    risk: Risk = Field(
-        Risk.EXPECTED,
-        description="compare targets with the expected figures, or with the worse end of their "
-        "90 % intervals",
+    risk: Risk | Chance | None = Field(
+        None,
+        description="least chance of meeting all targets a plan must have, 0 to below 1 (null: "
+        f"{USUAL_CHANCE}); expected: 0, compare the best estimates; cautious: {CAUTIOUS_CHANCE}",
     )
     hardware_mode: HardwareMode = HardwareMode.DEDICATED
     model_endpoints: str | None = Field(

@@ -20,7 +20,7 @@ from budsim.performance.lengths import FixedLength
 from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.plans import Outcome, ReplicaGroup
-from budsim.simulator.planning.question import Question, Risk
+from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.targets import Targets
 from budsim.simulator.searching import simulate
 from tests.simulator.situations import (
@@ -634,6 +634,6 @@ def test_the_cautious_judge_targets_by_the_worse_end():
     found = ask(question).plans[0].groups[0].service.ttft_s
     between = Targets(ttft_s=(found.value + found.high90) / 2.0)
     assert ask(replace(question, targets=between)).plans[0].meets_targets
-    cautious = ask(replace(question, targets=between, risk=Risk.CAUTIOUS))
+    cautious = ask(replace(question, targets=between, chance=0.95))
     assert not any(plan.meets_targets for plan in cautious.plans)
-    assert "ttft" in cautious.rejections[0].reason
+    assert "with a chance of" in cautious.rejections[0].reason

@@ -83,7 +83,7 @@ def test_targets_nothing_meets_leave_no_capacity():
     """A microsecond to the first token: the cluster carries no request, and the reason names the target."""
     found = ask_capacity(make_question(ONE_EACH, targets={"ttft_s": 1e-6}, analytic_only=True))
     assert (found.concurrency, found.plan, found.refused) == (0, None, 1)
-    assert any("ttft" in rejection.reason for rejection in found.rejections)
+    assert any("TTFT" in rejection.reason for rejection in found.rejections)
 
 
 @pytest.mark.parametrize("targets", [{}, {"tokens_per_s_per_user": 20.0}], ids=["none", "rate"])

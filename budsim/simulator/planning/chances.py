@@ -1,0 +1,195 @@
+"""The chance that a deployment meets all targets, from the residuals behind its intervals.
+
+Predictions err by a factor whose logarithm has calibrated quantiles: 80 % of what is measured lies
+in the 80 % interval, 90 % in the 90 % interval. Between these quantiles the residual is taken to be
+normal, so that a limit on a figure becomes a chance.
+
+Example: a TTFT of 1 s with an 80 % interval up to 1.5 s, and a limit of 1.5 s: nine of ten
+measurements are below it, a chance of 0.9. With a limit of 1 s it is a coin toss, 0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from budsim.performance.candidates import Floats
+from budsim.performance.predictions import Interval, Predictions
+from budsim.simulator.planning.targets import (
+    GOOD_SHARE,
+    HIGHER_IS_BETTER,
+    MEANS,
+    PERCENTS,
+    Figures,
+    Targets,
+)
+
+NORMAL_80: Final = 1.2816
+NORMAL_90: Final = 1.6449
+"""Standard normal quantiles at 0.9 and 0.95: the upper ends of 80 % and 90 % intervals."""
+COMMON_CAUSE: Final = 0.5
+"""How far targets are met or missed together: 0 as independent coins, 1 as one coin. The residuals
+of TTFT and TPOT of one row share part of their cause; chosen by us between the two bounds."""
+NARROWEST: Final = 1e-6
+SPARE_RATE: Final = "spare_rate"
+"""Figure of replayed traffic: the largest stable rate over the rate that comes, above 1 if stable."""
+_FAMILIES: Final = {"ttft": "ttft_s", "itl": "tpot_s", "tpot": "tpot_s", "e2e": "e2e_s"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residuals:
+    """Ends of the intervals of log(measured / predicted), arrays of shape (n,)."""
+
+    low90: Floats
+    low80: Floats
+    high80: Floats
+    high90: Floats
+
+    @classmethod
+    def of(cls, value: Floats, intervals: Mapping[float, Interval]) -> Residuals:
+        """Return those of a figure with its intervals."""
+        ends = {}
+        for coverage in (0.8, 0.9):
+            for side in ("low", "high"):
+                end = getattr(intervals[coverage], side)
+                ratio = np.divide(end, value, out=np.ones_like(value), where=value > 0)
+                ends[f"{side}{round(100 * coverage)}"] = np.log(np.maximum(ratio, NARROWEST))
+        return cls(**ends)
+
+    def chance_below(self, log_limit: Floats) -> Floats:
+        """Return the chance that a residual is at most ``log_limit`` (limit over prediction)."""
+        from scipy.special import ndtr  # type: ignore[import-untyped]  # slow to import
+
+        above = log_limit >= 0
+        inner = np.maximum(np.where(above, self.high80, -self.low80), NARROWEST)
+        outer = np.maximum(np.where(above, self.high90, -self.low90), inner + NARROWEST)
+        size = np.abs(log_limit)
+        between = NORMAL_80 + (size - inner) * (NORMAL_90 - NORMAL_80) / (outer - inner)
+        score = np.where(
+            size <= inner,
+            NORMAL_80 * size / inner,
+            np.where(size <= outer, between, NORMAL_90 * size / outer),
+        )
+        return np.asarray(ndtr(np.where(above, score, -score)))
+
+    def quantile(self, level: float) -> Floats:
+        """Return the residual that is not exceeded with a chance of ``level`` (0..1)."""
+        from scipy.special import ndtri
+
+        score = float(ndtri(level))
+        above = score >= 0
+        inner, outer = (self.high80, self.high90) if above else (-self.low80, -self.low90)
+        size = np.interp(abs(score), [0.0, NORMAL_80], [0.0, 1.0]) * inner
+        if abs(score) > NORMAL_80:
+            share = min((abs(score) - NORMAL_80) / (NORMAL_90 - NORMAL_80), 1.0)
+            size = inner + share * (np.maximum(outer, inner) - inner)
+        if abs(score) > NORMAL_90:
+            size = outer * abs(score) / NORMAL_90
+        return np.asarray(size if above else -size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """How good figures are; arrays of shape (n,).
+
+    Attributes
+    ----------
+    missed : float array
+        Mean relative miss of the best estimates; 0 where they meet every target.
+    chance : float array
+        Chance (0..1) that every target is met; 1 without targets.
+    shortfall : float array
+        0 where the targets are met with the chance that was asked for; else how far from it.
+    """
+
+    missed: Floats
+    chance: Floats
+    shortfall: Floats
+
+
+def judge(targets: Targets, figures: Figures, predictions: Predictions, asked: float) -> Judged:
+    """Compare figures with targets.
+
+    Parameters
+    ----------
+    targets, figures
+        What is asked for, and best estimates of it.
+    predictions : Predictions
+        Of the same rows; tells how sure the figures are.
+    asked : float
+        Least chance (0..1) of meeting all targets that is sure enough; 0 compares best estimates.
+    """
+    missed = targets.missed_by(figures)
+    if not targets and SPARE_RATE not in figures:
+        return Judged(missed=missed, chance=np.ones(len(missed)), shortfall=missed)
+    residuals = _residuals(predictions)
+    chance = _joint(list(_chances(targets, figures, residuals)))
+    if asked <= 0:
+        return Judged(missed=missed, chance=chance, shortfall=missed)
+    worse = targets.missed_by(_worse(figures, residuals, asked))
+    shortfall = np.where(chance >= asked, 0.0, np.maximum(worse, asked - chance))
+    return Judged(missed=missed, chance=chance, shortfall=shortfall)
+
+
+def _residuals(predictions: Predictions) -> dict[str, Residuals]:
+    service = predictions.service
+    return {
+        name: Residuals.of(getattr(service, name), getattr(predictions, name))
+        for name in ("ttft_s", "tpot_s", "e2e_s")
+    }
+
+
+def _chances(
+    targets: Targets, figures: Figures, residuals: Mapping[str, Residuals]
+) -> Iterator[Floats]:
+    """Yield the chance of meeting each target by itself, and that the rate is carried."""
+    for name, limit in targets.limits.items():
+        if name == GOOD_SHARE:
+            for mean in MEANS:
+                if getattr(targets, mean):
+                    figure = figures[_percentile(mean, limit)]
+                    allowed = getattr(targets, mean)
+                    allowed = 1.0 / allowed if mean in HIGHER_IS_BETTER else allowed
+                    yield _chance(_percentile(mean, limit), figure, allowed, residuals)
+        elif name in HIGHER_IS_BETTER:
+            # Residuals are those of the time per token: at least 20 tokens/s is at most 0.05 s.
+            yield _chance("tpot_s", 1.0 / np.maximum(figures[name], 1e-12), 1.0 / limit, residuals)
+        else:
+            yield _chance(name, figures[name], limit, residuals)
+    if SPARE_RATE in figures:
+        yield _chance("tpot_s", 1.0 / np.maximum(figures[SPARE_RATE], 1e-12), 1.0, residuals)
+
+
+def _percentile(mean: str, share: float) -> str:
+    """Return the latency that tells whether ``share`` of the requests are within a limit."""
+    latency = "tpot" if mean in HIGHER_IS_BETTER else mean.removesuffix("_s")
+    percent = next((p for p in PERCENTS if p >= 100.0 * share), PERCENTS[-1])
+    return f"{latency}_p{percent}_s"
+
+
+def _chance(name: str, figure: Floats, limit: float, residuals: Mapping[str, Residuals]) -> Floats:
+    family = residuals[_FAMILIES[name.removesuffix("_s").split("_")[0]]]
+    with np.errstate(invalid="ignore"):
+        return family.chance_below(np.log(limit / np.maximum(figure, 1e-12)))
+
+
+def _joint(chances: list[Floats]) -> Floats:
+    """Return the chance that all happen, between that of the least and the product of all."""
+    logs = np.log(np.maximum(chances, 1e-12))
+    joint = COMMON_CAUSE * logs.min(axis=0) + (1.0 - COMMON_CAUSE) * logs.sum(axis=0)
+    return np.asarray(np.exp(joint))
+
+
+def _worse(figures: Figures, residuals: Mapping[str, Residuals], level: float) -> Figures:
+    """Return figures that are no worse than this with a chance of ``level`` each."""
+    factors = {name: np.exp(each.quantile(level)) for name, each in residuals.items()}
+    worse = {}
+    for name, figure in figures.items():
+        if name in HIGHER_IS_BETTER:
+            worse[name] = figure if name == GOOD_SHARE else figure / factors["tpot_s"]
+        elif name != SPARE_RATE:
+            worse[name] = figure * factors[_FAMILIES[name.removesuffix("_s").split("_")[0]]]
+    return worse
