@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from budsim.commons.catalog import Entry
 from budsim.commons.precision import Precision
-from budsim.commons.units import GIGA
+from budsim.commons.units import GIGA, MIB
 from budsim.hardware_ops.device import Device, DeviceKind, Link
 
 FIGURES = (
@@ -95,6 +95,7 @@ def build_device(
         l3_bytes=float(l3_bytes),
         clock_hz=float(clock_hz),
         numa_nodes=int(entry.get("numa_nodes", 1)),
+        host_reserved_bytes=float(entry.get("host_reserved_mib", 0) * MIB),
         sources=sources,
     )
 

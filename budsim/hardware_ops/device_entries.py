@@ -16,7 +16,14 @@ from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import DeviceLabel, DevicePool, HardwareMode
 from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.hardware_ops.device_identity import KINDS_ON_THE_WIRE, MOST_GB, identify_device, pci_id
+from budsim.hardware_ops.device_identity import (
+    KINDS_ON_THE_WIRE,
+    MOST_GB,
+    NAME_FIELDS,
+    identify_device,
+    pci_id,
+)
+from budsim.hardware_ops.device_names import is_time_sliced
 from budsim.hardware_ops.inventory_reader import InventoryReader
 
 MOST_DEVICES = 10_000
@@ -41,7 +48,7 @@ def read_pool(entry: InventoryReader, *, node_is_up: bool) -> DevicePool:
         else label,
         total=total,
         available=available,
-        memory_free_bytes=found.device.memory_bytes if found.device else 0.0,
+        memory_free_bytes=found.device.memory_at_start_bytes if found.device else 0.0,
         device_uuid=entry.text("device_uuid"),
         unavailable_reason=f"{total - available} of {total} in use by others"
         if available < total
@@ -83,9 +90,12 @@ def unusable(pool: DevicePool, reason: str) -> DevicePool:
 def hardware_mode(entry: InventoryReader) -> HardwareMode:
     """Return whether an entry is time-sliced.
 
-    Either it says so, or it names one physical GPU and what others allocated on it.
+    Either it says so, or its label does (``NVIDIA-H100-80GB-HBM3-SHARED``), or it names one
+    physical GPU and what others allocated on it.
     """
     stated = entry.text("hardware_mode").lower()
+    if not stated and any(is_time_sliced(entry.text(key)) for key in NAME_FIELDS):
+        return HardwareMode.SHARED
     if not stated:
         sliced = bool(entry.text("device_uuid")) and entry.has("memory_allocated_gb")
         return HardwareMode.SHARED if sliced else HardwareMode.DEDICATED

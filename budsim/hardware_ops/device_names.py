@@ -13,6 +13,7 @@ from budsim.hardware_ops.catalog import devices
 from budsim.hardware_ops.device import Device
 
 _NOISE = re.compile(r"\((?:r|tm|c)\)|\bcpu\s*@.*|@\s*[\d.]+\s*ghz|\b\d+-core\b")
+_SHARED = re.compile(r"[-_ ]shared$", re.IGNORECASE)
 _SLICE = re.compile(r"(?:\b|_)mig(?:\b|_)|\b\d+g\.\d+gb\b", re.IGNORECASE)
 _COUNT = re.compile(r"^\s*\d+\s*x[\s_-]*(?=[a-z])", re.IGNORECASE)
 _MAKERS = frozenset(
@@ -73,9 +74,18 @@ def is_slice(name: str) -> bool:
     return bool(_SLICE.search(name))
 
 
+def is_time_sliced(name: str) -> bool:
+    """Return whether a label says that containers share the GPU (``Tesla-T4-SHARED``).
+
+    NVIDIA's GPU feature discovery appends the suffix where time-slicing or MPS is on.
+    """
+    return bool(_SHARED.search(name.strip()))
+
+
 def normalized(name: str) -> str:
     """Return the form names are compared in: no case, punctuation, maker, core count or clock."""
-    words = re.findall(r"[a-z0-9+]+", _NOISE.sub(" ", name.lower()))
+    bare = _SHARED.sub("", name.strip().lower())
+    words = re.findall(r"[a-z0-9+]+", _NOISE.sub(" ", bare))
     return "".join(word for word in words if word not in _MAKERS)
 
 

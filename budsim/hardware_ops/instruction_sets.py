@@ -31,6 +31,8 @@ OPS_PER_CYCLE: Mapping[str, Mapping[Precision, int]] = {
     "neon_n1": {Precision.FP32: 16, Precision.BF16: 32, Precision.INT8: 64},
     # Ampere-1A/1B as LLVM's scheduling model has them: two 128 bit pipes with BFMMLA and SMMLA.
     "neon_ampere1": {Precision.FP32: 16, Precision.BF16: 64, Precision.INT8: 128},
+    # Arm Neoverse N2 Optimization Guide: two 128 bit SVE2 pipes with BFMMLA and SMMLA.
+    "sve_n2": {Precision.FP32: 16, Precision.BF16: 64, Precision.INT8: 128},
     # Arm Neoverse V1 Optimization Guide: two 256 bit SVE pipes with BFMMLA and SMMLA.
     "sve_v1": {Precision.FP32: 32, Precision.BF16: 128, Precision.INT8: 256},
     # Arm Neoverse V2 Optimization Guide: four 128 bit pipes with BFMMLA and SMMLA.
@@ -52,6 +54,7 @@ INSTRUCTION_SETS: Mapping[str, frozenset[str]] = {
     "avx512_zen5": frozenset({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"}),
     "neon_n1": frozenset({"neon", "asimddp", "fphp"}),
     "neon_ampere1": frozenset({"neon", "asimddp", "fphp", "bf16", "i8mm"}),
+    "sve_n2": frozenset({"neon", "sve", "sve2", "bf16", "i8mm"}),
     "sve_v1": frozenset({"neon", "sve", "bf16", "i8mm"}),
     "sve_v2": frozenset({"neon", "sve", "sve2", "bf16", "i8mm"}),
 }

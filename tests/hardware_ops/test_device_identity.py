@@ -95,7 +95,7 @@ def test_a_type_of_another_family_is_a_contradiction() -> None:
 
 def test_a_cpu_of_a_known_generation_and_unknown_model_is_unknown() -> None:
     """No figures are borrowed from a relative."""
-    assert only_pool({**XEON, "name": "Intel(R) Xeon(R) Platinum 8480C"}).device is None
+    assert only_pool({**XEON, "name": "Intel(R) Xeon(R) Platinum 8499C"}).device is None
 
 
 def test_a_type_nobody_knows_is_a_contradiction() -> None:
@@ -112,3 +112,21 @@ def test_a_missing_type_follows_from_the_device() -> None:
         only_pool({key: value for key, value in H100.items() if key != "type"}).label.wire_type
         == "cuda"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "stated_gb", "meant"),
+    [
+        ("AMD Instinct MI250X", 64, "MI250X-GCD"),
+        ("AMD Instinct MI250X", 128, "MI250X"),
+        ("Orin (nvgpu)", 61, "Jetson-Orin"),
+        ("Orin (nvgpu)", 15.3, "Jetson-Orin-NX-16GB"),
+        ("Orin (nvgpu)", 7.4, "Jetson-Orin-Nano-8GB"),
+    ],
+)
+def test_memory_tells_dies_and_modules_apart(name: str, stated_gb: float, meant: str) -> None:
+    """ROCm lists each die of an MI250X as a device of 64 GB; every Orin module is called Orin."""
+    entry = {"name": name, "available_count": 1, "mem_per_GPU_in_GB": stated_gb}
+    found = only_pool(entry).device
+    assert found is not None
+    assert found.name == meant

@@ -97,7 +97,8 @@ def make_option(
         max_num_seqs=_whole(values("max_num_seqs", profile.max_num_seqs)),
         max_num_batched_tokens=_whole(sorted({max(budget, least) for budget in budgets})),
         memory_fraction=_default_first(
-            values("memory_fraction", profile.memory_fraction), profile.memory_fraction
+            device.startable_shares(values("memory_fraction", profile.memory_fraction)),
+            profile.memory_fraction,
         ),
     )
     fixed = question.fixed_knobs

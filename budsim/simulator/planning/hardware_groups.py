@@ -218,7 +218,8 @@ def _is_partly_taken(pool: DevicePool, device: Device) -> bool:
     """
     if device.kind is DeviceKind.CPU:
         return pool.compute_free_share <= 1.0 - BUSY_CPU + ROUNDING
-    return pool.compute_free_share < 1.0 or pool.memory_free_bytes < UNTOUCHED * device.memory_bytes
+    untouched = UNTOUCHED * device.memory_at_start_bytes
+    return pool.compute_free_share < 1.0 or pool.memory_free_bytes < untouched
 
 
 def _levels(nodes: Sequence[Sequence[_FreePool]], mode: HardwareMode) -> Iterator[HardwareGroup]:
