@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from budsim.commons.precision import Precision
 from budsim.engine_ops.memory_rule import MemoryRule
 from budsim.hardware_ops.device import Device, DeviceKind
+
+NEWEST: Final = (9999, 0)
+"""A version (major, minor) above all."""
+
+_VERSION: Final = re.compile(r"(\d+)\.(\d+)")
+
+
+def version_pair(text: str) -> tuple[int, int] | None:
+    """Return major and minor of a version (``v0.18.0-cu130``: 0 and 18), None without any."""
+    found = _VERSION.search(text)
+    return (int(found.group(1)), int(found.group(2))) if found else None
 
 
 class Batching(StrEnum):
@@ -61,10 +74,10 @@ MXFP4_AS_FP8 = ((DeviceKind.CUDA, Precision.MXFP4, Precision.FP8),)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefaultLimits:
-    """Limits an engine sets on some devices unless told otherwise.
+    """Limits an engine sets on some devices unless told otherwise: one row of its table.
 
     A row holds for a device when its memory is within the bounds, and its generation, where
-    ``generations`` names any, is among them.
+    ``generations`` names any, is among them; for versions (major, minor) from ``since`` on.
     """
 
     max_num_batched_tokens: int
@@ -72,9 +85,12 @@ class DefaultLimits:
     below_bytes: float = float("inf")
     from_bytes: float = 0.0
     generations: frozenset[str] = frozenset()
+    since: tuple[int, int] = (0, 0)
 
-    def holds_for(self, device: Device) -> bool:
-        """Return whether ``device`` gets these limits."""
+    def holds_for(self, device: Device, version: tuple[int, int]) -> bool:
+        """Return whether ``version`` of the engine has these limits on ``device``."""
+        if version < self.since:
+            return False
         if self.generations and device.generation not in self.generations:
             return False
         return self.from_bytes <= device.memory_bytes < self.below_bytes
@@ -134,9 +150,12 @@ class EngineProfile:
     first_token: FirstToken | None = None
     multiplied_in: tuple[tuple[DeviceKind, Precision, Precision], ...] = ()
 
-    def limits_on(self, device: Device) -> tuple[int, int]:
-        """Return the default tokens of a step and running sequences on ``device``."""
+    def limits_on(self, device: Device, version: tuple[int, int] = NEWEST) -> tuple[int, int]:
+        """Return the default tokens of a step and running sequences on ``device``.
+
+        ``version`` is major and minor; the newest by default.
+        """
         for row in self.limits:
-            if row.holds_for(device):
+            if row.holds_for(device, version):
                 return row.max_num_batched_tokens, row.max_num_seqs
         return self.max_num_batched_tokens, self.max_num_seqs

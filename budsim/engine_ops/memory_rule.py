@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from budsim.commons.errors import NotFound
 from budsim.commons.units import GIB
 
 VersionedRules = Sequence[tuple[tuple[int, int], "MemoryRule"]]
 """Pairs of the first version (major, minor) a rule holds for and the rule, newest first."""
+
+WINDOWS_ALONE: Final = -1
+"""`MemoryRule.in_flight_steps` of engines that admit requests by their windows alone."""
 
 
 class ShareOf(StrEnum):
@@ -55,6 +59,12 @@ class MemoryRule:
     window_share : float
         Least share of a sequence's tokens that layers with a window hold, where they have a pool
         of their own (0..1).
+    in_flight_steps : int
+        Steps under way at a time, each of whose tokens a windowed layer may have to hold beside
+        its window when a request is admitted; -1 where windows alone are counted.
+    mxfp4_scale_bytes : float
+        Bytes of scales a rank holds for each 32 values of MXFP4 experts in FP8 checkpoints, on
+        CUDA devices before Blackwell.
     state_blocks : float
         Recurrent states kept for each running sequence.
     state_pool : float
@@ -76,6 +86,8 @@ class MemoryRule:
     graph_share: float = 0.0
     grouped: bool = False
     window_share: float = 0.0
+    in_flight_steps: int = WINDOWS_ALONE
+    mxfp4_scale_bytes: float = 1.0
     state_blocks: float = 1.0
     state_pool: float = 0.0
     state_bytes: float = 2.0

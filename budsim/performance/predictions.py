@@ -28,8 +28,9 @@ class MemoryUse:
     """Memory of the fullest device rank of each candidate, bytes; arrays of shape (n,).
 
     ``budget_bytes`` is what the engine may take. Weights, activations and reserve come out of it
-    first, and the KV cache gets the rest. ``kv_capacity_tokens`` is what the whole replica can
-    hold.
+    first, and the KV cache gets the rest. ``kv_capacity_tokens`` is what the whole replica holds as
+    the engine counts it to admit requests, and as it logs it; ``kv_running_tokens`` what it holds
+    of sequences whose prompts are processed, of which layers with a window keep just that.
     """
 
     budget_bytes: Floats
@@ -39,6 +40,7 @@ class MemoryUse:
     kv_bytes: Floats
     kv_bytes_per_token: Floats
     kv_capacity_tokens: Floats
+    kv_running_tokens: Floats
 
     @property
     def fits(self) -> NDArray[np.bool_]:

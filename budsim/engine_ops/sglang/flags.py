@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from budsim.engine_ops.base import ArgumentValue, ReplicaConfig
+from budsim.engine_ops.sglang.defaults import decode_graph_limit
 from budsim.engine_ops.shared.cores import thread_ranges
 from budsim.engine_ops.shared.formats import format_arguments
 from budsim.hardware_ops.device import DeviceKind
@@ -31,6 +32,9 @@ def flags(
     SGLang divides requests and chunks among attention ranks, so it is given those of all ranks.
     """
     args: dict[str, ArgumentValue] = {"host": "0.0.0.0", "tp-size": config.tp}
+    # SGLang switches its overlap scheduler off with a pipeline; said so that a reader sees it.
+    if config.pp > 1:
+        args["disable-overlap-schedule"] = True
     sizes = {"pp-size": config.pp, "ep-size": config.ep, "attn-dp-size": config.dp}
     args |= {flag: size for flag, size in sizes.items() if size > 1}
     args |= {
@@ -40,6 +44,7 @@ def flags(
     }
     args |= format_arguments(engine, architecture, config)
     args |= _scheduling(architecture, config)
+    args |= _decode_graphs(config)
     return {**args, **(_CPU_FLAGS if config.device.kind is DeviceKind.CPU else {})}
 
 
@@ -65,6 +70,17 @@ def _scheduling(architecture: Architecture, config: ReplicaConfig) -> dict[str, 
     if not config.prefix_caching:
         args["disable-radix-cache"] = True
     return args
+
+
+def _decode_graphs(config: ReplicaConfig) -> dict[str, ArgumentValue]:
+    """Return the largest decode graph where more sequences run than SGLang captures by itself.
+
+    A batch beyond the largest graph would decode eagerly, launched kernel by kernel.
+    """
+    limit = decode_graph_limit(config.device, config.tp)
+    if config.device.kind is DeviceKind.CPU or config.max_num_seqs <= limit:
+        return {}
+    return {"cuda-graph-max-bs-decode": config.max_num_seqs}
 
 
 def _pooling(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:

@@ -12,6 +12,7 @@ from typing import Final
 
 from budsim.commons.units import MICRO
 from budsim.engine_ops.engine_profile import MXFP4_AS_FP8, Batching, EngineProfile, FirstToken
+from budsim.engine_ops.sglang.defaults import LIMITS, MAX_RUNNING_REQUESTS
 from budsim.engine_ops.sglang.memory import CPU_RULE, GPU_RULES
 from budsim.hardware_ops.device import DeviceKind
 
@@ -19,15 +20,16 @@ _BASE: Final = EngineProfile(
     name="sglang",
     batching=Batching.PREFILL_FIRST,
     max_num_batched_tokens=8192,
-    max_num_seqs=2048,
+    max_num_seqs=MAX_RUNNING_REQUESTS,
+    limits=LIMITS,
     memory_fraction=0.88,
     memory=GPU_RULES[0][1],
     step_overhead_s=500 * MICRO,
     sequence_overhead_s=12.5 * MICRO,
     block_tokens=1,
-    source="SGLang server_args: chunked_prefill_size 8192 on H100/H200, enable_mixed_chunk off, "
-    "page_size 1, running requests at least 2048; mem_fraction_static = 1 - (0.5 GiB + 1.5 MiB x "
-    "chunk + 2 MiB x graph batch)/memory, 0.8-0.9; host time: fitted to measured TPOT",
+    source="SGLang 0.5.23 wheel: arg_groups/memory_hook.py (defaults by memory, see defaults.py), "
+    "enable_mixed_chunk off, page_size 1, running requests at least 2048; mem_fraction_static "
+    "0.83-0.9 on devices of 80 GiB and more; host time: fitted to measured TPOT",
 )
 
 GPU: Final = replace(
@@ -36,11 +38,10 @@ GPU: Final = replace(
     multiplied_in=MXFP4_AS_FP8,
 )
 
-ROCM: Final = replace(GPU, max_num_batched_tokens=16384)
-
 CPU: Final = replace(
     GPU,
     max_num_seqs=256,
+    limits=(),
     memory_fraction=0.8,
     step_overhead_s=1000 * MICRO,
     memory=CPU_RULE,
@@ -52,12 +53,11 @@ PROFILES: Final = (
     replace(
         _BASE,
         name="mori-sglang",
-        max_num_batched_tokens=16384,
         source=f"SGLang on MI300-class with MORI transport; {GPU.source}",
     ),
 )
 """By the names measurements spell, the usual one first."""
 
 PROFILES_BY_KIND: Final[Mapping[DeviceKind, EngineProfile]] = MappingProxyType(
-    {DeviceKind.ROCM: ROCM, DeviceKind.CPU: CPU}
+    {DeviceKind.CPU: CPU}
 )

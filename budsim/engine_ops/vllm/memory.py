@@ -42,6 +42,7 @@ _SINCE_0_17: Final = replace(
 
 _SINCE_0_21: Final = replace(
     _SINCE_0_17,
+    in_flight_steps=1,
     logit_bytes=4.0,
     hidden_copies=2.0,
     graph_bytes=0.41 * MIB,
@@ -52,7 +53,16 @@ _SINCE_0_21: Final = replace(
     f"{_SWEEP}",
 )
 
+_SINCE_0_26: Final = replace(
+    _SINCE_0_21,
+    in_flight_steps=2,
+    source="vLLM 0.26.0 to 0.32.0 v1/kv_cache_interface.py and VllmConfig.max_in_flight_tokens: "
+    "asynchronous scheduling keeps two steps under way (with a pipeline one more than stages); "
+    f"else as from 0.21 on: {_SINCE_0_21.source}",
+)
+
 GPU_RULES: Final[VersionedRules] = (
+    ((0, 26), _SINCE_0_26),
     ((0, 21), _SINCE_0_21),
     ((0, 17), _SINCE_0_17),
     ((0, 8), _SINCE_0_8),

@@ -24,7 +24,13 @@ from budsim.hardware_ops.device import DeviceKind
 _ESTIMATED: Final = "step overhead: our estimate of host time per step, regressors correct it"
 _FITTED: Final = "host time: fitted to measured TPOT"
 
-_SMALL: Final = (
+_LIMITS: Final = (
+    DefaultLimits(
+        since=(0, 28),
+        from_bytes=160.0 * GIB,
+        max_num_batched_tokens=16384,
+        max_num_seqs=1024,
+    ),
     DefaultLimits(below_bytes=70.0 * GIB, max_num_batched_tokens=2048, max_num_seqs=256),
     DefaultLimits(generations=frozenset({"sm80"}), max_num_batched_tokens=2048, max_num_seqs=256),
 )
@@ -39,10 +45,11 @@ _BASE: Final = EngineProfile(
     step_overhead_s=600 * MICRO,
     sequence_overhead_s=18 * MICRO,
     block_tokens=16,
-    limits=_SMALL,
+    limits=_LIMITS,
     source="vLLM 0.32.0 serve parser (gpu_memory_utilization 0.92) and "
     "EngineArgs.get_batch_defaults: API server on GPUs of 70 GiB and more but A100: 8192 tokens, "
-    f"1024 sequences; others 2048 and 256; {_FITTED}",
+    "1024 sequences; others 2048 and 256; from 160 GiB on 16384 and 1024 since 0.28 (read in the "
+    f"wheels of 0.21 to 0.32); {_FITTED}",
 )
 
 GPU: Final = replace(

@@ -76,7 +76,7 @@ def _traffic(
     yield (
         "log_places",
         _log(
-            np.minimum(memory.kv_capacity_tokens / (table.input_tokens + table.output_tokens), 1e5)
+            np.minimum(memory.kv_running_tokens / (table.input_tokens + table.output_tokens), 1e5)
             + 1e-3
         ),
     )

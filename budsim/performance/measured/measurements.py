@@ -13,7 +13,7 @@ import pandas as pd
 
 from budsim.commons.precision import Precision
 from budsim.commons.units import MILLI
-from budsim.engine_ops.engine_profile import EngineProfile
+from budsim.engine_ops.engine_profile import EngineProfile, version_pair
 from budsim.engine_ops.releases import calendar_year, release_year
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
@@ -387,9 +387,11 @@ def _limits(picked: _Picked) -> Floats:
 
     Those its serve command sets, else the engine's defaults on the device.
     """
-    pairs = zip(picked.engines, picked.devices, strict=True)
+    versions = [version_pair(text) or (0, 0) for text in picked.text.engine_version]
+    served = zip(picked.engines, picked.devices, versions, strict=True)
     default = np.array(
-        [engine.limits_on(device) for engine, device in pairs], dtype=np.float64
+        [engine.limits_on(device, version) for engine, device, version in served],
+        dtype=np.float64,
     ).reshape(-1, 2)
     told = stated_flags(picked.text.notes)[["tokens", "sequences"]].to_numpy(dtype=np.float64)
     return np.where(told > 0, told, default)

@@ -14,8 +14,10 @@ import numpy as np
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
 from budsim.engine_ops.memory_rule import MemoryRule, ShareOf
+from budsim.engine_ops.shared.kernels import compute_capability
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
+from budsim.performance.physics.compressed_caches import bytes_per_token_by_pages, stream_copies
 from budsim.performance.physics.operators import ACTIVATION_BYTES
 from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
@@ -39,6 +41,13 @@ WIDEST_LAYER_COPIES = 1.5
 MXFP4_ROWS, MXFP4_COLUMNS = 128, 256
 
 
+MXFP4_VALUES_BYTES = 16.0
+"""Bytes of 32 MXFP4 values without their scale."""
+
+BLACKWELL = 100
+"""First CUDA compute capability (times ten) that multiplies MXFP4 with its scales as stored."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stage:
     """One rank of a pipeline stage; arrays of shape (n,)."""
@@ -50,6 +59,7 @@ class _Stage:
     kv: Floats
     per_token: Floats
     tokens: Floats
+    admitted: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +76,9 @@ class _Rules:
     graph_share: Floats
     grouped: Booleans
     window_share: Floats
+    mxfp4_scale: Floats
+    in_flight: Floats
+    block: Floats
     state_blocks: Floats
     state_pool: Floats
     state_width: Floats
@@ -98,7 +111,8 @@ def memory_use(ranks: Ranks) -> MemoryUse:
         reserved_bytes=of("reserved"),
         kv_bytes=of("kv"),
         kv_bytes_per_token=of("per_token"),
-        kv_capacity_tokens=of("tokens") * ranks.candidates.dp,
+        kv_capacity_tokens=of("admitted") * ranks.candidates.dp,
+        kv_running_tokens=of("tokens") * ranks.candidates.dp,
     )
 
 
@@ -111,7 +125,7 @@ def _stages(ranks: Ranks, rules: _Rules) -> tuple[_Stage, _Stage]:
     table, layers = ranks.candidates, ranks.layers.all
     alone = table.pp == 1
     more, fewer = np.ceil(layers / table.pp) / layers, np.floor(layers / table.pp) / layers
-    embedding, head, body = _weight_parts(ranks)
+    embedding, head, body = _weight_parts(ranks, rules)
     step, sampling, experts = _activation_parts(ranks, rules)
     extra = ranks.model.extra_bytes[table.architecture] / table.tp
     rotary = ranks.model.rotary_bytes[table.architecture]
@@ -152,7 +166,9 @@ def _stage(
         np.where(rules.free, most - left * (1.0 - table.memory_fraction), of_device),
     )
     rest = np.maximum(budget - weights - activations - context - graphs, 0.0)
-    kv, per_token = rest * (1.0 - rules.graph_share), _cache_bytes_per_token(ranks, rules) * share
+    kv = rest * (1.0 - rules.graph_share)
+    per_token = _cache_bytes_per_token(ranks, rules) * share
+    admitted = _cache_bytes_per_token(ranks, rules, _in_flight(table, rules)) * share
     return _Stage(
         budget=budget,
         weights=weights,
@@ -165,6 +181,7 @@ def _stage(
         ),
         per_token=per_token,
         tokens=np.asarray(np.floor(kv / np.maximum(per_token, 1.0)), dtype=np.float64),
+        admitted=np.asarray(np.floor(kv / np.maximum(admitted, 1.0)), dtype=np.float64),
     )
 
 
@@ -180,10 +197,10 @@ def captured_sizes(max_num_seqs: Floats) -> Floats:
     )
 
 
-def _weight_parts(ranks: Ranks) -> tuple[Floats, Floats, Floats]:
+def _weight_parts(ranks: Ranks, rules: _Rules) -> tuple[Floats, Floats, Floats]:
     """Return the bytes of token table, output head and all between on a rank, stages undivided."""
     matrices, row = ranks.model.matrices, ranks.candidates.architecture
-    stored = _padded(ranks)
+    stored = _padded(ranks, rules)
     table = _row_sums(stored, ~matrices.multiplied, row)
     head = _row_sums(stored, matrices.sampled, row)
     return table, head, stored.sum(axis=1) - table - head
@@ -229,8 +246,11 @@ def _is_tied(ranks: Ranks) -> Floats:
     return np.asarray(tied[ranks.candidates.architecture], dtype=np.float64)
 
 
-def _padded(ranks: Ranks) -> Floats:
-    """Return the bytes of each matrix; MXFP4 experts are padded to what the kernels multiply."""
+def _padded(ranks: Ranks, rules: _Rules) -> Floats:
+    """Return the bytes of each matrix as a rank holds it.
+
+    MXFP4 experts are padded to what the kernels multiply, and some engines widen their scales.
+    """
     table, matrices = ranks.candidates, ranks.model.matrices
     packed = np.array([precision is Precision.MXFP4 for precision in table.precisions])[
         table.weight_precision
@@ -244,9 +264,24 @@ def _padded(ranks: Ranks) -> Floats:
     width = np.where(column, matrices.outputs[row] / 2.0, matrices.inputs[row]) / spread
     hidden = np.where(column, matrices.inputs[row], matrices.outputs[row])
     factor = _rounded(width, MXFP4_ROWS) * _rounded(hidden, MXFP4_COLUMNS)
+    factor = factor * _widened_scales(table, rules)[at, None]
     stored = ranks.matrices.stored_bytes.copy()
     stored[at] *= np.where(expert, factor, 1.0)
     return stored
+
+
+def _widened_scales(table: Candidates, rules: _Rules) -> Floats:
+    """Return by what factor wider scales grow the MXFP4 experts of FP8 checkpoints.
+
+    32 values take 16 bytes and one of scale as stored. Before Blackwell kernels unpack them.
+    """
+    mixed = [
+        a.quantization is not None and a.quantization.method == "fp8" for a in table.architectures
+    ]
+    older = [0 < compute_capability(device) < BLACKWELL for device in table.devices]
+    holds = np.array(mixed)[table.architecture] & (table.by_device(older) > 0)
+    stored = MXFP4_VALUES_BYTES + 1.0
+    return np.asarray(np.where(holds, (MXFP4_VALUES_BYTES + rules.mxfp4_scale) / stored, 1.0))
 
 
 def _rounded(values: Floats, multiple: int) -> Floats:
@@ -262,10 +297,14 @@ def _activation_parts(ranks: Ranks, rules: _Rules) -> tuple[Floats, Floats, Floa
     visits, through both.
     """
     table = ranks.candidates
+    streams = np.where(rules.in_flight >= 0, stream_copies(table), 0.0)
     step = (
         table.token_budget
         * ACTIVATION_BYTES
-        * (rules.hidden_copies * ranks.hidden + WIDEST_LAYER_COPIES * _widest_layer(ranks))
+        * (
+            (rules.hidden_copies + streams) * ranks.hidden
+            + WIDEST_LAYER_COPIES * _widest_layer(ranks)
+        )
     )
     rows = np.minimum(table.max_num_seqs, table.token_budget)
     logits = rows * ranks.model.vocabulary[table.architecture] * rules.logit
@@ -309,31 +348,53 @@ def _expert_workspace(ranks: Ranks) -> Floats:
     return np.asarray(tokens * ranks.experts_per_token * ACTIVATION_BYTES * held)
 
 
-def cache_bytes_per_token(ranks: Ranks) -> Floats:
-    """Return cache bytes all stages of one rank hold per token of a finished sequence.
+def admitted_bytes_per_token(ranks: Ranks) -> Floats:
+    """Return cache bytes of one rank for each token of a sequence the engine is to admit."""
+    rules = _rules(ranks.candidates)
+    return _cache_bytes_per_token(ranks, rules, _in_flight(ranks.candidates, rules))
 
-    Windows and recurrent state are averaged over the sequence; how the engine pools them is in its
-    `MemoryRule`.
+
+def _in_flight(table: Candidates, rules: _Rules) -> Floats:
+    """Return the tokens of steps under way that windows must hold too, nan where none count."""
+    steps = np.where(table.pp > 1, rules.in_flight + table.pp - 1, rules.in_flight)
+    return np.where(rules.in_flight >= 0, steps * table.token_budget, np.nan)
+
+
+def _held_share(ranks: Ranks, rules: _Rules, in_flight: Floats | None) -> Floats:
+    """Return the share of a sequence's tokens each layer holds, shape (n, layers).
+
+    Running sequences hold their windows; one to be admitted also the tokens in flight, in whole
+    blocks and one more, because a window may begin inside a block (vLLM 0.32
+    ``SlidingWindowSpec.max_admission_blocks_per_request``).
     """
-    return _cache_bytes_per_token(ranks, _rules(ranks.candidates))
+    table, attention = ranks.candidates, ranks.model.attention
+    length = (table.input_tokens + table.output_tokens)[:, None]
+    window = np.where(attention.keeps_all[table.architecture], np.inf, ranks.attention.window)
+    held = np.minimum(length, window)
+    if in_flight is not None:
+        block = rules.block[:, None]
+        reach = np.minimum(window - 1.0 + in_flight[:, None], length)
+        admitted = np.minimum((np.ceil(reach / block) + 1.0) * block, length + block)
+        counts = np.isfinite(window) & np.isfinite(in_flight[:, None])
+        held = np.where(counts, admitted, held)
+    return np.asarray(np.maximum(held / length, rules.window_share[:, None]))
 
 
-def _cache_bytes_per_token(ranks: Ranks, rules: _Rules) -> Floats:
+def _cache_bytes_per_token(ranks: Ranks, rules: _Rules, in_flight: Floats | None = None) -> Floats:
+    """Return cache bytes of one rank for each token: of running sequences, or to admit one."""
     table, attention = ranks.candidates, ranks.model.attention
     row = table.architecture
     length = table.input_tokens + table.output_tokens
-    window = np.where(attention.keeps_all[row], np.inf, ranks.attention.window)
-    held = np.maximum(
-        np.minimum(length[:, None], window) / length[:, None], rules.window_share[:, None]
-    )
+    held = _held_share(ranks, rules, in_flight)
     padded = np.where(rules.grouped[:, None], attention.padded[row], 1.0)
     keys = (ranks.attention.cached_bytes_per_token * held * padded).sum(axis=1)
     state = _state_bytes(ranks, rules, padded) * rules.state_blocks / length
     pool = np.where(state > 0, rules.state_pool, 0.0)
     slots = np.divide(state * (1.0 + pool), pool, out=np.zeros_like(state), where=pool > 0)
-    return np.asarray(
-        np.where(pool > 0, np.maximum(keys * (1.0 + pool), slots), keys + state), dtype=np.float64
-    )
+    plain = np.where(pool > 0, np.maximum(keys * (1.0 + pool), slots), keys + state)
+    counted = np.zeros(len(table)) if in_flight is None else np.nan_to_num(in_flight)
+    paged = np.where(rules.in_flight >= 0, bytes_per_token_by_pages(table, counted), np.nan)
+    return np.asarray(np.where(np.isfinite(paged), paged, plain), dtype=np.float64)
 
 
 def _state_bytes(ranks: Ranks, rules: _Rules, padded: Floats) -> Floats:
@@ -361,6 +422,9 @@ def _rules(table: Candidates) -> _Rules:
         graph_share=table.by_engine([rule.graph_share for rule in found]),
         grouped=table.by_engine([float(rule.grouped) for rule in found]) > 0,
         window_share=table.by_engine([rule.window_share for rule in found]),
+        mxfp4_scale=table.by_engine([rule.mxfp4_scale_bytes for rule in found]),
+        in_flight=table.by_engine([float(rule.in_flight_steps) for rule in found]),
+        block=table.by_engine([float(engine.block_tokens) for engine in table.engines]),
         state_blocks=table.by_engine([rule.state_blocks for rule in found]),
         state_pool=table.by_engine([rule.state_pool for rule in found]),
         state_width=table.by_engine([rule.state_bytes for rule in found]),

@@ -141,7 +141,7 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
 def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
     table = ranks.candidates
     context = table.input_tokens + table.output_tokens / 2.0
-    cached = np.maximum(memory.kv_capacity_tokens / context, 1.0)
+    cached = np.maximum(memory.kv_running_tokens / context, 1.0)
     places = np.maximum(np.minimum(cached, table.max_num_seqs * table.dp), 1.0)
     prompt = np.maximum(table.input_tokens * (1.0 - table.prefix_hit_share), 1.0)
     whole = np.maximum(table.token_budget, prompt)

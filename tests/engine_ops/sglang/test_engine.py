@@ -19,7 +19,8 @@ def test_a_cuda_replica_is_started_by_launch_server() -> None:
         LLAMA, replica("H100-SXM", tp=2, pp=2, memory_fraction=0.88, max_num_seqs=64)
     )
     assert " ".join(launch.command) == (
-        "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B-Instruct --host 0.0.0.0 --tp-size 2 --pp-size 2 "
+        "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B-Instruct --host 0.0.0.0 --tp-size 2 "
+        "--disable-overlap-schedule --pp-size 2 "
         "--context-length 2048 --mem-fraction-static 0.88 --max-running-requests 64 --dtype bfloat16 --kv-cache-dtype auto "
         "--chunked-prefill-size 8192 --schedule-policy lpm"
     )

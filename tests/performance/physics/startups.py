@@ -16,7 +16,7 @@ from budsim.commons.units import GIB
 from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.engine_ops.memory_rule import MemoryRule
 from budsim.engine_ops.profiles import memory_rule, profiles
-from budsim.performance.physics.memory import cache_bytes_per_token, memory_use
+from budsim.performance.physics.memory import admitted_bytes_per_token, memory_use
 from budsim.performance.physics.ranks import Ranks, prepare
 from tests.performance.populations import population
 
@@ -74,7 +74,7 @@ class StartUp:
         cache, tokens = memory.kv_bytes[0] / GIB, memory.kv_capacity_tokens[0]
         given = self.measured("given_gib")
         if given is not None:
-            tokens = given * GIB / cache_bytes_per_token(ranks)[0]
+            tokens = given * GIB / admitted_bytes_per_token(ranks)[0]
         return {"weights_gib": memory.weight_bytes[0] / GIB, "cache_gib": cache, "tokens": tokens}
 
     def _ranks(self) -> Ranks:

@@ -232,7 +232,9 @@ def test_older_versions_divide_memory_as_they_did() -> None:
     old, fused, new = (memory_rule("vllm", version) for version in ("0.16.0", "0.19.0", "0.21.0"))
     assert old.logit_bytes > 2 * fused.logit_bytes > 2 * new.logit_bytes
     assert (fused.graph_bytes, new.graph_bytes > 0) == (0.0, True)
-    assert memory_rule("vllm") == new
+    assert new.in_flight_steps == 1
+    assert memory_rule("vllm", "0.26.0").in_flight_steps == 2
+    assert memory_rule("vllm") == memory_rule("vllm", "0.26.0")
 
 
 def test_versions_nobody_read_are_refused() -> None:

@@ -137,7 +137,7 @@ def test_requests_without_a_place_wait_for_one_to_end() -> None:
 def test_the_cache_bounds_who_runs() -> None:
     """4,000 B a token and 1050 tokens of mean context: 42 MB hold ten sequences."""
     prepared = ranks(model(), FAST, input_tokens=1000, output_tokens=100, concurrency=15)
-    memory = replace(memory_use(prepared), kv_capacity_tokens=np.array([42e6 / 4000]))
+    memory = replace(memory_use(prepared), kv_running_tokens=np.array([42e6 / 4000]))
     assert steady_state(prepared, memory).running == pytest.approx(10)
 
 

@@ -130,7 +130,7 @@ def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
         looks_both_ways=both_ways,
         token_budget=candidates.token_budget,
         max_sequences=np.maximum(np.ceil(candidates.max_num_seqs / lanes), 1.0),
-        cache_tokens=memory.kv_capacity_tokens / ranks / lanes,
+        cache_tokens=memory.kv_running_tokens / ranks / lanes,
         block_tokens=blocks,
         receive_steps=2.0 * candidates.admission_steps,
     )
