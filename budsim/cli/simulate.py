@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from budsim.cli.files import read_clusters
+from budsim.cli.files import read_clusters, writing
 from budsim.cli.option_groups import with_option_groups
 from budsim.cli.options import (
     AsJson,
@@ -23,6 +25,10 @@ from budsim.cli.questions import predictor_of, search_of, targets_of
 from budsim.cli.traffic import traffic_of
 from budsim.commons.errors import InvalidInput
 
+if TYPE_CHECKING:
+    from budsim.api.answers import Simulation
+    from budsim.simulator.planning.whatif import KnobChange
+
 Risk = Annotated[
     str | None,
     typer.Option(
@@ -32,13 +38,32 @@ Risk = Annotated[
         rich_help_panel="Targets",
     ),
 ]
-WhatIf = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="KNOB=VALUE",
-        help="Also show the best plan with this setting changed. May be repeated.",
-    ),
-]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """What is shown of the answer, and how."""
+
+    panel: ClassVar[str] = "Output"
+
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KNOB=VALUE",
+            help="Also show the best plan with this setting changed. May be repeated.",
+        ),
+    ] = None
+    plot: Annotated[
+        bool,
+        typer.Option(
+            "--plot",
+            help="Also draw cost against speed, what requests see, and TTFT against load.",
+        ),
+    ] = False
+    report: Annotated[
+        Path | None, typer.Option(help="HTML file to write: the plans and the same plots.")
+    ] = None
+    as_json: AsJson = False
 
 
 @with_option_groups
@@ -52,30 +77,61 @@ def simulate(
     risk: Risk = None,
     search: SearchOptions,
     shared: Shared = False,
-    what_if: WhatIf = None,
-    as_json: AsJson = False,
+    output: OutputOptions,
 ) -> None:
     """Find the best deployments of a model on a cluster."""
-    from budsim.api import documents, inputs
-    from budsim.cli import change_tables, plan_tables, tables
+    from budsim.api import inputs
+    from budsim.api.answers import Simulation
     from budsim.simulator.planning.answer import answer
     from budsim.simulator.planning.whatif import what_if as changed
 
+    options, clusters = search_of(search, shared=shared, risk=risk), read_clusters(cluster)
     traffic = traffic_of(lengths, load)
-    options = search_of(search, shared=shared, risk=risk)
-    clusters = read_clusters(cluster)
     question = inputs.question_of(model, traffic, targets_of(targets), clusters, options)
-    with progress() as report:
+    with progress() as tell:
         predictor = predictor_of(search)
-        outcome = answer(question, predictor, progress=report)
-    changes = [changed(question, outcome, predictor, *_setting(change)) for change in what_if or ()]
+        outcome = answer(question, predictor, progress=tell)
+    found = Simulation(question=question, outcome=outcome, predictor=predictor)
+    changes = [
+        changed(question, outcome, predictor, *_setting(change)) for change in output.what_if or ()
+    ]
+    _print(found, changes, as_json=output.as_json)
+    in_terminal = output.plot and not output.as_json
+    if output.report or in_terminal:
+        _draw(found, output.report, in_terminal=in_terminal)
+
+
+def _print(found: Simulation, changes: list[KnobChange], *, as_json: bool) -> None:
+    """Print the answer as tables or as one JSON document."""
+    from budsim.api import documents
+    from budsim.cli import change_tables, plan_tables, tables
+
     if as_json:
-        more = {"what_if": documents.changes_document(question, changes)} if changes else {}
-        tables.write_json(documents.outcome_document(question, outcome) | more)
+        changed = documents.changes_document(found.question, changes)
+        tables.write_json(found.to_dict() | ({"what_if": changed} if changed else {}))
         return
-    plan_tables.print_outcome(question, outcome)
+    plan_tables.print_outcome(found.question, found.outcome)
     if changes:
-        change_tables.print_changes(question, changes)
+        change_tables.print_changes(found.question, changes)
+
+
+def _draw(found: Simulation, report: Path | None, *, in_terminal: bool) -> None:
+    """Draw what requests of the best plan see, in the terminal or into a file."""
+    from budsim.simulator.planning.replay_curves import replay_plan
+
+    if found.best is None:
+        return
+    replayed = replay_plan(found.question, found.best, found.predictor)
+    if in_terminal:
+        from budsim.cli.terminal_plots import print_plots
+
+        print_plots(found.plans, replayed)
+    if report:
+        from budsim.cli.plan_report import report_page
+
+        with writing(report, "--report"):
+            report.write_text(report_page(found, replayed), encoding="utf-8")
+        typer.echo(f"written to {report}", err=True)
 
 
 def _setting(change: str) -> tuple[str, str]:

@@ -95,7 +95,7 @@ def replay_rows(
         memory,
         _traffic_of_rows(question.traffic, choices, shares),
         limits=_limits(question.targets),
-        factors=_factors(candidates, predictions),
+        factors=step_factors(candidates, predictions),
         seed=question.seed,
     )
     return ReplayedRows(served=served, figures=_figures(served))
@@ -136,7 +136,7 @@ def _limits(targets: Targets) -> Limits:
     )
 
 
-def _factors(candidates: Candidates, predictions: Predictions) -> Factors:
+def step_factors(candidates: Candidates, predictions: Predictions) -> Factors:
     """Return what the regressors and the site's calibration say of the analytic step times."""
     _, analytic = AnalyticPredictor().predict(candidates)
     of = {}

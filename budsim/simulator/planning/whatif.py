@@ -71,12 +71,12 @@ def what_if(
     before = plan.slowest
     engine = serving_engines[before.engine]
     name = _named(knob, engine, before)
-    asked, replicas, config = _with(_asked(question, plan, before), before, name, value)
+    asked, replicas, config = _with(question_of_group(question, plan, before), before, name, value)
     cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
-    hardware = _hardware(question, cluster, plan, before)
+    hardware = hardware_of_group(question, cluster, plan, before)
     _check(asked, engine, hardware, replicas, config, name)
     scoring = Scoring(asked, (make_option(asked, hardware, engine, (config.weight_precision,)),))
-    choices = _choices(config, replicas)
+    choices = row_of(config, replicas)
     changed = predict_choices(cluster, scoring, choices, [hardware], predictor)
     problem = _why_too_large(changed)
     after = None if problem else changed.replica_group(0, float(changed.in_flight([0])[0]))
@@ -99,7 +99,7 @@ def _named(knob: str, engine: ServingEngine, group: ReplicaGroup) -> str:
     return name
 
 
-def _asked(question: Question, plan: Plan, group: ReplicaGroup) -> Question:
+def question_of_group(question: Question, plan: Plan, group: ReplicaGroup) -> Question:
     """Return the question one group of a plan answers: with its share of the traffic."""
     alone = len(plan.groups) == 1
     if alone:
@@ -171,7 +171,7 @@ def _precision(name: str, value: str) -> Precision:
         ) from None
 
 
-def _hardware(
+def hardware_of_group(
     question: Question, cluster: Cluster, plan: Plan, group: ReplicaGroup
 ) -> HardwareGroup:
     """Return the devices the group's replicas may lie on.
@@ -235,7 +235,7 @@ def _check(
         raise InvalidInput(FIELD, f"{error.field} {error.problem}", error.expected) from error
 
 
-def _choices(config: ReplicaConfig, replicas: int) -> Choices:
+def row_of(config: ReplicaConfig, replicas: int) -> Choices:
     """Return a configuration as a table of one row, of the first option."""
     values = {
         "option": 0,

@@ -1,0 +1,169 @@
+"""What requests of a plan see one by one, and how that changes with the load: data for plots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from budsim.engine_ops import serving_engines
+from budsim.performance.candidates import Floats
+from budsim.performance.predictor import Predictor
+from budsim.performance.serving.arrivals import draw_requests
+from budsim.performance.serving.replay import Limits, ReplayedService, Timeline
+from budsim.performance.serving.replay.replay import replicas_of, serve
+from budsim.performance.serving.replay.runs import Replica, Run, run
+from budsim.performance.serving.replay.summary import timeline
+from budsim.performance.traffic import ClosedLoop, Traffic
+from budsim.simulator.planning.choices import make_option
+from budsim.simulator.planning.plans import Plan
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.replays import step_factors
+from budsim.simulator.planning.scoring import Scoring
+from budsim.simulator.planning.whatif import hardware_of_group, question_of_group, row_of
+
+POINTS = 14
+"""Loads tried for a curve."""
+LEAST_SHARE, MOST_SHARE = 0.05, 0.98
+"""Rates tried, relative to the largest stable one. At the rate itself the queue never ends."""
+CLOSED_OVERLOAD = 4
+"""A closed loop is tried up to so many times the requests in flight that were asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadCurve:
+    """Latency against load; arrays of shape (n,), seconds, in ascending order of load.
+
+    ``load`` counts requests per second (``is_rate``) or requests in flight, of all replicas of the
+    plan's slowest group; ``asked`` is the load of the question.
+    """
+
+    is_rate: bool
+    asked: float
+    load: Floats
+    requests_per_s: Floats
+    ttft_p50_s: Floats
+    ttft_p99_s: Floats
+    itl_p99_s: Floats
+    e2e_p99_s: Floats
+
+    @property
+    def knee(self) -> float:
+        """The load beyond which p99 of TTFT grows faster than the load.
+
+        With both axes scaled to 0..1: the point that lies farthest below the straight line from the
+        first to the last one.
+        """
+        load = (self.load - self.load[0]) / max(float(np.ptp(self.load)), 1e-30)
+        wait = (self.ttft_p99_s - self.ttft_p99_s[0]) / max(float(np.ptp(self.ttft_p99_s)), 1e-30)
+        return float(self.load[int(np.argmax(load - wait))])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestTimes:
+    """What requests of one replica saw, seconds.
+
+    ``gap_s`` and ``gap_counts`` are a histogram of the gaps between tokens.
+    """
+
+    ttft_s: Floats
+    e2e_s: Floats
+    gap_s: Floats
+    gap_counts: Floats
+    timeline: Timeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanReplay:
+    """The curve of a plan's slowest group, and its requests; None where it is not stable."""
+
+    curve: LoadCurve | None
+    times: RequestTimes | None
+
+
+def replay_plan(question: Question, plan: Plan, predictor: Predictor) -> PlanReplay:
+    """Replay the slowest group of a plan at many loads, and at the load that was asked for.
+
+    Examples
+    --------
+    A group of 2 replicas that each carry 10 requests/s is tried at 1 to 19.6 requests/s.
+    """
+    group = plan.slowest
+    asked = question_of_group(question, plan, group)
+    replica = _replica(asked, plan, predictor)
+    one = asked.traffic.shared_by(group.replicas)
+    loads = _loads(replica, one)
+    if not len(loads):
+        return PlanReplay(curve=None, times=None)
+    served = serve([replica] * len(loads), [_at(one, each) for each in loads], limits=Limits())
+    curve = _curve(one, loads, served, group.replicas)
+    limit = float(served.largest_stable_rate[0])
+    is_stable = not one.is_open or one.rate < limit
+    return PlanReplay(curve=curve, times=_times(replica, one) if is_stable else None)
+
+
+def _replica(question: Question, plan: Plan, predictor: Predictor) -> Replica:
+    """Return one replica of the plan's slowest group, with the corrections of its step times."""
+    group = plan.slowest
+    cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
+    hardware = hardware_of_group(question, cluster, plan, group)
+    engine = serving_engines[group.engine]
+    option = make_option(question, hardware, engine, (group.config.weight_precision,))
+    scoring = Scoring(question, (option,))
+    candidates = scoring.candidates(row_of(group.config, group.replicas))
+    memory, predictions = predictor.predict(candidates)
+    factors = step_factors(candidates, predictions)
+    return replicas_of(candidates, memory, factors=factors)[0]
+
+
+def _loads(replica: Replica, traffic: Traffic) -> Floats:
+    """Return the loads of one replica to try; none where not even one request fits."""
+    if isinstance(traffic.arrivals, ClosedLoop):
+        most = CLOSED_OVERLOAD * traffic.concurrency
+        return np.unique(np.rint(np.geomspace(1, max(most, 2), POINTS)))
+    probe = serve([replica], [traffic.at(1e-3)], limits=Limits())
+    largest = float(probe.largest_stable_rate[0])
+    return np.linspace(LEAST_SHARE, MOST_SHARE, POINTS) * largest if largest > 0 else np.array([])
+
+
+def _at(traffic: Traffic, load: float) -> Traffic:
+    if isinstance(traffic.arrivals, ClosedLoop):
+        return replace(traffic, arrivals=replace(traffic.arrivals, concurrency=int(load)))
+    return traffic.at(float(load))
+
+
+def _curve(
+    traffic: Traffic, loads: Floats, served: ReplayedService, replicas: int
+) -> LoadCurve | None:
+    kept = np.flatnonzero(served.stable)
+    if not len(kept):
+        return None
+    asked = traffic.rate if traffic.is_open else traffic.concurrency
+    return LoadCurve(
+        is_rate=traffic.is_open,
+        asked=replicas * asked,
+        load=replicas * loads[kept],
+        requests_per_s=replicas * served.requests_per_s[kept],
+        ttft_p50_s=served.ttft_s.p50[kept],
+        ttft_p99_s=served.ttft_s.p99[kept],
+        itl_p99_s=served.itl_s.p99[kept],
+        e2e_p99_s=served.e2e_s.p99[kept],
+    )
+
+
+def _times(replica: Replica, traffic: Traffic) -> RequestTimes:
+    runs = run(replica, draw_requests(traffic))
+    counts = np.sum([each.gap_counts for each in runs], axis=0)
+    sums_s = np.sum([each.gap_sums_s for each in runs], axis=0)
+    seen = counts > 0
+    return RequestTimes(
+        ttft_s=np.sort(_measured(runs, "first_s") - _measured(runs, "send_s")),
+        e2e_s=np.sort(_measured(runs, "done_s") - _measured(runs, "send_s")),
+        gap_s=sums_s[seen] / counts[seen],
+        gap_counts=counts[seen],
+        timeline=timeline(runs, replica.cache_tokens),
+    )
+
+
+def _measured(runs: list[Run], name: str) -> Floats:
+    return np.concatenate([getattr(each, name)[each.measured] for each in runs])
