@@ -20,6 +20,7 @@ import pandas as pd
 
 from budsim.performance.measured.clients import client_traffic
 from budsim.performance.measured.measurements import Measurements, read_measurements
+from budsim.performance.measured.open_loop import settle
 from budsim.performance.measured.tables import read_tables
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
@@ -50,11 +51,10 @@ def main() -> None:
     """Read, predict both ways, and print."""
     arguments = _arguments()
     table = read_tables([arguments.table])
-    kept = table["mode"].eq("serving") & table.device_type.isin(["cuda", "rocm"])
-    kept &= ~table.notes.str.contains(LEFT_OUT, case=False)
+    kept = table["mode"].eq("serving") & ~table.notes.str.contains(LEFT_OUT, case=False)
     measured = read_measurements(_sampled(table[kept], arguments.rows))
     started = perf_counter()
-    errors = _errors(measured)
+    errors = _errors(settle(measured))
     seconds = perf_counter() - started
     report = "\n".join(_report(errors))
     print(f"{len(measured)} rows in {seconds:.1f} s\n\n{report}")
