@@ -62,7 +62,7 @@ class Setting(ctypes.Structure):
             (name, ctypes.c_double)
             for name in (
                 "token_budget max_sequences cache_tokens block_tokens lag_steps receive_steps "
-                "tokens_per_step imbalance request_s token_s reply_s first_wave_s "
+                "imbalance request_s token_s reply_s first_wave_s "
                 "prefill_factor decode_factor"
             ).split()
         ),

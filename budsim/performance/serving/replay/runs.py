@@ -196,7 +196,6 @@ def _setting(replica: Replica, first_wave_s: float) -> native.Setting:
         block_tokens=table.block_tokens[row],
         lag_steps=host.lag_steps,
         receive_steps=table.receive_steps[row],
-        tokens_per_step=1.0,
         imbalance=replica.imbalance,
         request_s=host.request_s,
         token_s=host.token_s,

@@ -7,13 +7,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from budsim.performance.lengths import UniformLength
 from budsim.performance.serving.arrivals import draw_requests
 from budsim.performance.serving.replay.runs import Replica, Run, run
 from budsim.performance.serving.replay.scheduling import Host, Router, Schedulers
 from budsim.performance.serving.replay.step_tables import CONTEXTS, TOKENS, PartTables, StepTables
-from budsim.performance.traffic import OpenLoop, PrefixShare, SharedPrefixes, Traffic
+from budsim.performance.traffic import (
+    Arrivals,
+    ClosedLoop,
+    OpenLoop,
+    Prefix,
+    PrefixShare,
+    Process,
+    Sessions,
+    SharedPrefixes,
+    Traffic,
+)
 from tests.performance.serving.replay.stepwise import Outcome, Scheduler, Simulator
 
 KINDS = {"mixed": 0, "prefill_first": 1, "static": 2}
@@ -196,6 +208,51 @@ def test_gaps_longer_than_a_step_are_seen_where_prompts_stall_decoding() -> None
     p99 = fast.gap_sums_s[at] / fast.gap_counts[at]
     assert p99 == pytest.approx(np.quantile(slow.gaps, 0.99), rel=0.03)
     assert p99 > 3.0 * np.median(slow.gaps)
+
+
+schedulers = st.builds(
+    Scheduler,
+    kind=st.sampled_from(list(KINDS)),
+    budget=st.sampled_from([16.0, 100.0, 512.0, 8192.0]),
+    places=st.integers(1, 40),
+    cache_tokens=st.sampled_from([200.0, 1_500.0, 4_000.0, 1e7]),
+    block_tokens=st.sampled_from([1.0, 16.0, 128.0]),
+    reserves_output=st.booleans(),
+    whole_prompts=st.booleans(),
+    lag=st.integers(0, 3),
+    receive_steps=st.sampled_from([0.0, 7.0, 30.0]),
+    ranks=st.integers(1, 3),
+)
+loads = st.one_of(
+    st.builds(lambda c: ClosedLoop(concurrency=c), st.integers(1, 70)),
+    st.builds(
+        lambda rate, process: OpenLoop(requests_per_s=rate, process=process, variation=4.0),
+        st.floats(0.1, 100.0),
+        st.sampled_from(list(Process)),
+    ),
+)
+prefixes = st.one_of(
+    st.builds(PrefixShare, share=st.sampled_from([0.0, 0.5, 1.0])),
+    st.builds(SharedPrefixes, groups=st.integers(1, 9), tokens=st.integers(0, 900)),
+    st.builds(Sessions, turns=st.integers(1, 4), interval_s=st.floats(0.1, 20.0)),
+)
+
+
+@given(scheduler=schedulers, arrivals=loads, prefix=prefixes, router=st.sampled_from(list(Router)))
+@settings(max_examples=150, deadline=None)
+def test_every_request_of_any_traffic_ends(
+    scheduler: Scheduler, arrivals: Arrivals, prefix: Prefix, router: Router
+) -> None:
+    """L19: whatever the limits, all tokens are generated, and nothing is held at the end."""
+    traffic = replace(CLOSED, arrivals=arrivals, prefix=prefix, requests=80, warmup=0)
+    drawn = replace(draw_requests(traffic), measured_from=0, measured_to=1 << 40)
+    served = run(replace(replica(scheduler), router=router), drawn)[0]
+    assert (served.send_s <= served.admitted_s).all()
+    assert (served.admitted_s < served.first_s).all()
+    assert (served.first_s <= served.done_s).all()
+    assert served.gap_counts.sum() == pytest.approx((served.output_tokens - 1.0).sum())
+    assert served.end_s == pytest.approx(served.done_s.max())
+    assert 0.0 < served.busy_s <= served.end_s - served.send_s[0] + 1e-9
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -40,8 +40,7 @@ static void charge(Replica *r, Rank *rank, int64_t request, double tokens) {
 }
 
 static double grown(const Replica *r, const Rank *rank, int64_t request) {
-    double steps = (double)(rank->decoded - r->since[request]);
-    return steps * r->set->tokens_per_step;
+    return (double)(rank->decoded - r->since[request]);
 }
 
 /* Give back what a request holds; the cache keeps its blocks until others need the room. */
@@ -68,6 +67,15 @@ static double leave(Replica *r, Rank *rank, int64_t request) {
     return growth;
 }
 
+static void forget_begun(Replica *r, Rank *rank, int64_t request) {
+    for (int64_t i = 0; i < r->begun_count; i++) {
+        if (r->begun[i] != request) continue;
+        r->begun[i] = r->begun[--r->begun_count];
+        rank->begun--;
+        return;
+    }
+}
+
 /* Throw the newest request out of the cache; it goes first in the queue and is computed again. */
 static void preempt(Replica *r, Rank *rank) {
     int64_t request = rank->newest;
@@ -77,6 +85,7 @@ static void preempt(Replica *r, Rank *rank) {
         stop(r, rank, request);
     } else {
         remove_finish(r, rank, request);
+        forget_begun(r, rank, request);
         growth = leave(r, rank, request);
         r->generated[request] += growth;
     }
@@ -93,7 +102,7 @@ static int make_room(Replica *r, Rank *rank) {
     int64_t before = r->rec->preemptions;
     if (r->set->reserve_output) return 0;
     while (rank->newest >= 0 && r->older[rank->newest] >= 0
-           && r->set->cache_tokens - rank->used < rank->decoding * r->set->tokens_per_step)
+           && r->set->cache_tokens - rank->used < (double)rank->decoding)
         preempt(r, rank);
     return r->rec->preemptions > before;
 }

@@ -103,12 +103,13 @@ static void begin_decode(Replica *r, int64_t request) {
     }
     r->since[request] = rank->decoded;
     r->base[request] = r->req->prompt[request] + r->generated[request];
-    r->key[request] = rank->decoded + (int64_t)ceil(to_come / r->set->tokens_per_step - 1e-9);
+    r->key[request] = rank->decoded + (int64_t)ceil(to_come - 1e-9);
     rank->decoding++;
     rank->context += r->base[request];
     rank->to_come += to_come;
     push_finish(r, rank, request);
     r->begun[r->begun_count++] = request;
+    rank->begun++;
 }
 
 /* ---- taking steps */
@@ -154,7 +155,7 @@ static double decode_all(Replica *r, int64_t steps) {
     for (int64_t i = 0; i < r->set->ranks; i++) {
         Rank *rank = &r->rank[i];
         if (!rank->decodes_now) continue;
-        double growth = (double)(steps * rank->decoding) * r->set->tokens_per_step;
+        double growth = (double)(steps * rank->decoding);
         rank->decoded += steps;
         rank->context += growth;
         rank->to_come -= growth;
@@ -164,7 +165,7 @@ static double decode_all(Replica *r, int64_t steps) {
         }
         rank->ratio -= (FIRST_RATIO - LEAST_RATIO) / RATIO_STEPS * (double)steps;
         if (rank->ratio < LEAST_RATIO) rank->ratio = LEAST_RATIO;
-        tokens += (double)(steps * rank->decoding);
+        tokens += growth;
     }
     return tokens;
 }
@@ -175,12 +176,11 @@ static void finish_all_due(Replica *r) {
 
 /* One step with prompt tokens. */
 static void prefill_step(Replica *r, const Load *load) {
-    double seconds = step_seconds(r, load);
+    double seconds = step_seconds(r, load), start = r->now;
     pass(r, seconds, 1, 0.0);
     r->since_receive = r->set->receive_steps;
-    double tokens = decode_all(r, 1);
-    if (tokens > 0.0) count_decode_gaps(r, seconds, tokens);
-    else r->stalled += seconds;
+    decode_all(r, 1);
+    count_decode_gaps(r, start, seconds);
     for (int64_t i = 0; i < r->starting_count; i++) begin_decode(r, r->starting[i]);
     r->starting_count = 0;
     finish_all_due(r);
@@ -198,9 +198,9 @@ static int64_t steps_ahead(const Replica *r) {
         const Rank *rank = &r->rank[i];
         if (!rank->decodes_now) continue;
         steps = smaller(steps, (double)(r->key[rank->heap[0]] - rank->decoded));
-        double per_step = (double)rank->decoding * r->set->tokens_per_step;
+        double room = r->set->cache_tokens - rank->used;
         if (!r->set->reserve_output)
-            steps = smaller(steps, floor((r->set->cache_tokens - rank->used) / per_step));
+            steps = smaller(steps, floor(room / (double)rank->decoding));
         if (rank->queued > 0) {
             int64_t ready = r->ready[rank->queue_first];
             if (ready > r->step) steps = smaller(steps, (double)(ready - r->step));
@@ -224,31 +224,31 @@ static int64_t steps_until(double wait, double first, double slope) {
     return steps < 1.0 ? 1 : (int64_t)steps;
 }
 
+/* Of `steps` decode steps those that end before the next arrival is received. */
+static int64_t steps_to_arrival(const Replica *r, int64_t steps, double first, double slope) {
+    if (r->seen >= r->sent || r->set->receive_steps > 1.0) return steps;
+    double wait = r->enter[r->seen] - r->now;
+    int64_t until = steps_until(wait > 0.0 ? wait : 0.0, first, slope);
+    return until < steps ? until : steps;
+}
+
 /* Decode until the next event. */
 static void decode_steps(Replica *r, Load load) {
     int64_t steps = steps_ahead(r);
-    double first = step_seconds(r, &load), slope = 0.0;
+    double first = step_seconds(r, &load), slope = 0.0, start = r->now;
     if (steps > 1) {
-        load.context += (double)(steps - 1) * r->set->tokens_per_step;
+        load.context += (double)(steps - 1);
         slope = (step_seconds(r, &load) - first) / (double)(steps - 1);
-        double wait = r->seen < r->sent ? r->enter[r->seen] - r->now : INFINITY;
-        double all = (double)steps * (first + slope * (double)(steps - 1) / 2.0);
-        if (r->set->receive_steps <= 1.0 && wait < all) {
-            int64_t until = steps_until(wait > 0.0 ? wait : 0.0, first, slope);
-            if (until < steps) steps = until;
-        }
+        steps = steps_to_arrival(r, steps, first, slope);
     }
-    double length = (double)(steps - 1), before = r->now;
+    double later = (double)(steps - 1);
+    double rest = later * (first + slope * (later + 1.0) / 2.0);
     double growth = r->set->reserve_output ? 0.0 : (double)(running(r) * steps);
-    pass(r, (double)steps * (first + slope * length / 2.0), steps,
-         growth * r->set->tokens_per_step);
+    pass(r, first + rest, steps, growth);
     r->since_receive += (double)steps;
-    double generated = decode_all(r, steps);
-    double seconds = r->now - before, later = (double)(steps - 1);
-    if (steps > 1) count_gaps(r, (seconds - first) / later, generated * later / (double)steps);
-    r->now = before + first;
-    count_decode_gaps(r, first, generated / (double)steps);
-    r->now = before + seconds;
+    double each = decode_all(r, steps) / (double)steps;
+    count_decode_gaps(r, start, first);
+    if (steps > 1) count_gaps(r, rest / later, each * later);
     finish_all_due(r);
 }
 

@@ -73,16 +73,31 @@ static void count_gaps(Replica *r, double gap, double tokens) {
     r->rec->gap_seconds[bin] += tokens * gap;
 }
 
-/* Gaps that end with a decode step of `seconds`. Sequences that began to decode while others were
-   stalled by prompts have waited for less. */
-static void count_decode_gaps(Replica *r, double seconds, double tokens) {
-    for (int64_t i = 0; i < r->begun_count && r->stalled > 0.0; i++, tokens -= 1.0) {
-        double waited = r->now - seconds - r->token_at[r->begun[i]];
-        count_gaps(r, seconds + (waited > 0.0 ? waited : 0.0), 1.0);
+/* Gaps that end with the decode step of `seconds` from `start`, of all ranks that decode in it.
+   Sequences that began to decode while others were stalled by prompts have waited for less; on
+   other ranks they go on waiting. */
+static void count_decode_gaps(Replica *r, double start, double seconds) {
+    int64_t waiting = 0;
+    for (int64_t i = 0; i < r->begun_count; i++) {
+        int64_t request = r->begun[i];
+        Rank *rank = &r->rank[r->home[request]];
+        if (rank->decodes_now) {
+            count_gaps(r, start + seconds - r->token_at[request], 1.0);
+        } else {
+            r->begun[waiting++] = request;
+        }
     }
-    count_gaps(r, seconds + r->stalled, tokens);
-    r->begun_count = 0;
-    r->stalled = 0.0;
+    r->begun_count = waiting;
+    for (int64_t i = 0; i < r->set->ranks; i++) {
+        Rank *rank = &r->rank[i];
+        if (rank->decodes_now) {
+            count_gaps(r, seconds + rank->stalled, (double)(rank->decoding - rank->begun));
+            rank->stalled = 0.0;
+            rank->begun = 0;
+        } else if (rank->decoding > 0) {
+            rank->stalled += seconds;
+        }
+    }
 }
 
 static void pass(Replica *r, double seconds, int64_t steps, double growth) {

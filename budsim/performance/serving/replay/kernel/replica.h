@@ -19,7 +19,7 @@ static const int64_t RESERVE_STEPS = 16;
 typedef struct {
     int64_t kind, router, ranks, whole_prompts, reserve_output, both_ways;
     double token_budget, max_sequences, cache_tokens, block_tokens;
-    double lag_steps, receive_steps, tokens_per_step, imbalance;
+    double lag_steps, receive_steps, imbalance;
     double request_s, token_s, reply_s, first_wave_s;
     double prefill_factor, decode_factor;
 } Setting;
@@ -53,6 +53,8 @@ typedef struct {
     int64_t *heap, heap_size;       /* requests by the decode step that ends them */
     double prefill, prefill_cost;   /* of the step being formed: prompt tokens, attention seconds */
     int64_t decodes_now;            /* whether its sequences decode in this step */
+    int64_t begun;                  /* of its sequences, those that have not decoded yet */
+    double stalled;                 /* seconds its other sequences have waited for prompts */
 } Rank;
 
 typedef struct {
@@ -61,13 +63,13 @@ typedef struct {
     Requests *req;
     Record *rec;
     Rank *rank;
-    double now, host_free, stalled, since_receive, next_sample, last_growth;
+    double now, host_free, since_receive, next_sample, last_growth;
     int64_t step, sent, seen, finished, turn;
     double *enter, *generated, *charged, *base, *evicted_at, *held, *token_at;
     int64_t *ready, *next, *older, *newer, *key, *place, *since, *home, *root, *holders;
     int64_t *starting;              /* requests whose prompt ends in this step */
     int64_t starting_count;
-    int64_t *begun;                 /* requests that began to decode since the last decode step */
+    int64_t *begun;                 /* requests that have not decoded since they began */
     int64_t begun_count;
 } Replica;
 
