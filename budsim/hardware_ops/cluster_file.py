@@ -16,7 +16,10 @@ The short form::
           - name: broken
             down: true
             devices: [{device: Gaudi3, count: 8}]
+          - {instance: p5.48xlarge, count: 2}
 
+``instance`` is a cloud's instance type, instead of ``devices``: two machines of 8 x H100-SXM here.
+Such a node is called by its type unless it has a name.
 ``device`` is any name ``budsim devices`` knows; a name it does not know is reported, never
 replaced. Left out, ``count`` and ``sockets`` mean one, and ``available`` means all. ``memory_gb``
 and ``cores`` are of all the node's sockets; left out, they mean one 64 GB module for each memory
@@ -40,6 +43,7 @@ from budsim.hardware_ops.device_entries import MOST_CORES, MOST_DEVICES, read_po
 from budsim.hardware_ops.device_identity import MOST_GB
 from budsim.hardware_ops.device_names import candidates
 from budsim.hardware_ops.duplicates import refuse_duplicates
+from budsim.hardware_ops.instances import find_instance
 from budsim.hardware_ops.inventory import read_inventory
 from budsim.hardware_ops.inventory_reader import InventoryReader
 
@@ -50,7 +54,7 @@ _NAMESPACE = uuid.UUID("6a8b1f0e-4b0f-5c52-9d3c-2c1f5ad7b0aa")
 """Ids of clusters and nodes follow from their names, so that two readings agree."""
 _FILE = frozenset({"clusters"})
 _CLUSTER = frozenset({"id", "name", "nodes"})
-_NODE = frozenset({"name", "count", "devices", "master", "down"})
+_NODE = frozenset({"name", "count", "devices", "instance", "master", "down"})
 _DEVICE = frozenset({"device", "count", "available", "sockets", "cores", "memory_gb"})
 
 
@@ -145,14 +149,37 @@ def _short_cluster(entry: InventoryReader) -> Cluster:
 
 def _short_nodes(entry: InventoryReader, cluster_id: str) -> Iterator[Node]:
     entry.refuse_others(_NODE)
-    name = entry.required_text("name", "the node's name, as text")
+    instance = entry.text("instance")
+    expected = "the node's name, as text"
+    name = entry.text("name") or instance or entry.required_text("name", expected)
     count = entry.count("count", least=1, most=MOST_NODES) or 1
     is_up, is_master = not entry.flag("down", default=False), entry.flag("master", default=False)
-    pools = tuple(_short_pool(device, is_up) for device in entry.each("devices", "a device"))
+    if instance:
+        pools: tuple[DevicePool, ...] = (_instance_pool(entry, instance, is_up),)
+    else:
+        pools = tuple(_short_pool(device, is_up) for device in entry.each("devices", "a device"))
     for index in range(count):
         one = f"{name}-{index}" if count > 1 else name
         node_id = str(uuid.uuid5(_NAMESPACE, f"{cluster_id}/{one}"))
         yield Node(node_id=node_id, name=one, pools=pools, is_up=is_up, is_master=is_master)
+
+
+def _instance_pool(entry: InventoryReader, name: str, node_is_up: bool) -> DevicePool:
+    """Return the devices of a cloud's instance type.
+
+    The processors of an instance with accelerators are its host and serve nothing.
+    """
+    if entry.has("devices"):
+        problem = "is stated beside devices"
+        raise InvalidInput(entry.at("instance"), problem, "either of the two")
+    instance = find_instance(name, entry.at("instance"))
+    words: dict[str, Any] = {"device": instance.device.name}
+    if instance.cores:
+        words |= {"sockets": instance.count, "cores": instance.cores}
+        words["memory_gb"] = instance.memory_gb
+    else:
+        words["count"] = instance.count
+    return _short_pool(InventoryReader(path=entry.path, values=words), node_is_up)
 
 
 def _short_pool(entry: InventoryReader, node_is_up: bool) -> DevicePool:

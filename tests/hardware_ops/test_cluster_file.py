@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from budsim.commons.errors import InvalidInput, NotFound
+from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster_file import read_cluster_file
 from budsim.hardware_ops.inventory import read_inventory
 from tests.hardware_ops.inventories import H100, XEON, counts, inventory
@@ -124,3 +125,33 @@ def test_a_file_nested_very_deep_is_refused(tmp_path: Path, name: str, text: str
     file.write_text(text)
     with pytest.raises(InvalidInput, match="deep"):
         read_cluster_file(file)
+
+
+def test_a_node_may_be_an_instance_type(tmp_path: Path) -> None:
+    """Two p5.48xlarge are two nodes of 8 H100; a processor instance has its sockets and memory."""
+    file = tmp_path / "cloud.yaml"
+    nodes = "[{instance: p5.48xlarge, count: 2}, {name: cpu, instance: m8g.48xlarge}]"
+    file.write_text(f"clusters: [{{name: cloud, nodes: {nodes}}}]")
+    (cluster,) = read_cluster_file(file)
+    assert [node.name for node in cluster.nodes] == ["p5.48xlarge-0", "p5.48xlarge-1", "cpu"]
+    assert counts((cluster,)) == [("H100-SXM", 8, 8), ("H100-SXM", 8, 8), ("Graviton4", 2, 2)]
+    socket = cluster.nodes[2].pools[0].device
+    assert socket is not None
+    assert (socket.compute_units, socket.memory_bytes) == (96, 384 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("node", "field"),
+    [
+        ("{instance: p9.large}", "instance"),
+        ("{instance: p5.48xlarge, devices: [{device: T4}]}", "instance"),
+        ("{count: 2}", "name"),
+    ],
+)
+def test_a_wrong_instance_is_named(node: str, field: str, tmp_path: Path) -> None:
+    """An unknown type, a type beside devices, and neither."""
+    file = tmp_path / "cloud.yaml"
+    file.write_text(f"clusters: [{{name: cloud, nodes: [{node}]}}]")
+    with pytest.raises(InvalidInput) as refused:
+        read_cluster_file(file)
+    assert refused.value.field == f"clusters[0].nodes[0].{field}"
