@@ -114,7 +114,7 @@ def question_of(
     precision = wanted_precision(request)
     found = source.find(request.pretrained_model_uri)
     targets = request.targets
-    architecture, traffic = served(found, traffic_of(request), targets, pooling=request.pooling)
+    architecture, traffic = served(found, request.traffic, targets, pooling=request.pooling)
     return Question(
         architecture=architecture,
         traffic=traffic,
@@ -148,7 +148,7 @@ def hosts_question_of(
     from budsim.simulator.planning.layouts import restrict_to_hosts
 
     cluster = restrict_to_hosts(clusters, str(request.cluster_id), request.hostnames)
-    architecture, traffic = served(_hosted_model(request, source), traffic_of(request), Targets())
+    architecture, traffic = served(_hosted_model(request, source), request.traffic, Targets())
     if architecture.is_embedding:
         limit = min(architecture.max_context_tokens, request.model_max_context_length or math.inf)
         prompt = FixedLength(tokens=int(min(traffic.prompt.most, limit)))
@@ -162,15 +162,6 @@ def hosts_question_of(
         engines=engines,
         fixed_knobs=DEPLOYER,
         max_context_tokens=request.model_max_context_length,
-    )
-
-
-def traffic_of(request: RunRequest | HostsRequest) -> Traffic:
-    """Return the traffic a request describes."""
-    return Traffic.closed(
-        input_tokens=request.input_tokens,
-        output_tokens=request.output_tokens,
-        concurrency=request.concurrency,
     )
 
 
@@ -307,7 +298,7 @@ class Subject:
             price = await asyncio.to_thread(provider_price, self.request.pretrained_model_uri)
             clusters = await self._inventory.clusters()
             chosen = chosen_clusters(clusters, self.request.wanted_cluster)
-            self._priced = priced_on(price, traffic_of(self.request), chosen)
+            self._priced = priced_on(price, self.request.traffic, chosen)
         return self._priced
 
 

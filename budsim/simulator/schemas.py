@@ -44,6 +44,8 @@ from budsim.simulator.wire.node_groups import (
     NodeGroup,
     NodeShare,
     Range,
+    ReplayedRequests,
+    Spread,
     node_group,
     output_share,
 )
@@ -111,7 +113,9 @@ __all__ = [
     "Reason",
     "RecommendationPage",
     "Recommendations",
+    "ReplayedRequests",
     "RunRequest",
+    "Spread",
     "WorkflowMetadata",
     "WorkflowStep",
     "benchmark_configuration",

@@ -89,7 +89,7 @@ def test_debug_run_is_answered_with_the_recommendation(client: TestClient, body:
             "cost_per_million_tokens_blended": 0.2,
         }
     ]
-    assert found["message"] == "4 of 6 deployments meet every target."
+    assert found["message"] == "4 of 6 deployments are expected to meet every target."
     assert found["reasons"][0]["reason"] == "unknown device"
 
 

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from budsim.commons.units import GIB
+from budsim.performance.traffic import MOST_RATE
 from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 
 WIRE_GB = GIB
@@ -41,6 +42,8 @@ Target = Annotated[
     BeforeValidator(_no_bool),
     AfterValidator(_no_tiny_target),
 ]
+Rate = Annotated[float, Field(gt=0, le=MOST_RATE, allow_inf_nan=False), BeforeValidator(_no_bool)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_no_bool)]
 Threshold = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from budsim.engine_ops.llmc import Llmc, job_for, schemes
 from budsim.engine_ops.shared.images import with_own_image
 from budsim.hardware_ops.cluster import HardwareMode, Node
 from budsim.model_ops.architecture import Architecture
+from budsim.performance.serving import replay
 from budsim.performance.traffic import Traffic
 from budsim.performance.workload import Workload
 from budsim.simulator.planning import plans
@@ -26,9 +28,11 @@ TARGET_NAMES = {
     "ttft_s": "ttft",
     "e2e_s": "e2e_latency",
     "tokens_per_s_per_user": "throughput_per_user",
+    "good_share": "goodput",
 }
 
 
+CHANCE = Field(None, description="chance of meeting all targets, 0 to 1; null where it is unknown")
 BLENDED = Field(
     None, description="USD per million tokens, input and output together; null where it is unknown"
 )
@@ -126,6 +130,39 @@ class Explanation(BaseModel):
     next_replica: NextReplica | None
 
 
+class Spread(BaseModel):
+    """Mean and percentiles of what single requests see; null where none was counted."""
+
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+
+
+class ReplayedRequests(BaseModel):
+    """What single requests of one replica see, by a replay of the traffic request by request.
+
+    ``ttft``, ``itl`` (between two tokens) and ``tpot`` are in ms, ``e2e_latency`` in s.
+    ``good_share`` is the share of requests within the limits of `target_goodput`. ``running`` and
+    ``waiting`` are mean numbers of requests, ``utilisation`` the share of time the engine computes.
+    For requests that come at a rate, ``largest_stable_rate`` is the most a replica carries in the
+    long run, requests/s, and ``margin`` the share of it that is left.
+    """
+
+    ttft: Spread
+    itl: Spread
+    tpot: Spread
+    e2e_latency: Spread
+    requests_per_s: float
+    good_share: float
+    running: float
+    waiting: float
+    utilisation: float
+    largest_stable_rate: float | None
+    margin: float | None
+
+
 class NodeShare(BaseModel):
     """Devices of one node that a replica uses.
 
@@ -179,6 +216,7 @@ class NodeGroup(EngineMetadata):
     throughput_per_user: float | None
     e2e_latency: float | None
     error_rate: float
+    chance: float | None = CHANCE
     cost_per_million_tokens: float
     cost_per_million_tokens_blended: float | None = BLENDED
     requests_per_s: float | None = None
@@ -196,6 +234,7 @@ class NodeGroup(EngineMetadata):
     compression: Compression | None = None
     confidence: Confidence | None = None
     explanation: Explanation | None = None
+    requests: ReplayedRequests | None = None
 
 
 def node_group(
@@ -228,6 +267,7 @@ def node_group(
         throughput_per_user=service.tokens_per_s_per_user.value,
         e2e_latency=service.e2e_s.value,
         error_rate=group.error_rate,
+        chance=round(group.chance, 4),
         cost_per_million_tokens=cost_usd,
         cost_per_million_tokens_blended=cost_usd * output_share(question.workload),
         requests_per_s=group.replicas * service.requests_per_s.value,
@@ -244,6 +284,7 @@ def node_group(
         compression=_compression(question.architecture, group.config, overrides),
         confidence=_confidence(group),
         explanation=_explanation(group.explanation),
+        requests=_requests(group.replayed) if group.replayed else None,
         engine_version=group.metadata.engine_version,
         tool_calling_parser_type=group.metadata.tool_calling_parser_type,
         reasoning_parser_type=group.metadata.reasoning_parser_type,
@@ -339,10 +380,49 @@ def _confidence(group: ReplicaGroup) -> Confidence:
 def _explanation(found: plans.Explanation) -> Explanation:
     return Explanation(
         time_shares={cause: round(share, 4) for cause, share in found.time_shares.items()},
-        headroom={TARGET_NAMES[name]: room for name, room in found.headroom.items()},
-        binding_target=TARGET_NAMES.get(found.binding),
+        headroom={_target_name(name): room for name, room in found.headroom.items()},
+        binding_target=_target_name(found.binding) if found.binding else None,
         next_replica=_next_replica(found.next_replica) if found.next_replica else None,
     )
+
+
+def _target_name(figure: str) -> str:
+    """Return the wire's name of a bounded figure: ``e2e_p99_s`` is ``e2e_latency_p99``."""
+    if figure in TARGET_NAMES:
+        return TARGET_NAMES[figure]
+    latency, _, percent = figure.removesuffix("_s").partition("_")
+    return f"{TARGET_NAMES.get(f'{latency}_s', latency)}_{percent}"
+
+
+def _requests(found: plans.ReplayedRequests) -> ReplayedRequests:
+    return ReplayedRequests(
+        ttft=_spread(found.ttft_s, KILO),
+        itl=_spread(found.itl_s, KILO),
+        tpot=_spread(found.tpot_s, KILO),
+        e2e_latency=_spread(found.e2e_s, 1.0),
+        requests_per_s=found.requests_per_s,
+        good_share=found.good_share,
+        running=found.running,
+        waiting=found.waiting,
+        utilisation=found.utilisation,
+        largest_stable_rate=_or_none(found.largest_stable_rate),
+        margin=_or_none(found.margin),
+    )
+
+
+def _spread(found: replay.Spread, factor: float) -> Spread:
+    return Spread(
+        mean=_or_none(found.mean * factor),
+        p50=_or_none(found.p50 * factor),
+        p90=_or_none(found.p90 * factor),
+        p95=_or_none(found.p95 * factor),
+        p99=_or_none(found.p99 * factor),
+    )
+
+
+def _or_none(value: float) -> float | None:
+    """Return a number JSON can hold: none of what was not counted."""
+    return value if math.isfinite(value) else None
 
 
 def _next_replica(following: plans.NextReplica) -> NextReplica:

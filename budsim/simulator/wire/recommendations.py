@@ -16,10 +16,12 @@ from budsim.simulator.storage.records import Json, PlanFilter, Run, StoredGroup,
 from budsim.simulator.wire.node_groups import (
     AS_PLANNED,
     BLENDED,
+    CHANCE,
     Compression,
     EngineMetadata,
     LaunchOverrides,
     NodeGroup,
+    ReplayedRequests,
     checkpoint_precision,
     node_group,
 )
@@ -48,6 +50,8 @@ class Metrics(BaseModel):
 
     TTFT is in ms, throughput in output tokens/s, latency in s. ``cost_per_million_tokens`` is USD
     per million output tokens, ``cost_per_million_tokens_blended`` per million of all tokens.
+    ``requests`` is what single requests see in the first node group; null unless the request names
+    a rate, or targets at percentiles or a goodput.
     """
 
     device_types: list[DeviceTypeMetrics]
@@ -57,8 +61,11 @@ class Metrics(BaseModel):
     throughput_per_user: float | None
     e2e_latency: float | None
     error_rate: float
+    chance: float | None = CHANCE
     cost_per_million_tokens: float
     cost_per_million_tokens_blended: float | None = BLENDED
+    requests_per_s: float | None = None
+    requests: ReplayedRequests | None = None
 
 
 class ClusterMetrics(EngineMetadata):
@@ -158,6 +165,7 @@ class DeploymentConfiguration(EngineMetadata):
     throughput_per_user: float | None
     e2e_latency: float | None
     error_rate: float
+    chance: float | None = CHANCE
     cost_per_million_tokens: float
     cost_per_million_tokens_blended: float | None = BLENDED
     quantization_job: Compression | None = None
@@ -170,7 +178,7 @@ class DeploymentConfiguration(EngineMetadata):
             id=plan.cluster_id,
             node_groups=[NodeGroup.model_validate(group.document) for group in plan.groups],
             quantization_job=plan.groups[0].document.get("compression"),
-            **metrics.model_dump(exclude={"device_types"}),
+            **metrics.model_dump(exclude={"device_types", "requests", "requests_per_s"}),
             **_metadata(plan),
         )
 
@@ -227,7 +235,7 @@ def found_message(plans: Sequence[StoredPlan], reasons: Sequence[Mapping[str, An
         nearest = f"the nearest misses them by {best.error_rate:.1%} on average"
         return f"No deployment meets every target; {nearest}."
     good = sum(plan.error_rate == 0 for plan in plans)
-    return f"{good} of {len(plans)} deployments meet every target."
+    return f"{good} of {len(plans)} deployments are expected to meet every target."
 
 
 def _nearest_reason(plan: StoredPlan) -> Reason:
@@ -290,9 +298,23 @@ def _metrics(plan: StoredPlan) -> Metrics:
         throughput_per_user=plan.tokens_per_s_per_user,
         e2e_latency=plan.e2e_s,
         error_rate=plan.error_rate,
+        chance=_chance(plan),
         cost_per_million_tokens=plan.cost_per_million_tokens_usd,
         cost_per_million_tokens_blended=_blended(plan),
+        requests_per_s=_requests_per_s(plan),
+        requests=plan.groups[0].document.get("requests"),
     )
+
+
+def _chance(plan: StoredPlan) -> float | None:
+    """Return the chance of the group that is least sure to meet the targets."""
+    chances = [group.document.get("chance") for group in plan.groups]
+    return min((each for each in chances if each is not None), default=None)
+
+
+def _requests_per_s(plan: StoredPlan) -> float | None:
+    rates = [group.document.get("requests_per_s") for group in plan.groups]
+    return None if None in rates else sum(filter(None, rates))
 
 
 def _blended(plan: StoredPlan) -> float | None:

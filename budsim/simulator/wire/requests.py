@@ -9,12 +9,11 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from budsim.commons.units import MILLI
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.hardware_ops.cluster import HardwareMode
+from budsim.performance.traffic import Traffic
 from budsim.simulator.http import examples
 from budsim.simulator.planning.question import CAUTIOUS_CHANCE, USUAL_CHANCE, Risk
-from budsim.simulator.planning.targets import Targets
 from budsim.simulator.storage.records import Feedback, Json, PlanFilter
 from budsim.simulator.wire.envelopes import Body
 from budsim.simulator.wire.fields import (
@@ -23,12 +22,12 @@ from budsim.simulator.wire.fields import (
     LoraRank,
     Loras,
     Parallel,
-    Target,
     Text,
     Threshold,
     Tokens,
     wrong_field,
 )
+from budsim.simulator.wire.traffic import TrafficFields
 
 POOLING_ENDPOINTS = frozenset({"EMBEDDING", "CLASSIFY", "RERANK"})
 """Endpoints whose models answer with vectors or scores."""
@@ -40,7 +39,7 @@ MAX_ENGINES = 16
 Chance = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
-class RunRequest(Body):
+class RunRequest(TrafficFields):
     """What should be deployed for which traffic and targets (`POST /simulator/run`)."""
 
     model_config = ConfigDict(
@@ -58,20 +57,6 @@ class RunRequest(Body):
         description="Hugging Face id, for engine compatibility and parsers",
     )
     is_proprietary_model: bool = Field(description="cloud model, called through LiteLLM")
-    input_tokens: Tokens = Field(description="mean prompt tokens")
-    output_tokens: Tokens = Field(
-        description="mean generated tokens; ignored for pooling models, which generate none"
-    )
-    concurrency: Concurrency = Field(description="concurrent requests")
-    target_ttft: Target | None = Field(
-        None, description="longest time to first token, ms; null or 0: no target"
-    )
-    target_throughput_per_user: Target | None = Field(
-        None, description="fewest output tokens/s per user; null or 0: no target"
-    )
-    target_e2e_latency: Target | None = Field(
-        None, description="longest end-to-end latency, s; null or 0: no target"
-    )
     cluster_id: UUID | None = Field(None, description="restrict to one cluster")
     is_quantization: bool = Field(False, description="simulate the quantized model")
     quantization_method: str | None = Field(None, max_length=MAX_TEXT)
@@ -132,18 +117,10 @@ class RunRequest(Body):
             )
         return self
 
-    @property
-    def targets(self) -> Targets:
-        """Targets in base units; null and 0 are no target."""
-        return Targets(
-            ttft_s=self.target_ttft * MILLI if self.target_ttft else None,
-            tokens_per_s_per_user=self.target_throughput_per_user or None,
-            e2e_s=self.target_e2e_latency or None,
-        )
-
     def fingerprint(self) -> str:
         """Return a digest of the question; a repeated delivery has other trace ids and the same."""
-        asked = self.model_dump(mode="json", exclude=set(Body.model_fields))
+        # Without defaults, so that fields of later versions leave the digests of old requests alone.
+        asked = self.model_dump(mode="json", exclude=set(Body.model_fields), exclude_defaults=True)
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def stored(self) -> Json:
@@ -194,6 +171,15 @@ class HostsRequest(Body):
     concurrency: Concurrency = 10
     model_uri: str | None = Field(None, max_length=MAX_TEXT)
     model_max_context_length: Tokens | None = None
+
+    @property
+    def traffic(self) -> Traffic:
+        """The traffic in the core's words."""
+        return Traffic.closed(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            concurrency=self.concurrency,
+        )
 
 
 class NodeConfigurationsRequest(HostsRequest):

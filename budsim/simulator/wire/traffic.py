@@ -1,0 +1,180 @@
+"""What clients send and how well it is to be served, as a request spells it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from budsim.commons.errors import InvalidInput
+from budsim.commons.units import MILLI
+from budsim.performance.lengths import LengthLaw, parse_lengths
+from budsim.performance.traffic import (
+    MOST_RATE,
+    Arrivals,
+    ClosedLoop,
+    OpenLoop,
+    PrefixShare,
+    Traffic,
+    parse_arrival,
+)
+from budsim.simulator.planning.targets import PercentileTarget, Targets
+from budsim.simulator.wire.envelopes import Body
+from budsim.simulator.wire.fields import (
+    Concurrency,
+    Rate,
+    Share,
+    Target,
+    Text,
+    Tokens,
+    wrong_field,
+)
+
+MEAN_TOLERANCE_TOKENS = 1
+"""The mean beside ``uniform:LOW-HIGH`` may be rounded."""
+PERCENTILES = {
+    "target_ttft_p95": ("ttft_p95_s", MILLI),
+    "target_ttft_p99": ("ttft_p99_s", MILLI),
+    "target_itl_p99": ("itl_p99_s", MILLI),
+    "target_e2e_latency_p95": ("e2e_p95_s", 1.0),
+    "target_e2e_latency_p99": ("e2e_p99_s", 1.0),
+}
+"""Figure of the core, and seconds in a unit, of each target at a percentile."""
+FIELDS = {
+    "ttft_s": "target_ttft",
+    "e2e_s": "target_e2e_latency",
+    "tokens_per_s_per_user": "target_throughput_per_user",
+    "goodput": "target_goodput",
+    **{figure: field for field, (figure, _) in PERCENTILES.items()},
+}
+"""Field of a request for each name the core's errors use."""
+
+
+def _known_arrival(text: str) -> str:
+    try:
+        process, variation = parse_arrival(text)
+        OpenLoop(requests_per_s=1.0, process=process, variation=variation)
+    except InvalidInput as error:
+        raise ValueError(f"{error.problem}; expected {error.expected}") from error
+    return text
+
+
+Arrival = Annotated[Text, AfterValidator(_known_arrival)]
+
+
+def _no_null(value: object) -> object:
+    return "fixed" if value is None else value
+
+
+Lengths = Annotated[Text, BeforeValidator(_no_null)]
+
+
+class TrafficFields(Body):
+    """What clients send, and the targets of their service.
+
+    Requests come in a closed loop of ``concurrency`` clients or, with ``request_rate``, at a rate;
+    then ``concurrency`` is not read.
+    """
+
+    input_tokens: Tokens = Field(description="mean prompt tokens")
+    output_tokens: Tokens = Field(
+        description="mean generated tokens; ignored for pooling models, which generate none"
+    )
+    concurrency: Concurrency = Field(description="concurrent requests")
+    request_rate: Rate | None = Field(
+        None, description=f"requests/s that come, at most {MOST_RATE:g}; null: a closed loop"
+    )
+    arrival: Arrival = Field(
+        "poisson", description="with request_rate: constant, poisson, gamma:VARIATION, burst:SIZE"
+    )
+    input_lengths: Lengths = Field(
+        "fixed",
+        description="law of prompt lengths: fixed, uniform, uniform:LOW-HIGH, lognormal:VARIATION",
+    )
+    output_lengths: Lengths = Field("fixed", description="law of output lengths, in the same words")
+    prefix_hit_share: Share = Field(
+        0.0, description="share of every prompt's tokens found in the prefix cache, 0 to 1"
+    )
+    target_ttft: Target | None = Field(
+        None, description="longest time to first token, ms; null or 0: no target"
+    )
+    target_throughput_per_user: Target | None = Field(
+        None, description="fewest output tokens/s per user; null or 0: no target"
+    )
+    target_e2e_latency: Target | None = Field(
+        None, description="longest end-to-end latency, s; null or 0: no target"
+    )
+    target_ttft_p95: Target | None = Field(
+        None, description="longest time to first token of 95 % of the requests, ms"
+    )
+    target_ttft_p99: Target | None = Field(
+        None, description="longest time to first token of 99 % of the requests, ms"
+    )
+    target_itl_p99: Target | None = Field(
+        None, description="longest time between two tokens, of 99 % of them, ms"
+    )
+    target_e2e_latency_p95: Target | None = Field(
+        None, description="longest end-to-end latency of 95 % of the requests, s"
+    )
+    target_e2e_latency_p99: Target | None = Field(
+        None, description="longest end-to-end latency of 99 % of the requests, s"
+    )
+    target_goodput: Share | None = Field(
+        None,
+        description="share of the requests, 0 to 1, that must each be within target_ttft, "
+        "target_throughput_per_user and target_e2e_latency; null or 0: these bound means",
+    )
+
+    @model_validator(mode="after")
+    def _check_traffic_and_targets(self) -> Self:
+        """Refuse what the core would refuse, under the names of the request's fields."""
+        try:
+            _ = self.traffic, self.targets
+        except InvalidInput as error:
+            told = f"{error.problem}; expected {error.expected}"
+            raise wrong_field(FIELDS.get(error.field, error.field), told) from error
+        return self
+
+    @property
+    def traffic(self) -> Traffic:
+        """The traffic in the core's words."""
+        return Traffic(
+            arrivals=self._arrivals,
+            prompt=_law("input_lengths", self.input_lengths, self.input_tokens),
+            output=_law("output_lengths", self.output_lengths, self.output_tokens),
+            prefix=PrefixShare(share=self.prefix_hit_share),
+        )
+
+    @property
+    def targets(self) -> Targets:
+        """Targets in base units; null and 0 are no target."""
+        return Targets(
+            ttft_s=self.target_ttft * MILLI if self.target_ttft else None,
+            tokens_per_s_per_user=self.target_throughput_per_user or None,
+            e2e_s=self.target_e2e_latency or None,
+            percentiles=tuple(
+                PercentileTarget.named(figure, limit * unit)
+                for field, (figure, unit) in PERCENTILES.items()
+                if (limit := getattr(self, field))
+            ),
+            goodput=self.target_goodput or None,
+        )
+
+    @property
+    def _arrivals(self) -> Arrivals:
+        if self.request_rate is None:
+            return ClosedLoop(concurrency=self.concurrency)
+        process, variation = parse_arrival(self.arrival)
+        return OpenLoop(requests_per_s=self.request_rate, process=process, variation=variation)
+
+
+def _law(field: str, text: str, mean: int) -> LengthLaw:
+    """Return a law of lengths; its mean has to be the one that stands beside it."""
+    try:
+        law = parse_lengths(text, mean)
+    except InvalidInput as error:
+        raise InvalidInput(field, error.problem, error.expected) from error
+    if abs(law.mean - mean) > MEAN_TOLERANCE_TOKENS:
+        problem = f"{text!r} has a mean of {law.mean:g} tokens, not {mean}"
+        raise InvalidInput(field, problem, "the mean that is given beside it")
+    return law

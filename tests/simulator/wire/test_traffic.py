@@ -1,0 +1,168 @@
+"""Traffic and targets of single requests on the wire: units, defaults, what is refused by name."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
+
+from budsim.performance.lengths import FixedLength, LognormalLength, UniformLength
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.traffic import ClosedLoop, OpenLoop, PrefixShare, Process
+from budsim.simulator.background.worker_processes import ThreadWorkers
+from budsim.simulator.cluster_sources import FixedInventory
+from budsim.simulator.planning.targets import PercentileTarget
+from budsim.simulator.schemas import RunRequest
+from budsim.simulator.searching import simulate
+from tests.simulator.serving import CLUSTER_ID, MakeClient
+from tests.simulator.situations import make_cluster
+
+
+def parsed(body: dict[str, Any], **changes: Any) -> RunRequest:
+    """Return a request, changed."""
+    return RunRequest.model_validate(body | changes)
+
+
+@pytest.fixture
+def real(make_client: MakeClient) -> TestClient:
+    """Return a service that really searches, on two H100."""
+    cluster = make_cluster((("H100-SXM", 2),), cluster_id=CLUSTER_ID)
+    workers = ThreadWorkers(simulate, AnalyticPredictor)
+    return make_client(inventory=FixedInventory((cluster,)), workers=workers)
+
+
+def ask(client: TestClient, body: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return the answer of a run without the usual targets."""
+    plain = dict.fromkeys(name for name in body if name.startswith("target_"))
+    asked = body | plain | {"debug": True, "simulation_method": "heuristic"} | changes
+    answer = client.post("/simulator/run", json=asked)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_without_the_new_fields_traffic_is_a_closed_loop_of_fixed_lengths(body: dict[str, Any]):
+    """What callers send today means what it meant."""
+    traffic = parsed(body).traffic
+    assert traffic.arrivals == ClosedLoop(concurrency=64)
+    assert (traffic.prompt, traffic.output) == (FixedLength(tokens=1024), FixedLength(tokens=256))
+    assert traffic.prefix == PrefixShare(share=0.0)
+    assert not parsed(body).targets.need_replay
+
+
+def test_a_rate_with_its_arrival_and_lengths_reaches_the_core(body: dict[str, Any]):
+    """Requests/s, the process of arrivals, a law for prompts and one for outputs, shared prefixes."""
+    traffic = parsed(
+        body,
+        request_rate=2.5,
+        arrival="gamma:3",
+        input_lengths="uniform:512-1536",
+        output_lengths="lognormal:0.5",
+        prefix_hit_share=0.4,
+    ).traffic
+    assert traffic.arrivals == OpenLoop(requests_per_s=2.5, process=Process.GAMMA, variation=3.0)
+    assert traffic.prompt == UniformLength(low=512, high=1536)
+    assert traffic.output == LognormalLength(mean_tokens=256, variation=0.5)
+    assert traffic.prefix_hit_share == 0.4
+
+
+def test_targets_at_percentiles_become_seconds_once(body: dict[str, Any]):
+    """Milliseconds of TTFT and ITL, seconds end to end; 0 and null are no target."""
+    targets = parsed(
+        body,
+        target_ttft_p95=None,
+        target_ttft_p99=2500,
+        target_itl_p99=50,
+        target_e2e_latency_p95=0,
+        target_e2e_latency_p99=30,
+        target_goodput=0.95,
+    ).targets
+    assert targets.percentiles == (
+        PercentileTarget(latency="ttft", percent=99, limit_s=2.5),
+        PercentileTarget(latency="itl", percent=99, limit_s=0.05),
+        PercentileTarget(latency="e2e", percent=99, limit_s=30.0),
+    )
+    assert targets.goodput == 0.95
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"request_rate": 0}, "request_rate"),
+        ({"request_rate": 1e9}, "request_rate"),
+        ({"arrival": "sometimes"}, "arrival"),
+        ({"arrival": "gamma:-1"}, "arrival"),
+        ({"input_lengths": "long"}, "input_lengths"),
+        ({"input_lengths": "uniform:1-9"}, "input_lengths"),
+        ({"output_lengths": "lognormal:0"}, "output_lengths"),
+        ({"prefix_hit_share": 1.5}, "prefix_hit_share"),
+        ({"target_goodput": 2}, "target_goodput"),
+        ({"target_ttft_p95": 2000, "target_ttft_p99": 1000}, "target_ttft_p95"),
+        ({"target_ttft_p99": 1e-300}, "target_ttft_p99"),
+        (
+            {
+                "target_goodput": 0.9,
+                "target_ttft": 0,
+                "target_throughput_per_user": 0,
+                "target_e2e_latency": 0,
+            },
+            "target_goodput",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_its_field(
+    client: TestClient, body: dict[str, Any], changes: dict[str, Any], field: str
+):
+    """422 with the name of the request's own field, never the core's."""
+    answer = client.post("/simulator/run", json=body | changes)
+    assert (answer.status_code, answer.json()["param"]) == (422, field), answer.text
+
+
+def test_a_request_of_today_keeps_its_digest_when_fields_are_added(body: dict[str, Any]):
+    """A field at its default is not part of the question's digest."""
+    assert parsed(body, arrival="poisson", request_rate=None).fingerprint() == (
+        parsed(body).fingerprint()
+    )
+    assert parsed(body, request_rate=1.0).fingerprint() != parsed(body).fingerprint()
+
+
+def test_a_stored_request_means_the_same_again(body: dict[str, Any]):
+    """Runs are stored as JSON and read back by another replica."""
+    request = parsed(body, request_rate=2.0, input_lengths="uniform", target_ttft_p99=900)
+    again = RunRequest.model_validate(request.stored())
+    assert (again.traffic, again.targets) == (request.traffic, request.targets)
+
+
+def test_a_rate_is_answered_with_what_single_requests_see(real: TestClient, body: dict[str, Any]):
+    """Percentiles in order, in ms and s; the rate it carries is above the one that comes."""
+    found = ask(real, body, request_rate=2.0, target_ttft_p99=5000)
+    seen = found["recommendations"][0]["metrics"]["requests"]
+    ttft = seen["ttft"]
+    assert 0 < ttft["p50"] <= ttft["p90"] <= ttft["p95"] <= ttft["p99"] <= 5000
+    assert seen["e2e_latency"]["p99"] * 1000 > ttft["p99"]
+    assert 0 < seen["margin"] < 1
+    configuration = real.post(
+        "/simulator/configurations", json={"workflow_id": found["workflow_id"]}
+    ).json()
+    (group,) = configuration["node_groups"]
+    assert group["requests"] == seen
+    assert "ttft_p99" in group["explanation"]["headroom"]
+
+
+def test_a_rate_nothing_carries_is_told_in_words(real: TestClient, body: dict[str, Any]):
+    """Ten thousand requests a second on two GPUs: no recommendation, and a reason."""
+    found = ask(real, body, request_rate=10_000)
+    assert found["recommendations"] == []
+    assert found["reasons"]
+    assert found["message"]
+
+
+def test_means_of_a_closed_loop_need_no_replay(real: TestClient, body: dict[str, Any]):
+    """The answer of today has no percentiles."""
+    assert ask(real, body)["recommendations"][0]["metrics"]["requests"] is None
+
+
+def test_lengths_must_have_the_mean_beside_them(body: dict[str, Any]):
+    """Two statements about one thing that disagree are refused."""
+    with pytest.raises(ValidationError, match="has a mean of 5 tokens, not 1024"):
+        parsed(body, input_lengths="uniform:1-9")
