@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,6 +25,8 @@ from budsim.performance.traffic import (
 ALWAYS_CACHED = -2
 """In ``reused_from``: the tokens are found in the cache, whoever computed them."""
 NOTHING_REUSED = -1
+MOST_IN_FLIGHT = 20_000
+"""Requests in flight that are replayed at most; more than any engine has places for."""
 LEAST_CROWD_RUN = 400
 """Requests measured at least to find the largest rate a replica carries."""
 
@@ -49,6 +51,9 @@ class Requests:
         What the first ``concurrency`` requests take longer to their first token.
     measured_from, measured_to : int
         Requests of these indices make the answer; others warm up or keep up the load.
+    unseen : int
+        Requests in flight beyond `MOST_IN_FLIGHT`, which only wait: they are not replayed, and the
+        time they take is added by Little's law.
     """
 
     send_s: Floats
@@ -60,6 +65,7 @@ class Requests:
     first_wave_s: float
     measured_from: int
     measured_to: int
+    unseen: int = 0
 
     def __len__(self) -> int:
         """Return the number of requests."""
@@ -77,6 +83,9 @@ def draw_requests(traffic: Traffic, seed: int = 0) -> Requests:
     if isinstance(arrivals, Trace):
         return _of_trace(traffic, arrivals)
     steady = isinstance(arrivals, ClosedLoop) and arrivals.start is Start.STEADY
+    if steady and traffic.concurrency > MOST_IN_FLIGHT:
+        part = replace(traffic, arrivals=ClosedLoop(concurrency=MOST_IN_FLIGHT))
+        return replace(draw_requests(part, seed), unseen=traffic.concurrency - MOST_IN_FLIGHT)
     count = traffic.run_requests + (traffic.concurrency if steady else 0)
     output = _lengths(rng, traffic.output, count)
     prompt = _lengths(rng, traffic.prompt, count)

@@ -192,7 +192,13 @@ def _answer(
     if not stable and not finite:
         return _Answer(None, None, stable, largest)
     runs, cache_tokens = run(replica, requests), replica.cache_tokens
-    seen = summarise(runs, reply_s=replica.host.reply_s, cache_tokens=cache_tokens, limits=limits)
+    seen = summarise(
+        runs,
+        reply_s=replica.host.reply_s,
+        cache_tokens=cache_tokens,
+        limits=limits,
+        unseen=requests.unseen,
+    )
     return _Answer(seen, timeline(runs, cache_tokens), stable, largest)
 
 

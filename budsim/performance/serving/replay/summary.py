@@ -20,7 +20,7 @@ NOTHING = Spread(mean=np.nan, p50=np.nan, p90=np.nan, p95=np.nan, p99=np.nan)
 
 
 def summarise(
-    runs: Sequence[Run], *, reply_s: float, cache_tokens: float, limits: Limits
+    runs: Sequence[Run], *, reply_s: float, cache_tokens: float, limits: Limits, unseen: int = 0
 ) -> Replayed:
     """Return what one candidate's lanes did together.
 
@@ -34,12 +34,15 @@ def summarise(
         What all lanes can hold.
     limits : Limits
         What makes a request good.
+    unseen : int
+        Requests in flight that were not replayed, because they only wait.
     """
     sent, admitted, first, done, output = (_measured(runs, name) for name in _COLUMNS)
-    ttft, e2e = first + reply_s - sent, done + reply_s - sent
+    rate = sum(throughput(each) for each in runs)
+    sent = sent - unseen / rate - reply_s
+    ttft, e2e = first - sent, done - sent
     several = output > 1.0
     tpot = (done - first)[several] / (output[several] - 1.0)
-    rate = sum(throughput(each) for each in runs)
     good = (ttft <= limits.ttft_s) & (e2e <= limits.e2e_s)
     good[several] &= tpot <= limits.itl_s
     cached = sum(float(each.cached_tokens.mean()) for each in runs)
@@ -53,9 +56,9 @@ def summarise(
         good_share=float(good.mean()),
         good_requests_per_s=rate * float(good.mean()),
         running=rate * float((done - admitted).mean()),
-        waiting=rate * float((admitted - sent).mean()),
+        waiting=rate * float((admitted - sent - reply_s).mean()),
         cache_share=cached / cache_tokens,
-        peak_waiting=sum(each.peak_waiting for each in runs),
+        peak_waiting=sum(each.peak_waiting for each in runs) + unseen,
         peak_cache_share=sum(each.peak_cached_tokens for each in runs) / cache_tokens,
         utilisation=float(np.mean([each.busy_s / max(_span(each), 1e-30) for each in runs])),
         preemptions=sum(each.preemptions for each in runs) / sum(len(each.send_s) for each in runs),

@@ -19,7 +19,7 @@ from budsim.performance.serving.replay import (
     Unstable,
     replay,
 )
-from budsim.performance.traffic import Traffic
+from budsim.performance.traffic import ClosedLoop, Traffic
 from tests.performance.populations import population
 
 SMALL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -147,3 +147,13 @@ def test_a_request_longer_than_the_cache_is_never_served() -> None:
     assert isinstance(answer, Unstable)
     assert answer.largest_stable_rate == 0.0
     assert "does not fit the KV cache" in str(answer)
+
+
+def test_a_million_requests_in_flight_wait_as_littles_law_says() -> None:
+    """Requests beyond 20,000 in flight are not replayed: E2E is the concurrency over the rate."""
+    many = Traffic.closed(concurrency=1_000_000, input_tokens=100, output_tokens=10)
+    service = replayed(many, population(model=SMALL, tp=[1]))
+    assert service.e2e_s.mean[0] == pytest.approx(1e6 / service.requests_per_s[0], rel=0.01)
+    assert service.running[0] + service.waiting[0] == pytest.approx(1e6, rel=0.01)
+    fewer = replayed(replace(many, arrivals=ClosedLoop(concurrency=10_000)))
+    assert fewer.requests_per_s[0] == pytest.approx(service.requests_per_s[0], rel=0.02)

@@ -17,19 +17,21 @@ static double hit_tokens(const Replica *r, const Rank *rank, int64_t request) {
     return running || rank->allocated <= r->evicted_at[source] ? reused : 0.0;
 }
 
-/* Count a shared prefix once, however many running requests hold it. */
+/* Count a shared prefix once, however many running requests hold it. Where the source still runs
+   and was charged for it, the charge moves to the prefix. */
 static void hold_prefix(Replica *r, Rank *rank, int64_t request, double hit) {
     int64_t source = r->req->reused_from[request];
     int shared = source >= 0 && hit > 0.0;
     int64_t root = shared ? r->root[source] : request;
+    double more = shared ? hit - r->held[root] : 0.0;
     r->root[request] = root;
-    r->charged[request] = source == ALWAYS_CACHED ? hit : 0.0;
-    if (shared && r->holders[root] == 0) rank->used += r->held[root] = hit;
-    if (shared && r->holders[root] > 0 && r->held[root] == 0.0 && r->charged[root] >= hit) {
-        r->held[root] = hit;
-        r->charged[root] -= hit;
-    }
     r->holders[root]++;
+    if (more > 0.0) {
+        if (r->charged[source] >= more) r->charged[source] -= more;
+        else rank->used += more;
+        r->held[root] = hit;
+    }
+    r->charged[request] = source == ALWAYS_CACHED ? hit : 0.0;
     rank->used += r->charged[request];
 }
 
