@@ -20,7 +20,7 @@ TESTS = Path(__file__).parent
 MISTAKES: dict[str, tuple[str, ...]] = {
     "1. a TTFT target in ms was compared with seconds": (
         "test_contract.py::test_a_ttft_target_is_in_milliseconds_and_enforced",
-        "simulator/test_schemas.py::test_targets_become_seconds_once",
+        "simulator/wire/test_traffic.py::test_targets_become_seconds_once",
     ),
     "2. the cheapest were kept instead of those that meet the targets": (
         "simulator/planning/test_answer.py::test_plans_come_best_first",
@@ -70,7 +70,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "simulator/test_routes.py::test_unexpected_errors_say_nothing",
     ),
     "12. a target of 0 divided by zero and dropped everything": (
-        "simulator/test_schemas.py::test_null_and_zero_mean_no_target",
+        "simulator/wire/test_traffic.py::test_null_and_zero_mean_no_target",
         "test_contract.py::test_targets_of_zero_are_no_targets",
     ),
     "13. mixed GPU types in a node were timed and priced as the first": (

@@ -21,15 +21,21 @@ class Backlog:
     The count is read at most every `COUNTED_EVERY_S`; runs accepted since then are added.
     """
 
-    def __init__(self, count_waiting: Callable[[], int], *, workers: int) -> None:
-        self._count_waiting, self._workers = count_waiting, workers
+    def __init__(
+        self,
+        count_waiting: Callable[[], int],
+        *,
+        workers: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._count_waiting, self._workers, self._clock = count_waiting, workers, clock
         self._counted_s = -math.inf
         self._count = 0
         self._mean_run_s = FIRST_GUESS_S
 
     def count(self) -> int:
         """Return how many runs wait; runs that ended since the last reading still count."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         if now_s - self._counted_s >= COUNTED_EVERY_S:
             self._count, self._counted_s = self._count_waiting(), now_s
         return self._count

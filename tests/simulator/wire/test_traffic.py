@@ -41,6 +41,20 @@ def ask(client: TestClient, body: dict[str, Any], **changes: Any) -> dict[str, A
     return found
 
 
+def test_targets_become_seconds_once(body: dict[str, Any]):
+    """1,500 ms are 1.5 s; end-to-end latency is in seconds already; a rate stays a rate."""
+    targets = RunRequest.model_validate(body).targets
+    assert (targets.ttft_s, targets.e2e_s, targets.tokens_per_s_per_user) == (1.5, 20.0, 20.0)
+
+
+@pytest.mark.parametrize("nothing", [None, 0, 0.0])
+def test_null_and_zero_mean_no_target(body: dict[str, Any], nothing: object):
+    """Neither divides by zero nor drops every configuration."""
+    names = ("target_ttft", "target_throughput_per_user", "target_e2e_latency")
+    targets = RunRequest.model_validate(body | dict.fromkeys(names, nothing)).targets
+    assert (targets.ttft_s, targets.e2e_s, targets.tokens_per_s_per_user) == (None, None, None)
+
+
 def test_without_the_new_fields_traffic_is_a_closed_loop_of_fixed_lengths(body: dict[str, Any]):
     """What callers send today means what it meant."""
     traffic = parsed(body).traffic

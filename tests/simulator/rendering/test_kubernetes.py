@@ -1,0 +1,75 @@
+"""A plan as Kubernetes manifests, each held against the API's schema."""
+
+import pytest
+
+from budsim.simulator.rendering import render
+from tests.simulator.rendering.reading import TWO_NODES
+from tests.simulator.rendering.validators import check_manifests
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_kubernetes_runs_several_nodes_as_a_leader_worker_set(layout, engine):
+    """Rank and leader are filled in where a worker starts; the Service finds leaders alone."""
+    manifests = check_manifests(render(layout("cuda", engine, TWO_NODES), "kubernetes"))
+    group = manifests[0]
+    template = group["spec"]["leaderWorkerTemplate"]
+    worker = template["workerTemplate"]["spec"]["containers"][0]
+    assert (group["kind"], template["size"]) == ("LeaderWorkerSet", 2)
+    assert "$(LWS_WORKER_INDEX)" in worker["command"]
+    assert any("$(LWS_LEADER_ADDRESS)" in word for word in worker["command"])
+    assert "readinessProbe" not in worker
+    chosen = manifests[1]["spec"]["selector"].items()
+    assert chosen <= template["leaderTemplate"]["metadata"]["labels"].items()
+    assert not chosen <= template["workerTemplate"]["metadata"]["labels"].items()
+    assert manifests[1]["metadata"]["name"] != group["metadata"]["name"], (
+        "LeaderWorkerSet makes a Service of its own name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("type_", "engine", "resource"),
+    [
+        ("cuda", "vllm", "nvidia.com/gpu"),
+        ("rocm", "sglang", "amd.com/gpu"),
+        ("hpu", "vllm", "habana.ai/gaudi"),
+    ],
+)
+def test_kubernetes_asks_each_vendors_plugin_for_devices(layout, type_, engine, resource):
+    """Two devices of the vendor's resource, on the plan's nodes only, with shared memory, probes and memory bounds."""
+    deployment = check_manifests(render(layout(type_, engine, {"a": 2}, {"b": 2}), "kubernetes"))[0]
+    pod = deployment["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert (deployment["kind"], deployment["spec"]["replicas"]) == ("Deployment", 2)
+    assert container["resources"]["limits"][resource] == "2"
+    assert container["resources"]["requests"]["cpu"] == "4"
+    required = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert required["nodeSelectorTerms"][0]["matchExpressions"][0]["values"] == ["a", "b"]
+    assert {probe for probe in container if probe.endswith("Probe")} == {
+        "startupProbe",
+        "readinessProbe",
+        "livenessProbe",
+    }
+    assert pod["volumes"][0]["emptyDir"] == {"medium": "Memory", "sizeLimit": "4Gi"}
+
+
+def test_kubernetes_binds_cpu_replicas_to_cores_of_their_own(layout):
+    """Two replicas on one host are two Deployments, each with its socket's cores; memory and cores are limits."""
+    first, second = check_manifests(
+        render(layout("cpu", "vllm", {"a": 1}, {"a": 1}), "kubernetes")
+    )[:2]
+    containers = [each["spec"]["template"]["spec"]["containers"][0] for each in (first, second)]
+    bound = [
+        next(env["value"] for env in each["env"] if "THREADS" in env["name"]) for each in containers
+    ]
+    assert bound == ["0-55", "56-111"]
+    assert containers[0]["resources"]["limits"]["cpu"] == "56"
+    assert containers[0]["securityContext"]["capabilities"]["add"] == ["SYS_NICE"]
+
+
+def test_time_sliced_devices_are_asked_for_with_their_memory(layout):
+    """HAMi is told how much of each GPU is ours, MiB."""
+    text = layout("cuda", "vllm", {"a": 1}, hardware_mode="shared", memory=20.5)
+    limits = check_manifests(render(text, "kubernetes"))[0]["spec"]["template"]["spec"][
+        "containers"
+    ][0]["resources"]["limits"]
+    assert (limits["nvidia.com/gpu"], limits["nvidia.com/gpumem"]) == ("1", "20992")
