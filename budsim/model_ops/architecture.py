@@ -35,6 +35,8 @@ class Quantization:
         does not say how many values share them.
     group : int
         Values of one row that share a scale of 4- or 8-bit integers; 0 where a whole row does.
+    kv_cache : Precision or None
+        Format of the KV cache the checkpoint has scales for, None where it states none.
     """
 
     method: str
@@ -45,6 +47,7 @@ class Quantization:
     block: int = 0
     bits: float | None = None
     group: int = 0
+    kv_cache: Precision | None = None
 
     def keeps(self, matrix: Matrix) -> bool:
         """Return whether a matrix was left in 16 bit."""

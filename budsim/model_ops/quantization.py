@@ -93,7 +93,7 @@ def quantization_from(config: ConfigReader | None, layers: int) -> Quantization 
             "quant_method", repr(method), f"one of {', '.join(sorted(METHODS))}"
         )
     if len(mix := _roles_by_precision(config)) > 1:
-        return _several_formats(method, mix)
+        return _several_formats(method, mix, config)
     roles, names = _kept(config, layers)
     if method == "mxfp4":
         roles = roles | (frozenset(MatrixRole) - {MatrixRole.EXPERT})
@@ -106,17 +106,24 @@ def quantization_from(config: ConfigReader | None, layers: int) -> Quantization 
         block=_block(config),
         bits=_bits(config, precision),
         group=_group(config, precision),
+        kv_cache=_kv_cache(config),
     )
 
 
-def _several_formats(method: str, mix: Mapping[Precision, frozenset[MatrixRole]]) -> Quantization:
+def _several_formats(
+    method: str, mix: Mapping[Precision, frozenset[MatrixRole]], config: ConfigReader
+) -> Quantization:
     """Return the quantization of a checkpoint that stores roles in several formats.
 
     ``precision`` is the shortest format, ``rest`` the second shortest.
     """
     short, rest, *_ = sorted(mix, key=bytes_per_value)
     return Quantization(
-        method=method, precision=short, rest=rest, kept_16bit=frozenset(MatrixRole) - mix[short]
+        method=method,
+        precision=short,
+        rest=rest,
+        kept_16bit=frozenset(MatrixRole) - mix[short],
+        kv_cache=_kv_cache(config),
     )
 
 
@@ -196,6 +203,22 @@ def _bits(config: ConfigReader, precision: Precision) -> float | None:
         return None
     symmetric = weights.values.get("symmetric", weights.values.get("sym", False)) is True
     return whole + (16.0 if symmetric else 16.0 + whole) / size
+
+
+def _kv_cache(config: ConfigReader) -> Precision | None:
+    """Return the format of the KV cache a checkpoint has scales for: FP8, or none.
+
+    ModelOpt states ``kv_cache_quant_algo``, compressed-tensors and newer ModelOpt
+    ``kv_cache_scheme``, Quark the layers of ``kv_cache_group``.
+    """
+    scheme = config.nested("kv_cache_scheme")
+    stated = config.values.get("kv_cache_quant_algo")
+    has_scales = (
+        (isinstance(stated, str) and stated.upper() == "FP8")
+        or (scheme is not None and scheme.values.get("num_bits") == 8)
+        or bool(config.values.get("kv_cache_group"))
+    )
+    return Precision.FP8 if has_scales else None
 
 
 def _group(config: ConfigReader, precision: Precision) -> int:

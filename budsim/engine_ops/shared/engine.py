@@ -17,7 +17,6 @@ from budsim.engine_ops.shared.families import (
     spreads_experts,
     why_not_family,
 )
-from budsim.engine_ops.shared.kernels import kv_formats
 from budsim.engine_ops.shared.parsers import metadata_of
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
@@ -77,9 +76,8 @@ class TableEngine:
         return formats.precisions(self.name, architecture, device, may_quantize=may_quantize)
 
     def kv_precisions(self, architecture: Architecture, device: Device) -> tuple[Precision, ...]:
-        """Return the KV cache formats to try: the plain one, then those without calibration."""
-        plain = formats.plain_precision(self.name, architecture, device, Precision.BF16)
-        return (plain, *kv_formats(self.name, device))
+        """Return the KV cache formats to try, the one the engine picks by itself first."""
+        return formats.kv_precisions(self.name, architecture, device)
 
     def tp_sizes(self, architecture: Architecture, devices: int) -> tuple[int, ...]:
         """Return the tensor-parallel sizes that divide heads and blocks of scales, ascending."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from budsim.commons.constants import ENGINE_COMPATIBILITY_MAPPING
 from budsim.commons.errors import InvalidInput
+from budsim.commons.precision import Precision
 from budsim.engine_ops.base import ReplicaConfig
 from budsim.engine_ops.shared.kernels import Requirement, requirement_from
 from budsim.engine_ops.shared.tables import load_table
@@ -16,6 +17,18 @@ from budsim.hardware_ops.device import Device
 from budsim.model_ops.architecture import Architecture
 
 _ABILITIES: Final = ("lora", "pipeline_parallel", "expert_parallel", "dp_attention", "pooling")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyCache:
+    """KV cache format an engine picks for a family by itself (``--kv-cache-dtype auto``).
+
+    ``requirement`` is what a device must have for it; ``only`` whether there is no other.
+    """
+
+    precision: Precision
+    requirement: Requirement
+    only: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +49,8 @@ class Family:
         What the kernels of its attention require of a device.
     float16 : bool
         Whether the engine serves it in float16; where not, devices without bf16 use float32.
+    kv_cache : FamilyCache, optional
+        Cache format the engine picks for the family by itself.
     min_batched_tokens : int
         Least tokens of a step the engine starts with; 0 where any number will do.
     """
@@ -48,6 +63,7 @@ class Family:
     pooling: bool
     requirement: Requirement
     float16: bool = True
+    kv_cache: FamilyCache | None = None
     min_batched_tokens: int = 0
 
 
@@ -153,6 +169,17 @@ def _family(entry: Mapping[str, Any]) -> Family:
         name=entry["family"],
         requirement=requirement_from(entry),
         float16=entry.get("float16", True),
+        kv_cache=_family_cache(entry.get("kv_cache")),
         min_batched_tokens=entry.get("min_batched_tokens", 0),
         **abilities,
+    )
+
+
+def _family_cache(entry: Mapping[str, Any] | None) -> FamilyCache | None:
+    if entry is None:
+        return None
+    return FamilyCache(
+        precision=Precision(entry["precision"]),
+        requirement=requirement_from(entry),
+        only=entry.get("only", False),
     )

@@ -7,8 +7,14 @@ from typing import Final
 from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision, bytes_per_value
 from budsim.engine_ops.base import ArgumentValue, ReplicaConfig
-from budsim.engine_ops.shared.families import serves_float16
-from budsim.engine_ops.shared.kernels import Mode, kv_formats, native_precisions, weight_mode
+from budsim.engine_ops.shared.families import family_of, serves_float16
+from budsim.engine_ops.shared.kernels import (
+    Mode,
+    follows_checkpoint,
+    kv_formats,
+    native_precisions,
+    weight_mode,
+)
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 
@@ -98,6 +104,34 @@ def why_not_stored(engine: str, architecture: Architecture, device: Device) -> s
     return None
 
 
+def kv_precisions(engine: str, architecture: Architecture, device: Device) -> tuple[Precision, ...]:
+    """Return the KV cache formats to try, the one the engine picks by itself first.
+
+    That is the plain one, unless the checkpoint states FP8 with its scales or the engine prefers
+    FP8 for the family. Formats without calibrated scales follow.
+    """
+    plain = plain_precision(engine, architecture, device, Precision.BF16)
+    chosen, only = _automatic_cache(engine, architecture, device)
+    if only:
+        return (chosen,)
+    return tuple(dict.fromkeys((chosen, plain, *kv_formats(engine, device))))
+
+
+def _automatic_cache(
+    engine: str, architecture: Architecture, device: Device
+) -> tuple[Precision, bool]:
+    """Return what ``--kv-cache-dtype auto`` resolves to, and whether there is nothing else."""
+    family, offered = family_of(engine, architecture), kv_formats(engine, device)
+    own = family.kv_cache if family else None
+    if own is not None and own.requirement.met_by(device) and own.precision in offered:
+        return own.precision, own.only
+    quantization = architecture.quantization
+    stated = quantization.kv_cache if quantization else None
+    if quantization and stated and follows_checkpoint(engine, device, stated, quantization.method):
+        return stated, False
+    return plain_precision(engine, architecture, device, Precision.BF16), False
+
+
 def format_arguments(
     engine: str, architecture: Architecture, config: ReplicaConfig
 ) -> dict[str, ArgumentValue]:
@@ -110,11 +144,22 @@ def format_arguments(
     plain = plain_precision(engine, architecture, config.device, Precision.BF16)
     formats: dict[str, ArgumentValue] = {
         "dtype": _DTYPES.get(wanted) or _DTYPES[plain],
-        "kv-cache-dtype": kv_formats(engine, config.device).get(config.kv_precision, "auto"),
+        "kv-cache-dtype": _cache_argument(engine, architecture, config),
     }
     if wanted not in _DTYPES and wanted is not stored:
         formats["quantization"] = "compressed-tensors"
     return formats
+
+
+def _cache_argument(engine: str, architecture: Architecture, config: ReplicaConfig) -> str:
+    """Return how the cache's format is named: ``auto`` where the engine picks it by itself."""
+    chosen, _ = _automatic_cache(engine, architecture, config.device)
+    wanted = config.kv_precision
+    if wanted is chosen:
+        return "auto"
+    if wanted in _SIXTEEN_BIT and chosen not in _WIDE:
+        return "bfloat16"
+    return kv_formats(engine, config.device).get(wanted, "auto")
 
 
 def check_formats(engine: str, architecture: Architecture, config: ReplicaConfig) -> None:
@@ -141,3 +186,7 @@ def check_formats(engine: str, architecture: Architecture, config: ReplicaConfig
     if config.kv_precision not in _WIDE and config.kv_precision not in offered:
         problem = f"{engine} has no {config.kv_precision} cache on {device.name}"
         raise InvalidInput("kv_precision", problem, ", ".join(("bf16", *offered)))
+    legal = kv_precisions(engine, architecture, device)
+    if len(legal) == 1 and config.kv_precision is not legal[0] and legal[0] not in _WIDE:
+        problem = f"{engine} keeps the cache of {architecture.family} in {legal[0]} only"
+        raise InvalidInput("kv_precision", problem, str(legal[0]))

@@ -50,13 +50,15 @@ class Requirement:
 class Kernel:
     """One format an engine runs on a kind of device.
 
-    ``value`` is how the engine spells the format where it must be named (KV cache).
+    ``value`` is how the engine spells the format where it must be named (KV cache), ``stated_by``
+    the quantization methods of checkpoints whose own statement of it the engine follows.
     """
 
     precision: Precision
     mode: Mode
     requirement: Requirement
     value: str = "auto"
+    stated_by: frozenset[str] = frozenset()
 
 
 def compute_capability(device: Device) -> int:
@@ -83,6 +85,12 @@ def kv_formats(engine: str, device: Device) -> Mapping[Precision, str]:
     return {kernel.precision: kernel.value for kernel in _usable(engine, "kv_formats", device)}
 
 
+def follows_checkpoint(engine: str, device: Device, precision: Precision, method: str) -> bool:
+    """Return whether ``engine`` keeps its cache as a checkpoint of that method states."""
+    found = _usable(engine, "kv_formats", device)
+    return any(each.precision is precision and method in each.stated_by for each in found)
+
+
 def requirement_from(entry: Mapping[str, Any]) -> Requirement:
     """Read what a table's entry requires of a device."""
     return Requirement(
@@ -106,6 +114,7 @@ def _kernels(engine: str, table: str, kind: DeviceKind) -> tuple[Kernel, ...]:
             mode=Mode(entry.get("mode", Mode.NATIVE)),
             requirement=requirement_from(entry),
             value=entry.get("value", "auto"),
+            stated_by=frozenset(entry.get("stated_by", ())),
         )
         for entry in load_table(engine, table)
         if entry["kind"] == kind
