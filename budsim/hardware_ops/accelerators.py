@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from budsim.commons.catalog import Entry
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIGA, MIB, TERA
+from budsim.hardware_ops.availability import accelerator_availability
 from budsim.hardware_ops.device import Device
-from budsim.hardware_ops.device_builder import OWNING, build_device, merge_sources
+from budsim.hardware_ops.device_builder import OWNING, Figures, build_device, merge_sources
 
 PCIE_GB_PER_S: Mapping[str, float] = {
     "PCIe 3.0 x16": 15.75,
@@ -27,12 +28,15 @@ def read_accelerator(entry: Entry) -> Device:
     """Return the accelerator of one entry of ``catalog/accelerators.json``."""
     return build_device(
         {**entry, **_links(entry)},
-        sources=_sources(entry),
-        memory_bytes=entry["memory_mib"] * MIB,
-        bandwidth=entry["memory_bandwidth_gb_per_s"] * GIGA,
-        peaks={Precision(name): tflops * TERA for name, tflops in entry["tflops"].items()},
-        units=entry["compute_units"],
-        owned=entry["price_usd"],
+        Figures(
+            sources=_sources(entry),
+            memory_bytes=entry["memory_mib"] * MIB,
+            bandwidth=entry["memory_bandwidth_gb_per_s"] * GIGA,
+            peaks={Precision(name): tflops * TERA for name, tflops in entry["tflops"].items()},
+            units=entry["compute_units"],
+            owned=entry["price_usd"],
+            availability=accelerator_availability()[entry["name"]],
+        ),
     )
 
 

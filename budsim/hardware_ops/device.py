@@ -23,6 +23,49 @@ class DeviceKind(StrEnum):
     XPU = "xpu"
 
 
+class Segment(StrEnum):
+    """What a device is made for."""
+
+    DATA_CENTER = "data_center"
+    WORKSTATION = "workstation"
+    DESKTOP = "desktop"
+    EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Availability:
+    """Whether a device can be had.
+
+    Attributes
+    ----------
+    segment : Segment
+        What it is made for.
+    sold_from, sold_until : int or None
+        Years of the first and the last sale. No first year: it was never sold. No last year: it is
+        still sold.
+    rented_only : bool
+        Whether a cloud has it made for itself: it can be rented and not bought.
+    source : str
+        Where this was read.
+    """
+
+    segment: Segment
+    sold_from: int | None
+    sold_until: int | None
+    source: str
+    rented_only: bool = False
+
+    @property
+    def is_sold(self) -> bool:
+        """Whether it can be bought new today."""
+        return self.sold_from is not None and self.sold_until is None and not self.rented_only
+
+    @property
+    def exists(self) -> bool:
+        """Whether it was ever sold or rented: false of parts announced and never shipped."""
+        return self.sold_from is not None or self.rented_only
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """How devices reach each other.
@@ -80,6 +123,8 @@ class Device:
     host_reserved_bytes : float
         Memory that the system keeps where CPU and GPU share it (GB10, Jetson); 0 elsewhere. GH200
         has memory of its own for the GPU.
+    availability : Availability or None
+        Segment and years of sale; ``None``: not known.
     sources : mapping of str to str
         Where each figure comes from, by attribute name.
     """
@@ -104,6 +149,7 @@ class Device:
     clock_hz: float = 0.0
     numa_nodes: int = 1
     host_reserved_bytes: float = 0.0
+    availability: Availability | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __hash__(self) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from budsim.commons.catalog import Entry
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIGA, MIB
-from budsim.hardware_ops.device import Device, DeviceKind, Link
+from budsim.hardware_ops.device import Availability, Device, DeviceKind, Link
 
 FIGURES = (
     "memory_bytes",
@@ -32,25 +33,12 @@ COOLING = 1.3
 OWNING = "over 3 years of 8760 h plus TDP x 1.3 (cooling) at 0.12 USD/kWh"
 
 
-def build_device(
-    entry: Entry,
-    *,
-    sources: Mapping[str, str],
-    memory_bytes: float,
-    bandwidth: float,
-    peaks: Mapping[Precision, float],
-    units: int,
-    owned: float,
-    instruction_sets: Iterable[str] = (),
-    l3_bytes: float = 0.0,
-    clock_hz: float = 0.0,
-) -> Device:
-    """Return a device.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a catalog entry's own numbers amount to, in base units.
 
-    Parameters
+    Attributes
     ----------
-    entry : mapping
-        The catalog's entry, with both links in full.
     sources : mapping of str to str
         Where each figure was read.
     memory_bytes, bandwidth : float
@@ -61,20 +49,37 @@ def build_device(
         Multiprocessors, compute units or cores.
     owned : float
         USD paid to own one, from which the rent follows where the entry lists none.
+    availability : Availability
+        Segment and years of sale.
     instruction_sets, l3_bytes, clock_hz
         Processors only: see `Device`.
     """
+
+    sources: Mapping[str, str]
+    memory_bytes: float
+    bandwidth: float
+    peaks: Mapping[Precision, float]
+    units: int
+    owned: float
+    availability: Availability
+    instruction_sets: Iterable[str] = ()
+    l3_bytes: float = 0.0
+    clock_hz: float = 0.0
+
+
+def build_device(entry: Entry, figures: Figures) -> Device:
+    """Return the device of a catalog entry with both its links in full."""
     up, out = entry["scale_up"], entry["scale_out"]
-    rent = owned / HOURS_OF_USE + entry["tdp_w"] * COOLING * USD_PER_WH
+    rent = figures.owned / HOURS_OF_USE + entry["tdp_w"] * COOLING * USD_PER_WH
     return Device(
         name=entry["name"],
         kind=DeviceKind(entry["kind"]),
         vendor=entry["vendor"],
         generation=entry["generation"],
-        memory_bytes=float(memory_bytes),
-        memory_bandwidth_bytes_per_s=float(bandwidth),
-        flops_per_s=dict(peaks),
-        compute_units=units,
+        memory_bytes=float(figures.memory_bytes),
+        memory_bandwidth_bytes_per_s=float(figures.bandwidth),
+        flops_per_s=dict(figures.peaks),
+        compute_units=figures.units,
         scale_up=Link(
             name=up["name"],
             bandwidth_bytes_per_s=up["gb_per_s"] * GIGA,
@@ -91,12 +96,13 @@ def build_device(
         price_usd_per_h=float(entry.get("price_usd_per_h", round(rent, 3))),
         aliases=tuple(entry["aliases"]),
         pci_ids=tuple(entry["pci_ids"]),
-        instruction_sets=frozenset(instruction_sets),
-        l3_bytes=float(l3_bytes),
-        clock_hz=float(clock_hz),
+        instruction_sets=frozenset(figures.instruction_sets),
+        l3_bytes=float(figures.l3_bytes),
+        clock_hz=float(figures.clock_hz),
         numa_nodes=int(entry.get("numa_nodes", 1)),
         host_reserved_bytes=float(entry.get("host_reserved_mib", 0) * MIB),
-        sources=sources,
+        availability=figures.availability,
+        sources=figures.sources,
     )
 
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 from budsim.commons.catalog import Entry, load_catalog
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB, GIGA, MEGA, MIB
-from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.hardware_ops.device_builder import OWNING, build_device, merge_sources
+from budsim.hardware_ops.device import Availability, Device, DeviceKind, Segment
+from budsim.hardware_ops.device_builder import OWNING, Figures, build_device, merge_sources
 from budsim.hardware_ops.instruction_sets import INSTRUCTION_SETS, OPS_PER_CYCLE
 
 PACKAGE = "budsim.hardware_ops"
@@ -30,18 +30,21 @@ def read_processor(line: Entry) -> Device:
             "aliases": _aliases(entry),
             "pci_ids": (),
         },
-        sources=_sources(entry),
-        memory_bytes=entry.get("memory_gb", 64 * entry["channels"]) * GIB,
-        bandwidth=entry["channels"] * entry["mt_per_s"] * MEGA * 8,
-        peaks={
-            precision: cores * clock[precision] * operations
-            for precision, operations in per_cycle.items()
-        },
-        units=cores,
-        owned=entry["price_usd"] * WITH_BOARD,
-        instruction_sets=INSTRUCTION_SETS[entry["isa"]],
-        l3_bytes=entry["l3_mb"] * MIB,
-        clock_hz=_clock_hz(entry, Precision.FP32),
+        Figures(
+            sources=_sources(entry),
+            memory_bytes=entry.get("memory_gb", 64 * entry["channels"]) * GIB,
+            bandwidth=entry["channels"] * entry["mt_per_s"] * MEGA * 8,
+            peaks={
+                precision: cores * clock[precision] * operations
+                for precision, operations in per_cycle.items()
+            },
+            units=cores,
+            owned=entry["price_usd"] * WITH_BOARD,
+            availability=_availability(entry),
+            instruction_sets=INSTRUCTION_SETS[entry["isa"]],
+            l3_bytes=entry["l3_mb"] * MIB,
+            clock_hz=_clock_hz(entry, Precision.FP32),
+        ),
     )
 
 
@@ -62,6 +65,16 @@ def _socket_links(entry: Entry) -> Entry:
         {**many, "devices": entry.get("sockets", 2)} if links else single
     )
     return {"scale_up": up, "scale_out": {"name": f"Ethernet {rate:g} Gb/s", "gb_per_s": rate / 8}}
+
+
+def _availability(entry: Entry) -> Availability:
+    return Availability(
+        segment=Segment.DATA_CENTER,
+        sold_from=entry["sold_from"],
+        sold_until=entry["sold_until"],
+        source="years of the platform's launch and end of sale, vendor's announcements, not re-read",
+        rented_only=entry.get("rented_only", False),
+    )
 
 
 def _aliases(entry: Entry) -> tuple[str, ...]:
