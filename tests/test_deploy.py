@@ -208,7 +208,7 @@ def test_overlays_set_variables_that_exist(
 ):
     """Every variable is a setting, and every value is read."""
     known = {name.upper() for group in GROUPS.values() for name in group.model_fields}
-    assert set(settings_of(overlay)) <= known | {"ENGINES"}
+    assert set(settings_of(overlay)) <= known | {"ENGINES", "EVENT_TOPICS"}
     for name, value in settings_of(overlay).items():
         monkeypatch.setenv(name, value)
     read_settings()
@@ -224,7 +224,7 @@ def test_topics_are_scoped_to_those_the_service_uses(overlay: list[dict[str, Any
     scopes = {item["name"]: item.get("value", "") for item in pubsub["spec"]["metadata"]}
     published = set(scopes["publishingScopes"].removeprefix("budsim=").split(","))
     settings = settings_of(overlay)
-    wanted = {*settings["EVENT_TOPICS_ALLOWED"].split(","), "poisonMessages"}
+    wanted = {*settings["EVENT_TOPICS"].split(","), "poisonMessages"}
     if notify := settings.get("NOTIFY_SERVICE_TOPIC"):
         wanted.add(notify)
     assert published == wanted

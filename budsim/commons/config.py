@@ -196,6 +196,7 @@ class DaprSettings(SettingsGroup):
     notify_service_name: str = Field("notify", description="app id of the notification service")
     event_topics_allowed: str = Field(
         "*Messages",
+        validation_alias=AliasChoices("event_topics_allowed", "event_topics"),
         description="topics that source_topic may name: a comma list, * stands for any text",
     )
     event_give_up_s: float = Field(

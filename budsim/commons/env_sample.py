@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from budsim.commons.config import GROUPS, SettingsGroup
 
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-ALIAS_SHOWN = {"engines_allowed": "ENGINES"}
+ALIAS_SHOWN = {"engines_allowed": "ENGINES", "event_topics_allowed": "EVENT_TOPICS"}
 """Fields whose variable is better known under its alias."""
 
 

@@ -56,6 +56,7 @@ FORMS: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
     ("NOTIFY_SERVICE_TOPIC", "n", lambda s: s.dapr.notify_service_topic, "n"),
     ("NOTIFY_SERVICE_NAME", "n", lambda s: s.dapr.notify_service_name, "n"),
     ("EVENT_TOPICS_ALLOWED", "a, b*", lambda s: s.dapr.event_topics, ("a", "b*")),
+    ("EVENT_TOPICS", "a, b*", lambda s: s.dapr.event_topics, ("a", "b*")),
     ("EVENT_GIVE_UP_S", "60", lambda s: s.dapr.event_give_up_s, 60),
     ("SECRET_STORE_NAME", "vault", lambda s: s.dapr.secret_store_name, "vault"),
     ("SECRET_NAME", "n", lambda s: s.dapr.secret_name, "n"),

@@ -1,10 +1,11 @@
-"""Load and faults on the real thing: `make soak`, or with fewer parts and smaller numbers `make soak SOAK="load --scale 0.1"`."""
+"""Load and faults on real servers: `make soak`, or `make soak SOAK="load --scale 0.1"` for less."""
 
 import argparse
 import sys
 import time
 
-from tests.soak.parts import PARTS, Finding, machine
+from tests.soak.findings import Finding, machine
+from tests.soak.parts import PARTS
 
 
 def main() -> int:

@@ -1,18 +1,16 @@
-"""The parts of a soak: load, kills, faults, memory, replicas, fuzz. Each runs alone and returns findings for the table."""
+"""The parts of a soak; each runs alone and returns findings for the table."""
 
 import asyncio
-import os
 import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
-from tests.soak import fuzzing
-from tests.soak.ledger import Ledger, ended, read, settle
-from tests.soak.stack import Replica, Stack, running, wait_until
+from tests.soak import fuzzing, strangers
+from tests.soak.findings import Finding, accounted, at_most, in_background, none, told_only, warm
+from tests.soak.ledger import ended, read, settle
+from tests.soak.stack import Replica, running, wait_until
 from tests.soak.traffic import NO_ANSWER, Answers, insistently, probe, steadily
 
 LOAD_PER_S = 200.0
@@ -28,16 +26,6 @@ FUZZED_CASES = 20_000
 OPERATIONS = 6
 """Operations with something to vary; the others have few cases to offer."""
 TOKEN = "soak"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One line of the table."""
-
-    what: str
-    found: str
-    wanted: str
-    good: bool
 
 
 def load(scale: float) -> Iterator[Finding]:
@@ -257,6 +245,13 @@ PARTS: dict[str, Callable[[float], Iterator[Finding]]] = {
     "memory": memory,
     "replicas": replicas,
     "fuzz": fuzz,
+    "pauses": strangers.pauses,
+    "poison": strangers.poison,
+    "peers": strangers.peers,
+    "inventories": strangers.inventories,
+    "leavers": strangers.leavers,
+    "endings": strangers.endings,
+    "starts": strangers.starts,
 }
 
 
@@ -303,66 +298,3 @@ class Readiness:
     def last(self) -> int:
         """The last answer."""
         return self._seen[-1][1]
-
-
-@contextmanager
-def in_background(work: Callable[[asyncio.Event], object]) -> Iterator[None]:
-    """Run a coroutine in a thread with a loop of its own until the block ends; its errors are raised there."""
-    loop = asyncio.new_event_loop()
-    stopped = asyncio.Event()
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            loop.run_until_complete(work(stopped))  # type: ignore[arg-type]
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    yield
-    loop.call_soon_threadsafe(stopped.set)
-    thread.join()
-    if failed:
-        raise failed[0]
-
-
-def warm(stack: Stack) -> None:
-    """Ask a few questions first, so that what is measured is not the start."""
-    asyncio.run(insistently(lambda: [stack.replicas[0].url], range(-20, 0), 20.0, Answers()))
-    settle(stack.database_url)
-
-
-def accounted(ledger: Ledger, *callers: Answers) -> Iterator[Finding]:
-    """Nothing lost, nothing twice, one id and one answer for each workflow."""
-    accepted = {workflow_id for answers in callers for workflow_id in answers.accepted}
-    yield none(f"lost of {len(accepted)} accepted", ledger.lost(accepted))
-    yield none("accepted without a results event", ledger.unannounced(accepted))
-    yield none("requests with two workflows", ledger.twice)
-    yield none("workflows with two ids or two answers", ledger.unstable)
-
-
-def none(what: str, count: int) -> Finding:
-    """Return a line that is good when there is none of it."""
-    return Finding(what=what, found=str(count), wanted="0", good=count == 0)
-
-
-def at_most(what: str, found_ms: float, wanted_ms: float, detail: str) -> Finding:
-    """Return a line about a latency."""
-    return Finding(
-        what=what,
-        found=f"{found_ms:.0f} ms ({detail})",
-        wanted=f"<= {wanted_ms:.0f} ms",
-        good=found_ms <= wanted_ms,
-    )
-
-
-def told_only(what: str, found: str) -> Finding:
-    """Return a line that only tells."""
-    return Finding(what=what, found=found, wanted="", good=True)
-
-
-def machine() -> str:
-    """Return what the figures were measured on, and how busy it was."""
-    one, five, _ = os.getloadavg()
-    return f"{len(os.sched_getaffinity(0))} cores, load {one:.1f} (1 min), {five:.1f} (5 min)"

@@ -49,13 +49,13 @@ class Process:
                 self._arguments, cwd=REPOSITORY, env=self._environment, stdout=log, stderr=log
             )
 
-    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
+    def end(self, how: signal.Signals = signal.SIGTERM, longest_s: float = 30.0) -> None:
         """Send a signal and wait until the process is gone."""
         if self._child is None:
             return
         self._child.send_signal(how)
         with suppress(subprocess.TimeoutExpired):
-            self._child.wait(30)
+            self._child.wait(longest_s)
         if self._child.poll() is None:
             self._child.kill()
             self._child.wait()
@@ -69,13 +69,10 @@ class Replica:
         self.url = f"http://127.0.0.1:{port}"
         server = [
             "-m",
-            "uvicorn",
-            "budsim.main:app",
+            "budsim.cli",
+            "serve",
             "--port",
             str(port),
-            "--no-access-log",
-            "--log-level",
-            "warning",
         ]
         self.process = Process([sys.executable, *server], log, environment)
 
@@ -87,6 +84,10 @@ class Replica:
     def wait_until_ready(self) -> None:
         """Wait until `/ready` says so."""
         wait_until(lambda: _status(self.url + "/ready") == 200, f"{self.url} is ready")
+
+    def cpu_s(self) -> float:
+        """Return the CPU time that the process and its descendants have used, s."""
+        return sum(_cpu_s(pid) for pid in _family(self.process.pid))
 
     def resident_bytes(self) -> int:
         """Return the proportional memory of the process and all its descendants."""
@@ -286,6 +287,11 @@ def _family(pid: int) -> list[int]:
         for child in (thread / "children").read_text().split():
             found.extend(_family(int(child)))
     return found
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _proportional_bytes(pid: int) -> int:

@@ -22,10 +22,11 @@ from budsim.performance.predictor import Predictor
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question
 
-NICENESS = 10
+NICENESS = 5
 """Niceness of a worker that computes: where cores are few, requests are answered first.
 
-On Linux it gets about a tenth of the CPU time of a process of niceness 0 (sched(7)).
+On Linux it gets about a third of the CPU time of a process of niceness 0 (sched(7)). With 15, a
+thirtieth, runs stood still for minutes on a machine that other programs kept busy.
 """
 AUTOGROUP = Path("/proc/self/autogroup")
 AUTOGROUP_TRIES = 20

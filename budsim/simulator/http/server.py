@@ -150,6 +150,8 @@ def server_config(app: Any, settings: Settings, host: str, port: int | None) -> 
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=_graceful_s(settings),
         log_level=settings.app.log_level.lower(),
+        # Every probe would be a line; /metrics counts requests by route and status.
+        access_log=settings.app.log_level == "DEBUG",
     )
 
 
