@@ -61,6 +61,9 @@ class Candidates:
         offline benchmarks do.
     speculative : bool array, shape (n,)
         Whether multi-token prediction drafts tokens.
+    eager : bool array, shape (n,), or None
+        Whether decode steps run without captured graphs (vLLM's ``--enforce-eager``, SGLang's
+        ``--disable-cuda-graph``); None where all run with them.
     adapter_ranks : float array, shape (n,), or None
         LoRA slots times the rank each may have (``max_loras`` x ``max_lora_rank``); None where no
         adapter is served.
@@ -97,6 +100,7 @@ class Candidates:
     cold_start: Booleans
     static_batch: Booleans
     speculative: Booleans
+    eager: Booleans | None = None
     adapter_ranks: Floats | None = None
 
     def __len__(self) -> int:

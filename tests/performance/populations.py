@@ -90,4 +90,5 @@ def population(
         cold_start=np.zeros(rows, dtype=bool),
         static_batch=flag("static_batch", False),
         speculative=flag("speculative", False),
+        eager=flag("eager", False) if "eager" in columns else None,
     )

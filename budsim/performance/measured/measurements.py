@@ -64,6 +64,7 @@ TEXTS = (
     "quality",
     "notes",
     "date",
+    "enforce_eager",
 )
 
 # Larger numbers are errors of the table.
@@ -328,9 +329,18 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         ),
         memory_free_bytes=np.array([device.memory_bytes for device in picked.devices]),
         speculative=drafting(picked.text.notes),
+        eager=_eager(picked.text),
         **_traffic(picked, replicas, limits[:, 1]),
         **_protocol(picked, limits[:, 0]),
     ), replicas
+
+
+def _eager(text: pd.DataFrame) -> Booleans | None:
+    """Return which rows ran without captured graphs, by their column or their serve command."""
+    stated = text.enforce_eager.str.lower().isin(("true", "1", "yes"))
+    flagged = text.notes.str.contains(r"--(?:enforce-eager|disable-cuda-graph)(?:\s|$)")
+    found = np.asarray(stated | flagged, dtype=bool)
+    return found if found.any() else None
 
 
 def _traffic(picked: _Picked, replicas: Floats, sequences: Floats) -> dict[str, Any]:

@@ -33,8 +33,9 @@ class PhysicsConstants:
         narrow = device.kind is DeviceKind.CPU and WIDE_VECTORS.isdisjoint(device.instruction_sets)
         names = (f"{engine}(avx2)", engine) if narrow else (engine,)
         own = next((self.kernels[name] for name in names if name in self.kernels), of_device)
-        without_nvlink = device.kind is DeviceKind.CUDA and device.scale_up.name.startswith("PCIe")
-        return through_host(own) if without_nvlink else own
+        link = device.scale_up.name
+        without_nvlink = device.kind is DeviceKind.CUDA and link.startswith("PCIe")
+        return through_host(own, link) if without_nvlink else own
 
     def of_engine(self, name: str) -> FirstToken:
         """Return what an engine's host adds before the first token."""

@@ -205,14 +205,17 @@ KERNEL_CONSTANTS: Mapping[str, KernelConstants[float]] = {
     "llama.cpp-cpu(one cache)": LLAMA_CPP_ONE_CACHE,
 }
 
-# Share of PCIe an all-reduce reaches at most on GPUs without NVLink; fitted on the all-reduce
-# timings of L40S (0.15 of PCIe 4) and RTX PRO 6000 (0.44 of PCIe 5), by scripts/fit_kernels.py.
-HOST_LINK = 0.44
+# Share of PCIe an all-reduce reaches at most on GPUs without NVLink, by generation of PCIe: fitted on
+# the all-reduce timings of L40S (PCIe 4) and RTX PRO 6000 (PCIe 5), by scripts/fit_kernels.py. Older
+# cards were never timed and reach no more than L40S does.
+HOST_LINK = {"PCIe 5": 0.44}
+OLDER_HOST_LINK = 0.15
 
 # They reduce through their host, rank by rank; seconds and exponent, from the same timings.
 HOST_ALL_REDUCE = {"all_reduce_latency_s": 6.5e-6, "all_reduce_depth": 1.0}
 
 
-def through_host(constants: KernelConstants[float]) -> KernelConstants[float]:
-    """Return the constants of GPUs that reach each other by PCIe only."""
-    return replace(constants, link=min(constants.link, HOST_LINK), **HOST_ALL_REDUCE)
+def through_host(constants: KernelConstants[float], link: str) -> KernelConstants[float]:
+    """Return the constants of GPUs that reach each other by PCIe only, ``PCIe 4.0 x16`` say."""
+    share = next((v for name, v in HOST_LINK.items() if link.startswith(name)), OLDER_HOST_LINK)
+    return replace(constants, link=min(constants.link, share), **HOST_ALL_REDUCE)

@@ -327,10 +327,14 @@ def _message(ranks: Ranks, batch: Batch) -> Floats:
 def layer_overhead(ranks: Ranks, batch: Batch) -> OperatorTime:
     """Return launches, and time each layer takes beside its arithmetic and traffic."""
     constants, layers = ranks.constants, ranks.layers
-    # Captured graphs fit decode steps only: with prompts each kernel is launched by the host.
-    uncaptured = np.minimum(batch.prefill, 1.0) * constants.prefill_latency_s
+    # Captured graphs fit decode steps only: with prompts each kernel is launched by the host, and
+    # in eager mode always.
+    uncaptured = np.minimum(batch.prefill, 1.0)
+    if ranks.candidates.eager is not None:
+        uncaptured = np.where(ranks.candidates.eager, 1.0, uncaptured)
+    launched = uncaptured * constants.prefill_latency_s
     return OperatorTime(
-        overhead_s=layers.all * (constants.layer_latency_s + uncaptured)
+        overhead_s=layers.all * (constants.layer_latency_s + launched)
         + layers.moe * constants.moe_latency_s
         + layers.indexed * constants.index_latency_s
         + layers.linear * constants.state_latency_s

@@ -43,6 +43,15 @@ def test_a_serve_command_sets_what_the_columns_leave_open() -> None:
     assert table.speculative.tolist() == [False, True]
 
 
+def test_eager_mode_is_a_column_or_a_flag() -> None:
+    """``enforce_eager`` of the row, or the flag of its serve command; else graphs are captured."""
+    command = "args: vllm serve M --enforce-eager --max-num-seqs 64"
+    found = read({"enforce_eager": "true"}, {"notes": command}, {"enforce_eager": "0"}, {})
+    assert found.candidates.eager is not None
+    assert found.candidates.eager.tolist() == [True, True, False, False]
+    assert read({}).candidates.eager is None
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

@@ -7,7 +7,6 @@ import pytest
 from budsim.hardware_ops.catalog import devices
 from budsim.performance.physics.kernel_constants import (
     HOPPER,
-    HOST_LINK,
     KERNEL_CONSTANTS,
     through_host,
 )
@@ -33,8 +32,11 @@ def test_every_kind_of_device_in_the_catalog_has_constants() -> None:
     )
 
 
-def test_devices_without_nvlink_reduce_rank_by_rank() -> None:
-    """At most 0.44 of PCIe, along a tree; everything else stays."""
-    host = through_host(HOPPER)
-    assert (host.link, host.all_reduce_depth) == (HOST_LINK, 1.0)
+@pytest.mark.parametrize(
+    ("link", "share"), [("PCIe 5.0 x16", 0.44), ("PCIe 4.0 x16", 0.15), ("PCIe 3.0 x16", 0.15)]
+)
+def test_devices_without_nvlink_reduce_rank_by_rank(link: str, share: float) -> None:
+    """0.44 of PCIe 5 and 0.15 of older ones, along a tree; everything else stays."""
+    host = through_host(HOPPER, link)
+    assert (host.link, host.all_reduce_depth) == (share, 1.0)
     assert (host.gemm, host.layer_latency_s) == (HOPPER.gemm, HOPPER.layer_latency_s)

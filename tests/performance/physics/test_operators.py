@@ -277,6 +277,18 @@ def test_layers_cost_time_besides() -> None:
     assert operator(prepared, "layers", prefill=1).overhead_s == pytest.approx(210 * US)
 
 
+def test_eager_mode_launches_every_kernel_of_a_decode_step() -> None:
+    """Three layers of 20 us, and 50 us each without captured graphs: 60 us, eager 210 us.
+
+    A step with prompts has no graph either way.
+    """
+    kernels = constants(layer_latency_s=20e-6, prefill_latency_s=50e-6)
+    for eager, decode, prompt in ((False, 60, 210), (True, 210, 210)):
+        prepared = ranks(model(layers=3), kernels=kernels, eager=eager)
+        assert operator(prepared, "layers", decode=1).overhead_s == pytest.approx(decode * US)
+        assert operator(prepared, "layers", prefill=1).overhead_s == pytest.approx(prompt * US)
+
+
 def test_each_product_is_launched() -> None:
     """QKV, output, up and down at 5 us: 20 us; in 8 bit 3 us more for each: 32 us."""
     kernels = constants(gemm_latency_s=5e-6, narrow_gemm_latency_s=3e-6)
