@@ -146,6 +146,8 @@ def replicas_of(
     router: Router = Router.LEAST_LOAD,
 ) -> list[Replica]:
     """Return what serves: each candidate with its step times and scheduler."""
+    if not len(candidates):
+        return []
     tables, table = step_tables(candidates), schedulers(candidates, memory)
     ones = np.ones(len(candidates))
     by_engine = [host_of(engine.name) for engine in candidates.engines]

@@ -15,6 +15,7 @@ sums. They are tabled one by one and blended in the replay.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -97,8 +98,8 @@ class StepTables:
         Memory traffic; zeros where ``overlap`` is 1.
     overlap : float array, shape (n,)
         Exponent of the p-norm that joins both parts.
-    multiplies_cache, multiplies_step : bool arrays, shape (n,)
-        Whether a sequence multiplies everyone's cache, and a prompt token its whole step.
+    multiplies_cache, multiplies_step : float arrays, shape (n,)
+        1.0 where a sequence multiplies everyone's cache, or a prompt token its whole step; else 0.0.
     """
 
     rest: PartTables
@@ -161,47 +162,72 @@ def _rows(table: Rows, at: Integers) -> Rows:
     return replace(table, **chosen)
 
 
-def _tables_of(ranks: Ranks) -> tuple[PartTables, PartTables]:
-    rows, shape = len(ranks.candidates), (len(ranks.candidates), -1)
-    zero, none = np.zeros_like(ASKED), np.zeros_like(CONTEXTS)
-    prefill = np.concatenate([zero, ASKED, zero + 1.0, none, none + TRIAL_TOKENS])
-    decode = np.concatenate([ASKED, zero, ASKED, none + TRIAL_SEQUENCES, none])
-    prefill_context = np.concatenate([zero, zero, zero, none, CONTEXTS])
-    decode_context = np.concatenate([zero, zero, zero, CONTEXTS, none])
-    repeated = _rows(ranks, np.repeat(np.arange(rows), len(prefill)))
-    load = {"prefill": prefill, "decode": decode, "prefill_context": prefill_context}
-    tiled = {name: np.tile(values, rows) for name, values in load.items()}
-    contexts = np.tile(decode_context, rows)
-    if ranks.constants.overlap_exponent[0] <= 1.0:
-        step = step_time(repeated, **tiled, decode_context=contexts)
-        return _split(step.total_s.reshape(shape)), _split(
-            np.zeros_like(step.total_s).reshape(shape)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asking:
+    """The steps the physics are asked for: each candidate, repeated for every step of its tables."""
+
+    rows: int
+    ranks: Ranks
+    load: Mapping[str, Floats]
+    context: Floats
+
+    def step(self, *, looks: float = 1.0, multiplies: float = 1.0) -> StepTime:
+        """Return the asked steps; with 0.0 sequences do not look back, or multiply nothing."""
+        return step_time(
+            self.ranks,
+            **self.load,
+            decode_context=looks * self.context,
+            decode_attended=multiplies * self.context,
         )
-    ones = np.ones_like(repeated.constants.overlap_exponent)
-    plain = replace(repeated, constants=replace(repeated.constants, overlap_exponent=ones))
-    return _overlapping(plain, tiled, contexts, shape)
+
+    def tables(self, seconds: Floats) -> PartTables:
+        """Return the tables in the seconds of all asked steps."""
+        return _split(seconds.reshape(self.rows, -1))
 
 
-def _overlapping(
-    ranks: Ranks, load: dict[str, Floats], contexts: Floats, shape: tuple[int, int]
-) -> tuple[PartTables, PartTables]:
+def _asking(ranks: Ranks) -> _Asking:
+    rows = len(ranks.candidates)
+    zero, none = np.zeros_like(ASKED), np.zeros_like(CONTEXTS)
+    load = {
+        "decode": np.concatenate([ASKED, zero, ASKED, none + TRIAL_SEQUENCES, none]),
+        "prefill": np.concatenate([zero, ASKED, zero + 1.0, none, none + TRIAL_TOKENS]),
+        "prefill_context": np.concatenate([zero, zero, zero, none, CONTEXTS]),
+    }
+    context = np.concatenate([zero, zero, zero, CONTEXTS, none])
+    return _Asking(
+        rows=rows,
+        ranks=_rows(ranks, np.repeat(np.arange(rows), len(context))),
+        load={name: np.tile(values, rows) for name, values in load.items()},
+        context=np.tile(context, rows),
+    )
+
+
+def _tables_of(ranks: Ranks) -> tuple[PartTables, PartTables]:
+    """Return the tables of a step without its traffic, and of that, for rows of one kind."""
+    if ranks.constants.overlap_exponent[0] > 1.0:
+        ones = np.ones_like(ranks.constants.overlap_exponent)
+        plain = replace(ranks.constants, overlap_exponent=ones)
+        return _overlapping(_asking(replace(ranks, constants=plain)))
+    asking = _asking(ranks)
+    seconds = asking.step().total_s
+    return asking.tables(seconds), asking.tables(np.zeros_like(seconds))
+
+
+def _overlapping(asking: _Asking) -> tuple[PartTables, PartTables]:
     """Return both parts of steps whose traffic hides other work.
 
     A sequence that looks back but multiplies nothing shows the traffic; one that multiplies but
     does not look back shows the rest. What sequences multiply together is overhead of the host.
     """
-    looking = step_time(ranks, **load, decode_context=contexts, decode_attended=0.0 * contexts)
-    multiplying = step_time(ranks, **load, decode_context=0.0 * contexts, decode_attended=contexts)
-    traffic = _split(_traffic(looking).reshape(shape))
-    overhead = _split(multiplying.overhead_s.reshape(shape))
-    idle = step_time(ranks, **load, decode_context=0.0 * contexts, decode_attended=0.0 * contexts)
-    rest_s = multiplying.total_s - _traffic(idle)
-    rest = _split(rest_s.reshape(shape))
+    looking, multiplying = asking.step(multiplies=0.0), asking.step(looks=0.0)
+    idle = asking.step(looks=0.0, multiplies=0.0)
+    overhead = asking.tables(multiplying.overhead_s)
+    rest = asking.tables(multiplying.total_s - _traffic(idle))
     return replace(
         rest,
         decode_context=rest.decode_context - overhead.decode_context,
         attended=overhead.decode_context * TRIAL_SEQUENCES,
-    ), traffic
+    ), asking.tables(_traffic(looking))
 
 
 def _traffic(step: StepTime) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from budsim.commons.errors import InvalidInput
-from budsim.performance.candidates import Candidates
+from budsim.performance.candidates import Candidates, rows_of
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.serving.replay import (
@@ -157,3 +157,9 @@ def test_a_million_requests_in_flight_wait_as_littles_law_says() -> None:
     assert service.running[0] + service.waiting[0] == pytest.approx(1e6, rel=0.01)
     fewer = replayed(replace(many, arrivals=ClosedLoop(concurrency=10_000)))
     assert fewer.requests_per_s[0] == pytest.approx(service.requests_per_s[0], rel=0.02)
+
+
+def test_no_candidates_are_served_by_nothing() -> None:
+    """A table without rows gives one without rows."""
+    none = rows_of(CANDIDATES, np.array([], dtype=np.int64))
+    assert len(replayed(at_rate(1.0), none)) == 0
