@@ -27,8 +27,8 @@ ALWAYS_CACHED = -2
 NOTHING_REUSED = -1
 MOST_IN_FLIGHT = 20_000
 """Requests in flight that are replayed at most; more than any engine has places for."""
-LEAST_CROWD_RUN = 400
-"""Requests measured at least to find the largest rate a replica carries."""
+LEAST_CROWD_RUN, MOST_CROWD_RUN = 400, 2_000
+"""Requests measured to find the largest rate a replica carries: equal ones, and most of others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,23 +114,40 @@ def draw_requests(traffic: Traffic, seed: int = 0) -> Requests:
 def crowded(requests: Requests, concurrency: int) -> Requests:
     """Return the same kind of requests in a steady closed loop, repeated until they are enough.
 
-    Two waves of them warm up, and one keeps up the load at the end; one wave, and at least
-    `LEAST_CROWD_RUN` requests, are measured.
+    Two waves warm up, and one keeps up the load at the end. In between all requests are measured
+    once, so that the lengths seen have the mean they are drawn with; `MOST_CROWD_RUN` of many.
     """
-    count = 3 * concurrency + max(concurrency, LEAST_CROWD_RUN)
-    at, turn = np.arange(count) % len(requests), np.arange(count) // len(requests)
+    kinds = _kinds(requests)
+    measured = max(len(kinds), concurrency, LEAST_CROWD_RUN)
+    count = 3 * concurrency + measured
+    at, turn = kinds[np.arange(count) % len(kinds)], np.arange(count) // len(kinds)
     source = requests.reused_from[at]
     return Requests(
         send_s=np.zeros(count),
         prompt_tokens=requests.prompt_tokens[at],
         output_tokens=_partly_served(requests.output_tokens[at], concurrency),
-        reused_from=np.where(source >= 0, source + turn * len(requests), source),
+        reused_from=np.where(source >= 0, source + turn * len(kinds), source),
         reused_tokens=requests.reused_tokens[at],
         concurrency=concurrency,
         first_wave_s=0.0,
         measured_from=2 * concurrency,
         measured_to=count - concurrency,
     )
+
+
+def _kinds(requests: Requests) -> Integers:
+    """Return the indices of the requests that stand for all.
+
+    The first `LEAST_CROWD_RUN` of equal ones; of many, evenly spread ones, or the first where
+    prompts share prefixes with earlier requests.
+    """
+    columns = (requests.prompt_tokens, requests.output_tokens, requests.reused_tokens)
+    shares = bool((requests.reused_from >= 0).any())
+    if not shares and all(column.min() == column.max() for column in columns):
+        return np.arange(min(len(requests), LEAST_CROWD_RUN))
+    if shares:
+        return np.arange(min(len(requests), MOST_CROWD_RUN))
+    return np.linspace(0, len(requests) - 1, min(len(requests), MOST_CROWD_RUN)).astype(np.int64)
 
 
 def _lengths(rng: np.random.Generator, law: LengthLaw, count: int) -> Floats:

@@ -133,10 +133,16 @@ def test_a_trace_is_replayed_as_recorded_and_begins_again_when_it_is_short() -> 
     assert drawn.reused_from.tolist() == [-1, 0, -1, 2]
 
 
-def test_a_crowd_has_the_lengths_of_the_traffic_and_always_work() -> None:
-    """With 5 in flight 10 warm up and 5 end the run; 400 are measured."""
-    drawn = crowded(draw_requests(replace(OPEN, prompt=UniformLength(low=1, high=99))), 5)
-    assert len(drawn) == 415
-    assert drawn.measured_to - drawn.measured_from == 400
-    assert drawn.concurrency == 5
-    assert drawn.prompt_tokens.mean() == pytest.approx(50, rel=0.1)
+def test_a_crowd_measures_every_kind_of_request_once() -> None:
+    """With 5 in flight 10 warm up and 5 end the run; all 2,000 lengths are measured between."""
+    crowd = crowded(draw_requests(replace(OPEN, prompt=UniformLength(low=1, high=99))), 5)
+    assert len(crowd) == 2015
+    assert crowd.concurrency == 5
+    measured = slice(crowd.measured_from, crowd.measured_to)
+    assert crowd.prompt_tokens[measured].mean() == pytest.approx(50, rel=1e-3)
+
+
+def test_a_crowd_of_equal_requests_is_small() -> None:
+    """400 of them tell as much as 2,000."""
+    crowd = crowded(draw_requests(OPEN), 5)
+    assert len(crowd) == 415
