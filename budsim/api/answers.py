@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -116,7 +117,7 @@ class Capacities(Tabular):
     def rows(self) -> list[dict[str, Any]]:
         """Return one mapping for each cluster."""
         return [
-            {"cluster": each.cluster.name, "concurrency": each.concurrency}
+            {"cluster": each.cluster.name, **_carried(each)}
             | (plan_row(each.plan) if each.plan else {})
             for each in self.clusters
         ]
@@ -129,8 +130,11 @@ class Capacities(Tabular):
 
     def summary(self) -> str:
         """Return how many requests each cluster serves."""
-        told = (f"{each.cluster.name} serves {each.concurrency}" for each in self.clusters)
-        return f"Requests in flight within the targets: {', '.join(told)}."
+        if self.question.traffic.is_open:
+            rates = (f"{each.cluster.name} serves {each.rate:.3g}" for each in self.clusters)
+            return f"Requests/s within the targets: {', '.join(rates)}."
+        counts = (f"{each.cluster.name} serves {each.concurrency}" for each in self.clusters)
+        return f"Requests in flight within the targets: {', '.join(counts)}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -207,6 +211,7 @@ def plan_row(plan: Plan) -> dict[str, Any]:
         "runs": " + ".join(_described(group) for group in plan.groups),
         "devices": plan.devices,
         "meets_targets": plan.meets_targets,
+        "chance": plan.chance,
         **_figure("ttft_s", max((each.ttft_s for each in services), key=_value)),
         **(_figure("tokens_per_s_per_user", slowest) if slowest.value else {}),
         **_figure("e2e_s", max((each.e2e_s for each in services), key=_value)),
@@ -218,6 +223,13 @@ def plan_row(plan: Plan) -> dict[str, Any]:
         "basis": str(plan.slowest.service.basis),
         "is_knee": plan.is_knee,
     }
+
+
+def _carried(capacity: Capacity) -> dict[str, float]:
+    """Return what a cluster serves: requests in flight, or the largest rate."""
+    if math.isnan(capacity.rate):
+        return {"concurrency": capacity.concurrency}
+    return {"largest_requests_per_s": capacity.rate}
 
 
 def _described(group: ReplicaGroup) -> str:
@@ -254,7 +266,15 @@ def _figure(name: str, figure: Figure) -> dict[str, float]:
 
 
 def _requests_per_s(groups: Sequence[ReplicaGroup]) -> dict[str, float]:
-    """Return the requests/s of all replicas together, with the sum of their ranges."""
+    """Return the requests/s of all replicas together, with the sum of their ranges.
+
+    Replayed requests finish at the rate at which they come, which has no range.
+    """
+    if all(group.replayed for group in groups):
+        finished = (
+            each.replicas * each.replayed.requests_per_s for each in groups if each.replayed
+        )
+        return {"requests_per_s": sum(finished)}
     return {
         f"requests_per_s{ending}": sum(
             group.replicas * getattr(group.service.requests_per_s, end) for group in groups

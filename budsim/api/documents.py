@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def capacity_document(question: Question, found: Iterable[Capacity]) -> dict[str
             "configuration_beyond": _configuration(question, each.beyond) if each.beyond else None,
             "reasons": _reasons(each.rejections),
         }
+        | ({} if math.isnan(each.rate) else _rates(each))
         for each in found
     ]
     return {
@@ -56,6 +58,14 @@ def capacity_document(question: Question, found: Iterable[Capacity]) -> dict[str
         "model": question.architecture.model_id,
         "clusters": clusters,
         "seed": question.seed,
+    }
+
+
+def _rates(capacity: Capacity) -> dict[str, Any]:
+    """Return the rate that is carried, and the least that is too high, requests/s."""
+    return {
+        "requests_per_s": capacity.rate,
+        "refused_requests_per_s": capacity.refused_rate or None,
     }
 
 

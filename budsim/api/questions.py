@@ -92,10 +92,11 @@ def capacity(
     targets: Targets,
     **options: Unpack[SearchOptions],
 ) -> Capacities:
-    """Find how many requests in flight each cluster serves within the targets, to 1 %.
+    """Find how many requests each cluster serves within the targets.
 
-    Parameters are those of `simulate`. The traffic's own concurrency does not matter. One of the
-    targets must be a latency: without one, every load can be served, however late.
+    In flight for a closed loop (to 1 %), per second for traffic at a rate (to 2 %). Parameters are
+    those of `simulate`; the traffic's own concurrency or rate does not matter. For a closed loop,
+    one of the targets must be a latency: without one, every load can be served, however late.
 
     Raises
     ------

@@ -17,6 +17,9 @@ RANGE_NOTE = (
     "requests."
 )
 
+CERTAIN = 0.995
+"""Chances above are not told apart."""
+
 
 def service_columns(question: Question) -> tuple[str, ...]:
     """Return the headings above `plan_service` and `group_service`."""
@@ -49,11 +52,16 @@ def _service(groups: Sequence[ReplicaGroup]) -> tuple[str, ...]:
     )
 
 
-def verdict(plan: Plan) -> str:
-    """Return whether a plan meets the targets, or by how much it misses them."""
+def verdict(question: Question, plan: Plan) -> str:
+    """Return whether a plan meets the targets and how sure that is, or by how much it misses."""
+    if not question.targets:
+        return "none" if plan.meets_targets else f"[red]missed\n{plan.error_rate:.0%}[/red]"
+    chance = f"[dim]{'>99%' if plan.chance > CERTAIN else f'{plan.chance:.0%}'} sure[/dim]"
     if plan.meets_targets:
-        return "[green]met[/green]"
-    return f"[red]missed\n{plan.error_rate:.0%}[/red]"
+        return f"[green]met[/green]\n{chance}"
+    if plan.error_rate:
+        return f"[red]missed by\n{plan.error_rate:.0%}[/red]\n{chance}"
+    return f"[yellow]not sure\nenough[/yellow]\n{chance}"
 
 
 def price(usd: float) -> str:
@@ -85,7 +93,15 @@ def limits(service: PredictedService) -> str:
 
 
 def _requests_per_s(groups: Sequence[ReplicaGroup]) -> str:
-    """Return the requests/s that all replicas finish together, with their range."""
+    """Return the requests/s that all replicas finish together, with their range.
+
+    Replayed requests finish at the rate at which they come, which has no range.
+    """
+    if all(each.replayed for each in groups):
+        finished = (
+            each.replicas * each.replayed.requests_per_s for each in groups if each.replayed
+        )
+        return f"{sum(finished):.1f}"
     value, low, high = (
         sum(each.replicas * getattr(each.service.requests_per_s, end) for each in groups)
         for end in ("value", "low90", "high90")

@@ -146,6 +146,14 @@ class TargetOptions:
             "--tokens-per-s-per-user, which are then limits of single requests."
         ),
     ] = None
+    risk: Annotated[
+        str | None,
+        typer.Option(
+            help="Least chance of meeting all targets a plan must have, 0 to 0.99. expected: compare "
+            "the best estimates; cautious: 0.95.",
+            show_default="0.8",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,8 @@ def _cost_and_speed(found: Simulation) -> str:
     for plan, row in zip(found.plans, found.rows(), strict=True):
         speed = row.get("tokens_per_s_per_user") or row["requests_per_s"]
         name = "tokens_per_s_per_user" if "tokens_per_s_per_user" in row else "requests_per_s"
-        ends = [[speed - row[f"{name}_low90"]], [row[f"{name}_high90"] - speed]]
+        low, high = (row.get(f"{name}_{end}90", speed) for end in ("low", "high"))
+        ends = [[speed - low], [high - speed]]
         colour = "tab:blue" if plan.meets_targets else "tab:red"
         axes.errorbar(speed, row["usd_per_million_tokens"], xerr=ends, fmt="o", color=colour)
     axes.set(xlabel="tokens/s per user, mean (red: misses the targets)", ylabel="USD/Mtok")

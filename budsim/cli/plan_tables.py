@@ -33,7 +33,7 @@ def print_outcome(question: Question, outcome: Outcome) -> None:
     )
     if outcome.plans:
         console.print(plan_table(question, outcome.plans[:PLANS_SHOWN], names))
-        _print_notes(console, outcome)
+        _print_notes(console, question, outcome)
         print_requests(console, question, outcome.plans[:PLANS_SHOWN])
         _print_launch(console, outcome.plans[0])
         _print_length_note(console, question)
@@ -55,7 +55,7 @@ def plan_table(question: Question, plans: tuple[Plan, ...], names: Mapping[str, 
     for number, plan in enumerate(plans, start=1):
         rows.add_row(
             f"{number}. {cells.headline(plan, names)}\n   [dim]{_remarks(plan)}[/dim]",
-            cells.verdict(plan),
+            cells.verdict(question, plan),
             *cells.plan_service(plan),
             cells.price(plan.cost_per_million_tokens_usd),
             f"{plan.cost_usd_per_h:.2f}",
@@ -80,8 +80,14 @@ def print_rejections(
     console.print(rejected)
 
 
-def _print_notes(console: Console, outcome: Outcome) -> None:
+def _print_notes(console: Console, question: Question, outcome: Outcome) -> None:
     console.print(cells.RANGE_NOTE, style="dim")
+    if question.targets:
+        console.print(
+            f"sure: the chance that a measurement meets all targets; {question.chance:.0%} is asked "
+            "for (--risk)",
+            style="dim",
+        )
     if any(plan.is_knee for plan in outcome.plans[:PLANS_SHOWN]):
         console.print(
             "knee: the best compromise of cost, number of devices and latency", style="dim"

@@ -52,14 +52,14 @@ def _percentile_limits(options: TargetOptions) -> dict[str, tuple[str, float | N
     }
 
 
-def search_of(options: SearchOptions, *, shared: bool = False, risk: str | None = None) -> Search:
+def search_of(options: SearchOptions, targets: TargetOptions, *, shared: bool = False) -> Search:
     """Return what the search may try, and how it judges targets."""
     return {
         "engines": (_engine(options.engine),) if options.engine else (),
         "quantize": options.quantize,
         "shared": shared,
         "analytic": options.analytic,
-        **({"risk": risk} if risk is not None else {}),
+        **({"risk": targets.risk} if targets.risk is not None else {}),
         "max_loras": options.max_loras,
         "max_lora_rank": options.max_lora_rank,
         "seed": options.seed,

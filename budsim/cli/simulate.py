@@ -29,16 +29,6 @@ if TYPE_CHECKING:
     from budsim.api.answers import Simulation
     from budsim.simulator.planning.whatif import KnobChange
 
-Risk = Annotated[
-    str | None,
-    typer.Option(
-        help="Least chance of meeting all targets a plan must have, 0 to 0.99. expected: compare "
-        "the best estimates; cautious: 0.95.",
-        show_default="0.8",
-        rich_help_panel="Targets",
-    ),
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
@@ -74,7 +64,6 @@ def simulate(
     lengths: LengthOptions,
     load: LoadOptions,
     targets: TargetOptions,
-    risk: Risk = None,
     search: SearchOptions,
     shared: Shared = False,
     output: OutputOptions,
@@ -85,7 +74,7 @@ def simulate(
     from budsim.simulator.planning.answer import answer
     from budsim.simulator.planning.whatif import what_if as changed
 
-    options, clusters = search_of(search, shared=shared, risk=risk), read_clusters(cluster)
+    options, clusters = search_of(search, targets, shared=shared), read_clusters(cluster)
     traffic = traffic_of(lengths, load)
     question = inputs.question_of(model, traffic, targets_of(targets), clusters, options)
     with progress() as tell:

@@ -20,8 +20,17 @@ from budsim.cli.options import (
 )
 from budsim.cli.progress import progress
 from budsim.cli.questions import predictor_of, search_of, targets_of
-from budsim.cli.traffic import closed_loop_of, traffic_of
+from budsim.cli.traffic import at_any_rate_of, closed_loop_of, traffic_of
 
+Arrival = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PROCESS",
+        help="Find the largest rate of requests that come by this process (constant, poisson, "
+        "gamma:CV, burst:SIZE) instead of the most in flight.",
+        rich_help_panel="Traffic",
+    ),
+]
 Devices = Annotated[
     list[str] | None,
     typer.Option(help="Try this device only. May be repeated. Default: the whole catalog."),
@@ -34,18 +43,22 @@ def capacity(
     model: Model,
     cluster: ClusterFile,
     lengths: LengthOptions,
+    arrival: Arrival = None,
     targets: TargetOptions,
     search: SearchOptions,
     shared: Shared = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find how many requests in flight each cluster serves within the targets, to 1 %."""
+    """Find how many requests each cluster serves within the targets.
+
+    In flight (to 1 %) with the requests/s they make, or with --arrival the largest rate (to 2 %).
+    """
     from budsim.api import documents, inputs
     from budsim.cli import sizing_tables, tables
     from budsim.simulator.planning.sizing import capacities
 
-    traffic = closed_loop_of(lengths, concurrency=1)
-    options, clusters = search_of(search, shared=shared), read_clusters(cluster)
+    traffic = at_any_rate_of(lengths, arrival) if arrival else closed_loop_of(lengths, 1)
+    options, clusters = search_of(search, targets, shared=shared), read_clusters(cluster)
     question = inputs.question_of(model, traffic, targets_of(targets), clusters, options)
     with progress() as report:
         found = capacities(question, predictor_of(search), progress=report)
@@ -72,7 +85,9 @@ def size(
     from budsim.simulator.planning.sizing import cheapest_devices
 
     traffic = traffic_of(lengths, load)
-    question = inputs.question_of(model, traffic, targets_of(targets), (), search_of(search))
+    question = inputs.question_of(
+        model, traffic, targets_of(targets), (), search_of(search, targets)
+    )
     devices = inputs.devices_named(device or ())
     with progress() as report:
         found = cheapest_devices(question, predictor_of(search), devices, progress=report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -31,25 +32,30 @@ def print_capacities(question: Question, found: Iterable[Capacity]) -> None:
             console.print(f"\n[bold red]{each.cluster.name} serves none[/bold red]")
             print_rejections(console, each.rejections, names)
             continue
-        console.print(
-            f"\n[bold]{each.cluster.name} serves {each.concurrency} requests at a time, "
-            f"{_requests_per_s(each.plan):.1f} requests/s[/bold]"
-        )
+        console.print(f"\n[bold]{each.cluster.name} serves {_served(each, each.plan)}[/bold]")
         console.print(plan_table(question, (each.plan,), names))
         print_requests(console, question, (each.plan,))
         if each.beyond:
-            _print_beyond(console, each.refused, each.beyond)
+            _print_beyond(console, each, each.beyond)
     console.print(cells.RANGE_NOTE, style="dim")
 
 
-def _print_beyond(console: Console, refused: int, plan: Plan) -> None:
+def _served(capacity: Capacity, plan: Plan) -> str:
+    """Return what is served, in flight and in requests/s."""
+    if math.isnan(capacity.rate):
+        return f"{capacity.concurrency} requests at a time, {plan.requests_per_s:.1f} requests/s"
+    replayed = plan.slowest.replayed
+    in_flight = plan.slowest.replicas * (replayed.running + replayed.waiting) if replayed else 0.0
+    return f"{capacity.rate:.3g} requests/s, about {in_flight:.0f} requests in flight"
+
+
+def _print_beyond(console: Console, capacity: Capacity, plan: Plan) -> None:
     headroom = plan.slowest.explanation.headroom
     missed = [words.figure_name(name) for name, room in headroom.items() if room < 0]
-    console.print(f"{refused} are too many: the best plan for them misses {', '.join(missed)}")
-
-
-def _requests_per_s(plan: Plan) -> float:
-    return sum(group.replicas * group.service.requests_per_s.value for group in plan.groups)
+    what = f"misses {', '.join(missed)}" if missed else f"is only {plan.chance:.0%} sure"
+    at_a_rate = not math.isnan(capacity.rate)
+    refused = f"{capacity.refused_rate:.3g} requests/s" if at_a_rate else str(capacity.refused)
+    console.print(f"{refused} are too many: the best plan for them {what}")
 
 
 def print_sized(question: Question, found: SizingResult) -> None:
@@ -68,7 +74,7 @@ def print_sized(question: Question, found: SizingResult) -> None:
         sets.add_row(
             f"{number}. {each.plan.devices} x {each.device.name}\n"
             f"   [dim]{cells.headline(each.plan, {})}[/dim]",
-            cells.verdict(each.plan),
+            cells.verdict(question, each.plan),
             *cells.plan_service(each.plan),
             f"{each.plan.cost_usd_per_h:.2f}" + ("*" if each.is_owned else ""),
             f"{each.purchase_usd:,.0f}",

@@ -41,6 +41,14 @@ def closed_loop_of(lengths: LengthOptions, concurrency: int) -> Traffic:
     return _of_lengths(lengths, ClosedLoop(concurrency=concurrency))
 
 
+def at_any_rate_of(lengths: LengthOptions, arrival: str) -> Traffic:
+    """Return requests of these lengths that come by a process, at a rate that does not matter."""
+    from budsim.performance.traffic import OpenLoop, parse_arrival
+
+    process, variation = parse_arrival(arrival)
+    return _of_lengths(lengths, OpenLoop(requests_per_s=1.0, process=process, variation=variation))
+
+
 def _of_lengths(lengths: LengthOptions, arrivals: Arrivals) -> Traffic:
     from budsim.performance.traffic import PrefixShare, Traffic
 

@@ -21,6 +21,26 @@ def test_capacity_is_what_the_cluster_serves(cluster, lengths, capsys):
     assert "--ttft-ms" in capsys.readouterr().err
 
 
+def test_capacity_is_a_rate_where_requests_come_by_themselves(tmp_path, lengths, capsys):
+    """`--arrival` asks for the largest rate; what stays below it, and what is too much, are told."""
+    file = tmp_path / "one.yaml"
+    file.write_text(
+        "clusters: [{name: one, nodes: [{name: a, devices: [{device: L4, count: 1}]}]}]"
+    )
+    asked = ["capacity", "--cluster", str(file), *lengths, "--arrival", "poisson"]
+    asked += ["--ttft-p99-ms", "3000", "--engine", "vllm"]
+    assert run([*asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["clusters"][0]
+    assert 0 < found["requests_per_s"] < found["refused_requests_per_s"]
+    assert found["refused_requests_per_s"] < 1.03 * found["requests_per_s"]
+    assert run(asked) == 0
+    out = capsys.readouterr().out
+    assert f"one serves {found['requests_per_s']:.3g} requests/s" in out
+    assert "are too many" in out
+    assert run([*asked, "--arrival", "monthly"]) == 2
+    assert "--arrival" in capsys.readouterr().err
+
+
 def test_size_names_devices_and_their_price(load, capsys):
     """`budsim size` lists device sets, cheapest per hour first, and refuses unknown devices."""
     asked = ["size", *load, "--ttft-ms", "1500"]

@@ -5,6 +5,7 @@ The most a cluster can carry within the targets, and the cheapest devices for a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device import Device
 from budsim.performance.predictor import Predictor
+from budsim.performance.traffic import MOST_RATE
 from budsim.performance.workload import MOST_REQUESTS
 from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.answer import answer
@@ -23,6 +25,8 @@ STRIDE = 4
 CLOSE = 0.01
 """Capacities are sought in steps of a factor of 4, then exactly below 100 requests and to 1 %
 above."""
+FIRST_RATE, LOWEST_RATE, CLOSE_RATE = 1.0, 1e-3, 1.02
+"""Rates are sought from 1 request/s, by steps of a factor of 4, down to 0.001, and then to 2 %."""
 REFINED_PER_KIND = 3
 MOST_NODES, FEWEST_NODES = 500, 16
 """Catalog devices come in as many usual nodes as there are requests, within these bounds."""
@@ -30,10 +34,12 @@ MOST_NODES, FEWEST_NODES = 500, 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """The most requests in flight a cluster carries within the targets, and how.
+    """The most requests a cluster carries within the targets, and how.
 
-    ``plan`` carries them (None: not even one request meets the targets); ``beyond`` is the best for
-    ``refused`` requests, the fewest tried that are too many (0: none was).
+    Of a closed loop the requests in flight (``concurrency``); of traffic at a rate the requests per
+    second (``rate``, nan in a closed loop). ``plan`` carries them (None: not even one request, or
+    the lowest rate tried, meets the targets). ``beyond`` is the best for ``refused`` requests or
+    ``refused_rate``, the least tried that is too much (0: none was).
     """
 
     cluster: Cluster
@@ -42,6 +48,8 @@ class Capacity:
     refused: int
     beyond: Plan | None
     rejections: tuple[Rejection, ...]
+    rate: float = math.nan
+    refused_rate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +87,15 @@ def capacities(
 ) -> tuple[Capacity, ...]:
     """Return what each cluster of the question carries within its targets.
 
-    The question's own concurrency does not matter.
+    The question's own concurrency or rate does not matter.
 
     Raises
     ------
     InvalidInput
-        No target bounds how long requests may wait: every load can be carried, somehow.
+        No target bounds how long requests of a closed loop may wait: every load can be carried,
+        somehow.
     """
-    if not question.targets.bound_latency:
+    if not (question.traffic.is_open or question.targets.bound_latency):
         raise InvalidInput(
             "ttft_s",
             "requests may wait for ever",
@@ -94,7 +103,9 @@ def capacities(
         )
     found = []
     for number, cluster in enumerate(question.clusters):
-        found.append(_capacity(replace(question, clusters=(cluster,)), predictor))
+        alone = replace(question, clusters=(cluster,))
+        carried = _rate_carried if question.traffic.is_open else _capacity
+        found.append(carried(alone, predictor))
         progress((number + 1) / len(question.clusters))
     return tuple(found)
 
@@ -159,6 +170,36 @@ def _capacity(question: Question, predictor: Predictor) -> Capacity:
         refused=high if refused else 0,
         beyond=refused.plans[0] if refused and refused.plans else None,
         rejections=refused.rejections if refused else (),
+    )
+
+
+def _rate_carried(question: Question, predictor: Predictor) -> Capacity:
+    """Return the largest rate a cluster carries, to 2 %, by steps of four and then bisection."""
+    outcomes: dict[float, Outcome] = {}
+
+    def carries(rate: float) -> bool:
+        found = outcomes[rate] = answer(question.at_rate(rate), predictor)
+        return bool(found.plans) and found.plans[0].meets_targets
+
+    low, high = 0.0, FIRST_RATE
+    while high <= MOST_RATE and carries(high):
+        low, high = high, STRIDE * high
+    while not low and high > LOWEST_RATE:
+        below = high / STRIDE
+        low, high = (below, high) if carries(below) else (0.0, below)
+    while low and high / low > CLOSE_RATE:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if carries(middle) else (low, middle)
+    refused, plan = outcomes.get(high), outcomes[low].plans[0] if low else None
+    return Capacity(
+        cluster=question.clusters[0],
+        concurrency=0,
+        plan=plan,
+        refused=0,
+        beyond=refused.plans[0] if refused and refused.plans else None,
+        rejections=refused.rejections if refused else (),
+        rate=low,
+        refused_rate=high if refused else 0.0,
     )
 
 
