@@ -111,7 +111,9 @@ class ServiceContext:
 
     def subject(self, request: RunRequest) -> Subject:
         """Return what a request is about, on the clusters and engines of this site."""
-        return Subject(request, self.inventory, self.options.source, self.options.engines)
+        options = self.options
+        proxy_image = options.images.get("litellm/any")
+        return Subject(request, self.inventory, options.source, options.engines, proxy_image)
 
     def announcer(self, run: Run, request: RunRequest) -> Announcer:
         """Return what makes the events of a run, told at this moment."""

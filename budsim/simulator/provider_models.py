@@ -37,17 +37,19 @@ def provider_price(model: str) -> ProviderPrice:
     return routers[ROUTER].price(model)
 
 
-def priced_on(price: ProviderPrice, traffic: Traffic, clusters: Sequence[Cluster]) -> Finding:
+def priced_on(
+    price: ProviderPrice, traffic: Traffic, clusters: Sequence[Cluster], image: str | None = None
+) -> Finding:
     """Return one plan for each cluster with a CPU for LiteLLM's proxy, and reasons for the others.
 
     The cost is the provider's charge for prompt and output tokens, per million output tokens; there
-    is none per hour.
+    is none per hour. ``image`` is the site's own of the proxy.
     """
     cost_usd = price.usd_per_million_output_tokens(traffic.input_tokens, traffic.output_tokens)
     hosts = [(cluster.cluster_id, _host(cluster)) for cluster in clusters]
     placed = [(cluster_id, label) for cluster_id, label in hosts if label is not None]
     plans = tuple(
-        _plan(rank, cluster_id, label, price, traffic, cost_usd)
+        _plan(rank, cluster_id, label, price, traffic, cost_usd, image or IMAGE)
         for rank, (cluster_id, label) in enumerate(placed)
     )
     unhosted = [
@@ -90,13 +92,14 @@ def _plan(  # one argument per thing that differs between clusters
     price: ProviderPrice,
     traffic: Traffic,
     cost_usd: float,
+    image: str,
 ) -> StoredPlan:
-    group = _group(cluster_id, label, price, traffic, cost_usd)
+    group = _group(cluster_id, label, price, traffic, cost_usd, image)
     return StoredPlan(
         rank=rank,
         cluster_id=cluster_id,
         replicas=1,
-        concurrency=traffic.concurrency,
+        concurrency=_concurrency(traffic),
         ttft_s=None,
         tokens_per_s_per_user=None,
         e2e_s=None,
@@ -109,12 +112,17 @@ def _plan(  # one argument per thing that differs between clusters
 
 
 def _group(
-    cluster_id: str, label: DeviceLabel, price: ProviderPrice, traffic: Traffic, cost_usd: float
+    cluster_id: str,
+    label: DeviceLabel,
+    price: ProviderPrice,
+    traffic: Traffic,
+    cost_usd: float,
+    image: str,
 ) -> NodeGroup:
     return NodeGroup(
         config_id=str(uuid5(NAMESPACE, f"{cluster_id}/{price.model}/{_lengths(traffic)}")),
         name=label.name,
-        labels=Labels(device_name=label.name, concurrency=str(traffic.concurrency)),
+        labels=Labels(device_name=label.name, concurrency=str(_concurrency(traffic))),
         type=label.wire_type,
         engine_type=ROUTER,
         tp_size=1,
@@ -122,7 +130,7 @@ def _group(
         envs={"LITELLM_LOCAL_MODEL_COST_MAP": "True"},
         args={"model": price.model},
         replicas=1,
-        image=IMAGE,
+        image=image,
         memory=0.0,
         hardware_mode=HardwareMode.DEDICATED,
         ttft=None,
@@ -139,6 +147,11 @@ def _group(
         engine_version=routers[ROUTER].version,
         architecture_family=price.provider,
     )
+
+
+def _concurrency(traffic: Traffic) -> int:
+    """Return the requests in flight; 1 where they come at a rate: a provider's latency is unknown."""
+    return max(1, traffic.concurrency)
 
 
 def _lengths(traffic: Traffic) -> str:

@@ -260,6 +260,8 @@ class Subject:
         Where its clusters and its model are looked up.
     engines : frozenset of str
         Engines of this site; empty: all.
+    proxy_image : str, optional
+        The site's own image of LiteLLM's proxy.
     """
 
     def __init__(
@@ -268,9 +270,11 @@ class Subject:
         inventory: Inventory,
         source: ModelSource,
         engines: frozenset[str] = frozenset(),
+        proxy_image: str | None = None,
     ) -> None:
         self.request = request
         self._inventory, self._source, self._engines = inventory, source, engines
+        self._proxy_image = proxy_image
         self._question: Question | None = None
         self._priced: Finding | None = None
 
@@ -298,7 +302,7 @@ class Subject:
             price = await asyncio.to_thread(provider_price, self.request.pretrained_model_uri)
             clusters = await self._inventory.clusters()
             chosen = chosen_clusters(clusters, self.request.wanted_cluster)
-            self._priced = priced_on(price, self.request.traffic, chosen)
+            self._priced = priced_on(price, self.request.traffic, chosen, self._proxy_image)
         return self._priced
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the service's tests: a small real service on a database of its own, a stand-in sidecar, callers' example bodies."""
+"""Fixtures of the service's tests: a small real service, a stand-in sidecar, example bodies."""
 
 import json
 from collections.abc import Callable, Iterator

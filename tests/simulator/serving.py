@@ -1,4 +1,4 @@
-"""What a small real service in a test is made of: a cluster, a simulation whose answer is known, a stand-in sidecar."""
+"""Parts of a small real service: a cluster, a simulation of known answer, a stand-in sidecar."""
 
 import json
 import threading
@@ -49,7 +49,7 @@ class MakeClient(Protocol):
     """Starts the service for one test."""
 
     def __call__(self, **overrides: Any) -> TestClient:
-        """Start it with settings groups (`app`, `limits`, `dapr`...), `inventory` or `workers` of the test's own."""
+        """Start it with the test's own settings groups (`app`...), `inventory` or `workers`."""
         ...
 
 
@@ -83,7 +83,10 @@ def known_answer(
     known: object = None,
     progress: Callable[[float], None],
 ) -> Outcome:
-    """Answer with three plans per cluster, dearer and dearer; the second misses the targets by 20 %."""
+    """Answer with three plans per cluster, dearer and dearer.
+
+    The second misses the targets by 20 %.
+    """
     for quarter in (0.25, 0.5, 0.75, 1.0):
         progress(quarter)
     plans = [
@@ -136,7 +139,7 @@ def h100() -> Device:
 
 
 def plan(cluster_id: str, *, config_id: str, cost: float, error_rate: float) -> Plan:
-    """Return a plan of one group of two replicas of two devices, 32 requests each: TTFT 0.5 s, 25 tokens/s, 10 s."""
+    """Return a plan of two replicas of two devices: TTFT 0.5 s, 25 tokens/s, 10 s end to end."""
     group = replica_group(config_id, cost, error_rate)
     return Plan(
         cluster_id=cluster_id,
@@ -229,7 +232,10 @@ def figure(value: float) -> Figure:
 
 
 class StandInSidecar:
-    """Dapr's HTTP API as far as budsim uses it; `is_down` makes every call fail, `token` is demanded when set."""
+    """Dapr's HTTP API as far as budsim uses it.
+
+    `is_down` makes every call fail, `token` is demanded when set.
+    """
 
     def __init__(self) -> None:
         self.states: dict[str, bytes] = {}

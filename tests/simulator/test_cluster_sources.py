@@ -68,7 +68,10 @@ async def test_a_value_written_after_a_deletion_is_seen():
     "gap", [None, b"", b"[]", b"null", b"{", b'"x"', b"[" * 100_000, b"\xff", b'[{"id": 7}]']
 )
 async def test_a_gap_is_unavailable_and_ends(gap: bytes | None):
-    """Missing, empty, cut off or nonsense: not now; the next inventory is used as soon as it comes."""
+    """Missing, empty, cut off or nonsense: not now.
+
+    The next inventory is used as soon as it comes.
+    """
     state = State()
     source = reading(state)
     state.save(named("before"))

@@ -1,4 +1,4 @@
-"""How the service is operated: traces through requests and events, figures of the queue, repeated events, an orderly end."""
+"""Operating the service: traces, figures of the queue, repeated events, an orderly end."""
 
 import io
 import json
@@ -64,7 +64,7 @@ def test_with_a_collector_request_and_steps_are_spans_of_one_trace(
     body: dict[str, Any],
     collector: Collector,  # noqa: F811
 ):
-    """The request is a child of the caller's span, the steps are children of the request, and events name the request."""
+    """The request is a child of the caller's span, its steps are children of the request."""
     client = make_client(
         telemetry=TelemetrySettings(_env_file=None, otel_exporter_otlp_endpoint=collector.endpoint)
     )
@@ -88,7 +88,7 @@ def test_with_a_collector_request_and_steps_are_spans_of_one_trace(
 def test_figures_tell_how_much_waits_and_for_how_long(
     make_client: MakeClient, body: dict[str, Any], sidecar: Any
 ):
-    """Runs that have not ended, events that have not left, and the age of the oldest, read when they are asked for."""
+    """Unfinished runs, unsent events and the age of the oldest, read when they are asked for."""
 
     def never(*_arguments: Any, **_named: Any) -> Any:
         raise Unavailable("not yet")
@@ -114,7 +114,10 @@ def test_figures_tell_how_much_waits_and_for_how_long(
 
 
 def test_one_event_id_of_two_sources_is_two_events(client: TestClient, body: dict[str, Any]):
-    """CloudEvents are told apart by source and id; the same source and id again is the same workflow."""
+    """CloudEvents are told apart by source and id.
+
+    The same source and id again is the same workflow.
+    """
 
     def sent(source: str) -> str:
         event = {"id": "1", "source": source, "topic": "t", "pubsubname": "p", "data": body}
@@ -126,7 +129,7 @@ def test_one_event_id_of_two_sources_is_two_events(client: TestClient, body: dic
 
 
 def test_an_orderly_end_says_so_first(tmp_path: Path):
-    """After SIGTERM health is 503 while the server still answers; then it exits cleanly, without having been killed."""
+    """After SIGTERM health is 503 while the server still answers; then it exits by itself."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -26,7 +26,7 @@ CLUSTERS = (
 
 
 def test_every_field_of_a_request_reaches_the_question(body):
-    """The request's own words become the core's: quantization, engine restrictions, LoRA, context."""
+    """The request's own words become the core's: quantization, engines, LoRA, context."""
     request = RunRequest.model_validate(
         body
         | {

@@ -48,7 +48,10 @@ def assert_refused(answer: Any, code: int, kind: str, told: str) -> None:
 
 
 def test_asynchronous_run_is_answered_with_its_workflow(client: TestClient, body: dict[str, Any]):
-    """Default: workflow metadata, PENDING, three steps, an estimate in minutes; it completes by itself."""
+    """Default: workflow metadata, PENDING, three steps, an estimate in minutes.
+
+    It completes by itself.
+    """
     found = client.post("/simulator/run", json=body).json()
     assert (found["object"], found["workflow_name"], found["status"]) == (
         "workflow_metadata",
@@ -65,7 +68,7 @@ def test_asynchronous_run_is_answered_with_its_workflow(client: TestClient, body
 
 
 def test_debug_run_is_answered_with_the_recommendation(client: TestClient, body: dict[str, Any]):
-    """The best deployment of each cluster, ms and tokens/s, with engine metadata, clusters apart."""
+    """The best deployment of each cluster, in ms and tokens/s, with engine metadata."""
     found = client.post("/simulator/run", json=body | {"debug": True}).json()
     assert found["object"] == "cluster_recommendations"
     assert [item["cluster_id"] for item in found["recommendations"]] == [
@@ -96,7 +99,7 @@ def test_debug_run_is_answered_with_the_recommendation(client: TestClient, body:
 def test_pooling_models_are_answered_in_the_same_names(
     make_client: MakeClient, body: dict[str, Any]
 ):
-    """An embedding request keeps the contract's fields: no output tokens, latency that is the time to the first answer."""
+    """No output tokens, and a latency that is the time to the first answer."""
     client = make_client(workers=ThreadWorkers(simulate, AnalyticPredictor))
     asked = body | {
         "pretrained_model_uri": "BAAI/bge-large-en-v1.5",
@@ -120,7 +123,10 @@ def test_pooling_models_are_answered_in_the_same_names(
 
 
 def test_adapters_asked_for_are_in_the_answer(make_client: MakeClient, body: dict[str, Any]):
-    """Callers read `max_loras` of a node group and find it in its arguments; a rank without kernels is refused by name."""
+    """Callers read `max_loras` of a node group and find it in its arguments.
+
+    A rank without kernels is refused by name.
+    """
     client = make_client(workers=ThreadWorkers(simulate, AnalyticPredictor))
     asked = body | {
         "simulation_method": "heuristic",
@@ -280,7 +286,10 @@ def test_nothing_fits_is_a_result_with_reasons(make_client: MakeClient, body: di
 def test_cloud_model_is_priced_and_its_latency_left_unknown(
     client: TestClient, body: dict[str, Any]
 ):
-    """No random numbers: two requests have one price; without a CPU for the proxy there is a reason instead of a plan."""
+    """No random numbers: two requests have one price.
+
+    Without a CPU for the proxy there is a reason instead of a plan.
+    """
     request = body | {"pretrained_model_uri": "gpt-4o", "is_proprietary_model": True, "debug": True}
     first, second = (client.post("/simulator/run", json=request).json() for _ in range(2))
     assert first["reasons"] == second["reasons"]
@@ -449,7 +458,7 @@ def test_unexpected_errors_say_nothing(make_client: MakeClient, body: dict[str, 
 
 
 def test_missing_inventory_is_503_and_accepted_later(make_client: MakeClient, body: dict[str, Any]):
-    """Synchronous: refused with Retry-After. Asynchronous: kept, and answered once the inventory is back."""
+    """Synchronous: refused with Retry-After. Asynchronous: kept until the inventory is back."""
 
     class Gone:
         def __init__(self) -> None:
@@ -584,7 +593,7 @@ def test_readiness_says_what_is_up(client: TestClient):
 
 
 def test_unusable_models_are_told_by_readiness(make_client: MakeClient, tmp_path: Path):
-    """Trained models that are not there, and a calibration that is none, make the service not ready, with the reason."""
+    """Missing trained models and a broken calibration make the service not ready, with a reason."""
     (tmp_path / "site.json").write_text("{}")
     for load, reason in (
         (lambda: load_predictor(tmp_path), "no trained models"),
@@ -618,7 +627,7 @@ def test_callers_examples_are_taken_as_they_are(client: TestClient, example: Cal
 def test_unknown_quantization_is_refused_whether_asked_for_or_not(
     client: TestClient, body: dict[str, Any], field: str
 ):
-    """A name nobody knows is no silent default: 422 naming the field, also without `is_quantization`."""
+    """An unknown name is refused with its field, also without `is_quantization`."""
     for asked in (True, False):
         wrong = body | {"quantization_type": "INT8", field: "BOGUS", "is_quantization": asked}
         answer = client.post("/simulator/run", json=wrong)
@@ -626,7 +635,7 @@ def test_unknown_quantization_is_refused_whether_asked_for_or_not(
 
 
 def test_unknown_models_are_named_by_the_field_that_held_them(client: TestClient):
-    """`node-configurations` has no `pretrained_model_uri`: its 404 names `model_id` or `model_uri`."""
+    """`node-configurations` has no `pretrained_model_uri`: its 404 names the field it has."""
     asked = {
         "model_id": "nobody/x",
         "cluster_id": CLUSTER_ID,

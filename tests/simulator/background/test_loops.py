@@ -1,7 +1,6 @@
 """Durable runs and their events: order, crashes, leases, control, and the way to the broker."""
 
 import asyncio
-import gc
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +19,7 @@ from budsim.simulator.context import ServiceOptions
 from budsim.simulator.events import published_body
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question
-from budsim.simulator.run_steps import RunSteps, SearchProgress
+from budsim.simulator.run_steps import RunSteps
 from budsim.simulator.schemas import RunRequest
 from budsim.simulator.services import Simulations
 from budsim.simulator.storage.records import Run, Status, Step
@@ -217,29 +216,6 @@ async def test_stopping_a_run_takes_it_from_its_replica(
         await service.steps.carry_out(*claim(service))
     assert service.find(run.run_id).status is Status.TERMINATED
     assert repository.plans(run.run_id, wanted()) == []
-
-
-async def test_an_announcement_that_cannot_be_written_is_the_last_and_is_told():
-    """After it no other is tried, and whoever waits for the announcements learns why; nothing is left for the log to find."""
-    written: list[float] = []
-
-    async def lost(share: float) -> None:
-        written.append(share)
-        raise LeaseLost("gone")
-
-    unnoticed: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(
-        lambda _loop, context: unnoticed.append(context)
-    )
-    quarters = SearchProgress(lost)
-    for share in (0.25, 0.5):
-        quarters.reached(share)
-        await asyncio.sleep(0)
-    with pytest.raises(LeaseLost):
-        await quarters.finish()
-    del quarters
-    gc.collect()
-    assert (written, unnoticed) == ([0.25], [])
 
 
 async def test_a_missing_dependency_is_tried_again_later(

@@ -12,7 +12,7 @@ from tests.simulator.situations import make_cluster, make_question
 
 @pytest.fixture(scope="session")
 def document() -> Callable[..., dict]:
-    """Return a function that asks a question and returns the answer as `budsim simulate --json` prints it."""
+    """Return a function that answers a question as `budsim simulate --json` prints it."""
     from budsim.performance.predictor import AnalyticPredictor
     from budsim.simulator.planning.answer import answer
 
@@ -33,14 +33,14 @@ def document() -> Callable[..., dict]:
 
 @pytest.fixture(scope="session")
 def answered(document) -> dict:
-    """Plans for an 8B model on a node of H100 beside MI300X, Gaudi 3 and two sockets of Sapphire Rapids."""
+    """Plans for an 8B model on H100, MI300X, Gaudi 3 and two sockets of Sapphire Rapids."""
     nodes = ((("H100-SXM", 4),), (("MI300X", 2),), (("Gaudi3", 2),), (("Xeon Platinum 8480+", 2),))
     return document(make_question(make_cluster(*nodes), analytic_only=True))
 
 
 @pytest.fixture(scope="session")
 def layout(answered) -> Callable[..., str]:
-    """Return a function that lays the first plan of an engine on a kind of device out over nodes of our choice."""
+    """Return a function that lays an engine's first plan out over nodes of our choice."""
 
     def lay(type_: str, engine: str, *placements: dict[str, int], **changes: object) -> str:
         groups = [group for plan in answered["configurations"] for group in plan["node_groups"]]

@@ -8,7 +8,10 @@ from tests.simulator.situations import make_cluster, make_question
 
 
 def test_replicas_on_one_node_share_neither_devices_nor_ports(layout):
-    """Two replicas of two GPUs on a node: devices 0-1 and 2-3, ports apart; a third on another node starts anew."""
+    """Two replicas of two GPUs on a node: devices 0-1 and 2-3, ports apart.
+
+    A third on another node starts anew.
+    """
     text = render(layout("cuda", "vllm", {"a": 2}, {"a": 2}, {"b": 2}), "command")
     words = commands_of(text)
     assert [each[0] for each in words] == [
@@ -31,7 +34,7 @@ def test_replicas_on_one_host_are_bound_to_sockets_of_their_own(layout):
 
 
 def test_device_types_of_one_node_are_told_apart(document):
-    """A node's A100 are devices 0 and 1, its H100 is device 2, whichever of them the plan lists first."""
+    """A node's A100 are devices 0 and 1, its H100 is device 2, in whatever order."""
     cluster = make_cluster((("A100-SXM4-80GB", 2), ("H100-SXM", 1)))
     answered = document(make_question(cluster, analytic_only=True))
     shown = {

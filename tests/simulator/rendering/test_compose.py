@@ -9,7 +9,10 @@ from tests.simulator.rendering.validators import check_compose
 
 
 def test_compose_starts_each_node_by_its_profile(layout):
-    """Services of two nodes carry their node's profile; the router's requests reach every replica at its node and port."""
+    """Services of two nodes carry their node's profile.
+
+    The router's requests reach every replica at its node and port.
+    """
     compose = check_compose(render(layout("cuda", "vllm", {"a": 2}, {"a": 2}, {"b": 2}), "compose"))
     assert {name: each["profiles"] for name, each in compose["services"].items()} == {
         "g1-r1": ["a"],

@@ -8,7 +8,7 @@ from tests.simulator.rendering.reading import commands_of, flags_of
 
 
 def test_a_pipeline_over_unequal_shares_is_cut_into_equal_processes(layout):
-    """Four stages of two GPUs, three of them on one node: engines count equal processes, so that node runs three."""
+    """Four stages of two GPUs, three of them on one node: that node runs three equal processes."""
     text = layout("cuda", "vllm", {"a": 6, "b": 2}, tp_size=2, pp_size=4)
     found = [flags_of(words) for words in commands_of(render(text, "command"))]
     assert [each["node-rank"] for each in found] == [0, 1, 2, 3]
@@ -24,7 +24,10 @@ def test_a_pipeline_over_unequal_shares_is_cut_into_equal_processes(layout):
     ("engine", "count"), [("vllm", "max-loras"), ("sglang", "max-loras-per-batch")]
 )
 def test_adapters_are_served_where_the_family_has_them(layout, engine, count):
-    """Four adapters of rank 32 in each engine's words, with a warning; a family without them is refused, so is an odd rank."""
+    """Four adapters of rank 32 in each engine's words, with a warning.
+
+    A family without them is refused, so is an odd rank.
+    """
     wanted = Additions(max_loras=4, max_lora_rank=32)
     text = render(layout("cuda", engine, {"a": 1}), "command", additions=wanted)
     flags = flags_of(commands_of(text)[0])

@@ -35,7 +35,7 @@ def test_kubernetes_runs_several_nodes_as_a_leader_worker_set(layout, engine):
     ],
 )
 def test_kubernetes_asks_each_vendors_plugin_for_devices(layout, type_, engine, resource):
-    """Two devices of the vendor's resource, on the plan's nodes only, with shared memory, probes and memory bounds."""
+    """Two devices of the vendor's resource on the plan's nodes, with shared memory and probes."""
     deployment = check_manifests(render(layout(type_, engine, {"a": 2}, {"b": 2}), "kubernetes"))[0]
     pod = deployment["spec"]["template"]["spec"]
     container = pod["containers"][0]
@@ -53,7 +53,10 @@ def test_kubernetes_asks_each_vendors_plugin_for_devices(layout, type_, engine, 
 
 
 def test_kubernetes_binds_cpu_replicas_to_cores_of_their_own(layout):
-    """Two replicas on one host are two Deployments, each with its socket's cores; memory and cores are limits."""
+    """Two replicas on one host are two Deployments, each with its socket's cores.
+
+    Memory and cores are limits.
+    """
     first, second = check_manifests(
         render(layout("cpu", "vllm", {"a": 1}, {"a": 1}), "kubernetes")
     )[:2]

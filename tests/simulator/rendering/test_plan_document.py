@@ -45,7 +45,7 @@ def test_what_is_no_plan_is_refused_with_what_would_be_one(text, says):
     ],
 )
 def test_groups_no_engine_would_start_are_refused_by_field(layout, changes, field):
-    """Documents are edited by hand: what an engine's parser would refuse, and what contradicts itself, is named."""
+    """Documents are edited by hand: arguments no parser takes and contradictions are named."""
     with pytest.raises(InvalidInput) as refused:
         render(layout("cuda", "vllm", {"a": 2}, **changes), "command")
     assert refused.value.field == field

@@ -13,7 +13,7 @@ from tests.simulator.situations import make_cluster, make_question
 
 
 def test_a_quantized_plan_comes_with_its_recipe_and_keeps_its_name(document):
-    """INT4 weights: the recipe makes the checkpoint the command loads, and callers go on asking for the original."""
+    """The recipe makes the checkpoint the command loads; callers still ask for the original."""
     question = make_question(
         make_cluster((("H100-SXM", 1),)),
         analytic_only=True,

@@ -14,7 +14,7 @@ from tests.simulator.situations import make_cluster, make_question
 
 @pytest.mark.parametrize("form", ["command", "compose", "kubernetes", "litellm"])
 def test_every_plan_of_an_answer_renders_in_every_format(answered, form):
-    """CUDA, ROCm, Gaudi and CPU, vLLM and SGLang: what is written passes the validator of its format."""
+    """CUDA, ROCm, Gaudi and CPU, vLLM and SGLang: each file passes the validator of its format."""
     plans = answered["configurations"]
     assert {plan["node_groups"][0]["type"] for plan in plans} >= {"cuda", "rocm", "hpu", "cpu"}
     for number in range(1, len(plans) + 1):
@@ -30,7 +30,7 @@ def test_every_plan_of_an_answer_renders_in_every_format(answered, form):
 
 
 def test_a_plan_of_several_device_types_is_one_deployment(document):
-    """Groups on H100 and Gaudi behind one router: every replica is reached, each weighted by its speed."""
+    """Groups on H100 and Gaudi behind one router: every replica is reached, by its speed."""
     cluster = make_cluster((("Gaudi3", 2),), (("H100-SXM", 1),))
     targets = {"ttft_s": 0.25, "tokens_per_s_per_user": 80.0}
     text = json.dumps(

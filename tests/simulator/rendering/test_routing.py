@@ -11,7 +11,10 @@ from tests.simulator.rendering.validators import check_compose, check_manifests
 
 
 def test_the_router_weighs_groups_by_speed_and_catches_what_fails(answered):
-    """A group half as fast per replica gets half the weight; limits are what was predicted; gpt-4o is the fallback."""
+    """A group half as fast per replica gets half the weight; limits are what was predicted.
+
+    Gpt-4o is the fallback.
+    """
     group = answered["configurations"][0]["node_groups"][0]
     half = {**group, "e2e_latency": group["e2e_latency"] * 2}
     text = json.dumps({**answered, "configurations": [{"node_groups": [group, half]}]})
@@ -31,12 +34,30 @@ def test_the_router_weighs_groups_by_speed_and_catches_what_fails(answered):
 def test_a_providers_model_is_a_proxy_alone():
     """What the service answers for a cloud model renders as the proxy and nothing else."""
     group = {
-        "config_id": "c", "name": "cpu", "labels": {"device_name": "cpu", "concurrency": "8"}, "type": "cpu",
-        "engine_type": "litellm", "tp_size": 1, "pp_size": 1, "envs": {}, "args": {"model": "gpt-4o"}, "replicas": 1,
-        "image": "berriai/litellm", "memory": 0.0, "hardware_mode": "dedicated", "ttft": None, "throughput_per_user": None,
-        "e2e_latency": None, "error_rate": 0.0, "cost_per_million_tokens": 12.5, "device_name": "cpu", "device_model": "cpu",
-        "raw_name": "cpu", "weight_memory_gb": 0.0, "kv_cache_memory_gb": 0.0,
-    }  # fmt: skip
+        "config_id": "c",
+        "name": "cpu",
+        "labels": {"device_name": "cpu", "concurrency": "8"},
+        "type": "cpu",
+        "engine_type": "litellm",
+        "tp_size": 1,
+        "pp_size": 1,
+        "envs": {},
+        "args": {"model": "gpt-4o"},
+        "replicas": 1,
+        "image": "berriai/litellm",
+        "memory": 0.0,
+        "hardware_mode": "dedicated",
+        "ttft": None,
+        "throughput_per_user": None,
+        "e2e_latency": None,
+        "error_rate": 0.0,
+        "cost_per_million_tokens": 12.5,
+        "device_name": "cpu",
+        "device_model": "cpu",
+        "raw_name": "cpu",
+        "weight_memory_gb": 0.0,
+        "kv_cache_memory_gb": 0.0,
+    }
     text = json.dumps({"node_groups": [group]})
     assert (
         yaml.safe_load(render(text, "litellm"))["model_list"][0]["litellm_params"]["model"]

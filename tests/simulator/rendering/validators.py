@@ -1,4 +1,4 @@
-"""The real validators rendered files are held against: the compose specification's schema and Kubernetes' strict ones."""
+"""Real validators of rendered files: compose's schema and Kubernetes' strict ones."""
 
 import json
 from importlib.resources import files
@@ -25,7 +25,7 @@ def check_compose(text: str) -> dict:
 
 
 def check_manifests(text: str) -> list[dict]:
-    """Hold manifests against Kubernetes' strict schemas and return them; pods of LeaderWorkerSets are checked as pods."""
+    """Return manifests that pass Kubernetes' strict schemas, pods of LeaderWorkerSets included."""
     manifests = list(yaml.safe_load_all(text))
     for manifest in manifests:
         if manifest["kind"] == "LeaderWorkerSet":

@@ -6,7 +6,10 @@ from budsim.simulator.schemas import RunRequest
 
 
 def test_cloud_event_and_plain_request_mean_the_same(body: dict[str, Any]):
-    """With topic, pubsubname and data all there, the keys of data are the request; unknown ones are ignored."""
+    """With topic, pubsubname and data all there, the keys of data are the request.
+
+    Unknown ones are ignored.
+    """
     event = {
         "specversion": "1.0",
         "id": "e1",

@@ -7,7 +7,7 @@ from tests.simulator.situations import make_cluster, make_question
 
 
 def test_a_mix_is_answered_as_several_node_groups():
-    """Two device types in one deployment: a node group and an entry of device_types each, whose replicas and requests add up."""
+    """Two device types: a node group and an entry of device_types each, which add up."""
     cluster = make_cluster((("A100-SXM4-80GB", 1),), (("H100-SXM", 1),))
     targets = {"ttft_s": 0.25, "tokens_per_s_per_user": 80.0}
     question = make_question(cluster, concurrency=60, targets=targets, analytic_only=True)

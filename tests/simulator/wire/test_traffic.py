@@ -65,7 +65,7 @@ def test_without_the_new_fields_traffic_is_a_closed_loop_of_fixed_lengths(body: 
 
 
 def test_a_rate_with_its_arrival_and_lengths_reaches_the_core(body: dict[str, Any]):
-    """Requests/s, the process of arrivals, a law for prompts and one for outputs, shared prefixes."""
+    """Requests/s, the process of arrivals, laws of prompts and outputs, shared prefixes."""
     traffic = parsed(
         body,
         request_rate=2.5,
