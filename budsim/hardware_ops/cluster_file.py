@@ -39,8 +39,9 @@ from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import Cluster, DevicePool, Node
 from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.hardware_ops.device_entries import MOST_CORES, MOST_DEVICES, read_pool
+from budsim.hardware_ops.device_entries import MOST_DEVICES, read_pool
 from budsim.hardware_ops.device_identity import MOST_GB
+from budsim.hardware_ops.device_load import MOST_CORES
 from budsim.hardware_ops.device_names import candidates
 from budsim.hardware_ops.duplicates import refuse_duplicates
 from budsim.hardware_ops.instances import find_instance

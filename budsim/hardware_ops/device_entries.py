@@ -13,22 +13,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from budsim.commons.errors import InvalidInput
-from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import DeviceLabel, DevicePool, HardwareMode
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.hardware_ops.device_identity import (
     KINDS_ON_THE_WIRE,
-    MOST_GB,
     NAME_FIELDS,
     identify_device,
     pci_id,
 )
+from budsim.hardware_ops.device_load import unusable, with_processor_load, with_time_sliced_load
 from budsim.hardware_ops.device_names import is_time_sliced
 from budsim.hardware_ops.inventory_reader import InventoryReader
 
 MOST_DEVICES = 10_000
-MOST_CORES = 10_000
-MOST_PERCENT = 1e4  # time-sliced cores are handed out more than once
 
 
 def read_pool(entry: InventoryReader, *, node_is_up: bool) -> DevicePool:
@@ -55,14 +52,10 @@ def read_pool(entry: InventoryReader, *, node_is_up: bool) -> DevicePool:
         else "",
     )
     mode = hardware_mode(entry)
-    load = (
-        _cpu_load
-        if _is_cpu(found.device, label)
-        else _shared_load
-        if mode is HardwareMode.SHARED
-        else _own_load
-    )
-    pool = load(pool, entry)
+    if _is_cpu(found.device, label):
+        pool = with_processor_load(pool, entry)
+    elif mode is HardwareMode.SHARED:
+        pool = with_time_sliced_load(pool, entry)
     if found.device is None:
         return unusable(pool, found.reason)
     return pool if node_is_up else unusable(pool, "node is down")
@@ -80,11 +73,6 @@ def unreadable(name: object, error: InvalidInput) -> DevicePool:
         memory_free_bytes=0.0,
         unavailable_reason=str(error),
     )
-
-
-def unusable(pool: DevicePool, reason: str) -> DevicePool:
-    """Return a pool of which nothing may be used, for a reason."""
-    return replace(pool, available=0, memory_free_bytes=0.0, unavailable_reason=reason)
 
 
 def hardware_mode(entry: InventoryReader) -> HardwareMode:
@@ -141,109 +129,3 @@ def _counts(entry: InventoryReader) -> tuple[int, int]:
 def _is_cpu(device: Device | None, label: DeviceLabel) -> bool:
     kind = device.kind if device else KINDS_ON_THE_WIRE.get(label.wire_type)
     return kind is DeviceKind.CPU
-
-
-def _own_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
-    """Return the pool as it is: whole devices are free or they are not."""
-    del entry
-    return pool
-
-
-def _shared_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
-    """Return the pool with what other containers leave on its time-sliced device."""
-    device = pool.device
-    allocated = entry.number("memory_allocated_gb", most=MOST_GB, unit="GB")
-    used_percent = entry.number("memory_utilization_percent", most=100, unit="%")
-    busy = [
-        entry.number(key, most=MOST_PERCENT, unit="%")
-        for key in ("core_utilization_percent", "cores_allocated_percent")
-    ]
-    stated_busy = [percent for percent in busy if percent is not None]
-    if device is None:
-        return pool
-    if allocated is None and used_percent is None:
-        return unusable(
-            pool, "time-sliced device without memory_allocated_gb: its free memory is not known"
-        )
-    if not stated_busy:
-        return unusable(
-            pool,
-            "time-sliced device without cores_allocated_percent: its free compute is not known",
-        )
-    taken = (
-        allocated * GIB
-        if allocated is not None
-        else (used_percent or 0.0) / 100 * device.memory_bytes
-    )
-    free, share = device.memory_bytes - taken, 1 - max(stated_busy) / 100
-    if free <= 0 or share <= 0:
-        return unusable(
-            replace(pool, compute_free_share=max(0.0, share)),
-            "other containers hold all of its memory or compute",
-        )
-    return replace(pool, memory_free_bytes=free, compute_free_share=share)
-
-
-def _cpu_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
-    """Return one device for each socket, with what the node's other work leaves of it.
-
-    Missing sockets follow from the cores; without cores the CPU cannot be used. More cores than
-    the catalog's sockets have are threads and are not counted. A virtual machine with fewer cores gets
-    their share of the arithmetic and all of the bandwidth.
-    """
-    cores = next(
-        (c for key in ("physical_cores", "cores") if (c := entry.count(key, most=MOST_CORES))), None
-    )
-    stated_sockets = entry.count("socket_count", most=64) or None
-    memory_gb = _stated_cpu_memory_gb(entry)
-    used_cores = entry.number("utilized_cores", most=MOST_CORES, unit="cores") or 0.0
-    used_gb = entry.number("utilized_memory_gb", most=MOST_GB, unit="GB") or 0.0
-    for key in ("threads", "frequency_ghz"):
-        entry.number(key, most=2 * MOST_CORES, unit=key)
-    device = pool.device
-    if device is None:
-        return _per_socket(pool, stated_sockets or 1)
-    if not memory_gb:
-        return unusable(
-            _per_socket(pool, stated_sockets or 1), "the node's memory is not stated (memory_gb)"
-        )
-    counted = pool.total if pool.total > 1 else None
-    sockets = counted or stated_sockets or max(1, round((cores or 0) / device.compute_units))
-    cores_per_socket = (
-        min(device.compute_units, max(1, round(cores / sockets))) if cores else device.compute_units
-    )
-    pool = _per_socket(
-        replace(pool, device=_socket(device, cores_per_socket, memory_gb * GIB / sockets)), sockets
-    )
-    if not cores:
-        # The callers' own rule: they do not place a replica on a CPU whose cores they do not know.
-        return unusable(pool, "the node's cores are not stated (cores)")
-    free, share = (
-        (memory_gb - used_gb) * GIB / sockets,
-        1 - used_cores / (cores_per_socket * sockets),
-    )
-    if free <= 0 or share <= 0:
-        return unusable(
-            replace(pool, compute_free_share=max(0.0, share)),
-            "the node's other work holds all its memory or cores",
-        )
-    return replace(pool, memory_free_bytes=free, compute_free_share=share)
-
-
-def _stated_cpu_memory_gb(entry: InventoryReader) -> float | None:
-    return entry.number("memory_gb", most=MOST_GB, unit="GB") or entry.number(
-        "mem_per_GPU_in_GB", most=MOST_GB, unit="GB"
-    )
-
-
-def _per_socket(pool: DevicePool, sockets: int) -> DevicePool:
-    """Count sockets where the inventory counts the node's CPUs as one."""
-    if pool.total > 1:  # already counted by socket
-        return pool
-    return replace(pool, total=pool.total * sockets, available=pool.available * sockets)
-
-
-def _socket(device: Device, cores: int, memory_bytes: float) -> Device:
-    share = cores / device.compute_units
-    peaks = {precision: flops * share for precision, flops in device.flops_per_s.items()}
-    return replace(device, compute_units=cores, memory_bytes=memory_bytes, flops_per_s=peaks)

@@ -13,6 +13,7 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from budsim.commons.units import GIB
@@ -55,18 +56,20 @@ def identify_device(entry: InventoryReader) -> Identity:
     if not possible:
         return _unknown(shown)
     if possible[0].kind is DeviceKind.CPU:
+        # A processor's memory is the node's: it tells nothing of the part.
         return _of_stated_kind(possible[0], entry)
     stated_gb = _stated_memory_gb(entry)
     fitting = [device for device in possible if _fits(device, stated_gb)]
     if not fitting:
-        sizes = " or ".join(sorted({f"{device.memory_bytes / GIB:.0f}" for device in possible}))
-        return _contradiction(f"{shown!r} has {sizes} GB, the inventory says {stated_gb:g} GB")
-    if by_pci and by_name and not agreed and len(fitting) > 1:
+        return _wrong_memory(shown, possible, stated_gb)
+    # Where several boards fit, id and names together must single one out.
+    undecided = len(fitting) > 1 and not agreed
+    if undecided and by_pci and by_name:
         one, other = by_pci[0].name, by_name[0].name
         return _contradiction(f"PCI id {pci_id(entry)} is {one}, the name says {other}")
-    if not by_name and len(fitting) > 1:
-        possible_names = " or ".join(device.name for device in fitting)
-        problem = f": PCI id {pci_id(entry)} is {possible_names}; expected its name or memory"
+    if undecided and by_pci:
+        choice = " or ".join(device.name for device in fitting)
+        problem = f": PCI id {pci_id(entry)} is {choice}; expected its name or memory"
         return _unknown(shown, problem)
     return _of_stated_kind(fitting[0], entry)
 
@@ -83,6 +86,11 @@ def _unknown(name: str, problem: str = "") -> Identity:
 
 def _contradiction(problem: str) -> Identity:
     return Identity(reason=f"contradictory entry: {problem}")
+
+
+def _wrong_memory(shown: str, possible: Sequence[Device], stated_gb: float | None) -> Identity:
+    sizes = " or ".join(sorted({f"{device.memory_bytes / GIB:.0f}" for device in possible}))
+    return _contradiction(f"{shown!r} has {sizes} GB, the inventory says {stated_gb:g} GB")
 
 
 def _fits(device: Device, stated_gb: float | None) -> bool:

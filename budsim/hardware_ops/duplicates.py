@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.cluster import Cluster, DevicePool, Node
-from budsim.hardware_ops.device_entries import unusable
+from budsim.hardware_ops.device_load import unusable
 
 Duplicates = Mapping[str, tuple[str, str]]
 """The problem and what is expected, by the path of each second listing."""

@@ -119,9 +119,8 @@ def _by_spelling() -> Mapping[str, CatalogEntry]:
 def _last_of_path(name: str) -> str:
     """Return the name at the end of a path or in a hub's cache; empty when it is no path."""
     parts = [part for part in re.split(r"[/\\]+", name) if part not in ("", ".")]
-    cached = next((part for part in reversed(parts) if part.startswith("models--")), "")
-    if cached:
-        return "/".join(cached.split("--")[1:])
+    if cached := [part for part in parts if part.startswith("models--")]:
+        return "/".join(cached[-1].split("--")[1:])
     in_models = len(parts) == 2 and parts[0].lower() == "models"
     is_path = len(parts) > 2 or name.startswith(("/", "./", "~")) or in_models
     return parts[-1] if parts and is_path and ".." not in parts else ""

@@ -186,6 +186,11 @@ def _block(config: ConfigReader) -> int:
     return max(config.integers("weight_block_size", count=2, high=MAX_BLOCK) or (0,))
 
 
+def _bits_of_bitsandbytes(config: ConfigReader) -> float:
+    twice = config.flag("bnb_4bit_use_double_quant", default=False)
+    return 4 + (8 + 32 / 256 if twice else 32) / 64
+
+
 def _bits(config: ConfigReader, precision: Precision) -> float | None:
     """Return the bits of an integer value with its share of its group's scale and zero point.
 
@@ -194,8 +199,7 @@ def _bits(config: ConfigReader, precision: Precision) -> float | None:
     8-bit one if quantized twice (arXiv 2305.14314, section 3).
     """
     if precision is Precision.INT4 and config.text("quant_method").lower() == "bitsandbytes":
-        twice = config.flag("bnb_4bit_use_double_quant", default=False)
-        return 4 + (8 + 32 / 256 if twice else 32) / 64
+        return _bits_of_bitsandbytes(config)
     whole = next((bits for bits, integer in INTEGERS.items() if integer is precision), None)
     weights = _group_weights(config) or config
     size = weights.values.get("group_size")

@@ -80,12 +80,15 @@ def layers_with_experts(config: ConfigReader, layers: int) -> tuple[bool, ...]:
     Families state this in one of four ways: a kind for each layer, a 0 or 1 for each layer, every
     n-th layer, or all but the first n. ``mlp_only_layers`` takes single layers out.
     """
-    types = config.texts("mlp_layer_types", count=layers)
-    if types:
+    if types := config.texts("mlp_layer_types", count=layers):
         return tuple(kind == "sparse" for kind in types)
     if isinstance(config.values.get("moe_layer_freq"), list):
         pattern = config.integers("moe_layer_freq", count=layers, high=1) or ()
         return tuple(bool(item) for item in pattern)
+    return _layers_by_numbers(config, layers)
+
+
+def _layers_by_numbers(config: ConfigReader, layers: int) -> tuple[bool, ...]:
     every = config.integer(*EVERY, high=MAX_LAYERS, default=1)
     # DeepSeek's `moe_layer_freq` counts layers from 0, Qwen's `decoder_sparse_step` from 1.
     offset = 0 if config.has("moe_layer_freq") else 1
