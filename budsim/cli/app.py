@@ -77,7 +77,8 @@ def run_command(arguments: list[str]) -> int:
     try:
         code = app(arguments, standalone_mode=False)
     except TyperException as error:
-        return complain(error.format_message() or _usage(arguments), BAD_INPUT)
+        message = error.format_message() or _usage(arguments)
+        return complain(message + _advice(message, arguments), BAD_INPUT)
     except (InvalidInput, NotFound) as error:
         option = _option(error.field, arguments)
         message = str(error) if option == error.field else f"{option}: {error}"
@@ -91,6 +92,13 @@ def _usage(arguments: list[str]) -> str:
     if not arguments:
         return "no command given: try budsim --help"
     return f"{' '.join(arguments)!r} is not a complete command"
+
+
+def _advice(message: str, arguments: list[str]) -> str:
+    """Return what to ask instead, where the mistake shows it."""
+    lacks_cluster = "'--cluster'" in message and "Missing" in message
+    is_simulation = arguments[:1] == ["simulate"]
+    return " Without machines, ask `budsim size`." if lacks_cluster and is_simulation else ""
 
 
 def _option(field: str, arguments: list[str]) -> str:

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from budsim.simulator.planning.plans import Explanation, Outcome, Plan, Rejection, ReplicaGroup
     from budsim.simulator.planning.question import Question
 
-PLANS_SHOWN = 8
+PLANS_SHOWN, REJECTIONS_SHOWN = 8, 8
 LEAST_SHARE_TOLD = 0.01
 """Smaller shares of a request's time are left out."""
 
 
-def print_outcome(question: Question, outcome: Outcome) -> None:
-    """Print the plans, how the best one is started, why it is so good, and what was rejected."""
+def print_outcome(question: Question, outcome: Outcome, *, explain: bool = False) -> None:
+    """Print the plans, how the best one is started, why it is so good, and what was rejected.
+
+    With ``explain`` every plan is explained, and every rejection is listed.
+    """
     console = tables.console()
     names = {cluster.cluster_id: cluster.name for cluster in question.clusters}
     console.print(
@@ -32,34 +35,34 @@ def print_outcome(question: Question, outcome: Outcome) -> None:
         f"{outcome.evaluations} configurations compared"
     )
     if outcome.plans:
-        console.print(plan_table(question, outcome.plans[:PLANS_SHOWN], names))
+        shown = outcome.plans[:PLANS_SHOWN]
+        console.print(plan_table(question, shown, names))
         _print_notes(console, question, outcome)
-        print_requests(console, question, outcome.plans[:PLANS_SHOWN])
-        _print_launch(console, outcome.plans[0])
+        print_requests(console, question, shown)
+        _print_launch(console, shown[0])
         _print_length_note(console, question)
-        _print_explanation(console, outcome.plans[0])
+        for number, plan in enumerate(shown if explain else shown[:1], start=1):
+            _print_explanation(console, plan, number)
     else:
         console.print("[bold red]nothing fits[/bold red]")
-    print_rejections(console, outcome.rejections, names)
+    print_rejections(console, outcome.rejections, names, most=None if explain else REJECTIONS_SHOWN)
 
 
 def plan_table(question: Question, plans: tuple[Plan, ...], names: Mapping[str, str]) -> Table:
     """Return a table of plans, best first; ``names`` are those of the clusters."""
-    rows = tables.table(
-        "plan",
-        "targets",
-        *cells.service_columns(question),
-        "USD/Mtok>",
-        "USD/h>",
-    )
+    service = cells.service_columns(question)
+    headings = ("plan", "targets", *service, "USD/Mtok>", "USD/h>")
+    kept = tables.columns_that_fit(headings, ("USD/h>", service[-1], service[-2]))
+    rows = tables.table(*(headings[column] for column in kept))
     for number, plan in enumerate(plans, start=1):
-        rows.add_row(
+        row = (
             f"{number}. {cells.headline(plan, names)}\n   [dim]{_remarks(plan)}[/dim]",
             cells.verdict(question, plan),
             *cells.plan_service(plan),
             cells.price(plan.cost_per_million_tokens_usd),
             f"{plan.cost_usd_per_h:.2f}",
         )
+        rows.add_row(*(row[column] for column in kept))
     return rows
 
 
@@ -68,16 +71,21 @@ def _remarks(plan: Plan) -> str:
 
 
 def print_rejections(
-    console: Console, rejections: tuple[Rejection, ...], names: Mapping[str, str]
+    console: Console,
+    rejections: tuple[Rejection, ...],
+    names: Mapping[str, str],
+    most: int | None = None,
 ) -> None:
     """Print what is not in the answer and why; without ``names`` no cluster is named."""
     if not rejections:
         return
     rejected = tables.table("rejected", "devices>", "why")
-    for each in rejections:
+    for each in rejections[:most]:
         where = f"{names.get(each.cluster_id, each.cluster_id)}: " if names else ""
         rejected.add_row(f"{where}{each.subject}", str(each.devices or "-"), each.reason)
     console.print(rejected)
+    if most is not None and len(rejections) > most:
+        console.print(f"and {len(rejections) - most} more: --explain lists them", style="dim")
 
 
 def _print_notes(console: Console, question: Question, outcome: Outcome) -> None:
@@ -133,11 +141,15 @@ def _memory_text(group: ReplicaGroup) -> str:
     return f"{', '.join(parts)} of {memory.budget_bytes / GIB:.1f} GiB"
 
 
-def _print_explanation(console: Console, plan: Plan) -> None:
+def _print_explanation(console: Console, plan: Plan, number: int) -> None:
     """Say where a request's time goes, how close each target is, and what more replicas change.
 
     All of it is about the plan's slowest group.
     """
+    if number > 1:
+        console.print(
+            f"[bold]plan {number}[/bold]: memory of a device: {_memory_text(plan.slowest)}"
+        )
     group, explanation = plan.slowest, plan.slowest.explanation
     shares = sorted(explanation.time_shares.items(), key=lambda share: -share[1])
     told = [f"{cause} {share:.0%}" for cause, share in shares if share >= LEAST_SHARE_TOLD]

@@ -53,6 +53,9 @@ class OutputOptions:
     report: Annotated[
         Path | None, typer.Option(help="HTML file to write: the plans and the same plots.")
     ] = None
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Explain every plan, and list every rejection.")
+    ] = False
     as_json: AsJson = False
 
 
@@ -84,22 +87,22 @@ def simulate(
     changes = [
         changed(question, outcome, predictor, *_setting(change)) for change in output.what_if or ()
     ]
-    _print(found, changes, as_json=output.as_json)
+    _print(found, changes, output)
     in_terminal = output.plot and not output.as_json
     if output.report or in_terminal:
         _draw(found, output.report, in_terminal=in_terminal)
 
 
-def _print(found: Simulation, changes: list[KnobChange], *, as_json: bool) -> None:
+def _print(found: Simulation, changes: list[KnobChange], output: OutputOptions) -> None:
     """Print the answer as tables or as one JSON document."""
     from budsim.api import documents
     from budsim.cli import change_tables, plan_tables, tables
 
-    if as_json:
+    if output.as_json:
         changed = documents.changes_document(found.question, changes)
         tables.write_json(found.to_dict() | ({"what_if": changed} if changed else {}))
         return
-    plan_tables.print_outcome(found.question, found.outcome)
+    plan_tables.print_outcome(found.question, found.outcome, explain=output.explain)
     if changes:
         change_tables.print_changes(found.question, changes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NO_TERMINAL_COLUMNS = 120
+FIRST_COLUMN, NUMBER_COLUMN = 34, 12
+"""Characters that a table's first column and a column of numbers take, about."""
 
 
 def write_json(document: Mapping[str, Any]) -> None:
@@ -31,6 +33,16 @@ def table(*columns: str) -> Table:
         else:
             made.add_column(column, overflow="fold")
     return made
+
+
+def columns_that_fit(headings: Sequence[str], spare: Sequence[str]) -> list[int]:
+    """Return the indices of the columns to show: as many ``spare`` ones as the width allows.
+
+    The first of ``spare`` is the first to be left out.
+    """
+    allowed = 1 + max(2, (console().width - FIRST_COLUMN) // NUMBER_COLUMN)
+    dropped = list(spare)[: max(0, len(headings) - allowed)]
+    return [number for number, heading in enumerate(headings) if heading not in dropped]
 
 
 def show(shown: Table) -> None:

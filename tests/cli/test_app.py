@@ -61,6 +61,12 @@ def test_missing_options_are_named(capsys):
     assert "--model" in capsys.readouterr().err
 
 
+def test_without_machines_the_question_is_another_one(load, capsys):
+    """`budsim simulate` without a cluster points to `budsim size`."""
+    assert run(["simulate", *load]) == 2
+    assert "budsim size" in capsys.readouterr().err
+
+
 def test_commands_without_a_cluster_blame_none(capsys, tmp_path):
     """What `import` cannot read is named by its file, not by an option of another command."""
     file = tmp_path / "result.json"
