@@ -16,6 +16,7 @@ from budsim.hardware_ops.device import DeviceKind
 @cache
 def profiles() -> Mapping[str, EngineProfile]:
     """Return every engine's profile by name, on the hardware it is usually measured on."""
+    # Measurements name an engine's builds and its past ("vllm(2023)"), so all profiles are listed.
     launched = [profile for engine in serving_engines.values() for profile in engine.profiles]
     found = {profile.name: profile for profile in (*launched, *measured_only.PROFILES)}
     return MappingProxyType(found)

@@ -86,6 +86,7 @@ class Litellm:
             if target.weight <= 0:
                 problem = f"{target.weight:g} is out of range"
                 raise InvalidInput("targets.weight", problem, "above 0")
+        # LiteLLM takes whole weights: scaled to the fastest replica, small ones round to 1, not 0.
         largest = max(target.weight for target in targets)
         deployments = [_deployment(model_name, target, largest) for target in targets]
         return self._config(model_name, deployments, strategy, fallbacks)

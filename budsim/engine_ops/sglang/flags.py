@@ -31,6 +31,7 @@ def flags(
 
     SGLang divides requests and chunks among attention ranks, so it is given those of all ranks.
     """
+    # By default it listens on the loopback only, where no router or probe reaches it.
     args: dict[str, ArgumentValue] = {"host": "0.0.0.0", "tp-size": config.tp}
     # SGLang switches its overlap scheduler off with a pipeline; said so that a reader sees it.
     if config.pp > 1:
@@ -60,6 +61,7 @@ def _scheduling(architecture: Architecture, config: ReplicaConfig) -> dict[str, 
     """Return how prompts are cut and ordered; longest prefix first needs the radix cache."""
     if architecture.is_embedding:
         return _pooling(architecture, config)
+    # SGLang divides the chunk among attention ranks; ours is what one of them takes.
     chunk = config.max_num_batched_tokens * config.dp if config.chunked_prefill else _UNCUT
     args: dict[str, ArgumentValue] = {
         "chunked-prefill-size": chunk,

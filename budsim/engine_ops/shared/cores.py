@@ -13,6 +13,7 @@ def thread_ranges(config: ReplicaConfig) -> str:
     One rank a socket: it takes ``config.cores`` physical cores from the first of its socket on.
     ``auto`` when the cores are not known.
     """
+    # The device counts the cores of a socket; a caller may grant more than the catalog knows.
     socket_cores = max(config.cores, config.device.compute_units)
     return "|".join(core_ranges(range(config.tp * config.pp), config.cores, socket_cores)) or "auto"
 

@@ -134,6 +134,7 @@ def why_not_family(
     if architecture.family in kinds[kind]:
         pooling = _why_not_pooling(engine, version, architecture)
         return pooling or _why_not_attention(engine, version, architecture, device)
+    # A reader who learns where it does run can ask for such a device.
     others = (other for other, families in kinds.items() if architecture.family in families)
     elsewhere = ", ".join(sorted(others))
     where = f", only on {elsewhere}" if elsewhere else ""

@@ -170,6 +170,11 @@ def check_formats(engine: str, architecture: Architecture, config: ReplicaConfig
     InvalidInput
         Naming ``weight_precision`` or ``kv_precision``.
     """
+    _check_weights(engine, architecture, config)
+    _check_cache(engine, architecture, config)
+
+
+def _check_weights(engine: str, architecture: Architecture, config: ReplicaConfig) -> None:
     device, wanted = config.device, config.weight_precision
     stored = stored_precision(architecture)
     if stored not in _WIDE and wanted is not stored:
@@ -182,11 +187,15 @@ def check_formats(engine: str, architecture: Architecture, config: ReplicaConfig
         known = ", ".join(native_precisions(engine, device))
         problem = f"{engine} has no {wanted} kernel for {device.name}"
         raise InvalidInput("weight_precision", problem, f"one of {known}")
+
+
+def _check_cache(engine: str, architecture: Architecture, config: ReplicaConfig) -> None:
+    device, wanted = config.device, config.kv_precision
     offered = kv_formats(engine, device)
-    if config.kv_precision not in _WIDE and config.kv_precision not in offered:
-        problem = f"{engine} has no {config.kv_precision} cache on {device.name}"
+    if wanted not in _WIDE and wanted not in offered:
+        problem = f"{engine} has no {wanted} cache on {device.name}"
         raise InvalidInput("kv_precision", problem, ", ".join(("bf16", *offered)))
     legal = kv_precisions(engine, architecture, device)
-    if len(legal) == 1 and config.kv_precision is not legal[0] and legal[0] not in _WIDE:
+    if len(legal) == 1 and wanted is not legal[0] and legal[0] not in _WIDE:
         problem = f"{engine} keeps the cache of {architecture.family} in {legal[0]} only"
         raise InvalidInput("kv_precision", problem, str(legal[0]))

@@ -71,6 +71,7 @@ def weight_mode(engine: str, device: Device, precision: Precision) -> Mode | Non
     """Return how ``engine`` runs weights of ``precision`` on ``device``; None: it cannot."""
     found = _usable(engine, "kernels", device)
     modes = [kernel.mode for kernel in found if kernel.precision is precision]
+    # A format may be listed twice, for older and newer devices: native arithmetic wins.
     return Mode.NATIVE if Mode.NATIVE in modes else (modes[0] if modes else None)
 
 

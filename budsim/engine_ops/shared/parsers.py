@@ -45,6 +45,7 @@ def metadata_of(
 
 def _parsers_of(engine: str, architecture: Architecture) -> Parsers:
     """Return the first row of the table whose family and pattern of the model's name fit."""
+    # One class serves models that write tool calls differently: the name tells them apart.
     model = architecture.model_id.lower()
     for family, pattern, parsers in _rows(engine):
         if family == architecture.family and re.search(pattern, model):

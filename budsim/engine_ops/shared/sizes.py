@@ -6,13 +6,15 @@ and cut weights that share a scale by blocks between blocks only.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
-from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.architecture import Architecture, Quantization
 from budsim.model_ops.layers import Attention, AttentionKind
-from budsim.model_ops.matrices import MatrixRole, Shard
+from budsim.model_ops.matrices import Matrix, MatrixRole, Shard
 
 _METHODS_CUTTING_EXPERTS: Final = frozenset({"awq", "gptq", "auto_round"})
+"""Checkpoints whose experts may be cut inside a group (vLLM's moe_wna16 halves groups)."""
 
 
 def why_not_tp(architecture: Architecture, tp: int, ep: int = 1) -> str | None:
@@ -89,17 +91,14 @@ def _block_problem(architecture: Architecture, tp: int, ep: int) -> str | None:
     not relied upon.
     """
     quantization = architecture.quantization
-    if tp == 1 or quantization is None or not quantization.block:
+    if quantization is None or not quantization.block:
         return None
     block = quantization.block
-    for _, matrix in architecture.weights:
-        if matrix.shard is Shard.REPLICATED or quantization.keeps(matrix):
-            continue
-        ranks = tp // ep if matrix.role is MatrixRole.EXPERT else tp
+    for matrix, ranks in _divided(architecture, quantization, tp, ep):
         by_row = matrix.shard is Shard.ROW
         width = matrix.inputs if by_row else matrix.outputs - matrix.kv_outputs
-        if ranks > 1 and width > block and width % (ranks * block):
-            cut = f"{ranks} ranks cut {matrix.name} of {width}"
+        if width > block and width % (ranks * block):
+            cut = f"{tp} ranks cut {matrix.name} of {width}"
             return f"{cut} through blocks of {block} that share a scale"
     return None
 
@@ -112,20 +111,25 @@ def _group_problem(architecture: Architecture, tp: int, ep: int) -> str | None:
     to start. Experts of AWQ and GPTQ checkpoints have a kernel (moe_wna16) that takes such cuts.
     """
     quantization = architecture.quantization
-    if tp == 1 or quantization is None or not quantization.group:
+    if quantization is None or not quantization.group:
         return None
     group = quantization.group
     cuts_experts = quantization.method in _METHODS_CUTTING_EXPERTS
-    for _, matrix in architecture.weights:
-        is_expert = matrix.role is MatrixRole.EXPERT
-        if (
-            matrix.shard is not Shard.ROW
-            or quantization.keeps(matrix)
-            or (is_expert and cuts_experts)
-        ):
+    for matrix, ranks in _divided(architecture, quantization, tp, ep):
+        if matrix.shard is not Shard.ROW or (matrix.role is MatrixRole.EXPERT and cuts_experts):
             continue
-        ranks = tp // ep if is_expert else tp
-        if ranks > 1 and matrix.inputs > group and matrix.inputs % (ranks * group):
-            cut = f"{ranks} ranks cut {matrix.name} of {matrix.inputs}"
+        if matrix.inputs > group and matrix.inputs % (ranks * group):
+            cut = f"{tp} ranks cut {matrix.name} of {matrix.inputs}"
             return f"{cut} through groups of {group} that share a scale"
     return None
+
+
+def _divided(
+    architecture: Architecture, quantization: Quantization, tp: int, ep: int
+) -> Iterator[tuple[Matrix, int]]:
+    """Yield the quantized matrices that ranks divide, and among how many ranks each is."""
+    for _, matrix in architecture.weights:
+        # Experts spread over ranks are whole on each: only the ranks left over divide them.
+        ranks = tp // ep if matrix.role is MatrixRole.EXPERT else tp
+        if ranks > 1 and matrix.shard is not Shard.REPLICATED and not quantization.keeps(matrix):
+            yield matrix, ranks

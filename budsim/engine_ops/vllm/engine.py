@@ -98,6 +98,7 @@ class Vllm(TableEngine):
         LeaderWorkerSet), without Ray.
         """
         args = {**launch.args, "port": process.port}
+        # A lone node needs no rendezvous; saying one would make it wait for others.
         if process.nodes > 1:
             args |= {
                 "nnodes": process.nodes,
@@ -105,6 +106,7 @@ class Vllm(TableEngine):
                 "master-addr": process.leader,
                 "master-port": process.rendezvous_port,
             }
+        # The API server runs beside rank 0 only.
         if process.rank != 0:
             args["headless"] = True
         envs = bind_cores(launch.envs, CORES_VARIABLE, process)

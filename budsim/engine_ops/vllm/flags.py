@@ -41,6 +41,7 @@ def flags(
     }
     if kind in WITH_FRACTION:
         args["gpu-memory-utilization"] = config.memory_fraction
+    # Elsewhere vLLM picks the block by the attention kernel; a size of ours could be refused.
     if kind in _LARGE_BLOCKS:
         args["block-size"] = PROFILES_BY_KIND[kind].block_tokens
     formats = format_arguments(engine, architecture, config)
@@ -68,6 +69,7 @@ def _step_tokens(engine: str, architecture: Architecture, config: ReplicaConfig)
 def _sizes(config: ReplicaConfig) -> dict[str, ArgumentValue]:
     """Return the parallel sizes; vLLM counts tensor ranks inside one attention rank."""
     args: dict[str, ArgumentValue] = {
+        # Ours counts all devices of a stage, vLLM's those of one attention rank.
         "tensor-parallel-size": config.tp // config.dp,
         "max-model-len": config.context_tokens,
     }

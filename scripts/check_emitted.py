@@ -1,0 +1,202 @@
+"""Check that what budsim emits starts: commands of drawn questions through the engines' parsers.
+
+Draws questions from the catalogs of models and devices, answers them, and reads every command of
+every plan back: with the packaged argument tables always, and with the real parser of an engine
+where the Python it is installed in is named. The engines are no dependencies of budsim.
+
+    python scripts/check_emitted.py --questions 150 --vllm-python ~/vllm/bin/python --report out.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import budsim
+from budsim.commons.errors import BudsimError
+from budsim.engine_ops import serving_engines
+from budsim.engine_ops.shared.arguments import parse_command_line, shipped_arguments
+from budsim.hardware_ops.catalog import devices
+from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, Node
+from budsim.hardware_ops.device import Device
+from budsim.model_ops.registry import known_models
+
+# Words of a command before the first flag that are no arguments of the parser.
+PROGRAMS = {"vllm": 2, "sglang": 3}
+
+# Each reads lists of words, one JSON list a line, and answers each with "" or what is wrong.
+READERS = {
+    "vllm": """
+import json, sys
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+try:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+except ImportError:
+    from vllm.entrypoints.openai.cli_args import make_arg_parser
+parser = make_arg_parser(FlexibleArgumentParser(exit_on_error=False))
+""",
+    "sglang": """
+import argparse, json, sys
+from sglang.srt.server_args import ServerArgs
+parser = argparse.ArgumentParser(exit_on_error=False)
+ServerArgs.add_cli_args(parser)
+""",
+}
+READ_LINES = """
+for line in sys.stdin:
+    try:
+        parser.parse_args(json.loads(line))
+        print(json.dumps(""), flush=True)
+    except (Exception, SystemExit) as error:
+        print(json.dumps(f"{type(error).__name__}: {error}"), flush=True)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emitted:
+    """One command, the engine it starts, and the question it answers."""
+
+    engine: str
+    words: tuple[str, ...]
+    question: str
+
+
+def main() -> int:
+    """Print a report; 1 when a parser refuses a command."""
+    options = _options()
+    emitted, skipped = _commands(options.questions, random.Random(options.seed))
+    problems = {"packaged tables": _refused_by_tables(emitted)}
+    for engine in serving_engines:
+        python = getattr(options, f"{engine}_python", None)
+        if python:
+            problems[f"{engine} itself"] = _refused_by_engine(engine, python, emitted)
+    text = _report(emitted, skipped, problems)
+    print(text)
+    if options.report:
+        options.report.write_text(text + "\n", encoding="utf-8")
+    return int(any(problems.values()))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--questions", type=int, default=30, help="how many to draw")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--report", type=Path, help="file to write the report to")
+    for engine in READERS:
+        parser.add_argument(f"--{engine}-python", help=f"Python with {engine} installed")
+    return parser.parse_args()
+
+
+def _commands(questions: int, draw: random.Random) -> tuple[list[Emitted], Counter[str]]:
+    """Return the distinct commands of drawn questions, and why some questions have none."""
+    found: dict[tuple[str, ...], Emitted] = {}
+    skipped: Counter[str] = Counter()
+    served = [device for device in devices().values() if device.kind in {"cuda", "rocm", "cpu"}]
+    for _ in range(questions):
+        model, device = draw.choice(known_models()), draw.choice(served)
+        tokens = draw.choice((64, 512, 2048, 8192)), draw.choice((1, 128, 1024))
+        concurrency = draw.choice((1, 4, 32, 256))
+        question = f"{model} on 8 x {device.name}, {tokens[0]} + {tokens[1]}, {concurrency} at once"
+        traffic = budsim.Traffic.closed(
+            concurrency=concurrency, input_tokens=tokens[0], output_tokens=tokens[1]
+        )
+        try:
+            answer = budsim.simulate(
+                model=model,
+                cluster=_eight(device),
+                traffic=traffic,
+                quantize=draw.random() < 1 / 3,
+                analytic=draw.random() < 1 / 2,
+            )
+        except BudsimError as error:
+            skipped[type(error).__name__] += 1
+            continue
+        groups = [group for plan in answer.plans for group in plan.groups]
+        skipped["no plan"] += not groups
+        for group in groups:
+            words = tuple(group.launch.command)
+            found[words] = Emitted(engine=group.engine, words=words, question=question)
+    return list(found.values()), skipped
+
+
+def _eight(device: Device) -> Cluster:
+    """Return a cluster of one node with eight devices, two where they are processors."""
+    count = 2 if device.kind == "cpu" else 8
+    label = DeviceLabel(
+        name=device.name,
+        raw_name=device.name,
+        device_model=device.name,
+        wire_type=str(device.kind),
+    )
+    pool = DevicePool(
+        device=device,
+        label=label,
+        total=count,
+        available=count,
+        memory_free_bytes=device.memory_bytes,
+    )
+    node = Node(node_id="n", name="n", pools=(pool,))
+    return Cluster(cluster_id="drawn", name="drawn", nodes=(node,))
+
+
+def _arguments(emitted: Emitted) -> list[str]:
+    """Return the words the engine's parser is given."""
+    return list(emitted.words[PROGRAMS[emitted.engine] :])
+
+
+def _refused_by_tables(emitted: Iterable[Emitted]) -> list[tuple[Emitted, str]]:
+    refused = []
+    for each in emitted:
+        words = _arguments(each)
+        flags = words[1:] if each.engine == "vllm" else words[2:]
+        try:
+            parse_command_line(flags, shipped_arguments(each.engine))
+        except BudsimError as error:
+            refused.append((each, str(error)))
+    return refused
+
+
+def _refused_by_engine(
+    engine: str, python: str, emitted: Sequence[Emitted]
+) -> list[tuple[Emitted, str]]:
+    """Return the commands the parser installed beside ``python`` refuses, and its words."""
+    own = [each for each in emitted if each.engine == engine]
+    lines = "".join(json.dumps(_arguments(each)) + "\n" for each in own)
+    done = subprocess.run(
+        [python, "-c", READERS[engine] + READ_LINES],
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    answers = [line for line in done.stdout.splitlines() if line.startswith('"')]
+    if len(answers) != len(own):
+        sys.exit(f"{engine}: read {len(answers)} of {len(own)} commands\n{done.stderr[-2000:]}")
+    pairs = zip(own, map(json.loads, answers), strict=True)
+    return [(each, problem) for each, problem in pairs if problem]
+
+
+def _report(
+    emitted: Sequence[Emitted],
+    skipped: Mapping[str, int],
+    problems: Mapping[str, Sequence[tuple[Emitted, str]]],
+) -> str:
+    by_engine = Counter(each.engine for each in emitted)
+    counts = ", ".join(f"{count} of {engine}" for engine, count in sorted(by_engine.items()))
+    lines = ["# Emitted commands", "", f"Distinct commands: {counts or 'none'}."]
+    lines += [f"Questions without: {count} ({why})." for why, count in skipped.items() if count]
+    for reader, refused in problems.items():
+        lines += ["", f"## Read by {reader}: {len(refused)} refused"]
+        lines += [f"* {each.question}: {why}: `{' '.join(each.words)}`" for each, why in refused]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
