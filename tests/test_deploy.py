@@ -30,7 +30,7 @@ def documents(text: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(params=["dev", "production", "platform"])
 def overlay(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    """Return the manifests of one environment, as kubectl would apply them; skipped where there is no kubectl."""
+    """Return the manifests of one environment as kubectl would apply them."""
     if not shutil.which("kubectl"):
         pytest.skip("needs kubectl")
     return kustomized(request.param)
@@ -52,7 +52,7 @@ def of_kind(manifests: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 
 def test_overlays_are_what_kubernetes_takes(overlay: list[dict[str, Any]]):
-    """Every manifest passes the strict schemas, carries a namespace, and the kinds promised are there."""
+    """Every manifest passes the strict schemas and has a namespace, and no kind is missing."""
     for manifest in overlay:
         if manifest["apiVersion"] != DAPR:
             kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
@@ -73,7 +73,7 @@ def test_overlays_are_what_kubernetes_takes(overlay: list[dict[str, Any]]):
 
 
 def test_overlays_select_their_own_pods_and_settings(overlay: list[dict[str, Any]]):
-    """Service and budget select the deployment's pods and not the job's; the settings the pods read exist."""
+    """Service and budget select the deployment's pods only; the settings the pods read exist."""
     deployment, job = of_kind(overlay, "Deployment"), of_kind(overlay, "Job")
     labels, others = (
         one["spec"]["template"]["metadata"]["labels"].items() for one in (deployment, job)
@@ -120,7 +120,7 @@ def test_pods_run_as_nobody_and_take_secrets_from_secrets():
 
 
 def test_probes_and_sidecar_ask_paths_the_service_leaves_open():
-    """Probes carry no token: each path is one that needs none; the sidecar is told app id, port and tokens."""
+    """Probes carry no token, and ask paths that need none; the sidecar knows app id and port."""
     from budsim.simulator.http.middleware import OPEN_PATHS
 
     template = of_kind(
@@ -148,14 +148,14 @@ def test_probes_and_sidecar_ask_paths_the_service_leaves_open():
     ("file", "kind"), [("resiliency.yaml", "Resiliency"), ("config.yaml", "Configuration")]
 )
 def test_sidecars_are_the_same_everywhere(file: str, kind: str):
-    """Containers on one machine and the cluster retry alike, and keep as much of workflows for as long."""
+    """Containers on one machine and the cluster retry alike, and keep workflows for as long."""
     (here,) = documents((DEPLOY / "components" / file).read_text(encoding="utf-8"))
     there = of_kind(documents((BASE / "dapr.yaml").read_text(encoding="utf-8")), kind)
     assert here["spec"] == there["spec"]
 
 
 def test_workflows_are_limited_to_what_a_replica_works_on():
-    """The sidecar is told of the limits, and they follow the worker processes that both deployments start."""
+    """The limits of the sidecar follow the worker processes that both deployments start."""
     template = of_kind(
         documents((BASE / "deployment.yaml").read_text(encoding="utf-8")), "Deployment"
     )["spec"]["template"]
@@ -294,7 +294,7 @@ def test_an_image_is_pinned_by_its_digest(tmp_path: Path):
 
 
 def test_stopping_takes_less_time_than_it_is_given():
-    """The service ends within the grace period, and its sidecar outlives it, in both deployments."""
+    """The service ends within the grace period, and its sidecar outlives it."""
     settings = AppSettings(_env_file=None)
     longest_s = settings.drain_s + settings.shutdown_s + LAST_RESORT_S
     template = of_kind(

@@ -1,6 +1,7 @@
-"""The service beside a real sidecar, by invocation, state, broker and workflows: `pytest --dapr-http-port P --dapr-api-token T`.
+"""The service beside a real sidecar: invocation, state, broker and workflows.
 
-The sidecar's app is budsim, with the components of `deploy/components`. These tests write the inventory they need.
+`pytest --dapr-http-port P --dapr-api-token T`. The sidecar's app is budsim, with the components of
+`deploy/components`. These tests write the inventory they need.
 """
 
 import json
@@ -94,7 +95,7 @@ def test_everything_is_up(invoke: Callable[..., httpx.Response]):
 def test_a_run_is_a_workflow_of_the_sidecar(
     invoke: Callable[..., httpx.Response], sidecar: httpx.Client, asked: dict[str, Any]
 ):
-    """Accepted through the sidecar, carried out as its workflow of the same id, announced in the contract's order."""
+    """Accepted through the sidecar, carried out as its workflow, announced in order."""
     workflow_id = invoke("POST", "/simulator/run", json=asked).json()["workflow_id"]
     assert ended(invoke, workflow_id) == "COMPLETED"
     events = [
@@ -116,7 +117,7 @@ def test_a_run_is_a_workflow_of_the_sidecar(
 def test_a_message_of_the_broker_is_a_run(
     invoke: Callable[..., httpx.Response], sidecar: httpx.Client, asked: dict[str, Any]
 ):
-    """A CloudEvent on our topic is accepted once, whoever brings it a second time; nonsense is dropped."""
+    """A CloudEvent on our topic is accepted once, however often it comes; nonsense is dropped."""
     event = {
         "specversion": "1.0",
         "id": str(uuid.uuid4()),

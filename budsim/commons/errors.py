@@ -3,7 +3,7 @@
 ::
 
     BudsimError
-    ├── InvalidInput        a value the caller gave is wrong; names the field and the right form
+    ├── InvalidInput        a value the caller gave is wrong; names the field
     │   └── UnsupportedModel   a config.json whose shape cannot be read without guessing
     ├── NotFound            something the caller named does not exist
     ├── Unanswerable        the request is well-formed, and there is no answer to it

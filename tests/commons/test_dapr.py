@@ -1,4 +1,4 @@
-"""The sidecar over gRPC and HTTP: state, publish, tokens, and never waiting for one that is not there."""
+"""The sidecar over gRPC and HTTP: state, publish, tokens, and no waiting for an absent one."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ class GrpcStandIn(api_service_v1.DaprServicer):
         self.published: list[tuple[str, dict[str, Any]]] = []
         self.tokens: list[str | None] = []
 
-    async def GetBulkState(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name, here and below
+    async def GetBulkState(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         """Answer a state query."""
         self.tokens.append(dict(context.invocation_metadata()).get("dapr-api-token"))
         items = [
@@ -88,7 +88,7 @@ async def test_state_over_grpc(served: tuple[GrpcStandIn, Sidecar]):
 
 
 async def test_secrets_and_configuration_over_grpc(served: tuple[GrpcStandIn, Sidecar]):
-    """A secret's values by key, a configuration's by name; a secret that is not there is `Unavailable`."""
+    """Values of secrets by key, of configurations by name; a missing secret is `Unavailable`."""
     _, client = served
     assert await client.secret("vault", "budsim") == {"APP_API_TOKEN": "s3cret"}
     assert await client.configuration("settings", ["PLANS_KEPT"]) == {"PLANS_KEPT": "7"}
@@ -107,7 +107,7 @@ async def test_publish_over_grpc(served: tuple[GrpcStandIn, Sidecar]):
 
 
 async def test_the_same_over_http(http: StandInSidecar):
-    """State, secrets, configuration and publish, with the token; without it the sidecar's 401 is `Unavailable`."""
+    """State, secrets, configuration and publish with the token; 401 is `Unavailable`."""
     http.token, http.states["cluster_info"] = "t", b"[1]"
     http.secrets["budsim"], http.configuration = {"APP_API_TOKEN": "s3cret"}, {"PLANS_KEPT": "7"}
     client = connect(http.settings)

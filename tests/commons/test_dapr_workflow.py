@@ -1,4 +1,4 @@
-"""The SDK's own worker code: what two suspensions in a row do to it, and that ours survives them."""
+"""The SDK's own worker code under two suspensions in a row, with and without our guard."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Secrets and tunables from the sidecar's stores: they win over the environment, and without them there is no start."""
+"""Settings in the sidecar's stores win over the environment; without them there is no start."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -54,7 +54,7 @@ def settings(environment: Environment = Environment.DEVELOPMENT, **dapr: object)
 
 
 async def test_stores_win_over_the_environment(http: StandInSidecar, client: Sidecar):
-    """Token and database from the secret, a limit from the configuration; what else they hold changes nothing."""
+    """Token and database from the secret, a limit from the configuration; nothing else."""
     http.secrets["budsim"] = {
         "APP_API_TOKEN": "of-our-own",
         "DATABASE_URL": "postgresql://b:p4ss@db/b",

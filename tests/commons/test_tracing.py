@@ -82,7 +82,7 @@ def test_without_a_collector_the_trace_is_passed_on():
 
 
 def test_a_collector_receives_spans_of_the_caller_s_trace(collector: Collector):
-    """Our span is a child of the caller's and the parent of what comes after; what failed inside says so."""
+    """Our span is a child of the caller's and the parent of the next; failures are marked."""
     traces = Exported(collector.endpoint)
     with traces.span("validation", PARENT, workflow_id="w-1") as inside:
         assert trace_id(inside) == TRACE

@@ -24,7 +24,7 @@ class Finding:
 
 @contextmanager
 def in_background(work: Callable[[asyncio.Event], object]) -> Iterator[None]:
-    """Run a coroutine in a thread with a loop of its own until the block ends; its errors are raised there."""
+    """Run a coroutine in a thread until the block ends; its errors are raised there."""
     loop = asyncio.new_event_loop()
     stopped = asyncio.Event()
     failed: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""Thousands of requests made from the OpenAPI document, sent by schemathesis to a running replica."""
+"""Thousands of requests that schemathesis makes from the OpenAPI document."""
 
 import json
 import subprocess
@@ -15,17 +15,20 @@ CHECKS = (
     "unsupported_method",
     "missing_required_header",
 )
-"""What is held against each answer. Not `negative_data_rejection`: the broker's DROP is a 200, an oversized list a 413."""
+"""Checks of each answer.
+
+Not `negative_data_rejection`: the broker's DROP is a 200, an oversized list a 413.
+"""
 
 TOOLS_OWN = "Runtime Error"
-"""What schemathesis calls an exception in itself or in what it generates with: told, but no fault of the service."""
+"""Title of an exception in schemathesis itself, which is no fault of the service."""
 SEED = 1
 OUTER_LIMIT_S = 7200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fuzzed:
-    """How many cases were sent, what was found wrong with answers, one line each, and how often the tool failed."""
+    """Cases sent, problems of answers, one line each, and failures of the tool itself."""
 
     cases: int
     problems: tuple[str, ...]
@@ -33,7 +36,7 @@ class Fuzzed:
 
 
 def fuzz(url: str, token: str, *, examples: int, folder: Path) -> Fuzzed:
-    """Send up to ``examples`` random cases for each operation, beside those that cover every boundary of the schema."""
+    """Send up to ``examples`` random cases an operation, and every boundary of the schema."""
     report, told = folder / "schemathesis.json", folder / "schemathesis.txt"
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json"]
     command += [

@@ -1,4 +1,4 @@
-"""What became of the runs of a soak, read from the database and from the broker rather than from the service."""
+"""The runs and events of a soak, read from database and broker rather than from the service."""
 
 import hashlib
 import json
@@ -51,7 +51,7 @@ class Ledger:
 
     @property
     def unstable(self) -> int:
-        """How many workflows announced their results under more than one id, or with more than one answer."""
+        """How many workflows announced their results under several ids, or with several answers."""
         return sum(
             len(found.event_ids) != 1 or len(found.answers) != 1
             for found in self.delivered.values()
@@ -64,7 +64,7 @@ class Ledger:
 
 
 def settle(database_url: str) -> float:
-    """Wait until every run has ended and every event has left, as long as there is progress; return the seconds it took."""
+    """Wait until every run has ended and every event has left; return the seconds it took."""
     engine = sa.create_engine(database_url, poolclass=sa.NullPool)
     start_s = moved_s = time.monotonic()
     last = left = _left(engine)

@@ -1,4 +1,6 @@
-"""A stand-in for the Dapr sidecar over a real Redis, as a process of its own: state, publish, health, in Dapr's Redis layout.
+"""A stand-in for the Dapr sidecar over a real Redis: state, publish, health.
+
+It is a process of its own and keeps Dapr's layout of Redis keys.
 
 `python -m tests.soak.sidecar PORT REDIS_URL`
 """
@@ -16,7 +18,7 @@ from starlette.routing import Route
 
 
 def sidecar(redis_url: str) -> Starlette:
-    """Return the application; what Redis does not take is answered with 500, as the sidecar does."""
+    """Return the application; where Redis fails it answers 500, as the sidecar does."""
     broker = redis.asyncio.from_url(redis_url)
 
     async def health(_request: Request) -> Response:

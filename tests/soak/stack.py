@@ -1,4 +1,4 @@
-"""What a soak runs against: Postgres, Redis, a stand-in sidecar and replicas of the service, each a process that may die."""
+"""The processes of a soak: Postgres, Redis, a stand-in sidecar, replicas of the service."""
 
 import json
 import os
@@ -27,7 +27,7 @@ POLL_S = 0.1
 
 
 class Process:
-    """One child process that can be killed and started again with the same arguments, on the same port."""
+    """A child process that can be killed and started again with the same arguments."""
 
     def __init__(
         self, arguments: list[str], log: Path, environment: Mapping[str, str] | None = None
@@ -95,7 +95,7 @@ class Replica:
 
 
 class Stack:
-    """A database, a Redis and a sidecar of this soak's own, and replicas of the service that use them."""
+    """A database, a Redis, a sidecar, and replicas of the service that use them."""
 
     def __init__(self, folder: Path, server_url: str) -> None:
         self.folder = folder

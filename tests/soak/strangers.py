@@ -206,7 +206,7 @@ def leavers(scale: float) -> Iterator[Finding]:
 
 
 def endings(scale: float) -> Iterator[Finding]:
-    """SIGTERM while bodies are unfinished and debug runs compute: bounded, and nobody gets a 500."""
+    """End the service beside unfinished bodies and debug runs: bounded, and without a 500."""
     count = max(4, int(64 * scale))
     with running(1, WORKER_PROCESSES="2") as stack:
         replica = stack.replicas[0]
@@ -242,7 +242,7 @@ def endings(scale: float) -> Iterator[Finding]:
 
 
 def starts(_scale: float) -> Iterator[Finding]:
-    """CPU from the start to the first answer, and of one answer through HTTP and in the terminal."""
+    """Measure CPU to the first answer, and of an answer through HTTP and in the terminal."""
     with running(1, WORKER_PROCESSES="1") as stack:
         replica = stack.replicas[0]
         ready_s = replica.cpu_s()
@@ -296,7 +296,7 @@ async def _half_a_request(port: int, number: int, stopped: asyncio.Event) -> Non
 
 
 def _disturb(broker: "redis.Redis", turn: int) -> None:
-    """Replace, delete, empty or restore the inventory; its version restarts at 1 after a deletion."""
+    """Replace, delete, empty or restore the inventory, with versions that repeat."""
     whole = json.dumps(inventory())
     if turn % 4 == 1:
         broker.delete(INVENTORY_KEY)

@@ -1,4 +1,4 @@
-"""Callers of a soak: different questions sent at a steady rate whatever the service does, and probes that ask how it is."""
+"""Callers of a soak: questions at a steady rate whatever the service does, and probes."""
 
 import asyncio
 import random
@@ -22,7 +22,7 @@ ASKED_AT_A_TIME = 100
 
 @dataclass
 class Answers:
-    """What callers were answered: status and latency of each call, workflow of each accepted request."""
+    """Answers to callers: status and latency of each call, workflow of each accepted one."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     latencies_s: list[float] = field(default_factory=list)
@@ -83,7 +83,10 @@ async def ask(
     due_s: float,
     method: str,
 ) -> int:
-    """Send one question and note the answer; latency counts from when it was due, so that a stalled service shows."""
+    """Send one question and note the answer.
+
+    Latency counts from when it was due, so that a stalled service shows.
+    """
     try:
         headers = {"Idempotency-Key": f"soak-{number}"}
         async with session.post(
@@ -128,7 +131,7 @@ async def insistently(
     *,
     method: str = "regressor",
 ) -> None:
-    """Ask every question, ``per_s`` a second, each again and again until it is accepted: what a caller with a retry does."""
+    """Ask every question, ``per_s`` a second, each until it is accepted."""
     turns = asyncio.Semaphore(ASKED_AT_A_TIME)
     async with calling() as session, asyncio.TaskGroup() as group:
 

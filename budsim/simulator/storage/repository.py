@@ -265,7 +265,7 @@ class Repository:
             )
 
     def record_feedback(self, run_id: str, feedback: Sequence[Feedback]) -> frozenset[str]:
-        """Set or clear blacklist marks of configurations; return ids that this run does not have."""
+        """Set or clear blacklist marks of configurations; return ids the run does not have."""
         unknown: set[str] = set()
         with self._database.writing() as session:
             for report in feedback:

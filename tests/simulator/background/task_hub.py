@@ -1,4 +1,4 @@
-"""A stand-in for a sidecar that keeps workflows: Dapr's own gRPC protocol towards the SDK's worker, histories in memory.
+"""A stand-in for a sidecar that keeps workflows: Dapr's gRPC protocol, histories in memory.
 
 It keeps no clock: a timer fires as soon as it is created, so retries follow each other at once.
 """
@@ -20,7 +20,7 @@ ENDED = ("COMPLETED", "FAILED", "TERMINATED")
 
 @dataclass
 class Instance:
-    """A workflow: what has happened, what its orchestrator has not seen yet, and whether it is being replayed."""
+    """A workflow: its past events, those its code has not seen yet, and its status."""
 
     name: str
     past: list[Any] = field(default_factory=list)
@@ -33,8 +33,8 @@ class Instance:
 class StandInTaskHub(task_hub.TaskHubSidecarServiceServicer, api_service_v1.DaprServicer):
     """Workflows of one app; work goes to the connected workers in turn.
 
-    With ``delay`` activities are held back, and without it those named ``hold_back``. One that ``is_stuck`` starts and tells
-    nothing, as a sidecar without its scheduler.
+    With ``delay`` activities are held back, and without it those named ``hold_back``. One that
+    ``is_stuck`` starts and tells nothing, as a sidecar without its scheduler.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class StandInTaskHub(task_hub.TaskHubSidecarServiceServicer, api_service_v1.Dapr
         self._unsent: list[Any] = []
         self._turn = 0
 
-    async def Hello(self, request: Any, context: Any) -> Any:  # noqa: N802 - names of the protocol, here and below
+    async def Hello(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's names
         return Empty()
 
     async def GetWorkItems(self, request: Any, context: Any) -> Any:  # noqa: N802

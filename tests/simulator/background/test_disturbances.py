@@ -1,4 +1,4 @@
-"""What callers and neighbours do while runs are under way: replace inventories, name unknown topics, repeat themselves."""
+"""Callers and neighbours that disturb runs under way."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ from tests.soak.stack import inventory
 
 
 class Replaceable:
-    """An inventory that another service may replace at any moment, here while a run is between two steps."""
+    """An inventory that another service replaces between two steps of a run."""
 
     def __init__(self, *readings: tuple[Cluster, ...]) -> None:
         self._readings = list(readings)
@@ -57,7 +57,7 @@ class Picky(StandInSidecar):
 def test_a_cluster_that_vanishes_mid_run_is_named(
     make_client: MakeClient, body: dict[str, Any], check: str
 ):
-    """Accepted, then gone: the run fails at the step that missed it, and says which field named what is not there."""
+    """The run fails at the step that missed it, and its message names the field."""
     before, after = (h100_cluster(CLUSTER_ID),), (h100_cluster(OTHER_CLUSTER_ID),)
     readings = (before, after) if check == "route" else (before, before, after)
     client = make_client(inventory=Replaceable(*readings))
@@ -86,7 +86,7 @@ def test_an_inventory_replaced_mid_run_is_the_one_answered_for(
 
 
 def test_a_topic_nobody_knows_holds_up_no_other(make_client: MakeClient, body: dict[str, Any]):
-    """Every event reaches the topic that exists; those for the other stay stored and are counted as waiting."""
+    """Every event reaches the topic that exists; those for the other stay stored."""
     sidecar = Picky()
     try:
         client = make_client(
@@ -104,7 +104,7 @@ def test_a_topic_nobody_knows_holds_up_no_other(make_client: MakeClient, body: d
 def test_a_replayed_event_is_one_run_whatever_came_between(
     client: TestClient, body: dict[str, Any]
 ):
-    """Delivered late, twice and in any order: each event id is one workflow; its id with another request is no new one."""
+    """Late, twice and in any order: each event id is one workflow, also with another request."""
 
     def deliver(number: int, concurrency: int) -> str:
         event = {
@@ -125,7 +125,7 @@ def test_a_replayed_event_is_one_run_whatever_came_between(
 def test_an_event_id_of_any_length_is_one_run(
     make_client: MakeClient, body: dict[str, Any], postgres_url: str
 ):
-    """Longer than the column that holds it: taken, and recognized when it is delivered again (found by schemathesis as a 500)."""
+    """Longer than the column that holds it: taken, and recognized when it comes again."""
     client = make_client(database=DatabaseSettings(_env_file=None, database_url=postgres_url))
     event = {"id": "e" * 1000, "topic": "t", "pubsubname": "p", "data": body}
     assert [client.post("/notifications", json=event).json()["status"] for _ in range(2)] == [

@@ -122,7 +122,7 @@ async def test_a_replica_that_dies_anywhere_is_taken_over(
     monkeypatch: pytest.MonkeyPatch,
     survives: int,
 ):
-    """Killed before any write, the run goes on elsewhere once its lease ends; every event once, in order, same answer."""
+    """The run goes on elsewhere once its lease ends; every event once, in order, same answer."""
     dying, other = replica(repository, clock), replica(repository, clock)
     run = await dying.accept(RunRequest.model_validate(body))
     written = 0
@@ -182,7 +182,7 @@ async def test_a_prolonged_lease_keeps_the_run(
 async def test_stop_pause_resume_and_restart(
     repository: Repository, clock: Clock, body: dict[str, Any]
 ):
-    """Paused runs wait, resumed ones go on, stopped ones end; a restarted one announces everything anew."""
+    """Paused runs wait, resumed ones go on, stopped ones end, restarted ones begin again."""
     service = replica(repository, clock)
     run = await service.accept(RunRequest.model_validate(body))
     assert service.pause(run.run_id).status is Status.SUSPENDED
@@ -246,7 +246,7 @@ async def test_a_missing_dependency_is_tried_again_later(
 async def test_relay_sends_in_order_and_keeps_what_is_refused(
     repository: Repository, clock: Clock, body: dict[str, Any], sidecar: StandInSidecar
 ):
-    """While the sidecar is away nothing is lost; afterwards every event leaves once, in order, on every topic."""
+    """While the sidecar is away nothing is lost; then every event leaves once, in order."""
     from budsim.commons.dapr import connect
 
     service = replica(repository, clock)
@@ -277,7 +277,7 @@ async def test_relay_sends_in_order_and_keeps_what_is_refused(
 async def test_two_relays_never_send_one_run_s_events(
     repository: Repository, clock: Clock, body: dict[str, Any]
 ):
-    """Events written while a relay sends earlier ones of the same run wait for it: two relays would mix their order up."""
+    """Events written while a relay sends earlier ones of the run wait for it, and keep order."""
     service = replica(repository, clock)
     await service.accept(RunRequest.model_validate(body | {"source_topic": "aMessages"}))
 
@@ -295,7 +295,7 @@ async def test_two_relays_never_send_one_run_s_events(
 async def test_requests_that_come_together_share_a_transaction(
     repository: Repository, clock: Clock, body: dict[str, Any]
 ):
-    """A hundred at once are stored in few writes, each as its own run, and a key repeated among them is one run."""
+    """A hundred at once are stored in few writes, each as its own run, repeated keys as one."""
     service = replica(repository, clock)
     writes = 0
     add = repository.add
@@ -347,7 +347,7 @@ async def test_an_event_sent_but_not_noted_keeps_its_id(
 async def test_events_carry_what_callers_listen_for(
     repository: Repository, clock: Clock, body: dict[str, Any]
 ):
-    """Echoed addresses, the caller's workflow id, our source and topic, the trace; metadata without payload."""
+    """Addresses, the caller's workflow id, our source and topic, the trace."""
     wishes = {
         "notification_type": "event",
         "name": "deploy",
@@ -390,7 +390,7 @@ def test_with_a_sidecar_inventory_and_events_go_through_it(
     body: dict[str, Any],
     example: Callable[[str], Any],
 ):
-    """The inventory comes from the state store, events leave as CloudEvents, with the sidecar's token."""
+    """The inventory comes from the state store, events leave through the broker, with the token."""
     sidecar.token = "t"
     sidecar.states["cluster_info"] = json.dumps(example("lab.json")).encode()
     client = make_client(dapr=sidecar.settings)

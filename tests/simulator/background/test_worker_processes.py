@@ -33,7 +33,7 @@ asyncio.run(begin())
 def told(
     question: Any, _predictor: object, *, known: Any, progress: Callable[[float], None]
 ) -> Any:
-    """Tell that half is done, and answer with what is known once whoever was told has made the file that the question names."""
+    """Tell that half is done, and answer once the file that the question names is there."""
     progress(0.5)
     wait_for(Path(question).exists)
     return dict(known)
@@ -109,7 +109,7 @@ def with_pool(
 
 
 def test_a_question_is_answered_and_its_progress_told_in_the_event_loop(tmp_path: Path):
-    """What is known goes in, the answer comes out, and the progress is told while the process still computes."""
+    """Known parts go in, the answer comes out, progress is told while the process computes."""
     file = tmp_path / "told"
 
     async def ask(workers: ProcessWorkers) -> Any:
@@ -126,7 +126,7 @@ def test_a_question_is_answered_and_its_progress_told_in_the_event_loop(tmp_path
 
 
 def test_workers_let_everything_else_go_first():
-    """Gentle in their own session, and their session gentle among the others, where the system groups by session."""
+    """Of low priority in their session, and their session of low priority among the others."""
     found = with_pool(lambda workers: workers.compute(whereabouts, QUESTION, None))
     assert found["niceness"] >= NICENESS
     assert found["session"] == found["pid"]
@@ -160,7 +160,7 @@ def test_a_run_is_limited_in_cpu_time_of_its_own():
 
 
 def test_waiting_is_not_limited(tmp_path: Path):
-    """Runs that wait for a free process, or for something else, use no CPU time and are not stopped."""
+    """Runs that wait, for a free process or for anything else, are not stopped."""
     file = tmp_path / "go"
 
     async def ask(workers: ProcessWorkers) -> Any:

@@ -1,4 +1,4 @@
-"""Runs as Dapr workflows, over Dapr's own protocol: fan-out, order, retries, control, and a sidecar that forgets."""
+"""Runs as Dapr workflows, over Dapr's own protocol: order, retries, control, failures."""
 
 import asyncio
 import contextlib
@@ -105,7 +105,7 @@ class Stage:
         return run
 
     async def close(self) -> None:
-        """Stop every replica; the SDK leaves its event loops to the garbage collector, which would complain in a later test."""
+        """Stop every replica, and collect the event loops that the SDK does not close."""
         await self._closing.aclose()
         self.simulations.clear()
         self.dispatchers.clear()
@@ -166,7 +166,7 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
 async def test_a_run_is_searched_part_by_part_and_announced_in_order(
     stage: Stage, body: dict[str, Any]
 ):
-    """One activity per cluster, group of devices and engine, then ranking; events as the contract orders them, each once."""
+    """One activity a part, then ranking; events as the contract orders them, each once."""
     service = await stage.add()
     run = await service.accept(RunRequest.model_validate(body))
     ended = await stage.ended(run)
@@ -185,7 +185,7 @@ async def test_a_run_is_searched_part_by_part_and_announced_in_order(
 async def test_a_workflow_finds_what_one_process_finds(
     stage: Stage, body: dict[str, Any], example: Any, method: str
 ):
-    """Plans, their order, and reasons are the same to the last digit, however the search is spread over replicas."""
+    """Plans, order and reasons are the same to the last digit, on one replica and on two."""
     inventory = FixedInventory(read_inventory(example("mixed.json")))
     service, other = [
         await stage.add(workers=Counting(simulate), inventory=inventory) for _ in range(2)
@@ -207,7 +207,7 @@ async def test_a_workflow_finds_what_one_process_finds(
 async def test_an_inventory_replaced_while_parts_are_searched_is_the_one_answered_for(
     stage: Stage, body: dict[str, Any]
 ):
-    """What was found on devices that are gone is left out, and what came instead is searched by whoever ranks."""
+    """Plans on devices that are gone are left out; new devices are searched by whoever ranks."""
     before, after = (h100_cluster(CLUSTER_ID),), (h100_cluster(OTHER_CLUSTER_ID),)
     inventory = Replaceable(before)
     service = await stage.add(
@@ -261,7 +261,7 @@ async def test_more_runs_than_can_be_worked_on_wait_in_the_database(
 
 
 async def test_what_is_estimated_is_not_searched_again(stage: Stage, body: dict[str, Any]):
-    """A workflow that begins again for a run that only has to be ranked searches nothing and leaves nothing behind."""
+    """A workflow that begins again for a run that only has to be ranked searches nothing."""
     service = await stage.add(workers=Counting(known_answer))
     await service.accept(RunRequest.model_validate(body))
     (claimed,) = stage.repository.claim(None, now_s=service.clock(), lease_s=30, limit=1)
@@ -301,7 +301,7 @@ async def test_what_is_missing_for_now_is_tried_again(stage: Stage, body: dict[s
 async def test_a_run_that_cannot_be_carried_out_fails_and_says_so(
     stage: Stage, body: dict[str, Any], error: Exception, tries: int
 ):
-    """After the tries an error deserves the run is FAILED, its step announced as such, and its workflow has ended."""
+    """After the tries its error deserves the run is FAILED, and its workflow has ended."""
 
     def broken(
         question: Question, predictor: Any, *, known: object, progress: Callable[[float], None]
@@ -332,7 +332,7 @@ async def test_a_request_nobody_can_answer_fails_in_its_validation(
 
 
 async def test_a_paused_run_is_held_by_the_database(stage: Stage, body: dict[str, Any]):
-    """The sidecar suspends nothing; the run's workflow ends, and another finishes the resumed run."""
+    """Nothing is suspended; the run's workflow ends, and another finishes the resumed run."""
     service = await stage.add()
     run = await stage.hold(body)
     assert service.pause(run.run_id).status is Status.SUSPENDED
@@ -349,7 +349,7 @@ async def test_a_paused_run_is_held_by_the_database(stage: Stage, body: dict[str
 async def test_a_run_resumed_before_its_workflow_notices_goes_on(
     stage: Stage, body: dict[str, Any]
 ):
-    """Paused and resumed a hundred times while an activity is under way: one workflow, one answer."""
+    """A hundred times while an activity is under way: one workflow, one answer."""
     service = await stage.add()
     run = await stage.hold(body)
     for _ in range(100):
@@ -409,7 +409,7 @@ async def test_a_stopped_run_ends_with_its_workflow(stage: Stage, body: dict[str
 async def test_what_the_sidecar_was_told_becomes_of_the_run_too(
     stage: Stage, body: dict[str, Any], told: str, becomes: Status
 ):
-    """A workflow ended or suspended through the sidecar ends or suspends the run, once its lease is over."""
+    """A workflow ended or suspended through the sidecar does the same to the run."""
     service = await stage.add()
     run = await stage.hold(body)
     stage.hub.instances[run.run_id].status = told
@@ -421,7 +421,7 @@ async def test_what_the_sidecar_was_told_becomes_of_the_run_too(
 
 
 async def test_a_sidecar_that_forgets_loses_no_run(stage: Stage, body: dict[str, Any]):
-    """A run whose workflow is gone is handed over again when its lease ends, and tells nothing twice."""
+    """A run whose workflow is gone is handed over again, and tells nothing twice."""
     await stage.add()
     run = await stage.hold(body)
     stage.hub.forget()
@@ -460,7 +460,7 @@ async def test_a_run_whose_workflow_always_fails_ends(stage: Stage, body: dict[s
 
 
 async def test_a_stalled_workflow_s_run_goes_on_in_a_process(stage: Stage, body: dict[str, Any]):
-    """Where a sidecar keeps an activity to itself, a replica finishes the run; the workflow, awake again, changes nothing."""
+    """A replica finishes the run; the workflow, awake again, changes nothing."""
     service = await stage.add()
     run = await stage.hold(body)
     for _ in range(2):
@@ -493,7 +493,7 @@ async def test_a_run_no_workflow_can_be_begun_for_goes_on_in_a_process(
 async def test_without_a_sidecar_nothing_waits_and_nothing_is_claimed(
     stage: Stage, body: dict[str, Any]
 ):
-    """A hub that reaches nobody starts and stops at once; its runs stay where others can take them."""
+    """A hub that reaches nobody starts and stops at once; its runs stay for others."""
     settings = DaprSettings(_env_file=None, dapr_grpc_port=9, dapr_timeout_s=0.5)
     sidecar = connect(settings)
     assert isinstance(sidecar, GrpcSidecar)

@@ -23,9 +23,9 @@ class Context:
     def __init__(self) -> None:
         self.called: list[tuple[str, dict[str, Any]]] = []
 
-    def call_activity(self, name: str, *, input: dict[str, Any], retry_policy: Any) -> str:  # noqa: A002
+    def call_activity(self, name: str, **given: Any) -> str:
         """Note a call."""
-        self.called.append((name, input))
+        self.called.append((name, given["input"]))
         return name
 
 

@@ -160,7 +160,8 @@ async def test_the_oldest_unfinished_request_of_a_peer_makes_room(monkeypatch: p
         slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
         await asyncio.sleep(0.05)
         assert status_of(await answer(port, REQUEST[:-2] + b"connection: close\r\n\r\n")) == 200
-        closed = [reader.at_eof() or bool(reader._buffer) for reader, _ in slow]  # type: ignore[attr-defined]
+        readers: list[Any] = [reader for reader, _ in slow]
+        closed = [reader.at_eof() or bool(reader._buffer) for reader in readers]
         assert closed[:2] == [True, True]
         assert not closed[-1]
         for _, writer in slow:

@@ -69,7 +69,7 @@ def filled(module_postgres_url: str) -> Iterator[Database]:
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_query_uses_an_index(filled: Database, name: str):
-    """EXPLAIN of what the repository really sends names the index made for it, and reads no table from end to end."""
+    """EXPLAIN of every query names the index made for it, and reads no table from end to end."""
     ask, wanted = QUERIES[name]
     used, scanned = indexes(filled, lambda: ask(Repository(filled)))
     assert used & wanted, used
@@ -103,7 +103,7 @@ def indexes(database: Database, ask: Callable[[], object]) -> tuple[set[str], se
 
 
 def test_relay_finds_unsent_events_without_reading_the_sent_ones(filled: Database):
-    """The outbox is read through its partial index; of the runs, those that have something are looked up."""
+    """The outbox is read through its partial index; only runs with unsent events are read."""
     used, scanned = indexes(
         filled, lambda: Repository(filled).outbox.claim(now_s=1e9, lease_s=1, limit=50)
     )
@@ -112,7 +112,7 @@ def test_relay_finds_unsent_events_without_reading_the_sent_ones(filled: Databas
 
 
 def test_old_runs_go_in_batches_with_all_they_own(filled: Database):
-    """Those that are finished, old and told of: ninety at a time, plans and events with them; the others stay."""
+    """Finished, old runs whose events were sent go, ninety at a time; the others stay."""
     repository = Repository(filled)
     sizes = [repository.purge(200.0, at_most=90) for _ in range(4)]
     assert (sizes[0], sizes[-1]) == (90, 0)
