@@ -74,6 +74,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         given = settings or load_settings()
+        # Database calls run in threads; asyncio's default of cores + 4 would make them wait.
         threads = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="work")
         asyncio.get_running_loop().set_default_executor(threads)
         configure_logging(given.app.log_level)
@@ -83,6 +84,7 @@ def create_app(
         set_application_state(app, state)
         if chosen.database.migrate_at_start:
             await asyncio.to_thread(state.database.migrate_if_reachable)
+        # Before the first request: the server accepts connections when the lifespan has begun.
         protect_running_server(chosen)
         loops = start_loops(state)
         freeze_garbage_collector()
@@ -102,6 +104,7 @@ def create_app(
     app.include_router(router)
     app.include_router(service_routes.router)
     add_error_table(app)
+    # The middleware added last is the outermost.
     app.add_middleware(AdmissionMiddleware)
     app.add_middleware(OneLineStartupErrors)
     return app

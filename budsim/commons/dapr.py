@@ -207,6 +207,7 @@ class _Http:
         if self._session is None:
             token = self._settings.dapr_api_token
             headers = {"dapr-api-token": token.get_secret_value()} if token else {}
+            # Without a cookie jar: a sidecar sets none, and keeping one costs time for every call.
             self._session = ClientSession(headers=headers, cookie_jar=DummyCookieJar())
         return self._session
 

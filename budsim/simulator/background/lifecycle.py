@@ -109,10 +109,12 @@ def draining_before_stop(state: ApplicationState) -> Iterator[None]:
     if not callable(server) or threading.current_thread() is not threading.main_thread():
         yield
         return
+    # uvicorn stops listening as soon as its handler runs; Kubernetes and the sidecar go on sending
+    # for a few seconds until their health checks have seen the 503.
     loop, app = asyncio.get_running_loop(), state.settings.app
 
     def drain(number: int, _frame: object) -> None:
-        if state.draining:
+        if state.draining:  # a second SIGTERM does not begin the times again
             return
         state.draining = True
         _exit_at_last(app.drain_s + app.shutdown_s + LAST_RESORT_S)
@@ -129,13 +131,14 @@ def draining_before_stop(state: ApplicationState) -> Iterator[None]:
 def _exit_at_last(after_s: float) -> None:
     """End the process after so long, whatever its threads still wait for."""
     timer = threading.Timer(after_s, os._exit, (KILLED_STATUS,))
-    timer.daemon = True
+    timer.daemon = True  # it must not keep a process alive that ends in time
     timer.start()
 
 
 async def shut_down(state: ApplicationState, loops: list[asyncio.Task[None]]) -> None:
     """Stop the loops, and close everything the state holds, each within a limited time."""
     state.draining = True
+    # Loops first: they give their runs back, for which they need the database.
     for loop in loops:
         loop.cancel()
     if loops:

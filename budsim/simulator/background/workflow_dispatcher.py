@@ -107,6 +107,7 @@ class WorkflowDispatcher:
             for run_id, until_s in self._watched_until_s.items()
             if run_id in unfinished
         }
+        # Paused runs are not unfinished and take no room.
         room = RUNS_PER_WORKER * simulations.options.workers - len(self._watched_until_s)
         if room <= 0:
             return []
@@ -129,6 +130,7 @@ class WorkflowDispatcher:
 
     async def _synchronize(self, run: Run) -> None:
         """Start the workflow of a new run; for an older run, compare it with its workflow."""
+        # For a new run the sidecar need not be asked for a state: one call instead of two.
         is_new = (
             run.status is Status.PENDING
             and self._simulations.clock() - run.created_s < self._simulations.options.lease_s
@@ -204,6 +206,7 @@ class WorkflowDispatcher:
     async def _carry_out(self, run: Run) -> None:
         """Take a run from a stalled workflow, which will find that its run has another holder."""
         simulations = self._simulations
+        # No more at a time than there are workers: the lease begins when the turn has come.
         async with self._turns:
             due_s = simulations.clock() + simulations.options.lease_s
             taken = await asyncio.to_thread(

@@ -53,6 +53,7 @@ def add_error_table(app: FastAPI) -> None:
     @app.exception_handler(BudsimError)
     async def answer_ours(_request: Request, error: BudsimError) -> Response:
         status = next(status for kind, status in STATUSES if isinstance(error, kind))
+        # The message names files of the installation, which are no business of callers.
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("a shipped file is broken", exc_info=error)
             return error_response(status, "internal error")
@@ -63,6 +64,7 @@ def add_error_table(app: FastAPI) -> None:
         problems = error.errors()
         if any(problem["type"] == "json_invalid" for problem in problems):
             return error_response(HTTPStatus.BAD_REQUEST, "the body is not JSON", "body")
+        # A body of another type reaches the validation as text and would be called "no object".
         kind = request.headers.get("content-type", "")
         if (
             any(tuple(problem["loc"]) == ("body",) for problem in problems)
@@ -86,6 +88,7 @@ def add_error_table(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def answer_unexpected(_request: Request, error: Exception) -> Response:
+        # Callers are told nothing of it: the text of an exception may hold a secret.
         log.error("unexpected error", exc_info=error)
         return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
 

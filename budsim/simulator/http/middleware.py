@@ -64,6 +64,7 @@ class AdmissionMiddleware:
             return
         state = application_state_of(scope["app"])
         headers = dict(scope["headers"])
+        # uvicorn answers the requests of one connection in one context: forget the last one's ids.
         structlog.contextvars.clear_contextvars()
         traceparent = headers.get(b"traceparent", b"").decode("latin-1")
         if found := trace_id(traceparent):
@@ -93,6 +94,7 @@ class AdmissionMiddleware:
                 return
             body = bytearray()
             try:
+                # The body first: a request that never arrives must not take a place.
                 refusal = await self._receive(receive, body, state.settings.limits)
                 if refusal := refusal or self._busy(state.settings.limits):
                     await refusal(scope, receive, send)
@@ -114,6 +116,7 @@ class AdmissionMiddleware:
         limits = state.settings.limits
         token = state.settings.app.app_api_token
         sent = headers.get(TOKEN_HEADER, b"")
+        # Compared in constant time: how long it takes must not tell how much is right.
         if token and not hmac.compare_digest(sent, token.get_secret_value().encode()):
             told = "the header dapr-api-token is missing or wrong"
             return error_response(HTTPStatus.UNAUTHORIZED, told, "dapr-api-token")
@@ -143,6 +146,7 @@ class AdmissionMiddleware:
                     chunk = message.get("body", b"")
                     if len(body) + len(chunk) > limits.max_body_bytes:
                         return _too_large(limits)
+                    # Bodies are held in memory until they are complete, so their sum is bounded.
                     if self._buffered_bytes + len(chunk) > limits.max_buffered_bytes:
                         return error_response(
                             HTTPStatus.SERVICE_UNAVAILABLE, "too many requests are arriving"
@@ -172,6 +176,7 @@ class AdmissionMiddleware:
         state.requests.add(answering)
         try:
             await asyncio.wait({answering, watching}, return_when=asyncio.FIRST_COMPLETED)
+            # Servers report a client as gone after a complete answer as well.
             if not send.has_ended:
                 answering.cancel()
             await asyncio.wait({answering})
@@ -201,6 +206,7 @@ class RateLimiter:
 
     def admits(self, caller: bytes, now_s: float) -> bool:
         """Take a token from the bucket of ``caller``; return whether there was one."""
+        # Taken out and put back last: the first in the table was not seen for longest.
         left, seen_s = self._buckets.pop(caller, (self._size, now_s))
         left = min(self._size, left + (now_s - seen_s) * self._per_s)
         self._buckets[caller] = (left - 1 if left >= 1 else left, now_s)
@@ -257,6 +263,7 @@ def _replayed(body: bytes, left: asyncio.Event) -> Receive:
 
 
 def _fits(length: bytes, limit: int) -> bool:
+    # Python takes long to read a number of a million digits.
     return length.isdigit() and len(length) < 16 and int(length) <= limit
 
 

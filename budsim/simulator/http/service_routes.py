@@ -76,6 +76,7 @@ async def ready(state: State) -> Response:
 @router.get("/metrics", response_class=PlainTextResponse, responses={413: DOCUMENTED[413]})
 async def metrics(state: State) -> Response:
     """Return the Prometheus figures."""
+    # Read when asked for: what waits is the same for all replicas, and changes without them.
     await _count_waiting(state)
     return PlainTextResponse(
         generate_latest(state.metrics.registry), media_type=CONTENT_TYPE_LATEST
@@ -141,7 +142,7 @@ def _disk_problem(state: ApplicationState) -> str:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(DISK_CHECK_BYTES))
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # a full disk may show only when the data is written through
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return "the disk is full"

@@ -111,6 +111,7 @@ class Repository:
             .where(RunRow.step != Step.DONE, RunRow.due_s <= now_s, RunRow.status.in_(UNFINISHED))
             .order_by(RunRow.due_s)
             .limit(limit)
+            # Replicas that look at the same moment take different runs instead of waiting.
             .with_for_update(skip_locked=True)
         )
         with self._database.writing() as session:
@@ -313,6 +314,8 @@ class Repository:
 
 def _touch(session: Session, run: Run, **values: object) -> bool:
     """Change a run its holder still has and that has not come further than ``run``."""
+    # In the WHERE clause, so that checking and changing are one: between two statements another
+    # replica could take the run.
     steps = list(Step)
     held = (
         RunRow.run_id == run.run_id,
@@ -404,6 +407,7 @@ def _of_attempt(run_id: str, attempt: int) -> tuple[ColumnElement[bool], ColumnE
 
 def _insert_runs(session: Session, rows: Sequence[dict[str, Any]]) -> frozenset[str]:
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    # A repeated request key is no error: its run is returned instead.
     new = dialect.insert(RunRow).on_conflict_do_nothing(index_elements=[RunRow.request_key])
     return frozenset(session.scalars(new.returning(RunRow.run_id), rows))
 
