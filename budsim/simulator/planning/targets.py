@@ -200,7 +200,10 @@ class Targets:
     def misses(self, margins: Mapping[str, float]) -> list[str]:
         """Return a phrase for every target whose margin is below 0, the one missed most first."""
         missed = sorted((margins[name], name) for name in self.given if margins[name] < 0)
-        return [self._phrase(name, 1.0 / (1.0 + margin)) for margin, name in missed]
+        return [
+            self._phrase(name, 1.0 / (1.0 + margin) if margin > -1.0 else inf)
+            for margin, name in missed
+        ]
 
     @property
     def _means(self) -> tuple[str, ...]:
@@ -246,7 +249,10 @@ class Targets:
         return 1.0 - share if name in HIGHER_IS_BETTER else share - 1.0
 
     def _phrase(self, name: str, factor: float) -> str:
-        """Return one missed target in words; ``factor`` is by how many times it is missed."""
+        """Return one missed target in words; ``factor`` is by how many times it is missed.
+
+        It is infinite where no request at all is within the limits.
+        """
         allowed = self._allowed(name)
         if name == GOOD_SHARE:
             words = f"{allowed / factor:.1%} of the requests within the limits against {allowed:g}"
@@ -256,7 +262,7 @@ class Targets:
             latency, *at = name.removesuffix("_s").split("_")
             figure = " ".join([WORDS[latency], *at])
             words = f"{figure} {factor * allowed:.3g} s against {allowed:g} s"
-        return f"{words} (a factor of {factor:.2f})"
+        return words if factor == inf else f"{words} (a factor of {factor:.2f})"
 
 
 def figures_of(service: Service) -> Figures:

@@ -115,3 +115,11 @@ def test_unknown_percentiles_are_refused(name):
     """Only latencies the replay measures, at the percentiles it tells."""
     with pytest.raises(InvalidInput):
         PercentileTarget.named(name, 1.0)
+
+
+def test_a_goodput_of_nothing_is_told_without_a_factor():
+    """No request within the limits misses by no finite factor."""
+    targets = Targets(ttft_s=1.0, goodput=0.95)
+    figures = {"ttft_s": np.array([5.0]), "good_share": np.array([0.0])}
+    margins = targets.margins(figures, 0)
+    assert targets.misses(margins) == ["0.0% of the requests within the limits against 0.95"]

@@ -171,6 +171,13 @@ def test_a_rate_nothing_carries_is_told_in_words(real: TestClient, body: dict[st
     assert found["message"]
 
 
+def test_a_goodput_no_request_reaches_is_told_in_words(real: TestClient, body: dict[str, Any]):
+    """A millisecond to the first token: none of the requests is good, and the answer says so."""
+    found = ask(real, body, target_goodput=0.95, target_ttft=1)
+    assert found["recommendations"] == []
+    assert found["nearest"]["metrics"]["requests"]["good_share"] == 0
+
+
 def test_means_of_a_closed_loop_need_no_replay(real: TestClient, body: dict[str, Any]):
     """The answer of today has no percentiles."""
     assert ask(real, body)["recommendations"][0]["metrics"]["requests"] is None
