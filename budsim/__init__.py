@@ -114,6 +114,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'budsim' has no attribute {name!r}")
     found = getattr(import_module(_HOME_OF[name]), name)
+    # Kept, so that the next use finds it without coming here.
     globals()[name] = found
     return found
 

@@ -121,6 +121,7 @@ def predictor_of(*, analytic: bool = False, calibration: str | Path | None = Non
         return AnalyticPredictor()
     if calibration is None:
         return _loaded(None, 0)
+    # A file that was written again is another correction.
     path = Path(calibration)
     return _loaded(path, path.stat().st_mtime_ns if path.is_file() else 0)
 
@@ -211,4 +212,5 @@ def table_of(
     if isinstance(rows, Mapping):
         rows = [rows]
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    # Readers of measurements take text, as a CSV holds it: blank means unknown.
     return table.fillna("").astype(str)

@@ -64,6 +64,7 @@ class Tabular(ABC):
             return f"<p>{escape(self.summary())}</p>"
         head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
         body = "".join(f"<tr>{_cells(row.values())}</tr>" for row in rows)
+        # Readers take a range for a percentile unless they are told.
         note = RANGE_NOTE if any(isinstance(cell, tuple) for cell in rows[0].values()) else ""
         return (
             f"<p>{escape(self.summary())}</p>"

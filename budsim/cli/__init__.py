@@ -32,6 +32,7 @@ def run(arguments: list[str]) -> int:
         return 130
 
     def command() -> int:
+        """Import the commands only now, so that an interrupt meanwhile is handled."""
         from budsim.cli.app import run_command
 
         return run_command(arguments)

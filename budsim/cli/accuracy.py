@@ -72,6 +72,7 @@ def predict(
 
     if not file.is_file():
         raise InvalidInput("file", f"{file.name} does not exist", "a readable CSV file")
+    # Rows are read and written part by part: writing would destroy what is still to be read.
     if output.exists() and output.samefile(file):
         raise InvalidInput("--output", f"{output.name} is the file to be read", "another file")
     predictor = load_predictor(models_folder, calibration)

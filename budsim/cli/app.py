@@ -53,6 +53,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+# The help lists commands in this order: questions first, then catalogs, then accuracy.
 for command in (
     simulate,
     capacity,
@@ -103,6 +104,7 @@ def _advice(message: str, arguments: list[str]) -> str:
 
 def _option(field: str, arguments: list[str]) -> str:
     """Return the option that set a field: the cluster file's, where no other option sets it."""
+    # Inventory errors name fields of the file (`clusters[0].nodes`), of which there are many.
     has_cluster = any(argument.partition("=")[0] == "--cluster" for argument in arguments)
     is_of_cluster = has_cluster and not field.startswith(("--", "PLAN", "args."))
     return OPTIONS.get(field, "--cluster" if is_of_cluster else field)

@@ -84,6 +84,7 @@ def calibrate(
     tables.show(score_table(scores))
     tell_drift(scores)
     _show_checks(found)
+    # Written even where no target uses it: the file then says why.
     document = found.calibration.document
     with writing(output):
         output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

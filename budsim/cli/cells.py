@@ -42,6 +42,7 @@ def group_service(group: ReplicaGroup) -> tuple[str, ...]:
 
 def _service(groups: Sequence[ReplicaGroup]) -> tuple[str, ...]:
     services = [group.service for group in groups]
+    # A mix is as good as its slowest group, and different figures may be worst in different groups.
     slowest = min((each.tokens_per_s_per_user for each in services), key=_value)
     rate = (_range(slowest, 1.0, ".1f"),) if slowest.value else ()
     return (

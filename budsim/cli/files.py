@@ -70,4 +70,5 @@ def writing(output: Path, option: str = "--output") -> Iterator[None]:
 
 def measurement_folders(given: list[Path] | None) -> list[Path]:
     """Return the files and folders given, or the folder of the environment's BUDSIM_DATA."""
+    # Checkouts of the project are kept beside a folder of measurements that is not published.
     return given or [Path(os.environ.get("BUDSIM_DATA", "../shared/data"))]

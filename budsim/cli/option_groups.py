@@ -30,10 +30,12 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
+        """Gather the values of each group into its dataclass."""
         for name, group in groups.items():
             values[name] = group(**{each.name: values.pop(each.name) for each in fields(group)})
         command(**values)
 
+    # Typer follows __wrapped__ to the original signature, which has no single options.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     del run.__wrapped__
@@ -59,6 +61,7 @@ def _on_panel(hint: Any, field: Field[Any], panel: str) -> Any:
     kind, info = get_args(hint)
     if not isinstance(info, ParameterInfo):
         raise TypeError(f"{field.name} is not Annotated with typer.Option")
+    # One option may be shared by groups with different titles.
     titled = copy(info)
     titled.rich_help_panel = panel
     return Annotated[kind, titled]

@@ -52,6 +52,7 @@ def plan_table(question: Question, plans: tuple[Plan, ...], names: Mapping[str, 
     """Return a table of plans, best first; ``names`` are those of the clusters."""
     service = cells.service_columns(question)
     headings = ("plan", "targets", *service, "USD/Mtok>", "USD/h>")
+    # Without cost per hour, requests/s and latency a plan can still be chosen.
     kept = tables.columns_that_fit(headings, ("USD/h>", service[-1], service[-2]))
     rows = tables.table(*(headings[column] for column in kept))
     for number, plan in enumerate(plans, start=1):
@@ -115,6 +116,7 @@ def _print_launch(console: Console, plan: Plan) -> None:
         )
         settings = [f"{name}={shlex.quote(value)}" for name, value in group.launch.envs.items()]
         command = " ".join([*settings, shlex.join(group.launch.command)])
+        # Neither colours nor line breaks: people copy it. Square brackets are no markup.
         console.print(command, markup=False, soft_wrap=True)
         console.print(f"memory of a device: {_memory_text(group)}\n")
 

@@ -32,6 +32,7 @@ def _one_line(what: str) -> Iterator[Callable[[float], None]]:
     told: set[int] = set()
 
     def tell(share: float) -> None:
+        """Add a quarter when it is reached."""
         quarter = int(4 * share)
         if quarter not in told:
             sys.stderr.write(f"{'' if told else what + ':'} {25 * quarter} %")
@@ -41,6 +42,7 @@ def _one_line(what: str) -> Iterator[Callable[[float], None]]:
     try:
         yield tell
     finally:
+        # Also after an error: its message must start on a line of its own.
         if told:
             sys.stderr.write("\n")
 
@@ -59,6 +61,7 @@ def steps() -> Iterator[Callable[[str], None]]:
         running: list[TaskID] = []
 
         def step(text: str) -> None:
+            """Stop the clock of the last step and start that of this one."""
             for task in running:
                 bar.update(task, total=1.0, completed=1.0)
             running[:] = [bar.add_task(text, total=None)]

@@ -78,6 +78,7 @@ def predictor_of(options: SearchOptions) -> Predictor:
 
 
 def _target(option: str, value: float | None, unit: float = 1.0) -> float | None:
+    # 0 is what callers of the service send for "no target".
     if value is not None and not 0 <= value < math.inf:
         raise typer.BadParameter(
             f"{value} is not in the range 0 <= x < infinity (0: no target).",

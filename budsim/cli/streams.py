@@ -34,6 +34,7 @@ def guarded(command: Callable[[], int]) -> int:
             code = command()
             _finish_output()
             return complain("interrupted", code) if code == INTERRUPTED else code
+        # `budsim devices | head` ends here as soon as head has its lines.
         except BrokenPipeError:
             _discard_output()
             return FAILED
@@ -50,6 +51,8 @@ def guarded(command: Callable[[], int]) -> int:
 
 def _prepare_streams() -> None:
     """Replace closed streams, and print ``?`` where a stream's encoding lacks a character."""
+    # Python sets a stream to None when its descriptor was closed before the start. A buffer lets
+    # commands run that print nothing, such as `predict`.
     sys.stdout = sys.stdout or io.StringIO()
     sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
@@ -83,12 +86,14 @@ def _discard_output() -> None:
 def _interrupts_noted() -> Iterator[Callable[[], bool]]:
     """Remember an interrupt: imported code that catches every exception may swallow it."""
     noted = threading.Event()
+    # Only the main thread may set handlers; a server such as uvicorn brings its own.
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield noted.is_set
         return
 
     def note(_number: int, _frame: object) -> None:
+        """Handle SIGINT."""
         noted.set()
         raise KeyboardInterrupt
 

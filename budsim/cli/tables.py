@@ -54,4 +54,5 @@ def console() -> Console:
     """Return where answers are printed: as wide as the terminal, or 120 columns without one."""
     from rich.console import Console
 
+    # Rich would colour every number; colour here means met or missed.
     return Console(highlight=False, width=None if sys.stdout.isatty() else NO_TERMINAL_COLUMNS)

@@ -74,9 +74,10 @@ def _print_curve(curve: LoadCurve) -> None:
 
 
 def _figure(title: str, x: str, y: str) -> Any:
-    """Return plotext's figure, emptied; it has one for the whole process."""
+    """Return plotext's figure, emptied and titled."""
     import plotext
 
+    # plotext keeps one figure for the whole process.
     figure = plotext.figure
     figure.clear()
     figure.plot_size(min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST), ROWS)

@@ -67,6 +67,7 @@ def _prompt_law(text: str, lengths: LengthOptions) -> LengthLaw:
 
     from budsim.performance.lengths import LognormalLength
 
+    # A mean and a longest prompt contradict equal lengths: prompts then vary.
     longest = lengths.max_input_tokens
     named = "lognormal" if longest and text.strip().lower() == "fixed" else text
     law = _law(named, "--input-tokens", lengths.input_tokens)

@@ -128,6 +128,7 @@ def tune(
     from budsim.performance.training.tune import SPACE, search
 
     def tell(trial: Trial) -> None:
+        """Print the errors of a trial as it ends."""
         errors = (f"{target} {error:.2%}" for target, error in trial.errors.items())
         typer.echo(" ".join(errors), err=True)
 
