@@ -90,6 +90,7 @@ class Admission:
 
     def _store_all(self, candidates: Sequence[_Candidate]) -> list[Run | BudsimError]:
         waiting = self._context.backlog.count()
+        # Refused requests are looked up too: a repeated one has its run, however full it is.
         room = max(0, self._context.options.max_pending - waiting)
         runs = self._context.repository.add(
             [self._accepted(new, waiting + index) for index, new in enumerate(candidates[:room])]
@@ -119,6 +120,7 @@ class Admission:
         return NewRun(
             run=run,
             envelopes=self._context.announcer(run, request).accepted(),
+            # A run that is carried out here is nobody else's until its lease ends.
             due_s=now_s + self._context.options.lease_s if candidate.owner else now_s,
         )
 

@@ -86,6 +86,7 @@ class Announcer:
             "source": SOURCE,
             "content": content,
         }
+        # Ids tell progress events apart by their message. The ETA is told once, whatever it is.
         detail = message if status is Status.RUNNING and event != "eta" else ""
         return self._addressed(event, status, detail, RECOMMENDATION_TYPE, {"payload": payload})
 
@@ -95,6 +96,7 @@ class Announcer:
         """Return one event as it goes to each topic: the same body under the same id."""
         parts = (self._run.run_id, self._run.attempt, event, status, detail)
         event_id = str(uuid5(NAMESPACE, "/".join(map(str, parts))))
+        # No `topic` in the body: Dapr adds it, and the body is stored once for all topics.
         body = {**told, **self._addresses(), "type": kind, **self._time_and_trace()}
         return [
             Envelope(

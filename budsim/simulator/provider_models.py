@@ -150,7 +150,7 @@ def _group(
 
 
 def _concurrency(traffic: Traffic) -> int:
-    """Return the requests in flight; 1 where they come at a rate: a provider's latency is unknown."""
+    """Return the requests in flight; 1 at a rate, because a provider's latency is unknown."""
     return max(1, traffic.concurrency)
 
 

@@ -150,6 +150,7 @@ def hosts_question_of(
     cluster = restrict_to_hosts(clusters, str(request.cluster_id), request.hostnames)
     architecture, traffic = served(_hosted_model(request, source), request.traffic, Targets())
     if architecture.is_embedding:
+        # The defaults of these requests, 1,024 + 512 tokens, are for models that write.
         limit = min(architecture.max_context_tokens, request.model_max_context_length or math.inf)
         prompt = FixedLength(tokens=int(min(traffic.prompt.most, limit)))
         traffic = replace(traffic, prompt=prompt)
@@ -241,6 +242,7 @@ def allowed_engines(wanted: Sequence[str] | None, site: frozenset[str]) -> froze
         None of the engines asked for is one of this site.
     """
     asked = frozenset(name.strip().lower() for name in wanted or ())
+    # Empty means all, so that the intersection is taken only where both restrict.
     if not asked or not site:
         return asked or site
     if not asked & site:

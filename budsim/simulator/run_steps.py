@@ -148,6 +148,7 @@ class RunSteps:
     @asynccontextmanager
     async def holding(self, run: Run) -> AsyncIterator[None]:
         """Prolong a run's lease and put its ids into log lines, as long as the context lasts."""
+        # A step may compute for longer than a lease lasts.
         keep = asyncio.create_task(self._keep_lease(run))
         try:
             with log_context(run):
@@ -167,11 +168,13 @@ class RunSteps:
             with timed, self._context.tracing.span(run.step.value, parent, workflow_id=run.run_id):
                 return await step(work)
         except (Unavailable, Conflict):
+            # Not the run's fault: it is tried again, or somebody else has it.
             raise
         except BudsimError as error:
             await self._fail(work, str(error))
             raise
         except Exception:
+            # Callers are told no more than that: exception text may hold what is not theirs.
             log.exception("a step failed", step=run.step)
             await self._fail(work, "an unexpected error; the service's log has the details")
             raise
@@ -229,6 +232,7 @@ class RunSteps:
             known = await asyncio.to_thread(
                 self._context.repository.searched, run.run_id, run.attempt
             )
+            # An activity may be called again after a crash: what it found is not searched twice.
             if part in known:
                 continue
             found = await self._context.workers.compute(
@@ -315,6 +319,7 @@ class RunSteps:
     async def _keep_lease(self, run: Run) -> None:
         lease_s = self._context.options.lease_s
         while True:
+            # A third: two renewals may fail before the lease is lost.
             await asyncio.sleep(lease_s / 3)
             try:
                 await asyncio.to_thread(

@@ -244,5 +244,6 @@ class Simulations:
             needed = " or ".join(sorted(allowed))
             raise Conflict(f"the workflow is {self.find(run_id).status}; this needs {needed}")
         self.signals.work.set()
+        # The database is the truth; whoever carries the run out hears of it and follows.
         self.on_move(moved)
         return moved

@@ -77,6 +77,7 @@ def _service(group: Group, process: Process, *, profiled: bool) -> dict[str, Any
             **visible_devices(platform.visible_inside, process.devices),
             "HF_TOKEN": None,
         },
+        # Replicas over several nodes reach each other by their nodes' names and ports.
         "network_mode": "host",
         "command": [_escaped(word) for word in launch.command[1:]],
         "entrypoint": [_escaped(launch.command[0])],

@@ -258,6 +258,7 @@ def _pieces(
             nodes[-1] = (share.node, nodes[-1][1] + devices)
         else:
             nodes.append((share.node, devices))
+    # Engines count processes of equally many devices, so a node with more of them runs several.
     piece = math.gcd(*(len(devices) for _, devices in nodes))
     for node, devices in nodes:
         yield from ((node, devices[at : at + piece]) for at in range(0, len(devices), piece))

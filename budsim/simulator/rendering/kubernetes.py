@@ -107,6 +107,7 @@ def _workload(deployment: Deployment, group: Group, workload: _Workload) -> Mani
     if workload.size == 1:
         spec = {
             "replicas": len(workload.replicas),
+            # A rolling update would need devices that the old replicas still hold.
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": _labels(deployment, workload.name)},
             "template": leader,

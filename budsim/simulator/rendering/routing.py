@@ -53,6 +53,7 @@ def target(deployment: Deployment, group: Group, api_base: str, *, replicas: int
     return RouteTarget(
         api_base=api_base,
         engine=group.engine.name,
+        # LiteLLM wants positive weights; a group of unknown speed still gets a little.
         weight=max(group.requests_per_s, 1e-9) * replicas,
         requests_per_min=per_minute or None,
         tokens_per_min=tokens or None,

@@ -78,6 +78,7 @@ class Outbox:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
+        # Runs are claimed, not deliveries: two relays on one run would mix up its order.
         with self._database.writing() as session:
             run_ids = session.scalars(query).all()
             if not run_ids:
@@ -138,6 +139,7 @@ def append(session: Session, run: Run, envelopes: Sequence[Envelope]) -> None:
     following = 1 + max((row.sequence for row in written), default=-1)
     events: list[dict[str, Any]] = []
     deliveries: list[dict[str, Any]] = []
+    # A step that is carried out again after a crash announces the same events under the same ids.
     fresh = [envelope for envelope in envelopes if envelope.event_id not in known]
     _add_rows(run.run_id, fresh, following, events, deliveries)
     _insert(session, events, deliveries)

@@ -139,6 +139,7 @@ def benchmark_configuration(
 def _device_configuration(found: DeviceLayouts) -> DeviceConfiguration | None:
     """Return what a kind of device can do; None where nothing fits."""
     group = found.group
+    # Callers read both minima as numbers: a device without any layout has no entry at all.
     has_pipelines = group.device.kind in PIPELINED
     options = [layout for layout in found.layouts if layout.pp == 1 or has_pipelines]
     if not options:

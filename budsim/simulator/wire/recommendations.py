@@ -195,6 +195,7 @@ def stored_plans(
 
 def recommendations_of(run: Run, plans: Sequence[StoredPlan]) -> Recommendations:
     """Return the best plan of each of the first ten clusters; ``plans`` are best first."""
+    # A caller takes a completed result for success: what misses too much must not be in it.
     best: dict[str, StoredPlan] = {}
     for plan in plans:
         if plan.error_rate <= ACCEPTED_ERROR_RATE:
@@ -268,6 +269,7 @@ def _stored_plan(
         error_rate=plan.error_rate,
         cost_per_million_tokens_usd=plan.cost_per_million_tokens_usd,
         cost_usd_per_h=plan.cost_usd_per_h,
+        # 16 bits and the checkpoint's own format are not quantization, whatever their width.
         quantized=any(
             bytes_per_value(group.config.weight_precision) < min(native, 2.0)
             for group in plan.groups

@@ -119,12 +119,13 @@ class RunRequest(TrafficFields):
 
     def fingerprint(self) -> str:
         """Return a digest of the question; a repeated delivery has other trace ids and the same."""
-        # Without defaults, so that fields of later versions leave the digests of old requests alone.
+        # Without defaults: fields of later versions must leave digests of old requests alone.
         asked = self.model_dump(mode="json", exclude=set(Body.model_fields), exclude_defaults=True)
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def stored(self) -> Json:
         """Return the request as JSON that validates to an equal one."""
+        # What was not said stays unsaid: a missing target is a mistake, a null one is a choice.
         fields = self.model_fields_set | {"hardware_mode"}
         return self.model_dump(mode="json", include=set(fields) - {"data", "topic", "pubsubname"})
 
