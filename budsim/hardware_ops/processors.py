@@ -72,7 +72,7 @@ def _availability(entry: Entry) -> Availability:
         segment=Segment.DATA_CENTER,
         sold_from=entry["sold_from"],
         sold_until=entry["sold_until"],
-        source="years of the platform's launch and end of sale, vendor's announcements, not re-read",
+        source="years of launch and end of sale, vendor's announcements, not re-read",
         rented_only=entry.get("rented_only", False),
     )
 

@@ -12,7 +12,7 @@ def test_peaks_are_dense() -> None:
 
 
 def test_export_models_differ_in_their_links() -> None:
-    """H800 and A800 multiply as H100 and A100 and send half as much or less over NVLink: 200 GB/s each way."""
+    """H800 and A800 multiply as H100 and A100 do; their NVLink sends 200 GB/s each way."""
     for cut, whole in (("H800-SXM", "H100-SXM"), ("A800-SXM4-80GB", "A100-80GB")):
         assert devices()[cut].flops_per_s == devices()[whole].flops_per_s
         assert devices()[cut].scale_up.bandwidth_bytes_per_s == 200e9

@@ -1,4 +1,4 @@
-"""The device catalog: sourced, plausible, quick to read, and found by the names real machines report."""
+"""The device catalog: sourced, plausible, quick to read, found by the names machines report."""
 
 import csv
 import os
@@ -31,7 +31,7 @@ def test_every_figure_has_a_source(device: Device) -> None:
 
 @every_device
 def test_figures_are_within_what_exists(device: Device) -> None:
-    """Memory, bandwidth, power, prices and links are positive and in the range of machines one can buy."""
+    """Memory, bandwidth, power, prices and links are positive and as machines on sale have them."""
     assert 4e9 < device.memory_bytes < 2e12
     assert 30e9 < device.memory_bandwidth_bytes_per_s <= 8e12
     assert 10 <= device.tdp_w <= 1500
@@ -89,7 +89,7 @@ def test_every_measured_device_is_known_under_its_kind() -> None:
 
 
 def test_the_catalog_is_read_in_an_instant() -> None:
-    """Reading takes less than 20 ms of processor time on an idle core; ten times that is allowed on a busy one."""
+    """Reading takes less than 20 ms of processor time when idle; 200 ms are allowed under load."""
     program = (
         "import time; from budsim.hardware_ops.catalog import devices; "
         "start = time.process_time(); devices(); print(time.process_time() - start)"

@@ -40,7 +40,7 @@ def test_only_boards_of_unified_memory_reserve_some_for_the_system() -> None:
 
 
 def test_engines_reserve_no_more_than_is_free_at_start() -> None:
-    """0.92 of a GB10 fails at start; an H100 gives every share; 0.85 is the most where none fits."""
+    """0.92 of a GB10 fails at start; an H100 gives every share; else 0.85 is the most."""
     spark = devices()["GB10"]
     assert spark.startable_shares((0.8, 0.85, 0.92)) == (0.8, 0.85)
     assert spark.startable_shares((0.9, 0.92)) == (0.85,)

@@ -64,14 +64,14 @@ def test_a_name_the_catalog_lacks_does_not_contradict_a_known_pci_id() -> None:
 
 @pytest.mark.parametrize("field", ["raw_name", "device_model", "model", "name"])
 def test_a_slice_is_not_the_device_its_pci_id_names(field: str) -> None:
-    """A MIG slice carries the id of the whole board and a part of its memory and multiprocessors."""
+    """A MIG slice carries the id of the whole board and a part of its memory and cores."""
     entry = {**H100, "mem_per_GPU_in_GB": None, field: "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb"}
     assert only_pool(entry).device is None
     assert "slice" in only_pool(entry).unavailable_reason
 
 
 def test_an_id_several_boards_share_needs_a_name_or_memory() -> None:
-    """10de:2bb3 is the RTX PRO 5000 of 48 and of 72 GB; 10de:25b6 is an A2 and a quarter of an A16."""
+    """10de:2bb3 is the RTX PRO 5000 of 48 and of 72 GB; 10de:25b6 an A2 and a quarter of an A16."""
     entry = {
         "name": "a board",
         "pci_vendor": "10de",

@@ -13,7 +13,7 @@ from tests.hardware_ops.inventories import SLICE, XEON, inventory, only_pool
 
 
 def test_a_cpu_node_counts_sockets() -> None:
-    """112 cores and 2048 GB on two sockets: two devices of 56 cores and 1024 GB, a quarter of the cores and 48 GB busy."""
+    """112 cores and 2048 GB are two sockets of 56 and 1024 GB; 28 cores and 48 GB are busy."""
     pool = only_pool(XEON)
     assert pool.device is not None
     assert (pool.total, pool.available) == (2, 2)

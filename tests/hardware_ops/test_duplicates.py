@@ -5,7 +5,7 @@ from tests.hardware_ops.inventories import H100, SLICE, inventory
 
 
 def test_nothing_is_listed_twice() -> None:
-    """A cluster, node or device named twice would be counted twice: the second is unusable and says where the first is."""
+    """What is named twice would count twice: the second is unusable and says where the first is."""
     one, other = inventory(SLICE), inventory(H100)
     other[0]["id"] = "d"
     for payload, path in (

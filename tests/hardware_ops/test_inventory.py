@@ -1,4 +1,4 @@
-"""Inventories: every device is accounted for, nothing is guessed, and bad ones are refused by path."""
+"""Inventories: every device is counted, none is guessed, errors name the path."""
 
 import copy
 from collections.abc import Callable
@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[3] / "shared" / "examples"
 
 
 def test_down_nodes_and_masters_stay_in_the_count() -> None:
-    """A node that is down has devices, none of them free; a master is marked and left to whoever places."""
+    """The devices of a node that is down are not free; a master is marked and left to placement."""
     down = only_pool(H100, status=False)
     assert (down.total, down.available, down.unavailable_reason) == (8, 0, "node is down")
     node = read_inventory(inventory(XEON, is_master=True))[0].nodes[0]
@@ -58,13 +58,13 @@ def test_down_nodes_and_masters_stay_in_the_count() -> None:
         ("time_sliced.json", [("A100-40GB", 1, 1)] * 4),
     ],
 )
-def test_the_examples_of_the_contract_read(file: str, expected: list[tuple[str, int, int]]) -> None:
+def test_the_examples_read(file: str, expected: list[tuple[str, int, int]]) -> None:
     """Callers' own inventories, device by device."""
     assert counts(read_cluster_file(EXAMPLES / file)) == expected
 
 
 def set_at(path: str, value: object) -> Callable[[list[dict[str, Any]]], None]:
-    """Return a change that writes ``value`` at a path below the payload, such as ``0.nodes.0.name``."""
+    """Return a change that writes ``value`` at a path such as ``0.nodes.0.name``."""
 
     def change(payload: list[dict[str, Any]]) -> None:
         *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
@@ -138,7 +138,7 @@ DEVICE = "0.nodes.0.devices.0."
 def test_a_bad_field_is_named_by_its_path_and_takes_nothing_else_away(
     change: Callable[[list[dict[str, Any]]], None], field: str
 ) -> None:
-    """The caller can go to the very field: its entry is unusable for that reason, other clusters are read as ever."""
+    """The bad entry is unusable and says why; the other clusters are read as before."""
     other = [{"id": "other", "nodes": [{"name": "fine", "devices": [H100]}]}]
     payload = copy.deepcopy(inventory(H100)) + other
     change(payload)
@@ -152,7 +152,7 @@ def test_a_bad_field_is_named_by_its_path_and_takes_nothing_else_away(
 
 
 def test_a_bad_entry_leaves_its_neighbours_alone() -> None:
-    """A negative count beside good devices of one node: those are offered, and the bad one keeps its name."""
+    """A negative count hides only its own device: the good ones of the node are offered."""
     pools = (
         read_inventory(inventory({**H100, "available_count": -1}, {**H100, "available_count": 3}))[
             0
@@ -170,7 +170,7 @@ def test_a_bad_entry_leaves_its_neighbours_alone() -> None:
     "payload", [None, [], {}, "clusters", 3, [None], [[]], [{"nodes": 3}], [{"id": ""}, 7]]
 )
 def test_what_holds_no_cluster_is_refused(payload: object) -> None:
-    """The contract's inventory is a list with at least one cluster that can be read."""
+    """An inventory is a list with at least one cluster that can be read."""
     with pytest.raises(InvalidInput, match="clusters"):
         read_inventory(payload)
 
@@ -231,7 +231,7 @@ def read_or_refused(payload: object) -> tuple[Cluster, ...] | str:
 @settings(max_examples=300)
 @given(payload=payloads | device_entries.map(inventory))
 def test_anything_either_reads_or_is_refused(payload: object) -> None:
-    """Whatever JSON a caller sends, the answer is clusters whose counts add up, or InvalidInput with a path into it."""
+    """Any JSON gives clusters whose counts add up, or InvalidInput with a path into it."""
     clusters = read_or_refused(payload)
     if isinstance(clusters, str):
         assert clusters.startswith("clusters")
@@ -254,7 +254,7 @@ def test_anything_either_reads_or_is_refused(payload: object) -> None:
 def test_every_device_that_enters_is_counted(
     available: int, taken: int, is_up: bool, name: str
 ) -> None:
-    """Law L12: what is free and what is not add up to what came in, known or not, up or down."""
+    """What is free and what is not add up to what came in, known or not, up or down."""
     entry = {
         "name": name,
         "type": "cuda",

@@ -7,7 +7,7 @@ from budsim.hardware_ops.catalog import devices
 
 
 def test_cpu_peaks_follow_from_cores_clock_and_instructions() -> None:
-    """56 cores x 2.0 GHz x 1024 operations = 114.7 TFLOPS bf16; 8 channels x 4800 MT/s x 8 bytes = 307 GB/s."""
+    """56 cores x 2.0 GHz x 1024 = 114.7 TFLOPS bf16; 8 channels x 4800 MT/s x 8 B = 307 GB/s."""
     socket = devices()["Xeon Platinum 8480+"]
     assert socket.flops_per_s[Precision.BF16] == pytest.approx(114.688e12)
     assert socket.memory_bandwidth_bytes_per_s == pytest.approx(307.2e9)

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def llama(**changes: object) -> dict[str, Any]:
-    """Return a small Llama: 2 layers of width 64, 4 heads of 16, 2 KV heads, width 128, 100 tokens."""
+    """Return a small Llama: 2 layers of width 64 and 128, 4 heads of 16, 2 KV heads, 100 tokens."""
     config: dict[str, Any] = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

@@ -17,7 +17,7 @@ CHECKPOINTS = yaml.safe_load(
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda found: found["model"])
 def test_weights_are_those_of_the_checkpoint(checkpoint: dict[str, object]) -> None:
-    """Every tensor is counted: most agree to the byte, the rest are fine-tunes with a few words more."""
+    """Every tensor is counted: most agree to the byte, fine-tunes have a few words more."""
     architecture = resolve_model(str(checkpoint["model"]))
     loaded = int(str(checkpoint["bytes"])) - int(str(checkpoint.get("unloaded", 0)))
     assert architecture.weight_bytes(architecture.native_precision) == pytest.approx(
@@ -26,7 +26,7 @@ def test_weights_are_those_of_the_checkpoint(checkpoint: dict[str, object]) -> N
 
 
 def test_weights_of_a_bitsandbytes_checkpoint() -> None:
-    """https://github.com/IrfanUruchi/Llama-2-13B-Computer-Engineering- at 42888e50 states 7,201,770,923 bytes."""
+    """IrfanUruchi/Llama-2-13B-Computer-Engineering- at 42888e50: 7,201,770,923 bytes."""
     config = {
         "model_type": "llama",
         "hidden_size": 5120,

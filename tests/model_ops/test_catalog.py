@@ -9,7 +9,7 @@ from budsim.model_ops.registry import known_models, published_parameters, resolv
 CARD = "safetensors total on the model card"
 RECIPES = "vLLM recipes (github.com/vllm-project/recipes at 8959cf64)"
 
-# Figures written down here a second time, so that a slip in the catalog and one in the reader cannot cancel out.
+# Figures stand here a second time: a slip in the catalog and one in the reader cannot cancel out.
 PUBLISHED = [
     ("meta-llama/Llama-2-7b-hf", 6_738_415_616, CARD),
     ("meta-llama/Llama-2-13b-hf", 13_015_864_320, CARD),
@@ -131,7 +131,7 @@ def test_every_figure_of_the_catalog_is_met() -> None:
 
 
 def test_catalog_is_broad() -> None:
-    """A thousand names are known without a network, most with a published figure and where it stands."""
+    """A thousand names are known offline, most with a published figure and its source."""
     figures = [published_parameters(model_id) for model_id in known_models()]
     assert len(figures) >= 1000
     assert sum(figure is not None for figure in figures) >= 0.9 * len(figures)

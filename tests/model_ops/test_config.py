@@ -46,7 +46,7 @@ NUMBERS = [
     "value", [0, -1, "many", 1.5, True, 10**15, float("nan"), float("inf"), [4], {}, ...]
 )
 def test_bad_numbers_are_named(field: str, value: object) -> None:
-    """Zero, negative, text, fractions, absurd and missing values are refused by the field's name."""
+    """Zero, negative, text, fractional, absurd and missing values are refused by field name."""
     with pytest.raises(InvalidInput) as error:
         architecture_from_config("bad", llama(**{field: value}))
     assert error.value.field in {field, "num_key_value_heads"}
@@ -177,7 +177,7 @@ def test_no_config_ends_in_a_traceback(model_type: str, changes: dict[str, objec
     "family", ["LlamaModel", "LlamaForSequenceClassification", "Qwen2ForRewardModel"]
 )
 def test_headless_models_are_pooling_models(family: str) -> None:
-    """A checkpoint without a language head turns texts into vectors or scores and stores no head."""
+    """A checkpoint without a language head returns vectors or scores and stores no head."""
     headless = architecture_from_config("vectors", llama(architectures=[family]))
     assert (headless.is_embedding, headless.is_bidirectional) == (True, False)
     assert all(matrix.role is not MatrixRole.HEAD for _, matrix in headless.weights)

@@ -1,4 +1,4 @@
-"""Quantized checkpoints: their format, what they leave in 16 bit, and that they never weigh more."""
+"""Quantized checkpoints: their format, what they leave in 16 bit, and their size."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def kept(architecture: Architecture) -> set[str]:
     ("model_id", "gib"), [("openai/gpt-oss-120b", 60.8), ("openai/gpt-oss-20b", 12.8)]
 )
 def test_gpt_oss_quantizes_its_experts_only(model_id: str, gib: float) -> None:
-    """Attention, router, embeddings and head of gpt-oss are 16 bit: the sizes of arXiv 2508.10925, table 1."""
+    """Attention, router, embeddings and head of gpt-oss are 16 bit (arXiv 2508.10925, table 1)."""
     architecture = resolve_model(model_id)
     assert {m.name for _, m in architecture.weights} - kept(architecture) == {
         "expert_up",
@@ -81,7 +81,7 @@ def test_kimi_quantizes_its_routed_experts_only() -> None:
 
 
 def test_exclude_lists_are_read_matrix_by_matrix() -> None:
-    """NVIDIA's DeepSeek keeps the latent projections in 16 bit and quantizes the output projection."""
+    """NVIDIA's DeepSeek keeps the latent projections in 16 bit, not the output projection."""
     names = kept(resolve_model("nvidia/DeepSeek-V3.1-NVFP4"))
     assert {"q_kv_down", "q_up", "kv_up"} <= names
     assert not {"o", "expert_up", "shared_up"} & names
@@ -203,7 +203,7 @@ def test_groups_store_a_scale_and_unless_symmetric_a_zero_point(
 
 @given(st.sampled_from(known_models()), st.sampled_from(SHORTER))
 def test_shorter_formats_never_weigh_more(model_id: str, precision: Precision) -> None:
-    """L15: a quantized model needs no more memory than the original, whatever it leaves in 16 bit."""
+    """A quantized model weighs no more than the original, whatever it leaves in 16 bit."""
     architecture = resolve_model(model_id)
     assert architecture.weight_bytes(precision) <= architecture.weight_bytes(Precision.BF16)
 
@@ -237,7 +237,7 @@ def test_blocks_that_share_a_scale_are_read():
 
 
 def test_short_experts_beside_longer_layers() -> None:
-    """DeepSeek-V4-Flash: experts in MXFP4, attention and shared experts in FP8, what compresses its cache in 16 bit."""
+    """DeepSeek-V4-Flash: MXFP4 experts, FP8 attention, and cache compression in 16 bit."""
     model = resolve_model("deepseek-ai/DeepSeek-V4-Flash")
     stored = {
         matrix.name: model.stored_precision(matrix, model.native_precision)
@@ -258,15 +258,30 @@ def test_short_experts_beside_longer_layers() -> None:
 @pytest.mark.parametrize(
     "listed",
     [
-        {"quant_algo": "MIXED_PRECISION", "quantized_layers": {"layers.0.mlp.up_proj": {"quant_algo": "NVFP4"},
-         "layers.0.self_attn.q_proj": {"quant_algo": "FP8"}, "lm_head": {"quant_algo": "W4A16_NVFP4"}}},
-        {"config_groups": {
-            "group_0": {"targets": ["layers.0.self_attn.q_proj"], "weights": {"num_bits": 8, "type": "float"}},
-            "group_1": {"targets": ["layers.0.mlp.up_proj", "lm_head"], "weights": {"num_bits": 4, "type": "float"}}}},
+        {
+            "quant_algo": "MIXED_PRECISION",
+            "quantized_layers": {
+                "layers.0.mlp.up_proj": {"quant_algo": "NVFP4"},
+                "layers.0.self_attn.q_proj": {"quant_algo": "FP8"},
+                "lm_head": {"quant_algo": "W4A16_NVFP4"},
+            },
+        },
+        {
+            "config_groups": {
+                "group_0": {
+                    "targets": ["layers.0.self_attn.q_proj"],
+                    "weights": {"num_bits": 8, "type": "float"},
+                },
+                "group_1": {
+                    "targets": ["layers.0.mlp.up_proj", "lm_head"],
+                    "weights": {"num_bits": 4, "type": "float"},
+                },
+            }
+        },
     ],
-)  # fmt: skip
+)
 def test_checkpoints_of_two_formats_keep_each_where_it_is(listed: dict[str, object]) -> None:
-    """ModelOpt and compressed-tensors list modules by name: NVFP4 feed-forward and head, FP8 attention, 16 bit embeddings."""
+    """Modules listed by name: NVFP4 feed-forward and head, FP8 attention, 16 bit embeddings."""
     base = {
         "model_type": "llama",
         "hidden_size": 64,

@@ -1,4 +1,4 @@
-"""Models are found by id, alias and re-upload, in a folder without leaving it, and never by guessing."""
+"""Models are found by id, alias, re-upload and folder, and never by guessing."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_what_means_no_model_or_several_is_not_guessed(name: str) -> None:
 
 
 def test_a_folder_of_ones_own_is_read_before_its_name_is_believed(tmp_path: Path) -> None:
-    """A checkpoint below the registry folder is what its config.json says, whatever it is called."""
+    """A checkpoint in the registry folder is what its config.json says, whatever its name."""
     (tmp_path / "models" / "Qwen3-32B").mkdir(parents=True)
     (tmp_path / "models" / "Qwen3-32B" / "config.json").write_text(json.dumps(SMALL))
     assert resolve_model("models/Qwen3-32B", registry_dir=tmp_path).hidden_size == 64
@@ -117,7 +117,7 @@ def test_a_folder_of_ones_own_is_read_before_its_name_is_believed(tmp_path: Path
     ],
 )
 def test_reuploads_under_the_models_own_name(name: str, precision: Precision) -> None:
-    """A known re-uploader's name with a known ending is the model it names, in the format the ending says."""
+    """A known re-uploader's name is the model it names, in the format its ending says."""
     architecture = resolve_model(name)
     assert (architecture.model_id, architecture.native_precision) == (name, precision)
 
@@ -207,7 +207,7 @@ def test_silent_hub_is_unavailable() -> None:
 
 
 def test_what_the_hub_answers_becomes_the_architecture() -> None:
-    """A config.json only the hub has is read like any other; a name the hub does not know stays unknown."""
+    """A config.json from the hub is read like any other; unknown names stay unknown."""
     llama = find_entry("meta-llama/Llama-3.1-8B-Instruct")
     assert llama is not None
     shelf = {"someone/new-model": json.dumps(dict(llama.config)).encode()}

@@ -21,12 +21,12 @@ from budsim.model_ops.registry import resolve_model
     ],
 )
 def test_engines_compute_a_table_of_all_positions(model_id: str, values: int) -> None:
-    """2.5 GiB a rank for Scout's ten million positions; a second one, unscaled, for Gemma's windows; none if learned."""
+    """2.5 GiB a rank for Scout's ten million positions; two tables for Gemma; none if learned."""
     assert resolve_model(model_id).rotary_values == values
 
 
 def test_the_turned_part_of_a_head_is_what_the_table_holds() -> None:
-    """Read as it is stated: as a share of the head or in values; only linear scaling makes the table longer."""
+    """The width is a share of the head or a count of values; linear scaling lengthens the table."""
     base = {
         "model_type": "llama",
         "hidden_size": 64,

@@ -10,7 +10,7 @@ from tests.model_ops.configs import llama
 
 
 def test_unread_wrappers_pass_their_text_model_on() -> None:
-    """A multimodal wrapper's text model is read from text_config, the vision tower from vision_config."""
+    """A wrapper's text model is read from text_config, its vision tower from vision_config."""
     text = llama(model_type="mistral")
     vision = {"hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 16, "patch_size": 2}
     config = {

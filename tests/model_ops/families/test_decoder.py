@@ -30,7 +30,7 @@ def test_biases_are_counted() -> None:
 
 
 def test_leading_dense_layers_and_shared_experts() -> None:
-    """One dense layer, then experts: 4 routed and 1 shared of width 32, a router of 4 x 64 with its 4 biases."""
+    """A dense layer; then 4 routed and 1 shared expert of 32, and a router with 4 biases."""
     mla = {
         "q_lora_rank": None,
         "kv_lora_rank": 16,

@@ -8,7 +8,7 @@ from budsim.model_ops.registry import resolve_model
 
 
 def test_linear_layers_hold_a_state_instead_of_a_cache() -> None:
-    """Qwen3-Next: 36 layers of 32 heads x 128 x 128 and three columns of 8,192 convolved channels."""
+    """Qwen3-Next: 36 layers of 32 heads x 128 x 128 and 3 columns of 8,192 channels."""
     architecture = resolve_model("Qwen/Qwen3-Next-80B-A3B-Instruct")
     assert architecture.state_bytes_per_sequence() == 2 * 36 * (32 * 128 * 128 + 3 * 8192)
     assert architecture.kv_bytes_per_token(Precision.BF16) == 12 * 2 * 2 * 256 * 2
@@ -16,7 +16,7 @@ def test_linear_layers_hold_a_state_instead_of_a_cache() -> None:
 
 
 def test_a_state_is_kept_in_the_format_its_configuration_asks_for() -> None:
-    """Qwen3.5 keeps the recurrent matrices in fp32, the convolved columns in 16 bit: 45 layers of 64 heads x 128 x 128."""
+    """Qwen3.5 keeps its 45 layers of 64 x 128 x 128 states in fp32, the columns in 16 bit."""
     assert resolve_model("Qwen/Qwen3.5-397B-A17B").state_bytes_per_sequence() == 45 * (
         64 * 128 * 128 * 4 + 3 * 12288 * 2
     )

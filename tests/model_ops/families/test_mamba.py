@@ -10,7 +10,7 @@ from tests.model_ops.configs import llama
 
 
 def test_blocks_listed_by_name_are_the_letters_of_a_pattern() -> None:
-    """Nemotron 3 Ultra lists its blocks where Nano spells them: the same layers, and their number follows."""
+    """Nemotron 3 Ultra lists the blocks that Nano writes as letters: they are the same layers."""
     nemotron = {
         "mamba_num_heads": 8,
         "mamba_head_dim": 16,

@@ -7,7 +7,7 @@ from tests.model_ops.configs import llama
 
 
 def test_windowed_layers_may_have_other_heads() -> None:
-    """MiMo V2: layer 1 sees everything with 2 KV heads of 16, layer 2 a window with 4 of 8, and has a sink for each head."""
+    """MiMo V2: a full layer of 2 KV heads x 16, a windowed one of 4 x 8 with a sink a head."""
     changed = {
         "hybrid_layer_pattern": [0, 1],
         "sliding_window": 128,

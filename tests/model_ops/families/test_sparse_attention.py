@@ -17,7 +17,7 @@ def test_indexers_shared_between_layers_store_keys_once() -> None:
 
 
 def test_sparse_latents_keep_scales_and_rotary_part_beside_eight_bits() -> None:
-    """An fp8 cache of DeepSeek-V3.2 takes vLLM's 656 bytes a layer and token and the indexer's 132; plain MLA half of 16 bit."""
+    """An fp8 cache of DeepSeek-V3.2 in vLLM: 656 B a layer and token, 132 B for the indexer."""
     assert resolve_model("deepseek-ai/DeepSeek-V3.2").kv_bytes_per_token(Precision.FP8) == 61 * (
         512 + 16 + 128 + 132
     )
@@ -27,7 +27,7 @@ def test_sparse_latents_keep_scales_and_rotary_part_beside_eight_bits() -> None:
 
 
 def test_compressed_latents_stand_for_many_tokens() -> None:
-    """DeepSeek-V4-Flash: an entry of 448 + 64 values for 1, 4 (with its index key) or 128 tokens in 2, 21 and 20 layers."""
+    """DeepSeek-V4-Flash: 512 values for 1, 4 or 128 tokens in 2, 21 and 20 layers."""
     model = resolve_model("deepseek-ai/DeepSeek-V4-Flash")
     entry, index = (448 + 64) * 2, 128 + 4
     assert (
