@@ -30,6 +30,9 @@ def test_a_candidate_fits_where_one_token_can_be_cached() -> None:
         "budget_bytes weight_bytes activation_bytes reserved_bytes kv_bytes".split(), np.zeros(2)
     )
     memory = MemoryUse(
-        **none, kv_bytes_per_token=np.ones(2), kv_capacity_tokens=np.array([0.5, 1.0])
+        **none,
+        kv_bytes_per_token=np.ones(2),
+        kv_capacity_tokens=np.array([0.5, 1.0]),
+        kv_running_tokens=np.ones(2),
     )
     assert memory.fits.tolist() == [False, True]
