@@ -152,3 +152,13 @@ def test_equal_lengths_are_pointed_out(simulate, capsys):
     assert "The server refuses requests of more than 640 tokens" in capsys.readouterr().out
     assert run([*simulate, "--max-input-tokens", "4000"]) == 0
     assert "The server refuses requests" not in capsys.readouterr().out
+
+
+def test_another_rate_can_be_tried(cluster, lengths, capsys):
+    """`--what-if rate=` shows the best plan under more load; in a closed loop there is no rate."""
+    asked = ["simulate", "--cluster", cluster, *lengths, "--engine", "vllm"]
+    assert run([*asked, "--rate", "2", "--what-if", "rate=8", "--json"]) == 0
+    change = json.loads(capsys.readouterr().out)["what_if"][0]
+    assert change["after"]["ttft"] > change["before"]["ttft"]
+    assert run([*asked, "--concurrency", "2", "--what-if", "rate=8"]) == 2
+    assert "rate" in capsys.readouterr().err

@@ -25,7 +25,7 @@ from budsim.simulator.planning.replica_groups import PredictedChoices, predict_c
 from budsim.simulator.planning.scoring import Scoring
 
 FIELD: Final = "--what-if"
-TRAFFIC: Final = ("concurrency", "input_tokens", "output_tokens")
+TRAFFIC: Final = ("concurrency", "rate", "input_tokens", "output_tokens")
 SPELLINGS: Final = {
     "tensor_parallel_size": "tp",
     "tp_size": "tp",
@@ -57,7 +57,7 @@ def what_if(
 
     ``knob`` is a field of `ReplicaConfig` (``max_num_seqs``, ``tp``), the engine's own flag
     (``--max-num-seqs``), ``replicas``, or the traffic's ``concurrency``, ``input_tokens``,
-    ``output_tokens``.
+    ``output_tokens``, ``rate``.
 
     Raises
     ------
@@ -115,7 +115,8 @@ def _with(
     """Return question, replicas and configuration with one knob changed."""
     replicas, config = group.replicas, group.config
     if name in TRAFFIC:
-        question = _with_traffic(question, name, _whole(name, value))
+        number = _number(name, value) if name == "rate" else _whole(name, value)
+        question = _with_traffic(question, name, number)
     elif name == "replicas":
         replicas = _whole(name, value)
     else:
@@ -133,13 +134,15 @@ def _with(
     )
 
 
-def _with_traffic(question: Question, name: str, value: int) -> Question:
-    """Return the question with another number of requests, or of tokens in every one of them."""
+def _with_traffic(question: Question, name: str, value: float) -> Question:
+    """Return the question with other requests: how many, how often, or of how many tokens each."""
     if name == "concurrency":
-        return question.with_concurrency(value)
-    law = {"input_tokens": "prompt", "output_tokens": "output"}[name]
+        return question.with_concurrency(int(value))
+    law = {"input_tokens": "prompt", "output_tokens": "output"}.get(name, "")
     try:
-        changed = replace(question.traffic, **{law: FixedLength(tokens=value)})  # type: ignore[arg-type]
+        if name == "rate":
+            return question.at_rate(value)
+        changed = replace(question.traffic, **{law: FixedLength(tokens=int(value))})  # type: ignore[arg-type]
     except InvalidInput as error:
         raise InvalidInput(name, error.problem, error.expected) from error
     return replace(question, traffic=changed)
