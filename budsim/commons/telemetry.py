@@ -24,6 +24,7 @@ class Metrics:
     plans: Counter
     events_published: Counter
     publish_failures: Counter
+    events_given_up: Counter
     runs_waiting: Gauge
     outbox_waiting: Gauge
     outbox_lag: Gauge
@@ -54,6 +55,11 @@ def new_metrics() -> Metrics:
         ),
         publish_failures=Counter(
             "budsim_publish_failures", "Events the sidecar did not take", registry=registry
+        ),
+        events_given_up=Counter(
+            "budsim_events_given_up",
+            "Events that their topic refused for too long",
+            registry=registry,
         ),
         runs_waiting=Gauge(
             "budsim_runs_waiting",

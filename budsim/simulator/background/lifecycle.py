@@ -44,7 +44,8 @@ def start_loops(state: ApplicationState) -> list[asyncio.Task[None]]:
         service.repository,
         state.sidecar,
         state.metrics,
-        pubsub=settings.dapr.pubsub_name,
+        dead_letter=settings.dapr.dead_letter_topic,
+        give_up_s=settings.dapr.event_give_up_s,
         clock=service.clock,
     )
 

@@ -12,11 +12,9 @@ from budsim.commons.database import Database
 from budsim.commons.errors import Unavailable
 from budsim.commons.telemetry import new_metrics
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.background.event_relay import Relay
 from budsim.simulator.background.worker_processes import ThreadWorkers
 from budsim.simulator.cluster_sources import FixedInventory
 from budsim.simulator.context import ServiceOptions
-from budsim.simulator.events import published_body
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question
 from budsim.simulator.run_steps import RunSteps
@@ -243,55 +241,6 @@ async def test_a_missing_dependency_is_tried_again_later(
     assert log_of(repository, run.run_id) == ORDER
 
 
-async def test_relay_sends_in_order_and_keeps_what_is_refused(
-    repository: Repository, clock: Clock, body: dict[str, Any], sidecar: StandInSidecar
-):
-    """While the sidecar is away nothing is lost; then every event leaves once, in order."""
-    from budsim.commons.dapr import connect
-
-    service = replica(repository, clock)
-    client = connect(sidecar.settings)
-    relay = Relay(repository, client, new_metrics(), pubsub="pubsub", clock=clock)
-    run = await service.accept(
-        RunRequest.model_validate(body | {"source_topic": ["aMessages", "bMessages"]})
-    )
-    sidecar.is_down = True
-    await relay.send()
-    assert sidecar.published == []
-    await service.steps.carry_out(*claim(service))
-    sidecar.is_down = False
-    clock.now_s += 60
-    assert await relay.send() == 1
-    assert await relay.send() == 0
-    assert client is not None
-    await client.close()
-    stored = [published_body(event) for event in repository.outbox.events(run.run_id)]
-    for topic in ("aMessages", "bMessages"):
-        assert [event for at, event in sidecar.published if at == topic] == stored
-    payloads = [event["payload"] for event in stored[1:]]
-    assert [payload["event"] for payload in payloads] == [name for name, _ in ORDER[1:]]
-    assert [payload["sequence"] for payload in payloads] == list(range(1, len(ORDER)))
-    assert len({payload["event_id"] for payload in payloads}) == len(payloads)
-
-
-async def test_two_relays_never_send_one_run_s_events(
-    repository: Repository, clock: Clock, body: dict[str, Any]
-):
-    """Events written while a relay sends earlier ones of the run wait for it, and keep order."""
-    service = replica(repository, clock)
-    await service.accept(RunRequest.model_validate(body | {"source_topic": "aMessages"}))
-
-    def look() -> list[str]:
-        found = repository.outbox.claim(now_s=clock(), lease_s=60, limit=10)
-        return [envelope.event for outgoing in found for envelope in outgoing.envelopes]
-
-    assert look() == ["workflow_metadata"]
-    await service.steps.carry_out(*claim(service))
-    assert look() == []
-    clock.now_s += 61
-    assert look() == [name for name, _ in ORDER]
-
-
 async def test_requests_that_come_together_share_a_transaction(
     repository: Repository, clock: Clock, body: dict[str, Any]
 ):
@@ -313,35 +262,6 @@ async def test_requests_that_come_together_share_a_transaction(
     assert len({run.run_id for run in runs}) == repository.waiting() == 50
     assert [run.run_id for run in runs[:50]] == [run.run_id for run in runs[50:]]
     assert writes < 20
-
-
-async def test_an_event_sent_but_not_noted_keeps_its_id(
-    repository: Repository,
-    clock: Clock,
-    body: dict[str, Any],
-    sidecar: StandInSidecar,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    """A crash between sending and noting sends again under the same id."""
-    from budsim.commons.dapr import connect
-
-    service = replica(repository, clock)
-    client = connect(sidecar.settings)
-    assert client is not None
-    relay = Relay(repository, client, new_metrics(), pubsub="pubsub", clock=clock)
-    await service.accept(RunRequest.model_validate(body | {"source_topic": "aMessages"}))
-    with monkeypatch.context() as crash:
-        crash.setattr(
-            repository.outbox,
-            "record",
-            lambda *_a, **_k: (_ for _ in ()).throw(Unavailable("killed")),
-        )
-        await relay.send()
-    clock.now_s += 61
-    await relay.send()
-    await client.close()
-    first, second = sidecar.published
-    assert first == second
 
 
 async def test_events_carry_what_callers_listen_for(
