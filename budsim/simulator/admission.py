@@ -54,6 +54,7 @@ class Admission:
 
     async def accept_here(self, request: RunRequest, request_key: str | None) -> Run:
         """Store a request that this process carries out at once, however many runs wait."""
+        self._context.options.check_topics(request.topics)
         owner = self._context.owner
         candidate = _Candidate(request=request, request_key=request_key, owner=owner)
         accepted = [self._accepted(candidate, ahead=0)]

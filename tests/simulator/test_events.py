@@ -135,9 +135,11 @@ def test_what_is_echoed_is_bounded(body: dict[str, Any]):
 def test_topics_that_nobody_allows_are_refused_both_ways_in(
     client: TestClient, body: dict[str, Any], topic: str
 ):
-    """Over HTTP with the field's name; from the broker the message is dropped."""
-    refused = client.post("/simulator/run", json=body | {"source_topic": topic})
-    assert (refused.status_code, refused.json()["param"]) == (422, "source_topic")
+    """Over HTTP with the field's name, waiting or not; from the broker the message is dropped."""
+    for debug in (False, True):
+        asked = body | {"source_topic": topic, "debug": debug}
+        refused = client.post("/simulator/run", json=asked)
+        assert (refused.status_code, refused.json()["param"]) == (422, "source_topic")
     event = {"id": "1", "topic": "budSimMessages", "pubsubname": "pubsub", "source": "s"}
     sent = client.post("/notifications", json=event | {"data": body | {"source_topic": topic}})
     assert sent.json() == {"status": "DROP"}
