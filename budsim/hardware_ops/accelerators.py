@@ -43,6 +43,7 @@ def read_accelerator(entry: Entry) -> Device:
 def _links(entry: Entry) -> Entry:
     """Return both links in full: an entry may name a PCIe slot only, and a network by its rate."""
     up, links = entry["scale_up"], {}
+    # Cards of one slot type share its figures, so entries name the slot alone.
     if isinstance(up, str):
         links["scale_up"] = {"name": up, "gb_per_s": PCIE_GB_PER_S[up], "devices": PCIE_DEVICES}
     if rate := entry.get("network_gbit_per_s"):

@@ -161,6 +161,7 @@ def _short_nodes(entry: InventoryReader, cluster_id: str) -> Iterator[Node]:
         pools = tuple(_short_pool(device, is_up) for device in entry.each("devices", "a device"))
     for index in range(count):
         one = f"{name}-{index}" if count > 1 else name
+        # Ids follow from names, so that two runs of one file give the same answer.
         node_id = str(uuid.uuid5(_NAMESPACE, f"{cluster_id}/{one}"))
         yield Node(node_id=node_id, name=one, pools=pools, is_up=is_up, is_master=is_master)
 
@@ -174,6 +175,7 @@ def _instance_pool(entry: InventoryReader, name: str, node_is_up: bool) -> Devic
         problem = "is stated beside devices"
         raise InvalidInput(entry.at("instance"), problem, "either of the two")
     instance = find_instance(name, entry.at("instance"))
+    # An instance is read as if its devices had been written out: one set of rules.
     words: dict[str, Any] = {"device": instance.device.name}
     if instance.cores:
         words |= {"sockets": instance.count, "cores": instance.cores}

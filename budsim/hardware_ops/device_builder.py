@@ -86,6 +86,7 @@ def build_device(entry: Entry, figures: Figures) -> Device:
             domain_devices=up["devices"],
             meshed=up.get("meshed", False),
         ),
+        # Networks are shared by all servers, so every device of a job is within reach.
         scale_out=Link(
             name=out["name"],
             bandwidth_bytes_per_s=out["gb_per_s"] * GIGA,

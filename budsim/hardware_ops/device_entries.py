@@ -52,6 +52,7 @@ def read_pool(entry: InventoryReader, *, node_is_up: bool) -> DevicePool:
         else "",
     )
     mode = hardware_mode(entry)
+    # Processors of unknown name still count their sockets, so that totals add up.
     if _is_cpu(found.device, label):
         pool = with_processor_load(pool, entry)
     elif mode is HardwareMode.SHARED:
@@ -84,6 +85,7 @@ def hardware_mode(entry: InventoryReader) -> HardwareMode:
     stated = entry.text("hardware_mode").lower()
     if not stated and any(is_time_sliced(entry.text(key)) for key in NAME_FIELDS):
         return HardwareMode.SHARED
+    # Some collectors state no mode, but list each GPU with what others hold of it.
     if not stated:
         sliced = bool(entry.text("device_uuid")) and entry.has("memory_allocated_gb")
         return HardwareMode.SHARED if sliced else HardwareMode.DEDICATED
@@ -118,6 +120,7 @@ def _counts(entry: InventoryReader) -> tuple[int, int]:
         raise InvalidInput(
             entry.at("available_count"), "is missing", f"a whole number from 0 to {MOST_DEVICES}"
         )
+    # Collectors that list only what is free state no total.
     total = available if total is None else total
     if available > total:
         raise InvalidInput(

@@ -49,10 +49,10 @@ def identify_device(entry: InventoryReader) -> Identity:
     names = [text for key in NAME_FIELDS if (text := entry.text(key))]
     if part := next(filter(is_slice, names), None):
         return _unknown(part, ": a slice of a device, not a whole one")
+    # Virtual machines and re-labelled boards report ids and names that differ: both are asked.
     by_pci, by_name = candidates_by_pci(pci_id(entry)), candidates(*names)
-    agreed = tuple(device for device in by_pci if device in by_name)
-    possible = agreed or (*by_pci, *by_name)
     shown = names[-1] if names else pci_id(entry)
+    possible = _agreed(by_pci, by_name) or (*by_pci, *by_name)
     if not possible:
         return _unknown(shown)
     if possible[0].kind is DeviceKind.CPU:
@@ -62,12 +62,10 @@ def identify_device(entry: InventoryReader) -> Identity:
     fitting = [device for device in possible if _fits(device, stated_gb)]
     if not fitting:
         return _wrong_memory(shown, possible, stated_gb)
-    # Where several boards fit, id and names together must single one out.
-    undecided = len(fitting) > 1 and not agreed
-    if undecided and by_pci and by_name:
-        one, other = by_pci[0].name, by_name[0].name
-        return _contradiction(f"PCI id {pci_id(entry)} is {one}, the name says {other}")
-    if undecided and by_pci:
+    if len(fitting) > 1 and by_pci and not _agreed(by_pci, by_name):
+        if by_name:
+            one, other = by_pci[0].name, by_name[0].name
+            return _contradiction(f"PCI id {pci_id(entry)} is {one}, the name says {other}")
         choice = " or ".join(device.name for device in fitting)
         problem = f": PCI id {pci_id(entry)} is {choice}; expected its name or memory"
         return _unknown(shown, problem)
@@ -82,6 +80,10 @@ def pci_id(entry: InventoryReader) -> str:
 
 def _unknown(name: str, problem: str = "") -> Identity:
     return Identity(reason=f"unknown device {name!r}{problem}")
+
+
+def _agreed(by_pci: Sequence[Device], by_name: Sequence[Device]) -> tuple[Device, ...]:
+    return tuple(device for device in by_pci if device in by_name)
 
 
 def _contradiction(problem: str) -> Identity:
@@ -101,6 +103,7 @@ def _fits(device: Device, stated_gb: float | None) -> bool:
 
 
 def _stated_memory_gb(entry: InventoryReader) -> float | None:
+    # 0 is what collectors write where they could not read it: it counts as not stated.
     for key in ("mem_per_GPU_in_GB", "memory_gb"):
         if stated := entry.number(key, most=MOST_GB, unit="GB"):
             return stated

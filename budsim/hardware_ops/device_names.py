@@ -12,6 +12,7 @@ from functools import lru_cache
 from budsim.hardware_ops.catalog import devices
 from budsim.hardware_ops.device import Device
 
+# Trademarks, clocks and core counts differ between tools that name the same processor.
 _NOISE = re.compile(r"\((?:r|tm|c)\)|\bcpu\s*@.*|@\s*[\d.]+\s*ghz|\b\d+-core\b")
 _SHARED = re.compile(r"[-_ ]shared$", re.IGNORECASE)
 _SLICE = re.compile(r"(?:\b|_)mig(?:\b|_)|\b\d+g\.\d+gb\b", re.IGNORECASE)
@@ -42,6 +43,7 @@ def find_device(*names: str, pci_id: str | None = None) -> Device | None:
     if any(map(is_slice, names)):
         return None
     by_pci = candidates_by_pci(pci_id) if pci_id else ()
+    # A count is taken off only as a last resort: a device's name may begin with a number.
     by_name = candidates(*names) or candidates(*(_COUNT.sub("", name) for name in names))
     if by_pci:
         return next(
@@ -94,6 +96,7 @@ def _index() -> tuple[Mapping[str, tuple[Device, ...]], Mapping[str, tuple[Devic
     by_name: dict[str, tuple[Device, ...]] = {}
     by_pci: dict[str, tuple[Device, ...]] = {}
     for device in devices().values():
+        # Aliases may be equal once normalized; each counts once.
         for name in dict.fromkeys(map(normalized, (device.name, *device.aliases))):
             by_name[name] = (*by_name.get(name, ()), device)
         for pci_id in device.pci_ids:

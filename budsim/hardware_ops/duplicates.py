@@ -15,6 +15,7 @@ Duplicates = Mapping[str, tuple[str, str]]
 
 def without_duplicates(clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
     """Return the clusters with every second listing unusable, so that no device counts twice."""
+    # The first listing stays usable: the device is there, only not twice.
     duplicates = _duplicates(clusters)
     return tuple(
         replace(

@@ -56,6 +56,7 @@ def find_instance(name: str, path: str) -> Instance:
         A type the table does not know; ``path`` is the field it stands in.
     """
     known = instances()
+    # Providers' tools print types in different cases, Azure with a prefix.
     key = _key(name)
     if key not in known:
         close = difflib.get_close_matches(key, known, n=3)

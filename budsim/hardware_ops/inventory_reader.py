@@ -81,6 +81,7 @@ class InventoryReader:
         if value is None:
             return None
         expected = f"a whole number from {least} to {most}"
+        # JSON writers of some languages know only floats: 8.0 is a count.
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         if isinstance(value, bool) or not whole or not least <= value <= most:
             raise InvalidInput(self.at(key), f"is {_shown(value)}", expected)

@@ -84,6 +84,7 @@ def _aliases(entry: Entry) -> tuple[str, ...]:
     ``Xeon 6980P`` is also ``Xeon 6 6980P``.
     """
     family, _, number = entry["name"].rpartition(" ")
+    # Only Xeons are written with and without family and plus sign.
     if not family.startswith("Xeon") or "(" in entry["name"]:
         return tuple(entry.get("aliases", ()))
     bare = number.rstrip("+")
@@ -122,5 +123,6 @@ def _sources(entry: Entry) -> Mapping[str, str]:
 
 def _clock_hz(entry: Entry, precision: Precision) -> float:
     """Return the clock all cores hold: the all-core turbo, for AMX about the base clock."""
+    # Matrix tiles draw so much power that cores fall back to about the base clock.
     uses_tiles = entry["isa"] == "amx" and precision is not Precision.FP32
     return float(entry["base_ghz" if uses_tiles else "all_core_ghz"]) * GIGA

@@ -109,6 +109,7 @@ class Architecture:
             outputs=self.hidden_size,
             shard=Shard.ROW,
         )
+        # A tied head is the table itself, and an embedding model has none to store.
         if self.tied_embeddings or self.is_embedding:
             return (table,)
         return (table, self.head_matrix)
@@ -187,6 +188,7 @@ class Architecture:
         outer = FORMATS[precision].outer
         if outer and matrix.role in (MatrixRole.EMBEDDING, MatrixRole.HEAD):
             return outer
+        # Formats of 16 bit and more are casts of the whole model: nothing is left out.
         if bytes_per_value(precision) >= 2.0:
             return precision
         quantization = self.quantization or Quantization(method="", precision=precision)
@@ -204,6 +206,7 @@ class Architecture:
         """Return the bytes of one value of ``matrix`` at ``precision``, scales included."""
         stored = self.stored_precision(matrix, precision)
         quantization = self.quantization
+        # The checkpoint's own group size is known: nominal bits would leave out its scales.
         if quantization and quantization.bits and quantization.precision is stored:
             return quantization.bits / 8.0
         return bytes_per_value(stored)

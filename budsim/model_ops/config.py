@@ -89,6 +89,7 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
     vision = vision_parameters(outer, text_model.hidden)
     declared = _quantization_fields(outer, text)
     quantization = quantization_from(declared, len(text_model.layers))
+    # DeepSeek declares the whole checkpoint FP8 and states the experts' format elsewhere.
     if quantization and declared and _has_fp4_experts(outer, declared):
         quantization = with_short_experts(quantization, declared)
     family = (outer.texts("architectures") or ("",))[0] or outer.text("model_type")
@@ -122,6 +123,7 @@ def _text_fields(outer: ConfigReader) -> ConfigReader:
     if nested is None:
         return with_common_names(outer)
     wrapper = outer.text("model_type")
+    # Wrappers state these for the whole model; the text part's own values win.
     inherited = {
         key: value
         for key, value in outer.values.items()
@@ -141,6 +143,7 @@ def _text_model(outer: ConfigReader, text: ConfigReader) -> TextModel:
     if model_type in READERS:
         read, traits = READERS[model_type]
         return read(text, traits)
+    # Many new names are Llamas; a wrapper's unknown tower cannot be counted, so it is refused.
     if not outer.has("text_config") and all(outer.has(key) for key in LLAMA_KEYS):
         return _llama_like(outer, model_type)
     raise UnsupportedModel(
@@ -171,6 +174,7 @@ def _quantization_fields(outer: ConfigReader, text: ConfigReader) -> ConfigReade
 
 
 def _dtype(outer: ConfigReader, text: ConfigReader) -> Precision:
+    # The text part may be stored in another format than the tower around it.
     for place in (text, outer):
         name, value = place.raw("torch_dtype", "dtype")
         if value is None:

@@ -171,6 +171,7 @@ class Attention:
     def _latent_query_matrices(self, hidden: int) -> tuple[Matrix, ...]:
         query = self.heads * (self.head_dim + self.rope_head_dim)
         latent = self.kv_lora_rank + self.rope_head_dim
+        # The latent is needed whole on every rank: its projection is not split.
         if not self.q_lora_rank:
             return (
                 projection("kv_down", hidden, latent, Shard.REPLICATED),
@@ -208,6 +209,7 @@ class Attention:
     def _linear_matrices(self, hidden: int) -> tuple[Matrix, ...]:
         keys = self.kv_heads * self.head_dim
         values = self.heads * self.value_head_dim
+        # Engines fuse queries, keys, values and gate into one matrix.
         gate = values if self.output_gate else 0
         scalars = projection("ba", hidden, self.gates_per_head * self.heads, Shard.COLUMN)
         return (

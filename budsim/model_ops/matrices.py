@@ -9,6 +9,7 @@ from enum import StrEnum
 class Shard(StrEnum):
     """How tensor parallelism splits a matrix: by output column, by input row, or not at all."""
 
+    # A column split before a row split needs one all-reduce for both matrices.
     COLUMN = "column"
     ROW = "row"
     REPLICATED = "replicated"

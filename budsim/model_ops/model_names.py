@@ -101,6 +101,7 @@ def _without_publisher() -> Mapping[str, CatalogEntry]:
     for key, entry in catalog_entries().items():
         if key == entry.model_id.lower() and "/" in key:
             by_name.setdefault(key.split("/", 1)[1], []).append(entry)
+    # Two publishers may use one name for different models: then the publisher must be stated.
     return {name: entries[0] for name, entries in by_name.items() if len(entries) == 1}
 
 
@@ -121,6 +122,7 @@ def _last_of_path(name: str) -> str:
     parts = [part for part in re.split(r"[/\\]+", name) if part not in ("", ".")]
     if cached := [part for part in parts if part.startswith("models--")]:
         return "/".join(cached[-1].split("--")[1:])
+    # `models/NAME` is a folder; any other two parts are publisher and name.
     in_models = len(parts) == 2 and parts[0].lower() == "models"
     is_path = len(parts) > 2 or name.startswith(("/", "./", "~")) or in_models
     return parts[-1] if parts and is_path and ".." not in parts else ""
@@ -135,8 +137,10 @@ def _find_reupload(name: str) -> CatalogEntry | None:
         stem, quantization = bare.removesuffix(suffix), SUFFIXES[suffix]
         exact = _without_publisher().get(stem)
         original = exact or _find_spelling(stem)
+        # A stranger's fine-tune of that name may have another shape: it is not guessed.
         if original is None or not _may_publish(publisher, original):
             continue
+        # Only spelt differently, so the answer carries the original's id.
         if exact is None and quantization is None:
             return original
         config = requantized(original.config, quantization) if quantization else original.config

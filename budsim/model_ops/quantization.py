@@ -92,9 +92,11 @@ def quantization_from(config: ConfigReader | None, layers: int) -> Quantization 
         raise config.unsupported(
             "quant_method", repr(method), f"one of {', '.join(sorted(METHODS))}"
         )
+    # Checkpoints of one format list modules too; only two formats need the list.
     if len(mix := _roles_by_precision(config)) > 1:
         return _several_formats(method, mix, config)
     roles, names = _kept(config, layers)
+    # Checkpoints of this method (gpt-oss) quantize their experts alone.
     if method == "mxfp4":
         roles = roles | (frozenset(MatrixRole) - {MatrixRole.EXPERT})
     precision = read(config)
@@ -205,6 +207,7 @@ def _bits(config: ConfigReader, precision: Precision) -> float | None:
     size = weights.values.get("group_size")
     if whole is None or isinstance(size, bool) or not isinstance(size, int) or size <= 0:
         return None
+    # Where nothing is said, zero points are counted: more memory, never less.
     symmetric = weights.values.get("symmetric", weights.values.get("sym", False)) is True
     return whole + (16.0 if symmetric else 16.0 + whole) / size
 
@@ -230,6 +233,7 @@ def _group(config: ConfigReader, precision: Precision) -> int:
     if precision not in INTEGERS.values() or config.text("quant_method") == "bitsandbytes":
         return 0
     weights = _group_weights(config) or config
+    # Only a whole number above 0 states a group; -1 means the whole row.
     size = weights.values.get("group_size", weights.values.get("q_group_size"))
     if isinstance(size, bool) or not isinstance(size, int):
         return 0
@@ -291,6 +295,7 @@ def _group_precision(config: ConfigReader, group: ConfigReader) -> Precision:
         )
     bits, kind = weights.integer("num_bits", high=16), weights.text("type", default="int")
     declared = f"{config.text('format')} {group.text('format')}"
+    # Both are E2M1; groups of 32 are MXFP4, groups of 16 NVFP4.
     if kind == "float" and bits == 4:
         return (
             Precision.MXFP4
@@ -348,6 +353,7 @@ def _kept(config: ConfigReader, layers: int) -> tuple[frozenset[MatrixRole], fro
         where = _layers_named(excluded, layers)
         for part in _kept_parts(excluded):
             covered.setdefault(part, set()).update(where)
+    # Each matrix has one format for all layers here, so the majority of the layers decides.
     kept = [part for part, where in covered.items() if 2 * len(where) >= layers]
     roles = frozenset(part for part in kept if isinstance(part, MatrixRole))
     return roles, frozenset(part for part in kept if not isinstance(part, MatrixRole))
@@ -361,6 +367,7 @@ def _excluded(config: ConfigReader) -> Iterable[str]:
 
 
 def _layers_named(excluded: str, layers: int) -> set[int]:
+    # A name without a number stands for all layers.
     number = re.search(r"layers\.(\d{1,4})(?!\d)", excluded)
     if number:
         return {int(number.group(1))} & set(range(min(layers, MAX_LAYERS)))
@@ -368,5 +375,6 @@ def _layers_named(excluded: str, layers: int) -> set[int]:
 
 
 def _kept_parts(excluded: str) -> frozenset[MatrixRole | str]:
+    # compressed-tensors marks patterns with `re:`; they end in escaped module names.
     name = excluded.removeprefix("re:").replace("\\.", ".").rstrip("$")
     return next((parts for pattern, parts in TAILS if re.search(pattern, name)), frozenset())

@@ -54,6 +54,7 @@ def resolve_model(
         The hub was to be asked and does not answer.
     """
     name = _cleaned(uri)
+    # The caller's own config.json decides: a fine-tune may keep a catalog name and change shape.
     if config is not None:
         return architecture_from_config(name, config)
     if (entry := find_by_name(name)) is not None:
@@ -88,6 +89,7 @@ def published_parameters(model_id: str) -> tuple[float, str] | None:
 def _cleaned(uri: str) -> str:
     # YAML lists are pasted with their dash.
     name = uri.strip().lstrip("- ").strip()
+    # No id or path is longer, and control characters would end up in logs.
     if not name or len(name) > 512 or not name.isprintable():
         expected = "a Hugging Face id such as 'meta-llama/Llama-3.1-8B-Instruct', or a path"
         raise InvalidInput(FIELD, repr(uri)[:60], expected)
@@ -99,12 +101,14 @@ def _architecture(entry: CatalogEntry) -> Architecture:
     return _catalog_architecture(entry.model_id) if is_in_catalog else _read(entry)
 
 
+# Architectures are frozen: one of each is read in a process, and equal ones are the same object.
 @cache
 def _catalog_architecture(model_id: str) -> Architecture:
     return _read(catalog_entries()[model_id.lower()])
 
 
 def _read(entry: CatalogEntry) -> Architecture:
+    # Embedding models often keep a generating class; the catalog marks them.
     architecture = architecture_from_config(entry.model_id, entry.config)
     return replace(architecture, is_embedding=True) if entry.is_embedding else architecture
 
@@ -129,6 +133,7 @@ def _stored_config(name: str, registry_dir: Path) -> Mapping[str, object] | None
     # A config.json that is itself a link may lead outside: resolve once more.
     if not path.resolve().is_relative_to(root) or not path.is_file():
         return None
+    # The size is asked first: a checkpoint by mistake would be read into memory.
     if path.stat().st_size > MAX_CONFIG_BYTES:
         problem = f"{name}: config.json is larger than {MAX_CONFIG_BYTES} bytes"
         raise InvalidInput(FIELD, problem, "a config.json")

@@ -38,9 +38,11 @@ def rotary_values(text: ConfigReader, model: TextModel) -> int:
         for layer in model.layers
         if layer.attention.kind is not AttentionKind.LINEAR
     ]
+    # Learned positions are weights, and linear layers rotate nothing.
     if model.positions or not rotating:
         return 0
     kinds = text.nested("rope_parameters")
+    # Gemma 4: heads of full and windowed layers differ in width.
     if kinds and isinstance(kinds.raw("sliding_attention")[1], Mapping):
         return model.context * sum({_rotated_width(attention) for attention in rotating})
     widest = max(_rotated_width(attention) for attention in rotating)

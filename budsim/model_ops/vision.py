@@ -23,6 +23,7 @@ def vision_parameters(config: ConfigReader, text_hidden: int) -> int:
         A vision tower whose size is not known here.
     """
     tower = config.nested("vision_config")
+    # Text models, and wrappers whose tower is left out of the checkpoint.
     if tower is None:
         return 0
     kind = config.text("model_type")
@@ -42,16 +43,25 @@ def _encoder_block(hidden: int, width: int) -> int:
     return 4 * hidden * (hidden + 1) + 2 * hidden * width + width + hidden + 4 * hidden
 
 
+def _widths(tower: ConfigReader) -> tuple[int, int]:
+    hidden = tower.integer("hidden_size", high=MAX_HIDDEN)
+    return hidden, tower.integer("intermediate_size", high=MAX_WIDTH)
+
+
+def _layers_and_patch(tower: ConfigReader) -> tuple[int, int]:
+    layers = tower.integer("num_hidden_layers", high=MAX_LAYERS)
+    return layers, tower.integer("patch_size", high=MAX_HIDDEN)
+
+
+def _patch_and_frames(tower: ConfigReader) -> tuple[int, int]:
+    patch = tower.integer("patch_size", high=MAX_HIDDEN)
+    return patch, tower.integer("temporal_patch_size", high=MAX_HIDDEN)
+
+
 def _siglip(tower: ConfigReader, text_hidden: int) -> int:
     """Return Gemma 3's SigLIP tower and projector (transformers modeling_siglip.py)."""
-    hidden, width = (
-        tower.integer("hidden_size", high=MAX_HIDDEN),
-        tower.integer("intermediate_size", high=MAX_WIDTH),
-    )
-    layers, patch = (
-        tower.integer("num_hidden_layers", high=MAX_LAYERS),
-        tower.integer("patch_size", high=MAX_HIDDEN),
-    )
+    hidden, width = _widths(tower)
+    layers, patch = _layers_and_patch(tower)
     patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2
     stem = hidden * (3 * patch * patch + 1) + patches * hidden
     return (
@@ -61,14 +71,8 @@ def _siglip(tower: ConfigReader, text_hidden: int) -> int:
 
 def _qwen3(tower: ConfigReader, text_hidden: int) -> int:
     """Return the tower of Qwen3-VL and Qwen3.5 (transformers modeling_qwen3_vl.py)."""
-    hidden, width = (
-        tower.integer("hidden_size", high=MAX_HIDDEN),
-        tower.integer("intermediate_size", high=MAX_WIDTH),
-    )
-    patch, frames = (
-        tower.integer("patch_size", high=MAX_HIDDEN),
-        tower.integer("temporal_patch_size", high=MAX_HIDDEN),
-    )
+    hidden, width = _widths(tower)
+    patch, frames = _patch_and_frames(tower)
     merged = hidden * tower.integer("spatial_merge_size", high=64) ** 2
     stem = (
         hidden * (3 * frames * patch * patch + 1)
@@ -85,14 +89,8 @@ def _qwen3(tower: ConfigReader, text_hidden: int) -> int:
 
 def _qwen2_5(tower: ConfigReader, text_hidden: int) -> int:
     """Return Qwen2.5-VL's tower of gated blocks, and its merger (modeling_qwen2_5_vl.py)."""
-    hidden, width = (
-        tower.integer("hidden_size", high=MAX_HIDDEN),
-        tower.integer("intermediate_size", high=MAX_WIDTH),
-    )
-    patch, frames = (
-        tower.integer("patch_size", high=MAX_HIDDEN),
-        tower.integer("temporal_patch_size", high=MAX_HIDDEN),
-    )
+    hidden, width = _widths(tower)
+    patch, frames = _patch_and_frames(tower)
     merged = hidden * tower.integer("spatial_merge_size", high=64) ** 2
     block = 4 * hidden * (hidden + 1) + 3 * hidden * width + 2 * width + hidden + 2 * hidden
     projection = merged * (merged + 1) + (merged + 1) * tower.integer(
@@ -108,14 +106,9 @@ def _qwen2_5(tower: ConfigReader, text_hidden: int) -> int:
 
 def _llama4(tower: ConfigReader, text_hidden: int) -> int:
     """Return Llama 4's tower, adapter and projector (transformers modeling_llama4.py)."""
-    hidden, width = (
-        tower.integer("hidden_size", high=MAX_HIDDEN),
-        tower.integer("intermediate_size", high=MAX_WIDTH),
-    )
-    patch, layers = (
-        tower.integer("patch_size", high=MAX_HIDDEN),
-        tower.integer("num_hidden_layers", high=MAX_LAYERS),
-    )
+    hidden, width = _widths(tower)
+    layers, patch = _layers_and_patch(tower)
+    # One position more: the class token.
     patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2 + 1
     inner, out = (
         tower.integer("projector_input_dim", high=MAX_HIDDEN),
@@ -133,14 +126,8 @@ def _llama4(tower: ConfigReader, text_hidden: int) -> int:
 
 def _pixtral(tower: ConfigReader, text_hidden: int) -> int:
     """Return Mistral 3's Pixtral tower, patch merger and projector (modeling_mistral3.py)."""
-    hidden, width = (
-        tower.integer("hidden_size", high=MAX_HIDDEN),
-        tower.integer("intermediate_size", high=MAX_WIDTH),
-    )
-    patch, layers = (
-        tower.integer("patch_size", high=MAX_HIDDEN),
-        tower.integer("num_hidden_layers", high=MAX_LAYERS),
-    )
+    hidden, width = _widths(tower)
+    layers, patch = _layers_and_patch(tower)
     block = 4 * hidden * hidden + 3 * hidden * width + 2 * hidden
     projector = hidden + 4 * hidden * hidden + hidden * text_hidden + text_hidden * text_hidden
     return hidden * 3 * patch * patch + hidden + layers * block + projector
@@ -165,14 +152,8 @@ def _gemma4(tower: ConfigReader, text_hidden: int) -> int:
 
     Gated blocks have four norms; positions are learned by row and by column.
     """
-    hidden, width = (
-        tower.integer("hidden_size", high=MAX_HIDDEN),
-        tower.integer("intermediate_size", high=MAX_WIDTH),
-    )
-    layers, patch = (
-        tower.integer("num_hidden_layers", high=MAX_LAYERS),
-        tower.integer("patch_size", high=MAX_HIDDEN),
-    )
+    hidden, width = _widths(tower)
+    layers, patch = _layers_and_patch(tower)
     positions = 2 * tower.integer("position_embedding_size", high=MAX_WIDTH) * hidden
     block = (
         4 * hidden * hidden
@@ -210,14 +191,8 @@ def _moonvit3(tower: ConfigReader, text_hidden: int) -> int:
 
 def _minimax3(tower: ConfigReader, text_hidden: int) -> int:
     """Return MiniMax M3's tower and projector (vLLM 0.33 ``minimax_m3/common/vision_tower.py``)."""
-    hidden, width = (
-        tower.integer("hidden_size", high=MAX_HIDDEN),
-        tower.integer("intermediate_size", high=MAX_WIDTH),
-    )
-    layers, patch = (
-        tower.integer("num_hidden_layers", high=MAX_LAYERS),
-        tower.integer("patch_size", high=MAX_HIDDEN),
-    )
+    hidden, width = _widths(tower)
+    layers, patch = _layers_and_patch(tower)
     return (
         2 * 3 * patch * patch * hidden
         + layers * _encoder_block(hidden, width)
@@ -227,10 +202,8 @@ def _minimax3(tower: ConfigReader, text_hidden: int) -> int:
 
 def _deepseek(tower: ConfigReader, text_hidden: int) -> int:
     """Return DeepSeek V4.1's tower and aligner (vLLM 0.33 ``deepseek_v4/common/vision.py``)."""
-    hidden = tower.integer("hidden_size", high=MAX_HIDDEN)
-    width = tower.integer("intermediate_size", high=MAX_WIDTH)
-    layers = tower.integer("num_hidden_layers", high=MAX_LAYERS)
-    patch = tower.integer("patch_size", high=MAX_HIDDEN)
+    hidden, width = _widths(tower)
+    layers, patch = _layers_and_patch(tower)
     merged = hidden * tower.integer("downsample_ratio", high=64, default=3) ** 2
     block = 4 * hidden * (hidden + 1) + 3 * hidden * width + 2 * hidden
     aligner = (merged + 1 + text_hidden + 1) * text_hidden
@@ -242,10 +215,8 @@ def _muse_glimmer(tower: ConfigReader, text_hidden: int) -> int:
 
     Patches of ``merge_size`` squared are merged without weights.
     """
-    hidden = tower.integer("hidden_size", high=MAX_HIDDEN)
-    width = tower.integer("intermediate_size", high=MAX_WIDTH)
-    layers = tower.integer("num_hidden_layers", high=MAX_LAYERS)
-    patch = tower.integer("patch_size", high=MAX_HIDDEN)
+    hidden, width = _widths(tower)
+    layers, patch = _layers_and_patch(tower)
     frames = tower.integer("patch_temporal", high=MAX_HIDDEN, default=2)
     merged = hidden * tower.integer("merge_size", high=64, default=2) ** 2
     inner = tower.integer("projector_hidden_size", high=MAX_HIDDEN, default=4096)

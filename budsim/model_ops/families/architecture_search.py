@@ -55,6 +55,7 @@ def read_nemotron_nas(config: ConfigReader, traits: FamilyTraits) -> TextModel:
                 )
             )
         elif layers and feed_forward is not None:
+            # Our layers need an attention part, as caches and stages are counted by layers.
             layers[-1] = with_further_feed_forward(layers[-1], feed_forward, norm)
         elif feed_forward is not None:
             problem, expected = "the first layer has no attention", "attention in the first layer"

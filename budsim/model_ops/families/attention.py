@@ -35,6 +35,7 @@ def read_attention(config: ConfigReader, hidden: int, window: int | None = None)
     if not config.has(*HEAD_DIM) and hidden % heads:
         field, expected = config.raw(*HEADS)[0], f"a divisor of {hidden}"
         raise InvalidInput(config.path(field), f"{heads} for hidden size {hidden}", expected)
+    # Stated head widths win: Qwen3 and Gemma heads do not add up to the hidden size.
     head_dim = config.integer(*HEAD_DIM, high=MAX_HIDDEN, default=hidden // heads)
     return Attention(
         kind=kind_of(window),
@@ -42,6 +43,7 @@ def read_attention(config: ConfigReader, hidden: int, window: int | None = None)
         kv_heads=kv_heads,
         head_dim=head_dim,
         value_head_dim=config.integer("v_head_dim", high=MAX_HIDDEN, default=head_dim),
+        # Step-3 projects queries through a latent that all heads share.
         q_lora_rank=config.integer("share_q_dim", low=0, high=MAX_HIDDEN, default=0) or None,
         window=window,
     )
@@ -94,6 +96,7 @@ def attention_extra_parameters(
 def latent_extra_parameters(config: ConfigReader, attention: Attention, hidden: int) -> int:
     """Return the norms and biases of one layer's latent attention."""
     latents = (attention.q_lora_rank or 0) + attention.kv_lora_rank
+    # Latents have RMS norms; the index key has a layer norm with biases.
     norms = latents + 2 * attention.index_head_dim
     has_biases = config.flag("attention_bias", default=False)
     return norms + has_biases * (latents + attention.rope_head_dim + hidden)

@@ -82,6 +82,7 @@ def read_latent_decoder(config: ConfigReader, traits: FamilyTraits) -> TextModel
     """
     dims = read_dimensions(config)
     indexed = config.has("index_topk")
+    # GLM-5.2 indexes in some layers; the others use the latest index before them.
     types = config.texts("indexer_types", count=dims.layers) or ("full",) * dims.layers
     attentions = [
         read_latent_attention(config, indexed=indexed, shares_index=kind == "shared")
@@ -147,6 +148,7 @@ def _with_feed_forward(
     extra = layer.extra_parameters + traits.norms * traits.norm_values * hidden
     if has_experts:
         feed_forward = read_experts(config, gated=traits.gated)
+        # One scalar gate weighs all shared experts together (Qwen2-MoE).
         extra += hidden * (traits.shared_gate and feed_forward.shared_width > 0)
         extra += feed_forward.experts * traits.router_bias
         has_biases = traits.expert_bias

@@ -32,6 +32,7 @@ def read_falcon(config: ConfigReader, traits: FamilyTraits) -> TextModel:
     if is_new:
         kv_heads = config.integer("num_kv_heads", "n_head_kv", high=MAX_HEADS)
         changes["num_key_value_heads"] = kv_heads
+    # The old architecture ignores `n_head_kv`: it has one KV head, or one for each query head.
     elif is_multi_query:
         changes["num_key_value_heads"] = 1
     else:
@@ -82,6 +83,7 @@ def read_chatglm(config: ConfigReader, traits: FamilyTraits) -> TextModel:
     changes: dict[str, object] = {}
     if config.has("padded_vocab_size"):
         changes["vocab_size"] = config.raw("padded_vocab_size")[1]
+    # `multi_query_group_num` stays in configs that do not use it.
     if not config.flag("multi_query_attention", default=False):
         changes["multi_query_group_num"] = None
     return read_decoder(config.with_values(changes), traits)
@@ -131,6 +133,7 @@ def read_persimmon(config: ConfigReader, traits: FamilyTraits) -> TextModel:
     qk_norm = QkNorm.HEAD if has_norms else QkNorm.NONE
     model = read_decoder(config, replace(traits, qk_norm=qk_norm))
     layers = config.integer(*LAYERS, high=MAX_LAYERS)
+    # `QkNorm.HEAD` counts weights only; these norms have biases too.
     norm_biases = layers * 2 * model.layers[0].attention.head_dim * has_norms
     return replace(model, extra_parameters=model.extra_parameters + norm_biases)
 

@@ -22,6 +22,7 @@ def read_bert(config: ConfigReader, traits: FamilyTraits) -> TextModel:
     feed_forward = FeedForward(width=config.integer(*WIDTH, high=MAX_WIDTH), gated=False)
     biases = attention_biases(attention, dims.hidden, qkv=True, out=True)
     biases += feed_forward_biases(feed_forward, dims.hidden)
+    # Two layer norms, each with a weight and a bias for every value.
     norms = 4 * dims.hidden
     layer = Layer(attention=attention, feed_forward=feed_forward, extra_parameters=biases + norms)
     token_types = config.integer("type_vocab_size", low=0, high=MAX_LAYERS, default=2)
@@ -32,6 +33,7 @@ def read_bert(config: ConfigReader, traits: FamilyTraits) -> TextModel:
         vocabulary=dims.vocabulary,
         context=positions - (traits.positions or 0),
         layers=[layer] * dims.layers,
+        # BERT has no output head here; a tied table keeps one from being counted.
         tied=True,
         extra_parameters=(token_types + 2) * dims.hidden + pooler,
         positions=positions,

@@ -43,6 +43,7 @@ def read_t5(config: ConfigReader, traits: FamilyTraits) -> TextModel:
         layers=[decoder] * decoders,
         encoder_layers=[encoder] * encoders,
         tied=config.flag("tie_word_embeddings", default=traits.tied),
+        # One table of relative biases and one final norm for each half.
         extra_parameters=2 * buckets * attention.heads + 2 * hidden,
     )
 

@@ -43,6 +43,7 @@ LEADING_DENSE = ("first_k_dense_replace", "moe_layer_start_index")
 def read_dense(config: ConfigReader, traits: FamilyTraits, hidden: int) -> FeedForward:
     """Return the feed-forward part of a layer without experts."""
     default = traits.width_factor * hidden or None
+    # Beside experts `intermediate_size` may be an expert's width: more telling names come first.
     names = DENSE_WIDTH_BESIDE_EXPERTS if traits.experts else WIDTH
     width = config.integer(*names, high=MAX_WIDTH, default=default)
     return FeedForward(width=width, gated=traits.gated)
@@ -109,6 +110,7 @@ def feed_forward_biases(feed_forward: FeedForward, hidden: int) -> int:
 
 
 def _shared_width(config: ConfigReader, width: int) -> int:
+    # A stated width is that of all shared experts together.
     if config.has(*SHARED_WIDTH):
         return config.integer(*SHARED_WIDTH, low=0, high=MAX_WIDTH)
     return width * config.integer(*SHARED_EXPERTS, low=0, high=MAX_EXPERTS, default=0)

@@ -52,6 +52,7 @@ def read_lightning_decoder(config: ConfigReader, traits: FamilyTraits) -> TextMo
         expected = f"a list of {dims.layers} zeros and ones"
         raise InvalidInput(config.path("attn_type_list"), "missing", expected)
     attention = read_attention(config, dims.hidden)
+    # Linear layers have as many key heads as query heads, whatever the full layers group.
     lightning = replace(
         attention,
         kind=AttentionKind.LINEAR,
@@ -103,6 +104,7 @@ def read_kimi_delta_decoder(config: ConfigReader, traits: FamilyTraits) -> TextM
         attention=latent, extra_parameters=latent_extra_parameters(config, latent, dims.hidden)
     )
     linear = _read_kimi_delta(settings, dims.hidden)
+    # The published lists count layers from 1.
     layers = [linear if index + 1 in marked else full for index in range(dims.layers)]
     return assemble(config, traits, dims, layers)
 
@@ -149,6 +151,7 @@ def state_value_bytes(config: ConfigReader, default: str = "") -> int:
     """Return the bytes of a value of recurrent state: 2, or 4 where the configuration asks fp32."""
     stated = config.text("mamba_ssm_dtype", default=default)
     asked = config.text("mamba_ssm_cache_dtype", default=stated)
+    # Engines take the cache's own format first, then the format of the computation.
     return 4 if asked == "float32" else 2
 
 

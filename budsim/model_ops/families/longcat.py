@@ -33,6 +33,7 @@ def read_longcat(config: ConfigReader, traits: FamilyTraits) -> TextModel:
     experts = replace(read_experts(config), shared_width=width)
     zero = config.integer("zero_expert_num", low=0, high=MAX_EXPERTS, default=0)
     routed = experts.experts
+    # Zero experts pass their input on: they cost neither memory nor work.
     chosen = max(1, round(experts.experts_per_token * routed / (routed + zero)))
     attention = read_latent_attention(config)
     extra = latent_extra_parameters(config, attention, dims.hidden) + 2 * dims.hidden

@@ -37,6 +37,7 @@ def read_mamba_pattern_decoder(config: ConfigReader, traits: FamilyTraits) -> Te
     config = _with_pattern(config)
     dims = read_dimensions(config)
     pattern = config.text("hybrid_override_pattern")
+    # A feed-forward block joins the block before it, so one must come first.
     is_known = not set(pattern) - set(BLOCK_LETTERS.values()) and pattern[:1] in {"M", "*"}
     if len(pattern) != dims.layers or not is_known:
         expected = f"{dims.layers} of the letters M * - E, mixing first"
@@ -78,6 +79,7 @@ def read_jamba(config: ConfigReader, traits: FamilyTraits) -> TextModel:
 def _every(config: ConfigReader, prefix: str, layers: int) -> list[bool]:
     period = config.integer(f"{prefix}_period", low=0, high=MAX_LAYERS)
     offset = config.integer(f"{prefix}_offset", low=0, high=MAX_LAYERS)
+    # A period of 0 is read as 1, so that nothing is divided by 0.
     return [index % max(period, 1) == offset for index in range(layers)]
 
 

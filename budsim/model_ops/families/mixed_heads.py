@@ -38,6 +38,7 @@ def read_gemma4(config: ConfigReader, traits: FamilyTraits) -> TextModel:
             problem, expected = repr(config.values[name]), "0: layers that share nothing"
             raise config.unsupported(name, problem, expected)
     full = {"head_dim": config.values.get("global_head_dim") or GEMMA4_GLOBAL_HEAD_DIM}
+    # Full layers use keys as values, with a number of heads of their own.
     if config.flag("attention_k_eq_v", default=False) and config.has("num_global_key_value_heads"):
         full["num_key_value_heads"] = config.values["num_global_key_value_heads"]
     if config.flag("enable_moe_block", default=False):

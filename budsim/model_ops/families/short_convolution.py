@@ -21,6 +21,7 @@ def read_short_convolution_decoder(config: ConfigReader, traits: FamilyTraits) -
     """
     dims = read_dimensions(config)
     kinds = config.texts("layer_types", count=dims.layers)
+    # Older checkpoints list the layers that attend; newer ones name each layer's kind.
     attends = [kind == "full_attention" for kind in kinds] or _listed(config, dims.layers)
     convolution = _read_convolution(config, dims.hidden)
     full = attention_layer(config, traits, dims.hidden)

@@ -36,6 +36,7 @@ def read_windows(
         Whether a declared window applies where ``use_sliding_window`` is not stated.
     """
     window = config.integer(*WINDOW, low=0, high=MAX_CONTEXT, default=0)
+    # A window as long as the context limits nothing.
     if not window or window >= context or not config.flag("use_sliding_window", default=default):
         return (None,) * layers
     limited = _by_layer_types(config, layers) or _by_pattern(config, layers, pattern)

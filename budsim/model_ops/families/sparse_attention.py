@@ -36,6 +36,7 @@ def read_compressed_decoder(config: ConfigReader, traits: FamilyTraits) -> TextM
     """
     dims = read_dimensions(config)
     ratios = _compress_ratios(config, dims.layers)
+    # Only the finest entries are too many to read all of them.
     smallest = min(filter(None, ratios), default=0)
     attentions = [
         _read_compressed_latent(config, ratio, indexed=ratio == smallest > 0) for ratio in ratios
@@ -125,6 +126,7 @@ def _read_compressed_latent(config: ConfigReader, ratio: int, *, indexed: bool) 
         o_groups=config.integer("o_groups", high=MAX_HEADS),
         o_lora_rank=config.integer("o_lora_rank", high=MAX_HIDDEN),
     )
+    # No compressed entries: the window is all the layer sees.
     if not ratio:
         return replace(plain, window=config.integer("sliding_window", high=MAX_CONTEXT))
     if not indexed:

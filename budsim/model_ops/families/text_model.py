@@ -49,6 +49,7 @@ def group_layers(layers: Sequence[Layer]) -> tuple[LayerGroup, ...]:
 
     Layers A, A, B, A become a group of 3 A and a group of 1 B.
     """
+    # A Counter keeps the order in which it meets its keys.
     kinds = Counter(
         (layer.attention, layer.feed_forward, layer.cross_attention) for layer in layers
     )
