@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from budsim.simulator.planning.question import Question
 
 PLANS_SHOWN, REJECTIONS_SHOWN = 8, 8
+HOURS_A_MONTH = 730
 LEAST_SHARE_TOLD = 0.01
 """Smaller shares of a request's time are left out."""
 
@@ -118,7 +119,9 @@ def _print_launch(console: Console, plan: Plan) -> None:
         command = " ".join([*settings, shlex.join(group.launch.command)])
         # Neither colours nor line breaks: people copy it. Square brackets are no markup.
         console.print(command, markup=False, soft_wrap=True)
-        console.print(f"memory of a device: {_memory_text(group)}\n")
+        console.print(f"memory of a device: {_memory_text(group)}")
+    month_usd = HOURS_A_MONTH * plan.cost_usd_per_h
+    console.print(f"price: {plan.cost_usd_per_h:.2f} USD/h, {month_usd:,.0f} USD a month\n")
 
 
 def _print_length_note(console: Console, question: Question) -> None:

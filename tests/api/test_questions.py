@@ -181,3 +181,26 @@ def test_mistakes_name_the_value(cluster, traffic):
         budsim.simulate(
             model="BAAI/bge-m3", **asked, targets=budsim.Targets(tokens_per_s_per_user=5)
         )
+
+
+def test_traffic_at_a_rate_has_percentiles(tmp_path):
+    """Rows then hold what single requests see, and capacity is the largest rate."""
+    file = tmp_path / "one.yaml"
+    file.write_text(
+        "clusters: [{name: one, nodes: [{name: a, devices: [{device: L4, count: 1}]}]}]"
+    )
+    asked = {
+        "model": MODEL,
+        "cluster": file,
+        "traffic": budsim.Traffic.at_rate(requests_per_s=0.5, input_tokens=512, output_tokens=64),
+        "targets": budsim.Targets(
+            percentiles=(budsim.PercentileTarget.named("ttft_p99_s", 5.0),), e2e_s=30
+        ),
+        "analytic": True,
+        "engines": ["vllm"],
+    }
+    best = budsim.simulate(**asked).to_pandas().iloc[0]
+    assert best.ttft_p50_s <= best.ttft_p95_s <= best.ttft_p99_s <= 5.0
+    assert best.largest_stable_requests_per_s > 0.5
+    served = budsim.capacity(**asked).to_pandas().iloc[0]
+    assert 0.5 < served.largest_requests_per_s < best.largest_stable_requests_per_s
