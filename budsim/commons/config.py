@@ -334,7 +334,7 @@ class LimitSettings(SettingsGroup):
         10.0, gt=0, le=3600, description="longest time headers may take, and then the body, s"
     )
     max_unfinished_per_peer: int = Field(
-        64,
+        512,
         ge=1,
         le=100_000,
         description="requests of one address that are not complete yet; beyond it the oldest is"

@@ -20,7 +20,7 @@ from budsim.commons.tracing import trace_id
 from budsim.simulator.events import published_body
 from budsim.simulator.http import examples
 from budsim.simulator.http.application_state import application_state_of
-from budsim.simulator.http.examples import answer
+from budsim.simulator.http.examples import documented_answer
 from budsim.simulator.schemas import (
     MAX_TEXT,
     BenchmarkConfiguration,
@@ -96,7 +96,7 @@ IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 
 @router.post(
     "/simulator/run",
-    responses=answer(examples.WORKFLOW),
+    responses=documented_answer(examples.WORKFLOW),
     openapi_extra=AS_EVENT,
     tags=["simulator"],
 )
@@ -115,7 +115,9 @@ async def run(
         return await service.run_now(body, request_key=key)
 
 
-@router.get("/simulator/recommendations", responses=answer(examples.PAGE), tags=["simulator"])
+@router.get(
+    "/simulator/recommendations", responses=documented_answer(examples.PAGE), tags=["simulator"]
+)
 def recommendations(
     service: Service,
     workflow_id: UUID,
@@ -143,7 +145,11 @@ def recommendations(
     )
 
 
-@router.post("/simulator/configurations", responses=answer(examples.DEPLOYMENT), tags=["simulator"])
+@router.post(
+    "/simulator/configurations",
+    responses=documented_answer(examples.DEPLOYMENT),
+    tags=["simulator"],
+)
 def configurations(body: ConfigurationsRequest, service: Service) -> DeploymentConfiguration:
     """Note feedback, then return the best remaining deployment, ready to launch."""
     feedback = [item.value() for item in body.feedback or []]
@@ -153,7 +159,9 @@ def configurations(body: ConfigurationsRequest, service: Service) -> DeploymentC
 
 
 @router.post(
-    "/simulator/node-configurations", responses=answer(examples.LAYOUTS), tags=["simulator"]
+    "/simulator/node-configurations",
+    responses=documented_answer(examples.LAYOUTS),
+    tags=["simulator"],
 )
 async def node_configurations(
     body: NodeConfigurationsRequest, service: Service, request: Request
@@ -164,7 +172,9 @@ async def node_configurations(
 
 
 @router.post(
-    "/simulator/benchmark-config", responses=answer(examples.BENCHMARK_ANSWER), tags=["simulator"]
+    "/simulator/benchmark-config",
+    responses=documented_answer(examples.BENCHMARK_ANSWER),
+    tags=["simulator"],
 )
 async def benchmark_config(
     body: BenchmarkRequest, service: Service, request: Request
@@ -175,14 +185,20 @@ async def benchmark_config(
 
 
 @router.get(
-    "/workflow/{workflow_id}/status", responses=answer(examples.WORKFLOW), tags=["workflow"]
+    "/workflow/{workflow_id}/status",
+    responses=documented_answer(examples.WORKFLOW),
+    tags=["workflow"],
 )
 def status(workflow_id: UUID, service: Service) -> WorkflowMetadata:
     """Return how far a workflow has come."""
     return WorkflowMetadata.of(service.find(str(workflow_id)))
 
 
-@router.get("/workflow/{workflow_id}/events", responses=answer(examples.EVENTS), tags=["workflow"])
+@router.get(
+    "/workflow/{workflow_id}/events",
+    responses=documented_answer(examples.EVENTS),
+    tags=["workflow"],
+)
 def events(
     workflow_id: UUID,
     service: Service,
@@ -205,32 +221,45 @@ def events(
     )
 
 
-@router.delete("/workflow/{workflow_id}/stop", responses=answer(examples.MOVED), tags=["workflow"])
+@router.delete(
+    "/workflow/{workflow_id}/stop", responses=documented_answer(examples.MOVED), tags=["workflow"]
+)
 def stop(workflow_id: UUID, service: Service) -> Info:
     """End a workflow for good."""
     return _moved(service.stop(str(workflow_id)))
 
 
-@router.post("/workflow/{workflow_id}/pause", responses=answer(examples.MOVED), tags=["workflow"])
+@router.post(
+    "/workflow/{workflow_id}/pause", responses=documented_answer(examples.MOVED), tags=["workflow"]
+)
 def pause(workflow_id: UUID, service: Service) -> Info:
     """Suspend a workflow; what it reached is kept."""
     return _moved(service.pause(str(workflow_id)))
 
 
-@router.post("/workflow/{workflow_id}/resume", responses=answer(examples.MOVED), tags=["workflow"])
+@router.post(
+    "/workflow/{workflow_id}/resume", responses=documented_answer(examples.MOVED), tags=["workflow"]
+)
 def resume(workflow_id: UUID, service: Service) -> Info:
     """Let a suspended workflow go on."""
     return _moved(service.resume(str(workflow_id)))
 
 
-@router.post("/workflow/{workflow_id}/restart", responses=answer(examples.MOVED), tags=["workflow"])
+@router.post(
+    "/workflow/{workflow_id}/restart",
+    responses=documented_answer(examples.MOVED),
+    tags=["workflow"],
+)
 def restart(workflow_id: UUID, service: Service) -> Info:
     """Let a workflow begin anew."""
     return _moved(service.restart(str(workflow_id)))
 
 
 @router.post(
-    "/notifications", responses=answer(examples.TAKEN), openapi_extra=AS_EVENT, tags=["dapr"]
+    "/notifications",
+    responses=documented_answer(examples.TAKEN),
+    openapi_extra=AS_EVENT,
+    tags=["dapr"],
 )
 async def notifications(request: Request, service: Service) -> Delivery:
     """Take a request from the broker.

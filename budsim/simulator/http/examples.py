@@ -276,6 +276,3 @@ TAKEN: dict[str, Any] = {"status": "SUCCESS"}
 def documented_answer(example: object) -> dict[int | str, dict[str, Any]]:
     """Return the description of a successful answer with an example."""
     return {200: {"description": "As asked", "content": {"application/json": {"example": example}}}}
-
-
-answer = documented_answer  # the former name, until routes.py uses the new one

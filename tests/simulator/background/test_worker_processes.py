@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -90,25 +90,36 @@ def pool(
     return ProcessWorkers(told, load, processes=processes, timeout_s=timeout_s)
 
 
-def with_pool(
-    work: Callable[[ProcessWorkers], Coroutine[Any, Any, Any]],
-    timeout_s: float = 60.0,
-    processes: int = 1,
-) -> Any:
-    """Return the result of ``work`` with a pool that is closed afterwards."""
+Ask = Callable[[ProcessWorkers], Coroutine[Any, Any, Any]]
+WithPool = Callable[..., Any]
 
-    async def run() -> Any:
-        workers = pool(timeout_s, processes)
-        try:
+
+@pytest.fixture(scope="module")
+def with_pool() -> Iterator[WithPool]:
+    """Return a function that runs a test with a pool of one process, the same for all tests."""
+    with asyncio.Runner() as runner:
+
+        async def start() -> ProcessWorkers:
+            workers = pool()
             await workers.check()
-            return await work(workers)
-        finally:
+            return workers
+
+        async def close() -> None:
             workers.close()
 
-    return asyncio.run(run())
+        workers = runner.run(start())
+
+        def run(ask: Ask, timeout_s: float = 60.0) -> Any:
+            workers._timeout_s = timeout_s
+            return runner.run(ask(workers))
+
+        yield run
+        runner.run(close())
 
 
-def test_a_question_is_answered_and_its_progress_told_in_the_event_loop(tmp_path: Path):
+def test_a_question_is_answered_and_its_progress_told_in_the_event_loop(
+    with_pool: WithPool, tmp_path: Path
+):
     """Known parts go in, the answer comes out, progress is told while the process computes."""
     file = tmp_path / "told"
 
@@ -125,7 +136,7 @@ def test_a_question_is_answered_and_its_progress_told_in_the_event_loop(tmp_path
     assert with_pool(ask) == ({"a": b"b"}, [(0.5, True)])
 
 
-def test_workers_let_everything_else_go_first():
+def test_workers_let_everything_else_go_first(with_pool: WithPool):
     """Of low priority in their session, and their session of low priority among the others."""
     found = with_pool(lambda workers: workers.compute(whereabouts, QUESTION, None))
     assert found["niceness"] >= NICENESS
@@ -133,7 +144,7 @@ def test_workers_let_everything_else_go_first():
     assert found["autogroup"] is None or found["autogroup"][-2:] == ["nice", str(NICENESS)]
 
 
-def test_a_process_that_dies_costs_its_question_only():
+def test_a_process_that_dies_costs_its_question_only(with_pool: WithPool):
     """The caller is told, and the next question finds a new process."""
 
     async def ask(workers: ProcessWorkers) -> Any:
@@ -146,7 +157,7 @@ def test_a_process_that_dies_costs_its_question_only():
     assert before != after
 
 
-def test_a_run_is_limited_in_cpu_time_of_its_own():
+def test_a_run_is_limited_in_cpu_time_of_its_own(with_pool: WithPool):
     """It is stopped in its process, which takes the next run without loading again."""
 
     async def ask(workers: ProcessWorkers) -> Any:
@@ -159,7 +170,7 @@ def test_a_run_is_limited_in_cpu_time_of_its_own():
     assert before == after
 
 
-def test_waiting_is_not_limited(tmp_path: Path):
+def test_waiting_is_not_limited(with_pool: WithPool, tmp_path: Path):
     """Runs that wait, for a free process or for anything else, are not stopped."""
     file = tmp_path / "go"
 
@@ -174,7 +185,7 @@ def test_waiting_is_not_limited(tmp_path: Path):
     assert len(set(with_pool(ask, timeout_s=0.2))) == 1
 
 
-def test_a_cancelled_run_ends_in_its_process():
+def test_a_cancelled_run_ends_in_its_process(with_pool: WithPool):
     """The worker stops computing at once and is free for the next run; nothing is killed."""
 
     async def ask(workers: ProcessWorkers) -> Any:
@@ -191,7 +202,7 @@ def test_a_cancelled_run_ends_in_its_process():
     assert before == after
 
 
-def test_a_cancelled_run_that_waits_never_begins(tmp_path: Path):
+def test_a_cancelled_run_that_waits_never_begins(with_pool: WithPool, tmp_path: Path):
     """It leaves the queue; the run before it and the run after it are answered."""
     file = tmp_path / "go"
 
@@ -209,7 +220,9 @@ def test_a_cancelled_run_that_waits_never_begins(tmp_path: Path):
     assert isinstance(second, asyncio.CancelledError)
 
 
-def test_a_run_that_cannot_be_interrupted_loses_its_process(monkeypatch: pytest.MonkeyPatch):
+def test_a_run_that_cannot_be_interrupted_loses_its_process(
+    with_pool: WithPool, monkeypatch: pytest.MonkeyPatch
+):
     """Native code does not listen; the run's process is killed, and the next run gets another."""
     monkeypatch.setattr("budsim.simulator.background.worker_processes.INTERRUPT_S", 0.2)
 
@@ -225,7 +238,7 @@ def test_a_run_that_cannot_be_interrupted_loses_its_process(monkeypatch: pytest.
     assert after != before
 
 
-def test_a_run_that_dies_disturbs_no_other(tmp_path: Path):
+def test_a_run_that_dies_disturbs_no_other(with_pool: WithPool, tmp_path: Path):
     """Of two runs side by side one loses its process; the other is answered by its own."""
     file = tmp_path / "go"
 
@@ -237,10 +250,17 @@ def test_a_run_that_dies_disturbs_no_other(tmp_path: Path):
         file.touch()
         return await other
 
-    assert with_pool(ask, processes=2)
+    async def with_two() -> Any:
+        workers = pool(processes=2)
+        try:
+            return await ask(workers)
+        finally:
+            workers.close()
+
+    assert asyncio.run(with_two())
 
 
-def test_readiness_takes_nothing_from_runs(tmp_path: Path):
+def test_readiness_takes_nothing_from_runs(with_pool: WithPool, tmp_path: Path):
     """The check is answered while every process is busy, and does not wait for them."""
     file = tmp_path / "go"
 
