@@ -1,6 +1,6 @@
 """The laws of the analytic model as properties.
 
-L1 to L4 and L13 of the design, and L15 for memory.
+L1 to L4, L13, L15 and L17 of docs/laws.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from budsim.commons.precision import Precision
 from budsim.engine_ops.profiles import profiles
 from budsim.hardware_ops.catalog import devices
+from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.performance.candidates import Candidates
+from budsim.performance.physics.constants import FITTED
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.operators import step_time
 from budsim.performance.physics.ranks import prepare
@@ -284,3 +286,75 @@ def test_more_memory_never_holds_less(
         for d in (small, large)
     )
     assert after.kv_capacity_tokens[0] >= before.kv_capacity_tokens[0]
+
+
+def at_least_as_good(one: Device, other: Device) -> bool:
+    """Return whether ``other`` has every format of ``one`` and no figure below its own.
+
+    A mesh divides its links among all its members, so that a pair's own link counts.
+    """
+
+    def figures(device: Device) -> list[float]:
+        up = device.scale_up
+        peers = up.domain_devices - 1.0 if up.meshed else 1.0
+        return [
+            device.memory_bytes,
+            device.memory_bandwidth_bytes_per_s,
+            float(device.compute_units),
+            up.bandwidth_bytes_per_s,
+            up.bandwidth_bytes_per_s / peers,
+            float(up.domain_devices),
+            device.scale_out.bandwidth_bytes_per_s,
+            *(device.flops_per_s.get(precision, 0.0) for precision in one.flops_per_s),
+        ]
+
+    return all(map(float.__le__, map(float, figures(one)), map(float, figures(other))))
+
+
+def same_kernels(one: Device, other: Device) -> bool:
+    """Return whether both are of one kind and their kernels reach the same shares."""
+    if one.kind is not other.kind or one.kind is DeviceKind.CPU or one is other:
+        return False
+    return FITTED.of_kernels("vllm", one) == FITTED.of_kernels("vllm", other)
+
+
+ORDERED = [
+    (one.name, other.name)
+    for one in devices().values()
+    for other in devices().values()
+    if same_kernels(one, other) and at_least_as_good(one, other)
+]
+GENERATIONS = [("B200-SXM", "B300-SXM"), ("H100-SXM", "B200-SXM"), ("A100-80GB", "H100-SXM")]
+
+
+@given(
+    pair=st.sampled_from(GENERATIONS) | st.sampled_from(ORDERED),
+    engine=engines,
+    precision=st.sampled_from([Precision.BF16, Precision.FP8]),
+    prompt=st.sampled_from([100, 1000, 8000]),
+    load=st.sampled_from([1, 16, 64]),
+)
+@settings(max_examples=60)
+def test_a_device_at_least_as_good_never_predicts_worse(
+    pair: tuple[str, str], engine: str, precision: Precision, prompt: int, load: int
+) -> None:
+    """L17: where all requests fit into both, the better device shortens TTFT and TPOT or neither.
+
+    Devices whose kernels reach the same shares of their data sheets, and steps between generations.
+    """
+    found = []
+    for name in pair:
+        table = population(
+            model="meta-llama/Llama-3.1-8B-Instruct",
+            device=name,
+            engine=engine,
+            precision=precision,
+            tp=2,
+            input_tokens=prompt,
+            concurrency=load,
+        )
+        if memory_use(prepare(table)).kv_capacity_tokens[0] < load * (prompt + 256):
+            return
+        found.append(predictions(table).service)
+    assert found[1].ttft_s[0] <= found[0].ttft_s[0] * ALMOST
+    assert found[1].tpot_s[0] <= found[0].tpot_s[0] * ALMOST
