@@ -246,6 +246,23 @@ class LoadedTypes:
         enough = bisect_left(tried, True, key=carries)
         return with_new(tried[min(enough, len(tried) - 1)])[None, :]
 
+    def largest(self) -> Integers:
+        """Return the combination that fills every group with the type, or two, that carry most there.
+
+        It is what the least miss is allowed for where the targets cannot be met: nothing smaller
+        may carry the traffic then.
+        """
+        counts = np.zeros(len(self.types), dtype=np.int64)
+        beside = room_beside_each(self.types)
+        carried = self.capacity * self.types.most + (beside * self.capacity).max(axis=1)
+        for group in np.unique(self.types.group):
+            mine = np.flatnonzero(self.types.group == group)
+            best = int(mine[np.argmax(carried[mine])])
+            other = int(np.argmax(beside[best] * self.capacity))
+            counts[other] = beside[best, other]
+            counts[best] = self.types.most[best]
+        return counts
+
     def pairs(self, first: int, second: int, needed: int, room: Integers) -> Integers:
         """Return pairs of types, one of each of two groups, that carry ``needed`` requests.
 
@@ -373,6 +390,9 @@ def promising_combinations(loaded: LoadedTypes, concurrency: int) -> Integers:
         for group in groups:
             found.extend(loaded.sharing_a_group(fits, base, group, concurrency))
     found.extend(loaded.partly_refilled(fits, concurrency))
+    largest = loaded.largest()
+    if largest @ loaded.capacity >= concurrency:
+        found.append(largest[None, :])
     distinct = np.unique(np.concatenate(found), axis=0)
     distinct = distinct[~loaded.types.repeat_a_layout(distinct)]
     counts = _cheapest_of_each_size(loaded, distinct, concurrency)

@@ -64,7 +64,6 @@ class MixedDeployments:
     choices: Choices
     groups: tuple[HardwareGroup, ...]
     members: tuple[tuple[int, ...], ...]
-    least_miss: float
     evaluations: int
 
 
@@ -85,22 +84,8 @@ def find_mixed_deployments(
         return None
     equal = found.objectives[ranking[0]]
     model = LoadModel(question, space.scoring, predictor)
-    deployments = [_on(model, types, equal)]
-    if equal[0] > 0:
-        # Where nothing meets the targets, every group is allowed the miss that all of them need
-        # together; on its own a group may need less.
-        groups = np.unique(types.group)
-        alone = [types.rows(np.flatnonzero(types.group == group)) for group in groups]
-        several = len(groups) > 1
-        deployments += [_on(model, each, equal) for each in alone if several and len(each) > 1]
-    best = min(deployments, key=lambda each: each.least_miss)
-    return replace(best, evaluations=model.evaluations)
-
-
-def _on(model: LoadModel, types: ReplicaTypes, equal: Floats) -> MixedDeployments:
-    """Return the deployments of some types that are better than the best of equal replicas."""
     loaded = loaded_types(model, types)
-    counts = promising_combinations(loaded, model.question.concurrency)
+    counts = promising_combinations(loaded, question.concurrency)
     return _best(model, loaded, counts, equal)
 
 
@@ -232,7 +217,6 @@ def _best(
         choices=last.choices.rows(np.concatenate([np.zeros(0, dtype=np.int64), *members])),
         groups=tuple(group for groups in hardware for group in groups),
         members=tuple(tuple(range(start, end)) for start, end in pairwise(ends)),
-        least_miss=float(last.miss[kept[0]]) if kept else np.inf,
         evaluations=model.evaluations,
     )
 
