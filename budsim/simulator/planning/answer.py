@@ -27,7 +27,8 @@ from budsim.simulator.planning.partitions import (
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.serving_options import serving_options
-from budsim.simulator.planning.shortlist import Shortlist, rank
+from budsim.simulator.planning.shortlist import Shortlist
+from budsim.simulator.planning.taste import in_order
 
 
 def answer(
@@ -62,7 +63,7 @@ def answer(
         nothing = Rejection(cluster_id="", subject="inventory", reason="it has no clusters")
         rejections.append(nothing)
     return Outcome(
-        plans=tuple(sorted(plans, key=rank)), rejections=tuple(rejections), evaluations=evaluations
+        plans=tuple(in_order(plans)), rejections=tuple(rejections), evaluations=evaluations
     )
 
 
@@ -141,7 +142,7 @@ def _answer_cluster(
     results = {**known, **search.run(predictor, missing, progress)}
     found, evaluations = merge_results(space, predictor, [results[name] for name in names])
     mixed = find_mixed_deployments(question, space, found, predictor)
-    plans, reasons = Shortlist(cluster, space, found, predictor).answer(mixed)
-    rejections += reasons
-    evaluations += mixed.evaluations if mixed else 0
-    return Outcome(plans=plans, rejections=tuple(rejections), evaluations=evaluations)
+    shown = Shortlist(cluster, space, found, predictor).answer(mixed)
+    evaluations += shown.evaluations + (mixed.evaluations if mixed else 0)
+    reasons = (*rejections, *shown.rejections)
+    return Outcome(plans=shown.plans, rejections=reasons, evaluations=evaluations)

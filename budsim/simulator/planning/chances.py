@@ -35,7 +35,7 @@ COMMON_CAUSE: Final = 0.5
 of TTFT and TPOT of one row share part of their cause; chosen by us between the two bounds."""
 NARROWEST: Final = 1e-6
 SPARE_RATE: Final = "spare_rate"
-"""Figure of replayed traffic: the largest stable rate over the rate that comes, above 1 if stable."""
+"""Figure of replayed traffic: the largest stable rate over the rate that comes."""
 _FAMILIES: Final = {"ttft": "ttft_s", "itl": "tpot_s", "tpot": "tpot_s", "e2e": "e2e_s"}
 
 

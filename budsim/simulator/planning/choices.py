@@ -28,6 +28,9 @@ CONTEXT_MARGIN: Final = 1.1
 sequence must fit."""
 PIPELINES: Final = frozenset({1, 2, 3, 4, 6, 8, 12, 16})
 """Pipeline sizes tried: even cuts of the usual 24 to 128 layers; deeper ones only add bubbles."""
+BURST_ROOM: Final = 1.25
+"""Sequences a replica may run over the requests it is planned for: a quarter more may come at once
+(the p99 of a Poisson number of 80 is 101) without waiting for a place."""
 PRECISIONS: Final = tuple(Precision)
 """Columns of `Choices` name a number format by its place here."""
 SPLIT_ATTENTION: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM})
@@ -140,6 +143,11 @@ def context_needed(question: Question) -> int:
     """Return the longest sequence a replica must hold, tokens."""
     longest = math.ceil(CONTEXT_MARGIN * question.traffic.context_tokens)
     return min(longest, question.context_limit)
+
+
+def with_burst_room(requests: Integers) -> Integers:
+    """Return how many sequences a rank must allow to have room for bursts: 64 requests, 80."""
+    return np.asarray(np.ceil(BURST_ROOM * requests).astype(np.int64))
 
 
 def price_share(question: Question, group: HardwareGroup) -> float:

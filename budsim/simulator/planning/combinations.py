@@ -90,6 +90,12 @@ class ReplicaTypes:
         in_layout = np.eye(len(layout), dtype=np.int64)[layout]
         return np.asarray((((counts > 0) @ in_layout) > 1).any(axis=1))
 
+    def mix_formats(self, counts: Integers) -> Booleans:
+        """Return which rows of ``counts`` have weights in several formats behind one endpoint."""
+        formats = np.unique(self.choices.weights, return_inverse=True)[1]
+        in_format = np.eye(len(formats), dtype=np.int64)[formats]
+        return np.asarray((((counts > 0) @ in_format) > 0).sum(axis=1) > 1)
+
     def rows(self, rows: Integers) -> ReplicaTypes:
         """Return some of the types."""
         return replace(
@@ -247,7 +253,7 @@ class LoadedTypes:
         return with_new(tried[min(enough, len(tried) - 1)])[None, :]
 
     def largest(self) -> Integers:
-        """Return the combination that fills every group with the type, or two, that carry most there.
+        """Return the combination that fills every group with the types that carry most there.
 
         It is what the least miss is allowed for where the targets cannot be met: nothing smaller
         may carry the traffic then.
@@ -395,6 +401,7 @@ def promising_combinations(loaded: LoadedTypes, concurrency: int) -> Integers:
         found.append(largest[None, :])
     distinct = np.unique(np.concatenate(found), axis=0)
     distinct = distinct[~loaded.types.repeat_a_layout(distinct)]
+    distinct = distinct[~loaded.types.mix_formats(distinct)]
     counts = _cheapest_of_each_size(loaded, distinct, concurrency)
     return counts[[fits.free_beside(each) is not None for each in counts]]
 

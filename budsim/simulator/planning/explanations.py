@@ -23,6 +23,7 @@ from budsim.simulator.planning.question import ParallelLayout
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.targets import Figures
 
+ROUNDING: Final = 1e-9
 MOST_NODES: Final = 16
 MOST_LAYOUTS: Final = 10_000
 """How far the smallest layout that fits is looked for."""
@@ -34,18 +35,20 @@ def explain(
     hardware: Sequence[HardwareGroup],
     predictions: Predictions,
     figures: Figures,
+    shares: Floats,
     predictor: Predictor,
 ) -> tuple[Explanation, ...]:
     """Return the explanation of each row of ``choices``.
 
-    ``hardware`` is where each may lie, ``figures`` those that are compared with the targets.
+    ``hardware`` is where each may lie, ``figures`` those that are compared with the targets, and
+    ``shares`` (0..1] of the traffic go to each.
     """
     targets = scoring.question.targets
-    shares = predictions.time_s / predictions.time_s.sum(axis=0)
-    following = _next_replicas(scoring, choices, hardware, predictor)
+    time_shares = predictions.time_s / predictions.time_s.sum(axis=0)
+    following = _next_replicas(scoring, choices, hardware, shares, predictor)
     return tuple(
         Explanation(
-            time_shares=dict(zip(BOUNDS, shares[:, row].tolist(), strict=True)),
+            time_shares=dict(zip(BOUNDS, time_shares[:, row].tolist(), strict=True)),
             headroom=targets.margins(figures, row),
             next_replica=following[row],
         )
@@ -81,20 +84,26 @@ def _next_replicas(
     scoring: Scoring,
     choices: Choices,
     hardware: Sequence[HardwareGroup],
+    shares: Floats,
     predictor: Predictor,
 ) -> list[NextReplica | None]:
     """Return what one more replica does to each row.
 
     None where it would not lower the requests of any replica.
     """
-    question = scoring.question
-    requests = np.minimum(choices.replicas * choices.concurrency, question.concurrency)
-    replicas = choices.replicas + 1
-    more = replace(choices, replicas=replicas, concurrency=-(-requests // replicas))
-    _, predictions = scoring.predict(more, predictor)
+    question, replicas = scoring.question, choices.replicas + 1
+    load = choices.replicas * choices.concurrency
+    # The new replica takes its part from all replicas of the deployment, of other groups too.
+    in_flight = np.minimum(load / shares, np.where(shares < 1, np.inf, question.concurrency))
+    after = in_flight + np.where(shares < 1, choices.concurrency, in_flight / choices.replicas)
+    each = np.ceil(choices.concurrency * in_flight / after - ROUNDING)
+    each = np.where(shares < 1, each, np.ceil(in_flight / replicas - ROUNDING)).astype(np.int64)
+    shares = np.where(shares < 1, replicas * choices.concurrency / after, 1.0)
+    more = replace(choices, replicas=replicas, concurrency=each)
+    _, predictions = scoring.predict(more, predictor, shares)
     service = predictions.service
-    in_flight = more.replicas * service.concurrency if question.traffic.is_open else requests
-    tokens_per_s = in_flight * question.traffic.counted_tokens / service.e2e_s
+    served = replicas * service.concurrency if question.traffic.is_open else in_flight * shares
+    tokens_per_s = served * question.traffic.counted_tokens / service.e2e_s
     per_h = scoring.usd_per_h(more, more.devices)
     cost: Floats = usd_per_million_tokens(per_h, tokens_per_s)
     return [

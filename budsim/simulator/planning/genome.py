@@ -14,7 +14,13 @@ from numpy.typing import ArrayLike
 from budsim.performance.candidates import Integers
 from budsim.performance.predictor import Predictor
 from budsim.simulator.evolution import Scores
-from budsim.simulator.planning.choices import PRECISIONS, Choices, ServingOption, replica_counts
+from budsim.simulator.planning.choices import (
+    PRECISIONS,
+    Choices,
+    ServingOption,
+    replica_counts,
+    with_burst_room,
+)
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
 
@@ -50,9 +56,9 @@ class SearchSpace:
     * every gene names a value its option has, and the devices hold one replica of its layout;
     * experts are spread only where the engine can, and wherever it must; attention ranks divide TP,
       without a pipeline;
-    * ``max_num_seqs`` is no larger than the smallest value that holds all requests a rank can
-      receive: 10 requests a rank and
-      the values (8, 16, 32) leave 8 and 16;
+    * ``max_num_seqs`` is below the requests a rank can receive, so that some have to wait, or the
+      smallest value with room for bursts: 10 requests a rank and the values (8, 12, 16, 32) leave 8
+      and 16;
     * the step's token budget holds a token of every running sequence;
     * its number of replicas is one of `replica_counts`, and the devices hold them.
 
@@ -167,9 +173,12 @@ class SearchSpace:
         """Make ``max_num_seqs`` and the token budget legal for the requests of a rank, in place."""
         ranks = self._replicas[fixed[:, REPLICAS]] * self._dp[option, fixed[:, DP]]
         requests = -(-self._concurrency // ranks)
-        enough = (self._seqs[option] < requests[:, None]).sum(axis=1)
-        most = np.minimum(enough, self._lengths[option, SEQS] - 1)
-        fixed[:, SEQS] = np.minimum(fixed[:, SEQS], most)
+        binding, roomy = (
+            (self._seqs[option] < least[:, None]).sum(axis=1)
+            for least in (requests, with_burst_room(requests))
+        )
+        most = np.minimum(roomy, self._lengths[option, SEQS] - 1)
+        fixed[:, SEQS] = np.where(fixed[:, SEQS] < binding, np.minimum(fixed[:, SEQS], most), most)
         running = np.minimum(self._seqs[option, fixed[:, SEQS]], requests)
         roomy = (self._budgets[option] < running[:, None]).sum(axis=1)
         least = np.minimum(roomy, self._lengths[option, BUDGET] - 1)
@@ -217,8 +226,9 @@ class SearchSpace:
         def budgets_for(running: Integers) -> Integers:
             return len(budgets) - np.minimum(np.searchsorted(budgets, running), len(budgets) - 1)
 
-        largest = np.minimum(np.searchsorted(seqs, requests), len(seqs) - 1)
-        of_smaller = np.concatenate([[0], np.cumsum(budgets_for(seqs))])[largest]
+        largest = np.minimum(np.searchsorted(seqs, with_burst_room(requests)), len(seqs) - 1)
+        binding = np.minimum(np.searchsorted(seqs, requests), largest)
+        of_smaller = np.concatenate([[0], np.cumsum(budgets_for(seqs))])[binding]
         of_largest = budgets_for(np.minimum(seqs[largest], requests))
         return int(free * (of_smaller + of_largest).sum())
 

@@ -16,7 +16,7 @@ from budsim.performance.predictions import Service
 from budsim.performance.predictor import Predictor
 from budsim.simulator.evolution import first_of_each
 from budsim.simulator.planning.chances import judge
-from budsim.simulator.planning.choices import Choices
+from budsim.simulator.planning.choices import Choices, with_burst_room
 from budsim.simulator.planning.combinations import LoadedTypes, ReplicaTypes, room_beside_each
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
@@ -57,9 +57,9 @@ class LoadModel:
     def launched_for(self, choices: Choices, requests: Integers) -> Choices:
         """Return the choices as they are launched for so many requests.
 
-        No more sequences than those, all in one step.
+        As many sequences as those and a burst need, and a token of each in one step.
         """
-        allowed = np.minimum(requests, choices.max_num_seqs)
+        allowed = np.minimum(with_burst_room(requests), choices.max_num_seqs)
         sequences = self._value_of(choices.option, "max_num_seqs", allowed)
         running = np.minimum(requests, sequences)
         budget = self._value_of(choices.option, "max_num_batched_tokens", running)

@@ -29,8 +29,8 @@ def place(group: HardwareGroup, tp: int, pp: int, replicas: int) -> tuple[Replic
     """Return where each of ``replicas`` replicas lies: one tuple of placements per replica.
 
     A replica stays on one node where it can; otherwise its pipeline stages lie on the next nodes
-    with room. Nodes of 3 and 3 devices, TP 1 and PP 2: one replica on each node, and the third
-    takes the last device of both.
+    with room. Nodes are left whole where they can be: see `_in_order`. Nodes of 3 and 3 devices, TP
+    1 and PP 2: one replica on each node, and the third takes the last device of both.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def place(group: HardwareGroup, tp: int, pp: int, replicas: int) -> tuple[Replic
     """
     placed: list[Replica] = []
     left: list[list[Placement]] = []
-    for node in group.nodes:
+    for node in _in_order(group, tp * pp, replicas):
         if len(placed) == replicas:
             return tuple(placed)
         stages = _stages(node, tp)
@@ -96,6 +96,27 @@ def groups_for_sets(group: HardwareGroup, sets: Sequence[EqualReplicas]) -> list
 def devices_of(replicas: Iterable[Iterable[Placement]]) -> Iterator[DeviceCount]:
     """Yield the devices replicas lie on."""
     return ((part.node_id, part.pool, part.devices) for replica in replicas for part in replica)
+
+
+def _in_order(group: HardwareGroup, devices: int, replicas: int) -> list[NodeDevices]:
+    """Return nodes in the order they are to be filled with replicas of so many devices.
+
+    First the largest that are filled completely, last the smallest that is large enough for the
+    rest. Nodes of 8, 4 and 8 devices: one replica of 4 goes to the second, two to the first, three
+    to the first and second.
+    """
+    nodes = sorted(group.nodes, key=lambda node: -(node.free // devices))
+    filled, spared = list[NodeDevices](), list[NodeDevices]()
+    missing = replicas
+    for node in nodes:
+        room = node.free // devices
+        if 0 < room <= missing:
+            filled.append(node)
+            missing -= room
+        else:
+            spared.append(node)
+    # Of the nodes that are too large, the smallest comes first; those without room last.
+    return [*filled, *sorted(spared, key=lambda node: node.free // devices or group.devices)]
 
 
 def _stages(node: NodeDevices, tp: int) -> list[list[Placement]]:

@@ -27,7 +27,7 @@ about the speed people read at (250 words a minute), after ten seconds of waitin
 
 
 class Risk(StrEnum):
-    """What targets are judged by: the figures to be expected, or the worse end of their 90 % intervals."""
+    """Words for two chances: compare the best estimates, or ask for nearly certain ones."""
 
     EXPECTED = "expected"
     CAUTIOUS = "cautious"

@@ -38,7 +38,7 @@ included, so that no more than a factor of two is credited to the steps; chosen 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayedRows:
-    """What the replay found for rows of choices, and the figures their targets are compared with."""
+    """What the replay found for rows of choices, and the figures targets are compared with."""
 
     served: ReplayedService
     figures: Figures

@@ -63,7 +63,7 @@ class PredictedChoices:
     replayed: ReplayedRows | None = None
 
     def in_flight(self, rows: Sequence[int]) -> Floats:
-        """Return the requests in flight on all replicas of each of some rows that share the traffic."""
+        """Return the requests in flight on all replicas of each of some rows."""
         traffic = self.scoring.question.traffic
         if traffic.is_open:
             # Little's law: what comes in the time that one request takes.
@@ -182,7 +182,15 @@ def predict_choices(
         shares=shares,
         memory=memory,
         predictions=predictions,
-        explanations=explain(scoring, choices, hardware, predictions, figures, predictor),
+        explanations=explain(
+            scoring,
+            choices,
+            hardware,
+            predictions,
+            figures,
+            shares,
+            predictor,
+        ),
         judged=judged,
         replayed=replayed,
     )

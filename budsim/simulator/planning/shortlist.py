@@ -10,34 +10,43 @@ import numpy as np
 
 from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import Cluster
-from budsim.performance.candidates import Booleans
+from budsim.performance.candidates import Booleans, Integers
 from budsim.performance.predictor import Predictor
-from budsim.simulator.evolution import OBJECTIVES, SearchResult
+from budsim.simulator.evolution import OBJECTIVES, Scores, SearchResult
 from budsim.simulator.planning.choices import PRECISIONS, Choices
 from budsim.simulator.planning.cost import usd_per_million_tokens
 from budsim.simulator.planning.explanations import smallest_layout_that_fits
 from budsim.simulator.planning.genome import (
+    BUDGET,
     DP,
     EP,
+    FRACTION,
     KV,
     OPTION,
     PP,
     REPLICAS,
+    SEQS,
     TP,
     WEIGHTS,
     SearchSpace,
 )
 from budsim.simulator.planning.mixed_deployments import MixedDeployments
-from budsim.simulator.planning.plans import Plan, Rejection
+from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.replica_groups import PredictedChoices, predict_choices
+from budsim.simulator.planning.taste import (
+    in_order,
+    nearest,
+    simplest_knobs,
+    without_filler_pipelines,
+)
 
 LAYOUT: Final = [OPTION, TP, PP, EP, DP, WEIGHTS, KV, REPLICAS]
 """Genes that make a plan another plan to whoever has to choose; the other genes are knobs of the
 engine."""
 PLANS_PER_CLUSTER: Final = 12
 REPLAYED: Final = 40
-"""Rows of a cluster that are replayed beside the usual plans: together about 50, which take 0.1 s."""
+"""Rows of a cluster that are replayed beside the usual plans, about 50 together."""
 PARTS_OF_TARGETS: Final = (1.0, 0.7, 0.5, 0.35, 0.25)
 """Parts of the targets on means that rows to be replayed keep within."""
 SLOWEST: Final = OBJECTIVES.index("latency over target")
@@ -57,14 +66,15 @@ class Shortlist:
         """The question that is answered."""
         return self.space.scoring.question
 
-    def answer(self, mixed: MixedDeployments | None) -> tuple[tuple[Plan, ...], list[Rejection]]:
+    def answer(self, mixed: MixedDeployments | None) -> Outcome:
         """Return the plans worth having, best first, and reasons for devices in no good plan.
 
         The plans are those of equal replicas that were found, and mixed ones. Of traffic that has
         to be replayed only deployments that carry it become plans.
         """
         rows = self._rows_to_replay() if self.question.needs_replay else self._rows()
-        predicted, members = self._predicted(rows, mixed)
+        genomes, evaluations = self._with_simplest_knobs(rows)
+        predicted, members = self._predicted(genomes, mixed)
         knee = self._knee()
         plans = [
             self._plan(
@@ -75,23 +85,26 @@ class Shortlist:
             for member in members
             if np.isfinite(predicted.judged.shortfall[list(member)]).all()
         ]
-        plans.sort(key=rank)
+        plans = in_order(plans)
         reasons = [*self._too_small(), *self._misses(plans), *self._unstable(predicted, plans)]
-        return tuple(_best_of_each(plans) if self.question.needs_replay else plans), reasons
+        if self.question.needs_replay:
+            plans = _best_of_each(plans)
+        plans = without_filler_pipelines(plans)
+        return Outcome(plans=tuple(plans), rejections=tuple(reasons), evaluations=evaluations)
 
     def _predicted(
-        self, rows: Sequence[int], mixed: MixedDeployments | None
+        self, genomes: Integers, mixed: MixedDeployments | None
     ) -> tuple[PredictedChoices, list[tuple[int, ...]]]:
-        """Return rows found and mixed deployments, predicted, and the rows of each deployment."""
-        choices = self.space.decode(self.found.genomes[rows])
+        """Return equal and mixed deployments, predicted, and the rows that make each of them."""
+        choices = self.space.decode(genomes)
         hardware = [self.space.options[option].group for option in choices.option.tolist()]
-        members: list[tuple[int, ...]] = [(row,) for row in range(len(rows))]
-        shares = np.ones(len(rows))
+        members: list[tuple[int, ...]] = [(row,) for row in range(len(genomes))]
+        shares = np.ones(len(genomes))
         if mixed:
-            members += [tuple(len(rows) + row for row in each) for each in mixed.members]
+            members += [tuple(len(genomes) + row for row in each) for each in mixed.members]
             choices, hardware = choices.followed_by(mixed.choices), [*hardware, *mixed.groups]
             load = choices.replicas * choices.concurrency
-            for member in members[len(rows) :]:
+            for member in members[len(genomes) :]:
                 mine = load[list(member)]
                 shares = np.concatenate([shares, mine / mine.sum()])
         scoring = self.space.scoring
@@ -99,6 +112,44 @@ class Shortlist:
             self.cluster, scoring, choices, hardware, self.predictor, shares
         )
         return predicted, members
+
+    def _with_simplest_knobs(self, rows: Sequence[int]) -> tuple[Integers, int]:
+        """Return the genomes of rows, each with the plainest knobs that are as good as any.
+
+        The search keeps whatever is best by a hair. The engine's own knobs are tried again on the
+        few deployments shown, so that a gain within the noise does not decide a flag. Also returns
+        how many candidates that took.
+        """
+        # With targets on percentiles, means do not tell which knobs are as good.
+        told = not (self.question.analytic_only or self.question.targets.need_replay)
+        if not (told and len(rows)):
+            return self.found.genomes[rows], 0
+        variants = [self._knob_variants(self.found.genomes[row]) for row in rows]
+        genomes = np.concatenate(variants)
+        scores = self.space.score(genomes, self.predictor)
+        choices = self.space.decode(genomes)
+        ends = np.cumsum([len(each) for each in variants])
+        chosen = []
+        for end, each in zip(ends.tolist(), variants, strict=True):
+            mine = np.arange(end - len(each), end)
+            some = Scores(objectives=scores.objectives[mine], violation=scores.violation[mine])
+            simplest = simplest_knobs(self.space.options, choices.rows(mine), some)
+            chosen.append(int(mine[simplest]))
+        return genomes[chosen], len(genomes)
+
+    def _knob_variants(self, genome: Integers) -> Integers:
+        """Return a genome with its own knobs and with those of the engine, in all combinations."""
+        option, top = self.space.options[int(genome[OPTION])], self.space.sizes[SEQS] - 1
+        usual = {
+            SEQS: top,  # repaired to what leaves room for bursts
+            BUDGET: nearest(option.max_num_batched_tokens, option.profile.max_num_batched_tokens),
+            FRACTION: nearest(option.memory_fraction, option.profile.memory_fraction),
+        }
+        values = np.meshgrid(*([int(genome[gene]), at] for gene, at in usual.items()))
+        knobs = np.stack(values, axis=-1).reshape(-1, len(usual))
+        variants = np.repeat(genome[None, :], len(knobs), axis=0)
+        variants[:, list(usual)] = knobs
+        return np.asarray(np.unique(self.space.repair(variants), axis=0))
 
     def _too_small(self) -> list[Rejection]:
         """Return a rejection with figures for every device type on which the model does not fit."""
@@ -272,8 +323,8 @@ def _why_unstable(question: Question, choices: Choices, row: int, carried: float
         return "the longest request does not fit the KV cache"
     layout = f"{choices.replicas[row]} x tp={choices.tp[row]}, pp={choices.pp[row]}"
     return (
-        f"unstable: {question.traffic.rate:.3g} requests/s come and {layout} carries {carried:.3g}; "
-        "the queue grows without end"
+        f"unstable: {question.traffic.rate:.3g} requests/s come and {layout} carries "
+        f"{carried:.3g}; the queue grows without end"
     )
 
 
@@ -285,17 +336,3 @@ def _best_of_each(plans: Sequence[Plan]) -> list[Plan]:
         best.setdefault(parts, plan)
     shown = {id(plan) for plan in (*plans[:PLANS_PER_CLUSTER], *best.values())}
     return [plan for plan in plans if id(plan) in shown]
-
-
-def rank(plan: Plan) -> tuple[float, float, int, float, str]:
-    """Return what plans are sorted by: least miss, cheapest, fewest devices, fastest.
-
-    The id breaks ties.
-    """
-    return (
-        plan.shortfall,
-        plan.cost_per_million_tokens_usd,
-        plan.devices,
-        plan.e2e_s,
-        plan.groups[0].config_id,
-    )

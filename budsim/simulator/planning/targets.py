@@ -154,8 +154,8 @@ class Targets:
     def on_means(self, output_tokens: float, e2e_s: float = inf) -> Targets:
         """Return targets on means that every service within these targets meets.
 
-        A mean lies below the percentiles that bound its latencies, so that nothing good is left out;
-        ``e2e_s`` is one limit more.
+        A mean lies below the percentiles that bound its latencies, so that nothing good is left
+        out; ``e2e_s`` is one limit more.
         """
         at = {name: [inf, *self._limits(name)] for name in LATENCIES}
         slowest_s = min(*at["itl"], *at["tpot"])
@@ -210,7 +210,7 @@ class Targets:
         return tuple(name for name in MEANS if getattr(self, name))
 
     def _limits(self, latency: str) -> list[float]:
-        """Return limits that bound a mean too: those at a percentile above it, which p50 may not be."""
+        """Return limits that bound a mean too: those at percentiles above it, not p50."""
         return [p.limit_s for p in self.percentiles if p.latency == latency and p.percent > 50]
 
     def _check_percentiles(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -142,7 +142,8 @@ def _with_traffic(question: Question, name: str, value: float) -> Question:
     try:
         if name == "rate":
             return question.at_rate(value)
-        changed = replace(question.traffic, **{law: FixedLength(tokens=int(value))})  # type: ignore[arg-type]
+        length: dict[str, Any] = {law: FixedLength(tokens=int(value))}
+        changed = replace(question.traffic, **length)
     except InvalidInput as error:
         raise InvalidInput(name, error.problem, error.expected) from error
     return replace(question, traffic=changed)
