@@ -68,26 +68,33 @@ def without_filler_pipelines(plans: Sequence[Plan]) -> list[Plan]:
     """Return plans without the pipelines of a device type that also serves within a node.
 
     A pipeline adds latency and a link to go wrong. It stays where it is the front's best
-    compromise, or cheaper than every plan without one that meets the targets.
+    compromise, or costs less (per token or per hour) than every plan without one that meets the
+    targets.
     """
-    plain: dict[object, float] = {}
+    plain: dict[object, tuple[float, float]] = {}
     for plan in plans:
-        if plan.meets_targets and not _pipelines(plan):
-            device = plan.groups[0].config.device
-            cost = min(plain.get(device, np.inf), plan.cost_per_million_tokens_usd)
-            plain[device] = cost
-    return [
-        plan
-        for plan in plans
-        if plan.is_knee
-        or not _pipelines(plan)
-        or plan.groups[0].config.device not in plain
-        or (
-            plan.meets_targets
-            and plan.cost_per_million_tokens_usd * (1.0 + NOISE)
-            < plain[plan.groups[0].config.device]
-        )
-    ]
+        if plan.meets_targets and not _has_pipeline(plan):
+            known = plain.get(_device(plan), (np.inf, np.inf))
+            token, hour = (min(pair) for pair in zip(known, _costs(plan), strict=True))
+            plain[_device(plan)] = token, hour
+    return [plan for plan in plans if not _is_filler(plan, plain.get(_device(plan)))]
+
+
+def _is_filler(plan: Plan, least: tuple[float, float] | None) -> bool:
+    """Return whether a plan is a pipeline beside plain ones that cost at most ``least``."""
+    if least is None or plan.is_knee or not _has_pipeline(plan):
+        return False
+    pairs = zip(_costs(plan), least, strict=True)
+    cheaper = any(cost * (1.0 + NOISE) < plain for cost, plain in pairs)
+    return not (plan.meets_targets and cheaper)
+
+
+def _costs(plan: Plan) -> tuple[float, float]:
+    return plan.cost_per_million_tokens_usd, plan.cost_usd_per_h
+
+
+def _device(plan: Plan) -> object:
+    return plan.groups[0].config.device
 
 
 def simplest_knobs(options: Sequence[ServingOption], choices: Choices, scores: Scores) -> int:
@@ -125,7 +132,7 @@ def _knob_keys(options: Sequence[ServingOption], choices: Choices) -> list[Integ
     ]
 
 
-def _pipelines(plan: Plan) -> bool:
+def _has_pipeline(plan: Plan) -> bool:
     return any(group.config.pp > 1 for group in plan.groups)
 
 

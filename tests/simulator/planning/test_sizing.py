@@ -8,6 +8,7 @@ import pytest
 from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.device_names import find_device
 from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.question import Question
@@ -171,3 +172,18 @@ def test_devices_that_cannot_are_named_with_their_reason():
     assert {each.device.name for each in found.sets} == {"H100-SXM"}
     reasons = {rejection.subject: rejection.reason for rejection in found.rejections}
     assert "V100" in reasons["V100-16GB"]
+
+
+def test_the_largest_rate_is_carried_and_a_larger_one_is_not():
+    """Asked forwards, the rate found meets the targets, and the least rate refused does not."""
+    question = make_question(
+        make_cluster((("H100-SXM", 1),)), targets={"ttft_s": 0.5}, analytic_only=True
+    )
+    traffic = Traffic.at_rate(requests_per_s=100.0, input_tokens=512, output_tokens=128)
+    question = replace(question, traffic=traffic)
+    found = ask_capacity(question)
+    assert 0 < found.rate < found.refused_rate <= 1.03 * found.rate
+    assert answer(question.at_rate(found.rate), AnalyticPredictor()).plans[0].meets_targets
+    past = answer(question.at_rate(found.refused_rate), AnalyticPredictor())
+    assert not (past.plans and past.plans[0].meets_targets)
+    assert found.plan.requests_per_s == pytest.approx(found.rate, rel=0.1)

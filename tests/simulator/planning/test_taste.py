@@ -47,7 +47,13 @@ def costing(cost: float, *, devices: int = 1, pp: int = 1, met: bool = True) -> 
         shortfall=0.0 if met else 0.5,
         config_id=f"{cost}/{devices}/{pp}",
     )
-    return replace(plan, groups=(changed,), cost_per_million_tokens_usd=cost, is_knee=False)
+    return replace(
+        plan,
+        groups=(changed,),
+        cost_per_million_tokens_usd=cost,
+        cost_usd_per_h=cost,
+        is_knee=False,
+    )
 
 
 def test_within_the_noise_fewer_devices_come_first():
