@@ -64,8 +64,8 @@ def predict(
 ) -> None:
     """Add predictions to every row of a CSV: mean TTFT, TPOT, latency and throughput.
 
-    Each has a range that contains 90 % of the values one would measure. Rows without a prediction
-    say why.
+    Each mean has a range that contains 90 % of the values one would measure. Percentiles over
+    requests stand beside them. Rows without a prediction say why.
     """
     from budsim.performance.predictor import load_predictor
     from budsim.performance.training.score import predict_file
