@@ -292,8 +292,9 @@ class ServingSettings(SettingsGroup):
     image_vllm_cuda: str | None = Field(None, description="vLLM on NVIDIA GPUs")
     image_vllm_rocm: str | None = Field(None, description="vLLM on AMD GPUs")
     image_vllm_hpu: str | None = Field(None, description="vLLM on Gaudi")
-    image_vllm_cpu: str | None = Field(None, description="vLLM on x86 CPUs")
-    image_vllm_cpu_arm: str | None = Field(None, description="vLLM on Arm CPUs")
+    image_vllm_cpu: str | None = Field(
+        None, description="vLLM on CPUs; for x86 and Arm together, one image of both"
+    )
     image_sglang_cuda: str | None = Field(None, description="SGLang on NVIDIA GPUs")
     image_sglang_rocm: str | None = Field(None, description="SGLang on AMD GPUs")
     image_sglang_cpu: str | None = Field(None, description="SGLang on x86 CPUs")

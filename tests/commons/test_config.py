@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from budsim.commons.config import GROUPS, Settings, read_settings
 from budsim.commons.errors import InvalidInput
+from budsim.engine_ops.shared.tables import load_table
 
 FORMS: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
     ("ENVIRONMENT", "Production", lambda s: s.app.environment, "production"),
@@ -80,7 +81,6 @@ FORMS: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
             ("vllm", "rocm"),
             ("vllm", "hpu"),
             ("vllm", "cpu"),
-            ("vllm", "cpu_arm"),
             ("sglang", "cuda"),
             ("sglang", "rocm"),
             ("sglang", "cpu"),
@@ -134,6 +134,17 @@ def test_every_documented_form_is_read(
     """One variable is set; the setting has its value."""
     monkeypatch.setenv(variable, value)
     assert found(read_settings()) == wanted
+
+
+def test_every_image_of_an_engine_has_a_setting():
+    """Each kind of device that an engine has an image for, and LiteLLM's proxy; no other."""
+    wanted = {("litellm", "any")} | {
+        (engine, entry["kind"])
+        for engine in ("vllm", "sglang")
+        for entry in load_table(engine, "images")
+    }
+    names = {name for name in GROUPS["serving"].model_fields if name.startswith("image_")}
+    assert names == {f"image_{engine}_{kind}" for engine, kind in wanted}
 
 
 def test_no_setting_is_left_out():

@@ -150,7 +150,7 @@ def test_it_starts_with_a_postgres_url_as_documented(tmp_path: Path, postgres_ur
 def test_a_wrong_setting_is_one_line(tmp_path: Path, command: list[str], variable: str, value: str):
     """It names the variable, without a traceback and without the value."""
     with service(command, tmp_path, **{variable: value}) as running:
-        assert running.ended(60) != 0
+        assert running.ended(100) != 0
         wait_for(lambda: running.said)
         named = "APP_API_TOKEN" if variable == "ENVIRONMENT" else variable
         (line,) = [line for line in running.said.splitlines() if named in line]
