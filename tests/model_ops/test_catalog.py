@@ -158,6 +158,7 @@ def test_catalog_is_broad() -> None:
         ("mistralai/Mistral-Small-4-119B-2603", 6.5e9),
         ("thinkingmachines/Inkling", 41e9),
         ("LGAI-EXAONE/K-EXAONE-236B-A23B", 23e9),
+        ("reflection/Beam-1.0-501B-A23B", 23e9),
     ],
 )
 def test_active_parameters_are_what_the_name_or_card_says(model_id: str, active: float) -> None:

@@ -57,6 +57,7 @@ COMMON_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = {
+    "beam": {"first_k_dense_replace": 3},
     "falcon_mamba": {"max_position_embeddings": 1_048_576},
     "hy_v3": {"first_k_dense_replace": 1},
     "laguna": {"first_k_dense_replace": 1},

@@ -285,6 +285,7 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
         replace(QWEN3, experts=True, shared_gate=True, output_gate=True),
     ),
     "bailing_hybrid": (read_kimi_hybrid, LATENT_EXPERTS),
+    "beam": (read_decoder, replace(AFMOE, window_pattern=6)),
     "cohere2_moe": (read_decoder, FamilyTraits(norms=1, tied=True, window_pattern=4, experts=True)),
     "cwm": (read_decoder, LLAMA),
     "deepseek_v41_text": (read_shared_compressed_decoder, LATENT_EXPERTS),
