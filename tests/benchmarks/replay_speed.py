@@ -1,4 +1,6 @@
-"""How fast the replay is, in processor time of one core: ``python -m tests.benchmarks.replay_speed``.
+"""How fast the replay is, in processor time of one core.
+
+``python -m tests.benchmarks.replay_speed``.
 
 The three figures have marks; the exit status is 1 when one is missed.
 """

@@ -1,7 +1,10 @@
-"""The search against the truth, random search and pymoo's NSGA-II: ``python -m tests.benchmarks.search``, off by default.
+"""The search against the truth, random search and pymoo's NSGA-II.
 
-Every space is enumerated once with the shipped regressors; all searches then read their scores from that table. The rivals get
-the same repair, the same memory of what they evaluated, and as many distinct evaluations as ours used at most.
+``python -m tests.benchmarks.search``, off by default.
+
+Every space is enumerated once with the shipped regressors; all searches then read their scores from
+that table. The rivals get the same repair, the same memory of what they evaluated, and as many
+distinct evaluations as ours used at most.
 """
 
 import argparse
@@ -33,7 +36,10 @@ HEADER = f"{'space':<32}{'genomes':>8}  {'evaluated':>14}  {'ours':>22}  {'rando
 
 
 def main() -> int:
-    """Print the table; 1 when a mark is missed: every best within 1 %, at most 10 % evaluated, hypervolume within 2 %."""
+    """Print the table.
+
+    1 when a mark is missed: every best within 1 %, at most 10 % evaluated, hypervolume within 2 %.
+    """
     arguments = _arguments()
     predictor = load_predictor()
     settings = replace(SEARCHED, share=arguments.share)
@@ -127,7 +133,10 @@ def _random(space: SearchSpace, truth: Truth, budget: int, seed: int) -> SearchR
 
 
 def _nsga2(space: SearchSpace, truth: Truth, budget: int, seed: int) -> SearchResult:
-    """Return what pymoo's NSGA-II evaluates with integer operators of its own and our repair, until the budget is spent."""
+    """Return what pymoo's NSGA-II evaluates with integer operators of its own and our repair.
+
+    Until the budget is spent.
+    """
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.core.problem import Problem
     from pymoo.operators.crossover.sbx import SBX

@@ -1,4 +1,7 @@
-"""Spaces of real models, devices, engines and targets, small enough to enumerate: where the search is held against the truth."""
+"""Spaces of real models, devices, engines and targets, small enough to enumerate.
+
+Where the search is held against the truth.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -41,7 +44,10 @@ REFERENCE = 1.1
 def question(
     *nodes: tuple[str, int], model: str, load: tuple[int, int, int], **changes: object
 ) -> Question:
-    """Return a question about one pool a node; ``load`` is prompt tokens, output tokens and concurrency."""
+    """Return a question about one pool a node.
+
+    ``load`` is prompt tokens, output tokens and concurrency.
+    """
     names = ("input_tokens", "output_tokens", "concurrency")
     cluster = make_cluster(*((node,) for node in nodes))
     return make_question(cluster, model=model, **dict(zip(names, load, strict=True)), **changes)
@@ -56,7 +62,10 @@ def targets(
 
 @cache
 def questions() -> dict[str, Question]:
-    """Return the questions of the benchmark by name, from about a thousand genomes to about a million."""
+    """Return the questions of the benchmark by name.
+
+    From about a thousand genomes to about a million.
+    """
     eight, seventy = "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-70B-Instruct"
     only_vllm = {"engines": frozenset({"vllm"})}
     return {
@@ -163,7 +172,10 @@ def questions() -> dict[str, Question]:
     }
 
 
-DRAWN_TYPES = "H100-SXM H100-PCIe H200-SXM A100-SXM4-80GB A100-SXM4-40GB L40S L4 A10G T4 Gaudi2 Gaudi3 MI300X MI250X".split()
+DRAWN_TYPES = (
+    "H100-SXM H100-PCIe H200-SXM A100-SXM4-80GB A100-SXM4-40GB L40S L4 A10G T4 Gaudi2 Gaudi3 "
+    "MI300X MI250X"
+).split()
 DRAWN_MODELS = (
     "meta-llama/Llama-3.1-8B-Instruct",
     "meta-llama/Llama-3.1-70B-Instruct",
@@ -175,7 +187,10 @@ DRAWN_MODELS = (
 
 
 def drawn(seed: int) -> Question:
-    """Return a question about up to five nodes of different types, drawn at random; nobody chose it because it goes well."""
+    """Return a question about up to five nodes of different types, drawn at random.
+
+    Nobody chose it because it goes well.
+    """
     rng = np.random.default_rng(seed)
     types = rng.choice(DRAWN_TYPES, size=rng.integers(1, 6), replace=False)
     limits = targets(
@@ -227,7 +242,10 @@ def options_of(asked: Question) -> list[ServingOption]:
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """A space looked at in full; a search may ask it for scores of legal genomes instead of a predictor."""
+    """A space looked at in full.
+
+    A search may ask it for scores of legal genomes instead of a predictor.
+    """
 
     explored: SearchResult
     keys: Integers
@@ -248,7 +266,10 @@ class Truth:
         return self.explored.objectives[self.explored.ranking()[0]]
 
     def found_by(self, search: SearchResult) -> bool:
-        """Whether a search found one that misses no more than the best and costs at most 1 % more."""
+        """Whether a search found one that misses no more than the best.
+
+        Costs at most 1 % more.
+        """
         miss, cost = search.objectives[search.ranking()[0]][:2]
         return bool(
             search.feasible.any() and miss <= self.best[0] + 1e-9 and cost <= 1.01 * self.best[1]
@@ -269,7 +290,10 @@ class Truth:
         return low, np.where(high > low, high - low, np.maximum(np.abs(high), 1e-9))
 
     def _hypervolume(self, search: SearchResult) -> float:
-        """Each objective from the true front's best (0) to its worst (1); the reference lies a tenth beyond the worst."""
+        """Each objective from the true front's best (0) to its worst (1).
+
+        The reference lies a tenth beyond the worst.
+        """
         low, span = self._scale
         scaled = np.minimum((search.objectives[search.front()] - low) / span, REFERENCE)
         return float(moocore.hypervolume(scaled, ref=np.full(scaled.shape[1], REFERENCE)))
@@ -303,7 +327,10 @@ def run_alone(steps: SearchSteps, evaluate: Callable[[Integers], Scores]) -> Sea
 def drawn_truths(
     predictor: Predictor, largest: int, first: int = 0
 ) -> Iterator[tuple[Question, Truth]]:
-    """Yield questions drawn with one seed after another, and all of their spaces: those an answer would search, not enumerate."""
+    """Yield questions drawn with one seed after another, and all of their spaces.
+
+    Those an answer would search, not enumerate.
+    """
     for seed in count(first):
         asked = drawn(seed)
         options = options_of(asked)

@@ -1,4 +1,7 @@
-"""How fast the search is with the shipped regressors, in CPU time of one core: ``python -m tests.benchmarks.speed``."""
+"""How fast the search is with the shipped regressors, in CPU time of one core.
+
+``python -m tests.benchmarks.speed``.
+"""
 
 import resource
 import sys

@@ -37,13 +37,20 @@ def searched(name: str, seed: int) -> SearchResult:
 
 @cache
 def answered(name: str, seed: int) -> tuple[SearchResult, int]:
-    """Return what an answer finds in a space, searched part by part, and how many genomes it looks at."""
+    """Return what an answer finds in a space, searched part by part.
+
+    How many genomes it looks at.
+    """
     return search_remembered(questions()[name], truth_of(name), seed)
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_the_search_finds_the_true_best(name):
-    """L7: the search finds the true best (cost within 1 %) with at most a tenth of the evaluations, whatever the seed."""
+    """L7.
+
+    The search finds the true best (cost within 1 %) with at most a tenth of the evaluations,
+    whatever the seed.
+    """
     exact = truth_of(name).explored
     best = exact.objectives[exact.ranking()[0]]
     for seed in SEEDS:
@@ -90,7 +97,10 @@ def test_nothing_is_evaluated_twice():
 
 
 class Bowl:
-    """A square of genomes; the cheapest is at the origin, and those whose digits sum to less than ``least`` are infeasible."""
+    """A square of genomes.
+
+    The cheapest is at the origin, and those whose digits sum to less than ``least`` are infeasible.
+    """
 
     knobs = (0,)
 
@@ -117,7 +127,10 @@ class Bowl:
         )
 
     def score(self, genomes):
-        """Cost grows with the digits' sum; below ``least`` a genome is infeasible by what it lacks."""
+        """Cost grows with the digits' sum.
+
+        Below ``least`` a genome is infeasible by what it lacks.
+        """
         total = genomes.sum(axis=1).astype(np.float64)
         same = np.zeros(len(total))
         return Scores(
@@ -138,7 +151,10 @@ def test_what_does_not_fit_never_wins():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_of_what_does_not_fit_the_least_violating_survives(seed):
-    """Where all but 28 of 4,096 genomes are infeasible, following the least violation finds those that fit."""
+    """Where all but 28 of 4,096 genomes are infeasible.
+
+    Following the least violation finds those that fit.
+    """
     bowl = Bowl(side=64, least=120)
     steps = search_steps(bowl, np.random.default_rng(seed), settings=ALWAYS_SEARCH)
     found = run_alone(steps, bowl.score)
@@ -154,7 +170,10 @@ def test_small_spaces_are_enumerated():
 
 
 def test_the_knee_is_the_best_compromise():
-    """Of a cheap, a fast and a middling genome the middling one is the knee; one that misses its targets never is."""
+    """Of a cheap, a fast and a middling genome the middling one is the knee.
+
+    One that misses its targets never is.
+    """
     rows = [[0.0, 1.0, 1.0, 1.0], [0.0, 2.0, 1.0, 0.2], [0.0, 1.2, 1.0, 0.3], [0.5, 0.1, 1.0, 1.5]]
     explored = SearchResult(
         genomes=np.arange(4)[:, None], objectives=np.array(rows), violation=np.zeros(4)

@@ -59,7 +59,10 @@ def chance(targets: Targets, asked: float = 0.8) -> float:
     [(1.0, 0.5), (1.5, 0.9), (2.0, 0.95), (0.7, 0.1), (0.6, 0.05), (1e6, 1.0)],
 )
 def test_a_limit_at_the_end_of_an_interval_has_its_chance(limit, expected):
-    """The upper end of the 80 % interval is exceeded by one measurement of ten, that of 90 % by one of twenty."""
+    """The upper end of the 80 % interval is exceeded by one measurement of ten.
+
+    That of 90 % by one of twenty.
+    """
     assert chance(Targets(ttft_s=limit)) == pytest.approx(expected, abs=1e-3)
 
 
@@ -100,7 +103,10 @@ def test_without_targets_everything_is_sure():
 
 
 def test_the_first_plan_does_not_sit_on_the_edge():
-    """Asked for 0.8, the best plan has that chance, and costs no less than the best estimate's best."""
+    """Asked for 0.8, the best plan has that chance.
+
+    Costs no less than the best estimate's best.
+    """
     cluster = make_cluster((("H100-SXM", 8),))
     question = make_question(cluster, targets={"ttft_s": 0.5, "tokens_per_s_per_user": 60.0})
     predictor = load_predictor()
@@ -112,7 +118,10 @@ def test_the_first_plan_does_not_sit_on_the_edge():
 
 
 def test_a_plan_likely_to_miss_says_so_in_the_reason():
-    """Where best estimates meet the targets but not with the chance asked for, the reason tells both chances."""
+    """Where best estimates meet the targets but not with the chance asked for.
+
+    The reason tells both chances.
+    """
     question = make_question(make_cluster((("L4", 1),)), concurrency=1)
     ttft_s = answer(question, AnalyticPredictor()).plans[0].ttft_s
     tight = replace(question, targets=Targets(ttft_s=1.01 * ttft_s), chance=0.8)

@@ -46,7 +46,10 @@ def loaded(types: ReplicaTypes, *capacity: int) -> LoadedTypes:
 
 
 def test_requests_are_split_evenly_or_one_type_is_filled():
-    """Capacity (10, 12), 17 requests: evenly (8, 10); the first full (10, 7); the second full (5, 12)."""
+    """Capacity (10, 12), 17 requests: evenly (8, 10); the first full (10, 7).
+
+    The second full (5, 12).
+    """
     counts, requests = split_requests(np.array([10, 12]), np.array([[1, 1]]), 17, (1.0,))
     assert counts.tolist() == [[1, 1]] * 3
     assert requests.tolist() == [[8, 10], [10, 7], [5, 12]]
@@ -54,7 +57,10 @@ def test_requests_are_split_evenly_or_one_type_is_filled():
 
 @pytest.mark.parametrize(("first", "second"), [(1, 1), (2, 3)])
 def test_requests_are_split_in_every_way_that_leaves_no_place_empty(first, second):
-    """Replicas of 10 and 12: one type gets every number from its even share to full, the other the rest."""
+    """Replicas of 10 and 12.
+
+    One type gets every number from its even share to full, the other the rest.
+    """
     requests = 17 * max(first, second)
     capacity, counts = np.array([10, 12]), np.array([[first, second]])
     _, tried = split_requests(capacity, counts, requests, FINELY)
@@ -64,7 +70,10 @@ def test_requests_are_split_in_every_way_that_leaves_no_place_empty(first, secon
 
 
 def test_what_fits_beside_a_combination_is_what_its_nodes_have_left():
-    """A node of three: beside one replica of TP 2 one of TP 1 fits; beside two of TP 1, one more of them."""
+    """A node of three: beside one replica of TP 2 one of TP 1 fits.
+
+    Beside two of TP 1, one more of them.
+    """
     fits = FitTable(types_of([group_of("H100-SXM", 3)], (0, 2, 2.0), (0, 1, 1.0)))
     assert fits.free_beside(np.array([1, 0])).tolist() == [0, 1]
     assert fits.free_beside(np.array([0, 2])).tolist() == [0, 1]
@@ -72,7 +81,10 @@ def test_what_fits_beside_a_combination_is_what_its_nodes_have_left():
 
 
 def test_groups_are_filled_cheapest_first_and_refilled_by_what_carries_more():
-    """Four A of 10 requests for 1 USD each; two B of 30 for 4 each carry 20 more for 0.2 USD a request."""
+    """Four A of 10 requests for 1 USD each.
+
+    Two B of 30 for 4 each carry 20 more for 0.2 USD a request.
+    """
     types = types_of([group_of("H100-SXM", 4)], (0, 1, 1.0), (0, 2, 4.0))
     steps = [
         (counts.tolist(), number)
@@ -82,7 +94,10 @@ def test_groups_are_filled_cheapest_first_and_refilled_by_what_carries_more():
 
 
 def test_the_cheapest_combination_is_among_the_promising():
-    """90 requests: one A of 40 for 2 USD and four B of 15 for 0.5 cost 4 USD; three A alone would cost 6."""
+    """90 requests: one A of 40 for 2 USD and four B of 15 for 0.5 cost 4 USD.
+
+    Three A alone would cost 6.
+    """
     groups = [group_of("H100-SXM", 4), group_of("A10", 4)]
     types = types_of(groups, (0, 1, 2.0), (1, 1, 0.5))
     found = promising_combinations(loaded(types, 40, 15), 90).tolist()
@@ -91,7 +106,10 @@ def test_the_cheapest_combination_is_among_the_promising():
 
 
 def test_a_layout_is_not_used_twice_on_equal_devices():
-    """Two types of TP 1 on one group would load equal devices unequally; of TP 1 and TP 2 they may."""
+    """Two types of TP 1 on one group would load equal devices unequally.
+
+    Of TP 1 and TP 2 they may.
+    """
     types = types_of([group_of("H100-SXM", 4)], (0, 1, 1.0), (0, 1, 1.1), (0, 2, 2.0))
     repeats = types.repeat_a_layout(np.array([[1, 1, 0], [1, 0, 1], [2, 0, 0]]))
     assert repeats.tolist() == [True, False, False]

@@ -18,7 +18,10 @@ def test_a_million_tokens_cost_what_the_hour_costs_over_what_it_brings():
 
 
 def test_replicas_do_not_change_the_price_of_a_token():
-    """Three replicas cost three times as much per hour, bring three times the tokens, and leave the token's price alone."""
+    """Three replicas cost three times as much per hour, bring three times the tokens.
+
+    Leave the token's price alone.
+    """
     one = usd_per_million_tokens(usd_per_h(4, 2.0), 500.0)
     assert usd_per_million_tokens(usd_per_h(12, 2.0), 1500.0) == pytest.approx(one)
 

@@ -30,7 +30,10 @@ def best_of(question: Question) -> Plan:
     ids=["one chat", "prompts", "long contexts"],
 )
 def test_the_bottleneck_is_what_theory_says(traffic, cause):
-    """One sequence reads weights, long prompts compute, many long contexts read the cache; the shares sum to 1."""
+    """One sequence reads weights, long prompts compute, many long contexts read the cache.
+
+    The shares sum to 1.
+    """
     small = make_question(
         make_cluster((("H100-SXM", 1),)), engines=frozenset({"vllm"}), analytic_only=True, **traffic
     )
@@ -45,7 +48,10 @@ def test_the_bottleneck_is_what_theory_says(traffic, cause):
 
 
 def test_requests_without_a_place_wait():
-    """On one L4 hardly any of 2,000 requests has a place in the cache: most of their time is spent in the queue."""
+    """On one L4 hardly any of 2,000 requests has a place in the cache.
+
+    Most of their time is spent in the queue.
+    """
     crowd = make_question(make_cluster((("L4", 1),)), concurrency=2000, analytic_only=True)
     assert best_of(crowd).groups[0].service.bound_by == "queue"
 
@@ -60,7 +66,10 @@ def test_a_lone_request_waits_for_nobody():
 
 
 def test_headroom_is_what_a_figure_may_lose():
-    """Targets of twice the TTFT and half the rate leave room of 100 % each; of 80 % of the latency: a fifth missed, it binds."""
+    """Targets of twice the TTFT and half the rate leave room of 100 % each.
+
+    Of 80 % of the latency: a fifth missed, it binds.
+    """
     free = make_question(FOUR, analytic_only=True, engines=frozenset({"vllm"}), concurrency=4)
     plan = best_of(free)
     assert plan.groups[0].explanation.headroom == {}
@@ -101,14 +110,20 @@ def test_one_more_replica_halves_the_requests_of_each():
 
 
 def test_a_replica_the_cluster_lacks_is_not_called_free():
-    """On a full cluster the next replica is still described, as one that is not there; a lone request needs none."""
+    """On a full cluster the next replica is still described, as one that is not there.
+
+    A lone request needs none.
+    """
     full = best_of(make_question(make_cluster((("H100-SXM", 1),)), analytic_only=True)).groups[0]
     assert not full.explanation.next_replica.is_free
     assert best_of(make_question(FOUR, concurrency=1)).groups[0].explanation.next_replica is None
 
 
 def test_every_target_missed_is_named_with_its_factor():
-    """A hundredth of the TTFT and of the latency allowed: both are in the reason, the worse one first."""
+    """A hundredth of the TTFT and of the latency allowed.
+
+    Both are in the reason, the worse one first.
+    """
     outcome = answer(
         make_question(FOUR, targets={"ttft_s": 1e-3, "e2e_s": 1e-1}), AnalyticPredictor()
     )
@@ -119,7 +134,10 @@ def test_every_target_missed_is_named_with_its_factor():
 
 
 def test_what_does_not_fit_is_told_how_many_would_do():
-    """70B parameters in 16 bit on one H100: the number said to do does, and one device less does not."""
+    """70B parameters in 16 bit on one H100.
+
+    The number said to do does, and one device less does not.
+    """
     outcome = answer(
         make_question(make_cluster((("H100-SXM", 1),)), model=SEVENTY), AnalyticPredictor()
     )

@@ -25,7 +25,10 @@ def test_all_legal_genomes_are_their_own_repair():
 
 
 def test_attention_is_split_where_experts_are_shared_only():
-    """DeepSeek-V3 may split its attention on GPUs, never in a pipeline; a dense model never does."""
+    """DeepSeek-V3 may split its attention on GPUs, never in a pipeline.
+
+    A dense model never does.
+    """
     space = space_of("DeepSeek-V3, H200")
     choices = space.decode(space.all_genomes(LIMIT))
     assert set(choices.dp.tolist()) == {1, 2, 4, 8}

@@ -26,7 +26,10 @@ def test_different_devices_of_one_node_are_never_mixed():
     ids=["down", "master"],
 )
 def test_nodes_are_left_alone_for_a_reason(change, reason):
-    """Devices of a node that is down, and CPUs of a master, are rejected by count with the reason."""
+    """Devices of a node that is down.
+
+    CPUs of a master, are rejected by count with the reason.
+    """
     whole = make_cluster((("Xeon 6972P", 2),))
     changed = replace(whole, nodes=(replace(whole.nodes[0], **change),))
     found = usable(changed, DEDICATED, skip_master_cpus=True)
@@ -49,7 +52,10 @@ def test_an_unknown_device_is_called_unknown():
 
 
 def test_time_sliced_devices_keep_what_others_left():
-    """Shared mode offers all four GPUs, and the better ones alone with the memory and compute they have left."""
+    """Shared mode offers all four GPUs.
+
+    The better ones alone with the memory and compute they have left.
+    """
     groups = usable(time_sliced(), SHARED, skip_master_cpus=True).groups
     assert {group.devices: round(group.compute_share, 2) for group in groups} == {
         2: 1.0,
@@ -85,7 +91,10 @@ def test_capacity_is_computed_from_node_sizes_not_nodes():
 
 @pytest.mark.parametrize(("busy", "used"), [(0.0, True), (0.049, True), (0.05, False)])
 def test_a_busy_processor_is_not_used_as_a_dedicated_device(busy, used):
-    """Below 5 % of its cores a processor's other work is its node's own; from there on it is left alone."""
+    """Below 5 % of its cores a processor's other work is its node's own.
+
+    From there on it is left alone.
+    """
     pool = make_pool("Xeon 6972P", 2, compute_free_share=1.0 - busy)
     node = Node(node_id="c0", name="cpu-0", pools=(pool,))
     found = usable(

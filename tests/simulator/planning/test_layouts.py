@@ -1,4 +1,7 @@
-"""Layouts on hosts the caller picked: what has room is predicted, what has none is refused by the size that is too large."""
+"""Layouts on hosts the caller picked.
+
+What has room is predicted, what has none is refused by the size that is too large.
+"""
 
 import pytest
 
@@ -21,7 +24,10 @@ TWO_NODES = make_cluster((("H100-SXM", 4),), (("H100-SXM", 4),))
     ],
 )
 def test_the_size_that_is_too_large_is_the_one_named(layout, field, expected):
-    """Two nodes of four: eight ranks cross a node, four stages of four and three replicas of four are too many devices."""
+    """Two nodes of four.
+
+    Eight ranks cross a node, four stages of four and three replicas of four are too many devices.
+    """
     tp, pp, replicas = layout
     with pytest.raises(InvalidInput, match=expected) as caught:
         chosen_group(

@@ -1,4 +1,7 @@
-"""Deployments of unequal replicas: when they are answered, how they share the traffic, and how near the best they come."""
+"""Deployments of unequal replicas.
+
+When they are answered, how they share the traffic, and how near the best they come.
+"""
 
 from dataclasses import replace
 from functools import cache
@@ -38,7 +41,10 @@ def grid(name: str) -> Question:
     "question", [grid(name) for name in SITUATIONS] + [drawn(seed) for seed in range(8)]
 )
 def test_no_split_over_two_kinds_of_replica_is_better(question):
-    """Of every way to split the traffic over two layouts of one type or of two, none misses by less or is 1 % cheaper."""
+    """Of every way to split the traffic over two layouts of one type or of two.
+
+    None misses by less or is 1 % cheaper.
+    """
     by_hand = best_by_hand(question, AnalyticPredictor())
     if by_hand is None:
         assert not answer(question, AnalyticPredictor()).plans
@@ -48,7 +54,10 @@ def test_no_split_over_two_kinds_of_replica_is_better(question):
 
 
 def test_two_types_carry_together_what_neither_carries_alone():
-    """One A100 and one H100: each alone misses, both together meet the targets, and no reason says otherwise."""
+    """One A100 and one H100.
+
+    Each alone misses, both together meet the targets, and no reason says otherwise.
+    """
     outcome = answer(grid("old and new"), AnalyticPredictor())
     best = outcome.plans[0]
     assert {group.config.device.name for group in best.groups} == {"A100-80GB", "H100-SXM"}
@@ -58,7 +67,10 @@ def test_two_types_carry_together_what_neither_carries_alone():
 
 
 def test_a_mix_costs_what_its_devices_cost_over_what_they_deliver():
-    """USD per hour add up; so do the tokens of each group, in proportion to the requests it holds; each group its own cost."""
+    """USD per hour add up; so do the tokens of each group, in proportion to the requests it holds.
+
+    Each group its own cost.
+    """
     question = grid("another vendor")
     best = best_of(question)
     load = [group.replicas * group.config.concurrency for group in best.groups]
@@ -80,7 +92,10 @@ def test_a_mix_costs_what_its_devices_cost_over_what_they_deliver():
 
 
 def test_all_requests_have_a_place_and_all_groups_meet_the_targets():
-    """Replicas times requests of each are at least the traffic, hardly more, and every group keeps to the targets."""
+    """Replicas times requests of each are at least the traffic, hardly more.
+
+    Every group keeps to the targets.
+    """
     best = best_of(grid("another vendor"))
     places = sum(group.replicas * group.config.concurrency for group in best.groups)
     wanted = SITUATIONS["another vendor"][1]
@@ -111,7 +126,10 @@ def test_no_device_is_in_two_groups():
 
 @cache
 def on_three(concurrency: int) -> tuple[Plan, ...]:
-    """Return the plans for some requests on three H100 of one node: a layout of two leaves one of them."""
+    """Return the plans for some requests on three H100 of one node.
+
+    A layout of two leaves one of them.
+    """
     cluster, targets = (
         make_cluster((("H100-SXM", 3),)),
         {"ttft_s": 0.2, "tokens_per_s_per_user": 100.0},
@@ -124,7 +142,10 @@ LOADS = range(40, 140, 4)
 
 
 def test_the_device_a_layout_leaves_of_a_node_is_used():
-    """Some load equal replicas miss the targets of; a replica of two and one of one keep to them, on all three devices."""
+    """Some load equal replicas miss the targets of.
+
+    A replica of two and one of one keep to them, on all three devices.
+    """
     saved = [
         plans[0]
         for plans in map(on_three, LOADS)
@@ -137,7 +158,10 @@ def test_the_device_a_layout_leaves_of_a_node_is_used():
 
 
 def test_a_further_kind_of_replica_has_to_be_worth_it():
-    """Unequal replicas save 1 % of the cost of the best equal ones, or 2 % of their miss; or else they are not answered."""
+    """Unequal replicas save 1 % of the cost of the best equal ones, or 2 % of their miss.
+
+    Or else they are not answered.
+    """
     unequal = 0
     for plans in map(on_three, LOADS):
         equal = next(plan for plan in plans if len(plan.groups) == 1)
@@ -151,7 +175,10 @@ def test_a_further_kind_of_replica_has_to_be_worth_it():
 
 
 def test_equal_devices_in_one_layout_are_loaded_equally():
-    """Replicas of one layout on equal devices never differ, whatever a regressor makes of uneven loads."""
+    """Replicas of one layout on equal devices never differ.
+
+    Whatever a regressor makes of uneven loads.
+    """
     cluster, targets = (
         make_cluster((("A100-SXM4-40GB", 2),)),
         {"ttft_s": 1.0, "tokens_per_s_per_user": 20.0},
@@ -166,7 +193,10 @@ def test_equal_devices_in_one_layout_are_loaded_equally():
 
 
 def test_what_layouts_leave_of_several_nodes_is_shared_out():
-    """L8: on two nodes of three, replicas of two and of one lie on all devices of both nodes, none twice."""
+    """L8.
+
+    On two nodes of three, replicas of two and of one lie on all devices of both nodes, none twice.
+    """
     cluster, targets = (
         make_cluster(*[(("H100-SXM", 3),)] * 2),
         {"ttft_s": 0.2, "tokens_per_s_per_user": 100.0},
@@ -184,7 +214,10 @@ def test_what_layouts_leave_of_several_nodes_is_shared_out():
 @pytest.mark.parametrize("name", SITUATIONS)
 @pytest.mark.parametrize("easing", [1.05, 1.5, 4.0])
 def test_an_easier_target_keeps_a_mix_or_finds_better(name, easing):
-    """L14 for mixes: what a mix meets is met when a target is eased, at no more than 1 % above its cost."""
+    """L14 for mixes.
+
+    What a mix meets is met when a target is eased, at no more than 1 % above its cost.
+    """
     question = grid(name)
     eased = replace(question, targets=replace(question.targets, ttft_s=TIGHT["ttft_s"] * easing))
     before, after = best_of(question), best_of(eased)
@@ -196,7 +229,11 @@ def test_an_easier_target_keeps_a_mix_or_finds_better(name, easing):
 @pytest.mark.parametrize("name", SITUATIONS)
 @pytest.mark.parametrize("extra", ["T4", "H100-SXM", "Xeon 6972P"])
 def test_another_node_keeps_a_mix_or_finds_better(name, extra):
-    """L9 for mixes: with a node more the best plan still meets the targets, at no more than 1 % above the mix's cost."""
+    """L9 for mixes.
+
+    With a node more the best plan still meets the targets, at no more than 1 % above the mix's
+    cost.
+    """
     question = grid(name)
     cluster = question.clusters[0]
     more = Node(node_id="more", name="more", pools=(make_pool(extra, 2),))
@@ -209,7 +246,10 @@ def test_another_node_keeps_a_mix_or_finds_better(name, extra):
 
 
 def test_three_types_share_what_two_cannot_carry():
-    """H100, A100 and L40S, one each: some 125, 75 and 35 requests within the targets, so that 210 need all three."""
+    """H100, A100 and L40S, one each.
+
+    Some 125, 75 and 35 requests within the targets, so that 210 need all three.
+    """
     cluster = make_cluster((("H100-SXM", 1), ("A100-SXM4-80GB", 1)), (("L40S", 1),))
     best = best_of(make_question(cluster, concurrency=210, targets=EASED, analytic_only=True))
     assert {group.config.device.name for group in best.groups} == {"H100-SXM", "A100-80GB", "L40S"}
@@ -232,14 +272,20 @@ def test_past_what_all_hold_everything_misses_by_little():
 
 
 def test_without_targets_the_cheapest_type_carries_everything():
-    """A second type is never cheaper than the cheapest, unless a target limits how much that one may hold."""
+    """A second type is never cheaper than the cheapest.
+
+    Unless a target limits how much that one may hold.
+    """
     cluster, concurrency = SITUATIONS["old and new"]
     plans = answer(make_question(cluster, concurrency=concurrency), AnalyticPredictor()).plans
     assert all(len(plan.groups) == 1 for plan in plans)
 
 
 def test_slices_of_one_device_type_share_the_traffic():
-    """A whole time-sliced GPU and one of which half is left carry together what the whole one alone does not."""
+    """A whole time-sliced GPU.
+
+    One of which half is left carry together what the whole one alone does not.
+    """
     left = ((1.0, 1.0), (0.6, 0.75))
     pools = tuple(
         make_pool(
@@ -272,7 +318,10 @@ def test_slices_of_one_device_type_share_the_traffic():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_genetic_search_is_mixed_too(seed):
-    """Also where the space is searched rather than enumerated, a mix is found, the same one with the same seed."""
+    """Also where the space is searched rather than enumerated, a mix is found.
+
+    The same one with the same seed.
+    """
     cluster, concurrency = SITUATIONS["another vendor"]
     question = make_question(cluster, concurrency=concurrency, targets=TIGHT, seed=seed)
     first, again = best_of(question), best_of(question)

@@ -1,4 +1,7 @@
-"""What is searched by itself: found alone as beside others, and read back from bytes to the last digit."""
+"""What is searched by itself.
+
+Found alone as beside others, and read back from bytes to the last digit.
+"""
 
 from dataclasses import replace
 
@@ -27,7 +30,10 @@ SEEDS = (0, 4, 17, 21)
 
 @pytest.fixture
 def question() -> Question:
-    """Return a question whose spaces are too large to be looked at in full, about two types of devices."""
+    """Return a question whose spaces are too large to be looked at in full.
+
+    About two types of devices.
+    """
     nodes = ((("L40S", 8),), (("A100-SXM4-80GB", 8),))
     return make_question(
         make_cluster(*nodes),
@@ -57,7 +63,10 @@ def test_every_engine_on_every_group_of_devices_is_a_part(question: Question):
 
 
 def test_parts_searched_alone_give_the_answer_of_all_together(question: Question):
-    """Plans, reasons and evaluations are the same byte for byte, also when the parts travelled as bytes."""
+    """Plans, reasons and evaluations are the same byte for byte.
+
+    Also when the parts travelled as bytes.
+    """
     known = {
         name: PartitionResult.unpacked(found.packed())
         for name, found in found_in_parts(question).items()
@@ -66,7 +75,10 @@ def test_parts_searched_alone_give_the_answer_of_all_together(question: Question
 
 
 def test_a_part_s_search_looks_at_the_same_whenever_it_is_repeated(question: Question):
-    """L5: the same seed finds the same to the last digit, part by part; another seed looks at others."""
+    """L5: the same seed finds the same to the last digit, part by part.
+
+    Another seed looks at others.
+    """
     assert {name: each.packed() for name, each in found_in_parts(question).items()} == {
         name: each.packed() for name, each in found_in_parts(question).items()
     }
@@ -75,7 +87,10 @@ def test_a_part_s_search_looks_at_the_same_whenever_it_is_repeated(question: Que
 
 
 def searched(question: Question, predictor: Predictor) -> tuple[SearchSpace, SearchResult, int]:
-    """Return the whole space of a question, what is found in it, and how many genomes are looked at."""
+    """Return the whole space of a question, what is found in it.
+
+    How many genomes are looked at.
+    """
     space = make_space(question)
     names = partition_names("lab", space)
     parts = search_partitions("lab", space, predictor, names)
@@ -83,7 +98,11 @@ def searched(question: Question, predictor: Predictor) -> tuple[SearchSpace, Sea
 
 
 def test_many_small_parts_do_not_add_up_to_a_search_of_everything():
-    """L7: in a cluster of many types that leave little choice, a tenth of the genomes is looked at, and some of every offer."""
+    """L7.
+
+    In a cluster of many types that leave little choice, a tenth of the genomes is looked at, and
+    some of every offer.
+    """
     names = ("L40S", "A100-SXM4-80GB", "T4", "A10G", "L4", "H100-PCIe")
     cluster = make_cluster((("MI300X", 4),), *(((name, 1),) for name in names))
     question = make_question(cluster, concurrency=16, targets={"ttft_s": 0.5}, may_quantize=True)
@@ -95,7 +114,10 @@ def test_many_small_parts_do_not_add_up_to_a_search_of_everything():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_best_is_looked_around_however_small_its_part_is(seed: int):
-    """In clusters of many types, with the shipped regressors: no other value of one knob misses by less, or costs less."""
+    """In clusters of many types, with the shipped regressors.
+
+    No other value of one knob misses by less, or costs less.
+    """
     predictor = load_predictor()
     space, found, _ = searched(drawn(seed), predictor)
     best = found.ranking()[0]
@@ -109,7 +131,10 @@ def test_the_best_is_looked_around_however_small_its_part_is(seed: int):
 
 
 def test_nothing_known_is_searched_again(question: Question):
-    """With every part known, fewer rows are predicted: by exactly as many as the searches looked at."""
+    """With every part known, fewer rows are predicted.
+
+    By exactly as many as the searches looked at.
+    """
     rows = []
 
     class Counting:
@@ -126,7 +151,10 @@ def test_nothing_known_is_searched_again(question: Question):
 
 
 def test_what_was_found_on_other_devices_is_not_taken(question: Question):
-    """A part's name changes with its devices: after one node more, nothing found before is used for it."""
+    """A part's name changes with its devices.
+
+    After one node more, nothing found before is used for it.
+    """
     larger = make_cluster((("L40S", 8),), (("A100-SXM4-80GB", 8),), (("L40S", 8),))
     after = replace(question, clusters=(larger,))
     assert not {name for name in partitions_of(question) if "L40S" in name} & set(
@@ -139,7 +167,10 @@ def test_what_was_found_on_other_devices_is_not_taken(question: Question):
 
 
 def test_a_prediction_does_not_depend_on_its_company(question: Question):
-    """Scored among others, by the shipped regressors, a genome has the scores it has alone, to the last digit."""
+    """Scored among others, by the shipped regressors, a genome has the scores it has alone.
+
+    To the last digit.
+    """
     space, predictor = make_space(question), load_predictor()
     genomes = space.repair(
         np.random.default_rng(0).integers(0, space.sizes, size=(500, len(space.sizes)))

@@ -31,7 +31,10 @@ def test_replicas_fill_nodes_without_crossing_them():
 
 
 def test_a_pipeline_crosses_nodes_where_a_stage_does_not():
-    """Two nodes of four hold one pipeline of two stages of four, one on each; a stage of eight fits nowhere."""
+    """Two nodes of four hold one pipeline of two stages of four, one on each.
+
+    A stage of eight fits nowhere.
+    """
     group = usable(
         make_cluster((("H100-SXM", 4),), (("H100-SXM", 4),)), DEDICATED, skip_master_cpus=True
     ).groups[0]

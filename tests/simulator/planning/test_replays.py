@@ -1,4 +1,7 @@
-"""Answers whose traffic comes at a rate, or whose targets bound single requests: they come from a replay."""
+"""Answers whose traffic comes at a rate, or whose targets bound single requests.
+
+They come from a replay.
+"""
 
 from dataclasses import replace
 from functools import cache
@@ -42,7 +45,10 @@ def test_requests_in_flight_are_what_the_targets_allow():
 
 
 def test_plans_of_a_rate_carry_it_and_tell_percentiles():
-    """Every plan finishes what comes, below its largest stable rate, and its percentiles are ordered."""
+    """Every plan finishes what comes, below its largest stable rate.
+
+    Its percentiles are ordered.
+    """
     plans = asked(12.0, ttft_s=1.0).plans
     assert plans[0].meets_targets
     for plan in plans:
@@ -115,7 +121,10 @@ def test_a_closed_loop_with_targets_on_means_is_not_replayed():
 
 
 def test_bursts_need_more_than_even_arrivals():
-    """L22's reason for a replay: the same rate in bursts has a longer p99 of TTFT on the same replica."""
+    """L22's reason for a replay.
+
+    The same rate in bursts has a longer p99 of TTFT on the same replica.
+    """
     even = at_rate(20.0, Targets(ttft_s=2.0), Process.CONSTANT)
     bursts = replace(
         even,

@@ -1,4 +1,7 @@
-"""Laws of answers whose spaces are too large to enumerate, so that the genetic search gives them."""
+"""Laws of answers whose spaces are too large to enumerate.
+
+So that the genetic search gives them.
+"""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +20,10 @@ few = settings(max_examples=2, derandomize=True)
 
 
 def asked(*nodes: tuple[tuple[str, int], ...], seed: int, ttft_s: float) -> Outcome:
-    """Return the answer for an 8B model that may be quantized, after a search of tens of thousands of genomes."""
+    """Return the answer for an 8B model that may be quantized.
+
+    After a search of tens of thousands of genomes.
+    """
     question = make_question(
         make_cluster(*nodes),
         targets={"ttft_s": ttft_s, "tokens_per_s_per_user": 50.0},
@@ -45,7 +51,10 @@ def test_one_plan_of_an_answer_is_its_knee(seed, ttft_s):
 @few
 @given(seed=seeds, ttft_s=ttfts)
 def test_another_node_never_worsens_the_best_plan(seed, ttft_s):
-    """L9: with one node more the best plan misses no more, and costs no more than the search's 1 %."""
+    """L9.
+
+    With one node more the best plan misses no more, and costs no more than the search's 1 %.
+    """
     before = asked(ONE, seed=seed, ttft_s=ttft_s).plans[0]
     after = asked(ONE, (("A100-SXM4-80GB", 8),), seed=seed, ttft_s=ttft_s).plans[0]
     assert after.error_rate <= before.error_rate + 1e-9
@@ -58,7 +67,11 @@ def test_another_node_never_worsens_the_best_plan(seed, ttft_s):
 @few
 @given(seed=seeds, ttft_s=ttfts, eased=st.floats(1.0, 3.0))
 def test_an_easier_target_keeps_what_was_accepted(seed, ttft_s, eased):
-    """L14: where a target is met, an easier one is met too, at no more than the search's 1 % above that cost."""
+    """L14.
+
+    Where a target is met, an easier one is met too, at no more than the search's 1 % above that
+    cost.
+    """
     hard = asked(ONE, seed=seed, ttft_s=ttft_s).plans[0]
     easy = asked(ONE, seed=seed + 1, ttft_s=ttft_s * eased).plans[0]
     assert easy.error_rate <= hard.error_rate + 1e-9

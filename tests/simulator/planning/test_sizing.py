@@ -1,4 +1,7 @@
-"""The most a cluster carries, and the cheapest devices for a load: answers that asking forwards confirms."""
+"""The most a cluster carries, and the cheapest devices for a load.
+
+Answers that asking forwards confirms.
+"""
 
 from dataclasses import replace
 
@@ -48,7 +51,10 @@ def test_a_cluster_carries_what_meets_the_targets_and_no_request_more():
 
 @pytest.mark.parametrize("seed", [9, 12, 14])
 def test_asking_for_every_load_in_turn_finds_the_same_capacity(seed):
-    """Loads up to twice what was found, one after another: the largest that meets the targets is the one found."""
+    """Loads up to twice what was found, one after another.
+
+    The largest that meets the targets is the one found.
+    """
     question = replace(drawn(seed), analytic_only=True)
     found = ask_capacity(question).concurrency
     loads = range(1, 2 * found + 1)
@@ -81,7 +87,10 @@ def test_large_capacities_are_known_to_a_hundredth():
 
 
 def test_targets_nothing_meets_leave_no_capacity():
-    """A microsecond to the first token: the cluster carries no request, and the reason names the target."""
+    """A microsecond to the first token.
+
+    The cluster carries no request, and the reason names the target.
+    """
     found = ask_capacity(make_question(ONE_EACH, targets={"ttft_s": 1e-6}, analytic_only=True))
     assert (found.concurrency, found.plan, found.refused) == (0, None, 1)
     assert any("TTFT" in rejection.reason for rejection in found.rejections)
@@ -89,7 +98,10 @@ def test_targets_nothing_meets_leave_no_capacity():
 
 @pytest.mark.parametrize("targets", [{}, {"tokens_per_s_per_user": 20.0}], ids=["none", "rate"])
 def test_capacity_is_refused_where_requests_may_wait_for_ever(targets):
-    """Without a target on TTFT or latency any number of requests can be carried: the question has no answer, and says so."""
+    """Without a target on TTFT or latency any number of requests can be carried.
+
+    The question has no answer, and says so.
+    """
     with pytest.raises(InvalidInput, match="ttft_s"):
         capacities(make_question(ONE_EACH, targets=targets), AnalyticPredictor())
 
@@ -112,7 +124,10 @@ def test_the_cheapest_devices_are_cheaper_than_any_other_of_the_list():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_no_configuration_of_equal_replicas_carries_a_load_for_less(seed):
-    """Of every configuration on sixteen nodes of each of four types, none that meets the targets costs less per hour."""
+    """Of every configuration on sixteen nodes of each of four types.
+
+    None that meets the targets costs less per hour.
+    """
     rng = np.random.default_rng(seed)
     names = rng.choice(
         "H100-SXM H200-SXM A100-SXM4-80GB L40S L4 A10G T4 MI300X Gaudi3".split(),
@@ -163,7 +178,10 @@ def test_a_larger_load_needs_no_fewer_devices():
 
 
 def test_devices_that_cannot_are_named_with_their_reason():
-    """No engine runs on a V100, a T4 never decodes that fast: both are told, neither is in the list."""
+    """No engine runs on a V100, a T4 never decodes that fast.
+
+    Both are told, neither is in the list.
+    """
     names = ("H100-SXM", "V100-16GB", "T4")
     question = make_question(
         targets={"tokens_per_s_per_user": 200.0}, concurrency=8, analytic_only=True

@@ -18,7 +18,10 @@ def served(ttft_s: float, tpot_s: float, output_tokens: float = 101.0) -> Figure
 
 
 def test_targets_that_are_met_miss_nothing():
-    """1 s, 6 s and 20 tokens/s against 2 s, 10 s and 20 tokens/s: nothing is missed, the rate just so."""
+    """1 s, 6 s and 20 tokens/s against 2 s, 10 s and 20 tokens/s.
+
+    Nothing is missed, the rate just so.
+    """
     assert ALL.missed_by(served(1.0, 0.05)).tolist() == [0.0]
     assert ALL.ratios(served(1.0, 0.05))[:, 0].tolist() == pytest.approx([0.5, 0.6, 1.0])
 
@@ -29,13 +32,19 @@ def test_the_miss_is_the_mean_of_the_relative_misses():
 
 
 def test_a_margin_says_how_much_worse_a_figure_may_get():
-    """1 s against 2 s may double; 6 s against 10 s may grow by two thirds; 20 tokens/s may not fall."""
+    """1 s against 2 s may double; 6 s against 10 s may grow by two thirds.
+
+    20 tokens/s may not fall.
+    """
     margins = ALL.margins(served(1.0, 0.05), 0)
     assert margins == pytest.approx({"ttft_s": 1.0, "e2e_s": 2 / 3, "tokens_per_s_per_user": 0.0})
 
 
 def test_misses_are_told_the_largest_first():
-    """3 s against 2 s is a factor of 1.5, 10 tokens/s against 20 a factor of 2; 8 s against 10 s is none."""
+    """3 s against 2 s is a factor of 1.5, 10 tokens/s against 20 a factor of 2.
+
+    8 s against 10 s is none.
+    """
     service = served(3.0, 0.1, output_tokens=51.0)
     first, second = ALL.misses(ALL.margins(service, 0))
     assert first == "tokens/s per user 10 against 20 (a factor of 2.00)"
@@ -105,7 +114,10 @@ def test_means_are_bounded_by_the_percentiles_above_them():
     ids=["no limit", "above 1", "twice", "p50 above p99"],
 )
 def test_targets_that_contradict_themselves_are_refused(wrong):
-    """A goodput of nothing, a share above 1, one figure twice, a median allowed to be later than the p99."""
+    """A goodput of nothing, a share above 1, one figure twice.
+
+    A median allowed to be later than the p99.
+    """
     with pytest.raises(InvalidInput):
         Targets(**wrong)
 

@@ -73,7 +73,10 @@ def test_a_plan_that_meets_the_targets_is_no_toss_up_with_one_that_misses():
 
 
 def test_a_filler_pipeline_goes_and_a_cheaper_one_stays():
-    """Beside a plain plan for 1 USD: a pipeline for 1.2 USD or one that misses goes, one for 0.8 stays."""
+    """Beside a plain plan for 1 USD.
+
+    A pipeline for 1.2 USD or one that misses goes, one for 0.8 stays.
+    """
     plain = costing(1.0)
     dear, missing = costing(1.2, pp=3), costing(0.5, pp=2, met=False)
     cheap = costing(0.8, pp=2)
@@ -88,7 +91,10 @@ def test_where_nothing_plain_meets_the_targets_pipelines_stay():
 
 
 def test_flags_are_the_engines_defaults_where_they_do_not_matter():
-    """The best plan keeps the engine's own share of memory, and leaves a quarter of room for bursts."""
+    """The best plan keeps the engine's own share of memory.
+
+    Leaves a quarter of room for bursts.
+    """
     best = found().plans[0].groups[0]
     assert best.config.memory_fraction == pytest.approx(0.92)
     assert best.config.max_num_seqs >= 1.25 * best.config.concurrency
@@ -102,7 +108,10 @@ def test_no_plan_of_a_plain_model_is_a_pipeline_of_filler():
 
 
 def test_one_more_replica_is_what_asking_for_it_gives():
-    """The figures of one more replica are those of a plan with that many replicas and the same knobs."""
+    """The figures of one more replica are those of a plan with that many replicas.
+
+    The same knobs.
+    """
     checked = 0
     for plan in found().plans:
         group, after = plan.groups[0], plan.groups[0].explanation.next_replica

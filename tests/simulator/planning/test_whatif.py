@@ -64,7 +64,10 @@ def test_quantized_weights_take_less_memory():
 
 
 def test_what_does_not_fit_is_an_answer_with_figures():
-    """70B parameters on one H100 instead of what they need: no service, a sentence with the gigabytes."""
+    """70B parameters on one H100 instead of what they need.
+
+    No service, a sentence with the gigabytes.
+    """
     question = make_question(
         FOUR,
         model="meta-llama/Llama-3.1-70B-Instruct",
@@ -106,7 +109,10 @@ def test_there_must_be_a_plan_to_change():
 
 
 def test_a_mix_is_changed_in_its_slowest_group():
-    """Of a deployment on two device types the group that sets the service changes, with its share of the requests."""
+    """Of a deployment on two device types the group that sets the service changes.
+
+    With its share of the requests.
+    """
     cluster = make_cluster((("A100-SXM4-80GB", 2),), (("H100-SXM", 1),))
     targets = {"ttft_s": 0.25, "tokens_per_s_per_user": 80.0}
     question = make_question(cluster, concurrency=60, targets=targets, analytic_only=True)
