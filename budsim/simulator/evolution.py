@@ -189,6 +189,7 @@ def search_steps(
     ``rng`` only. Same space and generator state, same result. Run it with `run_together`.
     """
     settings = settings or SearchSettings()
+    # Small spaces are cheaper to enumerate than to search, and then the best is certain.
     everything = space.all_genomes(settings.enumerate_below)
     if everything is not None:
         return _enumerating(everything, progress)
@@ -264,8 +265,10 @@ def _searching(
     space: Space, rng: np.random.Generator, settings: SearchSettings, progress: Progress
 ) -> SearchSteps:
     archive = _Archive(space, settings.budget(space.count))
+    # A quarter of the budget is kept, so that the search can improve on its first genomes.
     most = 3 * archive.budget // 4
     yield from archive.visit(_sample(space.first_genomes(most), most, rng))
+    # Too few first genomes would leave NSGA-II nothing to cross.
     some = max(0, archive.population - len(archive.violation))
     yield from archive.visit(rng.integers(0, space.sizes, size=(some, len(space.sizes))))
     return (yield from _improving(archive, rng, settings, progress))
@@ -278,9 +281,12 @@ def _improving(
     volume, stalled = -PENALTY, 0
     while archive.left > 0:
         population = _survivors(archive, population, archive.population)
+        # Hypervolume measures the front as a whole: it grows when any trade-off improves.
         before, volume = volume, archive.hypervolume()
         stalled = stalled + 1 if volume <= before + settings.tolerance * abs(before) else 0
+        # Half a per cent of the budget for each generation leaves room for about a hundred of them.
         around = archive.neighbours(max(1, archive.budget // 200))
+        # Without anything left to expand only chance would help, and one more try is enough.
         if stalled >= (settings.patience if len(around) else 1):
             break
         parents = archive.genomes[[one.row for one in population]]
@@ -346,6 +352,7 @@ class _Archive:
         self.newest = len(self.violation)
         genomes = self.space.repair(genomes)
         keys = self._numbers(genomes)
+        # Children often repeat each other: a genome is scored once, in the order it came.
         firsts = np.sort(np.unique(keys, return_index=True)[1])
         fresh = [at for at in firsts.tolist() if int(keys[at]) not in self._seen][: self.left]
         if not fresh:
@@ -354,6 +361,7 @@ class _Archive:
         self._add(genomes[fresh], (yield genomes[fresh]))
 
     def _add(self, new: Integers, scores: Scores) -> None:
+        # A genome's genes are the digits of one number, so that a set of integers recognizes it.
         keys = self._numbers(new)
         self._seen.update(keys.tolist())
         self._keys = np.concatenate([self._keys, keys])
@@ -368,6 +376,7 @@ class _Archive:
 
     def penalized(self, rows: Integers) -> Floats:
         """Return objectives with which DEAP, which knows no constraints, heeds ours."""
+        # Deb's constraint domination, written as objectives no feasible genome can reach.
         violation = self.violation[rows, None]
         return np.where(violation > 0, PENALTY * (1.0 + violation), self.objectives[rows])
 
@@ -396,6 +405,7 @@ class _Archive:
         place = np.empty(len(ranking), dtype=np.int64)
         place[ranking] = np.arange(len(ranking))
         front = self._front()
+        # Without a feasible genome the least violating ones are the way to one.
         front = front[np.argsort(place[front])] if len(front) else ranking[:count]
         niches = ranking[first_of_each(self._niches[ranking])]
         wanted = ((front, FRONT_PER_NICHE * count), (niches, count))
@@ -435,6 +445,7 @@ def _survivors(
         dtype=np.int64,
     )
     values = archive.penalized(rows)
+    # DEAP compares all pairs in Python; moocore ranks thousands of rows in a millisecond.
     if len(rows) > 2 * size:
         first = np.argsort(moocore.pareto_rank(values), kind="stable")[: 2 * size]
         rows, values = rows[first], values[first]
@@ -458,6 +469,7 @@ def _children(
         parents[rng.integers(0, count, size=count)],
     )
     children = np.where(rng.random((count, genes)) < 0.5, mothers, fathers)
+    # Genes with one value cannot change, and must not use up mutations.
     free = np.array(sizes) > 1
     mutated = (rng.random((count, genes)) < settings.mutation / max(1, free.sum())) & free
     stepped = np.clip(children + rng.choice((-1, 1), size=(count, genes)), 0, np.array(sizes) - 1)
@@ -482,6 +494,7 @@ def _neighbours_of(genome: Integers, space: Space) -> Integers:
     """
     found = []
     for gene, size in enumerate(space.sizes):
+        # A knob has few values and no order that matters; a layout's gene is best moved a little.
         others = np.arange(size) if gene in space.knobs else _spread(int(genome[gene]), size)
         varied = np.repeat(genome[None, :], len(others), axis=0)
         varied[:, gene] = others

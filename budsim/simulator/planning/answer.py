@@ -45,6 +45,7 @@ def answer(
     type. Partitions whose results are ``known`` (see `search_partition`) are not searched again.
     Pure: same question and predictor, same answer, whoever searched the partitions.
     """
+    # One predictor for all clusters: the regressors are loaded once.
     judge = _predictor_for(question, predictor)
     plans: list[Plan] = []
     rejections: list[Rejection] = []
@@ -138,9 +139,11 @@ def _answer_cluster(
             ]
         return Outcome(plans=(), rejections=tuple(rejections), evaluations=0)
     space, names = search.space, search.partitions
+    # A workflow hands in what its activities found; a plain call finds all of it here.
     missing = [name for name in names if name not in known]
     results = {**known, **search.run(predictor, missing, progress)}
     found, evaluations = merge_results(space, predictor, [results[name] for name in names])
+    # Mixes are made of what the search kept, so that they cost few further predictions.
     mixed = find_mixed_deployments(question, space, found, predictor)
     shown = Shortlist(cluster, space, found, predictor).answer(mixed)
     evaluations += shown.evaluations + (mixed.evaluations if mixed else 0)

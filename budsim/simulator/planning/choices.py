@@ -83,6 +83,7 @@ def make_option(
     def values(name: str, default: float) -> tuple[float, ...]:
         return _values(knobs.get(name), default, fixed=question.analytic_only)
 
+    # DP ranks live inside one tensor-parallel group, so the largest TP bounds them.
     tp, pp = _layouts(question, group, engine)
     formats = engine.kv_precisions(architecture, device)
     budgets = values("max_num_batched_tokens", profile.max_num_batched_tokens)
@@ -141,6 +142,7 @@ def one_replica_each(
 
 def context_needed(question: Question) -> int:
     """Return the longest sequence a replica must hold, tokens."""
+    # A margin the model has no positions for would be refused at launch.
     longest = math.ceil(CONTEXT_MARGIN * question.traffic.context_tokens)
     return min(longest, question.context_limit)
 
@@ -169,6 +171,7 @@ def replica_counts(concurrency: int, capacity: int) -> list[int]:
     replicas = 1
     while replicas <= min(concurrency, capacity):
         found.append(replicas)
+        # Ceiling division: the fullest replica decides what its requests see.
         each = -(-concurrency // replicas)
         replicas = -(-concurrency // (each - 1)) if each > 1 else concurrency + 1
     return found
@@ -183,6 +186,7 @@ def _layouts(
     """
     if question.layout:
         return (question.layout.tp,), (question.layout.pp,)
+    # Longer lists only slow the engine's own check: deeper pipelines are not tried.
     deepest = min(group.devices, max(PIPELINES))
     pipelines = engine.pp_sizes(question.architecture, deepest)
     return (

@@ -173,6 +173,7 @@ class LoadedTypes:
         The latency at the combination's load is taken from the line through those at full and at
         half capacity.
         """
+        # Replicas below capacity answer faster; half a load is the only other point known.
         idle = 1.0 - concurrency / (counts @ self.capacity)
         e2e_s = self.e2e_s + (self.half_e2e_s - self.e2e_s) * 2.0 * idle[:, None]
         per_s = (counts * self.capacity / e2e_s).sum(axis=1) * (1.0 - idle)
@@ -191,6 +192,7 @@ class LoadedTypes:
         capacities, prices = self.capacity * self.types.most, price * self.types.most
         for group in np.unique(self.types.group):
             left, carried, paid = np.flatnonzero(self.types.group == group), 0, 0.0
+            # The lower convex hull of cost over requests carried: what lies above it is never best.
             while len(left := left[capacities[left] > carried]):
                 each = (prices[left] - paid) / (capacities[left] - carried)
                 best = int(left[np.argmin(each)])
@@ -278,6 +280,7 @@ class LoadedTypes:
         one, other = (
             np.flatnonzero((self.types.group == group) & (room > 0)) for group in (first, second)
         )
+        # At least one of the second type is needed, or it would be no pair.
         nearly = np.maximum(-(-needed // self.capacity[one]) - 1, 1)
         tried = np.linspace(1, np.minimum(room[one], nearly), PROPORTIONS, axis=1).astype(np.int64)
         left = needed - tried * self.capacity[one][:, None]
@@ -345,6 +348,7 @@ def split_requests(
             split[:, number] = mine
             rows.append(counts[some])
             requests.append(split)
+    # Requests are whole: rounding up leaves no request without a place.
     rounded = np.ceil(np.concatenate(requests) - ROUNDING)
     return np.concatenate(rows), np.clip(rounded, 1, capacity).astype(np.int64)
 

@@ -65,6 +65,7 @@ def smallest_layout_that_fits(
     nodes at most.
     """
     group = option.group
+    # The cluster's own nodes may be small because others use them now.
     node = max(group.largest_node, usual_node(group.device))
     question = replace(scoring.question.with_concurrency(1), analytic_only=True, layout=None)
     wide = replace(group, sizes=((node, MOST_NODES),))
@@ -76,6 +77,7 @@ def smallest_layout_that_fits(
     memory, _ = predictor.predict(space.scoring.candidates(choices))
     fitting = np.flatnonzero(space.scoring.violation(choices, memory) <= 0)
     layouts = zip(choices.tp[fitting].tolist(), choices.pp[fitting].tolist(), strict=True)
+    # Of equally many devices the one with the shallower pipeline is simpler.
     smallest = min(layouts, key=lambda layout: (layout[0] * layout[1], layout[1]), default=None)
     return ParallelLayout(tp=smallest[0], pp=smallest[1]) if smallest else None
 

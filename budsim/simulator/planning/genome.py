@@ -69,6 +69,8 @@ class SearchSpace:
         self.options = tuple(options)
         self.scoring = Scoring(question, self.options)
         self._concurrency = question.concurrency
+        # Options have lists of different lengths; tables are padded so that genes index them at
+        # once.
         self._lengths = np.array([_lengths(option) for option in options], dtype=np.int64)
         self._tp = _padded([option.tp for option in options])
         self._pp = _padded([option.pp for option in options])
@@ -96,6 +98,7 @@ class SearchSpace:
                 capacity[number, t, : len(option.pp)] = held
         most = max(1, int(capacity.max()))
         self._replicas = np.array(replica_counts(self._concurrency, most), dtype=np.int64)
+        # A count is legal when the devices hold it, and counts ascend: how many is enough to know.
         self._replica_counts = np.searchsorted(self._replicas, capacity, side="right")
         self._deepest = np.maximum((self._replica_counts > 0).sum(axis=2) - 1, 0)
 
@@ -153,6 +156,7 @@ class SearchSpace:
         """See `Space.repair`; each step needs what those before it have repaired."""
         fixed = genomes.copy()
         option = fixed[:, OPTION]
+        # Wrapping keeps random genes evenly spread; clipping would pile them up at the last value.
         fixed[:, 1:REPLICAS] %= self._lengths[option][:, 1:]
         self._repair_layout(fixed, option)
         self._repair_limits(fixed, option)
@@ -164,6 +168,7 @@ class SearchSpace:
         tp, pp = fixed[:, TP], fixed[:, PP]
         fixed[:, EP] = np.clip(fixed[:, EP], self._least_ep[option, tp], self._most_ep[option, tp])
         dp = self._dp[option, fixed[:, DP]]
+        # Attention ranks of a pipeline's stages are documented by no engine.
         legal = (self._tp[option, tp] % dp == 0) & (pp == 0)
         fixed[:, DP] = np.where(legal, fixed[:, DP], 0)
         most = self._replica_counts[option, tp, pp] - 1
@@ -179,6 +184,7 @@ class SearchSpace:
         )
         most = np.minimum(roomy, self._lengths[option, SEQS] - 1)
         fixed[:, SEQS] = np.where(fixed[:, SEQS] < binding, np.minimum(fixed[:, SEQS], most), most)
+        # A step that cannot hold a token of each running sequence starves some of them.
         running = np.minimum(self._seqs[option, fixed[:, SEQS]], requests)
         roomy = (self._budgets[option] < running[:, None]).sum(axis=1)
         least = np.minimum(roomy, self._lengths[option, BUDGET] - 1)
@@ -190,6 +196,7 @@ class SearchSpace:
         Where those are many, for some replica counts only.
         """
         layouts = list(self._layouts())
+        # Every layout gets a look; with many of them replica counts are sampled evenly.
         formats = self._lengths[[option for option, _, _ in layouts], EP:SEQS].prod(axis=1).sum()
         most = max(2, limit // int(formats))
         return np.concatenate([self._generous(layout, most) for layout in layouts])
@@ -236,6 +243,7 @@ class SearchSpace:
         option, counts = self.options[layout[0]], int(self._replica_counts[layout])
         chosen: dict[int, ArrayLike] = {
             SEQS: [len(option.max_num_seqs) - 1],
+            # The middle of the budgets suits both long prompts and short ones.
             BUDGET: [len(option.max_num_batched_tokens) // 2],
             FRACTION: [int(np.argmax(option.memory_fraction))],
             REPLICAS: np.unique(np.linspace(0, counts - 1, min(counts, most)).round()),

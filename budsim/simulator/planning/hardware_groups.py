@@ -145,6 +145,7 @@ def usable(cluster: Cluster, mode: HardwareMode, *, skip_master_cpus: bool) -> U
     for node in cluster.nodes:
         for index, pool in enumerate(node.pools):
             reason = _why_not(cluster, node, pool, mode, skip_master_cpus=skip_master_cpus)
+            # Inventories have been seen that count more devices free than there are.
             free = 0 if reason or pool.device is None else min(pool.available, pool.total)
             if pool.total > free or not pool.total:
                 subject = (pool.label.name, reason or "in use by others")
@@ -232,6 +233,7 @@ def _levels(nodes: Sequence[Sequence[_FreePool]], mode: HardwareMode) -> Iterato
     """
     everyone = [free for node in nodes for free in node]
     levels = sorted({_level(free, mode) for free in everyone}, reverse=True)
+    # Evenly spread levels keep the best and the least that is left.
     if len(levels) > LEVELS:
         spread = (round(k * (len(levels) - 1) / (LEVELS - 1)) for k in range(LEVELS))
         levels = sorted({levels[at] for at in spread}, reverse=True)
@@ -239,6 +241,7 @@ def _levels(nodes: Sequence[Sequence[_FreePool]], mode: HardwareMode) -> Iterato
     for share, memory in [*levels, (min(s for s, _ in levels), min(m for _, m in levels))]:
         members = [[free for free in node if _has(free, share, memory, mode)] for node in nodes]
         group = _group([node for node in members if node])
+        # A level that adds no device is the same group with less left of it.
         if group and group.devices not in seen:
             seen.add(group.devices)
             yield group

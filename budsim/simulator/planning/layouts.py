@@ -114,6 +114,7 @@ def chosen_group(question: Question, predictor: Predictor, chosen: ChosenLayout)
     cluster, group = _group_for(question, chosen)
     _check_room(group, chosen)
     placements = place(group, chosen.tp, chosen.pp, chosen.replicas)
+    # One replica with its share is searched, then repeated: all are launched alike.
     share = -(-question.concurrency // chosen.replicas)
     single = replace(
         question.with_concurrency(share),

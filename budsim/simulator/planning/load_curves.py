@@ -51,6 +51,7 @@ class LoadModel:
         self.evaluations += len(rows)
         question, figures = self.question, figures_of(predictions.service)
         miss = judge(question.mean_targets, figures, predictions, question.chance).shortfall
+        # What does not fit must never look like a small miss.
         too_large = self.scoring.violation(launched, memory) > 0
         return predictions.service, np.where(too_large, np.inf, miss)
 
@@ -176,6 +177,7 @@ def loaded_types(model: LoadModel, types: ReplicaTypes) -> LoadedTypes:
     concurrency = model.question.concurrency
     rough = _curves(model, types, FIRST_LOADS)
     nothing = np.zeros((len(types), 1), dtype=np.int64)
+    # Between two loads tried the truth may be better: a type just short of worth is kept.
     looks = (rough, rough.one_load_more())
     kept = [rough.worth_combining(each.least_miss(concurrency, nothing)) for each in looks]
     curves = _curves(model, types.rows(np.union1d(*kept)), LOADS)
@@ -197,6 +199,7 @@ def _refined(model: LoadModel, curves: LoadCurves, allowed: float) -> LoadCurves
     rows, last = np.arange(len(curves.loads)), curves.last_within(allowed)
     most = curves.loads.shape[1] - 1
     low, high = (curves.loads[rows, np.clip(last + step, 0, most)] for step in (-1, 1))
+    # The capacity lies between the last load within the miss and the next one.
     between = np.linspace(low, high, FIRST_LOADS + 2, axis=1)[:, 1:-1].astype(np.int64)
     more = _at_loads(model, curves.types, between)
     both = (

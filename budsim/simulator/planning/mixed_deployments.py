@@ -95,6 +95,7 @@ def _replica_types(space: SearchSpace, genomes: Integers) -> ReplicaTypes:
     choices = space.decode(genomes)
     binding = choices.max_num_seqs < choices.concurrency
     largest = np.array([o.max_num_seqs[-1] for o in space.options])[choices.option]
+    # A limit that does not bind says nothing about how many sequences the type can run.
     choices = replace(choices, max_num_seqs=np.where(binding, choices.max_num_seqs, largest))
     distinct = first_of_each(_columns(choices, *HOW_RUN))
     layouts = _columns(choices, "option", "tp", "pp")
@@ -203,11 +204,13 @@ def _best(
     """Return the deployments worth having beside the best of equal replicas (``equal``)."""
     concurrency = model.question.concurrency
     first = _scored(model, loaded, *split_requests(loaded.capacity, counts, concurrency, ROUGHLY))
+    # Fine splits of a few finalists cost less than fine splits of all.
     finalists = np.unique(first.counts[first.best_of_each_size(POLISHED)], axis=0)
     last = _scored(model, loaded, *split_requests(loaded.capacity, finalists, concurrency, FINELY))
     by_groups: dict[frozenset[int], int] = {}
     for row in last.worthwhile(equal):
         groups = frozenset(loaded.types.group[last.counts[row] > 0].tolist())
+        # One deployment for each set of groups: others differ by a replica or two.
         by_groups.setdefault(groups, row)
     kept = list(by_groups.values())[:DEPLOYMENTS_KEPT]
     members = [np.flatnonzero(last.mix == row) for row in kept]
@@ -229,6 +232,7 @@ def _scored(model: LoadModel, loaded: LoadedTypes, counts: Integers, requests: I
     choices = replace(launched, replicas=counts[mix, number])
     service, missed = model.serve(choices, choices.concurrency[:, None])
     miss = np.zeros(len(counts))
+    # A deployment misses by as much as its worst replicas: no user sees worse.
     np.maximum.at(miss, mix, missed)
     load = choices.replicas * choices.concurrency
     share = load / np.bincount(mix, load, minlength=len(counts))[mix]

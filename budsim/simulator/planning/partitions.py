@@ -155,6 +155,7 @@ def merge_results(
     seen = np.concatenate([_of_option(each.seen, number) for number, each in enumerate(results)])
     if _is_small(question, space.count, usual):
         return found, len(seen)
+    # What partitions left of the budget is spent around the best of all of them.
     budget, rng = usual.budget(space.count) - len(seen), np.random.default_rng(question.seed)
     search = resume_search(space, found, seen, rng, budget=budget, settings=usual)
     after = run_together([search], lambda asked: {0: space.score(asked[0], predictor)})[0]
@@ -170,6 +171,7 @@ def _name(cluster_id: str, space: SearchSpace, option: ServingOption) -> str:
         [engine.name, engine.version, *layouts],
         [option.max_num_seqs, option.max_num_batched_tokens, option.memory_fraction],
     ]
+    # Sixteen hex digits tell billions of inventories apart and fit a database column.
     digest = sha256(json.dumps(decides).encode()).hexdigest()[:16]
     return partition_name(cluster_id, group.label.name[:LONGEST_LABEL], engine.name, digest)
 
@@ -192,6 +194,7 @@ def _budgets(space: SearchSpace, settings: SearchSettings) -> list[int]:
     genomes = int(counts.sum())
     if _is_small(question, genomes, settings):
         return [int(count) for count in counts]
+    # Small partitions are enumerated first: their best is then certain for little.
     budget = int(PARTITIONS_SHARE * settings.budget(genomes))
     order = np.argsort(counts, kind="stable")
     small = order[(counts[order] <= SMALL) & (np.cumsum(counts[order]) <= budget // 2)]
@@ -212,6 +215,8 @@ def _search(
     """Return the search of one option, which evaluates at most ``budget`` genomes."""
     question = space.scoring.question
     settings = replace(usual, share=1.0, least=0, most=budget, enumerate_below=budget)
+    # The name is part of the seed: partitions draw alike whoever searches them, and unlike each
+    # other.
     rng = np.random.default_rng([question.seed, zlib.crc32(name.encode())])
     alone = SearchSpace([space.options[number]], question)
     return search_steps(alone, rng, settings=settings, progress=progress)

@@ -46,6 +46,7 @@ def place(group: HardwareGroup, tp: int, pp: int, replicas: int) -> tuple[Replic
         whole = min(len(stages) // pp, replicas - len(placed))
         placed += [_merged(stages[k * pp : (k + 1) * pp]) for k in range(whole)]
         left += stages[whole * pp :]
+    # Stages left over on several nodes make a pipeline only where a link connects them.
     if crosses_nodes(group.device):
         more = min(replicas - len(placed), len(left) // pp)
         placed += [_merged(left[k * pp : (k + 1) * pp]) for k in range(more)]

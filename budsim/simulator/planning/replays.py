@@ -142,6 +142,7 @@ def step_factors(candidates: Candidates, predictions: Predictions) -> Factors:
     of = {}
     for name in ("ttft_s", "tpot_s"):
         mine, theirs = getattr(predictions.service, name), getattr(analytic.service, name)
+        # The closed form with and without corrections tells how far they move a step's time.
         ratio = np.divide(mine, theirs, out=np.ones_like(mine), where=theirs > 0)
         of[name] = np.clip(ratio, *FACTOR_BOUNDS)
     return Factors(prefill=of["ttft_s"], decode=of["tpot_s"])

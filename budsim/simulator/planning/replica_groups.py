@@ -209,6 +209,7 @@ def _metadata(question: Question, engine: ServingEngine, kind: DeviceKind) -> Me
     """Return the engine's metadata, by `Question.parsed_as` where that has parsers."""
     architecture = question.architecture
     named_as = question.parsed_as or architecture.model_id
+    # A path in a registry says nothing about parsers; the hub's name does.
     named = engine.metadata(replace(architecture, model_id=named_as), kind)
     has_parser = named.tool_calling_parser_type or named.reasoning_parser_type
     return named if has_parser else engine.metadata(architecture, kind)
@@ -258,6 +259,7 @@ def _config_id(
     placements: Sequence[Sequence[Placement]],
 ) -> str:
     """Return an id of all that a deployment is made from."""
+    # Where it lies is part of the id: feedback blacklists a placement, not an idea.
     where = [[(part.node_id, part.pool, part.devices) for part in each] for each in placements]
     content = {
         "cluster": cluster.cluster_id,

@@ -73,6 +73,7 @@ class Scoring:
         cost = usd_per_million_tokens(self.usd_per_h(choices, choices.devices), tokens_per_s)
         figures = figures_of(service)
         short = judge(targets, figures, predictions, self.question.chance).shortfall
+        # Without targets the latency itself keeps faster deployments on the front.
         slowest = np.max(targets.ratios(figures), axis=0) if targets else service.e2e_s
         objectives = np.stack([short, cost, choices.devices, slowest], axis=1)
         return Scores(objectives=objectives, violation=self.violation(choices, memory))
@@ -167,6 +168,7 @@ class Scoring:
             memory_free_bytes=self._of_option(
                 [group.memory_free_bytes for group in groups], option
             ),
+            # A question is about the server: what a benchmark's client adds is left out.
             admission_steps=np.zeros(rows),
             stack_year=years,
             engine_year=years,
@@ -194,6 +196,7 @@ class Scoring:
         left, profile = float(memory.kv_bytes[row]), self.options[int(choices.option[row])].profile
         if not profile.cache_is_stated:
             return left
+        # The engine hands out whole blocks, and a stated size is in whole GiB.
         blocks = -(-self.context_tokens // profile.block_tokens)
         tokens = blocks * profile.block_tokens * int(self.max_num_seqs(choices)[row])
         whole_gib = math.ceil(tokens * float(memory.kv_bytes_per_token[row]) / GIB)
@@ -265,5 +268,6 @@ def memory_shortage(memory: MemoryUse, context_tokens: int) -> Floats:
         + memory.reserved_bytes
         + context_tokens * memory.kv_bytes_per_token
     )
+    # Rounding must not make a candidate fit that does not: the least excess is above 0.
     excess = needed / np.maximum(memory.budget_bytes, 1.0) - 1.0
     return np.where(fits, 0.0, np.maximum(excess, LEAST_VIOLATION))

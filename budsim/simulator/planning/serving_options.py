@@ -33,6 +33,7 @@ def serving_options(
         if not found:
             reasons = reasons or ["no engine was asked for"]
         for reason in dict.fromkeys(reasons):
+            # Each device is counted once, in the last reason, so that counts add up.
             counted = not found and reason == reasons[-1]
             rejections.append(
                 Rejection(
@@ -83,6 +84,7 @@ def _weight_formats(
     reason = engine.why_not(architecture, device) or _why_not_layout(question, engine)
     if reason:
         return (), reason if engine.name in reason else f"{engine.name}: {reason}"
+    # An engine without adapters for a family would start and then refuse every adapter.
     if question.max_loras and not engine.metadata(architecture).supports_lora:
         return (), f"{engine.name} serves no LoRA adapters of {architecture.family}"
     formats = engine.precisions(architecture, device, may_quantize=question.may_quantize)

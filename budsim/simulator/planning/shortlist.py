@@ -157,6 +157,7 @@ class Shortlist:
         rejections = []
         for device in dict.fromkeys(each.group.device for each in options):
             mine = [at for at, each in enumerate(options) if each.group.device == device]
+            # A device on which one engine fits needs no reason why another does not.
             if np.any(self.found.feasible[np.isin(option, mine)]):
                 continue
             nearest = min(mine, key=lambda at: self._least_violation(option == at))
@@ -222,6 +223,7 @@ class Shortlist:
         """
         ranking = [row for row in self.found.ranking().tolist() if self.found.violation[row] <= 0]
         best: dict[tuple[object, str], int] = {}
+        # Whoever owns a device wants to see what it would do, even if it is not the best.
         for row in ranking:
             option = self.space.options[int(self.found.genomes[row, OPTION])]
             best.setdefault((option.group.device, option.engine.name), row)
@@ -297,6 +299,7 @@ class Shortlist:
         weights_in = PRECISIONS[int(choices.weights[0])]
         layout = f"tp={int(choices.tp[0])}, pp={int(choices.pp[0])}, {weights_in}"
         budget, weights = float(memory.budget_bytes[0]), float(memory.weight_bytes[0])
+        # How many would do is what people ask next.
         enough = smallest_layout_that_fits(scoring, option, self.predictor)
         has = (
             f"a device has {option.group.device.memory_bytes / GIB:.1f} GiB, "

@@ -135,6 +135,7 @@ def cheapest_devices(
         progress(0.5 * (number + 1) / len(devices))
     refined: list[DeviceSet] = []
     chosen = _cheapest_of_each_kind(rough)
+    # A full search of every catalog device would take minutes; the cheapest few are searched.
     for number, device in enumerate(chosen):
         outcome = answer(_only(question, device, analytic_only=question.analytic_only), predictor)
         evaluations += outcome.evaluations

@@ -181,6 +181,8 @@ class Targets:
         Every miss is relative to its target: 3 s against 2 s misses by 0.5, 20 tokens/s against 30
         by 0.33.
         """
+        # A mean over targets, not the worst: two small misses are better than a large one and a
+        # small one.
         misses = [self._miss(name, figures[name]) for name in self.given]
         if not misses:
             return np.zeros(_length(figures))
