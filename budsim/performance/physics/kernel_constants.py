@@ -205,9 +205,9 @@ KERNEL_CONSTANTS: Mapping[str, KernelConstants[float]] = {
     "llama.cpp-cpu(one cache)": LLAMA_CPP_ONE_CACHE,
 }
 
-# Share of PCIe an all-reduce reaches at most on GPUs without NVLink, by generation of PCIe: fitted on
-# the all-reduce timings of L40S (PCIe 4) and RTX PRO 6000 (PCIe 5), by scripts/fit_kernels.py. Older
-# cards were never timed and reach no more than L40S does.
+# Share of PCIe an all-reduce reaches at most on GPUs without NVLink, by generation of PCIe: fitted
+# on the all-reduce timings of L40S (PCIe 4) and RTX PRO 6000 (PCIe 5), by scripts/fit_kernels.py.
+# Older cards were never timed and reach no more than L40S does.
 HOST_LINK = {"PCIe 5": 0.44}
 OLDER_HOST_LINK = 0.15
 
