@@ -193,7 +193,10 @@ class DaprSettings(SettingsGroup):
     notify_service_topic: str | None = Field(
         None, description="topic of the notification service; unset: it is sent nothing"
     )
-    notify_service_name: str = Field("notify", description="app id of the notification service")
+    notify_service_name: str = Field(
+        "notify",
+        description="app id of the notification service; accepted, but events need its topic only",
+    )
     event_topics_allowed: str = Field(
         "*Messages",
         validation_alias=AliasChoices("event_topics_allowed", "event_topics"),

@@ -46,7 +46,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._peer = self.client[0] if self.client else "unknown"
         self._timer: asyncio.TimerHandle | None = None
         self._overhead_bytes = 0
-        self._is_closed = False
+        self._is_closed = self._has_begun = False
         self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -60,6 +60,7 @@ class LimitedProtocol(HttpToolsProtocol):
         for start in range(0, len(data), SLICE_BYTES):
             if self._is_closed or self.transport.is_closing():
                 return
+            self._has_begun = True
             piece = data[start : start + SLICE_BYTES]
             self._overhead_bytes += len(piece)
             super().data_received(piece)
@@ -128,7 +129,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if is_open:
             cycle.disconnected = True  # the application must not answer as well
             cycle.message_event.set()
-        if not (is_open and cycle.response_started):
+        # Whoever sent nothing expects nothing: clients keep connections for later.
+        if self._has_begun and not (is_open and cycle.response_started):
             self.transport.write(_envelope(status, message))
         self.transport.close()
 

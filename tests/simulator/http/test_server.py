@@ -118,11 +118,11 @@ async def test_a_refusal_is_an_envelope():
     ids=["nothing", "half a line", "a byte now and then", "half a body"],
 )
 async def test_a_request_that_does_not_arrive_is_ended(parts: list[bytes]):
-    """408 and closed within its time, whatever is missing."""
+    """Closed within its time, whatever is missing, and with 408 if it had begun."""
     async with serving(arrival_s=0.3) as port:
         started_s = time.monotonic()
         found = await answer(port, *parts, pause_s=0.02)
-        assert status_of(found) in {0, 408}  # 0: reset while we still sent
+        assert status_of(found) in ({0, 408} if parts else {0})  # 0: reset while we still sent
         assert time.monotonic() - started_s < 5.0
 
 
