@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import redis
 
-from tests.soak.findings import Finding, at_most, in_background, none, warm
+from tests.soak.findings import Finding, at_most, in_background, none, told_only, warm
 from tests.soak.ledger import read, settle
 from tests.soak.stack import INVENTORY_KEY, inventory, running
 from tests.soak.traffic import Answers, calling, insistently, probe, question, steadily
@@ -136,9 +136,12 @@ def peers(scale: float) -> Iterator[Finding]:
                 checking.cancel()
                 stopped.set()
 
+        before_s, started_s = stack.replicas[0].cpu_s(), time.monotonic()
         asyncio.run(ask())
+        cpu_s, took_s = stack.replicas[0].cpu_s() - before_s, time.monotonic() - started_s
         settle(stack.database_url)
     told = f"{count} slow peers"
+    yield told_only(f"CPU of the service beside {told}", f"{cpu_s:.1f} s of {took_s:.1f} s")
     yield at_most(f"/health p99, {told}", health.latency_ms(0.99), HEALTH_P99_MS, _p50(health))
     yield at_most(
         f"/simulator/run p99, {told}", answers.latency_ms(0.99), RUN_P99_MS, _p50(answers)
