@@ -1,8 +1,8 @@
 """Fits what kernel timings leave out, and prints the errors of physics on withheld rows.
 
 ``python scripts/fit_serving.py FOLDER_OF_MEASUREMENTS`` fits the latencies that NVIDIA's
-generations share and what each engine adds before the first token, from neutral values: once to all
-rows, and once without each model and each device in turn. About half an hour on one core.
+generations share, from neutral values: once to all rows, and once without each model and each device
+in turn. About half an hour on one core. ``scripts/fit_host.py`` fits what engines' hosts add.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from budsim.engine_ops.engine_profile import FirstToken
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.measured.measurements import Measurements, read_measurements
@@ -25,7 +24,6 @@ from budsim.performance.training.physics_fit import Parameter, fit, modelled
 from budsim.performance.training.reports import MARK_SOURCES
 from budsim.performance.training.rows import measured_times, training_rows, usable_rows
 
-ENGINES = ("vllm", "sglang", "trtllm")
 NVIDIA = tuple(key for key in FITTED.kernels if key == DeviceKind.CUDA or key.startswith("sm"))
 NEUTRAL = {
     "layer_latency_s": 25e-6,
@@ -50,7 +48,6 @@ def main(folder: str) -> None:
     names = training_rows(everything).names
     constants = fitted(everything, names)
     print({name: getattr(constants.kernels[DeviceKind.CUDA], name) for name in NEUTRAL})
-    print({engine: constants.first_token[engine] for engine in ENGINES})
     print(summary("all rows, fitted to themselves", errors(everything, constants)))
     for split in ("model", "device"):
         found = []
@@ -85,12 +82,6 @@ def fitted(measurements: Measurements, names: pd.DataFrame) -> PhysicsConstants:
     cold = measurements.candidates.cold_start & ~measurements.median
     warm = replace(measurements, ttft_s=np.where(cold, np.nan, measurements.ttft_s))
     parameters = [Parameter(NVIDIA, name) for name in NEUTRAL]
-    parameters += [
-        Parameter((engine,), name)
-        for engine in ENGINES
-        for name in ("request_s", "steps", "burst_factor")
-    ]
-    parameters += [Parameter(("sglang",), "first_wave_s")]
     rows = names.groupby(["shape", "engine", "device", "precision"]).tp.transform("size")
     return fit(
         warm, parameters, 1.0 / np.sqrt(rows.to_numpy()), start=neutral(), evaluations=EVALUATIONS
@@ -99,13 +90,7 @@ def fitted(measurements: Measurements, names: pd.DataFrame) -> PhysicsConstants:
 
 def neutral() -> PhysicsConstants:
     """Return the constants in use with what is fitted set to round values."""
-    first = {
-        e: FirstToken(
-            request_s=0.02, steps=3.0, burst_factor=1.2, first_wave_s=0.5 * (e == "sglang")
-        )
-        for e in ENGINES
-    }
-    constants = replace(FITTED, first_token={**FITTED.first_token, **first})
+    constants = FITTED
     own = constants.kernels[DeviceKind.CUDA]
     for name, value in NEUTRAL.items():
         constants = Parameter(NVIDIA, name).scaled(constants, value / getattr(own, name))
@@ -115,7 +100,7 @@ def neutral() -> PhysicsConstants:
 def errors(measurements: Measurements, constants: PhysicsConstants) -> dict[str, Floats]:
     """Return absolute relative errors of the rows that measured each target."""
     service = modelled(measurements, constants)
-    measured = measured_times(measurements, service)
+    measured = measured_times(measurements, {"ttft": service.ttft_s, "tpot": service.tpot_s})
     ratios = {"tpot": service.tpot_s / measured["tpot"], "ttft": service.ttft_s / measured["ttft"]}
     return {target: np.abs(ratio[np.isfinite(ratio)] - 1.0) for target, ratio in ratios.items()}
 

@@ -45,27 +45,30 @@ class AttendedTokens(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstToken:
-    """What an engine adds before the first token.
+    """What an engine's host adds before the first token.
 
-    Values are fitted to mean and median TTFT of the InferenceX protocol (mean absolute log
-    error), by ``scripts/fit_serving.py``.
+    Fitted to TTFT and TPOT of three parties at once with the replay (mean of their median absolute
+    log errors), by ``scripts/fit_host.py``.
 
     Attributes
     ----------
     request_s : float
         Host time for each request, seconds.
     steps : float
-        Decode steps a new request waits for.
-    burst_factor : float
-        How many times longer the first wave of a benchmark takes than its arithmetic.
-    first_wave_s : float
-        Seconds added to that first wave.
+        Decode steps a new request waits for: half of the one under way, and those that the
+        scheduler has planned already.
+    prompt_launch_s : float
+        Seconds the host takes to launch one layer of a step with prompts. Engines replay captured
+        graphs for steps that only decode; with prompts each kernel is launched by itself.
     """
 
     request_s: float
     steps: float
-    burst_factor: float
-    first_wave_s: float = 0.0
+    prompt_launch_s: float = 0.0
+
+
+USUAL_STEPS = 1.5
+"""Half of the step under way, and one that is planned already."""
 
 
 MXFP4_AS_FP8 = ((DeviceKind.CUDA, Precision.MXFP4, Precision.FP8),)

@@ -50,9 +50,6 @@ class Candidates:
     stack_year, engine_year : float arrays, shape (n,)
         Date of the software as a whole, and of the engine's release (calendar year with its
         fraction); nan where unknown.
-    burst_share : float array, shape (n,)
-        Share of requests that arrive at once when a benchmark starts; 0 for a deployment in
-        steady state.
     cold_start : bool array, shape (n,)
         Whether a benchmark's first requests met a server that had served none, so that mean TTFT
         holds its compilation.
@@ -96,7 +93,6 @@ class Candidates:
     admission_steps: Floats
     stack_year: Floats
     engine_year: Floats
-    burst_share: Floats
     cold_start: Booleans
     static_batch: Booleans
     speculative: Booleans

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -107,6 +107,8 @@ class Predictions:
         Whether a site's calibration holds a measurement of a near-identical configuration.
     time_s : float array, shape (len(BOUNDS), n)
         Where the analytic model sees a request's time go.
+    percentiles : mapping of `PERCENTILES` to coverage to Interval
+        Prediction intervals of percentiles over requests, seconds; empty without a replay.
     """
 
     service: Service
@@ -118,6 +120,7 @@ class Predictions:
     in_range: NDArray[np.bool_]
     measured: NDArray[np.bool_]
     time_s: Floats
+    percentiles: Mapping[str, Mapping[float, Interval]] = field(default_factory=dict)
 
     @property
     def worst(self) -> Service:
@@ -130,5 +133,8 @@ class Predictions:
             return Basis.MEASURED
         return Basis.LEARNED if self.learned[row] else Basis.ANALYTIC
 
+
+PERCENTILES = ("ttft_p50", "ttft_p99", "tpot_p99", "e2e_p99")
+"""Percentiles over requests that have intervals of their own."""
 
 BOUNDS = ("weight bandwidth", "KV cache bandwidth", "compute", "link", "engine overhead", "queue")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,9 +23,19 @@ from budsim.performance.learned.intervals import (
 )
 from budsim.performance.learned.regressors import TARGETS, Regressors, load_regressors
 from budsim.performance.physics.memory import memory_use
-from budsim.performance.physics.ranks import prepare
-from budsim.performance.predictions import Interval, MemoryUse, Predictions, Service
+from budsim.performance.physics.ranks import Ranks, prepare
+from budsim.performance.predictions import (
+    PERCENTILES,
+    Interval,
+    MemoryUse,
+    Predictions,
+    Service,
+    latency,
+)
+from budsim.performance.serving.replay.answers import Limits, ReplayedService
+from budsim.performance.serving.replay.rows import replay_served, with_room
 from budsim.performance.serving.steady_state import Modelled, steady_state
+from budsim.performance.traffic import Traffic
 
 # Trained models inside an installed package.
 INSTALLED = Path(__file__).parent.parent / "_pretrained_models"
@@ -53,22 +63,81 @@ class Predictor:
     def predict(
         self, candidates: Candidates, median: Floats | None = None
     ) -> tuple[MemoryUse, Predictions]:
-        """Return memory and predicted service of each candidate.
+        """Return memory and predicted service of each candidate, in a steady closed loop.
 
         Pooling models have no regressors. ``median`` marks rows (1.0) whose measured values were
         medians over requests; leave it out to predict means.
         """
+        known = _Known(median=median, parties=None)
         ranks = prepare(candidates)
         memory = memory_use(ranks)
-        modelled = steady_state(ranks, memory)
+        return memory, self._predictions(_Analysis.of(ranks, memory), known)[0]
+
+    def predict_traffic(
+        self,
+        candidates: Candidates,
+        traffic: Sequence[Traffic | None],
+        *,
+        median: Floats | None = None,
+        parties: Sequence[str] | None = None,
+        limits: Limits | None = None,
+        measured: bool = False,
+        seed: int = 0,
+    ) -> tuple[MemoryUse, Predictions, ReplayedService]:
+        """Return memory, predictions and replay of candidates under any traffic.
+
+        Parameters
+        ----------
+        candidates : Candidates
+            n rows; ask for some fifty at a time.
+        traffic : sequence of Traffic or None
+            What one replica of each row receives; None for static batches.
+        median : float array, shape (n,), optional
+            1.0 where the value to predict is a median over requests; by default means are.
+        parties : sequence of str, optional
+            Who measured each row; by default nobody whom the models know.
+        limits : Limits, optional
+            What makes a request good.
+        measured : bool
+            The rows were measured, so that their longest requests do fit the cache.
+        seed : int
+            Of the requests drawn.
+
+        Returns
+        -------
+        memory, predictions, service
+            nan where a replica cannot carry its traffic (``service.stable``). Percentiles of
+            ``service`` are corrected as the means are.
+        """
+        ranks = prepare(candidates)
+        memory = memory_use(ranks)
+        room = with_room(memory, candidates, traffic) if measured else memory
+        served = replay_served(candidates, room, traffic, limits=limits, seed=seed)
+        medians = np.zeros(len(candidates)) if median is None else median
+        analysis = _Analysis.of(ranks, memory).replayed(served, medians > 0.0)
+        known = _Known(median=median, parties=parties)
+        predictions, corrections = self._predictions(analysis, known)
+        corrected = served.scaled(
+            {name: corrections.factors[name] for name in TARGETS},
+            predictions.service.e2e_s / analysis.e2e_s(candidates.output_tokens),
+        )
+        percentiles = {
+            name: corrections.intervals(name, corrected.percentile_s(name)) for name in PERCENTILES
+        }
+        return memory, replace(predictions, percentiles=percentiles), corrected
+
+    def _predictions(self, analysis: _Analysis, known: _Known) -> tuple[Predictions, _Corrections]:
+        """Return the service with intervals, corrected by regressors and by a calibration."""
+        candidates = analysis.ranks.candidates
         generating = bool(candidates.output_tokens.all())
-        learned = bool(self.regressors) and generating
         corrections = self._corrections(
-            candidates, feature_matrix(ranks, memory, modelled, median) if learned else None
+            candidates,
+            analysis.features(known.median) if self.regressors and generating else None,
+            known.parties,
         )
         service = Service(
-            ttft_s=modelled.ttft_s * corrections.factors["ttft"],
-            tpot_s=modelled.tpot_s * corrections.factors["tpot"],
+            ttft_s=analysis.ttft_s * corrections.factors["ttft"],
+            tpot_s=analysis.tpot_s * corrections.factors["tpot"],
             output_tokens=candidates.output_tokens,
             concurrency=candidates.concurrency,
         )
@@ -84,13 +153,15 @@ class Predictor:
             learned=corrections.learned,
             in_range=corrections.in_range,
             measured=np.zeros(len(candidates), dtype=bool),
-            time_s=time_by_cause(modelled, candidates),
+            time_s=time_by_cause(analysis.modelled, candidates),
         )
-        return memory, self.calibration.applied(
-            candidates, predictions
-        ) if self.calibration and generating else predictions
+        if self.calibration and generating:
+            predictions = self.calibration.applied(candidates, predictions)
+        return predictions, corrections
 
-    def _corrections(self, candidates: Candidates, features: Matrix | None) -> _Corrections:
+    def _corrections(
+        self, candidates: Candidates, features: Matrix | None, parties: Sequence[str] | None
+    ) -> _Corrections:
         """Return the corrections of each kind of hardware; none without regressors or features."""
         rows = len(candidates)
         factors = {target: np.ones(rows) for target in TARGETS}
@@ -106,10 +177,11 @@ class Predictor:
             spreads.append((at, regressors.spreads if regressors else ANALYTIC_SPREADS))
             if regressors is None or features is None:
                 continue
-            stratum[at] = regressors.stratum(candidates)[at]
+            stratum[at] = regressors.stratum(candidates, parties)[at]
             for target, factor in factors.items():
                 factor[at] = regressors.correct(target, features[at], stratum[at])
-            learned[at], in_range[at] = True, regressors.in_range(features[at])
+            learned[at] = regressors.corrects(stratum[at])
+            in_range[at] = regressors.in_range(features[at])
         engines = tuple(dict.fromkeys(engine.name for engine in candidates.engines))
         engine = np.array([engines.index(engine.name) for engine in candidates.engines])[
             candidates.engine
@@ -118,6 +190,56 @@ class Predictor:
         return _Corrections(
             factors=factors, learned=learned, in_range=in_range, strata=strata, spreads=spreads
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What is known of rows beside the candidates: medians (n,), and who measured them."""
+
+    median: Floats | None
+    parties: Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Analysis:
+    """What physics says of candidates; ``ttft_s`` and ``tpot_s`` (n,) are what is corrected."""
+
+    ranks: Ranks
+    memory: MemoryUse
+    modelled: Modelled
+    ttft_s: Floats
+    tpot_s: Floats
+
+    @classmethod
+    def of(cls, ranks: Ranks, memory: MemoryUse) -> _Analysis:
+        """Return the closed form."""
+        modelled = steady_state(ranks, memory)
+        return cls(
+            ranks=ranks,
+            memory=memory,
+            modelled=modelled,
+            ttft_s=modelled.ttft_s,
+            tpot_s=modelled.tpot_s,
+        )
+
+    def replayed(self, served: ReplayedService, median: Booleans) -> _Analysis:
+        """Return the same with times of the replay, medians or means, where there is one."""
+        times = served.times(median)
+        static = self.ranks.candidates.static_batch
+        pooling = self.ranks.candidates.output_tokens == 0
+        return replace(
+            self,
+            ttft_s=np.where(static, self.ttft_s, times["ttft"]),
+            tpot_s=np.where(static | pooling, self.tpot_s, times["tpot"]),
+        )
+
+    def features(self, median: Floats | None) -> Matrix:
+        """Return what regressors see."""
+        return feature_matrix(self.ranks, self.memory, self.modelled, median)
+
+    def e2e_s(self, output_tokens: Floats) -> Floats:
+        """Return the end-to-end latency before any correction."""
+        return latency(self.ttft_s, self.tpot_s, output_tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ DEVICE = Device(
     price_usd_per_h=1.0,
 )
 """20 GB/s of memory, 20 TFLOP/s in 16 bit, links of 1 GB/s."""
-FREE_HOST = FirstToken(request_s=0.0, steps=0.0, burst_factor=1.0)
+FREE_HOST = FirstToken(request_s=0.0, steps=0.0)
 ENGINE = replace(
     profiles()["vllm"], name="toy", step_overhead_s=0.0, sequence_overhead_s=0.0, multiplied_in=()
 )

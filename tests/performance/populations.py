@@ -86,7 +86,6 @@ def population(
         admission_steps=real("admission_steps", 0.0),
         stack_year=real("stack_year", np.nan),
         engine_year=real("engine_year", np.nan),
-        burst_share=real("burst_share", 0.0),
         cold_start=np.zeros(rows, dtype=bool),
         static_batch=flag("static_batch", False),
         speculative=flag("speculative", False),

@@ -6,7 +6,13 @@ from dataclasses import replace
 from typing import Final
 
 from budsim.commons.units import GIB, MICRO
-from budsim.engine_ops.engine_profile import MXFP4_AS_FP8, Batching, EngineProfile, FirstToken
+from budsim.engine_ops.engine_profile import (
+    MXFP4_AS_FP8,
+    USUAL_STEPS,
+    Batching,
+    EngineProfile,
+    FirstToken,
+)
 from budsim.engine_ops.memory_rule import MemoryRule, ShareOf, VersionedRules
 
 _FITTED: Final = "host time: fitted to measured TPOT"
@@ -43,7 +49,7 @@ _BASE: Final = EngineProfile(
 
 GPU: Final = replace(
     _BASE,
-    first_token=FirstToken(request_s=0.015, steps=4.5, burst_factor=1.2),
+    first_token=FirstToken(request_s=0.001, steps=USUAL_STEPS, prompt_launch_s=0.0009),
     multiplied_in=MXFP4_AS_FP8,
 )
 

@@ -11,7 +11,13 @@ from types import MappingProxyType
 from typing import Final
 
 from budsim.commons.units import MICRO
-from budsim.engine_ops.engine_profile import MXFP4_AS_FP8, Batching, EngineProfile, FirstToken
+from budsim.engine_ops.engine_profile import (
+    MXFP4_AS_FP8,
+    USUAL_STEPS,
+    Batching,
+    EngineProfile,
+    FirstToken,
+)
 from budsim.engine_ops.sglang.defaults import LIMITS, MAX_RUNNING_REQUESTS
 from budsim.engine_ops.sglang.memory import CPU_RULE, GPU_RULES
 from budsim.hardware_ops.device import DeviceKind
@@ -34,7 +40,7 @@ _BASE: Final = EngineProfile(
 
 GPU: Final = replace(
     _BASE,
-    first_token=FirstToken(request_s=0.025, steps=3.4, burst_factor=2.1, first_wave_s=1.0),
+    first_token=FirstToken(request_s=0.001, steps=USUAL_STEPS, prompt_launch_s=0.0015),
     multiplied_in=MXFP4_AS_FP8,
 )
 

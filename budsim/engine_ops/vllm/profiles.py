@@ -13,6 +13,7 @@ from typing import Final
 from budsim.commons.units import GIB, MICRO
 from budsim.engine_ops.engine_profile import (
     MXFP4_AS_FP8,
+    USUAL_STEPS,
     Batching,
     DefaultLimits,
     EngineProfile,
@@ -54,7 +55,7 @@ _BASE: Final = EngineProfile(
 
 GPU: Final = replace(
     _BASE,
-    first_token=FirstToken(request_s=0.009, steps=3.0, burst_factor=1.35),
+    first_token=FirstToken(request_s=0.001, steps=USUAL_STEPS, prompt_launch_s=0.0003),
     multiplied_in=MXFP4_AS_FP8,
 )
 

@@ -87,7 +87,6 @@ def _traffic(
     )
     yield "log_decoding", _log(modelled.tpot_s * table.output_tokens)
     yield "log_chunks", _log(table.input_tokens / np.maximum(modelled.chunk, 1.0))
-    yield "burst_share", table.burst_share
     yield "is_cold", table.cold_start.astype(np.float64)
     yield "is_static", table.static_batch.astype(np.float64)
 
@@ -101,11 +100,9 @@ def _steps(modelled: Modelled) -> Iterator[tuple[str, Floats]]:
     yield "log_mixed_over_decode", _log(modelled.mixed.total_s / modelled.decode.total_s)
     yield "log_tpot_over_solo", _log(modelled.tpot_s / modelled.solo_decode_s)
     yield "log_solo_prefill", _log(modelled.solo_prefill_s)
-    yield "log_burst_over_service", _log(modelled.burst_s / modelled.service_s)
     yield "log_queue_over_service", _log(modelled.queue_s / modelled.service_s)
     yield "log_ttft_over_solo", _log(modelled.ttft_s / modelled.solo_prefill_s)
     yield "log_ttft", _log(modelled.ttft_s)
-    yield "log_burst", _log(modelled.burst_s)
     yield "log_service", _log(modelled.service_s)
     yield "log_queue", _log(modelled.queue_s)
     yield "log_solo_prefill_over_tpot", _log(modelled.solo_prefill_s / modelled.tpot_s)
@@ -185,7 +182,7 @@ def _log(values: Floats | Integers) -> Floats:
 NAMES: tuple[str, ...] = (
     *"log_concurrency log_input log_output log_input_per_output running_share log_places".split(),
     "log_prompt_tokens_in_flight",
-    *"log_prompt_steps_in_flight log_decoding log_chunks burst_share is_cold is_static".split(),
+    *"log_prompt_steps_in_flight log_decoding log_chunks is_cold is_static".split(),
     *(
         f"{step}_{cause}_share"
         for step in ("decode", "mixed")
@@ -193,8 +190,8 @@ NAMES: tuple[str, ...] = (
     ),
     *"prefill_share log_decode_step log_mixed_over_decode log_tpot_over_solo".split(),
     "log_solo_prefill",
-    *"log_burst_over_service log_queue_over_service log_ttft_over_solo log_ttft".split(),
-    *"log_burst log_service log_queue".split(),
+    *"log_queue_over_service log_ttft_over_solo log_ttft".split(),
+    *"log_service log_queue".split(),
     "log_solo_prefill_over_tpot",
     *"log_active_parameters log_sparsity log_hidden log_layers log_experts".split(),
     *"has_latent_cache has_state".split(),

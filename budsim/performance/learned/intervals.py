@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 
 from budsim.performance.candidates import Booleans, Floats, Integers
-from budsim.performance.predictions import Interval, rate
+from budsim.performance.predictions import PERCENTILES, Interval, rate
 
 # Shares of measured values an interval is to hold.
 COVERAGES = (0.8, 0.9)
@@ -25,12 +25,14 @@ OUT_OF_RANGE_FACTOR = 1.5
 class Novelty(StrEnum):
     """What of a candidate the regressors never saw.
 
-    Each has residuals of its own from a cross-validation that withheld it.
+    Each has residuals of its own from a cross-validation that withheld it. A party is who measured:
+    its servers, its client, its hosts. Whoever asks a question is a new party.
     """
 
     KNOWN = "known"
     NEW_MODEL = "new_model"
     NEW_DEVICE = "new_device"
+    NEW_PARTY = "new_party"
 
 
 class Regime(StrEnum):
@@ -225,9 +227,9 @@ def reciprocal(interval: Interval) -> Interval:
 
 
 # Factors that hold 90 % of the measurements around the analytic model alone, all sources; from the
-# training report.
+# training report. Percentiles have those of their mean.
+ANALYTIC_FACTORS = {"ttft": 4.0, "tpot": 2.5, "e2e": 2.5}
 ANALYTIC_SPREADS = {
-    "ttft": analytic_spread(4.0),
-    "tpot": analytic_spread(2.5),
-    "e2e": analytic_spread(2.5),
+    name: analytic_spread(ANALYTIC_FACTORS[name.split("_")[0]])
+    for name in ("ttft", "tpot", "e2e", *PERCENTILES)
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -51,7 +51,7 @@ class Regressors:
         Predict log(measured / modelled) of TTFT and TPOT.
     spreads : mapping
         Residual quantiles of ``ttft``, ``tpot`` and ``e2e``.
-    models, devices : frozenset of str
+    models, devices, parties : frozenset of str
         Names trained on.
     low, high : float32 arrays, shape (features,)
         Range of each feature in training.
@@ -64,6 +64,7 @@ class Regressors:
     spreads: Mapping[str, Spread]
     models: frozenset[str]
     devices: frozenset[str]
+    parties: frozenset[str]
     low: Matrix
     high: Matrix
     manifest: Mapping[str, Any]
@@ -78,6 +79,14 @@ class Regressors:
             np.exp(trust * np.clip(raw, -LARGEST_CORRECTION, LARGEST_CORRECTION)), dtype=np.float64
         )
 
+    def corrects(self, stratum: Integers) -> Booleans:
+        """Return whether any correction is trusted in a row's stratum."""
+        trusted = [
+            any(self.manifest["shrinkage"][target][stratum_name(*each)] > 0.0 for target in TARGETS)
+            for each in STRATA
+        ]
+        return np.array(trusted)[stratum]
+
     def in_range(self, features: Matrix) -> Booleans:
         """Return whether every known feature lies in the training range, give or take 0.5.
 
@@ -86,25 +95,27 @@ class Regressors:
         outside = (features < self.low - 0.5) | (features > self.high + 0.5)
         return np.asarray(~outside.any(axis=1))
 
-    def stratum(self, candidates: Candidates) -> Integers:
+    def stratum(self, candidates: Candidates, parties: Sequence[str] | None = None) -> Integers:
         """Return each row's index into `STRATA`: what was not trained on, and how requests come.
 
-        A new device weighs more than a new model.
+        A new party weighs more than a new device, and that more than a new model. ``parties``
+        names who measured each row; without it every row is somebody's whom nobody measured.
         """
         models = np.array([a.model_id in self.models for a in candidates.architectures])[
             candidates.architecture
         ]
         devices = np.array([d.name in self.devices for d in candidates.devices])[candidates.device]
-        codes = {
-            (novelty, static): STRATA.index((novelty, regime))
-            for novelty in Novelty
-            for static, regime in enumerate((Regime.SERVING, Regime.STATIC))
-        }
-        known, new_model, new_device = (
-            np.where(candidates.static_batch, codes[novelty, 1], codes[novelty, 0])
-            for novelty in (Novelty.KNOWN, Novelty.NEW_MODEL, Novelty.NEW_DEVICE)
+        known = np.array([name in self.parties for name in parties or [""] * len(candidates)])
+        novelty = np.select(
+            [~known, ~devices, ~models],
+            [_CODES[each] for each in (Novelty.NEW_PARTY, Novelty.NEW_DEVICE, Novelty.NEW_MODEL)],
+            _CODES[Novelty.KNOWN],
         )
-        return np.where(devices, np.where(models, known, new_model), new_device).astype(np.int64)
+        return np.asarray(novelty * len(Regime) + candidates.static_batch, dtype=np.int64)
+
+
+_CODES = {novelty: number for number, novelty in enumerate(Novelty)}
+"""`STRATA` lists novelties in this order, the two regimes of each side by side."""
 
 
 def load_regressors(folder: Path) -> dict[DeviceKind, Regressors]:
@@ -152,6 +163,7 @@ def _load(kind: DeviceKind, path: Path) -> Regressors:
         spreads={name: _spread(stored) for name, stored in manifest["intervals"].items()},
         models=frozenset(manifest["models"]),
         devices=frozenset(manifest["devices"]),
+        parties=frozenset(manifest["parties"]),
         low=np.array(manifest["feature_low"], dtype=np.float32),
         high=np.array(manifest["feature_high"], dtype=np.float32),
         manifest=manifest,

@@ -53,6 +53,15 @@ def client_traffic(measurements: Measurements) -> list[Traffic]:
     ]
 
 
+def served_traffic(measurements: Measurements) -> list[Traffic | None]:
+    """Return `client_traffic`, and None for rows whose prompts are one static batch."""
+    static = measurements.candidates.static_batch
+    return [
+        None if batch else each
+        for each, batch in zip(client_traffic(measurements), static, strict=True)
+    ]
+
+
 _TEXTS = ("source", "engine", "model", "device_name", "precision", "date")
 _NUMBERS = ("input_tokens", "output_tokens", "concurrency", "tp", "dp", "n_requests")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -18,6 +18,8 @@ from budsim.engine_ops.releases import calendar_year, release_year
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
+from budsim.performance.measured.client_columns import TEXTS as CLIENT_TEXTS
+from budsim.performance.measured.client_columns import mark_unreadable
 from budsim.performance.measured.parallelism import device_layout
 from budsim.performance.measured.processors import bandwidth_share, physical_cores
 from budsim.performance.measured.protocols import (
@@ -27,6 +29,7 @@ from budsim.performance.measured.protocols import (
     cold_starts,
     drafting,
     memory_fractions,
+    other_engines_flags,
     stated_flags,
     token_budgets,
 )
@@ -41,12 +44,14 @@ from budsim.performance.measured.resolved_names import (
     stored_format,
 )
 from budsim.performance.measured.tables import UNREADABLE
+from budsim.performance.predictions import PERCENTILES
 
 # Columns read as numbers.
 NUMBERS = (
     "n_devices tp pp ep dp input_tokens output_tokens concurrency request_rate n_requests "
-    "ttft_ms_mean ttft_ms_p50 tpot_ms_mean tpot_ms_p50 itl_ms e2e_latency_ms e2e_ms_p50 "
-    "output_tokens_per_s_total output_tok_per_s_per_user"
+    "prefix_hit_share warmup ttft_ms_mean ttft_ms_p50 ttft_ms_p99 tpot_ms_mean tpot_ms_p50 "
+    "tpot_ms_p99 itl_ms e2e_latency_ms e2e_ms_p50 e2e_ms_p99 output_tokens_per_s_total "
+    "output_tok_per_s_per_user"
 ).split()
 
 # Columns read as text.
@@ -65,6 +70,7 @@ TEXTS = (
     "notes",
     "date",
     "enforce_eager",
+    *CLIENT_TEXTS,
 )
 
 # Larger numbers are errors of the table.
@@ -81,9 +87,6 @@ MEAN_OF_NOMINAL = 0.9
 
 # Note of rows from other sources that draw lengths so.
 NOMINAL_LENGTHS_NOTE = "lengths are nominal"
-
-# Share of requests in the first wave: ten prompts are sent per unit of concurrency.
-BURST_SHARE = 0.1
 
 # Mean prompt and output of vLLM's ShareGPT sample, for rows that name only the data set.
 SHAREGPT_TOKENS = (220.0, 190.0)
@@ -105,8 +108,8 @@ class Measurements:
     ``rows`` are positions in the table. ``ttft_s`` and ``tpot_s`` are means where given, else
     medians (``median`` says which), nan where blank. ``open_loop`` rows give a ``request_rate``
     (1/s) and no concurrency. ``tokens_per_s`` is output tokens per second of all ``replicas``
-    together. ``problems`` says for every row of the table why it could not be read, empty when it
-    could.
+    together. ``percentiles_s`` has what was measured of `PERCENTILES`. ``problems`` says for every
+    row of the table why it could not be read, empty when it could.
     """
 
     candidates: Candidates
@@ -119,6 +122,7 @@ class Measurements:
     e2e_s: Floats
     tokens_per_s: Floats
     median: Booleans
+    percentiles_s: Mapping[str, Floats]
     source: Sequence[str]
     quality: Sequence[str]
     problems: Sequence[str]
@@ -152,6 +156,12 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
         formats.where(formats != "", cache_formats(text.join(numbers))), precision_of, problems
     )
     _require_traffic(text, numbers, problems)
+    mark_unreadable(text, numbers, problems)
+    _mark(
+        problems,
+        other_engines_flags(text),
+        "engine: the serve command in the notes has flags of another engine; expected its own",
+    )
     disaggregated = text["mode"] == "serving_disagg"
     _mark(
         problems,
@@ -266,11 +276,20 @@ def _measured(
         e2e_s=numbers.e2e_latency_ms.fillna(numbers.e2e_ms_p50).to_numpy() * MILLI,
         tokens_per_s=numbers.output_tokens_per_s_total.to_numpy(),
         median=_median(text, numbers),
+        percentiles_s={
+            name: numbers[name.replace("_", "_ms_")].to_numpy() * MILLI for name in PERCENTILES
+        },
         source=text.source.tolist(),
         quality=text.quality.tolist(),
         problems=problems,
         table=table,
     )
+
+
+def _shares_of_nominal(text: pd.DataFrame) -> Floats:
+    """Return the true mean length over the one a row states, (n,)."""
+    nominal = text.source.isin(SOURCES) | text.notes.str.contains(NOMINAL_LENGTHS_NOTE, regex=False)
+    return np.where(nominal, MEAN_OF_NOMINAL, 1.0)
 
 
 def _per_token(tpot_ms: pd.Series, numbers: pd.DataFrame) -> pd.Series:
@@ -349,24 +368,15 @@ def _traffic(picked: _Picked, replicas: Floats, sequences: Floats) -> dict[str, 
     The engine runs ``sequences`` (n,) at a time by default.
     """
     text, numbers = picked.text, picked.numbers
-    nominal = (
-        text.source.isin(SOURCES) | text.notes.str.contains(NOMINAL_LENGTHS_NOTE, regex=False)
-    ).to_numpy()
-    lengths = np.where(nominal, MEAN_OF_NOMINAL, 1.0)
+    lengths = _shares_of_nominal(text)
     concurrency = numbers.concurrency.fillna(pd.Series(sequences)).to_numpy() / replicas
     static = text["mode"].isin((*STATIC_MODES, "offline")).to_numpy()
-    burst = np.where(
-        nominal,
-        BURST_SHARE,
-        (numbers.concurrency / numbers.n_requests).clip(0, 1).fillna(BURST_SHARE).to_numpy(),
-    )
     return {
         "input_tokens": np.maximum(numbers.input_tokens.to_numpy() * lengths, 1.0),
         "output_tokens": np.maximum(numbers.output_tokens.to_numpy() * lengths, 1.0),
         "concurrency": np.maximum(concurrency, 1e-3),
-        "prefix_hit_share": np.zeros(len(text)),
+        "prefix_hit_share": numbers.prefix_hit_share.fillna(0.0).to_numpy(),
         "max_num_seqs": np.where(static, np.maximum(concurrency, 1.0), np.maximum(sequences, 1.0)),
-        "burst_share": np.where(static | _median(text, numbers), 0.0, burst),
         "static_batch": static,
     }
 

@@ -15,6 +15,12 @@ from budsim.performance.candidates import Booleans, Floats
 # Both stem from runs of one public benchmark; entries that name no ``sources`` are of these.
 SOURCES = ("inferencex", "aiconfigurator_silicon")
 
+
+def party_of(source: str) -> str:
+    """Return who measured a source: both tables of the public benchmark are one party."""
+    return SOURCES[0] if source in SOURCES else source
+
+
 _CONDITIONS: Mapping[str, Callable[[pd.DataFrame, Any], pd.Series]] = {
     "engine": lambda rows, name: rows.engine == name,
     "model": lambda rows, part: rows.model.str.contains(part, regex=False),
@@ -138,6 +144,13 @@ def stated_flags(notes: pd.Series) -> pd.DataFrame:
     return pd.DataFrame(
         {name: pd.to_numeric(values) for name, values in found.items()}, index=notes.index
     )
+
+
+def other_engines_flags(text: pd.DataFrame) -> pd.Series:
+    """Return which rows state SGLang, but started it with flags only vLLM has."""
+    commands = text.notes.str.extract(r"args:(.*)", expand=False).fillna("")
+    flags = commands.str.contains(r"--(?:max-model-len|max-num-seqs|performance-mode)\b")
+    return (text.engine == "sglang") & flags
 
 
 def drafting(notes: pd.Series) -> Booleans:

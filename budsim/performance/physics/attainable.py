@@ -46,6 +46,8 @@ class KernelConstants(Generic[Number]):
         A step spends in each layer, each layer of experts, each sparse indexer and each linear
         layer beside its arithmetic and traffic.
     prefill_latency_s : seconds a layer, in steps with prompts: no captured graph fits them
+    prompt_factor : ratio
+        What prompts add to a step, relative to the sum of their kernels' times.
     gemm_latency_s, narrow_gemm_latency_s : seconds a product
         A launch, and on top the conversion of activations to 8 or 4 bit.
     narrow_experts_latency_s : seconds a layer of experts in 8 or 4 bit, for the same conversion
@@ -89,6 +91,7 @@ class KernelConstants(Generic[Number]):
     index_latency_s: Number
     state_latency_s: Number
     prefill_latency_s: Number
+    prompt_factor: Number
     gemm_latency_s: Number
     narrow_gemm_latency_s: Number
     narrow_experts_latency_s: Number
@@ -130,6 +133,7 @@ IDEAL: KernelConstants[float] = KernelConstants(
     index_latency_s=0.0,
     state_latency_s=0.0,
     prefill_latency_s=0.0,
+    prompt_factor=1.0,
     gemm_latency_s=0.0,
     narrow_gemm_latency_s=0.0,
     narrow_experts_latency_s=0.0,

@@ -75,6 +75,5 @@ def host_time(candidates: Candidates, constants: PhysicsConstants = FITTED) -> H
         request_s=candidates.by_engine([each.request_s for each in engines]),
         awaited_steps=candidates.by_engine([each.steps for each in engines])
         + candidates.admission_steps,
-        burst_factor=candidates.by_engine([each.burst_factor for each in engines]),
-        first_wave_s=candidates.by_engine([each.first_wave_s for each in engines]),
+        prompt_launch_s=candidates.by_engine([each.prompt_launch_s for each in engines]),
     )

@@ -10,10 +10,9 @@ from budsim.engine_ops.profiles import profiles
 from budsim.performance.candidates import Floats
 
 # Our guess for engines without TTFT measurements: 10 ms and one step.
-OTHER_ENGINE = FirstToken(request_s=0.01, steps=1.0, burst_factor=1.0)
+OTHER_ENGINE = FirstToken(request_s=0.01, steps=1.0)
 
-# Fitted on mean and median TTFT of the InferenceX rows (mean absolute log error), by
-# scripts/fit_serving.py; kept with each engine.
+# Fitted by scripts/fit_host.py; kept with each engine.
 FIRST_TOKEN: Mapping[str, FirstToken] = {
     name: profile.first_token for name, profile in profiles().items() if profile.first_token
 }
@@ -27,11 +26,9 @@ class HostTime:
     ----------
     request_s : seconds of host work for one request (HTTP, tokenizer, scheduler)
     awaited_steps : steps between a request's arrival and its first token that hold none of its work
-    burst_factor : ratio of measured to modelled time while a first wave is prefilled
-    first_wave_s : seconds until the engine works at full speed after its first request
+    prompt_launch_s : seconds of host work to launch one layer of a step with prompts
     """
 
     request_s: Floats
     awaited_steps: Floats
-    burst_factor: Floats
-    first_wave_s: Floats
+    prompt_launch_s: Floats

@@ -38,6 +38,7 @@ ACCELERATOR = replace(
     layer_latency_s=28e-6,
     moe_latency_s=33e-6,
     prefill_latency_s=64e-6,
+    prompt_factor=1.0,
     token_latency_s=2e-6,
 )
 
@@ -88,6 +89,7 @@ HOPPER = replace(
     index_latency_s=68e-6,
     state_latency_s=15e-6,
     prefill_latency_s=85e-6,
+    prompt_factor=1.3,
     token_latency_s=2e-6,
     roofline_exponent=2.0,
 )
@@ -149,6 +151,7 @@ ROCM = replace(
     layer_latency_s=65e-6,
     moe_latency_s=208e-6,
     prefill_latency_s=33e-6,
+    prompt_factor=1.0,
     token_latency_s=2e-6,
 )
 

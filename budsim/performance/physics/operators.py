@@ -157,6 +157,22 @@ def step_time(
     return _overlapped(ranks, batch, step) if (overlap > 1.0).any() else step
 
 
+def with_prompts(ranks: Ranks, decode: StepTime, mixed: StepTime) -> StepTime:
+    """Return a step with prompts as an engine takes it, from its kernels' times alone.
+
+    What the prompts add to ``decode`` (the same step without them; zeros where none decodes) grows
+    by ``prompt_factor``, and the step is no shorter than the host's launches of its layers.
+    """
+    factor = ranks.constants.prompt_factor
+    parts = {
+        name: getattr(decode, name) + factor * (getattr(mixed, name) - getattr(decode, name))
+        for name in CAUSES
+    }
+    total = np.asarray(sum(parts.values()), dtype=np.float64)
+    parts["overhead_s"] = parts["overhead_s"] + np.maximum(ranks.prompt_step_floor_s - total, 0.0)
+    return StepTime(**parts, ceiling_s=mixed.ceiling_s)
+
+
 def operator_times(ranks: Ranks, batch: Batch) -> dict[str, OperatorTime]:
     """Return the time of each operator of `OPERATORS` in a step, before any of them overlap."""
     return {name: operator(ranks, batch) for name, operator in OPERATORS.items()}

@@ -118,6 +118,7 @@ class Ranks:
     bandwidth: Floats
     links: LinkBandwidth
     launches_s: Floats
+    prompt_step_floor_s: Floats
 
     @property
     def weight_bytes(self) -> Floats:
@@ -130,6 +131,7 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
     """Return one rank of every candidate: bytes, FLOPs and attainable speeds, shape (n, ...)."""
     model = architecture_arrays(candidates.architectures)
     kernels = kernel_constants(candidates, constants)
+    host = host_time(candidates, constants)
     row = candidates.architecture
     compute_share, bandwidth = _shares_of_device(candidates, kernels)
     formats = compute_formats(candidates.architectures, candidates.precisions)[
@@ -143,7 +145,7 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
         candidates=candidates,
         model=model,
         constants=kernels,
-        host=host_time(candidates, constants),
+        host=host,
         matrices=_matrix_operators(
             candidates, model, peak, _reached(candidates, model, kernels, bits)
         ),
@@ -158,6 +160,7 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
         bandwidth=bandwidth,
         links=link_bandwidth(candidates),
         launches_s=_launches(model, row, kernels, bits),
+        prompt_step_floor_s=model.layers[row] * host.prompt_launch_s,
     )
 
 

@@ -16,17 +16,13 @@ import numpy as np
 
 from budsim.engine_ops.engine_profile import AttendedTokens, Batching, EngineProfile
 from budsim.performance.candidates import Booleans, Candidates, Floats
-from budsim.performance.physics.operators import StepTime, step_time
+from budsim.performance.physics.operators import StepTime, step_time, with_prompts
 from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
 
 # Share of its steps an engine is taken to have free of prompts at least. An M/D/1 queue grows
 # without bound as that share goes to 0, a closed loop's does not; chosen by us, not fitted.
 LEAST_IDLE_SHARE = 0.05
-
-# Of the requests of a first wave that find no place, the first waits for one place to become free
-# and the last for as many as there are requests before it: half of that on average.
-MEAN_PLACE_IN_QUEUE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +32,7 @@ class Modelled:
     Attributes
     ----------
     ttft_s, tpot_s : mean time to first token, and mean time per further output token
-    burst_s : TTFT of requests that arrive all at once when a benchmark starts
-    queue_s, service_s : what TTFT of the others is made of
+    queue_s, service_s : what TTFT is made of
     solo_prefill_s, solo_decode_s : one prompt, and one token, on an idle engine
     running : sequences that decode at a time, of the whole replica
     chunk : prompt tokens in one step
@@ -47,7 +42,6 @@ class Modelled:
 
     ttft_s: Floats
     tpot_s: Floats
-    burst_s: Floats
     queue_s: Floats
     service_s: Floats
     solo_prefill_s: Floats
@@ -115,17 +109,13 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
     service = mix.steps_per_prompt * mix.mixed.total_s + load.arrival_s
     crowd = _wait_for_place(load, mix)
     queue = _wait_for_prompts(ranks, load, mix, service) + crowd
-    burst = _first_wave(ranks, load, mix, crowd)
     modelled = Modelled(
-        ttft_s=table.burst_share * burst + (1.0 - table.burst_share) * (queue + service),
+        ttft_s=queue + service,
         tpot_s=mix.mean_step_s(others * mix.prefill_share),
-        burst_s=burst,
         queue_s=queue,
         service_s=service,
         solo_prefill_s=mix.steps_per_prompt
-        * _step(
-            ranks, load, np.minimum(load.prompt, load.budget), np.zeros_like(mix.chunk)
-        ).total_s,
+        * _prompt_step(ranks, load, np.minimum(load.prompt, load.budget)).total_s,
         solo_decode_s=_step(ranks, load, np.zeros_like(mix.chunk), np.ones_like(mix.chunk)).total_s,
         running=mix.running * table.pp,
         chunk=mix.chunk,
@@ -173,6 +163,7 @@ def _mix(ranks: Ranks, load: _Load) -> _Mix:
     running = np.minimum(load.concurrency, limit)
     chunk = np.minimum(load.budget, load.prompt * np.maximum(1.0, running / load.output))
     steps_per_prompt = load.prompt / chunk
+    decode = _step(ranks, load, np.zeros_like(chunk), running)
     return _Mix(
         prefill_first=prefill_first,
         limit=limit,
@@ -180,8 +171,8 @@ def _mix(ranks: Ranks, load: _Load) -> _Mix:
         chunk=chunk,
         steps_per_prompt=steps_per_prompt,
         prefill_share=running / load.output * steps_per_prompt,
-        decode=_step(ranks, load, np.zeros_like(chunk), running),
-        mixed=_step(ranks, load, chunk, np.where(prefill_first, 0.0, running)),
+        decode=decode,
+        mixed=_mixed_step(ranks, load, chunk, np.where(prefill_first, 0.0, running), decode),
     )
 
 
@@ -205,27 +196,6 @@ def _wait_for_place(load: _Load, mix: _Mix) -> Floats:
     return np.asarray(without * turn, dtype=np.float64)
 
 
-def _first_wave(ranks: Ranks, load: _Load, mix: _Mix, crowd: Floats) -> Floats:
-    """Return mean TTFT of requests that arrive all at once at an engine that just started."""
-    first = ranks.host
-    prefill = _prefill_together(ranks, load, mix.prefill_first) * first.burst_factor
-    return prefill + first.first_wave_s + load.arrival_s + MEAN_PLACE_IN_QUEUE * crowd
-
-
-def _prefill_together(ranks: Ranks, load: _Load, prefill_first: Booleans) -> Floats:
-    """Return the mean time to the end of a prompt where all arrive at once and queue in full steps.
-
-    Of s steps the prompts end with the first to the last: (s + 1) / 2 steps on average. Half of the
-    sequences decode along meanwhile.
-    """
-    together = np.minimum(load.concurrency, load.places)
-    tokens = together * load.prompt
-    chunk = np.minimum(load.budget, tokens)
-    decoding = np.where(prefill_first, 0.0, together / 2.0) * (tokens > load.budget)
-    step = _step(ranks, load, chunk, decoding).total_s
-    return np.asarray(step * (tokens / chunk + 1.0) / 2.0, dtype=np.float64)
-
-
 def _with_pooling(ranks: Ranks, load: _Load, modelled: Modelled) -> Modelled:
     """Replace the service of rows that generate nothing.
 
@@ -235,7 +205,7 @@ def _with_pooling(ranks: Ranks, load: _Load, modelled: Modelled) -> Modelled:
     pooling = ranks.candidates.output_tokens == 0
     in_step = np.minimum(load.places, np.maximum(load.budget / load.prompt, 1.0))
     together = np.minimum(load.concurrency, in_step)
-    step = _step(ranks, load, together * load.prompt, np.zeros_like(together))
+    step = _prompt_step(ranks, load, together * load.prompt)
     queue = (np.maximum(load.concurrency / together, 1.0) - 1.0) * step.total_s
     service = step.total_s + load.arrival_s
     mixed = {
@@ -269,8 +239,27 @@ def _whole_batch(ranks: Ranks, load: _Load) -> Floats:
     """Return seconds to prefill one static batch."""
     tokens = load.concurrency * load.prompt
     chunk = np.minimum(np.maximum(load.budget, load.prompt), tokens)
-    step = _step(ranks, load, chunk, np.zeros_like(chunk)).total_s
+    step = _prompt_step(ranks, load, chunk).total_s
     return np.asarray(tokens / chunk * step, dtype=np.float64)
+
+
+def _prompt_step(ranks: Ranks, load: _Load, prefill: Floats) -> StepTime:
+    """Return a step of prompt tokens alone."""
+    nothing = np.zeros_like(prefill)
+    none = StepTime(**{part.name: nothing for part in fields(StepTime)})
+    return with_prompts(ranks, none, _step(ranks, load, prefill, nothing))
+
+
+def _mixed_step(
+    ranks: Ranks, load: _Load, prefill: Floats, running: Floats, decode: StepTime
+) -> StepTime:
+    """Return a step of prompt tokens beside the sequences that run, whose own step is ``decode``.
+
+    One of ``running`` is the request whose prompt it is: a lone one decodes beside nobody.
+    """
+    others = np.clip(running - 1.0, 0.0, 1.0)
+    beside = {part.name: getattr(decode, part.name) * others for part in fields(StepTime)}
+    return with_prompts(ranks, StepTime(**beside), _step(ranks, load, prefill, running))
 
 
 def _step(ranks: Ranks, load: _Load, prefill: Floats, decode: Floats) -> StepTime:

@@ -46,6 +46,9 @@ CURVE_FOLDS = 10
 # So many of the largest models or devices are a fold each; the rest are two folds.
 LARGEST_GROUPS = 10
 
+# A party with so many rows has a say in how far corrections are trusted elsewhere.
+FEWEST_OF_PARTY = 20
+
 # Shares of a correction that are tried.
 SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -61,7 +64,12 @@ FOLDS_AT_A_TIME = 2
 LARGEST_LOG_RATIO = 3.0
 
 # The groups withheld for each kind of novelty.
-SPLITS = {Novelty.KNOWN: "curve", Novelty.NEW_MODEL: "model", Novelty.NEW_DEVICE: "device"}
+SPLITS = {
+    Novelty.KNOWN: "curve",
+    Novelty.NEW_MODEL: "model",
+    Novelty.NEW_DEVICE: "device",
+    Novelty.NEW_PARTY: "party",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +83,15 @@ class Fitting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """Out-of-fold log(measured / predicted) of ttft, tpot and e2e under one way of withholding.
+    """Out-of-fold log(measured / predicted) of each quantity under one way of withholding.
 
-    ``shrinkage`` is, by target and regime, the share of a correction that is best applied.
+    ``shrinkage`` is, by target and regime, the share of a correction that is best applied;
+    ``corrections`` (n,) are whole, as regressors that saw none of a row's group make them.
     """
 
     residuals: Mapping[str, Floats]
     shrinkage: Mapping[str, Mapping[Regime, float]]
+    corrections: Mapping[str, Floats]
 
 
 def validate(rows: Rows, split: str, fitting: Fitting) -> Validation:
@@ -102,22 +112,38 @@ def validate(rows: Rows, split: str, fitting: Fitting) -> Validation:
         scaled[target] = shares * correction
     residuals = {target: rows.log_ratio(target) - scaled[target] for target in TARGETS}
     residuals["e2e"] = e2e_residuals(rows, scaled)
-    return Validation(residuals=residuals, shrinkage=shrinkage)
+    residuals |= percentile_residuals(rows, scaled)
+    return Validation(residuals=residuals, shrinkage=shrinkage, corrections=corrections)
 
 
 def _best_share(rows: Rows, target: str, correction: Floats, at: Booleans, split: str) -> float:
-    """Return the share with the smallest median absolute log error.
-
-    All of it for known models and devices; none where there are no rows.
-    """
+    """Return how far a correction is trusted: wholly for what is known, else by what it did."""
     ratio = rows.lesson(target)[at]
     if not np.isfinite(ratio).any():
         return 0.0
-    if split == "curve":
-        return 1.0
-    return min(
-        SHRINKAGES, key=lambda share: float(np.nanmedian(np.abs(ratio - share * correction[at])))
+    return 1.0 if split == "curve" else _harmless_share(rows, target, correction, at)
+
+
+def _harmless_share(rows: Rows, target: str, correction: Floats, at: Booleans) -> float:
+    """Return the share with the best mean over parties that makes none of them worse than physics.
+
+    Every party with `FEWEST_OF_PARTY` rows counts alike, however many rows it has.
+    """
+    parties = rows.names.party.to_numpy()
+    errors = np.array(
+        [
+            [np.median(np.abs(ratio - share * correction[known])) for share in SHRINKAGES]
+            for party in np.unique(parties)
+            if (known := at & (parties == party) & np.isfinite(rows.lesson(target))).sum()
+            >= FEWEST_OF_PARTY
+            for ratio in (rows.lesson(target)[known],)
+        ]
     )
+    if not len(errors):
+        return 0.0
+    harmless = (errors <= errors[:, :1]).all(axis=0)
+    means = np.where(harmless, errors.mean(axis=0), np.inf)
+    return SHRINKAGES[int(np.argmin(means))]
 
 
 def out_of_fold(rows: Rows, target: str, split: str, fitting: Fitting) -> Floats:
@@ -156,11 +182,14 @@ def corrected_by(
 def _folds(groups: Integers, split: str, seed: int) -> Iterator[Booleans]:
     """Yield the rows each fold withholds, shape (n,).
 
-    Curves in ten random parts; the largest models or devices in turn, and the rest in two.
+    Curves in ten random parts; parties one by one; the largest models or devices in turn, and the
+    rest in two.
     """
     count = int(groups.max()) + 1
     part = np.random.default_rng(seed).permutation(count) % CURVE_FOLDS
-    if split != "curve":
+    if split == "party":
+        part = np.arange(count)
+    elif split != "curve":
         rank = np.argsort(
             np.argsort(-np.bincount(groups, minlength=count), kind="stable"), kind="stable"
         )
@@ -200,3 +229,14 @@ def e2e_residuals(rows: Rows, corrections: Mapping[str, Floats]) -> Floats:
     return np.asarray(
         np.log(rows.measured["e2e"] / latency(ttft, tpot, rows.output_tokens)), dtype=np.float64
     )
+
+
+def percentile_residuals(rows: Rows, corrections: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Return log(measured / predicted) of percentiles; each is corrected as its mean is."""
+    uncorrected = {target: np.zeros(len(rows)) for target in TARGETS}
+    of_e2e = e2e_residuals(rows, uncorrected) - e2e_residuals(rows, corrections)
+    each = {**corrections, "e2e": of_e2e}
+    return {
+        name: ratio - np.nan_to_num(each[name.split("_")[0]])
+        for name, ratio in rows.percentiles.items()
+    }

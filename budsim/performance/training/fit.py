@@ -33,7 +33,7 @@ from budsim.performance.training.cross_validation import (
     validate,
 )
 from budsim.performance.training.manifest import manifest_of
-from budsim.performance.training.parties import PartyScore, party_scores, withheld_parties
+from budsim.performance.training.parties import PartyScore, party_scores
 from budsim.performance.training.rows import Rows, training_rows, usable_rows
 
 # Kinds of hardware with regressors.
@@ -120,8 +120,7 @@ def _train_kind(
     for novelty, split in SPLITS.items():
         progress(f"{kind.value}: cross-validating, each {split} withheld")
         validations[novelty] = validate(rows, split, fitting)
-    progress(f"{kind.value}: cross-validating, each party withheld")
-    parties = party_scores(rows, withheld_parties(rows, fitting))
+    parties = party_scores(rows, validations[Novelty.NEW_PARTY].corrections)
     progress(f"{kind.value}: fitting {len(rows)} rows")
     contents = {
         target: fit_booster(rows, target, trainable(rows, target), fitting).save_raw("ubj")

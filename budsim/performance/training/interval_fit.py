@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from budsim.performance.candidates import Booleans, Floats, Integers
+from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.learned.intervals import (
     ANALYTIC_SPREADS,
     FEWEST_OF_ENGINE,
@@ -18,8 +18,15 @@ from budsim.performance.learned.intervals import (
     stratum_name,
 )
 from budsim.performance.learned.regressors import TARGETS
-from budsim.performance.training.cross_validation import SPLITS, Validation
+from budsim.performance.predictions import PERCENTILES
+from budsim.performance.training.cross_validation import FEWEST_OF_PARTY, SPLITS, Validation
 from budsim.performance.training.rows import Rows
+
+# Rows of software older than this say nothing of a new party's today; chosen by us.
+RECENT_YEAR = 2024.5
+
+# Residuals that stand for one party.
+QUANTILES_OF_PARTY = 100
 
 # Parts the groups are divided into to judge coverage.
 COVERAGE_FOLDS = 10
@@ -35,25 +42,52 @@ def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, 
 
     def residuals(name: str) -> dict[str, Residuals]:
         return {
-            stratum_name(novelty, *part): _known(
-                validation.residuals[name], rows.groups[SPLITS[novelty]], at
-            )
+            stratum_name(novelty, *part): _of_stratum(rows, validation.residuals[name], at, novelty)
             for novelty, validation in validations.items()
             for part, at in parts.items()
         }
 
-    found = {name: residuals(name) for name in (*TARGETS, "e2e")}
+    found = {name: residuals(name) for name in (*TARGETS, "e2e", *PERCENTILES)}
     known = {
         name: spread(each, ANALYTIC_SPREADS[name])
         for name, each in found.items()
         if any(map(len, each.values()))
     }
-    return {"ttft": ANALYTIC_SPREADS["ttft"], "e2e": known["tpot"], **known}
+    unknown = {name: ANALYTIC_SPREADS[name] for name in ("ttft", *PERCENTILES)}
+    return {**unknown, "e2e": known["tpot"], **known}
 
 
-def _known(values: Floats, groups: Integers, at: Booleans) -> Residuals:
+def _of_stratum(rows: Rows, values: Floats, at: Booleans, novelty: Novelty) -> Residuals:
+    if novelty is Novelty.NEW_PARTY:
+        return _of_strangers(rows, values, at)
+    groups = rows.groups[SPLITS[novelty]]
     known = at & np.isfinite(values)
     return Residuals(values[known], groups[known])
+
+
+def _of_strangers(rows: Rows, values: Floats, at: Booleans) -> Residuals:
+    """Return residuals that say how far off a new party may be.
+
+    Software of other years errs otherwise: it counts only where nothing newer was measured.
+    """
+    known = at & np.isfinite(values)
+    recent = known & ~(rows.names.year.to_numpy() < RECENT_YEAR)
+    chosen = recent if recent.any() else known
+    return evened(Residuals(values[chosen], rows.groups["party"][chosen]))
+
+
+def evened(residuals: Residuals) -> Residuals:
+    """Return as many residuals of each group, at even quantiles of its own.
+
+    The next party is as likely to be like a small one as like the one with most rows.
+    """
+    shares = (np.arange(QUANTILES_OF_PARTY) + 0.5) / QUANTILES_OF_PARTY
+    codes, rows = np.unique(residuals.groups, return_counts=True)
+    kept = codes[rows >= FEWEST_OF_PARTY] if (rows >= FEWEST_OF_PARTY).any() else codes
+    if not len(kept):
+        return residuals
+    values = [np.quantile(residuals.values[residuals.groups == code], shares) for code in kept]
+    return Residuals(np.concatenate(values), np.repeat(kept, QUANTILES_OF_PARTY))
 
 
 def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) -> dict[str, Floats]:
@@ -73,7 +107,7 @@ def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) ->
         ), at in parts.items():  # an engine's part comes after the whole and overrules it
             known = at & np.isfinite(values)
             for own in (known & (fold == number) for number in range(COVERAGE_FOLDS)):
-                other = Residuals(values[known & ~own], groups[known & ~own])
+                other = _of_stratum(rows, values, known & ~own, novelty)
                 if own.any() and (other.suffice(FEWEST_OF_ENGINE) if engine else len(other)):
                     low, high = stratum_ends(
                         other,

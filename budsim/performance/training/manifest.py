@@ -58,6 +58,7 @@ def manifest_of(
         "rows": len(rows),
         "models": sorted(set(rows.names.model)),
         "devices": sorted(set(rows.names.device)),
+        "parties": sorted(set(rows.names.party)),
         "engines": sorted(set(rows.names.engine)),
         "feature_low": _ends(np.fmin, rows.features),
         "feature_high": _ends(np.fmax, rows.features),

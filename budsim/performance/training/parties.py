@@ -20,12 +20,9 @@ from budsim.performance.learned.intervals import (
     stratum_name,
 )
 from budsim.performance.learned.regressors import TARGETS
-from budsim.performance.training.cross_validation import Fitting, corrected_by
+from budsim.performance.training.cross_validation import FEWEST_OF_PARTY
 from budsim.performance.training.errors import error_figures
 from budsim.performance.training.rows import Rows
-
-# A party with fewer measured values decides nothing.
-FEWEST_PARTY_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,22 +49,6 @@ class PartyScore:
         return self.learned <= self.physics
 
 
-def withheld_parties(rows: Rows, fitting: Fitting) -> dict[str, Floats]:
-    """Return the log corrections (n,) of each target by regressors that saw no row of the party.
-
-    0 where the other parties have too few rows to teach.
-    """
-    parties = rows.groups["source"]
-    corrections = {target: np.zeros(len(rows)) for target in TARGETS}
-    for target, correction in corrections.items():
-        for party in np.unique(parties):
-            withheld = parties == party
-            found = corrected_by(rows, target, ~withheld, withheld, fitting)
-            if found is not None:
-                correction[withheld] = found
-    return corrections
-
-
 def party_scores(rows: Rows, corrections: Mapping[str, Floats]) -> list[PartyScore]:
     """Return the score of every party with enough values, by regime and target, and of all."""
     return [
@@ -83,12 +64,12 @@ def _scores(
 ) -> Iterator[PartyScore]:
     residuals = rows.log_ratio(target)
     known = of_regime & np.isfinite(residuals)
-    parties = rows.groups["source"]
+    parties = rows.groups["party"]
     inside = _inside(rows, residuals, known, target)
     groups = {str(rows.names.party[parties == p].iloc[0]): parties == p for p in np.unique(parties)}
     for party, own in {**groups, "all": np.ones(len(rows), dtype=bool)}.items():
         at = own & known
-        if at.sum() >= FEWEST_PARTY_ROWS:
+        if at.sum() >= FEWEST_OF_PARTY:
             physics, learned = residuals[at], residuals[at] - correction[at]
             yield PartyScore(
                 party=party,
@@ -109,7 +90,7 @@ def _bias(residuals: Floats) -> float:
 
 def _inside(rows: Rows, residuals: Floats, known: Booleans, target: str) -> Booleans:
     """Return which rows lie in the 90 % interval of the other parties' residuals, shape (n,)."""
-    parties, inside = rows.groups["source"], np.zeros(len(rows), dtype=bool)
+    parties, inside = rows.groups["party"], np.zeros(len(rows), dtype=bool)
     analytic = ANALYTIC_SPREADS[target].quantiles
     for static in (False, True):
         regime = rows.names.static.to_numpy(dtype=bool) == static

@@ -14,11 +14,14 @@ from budsim.performance.learned.features import Matrix, feature_matrix
 from budsim.performance.learned.intervals import (
     Regime,
 )
+from budsim.performance.measured.clients import served_traffic
 from budsim.performance.measured.measurements import Measurements
-from budsim.performance.measured.protocols import SOURCES
+from budsim.performance.measured.protocols import party_of
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
-from budsim.performance.predictions import latency
+from budsim.performance.predictions import MemoryUse, latency
+from budsim.performance.serving.replay.answers import ReplayedService
+from budsim.performance.serving.replay.rows import replay_served, with_room
 from budsim.performance.serving.steady_state import Modelled, steady_state
 
 # Columns without which nobody can tell which rows may teach.
@@ -64,12 +67,15 @@ CURVE = (
 class Rows:
     """Training rows of one kind of hardware; arrays of shape (n,) and (n, features).
 
-    Times in seconds, nan where unknown.
+    Times in seconds, nan where unknown. ``modelled`` is the replay of what the row's client sent,
+    and the closed form where all prompts are one batch. ``percentiles`` are log(measured /
+    modelled) of percentiles over requests.
     """
 
     features: Matrix
     modelled: Mapping[str, Floats]
     measured: Mapping[str, Floats]
+    percentiles: Mapping[str, Floats]
     output_tokens: Floats
     weights: Floats
     groups: Mapping[str, Integers]
@@ -140,25 +146,57 @@ def training_rows(measurements: Measurements) -> Rows:
     ranks = prepare(measurements.candidates)
     memory = memory_use(ranks)
     modelled = steady_state(ranks, memory)
-    measured = measured_times(measurements, modelled)
+    served = replayed(measurements, memory)
+    times = modelled_times(modelled, served, measurements.median)
+    measured = measured_times(measurements, times)
     names = _names(measurements)
     return Rows(
         features=feature_matrix(ranks, memory, modelled, measurements.median.astype(np.float64)),
-        modelled={"ttft": modelled.ttft_s, "tpot": modelled.tpot_s},
+        modelled=times,
         measured=measured,
+        percentiles=_percentile_ratios(measurements, served),
         output_tokens=measurements.candidates.output_tokens,
         weights=_weights(names),
         groups={
             "curve": _codes(names[[*CURVE]]),
             "model": _codes(names[["shape"]]),
             "device": _codes(names[["device"]]),
-            "source": _codes(names[["party"]]),
+            "party": _codes(names[["party"]]),
         },
         names=names,
     )
 
 
-def measured_times(measurements: Measurements, modelled: Modelled) -> dict[str, Floats]:
+def replayed(measurements: Measurements, memory: MemoryUse) -> ReplayedService:
+    """Return the replay of every row a server answered, shape (n,); nan for static batches."""
+    candidates = measurements.candidates
+    traffic = served_traffic(measurements)
+    return replay_served(candidates, with_room(memory, candidates, traffic), traffic)
+
+
+def modelled_times(
+    modelled: Modelled, served: ReplayedService, median: Booleans
+) -> dict[str, Floats]:
+    """Return TTFT and TPOT as each row reports them: medians where ``median``, else means.
+
+    The closed form holds where nothing was replayed.
+    """
+    closed_form = {"ttft": modelled.ttft_s, "tpot": modelled.tpot_s}
+    return {
+        name: np.where(np.isfinite(times), times, closed_form[name])
+        for name, times in served.times(median).items()
+    }
+
+
+def _percentile_ratios(measurements: Measurements, served: ReplayedService) -> dict[str, Floats]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            name: np.asarray(np.log(measured / served.percentile_s(name)))
+            for name, measured in measurements.percentiles_s.items()
+        }
+
+
+def measured_times(measurements: Measurements, modelled: Mapping[str, Floats]) -> dict[str, Floats]:
     """Return measured TTFT, TPOT and end-to-end latency in seconds, nan where unknown.
 
     TPOT of rows that report only throughput or latency follows from it: less the TTFT where that
@@ -171,7 +209,7 @@ def measured_times(measurements: Measurements, modelled: Modelled) -> dict[str, 
         e2e = np.where(np.isfinite(measurements.e2e_s), measurements.e2e_s, by_throughput)
         ttft = np.where(measurements.ttft_s > 0, measurements.ttft_s, np.nan)
         less_first = np.where(output > 1.5, (e2e - ttft) / (output - 1.0), np.nan)
-        in_proportion = modelled.tpot_s * e2e / latency(modelled.ttft_s, modelled.tpot_s, output)
+        in_proportion = modelled["tpot"] * e2e / latency(modelled["ttft"], modelled["tpot"], output)
         implied = np.where(
             np.isfinite(ttft), less_first, np.where(output > 1.5, in_proportion, np.nan)
         )
@@ -188,7 +226,7 @@ def _names(measurements: Measurements) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "source": list(measurements.source),
-            "party": [_party(source) for source in measurements.source],
+            "party": [party_of(source) for source in measurements.source],
             "quality": list(measurements.quality),
             "model": [table.architectures[i].model_id for i in table.architecture],
             "shape": [shape[i] for i in table.architecture],
@@ -204,13 +242,9 @@ def _names(measurements: Measurements) -> pd.DataFrame:
             "concurrency": table.concurrency,
             "speculative": table.speculative,
             "static": table.static_batch,
+            "year": table.stack_year,
         }
     )
-
-
-def _party(source: str) -> str:
-    """Return who ran a row: two sources are runs of one public benchmark, partly the same ones."""
-    return "+".join(SOURCES) if source in SOURCES else source
 
 
 def _weights(names: pd.DataFrame) -> Floats:

@@ -12,19 +12,24 @@ import pandas as pd
 
 from budsim.commons.units import MILLI
 from budsim.performance.candidates import Floats
+from budsim.performance.measured.clients import served_traffic
 from budsim.performance.measured.measurements import Measurements, read_measurements
 from budsim.performance.measured.open_loop import settle
+from budsim.performance.measured.protocols import party_of
 from budsim.performance.measured.tables import UNREADABLE, read_parts, without_repeats
-from budsim.performance.predictions import Interval, Predictions
+from budsim.performance.predictions import PERCENTILES, Interval, Predictions
 from budsim.performance.predictor import Predictor
+from budsim.performance.serving.replay.answers import ReplayedService
 from budsim.performance.training.errors import error_figures
 
 # A coverage below 90 % counts as drift where chance explains it once in a hundred times at most.
 CHANCE = 0.01
 GROUPINGS = ("device", "engine", "model", "mode", "source")
+Quantity = tuple[Floats, Interval]
 QUANTITIES = ("ttft_ms", "tpot_ms", "e2e_ms", "output_tokens_per_s")
 COLUMNS = (
     *(f"pred_{name}{end}" for name in QUANTITIES for end in ("", "_lo90", "_hi90")),
+    *(f"pred_{name}_ms" for name in PERCENTILES),
     "pred_basis",
     "pred_in_range",
     "pred_error",
@@ -95,7 +100,9 @@ def predict_table(table: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
     measurements = settle(read_measurements(fresh))
     result["pred_error"] = list(measurements.problems)
     if len(measurements):
-        for name, values in _columns(measurements, predictor).items():
+        columns, unstable = _columns(measurements, predictor)
+        result.loc[result.index[measurements.rows], "pred_error"] = unstable
+        for name, values in columns.items():
             column = np.full(len(table), "", dtype=object)
             column[measurements.rows] = values
             result[name] = column
@@ -104,44 +111,69 @@ def predict_table(table: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
     )
 
 
-def _columns(measurements: Measurements, predictor: Predictor) -> dict[str, list[object]]:
-    predictions = predict(measurements, predictor)
+def _columns(
+    measurements: Measurements, predictor: Predictor
+) -> tuple[dict[str, list[object]], list[str]]:
+    """Return the prediction columns, and why a row has none: its rate is too high."""
+    predictions, served = predict(measurements, predictor)
     columns: dict[str, list[object]] = {}
-    for name, (value, interval) in quantities(measurements, predictions).items():
+    for name, (value, interval) in quantities(measurements, predictions, served).items():
         for ending, numbers in (("", value), ("_lo90", interval.low), ("_hi90", interval.high)):
-            columns[f"pred_{name}{ending}"] = [float(f"{number:.6g}") for number in numbers]
+            columns[f"pred_{name}{ending}"] = _written(numbers)
+    for name in PERCENTILES:
+        columns[f"pred_{name}_ms"] = _written(served.percentile_s(name) / MILLI)
     columns["pred_basis"] = [predictions.basis(row).value for row in range(len(measurements))]
     columns["pred_in_range"] = ["true" if each else "false" for each in predictions.in_range]
-    return columns
+    unknown = ~np.isfinite(predictions.service.ttft_s)
+    unstable = [str(served.row(row)) if unknown[row] else "" for row in range(len(measurements))]
+    return columns, unstable
 
 
-def predict(measurements: Measurements, predictor: Predictor) -> Predictions:
-    """Return the predictions of the readable rows, medians where a row reports medians."""
-    return predictor.predict(measurements.candidates, measurements.median.astype(np.float64))[1]
+def _written(numbers: Floats) -> list[object]:
+    """Return six figures of each number, blank where it is unknown."""
+    return [float(f"{number:.6g}") if np.isfinite(number) else "" for number in numbers]
+
+
+def predict(
+    measurements: Measurements, predictor: Predictor
+) -> tuple[Predictions, ReplayedService]:
+    """Return predictions and replay of the readable rows, medians where a row reports medians."""
+    _, predictions, served = predictor.predict_traffic(
+        measurements.candidates,
+        served_traffic(measurements),
+        median=measurements.median.astype(np.float64),
+        parties=[party_of(source) for source in measurements.source],
+        measured=True,
+    )
+    return predictions, served
 
 
 def quantities(
-    measurements: Measurements, predictions: Predictions
+    measurements: Measurements, predictions: Predictions, served: ReplayedService
 ) -> dict[str, tuple[Floats, Interval]]:
     """Return value and 90 % interval of each of `QUANTITIES`.
 
-    Milliseconds, and output tokens per second of all replicas together.
+    Milliseconds, and output tokens per second of all replicas together. Latency and throughput are
+    those of the replayed run where there is one: lengths vary, and runs begin and end.
     """
-    service = predictions.service
-    tokens = measurements.replicas * service.concurrency * service.output_tokens
+    service, latency = predictions.service, predictions.e2e_s[0.9]
+    run = np.isfinite(served.e2e_s.mean)
+    whole = np.where(measurements.median, served.e2e_s.p50, served.e2e_s.mean)
+    e2e = np.where(run, whole, service.e2e_s)
+    per_e2e = e2e / service.e2e_s
+    steady = service.concurrency * service.output_tokens / service.e2e_s
+    tokens = measurements.replicas * np.where(run, served.output_tokens_per_s, steady)
 
-    def scaled(value: Floats, interval: Interval) -> tuple[Floats, Interval]:
-        return value / MILLI, Interval(low=interval.low / MILLI, high=interval.high / MILLI)
+    def scaled(value: Floats, interval: Interval, factor: Floats | float = 1.0) -> Quantity:
+        ends = Interval(low=interval.low * factor / MILLI, high=interval.high * factor / MILLI)
+        return value / MILLI, ends
 
-    latency = predictions.e2e_s[0.9]
+    faster, slower = service.e2e_s / latency.low, service.e2e_s / latency.high
     return {
         "ttft_ms": scaled(service.ttft_s, predictions.ttft_s[0.9]),
         "tpot_ms": scaled(service.tpot_s, predictions.tpot_s[0.9]),
-        "e2e_ms": scaled(service.e2e_s, latency),
-        "output_tokens_per_s": (
-            tokens / service.e2e_s,
-            Interval(low=tokens / latency.high, high=tokens / latency.low),
-        ),
+        "e2e_ms": scaled(e2e, latency, per_e2e),
+        "output_tokens_per_s": (tokens, Interval(low=tokens * slower, high=tokens * faster)),
     }
 
 
@@ -186,14 +218,16 @@ def judge(
         measurements = settle(read_measurements(rows))
         problems += repeated + [problem for problem in measurements.problems if problem]
         if len(measurements):
-            found.append(_judged(measurements, predict(measurements, predictor)))
+            found.append(_judged(measurements, *predict(measurements, predictor)))
         progress(share)
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(
         columns=list(GROUPINGS)
     ), problems
 
 
-def _judged(measurements: Measurements, predictions: Predictions) -> pd.DataFrame:
+def _judged(
+    measurements: Measurements, predictions: Predictions, served: ReplayedService
+) -> pd.DataFrame:
     table = measurements.candidates
     columns: dict[str, object] = {
         "device": [table.devices[i].name for i in table.device],
@@ -205,7 +239,7 @@ def _judged(measurements: Measurements, predictions: Predictions) -> pd.DataFram
         "output": table.output_tokens,
     }
     measured = _measured(measurements)
-    for name, (value, interval) in quantities(measurements, predictions).items():
+    for name, (value, interval) in quantities(measurements, predictions, served).items():
         columns |= {
             name: measured[name],
             f"{name}_pred": value,

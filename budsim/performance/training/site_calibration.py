@@ -33,7 +33,7 @@ from budsim.performance.measured.tables import table_digest, without_repeats
 from budsim.performance.predictor import Predictor
 from budsim.performance.training.errors import error_figures
 from budsim.performance.training.physics_fit import modelled
-from budsim.performance.training.rows import measured_times
+from budsim.performance.training.rows import measured_times, modelled_times
 from budsim.performance.training.score import predict
 
 # Rows further than a factor of e**3 from their prediction are mislabelled and left out.
@@ -96,8 +96,9 @@ def calibrate(table: pd.DataFrame, predictor: Predictor, *, created: str) -> Cal
         `budsim train --add`.
     """
     measurements, problems = _usable(table)
-    predictions = predict(measurements, predictor)
-    measured = measured_times(measurements, modelled(measurements))
+    predictions, served = predict(measurements, predictor)
+    times = modelled_times(modelled(measurements), served, measurements.median)
+    measured = measured_times(measurements, times)
     predicted = {"ttft": predictions.service.ttft_s, "tpot": predictions.service.tpot_s}
     half = {
         "ttft": _half_width(predictions.ttft_s[0.9]),

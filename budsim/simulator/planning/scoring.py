@@ -172,7 +172,6 @@ class Scoring:
             admission_steps=np.zeros(rows),
             stack_year=years,
             engine_year=years,
-            burst_share=np.zeros(rows),
             cold_start=np.zeros(rows, dtype=bool),
             static_batch=np.zeros(rows, dtype=bool),
             speculative=np.zeros(rows, dtype=bool),

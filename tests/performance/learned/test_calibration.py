@@ -56,13 +56,13 @@ def test_basis_is_measured_near_a_measurement_only(shipped, few):
     assert [loads.basis(row) for row in range(4)] == [
         Basis.MEASURED,
         Basis.MEASURED,
-        Basis.LEARNED,
-        Basis.LEARNED,
+        Basis.ANALYTIC,
+        Basis.ANALYTIC,
     ]
     other = own.predict(
         population(model="Qwen/Qwen3-235B-A22B", precision="fp8", tp=4, concurrency=16)
     )[1]
-    assert other.basis(0) is Basis.LEARNED
+    assert other.basis(0) is Basis.ANALYTIC
 
 
 def test_intervals_narrow_where_the_site_measured_and_keep_their_value(shipped, few):

@@ -49,7 +49,7 @@ def test_constants_are_spread_over_the_rows() -> None:
 
 def test_admission_adds_to_the_steps_an_engine_awaits() -> None:
     """Three steps of the engine's own and five of a scheduler that looks now and then: eight."""
-    first = FirstToken(request_s=0.02, steps=3.0, burst_factor=1.5)
+    first = FirstToken(request_s=0.02, steps=3.0)
     constants = PhysicsConstants(
         kernels=FITTED.kernels, first_token={"vllm": first}, processor_kernels={}
     )

@@ -13,7 +13,6 @@ import pytest
 
 from budsim.engine_ops.engine_profile import EngineProfile, FirstToken
 from budsim.performance.physics.memory import memory_use
-from budsim.performance.physics.ranks import prepare
 from budsim.performance.serving.steady_state import Modelled, steady_state
 from tests.performance.by_hand import (
     DEVICE,
@@ -24,7 +23,6 @@ from tests.performance.by_hand import (
     model,
     ranks,
 )
-from tests.performance.populations import population
 
 MS = 1e-3
 FAST = replace(
@@ -141,31 +139,33 @@ def test_the_cache_bounds_who_runs() -> None:
     assert steady_state(prepared, memory).running == pytest.approx(10)
 
 
-def test_a_first_wave_is_prefilled_in_turn() -> None:
-    """Ten prompts at once in ten steps of 20 ms: the mean prompt ends after 5.5 of them, 110 ms.
+def test_who_finds_no_place_waits_for_the_whole_crowd() -> None:
+    """Ten places, 15 requests: a place is free every 1.1 s / 10, five of them wait 550 ms.
 
-    An engine that takes twice as long at first, and a second to start: 1,220 ms.
+    Prompts are 20 ms and a tenth of the ten decode steps carries one: 11 ms a token.
     """
-    assert service(concurrency=10, burst_share=1.0).ttft_s == pytest.approx(110 * MS)
-    slow = replace(FREE_HOST, burst_factor=2.0, first_wave_s=1.0)
-    late = service(concurrency=10, burst_share=1.0, first_token=slow)
-    assert late.ttft_s == pytest.approx(1220 * MS)
+    crowded = service(concurrency=15, max_num_seqs=10)
+    alone = service(concurrency=10, max_num_seqs=10)
+    assert crowded.queue_s - alone.queue_s == pytest.approx(550 * MS, rel=0.02)
 
 
-def test_a_first_wave_without_places_waits_half_of_the_crowd() -> None:
-    """Ten places, 15 requests.
+def test_prompts_add_more_than_their_kernels() -> None:
+    """20 ms of kernels in a step with a prompt take 26 ms at a factor of 1.3."""
+    kernels = constants(FREE_HOST, **LATENCIES, prompt_factor=1.3)
+    prepared = ranks(
+        model(), FAST, kernels=kernels, input_tokens=1000, output_tokens=100, concurrency=1,
+        token_budget=1000,
+    )  # fmt: skip
+    assert steady_state(prepared, memory_use(prepared)).ttft_s == pytest.approx(26 * MS)
 
-    110 ms for prompts, and half of the 550 ms until all have a place.
-    """
-    crowded = service(concurrency=15, max_num_seqs=10, burst_share=1.0)
-    assert crowded.ttft_s == pytest.approx((110 + 0.5 * 550) * MS)
 
-
-def test_a_benchmarks_mean_mixes_its_first_wave() -> None:
-    """A tenth of requests at 110 ms; others at 20 ms and 0.1 / 0.9 / 2 of 20 ms ahead of them."""
-    steady = 20 * MS + 0.1 / 0.9 / 2 * 20 * MS
-    mixed = service(concurrency=10, burst_share=0.1)
-    assert mixed.ttft_s == pytest.approx(0.1 * 110 * MS + 0.9 * steady)
+def test_a_step_with_prompts_lasts_as_long_as_its_launches() -> None:
+    """One layer that takes the host 50 ms to launch: 20 ms of kernels hide behind it."""
+    first = replace(FREE_HOST, prompt_launch_s=50 * MS)
+    launched = service(first_token=first)
+    assert launched.ttft_s == pytest.approx(50 * MS)
+    assert launched.tpot_s == pytest.approx(10 * MS)
+    assert launched.mixed.overhead_s == pytest.approx(50 * MS)
 
 
 def test_engines_await_steps() -> None:
@@ -204,11 +204,3 @@ def test_pooling_requests_wait_for_the_steps_before_theirs() -> None:
     assert pooled.queue_s == pytest.approx(60 * MS)
     assert pooled.ttft_s == pytest.approx(80 * MS)
     assert pooled.tpot_s == 0.0
-
-
-def test_a_benchmarks_first_wave_finds_sglang_unready() -> None:
-    """A tenth of the requests in a first wave lengthens SGLang's mean TTFT by a tenth of 1 s."""
-    table = population(engine="sglang", burst_share=[0.0, 0.1], concurrency=1)
-    prepared = prepare(table)
-    steady, mean = steady_state(prepared, memory_use(prepared)).ttft_s
-    assert 0.05 < mean - steady < 0.2

@@ -6,6 +6,7 @@ import numpy as np
 
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.learned.intervals import Novelty
+from budsim.performance.predictions import PERCENTILES
 from budsim.performance.training.fit import Trained
 from budsim.performance.training.interval_fit import coverage90, spreads
 
@@ -14,7 +15,7 @@ def test_every_quantity_and_stratum_has_an_interval(trained: dict[DeviceKind, Tr
     """TTFT, TPOT and end-to-end latency, known or new, served or in static batches."""
     cuda = trained[DeviceKind.CUDA]
     found = spreads(cuda.rows, cuda.validations)
-    assert set(found) == {"ttft", "tpot", "e2e"}
+    assert set(found) == {"ttft", "tpot", "e2e", *PERCENTILES}
     assert {f"{novelty}/static" for novelty in Novelty} <= set(found["tpot"].quantiles)
 
 

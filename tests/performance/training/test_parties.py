@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from budsim.performance.learned.intervals import Regime
+from budsim.performance.learned.regressors import TARGETS
 from budsim.performance.measured.measurements import read_measurements
-from budsim.performance.training.cross_validation import Fitting
-from budsim.performance.training.parties import PartyScore, party_scores, withheld_parties
+from budsim.performance.training.cross_validation import Fitting, out_of_fold, validate
+from budsim.performance.training.parties import PartyScore, party_scores
 from budsim.performance.training.rows import Rows, training_rows
 
 
@@ -32,7 +34,9 @@ def rows(benchmark: pd.DataFrame) -> Rows:
 @pytest.fixture(scope="module")
 def scores(rows: Rows) -> dict[tuple[str, str], PartyScore]:
     """Return the scores by party and quantity."""
-    found = party_scores(rows, withheld_parties(rows, Fitting(seed=0, rounds=60)))
+    fitting = Fitting(seed=0, rounds=60)
+    corrections = {target: out_of_fold(rows, target, "party", fitting) for target in TARGETS}
+    found = party_scores(rows, corrections)
     return {(each.party, each.quantity): each for each in found}
 
 
@@ -63,7 +67,7 @@ def test_two_sources_of_one_benchmark_are_one_party(rows: Rows) -> None:
     """InferenceX and AIConfigurator's silicon rows are partly the same runs."""
     both = ["inferencex", "aiconfigurator_silicon"] * (len(rows) // 2)
     measurements = read_measurements(pd.DataFrame({**ORDINARY, "source": both}))
-    assert len(np.unique(training_rows(measurements).groups["source"])) == 1
+    assert len(np.unique(training_rows(measurements).groups["party"])) == 1
 
 
 def test_few_rows_decide_nothing(rows: Rows) -> None:
@@ -88,3 +92,10 @@ ORDINARY = {
     "mode": "serving",
     "quality": "A",
 }
+
+
+def test_strangers_are_not_corrected_where_that_makes_one_of_them_worse(rows: Rows) -> None:
+    """The slow party's lesson would make the other 1.5 times as slow: none of it is trusted."""
+    found = validate(rows, "party", Fitting(seed=0, rounds=60))
+    assert found.shrinkage["tpot"][Regime.SERVING] == 0.0
+    assert found.residuals["tpot"] == pytest.approx(rows.log_ratio("tpot"), nan_ok=True)

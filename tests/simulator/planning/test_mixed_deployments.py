@@ -20,7 +20,7 @@ TIGHT = {"ttft_s": 0.25, "tokens_per_s_per_user": 60.0}
 EASED = {"ttft_s": 0.4, "tokens_per_s_per_user": 30.0}
 SITUATIONS = {
     "in one node": (make_cluster((("H100-SXM", 1), ("A100-SXM4-80GB", 3))), 120),
-    "fast and slow": (make_cluster((("H100-SXM", 1),), (("A10", 8),)), 90),
+    "fast and slow": (make_cluster((("H100-SXM", 1),), (("A10", 8),)), 70),
     "old and new": (make_cluster((("A100-SXM4-80GB", 2),), (("H100-SXM", 1),)), 100),
     "another vendor": (make_cluster((("Gaudi3", 1),), (("H100-SXM", 1),)), 110),
 }
@@ -248,10 +248,10 @@ def test_another_node_keeps_a_mix_or_finds_better(name, extra):
 def test_three_types_share_what_two_cannot_carry():
     """H100, A100 and L40S, one each.
 
-    Some 125, 75 and 35 requests within the targets, so that 210 need all three.
+    Two of them carry some 220 requests within the targets, so that 240 need all three.
     """
     cluster = make_cluster((("H100-SXM", 1), ("A100-SXM4-80GB", 1)), (("L40S", 1),))
-    best = best_of(make_question(cluster, concurrency=210, targets=EASED, analytic_only=True))
+    best = best_of(make_question(cluster, concurrency=240, targets=EASED, analytic_only=True))
     assert {group.config.device.name for group in best.groups} == {"H100-SXM", "A100-80GB", "L40S"}
     assert best.meets_targets
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ class Percentiles:
     p90: Floats
     p95: Floats
     p99: Floats
+
+    def scaled(self, factor: Floats) -> Percentiles:
+        """Return all of them times a factor (n,)."""
+        values = {each.name: getattr(self, each.name) * factor for each in fields(self)}
+        return Percentiles(**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +167,33 @@ class ReplayedService:
     def __len__(self) -> int:
         """Return the number of candidates."""
         return len(self.stable)
+
+    def times(self, median: Booleans) -> dict[str, Floats]:
+        """Return TTFT and TPOT (n,), seconds: medians over requests where asked, else means."""
+        spreads = {"ttft": self.ttft_s, "tpot": self.tpot_s}
+        return {name: np.where(median, each.p50, each.mean) for name, each in spreads.items()}
+
+    def percentile_s(self, name: str) -> Floats:
+        """Return one percentile (n,), seconds, by a name such as ``ttft_p99``."""
+        quantity, _, percentile = name.rpartition("_")
+        values: Floats = getattr(getattr(self, f"{quantity}_s"), percentile)
+        return values
+
+    def scaled(self, factors: Mapping[str, Floats], e2e: Floats) -> ReplayedService:
+        """Return the same with TTFT, TPOT (gaps too) and latency times factors (n,).
+
+        In a closed loop slower answers are fewer; at a rate as many come as before.
+        """
+        throughput = np.where(np.isnan(self.rate), 1.0 / e2e, 1.0)
+        return replace(
+            self,
+            ttft_s=self.ttft_s.scaled(factors["ttft"]),
+            tpot_s=self.tpot_s.scaled(factors["tpot"]),
+            itl_s=self.itl_s.scaled(factors["tpot"]),
+            e2e_s=self.e2e_s.scaled(e2e),
+            requests_per_s=self.requests_per_s * throughput,
+            output_tokens_per_s=self.output_tokens_per_s * throughput,
+        )
 
     @property
     def margin(self) -> Floats:

@@ -10,6 +10,7 @@ import numpy as np
 
 from budsim.commons.errors import InvalidInput
 from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.physics.constants import FITTED, PhysicsConstants
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.serving.arrivals import Requests, draw_requests
 from budsim.performance.serving.replay.answers import (
@@ -22,7 +23,7 @@ from budsim.performance.serving.replay.answers import (
 )
 from budsim.performance.serving.replay.capacity import largest_stable_rate
 from budsim.performance.serving.replay.runs import Replica, run
-from budsim.performance.serving.replay.scheduling import Host, Router, host_of, schedulers
+from budsim.performance.serving.replay.scheduling import USUAL_HOST, Host, Router, schedulers
 from budsim.performance.serving.replay.step_tables import step_tables
 from budsim.performance.serving.replay.summary import (
     NOTHING,
@@ -54,7 +55,7 @@ def replay(
     *,
     limits: Limits | None = None,
     factors: Factors | None = None,
-    host: Host | None = None,
+    host: Host = USUAL_HOST,
     router: Router = Router.LEAST_LOAD,
     seed: int = 0,
     finite: bool = False,
@@ -75,8 +76,8 @@ def replay(
         What makes a request good; by default every request is.
     factors : Factors, optional
         Corrections of step times; by default none.
-    host : Host, optional
-        Time of the server's host; by default that of each candidate's engine.
+    host : Host
+        Time of the server's host.
     router : Router
         How requests are spread over attention ranks.
     seed : int
@@ -148,22 +149,21 @@ def replicas_of(
     memory: MemoryUse,
     *,
     factors: Factors | None = None,
-    host: Host | None = None,
+    host: Host = USUAL_HOST,
     router: Router = Router.LEAST_LOAD,
+    constants: PhysicsConstants = FITTED,
 ) -> list[Replica]:
     """Return what serves: each candidate with its step times and scheduler."""
     if not len(candidates):
         return []
-    tables, table = step_tables(candidates), schedulers(candidates, memory)
+    tables, table = step_tables(candidates, constants), schedulers(candidates, memory)
     ones = np.ones(len(candidates))
-    by_engine = [host_of(engine.name) for engine in candidates.engines]
-    hosts = [by_engine[engine] for engine in candidates.engine]
     return [
         Replica(
             tables=tables,
             schedulers=table,
             row=row,
-            host=host or hosts[row],
+            host=host,
             router=router,
             prefill_factor=float((factors.prefill if factors else ones)[row]),
             decode_factor=float((factors.decode if factors else ones)[row]),

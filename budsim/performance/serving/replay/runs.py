@@ -201,6 +201,7 @@ def _setting(replica: Replica, first_wave_s: float) -> native.Setting:
         token_s=host.token_s,
         reply_s=host.reply_s,
         first_wave_s=first_wave_s,
-        prefill_factor=replica.prefill_factor * host.prompt_factor,
+        prefill_factor=replica.prefill_factor * replica.tables.prompt_factor[row],
         decode_factor=replica.decode_factor,
+        prompt_step_floor_s=replica.tables.prompt_step_floor_s[row],
     )

@@ -36,33 +36,17 @@ class Host:
         From the last token's step to the client, and to the client's next request.
     lag_steps : int
         Steps a newcomer waits in a busy engine because the next step is scheduled already.
-    prompt_factor : float
-        What prompt tokens add to a step takes so much longer than the physics of kernels say.
     """
 
     request_s: float = 1.0 * MILLI
     token_s: float = 3.0 * MICRO
     reply_s: float = 0.0
     lag_steps: int = 1
-    prompt_factor: float = 1.3
 
 
 USUAL_HOST = Host()
 """Fitted by hand to the TTFT of vLLM in closed loops (InferenceX) with one awaited step: 11 % median
 error. Fits of more constants to closed loops alone did worse on servers under open load."""
-
-HOSTS: Mapping[str, Host] = {
-    name: Host(lag_steps=2) for name in ("sglang", "dynamo-sglang", "mori-sglang")
-}
-"""Engines that differ. SGLang's overlap scheduler forms a batch while one runs and one is launched:
-with two awaited steps the median TTFT p50 errs by 19, 36 and 41 % in three sources (InferenceX, the
-cookbook, GPUStack), with one by 22, 55 and 49 %."""
-
-
-def host_of(engine: str) -> Host:
-    """Return the host time of an engine."""
-    return HOSTS.get(engine, USUAL_HOST)
-
 
 _KINDS: Mapping[Batching, int] = {
     Batching.MIXED: 0,

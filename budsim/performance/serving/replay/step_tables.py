@@ -23,6 +23,7 @@ import numpy as np
 
 from budsim.engine_ops.engine_profile import AttendedTokens
 from budsim.performance.candidates import Candidates, Floats, Integers, rows_of
+from budsim.performance.physics.constants import FITTED, PhysicsConstants
 from budsim.performance.physics.operators import StepTime, step_time
 from budsim.performance.physics.ranks import Ranks, prepare
 
@@ -98,6 +99,10 @@ class StepTables:
         Memory traffic; zeros where ``overlap`` is 1.
     overlap : float array, shape (n,)
         Exponent of the p-norm that joins both parts.
+    prompt_factor : float array, shape (n,)
+        What prompts add to a step, relative to what these tables say.
+    prompt_step_floor_s : float array, shape (n,)
+        No step with prompts is shorter: the host launches its layers.
     multiplies_cache, multiplies_step : float arrays, shape (n,)
         1.0 where a sequence multiplies everyone's cache, or a prompt token its whole step; else 0.0.
     """
@@ -105,6 +110,8 @@ class StepTables:
     rest: PartTables
     traffic: PartTables
     overlap: Floats
+    prompt_factor: Floats
+    prompt_step_floor_s: Floats
     multiplies_cache: Floats
     multiplies_step: Floats
 
@@ -113,13 +120,14 @@ class StepTables:
         return len(self.overlap)
 
 
-def step_tables(candidates: Candidates) -> StepTables:
+def step_tables(candidates: Candidates, constants: PhysicsConstants = FITTED) -> StepTables:
     """Return the tables of each candidate; a row takes about half a millisecond."""
-    ranks = prepare(candidates)
+    ranks = prepare(candidates, constants)
+    without_floor = replace(ranks, prompt_step_floor_s=np.zeros(len(candidates)))
     rows = np.arange(len(candidates))
     overlapped = ranks.constants.overlap_exponent > 1.0
     parts = [part for same in (rows[~overlapped], rows[overlapped]) for part in _pieces(same)]
-    tables = [_tables_of(_rows(ranks, part)) for part in parts]
+    tables = [_tables_of(_rows(without_floor, part)) for part in parts]
     order = np.argsort(np.concatenate(parts))
     rest, traffic = (_joined([each[side] for each in tables], order) for side in (0, 1))
     attended = [engine.attended for engine in candidates.engines]
@@ -127,6 +135,8 @@ def step_tables(candidates: Candidates) -> StepTables:
         rest=rest,
         traffic=traffic,
         overlap=ranks.constants.overlap_exponent,
+        prompt_factor=ranks.constants.prompt_factor,
+        prompt_step_floor_s=ranks.prompt_step_floor_s,
         multiplies_cache=candidates.by_engine([each is AttendedTokens.CACHE for each in attended]),
         multiplies_step=candidates.by_engine(
             [each is not AttendedTokens.PAST for each in attended]

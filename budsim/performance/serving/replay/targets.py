@@ -10,7 +10,7 @@ from budsim.performance.candidates import Booleans, Candidates, Floats
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.serving.replay.answers import Limits, ReplayedService
 from budsim.performance.serving.replay.replay import Factors, replicas_of, serve
-from budsim.performance.serving.replay.scheduling import Host, Router
+from budsim.performance.serving.replay.scheduling import USUAL_HOST, Host, Router
 from budsim.performance.traffic import Traffic
 
 ROUNDS = 9
@@ -29,7 +29,7 @@ def largest_rates(
     *,
     limits: Limits | None = None,
     factors: Factors | None = None,
-    host: Host | None = None,
+    host: Host = USUAL_HOST,
     router: Router = Router.LEAST_LOAD,
     seed: int = 0,
 ) -> Floats:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budsim.performance.lengths import UniformLength
+from budsim.performance.lengths import FixedLength, UniformLength
 from budsim.performance.serving.arrivals import draw_requests
 from budsim.performance.serving.replay.runs import Replica, Run, run
 from budsim.performance.serving.replay.scheduling import Host, Router, Schedulers
@@ -24,6 +24,7 @@ from budsim.performance.traffic import (
     Process,
     Sessions,
     SharedPrefixes,
+    Start,
     Traffic,
 )
 from tests.performance.serving.replay.stepwise import Outcome, Scheduler, Simulator
@@ -66,7 +67,13 @@ def tables() -> StepTables:
     )
     one, zero = np.ones(1), np.zeros(1)
     return StepTables(
-        rest=rest, traffic=rest, overlap=one, multiplies_cache=zero, multiplies_step=zero
+        rest=rest,
+        traffic=rest,
+        overlap=one,
+        prompt_factor=one,
+        prompt_step_floor_s=zero,
+        multiplies_cache=zero,
+        multiplies_step=zero,
     )
 
 
@@ -93,7 +100,6 @@ def replica(scheduler: Scheduler) -> Replica:
         request_s=scheduler.request_s,
         token_s=scheduler.token_s,
         lag_steps=scheduler.lag,
-        prompt_factor=1.0,
     )
     return Replica(
         tables=tables(), schedulers=table, row=0, host=host, router=Router.IN_TURN, imbalance=0.0
@@ -278,3 +284,20 @@ def test_littles_law_holds_for_the_timeline(traffic: Traffic) -> None:
     span = served.end_s - served.send_s[0]
     expected = (served.done_s - served.send_s).sum() / span
     assert inside == pytest.approx(expected, rel=0.03)
+
+
+def test_no_step_with_prompts_is_shorter_than_its_launches() -> None:
+    """A prompt of 100 tokens takes the device 9.05 ms; the host takes 50 ms to launch its layers."""
+    slow = replica(Scheduler())
+    launched = replace(slow.tables, prompt_step_floor_s=np.array([0.05]))
+    traffic = Traffic(
+        arrivals=ClosedLoop(concurrency=1, start=Start.AT_ONCE),
+        prompt=FixedLength(tokens=100),
+        output=FixedLength(tokens=2),
+        requests=1,
+    )
+    requests = draw_requests(traffic)
+    fast, floored = (run(each, requests)[0] for each in (slow, replace(slow, tables=launched)))
+    assert fast.first_s[0] - fast.admitted_s[0] == pytest.approx(9.05e-3)
+    assert floored.first_s[0] - floored.admitted_s[0] == pytest.approx(50e-3)
+    assert floored.done_s[0] - floored.first_s[0] == pytest.approx(fast.done_s[0] - fast.first_s[0])

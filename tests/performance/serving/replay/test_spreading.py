@@ -27,7 +27,7 @@ PREFIXES = replace(
     Traffic.at_rate(requests_per_s=4.0, input_tokens=2000, output_tokens=100),
     prefix=SharedPrefixes(groups=40, tokens=1600),
 )
-BARE = Host(request_s=0.0, token_s=0.0, prompt_factor=1.0)
+BARE = Host(request_s=0.0, token_s=0.0)
 """No host time, prompts as fast as the kernels: what is left can be worked out by hand."""
 
 

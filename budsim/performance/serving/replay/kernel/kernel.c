@@ -146,7 +146,8 @@ static double step_seconds(const Replica *r, const Load *load) {
     if (load->sequences > 0.0) decode = decode_seconds(r->tables, load->sequences, load->context);
     if (load->prefill <= 0.0) return decode * set->decode_factor;
     double all = mixed_seconds(r->tables, load->prefill, load->cost, load->sequences, load->context);
-    return decode * set->decode_factor + (all - decode) * set->prefill_factor;
+    double seconds = decode * set->decode_factor + (all - decode) * set->prefill_factor;
+    return seconds > set->prompt_step_floor_s ? seconds : set->prompt_step_floor_s;
 }
 
 /* Let every rank that decodes in this step do so `steps` times. Returns the tokens generated. */

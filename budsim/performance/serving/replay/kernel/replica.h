@@ -22,6 +22,7 @@ typedef struct {
     double lag_steps, receive_steps, imbalance;
     double request_s, token_s, reply_s, first_wave_s;
     double prefill_factor, decode_factor;
+    double prompt_step_floor_s;  /* no step with prompt tokens is shorter */
 } Setting;
 
 typedef struct {
