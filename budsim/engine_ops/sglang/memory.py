@@ -23,7 +23,9 @@ _GPU: Final = MemoryRule(
     state_blocks=3.0,
     state_pool=0.9,
     state_bytes=4.0,
-    mxfp4_scale_bytes=5.0,
+    # Scales in fp32 (4 bytes) beside those the kernels take (1), and what else is widened at load:
+    # the attention outputs of DeepSeek V4 become bf16.
+    mxfp4_scale_bytes=5.2,
     source="SGLang 0.5.23 mem_cache/kv_cache_configurator.py (free after loading less (1 - "
     "mem_fraction_static) x free before), arg_groups/fields/schedule.py (swa_full_tokens_ratio "
     "0.8, mamba_full_memory_ratio 0.9), 3 states per running request, kept in fp32; context as "
