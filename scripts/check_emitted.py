@@ -35,6 +35,10 @@ PROGRAMS = {"vllm": 2, "sglang": 3}
 READERS = {
     "vllm": """
 import json, sys
+import vllm.platforms as platforms
+if not platforms.current_platform.device_type:  # a GPU build on a host without GPU
+    from vllm.platforms.cpu import CpuPlatform
+    platforms._current_platform = CpuPlatform()
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 try:
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
