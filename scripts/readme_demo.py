@@ -11,6 +11,7 @@ README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"(`make demo` prints \(shortened\):\n\n```\n).*?(```)", re.DOTALL)
 PLANS_SHOWN = 2
 COLUMNS = 120
+LEFT_OUT = ("memory", "The server refuses", "If yours vary")
 
 
 def main() -> None:
@@ -31,10 +32,10 @@ def shortened(output: str) -> str:
     second_cut = next(n for n, line in enumerate(lines) if line.startswith(f" {PLANS_SHOWN + 1}. "))
     start = next(n for n, line in enumerate(lines) if line.startswith("best plan"))
     end = next(n for n, line in enumerate(lines) if line.startswith(" rejected"))
-    rest = [line for line in lines[start:end] if not line.startswith("memory")]
+    rest = [line for line in lines[start:end] if not line.startswith(LEFT_OUT)]
     kept = [*lines[:second_cut], " ...", "", *rest]
     cut = (line if len(line) <= COLUMNS else line[: COLUMNS - 4] + " ..." for line in kept)
-    return "\n".join(cut).rstrip() + "\n"
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(cut)).rstrip() + "\n"
 
 
 if __name__ == "__main__":
