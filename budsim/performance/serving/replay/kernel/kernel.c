@@ -5,7 +5,8 @@
    of a step grows linearly with the context. `stepwise.py` in the tests does the same step by step.
 
    Times are seconds, lengths tokens. A replica has one or more attention ranks. Ranks step together;
-   each has its own queue and cache. `kernel.py` describes the structures field by field. */
+   each has its own queue and cache. `native.py` mirrors the structures; `scheduling.py` says what
+   the fields of a setting mean. */
 
 #include <stdlib.h>
 

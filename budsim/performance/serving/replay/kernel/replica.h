@@ -14,8 +14,10 @@ enum { SAMPLES = 256, GAPS = 800, GAP_OCTAVE = -14, GAP_SHIFT = 47 };
    longest output it reserves (managers/schedule_policy.py, global_config.py of 0.5). */
 static const double FIRST_RATIO = 0.7, LEAST_RATIO = 0.098, RATIO_STEPS = 600.0;
 static const double RETRACTED_RATIO = 0.1, LONGEST_RESERVED = 4096.0;
+/* Decode steps after which a request that waits for the reserve to shrink is looked at again. */
 static const int64_t RESERVE_STEPS = 16;
 
+/* How the replica schedules, and what its host and corrections of step times are. */
 typedef struct {
     int64_t kind, router, ranks, whole_prompts, reserve_output, both_ways;
     double token_budget, max_sequences, cache_tokens, block_tokens;
@@ -25,6 +27,7 @@ typedef struct {
     double prompt_step_floor_s;  /* no step with prompt tokens is shorter */
 } Setting;
 
+/* Arrays of `count` requests: what they ask, and when they were sent, admitted and answered. */
 typedef struct {
     int64_t count, concurrency, measured_from, measured_to;
     const double *prompt, *output, *reused;
@@ -32,6 +35,7 @@ typedef struct {
     double *send, *admitted, *first, *done;
 } Requests;
 
+/* What a replay records besides: totals, a timeline, and a histogram of gaps between tokens. */
 typedef struct {
     double busy_s, end_s;
     int64_t steps, preemptions, samples;

@@ -1,4 +1,4 @@
-/* The time of one step, read from tables that `tables.py` fills from the analytic model. */
+/* The time of one step, read from tables that `step_tables.py` fills from the analytic model. */
 
 #ifndef BUDSIM_TABLES_H
 #define BUDSIM_TABLES_H
