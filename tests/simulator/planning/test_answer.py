@@ -334,8 +334,6 @@ def offered(cluster: Cluster) -> dict[tuple[str, int], int]:
         for number, pool in enumerate(node.pools):
             is_cpu = pool.device is not None and pool.device.kind is DeviceKind.CPU
             is_left = pool.memory_free_bytes > 0 and pool.compute_free_share > 0
-            if cluster.mode is HardwareMode.SHARED:
-                is_left &= not is_cpu
             if pool.device and node.is_up and is_left and not (is_cpu and node.is_master):
                 found[node.node_id, number] = pool.available
     return found
