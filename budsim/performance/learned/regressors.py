@@ -71,10 +71,13 @@ class Regressors:
 
     def correct(self, target: str, features: Matrix, stratum: Integers) -> Floats:
         """Return the factors (n,) on the modelled ``target``, weaker for what was never seen."""
-        raw = np.asarray(self.boosters[target].inplace_predict(features), dtype=np.float64)
         trust = np.array(
             [self.manifest["shrinkage"][target][stratum_name(*each)] for each in STRATA]
         )[stratum]
+        # Most questions are of strangers, for whom nothing learned is trusted: trees cost most.
+        if not trust.any():
+            return np.ones(len(features))
+        raw = np.asarray(self.boosters[target].inplace_predict(features), dtype=np.float64)
         return np.asarray(
             np.exp(trust * np.clip(raw, -LARGEST_CORRECTION, LARGEST_CORRECTION)), dtype=np.float64
         )
