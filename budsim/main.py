@@ -73,6 +73,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        """Build the application state, run the background loops, and close both at the end."""
         given = settings or load_settings()
         # Database calls run in threads; asyncio's default of cores + 4 would make them wait.
         threads = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="work")

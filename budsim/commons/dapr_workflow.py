@@ -148,6 +148,7 @@ def ignore_repeated_suspensions() -> None:
         return
 
     def process_event(self: Any, context: Any, event: Any) -> None:
+        """Process the event unless it suspends a workflow that is suspended already."""
         if not (self._is_suspended and event.HasField("executionSuspended")):
             process(self, context, event)
 
@@ -161,6 +162,7 @@ async def _in_daemon(work: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
 
     def run() -> None:
+        """Do the work, then wake the waiting coroutine if its loop is still open."""
         try:
             work()
         finally:

@@ -225,6 +225,7 @@ def run_together(
     found: dict[int, SearchResult] = {}
 
     def advance(number: int, scores: Scores | None) -> Integers | None:
+        """Send the scores to one search and return the genomes it asks for, or None at its end."""
         try:
             # None starts a generator.
             return searches[number].send(scores)  # type: ignore[arg-type]

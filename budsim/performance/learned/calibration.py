@@ -177,6 +177,7 @@ def points_of(candidates: Candidates, names: Sequence[str]) -> Points:
     code = {name: number for number, name in enumerate(names)}
 
     def coded(values: Sequence[str], index: Integers) -> Integers:
+        """Return the code of each candidate's value, shape (n,)."""
         return np.array([code.get(value, -1) for value in values], dtype=np.int64)[index]
 
     precisions = [str(precision) for precision in candidates.precisions]

@@ -152,6 +152,7 @@ def latencies(record: Record, ending: str, scale: float) -> Row:
     """
 
     def read(statistic: str, metric: str) -> float | None:
+        """Return one statistic of one latency in milliseconds; None if it is absent or zero."""
         value = number(record, f"{statistic}_{metric}{ending}")
         return value * scale if value else None
 

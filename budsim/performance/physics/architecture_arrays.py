@@ -114,6 +114,7 @@ def architecture_arrays(architectures: tuple[Architecture, ...]) -> Architecture
     routed = [_routed(architecture) for architecture in architectures]
 
     def scalar(of: Callable[[Architecture], float]) -> Floats:
+        """Return one figure of every model, shape (models,)."""
         return np.array([of(architecture) for architecture in architectures], dtype=np.float64)
 
     return ArchitectureArrays(
@@ -163,12 +164,14 @@ def _matrix_arrays(models: Sequence[Sequence[_Column]]) -> MatrixArrays:
     width = max(len(columns) for columns in models)
 
     def table(of: Callable[[_Column], float]) -> Floats:
+        """Return a figure of every matrix, shape (models, width), padded with zeros."""
         padded = np.zeros((len(models), width))
         for row, columns in enumerate(models):
             padded[row, : len(columns)] = [of(column) for column in columns]
         return padded
 
     def flags(of: Callable[[_Column], bool]) -> Booleans:
+        """Return a condition of every matrix, shape (models, width); padding is False."""
         return table(lambda c: float(of(c))) > 0
 
     return MatrixArrays(
@@ -193,6 +196,7 @@ def _attention_arrays(models: Sequence[Sequence[LayerGroup]]) -> AttentionArrays
     width = max(len(groups) for groups in models)
 
     def table(of: Callable[[Attention], float], fill: float = 0.0) -> Floats:
+        """Return a figure of every layer group, shape (models, width), padded with ``fill``."""
         padded = np.full((len(models), width), fill)
         for row, groups in enumerate(models):
             padded[row, : len(groups)] = [of(group.attention) for group in groups]
@@ -288,6 +292,7 @@ def compute_formats(
     order = {precision: index for index, precision in enumerate(Precision)}
 
     def index(architecture: Architecture, matrix: Matrix, precision: Precision) -> float:
+        """Return the position in `Precision` of the format this matrix is multiplied in."""
         return float(order[compute_format(architecture.stored_precision(matrix, precision))])
 
     return _per_column(architectures, precisions, index)

@@ -100,6 +100,7 @@ def memory_use(ranks: Ranks) -> MemoryUse:
     )
 
     def of(name: str) -> Floats:
+        """Return a figure of the pipeline stage with less room, shape (n,)."""
         return np.asarray(
             np.where(tighter, getattr(first, name), getattr(last, name)), dtype=np.float64
         )

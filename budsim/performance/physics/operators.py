@@ -180,6 +180,7 @@ def operator_times(ranks: Ranks, batch: Batch) -> dict[str, OperatorTime]:
 
 def _summed(times: Mapping[str, OperatorTime], rows: int) -> StepTime:
     def total(name: str) -> Floats:
+        """Return the sum of one part over all operators, in seconds, shape (rows,)."""
         return np.asarray(sum((getattr(each, name) for each in times.values()), np.zeros(rows)))
 
     parts = {name: total(name) for name in CAUSES}

@@ -41,6 +41,7 @@ def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, 
     parts = rows.parts()
 
     def residuals(name: str) -> dict[str, Residuals]:
+        """Return the residuals of one quantity by stratum."""
         return {
             stratum_name(novelty, *part): _of_stratum(rows, validation.residuals[name], at, novelty)
             for novelty, validation in validations.items()

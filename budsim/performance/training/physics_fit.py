@@ -93,12 +93,14 @@ def fit(
     from scipy.optimize import minimize  # type: ignore[import-untyped]
 
     def scaled(point: Floats) -> PhysicsConstants:
+        """Return the start constants with each parameter scaled by the exponential of its step."""
         found = start
         for parameter, step in zip(parameters, point, strict=True):
             found = parameter.scaled(found, float(np.exp(step)))
         return found
 
     def error(point: Floats) -> float:
+        """Return the weighted mean log error of TPOT and TTFT plus the price of the steps."""
         service = modelled(measurements, scaled(point))
         pairs = (
             (measurements.tpot_s, service.tpot_s, 2.0),

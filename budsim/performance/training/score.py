@@ -165,6 +165,7 @@ def quantities(
     tokens = measurements.replicas * np.where(run, served.output_tokens_per_s, steady)
 
     def scaled(value: Floats, interval: Interval, factor: Floats | float = 1.0) -> Quantity:
+        """Return a time in milliseconds and its 90 % interval times ``factor``."""
         ends = Interval(low=interval.low * factor / MILLI, high=interval.high * factor / MILLI)
         return value / MILLI, ends
 

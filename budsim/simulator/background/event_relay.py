@@ -92,6 +92,7 @@ class Relay:
         """Send the events that are waiting; return how many runs had some."""
 
         def claim() -> list[UnsentEvents]:
+            """Reserve the runs with unsent events for this process until the lease ends."""
             return self._repository.outbox.claim(
                 now_s=self._clock(), lease_s=RELAY_LEASE_S, limit=RELAY_RUNS
             )

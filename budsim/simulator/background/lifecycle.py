@@ -50,6 +50,7 @@ def start_loops(state: ApplicationState) -> list[asyncio.Task[None]]:
     )
 
     async def delete_old() -> None:
+        """Delete the runs that are older than the retention period."""
         days = settings.database.retention_days
         await delete_old_runs(service.repository, retention_days=days, clock=service.clock)
 
@@ -115,6 +116,7 @@ def draining_before_stop(state: ApplicationState) -> Iterator[None]:
     loop, app = asyncio.get_running_loop(), state.settings.app
 
     def drain(number: int, _frame: object) -> None:
+        """Start to drain on SIGTERM and schedule the end of requests and of the process."""
         if state.draining:  # a second SIGTERM does not begin the times again
             return
         state.draining = True

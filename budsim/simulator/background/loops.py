@@ -63,6 +63,7 @@ class RunLoop:
         simulations = self._simulations
 
         def claim() -> list[Run]:
+            """Claim at most as many runs as this process has free slots."""
             return simulations.repository.claim(
                 simulations.owner,
                 now_s=simulations.clock(),

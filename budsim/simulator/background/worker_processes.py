@@ -191,6 +191,7 @@ class ProcessWorkers:
         process.interrupt(ticket)
 
         async def recover() -> None:
+            """Wait for the interrupted run to end, kill its process if it does not, and free it."""
             ended, unfinished = await asyncio.wait(
                 {asyncio.wrap_future(future)}, timeout=INTERRUPT_S
             )
@@ -306,6 +307,7 @@ class ThreadWorkers:
         loop = asyncio.get_running_loop()
 
         def report(share: float) -> None:
+            """Pass the progress from the worker thread to the event loop."""
             loop.call_soon_threadsafe(progress, share)
 
         return await loop.run_in_executor(self._pool, self._answer, question, known, report)

@@ -67,6 +67,7 @@ class WorkflowDispatcher:
         )
 
         def notice(run: Run) -> None:
+            """Pass the change of a run to the event loop, whichever thread made it."""
             loop.call_soon_threadsafe(self._notice_change, run)
 
         self._simulations.on_move = notice

@@ -65,7 +65,10 @@ def workflow_of(max_attempts: int) -> Callable[..., Generator[Any, Any, Any]]:
     )
 
     def run_simulation(context: Any, given: WorkflowInput) -> Generator[Any, Any, Any]:
+        """Validate, search in parallel batches, and rank."""
+
         def call(activity: str, **detail: object) -> Any:
+            """Schedule one activity with the input of the run and the retry policy."""
             return context.call_activity(activity, input=given | detail, retry_policy=retries)
 
         try:
@@ -181,7 +184,10 @@ def called_in_loop(
     """Return an activity that the SDK calls in an event loop of its own and that works in ours."""
 
     async def called(_context: Any, given: Mapping[str, Any]) -> Any:
+        """Wait for the activity, which runs in our event loop."""
+
         async def work() -> Any:
+            """Start the activity inside our loop with a copy of its input."""
             return await activity(dict(given))
 
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), loop))

@@ -52,6 +52,7 @@ def add_error_table(app: FastAPI) -> None:
 
     @app.exception_handler(BudsimError)
     async def answer_ours(_request: Request, error: BudsimError) -> Response:
+        """Answer an error of this package with the status of its kind."""
         status = next(status for kind, status in STATUSES if isinstance(error, kind))
         # The message names files of the installation, which are no business of callers.
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -61,6 +62,7 @@ def add_error_table(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def answer_invalid_body(request: Request, error: RequestValidationError) -> Response:
+        """Answer a body that is not JSON, has the wrong type, or breaks the schema."""
         problems = error.errors()
         if any(problem["type"] == "json_invalid" for problem in problems):
             return error_response(HTTPStatus.BAD_REQUEST, "the body is not JSON", "body")
@@ -81,6 +83,7 @@ def add_error_table(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def answer_http_error(_request: Request, error: HTTPException) -> Response:
+        """Answer an error of the framework, such as an unknown path, with the envelope."""
         status, headers = HTTPStatus(error.status_code), dict(error.headers or {})
         if status == HTTPStatus.BAD_REQUEST:
             return error_response(status, UNREADABLE, "body", headers)
@@ -88,6 +91,7 @@ def add_error_table(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def answer_unexpected(_request: Request, error: Exception) -> Response:
+        """Log an error that nothing else handles and answer 500 without details."""
         # Callers are told nothing of it: the text of an exception may hold a secret.
         log.error("unexpected error", exc_info=error)
         return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")

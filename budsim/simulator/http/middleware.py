@@ -254,6 +254,7 @@ def _replayed(body: bytes, left: asyncio.Event) -> Receive:
     bodies = [body]
 
     async def receive() -> Message:
+        """Give the stored body once; after that report only that the client has left."""
         if bodies:
             return {"type": "http.request", "body": bodies.pop(), "more_body": False}
         await left.wait()

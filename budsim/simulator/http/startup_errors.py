@@ -22,6 +22,7 @@ class OneLineStartupErrors:
             return
 
         async def shortened(message: Message) -> None:
+            """Send the message with one plain sentence in place of the traceback of our errors."""
             error: Any = sys.exc_info()[1]  # Starlette reports from its `except` block
             if message["type"] == "lifespan.startup.failed" and isinstance(error, BudsimError):
                 message = {**message, "message": f"budsim does not start: {error}"}

@@ -53,6 +53,7 @@ def answer(
     for number, cluster in enumerate(question.clusters):
 
         def share(done: float, number: int = number) -> None:
+            """Report the progress over all clusters."""
             progress((number + done) / len(question.clusters))
 
         found = _answer_cluster(_cluster_search(question, cluster), judge, known, share)

@@ -81,6 +81,7 @@ def make_option(
     knobs = {knob.name: knob for knob in engine.knobs(device.kind) if device.kind in knob.kinds}
 
     def values(name: str, default: float) -> tuple[float, ...]:
+        """Return the values to try for a knob; only the default in an analytic-only question."""
         return _values(knobs.get(name), default, fixed=question.analytic_only)
 
     # DP ranks live inside one tensor-parallel group, so the largest TP bounds them.
@@ -122,6 +123,7 @@ def one_replica_each(
     rows = len(layouts)
 
     def column(value: int) -> Integers:
+        """Return the same value for every row."""
         return np.full(rows, value, dtype=np.int64)
 
     return Choices(

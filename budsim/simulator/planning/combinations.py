@@ -243,11 +243,13 @@ class LoadedTypes:
         others = np.where(self.types.group == self.types.group[number], 0, counts)
 
         def with_new(replicas: int) -> Integers:
+            """Return the counts with this many new replicas and those others that still fit."""
             some: Integers = others + replicas * self.types.only(number)
             room = fits.free_beside(some)
             return some if room is None else some + np.minimum(room, counts - others)
 
         def carries(replicas: int) -> bool:
+            """Say whether the counts with this many new replicas carry the concurrency."""
             return bool(with_new(replicas) @ self.capacity >= concurrency)
 
         tried = range(1, int(self.types.most[number]) + 1)

@@ -231,6 +231,7 @@ class SearchSpace:
         seqs, budgets = np.array(values.max_num_seqs), np.array(values.max_num_batched_tokens)
 
         def budgets_for(running: Integers) -> Integers:
+            """Return how many token budgets admit these running requests; at least one does."""
             return len(budgets) - np.minimum(np.searchsorted(budgets, running), len(budgets) - 1)
 
         largest = np.minimum(np.searchsorted(seqs, with_burst_room(requests)), len(seqs) - 1)

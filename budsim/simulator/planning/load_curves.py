@@ -125,6 +125,7 @@ class LoadCurves:
         groups = np.unique(self.types.group)
 
         def carries(allowed: float) -> bool:
+            """Say whether replicas that may miss by ``allowed`` carry the concurrency."""
             capacity = self.capacity(allowed)
             carried = capacity * self.types.most + (beside * capacity).max(axis=1)
             best = sum(carried[self.types.group == group].max() for group in groups)

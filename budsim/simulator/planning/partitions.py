@@ -230,7 +230,10 @@ def _shared_progress(count: int, progress: Progress) -> list[Progress]:
     shares = [0.0] * count
 
     def of(search: int) -> Progress:
+        """Return the progress of one search."""
+
         def reached(share: float) -> None:
+            """Store the share of this search and report the mean of all searches."""
             shares[search] = share
             progress(sum(shares) / len(shares))
 
@@ -245,6 +248,7 @@ def _scored_together(
     """Return a function that scores the genomes of several partitions in one table."""
 
     def scores(asked: dict[int, Integers]) -> dict[int, Scores]:
+        """Score the genomes of each partition, in chunks, and split the scores by partition."""
         genomes = np.concatenate([_of_option(wanted, options[at]) for at, wanted in asked.items()])
         tables = [
             space.score(genomes[start : start + CHUNK], predictor)

@@ -154,6 +154,7 @@ def _capacity(question: Question, predictor: Predictor) -> Capacity:
     outcomes: dict[int, Outcome] = {}
 
     def carries(concurrency: int) -> bool:
+        """Say whether a plan meets the targets at this concurrency, and keep the outcome."""
         found = outcomes[concurrency] = answer(question.with_concurrency(concurrency), predictor)
         return bool(found.plans) and found.plans[0].meets_targets
 
@@ -179,6 +180,7 @@ def _rate_carried(question: Question, predictor: Predictor) -> Capacity:
     outcomes: dict[float, Outcome] = {}
 
     def carries(rate: float) -> bool:
+        """Say whether a plan meets the targets at this rate, and keep the outcome."""
         found = outcomes[rate] = answer(question.at_rate(rate), predictor)
         return bool(found.plans) and found.plans[0].meets_targets
 

@@ -309,6 +309,7 @@ def _targets(deployment: Deployment) -> Iterator[RouteTarget]:
 
 def _proxy_container(name: str) -> Manifest:
     def probe(path: str) -> Manifest:
+        """Return an HTTP probe of this path of the proxy."""
         return {
             "httpGet": {"path": path, "port": "http"},
             "periodSeconds": PROBE_PERIOD_S,

@@ -167,6 +167,7 @@ def _run(replica: Replica, requests: Requests) -> Run:
 
 def _tables(tables: StepTables, row: int) -> native.Tables:
     def addresses(part: PartTables) -> native.Part:
+        """Return the memory addresses of this row in each column of a part."""
         columns = (getattr(part, name) for name in native.PART_COLUMNS)
         return native.Part(*(column[row].ctypes.data for column in columns))
 

@@ -70,6 +70,7 @@ def timeline(runs: Sequence[Run], cache_tokens: float) -> Timeline:
     time = runs[0].time_s
 
     def total(name: str) -> Floats:
+        """Return the sum of one figure over all lanes at the times of the first."""
         each = (np.interp(time, run.time_s, getattr(run, name), right=0.0) for run in runs)
         return np.asarray(sum(each), dtype=np.float64)
 

@@ -65,6 +65,7 @@ def largest_rates(
     chosen, most = [replicas[row] for row in served], stable[served]
 
     def accepted(shares: Floats) -> Booleans:
+        """Return which replicas meet the targets at these shares of their largest stable rate."""
         each = [traffic.at(float(rate)) for rate in shares * most]
         service = serve(chosen, each, limits=bounds, seed=seed, largest=most)
         return service.stable & accepts(service)
