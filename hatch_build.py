@@ -25,7 +25,10 @@ class KernelBuildHook(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the library to a wheel and name its platform; editable installs compile on first use."""
+        """Add the library to a wheel and name the wheel's platform.
+
+        Editable installs compile it on first use.
+        """
         if version == "editable" or self.target_name != "wheel":
             return
         native = _native(Path(self.root))
@@ -41,7 +44,12 @@ class KernelBuildHook(BuildHookInterface[Any]):
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{_platform()}"
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
+    def finalize(
+        self,
+        version: str,  # noqa: ARG002
+        build_data: dict[str, Any],  # noqa: ARG002
+        artifact_path: str,  # noqa: ARG002
+    ) -> None:
         """Remove the library's folder."""
         if hasattr(self, "folder"):
             self.folder.cleanup()

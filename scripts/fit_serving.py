@@ -1,8 +1,9 @@
 """Fits what kernel timings leave out, and prints the errors of physics on withheld rows.
 
 ``python scripts/fit_serving.py FOLDER_OF_MEASUREMENTS`` fits the latencies that NVIDIA's
-generations share, from neutral values: once to all rows, and once without each model and each device
-in turn. About half an hour on one core. ``scripts/fit_host.py`` fits what engines' hosts add.
+generations share, from neutral values: once to all rows, and once without each model and each
+device in turn. About half an hour on one core. ``scripts/fit_host.py`` fits what engines' hosts
+add.
 """
 
 from __future__ import annotations

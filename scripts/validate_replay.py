@@ -111,7 +111,9 @@ def _report(errors: pd.DataFrame) -> Iterator[str]:
             yield f"| {source} {engine} | {len(group)} | {cells} |"
     yield ""
     right, pairs = _ordered(errors)
-    yield f"Pairs whose measured p99 TTFT differ by 20 % or more: {right:.1%} of {pairs:,} in order."
+    yield (
+        f"Pairs whose measured p99 TTFT differ by 20 % or more: {right:.1%} of {pairs:,} in order."
+    )
 
 
 def _cell(group: pd.DataFrame, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Fixtures and options every test may use: databases, the shared measurements, and a running Dapr sidecar."""
+"""Fixtures and options for every test: databases, measurements and a running Dapr sidecar."""
 
 import os
 import uuid
@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck
 from hypothesis import settings as drawing
 
-# How long examples take to draw and run says how busy the machine is; a failing one is printed so that it can be run again.
+# The time an example takes depends on how busy the machine is, so there is no deadline. A failing
+# example is printed so that it can be run again.
 drawing.register_profile(
     "budsim", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
@@ -67,11 +68,15 @@ def dapr_api_token(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of the measurements: `BUDSIM_DATA`, else `../shared/data`; the test is skipped where there is neither."""
+    """Folder of the measurements: `BUDSIM_DATA`, else `../shared/data`.
+
+    The test is skipped where there is neither.
+    """
     folder = Path(os.environ.get("BUDSIM_DATA") or REPOSITORY.parent / "shared" / "data")
     if not (folder / "measurements.csv").is_file():
         pytest.skip(
-            f"needs measurements.csv, not found in {folder}: set BUDSIM_DATA to the folder that holds it"
+            f"needs measurements.csv, not found in {folder}: "
+            "set BUDSIM_DATA to the folder that holds it"
         )
     return folder
 
@@ -84,7 +89,10 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def postgres_url() -> Iterator[str]:
-    """URL of an empty Postgres database of this test's own on the server of `TEST_DATABASE_URL`; skipped without one."""
+    """URL of an empty Postgres database for this test alone.
+
+    It is on the server of `TEST_DATABASE_URL`; the test is skipped without one.
+    """
     with _postgres() as url:
         yield url
 
@@ -120,7 +128,10 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def redis_url() -> str:
-    """URL of the Redis named by `TEST_REDIS_URL`; skipped without one. Tests share it: use keys of your own."""
+    """URL of the Redis named by `TEST_REDIS_URL`; the test is skipped without one.
+
+    Tests share it: use keys of your own.
+    """
     url = os.environ.get("TEST_REDIS_URL")
     if not url:
         pytest.skip("needs Redis: set TEST_REDIS_URL, or run `make test`, which starts one")

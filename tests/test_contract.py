@@ -1,4 +1,4 @@
-"""The contract's list of the predecessor's mistakes, each with the tests that keep it from coming back."""
+"""The contract's list of the predecessor's mistakes, each with the tests that prevent it."""
 
 import ast
 from collections.abc import Callable
@@ -24,7 +24,8 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "2. the cheapest were kept instead of those that meet the targets": (
         "simulator/planning/test_answer.py::test_plans_come_best_first",
-        "simulator/planning/test_answer.py::test_targets_nothing_meets_are_answered_with_the_nearest",
+        "simulator/planning/test_answer.py::"
+        "test_targets_nothing_meets_are_answered_with_the_nearest",
     ),
     "3. per-user throughput counted prompt tokens": (
         "test_contract.py::test_longer_prompts_never_look_like_more_throughput",
@@ -47,7 +48,8 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "7. one row per cluster survived, replicas on one node only, time-sliced GPUs without TP": (
         "simulator/test_routes.py::test_recommendations_keep_several_plans_per_cluster",
         "simulator/planning/test_placement.py::test_replicas_fill_nodes_without_crossing_them",
-        "simulator/planning/test_hardware_groups.py::test_time_sliced_devices_form_tensor_parallel_groups",
+        "simulator/planning/test_hardware_groups.py::"
+        "test_time_sliced_devices_form_tensor_parallel_groups",
     ),
     "8. cost was multiplied by replicas, ignored PP, and was random for clouds": (
         "simulator/planning/test_cost.py::test_replicas_do_not_change_the_price_of_a_token",
@@ -74,7 +76,8 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "test_contract.py::test_targets_of_zero_are_no_targets",
     ),
     "13. mixed GPU types in a node were timed and priced as the first": (
-        "simulator/planning/test_hardware_groups.py::test_different_devices_of_one_node_are_never_mixed",
+        "simulator/planning/test_hardware_groups.py::"
+        "test_different_devices_of_one_node_are_never_mixed",
         "test_contract.py::test_each_device_of_a_mixed_node_has_its_own_price",
     ),
     "14. an unreachable registry looked like an incompatible model": (
@@ -106,13 +109,13 @@ def test_a_ttft_target_is_in_milliseconds_and_enforced(body: dict[str, Any]):
 
 
 def test_longer_prompts_never_look_like_more_throughput(body: dict[str, Any]):
-    """Eight times the prompt gives no user more output tokens per second, plan for plan of one device."""
+    """Eight times the prompt length gives no user more output tokens per second."""
     short, long = (fastest(ask(body, input_tokens=tokens)) for tokens in (1024, 8192))
     assert long <= short
 
 
 def test_nobody_waits_for_everybodys_prompt(body: dict[str, Any]):
-    """The mean TTFT of 64 users stays well below the time all their prompts would take one after another."""
+    """The mean TTFT of 64 users stays well below the time of their prompts one after another."""
     alone, together = (quickest(ask(body, concurrency=users)) for users in (1, 64))
     assert alone <= together < 32 * alone
 
@@ -134,7 +137,7 @@ def test_each_device_of_a_mixed_node_has_its_own_price(body: dict[str, Any]):
 
 
 def test_no_code_is_fetched_or_unpickled():
-    """Nothing in the package trusts remote code or imports a way to unpickle; the flag callers add is theirs."""
+    """Nothing in the package trusts remote code or imports a module that unpickles."""
     for file in (TESTS.parent / "budsim").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):

@@ -22,15 +22,16 @@ def test_a_cuda_replica_is_started_by_vllm_serve() -> None:
         LLAMA, replica("H100-SXM", tp=2, context_tokens=4096, memory_fraction=0.92, max_num_seqs=64)
     )
     assert " ".join(launch.command) == (
-        "vllm serve meta-llama/Llama-3.1-8B-Instruct --tensor-parallel-size 2 --max-model-len 4096 --max-num-seqs 64 "
-        "--max-num-batched-tokens 8192 --gpu-memory-utilization 0.92 --dtype bfloat16 --kv-cache-dtype auto "
+        "vllm serve meta-llama/Llama-3.1-8B-Instruct --tensor-parallel-size 2 "
+        "--max-model-len 4096 --max-num-seqs 64 --max-num-batched-tokens 8192 "
+        "--gpu-memory-utilization 0.92 --dtype bfloat16 --kv-cache-dtype auto "
         "--enable-chunked-prefill --enable-prefix-caching"
     )
     assert launch.image == "vllm/vllm-openai:v0.32.0"
 
 
 def test_experts_and_attention_ranks_stay_inside_the_replicas_devices() -> None:
-    """Eight devices with four attention ranks are data parallel 4 times tensor parallel 2, experts over all."""
+    """Eight devices with four attention ranks run dp 4 times tp 2, with experts over all eight."""
     args = VLLM.launch(MIXTURE, replica("H100-SXM", tp=8, dp=4, ep=8)).args
     assert args["data-parallel-size"] == 4
     assert args["tensor-parallel-size"] == 2
@@ -44,7 +45,10 @@ def test_vllm_spreads_experts_over_all_ranks_or_none() -> None:
 
 
 def test_a_cpu_replica_gets_its_cache_and_cores_by_environment() -> None:
-    """40.9 GiB are written as 40, two ranks as 28 cores of two sockets; there is no memory fraction, blocks hold 128 tokens."""
+    """40.9 GiB are written as 40, and two ranks as 28 cores of each of two sockets.
+
+    There is no memory fraction, and a block holds 128 tokens.
+    """
     config = replica("Xeon Platinum 8480+", tp=2, cores=28, kv_space_bytes=40.9 * GIB)
     launch = VLLM.launch(LLAMA, config)
     assert launch.envs == {
@@ -62,7 +66,7 @@ def test_a_cpu_replica_without_room_for_a_cache_is_refused() -> None:
 
 
 def test_cpu_and_gaudi_offer_no_fp8_cache() -> None:
-    """fp8 caches need kernels the CPU lacks and calibrated scales on Gaudi; asking for one is refused."""
+    """CPUs lack kernels for fp8 caches, Gaudi lacks calibrated scales: both refuse them."""
     assert VLLM.kv_precisions(LLAMA, device("Xeon Platinum 8480+")) == (Precision.BF16,)
     assert VLLM.kv_precisions(LLAMA, device("Gaudi3")) == (Precision.BF16,)
     with pytest.raises(InvalidInput, match="kv_precision"):
@@ -77,7 +81,10 @@ def test_gaudi_buckets_by_environment() -> None:
 
 
 def test_an_embedding_model_runs_in_the_pooling_runner() -> None:
-    """Prompts are taken whole: the budget holds the longest, and neither chunking nor prefix caching is asked for."""
+    """Prompts are taken whole, so the token budget holds the longest one.
+
+    Neither chunking nor prefix caching is asked for.
+    """
     args = VLLM.launch(
         EMBEDDING, replica("H100-SXM", context_tokens=512, max_num_batched_tokens=256)
     ).args
@@ -125,7 +132,7 @@ def test_formats_that_do_not_pay_are_refused_by_name(
 
 
 def test_a_quantized_checkpoint_keeps_its_format() -> None:
-    """gpt-oss is MXFP4 on disk: it is served as that on Hopper, and on nothing that lacks a kernel for it."""
+    """gpt-oss is MXFP4 on disk: Hopper serves it so; a device without a kernel for it does not."""
     oss = resolve_model("openai/gpt-oss-120b")
     assert VLLM.precisions(oss, device("H100-SXM"), may_quantize=True) == (Precision.MXFP4,)
     assert "mxfp4" in str(VLLM.why_not(oss, device("T4")))
@@ -147,7 +154,10 @@ def test_first_generation_gaudi_and_volta_are_too_old() -> None:
 
 
 def test_tensor_parallel_sizes_divide_heads_and_key_value_heads() -> None:
-    """32 heads and 8 key-value heads split into 1, 2, 4, 8 ways, and into 16 and 32 by repeating key-value heads."""
+    """32 heads and 8 key-value heads split into 1, 2, 4 or 8 ways.
+
+    Repeating key-value heads allows 16 and 32 ways.
+    """
     assert VLLM.tp_sizes(LLAMA, 40) == (1, 2, 4, 8, 16, 32)
     assert VLLM.tp_sizes(LLAMA, 7) == (1, 2, 4)
 

@@ -1,4 +1,7 @@
-"""Waiting for what another thread or process does; imports nothing, for worker processes import what their tests do."""
+"""Wait for what another thread or process does.
+
+This module imports little because worker processes import all that their tests import.
+"""
 
 import time
 from collections.abc import Callable

@@ -19,13 +19,16 @@ DOCUMENT = sa.JSON().with_variant(postgresql.JSONB(), 'postgresql')
 
 def upgrade() -> None:
     """Create the table."""
-    op.create_table('findings',
-    sa.Column('run_id', sa.Uuid(as_uuid=False), nullable=False),
-    sa.Column('attempt', sa.Integer(), nullable=False),
-    sa.Column('number', sa.Integer(), nullable=False),
-    sa.Column('document', DOCUMENT, nullable=False),
-    sa.ForeignKeyConstraint(['run_id'], ['runs.run_id'], name=op.f('fk_findings_run_id_runs'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('run_id', 'attempt', 'number', name=op.f('pk_findings'))
+    op.create_table(
+        'findings',
+        sa.Column('run_id', sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column('attempt', sa.Integer(), nullable=False),
+        sa.Column('number', sa.Integer(), nullable=False),
+        sa.Column('document', DOCUMENT, nullable=False),
+        sa.ForeignKeyConstraint(
+            ['run_id'], ['runs.run_id'], name=op.f('fk_findings_run_id_runs'), ondelete='CASCADE'
+        ),
+        sa.PrimaryKeyConstraint('run_id', 'attempt', 'number', name=op.f('pk_findings')),
     )
 
 

@@ -36,69 +36,99 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Put the outbox back; what was written after the split is not kept."""
-    op.create_table('outbox',
-    sa.Column('event_id', sa.Uuid(as_uuid=False), nullable=False),
-    sa.Column('run_id', sa.Uuid(as_uuid=False), nullable=False),
-    sa.Column('sequence', sa.Integer(), nullable=False),
-    sa.Column('topic', sa.String(length=255), nullable=True),
-    sa.Column('event', sa.String(length=64), nullable=False),
-    sa.Column('status', sa.String(length=16), nullable=False),
-    sa.Column('body', DOCUMENT, nullable=False),
-    sa.Column('created_s', sa.Double(), nullable=False),
-    sa.Column('sent_s', sa.Double(), nullable=True),
-    sa.Column('failures', sa.Integer(), nullable=False),
-    sa.ForeignKeyConstraint(['run_id'], ['runs.run_id'], name=op.f('fk_outbox_run_id_runs'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('event_id', name=op.f('pk_outbox'))
+    op.create_table(
+        'outbox',
+        sa.Column('event_id', sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column('run_id', sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column('sequence', sa.Integer(), nullable=False),
+        sa.Column('topic', sa.String(length=255), nullable=True),
+        sa.Column('event', sa.String(length=64), nullable=False),
+        sa.Column('status', sa.String(length=16), nullable=False),
+        sa.Column('body', DOCUMENT, nullable=False),
+        sa.Column('created_s', sa.Double(), nullable=False),
+        sa.Column('sent_s', sa.Double(), nullable=True),
+        sa.Column('failures', sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ['run_id'], ['runs.run_id'], name=op.f('fk_outbox_run_id_runs'), ondelete='CASCADE'
+        ),
+        sa.PrimaryKeyConstraint('event_id', name=op.f('pk_outbox')),
     )
     op.create_index('ix_outbox_run_id_sequence', 'outbox', ['run_id', 'sequence'], unique=False)
-    op.create_index('ix_outbox_unsent', 'outbox', ['run_id'], unique=False, postgresql_where=UNSENT, sqlite_where=UNSENT)
+    op.create_index(
+        'ix_outbox_unsent',
+        'outbox',
+        ['run_id'],
+        unique=False,
+        postgresql_where=UNSENT,
+        sqlite_where=UNSENT,
+    )
     op.drop_table('deliveries')
     op.drop_table('events')
 
 
 def _create_new() -> sa.Table:
-    table = op.create_table('events',
-    sa.Column('event_id', sa.Uuid(as_uuid=False), nullable=False),
-    sa.Column('run_id', sa.Uuid(as_uuid=False), nullable=False),
-    sa.Column('sequence', sa.Integer(), nullable=False),
-    sa.Column('event', sa.String(length=64), nullable=False),
-    sa.Column('status', sa.String(length=16), nullable=False),
-    sa.Column('body', DOCUMENT, nullable=False),
-    sa.Column('created_s', sa.Double(), nullable=False),
-    sa.ForeignKeyConstraint(['run_id'], ['runs.run_id'], name=op.f('fk_events_run_id_runs'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('event_id', name=op.f('pk_events'))
+    table = op.create_table(
+        'events',
+        sa.Column('event_id', sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column('run_id', sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column('sequence', sa.Integer(), nullable=False),
+        sa.Column('event', sa.String(length=64), nullable=False),
+        sa.Column('status', sa.String(length=16), nullable=False),
+        sa.Column('body', DOCUMENT, nullable=False),
+        sa.Column('created_s', sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ['run_id'], ['runs.run_id'], name=op.f('fk_events_run_id_runs'), ondelete='CASCADE'
+        ),
+        sa.PrimaryKeyConstraint('event_id', name=op.f('pk_events')),
     )
     op.create_index('ix_events_run_id_sequence', 'events', ['run_id', 'sequence'], unique=False)
     return table
 
 
 def _new_deliveries() -> sa.Table:
-    table = op.create_table('deliveries',
-    sa.Column('event_id', sa.Uuid(as_uuid=False), nullable=False),
-    sa.Column('topic', sa.String(length=255), nullable=False),
-    sa.Column('run_id', sa.Uuid(as_uuid=False), nullable=False),
-    sa.Column('created_s', sa.Double(), nullable=False),
-    sa.Column('sent_s', sa.Double(), nullable=True),
-    sa.Column('failures', sa.Integer(), nullable=False),
-    sa.ForeignKeyConstraint(['event_id'], ['events.event_id'], name=op.f('fk_deliveries_event_id_events'), ondelete='CASCADE'),
-    sa.ForeignKeyConstraint(['run_id'], ['runs.run_id'], name=op.f('fk_deliveries_run_id_runs'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('event_id', 'topic', name=op.f('pk_deliveries'))
+    table = op.create_table(
+        'deliveries',
+        sa.Column('event_id', sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column('topic', sa.String(length=255), nullable=False),
+        sa.Column('run_id', sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column('created_s', sa.Double(), nullable=False),
+        sa.Column('sent_s', sa.Double(), nullable=True),
+        sa.Column('failures', sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ['event_id'],
+            ['events.event_id'],
+            name=op.f('fk_deliveries_event_id_events'),
+            ondelete='CASCADE',
+        ),
+        sa.ForeignKeyConstraint(
+            ['run_id'], ['runs.run_id'], name=op.f('fk_deliveries_run_id_runs'), ondelete='CASCADE'
+        ),
+        sa.PrimaryKeyConstraint('event_id', 'topic', name=op.f('pk_deliveries')),
     )
     op.create_index('ix_deliveries_run_id', 'deliveries', ['run_id'], unique=False)
-    op.create_index('ix_deliveries_unsent', 'deliveries', ['run_id'], unique=False, postgresql_where=UNSENT, sqlite_where=UNSENT)
+    op.create_index(
+        'ix_deliveries_unsent',
+        'deliveries',
+        ['run_id'],
+        unique=False,
+        postgresql_where=UNSENT,
+        sqlite_where=UNSENT,
+    )
     return table
 
 
 def _old() -> sa.Table:
-    return sa.Table('outbox', sa.MetaData(),
-    sa.Column('event_id', sa.Uuid(as_uuid=False)),
-    sa.Column('run_id', sa.Uuid(as_uuid=False)),
-    sa.Column('sequence', sa.Integer()),
-    sa.Column('topic', sa.String(255)),
-    sa.Column('event', sa.String(64)),
-    sa.Column('status', sa.String(16)),
-    sa.Column('body', DOCUMENT),
-    sa.Column('created_s', sa.Double()),
-    sa.Column('sent_s', sa.Double()),
-    sa.Column('failures', sa.Integer())
+    return sa.Table(
+        'outbox',
+        sa.MetaData(),
+        sa.Column('event_id', sa.Uuid(as_uuid=False)),
+        sa.Column('run_id', sa.Uuid(as_uuid=False)),
+        sa.Column('sequence', sa.Integer()),
+        sa.Column('topic', sa.String(255)),
+        sa.Column('event', sa.String(64)),
+        sa.Column('status', sa.String(16)),
+        sa.Column('body', DOCUMENT),
+        sa.Column('created_s', sa.Double()),
+        sa.Column('sent_s', sa.Double()),
+        sa.Column('failures', sa.Integer()),
     )

@@ -40,7 +40,8 @@ def simulate(
     Parameters
     ----------
     model : str, path or mapping
-        Hugging Face id, known short name, path below MODEL_REGISTRY_DIR, or a config.json's content.
+        Hugging Face id, known short name, path below MODEL_REGISTRY_DIR, or the content of a
+        config.json.
     cluster : Cluster, sequence of Cluster, or path
         What there is: values, or an inventory file (JSON, or the short YAML form).
     traffic : Traffic

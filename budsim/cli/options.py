@@ -149,8 +149,8 @@ class TargetOptions:
     risk: Annotated[
         str | None,
         typer.Option(
-            help="Least chance of meeting all targets a plan must have, 0 to 0.99. expected: compare "
-            "the best estimates; cautious: 0.95.",
+            help="Least chance of meeting all targets a plan must have, 0 to 0.99. expected: "
+            "compare the best estimates; cautious: 0.95.",
             show_default="0.8",
         ),
     ] = None

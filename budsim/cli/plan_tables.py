@@ -94,8 +94,8 @@ def _print_notes(console: Console, question: Question, outcome: Outcome) -> None
     console.print(cells.RANGE_NOTE, style="dim")
     if question.targets:
         console.print(
-            f"sure: the chance that a measurement meets all targets; {question.chance:.0%} is asked "
-            "for (--risk)",
+            f"sure: the chance that a measurement meets all targets; {question.chance:.0%} is "
+            "asked for (--risk)",
             style="dim",
         )
     if any(plan.is_knee for plan in outcome.plans[:PLANS_SHOWN]):

@@ -22,7 +22,10 @@ USUAL_MOST = 0.999
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedLength:
-    """Every request has ``tokens`` tokens. 0 is allowed for outputs: pooling models generate nothing."""
+    """Every request has ``tokens`` tokens.
+
+    0 is allowed for outputs: pooling models generate nothing.
+    """
 
     tokens: int
 
@@ -73,10 +76,11 @@ class UniformLength:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LognormalLength:
-    """Lognormal lengths with a ``mean_tokens`` and a coefficient of ``variation``, cut at ``longest``.
+    """Lognormal lengths around ``mean_tokens``, cut at ``longest``.
 
-    ``variation`` is the standard deviation over the mean, before the cut. By default the cut is at
-    the 99.9th percentile; its small effect on the mean is not corrected.
+    ``variation`` is the coefficient of variation, the standard deviation over the mean, before the
+    cut. By default the cut is at the 99.9th percentile; its small effect on the mean is not
+    corrected.
     """
 
     mean_tokens: float

@@ -218,7 +218,8 @@ def main() -> int:
         if not no_worse(mine, by_hand):
             counts["worse"] += 1
             print(
-                f"seed {seed}: miss {mine[0]:.4f} at {mine[1]:.4f} USD/Mtok, by hand {by_hand[0]:.4f} at {by_hand[1]:.4f}"
+                f"seed {seed}: miss {mine[0]:.4f} at {mine[1]:.4f} USD/Mtok,"
+                f" by hand {by_hand[0]:.4f} at {by_hand[1]:.4f}"
             )
     print(
         ", ".join(f"{count} {name}" for name, count in counts.items()),

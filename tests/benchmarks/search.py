@@ -32,7 +32,10 @@ from tests.benchmarks.spaces import (
 DRAWN_LIMIT = 100_000
 """Genomes a drawn space may have, so that a hundred take minutes."""
 Rival = Callable[[SearchSpace, Truth, int, int], SearchResult]
-HEADER = f"{'space':<32}{'genomes':>8}  {'evaluated':>14}  {'ours':>22}  {'random':>22}  {'pymoo NSGA-II':>22}"
+HEADER = (
+    f"{'space':<32}{'genomes':>8}  {'evaluated':>14}"
+    f"  {'ours':>22}  {'random':>22}  {'pymoo NSGA-II':>22}"
+)
 
 
 def main() -> int:
@@ -47,7 +50,8 @@ def main() -> int:
         _report_drawn(arguments.drawn, settings, predictor)
         return 0
     print(
-        f"found: seeds whose best feasible cost is within 1 % of the true one; hv: least hypervolume ratio\n{HEADER}"
+        "found: seeds whose best feasible cost is within 1 % of the true one;"
+        f" hv: least hypervolume ratio\n{HEADER}"
     )
     missed = 0
     for name in arguments.space or questions():
@@ -79,7 +83,8 @@ def _report_drawn(count: int, settings: SearchSettings, predictor: Predictor) ->
         shares.append(used / len(truth.keys))
     within = np.mean(np.array(ratios) >= 0.98)
     print(
-        f"{count} drawn: found {best}, hv within 2 % in {within:.0%}, {np.mean(shares):.1%} ({max(shares):.1%}) evaluated"
+        f"{count} drawn: found {best}, hv within 2 % in {within:.0%},"
+        f" {np.mean(shares):.1%} ({max(shares):.1%}) evaluated"
     )
 
 

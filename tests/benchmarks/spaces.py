@@ -225,7 +225,7 @@ def make_space(asked: Question) -> SearchSpace:
 
 
 def options_of(asked: Question) -> list[ServingOption]:
-    """Return every engine that serves the model on every group of devices of the question's first cluster."""
+    """Return every engine that serves the model on each device group of the first cluster."""
     groups = usable(asked.clusters[0], asked.mode, skip_master_cpus=True).groups
     options = []
     for group in groups:

@@ -40,7 +40,8 @@ def main() -> int:
     late = [_report(name, asked, limit, predictor) for name, asked, limit in _questions()]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(
-        f"{'peak memory of all of it':<36}{peak / 1e6:10,.0f} MB  (at most {MOST_BYTES / 1e6:,.0f} MB)"
+        f"{'peak memory of all of it':<36}{peak / 1e6:10,.0f} MB"
+        f"  (at most {MOST_BYTES / 1e6:,.0f} MB)"
     )
     return int(rate < LEAST_PER_S or any(late) or peak > MOST_BYTES)
 

@@ -119,7 +119,7 @@ def test_a_file_that_is_no_calibration_is_named_by_its_option(simulate, capsys, 
 
 
 def test_traffic_at_a_rate_is_answered_with_percentiles(cluster, lengths, capsys):
-    """Percentiles, the rate that is carried and what is left of it stand in a table of their own."""
+    """A table of its own shows the percentiles, the rate carried and the share of it left over."""
     asked = ["simulate", "--cluster", cluster, *lengths, "--rate", "5", "--lengths", "lognormal"]
     assert run([*asked, "--ttft-p99-ms", "2000", "--itl-p99-ms", "200"]) == 0
     out = " ".join(capsys.readouterr().out.split())
@@ -147,7 +147,10 @@ def test_goodput_makes_targets_limits_of_single_requests(simulate, capsys):
 
 
 def test_equal_lengths_are_pointed_out(simulate, capsys):
-    """Requests longer than those said would be refused by the server; a law of lengths is no note."""
+    """A note says that the server refuses longer requests.
+
+    There is no note when the lengths follow a distribution.
+    """
     assert run(simulate) == 0
     assert "The server refuses requests of more than 640 tokens" in capsys.readouterr().out
     assert run([*simulate, "--max-input-tokens", "4000"]) == 0

@@ -22,7 +22,7 @@ def test_capacity_is_what_the_cluster_serves(cluster, lengths, capsys):
 
 
 def test_capacity_is_a_rate_where_requests_come_by_themselves(tmp_path, lengths, capsys):
-    """`--arrival` asks for the largest rate; what stays below it, and what is too much, are told."""
+    """`--arrival` asks for the largest rate; the answer names a rate below it and one too high."""
     file = tmp_path / "one.yaml"
     file.write_text(
         "clusters: [{name: one, nodes: [{name: a, devices: [{device: L4, count: 1}]}]}]"

@@ -28,7 +28,12 @@ FORMS: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
     ("DATABASE_URL", "sqlite:///b.db", lambda s: s.database.url, "sqlite:///b.db"),
     ("DATABASE_URL", "sqlite:////var/b.db", lambda s: s.database.url, "sqlite:////var/b.db"),
     *(
-        (name, f"{scheme}://u:p%40ss@db:5433/n", lambda s: s.database.url, "postgresql+psycopg2://u:p%40ss@db:5433/n")
+        (
+            name,
+            f"{scheme}://u:p%40ss@db:5433/n",
+            lambda s: s.database.url,
+            "postgresql+psycopg2://u:p%40ss@db:5433/n",
+        )
         for name in ("DATABASE_URL", "SECRETS_DATABASE_URL")
         for scheme in ("postgresql", "postgres", "postgresql+psycopg2")
     ),
@@ -75,7 +80,12 @@ FORMS: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
     ("ENGINES", "vLLM, sglang", lambda s: s.serving.engines, {"vllm", "sglang"}),
     ("ENGINES_ALLOWED", "vllm", lambda s: s.serving.engines, {"vllm"}),
     *(
-        (f"IMAGE_{engine}_{kind}".upper(), "r/i:t", lambda s, key=(engine, kind): s.serving.images, {(engine, kind): "r/i:t"})
+        (
+            f"IMAGE_{engine}_{kind}".upper(),
+            "r/i:t",
+            lambda s, key=(engine, kind): s.serving.images,
+            {(engine, kind): "r/i:t"},
+        )
         for engine, kind in [
             ("vllm", "cuda"),
             ("vllm", "rocm"),
@@ -88,7 +98,12 @@ FORMS: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
         ]
     ),
     *(
-        (name.upper(), str(field.default), lambda s, name=name: getattr(s.limits, name), field.default)
+        (
+            name.upper(),
+            str(field.default),
+            lambda s, name=name: getattr(s.limits, name),
+            field.default,
+        )
         for name, field in GROUPS["limits"].model_fields.items()
     ),
 ]  # fmt: skip

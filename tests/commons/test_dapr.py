@@ -25,7 +25,8 @@ class GrpcStandIn(api_service_v1.DaprServicer):
         self.published: list[tuple[str, dict[str, Any]]] = []
         self.tokens: list[str | None] = []
 
-    async def GetBulkState(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
+    # The protocol chose the name.
+    async def GetBulkState(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Answer a state query."""
         self.tokens.append(dict(context.invocation_metadata()).get("dapr-api-token"))
         items = [

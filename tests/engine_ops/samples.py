@@ -25,7 +25,7 @@ def device(name: str) -> Device:
 
 
 def real_arguments(engine: str) -> Mapping[str, Argument]:
-    """Return the real parser's arguments where its list lies beside the checkout, else the shipped copy."""
+    """Return the real parser's arguments if their list is beside the checkout, else our copy."""
     path = PARSER_LISTS / f"{engine}_arguments.json"
     if not path.exists():
         return shipped_arguments(engine)

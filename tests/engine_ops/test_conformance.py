@@ -1,4 +1,4 @@
-"""The kit every engine in the registries passes: what it offers it can launch, and its real parser takes every argument."""
+"""Tests for every registered engine: it can launch what it offers and its parser agrees."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ DEVICES = (
 )
 # vLLM 0.32.0 wheel: vllm/tool_parsers/__init__.py and vllm/reasoning/__init__.py.
 VLLM_TOOL_PARSERS = (
-    "apertus cohere_command3 cohere_command4 deepseek_v3 deepseek_v31 deepseek_v32 deepseek_v4 ernie45 gemma4 glm45 glm47 "
-    "granite granite-20b-fc granite4 hermes hunyuan_a13b internlm jamba kimi_k2 kimi_k3 "
-    "llama3_json llama4_json llama4_pythonic mimo minimax_m2 minimax_m3 mistral olmo3 "
-    "openai phi4_mini_json pythonic qwen3_coder qwen3_xml seed_oss step3p5 xlam"
+    "apertus cohere_command3 cohere_command4 deepseek_v3 deepseek_v31 deepseek_v32 deepseek_v4 "
+    "ernie45 gemma4 glm45 glm47 granite granite-20b-fc granite4 hermes hunyuan_a13b internlm "
+    "jamba kimi_k2 kimi_k3 llama3_json llama4_json llama4_pythonic mimo minimax_m2 minimax_m3 "
+    "mistral olmo3 openai phi4_mini_json pythonic qwen3_coder qwen3_xml seed_oss step3p5 xlam"
 ).split()
 VLLM_REASONING_PARSERS = (
-    "cohere_command3 cohere_command4 deepseek_r1 deepseek_v3 deepseek_v4 ernie45 gemma4 glm45 glm47 granite hunyuan_a13b "
-    "kimi_k2 kimi_k3 mimo "
-    "minimax_m2 minimax_m2_append_think minimax_m3 mistral nemotron_v3 olmo3 openai_gptoss qwen3 seed_oss step3p5"
+    "cohere_command3 cohere_command4 deepseek_r1 deepseek_v3 deepseek_v4 ernie45 gemma4 glm45 "
+    "glm47 granite hunyuan_a13b kimi_k2 kimi_k3 mimo minimax_m2 minimax_m2_append_think "
+    "minimax_m3 mistral nemotron_v3 olmo3 openai_gptoss qwen3 seed_oss step3p5"
 ).split()
 ENGINES = pytest.mark.parametrize("engine", serving_engines.values(), ids=serving_engines.keys())
 
@@ -81,7 +81,7 @@ def served() -> list[tuple[ServingEngine, str, str]]:
 
 @st.composite
 def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig]:
-    """Draw an engine with a model, a device and a configuration made only of what the engine offers for them."""
+    """Draw an engine, a model, a device and a configuration that the engine offers for them."""
     engine, model, name = draw(st.sampled_from(served()))
     architecture, on = resolve_model(model), device(name)
     tp = draw(st.sampled_from(engine.tp_sizes(architecture, 8)))
@@ -122,7 +122,10 @@ def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig
 def test_everything_offered_is_launched_with_arguments_the_real_parser_takes(
     drawn: tuple[ServingEngine, Architecture, ReplicaConfig],
 ) -> None:
-    """Every flag exists in the engine's parser with that type and choice, is not deprecated, and reads back from the command."""
+    """Every flag exists in the engine's parser with that type and choice and is not deprecated.
+
+    The command reads back as the same arguments.
+    """
     engine, architecture, config = drawn
     launch = engine.launch(architecture, config)
     check_arguments(engine.name, launch.args, real_arguments(engine.name))
@@ -138,7 +141,10 @@ def test_everything_offered_is_launched_with_arguments_the_real_parser_takes(
 
 @ENGINES
 def test_the_shipped_list_says_what_the_real_parser_says(engine: ServingEngine) -> None:
-    """The packaged copy of the arguments agrees with the list read from the engine; dropped ones are absent there."""
+    """The packaged copy of the arguments agrees with the list read from the engine.
+
+    Arguments that the engine dropped are absent from its list.
+    """
     real = real_arguments(engine.name)
     for flag, argument in shipped_arguments(engine.name).items():
         if argument.removed:
@@ -181,7 +187,7 @@ def test_every_knob_is_a_field_of_the_replica_and_a_flag_of_the_parser(
 def test_values_out_of_range_are_refused_by_field(
     engine: ServingEngine, field: str, value: float
 ) -> None:
-    """What the engine's own parser lets through and its start-up refuses, we refuse, naming the field."""
+    """A value that the parser accepts but start-up refuses is refused, and the field is named."""
     with pytest.raises(InvalidInput) as refused:
         engine.launch(LLAMA, replica("H100-SXM", **{field: value}))
     assert refused.value.field == field
@@ -207,7 +213,10 @@ def test_adapters_are_refused_where_the_family_has_none(engine: ServingEngine) -
 
 @ENGINES
 def test_blocks_that_share_a_scale_are_never_cut(engine: ServingEngine) -> None:
-    """Experts of 1536 in blocks of 128 are not cut in eight (192 each): eight devices are offered with whole experts only."""
+    """Experts 1536 wide in blocks of 128 are not cut in eight, 192 each.
+
+    On eight devices only whole experts are offered.
+    """
     blocks = resolve_model("Qwen/Qwen3-235B-A22B-FP8")
     assert engine.tp_sizes(blocks, 8) == (1, 2, 4, 8)
     assert (engine.ep_sizes(blocks, 4), engine.ep_sizes(blocks, 8)) == ((1, 4), (8,))
@@ -275,7 +284,7 @@ def test_chat_templates_are_paths_inside_the_image(engine: ServingEngine) -> Non
 
 @ENGINES
 def test_unknown_families_and_kinds_are_refused_with_a_reason(engine: ServingEngine) -> None:
-    """An encoder-decoder model, and hardware without a build, are answered with a sentence that names them."""
+    """The reason names the encoder-decoder model or the hardware that has no build."""
     assert "T5ForConditionalGeneration" in str(
         engine.why_not(resolve_model("google/flan-t5-large"), device("H100-SXM"))
     )
@@ -283,7 +292,11 @@ def test_unknown_families_and_kinds_are_refused_with_a_reason(engine: ServingEng
 
 
 def test_only_families_that_pool_are_launched_to_pool() -> None:
-    """VLLM makes vectors of any text model and scores of Qwen3's rerankers; SGLang of some families, and vectors only."""
+    """Pooling depends on the engine and the family.
+
+    vLLM embeds with any text model and scores with Qwen3's rerankers. SGLang embeds with some
+    families and does not score.
+    """
     vllm, sglang = serving_engines["vllm"], serving_engines["sglang"]
     vectors = replace(resolve_model("mistralai/Mixtral-8x7B-Instruct-v0.1"), is_embedding=True)
     reranker, embedder = (
@@ -299,7 +312,7 @@ def test_only_families_that_pool_are_launched_to_pool() -> None:
 
 @ENGINES
 def test_sparse_attention_needs_hopper(engine: ServingEngine) -> None:
-    """DeepSeek V3.2's kernels begin with compute capability 9.0: an A100 loads its weights and cannot attend."""
+    """DeepSeek V3.2's attention needs compute capability 9.0, which an A100 lacks."""
     sparse = resolve_model("deepseek-ai/DeepSeek-V3.2")
     assert "attention of DeepseekV32ForCausalLM on A100" in str(
         engine.why_not(sparse, device("A100-SXM-80GB"))
@@ -309,7 +322,10 @@ def test_sparse_attention_needs_hopper(engine: ServingEngine) -> None:
 
 
 def test_radeons_are_served_by_vllm_alone() -> None:
-    """VLLM's documentation lists RX 7900 and RX 9000; the second multiplies fp8, the first only unpacks four bits."""
+    """Only vLLM serves the RX 7900 and RX 9000 that its documentation lists.
+
+    The RX 9000 multiplies in fp8; the RX 7900 only unpacks 4-bit weights.
+    """
     vllm, sglang = serving_engines["vllm"], serving_engines["sglang"]
     older, newer = device("Radeon-PRO-W7900"), device("Radeon-AI-PRO-R9700")
     assert vllm.why_not(LLAMA, older) is None

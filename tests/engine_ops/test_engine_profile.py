@@ -7,7 +7,7 @@ from tests.engine_ops.samples import GIB, device
 
 
 def test_a_row_holds_within_its_memory_generations_and_versions() -> None:
-    """A row for sm80 of 70 GiB and more since 0.20 holds for an A100-80GB then, for nothing else."""
+    """A row for sm80, 70 GiB or more, since 0.20 holds only for an A100-80GB from 0.20 on."""
     row = DefaultLimits(
         max_num_batched_tokens=1,
         max_num_seqs=1,

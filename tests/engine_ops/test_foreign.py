@@ -1,4 +1,7 @@
-"""What is written for LiteLLM and LLM Compressor, read by the real ones: off unless their Pythons are named."""
+"""The real LiteLLM and LLM Compressor read the files written for them.
+
+These tests are skipped unless options name the tools' Pythons.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from budsim.simulator.rendering.writing import yaml_text
 
 ROUTER_TAKES = """
 import json, os, sys
-os.environ |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "BUDSIM_REPLICA_API_KEY": "none", "OPENAI_API_KEY": "none"}
+os.environ |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+os.environ |= {"BUDSIM_REPLICA_API_KEY": "none", "OPENAI_API_KEY": "none"}
 import litellm, yaml
 from litellm.proxy._types import ConfigYAML
 for path in sys.argv[1:]:
@@ -33,14 +37,18 @@ for path in sys.argv[1:]:
     modifiers = Recipe.create_instance(path).modifiers
     quantizing = [each for each in modifiers if hasattr(each, "resolve_quantization_config")]
     groups = quantizing[-1].resolve_quantization_config().config_groups.values()
-    print(json.dumps([[type(each).__name__ for each in modifiers], next(iter(groups)).weights.num_bits]))
+    names = [type(each).__name__ for each in modifiers]
+    print(json.dumps([names, next(iter(groups)).weights.num_bits]))
 """
 
 
 def run_foreign(
     request: pytest.FixtureRequest, option: str, script: str, files: list[Path]
 ) -> list[object]:
-    """Run a script over files in the Python an option names; return the JSON of its lines. Skipped where none is named."""
+    """Run a script over files in the Python an option names; return the JSON of its lines.
+
+    The test is skipped where the option names none.
+    """
     python = request.config.getoption(option)
     if python is None:
         pytest.skip(f"needs the real tool: pass {option}")
@@ -54,7 +62,10 @@ def run_foreign(
 def test_litellms_router_takes_every_strategy_we_write(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """The proxy's reader and the router accept replicas of both engines with limits, and a fallback at a provider."""
+    """The proxy's reader and the router accept replicas of both engines and a provider fallback.
+
+    The replicas have limits.
+    """
     targets = [
         RouteTarget(
             api_base="http://a:8000/v1",
@@ -79,7 +90,10 @@ def test_litellms_router_takes_every_strategy_we_write(
 
 @pytest.mark.timeout(600)
 def test_llm_compressor_reads_every_recipe(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """Each scheme by each of its methods, with and without a cache of 8 bit, names modifiers and a preset that exist."""
+    """Every recipe names modifiers and a preset that exist.
+
+    The recipes cover each scheme and method, with and without an 8-bit cache.
+    """
     wanted = [
         (scheme, method, kv8)
         for scheme in schemes().values()

@@ -54,7 +54,10 @@ def test_every_measured_engine_has_a_profile(shared_data: Path) -> None:
 
 
 def test_small_devices_get_smaller_steps_by_default() -> None:
-    """A step of vLLM takes 8,192 tokens on an H100, 2,048 on an L40S and on any A100; of SGLang 4,096 on an L40S."""
+    """A vLLM step takes 8,192 tokens on an H100 and 2,048 on an L40S or any A100.
+
+    An SGLang step takes 4,096 on an L40S.
+    """
     vllm, sglang = profiles()["vllm"], profiles()["sglang"]
     limits = {
         name: vllm.limits_on(devices()[name])[0] for name in ("H100-SXM", "L40S", "A100-80GB")

@@ -10,7 +10,10 @@ from budsim.engine_ops.releases import release_year
 
 
 def test_image_tags_and_candidates_count_as_their_release() -> None:
-    """VLLM 0.18 came out on the 79th day of 2026, whatever its tag adds; SGLang's patches are releases of their own."""
+    """Image tags and candidates get their release's date; a patch of SGLang has its own.
+
+    vLLM 0.18 came out on the 79th day of 2026.
+    """
     assert release_year("vllm", "v0.18.1-cu130") == pytest.approx(2026 + 78 / 365.25)
     assert release_year("sglang", "0.5.6.post2") < release_year("sglang", "0.5.9")
     assert release_year("trtllm", "1.2.0rc6.post2") == release_year("trtllm", "1.2.1")

@@ -91,7 +91,8 @@ def candidates(
     **columns: object,
 ) -> Candidates:
     """Return candidates of the toy model on the toy device; columns as those of `population`."""
-    table = population(device=device, **{"tp": 1, "memory_fraction": 0.9, **columns})  # type: ignore[arg-type]
+    columns = {"tp": 1, "memory_fraction": 0.9, **columns}
+    table = population(device=device, **columns)  # type: ignore[arg-type]
     return replace(table, architectures=(architecture or model(),), engines=(engine,))
 
 

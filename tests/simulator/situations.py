@@ -72,7 +72,10 @@ def devices_used(plan: Plan) -> Counter[tuple[str, int]]:
 
 
 def time_sliced() -> Cluster:
-    """Four time-sliced A100 of one node: two free, one at 40 % and 12.5 of 40 GiB, one nearly full."""
+    """Four time-sliced A100 of one node: two free, one nearly full, one in between.
+
+    The one in between has 40 % of its time and 12.5 of 40 GiB taken.
+    """
     whole = find_device("A100-SXM4-40GB").memory_bytes
     taken = ((0.0, 0.0), (0.0, 0.0), (0.4, 0.3125), (0.85, 0.75))
     pools = tuple(

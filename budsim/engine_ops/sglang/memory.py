@@ -30,9 +30,9 @@ _GPU: Final = MemoryRule(
     "mem_fraction_static) x free before), arg_groups/fields/schedule.py (swa_full_tokens_ratio "
     "0.8, mamba_full_memory_ratio 0.9), 3 states per running request, kept in fp32; context as "
     "torch sees it before loading on H100 (llm-d-incubation/llm-d-planner pull 205) and with NCCL "
-    "(ai-dynamo/aisimulate pull 263); scales of MXFP4 experts in fp32 beside those the kernels take "
-    "(layers/quantization/fp8.py), fitted on one log: DeepSeek-V4-Pro on 8 H200, 125.65 GiB a GPU "
-    "(SemiAnalysisAI/InferenceX issue 2128)",
+    "(ai-dynamo/aisimulate pull 263); scales of MXFP4 experts in fp32 beside those the kernels "
+    "take (layers/quantization/fp8.py), fitted on one log: DeepSeek-V4-Pro on 8 H200, 125.65 GiB a "
+    "GPU (SemiAnalysisAI/InferenceX issue 2128)",
 )
 
 GPU_RULES: Final[VersionedRules] = (((0, 0), _GPU),)

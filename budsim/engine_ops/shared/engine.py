@@ -61,7 +61,11 @@ class TableEngine:
             or formats.why_not_stored(self.name, architecture, device)
         )
 
-    def why_not_here(self, architecture: Architecture, device: Device) -> str | None:  # noqa: ARG002
+    def why_not_here(
+        self,
+        architecture: Architecture,  # noqa: ARG002
+        device: Device,  # noqa: ARG002
+    ) -> str | None:
         """Return what else this engine lacks for a model of a family it serves, or None."""
         return None
 

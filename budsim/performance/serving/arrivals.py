@@ -183,7 +183,7 @@ def _of_trace(traffic: Traffic, trace: Trace) -> Requests:
 
 
 def _send_times(rng: np.random.Generator, arrivals: OpenLoop, count: int) -> Floats:
-    """Return ascending times, seconds, whose mean rate is as asked; the first request comes at 0."""
+    """Return ascending times, seconds, at the mean rate asked for; the first request comes at 0."""
     if arrivals.process is Process.BURST:
         groups = 1 + np.cumsum(rng.random(count) < 1.0 / max(arrivals.variation, 1.0))
         starts = np.cumsum(rng.exponential(size=int(groups[-1]) + 1))

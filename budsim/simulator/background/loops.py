@@ -96,7 +96,7 @@ class RunLoop:
         for task in self._working:
             task.cancel()
         await asyncio.gather(*self._working, return_exceptions=True)
-        # Not in a thread: the event loop is ending. Without a database the leases end by themselves.
+        # Not in a thread: the event loop is ending. Without a database the leases just expire.
         with suppress(Unavailable):
             self._simulations.repository.release(
                 self._simulations.owner, now_s=self._simulations.clock()

@@ -22,7 +22,7 @@ SLOW = RouteTarget(api_base="http://replica-1:30000/v1", engine="sglang", weight
 
 
 def test_requests_are_weighted_by_speed() -> None:
-    """A replica a third as fast gets a third of the weight; every replica answers to the model's name."""
+    """A replica a third as fast gets a third of the weight; all share the model's name."""
     config = yaml.safe_load(yaml_text((), ROUTER.proxy_config("some/model", [FAST, SLOW])))
     deployments = config["model_list"]
     assert [d["litellm_params"]["weight"] for d in deployments] == [100, 33]
@@ -34,10 +34,11 @@ def test_requests_are_weighted_by_speed() -> None:
 
 
 def test_fallbacks_are_deployments_of_their_own() -> None:
-    """A provider's model catches what the replicas drop, and is listed so that the proxy can reach it."""
+    """A provider's model takes requests the replicas drop, and the proxy's list contains it."""
     config = ROUTER.proxy_config("some/model", [FAST], fallbacks=["gpt-4o"])
-    assert config["router_settings"]["fallbacks"] == [{"some/model": ["gpt-4o"]}]  # type: ignore[index]
-    assert config["model_list"][-1]["litellm_params"] == {"model": "openai/gpt-4o"}  # type: ignore[index]
+    settings, listed = config["router_settings"], config["model_list"]
+    assert settings["fallbacks"] == [{"some/model": ["gpt-4o"]}]  # type: ignore[index]
+    assert listed[-1]["litellm_params"] == {"model": "openai/gpt-4o"}  # type: ignore[index]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -60,7 +61,10 @@ def test_bad_strategies_weights_and_empty_lists_are_refused() -> None:
 
 
 def test_a_providers_price_comes_from_the_cost_map() -> None:
-    """gpt-4o: 2.50 USD per million prompt tokens, 10 per million generated; with equal lengths a million costs 12.50."""
+    """gpt-4o costs 2.50 USD per million prompt tokens and 10 per million generated.
+
+    With equal lengths a million generated tokens costs 12.50 USD, prompts included.
+    """
     price = ROUTER.price("openai/gpt-4o")
     assert (price.input_usd_per_token, price.output_usd_per_token) == (2.5e-6, 1e-5)
     assert price.usd_per_million_output_tokens(100, 100) == pytest.approx(12.5)

@@ -52,7 +52,10 @@ def test_an_fp8_cache_is_calibrated_on_demand() -> None:
 
 
 def test_schemes_follow_the_hardware() -> None:
-    """FP8 from Ada on, NVFP4 on Blackwell only, INT8 where tensor cores have it, four-bit integers everywhere."""
+    """FP8 needs Ada or later, NVFP4 needs Blackwell; 4-bit integers run everywhere.
+
+    INT8 needs tensor cores that have it.
+    """
     hopper, ampere, blackwell = (
         LLMC.schemes(device(name)) for name in ("H100-SXM", "A100-80GB", "B200-SXM")
     )
@@ -67,7 +70,10 @@ def test_schemes_follow_the_hardware() -> None:
 
 
 def test_a_job_holds_the_weights_on_the_host_and_a_layer_on_the_device() -> None:
-    """8.03 billion parameters are 16.1 GB in 16 bit; one of 32 layers is 0.44 GB, twice that with GPTQ."""
+    """8.03 billion parameters are 16.1 GB in 16 bit, and one of 32 layers is 0.44 GB.
+
+    GPTQ needs twice the layer on the device.
+    """
     rtn = LLMC.job(LLAMA, "FP8_DYNAMIC", device=device("H100-SXM"))
     gptq = LLMC.job(LLAMA, "W4A16", device=device("H100-SXM"))
     assert rtn.host_bytes == pytest.approx(16.06e9, rel=0.01)

@@ -19,10 +19,10 @@ def test_a_cuda_replica_is_started_by_launch_server() -> None:
         LLAMA, replica("H100-SXM", tp=2, pp=2, memory_fraction=0.88, max_num_seqs=64)
     )
     assert " ".join(launch.command) == (
-        "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B-Instruct --host 0.0.0.0 --tp-size 2 "
-        "--disable-overlap-schedule --pp-size 2 "
-        "--context-length 2048 --mem-fraction-static 0.88 --max-running-requests 64 --dtype bfloat16 --kv-cache-dtype auto "
-        "--chunked-prefill-size 8192 --schedule-policy lpm"
+        "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B-Instruct "
+        "--host 0.0.0.0 --tp-size 2 --disable-overlap-schedule --pp-size 2 "
+        "--context-length 2048 --mem-fraction-static 0.88 --max-running-requests 64 "
+        "--dtype bfloat16 --kv-cache-dtype auto --chunked-prefill-size 8192 --schedule-policy lpm"
     )
 
 
@@ -33,7 +33,10 @@ def test_attention_ranks_and_experts_keep_the_whole_size() -> None:
 
 
 def test_limits_of_each_attention_rank_are_given_summed() -> None:
-    """SGLang divides running requests and chunks among attention ranks: it gets four times what one of four may take."""
+    """SGLang splits running requests and chunks among attention ranks.
+
+    With four ranks it gets four times the limits of one.
+    """
     args = SGLANG.launch(MIXTURE, replica("H100-SXM", tp=8, dp=4, ep=8)).args
     assert (args["max-running-requests"], args["chunked-prefill-size"]) == (4 * 256, 4 * 8192)
 
@@ -58,7 +61,10 @@ def test_fp8_cache_is_e4m3() -> None:
 
 
 def test_embeddings_are_declared() -> None:
-    """An embedding model is started as one, its prompts whole; an encoder with the backend that attends both ways."""
+    """An embedding model is launched as one and takes its prompts whole.
+
+    An encoder also gets the backend that attends in both directions.
+    """
     encoder = SGLANG.launch(EMBEDDING, replica("H100-SXM", context_tokens=512)).args
     decoder = SGLANG.launch(
         resolve_model("Qwen/Qwen3-Embedding-4B"), replica("H100-SXM", max_num_batched_tokens=1024)
@@ -90,7 +96,10 @@ def test_a_cpu_replica_binds_its_ranks() -> None:
 
 
 def test_attention_ranks_only_where_the_models_code_has_them() -> None:
-    """Qwen3's experts are shared by attention ranks, Mixtral's are not in SGLang; both engines spread the experts of either."""
+    """In SGLang attention ranks share the experts of Qwen3, but not those of Mixtral.
+
+    Both engines spread the experts of either model.
+    """
     mixtral = resolve_model("mistralai/Mixtral-8x7B-Instruct-v0.1")
     assert SGLANG.dp_sizes(MIXTURE, 8) == (1, 2, 4, 8)
     assert SGLANG.dp_sizes(mixtral, 8) == (1,)

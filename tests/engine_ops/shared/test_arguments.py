@@ -36,7 +36,7 @@ from budsim.engine_ops.shared.arguments import (
 def test_what_the_parser_would_refuse_is_refused(
     engine: str, flag: str, value: ArgumentValue, says: str
 ) -> None:
-    """Dropped, deprecated, misspelt, mistyped and unlisted values are refused, and the flag is named."""
+    """Dropped, deprecated, misspelt, mistyped and unlisted values are refused by flag name."""
     with pytest.raises(InvalidInput, match=says) as refused:
         check_arguments(engine, {flag: value})
     assert refused.value.field == f"args.{flag}"

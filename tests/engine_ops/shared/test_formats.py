@@ -84,7 +84,10 @@ def test_ampere_keeps_its_cache_in_fp8_under_vllm() -> None:
     ],
 )
 def test_what_vllm_serves_on_xeon_with_amx(model: str, precision: Precision) -> None:
-    """Its list for Xeon 5 and 6: gpt-oss, FP8 checkpoints; Granite 4's Mamba layers have kernels."""
+    """The list for Xeon 5 and 6 has gpt-oss and FP8 checkpoints.
+
+    Granite 4's Mamba layers have kernels there.
+    """
     vllm, architecture = serving_engines["vllm"], resolve_model(model)
     assert vllm.why_not(architecture, device("Xeon 6972P")) is None
     found = vllm.precisions(architecture, device("Xeon 6972P"), may_quantize=False)

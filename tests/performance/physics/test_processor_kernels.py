@@ -31,7 +31,8 @@ SOCKET = {
 
 def decode_s(engine: str, batch: list[int]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return the modelled time per token of these batches of 512 + 256 tokens."""
-    table = population(engine=engine, concurrency=batch, input_tokens=512, **SOCKET)  # type: ignore[arg-type]
+    columns = {"concurrency": batch, "input_tokens": 512, **SOCKET}
+    table = population(engine=engine, **columns)  # type: ignore[arg-type]
     return AnalyticPredictor().predict(table)[1].service.tpot_s
 
 
@@ -82,7 +83,8 @@ def test_sequences_multiplied_together_keep_few_cores_busy() -> None:
     }
     spare = {}
     for running in (1.0, 8.0):
-        table = population(engine="llama.cpp-cpu(one cache)", cores=[8.0, 96.0], **SOCKET)  # type: ignore[arg-type]
+        columns = {"cores": [8.0, 96.0], **SOCKET}
+        table = population(engine="llama.cpp-cpu(one cache)", **columns)  # type: ignore[arg-type]
         tokens = {
             name: np.broadcast_to(value, 2)
             for name, value in (decode | {"decode": np.full(1, running)}).items()

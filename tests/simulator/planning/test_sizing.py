@@ -146,7 +146,10 @@ def test_no_configuration_of_equal_replicas_carries_a_load_for_less(seed):
 
 
 def least_cost(question: Question, name: str) -> float | None:
-    """Return the least USD per hour of all configurations on sixteen nodes of a device that meet the targets."""
+    """Return the least USD per hour that meets the targets on sixteen nodes of a device.
+
+    All configurations are tried.
+    """
     forwards = replace(question, clusters=(make_cluster(*[((name, 8),)] * 16),))
     options = options_of(forwards)
     if not options:

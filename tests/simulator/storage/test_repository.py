@@ -15,23 +15,25 @@ from budsim.simulator.storage.repository import Repository
 RUNS = 3000
 RUN_ID = str(uuid.UUID(int=7))
 FILL = """
-INSERT INTO runs (run_id, status, step, attempt, failures, message, reasons, request, request_key, fingerprint, due_s,
-                  relay_due_s, created_s, updated_s)
+INSERT INTO runs (run_id, status, step, attempt, failures, message, reasons, request,
+                  request_key, fingerprint, due_s, relay_due_s, created_s, updated_s)
 SELECT lpad(to_hex(i), 32, '0')::uuid, CASE WHEN i % 50 = 0 THEN 'PENDING' ELSE 'COMPLETED' END,
-       CASE WHEN i % 50 = 0 THEN 'validation' ELSE 'done' END, 1, 0, '', '[]', '{}', 'key:' || i, '', i, 0, i, i
+       CASE WHEN i % 50 = 0 THEN 'validation' ELSE 'done' END, 1, 0, '', '[]', '{}',
+       'key:' || i, '', i, 0, i, i
 FROM generate_series(1, :runs) AS i;
 INSERT INTO events (event_id, run_id, sequence, event, status, body, created_s)
 SELECT gen_random_uuid(), lpad(to_hex(i), 32, '0')::uuid, n, 'results', 'COMPLETED', '{}', i
 FROM generate_series(1, :runs) AS i, generate_series(1, 4) AS n;
 INSERT INTO deliveries (event_id, topic, run_id, created_s, sent_s, failures)
-SELECT event_id, 't', run_id, created_s, CASE WHEN created_s::int % 100 > 0 THEN 1 END, 0 FROM events;
-INSERT INTO plans (run_id, rank, cluster_id, replicas, concurrency, error_rate, cost_per_million_tokens_usd, cost_usd_per_h,
-                   quantized, blacklisted)
-SELECT lpad(to_hex(i), 32, '0')::uuid, n, 'c', 1, 1, 0, 1, 1, false, false FROM generate_series(1, :runs) AS i,
-       generate_series(1, 4) AS n;
+SELECT event_id, 't', run_id, created_s, CASE WHEN created_s::int % 100 > 0 THEN 1 END, 0
+FROM events;
+INSERT INTO plans (run_id, rank, cluster_id, replicas, concurrency, error_rate,
+                   cost_per_million_tokens_usd, cost_usd_per_h, quantized, blacklisted)
+SELECT lpad(to_hex(i), 32, '0')::uuid, n, 'c', 1, 1, 0, 1, 1, false, false
+FROM generate_series(1, :runs) AS i, generate_series(1, 4) AS n;
 INSERT INTO node_groups (run_id, rank, position, config_id, document, blacklisted, reason)
-SELECT lpad(to_hex(i), 32, '0')::uuid, n, 0, 'g' || n, '{}', false, '' FROM generate_series(1, :runs) AS i,
-       generate_series(1, 4) AS n;
+SELECT lpad(to_hex(i), 32, '0')::uuid, n, 0, 'g' || n, '{}', false, ''
+FROM generate_series(1, :runs) AS i, generate_series(1, 4) AS n;
 """
 OF_A_RUN = {"ix_plans_run_id_cluster_id", "pk_plans"}
 QUERIES: dict[str, tuple[Callable[[Repository], object], set[str]]] = {

@@ -159,7 +159,7 @@ def library_name(digest: str) -> str:
 
 
 def _cache_folders() -> Iterator[Path]:
-    """Yield the user's cache, and where there is no home to write to, a folder beside the source."""
+    """Yield the user's cache folder if there is one, then a folder beside the source."""
     stated = os.environ.get("XDG_CACHE_HOME")
     with contextlib.suppress(RuntimeError):
         yield (Path(stated) if stated else Path.home() / ".cache") / "budsim"

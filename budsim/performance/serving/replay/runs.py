@@ -15,15 +15,16 @@ from budsim.performance.serving.replay.step_tables import CONTEXTS, TOKENS, Part
 
 IMBALANCE = 0.5
 """Attention ranks wait for the fullest one in their attention, while experts see the mean load: the
-time of a step lies half-way between both. Chosen among 0, 0.5 and 1 on rows with attention ranks."""
+time of a step lies half-way between both. Chosen among 0, 0.5 and 1 on rows with attention
+ranks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """Times of each request of a run, seconds; arrays of shape (n,) but for the timeline.
 
-    ``gap_counts`` and ``gap_sums_s`` are a histogram of the gaps between tokens: bins 3 % wide, with
-    the number and the sum of the gaps in each. ``time_s``, ``running``, ``waiting`` and
+    ``gap_counts`` and ``gap_sums_s`` are a histogram of the gaps between tokens: bins 3 % wide,
+    with the number and the sum of the gaps in each. ``time_s``, ``running``, ``waiting`` and
     ``cached_tokens`` are the timeline, sampled evenly.
     """
 

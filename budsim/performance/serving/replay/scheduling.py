@@ -45,8 +45,8 @@ class Host:
 
 
 USUAL_HOST = Host()
-"""Fitted by hand to the TTFT of vLLM in closed loops (InferenceX) with one awaited step: 11 % median
-error. Fits of more constants to closed loops alone did worse on servers under open load."""
+"""Fitted by hand to the TTFT of vLLM in closed loops (InferenceX) with one awaited step: 11 %
+median error. Fits of more constants to closed loops alone did worse on servers under open load."""
 
 _KINDS: Mapping[Batching, int] = {
     Batching.MIXED: 0,

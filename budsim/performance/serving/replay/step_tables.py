@@ -104,7 +104,8 @@ class StepTables:
     prompt_step_floor_s : float array, shape (n,)
         No step with prompts is shorter: the host launches its layers.
     multiplies_cache, multiplies_step : float arrays, shape (n,)
-        1.0 where a sequence multiplies everyone's cache, or a prompt token its whole step; else 0.0.
+        1.0 where a sequence multiplies everyone's cache, or a prompt token its whole step;
+        else 0.0.
     """
 
     rest: PartTables
@@ -174,7 +175,7 @@ def _rows(table: Rows, at: Integers) -> Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asking:
-    """The steps the physics are asked for: each candidate, repeated for every step of its tables."""
+    """The steps the physics must time: each candidate, repeated for every step of its tables."""
 
     rows: int
     ranks: Ranks

@@ -194,7 +194,7 @@ def test_a_prefix_that_was_found_counts_as_held() -> None:
 
 
 def test_a_prefix_that_several_share_is_held_once() -> None:
-    """Eight requests of 1,000 tokens share 900: about 900 + 8 x (100 + 10 + 8) tokens, not 8,144."""
+    """Eight requests of 1,000 tokens share 900: about 900 + 8 x (100 + 10 + 8) tokens, not 8144."""
     traffic = replace(
         Traffic.closed(concurrency=8, input_tokens=1000, output_tokens=10),
         prefix=SharedPrefixes(groups=1, tokens=900),
@@ -287,7 +287,7 @@ def test_littles_law_holds_for_the_timeline(traffic: Traffic) -> None:
 
 
 def test_no_step_with_prompts_is_shorter_than_its_launches() -> None:
-    """A prompt of 100 tokens takes the device 9.05 ms; the host takes 50 ms to launch its layers."""
+    """A prompt of 100 tokens takes the device 9.05 ms; the host launches its layers in 50 ms."""
     slow = replica(Scheduler())
     launched = replace(slow.tables, prompt_step_floor_s=np.array([0.05]))
     traffic = Traffic(

@@ -103,7 +103,7 @@ def test_a_pipeline_of_lanes_serves_more_requests_at_the_same_time() -> None:
 
 @pytest.mark.parametrize("engine", ["llama.cpp-cpu", "llama.cpp-cpu(one cache)"])
 def test_steps_whose_traffic_hides_work_are_replayed_by_both_parts(engine: str) -> None:
-    """Four sequences of llama.cpp decode at the physics' step time, attention of others included."""
+    """Four llama.cpp sequences decode at the modelled step time, attention to others included."""
     small = {"model": "meta-llama/Llama-3.1-8B-Instruct", "device": "EPYC 9654"}
     table = population(**small, engine=engine, tp=[1])
     ranks = prepare(table)
