@@ -44,8 +44,9 @@ from budsim.simulator.searching import simulate
 from budsim.simulator.services import Simulations
 from budsim.simulator.storage.repository import Repository
 
+# Threads that wait for the database; asyncio's default follows the number of cores.
 DATABASE_THREADS = 16
-"""Threads that wait for the database; asyncio's default follows the number of cores."""
+
 ABOUT = (
     "What to deploy for a model, traffic and targets on given machines;"
     " how it will perform, what it will cost, how sure that is."

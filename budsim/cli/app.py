@@ -16,6 +16,7 @@ from budsim.cli.streams import BAD_INPUT, FAILED, complain
 from budsim.cli.training import train, tune
 from budsim.commons.errors import BudsimError, InvalidInput, NotFound
 
+# The option that sets a field which errors name. The cluster file sets the fields not listed.
 OPTIONS = {
     "pretrained_model_uri": "--model",
     "model": "--model",
@@ -44,7 +45,6 @@ OPTIONS = {
     "e2e_p99_s": "--e2e-p99-s",
     "goodput": "--goodput",
 }
-"""The option that sets a field which errors name. The cluster file sets the fields not listed."""
 
 app = typer.Typer(
     name="budsim",

@@ -17,8 +17,8 @@ RANGE_NOTE = (
     "requests."
 )
 
+# Chances above are not told apart.
 CERTAIN = 0.995
-"""Chances above are not told apart."""
 
 
 def service_columns(question: Question) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 
 LARGEST_SEED = 2**63 - 1
+# XGBoost reads its seed as a signed 32-bit number.
 LARGEST_TRAINING_SEED = 2**31 - 1
-"""XGBoost reads its seed as a signed 32-bit number."""
 
 Model = Annotated[
     str,

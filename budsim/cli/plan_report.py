@@ -21,8 +21,8 @@ body { padding: 0 1rem } table { border-collapse: collapse; font-size: 13px }
 th, td { padding: .2rem .6rem; border-bottom: 1px solid #ddd; text-align: left }
 svg { max-width: 100%; height: auto }
 """
+# Inches of a plot.
 SIZE = (8.0, 3.4)
-"""Inches of a plot."""
 
 
 def report_page(found: Simulation, replay: PlanReplay) -> str:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 PLANS_SHOWN, REJECTIONS_SHOWN = 8, 8
 HOURS_A_MONTH = 730
+# Smaller shares of a request's time are left out.
 LEAST_SHARE_TOLD = 0.01
-"""Smaller shares of a request's time are left out."""
 
 
 def print_outcome(question: Question, outcome: Outcome, *, explain: bool = False) -> None:

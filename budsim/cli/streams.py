@@ -10,8 +10,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+# Exit codes: input a person can correct, Ctrl-C, and everything else that went wrong.
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-"""Exit codes: input a person can correct, Ctrl-C, and everything else that went wrong."""
 
 
 def complain(message: str, code: int) -> int:

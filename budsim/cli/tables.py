@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NO_TERMINAL_COLUMNS = 120
+# Characters that a table's first column and a column of numbers take, about.
 FIRST_COLUMN, NUMBER_COLUMN = 34, 12
-"""Characters that a table's first column and a column of numbers take, about."""
 
 
 def write_json(document: Mapping[str, Any]) -> None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from budsim.performance.traffic import Arrivals, Traffic
 
 PROBLEMS_TOLD = 3
+# A mean that is given beside uniform:LOW-HIGH may be rounded.
 UNIFORM_TOLERANCE_TOKENS = 1
-"""A mean that is given beside uniform:LOW-HIGH may be rounded."""
 
 
 def traffic_of(lengths: LengthOptions, load: LoadOptions) -> Traffic:

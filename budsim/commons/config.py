@@ -422,15 +422,15 @@ GROUPS: dict[str, type[SettingsGroup]] = {
     "serving": ServingSettings,
     "limits": LimitSettings,
 }
+# What a secret store may hold.
 SECRETS = ("APP_API_TOKEN", "DATABASE_URL", "PSQL_PASSWORD")
-"""What a secret store may hold."""
+# What a configuration store may hold.
 TUNABLES = (
     "LOG_LEVEL",
     "RETENTION_DAYS",
     "INVENTORY_TTL_S",
     *(name.upper() for name in LimitSettings.model_fields),
 )
-"""What a configuration store may hold."""
 
 
 def read_settings() -> Settings:

@@ -419,6 +419,8 @@ _SGLANG_CPU: Final = frozenset(
     }
 )
 
+# Engine -> kind of device -> architecture families that it serves there. A family is the class that
+# a checkpoint's config.json names.
 ENGINE_COMPATIBILITY_MAPPING: Final[Mapping[str, Mapping[str, frozenset[str]]]] = MappingProxyType(
     {
         "vllm": MappingProxyType(
@@ -427,7 +429,3 @@ ENGINE_COMPATIBILITY_MAPPING: Final[Mapping[str, Mapping[str, frozenset[str]]]] 
         "sglang": MappingProxyType({"cuda": _SGLANG_GPU, "rocm": _SGLANG_GPU, "cpu": _SGLANG_CPU}),
     }
 )
-"""Engine -> kind of device -> architecture families that it serves there.
-
-A family is the class that a checkpoint's config.json names.
-"""

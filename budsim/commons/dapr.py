@@ -24,8 +24,8 @@ CLOUD_EVENT_TYPE = "application/cloudevents+json"
 JSON_TYPE = "application/json"
 HEALTH_TIMEOUT_S = 1.0
 DEFAULT_LARGEST_BYTES = 64_000_000
+# Room for the rest of a gRPC message beside the value it carries.
 MESSAGE_OVERHEAD_BYTES = 1_000_000
-"""Room for the rest of a gRPC message beside the value it carries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

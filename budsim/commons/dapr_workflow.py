@@ -21,8 +21,9 @@ from budsim.commons.errors import Unavailable
 COMPONENT = "dapr"
 READY_S = 0.05
 HISTORY_KEPT_S = 300.0
+# Longest wait for the SDK's worker when it is shut down; its threads are daemons.
 CLOSING_S = 10.0
-"""Longest wait for the SDK's worker when it is shut down; its threads are daemons."""
+
 NOT_FOUND = "no such instance"
 NAME_TAKEN = "already exists"
 

@@ -20,12 +20,13 @@ from budsim.commons.errors import InvalidInput, Unavailable
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "alembic.ini"
 INSTALLED = Path(__file__).resolve().parents[1] / "_migrations" / "alembic.ini"
+# Beside the package in a checkout and in the image, inside it in an installed wheel.
 ALEMBIC_INI = CHECKOUT if CHECKOUT.is_file() else INSTALLED
-"""Beside the package in a checkout and in the image, inside it in an installed wheel."""
+
 BUSY_TIMEOUT_MS = 10_000
 POOL_TIMEOUT_S = 5
+# Postgres: a connection whose packets nobody acknowledges for so long is given up (libpq).
 LOST_AFTER_MS = 20_000
-"""Postgres: a connection whose packets nobody acknowledges for so long is given up (libpq)."""
 
 
 class Database:

@@ -10,8 +10,8 @@ from pydantic.fields import FieldInfo
 from budsim.commons.config import GROUPS, SettingsGroup
 
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+# Fields whose variable is better known under its alias.
 ALIAS_SHOWN = {"engines_allowed": "ENGINES", "event_topics_allowed": "EVENT_TOPICS"}
-"""Fields whose variable is better known under its alias."""
 
 
 def env_sample() -> str:

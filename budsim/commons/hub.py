@@ -14,12 +14,13 @@ import httpx
 from budsim.commons.errors import Unavailable
 
 HUB = "https://huggingface.co"
+# Hosts a download may be redirected to, and the hosts below them (the hub's content network).
 TRUSTED_HOSTS = ("huggingface.co", "hf.co")
-"""Hosts a download may be redirected to, and the hosts below them (the hub's content network)."""
+# For the whole download: a server that sends a byte now and then never meets a read timeout.
 TIMEOUT_S = 10.0
-"""For the whole download: a server that sends a byte now and then never meets a read timeout."""
+# A config.json has some thousand bytes; the largest known, with 300,000 label names, has 3 MB.
 LARGEST_BYTES = 4_000_000
-"""A config.json has some thousand bytes; the largest known, with 300,000 label names, has 3 MB."""
+
 MOST_REDIRECTS = 3
 
 

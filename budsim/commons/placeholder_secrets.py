@@ -10,13 +10,14 @@ from pydantic import SecretStr
 from budsim.commons.config import Environment, Settings, read_settings
 from budsim.commons.errors import InvalidInput
 
+# Words that are no secret, as they read without case, digits at the end and punctuation.
 PLACEHOLDERS = frozenset(
     "admin apitoken budsim budsimdev change default demo dev dummy example foo foobar guest "
     "letmein localhost none null pass passw0rd passwd password placeholder postgres postgresql "
     "qwerty replace root s3cr3t s3cret sample secret test testing todo token unset user "
     "welcome".split()
 )
-"""Words that are no secret, as they read without case, digits at the end and punctuation."""
+# Texts that no secret contains, without case and punctuation.
 MARKS = (
     "changeme",
     "changethis",
@@ -26,9 +27,8 @@ MARKS = (
     "yourtoken",
     "yoursecret",
 )
-"""Texts that no secret contains, without case and punctuation."""
+# Different characters a secret has at the least: `xxxx` and `1111` have one.
 LEAST_DIFFERENT = 3
-"""Different characters a secret has at the least: `xxxx` and `1111` have one."""
 
 
 def load_settings() -> Settings:

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
+# Trace Context, level 1, section 3.2.2 (https://www.w3.org/TR/trace-context/).
 TRACEPARENT = re.compile(
     r"^(?!ff)[0-9a-f]{2}-(?!0{32})(?P<trace_id>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$"
 )
-"""Trace Context, level 1, section 3.2.2 (https://www.w3.org/TR/trace-context/)."""
 
 
 def trace_id(traceparent: object) -> str | None:

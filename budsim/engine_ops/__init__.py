@@ -16,19 +16,19 @@ from budsim.engine_ops.llmc import Llmc
 from budsim.engine_ops.sglang import Sglang
 from budsim.engine_ops.vllm import Vllm
 
+# Engines that make candidates, by name, in the order they are tried.
 serving_engines: Final[Mapping[str, ServingEngine]] = MappingProxyType(
     {engine.name: engine for engine in (Vllm(), Sglang())}
 )
-"""Engines that make candidates, by name, in the order they are tried."""
 
+# Engines that spread requests over replicas or call a provider.
 routers: Final[Mapping[str, Router]] = MappingProxyType(
     {engine.name: engine for engine in (Litellm(),)}
 )
-"""Engines that spread requests over replicas or call a provider."""
 
+# Engines that change a model's precision before candidates exist.
 compressors: Final[Mapping[str, Compressor]] = MappingProxyType(
     {engine.name: engine for engine in (Llmc(),)}
 )
-"""Engines that change a model's precision before candidates exist."""
 
 __all__ = ["compressors", "routers", "serving_engines"]

@@ -11,8 +11,8 @@ from budsim.commons.precision import Precision
 from budsim.engine_ops.memory_rule import MemoryRule
 from budsim.hardware_ops.device import Device, DeviceKind
 
+# A version (major, minor) above all.
 NEWEST: Final = (9999, 0)
-"""A version (major, minor) above all."""
 
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)")
 
@@ -67,12 +67,12 @@ class FirstToken:
     prompt_launch_s: float = 0.0
 
 
+# Half of the step under way, and one that is planned already.
 USUAL_STEPS = 1.5
-"""Half of the step under way, and one that is planned already."""
 
 
+# MXFP4 weights with activations in FP8, as vLLM, SGLang and TensorRT-LLM multiply on CUDA.
 MXFP4_AS_FP8 = ((DeviceKind.CUDA, Precision.MXFP4, Precision.FP8),)
-"""MXFP4 weights with activations in FP8, as vLLM, SGLang and TensorRT-LLM multiply on CUDA."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
+# Running sequences of one attention rank unless the search or the caller chooses another number.
+# vLLM's own default is 256 on most devices (``EngineArgs.get_batch_defaults``, 0.32.0).
 DEFAULT_MAX_NUM_SEQS: Final = 256
-"""Running sequences of one attention rank unless the search or the caller chooses another number.
 
-vLLM's own default is 256 on most devices (``EngineArgs.get_batch_defaults``, 0.32.0)."""
-
+# Tokens of one engine step unless the search or the caller chooses another number. The default of
+# vLLM 0.32.0 and SGLang 0.5.23 on an H100.
 DEFAULT_MAX_NUM_BATCHED_TOKENS: Final = 8192
-"""Tokens of one engine step unless the search or the caller chooses another number.
 
-The default of vLLM 0.32.0 and SGLang 0.5.23 on an H100."""
-
+# Share of device memory an engine takes (0..1) where neither engine nor caller names one.
 DEFAULT_MEMORY_FRACTION: Final = 0.9
-"""Share of device memory an engine takes (0..1) where neither engine nor caller names one."""
 
+# Largest rank of a LoRA adapter unless the caller names another: the default of vLLM 0.32.0.
 DEFAULT_MAX_LORA_RANK: Final = 16
-"""Largest rank of a LoRA adapter unless the caller names another: the default of vLLM 0.32.0."""
 
+# Ranks vLLM 0.32.0 accepts as ``--max-lora-rank``; SGLang 0.5.23 takes all of them.
 LORA_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks vLLM 0.32.0 accepts as ``--max-lora-rank``; SGLang 0.5.23 takes all of them."""

@@ -13,11 +13,11 @@ from typing import Final
 from budsim.commons.errors import NotFound
 from budsim.commons.units import GIB
 
+# Pairs of the first version (major, minor) a rule holds for and the rule, newest first.
 VersionedRules = Sequence[tuple[tuple[int, int], "MemoryRule"]]
-"""Pairs of the first version (major, minor) a rule holds for and the rule, newest first."""
 
+# `MemoryRule.in_flight_steps` of engines that admit requests by their windows alone.
 WINDOWS_ALONE: Final = -1
-"""`MemoryRule.in_flight_steps` of engines that admit requests by their windows alone."""
 
 
 class ShareOf(StrEnum):
@@ -93,12 +93,12 @@ class MemoryRule:
     state_bytes: float = 2.0
 
 
+# The rule of engines that reserve no cache at start: the whole device is theirs.
 CACHE_GROWS = MemoryRule(
     share_of=ShareOf.DEVICE,
     context_bytes=1.0 * GIB,
     source="cache allocated as it grows; context: our estimate",
 )
-"""The rule of engines that reserve no cache at start: the whole device is theirs."""
 
 
 def rule_of(engine: str, rules: VersionedRules, version: str | None = None) -> MemoryRule:

@@ -15,8 +15,8 @@ _VERSION: Final = re.compile(r"(\d+\.\d+)\.\d+")
 
 _DAYS_PER_YEAR: Final = 365.25
 
+# Folder whose table of releases names the engine in each row.
 _MEASURED_ONLY: Final = "measured_only"
-"""Folder whose table of releases names the engine in each row."""
 
 
 @lru_cache(maxsize=8192)

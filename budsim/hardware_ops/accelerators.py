@@ -11,6 +11,8 @@ from budsim.hardware_ops.availability import accelerator_availability
 from budsim.hardware_ops.device import Device
 from budsim.hardware_ops.device_builder import OWNING, Figures, build_device, merge_sources
 
+# One direction of a slot: 8, 16 or 32 GT/s a lane, 128 of 130 bits are data (PCI-SIG base
+# specifications).
 PCIE_GB_PER_S: Mapping[str, float] = {
     "PCIe 3.0 x16": 15.75,
     "PCIe 4.0 x8": 15.75,
@@ -18,10 +20,8 @@ PCIE_GB_PER_S: Mapping[str, float] = {
     "PCIe 5.0 x8": 31.5,
     "PCIe 5.0 x16": 63.0,
 }
-"""One direction of a slot: 8, 16 or 32 GT/s a lane, 128 of 130 bits are data (PCI-SIG base
-specifications)."""
+# Cards that a server of PCIe cards usually holds.
 PCIE_DEVICES = 8
-"""Cards that a server of PCIe cards usually holds."""
 
 
 def read_accelerator(entry: Entry) -> Device:

@@ -51,8 +51,9 @@ from budsim.hardware_ops.inventory_reader import InventoryReader
 MOST_NODES = 10_000
 MOST_BYTES = 64 * 2**20
 MOST_DEPTH = 100
+# Ids of clusters and nodes follow from their names, so that two readings agree.
 _NAMESPACE = uuid.UUID("6a8b1f0e-4b0f-5c52-9d3c-2c1f5ad7b0aa")
-"""Ids of clusters and nodes follow from their names, so that two readings agree."""
+
 _FILE = frozenset({"clusters"})
 _CLUSTER = frozenset({"id", "name", "nodes"})
 _NODE = frozenset({"name", "count", "devices", "instance", "master", "down"})

@@ -9,8 +9,8 @@ from enum import StrEnum
 
 from budsim.commons.precision import Precision, compute_format
 
+# Instruction sets with bf16 products, as ``/proc/cpuinfo`` names them.
 BF16_INSTRUCTIONS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""Instruction sets with bf16 products, as ``/proc/cpuinfo`` names them."""
 
 
 class DeviceKind(StrEnum):

@@ -10,6 +10,7 @@ from budsim.commons.precision import Precision
 from budsim.commons.units import GIGA, MIB
 from budsim.hardware_ops.device import Availability, Device, DeviceKind, Link
 
+# Attributes of `Device` that must name a source.
 FIGURES = (
     "memory_bytes",
     "memory_bandwidth_bytes_per_s",
@@ -21,10 +22,9 @@ FIGURES = (
     "price_usd",
     "price_usd_per_h",
 )
-"""Attributes of `Device` that must name a source."""
 
+# Devices a scale-out network is assumed to hold; no network of the catalog is smaller.
 SCALE_OUT_DEVICES = 1024
-"""Devices a scale-out network is assumed to hold; no network of the catalog is smaller."""
 
 # Rent of a device nobody lets: purchase price over its hours of use, plus power and cooling.
 HOURS_OF_USE = 3 * 8760

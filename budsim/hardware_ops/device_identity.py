@@ -22,8 +22,9 @@ from budsim.hardware_ops.device_names import candidates, candidates_by_pci, is_s
 from budsim.hardware_ops.inventory_reader import InventoryReader
 
 MOST_GB = 1e6
+# Largest relative difference between stated and catalog memory (GB against GiB is 7 %).
 MEMORY_TOLERANCE = 0.25
-"""Largest relative difference between stated and catalog memory (GB against GiB is 7 %)."""
+
 NAME_FIELDS = ("raw_name", "device_model", "model", "name")
 
 KINDS_ON_THE_WIRE = {

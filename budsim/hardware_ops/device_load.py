@@ -12,8 +12,8 @@ from budsim.hardware_ops.inventory_reader import InventoryReader
 
 MOST_CORES = 10_000
 MOST_SOCKETS = 64
+# Time-sliced cores are handed out more than once.
 MOST_PERCENT = 1e4
-"""Time-sliced cores are handed out more than once."""
 
 
 def unusable(pool: DevicePool, reason: str) -> DevicePool:

@@ -9,8 +9,8 @@ from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.cluster import Cluster, DevicePool, Node
 from budsim.hardware_ops.device_load import unusable
 
+# The problem and what is expected, by the path of each second listing.
 Duplicates = Mapping[str, tuple[str, str]]
-"""The problem and what is expected, by the path of each second listing."""
 
 
 def without_duplicates(clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:

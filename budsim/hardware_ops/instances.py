@@ -16,8 +16,8 @@ from budsim.hardware_ops.catalog import devices
 from budsim.hardware_ops.device import Device
 
 PACKAGE = "budsim.hardware_ops"
+# Azure's documentation names sizes with and without it.
 AZURE_PREFIX = "standard_"
-"""Azure's documentation names sizes with and without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from budsim.commons.precision import Precision
 
+# Dense operations (a multiply-add is two) per core and cycle by instruction set.
 OPS_PER_CYCLE: Mapping[str, Mapping[Precision, int]] = {
     # Intel Optimization Manual: two 512 bit FMA ports (one in some Gold and Silver parts: ARK);
     # VNNI: 64 multiply-adds a port.
@@ -38,8 +39,8 @@ OPS_PER_CYCLE: Mapping[str, Mapping[Precision, int]] = {
     # Arm Neoverse V2 Optimization Guide: four 128 bit pipes with BFMMLA and SMMLA.
     "sve_v2": {Precision.FP32: 32, Precision.BF16: 128, Precision.INT8: 256},
 }
-"""Dense operations (a multiply-add is two) per core and cycle by instruction set."""
 
+# Instruction sets as ``/proc/cpuinfo`` names them.
 INSTRUCTION_SETS: Mapping[str, frozenset[str]] = {
     "avx512": frozenset({"avx2", "avx512f"}),
     "avx512_1fma": frozenset({"avx2", "avx512f"}),
@@ -58,4 +59,3 @@ INSTRUCTION_SETS: Mapping[str, frozenset[str]] = {
     "sve_v1": frozenset({"neon", "sve", "bf16", "i8mm"}),
     "sve_v2": frozenset({"neon", "sve", "sve2", "bf16", "i8mm"}),
 }
-"""Instruction sets as ``/proc/cpuinfo`` names them."""

@@ -13,8 +13,8 @@ from budsim.hardware_ops.device_builder import OWNING, Figures, build_device, me
 from budsim.hardware_ops.instruction_sets import INSTRUCTION_SETS, OPS_PER_CYCLE
 
 PACKAGE = "budsim.hardware_ops"
+# Purchase price of a socket with its memory and board, in prices of the processor (assumed).
 WITH_BOARD = 1.5
-"""Purchase price of a socket with its memory and board, in prices of the processor (assumed)."""
 
 
 def read_processor(line: Entry) -> Device:

@@ -9,11 +9,11 @@ from enum import StrEnum
 from budsim.commons.precision import Precision, bytes_per_value
 from budsim.model_ops.matrices import Matrix, MatrixRole, Shard, projection
 
+# Values of an indexer's key that share one fp32 scale (vLLM 0.32 ``fp8_ds_mla``).
 INDEX_BLOCK = 128
-"""Values of an indexer's key that share one fp32 scale (vLLM 0.32 ``fp8_ds_mla``)."""
+# DeepSeek V4 makes each entry of four tokens from eight tokens, so its projection is twice as wide
+# (vLLM 0.33 ``models/deepseek_v4/compressor.py``).
 OVERLAPPED_COMPRESSION = 4
-"""DeepSeek V4 makes each entry of four tokens from eight tokens, so its projection is twice as wide
-(vLLM 0.33 ``models/deepseek_v4/compressor.py``)."""
 
 
 class AttentionKind(StrEnum):

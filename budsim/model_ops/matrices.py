@@ -27,8 +27,8 @@ class MatrixRole(StrEnum):
     HEAD = "head"
 
 
+# Roles that quantizers leave in 16 bit.
 OUTER_ROLES = frozenset({MatrixRole.EMBEDDING, MatrixRole.HEAD, MatrixRole.ROUTER})
-"""Roles that quantizers leave in 16 bit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

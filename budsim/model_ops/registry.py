@@ -17,8 +17,8 @@ from budsim.model_ops.model_names import close_names, find_by_name, find_entry
 
 FIELD: Final = "pretrained_model_uri"
 MAX_CONFIG_BYTES: Final = 4_000_000
+# Returns a model's config.json on the hub; ``None`` if the hub has no such model.
 HubLookup = Callable[[str], bytes | None]
-"""Returns a model's config.json on the hub; ``None`` if the hub has no such model."""
 
 
 def resolve_model(

@@ -10,8 +10,8 @@ from budsim.model_ops.families.text_model import TextModel
 from budsim.model_ops.layers import Attention, AttentionKind
 
 MAX_FACTOR: Final = 4096.0
+# Fields that give some layers another base, and with it a second table.
 OTHER_BASES: Final = ("rope_local_base_freq", "swa_rope_theta", "compress_rope_theta")
-"""Fields that give some layers another base, and with it a second table."""
 
 
 def rotary_values(text: ConfigReader, model: TextModel) -> int:

@@ -134,7 +134,7 @@ class Predictions:
         return Basis.LEARNED if self.learned[row] else Basis.ANALYTIC
 
 
+# Percentiles over requests that have intervals of their own.
 PERCENTILES = ("ttft_p50", "ttft_p99", "tpot_p99", "e2e_p99")
-"""Percentiles over requests that have intervals of their own."""
 
 BOUNDS = ("weight bandwidth", "KV cache bandwidth", "compute", "link", "engine overhead", "queue")

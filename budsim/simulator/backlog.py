@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Callable
 
+# Seconds a run is taken to last before one has ended; only its ETA depends on it.
 FIRST_GUESS_S = 3.0
-"""Seconds a run is taken to last before one has ended; only its ETA depends on it."""
+# Share of the latest run in the moving mean of run times: chosen, about ten runs of memory.
 WEIGHT_OF_LATEST = 0.1
-"""Share of the latest run in the moving mean of run times: chosen, about ten runs of memory."""
+# Seconds one count of waiting runs is used again: counting costs a query.
 COUNTED_EVERY_S = 0.2
-"""Seconds one count of waiting runs is used again: counting costs a query."""
+
 SECONDS_PER_MINUTE = 60.0
 
 

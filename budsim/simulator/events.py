@@ -22,8 +22,9 @@ from budsim.simulator.storage.records import WORKFLOW_NAME, Envelope, Json, Run,
 SOURCE = "budsim"
 RECOMMENDATION_TYPE = "get_cluster_recommendations"
 METADATA_TYPE = "workflow_metadata"
+# Drawn once; ids of events are UUIDs of version 5 in it.
 NAMESPACE = UUID("6f1e7e0c-8f0e-5f0a-9d53-5a1f3f4b7c11")
-"""Drawn once; ids of events are UUIDs of version 5 in it."""
+
 TITLES = {
     "validation": "Validating the request",
     "eta": "Estimated time",

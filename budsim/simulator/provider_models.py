@@ -15,9 +15,8 @@ from budsim.simulator.schemas import Labels, NodeGroup, output_share, reason_doc
 from budsim.simulator.storage.records import Finding, StoredGroup, StoredPlan
 
 ROUTER = "litellm"
+# LiteLLM's proxy image without registry host, stable tag (LiteLLM docs, "Docker, Helm, Terraform").
 IMAGE = "berriai/litellm:main-stable"
-"""LiteLLM's proxy image without registry host, stable tag (LiteLLM docs, "Docker, Helm,
-Terraform")."""
 
 NAMESPACE = UUID("0b0ad1a3-1f57-5f0c-9a0e-3f2b7a1c9d42")
 LATENCY_UNKNOWN = (

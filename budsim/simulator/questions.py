@@ -26,11 +26,11 @@ if TYPE_CHECKING:  # the terminal builds questions too and must not pay for pyda
     from budsim.simulator.schemas import HostsRequest, RunRequest
     from budsim.simulator.storage.records import Finding
 
+# What the deploying service passes to the engine in place of our own values.
 DEPLOYER = FixedKnobs(memory_fraction=0.95, engines=frozenset({"vllm"}))
-"""What the deploying service passes to the engine in place of our own values."""
 
+# Schemes of LLM Compressor 0.14 whose stored format we know and for which we ship no recipe.
 WEIGHT_ONLY = {"w8a16": Precision.INT8, "nvfp4a16": Precision.NVFP4}
-"""Schemes of LLM Compressor 0.14 whose stored format we know and for which we ship no recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -268,14 +268,17 @@ async def notifications(request: Request, service: Service) -> Delivery:
     """
     try:
         body = RunRequest.model_validate(json.loads(await request.body()))
+        # The broker does not read the answer, so that `debug` would only hold up the delivery.
         body = _in_trace(body.model_copy(update={"debug": False}), request)
         accepted = await service.accept(body, request_key=_sent_as(body), check=False)
     except (Unavailable, Busy) as error:
+        # Both conditions end by themselves; the broker delivers the message again.
         log.warning("message put back", reason=str(error))
         return Delivery(status="RETRY")
     except ValidationError as error:
         log.warning(
             "message dropped",
+            # Without the values: they belong to the caller and may be long.
             problems=error.errors(include_input=False, include_url=False, include_context=False),
         )
         return Delivery(status="DROP")
@@ -303,6 +306,7 @@ def subscribe(request: Request) -> JSONResponse:
 
 
 def _event_key(body: RunRequest) -> str | None:
+    # Only a CloudEvent of the broker has all three; a plain request has no key of its own.
     if not (body.id and body.topic and body.pubsubname):
         return None
     return (

@@ -36,12 +36,12 @@ from budsim.simulator.storage.records import (
     StoredPlan,
 )
 
+# Worker processes or workflows one run may cost before it fails.
 SETBACKS_ALLOWED = 3
-"""Worker processes or workflows one run may cost before it fails."""
+# Longest pause before a step is tried again, s.
 LONGEST_PAUSE_S = 30.0
-"""Longest pause before a step is tried again, s."""
+# Shares of the search that are announced; the contract asks for about every 25 %.
 QUARTERS = (0.25, 0.5, 0.75)
-"""Shares of the search that are announced; the contract asks for about every 25 %."""
 
 log = structlog.get_logger()
 

@@ -30,14 +30,14 @@ _ROUTES: Final = {
     "vertex_ai-language-models": "vertex_ai",
 }
 _OPENAI: Final = "openai"
+# Weight of the fastest replica; others are scaled to it and rounded.
 _LARGEST_WEIGHT: Final = 100
-"""Weight of the fastest replica; others are scaled to it and rounded."""
 
+# How often a failed request is sent again; our choice.
 _RETRIES: Final = 2
-"""How often a failed request is sent again; our choice."""
 
+# Seconds a request may take; our choice: long answers at low speed take minutes.
 _TIMEOUT_S: Final = 600
-"""Seconds a request may take; our choice: long answers at low speed take minutes."""
 
 
 class Litellm:

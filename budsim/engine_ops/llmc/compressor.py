@@ -16,34 +16,34 @@ from budsim.engine_ops.shared.formats import why_not_precision
 from budsim.hardware_ops.device import Device
 from budsim.model_ops.architecture import Architecture, Quantization
 
+# Whose kernels decide whether a format pays: vLLM reads what LLM Compressor writes.
 _SERVED_BY: Final = "vllm"
-"""Whose kernels decide whether a format pays: vLLM reads what LLM Compressor writes."""
 
+# Bytes of one 16-bit value.
 _WIDTH_16BIT: Final = 2.0
-"""Bytes of one 16-bit value."""
 
+# Samples times tokens of each in LLM Compressor's examples.
 CALIBRATION_TOKENS: Final = 512 * 2048
-"""Samples times tokens of each in LLM Compressor's examples."""
 
+# One pass to observe activations and one through the quantized layers.
 CALIBRATION_PASSES: Final = 2
-"""One pass to observe activations and one through the quantized layers."""
 
+# Share of a device's bf16 peak reached in calibration (0..1); our estimate.
 CALIBRATION_EFFICIENCY: Final = 0.3
-"""Share of a device's bf16 peak reached in calibration (0..1); our estimate."""
 
+# Rate of reading and writing checkpoints, bytes per second; our estimate.
 DISK_BYTES_PER_S: Final = 1e9
-"""Rate of reading and writing checkpoints, bytes per second; our estimate."""
 
+# Work beside the passes, seconds for each parameter, by method; our estimates.
 SOLVER_S_PER_PARAMETER: Final[Mapping[str, float]] = {"RTN": 5e-9, "GPTQ": 60e-9, "AWQ": 90e-9}
-"""Work beside the passes, seconds for each parameter, by method; our estimates."""
 
+# Memory of one device beside the layer being quantized; our estimate.
 WORKING_BYTES: Final = 2.0 * GIB
-"""Memory of one device beside the layer being quantized; our estimate."""
 
+# Schemes that rounding to nearest reaches without data.
 _WITHOUT_CALIBRATION: Final = frozenset(
     {"FP8_DYNAMIC", "FP8_BLOCK", "MXFP4", "W4A16", "W4A16_ASYM", "W8A8", "INT8"}
 )
-"""Schemes that rounding to nearest reaches without data."""
 
 
 class Llmc:
@@ -189,6 +189,7 @@ def _seconds(
 ) -> float:
     read_bytes = _WIDTH_16BIT * architecture.parameters
     moved_bytes = read_bytes + architecture.weight_bytes(scheme.precision)
+    # SmoothQuant smooths before GPTQ, so it costs at least what GPTQ does.
     per_parameter = SOLVER_S_PER_PARAMETER.get(method, SOLVER_S_PER_PARAMETER["GPTQ"])
     solver_s = per_parameter * architecture.parameters
     calibration_s = _calibration_s(architecture, scheme, method, device, kv8=kv8)
@@ -200,6 +201,7 @@ def _calibration_s(
 ) -> float:
     if method == "RTN" and not kv8 and scheme.name in _WITHOUT_CALIBRATION:
         return 0.0
+    # Two operations, a multiply and an add, for each active parameter.
     per_token = CALIBRATION_PASSES * 2.0 * architecture.active_parameters
     reached = CALIBRATION_EFFICIENCY * device.peak_flops_per_s(Precision.BF16)
     return per_token * CALIBRATION_TOKENS / reached

@@ -16,6 +16,7 @@ from budsim.engine_ops.measured_only import (
     text_generation_inference,
 )
 
+# By the names measurements spell.
 PROFILES: Final = (
     *tensorrt_llm.PROFILES,
     *rocm_atom.PROFILES,
@@ -26,12 +27,11 @@ PROFILES: Final = (
     *deepspeed_mii.PROFILES,
     *static_batches.PROFILES,
 )
-"""By the names measurements spell."""
 
+# Profiles on hardware where an engine of the same name works differently.
 PROFILES_BY_KIND: Final = {**llama_cpp.PROFILES_BY_KIND}
-"""Profiles on hardware where an engine of the same name works differently."""
 
+# How versions divide a GPU, newest first, of engines whose rule was read.
 MEMORY_RULES: Final = {"trtllm": tensorrt_llm.MEMORY_RULES}
-"""How versions divide a GPU, newest first, of engines whose rule was read."""
 
 __all__ = ["MEMORY_RULES", "PROFILES", "PROFILES_BY_KIND"]

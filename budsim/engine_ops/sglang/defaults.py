@@ -13,11 +13,11 @@ from budsim.commons.units import GIB, MIB
 from budsim.engine_ops.engine_profile import DefaultLimits
 from budsim.hardware_ops.device import Device
 
+# Least bound on running requests (``max_running_requests`` is derived from the cache).
 MAX_RUNNING_REQUESTS: Final = 2048
-"""Least bound on running requests (``max_running_requests`` is derived from the cache)."""
 
+# Tensor-parallel size from which larger decode graphs are captured.
 _LARGE_TP: Final = 4
-"""Tensor-parallel size from which larger decode graphs are captured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,7 @@ class MemoryTier:
     decode_graph_large_tp: int
 
 
+# T4 and RTX 4080; A10, RTX 4090 and 5090; A100-40GB and L40; A100-80GB to H200; B200 and MI300.
 TIERS: Final = (
     MemoryTier(
         below_bytes=20 * GIB, chunked_prefill_size=2048, decode_graph=8, decode_graph_large_tp=8
@@ -58,7 +59,6 @@ TIERS: Final = (
         decode_graph_large_tp=512,
     ),
 )
-"""T4 and RTX 4080; A10, RTX 4090 and 5090; A100-40GB and L40; A100-80GB to H200; B200 and MI300."""
 
 LIMITS: Final = tuple(
     DefaultLimits(
@@ -83,6 +83,7 @@ _FLOOR_MIB: Final = 10.0 * 1024
 _FLOOR_FROM_MIB: Final = 60.0 * 1024
 _DIGITS: Final = 3
 
+# Token counts captured for prefill, those up to the chunk size.
 _PREFILL_GRAPHS: Final = (
     *range(4, 33, 4),
     *range(48, 257, 16),
@@ -91,7 +92,6 @@ _PREFILL_GRAPHS: Final = (
     *range(1280, 4097, 256),
     *range(4608, 16385, 512),
 )
-"""Token counts captured for prefill, those up to the chunk size."""
 
 
 def tier_of(device: Device) -> MemoryTier:

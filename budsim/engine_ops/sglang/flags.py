@@ -14,8 +14,8 @@ from budsim.model_ops.architecture import Architecture
 
 CORES_VARIABLE: Final = "SGLANG_CPU_OMP_THREADS_BIND"
 
+# Value of ``--chunked-prefill-size`` that takes prompts whole.
 _UNCUT: Final = -1
-"""Value of ``--chunked-prefill-size`` that takes prompts whole."""
 
 _CPU_FLAGS: Final[Mapping[str, ArgumentValue]] = {
     "device": "cpu",

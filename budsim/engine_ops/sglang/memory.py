@@ -39,5 +39,5 @@ GPU_RULES: Final[VersionedRules] = (((0, 0), _GPU),)
 
 CPU_RULE: Final = replace(_GPU, context_bytes=0.0, group_bytes=0.0, graph_bytes=0.0)
 
+# By the name of the build, newest version first.
 MEMORY_RULES: Final[Mapping[str, VersionedRules]] = {"sglang": GPU_RULES}
-"""By the name of the build, newest version first."""

@@ -53,6 +53,7 @@ CPU: Final = replace(
     memory=CPU_RULE,
 )
 
+# By the names measurements spell, the usual one first.
 PROFILES: Final = (
     GPU,
     replace(_BASE, name="dynamo-sglang", source=f"NVIDIA Dynamo over SGLang workers; {GPU.source}"),
@@ -62,7 +63,6 @@ PROFILES: Final = (
         source=f"SGLang on MI300-class with MORI transport; {GPU.source}",
     ),
 )
-"""By the names measurements spell, the usual one first."""
 
 PROFILES_BY_KIND: Final[Mapping[DeviceKind, EngineProfile]] = MappingProxyType(
     {DeviceKind.CPU: CPU}

@@ -13,10 +13,9 @@ from budsim.engine_ops.base import ArgumentValue
 from budsim.engine_ops.shared.tables import load_table
 
 _INTEGER_TYPES: Final = frozenset({"int", "human_readable_int", "human_readable_int_or_auto"})
+# A value Kubernetes fills in when the container starts (``$(LWS_WORKER_INDEX)``). Its type cannot
+# be checked before.
 _VARIABLE: Final = re.compile(r"\$\([A-Z][A-Z0-9_]*\)")
-"""A value Kubernetes fills in when the container starts (``$(LWS_WORKER_INDEX)``).
-
-Its type cannot be checked before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,8 @@ _AT_LEAST_ONE: Final = (
     "max_num_seqs",
     "max_num_batched_tokens",
 )
+# Tensor-parallel sizes a message names: those of one node.
 _LARGEST_TP_NAMED: Final = 8
-"""Tensor-parallel sizes a message names: those of one node."""
 
 
 def check_config(architecture: Architecture, config: ReplicaConfig) -> None:

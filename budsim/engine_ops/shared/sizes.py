@@ -13,8 +13,8 @@ from budsim.model_ops.architecture import Architecture, Quantization
 from budsim.model_ops.layers import Attention, AttentionKind
 from budsim.model_ops.matrices import Matrix, MatrixRole, Shard
 
+# Checkpoints whose experts may be cut inside a group (vLLM's moe_wna16 halves groups).
 _METHODS_CUTTING_EXPERTS: Final = frozenset({"awq", "gptq", "auto_round"})
-"""Checkpoints whose experts may be cut inside a group (vLLM's moe_wna16 halves groups)."""
 
 
 def why_not_tp(architecture: Architecture, tp: int, ep: int = 1) -> str | None:

@@ -14,8 +14,8 @@ from budsim.engine_ops.vllm.profiles import PROFILES_BY_KIND
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.architecture import Architecture
 
+# Hardware on which ``--gpu-memory-utilization`` decides the cache; CPU is told a size.
 WITH_FRACTION: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.HPU})
-"""Hardware on which ``--gpu-memory-utilization`` decides the cache; CPU is told a size."""
 
 CORES_VARIABLE: Final = "VLLM_CPU_OMP_THREADS_BIND"
 

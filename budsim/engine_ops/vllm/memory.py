@@ -87,9 +87,9 @@ CPU_RULE: Final = MemoryRule(
     "holds, or VLLM_CPU_KVCACHE_SPACE; 1 GiB of process: our estimate",
 )
 
+# By the name of the build, newest version first.
 MEMORY_RULES: Final[Mapping[str, VersionedRules]] = {
     "vllm": GPU_RULES,
     "vllm-gaudi": (((0, 0), GAUDI_RULE),),
     "vllm-cpu": (((0, 0), CPU_RULE),),
 }
-"""By the name of the build, newest version first."""

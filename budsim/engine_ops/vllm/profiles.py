@@ -103,6 +103,7 @@ _2023: Final = replace(
     source=f"vLLM before CUDA graphs: the host launched every kernel; {_FITTED}; {GPU.source}",
 )
 
+# By the names measurements spell, the usual one first.
 PROFILES: Final = (
     GPU,
     CPU,
@@ -123,7 +124,6 @@ PROFILES: Final = (
     replace(_BASE, name="llm-d(vllm)", source=f"llm-d routes to vLLM; {GPU.source}"),
     replace(_BASE, name="llmboost(vllm)", source=f"MangoBoost LLMBoost runs vLLM; {GPU.source}"),
 )
-"""By the names measurements spell, the usual one first."""
 
 PROFILES_BY_KIND: Final[Mapping[DeviceKind, EngineProfile]] = MappingProxyType(
     {DeviceKind.CPU: CPU, DeviceKind.HPU: GAUDI}

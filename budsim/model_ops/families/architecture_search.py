@@ -12,8 +12,8 @@ from budsim.model_ops.families.text_model import Layer, TextModel
 from budsim.model_ops.families.traits import FamilyTraits
 from budsim.model_ops.layers import Attention, FeedForward
 
+# Widths are rounded up to this (``_ffn_mult_to_intermediate_size`` of the model card's code).
 WIDTH_STEP = 256
-"""Widths are rounded up to this (``_ffn_mult_to_intermediate_size`` of the model card's code)."""
 
 
 def read_deci(config: ConfigReader, traits: FamilyTraits) -> TextModel:

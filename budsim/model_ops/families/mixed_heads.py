@@ -15,12 +15,13 @@ from budsim.model_ops.families.sliding_windows import read_windows
 from budsim.model_ops.families.text_model import Layer, TextModel
 from budsim.model_ops.families.traits import FamilyTraits
 
+# Where the config states none (transformers 5.24 ``Gemma4TextConfig``).
 GEMMA4_GLOBAL_HEAD_DIM: Final = 512
-"""Where the config states none (transformers 5.24 ``Gemma4TextConfig``)."""
+# Norms in a layer with experts (transformers 5.24 ``Gemma4TextDecoderLayer``).
 GEMMA4_NORMS_WITH_EXPERTS: Final = 7
-"""Norms in a layer with experts (transformers 5.24 ``Gemma4TextDecoderLayer``)."""
+# Every sixth layer sees everything (transformers 5.24 ``InklingTextConfig``).
 INKLING_PATTERN: Final = 6
-"""Every sixth layer sees everything (transformers 5.24 ``InklingTextConfig``)."""
+
 HEAD_FIELDS: Final = ("num_attention_heads", "num_key_value_heads", "head_dim", "v_head_dim")
 
 

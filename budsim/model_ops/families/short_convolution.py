@@ -10,8 +10,8 @@ from budsim.model_ops.families.text_model import Layer, TextModel
 from budsim.model_ops.families.traits import FamilyTraits
 from budsim.model_ops.layers import Attention, AttentionKind
 
+# Values projected for each channel: the input and its two gates (vLLM 0.33 ``short_conv.py``).
 PROJECTED: Final = 3
-"""Values projected for each channel: the input and its two gates (vLLM 0.33 ``short_conv.py``)."""
 
 
 def read_short_convolution_decoder(config: ConfigReader, traits: FamilyTraits) -> TextModel:

@@ -18,9 +18,9 @@ from budsim.model_ops.families.traits import FamilyTraits
 from budsim.model_ops.layers import Attention, AttentionKind
 
 MAX_COMPRESSION: Final = 65_536
+# Hyper-connections weigh the streams before attention and before experts (vLLM 0.33
+# ``models/deepseek_v4/nvidia/model.py``).
 HYPER_PARTS: Final = 2
-"""Hyper-connections weigh the streams before attention and before experts
-(vLLM 0.33 ``models/deepseek_v4/nvidia/model.py``)."""
 
 
 def read_compressed_decoder(config: ConfigReader, traits: FamilyTraits) -> TextModel:

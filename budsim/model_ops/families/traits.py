@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+# The config flag that decides, and what holds where the config does not state it.
 Flag = tuple[str, bool]
-"""The config flag that decides, and what holds where the config does not state it."""
 
 
 class QkNorm(StrEnum):

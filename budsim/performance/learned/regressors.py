@@ -117,8 +117,8 @@ class Regressors:
         return np.asarray(novelty * len(Regime) + candidates.static_batch, dtype=np.int64)
 
 
+# `STRATA` lists novelties in this order, the two regimes of each side by side.
 _CODES = {novelty: number for number, novelty in enumerate(Novelty)}
-"""`STRATA` lists novelties in this order, the two regimes of each side by side."""
 
 
 def load_regressors(folder: Path) -> dict[DeviceKind, Regressors]:

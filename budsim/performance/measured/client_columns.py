@@ -10,12 +10,12 @@ from budsim.commons.errors import InvalidInput
 from budsim.performance.lengths import parse_lengths
 from budsim.performance.traffic import parse_arrival
 
+# Optional columns of text.
 TEXTS = ("arrival", "length_law")
-"""Optional columns of text."""
+# Optional columns of numbers.
 NUMBERS = ("prefix_hit_share", "warmup")
-"""Optional columns of numbers."""
+# Tokens a law of lengths is tried with; whether it can be read does not depend on them.
 ANY_MEAN = 1_000
-"""Tokens a law of lengths is tried with; whether it can be read does not depend on them."""
 
 _READERS: Mapping[str, Callable[[str], object]] = {
     "arrival": parse_arrival,

@@ -28,12 +28,12 @@ from budsim.performance.traffic import MOST_REQUESTS, Trace, Traffic
 
 AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 OWN = ("send_s", "prompt_tokens", "output_tokens")
+# Tokens of the prompt behind one hash (Mooncake's trace README).
 MOONCAKE_BLOCK_TOKENS = 512
-"""Tokens of the prompt behind one hash (Mooncake's trace README)."""
+# Rows whose problem is kept in words; others are only counted.
 MOST_PROBLEMS = 100
-"""Rows whose problem is kept in words; others are only counted."""
+# Lengths kept of a trace as its law; a trace itself is replayed whole.
 LAW_VALUES = 10_000
-"""Lengths kept of a trace as its law; a trace itself is replayed whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,32 +21,32 @@ from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.layers import Attention
 from budsim.performance.candidates import Candidates, Floats
 
+# Tokens a page of compressed entries stands for.
 _PAGE_TOKENS: Final = 256
-"""Tokens a page of compressed entries stands for."""
 
+# Tokens in a page of a window: 64 entries, as many as a page of four-fold compression holds.
 _WINDOW_PAGE_TOKENS: Final = 64
-"""Tokens in a page of a window: 64 entries, as many as a page of four-fold compression holds."""
 
+# Tokens in a page of states, by compression (``CompressorStateCache.block_size``).
 _STATE_PAGE_TOKENS: Final = {4: 4, 128: 8}
-"""Tokens in a page of states, by compression (``CompressorStateCache.block_size``)."""
 
+# The compression whose states reach over two entries (``coff``).
 _OVERLAPPED: Final = 4
-"""The compression whose states reach over two entries (``coff``)."""
 
+# Bytes that pages are rounded up to multiples of (FlashMLA).
 _ALIGNMENT: Final = 576
-"""Bytes that pages are rounded up to multiples of (FlashMLA)."""
 
+# Bytes of the scales of one FP8 entry, padded (448 + 2 x 64 + 8 = 584).
 _SCALE_BYTES: Final = 8
-"""Bytes of the scales of one FP8 entry, padded (448 + 2 x 64 + 8 = 584)."""
 
+# Bytes of the scale of one FP8 index key (128 + 4 = 132).
 _INDEX_SCALE_BYTES: Final = 4
-"""Bytes of the scale of one FP8 index key (128 + 4 = 132)."""
 
+# 16-bit values alive for each token and hidden dimension at the peak of a step of DeepSeek V4,
+# beside those of other models: its four residual streams in fp32 and what mixes them. Fitted on one
+# start-up, DeepSeek-V4-Flash on two GH200 under vLLM 0.22 (vllm-project/vllm issue 44376: 5.44 GiB
+# left for the cache with steps of 16,384 tokens).
 _STREAM_COPIES: Final = 52.0
-"""16-bit values alive for each token and hidden dimension at the peak of a step of DeepSeek V4,
-beside those of other models: its four residual streams in fp32 and what mixes them. Fitted on one
-start-up, DeepSeek-V4-Flash on two GH200 under vLLM 0.22 (vllm-project/vllm issue 44376: 5.44 GiB
-left for the cache with steps of 16,384 tokens)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,11 +41,11 @@ WIDEST_LAYER_COPIES = 1.5
 MXFP4_ROWS, MXFP4_COLUMNS = 128, 256
 
 
+# Bytes of 32 MXFP4 values without their scale.
 MXFP4_VALUES_BYTES = 16.0
-"""Bytes of 32 MXFP4 values without their scale."""
 
+# First CUDA compute capability (times ten) that multiplies MXFP4 with its scales as stored.
 BLACKWELL = 100
-"""First CUDA compute capability (times ten) that multiplies MXFP4 with its scales as stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,13 +22,14 @@ from budsim.performance.traffic import (
     Traffic,
 )
 
+# In ``reused_from``: the tokens are found in the cache, whoever computed them.
 ALWAYS_CACHED = -2
-"""In ``reused_from``: the tokens are found in the cache, whoever computed them."""
+
 NOTHING_REUSED = -1
+# Requests in flight that are replayed at most; more than any engine has places for.
 MOST_IN_FLIGHT = 20_000
-"""Requests in flight that are replayed at most; more than any engine has places for."""
+# Requests measured to find the largest rate a replica carries: equal ones, and most of others.
 LEAST_CROWD_RUN, MOST_CROWD_RUN = 400, 2_000
-"""Requests measured to find the largest rate a replica carries: equal ones, and most of others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,7 @@ def draw_requests(traffic: Traffic, seed: int = 0) -> Requests:
     if steady and traffic.concurrency > MOST_IN_FLIGHT:
         part = replace(traffic, arrivals=ClosedLoop(concurrency=MOST_IN_FLIGHT))
         return replace(draw_requests(part, seed), unseen=traffic.concurrency - MOST_IN_FLIGHT)
+    # The extra wave keeps up the load while the last measured requests are served.
     count = traffic.run_requests + (traffic.concurrency if steady else 0)
     output = _lengths(rng, traffic.output, count)
     prompt = _lengths(rng, traffic.prompt, count)
@@ -154,6 +156,7 @@ def _lengths(rng: np.random.Generator, law: LengthLaw, count: int) -> Floats:
     """Return lengths at even quantiles in random order; observed ones keep their own order."""
     order = rng.permutation(count)
     values = _at_even_quantiles(law, count)
+    # Copied, because the array is cached and shared by all runs of the law.
     return values.copy() if isinstance(law, EmpiricalLength) else values[order]
 
 
@@ -166,6 +169,7 @@ def _of_trace(traffic: Traffic, trace: Trace) -> Requests:
     """Return the first requests of a trace, or its beginning again where more are asked for."""
     count, length = traffic.run_requests, len(trace)
     at, turn = np.arange(count) % length, np.arange(count) // length
+    # A repeated trace begins again one mean gap after its last request.
     gap = 1.0 / trace.requests_per_s if length > 1 else 1.0
     period = float(trace.send_s[-1] - trace.send_s[0]) + gap
     source = trace.reused_from[at]
@@ -192,9 +196,11 @@ def _send_times(rng: np.random.Generator, arrivals: OpenLoop, count: int) -> Flo
         times = np.arange(count, dtype=np.float64)
     else:
         gamma = arrivals.process is Process.GAMMA
+        # A gamma law of shape k has a coefficient of variation of 1 / sqrt(k).
         shape = 1.0 / arrivals.variation**2 if gamma else 1.0
         times = np.cumsum(rng.gamma(shape, size=count))
     times = times - times[0]
+    # A single request, or a single burst, has no span that could be scaled.
     span = times[-1] if times[-1] > 0.0 else 1.0
     return np.asarray(times * ((count - 1) / arrivals.requests_per_s / span), dtype=np.float64)
 
@@ -249,6 +255,7 @@ def _conversations(
         times = send_s
     source = np.where(turn > 0, _previous_of(session), NOTHING_REUSED)
     history = np.zeros(count)
+    # A loop, because the history of a turn is made of the history of the turn before it.
     for at in range(count):
         before = source[at]
         if before >= 0:

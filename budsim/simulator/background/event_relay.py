@@ -20,12 +20,13 @@ from budsim.simulator.storage.repository import Repository
 
 RELAY_RUNS = 50
 RELAY_LEASE_S = 60.0
+# Runs whose events are published side by side; more would only make requests wait.
 RUNS_SENT_AT_A_TIME = 8
-"""Runs whose events are published side by side; more would only make requests wait."""
+# Pause before each round: events gather meanwhile and share the round's queries.
 GATHERING_S = 0.2
-"""Pause before each round: events gather meanwhile and share the round's queries."""
+# A round records what it has sent after so long; slower runs are recorded by a later round.
 ROUND_S = 1.0
-"""A round records what it has sent after so long; slower runs are recorded by a later round."""
+
 LONGEST_REFUSAL_PAUSE_S = 15.0
 
 log = structlog.get_logger()

@@ -26,10 +26,11 @@ from budsim.simulator.http.application_state import ApplicationState
 from budsim.simulator.services import Simulations
 
 LOAD_AGAIN_S = 10.0
+# Longest wait for each part that is closed.
 CLOSING_S = 8.0
-"""Longest wait for each part that is closed."""
+# A process that has not ended so long after its last request was answered ends itself.
 LAST_RESORT_S = 20.0
-"""A process that has not ended so long after its last request was answered ends itself."""
+
 KILLED_STATUS = 128 + signal.SIGTERM
 
 Loop = Callable[[], Awaitable[None]]

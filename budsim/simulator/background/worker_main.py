@@ -22,19 +22,19 @@ from budsim.performance.predictor import Predictor
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question
 
+# Niceness of a worker that computes: where cores are few, requests are answered first. On Linux it
+# gets about a third of the CPU time of a process of niceness 0 (sched(7)). With 15, a thirtieth,
+# runs stood still for minutes on a machine that other programs kept busy.
 NICENESS = 5
-"""Niceness of a worker that computes: where cores are few, requests are answered first.
 
-On Linux it gets about a third of the CPU time of a process of niceness 0 (sched(7)). With 15, a
-thirtieth, runs stood still for minutes on a machine that other programs kept busy.
-"""
 AUTOGROUP = Path("/proc/self/autogroup")
 AUTOGROUP_TRIES = 20
+# Linux lets unprivileged processes write to autogroup files only so often, all together.
 AUTOGROUP_PAUSE_S = 0.1
-"""Linux lets unprivileged processes write to autogroup files only so often, all together."""
+
 INTERRUPT = signal.SIGUSR1
+# Sent by ITIMER_PROF, which counts the CPU time of all threads of the process (setitimer(2)).
 CPU_TIME_USED = signal.SIGPROF
-"""Sent by ITIMER_PROF, which counts the CPU time of all threads of the process (setitimer(2))."""
 
 Load = Callable[[], Predictor]
 

@@ -27,13 +27,13 @@ from budsim.simulator.planning.question import Question
 if TYPE_CHECKING:  # the service's own process does not load the search
     from budsim.simulator.evolution import Progress
 
+# A worker process is replaced after so many runs, so that no leak of a library adds up.
 RUNS_PER_PROCESS = 1000
-"""A worker process is replaced after so many runs, so that no leak of a library adds up."""
+# A run that does not end so long after it was interrupted is in native code; its process goes.
 INTERRUPT_S = 2.0
-"""A run that does not end so long after it was interrupted is in native code; its process goes."""
+# A run is limited in CPU time. One that has taken so many times as long on the clock, and a minute
+# more, waits for something that will not come.
 HUNG_FACTOR, HUNG_S = 20.0, 60.0
-"""A run is limited in CPU time. One that has taken so many times as long on the clock, and a
-minute more, waits for something that will not come."""
 
 Known = Mapping[str, bytes]
 NOTHING: Known = MappingProxyType({})

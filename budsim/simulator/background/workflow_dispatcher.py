@@ -21,20 +21,17 @@ from budsim.simulator.services import Simulations
 from budsim.simulator.signals import wait
 from budsim.simulator.storage.records import WORKFLOW_NAME, Run, Status, Step
 
+# Runs that a replica gives to the sidecar for each of its worker processes. The others wait in the
+# database, where waiting costs nothing: two thousand workflows begun at once keep sidecar and
+# scheduler busy with each other.
 RUNS_PER_WORKER = 4
-"""Runs that a replica gives to the sidecar for each of its worker processes.
-
-The others wait in the database, where waiting costs nothing: two thousand workflows begun at once
-keep sidecar and scheduler busy with each other.
-"""
+# A run whose workflow has not written for so many leases is looked at again.
 WATCHED_AFTER_LEASES = 2
-"""A run whose workflow has not written for so many leases is looked at again."""
+# A run whose workflow has not written for so many leases continues in this process. A sidecar keeps
+# the activities of an app that died for as long as the app stays away, and without its scheduler it
+# begins nothing.
 STALLED_AFTER_LEASES = 4
-"""A run whose workflow has not written for so many leases continues in this process.
 
-A sidecar keeps the activities of an app that died for as long as the app stays away, and without
-its scheduler it begins nothing.
-"""
 log = structlog.get_logger()
 
 

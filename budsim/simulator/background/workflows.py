@@ -30,14 +30,15 @@ VALIDATE, SEARCH, RANK, PUBLISH = (
 )
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(seconds=30)
+# A run that its workflow left unfinished is looked at again after so long: by then the sidecar
+# knows that the workflow has ended.
 AFTER_WORKFLOW_S = 1.0
-"""A run that its workflow left unfinished is looked at again after so long: by then the sidecar
-knows that the workflow has ended."""
+# Search activities of one run; with more parts than that, each activity searches several.
 MOST_SEARCHES = 128
-"""Search activities of one run; with more parts than that, each activity searches several."""
 
+# `run_id` and `attempt` of a run; activities are given more keys.
 WorkflowInput = dict[str, Any]
-"""`run_id` and `attempt` of a run; activities are given more keys."""
+
 log = structlog.get_logger()
 
 

@@ -24,6 +24,7 @@ from budsim.commons.errors import (
 )
 from budsim.simulator.schemas import Error
 
+# The HTTP status of each error of ours; the first class that matches counts.
 STATUSES: tuple[tuple[type[BudsimError], HTTPStatus], ...] = (
     (InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY),
     (NotFound, HTTPStatus.NOT_FOUND),
@@ -33,15 +34,15 @@ STATUSES: tuple[tuple[type[BudsimError], HTTPStatus], ...] = (
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
     (CatalogError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
-"""The HTTP status of each error of ours; the first class that matches counts."""
 
 RETRY_AFTER_S = 5
+# Problems of one body that its answer names.
 MOST_PROBLEMS = 5
-"""Problems of one body that its answer names."""
+# Characters of a content type that are repeated in a message.
 LONGEST_TYPE = 80
-"""Characters of a content type that are repeated in a message."""
+# Phrases that changed between Python versions; callers compare the error types made of them.
 PHRASES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
-"""Phrases that changed between Python versions; callers compare the error types made of them."""
+
 UNREADABLE = "the body cannot be read; expected JSON in UTF-8 that is not nested too deeply"
 
 log = structlog.get_logger()

@@ -24,12 +24,13 @@ from budsim.commons.tracing import trace_id
 from budsim.simulator.http.application_state import ApplicationState, application_state_of
 from budsim.simulator.http.error_envelopes import error_response
 
+# Paths that need no token and are never refused: probes and Prometheus ask for them.
 OPEN_PATHS = frozenset({"/health", "/healthz", "/ready", "/metrics"})
-"""Paths that need no token and are never refused: probes and Prometheus ask for them."""
+
 TOKEN_HEADER = b"dapr-api-token"
 CALLERS_REMEMBERED = 10_000
+# Counted for requests whose client went away; nginx's status for the same.
 CLIENT_LEFT = 499
-"""Counted for requests whose client went away; nginx's status for the same."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -18,15 +18,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from budsim.commons.config import LimitSettings, Settings
 
+# Data is given to the parser in slices of this size, so that limits are checked in between.
 SLICE_BYTES = 65_536
-"""Data is given to the parser in slices of this size, so that limits are checked in between."""
+
 KEEP_ALIVE_S = 5
+# uvicorn waits so much longer for open requests than the application, which answers them.
 SHUTDOWN_MARGIN_S = 10
-"""uvicorn waits so much longer for open requests than the application, which answers them."""
+# Requests younger than this are not closed: a hundred callers may well connect at once.
 BURST_S = 1.0
-"""Requests younger than this are not closed: a hundred callers may well connect at once."""
+# Bytes of framing allowed for each byte of a body: a chunk of one byte takes six.
 CHUNK_OVERHEAD = 8
-"""Bytes of framing allowed for each byte of a body: a chunk of one byte takes six."""
 
 
 class LimitedProtocol(HttpToolsProtocol):

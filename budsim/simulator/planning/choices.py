@@ -23,19 +23,19 @@ from budsim.performance.workload import MOST_REQUESTS
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.question import Question
 
+# The deploying service launches with a maximum length of 1.1 x (input + output) tokens: one such
+# sequence must fit.
 CONTEXT_MARGIN: Final = 1.1
-"""The deploying service launches with a maximum length of 1.1 x (input + output) tokens: one such
-sequence must fit."""
+# Pipeline sizes tried: even cuts of the usual 24 to 128 layers; deeper ones only add bubbles.
 PIPELINES: Final = frozenset({1, 2, 3, 4, 6, 8, 12, 16})
-"""Pipeline sizes tried: even cuts of the usual 24 to 128 layers; deeper ones only add bubbles."""
+# Sequences a replica may run over the requests it is planned for: a quarter more may come at once
+# (the p99 of a Poisson number of 80 is 101) without waiting for a place.
 BURST_ROOM: Final = 1.25
-"""Sequences a replica may run over the requests it is planned for: a quarter more may come at once
-(the p99 of a Poisson number of 80 is 101) without waiting for a place."""
+# Columns of `Choices` name a number format by its place here.
 PRECISIONS: Final = tuple(Precision)
-"""Columns of `Choices` name a number format by its place here."""
+# Hardware on which engines document attention ranks (DP) inside a group of devices that share
+# experts.
 SPLIT_ATTENTION: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM})
-"""Hardware on which engines document attention ranks (DP) inside a group of devices that share
-experts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,16 +30,17 @@ from budsim.simulator.planning.choices import Choices
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.placement import EqualReplicas, free_after, groups_for_sets
 
+# Of each way to fill groups, so many combinations that are just too small are completed by further
+# types.
 BASES: Final = 3
-"""Of each way to fill groups, so many combinations that are just too small are completed by further
-types."""
+# Proportions tried of two types of two groups.
 PROPORTIONS: Final = 32
-"""Proportions tried of two types of two groups."""
+# Largest count of a type for which its group is also shared with another type: past it one smaller
+# last replica saves little.
 MOST_BESIDE: Final = 32
-"""Largest count of a type for which its group is also shared with another type: past it one smaller
-last replica saves little."""
+# Combinations kept of each number of types, by estimated cost.
 KEPT_OF_EACH_SIZE: Final = 24
-"""Combinations kept of each number of types, by estimated cost."""
+
 ROUNDING: Final = 1e-9
 
 

@@ -24,9 +24,9 @@ from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.targets import Figures
 
 ROUNDING: Final = 1e-9
+# How far the smallest layout that fits is looked for.
 MOST_NODES: Final = 16
 MOST_LAYOUTS: Final = 10_000
-"""How far the smallest layout that fits is looked for."""
 
 
 def explain(

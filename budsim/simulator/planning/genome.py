@@ -39,8 +39,8 @@ GENES: Final = (
 )
 OPTION, TP, PP, EP, DP, WEIGHTS, KV, SEQS, BUDGET, FRACTION, REPLICAS = range(len(GENES))
 
+# Genes of option, TP and PP: places in their lists of values.
 Layout = tuple[int, int, int]
-"""Genes of option, TP and PP: places in their lists of values."""
 
 
 class SearchSpace:

@@ -15,26 +15,25 @@ from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, Hardwa
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.simulator.planning.plans import Rejection
 
+# Time-sliced devices are told apart in steps of 5 % of compute and 1/32 of memory.
 SHARE_STEP: Final = 0.05
 MEMORY_STEPS: Final = 32
-"""Time-sliced devices are told apart in steps of 5 % of compute and 1/32 of memory."""
+# Levels of what is left of time-sliced devices that are searched: each costs a search of its own.
 LEVELS: Final = 4
-"""Levels of what is left of time-sliced devices that are searched: each costs a search of its own.
-"""
+# Nodes that a rejection names before it says how many more there are.
 NODES_NAMED: Final = 3
-"""Nodes that a rejection names before it says how many more there are."""
+# Accelerators in the usual server (HGX, OAM and PCIe servers of 2020 to 2026).
 USUAL_NODE: Final = 8
-"""Accelerators in the usual server (HGX, OAM and PCIe servers of 2020 to 2026)."""
+# Share of its memory a dedicated device must have free: drivers and data sheets differ by a little.
 UNTOUCHED: Final = 0.9
-"""Share of its memory a dedicated device must have free: drivers and data sheets differ by a
-little."""
+# Share of its cores from which on a CPU is busy and not used as a dedicated device: the deploying
+# service's own rule.
 BUSY_CPU: Final = 0.05
-"""Share of its cores from which on a CPU is busy and not used as a dedicated device: the deploying
-service's own rule."""
+
 ROUNDING: Final = 1e-9
 
+# Node id, place of a pool in the node, and a number of its devices.
 DeviceCount = tuple[str, int, int]
-"""Node id, place of a pool in the node, and a number of its devices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

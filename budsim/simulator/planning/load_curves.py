@@ -22,13 +22,12 @@ from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.targets import figures_of
 
+# Loads tried between one request and all of them: of every type at first, and of the types kept.
 FIRST_LOADS: Final = 24
 LOADS: Final = 48
-"""Loads tried between one request and all of them: of every type at first, and of the types kept.
-"""
+# Types kept of each group: cheapest per request, largest capacity on all its devices, cheapest
+# replica.
 TYPES_KEPT: Final = (4, 3, 2)
-"""Types kept of each group: cheapest per request, largest capacity on all its devices, cheapest
-replica."""
 
 
 @dataclass(slots=True)

@@ -34,22 +34,22 @@ from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.load_curves import LoadModel, loaded_types
 from budsim.simulator.planning.question import Question
 
+# Ways to run a replica that are tried on each group; besides, the best of every engine and layout.
 TYPES_TRIED: Final = 24
-"""Ways to run a replica that are tried on each group; besides, the best of every engine and layout.
-"""
+# Combinations of each number of types whose split of the requests is refined.
 POLISHED: Final = 4
-"""Combinations of each number of types whose split of the requests is refined."""
+# How far one type is filled from its even share of the load (0) to full (1): in any combination,
+# and in the best of them.
 ROUGHLY: Final = (0.5, 1.0)
 FINELY: Final = tuple(np.linspace(0.0625, 1.0, 16).tolist())
-"""How far one type is filled from its even share of the load (0) to full (1): in any combination,
-and in the best of them."""
+
 DEPLOYMENTS_KEPT: Final = 3
+# Columns of `Choices` that tell replica types apart.
 HOW_RUN: Final = tuple(name for name in COLUMNS if name not in {"replicas", "concurrency"})
-"""Columns of `Choices` that tell replica types apart."""
+# A further type of replica is one thing more to look after: it has to save 2 % of the miss, or 1 %
+# of the cost.
 LESS_MISS: Final = 0.98
 CHEAPER: Final = 0.99
-"""A further type of replica is one thing more to look after: it has to save 2 % of the miss, or 1 %
-of the cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,18 +35,19 @@ from budsim.simulator.planning.choices import ServingOption
 from budsim.simulator.planning.genome import KV, OPTION, PP, REPLICAS, TP, WEIGHTS, SearchSpace
 from budsim.simulator.planning.question import Question, partition_name
 
+# Genomes of `Question.analytic_only` up to which all are tried; the genetic search takes over
+# above.
 GRID_LIMIT: Final = 200_000
-"""Genomes of `Question.analytic_only` up to which all are tried; the genetic search takes over
-above."""
+# Share of the evaluations of a whole space that its partitions get; the rest goes where, merged,
+# they have their best.
 PARTITIONS_SHARE: Final = 0.5
-"""Share of the evaluations of a whole space that its partitions get; the rest goes where, merged,
-they have their best."""
+# Partitions of so few genomes are enumerated, the smallest first, for up to half of what partitions
+# may cost.
 SMALL: Final = 256
-"""Partitions of so few genomes are enumerated, the smallest first, for up to half of what
-partitions may cost."""
+# Ways to run a replica kept of each partition, beside its front and the best of each layout; mixed
+# deployments try 24.
 KEPT: Final = 64
-"""Ways to run a replica kept of each partition, beside its front and the best of each layout; mixed
-deployments try 24."""
+
 LONGEST_LABEL: Final = 100
 
 

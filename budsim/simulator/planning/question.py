@@ -17,13 +17,14 @@ from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.performance.workload import Workload
 from budsim.simulator.planning.targets import Targets
 
+# Chance of meeting all targets a plan has to have unless told otherwise.
 USUAL_CHANCE = 0.8
-"""Chance of meeting all targets a plan has to have unless told otherwise."""
+
 CAUTIOUS_CHANCE = 0.95
+# The slowest service considered where requests come at a rate and no target bounds their latency:
+# about the speed people read at (250 words a minute), after ten seconds of waiting.
 SLOWEST_TOKENS_PER_S = 5.0
 LONGEST_WAIT_S = 10.0
-"""The slowest service considered where requests come at a rate and no target bounds their latency:
-about the speed people read at (250 words a minute), after ten seconds of waiting."""
 
 
 class Risk(StrEnum):

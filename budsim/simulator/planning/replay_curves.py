@@ -22,12 +22,12 @@ from budsim.simulator.planning.replays import step_factors
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.whatif import hardware_of_group, question_of_group, row_of
 
+# Loads tried for a curve.
 POINTS = 14
-"""Loads tried for a curve."""
+# Rates tried, relative to the largest stable one. At the rate itself the queue never ends.
 LEAST_SHARE, MOST_SHARE = 0.05, 0.98
-"""Rates tried, relative to the largest stable one. At the rate itself the queue never ends."""
+# A closed loop is tried up to so many times the requests in flight that were asked for.
 CLOSED_OVERLOAD = 4
-"""A closed loop is tried up to so many times the requests in flight that were asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,9 +31,9 @@ from budsim.simulator.planning.plans import ReplayedRequests
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.targets import GOOD_SHARE, LATENCIES, PERCENTS, Figures, Targets
 
+# Corrections of step times taken from the regressors. They correct means of the closed form, queue
+# included, so that no more than a factor of two is credited to the steps; chosen by us.
 FACTOR_BOUNDS: Final = (0.5, 2.0)
-"""Corrections of step times taken from the regressors. They correct means of the closed form, queue
-included, so that no more than a factor of two is credited to the steps; chosen by us."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,8 +39,8 @@ from budsim.simulator.planning.replays import ReplayedRows, replay_rows
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.targets import figures_of
 
+# Namespace of configuration ids: the same configuration has the same id in every answer.
 CONFIGURATIONS: Final = UUID("9b7c2f5e-6d0a-5c34-9a50-4f1f3c1f0b11")
-"""Namespace of configuration ids: the same configuration has the same id in every answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,14 +34,14 @@ from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.targets import figures_of
 
+# vLLM takes the CPU's KV cache in whole GiB (VLLM_CPU_KVCACHE_SPACE): less than one is none.
 CPU_CACHE_BYTES: Final = float(GIB)
-"""vLLM takes the CPU's KV cache in whole GiB (VLLM_CPU_KVCACHE_SPACE): less than one is none."""
+# Rounds in which the requests in flight of a rate settle: a fourth changes the end-to-end latency
+# of eight of ten candidates by less than 1 %.
 SETTLING_ROUNDS: Final = 3
-"""Rounds in which the requests in flight of a rate settle: a fourth changes the end-to-end latency
-of eight of ten candidates by less than 1 %."""
+# What a candidate exceeds the memory by at least when it does not fit, so that rounding never makes
+# it fit.
 LEAST_VIOLATION: Final = 1e-6
-"""What a candidate exceeds the memory by at least when it does not fit, so that rounding never
-makes it fit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,14 +41,16 @@ from budsim.simulator.planning.taste import (
     without_filler_pipelines,
 )
 
+# Genes that make a plan another plan to whoever has to choose; the other genes are knobs of the
+# engine.
 LAYOUT: Final = [OPTION, TP, PP, EP, DP, WEIGHTS, KV, REPLICAS]
-"""Genes that make a plan another plan to whoever has to choose; the other genes are knobs of the
-engine."""
+
 PLANS_PER_CLUSTER: Final = 12
+# Rows of a cluster that are replayed beside the usual plans, about 50 together.
 REPLAYED: Final = 40
-"""Rows of a cluster that are replayed beside the usual plans, about 50 together."""
+# Parts of the targets on means that rows to be replayed keep within.
 PARTS_OF_TARGETS: Final = (1.0, 0.7, 0.5, 0.35, 0.25)
-"""Parts of the targets on means that rows to be replayed keep within."""
+
 SLOWEST: Final = OBJECTIVES.index("latency over target")
 
 

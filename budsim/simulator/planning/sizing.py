@@ -21,15 +21,15 @@ from budsim.simulator.planning.hardware_groups import usual_node
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Question
 
+# Capacities are sought in steps of a factor of 4, then exactly below 100 requests and to 1 % above.
 STRIDE = 4
 CLOSE = 0.01
-"""Capacities are sought in steps of a factor of 4, then exactly below 100 requests and to 1 %
-above."""
+# Rates are sought from 1 request/s, by steps of a factor of 4, down to 0.001, and then to 2 %.
 FIRST_RATE, LOWEST_RATE, CLOSE_RATE = 1.0, 1e-3, 1.02
-"""Rates are sought from 1 request/s, by steps of a factor of 4, down to 0.001, and then to 2 %."""
+
 REFINED_PER_KIND = 3
+# Catalog devices come in as many usual nodes as there are requests, within these bounds.
 MOST_NODES, FEWEST_NODES = 500, 16
-"""Catalog devices come in as many usual nodes as there are requests, within these bounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,11 +19,12 @@ from budsim.commons.errors import InvalidInput
 from budsim.performance.candidates import Floats
 from budsim.performance.predictions import Service
 
+# Predicted figures by name, arrays of shape (n,).
 Figures = Mapping[str, Floats]
-"""Predicted figures by name, arrays of shape (n,)."""
 
+# Seconds, or tokens/s: by a smaller target a miss is no finite share any more.
 LEAST_TARGET: Final = 1e-9
-"""Seconds, or tokens/s: by a smaller target a miss is no finite share any more."""
+
 MEANS: Final = ("ttft_s", "e2e_s", "tokens_per_s_per_user")
 GOOD_SHARE: Final = "good_share"
 HIGHER_IS_BETTER: Final = frozenset({"tokens_per_s_per_user", GOOD_SHARE})

@@ -17,9 +17,9 @@ from budsim.simulator.evolution import Scores
 from budsim.simulator.planning.choices import Choices, ServingOption
 from budsim.simulator.planning.plans import Plan
 
+# Relative difference of cost or miss that is a toss-up, at least; chosen by us. Predictions of one
+# model on one device err alike, so that their ratio is surer than each of them.
 NOISE: Final = 0.01
-"""Relative difference of cost or miss that is a toss-up, at least; chosen by us. Predictions
-of one model on one device err alike, so that their ratio is surer than each of them."""
 
 
 def rank(plan: Plan) -> tuple[float, float, int, float, str]:

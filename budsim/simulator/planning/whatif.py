@@ -26,6 +26,7 @@ from budsim.simulator.planning.scoring import Scoring
 
 FIELD: Final = "--what-if"
 TRAFFIC: Final = ("concurrency", "rate", "input_tokens", "output_tokens")
+# The engines' own names for what is no `Knob` of theirs (vLLM's, then SGLang's).
 SPELLINGS: Final = {
     "tensor_parallel_size": "tp",
     "tp_size": "tp",
@@ -33,7 +34,6 @@ SPELLINGS: Final = {
     "pp_size": "pp",
     "kv_cache_dtype": "kv_precision",
 }
-"""The engines' own names for what is no `Knob` of theirs (vLLM's, then SGLang's)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from budsim.simulator.rendering.kubernetes import kubernetes
 from budsim.simulator.rendering.recipes import recipes
 from budsim.simulator.rendering.routing import ROUTER, proxy
 
+# Text of a deployment by the name of its format.
 FORMATS: Final[Mapping[str, Callable[[Deployment], str]]] = MappingProxyType(
     {
         "command": commands,
@@ -26,7 +27,7 @@ FORMATS: Final[Mapping[str, Callable[[Deployment], str]]] = MappingProxyType(
         "recipe": recipes,
     }
 )
-"""Text of a deployment by the name of its format."""
+
 NOTHING: Final = Additions()
 
 

@@ -24,8 +24,9 @@ from budsim.simulator.rendering.plan_document import (
 )
 from budsim.simulator.schemas import Compression, NodeGroup, NodeShare
 
+# Distance of the ports of replicas on one node: SGLang also uses ports near its own.
 PORT_STEP = 100
-"""Distance of the ports of replicas on one node: SGLang also uses ports near its own."""
+
 RENDEZVOUS_PORT = 29500
 SECONDS_PER_MINUTE = 60.0
 

@@ -19,15 +19,16 @@ from budsim.simulator.rendering.platforms import PLATFORMS, SHM_GIB_PER_DEVICE
 from budsim.simulator.rendering.routing import PROXY_IMAGE, PROXY_PORT, proxy_config, target
 from budsim.simulator.rendering.writing import yaml_text
 
+# Processes beside one for each device: 2 + N cores for N devices (vLLM docs, optimization, "CPU
+# resources for GPU deployments").
 HOST_PROCESSES: Final = 2
-"""Processes beside one for each device: 2 + N cores for N devices (vLLM docs, optimization, "CPU
-resources for GPU deployments")."""
+# Host memory of one such process: our estimate.
 GIB_PER_PROCESS: Final = 4
-"""Host memory of one such process: our estimate."""
+# Slowest rate at which weights arrive: our estimate.
 LOAD_GIB_PER_S: Final = 0.2
-"""Slowest rate at which weights arrive: our estimate."""
+# Longest time before a replica answers, loading of weights aside: our estimate.
 STARTUP_S: Final = 900
-"""Longest time before a replica answers, loading of weights aside: our estimate."""
+
 PROBE_PERIOD_S: Final = 10
 
 Manifest = dict[str, Any]

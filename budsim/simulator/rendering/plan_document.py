@@ -14,8 +14,9 @@ from budsim.engine_ops import routers, serving_engines
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.schemas import NodeGroup
 
+# Bound of every figure of a document: larger ones are mistakes.
 LARGEST: Final = 1e9
-"""Bound of every figure of a document: larger ones are mistakes."""
+
 DOCUMENT: Final = (
     "what `budsim simulate --json` prints, or the answer of POST /simulator/configurations or"
     " /simulator/benchmark-config"

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from budsim.hardware_ops.device import DeviceKind
 
+# Shared memory of a pod: 2 GiB for one GPU (vLLM docs, deployment/k8s.md); collectives of more
+# devices need more.
 SHM_GIB_PER_DEVICE: Final = 2
-"""Shared memory of a pod: 2 GiB for one GPU (vLLM docs, deployment/k8s.md); collectives of more
-devices need more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

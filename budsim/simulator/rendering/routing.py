@@ -13,11 +13,11 @@ from budsim.simulator.rendering.deployments import SECONDS_PER_MINUTE, Deploymen
 from budsim.simulator.rendering.writing import yaml_text
 
 ROUTER: Final = routers["litellm"]
+# Docker's default registry has no such image: LiteLLM publishes to GitHub's.
 PROXY_IMAGE: Final = f"ghcr.io/{IMAGE}"
-"""Docker's default registry has no such image: LiteLLM publishes to GitHub's."""
+# LiteLLM proxy's default port; GET /health/readiness is there too (LiteLLM docs, proxy health
+# checks).
 PROXY_PORT: Final = 4000
-"""LiteLLM proxy's default port; GET /health/readiness is there too (LiteLLM docs, proxy health
-checks)."""
 
 
 def proxy(deployment: Deployment) -> str:

@@ -13,11 +13,11 @@ from budsim.commons.database import Database
 from budsim.simulator.storage.records import Envelope, Run
 from budsim.simulator.storage.tables import DeliveryRow, EventRow, RunRow
 
+# The topic of an event that nobody asked to be told of.
 LOG_ONLY = ""
-"""The topic of an event that nobody asked to be told of."""
 
+# Id of an event and the topic it goes to.
 DeliveryKey = tuple[str, str | None]
-"""Id of an event and the topic it goes to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,7 @@ class Repository:
             added = _insert_runs(session, [_run_values(one) for one in accepted])
             new = [one for one in accepted if one.run.run_id in added]
             outbox.insert_first(session, ((one.run.run_id, one.envelopes) for one in new))
+        # Read after the transaction: another replica may have stored the run with the same key.
         known = self.by_keys(
             [one.run.request_key for one in accepted if one.run.run_id not in added]
         )
@@ -175,6 +176,7 @@ class Repository:
                 raise LeaseLost("the run is no longer ours")
             if plans is not None:
                 _replace_plans(session, run.run_id, plans)
+                # Partial results are not needed any more once the plans are stored.
                 session.execute(delete(FindingRow).where(FindingRow.run_id == run.run_id))
             outbox.append(session, run, envelopes)
 
@@ -186,6 +188,8 @@ class Repository:
             if not _touch(session, run, updated_s=now_s):
                 raise LeaseLost("the run is no longer ours")
             for part, content in found.items():
+                # A part may be searched again after a lost worker; the later result takes its
+                # place.
                 session.merge(
                     FindingRow(run_id=run.run_id, attempt=run.attempt, part=part, content=content)
                 )
@@ -220,6 +224,7 @@ class Repository:
         With ``restart`` it begins again as the next attempt, without its plans.
         """
         with self._database.writing() as session:
+            # Locked, so that two callers cannot both change the status that they read.
             row = session.scalar(
                 select(RunRow)
                 .where(RunRow.run_id == run_id, RunRow.status.in_(list(allowed)))
@@ -227,6 +232,7 @@ class Repository:
             )
             if row is None:
                 return None
+            # Without a holder, the process that works on the run fails at its next write and stops.
             row.status, row.lease_owner, row.due_s, row.updated_s = status, None, now_s, now_s
             if restart:
                 row.step, row.attempt, row.failures, row.message = (
@@ -279,6 +285,7 @@ class Repository:
                 )
                 if not _affected(session, change):
                     unknown.add(report.config_id)
+            # Derived from all groups of a plan, so that a cleared mark counts as well as a set one.
             marked = exists().where(
                 NodeGroupRow.run_id == PlanRow.run_id,
                 NodeGroupRow.rank == PlanRow.rank,
@@ -327,6 +334,7 @@ def _touch(session: Session, run: Run, **values: object) -> bool:
 
 
 def _affected(session: Session, statement: object) -> int:
+    # Nothing that the session has loaded is read after the statement.
     options = {"synchronize_session": False}
     result = session.execute(statement, execution_options=options)  # type: ignore[call-overload]
     return int(result.rowcount)
@@ -360,6 +368,7 @@ def _conditions(run_id: str, wanted: PlanFilter) -> list[ColumnElement[bool]]:
     if wanted.concurrency is not None:
         conditions.append(PlanRow.concurrency >= wanted.concurrency)
     if wanted.best_of_cluster:
+        # After the other filters: the best plan of those that fit them, not of all.
         best = select(func.min(PlanRow.rank)).where(*conditions).group_by(PlanRow.cluster_id)
         conditions.append(PlanRow.rank.in_(best))
     return conditions

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from budsim.simulator.wire.fields import MAX_TEXT, wrong_field
 
 ENVELOPE_KEYS = ("topic", "pubsubname", "data")
+# Some 400 subscriber ids (UUIDs); 12 events of a run then echo less than 200 kB.
 MAX_ECHOED_BYTES = 16_384
-"""Some 400 subscriber ids (UUIDs); 12 events of a run then echo less than 200 kB."""
 
 
 class Category(StrEnum):

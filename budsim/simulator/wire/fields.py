@@ -11,11 +11,12 @@ from budsim.commons.units import GIB
 from budsim.performance.traffic import MOST_RATE
 from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 
+# Bytes of a GB of the wire: the inventory's writer calls a GiB a GB, and callers do the same.
 WIRE_GB = GIB
-"""Bytes of a GB of the wire: the inventory's writer calls a GiB a GB, and callers do the same."""
+
 MAX_TEXT = 1024
+# ms, s or tokens/s: no service is so fast, and figures are divided by targets.
 LEAST_TARGET = 1e-6
-"""ms, s or tokens/s: no service is so fast, and figures are divided by targets."""
 
 
 def _no_bool(value: object) -> object:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from budsim.simulator.planning.layouts import DeviceLayouts, FittingLayout
 
 
+# Kinds of device on which the callers' deployer starts pipelines.
 PIPELINED = frozenset({DeviceKind.CUDA})
-"""Kinds of device on which the callers' deployer starts pipelines."""
 
 
 class ModelSize(BaseModel):
@@ -176,6 +176,7 @@ def _described(layout: FittingLayout) -> str:
 def _why_nothing_fits(found: DeviceLayouts, question: Question) -> str:
     architecture, device, name = question.architecture, found.group.device, found.group.label.name
     refusals = [engine.why_not(architecture, device) for engine in serving_engines.values()]
+    # The engines come in the order they are tried, so the first one gives the reason.
     if all(refusals):
         return f"{name}: {refusals[0]}"
     weights = gigabytes(architecture.weight_bytes(checkpoint_precision(architecture)))

@@ -27,12 +27,12 @@ from budsim.simulator.wire.node_groups import (
 )
 
 MAX_RECOMMENDED_CLUSTERS = 10
+# Plans that miss the targets by more are not recommended; queries may ask for others.
 ACCEPTED_ERROR_RATE = PlanFilter().error_rate_threshold
-"""Plans that miss the targets by more are not recommended; queries may ask for others."""
+# Reasons stored with a run; more would only make its events larger.
 REASONS_KEPT = 200
-"""Reasons stored with a run; more would only make its events larger."""
+# Reasons named in the one-line message.
 REASONS_TOLD = 3
-"""Reasons named in the one-line message."""
 
 
 class DeviceTypeMetrics(BaseModel):
@@ -226,6 +226,7 @@ def found_message(plans: Sequence[StoredPlan], reasons: Sequence[Mapping[str, An
         told = "; ".join(f"{reason['subject']}: {reason['reason']}" for reason in first)
         return f"No deployment is possible. {told}".strip()
     best = plans[0]
+    # A provider publishes prices, but its latency is not known.
     if best.ttft_s is None:
         price = f"{best.cost_per_million_tokens_usd:g} USD per million output tokens"
         return f"Priced at {price}; latency is unknown."

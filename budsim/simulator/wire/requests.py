@@ -29,10 +29,11 @@ from budsim.simulator.wire.fields import (
 )
 from budsim.simulator.wire.traffic import TrafficFields
 
+# Endpoints whose models answer with vectors or scores.
 POOLING_ENDPOINTS = frozenset({"EMBEDDING", "CLASSIFY", "RERANK"})
-"""Endpoints whose models answer with vectors or scores."""
+# Endpoints whose models generate text; callers name further ones, which decide nothing.
 GENERATING_ENDPOINTS = frozenset({"LLM", "AUDIO"})
-"""Endpoints whose models generate text; callers name further ones, which decide nothing."""
+
 MAX_ENGINES = 16
 
 

@@ -30,8 +30,9 @@ from budsim.simulator.wire.fields import (
     wrong_field,
 )
 
+# The mean beside ``uniform:LOW-HIGH`` may be rounded.
 MEAN_TOLERANCE_TOKENS = 1
-"""The mean beside ``uniform:LOW-HIGH`` may be rounded."""
+# Figure of the core, and seconds in a unit, of each target at a percentile.
 PERCENTILES = {
     "target_ttft_p95": ("ttft_p95_s", MILLI),
     "target_ttft_p99": ("ttft_p99_s", MILLI),
@@ -39,7 +40,7 @@ PERCENTILES = {
     "target_e2e_latency_p95": ("e2e_p95_s", 1.0),
     "target_e2e_latency_p99": ("e2e_p99_s", 1.0),
 }
-"""Figure of the core, and seconds in a unit, of each target at a percentile."""
+# Field of a request for each name the core's errors use.
 FIELDS = {
     "ttft_s": "target_ttft",
     "e2e_s": "target_e2e_latency",
@@ -47,7 +48,6 @@ FIELDS = {
     "goodput": "target_goodput",
     **{figure: field for field, (figure, _) in PERCENTILES.items()},
 }
-"""Field of a request for each name the core's errors use."""
 
 
 def _known_arrival(text: str) -> str:
@@ -63,6 +63,7 @@ Arrival = Annotated[Text, AfterValidator(_known_arrival)]
 
 
 def _no_null(value: object) -> object:
+    # Null stands for the default, as it does when the field is left out.
     return "fixed" if value is None else value
 
 

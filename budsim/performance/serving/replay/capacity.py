@@ -8,10 +8,10 @@ from budsim.performance.serving.arrivals import Requests, crowded
 from budsim.performance.serving.replay.runs import Replica, run
 from budsim.performance.serving.replay.summary import throughput
 
+# Requests in flight while the largest rate is measured, relative to the places there are.
 CROWD = 1.2
-"""Requests in flight while the largest rate is measured, relative to the places there are."""
+# Bounds of their number.
 LEAST_CROWD, MOST_CROWD = 16, 4_096
-"""Bounds of their number."""
 
 
 def largest_stable_rate(replica: Replica, requests: Requests) -> float:

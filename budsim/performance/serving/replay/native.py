@@ -24,13 +24,14 @@ from budsim.commons.errors import Unavailable
 
 SOURCES = Path(__file__).parent / "kernel"
 COMPILERS = ("cc", "gcc", "clang")
+# No fused multiply-adds: every processor gives the same answer to the last bit.
 FLAGS = ("-std=c99", "-O2", "-shared", "-fPIC", "-ffp-contract=off")
-"""No fused multiply-adds: every processor gives the same answer to the last bit."""
+
 COMPILE_TIMEOUT_S = 120.0
+# Fields of `PartTables`, in the order of kernel/tables.h.
 PART_COLUMNS = tuple("decode prefill beside decode_context prefill_context attended".split())
-"""Fields of `PartTables`, in the order of kernel/tables.h."""
+# Length of a timeline, and of the histogram of gaps (kernel/replica.h).
 SAMPLES, GAPS = 256, 800
-"""Length of a timeline, and of the histogram of gaps (kernel/replica.h)."""
 
 
 class Part(ctypes.Structure):

@@ -32,9 +32,9 @@ from budsim.performance.serving.replay.summary import (
 )
 from budsim.performance.traffic import OpenLoop, Traffic
 
+# From this share of the largest stable rate on so many requests are replayed: queues near
+# saturation take long to grow. At 0.95 of it the p99 of TTFT of 2,000 requests is half as long.
 BUSY, BUSY_RUN = 0.85, 8_000
-"""From this share of the largest stable rate on so many requests are replayed: queues near
-saturation take long to grow. At 0.95 of it the p99 of TTFT of 2,000 requests is half as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +137,7 @@ class _Drawn:
 
     def requests_of(self, traffic: Traffic, *, busy: bool = False) -> Requests:
         """Return the requests of a run, more of them where the replica is ``busy``."""
+        # Keyed by identity: the entry keeps the traffic alive, so that its id cannot be used again.
         key = id(traffic), busy
         if key not in self._known:
             asked = replace(traffic, requests=BUSY_RUN) if busy else traffic
@@ -195,8 +196,10 @@ def _answer(
     fits = longest <= replica.cache_tokens_of_request
     if not fits and not (finite and replica.cache_tokens >= 1.0):
         return _Answer(None, None, False, 0.0)
+    # A closed loop never sends faster than it is served, so it needs no largest rate.
     if traffic.is_open and np.isnan(largest):
         largest = largest_stable_rate(replica, requests)
+    # `not >=` rather than `<`: the rate of a closed loop is nan, and its queue cannot grow.
     stable = fits and not traffic.rate >= largest
     if not stable and not finite:
         return _Answer(None, None, stable, largest)

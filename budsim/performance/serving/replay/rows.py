@@ -14,9 +14,9 @@ from budsim.performance.serving.replay.answers import Limits, Percentiles, Repla
 from budsim.performance.serving.replay.replay import replay
 from budsim.performance.traffic import Traffic
 
+# The cache of a server that was measured holds its longest request this often at least: what memory
+# rules say cannot be right where they leave less.
 ROOM_FOR_LONGEST = 2.0
-"""The cache of a server that was measured holds its longest request this often at least: what
-memory rules say cannot be right where they leave less."""
 
 
 def replay_served(
@@ -32,6 +32,7 @@ def replay_served(
     A run whose number of requests is given ends with the last of them, however fast they come.
     """
     empty = _nothing(len(candidates))
+    # `replay` takes one value of `finite` for all its rows.
     for finite in (False, True):
         at = np.array(
             [
@@ -60,6 +61,8 @@ def with_room(
 ) -> MemoryUse:
     """Return memory in which the longest request of every row fits, as it did when measured."""
     longest = np.array([0.0 if each is None else each.context_tokens for each in traffic])
+    # Each attention rank and lane has a pool of its own, and any of them may get the longest
+    # request.
     pools = candidates.dp * candidates.pp
     least = ROOM_FOR_LONGEST * longest * pools
     return replace(

@@ -13,10 +13,9 @@ from budsim.performance.serving.replay import native
 from budsim.performance.serving.replay.scheduling import Host, Router, Schedulers
 from budsim.performance.serving.replay.step_tables import CONTEXTS, TOKENS, PartTables, StepTables
 
+# Attention ranks wait for the fullest one in their attention, while experts see the mean load: the
+# time of a step lies half-way between both. Chosen among 0, 0.5 and 1 on rows with attention ranks.
 IMBALANCE = 0.5
-"""Attention ranks wait for the fullest one in their attention, while experts see the mean load: the
-time of a step lies half-way between both. Chosen among 0, 0.5 and 1 on rows with attention
-ranks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +92,7 @@ def run(replica: Replica, requests: Requests) -> list[Run]:
         When the kernel is not compiled and cannot be, or memory is short.
     """
     lanes = int(replica.schedulers.lanes[replica.row])
+    # A closed loop cannot fill more lanes than it has clients.
     if requests.concurrency:
         lanes = min(lanes, requests.concurrency)
     lanes = min(lanes, len(requests))
@@ -113,6 +113,7 @@ def _lane(requests: Requests, lane: int, lanes: int) -> Requests:
         output_tokens=requests.output_tokens[kept],
         reused_from=np.where(source < 0, source, np.where(same, source // lanes, ALWAYS_CACHED)),
         reused_tokens=requests.reused_tokens[kept],
+        # Rounded up: the first lanes take the clients that do not divide evenly.
         concurrency=-(-(requests.concurrency - lane) // lanes),
         measured_from=-(-max(requests.measured_from - lane, 0) // lanes),
         measured_to=-(-max(requests.measured_to - lane, 0) // lanes),
@@ -122,6 +123,7 @@ def _lane(requests: Requests, lane: int, lanes: int) -> Requests:
 def _run(replica: Replica, requests: Requests) -> Run:
     count = len(requests)
     times = np.zeros((3, count))
+    # Copied, because the kernel writes the send times of a closed loop into it.
     send = np.ascontiguousarray(requests.send_s, dtype=np.float64).copy()
     inputs = [
         np.ascontiguousarray(column, dtype=np.float64)

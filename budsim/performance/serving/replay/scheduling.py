@@ -44,21 +44,22 @@ class Host:
     lag_steps: int = 1
 
 
+# Fitted by hand to the TTFT of vLLM in closed loops (InferenceX) with one awaited step: 11 % median
+# error. Fits of more constants to closed loops alone did worse on servers under open load.
 USUAL_HOST = Host()
-"""Fitted by hand to the TTFT of vLLM in closed loops (InferenceX) with one awaited step: 11 %
-median error. Fits of more constants to closed loops alone did worse on servers under open load."""
 
+# The numbers kernel/replica.h knows the kinds by.
 _KINDS: Mapping[Batching, int] = {
     Batching.MIXED: 0,
     Batching.PREFILL_FIRST: 1,
     Batching.STATIC: 2,
 }
-"""The numbers kernel/replica.h knows the kinds by."""
+
 STATIC = _KINDS[Batching.STATIC]
 
+# Engines that admit a request only when the cache has room for its whole output: TensorRT-LLM's
+# default policy GUARANTEED_NO_EVICT (tensorrt_llm/llmapi CapacitySchedulerPolicy, 1.0).
 RESERVING = frozenset({"trtllm", "trtllm(2024)", "dynamo-trtllm"})
-"""Engines that admit a request only when the cache has room for its whole output: TensorRT-LLM's
-default policy GUARANTEED_NO_EVICT (tensorrt_llm/llmapi CapacitySchedulerPolicy, 1.0)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,7 @@ def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
     both_ways = (
         architecture_arrays(candidates.architectures).bidirectional[candidates.architecture] > 0
     )
+    # Pooling and attention in both directions need the whole prompt in one step.
     pooling = candidates.output_tokens == 0
     return Schedulers(
         kind=np.where(candidates.static_batch, STATIC, kinds),

@@ -27,18 +27,18 @@ from budsim.performance.physics.constants import FITTED, PhysicsConstants
 from budsim.performance.physics.operators import StepTime, step_time
 from budsim.performance.physics.ranks import Ranks, prepare
 
+# Knots in an octave, and octaves: up to 262,144 tokens a step, and 1,048,576 of context.
 TOKEN_KNOTS, TOKEN_OCTAVES = 8, 18
 CONTEXT_KNOTS, CONTEXT_OCTAVES = 2, 16
-"""Knots in an octave, and octaves: up to 262,144 tokens a step, and 1,048,576 of context."""
+# The first context knot above 0, tokens; kernel/tables.h counts from it too.
 LOWEST_CONTEXT = 16.0
-"""The first context knot above 0, tokens; kernel/tables.h counts from it too."""
+# The physics are asked at whole tokens up to 16, at every knot up to 128, then at every second.
 EVERY_KNOT_TO, EVERY_TOKEN_TO = 128.0, 16.0
-"""The physics are asked at whole tokens up to 16, at every knot up to 128, then at every second."""
+# Sequences, or prompt tokens, the tables over context are computed with; 8 sequences or more
+# multiply their attention together (see ``attended``).
 TRIAL_SEQUENCES, TRIAL_TOKENS = 8.0, 1024.0
-"""Sequences, or prompt tokens, the tables over context are computed with; 8 sequences or more
-multiply their attention together (see ``attended``)."""
+# Candidates whose tables are computed at a time: their arrays stay in the processor's cache.
 PART_ROWS = 16
-"""Candidates whose tables are computed at a time: their arrays stay in the processor's cache."""
 
 
 def _knots(per_octave: int, octaves: int) -> Floats:
@@ -51,6 +51,7 @@ def _knots(per_octave: int, octaves: int) -> Floats:
 TOKENS = _knots(TOKEN_KNOTS, TOKEN_OCTAVES)
 CONTEXTS = _knots(CONTEXT_KNOTS, CONTEXT_OCTAVES) * LOWEST_CONTEXT
 _COARSE = _knots(TOKEN_KNOTS // 2, TOKEN_OCTAVES)
+# Tokens at which the physics are asked; knots between them are interpolated.
 ASKED = np.unique(
     np.concatenate(
         [
@@ -60,7 +61,6 @@ ASKED = np.unique(
         ]
     )
 )
-"""Tokens at which the physics are asked; knots between them are interpolated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,11 +39,14 @@ def summarise(
     """
     sent, admitted, first, done, output = (_measured(runs, name) for name in _COLUMNS)
     rate = sum(throughput(each) for each in runs)
+    # Requests that are not replayed only wait, which adds their number over the rate (Little's
+    # law).
     sent = sent - unseen / rate - reply_s
     ttft, e2e = first - sent, done - sent
     several = output > 1.0
     tpot = (done - first)[several] / (output[several] - 1.0)
     good = (ttft <= limits.ttft_s) & (e2e <= limits.e2e_s)
+    # A request of one token has no gap, so the limit on gaps does not bind it.
     good[several] &= tpot <= limits.itl_s
     cached = sum(float(each.cached_tokens.mean()) for each in runs)
     return Replayed(
@@ -55,6 +58,7 @@ def summarise(
         output_tokens_per_s=rate * float(output.mean()),
         good_share=float(good.mean()),
         good_requests_per_s=rate * float(good.mean()),
+        # Little's law: the mean number in a state is the rate times the mean time in it.
         running=rate * float((done - admitted).mean()),
         waiting=rate * float((admitted - sent - reply_s).mean()),
         cache_share=cached / cache_tokens,

@@ -13,12 +13,12 @@ from budsim.performance.serving.replay.replay import Factors, replicas_of, serve
 from budsim.performance.serving.replay.scheduling import USUAL_HOST, Host, Router
 from budsim.performance.traffic import Traffic
 
+# Halvings of the range of rates: on a logarithmic scale nine leave 1.4 % of three decades.
 ROUNDS = 9
-"""Halvings of the range of rates: on a logarithmic scale nine leave 1.4 % of three decades."""
+# The lowest rate tried, relative to the largest stable one.
 LOWEST_SHARE = 1e-3
-"""The lowest rate tried, relative to the largest stable one."""
+# The highest rate tried: at the largest stable one the queue never ends.
 HIGHEST_SHARE = 0.995
-"""The highest rate tried: at the largest stable one the queue never ends."""
 
 
 def largest_rates(
