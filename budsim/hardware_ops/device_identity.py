@@ -47,7 +47,7 @@ class Identity:
 
 def identify_device(entry: InventoryReader) -> Identity:
     """Return the device an entry means, or why none can be named."""
-    names = [text for key in NAME_FIELDS if (text := entry.text(key))]
+    names = _stated_names(entry)
     if part := next(filter(is_slice, names), None):
         return _unknown(part, ": a slice of a device, not a whole one")
     # Virtual machines and re-labelled boards report ids and names that differ: both are asked.
@@ -63,14 +63,13 @@ def identify_device(entry: InventoryReader) -> Identity:
     fitting = [device for device in possible if _fits(device, stated_gb)]
     if not fitting:
         return _wrong_memory(shown, possible, stated_gb)
-    if len(fitting) > 1 and by_pci and not _agreed(by_pci, by_name):
-        if by_name:
-            one, other = by_pci[0].name, by_name[0].name
-            return _contradiction(f"PCI id {pci_id(entry)} is {one}, the name says {other}")
-        choice = " or ".join(device.name for device in fitting)
-        problem = f": PCI id {pci_id(entry)} is {choice}; expected its name or memory"
-        return _unknown(shown, problem)
+    if _is_undecided(fitting, by_pci, by_name):
+        return _undecided(pci_id(entry), shown, fitting, by_pci, by_name)
     return _of_stated_kind(fitting[0], entry)
+
+
+def _stated_names(entry: InventoryReader) -> list[str]:
+    return [text for key in NAME_FIELDS if (text := entry.text(key))]
 
 
 def pci_id(entry: InventoryReader) -> str:
@@ -85,6 +84,28 @@ def _unknown(name: str, problem: str = "") -> Identity:
 
 def _agreed(by_pci: Sequence[Device], by_name: Sequence[Device]) -> tuple[Device, ...]:
     return tuple(device for device in by_pci if device in by_name)
+
+
+def _is_undecided(
+    fitting: Sequence[Device], by_pci: Sequence[Device], by_name: Sequence[Device]
+) -> bool:
+    """Return whether several devices fit and no name says which of the PCI id's is meant."""
+    return len(fitting) > 1 and bool(by_pci) and not _agreed(by_pci, by_name)
+
+
+def _undecided(
+    pci: str,
+    shown: str,
+    fitting: Sequence[Device],
+    by_pci: Sequence[Device],
+    by_name: Sequence[Device],
+) -> Identity:
+    """Return why none of the devices that fit can be chosen."""
+    if by_name:
+        one, other = by_pci[0].name, by_name[0].name
+        return _contradiction(f"PCI id {pci} is {one}, the name says {other}")
+    choice = " or ".join(device.name for device in fitting)
+    return _unknown(shown, f": PCI id {pci} is {choice}; expected its name or memory")
 
 
 def _contradiction(problem: str) -> Identity:

@@ -251,6 +251,19 @@ def from_document(document: Mapping[str, Any]) -> Calibration:
     """Return the calibration a stored document describes."""
     rows = document["rows"]
     names = tuple(sorted({row[key] for row in rows for key in KEYS[:5]}))
+    points = _points_of_document(rows, names)
+    learned = {}
+    for target in TARGETS:
+        stated = document["targets"][target]
+        residuals = _residuals_of_document(rows, f"log_{target}")
+        known = np.isfinite(residuals)
+        if stated["used"] and known.any():
+            learned[target] = learn(points[known], residuals[known], float(stated["widening"]))
+    return Calibration(names=names, learned=learned, document=document)
+
+
+def _points_of_document(rows: Sequence[Mapping[str, Any]], names: tuple[str, ...]) -> Points:
+    """Return the configuration and load of stored rows, their names as places in ``names``."""
     keys = np.array(
         [
             [names.index(row[key]) for key in KEYS[:5]] + [int(row[key]) for key in KEYS[5:]]
@@ -258,18 +271,12 @@ def from_document(document: Mapping[str, Any]) -> Calibration:
         ]
     )
     load = np.array([[row[name] for name in LOAD] for row in rows], dtype=np.float64)
-    points = Points(keys=keys.astype(np.int64), load=np.log(load))
-    learned = {}
-    for target in TARGETS:
-        stated = document["targets"][target]
-        residuals = np.array(
-            [np.nan if row[f"log_{target}"] is None else row[f"log_{target}"] for row in rows],
-            dtype=float,
-        )
-        known = np.isfinite(residuals)
-        if stated["used"] and known.any():
-            learned[target] = learn(points[known], residuals[known], float(stated["widening"]))
-    return Calibration(names=names, learned=learned, document=document)
+    return Points(keys=keys.astype(np.int64), load=np.log(load))
+
+
+def _residuals_of_document(rows: Sequence[Mapping[str, Any]], column: str) -> Floats:
+    """Return a column of stored rows; nan where a row has no value."""
+    return np.array([np.nan if row[column] is None else row[column] for row in rows], dtype=float)
 
 
 def load_calibration(path: Path, models_sha256: str) -> Calibration:

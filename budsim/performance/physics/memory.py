@@ -7,7 +7,9 @@ the smaller cache decides, as engines let it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -411,22 +413,28 @@ def _state_bytes(ranks: Ranks, rules: _Rules, padded: Floats) -> Floats:
 
 
 def _rules(table: Candidates) -> _Rules:
-    found: list[MemoryRule] = [engine.memory for engine in table.engines]
+    """Return each engine's memory rule as one array a figure, shape (n,)."""
+    column = partial(_column_of_rules, table)
     return _Rules(
-        static=table.by_engine([float(rule.share_of is ShareOf.STATIC) for rule in found]) > 0,
-        free=table.by_engine([float(rule.share_of is ShareOf.FREE) for rule in found]) > 0,
-        context=table.by_engine([rule.context_bytes for rule in found]),
-        group=table.by_engine([rule.group_bytes for rule in found]),
-        logit=table.by_engine([rule.logit_bytes for rule in found]),
-        hidden_copies=table.by_engine([rule.hidden_copies for rule in found]),
-        graph=table.by_engine([rule.graph_bytes for rule in found]),
-        graph_share=table.by_engine([rule.graph_share for rule in found]),
-        grouped=table.by_engine([float(rule.grouped) for rule in found]) > 0,
-        window_share=table.by_engine([rule.window_share for rule in found]),
-        mxfp4_scale=table.by_engine([rule.mxfp4_scale_bytes for rule in found]),
-        in_flight=table.by_engine([float(rule.in_flight_steps) for rule in found]),
+        static=column(lambda rule: rule.share_of is ShareOf.STATIC) > 0,
+        free=column(lambda rule: rule.share_of is ShareOf.FREE) > 0,
+        context=column(lambda rule: rule.context_bytes),
+        group=column(lambda rule: rule.group_bytes),
+        logit=column(lambda rule: rule.logit_bytes),
+        hidden_copies=column(lambda rule: rule.hidden_copies),
+        graph=column(lambda rule: rule.graph_bytes),
+        graph_share=column(lambda rule: rule.graph_share),
+        grouped=column(lambda rule: rule.grouped) > 0,
+        window_share=column(lambda rule: rule.window_share),
+        mxfp4_scale=column(lambda rule: rule.mxfp4_scale_bytes),
+        in_flight=column(lambda rule: rule.in_flight_steps),
         block=table.by_engine([float(engine.block_tokens) for engine in table.engines]),
-        state_blocks=table.by_engine([rule.state_blocks for rule in found]),
-        state_pool=table.by_engine([rule.state_pool for rule in found]),
-        state_width=table.by_engine([rule.state_bytes for rule in found]),
+        state_blocks=column(lambda rule: rule.state_blocks),
+        state_pool=column(lambda rule: rule.state_pool),
+        state_width=column(lambda rule: rule.state_bytes),
     )
+
+
+def _column_of_rules(table: Candidates, figure: Callable[[MemoryRule], float]) -> Floats:
+    """Return one figure of each row's memory rule, shape (n,)."""
+    return table.by_engine([figure(engine.memory) for engine in table.engines])

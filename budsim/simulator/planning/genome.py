@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from budsim.commons.precision import Precision
+from budsim.model_ops.architecture import Architecture
 from budsim.performance.candidates import Integers
 from budsim.performance.predictor import Predictor
 from budsim.simulator.evolution import Scores
@@ -69,24 +71,33 @@ class SearchSpace:
         self.options = tuple(options)
         self.scoring = Scoring(question, self.options)
         self._concurrency = question.concurrency
-        # Options have lists of different lengths; tables are padded so that genes index them at
-        # once.
         self._lengths = np.array([_lengths(option) for option in options], dtype=np.int64)
+        self._tabulate_settings()
+        self._tabulate_expert_spread(question.architecture)
+        self._tabulate_replicas()
+        longest = (int(length) for length in self._lengths[:, 1:].max(axis=0))
+        self._sizes = (len(options), *longest, len(self._replicas))
+
+    def _tabulate_settings(self) -> None:
+        """Tabulate the values of each setting of each option.
+
+        Options have lists of different lengths; tables are padded so that genes index them at once.
+        """
+        options = self.options
         self._tp = _padded([option.tp for option in options])
         self._pp = _padded([option.pp for option in options])
         self._dp = _padded([option.dp for option in options])
         self._seqs = _padded([option.max_num_seqs for option in options])
         self._budgets = _padded([option.max_num_batched_tokens for option in options])
         self._fractions = _padded([o.memory_fraction for o in options]).astype(np.float64)
-        self._weights = _padded([[PRECISIONS.index(p) for p in o.weights] for o in options])
-        self._kv = _padded([[PRECISIONS.index(p) for p in o.kv] for o in options])
-        architecture = question.architecture
-        spread = [[o.engine.ep_sizes(architecture, tp) for tp in o.tp] for o in options]
+        self._weights = _padded([_precision_codes(option.weights) for option in options])
+        self._kv = _padded([_precision_codes(option.kv) for option in options])
+
+    def _tabulate_expert_spread(self, architecture: Architecture) -> None:
+        """Tabulate for each TP whether experts must be spread, and whether they can be."""
+        spread = [[o.engine.ep_sizes(architecture, tp) for tp in o.tp] for o in self.options]
         self._least_ep = _padded([[int(sizes[0] > 1) for sizes in of_tp] for of_tp in spread])
         self._most_ep = _padded([[int(sizes[-1] > 1) for sizes in of_tp] for of_tp in spread])
-        self._tabulate_replicas()
-        longest = (int(length) for length in self._lengths[:, 1:].max(axis=0))
-        self._sizes = (len(options), *longest, len(self._replicas))
 
     def _tabulate_replicas(self) -> None:
         """Tabulate how many replica counts each layout has, and its deepest legal pipeline."""
@@ -267,6 +278,11 @@ class SearchSpace:
 def _lengths(option: ServingOption) -> tuple[int, ...]:
     """Return how many values an option has of each gene but the number of replicas."""
     return (1, *(len(getattr(option, gene)) for gene in GENES[1:REPLICAS]))
+
+
+def _precision_codes(precisions: Sequence[Precision]) -> list[int]:
+    """Return the place of each precision in `PRECISIONS`."""
+    return [PRECISIONS.index(precision) for precision in precisions]
 
 
 def _padded(rows: Sequence[Sequence[float]]) -> Integers:

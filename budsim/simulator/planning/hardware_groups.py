@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final
 
 from budsim.commons.units import GIB
@@ -144,8 +145,7 @@ def usable(cluster: Cluster, mode: HardwareMode, *, skip_master_cpus: bool) -> U
     for node in cluster.nodes:
         for index, pool in enumerate(node.pools):
             reason = _why_not(cluster, node, pool, mode, skip_master_cpus=skip_master_cpus)
-            # Inventories have been seen that count more devices free than there are.
-            free = 0 if reason or pool.device is None else min(pool.available, pool.total)
+            free = 0 if reason else _free_devices(pool)
             if pool.total > free or not pool.total:
                 subject = (pool.label.name, reason or "in use by others")
                 refused[subject][node.name] += pool.total - free
@@ -153,7 +153,7 @@ def usable(cluster: Cluster, mode: HardwareMode, *, skip_master_cpus: bool) -> U
                 mine = found[pool.device][node.node_id]
                 mine.append(_FreePool(node, index, pool, pool.device, free))
     by_level = (_levels(list(nodes.values()), mode) for nodes in found.values())
-    groups = tuple(group for groups in by_level for group in groups)
+    groups = tuple(chain.from_iterable(by_level))
     return Usable(groups=groups, rejections=tuple(_rejections(cluster.cluster_id, refused)))
 
 
@@ -166,6 +166,14 @@ class _FreePool:
     pool: DevicePool
     device: Device
     free: int
+
+
+def _free_devices(pool: DevicePool) -> int:
+    """Return how many known devices of a pool are free."""
+    if pool.device is None:
+        return 0
+    # Inventories have been seen that count more devices free than there are.
+    return min(pool.available, pool.total)
 
 
 def _why_not(
@@ -183,9 +191,13 @@ def _why_not(
         return "its node is down"
     if not pool.available:
         return pool.unavailable_reason or "in use by others"
-    if skip_master_cpus and node.is_master and pool.device.kind is DeviceKind.CPU:
+    if skip_master_cpus and _is_cpu_of_master(node, pool.device):
         return "CPUs of master nodes are left to the cluster"
     return _why_not_in_mode(cluster, pool, pool.device, mode)
+
+
+def _is_cpu_of_master(node: Node, device: Device) -> bool:
+    return node.is_master and device.kind is DeviceKind.CPU
 
 
 def _why_not_in_mode(cluster: Cluster, pool: DevicePool, device: Device, mode: HardwareMode) -> str:
@@ -231,19 +243,25 @@ def _levels(nodes: Sequence[Sequence[_FreePool]], mode: HardwareMode) -> Iterato
     whole one, and both at 60 %.
     """
     everyone = [free for node in nodes for free in node]
-    levels = sorted({_level(free, mode) for free in everyone}, reverse=True)
-    # Evenly spread levels keep the best and the least that is left.
-    if len(levels) > LEVELS:
-        spread = (round(k * (len(levels) - 1) / (LEVELS - 1)) for k in range(LEVELS))
-        levels = sorted({levels[at] for at in spread}, reverse=True)
     seen: set[int] = set()
-    for share, memory in [*levels, (min(s for s, _ in levels), min(m for _, m in levels))]:
+    for share, memory in _searched_levels(everyone, mode):
         members = [[free for free in node if _has(free, share, memory, mode)] for node in nodes]
         group = _group([node for node in members if node])
         # A level that adds no device is the same group with less left of it.
         if group and group.devices not in seen:
             seen.add(group.devices)
             yield group
+
+
+def _searched_levels(pools: Sequence[_FreePool], mode: HardwareMode) -> list[tuple[float, float]]:
+    """Return the levels of what is left, most first, and one that all of the devices reach."""
+    levels = sorted({_level(free, mode) for free in pools}, reverse=True)
+    # Evenly spread levels keep the best and the least that is left.
+    if len(levels) > LEVELS:
+        spread = (round(k * (len(levels) - 1) / (LEVELS - 1)) for k in range(LEVELS))
+        levels = sorted({levels[at] for at in spread}, reverse=True)
+    shares, memories = zip(*levels, strict=True)
+    return [*levels, (min(shares), min(memories))]
 
 
 def _level(free: _FreePool, mode: HardwareMode) -> tuple[float, float]:

@@ -6,7 +6,7 @@ The most a cluster can carry within the targets, and the cheapest devices for a 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from budsim.commons.errors import InvalidInput
@@ -151,28 +151,35 @@ def cheapest_devices(
 
 
 def _capacity(question: Question, predictor: Predictor) -> Capacity:
+    """Return the most requests in flight a cluster carries."""
     outcomes: dict[int, Outcome] = {}
 
     def carries(concurrency: int) -> bool:
         """Say whether a plan meets the targets at this concurrency, and keep the outcome."""
-        found = outcomes[concurrency] = answer(question.with_concurrency(concurrency), predictor)
-        return bool(found.plans) and found.plans[0].meets_targets
+        outcomes[concurrency] = answer(question.with_concurrency(concurrency), predictor)
+        return _meets_targets(outcomes[concurrency])
 
-    low, high = 0, 1
-    while low < MOST_REQUESTS and carries(high):
-        low, high = high, min(STRIDE * high, MOST_REQUESTS)
-    while high - low > max(1, CLOSE * low):
-        middle = (low + high) // 2
-        low, high = (middle, high) if carries(middle) else (low, middle)
+    low, high = _bracket_concurrency(carries)
     refused = outcomes.get(high) if high > low else None
     return Capacity(
         cluster=question.clusters[0],
         concurrency=low,
         plan=outcomes[low].plans[0] if low else None,
         refused=high if refused else 0,
-        beyond=refused.plans[0] if refused and refused.plans else None,
+        beyond=_best_plan(refused),
         rejections=refused.rejections if refused else (),
     )
+
+
+def _bracket_concurrency(carries: Callable[[int], bool]) -> tuple[int, int]:
+    """Return the most requests carried (0: none) and the fewest refused (the same: none was)."""
+    low, high = 0, 1
+    while low < MOST_REQUESTS and carries(high):
+        low, high = high, min(STRIDE * high, MOST_REQUESTS)
+    while high - low > max(1, CLOSE * low):
+        middle = (low + high) // 2
+        low, high = (middle, high) if carries(middle) else (low, middle)
+    return low, high
 
 
 def _rate_carried(question: Question, predictor: Predictor) -> Capacity:
@@ -181,9 +188,25 @@ def _rate_carried(question: Question, predictor: Predictor) -> Capacity:
 
     def carries(rate: float) -> bool:
         """Say whether a plan meets the targets at this rate, and keep the outcome."""
-        found = outcomes[rate] = answer(question.at_rate(rate), predictor)
-        return bool(found.plans) and found.plans[0].meets_targets
+        outcomes[rate] = answer(question.at_rate(rate), predictor)
+        return _meets_targets(outcomes[rate])
 
+    low, high = _bracket_rate(carries)
+    refused, plan = outcomes.get(high), outcomes[low].plans[0] if low else None
+    return Capacity(
+        cluster=question.clusters[0],
+        concurrency=0,
+        plan=plan,
+        refused=0,
+        beyond=_best_plan(refused),
+        rejections=refused.rejections if refused else (),
+        rate=low,
+        refused_rate=high if refused else 0.0,
+    )
+
+
+def _bracket_rate(carries: Callable[[float], bool]) -> tuple[float, float]:
+    """Return the largest rate carried (0: none) and the next one tried, which is too much."""
     low, high = 0.0, FIRST_RATE
     while high <= MOST_RATE and carries(high):
         low, high = high, STRIDE * high
@@ -193,17 +216,16 @@ def _rate_carried(question: Question, predictor: Predictor) -> Capacity:
     while low and high / low > CLOSE_RATE:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if carries(middle) else (low, middle)
-    refused, plan = outcomes.get(high), outcomes[low].plans[0] if low else None
-    return Capacity(
-        cluster=question.clusters[0],
-        concurrency=0,
-        plan=plan,
-        refused=0,
-        beyond=refused.plans[0] if refused and refused.plans else None,
-        rejections=refused.rejections if refused else (),
-        rate=low,
-        refused_rate=high if refused else 0.0,
-    )
+    return low, high
+
+
+def _meets_targets(outcome: Outcome) -> bool:
+    best = _best_plan(outcome)
+    return best is not None and best.meets_targets
+
+
+def _best_plan(outcome: Outcome | None) -> Plan | None:
+    return outcome.plans[0] if outcome and outcome.plans else None
 
 
 def _only(question: Question, device: Device, *, analytic_only: bool) -> Question:
