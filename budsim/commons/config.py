@@ -150,18 +150,11 @@ class DatabaseSettings(SettingsGroup):
         url = value.get_secret_value()
         scheme, separator, rest = url.partition("://")
         if separator and scheme in SQLITE_SCHEMES:
-            if len(rest) > 1 and rest.startswith("/") and ":memory:" not in rest:
-                return value
-            raise ValueError("SQLite needs a file, as in sqlite:///budsim.db")
-        if not separator or scheme not in POSTGRES_SCHEMES:
+            _check_sqlite_path(rest)
+        elif separator and scheme in POSTGRES_SCHEMES:
+            _check_postgres_host(url)
+        else:
             raise ValueError("the scheme is not sqlite or postgresql")
-        try:
-            named = urlsplit(url)
-            host, _ = named.hostname or "host=" in named.query, named.port
-        except ValueError:
-            raise ValueError("the port is not a number from 1 to 65535") from None
-        if not host:
-            raise ValueError("it names no host")
         return value
 
 
@@ -464,3 +457,18 @@ def read_group(group: type[Group], values: Mapping[str, Any] | None = None) -> G
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _check_sqlite_path(path: str) -> None:
+    if len(path) <= 1 or not path.startswith("/") or ":memory:" in path:
+        raise ValueError("SQLite needs a file, as in sqlite:///budsim.db")
+
+
+def _check_postgres_host(url: str) -> None:
+    try:
+        named = urlsplit(url)
+        host, _ = named.hostname or "host=" in named.query, named.port
+    except ValueError:
+        raise ValueError("the port is not a number from 1 to 65535") from None
+    if not host:
+        raise ValueError("it names no host")

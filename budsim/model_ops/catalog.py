@@ -87,7 +87,7 @@ def _entries_of_file(file: str, content: bytes) -> Iterator[tuple[str, CatalogEn
 def _named_entries(raw: Mapping[str, object]) -> Iterator[tuple[str, CatalogEntry]]:
     """Yield a raw entry under each of its ids and aliases, and its quantized re-releases."""
     ids, aliases, quantized = raw["ids"], raw.get("aliases", []), raw.get("quantized", {})
-    config, parameters = raw["config"], raw.get("parameters")
+    config = raw["config"]
     if not (
         isinstance(ids, list)
         and isinstance(aliases, list)
@@ -95,14 +95,7 @@ def _named_entries(raw: Mapping[str, object]) -> Iterator[tuple[str, CatalogEntr
         and isinstance(quantized, dict)
     ):
         raise TypeError(f"entry {ids!r}: ids and aliases are lists, config and quantized objects")
-    first = CatalogEntry(
-        model_id=ids[0],
-        config=config,
-        parameters=float(str(parameters)) if parameters else None,
-        source=str(raw["source"]),
-        parameters_source=str(raw.get("parameters_source", "")),
-        is_embedding=bool(raw.get("embedding")),
-    )
+    first = _entry(raw, ids[0], config)
     for name in ids:
         yield name.lower(), first if name == ids[0] else replace(first, model_id=name)
     for name, quantization in quantized.items():
@@ -110,3 +103,15 @@ def _named_entries(raw: Mapping[str, object]) -> Iterator[tuple[str, CatalogEntr
         yield name.lower(), replace(first, model_id=name, config=config_of_name)
     for alias in aliases:
         yield str(alias).lower(), first
+
+
+def _entry(raw: Mapping[str, object], model_id: str, config: Mapping[str, object]) -> CatalogEntry:
+    parameters = raw.get("parameters")
+    return CatalogEntry(
+        model_id=model_id,
+        config=config,
+        parameters=float(str(parameters)) if parameters else None,
+        source=str(raw["source"]),
+        parameters_source=str(raw.get("parameters_source", "")),
+        is_embedding=bool(raw.get("embedding")),
+    )

@@ -8,7 +8,7 @@ from typing import Final
 
 from budsim.commons.errors import InvalidInput, UnsupportedModel
 from budsim.commons.precision import Precision
-from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.architecture import Architecture, Quantization
 from budsim.model_ops.config_reader import ConfigReader
 from budsim.model_ops.families.common_names import with_common_names
 from budsim.model_ops.families.decoder import read_decoder
@@ -87,11 +87,7 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
     text = _text_fields(outer)
     text_model = _text_model(outer, text)
     vision = vision_parameters(outer, text_model.hidden)
-    declared = _quantization_fields(outer, text)
-    quantization = quantization_from(declared, len(text_model.layers))
-    # DeepSeek declares the whole checkpoint FP8 and states the experts' format elsewhere.
-    if quantization and declared and _has_fp4_experts(outer, declared):
-        quantization = with_short_experts(quantization, declared)
+    quantization = _quantization(outer, text, len(text_model.layers))
     family = (outer.texts("architectures") or ("",))[0] or outer.text("model_type")
     return Architecture(
         model_id=model_id,
@@ -111,6 +107,16 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
         rotary_values=rotary_values(text, text_model),
         quantization=quantization,
     )
+
+
+def _quantization(outer: ConfigReader, text: ConfigReader, layers: int) -> Quantization | None:
+    """Return how the checkpoint's weights are quantized, None where they are not."""
+    declared = _quantization_fields(outer, text)
+    quantization = quantization_from(declared, layers)
+    # DeepSeek declares the whole checkpoint FP8 and states the experts' format elsewhere.
+    if quantization and declared and _has_fp4_experts(outer, declared):
+        return with_short_experts(quantization, declared)
+    return quantization
 
 
 def _has_fp4_experts(outer: ConfigReader, declared: ConfigReader) -> bool:

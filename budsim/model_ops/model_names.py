@@ -122,10 +122,13 @@ def _last_of_path(name: str) -> str:
     parts = [part for part in re.split(r"[/\\]+", name) if part not in ("", ".")]
     if cached := [part for part in parts if part.startswith("models--")]:
         return "/".join(cached[-1].split("--")[1:])
+    return parts[-1] if parts and _is_path(name, parts) and ".." not in parts else ""
+
+
+def _is_path(name: str, parts: Sequence[str]) -> bool:
     # `models/NAME` is a folder; any other two parts are publisher and name.
     in_models = len(parts) == 2 and parts[0].lower() == "models"
-    is_path = len(parts) > 2 or name.startswith(("/", "./", "~")) or in_models
-    return parts[-1] if parts and is_path and ".." not in parts else ""
+    return len(parts) > 2 or name.startswith(("/", "./", "~")) or in_models
 
 
 def _find_reupload(name: str) -> CatalogEntry | None:

@@ -204,12 +204,18 @@ def _bits(config: ConfigReader, precision: Precision) -> float | None:
         return _bits_of_bitsandbytes(config)
     whole = next((bits for bits, integer in INTEGERS.items() if integer is precision), None)
     weights = _group_weights(config) or config
-    size = weights.values.get("group_size")
-    if whole is None or isinstance(size, bool) or not isinstance(size, int) or size <= 0:
+    size = _group_size(weights)
+    if whole is None or size is None:
         return None
     # Where nothing is said, zero points are counted: more memory, never less.
     symmetric = weights.values.get("symmetric", weights.values.get("sym", False)) is True
     return whole + (16.0 if symmetric else 16.0 + whole) / size
+
+
+def _group_size(weights: ConfigReader) -> int | None:
+    """Return how many values share a scale, None where no number above 0 says so."""
+    size = weights.values.get("group_size")
+    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
 
 
 def _kv_cache(config: ConfigReader) -> Precision | None:

@@ -63,11 +63,16 @@ def resolve_model(
     if stored is None and (entry := find_entry(name)) is not None:
         return _architecture(entry)
     if stored is None and hub is not None:
-        content = hub(name)
-        stored = None if content is None else _parsed(name, content)
+        stored = _hub_config(name, hub)
     if stored is not None:
         return architecture_from_config(name, stored)
     raise NotFound(FIELD, uri, _hint(name))
+
+
+def _hub_config(name: str, hub: HubLookup) -> Mapping[str, object] | None:
+    """Return the config.json the hub has for a name, None where it has none."""
+    content = hub(name)
+    return None if content is None else _parsed(name, content)
 
 
 def known_models() -> tuple[str, ...]:

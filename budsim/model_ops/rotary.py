@@ -33,11 +33,7 @@ def rotary_values(text: ConfigReader, model: TextModel) -> int:
     model : TextModel
         The shape read from it; models of learned positions have no tables.
     """
-    rotating = [
-        layer.attention
-        for layer in model.layers
-        if layer.attention.kind is not AttentionKind.LINEAR
-    ]
+    rotating = _rotating_attention(model)
     # Learned positions are weights, and linear layers rotate nothing.
     if model.positions or not rotating:
         return 0
@@ -51,6 +47,15 @@ def rotary_values(text: ConfigReader, model: TextModel) -> int:
     width = text.integer("rotary_dim", high=MAX_HIDDEN, default=round(rotated))
     tables = _linear_factor(text) + text.has(*OTHER_BASES)
     return round(model.context * width * tables)
+
+
+def _rotating_attention(model: TextModel) -> list[Attention]:
+    """Return the attention of every layer that is not linear."""
+    return [
+        layer.attention
+        for layer in model.layers
+        if layer.attention.kind is not AttentionKind.LINEAR
+    ]
 
 
 def _rotated_width(attention: Attention) -> int:

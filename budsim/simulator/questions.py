@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
-from budsim.engine_ops.llmc import schemes
+from budsim.engine_ops.llmc import Scheme, schemes
 from budsim.hardware_ops.cluster import Cluster
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.model_names import find_by_name
@@ -219,11 +219,7 @@ def wanted_precision(request: RunRequest) -> Precision | None:
     precision = precision_named(named) if named else None
     if not method:
         return precision
-    reached = [scheme for scheme in schemes().values() if method in scheme.methods]
-    if not reached:
-        known = sorted({each for scheme in schemes().values() for each in scheme.methods})
-        problem = f"{request.quantization_method!r} is not known"
-        raise InvalidInput("quantization_method", problem, "one of " + ", ".join(known))
+    reached = _schemes_of_method(method, request.quantization_method)
     if precision is None:
         return reached[0].precision
     if precision not in {scheme.precision for scheme in reached}:
@@ -231,6 +227,16 @@ def wanted_precision(request: RunRequest) -> Precision | None:
         problem = f"{method} does not reach {named}"
         raise InvalidInput("quantization_method", problem, f"a type of {', '.join(known)}")
     return precision
+
+
+def _schemes_of_method(method: str, stated: str | None) -> list[Scheme]:
+    """Return the schemes a method reaches; ``stated`` is how the request spells it."""
+    reached = [scheme for scheme in schemes().values() if method in scheme.methods]
+    if not reached:
+        known = sorted({each for scheme in schemes().values() for each in scheme.methods})
+        problem = f"{stated!r} is not known"
+        raise InvalidInput("quantization_method", problem, "one of " + ", ".join(known))
+    return reached
 
 
 def allowed_engines(wanted: Sequence[str] | None, site: frozenset[str]) -> frozenset[str]:

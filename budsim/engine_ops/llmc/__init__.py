@@ -8,10 +8,11 @@ from budsim.engine_ops.llmc.compressor import (
     served_name,
 )
 from budsim.engine_ops.llmc.recipes import recipe_yaml
-from budsim.engine_ops.llmc.schemes import schemes
+from budsim.engine_ops.llmc.schemes import Scheme, schemes
 
 __all__ = [
     "Llmc",
+    "Scheme",
     "job_for",
     "recipe_yaml",
     "scheme_for",

@@ -38,14 +38,19 @@ class Argument:
         """Return what is wrong with ``value`` for this argument, or None."""
         if self.removed or self.deprecated:
             return f"--{self.flag} is {'gone' if self.removed else 'deprecated'}"
+        if problem := self._switch_problem(value):
+            return problem
+        if self.choices and self.takes_value and value not in self.choices:
+            return f"--{self.flag} {value!r} is not one of {self.choices}"
+        return self._type_problem(value)
+
+    def _switch_problem(self, value: ArgumentValue) -> str | None:
         if self.takes_value == isinstance(value, bool):
             wanted = "a value" if self.takes_value else "no value"
             return f"--{self.flag} takes {wanted}, got {value!r}"
         if value is False and self.negative is None:
             return f"--{self.flag} cannot be switched off; leave it out"
-        if self.choices and self.takes_value and value not in self.choices:
-            return f"--{self.flag} {value!r} is not one of {self.choices}"
-        return self._type_problem(value)
+        return None
 
     def _type_problem(self, value: ArgumentValue) -> str | None:
         if isinstance(value, str) and _VARIABLE.fullmatch(value):

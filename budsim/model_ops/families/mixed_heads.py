@@ -118,14 +118,7 @@ def read_inkling(config: ConfigReader, traits: FamilyTraits) -> TextModel:
     attention and experts are below 0.1 % of the weights and are not counted.
     """
     dims = read_dimensions(config)
-    local = config.values.get("local_layer_ids")
-    stated = config.texts("layer_types", count=dims.layers)
-    is_local = [
-        index in local if isinstance(local, list) else (index + 1) % INKLING_PATTERN != 0
-        for index in range(dims.layers)
-    ]
-    if stated:
-        is_local = [kind == "hybrid_sliding" for kind in stated]
+    is_local = _inkling_windowed_layers(config, dims.layers)
     kinds = ["sliding_attention" if flag else "full_attention" for flag in is_local]
     windowed = {
         name: config.values[f"swa_{name}"] for name in HEAD_FIELDS if config.has(f"swa_{name}")
@@ -135,6 +128,18 @@ def read_inkling(config: ConfigReader, traits: FamilyTraits) -> TextModel:
         changes["first_k_dense_replace"] = config.values["dense_mlp_idx"]
     config = config.with_values(changes)
     return _assemble_mixed(config, traits, full={}, windowed=windowed)
+
+
+def _inkling_windowed_layers(config: ConfigReader, layers: int) -> list[bool]:
+    """Return whether each layer of Inkling is windowed."""
+    stated = config.texts("layer_types", count=layers)
+    if stated:
+        return [kind == "hybrid_sliding" for kind in stated]
+    local = config.values.get("local_layer_ids")
+    return [
+        index in local if isinstance(local, list) else (index + 1) % INKLING_PATTERN != 0
+        for index in range(layers)
+    ]
 
 
 def _assemble_mixed(

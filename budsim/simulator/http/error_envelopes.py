@@ -50,52 +50,56 @@ log = structlog.get_logger()
 
 def add_error_table(app: FastAPI) -> None:
     """Answer every error of the application with the envelope."""
+    app.exception_handler(BudsimError)(_answer_ours)
+    app.exception_handler(RequestValidationError)(_answer_invalid_body)
+    app.exception_handler(HTTPException)(_answer_http_error)
+    app.exception_handler(Exception)(_answer_unexpected)
 
-    @app.exception_handler(BudsimError)
-    async def answer_ours(_request: Request, error: BudsimError) -> Response:
-        """Answer an error of this package with the status of its kind."""
-        status = next(status for kind, status in STATUSES if isinstance(error, kind))
-        # The message names files of the installation, which are no business of callers.
-        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error("a shipped file is broken", exc_info=error)
-            return error_response(status, "internal error")
-        return error_response(status, str(error), getattr(error, "field", None))
 
-    @app.exception_handler(RequestValidationError)
-    async def answer_invalid_body(request: Request, error: RequestValidationError) -> Response:
-        """Answer a body that is not JSON, has the wrong type, or breaks the schema."""
-        problems = error.errors()
-        if any(problem["type"] == "json_invalid" for problem in problems):
-            return error_response(HTTPStatus.BAD_REQUEST, "the body is not JSON", "body")
-        # A body of another type reaches the validation as text and would be called "no object".
-        kind = request.headers.get("content-type", "")
-        if (
-            any(tuple(problem["loc"]) == ("body",) for problem in problems)
-            and kind
-            and not _is_json(kind)
-        ):
-            told = f"a body of type {kind[:LONGEST_TYPE]} is not read; send application/json"
-            return error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, told, "content-type")
-        told = "; ".join(
-            f"{_location(problem)}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in problems[:MOST_PROBLEMS]
-        )
-        return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, told, _location(problems[0]))
+async def _answer_ours(_request: Request, error: BudsimError) -> Response:
+    """Answer an error of this package with the status of its kind."""
+    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    # The message names files of the installation, which are no business of callers.
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("a shipped file is broken", exc_info=error)
+        return error_response(status, "internal error")
+    return error_response(status, str(error), getattr(error, "field", None))
 
-    @app.exception_handler(HTTPException)
-    async def answer_http_error(_request: Request, error: HTTPException) -> Response:
-        """Answer an error of the framework, such as an unknown path, with the envelope."""
-        status, headers = HTTPStatus(error.status_code), dict(error.headers or {})
-        if status == HTTPStatus.BAD_REQUEST:
-            return error_response(status, UNREADABLE, "body", headers)
-        return error_response(status, _phrase(status), headers=headers)
 
-    @app.exception_handler(Exception)
-    async def answer_unexpected(_request: Request, error: Exception) -> Response:
-        """Log an error that nothing else handles and answer 500 without details."""
-        # Callers are told nothing of it: the text of an exception may hold a secret.
-        log.error("unexpected error", exc_info=error)
-        return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
+async def _answer_invalid_body(request: Request, error: RequestValidationError) -> Response:
+    """Answer a body that is not JSON, has the wrong type, or breaks the schema."""
+    problems = error.errors()
+    if any(problem["type"] == "json_invalid" for problem in problems):
+        return error_response(HTTPStatus.BAD_REQUEST, "the body is not JSON", "body")
+    # A body of another type reaches the validation as text and would be called "no object".
+    kind = request.headers.get("content-type", "")
+    if (
+        any(tuple(problem["loc"]) == ("body",) for problem in problems)
+        and kind
+        and not _is_json(kind)
+    ):
+        told = f"a body of type {kind[:LONGEST_TYPE]} is not read; send application/json"
+        return error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, told, "content-type")
+    told = "; ".join(
+        f"{_location(problem)}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in problems[:MOST_PROBLEMS]
+    )
+    return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, told, _location(problems[0]))
+
+
+async def _answer_http_error(_request: Request, error: HTTPException) -> Response:
+    """Answer an error of the framework, such as an unknown path, with the envelope."""
+    status, headers = HTTPStatus(error.status_code), dict(error.headers or {})
+    if status == HTTPStatus.BAD_REQUEST:
+        return error_response(status, UNREADABLE, "body", headers)
+    return error_response(status, _phrase(status), headers=headers)
+
+
+async def _answer_unexpected(_request: Request, error: Exception) -> Response:
+    """Log an error that nothing else handles and answer 500 without details."""
+    # Callers are told nothing of it: the text of an exception may hold a secret.
+    log.error("unexpected error", exc_info=error)
+    return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
 
 
 def error_response(

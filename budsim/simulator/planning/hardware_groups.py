@@ -145,7 +145,7 @@ def usable(cluster: Cluster, mode: HardwareMode, *, skip_master_cpus: bool) -> U
     for node in cluster.nodes:
         for index, pool in enumerate(node.pools):
             reason = _why_not(cluster, node, pool, mode, skip_master_cpus=skip_master_cpus)
-            free = 0 if reason else _free_devices(pool)
+            free = _free_devices(pool, reason)
             if pool.total > free or not pool.total:
                 subject = (pool.label.name, reason or "in use by others")
                 refused[subject][node.name] += pool.total - free
@@ -168,9 +168,9 @@ class _FreePool:
     free: int
 
 
-def _free_devices(pool: DevicePool) -> int:
-    """Return how many known devices of a pool are free."""
-    if pool.device is None:
+def _free_devices(pool: DevicePool, reason: str) -> int:
+    """Return how many devices of a pool may be used: none where a reason speaks against it."""
+    if reason or pool.device is None:
         return 0
     # Inventories have been seen that count more devices free than there are.
     return min(pool.available, pool.total)
@@ -191,13 +191,13 @@ def _why_not(
         return "its node is down"
     if not pool.available:
         return pool.unavailable_reason or "in use by others"
-    if skip_master_cpus and _is_cpu_of_master(node, pool.device):
+    if _is_skipped(node, pool.device, skip_master_cpus=skip_master_cpus):
         return "CPUs of master nodes are left to the cluster"
     return _why_not_in_mode(cluster, pool, pool.device, mode)
 
 
-def _is_cpu_of_master(node: Node, device: Device) -> bool:
-    return node.is_master and device.kind is DeviceKind.CPU
+def _is_skipped(node: Node, device: Device, *, skip_master_cpus: bool) -> bool:
+    return skip_master_cpus and node.is_master and device.kind is DeviceKind.CPU
 
 
 def _why_not_in_mode(cluster: Cluster, pool: DevicePool, device: Device, mode: HardwareMode) -> str:

@@ -206,7 +206,7 @@ def _rate_carried(question: Question, predictor: Predictor) -> Capacity:
 
 
 def _bracket_rate(carries: Callable[[float], bool]) -> tuple[float, float]:
-    """Return the largest rate carried (0: none) and the next one tried, which is too much."""
+    """Return the largest rate carried (0: none) and the least that is refused or not tried."""
     low, high = 0.0, FIRST_RATE
     while high <= MOST_RATE and carries(high):
         low, high = high, STRIDE * high
