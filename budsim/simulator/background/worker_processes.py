@@ -157,14 +157,23 @@ class ProcessWorkers:
         """Run a function in the next free process, and return its result."""
         process = await self._free.get()
         try:
-            if process is None or process.is_lost or process.runs >= RUNS_PER_PROCESS:
-                self._drop(process)
-                process = self._start()
+            process = self._renewed(process)
             ticket = next(self._tickets)
             future = process.submit(ticket, self._timeout_s, arguments, progress)
         except BaseException:
             self._free.put_nowait(None)
             raise
+        return await self._result(process, ticket, future)
+
+    def _renewed(self, process: WorkerProcess | None) -> WorkerProcess:
+        """Return a process that can run: another one where it is lost or has run often enough."""
+        if process is None or process.is_lost or process.runs >= RUNS_PER_PROCESS:
+            self._drop(process)
+            return self._start()
+        return process
+
+    async def _result(self, process: WorkerProcess, ticket: int, future: Future[Any]) -> Any:
+        """Return the result of a run, and free its process."""
         try:
             async with asyncio.timeout(HUNG_FACTOR * self._timeout_s + HUNG_S):
                 result = await asyncio.shield(asyncio.wrap_future(future))

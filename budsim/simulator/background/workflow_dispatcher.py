@@ -129,11 +129,7 @@ class WorkflowDispatcher:
     async def _synchronize(self, run: Run) -> None:
         """Start the workflow of a new run; for an older run, compare it with its workflow."""
         # For a new run the sidecar need not be asked for a state: one call instead of two.
-        is_new = (
-            run.status is Status.PENDING
-            and self._simulations.clock() - run.created_s < self._simulations.options.lease_s
-        )
-        if is_new and await self._start(run):
+        if self._is_new(run) and await self._start(run):
             await self._extend_lease(run)
             return
         state = await self._hub.status(run.instance_id)
@@ -149,6 +145,10 @@ class WorkflowDispatcher:
             self._continue_in_process(run)
             return
         await self._extend_lease(run)
+
+    def _is_new(self, run: Run) -> bool:
+        lease_s = self._simulations.options.lease_s
+        return run.status is Status.PENDING and self._simulations.clock() - run.created_s < lease_s
 
     def _has_stalled(self, run: Run) -> bool:
         silent_s = self._simulations.clock() - run.written_s

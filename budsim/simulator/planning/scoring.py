@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -135,50 +135,69 @@ class Scoring:
 
     def candidates(self, choices: Choices) -> Candidates:
         """Return one replica of each row, with its share of the traffic, for the predictor."""
-        question, traffic, option = self.question, self.question.traffic, choices.option
-        rows, constant = len(choices.tp), np.ones(len(choices.tp))
-        groups = [each.group for each in self.options]
-        devices = tuple(dict.fromkeys(group.device for group in groups))
-        engines = tuple(dict.fromkeys(each.profile for each in self.options))
-        years = self._of_option([each.release_year for each in self.options], option)
+        rows = len(choices.tp)
         return Candidates(
-            architectures=(question.architecture,),
-            devices=devices,
-            engines=engines,
+            **self._device_columns(choices.option),
+            **self._engine_columns(choices.option),
+            **self._traffic_columns(rows),
+            architectures=(self.question.architecture,),
             precisions=PRECISIONS,
             architecture=np.zeros(rows, dtype=np.int64),
-            device=np.array([devices.index(group.device) for group in groups])[option],
-            engine=np.array([engines.index(each.profile) for each in self.options])[option],
             weight_precision=choices.weights,
             kv_precision=choices.kv,
             tp=choices.tp,
             pp=choices.pp,
             ep=choices.ep,
             dp=choices.dp,
-            input_tokens=constant * traffic.input_tokens,
-            output_tokens=constant * traffic.output_tokens,
             concurrency=choices.concurrency.astype(np.float64),
-            prefix_hit_share=constant * traffic.prefix_hit_share,
             token_budget=choices.max_num_batched_tokens.astype(np.float64),
             max_num_seqs=self.max_num_seqs(choices).astype(np.float64),
             memory_fraction=choices.memory_fraction,
             chunked_prefill=np.full(rows, self.least_step_tokens == 0),
-            cores=self._of_option([free_cores(group) for group in groups], option),
-            compute_share=self._of_option([group.compute_share for group in groups], option),
-            memory_free_bytes=self._of_option(
-                [group.memory_free_bytes for group in groups], option
-            ),
             # A question is about the server: what a benchmark's client adds is left out.
             admission_steps=np.zeros(rows),
-            stack_year=years,
-            engine_year=years,
             cold_start=np.zeros(rows, dtype=bool),
             static_batch=np.zeros(rows, dtype=bool),
             speculative=np.zeros(rows, dtype=bool),
-            adapter_ranks=constant * question.max_loras * question.max_lora_rank
-            if question.max_loras
-            else None,
         )
+
+    def _device_columns(self, option: Integers) -> dict[str, Any]:
+        """Return the columns of `Candidates` that the devices of each row's option decide."""
+        groups = [each.group for each in self.options]
+        devices = tuple(dict.fromkeys(group.device for group in groups))
+        return {
+            "devices": devices,
+            "device": np.array([devices.index(group.device) for group in groups])[option],
+            "cores": self._of_option([free_cores(group) for group in groups], option),
+            "compute_share": self._of_option([group.compute_share for group in groups], option),
+            "memory_free_bytes": self._of_option(
+                [group.memory_free_bytes for group in groups], option
+            ),
+        }
+
+    def _engine_columns(self, option: Integers) -> dict[str, Any]:
+        """Return the columns of `Candidates` that the engine of each row's option decides."""
+        engines = tuple(dict.fromkeys(each.profile for each in self.options))
+        years = self._of_option([each.release_year for each in self.options], option)
+        return {
+            "engines": engines,
+            "engine": np.array([engines.index(each.profile) for each in self.options])[option],
+            "stack_year": years,
+            "engine_year": years,
+        }
+
+    def _traffic_columns(self, rows: int) -> dict[str, Any]:
+        """Return the columns of `Candidates` that the question decides, the same in each row."""
+        traffic, constant = self.question.traffic, np.ones(rows)
+        adapters = self.question.max_loras
+        return {
+            "input_tokens": constant * traffic.input_tokens,
+            "output_tokens": constant * traffic.output_tokens,
+            "prefix_hit_share": constant * traffic.prefix_hit_share,
+            "adapter_ranks": constant * adapters * self.question.max_lora_rank
+            if adapters
+            else None,
+        }
 
     def max_num_seqs(self, choices: Choices) -> Integers:
         """Return the running sequences each row is launched with; see `ServingOption`."""

@@ -32,18 +32,25 @@ def serving_options(
         options += found
         if not found:
             reasons = reasons or ["no engine was asked for"]
-        for reason in dict.fromkeys(reasons):
-            # Each device is counted once, in the last reason, so that counts add up.
-            counted = not found and reason == reasons[-1]
-            rejections.append(
-                Rejection(
-                    cluster_id=cluster.cluster_id,
-                    subject=same[0].label.name,
-                    reason=reason,
-                    devices=max(group.devices for group in same) if counted else 0,
-                )
-            )
+        counted = 0 if found else max(group.devices for group in same)
+        rejections += _rejections_of_device(cluster, same[0], reasons, counted)
     return options, rejections
+
+
+def _rejections_of_device(
+    cluster: Cluster, group: HardwareGroup, reasons: Sequence[str], devices: int
+) -> list[Rejection]:
+    """Return one rejection for each reason, the last of which counts the devices."""
+    # Each device is counted once, in the last reason, so that counts add up.
+    return [
+        Rejection(
+            cluster_id=cluster.cluster_id,
+            subject=group.label.name,
+            reason=reason,
+            devices=devices if reason == reasons[-1] else 0,
+        )
+        for reason in dict.fromkeys(reasons)
+    ]
 
 
 def _on_device(
@@ -85,7 +92,7 @@ def _weight_formats(
     if reason:
         return (), reason if engine.name in reason else f"{engine.name}: {reason}"
     # An engine without adapters for a family would start and then refuse every adapter.
-    if question.max_loras and not engine.metadata(architecture).supports_lora:
+    if _lacks_lora(question, engine):
         return (), f"{engine.name} serves no LoRA adapters of {architecture.family}"
     formats = engine.precisions(architecture, device, may_quantize=question.may_quantize)
     wanted = question.weight_precision
@@ -93,11 +100,14 @@ def _weight_formats(
         return formats, "" if formats else f"{engine.name} has no weight format for {device.name}"
     if wanted in formats:
         return (wanted,), ""
-    return (
-        (),
-        f"{engine.name} does not run {wanted} weights on {device.name}; "
-        f"it offers {', '.join(formats) or 'none'}",
-    )
+    offered = ", ".join(formats) or "none"
+    problem = f"{engine.name} does not run {wanted} weights on {device.name}"
+    return (), f"{problem}; it offers {offered}"
+
+
+def _lacks_lora(question: Question, engine: ServingEngine) -> bool:
+    """Return whether the question has LoRA adapters that the engine cannot serve."""
+    return bool(question.max_loras) and not engine.metadata(question.architecture).supports_lora
 
 
 def _why_not_layout(question: Question, engine: ServingEngine) -> str | None:

@@ -106,13 +106,24 @@ def node_groups_of(plan: Mapping[str, Any]) -> list[NodeGroup]:
 
 
 def _check_group(group: NodeGroup, where: str) -> None:
+    _check_engine(group, where)
+    if group.engine_type in routers:
+        return
+    _check_device_and_model(group, where)
+    _check_replicas(group, where)
+    _check_numbers(group, where)
+    _check_devices_of_replicas(group, where)
+
+
+def _check_engine(group: NodeGroup, where: str) -> None:
     if group.engine_type not in {**serving_engines, **routers}:
         known = ", ".join([*serving_engines, *routers])
         raise InvalidInput(
             f"{where}.engine_type", f"{group.engine_type!r} is no engine", f"one of {known}"
         )
-    if group.engine_type in routers:
-        return
+
+
+def _check_device_and_model(group: NodeGroup, where: str) -> None:
     kind = device_kind(group)
     if kind not in set(DeviceKind):
         raise InvalidInput(
@@ -124,6 +135,9 @@ def _check_group(group: NodeGroup, where: str) -> None:
         raise InvalidInput(
             f"{where}.model", "it is not told", "a document written by this version of budsim"
         )
+
+
+def _check_replicas(group: NodeGroup, where: str) -> None:
     if not group.placements or len(group.placements) != group.replicas:
         problem = f"{len(group.placements)} placements for {group.replicas} replicas"
         raise InvalidInput(f"{where}.placements", problem, "one for each replica")
@@ -133,7 +147,9 @@ def _check_group(group: NodeGroup, where: str) -> None:
             f"{group.labels.concurrency!r} is no number",
             "requests per replica",
         )
-    _check_numbers(group, where)
+
+
+def _check_devices_of_replicas(group: NodeGroup, where: str) -> None:
     wanted = group.tp_size * group.pp_size
     for index, replica in enumerate(group.placements):
         devices = sum(share.devices for share in replica)
