@@ -168,9 +168,7 @@ class Predictor:
         learned, in_range = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
         stratum = np.where(candidates.static_batch, 1, 0)
         spreads: list[tuple[Integers, Mapping[str, Spread]]] = []
-        kinds = np.array([list(DeviceKind).index(device.kind) for device in candidates.devices])[
-            candidates.device
-        ]
+        kinds = _kind_codes(candidates)
         for code in np.unique(kinds):
             at = np.flatnonzero(kinds == code)
             regressors = None if features is None else self.regressors.get(list(DeviceKind)[code])
@@ -182,14 +180,26 @@ class Predictor:
                 factor[at] = regressors.correct(target, features[at], stratum[at])
             learned[at] = regressors.corrects(stratum[at])
             in_range[at] = regressors.in_range(features[at])
-        engines = tuple(dict.fromkeys(engine.name for engine in candidates.engines))
-        engine = np.array([engines.index(engine.name) for engine in candidates.engines])[
-            candidates.engine
-        ]
-        strata = Strata(stratum=stratum, engines=engines, engine=engine)
         return _Corrections(
-            factors=factors, learned=learned, in_range=in_range, strata=strata, spreads=spreads
+            factors=factors,
+            learned=learned,
+            in_range=in_range,
+            strata=_strata(candidates, stratum),
+            spreads=spreads,
         )
+
+
+def _kind_codes(candidates: Candidates) -> Integers:
+    """Return the place of each row's kind of hardware in `DeviceKind`, shape (n,)."""
+    codes = [list(DeviceKind).index(device.kind) for device in candidates.devices]
+    return np.array(codes)[candidates.device]
+
+
+def _strata(candidates: Candidates, stratum: Integers) -> Strata:
+    """Return the stratum of each row with its engine."""
+    engines = tuple(dict.fromkeys(engine.name for engine in candidates.engines))
+    codes = [engines.index(engine.name) for engine in candidates.engines]
+    return Strata(stratum=stratum, engines=engines, engine=np.array(codes)[candidates.engine])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

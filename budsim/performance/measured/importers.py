@@ -166,10 +166,13 @@ def _row(record: object, setup: Setup) -> Row:
         if not row[name]:
             raise InvalidInput(name, "the file does not say it", f"the option --{name}")
     row["engine"] = _engine_on(str(row["engine"]), DeviceKind(str(row["device_type"])))
-    row["n_devices"] = row.get("n_devices") or math.prod(
-        int(str(row[name] or 1)) for name in ("tp", "pp", "dp")
-    )
+    row["n_devices"] = row.get("n_devices") or _devices_of_layout(row)
     return row
+
+
+def _devices_of_layout(row: Row) -> int:
+    """Return how many devices a row's layout takes; a degree it does not state counts as 1."""
+    return math.prod(int(str(row[name] or 1)) for name in ("tp", "pp", "dp"))
 
 
 def _engine_on(name: str, kind: DeviceKind) -> str:

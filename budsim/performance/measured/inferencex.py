@@ -33,11 +33,6 @@ def inferencex_row(record: Record) -> Row:
     """
     disaggregated = bool(record.get("disagg")) or bool(record.get("is_multinode"))
     tp, attention = number(record, "tp"), str(record.get("dp_attention")).lower() == "true"
-    drafts = str(record.get("spec_decoding") or record.get("mtp") or "none").lower()
-    notes = ["imported from InferenceX", NOMINAL_LENGTHS_NOTE]
-    notes += (
-        [f"spec={drafts}; drafts as mtp does"] if drafts not in ("none", "off", "false") else []
-    )
     framework = str(record.get("framework") or "")
     throughput = number(record, "output_tput_per_gpu")
     row: Row = {
@@ -56,9 +51,17 @@ def inferencex_row(record: Record) -> Row:
         "concurrency": positive(record, "conc"),
         "mode": "serving_disagg" if disaggregated else "serving",
         "output_tokens_per_s_total": throughput * tp if throughput and tp else None,
-        "notes": "; ".join(notes),
+        "notes": "; ".join(_notes(record)),
     }
     return row | latencies(record, "", 1.0 / MILLI)
+
+
+def _notes(record: Record) -> list[str]:
+    notes = ["imported from InferenceX", NOMINAL_LENGTHS_NOTE]
+    drafts = str(record.get("spec_decoding") or record.get("mtp") or "none").lower()
+    if drafts not in ("none", "off", "false"):
+        notes.append(f"spec={drafts}; drafts as mtp does")
+    return notes
 
 
 def _hardware(name: str) -> str:

@@ -79,14 +79,23 @@ def draw_requests(traffic: Traffic, seed: int = 0) -> Requests:
     Lengths are drawn at evenly spread quantiles in random order, and gaps are scaled to the rate,
     so that a short run has the mean lengths and the rate it was asked for.
     """
-    rng = np.random.default_rng(seed)
-    arrivals = traffic.arrivals
-    if isinstance(arrivals, Trace):
-        return _of_trace(traffic, arrivals)
-    steady = isinstance(arrivals, ClosedLoop) and arrivals.start is Start.STEADY
-    if steady and traffic.concurrency > MOST_IN_FLIGHT:
+    if isinstance(traffic.arrivals, Trace):
+        return _of_trace(traffic, traffic.arrivals)
+    if _is_steady(traffic) and traffic.concurrency > MOST_IN_FLIGHT:
         part = replace(traffic, arrivals=ClosedLoop(concurrency=MOST_IN_FLIGHT))
         return replace(draw_requests(part, seed), unseen=traffic.concurrency - MOST_IN_FLIGHT)
+    return _drawn_requests(traffic, np.random.default_rng(seed))
+
+
+def _is_steady(traffic: Traffic) -> bool:
+    """Return whether requests come in a closed loop that has run for long."""
+    arrivals = traffic.arrivals
+    return isinstance(arrivals, ClosedLoop) and arrivals.start is Start.STEADY
+
+
+def _drawn_requests(traffic: Traffic, rng: np.random.Generator) -> Requests:
+    """Return requests of random lengths, at random times in an open loop."""
+    arrivals, steady = traffic.arrivals, _is_steady(traffic)
     # The extra wave keeps up the load while the last measured requests are served.
     count = traffic.run_requests + (traffic.concurrency if steady else 0)
     output = _lengths(rng, traffic.output, count)

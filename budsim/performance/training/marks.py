@@ -14,7 +14,7 @@ from budsim.performance.learned.intervals import Novelty, Regime
 from budsim.performance.learned.regressors import TARGETS
 from budsim.performance.training.comparisons import of_training, percent, plain, ranking
 from budsim.performance.training.fit import Trained
-from budsim.performance.training.reports import lines, serving_rows
+from budsim.performance.training.reports import Line, lines, serving_rows
 
 if TYPE_CHECKING:
     pass
@@ -109,11 +109,7 @@ def marks(trained: Mapping[DeviceKind, Trained]) -> pd.DataFrame:
     found = {(line.kind, line.part, line.withheld, line.quantity): line for line in lines(trained)}
     rows: list[tuple[str, ...]] = []
     for mark in MARKS:
-        own = [
-            found.get((mark.kind, mark.part, mark.withheld, quantity))
-            for quantity in mark.quantities
-        ]
-        here = " / ".join(percent(line.median) if line else "-" for line in own)
+        here = _own_medians(mark, found)
         rows.append((mark.test, here, mark.first, mark.goal, mark.elsewhere))
     serving = [found.get(("cuda", "serving", "each curve", quantity)) for quantity in TARGETS[::-1]]
     cuda = trained.get(DeviceKind.CUDA)
@@ -127,6 +123,14 @@ def marks(trained: Mapping[DeviceKind, Trained]) -> pd.DataFrame:
         (test, here, *stated) for (test, *stated), here in zip(OTHERS, own_figures, strict=True)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _own_medians(mark: Mark, found: Mapping[tuple[str, str, str, str], Line]) -> str:
+    """Return the median errors reached in a mark's quantities; a dash for one not measured."""
+    own = [
+        found.get((mark.kind, mark.part, mark.withheld, quantity)) for quantity in mark.quantities
+    ]
+    return " / ".join(percent(line.median) if line else "-" for line in own)
 
 
 def _party_medians(cuda: Trained | None) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from budsim.commons.errors import InvalidInput
-from budsim.performance.candidates import Floats, Integers
+from budsim.performance.candidates import Candidates, Floats, Integers
 from budsim.performance.learned.calibration import (
     FORMAT,
     KEYS,
@@ -174,6 +174,17 @@ def _half_width(interval: Any) -> Floats:
     return np.asarray(np.log(interval.high / interval.low) / 2.0, dtype=np.float64)
 
 
+def _names_of_rows(table: Candidates) -> dict[str, list[str]]:
+    """Return what each row runs, one list of names a column."""
+    return {
+        "device": [table.devices[i].name for i in table.device],
+        "engine": [table.engines[i].name for i in table.engine],
+        "model": [table.architectures[i].model_id for i in table.architecture],
+        "precision": [table.precisions[i].value for i in table.weight_precision],
+        "kv_precision": [table.precisions[i].value for i in table.kv_precision],
+    }
+
+
 def _rows(
     measurements: Measurements, residuals: Mapping[str, Floats], half: Mapping[str, Floats]
 ) -> pd.DataFrame:
@@ -181,11 +192,7 @@ def _rows(
     table = measurements.candidates
     frame = pd.DataFrame(
         {
-            "device": [table.devices[i].name for i in table.device],
-            "engine": [table.engines[i].name for i in table.engine],
-            "model": [table.architectures[i].model_id for i in table.architecture],
-            "precision": [table.precisions[i].value for i in table.weight_precision],
-            "kv_precision": [table.precisions[i].value for i in table.kv_precision],
+            **_names_of_rows(table),
             "tp": table.tp,
             "pp": table.pp,
             "ep": table.ep,

@@ -192,19 +192,35 @@ def _answer(
     largest: float,
 ) -> _Answer:
     requests = drawn.requests_of(traffic)
-    longest = float((requests.prompt_tokens + requests.output_tokens).max())
-    fits = longest <= replica.cache_tokens_of_request
+    fits = _fits_longest(replica, requests)
     if not fits and not (finite and replica.cache_tokens >= 1.0):
         return _Answer(None, None, False, 0.0)
-    # A closed loop never sends faster than it is served, so it needs no largest rate.
-    if traffic.is_open and np.isnan(largest):
-        largest = largest_stable_rate(replica, requests)
+    largest = _largest_rate(replica, traffic, requests, largest)
     # `not >=` rather than `<`: the rate of a closed loop is nan, and its queue cannot grow.
     stable = fits and not traffic.rate >= largest
     if not stable and not finite:
         return _Answer(None, None, stable, largest)
     if _needs_more(traffic, largest):
         requests = drawn.requests_of(traffic, busy=True)
+    seen, over_time = _replayed(replica, requests, limits)
+    return _Answer(seen, over_time, stable, largest)
+
+
+def _largest_rate(replica: Replica, traffic: Traffic, requests: Requests, known: float) -> float:
+    """Return the largest stable rate of an open loop, computed where it is not known (nan)."""
+    # A closed loop never sends faster than it is served, so it needs no largest rate.
+    if traffic.is_open and np.isnan(known):
+        return largest_stable_rate(replica, requests)
+    return known
+
+
+def _fits_longest(replica: Replica, requests: Requests) -> bool:
+    longest = float((requests.prompt_tokens + requests.output_tokens).max())
+    return longest <= replica.cache_tokens_of_request
+
+
+def _replayed(replica: Replica, requests: Requests, limits: Limits) -> tuple[Replayed, Timeline]:
+    """Return what a replica does with some requests, as a whole and over time."""
     runs, cache_tokens = run(replica, requests), replica.cache_tokens
     seen = summarise(
         runs,
@@ -213,7 +229,7 @@ def _answer(
         limits=limits,
         unseen=requests.unseen,
     )
-    return _Answer(seen, timeline(runs, cache_tokens), stable, largest)
+    return seen, timeline(runs, cache_tokens)
 
 
 def _needs_more(traffic: Traffic, largest: float) -> bool:
@@ -224,6 +240,17 @@ def _needs_more(traffic: Traffic, largest: float) -> bool:
 
 def _service(answers: Sequence[_Answer], rate: Floats) -> ReplayedService:
     """Turn one value a row into one array a field."""
+    return ReplayedService(
+        **_columns(answers),
+        stable=np.array([answer.stable for answer in answers], dtype=bool),
+        rate=rate,
+        largest_stable_rate=np.array([answer.largest for answer in answers]),
+        timelines=tuple(answer.timeline for answer in answers),
+    )
+
+
+def _columns(answers: Sequence[_Answer]) -> dict[str, Any]:
+    """Return what the rows' replays saw, one array a field; nan in rows without a replay."""
     blank: dict[str, Any] = {
         each.name: NOTHING if each.name in _SPREADS else np.nan for each in _FIELDS
     }
@@ -233,14 +260,7 @@ def _service(answers: Sequence[_Answer], rate: Floats) -> ReplayedService:
         values = [getattr(row, field.name) for row in rows]
         spreads = field.name in _SPREADS
         columns[field.name] = _percentiles(values) if spreads else np.array(values, dtype=float)
-    largest = np.array([answer.largest for answer in answers])
-    return ReplayedService(
-        **columns,
-        stable=np.array([answer.stable for answer in answers], dtype=bool),
-        rate=rate,
-        largest_stable_rate=largest,
-        timelines=tuple(answer.timeline for answer in answers),
-    )
+    return columns
 
 
 _FIELDS = fields(Replayed)
