@@ -10,11 +10,12 @@ from budsim.performance.serving.replay.answers import (
     Unstable,
 )
 from budsim.performance.serving.replay.replay import Factors, replay
-from budsim.performance.serving.replay.scheduling import Host, Router
+from budsim.performance.serving.replay.scheduling import FrontEnd, Host, Router
 from budsim.performance.serving.replay.targets import largest_rates
 
 __all__ = [
     "Factors",
+    "FrontEnd",
     "Host",
     "Limits",
     "Percentiles",

@@ -23,7 +23,7 @@ from budsim.performance.serving.replay.answers import (
 )
 from budsim.performance.serving.replay.capacity import largest_stable_rate
 from budsim.performance.serving.replay.runs import Replica, run
-from budsim.performance.serving.replay.scheduling import USUAL_HOST, Host, Router, schedulers
+from budsim.performance.serving.replay.scheduling import USUAL_FRONT_END, FrontEnd, schedulers
 from budsim.performance.serving.replay.step_tables import step_tables
 from budsim.performance.serving.replay.summary import (
     NOTHING,
@@ -55,8 +55,7 @@ def replay(
     *,
     limits: Limits | None = None,
     factors: Factors | None = None,
-    host: Host = USUAL_HOST,
-    router: Router = Router.LEAST_LOAD,
+    front_end: FrontEnd = USUAL_FRONT_END,
     seed: int = 0,
     finite: bool = False,
 ) -> ReplayedService:
@@ -76,10 +75,8 @@ def replay(
         What makes a request good; by default every request is.
     factors : Factors, optional
         Corrections of step times; by default none.
-    host : Host
-        Time of the server's host.
-    router : Router
-        How requests are spread over attention ranks.
+    front_end : FrontEnd
+        Time of the server's host, and how requests are spread over attention ranks.
     seed : int
         The same seed draws the same requests, so that candidates are compared on equal terms.
     finite : bool
@@ -102,7 +99,7 @@ def replay(
     each = [traffic] * len(candidates) if isinstance(traffic, Traffic) else list(traffic)
     if len(each) != len(candidates):
         raise InvalidInput("traffic", f"of {len(each)} replicas", f"one, or {len(candidates)}")
-    replicas = replicas_of(candidates, memory, factors=factors, host=host, router=router)
+    replicas = replicas_of(candidates, memory, factors=factors, front_end=front_end)
     return serve(replicas, each, limits=limits or Limits(), seed=seed, finite=finite)
 
 
@@ -150,8 +147,7 @@ def replicas_of(
     memory: MemoryUse,
     *,
     factors: Factors | None = None,
-    host: Host = USUAL_HOST,
-    router: Router = Router.LEAST_LOAD,
+    front_end: FrontEnd = USUAL_FRONT_END,
     constants: PhysicsConstants = FITTED,
 ) -> list[Replica]:
     """Return what serves: each candidate with its step times and scheduler."""
@@ -164,8 +160,8 @@ def replicas_of(
             tables=tables,
             schedulers=table,
             row=row,
-            host=host,
-            router=router,
+            host=front_end.host,
+            router=front_end.router,
             prefill_factor=float((factors.prefill if factors else ones)[row]),
             decode_factor=float((factors.decode if factors else ones)[row]),
         )

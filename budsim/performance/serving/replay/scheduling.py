@@ -48,6 +48,17 @@ class Host:
 # error. Fits of more constants to closed loops alone did worse on servers under open load.
 USUAL_HOST = Host()
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontEnd:
+    """What a request passes before its rank: the server's host, and the router over the ranks."""
+
+    host: Host = USUAL_HOST
+    router: Router = Router.LEAST_LOAD
+
+
+USUAL_FRONT_END = FrontEnd()
+
 # The numbers kernel/replica.h knows the kinds by.
 _KINDS: Mapping[Batching, int] = {
     Batching.MIXED: 0,

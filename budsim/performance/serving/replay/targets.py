@@ -10,7 +10,7 @@ from budsim.performance.candidates import Booleans, Candidates, Floats
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.serving.replay.answers import Limits, ReplayedService
 from budsim.performance.serving.replay.replay import Factors, replicas_of, serve
-from budsim.performance.serving.replay.scheduling import USUAL_HOST, Host, Router
+from budsim.performance.serving.replay.scheduling import USUAL_FRONT_END, FrontEnd
 from budsim.performance.traffic import Traffic
 
 # Halvings of the range of rates: on a logarithmic scale nine leave 1.4 % of three decades.
@@ -29,15 +29,14 @@ def largest_rates(
     *,
     limits: Limits | None = None,
     factors: Factors | None = None,
-    host: Host = USUAL_HOST,
-    router: Router = Router.LEAST_LOAD,
+    front_end: FrontEnd = USUAL_FRONT_END,
     seed: int = 0,
 ) -> Floats:
     """Return the largest rate of one replica that is accepted, by bisection.
 
     Parameters
     ----------
-    candidates, memory, limits, factors, host, router, seed
+    candidates, memory, limits, factors, front_end, seed
         As `replay` takes them.
     traffic : Traffic
         An open loop or a trace; its own rate does not matter.
@@ -54,7 +53,7 @@ def largest_rates(
     InvalidInput
         When the traffic is a closed loop.
     """
-    replicas = replicas_of(candidates, memory, factors=factors, host=host, router=router)
+    replicas = replicas_of(candidates, memory, factors=factors, front_end=front_end)
     bounds = limits or Limits()
     slow = [traffic.at(LOWEST_SHARE)] * len(replicas)
     stable = serve(replicas, slow, limits=bounds, seed=seed).largest_stable_rate

@@ -11,7 +11,7 @@ from budsim.commons.precision import Precision
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.operators import step_time
 from budsim.performance.physics.ranks import prepare
-from budsim.performance.serving.replay import Host, ReplayedService, Router, replay
+from budsim.performance.serving.replay import FrontEnd, Host, ReplayedService, Router, replay
 from budsim.performance.traffic import OpenLoop, SharedPrefixes, Traffic
 from tests.performance.populations import population
 
@@ -27,13 +27,13 @@ PREFIXES = replace(
     Traffic.at_rate(requests_per_s=4.0, input_tokens=2000, output_tokens=100),
     prefix=SharedPrefixes(groups=40, tokens=1600),
 )
-BARE = Host(request_s=0.0, token_s=0.0)
+BARE = FrontEnd(host=Host(request_s=0.0, token_s=0.0))
 """No host time, prompts as fast as the kernels: what is left can be worked out by hand."""
 
 
 def routed(router: Router) -> ReplayedService:
     """Serve prompts with 40 prefixes on eight attention ranks."""
-    return replay(RANKS, memory_use(prepare(RANKS)), PREFIXES, router=router)
+    return replay(RANKS, memory_use(prepare(RANKS)), PREFIXES, front_end=FrontEnd(router=router))
 
 
 def test_a_router_that_knows_prefixes_answers_sooner() -> None:
@@ -47,8 +47,8 @@ def test_the_least_loaded_rank_is_no_worse_than_turns() -> None:
     """With bursts of requests its p99 of TTFT is at most 5 % longer."""
     bursts = replace(PREFIXES, arrivals=OpenLoop(requests_per_s=2.0, process="burst", variation=6))
     memory = memory_use(prepare(RANKS))
-    turns = replay(RANKS, memory, bursts, router=Router.IN_TURN)
-    least = replay(RANKS, memory, bursts, router=Router.LEAST_LOAD)
+    turns = replay(RANKS, memory, bursts, front_end=FrontEnd(router=Router.IN_TURN))
+    least = replay(RANKS, memory, bursts, front_end=FrontEnd(router=Router.LEAST_LOAD))
     assert least.ttft_s.p99[0] <= 1.05 * turns.ttft_s.p99[0]
 
 
@@ -56,7 +56,7 @@ def test_ranks_wait_for_the_fullest_one_by_half() -> None:
     """One sequence on eight ranks: a step lies half-way between 1 and 8 x 1 sequences, at 4.5."""
     ranks = prepare(RANKS)
     alone = Traffic.closed(concurrency=1, input_tokens=1000, output_tokens=201)
-    service = replay(RANKS, memory_use(ranks), alone, host=BARE)
+    service = replay(RANKS, memory_use(ranks), alone, front_end=BARE)
     step = step_time(
         ranks,
         prefill=np.zeros(1),
@@ -73,7 +73,7 @@ def test_a_lone_request_crosses_a_pipeline_as_one_step_time_says(stages: int) ->
     table = population(tp=[2], pp=[stages])
     ranks = prepare(table)
     alone = Traffic.closed(concurrency=1, input_tokens=1000, output_tokens=201)
-    service = replay(table, memory_use(ranks), alone, host=BARE)
+    service = replay(table, memory_use(ranks), alone, front_end=BARE)
     step = step_time(
         ranks,
         prefill=np.zeros(1),
@@ -89,7 +89,7 @@ def test_a_pipeline_of_lanes_serves_more_requests_at_the_same_time() -> None:
     table = population(tp=[2], pp=[4])
     ranks = prepare(table)
     traffic = Traffic.closed(concurrency=16, input_tokens=10, output_tokens=400)
-    service = replay(table, memory_use(ranks), traffic, host=BARE)
+    service = replay(table, memory_use(ranks), traffic, front_end=BARE)
     step = step_time(
         ranks,
         prefill=np.zeros(1),
@@ -108,7 +108,7 @@ def test_steps_whose_traffic_hides_work_are_replayed_by_both_parts(engine: str) 
     table = population(**small, engine=engine, tp=[1])
     ranks = prepare(table)
     traffic = Traffic.closed(concurrency=4, input_tokens=100, output_tokens=400)
-    service = replay(table, memory_use(ranks), traffic, host=BARE)
+    service = replay(table, memory_use(ranks), traffic, front_end=BARE)
     context = np.full(1, 300.0)
     shared = 4.0 if "one cache" in engine else 1.0
     step = step_time(
