@@ -79,10 +79,7 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
     InvalidInput
         A field that is missing, of the wrong kind or absurd; the error names it.
     """
-    if not isinstance(config, Mapping):
-        raise InvalidInput(
-            "config", f"a {type(config).__name__}", "an object: the contents of config.json"
-        )
+    _check_is_object(config)
     outer = ConfigReader(config)
     text = _text_fields(outer)
     text_model = _text_model(outer, text)
@@ -100,13 +97,23 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
         tied_embeddings=text_model.tied,
         encoder_layers=group_layers(text_model.encoder_layers),
         is_embedding=text_model.is_bidirectional or bool(POOLING.search(family)),
-        is_bidirectional=text_model.is_bidirectional
-        or text.raw("use_bidirectional_attention")[1] is True,
+        is_bidirectional=_is_bidirectional(text, text_model),
         position_embeddings=text_model.positions,
         extra_parameters=text_model.all_extra_parameters + vision,
         rotary_values=rotary_values(text, text_model),
         quantization=quantization,
     )
+
+
+def _check_is_object(config: object) -> None:
+    if not isinstance(config, Mapping):
+        raise InvalidInput(
+            "config", f"a {type(config).__name__}", "an object: the contents of config.json"
+        )
+
+
+def _is_bidirectional(text: ConfigReader, model: TextModel) -> bool:
+    return model.is_bidirectional or text.raw("use_bidirectional_attention")[1] is True
 
 
 def _quantization(outer: ConfigReader, text: ConfigReader, layers: int) -> Quantization | None:

@@ -180,12 +180,9 @@ class Predictor:
                 factor[at] = regressors.correct(target, features[at], stratum[at])
             learned[at] = regressors.corrects(stratum[at])
             in_range[at] = regressors.in_range(features[at])
+        strata = _strata(candidates, stratum)
         return _Corrections(
-            factors=factors,
-            learned=learned,
-            in_range=in_range,
-            strata=_strata(candidates, stratum),
-            spreads=spreads,
+            factors=factors, learned=learned, in_range=in_range, strata=strata, spreads=spreads
         )
 
 

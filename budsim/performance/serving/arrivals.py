@@ -93,6 +93,12 @@ def _is_steady(traffic: Traffic) -> bool:
     return isinstance(arrivals, ClosedLoop) and arrivals.start is Start.STEADY
 
 
+def _send_times_of(rng: np.random.Generator, traffic: Traffic, count: int) -> Floats:
+    """Return when requests are sent, seconds: all at once where the loop is closed."""
+    arrivals = traffic.arrivals
+    return _send_times(rng, arrivals, count) if isinstance(arrivals, OpenLoop) else np.zeros(count)
+
+
 def _drawn_requests(traffic: Traffic, rng: np.random.Generator) -> Requests:
     """Return requests of random lengths, at random times in an open loop."""
     arrivals, steady = traffic.arrivals, _is_steady(traffic)
@@ -100,9 +106,7 @@ def _drawn_requests(traffic: Traffic, rng: np.random.Generator) -> Requests:
     count = traffic.run_requests + (traffic.concurrency if steady else 0)
     output = _lengths(rng, traffic.output, count)
     prompt = _lengths(rng, traffic.prompt, count)
-    send_s = (
-        _send_times(rng, arrivals, count) if isinstance(arrivals, OpenLoop) else np.zeros(count)
-    )
+    send_s = _send_times_of(rng, traffic, count)
     if isinstance(traffic.prefix, Sessions):
         send_s, prompt, source, reused = _conversations(rng, traffic, send_s, prompt, output)
     else:

@@ -139,10 +139,8 @@ class Scoring:
         return Candidates(
             **self._device_columns(choices.option),
             **self._engine_columns(choices.option),
-            **self._traffic_columns(rows),
-            architectures=(self.question.architecture,),
+            **self._question_columns(rows),
             precisions=PRECISIONS,
-            architecture=np.zeros(rows, dtype=np.int64),
             weight_precision=choices.weights,
             kv_precision=choices.kv,
             tp=choices.tp,
@@ -186,11 +184,13 @@ class Scoring:
             "engine_year": years,
         }
 
-    def _traffic_columns(self, rows: int) -> dict[str, Any]:
+    def _question_columns(self, rows: int) -> dict[str, Any]:
         """Return the columns of `Candidates` that the question decides, the same in each row."""
         traffic, constant = self.question.traffic, np.ones(rows)
         adapters = self.question.max_loras
         return {
+            "architectures": (self.question.architecture,),
+            "architecture": np.zeros(rows, dtype=np.int64),
             "input_tokens": constant * traffic.input_tokens,
             "output_tokens": constant * traffic.output_tokens,
             "prefix_hit_share": constant * traffic.prefix_hit_share,
