@@ -154,6 +154,10 @@ def question_of(
     from budsim.simulator.planning.targets import Targets
     from budsim.simulator.questions import served
 
+    unknown = sorted(options.keys() - SearchOptions.__annotations__.keys())
+    if unknown:
+        expected = f"one of {', '.join(SearchOptions.__annotations__)}"
+        raise InvalidInput(unknown[0], "is no option of a search", expected)
     targets = targets or Targets()
     architecture, traffic = served(architecture_of(model), traffic, targets)
     return Question(

@@ -17,6 +17,8 @@ Integers = NDArray[np.int64]
 
 MOST_REQUESTS = 1_000_000
 """Most requests in flight, or in one run, we answer for."""
+LEAST_RATE = 1e-6
+"""Lowest rate we answer for: a request in eleven days."""
 MOST_RATE = 1e6
 """Highest rate we answer for, requests per second."""
 OPEN_RUN = 2_000
@@ -77,8 +79,9 @@ class OpenLoop:
     variation: float = 1.0
 
     def __post_init__(self) -> None:
-        fine = 0.0 < self.requests_per_s <= MOST_RATE
-        require(fine, "rate", self.requests_per_s, f"above 0, at most {MOST_RATE:,.0f} requests/s")
+        fine = LEAST_RATE <= self.requests_per_s <= MOST_RATE
+        expected = f"{LEAST_RATE:g} to {MOST_RATE:,.0f} requests/s"
+        require(fine, "rate", self.requests_per_s, expected)
         fine = 0.0 < self.variation <= 1_000.0
         require(fine, "arrival", self.variation, "a variation above 0, at most 1000")
 

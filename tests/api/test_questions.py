@@ -7,6 +7,7 @@ import pytest
 
 import budsim
 from budsim.cli import run
+from budsim.commons.errors import InvalidInput
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 INVENTORY = """
@@ -100,7 +101,7 @@ def test_a_changed_setting_and_what_starts_the_plan(found):
     change = found.what_if(tp=2)
     assert (change.before.config.tp, change.after.config.tp) == (1, 2)
     assert "vllm serve" in found.render("command")
-    with pytest.raises(budsim.InvalidInput, match="what_if"):
+    with pytest.raises(InvalidInput, match="what_if"):
         found.what_if(tp=2, pp=2)
 
 
@@ -171,13 +172,13 @@ def test_rows_are_predicted_in_any_shape():
 def test_mistakes_name_the_value(cluster, traffic):
     """A correction beside `analytic`, an unknown model and an unknown engine are refused."""
     asked = {"cluster": cluster, "traffic": traffic}
-    with pytest.raises(budsim.InvalidInput, match="calibration"):
+    with pytest.raises(InvalidInput, match="calibration"):
         budsim.simulate(model=MODEL, **asked, analytic=True, calibration="site.json")
     with pytest.raises(budsim.NotFound, match="nobody/has-this"):
         budsim.simulate(model="nobody/has-this", **asked)
     with pytest.raises(budsim.BudsimError, match="engine"):
         budsim.simulate(model=MODEL, **asked, engines=["nobody"])
-    with pytest.raises(budsim.InvalidInput, match="generates no tokens"):
+    with pytest.raises(InvalidInput, match="generates no tokens"):
         budsim.simulate(
             model="BAAI/bge-m3", **asked, targets=budsim.Targets(tokens_per_s_per_user=5)
         )
@@ -204,3 +205,9 @@ def test_traffic_at_a_rate_has_percentiles(tmp_path):
     assert best.largest_stable_requests_per_s > 0.5
     served = budsim.capacity(**asked).to_pandas().iloc[0]
     assert 0.5 < served.largest_requests_per_s < best.largest_stable_requests_per_s
+
+
+def test_an_unknown_option_is_refused_by_name(cluster, traffic):
+    """A typo such as `engine` for `engines` must not give another answer without a word."""
+    with pytest.raises(InvalidInput, match="engine"):
+        budsim.simulate(model=MODEL, cluster=cluster, traffic=traffic, engine="vllm")

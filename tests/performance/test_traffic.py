@@ -151,6 +151,7 @@ def test_an_unknown_process_is_an_error_that_lists_the_known_ones(text: str) -> 
         (lambda: ClosedLoop(concurrency=0), "concurrency"),
         (lambda: OpenLoop(requests_per_s=0.0), "rate"),
         (lambda: OpenLoop(requests_per_s=-1.0), "rate"),
+        (lambda: OpenLoop(requests_per_s=1e-300), "rate"),
         (lambda: OpenLoop(requests_per_s=math.inf), "rate"),
         (lambda: OpenLoop(requests_per_s=1.0, variation=0.0), "arrival"),
         (lambda: PrefixShare(share=1.5), "prefix_hits"),

@@ -242,6 +242,10 @@ class Question:
         return replace(self, clusters=tuple(chosen))
 
     def _check_traffic(self) -> None:
+        # Without a duration there is no rate to keep up with.
+        if self.traffic.is_open and math.isinf(self.traffic.rate):
+            problem = "of requests that are all sent in the same instant has no rate"
+            raise InvalidInput("trace", problem, "requests at two times or more")
         output, pooling = self.traffic.output, self.architecture.is_embedding
         if not pooling and output.mean < 1:
             raise InvalidInput(

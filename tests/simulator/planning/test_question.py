@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from budsim.commons.errors import InvalidInput, NotFound
+from budsim.performance.lengths import FixedLength
+from budsim.performance.traffic import Trace, Traffic
 from budsim.simulator.planning.question import partition_name
 from tests.simulator.situations import make_cluster, make_question
 
@@ -52,3 +55,18 @@ def test_a_partition_needs_its_own_cluster_only():
     question = make_question(ONE, replace(ONE, cluster_id="other"))
     kept = question.for_partition(partition_name("other", "H100-SXM", "vllm", "0"))
     assert [cluster.cluster_id for cluster in kept.clusters] == ["other"]
+
+
+def test_a_trace_without_duration_has_no_rate():
+    """Two requests in the same instant: nobody can say how many come in a second."""
+    same = Trace(
+        send_s=np.zeros(2),
+        prompt_tokens=np.full(2, 100),
+        output_tokens=np.full(2, 20),
+        reused_from=np.full(2, -1),
+        reused_tokens=np.zeros(2, dtype=np.int64),
+    )
+    lengths = {"prompt": FixedLength(tokens=100), "output": FixedLength(tokens=20)}
+    question = make_question(make_cluster((("L4", 1),)))
+    with pytest.raises(InvalidInput, match="same instant"):
+        replace(question, traffic=Traffic(arrivals=same, **lengths))
