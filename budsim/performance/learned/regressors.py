@@ -71,9 +71,7 @@ class Regressors:
 
     def correct(self, target: str, features: Matrix, stratum: Integers) -> Floats:
         """Return the factors (n,) on the modelled ``target``, weaker for what was never seen."""
-        trust = np.array(
-            [self.manifest["shrinkage"][target][stratum_name(*each)] for each in STRATA]
-        )[stratum]
+        trust = self._trust(target)[stratum]
         # Most questions are of strangers, for whom nothing learned is trusted: trees cost most.
         if not trust.any():
             return np.ones(len(features))
@@ -84,11 +82,13 @@ class Regressors:
 
     def corrects(self, stratum: Integers) -> Booleans:
         """Return whether any correction is trusted in a row's stratum."""
-        trusted = [
-            any(self.manifest["shrinkage"][target][stratum_name(*each)] > 0.0 for target in TARGETS)
-            for each in STRATA
-        ]
-        return np.array(trusted)[stratum]
+        trusted = np.any([self._trust(target) > 0.0 for target in TARGETS], axis=0)
+        return np.asarray(trusted[stratum], dtype=bool)
+
+    def _trust(self, target: str) -> Floats:
+        """Return the share of a correction that is applied in each of `STRATA`, 0..1."""
+        shares = self.manifest["shrinkage"][target]
+        return np.array([shares[stratum_name(*each)] for each in STRATA], dtype=np.float64)
 
     def in_range(self, features: Matrix) -> Booleans:
         """Return whether every known feature lies in the training range, give or take 0.5.
