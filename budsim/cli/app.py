@@ -8,6 +8,7 @@ from typer.exceptions import TyperException
 from budsim.cli.accuracy import evaluate, predict
 from budsim.cli.calibration import calibrate, import_results
 from budsim.cli.catalogs import devices, engines, models
+from budsim.cli.mcp import mcp
 from budsim.cli.render import render
 from budsim.cli.serve import serve
 from budsim.cli.simulate import simulate
@@ -60,6 +61,7 @@ for command in (
     size,
     render,
     serve,
+    mcp,
     devices,
     models,
     engines,

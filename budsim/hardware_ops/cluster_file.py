@@ -73,7 +73,17 @@ def read_cluster_file(path: Path) -> tuple[Cluster, ...]:
     InvalidInput
         When it cannot be read or has another shape.
     """
-    payload = _parsed(path)
+    return clusters_in(_parsed(path))
+
+
+def clusters_in(payload: object) -> tuple[Cluster, ...]:
+    """Return the clusters of a parsed cluster file: a list of clusters, or the short form.
+
+    Raises
+    ------
+    InvalidInput
+        The payload has another shape.
+    """
     if isinstance(payload, list):
         return read_inventory(payload)
     if not isinstance(payload, Mapping):

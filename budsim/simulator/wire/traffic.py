@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
@@ -70,7 +70,7 @@ def _no_null(value: object) -> object:
 Lengths = Annotated[Text, BeforeValidator(_no_null)]
 
 
-class TrafficFields(Body):
+class LoadFields(BaseModel):
     """What clients send, and the targets of their service.
 
     Requests come in a closed loop of ``concurrency`` clients or, with ``request_rate``, at a rate;
@@ -81,7 +81,7 @@ class TrafficFields(Body):
     output_tokens: Tokens = Field(
         description="mean generated tokens; ignored for pooling models, which generate none"
     )
-    concurrency: Concurrency = Field(description="concurrent requests")
+    concurrency: Concurrency | None = Field(None, description="concurrent requests")
     request_rate: Rate | None = Field(
         None, description=f"requests/s that come, at most {MOST_RATE:g}; null: a closed loop"
     )
@@ -164,9 +164,17 @@ class TrafficFields(Body):
     @property
     def _arrivals(self) -> Arrivals:
         if self.request_rate is None:
+            if self.concurrency is None:
+                raise InvalidInput("concurrency", "is missing", "concurrency or request_rate")
             return ClosedLoop(concurrency=self.concurrency)
         process, variation = parse_arrival(self.arrival)
         return OpenLoop(requests_per_s=self.request_rate, process=process, variation=variation)
+
+
+class TrafficFields(LoadFields, Body):
+    """`LoadFields` in the body of a request, where ``concurrency`` is always stated."""
+
+    concurrency: Concurrency = Field(description="concurrent requests")
 
 
 def _law(field: str, text: str, mean: int) -> LengthLaw:

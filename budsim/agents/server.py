@@ -1,0 +1,164 @@
+"""The server: one tool for each question, with answers short enough for an agent to read."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import ToolAnnotations
+from pydantic import Field
+
+import budsim
+from budsim.agents.questions import Load, Question
+from budsim.commons.errors import BudsimError
+
+if TYPE_CHECKING:
+    from budsim.api.answers import Simulation
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+INSTRUCTIONS = """\
+budsim predicts how large language models are served: which engine configuration to deploy, its
+latency and throughput with 90 % intervals, its cost, and the chance that it meets all targets.
+Ask `simulate` when the machines are known, `capacity` for how much they serve, `size` for which
+devices to rent. `what_if` changes one setting of the best plan, `explain` says why a plan is as
+good as it is, and `render` writes the files that start it. Figures in `_s` are seconds."""
+
+MOST_REASONS = 20
+READ_ONLY = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
+
+Devices = Annotated[
+    list[str], Field(max_length=100, description="names of `budsim devices`; empty: the catalog")
+]
+Number = Annotated[int, Field(ge=1, description="which plan, 1 is the best")]
+
+
+def server() -> MCPServer:
+    """Return the server with all its tools; it keeps nothing between two calls."""
+    found = MCPServer(name="budsim", instructions=INSTRUCTIONS, version=budsim.__version__)
+    for tool in (simulate, capacity, size, what_if, explain, render):
+        found.add_tool(_told(tool), annotations=READ_ONLY)
+    return found
+
+
+def simulate(question: Question) -> dict[str, Any]:
+    """Find the best deployments of a model on given machines, best first.
+
+    Each plan has figures with their 90 % intervals (`_low90`, `_high90`), the chance of meeting
+    all targets, and the cost in USD per hour. Without a plan, `reasons` say why nothing fits.
+    """
+    found = _simulated(question)
+    return {"summary": found.summary(), "plans": found.rows(), "reasons": _reasons(found)}
+
+
+def capacity(question: Question) -> dict[str, Any]:
+    """Find how many requests given machines serve within the targets.
+
+    In flight with `concurrency`, per second with `request_rate`; the number that is given does not
+    matter. At least one target must be a latency.
+    """
+    found = budsim.capacity(
+        model=question.model,
+        cluster=question.clusters,
+        traffic=question.traffic,
+        targets=question.targets,
+        **question.options,
+    )
+    return {"summary": found.summary(), "clusters": found.rows()}
+
+
+def size(load: Load, devices: Devices | None = None) -> dict[str, Any]:
+    """Find the cheapest devices for a load, as if any number could be had; cheapest first."""
+    found = budsim.size(
+        model=load.model,
+        traffic=load.traffic,
+        targets=load.targets,
+        devices=devices or (),
+        **load.options,
+    )
+    return {"summary": found.summary(), "sets": found.rows()}
+
+
+def what_if(question: Question, setting: str, value: str) -> dict[str, Any]:
+    """Predict what one changed setting does to the best plan, all others as they are.
+
+    `setting` is the engine's flag (`max-num-seqs`), a size of the layout (`tp`, `pp`, `replicas`),
+    or a part of the traffic (`concurrency`, `rate`, `input_tokens`, `output_tokens`).
+    """
+    from budsim.api.documents import changes_document
+
+    found = _simulated(question)
+    change = found.what_if(**{setting: value})
+    return {"change": changes_document(found.question, [change])[0]}
+
+
+def explain(question: Question, number: Number = 1) -> dict[str, Any]:
+    """Explain a plan: where its time goes, how far each figure is from its target, what binds."""
+    found = _simulated(question)
+    row = _chosen(found, number)
+    groups = found.plans[number - 1].groups
+    return {
+        "plan": row,
+        "groups": [
+            {
+                "engine": group.engine,
+                "replicas": group.replicas,
+                "bound_by": group.service.bound_by,
+                "time_shares": dict(group.explanation.time_shares),
+                "room_to_each_target": dict(group.explanation.headroom),
+            }
+            for group in groups
+        ],
+    }
+
+
+def render(question: Question, form: str, number: Number = 1) -> str:
+    """Write the files or commands that start a plan.
+
+    `form` is one of the formats of `budsim render`, such as `command`, `compose`, `kubernetes`.
+    """
+    found = _simulated(question)
+    _chosen(found, number)
+    return found.render(form, number=number)
+
+
+def _simulated(question: Question) -> Simulation:
+    return budsim.simulate(
+        model=question.model,
+        cluster=question.clusters,
+        traffic=question.traffic,
+        targets=question.targets,
+        **question.options,
+    )
+
+
+def _chosen(found: Simulation, number: int) -> Mapping[str, Any]:
+    rows = found.rows()
+    if not rows:
+        raise ToolError(found.summary())
+    if number > len(rows):
+        raise ToolError(f"number: there is no plan {number}; expected 1 to {len(rows)}")
+    return rows[number - 1]
+
+
+def _reasons(found: Simulation) -> list[str]:
+    """Return why something is not in the answer, each reason once."""
+    told = dict.fromkeys(each.reason for each in found.rejections)
+    return list(told)[:MOST_REASONS]
+
+
+def _told(tool: Callable[P, T]) -> Callable[P, T]:
+    """Return a tool whose refusals reach the agent in words."""
+
+    @functools.wraps(tool)
+    def answered(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return tool(*args, **kwargs)
+        except BudsimError as error:
+            raise ToolError(str(error)) from error
+
+    return answered

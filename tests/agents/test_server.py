@@ -1,0 +1,147 @@
+"""An agent asks the questions through the real protocol, over the pipes of a real process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+from mcp import StdioServerParameters
+from mcp.client import Client
+from mcp.client.stdio import stdio_client
+
+import budsim
+from budsim.agents.server import server
+
+NODES = [{"name": "gpu", "count": 2, "devices": [{"device": "H100-SXM", "count": 4}]}]
+LOAD = {
+    "model": "meta-llama/Llama-3.1-8B-Instruct",
+    "concurrency": 16,
+    "input_tokens": 512,
+    "output_tokens": 128,
+    "target_ttft": 500,
+}
+QUESTION = {"question": {**LOAD, "nodes": NODES}}
+
+
+async def answer(tool: str, arguments: dict[str, Any]) -> Any:
+    """Return what a tool answers; a refusal fails the test."""
+    async with Client(server()) as agent:
+        found = await agent.call_tool(tool, arguments)
+    assert not found.is_error, found.content
+    return found.structured_content
+
+
+async def refusal(tool: str, arguments: dict[str, Any]) -> str:
+    """Return the words of a tool that refuses."""
+    async with Client(server()) as agent:
+        found = await agent.call_tool(tool, arguments)
+    assert found.is_error
+    return str(found.content[0].text)
+
+
+async def test_every_question_is_a_tool_that_only_reads():
+    """The tools are the questions, each described and marked as read-only."""
+    async with Client(server()) as agent:
+        tools = (await agent.list_tools()).tools
+    assert {each.name for each in tools} == {
+        "simulate",
+        "capacity",
+        "size",
+        "what_if",
+        "explain",
+        "render",
+    }
+    assert all(each.description and each.annotations.read_only_hint for each in tools)
+
+
+async def test_an_agent_gets_the_plans_of_the_python_api():
+    """`simulate` answers the plans that the Python API answers, figure by figure."""
+    told = await answer("simulate", QUESTION)
+    asked = budsim.simulate(
+        model=LOAD["model"],
+        cluster=_cluster(),
+        traffic=budsim.Traffic.closed(concurrency=16, input_tokens=512, output_tokens=128),
+        targets=budsim.Targets(ttft_s=0.5),
+    )
+    assert told["plans"] == json.loads(json.dumps(asked.rows()))
+    assert told["plans"][0]["meets_targets"]
+
+
+async def test_capacity_counts_what_the_machines_serve():
+    """`capacity` answers more requests in flight than were asked, for an easy target."""
+    told = await answer("capacity", QUESTION)
+    assert told["clusters"][0]["concurrency"] > 16
+
+
+async def test_size_names_only_the_devices_it_was_given():
+    """`size` tries the named devices and no others."""
+    told = await answer("size", {"load": LOAD, "devices": ["L40S"]})
+    assert [each["device"] for each in told["sets"]] == ["L40S"]
+
+
+async def test_what_if_changes_one_setting():
+    """`what_if` answers the group before and after the change."""
+    told = await answer("what_if", {**QUESTION, "setting": "tp", "value": "2"})
+    assert told["change"]["after"]["tp_size"] == 2
+
+
+async def test_explain_divides_the_time_of_a_plan():
+    """The shares of a plan's time add up to one."""
+    told = await answer("explain", QUESTION)
+    assert sum(told["groups"][0]["time_shares"].values()) == pytest.approx(1)
+
+
+async def test_render_writes_what_starts_a_plan():
+    """`render` answers commands that name the model."""
+    told = await answer("render", {**QUESTION, "form": "command"})
+    assert LOAD["model"] in told["result"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"model": "no/such-model"}, "no/such-model"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"request_rate": 3}, "one of both"),
+        ({"concurrency": None}, "concurrency or request_rate"),
+        ({"nodes": [{"name": "gpu", "devices": [{"device": "H100-SXM", "cuont": 4}]}]}, "cuont"),
+        ({"nodes": []}, "nodes"),
+        ({"engines": ["tgi"]}, "tgi"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+async def test_a_wrong_value_is_refused_in_words(changed, named):
+    """A refusal names the field or the value that is wrong, and has no traceback."""
+    told = await refusal("simulate", {"question": {**QUESTION["question"], **changed}})
+    assert named in told
+    assert "Traceback" not in told
+
+
+async def test_an_unknown_plan_is_refused():
+    """`explain` says which plans there are."""
+    assert "expected 1 to" in await refusal("explain", {**QUESTION, "number": 1000})
+
+
+async def test_nothing_fits_is_an_answer_with_reasons():
+    """A model that is too large has no plan, and the reasons say so."""
+    small = [{"name": "gpu", "devices": [{"device": "L4"}]}]
+    question = {**LOAD, "model": "meta-llama/Llama-3.1-405B-Instruct", "nodes": small}
+    told = await answer("simulate", {"question": question})
+    assert told["plans"] == []
+    assert told["reasons"]
+
+
+async def test_the_command_serves_over_pipes():
+    """`budsim mcp` speaks the protocol on stdin and stdout."""
+    command = StdioServerParameters(command=sys.executable, args=["-m", "budsim.cli", "mcp"])
+    async with Client(stdio_client(command)) as agent:
+        found = await agent.call_tool("capacity", QUESTION)
+    assert found.structured_content["clusters"][0]["concurrency"] > 16
+
+
+def _cluster() -> budsim.Cluster:
+    from budsim.hardware_ops.cluster_file import clusters_in
+
+    return clusters_in({"clusters": [{"name": "machines", "nodes": NODES}]})[0]
