@@ -1,0 +1,210 @@
+"""Pods of a plan: replicas that are alike, and the pod that runs one process of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from budsim.engine_ops.base import Launch
+from budsim.hardware_ops.cluster import HardwareMode
+from budsim.hardware_ops.device import DeviceKind
+from budsim.simulator.rendering.deployments import Deployment, Group, Process
+from budsim.simulator.rendering.platforms import PLATFORMS, SHM_GIB_PER_DEVICE
+
+# Processes beside one for each device: 2 + N cores for N devices (vLLM docs, optimization, "CPU
+# resources for GPU deployments").
+HOST_PROCESSES: Final = 2
+# Host memory of one such process: our estimate.
+GIB_PER_PROCESS: Final = 4
+# Slowest rate at which weights arrive: our estimate.
+LOAD_GIB_PER_S: Final = 0.2
+# Longest time before a replica answers, loading of weights aside: our estimate.
+STARTUP_S: Final = 900
+
+PROBE_PERIOD_S: Final = 10
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """Replicas of a group that one manifest describes: alike in processes, and on CPUs in cores."""
+
+    name: str
+    replicas: tuple[tuple[Process, ...], ...]
+
+    @property
+    def first(self) -> Process:
+        """The process of a replica that answers requests."""
+        return self.replicas[0][0]
+
+    @property
+    def size(self) -> int:
+        """Processes of a replica."""
+        return len(self.replicas[0])
+
+    @property
+    def devices(self) -> int:
+        """Devices of a process."""
+        return len(self.first.devices)
+
+    @property
+    def nodes(self) -> list[str]:
+        """Nodes its replicas may lie on."""
+        return list(dict.fromkeys(part.node for replica in self.replicas for part in replica))
+
+
+def workloads(group: Group) -> list[Workload]:
+    """Return the replicas of a group, those that are alike together."""
+    alike: dict[tuple[object, ...], list[tuple[Process, ...]]] = {}
+    for processes in group.replicas:
+        first = processes[0]
+        alike.setdefault((len(processes), len(first.devices), first.role.cores), []).append(
+            processes
+        )
+    names = (
+        [group.name]
+        if len(alike) == 1
+        else [f"{group.name}-{number}" for number in range(1, len(alike) + 1)]
+    )
+    return [
+        Workload(name=name, replicas=tuple(found))
+        for name, found in zip(names, alike.values(), strict=True)
+    ]
+
+
+def pod(
+    deployment: Deployment, group: Group, workload: Workload, launch: Launch, *, answers: bool
+) -> Manifest:
+    """Return a pod template that runs on the plan's nodes only."""
+    role = {"budsim/answers": group.name} if answers else {}
+    shm = {
+        "name": "shm",
+        "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHM_GIB_PER_DEVICE * workload.devices}Gi"},
+    }
+    spec = {
+        **_where(deployment, group, workload),
+        # Variables of a Service named like the engine would be taken for its settings (VLLM_PORT).
+        "enableServiceLinks": False,
+        "containers": [container(group, workload, launch, answers=answers)],
+        "volumes": [shm, {"name": "model-cache", "emptyDir": {}}],
+    }
+    return {
+        "metadata": {"labels": {**part_labels(deployment, workload.name), **role}},
+        "spec": spec,
+    }
+
+
+def _where(deployment: Deployment, group: Group, workload: Workload) -> Manifest:
+    """Return the nodes of the plan.
+
+    On CPUs a node has one replica of a workload: all of them are bound to the same cores.
+    """
+    nodes = workload.nodes
+    if len(nodes) == 1:
+        return {"nodeSelector": {"kubernetes.io/hostname": nodes[0]}}
+    expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    affinity: Manifest = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    if group.kind is DeviceKind.CPU:
+        apart = {
+            "labelSelector": {"matchLabels": part_labels(deployment, workload.name)},
+            "topologyKey": "kubernetes.io/hostname",
+        }
+        affinity["podAntiAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}
+    return {"affinity": affinity}
+
+
+def container(group: Group, workload: Workload, launch: Launch, *, answers: bool) -> Manifest:
+    """Return the container of one process; with ``answers`` it has a port and probes."""
+    platform = PLATFORMS[group.kind]
+    token = {
+        "name": "HF_TOKEN",
+        "valueFrom": {"secretKeyRef": {"name": "hf-token", "key": "token", "optional": True}},
+    }
+    capabilities = (
+        {"securityContext": {"capabilities": {"add": list(platform.capabilities)}}}
+        if platform.capabilities
+        else {}
+    )
+    return {
+        "name": group.engine.name,
+        "image": launch.image,
+        "command": list(launch.command),
+        "env": [*({"name": name, "value": value} for name, value in launch.envs.items()), token],
+        **({"ports": [{"name": "http", "containerPort": group.engine.port}]} if answers else {}),
+        "resources": _resources(group, workload.devices),
+        **capabilities,
+        **(_probes(group, workload.devices) if answers else {}),
+        "volumeMounts": [
+            {"name": "shm", "mountPath": "/dev/shm"},
+            {"name": "model-cache", "mountPath": "/root/.cache/huggingface"},
+        ],
+    }
+
+
+def _resources(group: Group, devices: int) -> Manifest:
+    """Return what a process is given.
+
+    On CPUs its cores and memory; elsewhere its devices, and host cores and memory to feed them.
+    """
+    shm = SHM_GIB_PER_DEVICE * devices
+    if group.kind is DeviceKind.CPU:
+        memory = f"{math.ceil(group.memory_gib * devices) + shm}Gi"
+        cores = {"cpu": str(group.cores * devices)} if group.cores else {}
+        return {"requests": {**cores, "memory": memory}, "limits": {**cores, "memory": memory}}
+    processes = HOST_PROCESSES + devices
+    host = GIB_PER_PROCESS * processes + shm
+    wanted = _device_resources(group, devices)
+    return {
+        "requests": {"cpu": str(processes), "memory": f"{host}Gi", **wanted},
+        "limits": {"memory": f"{host + math.ceil(group.weight_gib * devices)}Gi", **wanted},
+    }
+
+
+def _device_resources(group: Group, devices: int) -> Mapping[str, str]:
+    """Return the devices asked of the vendor's plugin.
+
+    Time-sliced ones are asked for with the memory HAMi reserves on each, MiB.
+    """
+    resource = PLATFORMS[group.kind].resource
+    shares = (
+        {"nvidia.com/gpumem": str(math.ceil(group.memory_gib * 1024))}
+        if group.mode is HardwareMode.SHARED
+        else {}
+    )
+    return {resource: str(devices), **shares}
+
+
+def _probes(group: Group, devices: int) -> Manifest:
+    health = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
+    startup_s = STARTUP_S + group.weight_gib * devices / LOAD_GIB_PER_S
+    return {
+        "startupProbe": {
+            **health,
+            "periodSeconds": PROBE_PERIOD_S,
+            "failureThreshold": math.ceil(startup_s / PROBE_PERIOD_S),
+        },
+        "readinessProbe": {**health, "periodSeconds": PROBE_PERIOD_S},
+        "livenessProbe": {**health, "periodSeconds": 3 * PROBE_PERIOD_S, "failureThreshold": 3},
+    }
+
+
+def part_name(deployment: Deployment, part: str) -> str:
+    """Return the name of a part; it begins with a letter, as names of Services must."""
+    return (
+        f"{deployment.slug}-{part}"
+        if deployment.slug[0].isalpha()
+        else f"m-{deployment.slug}-{part}"
+    )
+
+
+def part_labels(deployment: Deployment, part: str) -> dict[str, str]:
+    """Return the labels of a part, by which Services and workloads find its pods."""
+    return {
+        "app.kubernetes.io/instance": deployment.slug,
+        "app.kubernetes.io/component": part,
+        "app.kubernetes.io/managed-by": "budsim",
+    }
