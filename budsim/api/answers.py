@@ -268,19 +268,16 @@ def _figure(name: str, figure: Figure) -> dict[str, float]:
 def _requests_per_s(groups: Sequence[ReplicaGroup]) -> dict[str, float]:
     """Return the requests/s of all replicas together, with the sum of their ranges.
 
-    Replayed requests finish at the rate at which they come, which has no range.
+    Requests of a rate that is carried finish as they come, which has no range.
     """
-    if all(group.replayed for group in groups):
-        finished = (
-            each.replicas * each.replayed.requests_per_s for each in groups if each.replayed
-        )
-        return {"requests_per_s": sum(finished)}
-    return {
+    at = {
         f"requests_per_s{ending}": sum(
             group.replicas * getattr(group.service.requests_per_s, end) for group in groups
         )
         for ending, end in (("", "value"), ("_low90", "low90"), ("_high90", "high90"))
     }
+    has_range = at["requests_per_s_low90"] < at["requests_per_s_high90"]
+    return at if has_range else {"requests_per_s": at["requests_per_s"]}
 
 
 def _value(figure: Figure) -> float:

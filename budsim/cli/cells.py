@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from budsim.commons.units import MILLI
+from budsim.simulator.planning.chances import chance_text
 
 if TYPE_CHECKING:
     from budsim.simulator.planning.plans import Figure, Plan, PredictedService, ReplicaGroup
@@ -62,7 +63,7 @@ def verdict(question: Question, plan: Plan) -> str:
         return f"[green]met[/green]\n{chance}"
     if plan.error_rate:
         return f"[red]missed by\n{plan.error_rate:.0%}[/red]\n{chance}"
-    return f"[yellow]not sure\nenough[/yellow]\n{chance}"
+    return f"[yellow]not sure\nenough[/yellow]\n[dim]{chance_text(plan.chance)} sure[/dim]"
 
 
 def price(usd: float) -> str:
@@ -96,18 +97,13 @@ def limits(service: PredictedService) -> str:
 def _requests_per_s(groups: Sequence[ReplicaGroup]) -> str:
     """Return the requests/s that all replicas finish together, with their range.
 
-    Replayed requests finish at the rate at which they come, which has no range.
+    Requests of a rate that is carried finish as they come, which has no range.
     """
-    if all(each.replayed for each in groups):
-        finished = (
-            each.replicas * each.replayed.requests_per_s for each in groups if each.replayed
-        )
-        return f"{sum(finished):.1f}"
     value, low, high = (
         sum(each.replicas * getattr(each.service.requests_per_s, end) for each in groups)
         for end in ("value", "low90", "high90")
     )
-    return f"{value:.1f}\n[dim]{low:.1f}-{high:.1f}[/dim]"
+    return f"{value:.1f}" if low == high else f"{value:.1f}\n[dim]{low:.1f}-{high:.1f}[/dim]"
 
 
 def _value(figure: Figure) -> float:

@@ -91,13 +91,14 @@ class LoadOptions:
         typer.Option(help="Requests per second, whether or not earlier ones are answered."),
     ] = None
     arrival: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="PROCESS",
             help="How the gaps between requests of --rate vary: constant, poisson, gamma:CV or "
             "burst:SIZE.",
+            show_default="poisson",
         ),
-    ] = "poisson"
+    ] = None
     trace: Annotated[
         Path | None,
         typer.Option(

@@ -37,7 +37,7 @@ def targets_of(options: TargetOptions) -> Targets:
         percentiles=tuple(
             PercentileTarget.named(name, limit_s) for name, limit_s in limits_s.items() if limit_s
         ),
-        goodput=_target("--goodput", options.goodput),
+        goodput=options.goodput,
     )
 
 

@@ -36,7 +36,7 @@ def print_requests(console: Console, question: Question, plans: Sequence[Plan]) 
         *(("good>",) if question.targets.goodput else ()),
         "running\n+ waiting>",
         "busy>",
-        *(("carries\nrequests/s>",) if question.traffic.is_open else ()),
+        *(("carries at most\nrequests/s>",) if question.traffic.is_open else ()),
     )
     for number, group in groups:
         if group.replayed:
@@ -45,7 +45,7 @@ def print_requests(console: Console, question: Question, plans: Sequence[Plan]) 
     console.print(PERCENTILE_NOTE, style="dim")
     if question.traffic.is_open:
         console.print(
-            "carries: the largest rate all replicas serve for ever; beyond it the queue grows "
+            "carries at most: the largest rate all replicas serve for ever; beyond it queues grow "
             "without end",
             style="dim",
         )

@@ -10,6 +10,7 @@ from budsim.api import words
 from budsim.cli import cells, tables
 from budsim.cli.plan_tables import plan_table, print_rejections
 from budsim.cli.replay_tables import print_requests
+from budsim.simulator.planning.chances import chance_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,7 +53,7 @@ def _served(capacity: Capacity, plan: Plan) -> str:
 def _print_beyond(console: Console, capacity: Capacity, plan: Plan) -> None:
     headroom = plan.slowest.explanation.headroom
     missed = [words.figure_name(name) for name, room in headroom.items() if room < 0]
-    what = f"misses {', '.join(missed)}" if missed else f"is only {plan.chance:.0%} sure"
+    what = f"misses {', '.join(missed)}" if missed else f"is only {chance_text(plan.chance)} sure"
     at_a_rate = not math.isnan(capacity.rate)
     refused = f"{capacity.refused_rate:.3g} requests/s" if at_a_rate else str(capacity.refused)
     console.print(f"{refused} are too many: the best plan for them {what}")

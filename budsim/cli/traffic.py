@@ -112,8 +112,13 @@ def _arrivals(load: LoadOptions) -> Arrivals:
             param_hint="'--rate' / '--concurrency'",
         )
     if load.rate is not None:
-        process, variation = parse_arrival(load.arrival)
+        process, variation = parse_arrival(load.arrival or "poisson")
         return OpenLoop(requests_per_s=load.rate, process=process, variation=variation)
+    if load.arrival is not None:
+        raise typer.BadParameter(
+            "says how requests of --rate come; clients of --concurrency wait for their answers.",
+            param_hint="'--arrival'",
+        )
     if load.concurrency is None:
         raise typer.BadParameter(
             "one of them is needed: requests in flight, requests per second, or a file.",
@@ -127,7 +132,8 @@ def _of_trace(path: Path, lengths: LengthOptions, load: LoadOptions) -> Traffic:
 
     _refuse_beside_a_trace(lengths, load)
     if not path.is_file():
-        raise InvalidInput("trace", f"{path.name} does not exist", "a readable file")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InvalidInput("trace", f"{path.name} {what}", "a readable file")
     found = read_trace(path)
     if found.left_out:
         typer.echo(f"{path.name}: {found.left_out} of {found.rows} rows left out", err=True)
@@ -145,6 +151,7 @@ def _refuse_beside_a_trace(lengths: LengthOptions, load: LoadOptions) -> None:
         "--lengths": lengths.lengths != "fixed",
         "--max-input-tokens": lengths.max_input_tokens is not None,
         "--prefix-hits": lengths.prefix_hits != 0.0,
+        "--arrival": load.arrival is not None,
     }
     for option, is_given in given.items():
         if is_given:

@@ -170,6 +170,9 @@ def parse_lengths(text: str, mean: int) -> LengthLaw:
             return UniformLength(low=int(low), high=int(high))
         if name == "lognormal":
             return LognormalLength(mean_tokens=mean, variation=float(rest or 1.0))
+    except InvalidInput as error:
+        problem = f"{text[:60]!r}: {error.field} {error.problem}"
+        raise InvalidInput("lengths", problem, error.expected) from error
     except ValueError:
         pass
     expected = "fixed, uniform, uniform:LOW-HIGH, lognormal or lognormal:VARIATION"

@@ -328,10 +328,15 @@ class Traffic:
         arrivals = self.arrivals
         if isinstance(arrivals, OpenLoop):
             return replace(self, arrivals=replace(arrivals, requests_per_s=requests_per_s))
-        if isinstance(arrivals, Trace) and math.isfinite(arrivals.requests_per_s):
-            times = arrivals.send_s * (arrivals.requests_per_s / requests_per_s)
-            return replace(self, arrivals=replace(arrivals, send_s=times))
-        raise InvalidInput("rate", "a closed loop has no rate", "traffic at a rate, or a trace")
+        if isinstance(arrivals, ClosedLoop):
+            raise InvalidInput("rate", "a closed loop has no rate", "traffic at a rate, or a trace")
+        fine = LEAST_RATE <= requests_per_s <= MOST_RATE
+        require(fine, "rate", requests_per_s, f"{LEAST_RATE:g} to {MOST_RATE:,.0f} requests/s")
+        if not math.isfinite(arrivals.requests_per_s):
+            problem = "of requests that are all sent in the same instant cannot run at another rate"
+            raise InvalidInput("trace", problem, "requests at two times or more")
+        times = arrivals.send_s * (arrivals.requests_per_s / requests_per_s)
+        return replace(self, arrivals=replace(arrivals, send_s=times))
 
     def shared_by(self, replicas: int) -> Traffic:
         """Return the part one of ``replicas`` equal replicas receives.

@@ -84,6 +84,12 @@ def test_a_trace_states_lengths_and_times(tmp_path, capsys):
         ({"max_input_tokens": 1000, "lengths": "uniform"}, "--max-input-tokens"),
         ({"trace": Path("x.csv")}, "--input-tokens"),
         ({"trace": Path("x.csv"), "concurrency": 1}, "--concurrency"),
+        (
+            {"trace": Path("x.csv"), "arrival": "poisson", "input_tokens": None}
+            | {"output_tokens": None},
+            "--arrival",
+        ),
+        ({"concurrency": 4, "arrival": "poisson"}, "--arrival"),
     ],
 )
 def test_contradictions_name_their_option(options, named):
@@ -103,6 +109,8 @@ def test_contradictions_name_their_option(options, named):
         ({"rate": 1.0, "arrival": "monthly"}, "arrival"),
         ({"rate": 1.0, "arrival": "gamma:-1"}, "arrival"),
         ({"lengths": "short"}, "lengths"),
+        ({"lengths": "uniform:5-2"}, "lengths"),
+        ({"lengths": "lognormal:0"}, "lengths"),
         ({"prefix_hits": 1.5}, "prefix_hits"),
         ({"prefix_hits": -0.1}, "prefix_hits"),
     ],
@@ -114,12 +122,26 @@ def test_values_out_of_range_name_their_field(options, field):
     assert error.value.field == field
 
 
+def test_a_folder_is_no_trace(tmp_path):
+    """The message says what the path is instead of denying that it exists."""
+    with pytest.raises(InvalidInput, match="is a folder"):
+        traffic(trace=tmp_path, input_tokens=None, output_tokens=None)
+
+
+def test_a_trace_without_duration_has_no_rate_to_change(tmp_path):
+    """The error of `--trace` with `--rate` names the trace and what is wrong with it."""
+    file = tmp_path / "trace.csv"
+    file.write_text("send_s,prompt_tokens,output_tokens\n0,9,9\n0,9,9\n", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"^trace: .*same instant"):
+        traffic(trace=file, rate=5.0, input_tokens=None, output_tokens=None)
+
+
 @pytest.mark.parametrize("content", ["", "send_s,prompt_tokens,output_tokens\n", "a,b\n1,2\n"])
 def test_traces_without_requests_are_refused(tmp_path, content):
     """An empty file, a header alone and an unknown format are no traffic; nor is a missing file."""
     file = tmp_path / "trace.csv"
     file.write_text(content, encoding="utf-8")
-    for path in (file, tmp_path / "none.csv"):
+    for path in (file, tmp_path / "none.csv", tmp_path):
         with pytest.raises(InvalidInput) as error:
             traffic(trace=path, input_tokens=None, output_tokens=None)
         assert error.value.field == "trace"

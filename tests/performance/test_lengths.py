@@ -77,6 +77,13 @@ def test_an_unknown_law_is_an_error_that_lists_the_known_ones(text: str) -> None
         parse_lengths(text, 100)
 
 
+@pytest.mark.parametrize("text", ["uniform:5-2", "uniform:0-9", "lognormal:-1", "lognormal:99"])
+def test_a_law_out_of_range_is_an_error_of_the_lengths(text: str) -> None:
+    """The error names the text that was given, not a field of the law made of it."""
+    with pytest.raises(InvalidInput, match=rf"^lengths: .*{text}"):
+        parse_lengths(text, 100)
+
+
 @pytest.mark.parametrize(
     ("make", "field"),
     [

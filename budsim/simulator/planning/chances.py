@@ -10,6 +10,7 @@ measurements are below it, a chance of 0.9. With a limit of 1 s it is a coin tos
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -41,6 +42,14 @@ NARROWEST: Final = 1e-6
 SPARE_RATE: Final = "spare_rate"
 
 _FAMILIES: Final = {"ttft": "ttft_s", "itl": "tpot_s", "tpot": "tpot_s", "e2e": "e2e_s"}
+
+
+def chance_text(chance: float) -> str:
+    """Return a chance as it is told of a plan that is not sure enough, never rounded up.
+
+    79.6 % is "79.6%" and not 80%, which may be what was asked for.
+    """
+    return f"{math.floor(1000.0 * chance) / 10.0:g}%"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

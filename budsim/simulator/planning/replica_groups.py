@@ -112,23 +112,35 @@ class PredictedChoices:
             _figure(getattr(service, name), getattr(found, name), row)
             for name in ("ttft_s", "tpot_s", "e2e_s", "tokens_per_s_per_user")
         )
-        per_s = _per_s(float(service.concurrency[row]), e2e_s)
         if seen:
             # A replay tells means; how sure they are is what the closed form says of its own.
             ttft_s, e2e_s = _moved(ttft_s, seen.ttft_s.mean), _moved(e2e_s, seen.e2e_s.mean)
             if seen.tpot_s.mean > 0:
                 tpot_s, rate = _moved(tpot_s, seen.tpot_s.mean), _moved(rate, 1 / seen.tpot_s.mean)
-            per_s = _moved(per_s, seen.requests_per_s)
         return PredictedService(
             ttft_s=ttft_s,
             tpot_s=tpot_s,
             e2e_s=e2e_s,
             tokens_per_s_per_user=rate,
-            requests_per_s=per_s,
+            requests_per_s=self._finished_per_s(row, e2e_s),
             basis=found.basis(row),
             in_range=bool(found.in_range[row]),
             bound_by=BOUNDS[int(found.time_s[:, row].argmax())],
         )
+
+    def _finished_per_s(self, row: int, e2e_s: Figure) -> Figure:
+        """Return the requests one replica of a row finishes per second, on average over them.
+
+        Replicas of which some have a request more than others finish what their mean makes: 50 in
+        flight on 7 replicas are 50/7 each, although the fullest, whose latency is shown, has 8.
+        """
+        question = self.scoring.question
+        part = float(self.shares[row]) / int(self.choices.replicas[row])
+        if not question.traffic.is_open:
+            return _per_s(question.concurrency * part, e2e_s)
+        # What comes at a rate that is carried is finished at that rate.
+        rate = question.traffic.rate * part
+        return Figure(value=rate, low80=rate, high80=rate, low90=rate, high90=rate)
 
     def _requests(self, row: int) -> ReplayedRequests | None:
         """Return what replayed requests saw; nothing where none were, or the row is not stable."""

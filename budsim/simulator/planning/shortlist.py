@@ -13,6 +13,7 @@ from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.candidates import Booleans, Integers
 from budsim.performance.predictor import Predictor
 from budsim.simulator.evolution import OBJECTIVES, Scores, SearchResult
+from budsim.simulator.planning.chances import chance_text
 from budsim.simulator.planning.choices import PRECISIONS, Choices
 from budsim.simulator.planning.cost import usd_per_million_tokens
 from budsim.simulator.planning.explanations import smallest_layout_that_fits
@@ -213,7 +214,7 @@ class Shortlist:
         reason = f"misses its targets: {missed}; nearest: {layout}"
         if not missed:
             reason = (
-                f"meets its targets with a chance of {group.chance:.0%}, and "
+                f"meets its targets with a chance of {chance_text(group.chance)}, and "
                 f"{self.question.chance:.0%} was asked for; nearest: {layout}"
             )
         return Rejection(cluster_id=self.cluster.cluster_id, subject=label, reason=reason)

@@ -115,8 +115,9 @@ class Targets:
             if target and not LEAST_TARGET <= target < inf:
                 expected = f"a number of at least {LEAST_TARGET:g}, or none for no target"
                 raise InvalidInput(name, f"{target} is out of range", expected)
-        if self.goodput is not None and not 0 <= self.goodput <= 1:
-            raise InvalidInput("goodput", f"{self.goodput} is out of range", "a share from 0 to 1")
+        if self.goodput is not None and not 0 < self.goodput <= 1:
+            expected = "a share above 0, at most 1; without it, targets bound means"
+            raise InvalidInput("goodput", f"{self.goodput} is out of range", expected)
         if self.goodput and not self._means:
             raise InvalidInput(
                 "goodput", "has no limit", "ttft_s, e2e_s or tokens_per_s_per_user as well"

@@ -9,7 +9,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.performance.predictions import Interval, Predictions, Service
 from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.chances import Residuals, judge
+from budsim.simulator.planning.chances import Residuals, chance_text, judge
 from budsim.simulator.planning.question import chance_of
 from budsim.simulator.planning.targets import Targets, figures_of
 from tests.simulator.situations import make_cluster, make_question
@@ -145,3 +145,8 @@ def test_other_risks_are_refused(risk):
     """A word nobody knows, certainty, and numbers that are no chance."""
     with pytest.raises(InvalidInput, match="risk"):
         chance_of(risk)
+
+
+def test_a_chance_that_is_too_small_is_not_rounded_to_what_was_asked():
+    """79.98 % where 80 % is asked for is told as less than 80 %."""
+    assert [chance_text(each) for each in (0.7998, 0.8, 0.05)] == ["79.9%", "80%", "5%"]

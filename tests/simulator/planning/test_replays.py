@@ -144,3 +144,23 @@ def test_bursts_need_more_than_even_arrivals():
     shared = of_even.keys() & of_bursts.keys()
     assert shared
     assert all(of_bursts[each] > of_even[each] for each in shared)
+
+
+def test_uneven_replicas_finish_what_their_mean_load_makes():
+    """Little's law: requests in flight are requests/s times latency, also where 50 are on 7.
+
+    The fullest replica has 8, whose latency every row shows; all together have 50 and not 56.
+    """
+    question = make_question(EIGHT, analytic_only=True, engines=frozenset({"vllm"}))
+    for targets in (Targets(), Targets(percentiles=(PercentileTarget.named("ttft_p99_s", 9.0),))):
+        uneven = replace(question.with_concurrency(50), targets=targets)
+        plans = answer(uneven, AnalyticPredictor()).plans
+        assert any(50 % plan.groups[0].replicas for plan in plans if len(plan.groups) == 1)
+        for plan in plans:
+            assert plan.requests_per_s * plan.e2e_s == pytest.approx(50, rel=1e-6), plan
+
+
+def test_a_rate_that_is_carried_is_finished():
+    """Every plan finishes exactly the requests that come, whatever the sample that was drawn."""
+    for plan in asked(20.0).plans:
+        assert plan.requests_per_s == pytest.approx(20.0)

@@ -108,13 +108,14 @@ def test_means_are_bounded_by_the_percentiles_above_them():
     [
         {"goodput": 0.99},
         {"ttft_s": 1.0, "goodput": 1.5},
+        {"ttft_s": 1.0, "goodput": 0.0},
         {"percentiles": (P99, P99)},
         {"percentiles": (P99, PercentileTarget.named("ttft_p50_s", 0.6))},
     ],
-    ids=["no limit", "above 1", "twice", "p50 above p99"],
+    ids=["no limit", "above 1", "nothing", "twice", "p50 above p99"],
 )
 def test_targets_that_contradict_themselves_are_refused(wrong):
-    """A goodput of nothing, a share above 1, one figure twice.
+    """A goodput of nothing, a share above 1 or of 0, one figure twice.
 
     A median allowed to be later than the p99.
     """
