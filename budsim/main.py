@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 from fastapi import FastAPI
@@ -38,7 +39,7 @@ from budsim.simulator.http.error_envelopes import add_error_table
 from budsim.simulator.http.middleware import AdmissionMiddleware
 from budsim.simulator.http.server import protect_running_server
 from budsim.simulator.http.startup_errors import OneLineStartupErrors
-from budsim.simulator.questions import ModelSource
+from budsim.simulator.questions import DEPLOYER, ModelSource
 from budsim.simulator.routes import router
 from budsim.simulator.searching import simulate
 from budsim.simulator.services import Simulations
@@ -170,6 +171,7 @@ def _options(settings: Settings) -> ServiceOptions:
             pod_dir=models.model_registry_pod_dir,
         ),
         engines=settings.serving.engines,
+        deployer=replace(DEPLOYER, max_loras=settings.serving.deployer_max_loras),
         images={
             f"{engine}/{kind}": image for (engine, kind), image in settings.serving.images.items()
         },

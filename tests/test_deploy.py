@@ -1,5 +1,6 @@
 """What ships in `deploy/` is held against its own tools, and against what the service needs."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -184,6 +185,8 @@ def test_compose_file_holds_what_the_stack_needs():
     }
     images = [service["image"] for service in compose["services"].values() if "image" in service]
     assert all(":" in image and "latest" not in image for image in images)
+    # A mirror or a digest takes the place of each by a variable of its own.
+    assert all(re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[^}]+\}", image) for image in images)
 
 
 def test_dockerfile_passes_hadolint():
@@ -221,15 +224,28 @@ def test_topics_are_scoped_to_those_the_service_uses(overlay: list[dict[str, Any
         for one in overlay
         if one["kind"] == "Component" and one["spec"]["type"] == "pubsub.redis"
     )
-    scopes = {item["name"]: item.get("value", "") for item in pubsub["spec"]["metadata"]}
-    published = set(scopes["publishingScopes"].removeprefix("budsim=").split(","))
     settings = settings_of(overlay)
     wanted = {*settings["EVENT_TOPICS"].split(","), "poisonMessages"}
     if notify := settings.get("NOTIFY_SERVICE_TOPIC"):
         wanted.add(notify)
-    assert published == wanted
+    assert published_topics(pubsub) == wanted
+
+
+def test_topics_are_scoped_on_one_machine_too():
+    """The stack of containers: its component publishes what its service allows."""
+    (pubsub,) = documents((DEPLOY / "components" / "pubsub.yaml").read_text(encoding="utf-8"))
+    compose = yaml.safe_load((DEPLOY / "docker-compose-dev.yaml").read_text(encoding="utf-8"))
+    allowed = compose["services"]["app"]["environment"]["EVENT_TOPICS_ALLOWED"].split(",")
+    assert published_topics(pubsub) == {*allowed, "poisonMessages"}
+
+
+def published_topics(pubsub: dict[str, Any]) -> set[str]:
+    """Return the topics budsim may publish on; it may subscribe to its own, and no others exist."""
+    scopes = {item["name"]: item.get("value", "") for item in pubsub["spec"]["metadata"]}
+    published = set(scopes["publishingScopes"].removeprefix("budsim=").split(","))
     assert scopes["subscriptionScopes"] == "budsim=budSimMessages"
     assert set(scopes["allowedTopics"].split(",")) == published | {"budSimMessages"}
+    return published
 
 
 def test_the_callers_platform_runs_their_engine_and_models():
@@ -238,7 +254,8 @@ def test_the_callers_platform_runs_their_engine_and_models():
         pytest.skip("needs kubectl")
     overlay = kustomized("platform")
     settings = settings_of(overlay)
-    assert (settings["ENGINES"], settings["NOTIFY_SERVICE_NAME"]) == ("vllm", "notify")
+    assert settings["ENGINES"] == "vllm"
+    assert settings["NOTIFY_SERVICE_TOPIC"] == "notificationMessages"
     pod = of_kind(overlay, "Deployment")["spec"]["template"]["spec"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     assert volumes["models"]["persistentVolumeClaim"]["claimName"] == "model-registry"

@@ -186,10 +186,6 @@ class DaprSettings(SettingsGroup):
     notify_service_topic: str | None = Field(
         None, description="topic of the notification service; unset: it is sent nothing"
     )
-    notify_service_name: str = Field(
-        "notify",
-        description="app id of the notification service; accepted, but events need its topic only",
-    )
     event_topics_allowed: str = Field(
         "*Messages",
         validation_alias=AliasChoices("event_topics_allowed", "event_topics"),
@@ -284,6 +280,13 @@ class ServingSettings(SettingsGroup):
         validation_alias=AliasChoices("engines_allowed", "engines"),
         description="comma list of engines that may be recommended, such as vllm,sglang;"
         " empty: all",
+    )
+    deployer_max_loras: int = Field(
+        5,
+        ge=0,
+        le=1024,
+        description="LoRA adapters the deployer starts vLLM with where a request names none and"
+        " the model has them; 0: it starts none",
     )
     image_vllm_cuda: str | None = Field(None, description="vLLM on NVIDIA GPUs")
     image_vllm_rocm: str | None = Field(None, description="vLLM on AMD GPUs")

@@ -11,7 +11,8 @@ from budsim.commons.errors import InvalidInput
 from budsim.commons.tracing import Tracing
 from budsim.simulator.backlog import Backlog
 from budsim.simulator.events import Announcer
-from budsim.simulator.questions import ModelSource, Subject
+from budsim.simulator.planning.question import FixedKnobs
+from budsim.simulator.questions import DEPLOYER, ModelSource, Subject
 from budsim.simulator.schemas import LaunchOverrides, RunRequest
 from budsim.simulator.signals import Signals
 
@@ -45,6 +46,8 @@ class ServiceOptions:
         Where models are looked up.
     engines : frozenset of str
         Engines that may be used here; empty: all.
+    deployer : FixedKnobs
+        What the deployer passes to engines in place of a plan's own values.
     images : mapping
         The site's own images; see `budsim.engine_ops.shared.images.with_own_image`.
     event_topics : tuple of str
@@ -61,6 +64,7 @@ class ServiceOptions:
     workers: int = 1
     source: ModelSource = field(default_factory=ModelSource)
     engines: frozenset[str] = frozenset()
+    deployer: FixedKnobs = DEPLOYER
     images: Mapping[str, str] = field(default_factory=dict)
     event_topics: tuple[str, ...] = ("*Messages",)
     notify_topic: str | None = None
@@ -112,8 +116,14 @@ class ServiceContext:
     def subject(self, request: RunRequest) -> Subject:
         """Return what a request is about, on the clusters and engines of this site."""
         options = self.options
-        proxy_image = options.images.get("litellm/any")
-        return Subject(request, self.inventory, options.source, options.engines, proxy_image)
+        return Subject(
+            request,
+            self.inventory,
+            options.source,
+            options.engines,
+            proxy_image=options.images.get("litellm/any"),
+            deployer=options.deployer,
+        )
 
     def announcer(self, run: Run, request: RunRequest) -> Announcer:
         """Return what makes the events of a run, told at this moment."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # the terminal builds questions too and must not pay for pyda
     from budsim.simulator.storage.records import Finding
 
 # What the deploying service passes to the engine in place of our own values.
-DEPLOYER = FixedKnobs(memory_fraction=0.95, engines=frozenset({"vllm"}))
+DEPLOYER = FixedKnobs(memory_fraction=0.95, engines=frozenset({"vllm"}), max_loras=5)
 
 # Schemes of LLM Compressor 0.14 whose stored format we know and for which we ship no recipe.
 WEIGHT_ONLY = {"w8a16": Precision.INT8, "nvfp4a16": Precision.NVFP4}
@@ -99,8 +99,11 @@ def question_of(
     clusters: tuple[Cluster, ...],
     source: ModelSource,
     engines: frozenset[str] = frozenset(),
+    deployer: FixedKnobs = DEPLOYER,
 ) -> Question:
     """Return the question a request asks; ``engines`` are those of this site, empty: all.
+
+    ``deployer`` states what is passed to engines in place of the plan's own values.
 
     Raises
     ------
@@ -122,7 +125,7 @@ def question_of(
         clusters=chosen_clusters(clusters, request.wanted_cluster),
         mode=request.hardware_mode,
         engines=allowed_engines(request.engines, engines),
-        fixed_knobs=DEPLOYER,
+        fixed_knobs=deployer,
         may_quantize=request.is_quantization,
         weight_precision=precision if request.is_quantization else None,
         max_context_tokens=request.model_max_context_length,
@@ -140,6 +143,7 @@ def hosts_question_of(
     clusters: tuple[Cluster, ...],
     source: ModelSource,
     engines: frozenset[str] = frozenset(),
+    deployer: FixedKnobs = DEPLOYER,
 ) -> Question:
     """Return the question about a model on the hosts a request names; errors as `question_of`.
 
@@ -161,7 +165,7 @@ def hosts_question_of(
         clusters=(cluster,),
         mode=request.hardware_mode,
         engines=engines,
-        fixed_knobs=DEPLOYER,
+        fixed_knobs=deployer,
         max_context_tokens=request.model_max_context_length,
     )
 
@@ -270,6 +274,8 @@ class Subject:
         Engines of this site; empty: all.
     proxy_image : str, optional
         The site's own image of LiteLLM's proxy.
+    deployer : FixedKnobs
+        What is passed to engines in place of the plan's own values.
     """
 
     def __init__(
@@ -279,8 +285,10 @@ class Subject:
         source: ModelSource,
         engines: frozenset[str] = frozenset(),
         proxy_image: str | None = None,
+        deployer: FixedKnobs = DEPLOYER,
     ) -> None:
         self.request = request
+        self._deployer = deployer
         self._inventory, self._source, self._engines = inventory, source, engines
         self._proxy_image = proxy_image
         self._question: Question | None = None
@@ -298,7 +306,7 @@ class Subject:
         if self._question is None:
             clusters = await self._inventory.clusters()
             self._question = await asyncio.to_thread(
-                question_of, self.request, clusters, self._source, self._engines
+                question_of, self.request, clusters, self._source, self._engines, self._deployer
             )
         return self._question
 

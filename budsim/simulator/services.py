@@ -223,8 +223,9 @@ class Simulations:
 
     async def _hosts_question(self, request: HostsRequest) -> Question:
         clusters = await self.inventory.clusters()
-        source, engines = self.options.source, self.options.engines
-        return await asyncio.to_thread(hosts_question_of, request, clusters, source, engines)
+        site = self.options
+        known = (clusters, site.source, site.engines, site.deployer)
+        return await asyncio.to_thread(hosts_question_of, request, *known)
 
     def _move(
         self, run_id: str, allowed: frozenset[Status], status: Status, *, restart: bool = False

@@ -60,7 +60,6 @@ FORMS: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
     ("PUBSUB_TOPIC", "t", lambda s: s.dapr.pubsub_topic, "t"),
     ("DEAD_LETTER_TOPIC", "d", lambda s: s.dapr.dead_letter_topic, "d"),
     ("NOTIFY_SERVICE_TOPIC", "n", lambda s: s.dapr.notify_service_topic, "n"),
-    ("NOTIFY_SERVICE_NAME", "n", lambda s: s.dapr.notify_service_name, "n"),
     ("EVENT_TOPICS_ALLOWED", "a, b*", lambda s: s.dapr.event_topics, ("a", "b*")),
     ("EVENT_TOPICS", "a, b*", lambda s: s.dapr.event_topics, ("a", "b*")),
     ("EVENT_GIVE_UP_S", "60", lambda s: s.dapr.event_give_up_s, 60),
@@ -79,6 +78,7 @@ FORMS: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
     ("HUGGING_FACE_HUB", "true", lambda s: s.models.hugging_face_hub, True),
     ("ENGINES", "vLLM, sglang", lambda s: s.serving.engines, {"vllm", "sglang"}),
     ("ENGINES_ALLOWED", "vllm", lambda s: s.serving.engines, {"vllm"}),
+    ("DEPLOYER_MAX_LORAS", "0", lambda s: s.serving.deployer_max_loras, 0),
     *(
         (
             f"IMAGE_{engine}_{kind}".upper(),

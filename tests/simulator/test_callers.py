@@ -78,6 +78,42 @@ def test_the_deployer_can_start_every_answer(ask: Any, situation: str):
     check_arguments("vllm", line)
     for name in {"gpu-memory-utilization", "max-num-seqs"} & set(group["args"]):
         assert line[name] == group["args"][name]
+    # Slots for adapters take memory: those that are started are those that were planned.
+    assert line.get("max-loras") == group["args"].get("max-loras")
+
+
+def test_adapters_started_unasked_are_planned_for(ask: Any):
+    """Five slots of rank 16 in every Llama; on the same device they leave a smaller KV cache.
+
+    A slot of Llama 8B has 16 x (A of 5 and B of 7 inputs and outputs) in 32 layers: about 84 MB.
+    """
+    groups = {}
+    for count in (5, 0):
+        serving = ServingSettings(_env_file=None, deployer_max_loras=count)
+        client, answer = ask(H100, {"engines": ["vllm"]}, serving=serving)
+        (groups[count],) = configured(client, answer)["node_groups"]
+    assert "max_loras" not in groups[0]
+    assert "enable-lora" not in groups[0]["args"]
+    found = groups[5]["args"]
+    assert groups[5]["max_loras"] == found["max-loras"] == 5
+    assert (found["enable-lora"], found["max-lora-rank"]) == (True, 16)
+    slots_gb = groups[5]["weight_memory_gb"] - groups[0]["weight_memory_gb"]
+    assert slots_gb == pytest.approx(5 * 0.078, rel=0.1)
+
+
+def test_adapters_are_not_started_where_the_engine_has_none(ask: Any):
+    """No adapters of BERT classifiers in vLLM: nothing is reserved, the key is left out."""
+    asked = {
+        "pretrained_model_uri": "cross-encoder/ms-marco-MiniLM-L-6-v2",
+        "model_endpoints": "RERANK",
+        "input_tokens": 256,
+        "engines": ["vllm"],
+    }
+    client, answer = ask(H100, asked)
+    (group,) = configured(client, answer)["node_groups"]
+    assert not group["supports_lora"]
+    assert "max_loras" not in group
+    assert "enable-lora" not in group["args"]
 
 
 def test_rows_of_a_page_say_what_they_are(ask: Any):

@@ -15,6 +15,7 @@ import numpy as np
 from budsim.commons.precision import Precision
 from budsim.engine_ops.base import Knob, ServingEngine
 from budsim.engine_ops.engine_profile import EngineProfile
+from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.releases import release_year
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
@@ -44,7 +45,8 @@ class ServingOption:
 
     Values ascend, except formats (best quality first) and ``memory_fraction`` (the engine's default
     first): of candidates that do equally well the search keeps the first. With
-    ``follows_requests`` a replica's ``max_num_seqs`` is the number of its requests.
+    ``follows_requests`` a replica's ``max_num_seqs`` is the number of its requests. Every replica
+    has ``max_loras`` slots for LoRA adapters of at most ``max_lora_rank``.
     """
 
     group: HardwareGroup
@@ -60,6 +62,8 @@ class ServingOption:
     max_num_batched_tokens: tuple[int, ...]
     memory_fraction: tuple[float, ...]
     follows_requests: bool = False
+    max_loras: int = 0
+    max_lora_rank: int = DEFAULT_MAX_LORA_RANK
 
     @property
     def release_year(self) -> float:
@@ -105,13 +109,22 @@ def make_option(
             device.startable_shares(values("memory_fraction", profile.memory_fraction)),
             profile.memory_fraction,
         ),
+        max_loras=question.max_loras,
+        max_lora_rank=question.max_lora_rank,
     )
-    fixed = question.fixed_knobs
+    return _as_deployed(question, option)
+
+
+def _as_deployed(question: Question, option: ServingOption) -> ServingOption:
+    """Return an option with the values its deployer passes in place of searched ones."""
+    fixed, engine = question.fixed_knobs, option.engine
     if fixed is None or engine.name not in fixed.engines:
         return option
+    if not question.max_loras and engine.metadata(question.architecture).supports_lora:
+        option = replace(option, max_loras=fixed.max_loras, max_lora_rank=fixed.max_lora_rank)
     # Scoring cuts the limit to the requests of each replica: that is what is launched.
     option = replace(option, max_num_seqs=(MOST_REQUESTS,), follows_requests=True)
-    if device.kind is DeviceKind.CPU:  # its cache is a size, not a share of the memory
+    if option.group.device.kind is DeviceKind.CPU:  # its cache is a size, not a share of the memory
         return option
     return replace(option, memory_fraction=(fixed.memory_fraction,))
 

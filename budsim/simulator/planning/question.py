@@ -80,10 +80,16 @@ class FixedKnobs:
         Share of an accelerator's memory the engine takes (0..1).
     engines : frozenset of str
         Engines that are started so; their ``max_num_seqs`` is the requests of a replica.
+    max_loras, max_lora_rank : int
+        LoRA slots a replica is started with where the question names none and the engine serves
+        adapters of the model; 0 for none. Slots take memory from the start. Requests that name no
+        adapter are not slower for them: vLLM captures its CUDA graphs without adapters as well.
     """
 
     memory_fraction: float
     engines: frozenset[str]
+    max_loras: int = 0
+    max_lora_rank: int = DEFAULT_MAX_LORA_RANK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -177,7 +177,9 @@ class Scoring:
         """Return the columns of `Candidates` that the engine of each row's option decides."""
         engines = tuple(dict.fromkeys(each.profile for each in self.options))
         years = self._of_option([each.release_year for each in self.options], option)
+        adapters = [each.max_loras * each.max_lora_rank for each in self.options]
         return {
+            "adapter_ranks": self._of_option(adapters, option) if any(adapters) else None,
             "engines": engines,
             "engine": np.array([engines.index(each.profile) for each in self.options])[option],
             "stack_year": years,
@@ -187,16 +189,12 @@ class Scoring:
     def _question_columns(self, rows: int) -> dict[str, Any]:
         """Return the columns of `Candidates` that the question decides, the same in each row."""
         traffic, constant = self.question.traffic, np.ones(rows)
-        adapters = self.question.max_loras
         return {
             "architectures": (self.question.architecture,),
             "architecture": np.zeros(rows, dtype=np.int64),
             "input_tokens": constant * traffic.input_tokens,
             "output_tokens": constant * traffic.output_tokens,
             "prefix_hit_share": constant * traffic.prefix_hit_share,
-            "adapter_ranks": constant * adapters * self.question.max_lora_rank
-            if adapters
-            else None,
         }
 
     def max_num_seqs(self, choices: Choices) -> Integers:
@@ -222,7 +220,8 @@ class Scoring:
 
     def config(self, choices: Choices, row: int, cache_bytes: float) -> ReplicaConfig:
         """Return one row as an engine launches it, with ``cache_bytes`` of KV cache a device."""
-        group = self.options[int(choices.option[row])].group
+        option = self.options[int(choices.option[row])]
+        group = option.group
         return ReplicaConfig(
             device=group.device,
             tp=int(choices.tp[row]),
@@ -238,8 +237,8 @@ class Scoring:
             max_num_batched_tokens=int(choices.max_num_batched_tokens[row]),
             kv_space_bytes=cache_bytes if group.device.kind is DeviceKind.CPU else 0.0,
             cores=free_cores(group),
-            max_loras=self.question.max_loras,
-            max_lora_rank=self.question.max_lora_rank,
+            max_loras=option.max_loras,
+            max_lora_rank=option.max_lora_rank,
         )
 
     def _on_cpu(self, choices: Choices) -> Booleans:
