@@ -16,6 +16,7 @@ from budsim.engine_ops.limits import (
     DEFAULT_MEMORY_FRACTION,
 )
 from budsim.engine_ops.memory_rule import VersionedRules
+from budsim.engine_ops.metrics import ServerMetrics
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 
@@ -174,6 +175,11 @@ class ServingEngine(Engine, Protocol):
 
         It answers ``GET /health`` there as soon as it can serve.
         """
+        ...
+
+    @property
+    def metrics(self) -> ServerMetrics:
+        """What its running server exports to Prometheus."""
         ...
 
     @property

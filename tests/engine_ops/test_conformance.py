@@ -362,3 +362,13 @@ def test_an_engines_facts_lie_in_the_folder_of_its_name(engine: ServingEngine) -
     """Every table a serving engine needs is in its own folder, and nobody else's code names it."""
     tables = "arguments families images kernels kv_formats parsers releases".split()
     assert {path.stem for path in TABLES if path.parent.name == engine.name} >= set(tables)
+
+
+@pytest.mark.parametrize("engine", serving_engines.values(), ids=lambda engine: engine.name)
+def test_the_metrics_of_a_server_are_its_own_and_its_parser_knows_their_switch(engine):
+    """Metrics bear the engine's name; the arguments that switch them on exist."""
+    metrics = engine.metrics
+    names = [metrics.ttft, metrics.itl, metrics.e2e, metrics.running, metrics.waiting]
+    assert all(name.startswith(f"{engine.name}:") for name in (*names, metrics.cache_usage))
+    assert len(set(names)) == len(names)
+    check_arguments(engine.name, metrics.enabled_by)

@@ -10,6 +10,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import ArgumentValue, Knob, Launch, ReplicaConfig, ReplicaProcess
 from budsim.engine_ops.limits import DEFAULT_MAX_NUM_BATCHED_TOKENS, DEFAULT_MAX_NUM_SEQS
 from budsim.engine_ops.llmc import served_architecture, served_name
+from budsim.engine_ops.metrics import ServerMetrics
 from budsim.engine_ops.sglang.flags import CORES_VARIABLE, environment, flags
 from budsim.engine_ops.sglang.memory import MEMORY_RULES
 from budsim.engine_ops.sglang.profiles import GPU, PROFILES, PROFILES_BY_KIND
@@ -56,6 +57,17 @@ class Sglang(TableEngine):
     name = "sglang"
     version = "0.5.23"
     port = 30000
+    metrics = ServerMetrics(
+        ttft="sglang:time_to_first_token_seconds",
+        itl="sglang:inter_token_latency_seconds",
+        e2e="sglang:e2e_request_latency_seconds",
+        running="sglang:num_running_reqs",
+        waiting="sglang:num_queue_reqs",
+        cache_usage="sglang:token_usage",
+        model_label="model_name",
+        source="https://docs.sglang.io/references/production_metrics.html",
+        enabled_by={"enable-metrics": True},
+    )
     all_knobs = _KNOBS
     profiles = PROFILES
     profiles_by_kind = PROFILES_BY_KIND

@@ -9,6 +9,7 @@ from budsim.engine_ops.base import Knob, Metadata, Stage
 from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.engine_ops.llmc import served_architecture
 from budsim.engine_ops.memory_rule import VersionedRules
+from budsim.engine_ops.metrics import ServerMetrics
 from budsim.engine_ops.shared import formats, sizes
 from budsim.engine_ops.shared.families import (
     family_of,
@@ -31,6 +32,8 @@ class TableEngine:
     ----------
     name, version : str
         As `Engine` has them; ``name`` is also the name of the folder.
+    metrics : ServerMetrics
+        What a running server exports.
     all_knobs : tuple of Knob
         Knobs on every kind of hardware.
     profiles : tuple of EngineProfile
@@ -44,6 +47,7 @@ class TableEngine:
     name: str
     version: str
     stage = Stage.SERVE
+    metrics: ServerMetrics
     all_knobs: tuple[Knob, ...]
     profiles: tuple[EngineProfile, ...]
     profiles_by_kind: Mapping[DeviceKind, EngineProfile]

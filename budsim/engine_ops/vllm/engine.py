@@ -10,6 +10,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import ArgumentValue, Knob, Launch, ReplicaConfig, ReplicaProcess
 from budsim.engine_ops.limits import DEFAULT_MAX_NUM_BATCHED_TOKENS, DEFAULT_MAX_NUM_SEQS
 from budsim.engine_ops.llmc import served_architecture, served_name
+from budsim.engine_ops.metrics import ServerMetrics
 from budsim.engine_ops.shared.arguments import command_line
 from budsim.engine_ops.shared.checks import check_adapters, check_config, check_kv_space
 from budsim.engine_ops.shared.cores import bind_cores
@@ -56,6 +57,16 @@ class Vllm(TableEngine):
     name = "vllm"
     version = "0.32.0"
     port = 8000
+    metrics = ServerMetrics(
+        ttft="vllm:time_to_first_token_seconds",
+        itl="vllm:inter_token_latency_seconds",
+        e2e="vllm:e2e_request_latency_seconds",
+        running="vllm:num_requests_running",
+        waiting="vllm:num_requests_waiting",
+        cache_usage="vllm:kv_cache_usage_perc",
+        model_label="model_name",
+        source="https://docs.vllm.ai/en/latest/usage/metrics/",
+    )
     all_knobs = _KNOBS
     profiles = PROFILES
     profiles_by_kind = PROFILES_BY_KIND
