@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
 from budsim.api.inputs import SearchOptions
 from budsim.commons.errors import InvalidInput
@@ -18,10 +18,7 @@ MOST_GROUPS = 100
 
 
 class Load(LoadFields):
-    """A model, what clients send to it, the targets of its service, and what may be tried.
-
-    Exactly one of ``concurrency`` and ``request_rate`` is given.
-    """
+    """A model, what clients send to it, the targets of its service, and what may be tried."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
@@ -33,15 +30,6 @@ class Load(LoadFields):
     chance: float | None = Field(
         None, ge=0, lt=1, description="least chance of meeting all targets; null: 0.8"
     )
-
-    @model_validator(mode="after")
-    def _one_kind_of_load(self) -> Self:
-        if self.concurrency is not None and self.request_rate is not None:
-            raise ValueError(
-                "concurrency and request_rate are both given: clients either wait for their "
-                "answers or come at a rate; expected one of both"
-            )
-        return self
 
     @property
     def options(self) -> SearchOptions:

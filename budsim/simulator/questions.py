@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
+from budsim.engine_ops import serving_engines
 from budsim.engine_ops.llmc import Scheme, schemes
 from budsim.hardware_ops.cluster import Cluster
 from budsim.model_ops.architecture import Architecture
@@ -248,10 +249,14 @@ def allowed_engines(wanted: Sequence[str] | None, site: frozenset[str]) -> froze
 
     Raises
     ------
+    NotFound
+        An engine asked for is not known.
     InvalidInput
         None of the engines asked for is one of this site.
     """
     asked = frozenset(name.strip().lower() for name in wanted or ())
+    for name in sorted(asked - serving_engines.keys()):
+        raise NotFound("engines", name, f"one of {', '.join(serving_engines)}")
     # Empty means all, so that the intersection is taken only where both restrict.
     if not asked or not site:
         return asked or site

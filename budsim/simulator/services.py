@@ -151,14 +151,14 @@ class Simulations:
         Raises
         ------
         NotFound
-            Feedback names a configuration the run does not have.
+            No such run, or none of its configurations has an id that feedback names.
         Unanswerable
             No plan is left.
         """
+        self.find(run_id)
         unknown = self.repository.record_feedback(run_id, feedback) if feedback else ()
         if unknown:
-            hint = "feedback is about configurations of this workflow"
-            raise NotFound("feedback.config_id", min(unknown), hint)
+            raise NotFound("feedback.config_id", min(unknown), "it is none of this workflow's")
         plans = self.repository.plans(run_id, wanted, limit=1)
         if not plans:
             raise Unanswerable(

@@ -261,6 +261,13 @@ def test_feedback_moves_on_to_the_next_configuration_and_back(
     assert_refused(tell("config-9"), 404, "NotFoundError", "config-9")
 
 
+def test_configurations_of_an_unknown_workflow_are_not_found(client: TestClient):
+    """404 as everywhere; 400 is for a workflow of which none is left."""
+    nobody = {"workflow_id": str(uuid.uuid4())}
+    answer = client.post("/simulator/configurations", json=nobody)
+    assert_refused(answer, 404, "NotFoundError", nobody["workflow_id"])
+
+
 def test_nothing_fits_is_a_result_with_reasons(make_client: MakeClient, body: dict[str, Any]):
     """Law L10: no plan, then at least one reason."""
 

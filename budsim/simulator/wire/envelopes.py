@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from budsim.simulator.wire.fields import MAX_TEXT, wrong_field
+from budsim.simulator.wire.fields import MAX_TEXT, Flag, told_as, wrong_field
 
 ENVELOPE_KEYS = ("topic", "pubsubname", "data")
 # Some 400 subscriber ids (UUIDs); 12 events of a run then echo less than 200 kB.
 MAX_ECHOED_BYTES = 16_384
+
+Texts = Annotated[str | list[str], told_as("text or a list of texts")]
+TopicKeys = Annotated[
+    str | list[str] | list[dict[str, str]],
+    told_as("text, a list of texts, or a list of objects of texts"),
+]
 
 
 class Category(StrEnum):
@@ -32,9 +38,9 @@ class NotificationMetadata(BaseModel):
     notification_type: Literal["event", "topic", "broadcast"] = "event"
     name: str | None = Field(None, max_length=MAX_TEXT)
     workflow_id: str | None = Field(None, max_length=MAX_TEXT)
-    subscriber_ids: str | list[str] | None = None
+    subscriber_ids: Texts | None = None
     actor: str | None = Field(None, max_length=MAX_TEXT)
-    topic_keys: str | list[str] | list[dict[str, str]] | None = None
+    topic_keys: TopicKeys | None = None
     category: Category = Category.INTERNAL
 
     @field_validator("topic_keys")
@@ -66,7 +72,7 @@ class Body(BaseModel):
     topic: str | None = Field(None, max_length=MAX_TEXT)
     pubsubname: str | None = Field(None, max_length=MAX_TEXT)
     source: str | None = Field(None, max_length=MAX_TEXT)
-    source_topic: str | list[str] | None = None
+    source_topic: Texts | None = None
     data: Any = None
     traceid: str | None = Field(None, max_length=MAX_TEXT)
     tracestate: str | None = Field(None, max_length=MAX_TEXT)
@@ -75,7 +81,7 @@ class Body(BaseModel):
     time: str | None = Field(None, max_length=MAX_TEXT)
     id: str | None = Field(None, max_length=MAX_TEXT)
     datacontenttype: str | None = Field(None, max_length=MAX_TEXT)
-    debug: bool = False
+    debug: Flag = False
     notification_metadata: NotificationMetadata | None = None
 
     @model_validator(mode="before")

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from budsim.commons.units import GIB
@@ -19,9 +26,18 @@ MAX_TEXT = 1024
 LEAST_TARGET = 1e-6
 
 
-def _no_bool(value: object) -> object:
+def _only_number(value: object) -> object:
+    # Pydantic would read true as 1 and "4" as 4: what a caller did not mean would go unnoticed.
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
+    if isinstance(value, str):
+        raise ValueError("must be a number, not text")
+    return value
+
+
+def _only_bool(value: object) -> object:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
     return value
 
 
@@ -32,20 +48,42 @@ def _no_tiny_target(value: float) -> float:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
-Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS), BeforeValidator(_no_bool)]
-Concurrency = Annotated[int, Field(ge=1, le=MOST_REQUESTS), BeforeValidator(_no_bool)]
-Parallel = Annotated[int, Field(ge=1, le=1024), BeforeValidator(_no_bool)]
-Loras = Annotated[int, Field(ge=0, le=1024), BeforeValidator(_no_bool)]
-LoraRank = Annotated[int, Field(ge=1, le=512), BeforeValidator(_no_bool)]
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS), BeforeValidator(_only_number)]
+Concurrency = Annotated[int, Field(ge=1, le=MOST_REQUESTS), BeforeValidator(_only_number)]
+Parallel = Annotated[int, Field(ge=1, le=1024), BeforeValidator(_only_number)]
+Loras = Annotated[int, Field(ge=0, le=1024), BeforeValidator(_only_number)]
+LoraRank = Annotated[int, Field(ge=1, le=512), BeforeValidator(_only_number)]
 Target = Annotated[
     float,
     Field(ge=0, le=1e9, allow_inf_nan=False),
-    BeforeValidator(_no_bool),
+    BeforeValidator(_only_number),
     AfterValidator(_no_tiny_target),
 ]
-Rate = Annotated[float, Field(gt=0, le=MOST_RATE, allow_inf_nan=False), BeforeValidator(_no_bool)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_no_bool)]
-Threshold = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Rate = Annotated[
+    float, Field(gt=0, le=MOST_RATE, allow_inf_nan=False), BeforeValidator(_only_number)
+]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_only_number)]
+Threshold = Annotated[
+    float, Field(ge=0, le=1e6, allow_inf_nan=False), BeforeValidator(_only_number)
+]
+Chance = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(_only_number)]
+Flag = Annotated[bool, BeforeValidator(_only_bool)]
+
+
+def told_as(expected: str) -> WrapValidator:
+    """Return a validator that answers any error of a field of several types with one message.
+
+    Pydantic would answer one problem for each type, each under a name of its own.
+    """
+
+    def check(value: object, parse: ValidatorFunctionWrapHandler) -> object:
+        """Parse the value as the field says."""
+        try:
+            return parse(value)
+        except ValidationError as error:
+            raise ValueError(f"must be {expected}") from error
+
+    return WrapValidator(check)
 
 
 def wrong_field(field: str, message: str) -> PydanticCustomError:

@@ -18,13 +18,16 @@ from budsim.simulator.storage.records import Feedback, Json, PlanFilter
 from budsim.simulator.wire.envelopes import Body
 from budsim.simulator.wire.fields import (
     MAX_TEXT,
+    Chance,
     Concurrency,
+    Flag,
     LoraRank,
     Loras,
     Parallel,
     Text,
     Threshold,
     Tokens,
+    told_as,
     wrong_field,
 )
 from budsim.simulator.wire.traffic import TrafficFields
@@ -36,8 +39,7 @@ GENERATING_ENDPOINTS = frozenset({"LLM", "AUDIO"})
 
 MAX_ENGINES = 16
 
-
-Chance = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+RiskOrChance = Annotated[Risk | Chance, told_as("a number from 0 to below 1, expected or cautious")]
 
 
 class RunRequest(TrafficFields):
@@ -57,15 +59,15 @@ class RunRequest(TrafficFields):
         max_length=MAX_TEXT,
         description="Hugging Face id, for engine compatibility and parsers",
     )
-    is_proprietary_model: bool = Field(description="cloud model, called through LiteLLM")
+    is_proprietary_model: Flag = Field(description="cloud model, called through LiteLLM")
     cluster_id: UUID | None = Field(None, description="restrict to one cluster")
-    is_quantization: bool = Field(False, description="simulate the quantized model")
+    is_quantization: Flag = Field(False, description="simulate the quantized model")
     quantization_method: str | None = Field(None, max_length=MAX_TEXT)
     quantization_type: str | None = Field(None, max_length=MAX_TEXT)
     simulation_method: Literal["regressor", "heuristic"] | None = Field(
         None, description="null: regressor"
     )
-    risk: Risk | Chance | None = Field(
+    risk: RiskOrChance | None = Field(
         None,
         description="least chance of meeting all targets a plan must have, 0 to below 1 (null: "
         f"{USUAL_CHANCE}); expected: 0, compare the best estimates; cautious: {CAUTIOUS_CHANCE}",
@@ -83,7 +85,7 @@ class RunRequest(TrafficFields):
     engines: Annotated[list[Text], Field(max_length=MAX_ENGINES)] | None = Field(
         None, description="serving engines that may be used (vllm, sglang); null: all of this site"
     )
-    allow_mixed: bool = Field(
+    allow_mixed: Flag = Field(
         False,
         description="a deployment may have node groups of several device types or layouts; "
         "false: one node group",
@@ -112,10 +114,9 @@ class RunRequest(TrafficFields):
         wanted = ("target_ttft", "target_throughput_per_user", "target_e2e_latency")
         missing = [name for name in wanted if name not in self.model_fields_set]
         if missing and not self.is_proprietary_model:
-            raise wrong_field(
-                missing[0],
-                f"{', '.join(missing)} required for open models; null or 0 means no target",
-            )
+            others = f", like {' and '.join(missing[1:])}" if missing[1:] else ""
+            told = f"required for open models{others}; null or 0: no target"
+            raise wrong_field(missing[0], told)
         return self
 
     def fingerprint(self) -> str:
@@ -137,7 +138,7 @@ class FeedbackItem(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     config_id: Text
-    failed: bool
+    failed: Flag
     reason: str | None = Field(None, max_length=10_000)
 
     def value(self) -> Feedback:

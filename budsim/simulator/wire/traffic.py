@@ -73,17 +73,19 @@ Lengths = Annotated[Text, BeforeValidator(_no_null)]
 class LoadFields(BaseModel):
     """What clients send, and the targets of their service.
 
-    Requests come in a closed loop of ``concurrency`` clients or, with ``request_rate``, at a rate;
-    then ``concurrency`` is not read.
+    Requests come in a closed loop of ``concurrency`` clients, or at a ``request_rate``: exactly one
+    of them is given.
     """
 
     input_tokens: Tokens = Field(description="mean prompt tokens")
     output_tokens: Tokens = Field(
         description="mean generated tokens; ignored for pooling models, which generate none"
     )
-    concurrency: Concurrency | None = Field(None, description="concurrent requests")
+    concurrency: Concurrency | None = Field(
+        None, description="concurrent requests; required unless request_rate is given"
+    )
     request_rate: Rate | None = Field(
-        None, description=f"requests/s that come, at most {MOST_RATE:g}; null: a closed loop"
+        None, description=f"requests/s that come, at most {MOST_RATE:g}, in place of concurrency"
     )
     arrival: Arrival = Field(
         "poisson", description="with request_rate: constant, poisson, gamma:VARIATION, burst:SIZE"
@@ -167,14 +169,15 @@ class LoadFields(BaseModel):
             if self.concurrency is None:
                 raise InvalidInput("concurrency", "is missing", "concurrency or request_rate")
             return ClosedLoop(concurrency=self.concurrency)
+        if self.concurrency is not None:
+            problem = "is beside concurrency: clients wait for their answers, or come at a rate"
+            raise InvalidInput("request_rate", problem, "one of both")
         process, variation = parse_arrival(self.arrival)
         return OpenLoop(requests_per_s=self.request_rate, process=process, variation=variation)
 
 
 class TrafficFields(LoadFields, Body):
-    """`LoadFields` in the body of a request, where ``concurrency`` is always stated."""
-
-    concurrency: Concurrency = Field(description="concurrent requests")
+    """`LoadFields` in the body of a request."""
 
 
 def _law(field: str, text: str, mean: int) -> LengthLaw:

@@ -11,7 +11,7 @@ from budsim.simulator.schemas import RunRequest
 def test_open_models_must_say_their_targets(body: dict[str, Any]):
     """A target that is not mentioned is a mistake and is named; null is a choice."""
     del body["target_ttft"]
-    with pytest.raises(ValidationError, match="target_ttft required for open models"):
+    with pytest.raises(ValidationError, match="required for open models; null or 0: no target"):
         RunRequest.model_validate(body)
 
 

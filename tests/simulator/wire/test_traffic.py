@@ -19,8 +19,14 @@ from tests.simulator.situations import make_cluster
 
 
 def parsed(body: dict[str, Any], **changes: Any) -> RunRequest:
-    """Return a request, changed."""
-    return RunRequest.model_validate(body | changes)
+    """Return a request, changed; a rate takes the place of the concurrency."""
+    return RunRequest.model_validate(at_a_rate(body, changes) | changes)
+
+
+def at_a_rate(body: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the body without its concurrency where a change states a rate."""
+    left_out = {"concurrency"} if changes.get("request_rate") is not None else set()
+    return {name: value for name, value in body.items() if name not in left_out}
 
 
 @pytest.fixture
@@ -34,7 +40,8 @@ def real(make_client: MakeClient) -> TestClient:
 def ask(client: TestClient, body: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """Return the answer of a run without the usual targets."""
     plain = dict.fromkeys(name for name in body if name.startswith("target_"))
-    asked = body | plain | {"debug": True, "simulation_method": "heuristic"} | changes
+    asked = at_a_rate(body, changes) | plain | {"debug": True, "simulation_method": "heuristic"}
+    asked |= changes
     answer = client.post("/simulator/run", json=asked)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
@@ -104,6 +111,8 @@ def test_targets_at_percentiles_become_seconds_once(body: dict[str, Any]):
     [
         ({"request_rate": 0}, "request_rate"),
         ({"request_rate": 1e9}, "request_rate"),
+        ({"request_rate": 2}, "request_rate"),
+        ({"concurrency": None}, "concurrency"),
         ({"arrival": "sometimes"}, "arrival"),
         ({"arrival": "gamma:-1"}, "arrival"),
         ({"input_lengths": "long"}, "input_lengths"),
