@@ -133,6 +133,9 @@ class EngineProfile:
         Other defaults on some devices; the first row that holds decides.
     first_token : FirstToken, optional
         What was fitted before the first token; None where it was not.
+    guess_step_s, guess_sequence_s : float
+        Host time a step takes longer where it verifies guessed tokens, and for each running
+        sequence, seconds.
     multiplied_in : tuple of (kind, stored, computed)
         Formats the engine stores and multiplies in another one on a kind of device.
     """
@@ -151,6 +154,8 @@ class EngineProfile:
     cache_is_stated: bool = False
     limits: tuple[DefaultLimits, ...] = ()
     first_token: FirstToken | None = None
+    guess_step_s: float = 0.0
+    guess_sequence_s: float = 0.0
     multiplied_in: tuple[tuple[DeviceKind, Precision, Precision], ...] = ()
 
     def limits_on(self, device: Device, version: tuple[int, int] = NEWEST) -> tuple[int, int]:

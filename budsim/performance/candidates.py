@@ -13,6 +13,7 @@ from budsim.commons.precision import Precision
 from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.hardware_ops.device import Device
 from budsim.model_ops.architecture import Architecture
+from budsim.performance.speculation import Speculation
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -58,6 +59,10 @@ class Candidates:
         offline benchmarks do.
     speculative : bool array, shape (n,)
         Whether multi-token prediction drafts tokens.
+    speculations : tuple of Speculation
+        The distinct ways to speculate; empty where no row does.
+    speculation : int array, shape (n,), or None
+        Index column into ``speculations``; None where no row speculates.
     eager : bool array, shape (n,), or None
         Whether decode steps run without captured graphs (vLLM's ``--enforce-eager``, SGLang's
         ``--disable-cuda-graph``); None where all run with them.
@@ -98,6 +103,8 @@ class Candidates:
     speculative: Booleans
     eager: Booleans | None = None
     adapter_ranks: Floats | None = None
+    speculations: tuple[Speculation, ...] = ()
+    speculation: Integers | None = None
 
     def __len__(self) -> int:
         """Return the number of candidates."""
@@ -106,6 +113,24 @@ class Candidates:
     def by_device(self, values: Sequence[float]) -> Floats:
         """Spread one figure per distinct device over the rows."""
         return np.asarray(values, dtype=np.float64)[self.device]
+
+    def by_speculation(self, values: Sequence[float]) -> Floats:
+        """Spread one figure per distinct way to speculate over the rows that have any."""
+        return np.asarray(values, dtype=np.float64)[self.speculation]
+
+    @property
+    def tokens_per_step(self) -> Floats:
+        """Mean tokens a decode step yields for a sequence, 1 where nothing is guessed, (n,)."""
+        if self.speculation is None:
+            return np.ones(len(self))
+        return self.by_speculation([each.tokens_per_step for each in self.speculations])
+
+    @property
+    def draft_tokens(self) -> Floats:
+        """Tokens guessed ahead for each sequence and step, (n,)."""
+        if self.speculation is None:
+            return np.zeros(len(self))
+        return self.by_speculation([float(each.draft_tokens) for each in self.speculations])
 
     def by_engine(self, values: Sequence[float]) -> Floats:
         """Spread one figure per distinct engine over the rows."""

@@ -17,9 +17,13 @@ from budsim.performance.learned.features import Matrix, feature_matrix
 from budsim.performance.learned.intervals import (
     ANALYTIC_SPREADS,
     COVERAGES,
+    STRATA,
+    Novelty,
+    Regime,
     Spread,
     Strata,
     reciprocal,
+    widened,
 )
 from budsim.performance.learned.regressors import TARGETS, Regressors, load_regressors
 from budsim.performance.physics.memory import memory_use
@@ -168,7 +172,7 @@ class Predictor:
         learned, in_range = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
         stratum = np.where(candidates.static_batch, 1, 0)
         spreads: list[tuple[Integers, Mapping[str, Spread]]] = []
-        kinds = _kind_codes(candidates)
+        kinds, guesses = _kind_codes(candidates), candidates.draft_tokens > 0
         for code in np.unique(kinds):
             at = np.flatnonzero(kinds == code)
             regressors = None if features is None else self.regressors.get(list(DeviceKind)[code])
@@ -180,10 +184,29 @@ class Predictor:
                 factor[at] = regressors.correct(target, features[at], stratum[at])
             learned[at] = regressors.corrects(stratum[at])
             in_range[at] = regressors.in_range(features[at])
+        if guesses.any():
+            # Regressors learned what drafts were worth from runs of one model: physics knows more.
+            for factor in factors.values():
+                factor[guesses] = 1.0
+            learned, in_range = learned & ~guesses, in_range & ~guesses
+            stranger = STRATA.index((Novelty.NEW_PARTY, Regime.SERVING))
+            stratum = np.where(guesses & ~candidates.static_batch, stranger, stratum)
         strata = _strata(candidates, stratum)
         return _Corrections(
-            factors=factors, learned=learned, in_range=in_range, strata=strata, spreads=spreads
+            factors=factors,
+            learned=learned,
+            in_range=in_range,
+            strata=strata,
+            spreads=spreads,
+            guessing=_guessing_spread(candidates),
         )
+
+
+def _guessing_spread(candidates: Candidates) -> Floats:
+    """Return how unsure the tokens are that a step yields, log half width of 90 %, (n,)."""
+    if candidates.speculation is None:
+        return np.zeros(len(candidates))
+    return candidates.by_speculation([each.spread for each in candidates.speculations])
 
 
 def _kind_codes(candidates: Candidates) -> Integers:
@@ -251,13 +274,17 @@ class _Analysis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Corrections:
-    """Factors on the analytic model by target, and ``spreads`` with the rows they hold for."""
+    """Factors on the analytic model by target, and ``spreads`` with the rows they hold for.
+
+    ``guessing`` is the log half width of the tokens a step yields, of 90 % coverage, (n,).
+    """
 
     factors: Mapping[str, Floats]
     learned: Booleans
     in_range: Booleans
     strata: Strata
     spreads: list[tuple[Integers, Mapping[str, Spread]]]
+    guessing: Floats
 
     def intervals(self, name: str, value: Floats) -> dict[float, Interval]:
         """Return the intervals of one quantity by coverage."""
@@ -269,7 +296,8 @@ class _Corrections:
         for at, spreads in self.spreads:
             part = spreads[name].interval(value[at], coverage, self.strata.at(at), certain[at])
             low[at], high[at] = part.low, part.high
-        return Interval(low=low, high=high)
+        interval = Interval(low=low, high=high)
+        return interval if name.startswith("ttft") else widened(interval, value, self.guessing)
 
 
 def time_by_cause(modelled: Modelled, candidates: Candidates) -> Floats:

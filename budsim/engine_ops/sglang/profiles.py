@@ -32,10 +32,13 @@ _BASE: Final = EngineProfile(
     memory=GPU_RULES[0][1],
     step_overhead_s=500 * MICRO,
     sequence_overhead_s=12.5 * MICRO,
+    guess_step_s=1000 * MICRO,
+    guess_sequence_s=50 * MICRO,
     block_tokens=1,
     source="SGLang 0.5.23 wheel: arg_groups/memory_hook.py (defaults by memory, see defaults.py), "
     "enable_mixed_chunk off, page_size 1, running requests at least 2048; mem_fraction_static "
-    "0.83-0.9 on devices of 80 GiB and more; host time: fitted to measured TPOT",
+    "0.83-0.9 on devices of 80 GiB and more; host time: fitted to measured TPOT; of guesses: to 30 "
+    "pairs of InferenceX runs with and without MTP",
 )
 
 GPU: Final = replace(

@@ -45,12 +45,14 @@ _BASE: Final = EngineProfile(
     memory=GPU_RULES[0][1],
     step_overhead_s=600 * MICRO,
     sequence_overhead_s=18 * MICRO,
+    guess_step_s=1200 * MICRO,
     block_tokens=16,
     limits=_LIMITS,
     source="vLLM 0.32.0 serve parser (gpu_memory_utilization 0.92) and "
     "EngineArgs.get_batch_defaults: API server on GPUs of 70 GiB and more but A100: 8192 tokens, "
     "1024 sequences; others 2048 and 256; from 160 GiB on 16384 and 1024 since 0.28 (read in the "
-    f"wheels of 0.21 to 0.32); {_FITTED}",
+    "wheels of 0.21 to 0.32); host time of guesses: SpecDecode-Bench/simulator@2fdccbd, "
+    f"Llama-3.1-8B on H100, 1.2 ms a step; {_FITTED}",
 )
 
 GPU: Final = replace(

@@ -221,6 +221,21 @@ def analytic_spread(factor90: float) -> Spread:
     )
 
 
+def widened(interval: Interval, value: Floats, spread: Floats) -> Interval:
+    """Return the interval with an independent error of log half width ``spread`` (n,) added.
+
+    Half widths add as the sides of a right angle: 0.3 and 0.4 make 0.5.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        below = np.hypot(np.log(value / interval.low), spread)
+        above = np.hypot(np.log(interval.high / value), spread)
+    certain = spread == 0.0
+    return Interval(
+        low=np.where(certain, interval.low, value * np.exp(-below)),
+        high=np.where(certain, interval.high, value * np.exp(above)),
+    )
+
+
 def reciprocal(interval: Interval) -> Interval:
     """Return the interval of 1 / x, of nothing where x is 0."""
     return Interval(low=rate(interval.high), high=rate(interval.low))

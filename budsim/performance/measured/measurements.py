@@ -43,12 +43,20 @@ from budsim.performance.measured.resolved_names import (
     resolve_all,
     stored_format,
 )
+from budsim.performance.measured.speculations import (
+    TEXTS as SPECULATION_TEXTS,
+)
+from budsim.performance.measured.speculations import (
+    mark_unreadable_drafts,
+    speculations,
+)
 from budsim.performance.measured.tables import UNREADABLE
 from budsim.performance.predictions import PERCENTILES
 
 # Columns read as numbers.
 NUMBERS = (
     "n_devices tp pp ep dp input_tokens output_tokens concurrency request_rate n_requests "
+    "draft_tokens acceptance "
     "prefix_hit_share warmup ttft_ms_mean ttft_ms_p50 ttft_ms_p99 tpot_ms_mean tpot_ms_p50 "
     "tpot_ms_p99 itl_ms e2e_latency_ms e2e_ms_p50 e2e_ms_p99 output_tokens_per_s_total "
     "output_tok_per_s_per_user"
@@ -71,6 +79,7 @@ TEXTS = (
     "date",
     "enforce_eager",
     *CLIENT_TEXTS,
+    *SPECULATION_TEXTS,
 )
 
 # Larger numbers are errors of the table.
@@ -157,6 +166,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     )
     _require_traffic(text, numbers, problems)
     mark_unreadable(text, numbers, problems)
+    mark_unreadable_drafts(text, numbers, problems)
     _mark(
         problems,
         other_engines_flags(text),
@@ -322,6 +332,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
     caches = [Precision.BF16 if cache is None else cache for cache in picked.caches]
     precisions, codes = _coded([*picked.precisions, *caches])
     limits = _limits(picked)
+    ways, way = speculations(picked.text, picked.numbers, picked.models)
     threads = (
         picked.text.notes.str.extract(r"threads per process=(\d+)")[0]
         .astype(np.float64)
@@ -348,6 +359,8 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         ),
         memory_free_bytes=np.array([device.memory_bytes for device in picked.devices]),
         speculative=drafting(picked.text.notes),
+        speculations=ways,
+        speculation=way,
         eager=_eager(picked.text),
         **_traffic(picked, replicas, limits[:, 1]),
         **_protocol(picked, limits[:, 0]),

@@ -45,6 +45,7 @@ FLAGS = {
     "memory_fraction": "gpu-memory-utilization|mem-fraction-static|free_gpu_memory_fraction",
     "pp": "pipeline-parallel-size|pp-size|pp_size|pp",
     "ep": "ep-size|ep_size",
+    "draft_tokens": "speculative-num-steps|num_nextn_predict_layers|num-speculative-tokens",
 }
 
 # What the catalog settles, and the keys its entries may have.
@@ -56,6 +57,7 @@ SETTINGS = {
     "cold_start": frozenset({*_CONDITIONS}),
     "client": frozenset({*_CONDITIONS, "prompts", "prompt_law", "output_law"}),
     "first_wave": frozenset({*_CONDITIONS, "seconds"}),
+    "draft_tokens": frozenset({*_CONDITIONS, "tokens"}),
 }
 
 
@@ -123,6 +125,11 @@ def client_entries(rows: pd.DataFrame) -> list[Entry]:
         for row in np.flatnonzero(at):
             found[int(row)] = entry
     return found
+
+
+def draft_tokens(rows: pd.DataFrame, default: Floats) -> Floats:
+    """Return the tokens guessed ahead for a sequence, where a row speculates at all, (n,)."""
+    return _stated("draft_tokens", "tokens", rows, default)
 
 
 def memory_fractions(rows: pd.DataFrame, default: Floats) -> Floats:

@@ -132,7 +132,7 @@ def _stages(ranks: Ranks, rules: _Rules) -> tuple[_Stage, _Stage]:
     step, sampling, experts = _activation_parts(ranks, rules)
     extra = ranks.model.extra_bytes[table.architecture] / table.tp
     rotary = ranks.model.rotary_bytes[table.architecture]
-    body = body + adapter_bytes(ranks)
+    body = body + adapter_bytes(ranks) + _drafter_bytes(ranks, rules)
     whole = embedding + head + body + extra + rotary
     first = np.where(alone, whole, body * more + embedding + extra + rotary)
     last = np.where(
@@ -170,8 +170,10 @@ def _stage(
     )
     rest = np.maximum(budget - weights - activations - context - graphs, 0.0)
     kv = rest * (1.0 - rules.graph_share)
-    per_token = _cache_bytes_per_token(ranks, rules) * share
-    admitted = _cache_bytes_per_token(ranks, rules, _in_flight(table, rules)) * share
+    guesses = _drafter_cache_bytes_per_token(ranks, rules)
+    per_token = (_cache_bytes_per_token(ranks, rules) + guesses) * share
+    in_flight = _in_flight(table, rules)
+    admitted = (_cache_bytes_per_token(ranks, rules, in_flight) + guesses) * share
     return _Stage(
         budget=budget,
         weights=weights,
@@ -240,6 +242,29 @@ def adapter_bytes(ranks: Ranks) -> Floats:
         * adapted
     )
     return np.asarray(table.adapter_ranks * ACTIVATION_BYTES * values.sum(axis=1), dtype=np.float64)
+
+
+def _drafter_bytes(ranks: Ranks, rules: _Rules) -> Floats:
+    """Return the bytes of what guesses tokens on one rank, 0 where nothing is loaded.
+
+    An MTP layer and an EAGLE head share the model's token table; a draft model brings its own.
+    """
+    if ranks.drafts is None:
+        return np.zeros(len(ranks.candidates))
+    drafts, table = ranks.drafts.ranks, ranks.candidates
+    embedding, head, body = _weight_parts(drafts, rules)
+    extra = drafts.model.extra_bytes[drafts.candidates.architecture] / table.tp
+    alone = table.by_speculation([float(not each.shares_tables) for each in table.speculations])
+    whole = body + extra + alone * (embedding + head)
+    return np.where(ranks.drafts.passes > 0, whole, 0.0)
+
+
+def _drafter_cache_bytes_per_token(ranks: Ranks, rules: _Rules) -> Floats:
+    """Return cache bytes that each token leaves in what guesses, on one rank."""
+    if ranks.drafts is None:
+        return np.zeros(len(ranks.candidates))
+    each = _cache_bytes_per_token(ranks.drafts.ranks, rules)
+    return np.where(ranks.drafts.passes > 0, each, 0.0)
 
 
 def _is_tied(ranks: Ranks) -> Floats:

@@ -1,7 +1,8 @@
 """The time of one engine step, operator by operator.
 
-A step processes ``prefill`` prompt tokens and one token of each of ``decode`` sequences. T is their
-sum, L the number of layers, H the hidden size, w the bytes of a value; sizes are one rank's.
+A step processes ``prefill`` prompt tokens and one token of each of ``decode`` sequences; K + 1 of
+each where K guesses are verified, after K passes of what guesses. T is their sum, L the number of
+layers, H the hidden size, w the bytes of a value; sizes are one rank's.
 
 =================  ==========================  ==========================  ==========  ============
 operator           FLOPs                       bytes in memory             launches    collective
@@ -28,12 +29,12 @@ host                                                                       a ste
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from budsim.performance.candidates import Floats
-from budsim.performance.physics.ranks import Ranks
+from budsim.performance.physics.ranks import Drafts, Ranks
 
 # Bytes of one activation: 16 bit.
 ACTIVATION_BYTES = 2.0
@@ -68,6 +69,7 @@ class Batch:
     prefill, decode : prompt tokens, and running sequences
     prefill_context, decode_context : mean tokens a prompt token, and a sequence, look back at
     decode_attended : mean cached tokens a sequence multiplies, masked ones too
+    verified : tokens of each running sequence: one, and its guesses
     """
 
     prefill: Floats
@@ -75,11 +77,17 @@ class Batch:
     prefill_context: Floats
     decode_context: Floats
     decode_attended: Floats
+    verified: Floats | float = 1.0
+
+    @property
+    def decoded(self) -> Floats:
+        """Tokens of running sequences in the step."""
+        return self.decode * self.verified
 
     @property
     def tokens(self) -> Floats:
         """All tokens of the step."""
-        return self.prefill + self.decode
+        return self.prefill + self.decoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,9 +160,35 @@ def step_time(
         decode_context=decode_context,
         decode_attended=decode_context if decode_attended is None else decode_attended,
     )
+    if ranks.drafts is None:
+        return _batch_time(ranks, batch)
+    return _with_drafts(ranks.drafts, ranks, batch)
+
+
+def _batch_time(ranks: Ranks, batch: Batch) -> StepTime:
     step = _summed(operator_times(ranks, batch), len(ranks.candidates))
     overlap = ranks.constants.overlap_exponent
     return _overlapped(ranks, batch, step) if (overlap > 1.0).any() else step
+
+
+def _with_drafts(drafts: Drafts, ranks: Ranks, batch: Batch) -> StepTime:
+    """Return a step that verifies guesses, and the passes of the drafter before it.
+
+    The first pass also reads the step's prompts, because the drafter caches them too. Guesses of
+    one sequence follow each other: each is a pass of its own.
+    """
+    verify = _batch_time(ranks, replace(batch, verified=drafts.verified))
+    runs = drafts.passes > 0
+    first = _batch_time(drafts.ranks, batch)
+    later = _batch_time(drafts.ranks, replace(batch, prefill=np.zeros_like(batch.prefill)))
+    times = np.where(runs, 1.0, 0.0), np.maximum(drafts.passes - 1.0, 0.0)
+    parts = {
+        part.name: getattr(verify, part.name)
+        + times[0] * getattr(first, part.name)
+        + times[1] * getattr(later, part.name)
+        for part in fields(StepTime)
+    }
+    return StepTime(**parts)
 
 
 def with_prompts(ranks: Ranks, decode: StepTime, mixed: StepTime) -> StepTime:
@@ -242,7 +276,7 @@ def _rows(ranks: Ranks, batch: Batch) -> Floats:
 
     The head meets one row for each running sequence, and one where a step holds a prompt.
     """
-    sampled = (batch.decode + np.minimum(batch.prefill, 1.0))[:, None]
+    sampled = (batch.decoded + np.minimum(batch.prefill, 1.0))[:, None]
     rows = np.where(ranks.matrices.is_sampled, sampled, batch.tokens[:, None])
     return np.asarray(rows * ranks.matrices.token_share, dtype=np.float64)
 
@@ -270,11 +304,14 @@ def routed_experts(ranks: Ranks, batch: Batch) -> OperatorTime:
 
 
 def decode_attention(ranks: Ranks, batch: Batch) -> OperatorTime:
-    """Return attention of running sequences: cache traffic and arithmetic by their p-norm."""
+    """Return attention of running sequences: cache traffic and arithmetic by their p-norm.
+
+    All tokens of a sequence that are verified share one pass over its cache.
+    """
     attention, constants = ranks.attention, ranks.constants
     sequences = batch.decode / ranks.candidates.dp
     attended = np.minimum(batch.decode_attended[:, None], attention.window)
-    flops = sequences * (attention.decode_flops * attended).sum(axis=1)
+    flops = sequences * batch.verified * (attention.decode_flops * attended).sum(axis=1)
     compute, traffic = flops / attention.peak_flops_per_s, _cache_traffic(ranks, batch)
     busy = p_norm(
         traffic / constants.cache_bandwidth,
@@ -383,10 +420,18 @@ def _heads_in_turn(ranks: Ranks, batch: Batch) -> Floats:
 
 
 def host_overhead(ranks: Ranks, batch: Batch) -> OperatorTime:
-    """Return host time for a step and for each running sequence of a rank."""
+    """Return host time for a step and for each running sequence of a rank.
+
+    Verifying guesses adds to both. A step without sequences guesses nothing.
+    """
     table = ranks.candidates
     step = table.by_engine([engine.step_overhead_s for engine in table.engines])
     sequence = table.by_engine([engine.sequence_overhead_s for engine in table.engines])
+    if ranks.drafts is not None:
+        guessing = (ranks.drafts.verified > 1.0) & (batch.decode > 0)
+        step = step + guessing * table.by_engine([each.guess_step_s for each in table.engines])
+        more = table.by_engine([each.guess_sequence_s for each in table.engines])
+        sequence = sequence + guessing * more
     return OperatorTime(overhead_s=step + batch.decode / table.dp * sequence)
 
 

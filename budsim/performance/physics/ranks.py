@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -119,12 +119,32 @@ class Ranks:
     links: LinkBandwidth
     launches_s: Floats
     prompt_step_floor_s: Floats
+    drafts: Drafts | None = None
 
     @property
     def weight_bytes(self) -> Floats:
         """Bytes of all weights of a rank, pipeline stages not yet divided."""
         extra = self.model.extra_bytes[self.candidates.architecture]
         return np.asarray(self.matrices.stored_bytes.sum(axis=1) + extra, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drafts:
+    """What guesses tokens ahead; arrays of shape (n,).
+
+    Attributes
+    ----------
+    ranks : Ranks
+        One rank of each row's drafter, on the devices and in the layout of the row.
+    passes : float array
+        Forward passes of the drafter for each step; 0 where guessing costs none.
+    verified : float array
+        Tokens of each sequence a step verifies: one, and its guesses.
+    """
+
+    ranks: Ranks
+    passes: Floats
+    verified: Floats
 
 
 def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ranks:
@@ -161,6 +181,33 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
         links=link_bandwidth(candidates),
         launches_s=_launches(model, row, kernels, bits),
         prompt_step_floor_s=model.layers[row] * host.prompt_launch_s,
+        drafts=_drafts(candidates, constants),
+    )
+
+
+def _drafts(candidates: Candidates, constants: PhysicsConstants) -> Drafts | None:
+    """Return the drafters of the rows, None where no row speculates.
+
+    Rows without one get the first, in no pass.
+    """
+    ways = candidates.speculations
+    drafters = tuple(dict.fromkeys(each.drafter for each in ways if each.drafter))
+    if candidates.speculation is None:
+        return None
+    models = drafters or candidates.architectures[:1]
+    codes = [models.index(each.drafter) if each.drafter else 0 for each in ways]
+    table = replace(
+        candidates,
+        architectures=models,
+        architecture=np.array(codes)[candidates.speculation],
+        speculations=(),
+        speculation=None,
+        adapter_ranks=None,
+    )
+    return Drafts(
+        ranks=prepare(table, constants),
+        passes=candidates.by_speculation([float(each.passes) for each in ways]),
+        verified=candidates.draft_tokens + 1.0,
     )
 
 

@@ -58,13 +58,15 @@ class _Load:
     """Traffic of one of ``pp`` micro-batches that follow each other through the pipeline, (n,).
 
     ``places`` is how many sequences cache and ``max_num_seqs`` admit; ``prompt`` the tokens of one
-    that are not in the prefix cache; ``budget`` the tokens of one step; ``arrival_s`` host time.
+    that are not in the prefix cache; ``steps`` the decode steps of its output, of which each yields
+    ``pace`` tokens; ``budget`` the tokens of one step; ``arrival_s`` host time.
     """
 
     concurrency: Floats
     places: Floats
     prompt: Floats
-    output: Floats
+    steps: Floats
+    pace: Floats
     budget: Floats
     context: Floats
     arrival_s: Floats
@@ -111,12 +113,13 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
     queue = _wait_for_prompts(ranks, load, mix, service) + crowd
     modelled = Modelled(
         ttft_s=queue + service,
-        tpot_s=mix.mean_step_s(others * mix.prefill_share),
+        tpot_s=mix.mean_step_s(others * mix.prefill_share) / load.pace,
         queue_s=queue,
         service_s=service,
         solo_prefill_s=mix.steps_per_prompt
         * _prompt_step(ranks, load, np.minimum(load.prompt, load.budget)).total_s,
-        solo_decode_s=_step(ranks, load, np.zeros_like(mix.chunk), np.ones_like(mix.chunk)).total_s,
+        solo_decode_s=_step(ranks, load, np.zeros_like(mix.chunk), np.ones_like(mix.chunk)).total_s
+        / load.pace,
         running=mix.running * table.pp,
         chunk=mix.chunk,
         prefill_share=mix.prefill_share,
@@ -131,7 +134,8 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
 def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
     table = ranks.candidates
     context = table.input_tokens + table.output_tokens / 2.0
-    cached = np.maximum(memory.kv_running_tokens / context, 1.0)
+    # Guesses need slots in the cache, too.
+    cached = np.maximum(memory.kv_running_tokens / (context + table.draft_tokens), 1.0)
     places = np.maximum(np.minimum(cached, table.max_num_seqs * table.dp), 1.0)
     prompt = np.maximum(table.input_tokens * (1.0 - table.prefix_hit_share), 1.0)
     whole = np.maximum(table.token_budget, prompt)
@@ -141,7 +145,8 @@ def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
         concurrency=table.concurrency / table.pp,
         places=places / table.pp,
         prompt=prompt,
-        output=np.maximum(table.output_tokens, 1.0),
+        steps=np.maximum(table.output_tokens / table.tokens_per_step, 1.0),
+        pace=table.tokens_per_step,
         budget=np.maximum(budget, 1.0),
         context=context,
         arrival_s=ranks.host.request_s + tokenized,
@@ -152,16 +157,16 @@ def _mix(ranks: Ranks, load: _Load) -> _Mix:
     """Return how prompts and running sequences share the steps.
 
     Where prompts come faster than steps take them, sequences end before others can follow: at most
-    ``output x budget / prompt`` run. An engine that prefills first has no such bound.
+    ``steps x budget / prompt`` run. An engine that prefills first has no such bound.
     """
     engines = ranks.candidates.engines
     prefill_first = _of_engines(
         ranks.candidates, [engine.batching is Batching.PREFILL_FIRST for engine in engines]
     )
-    saturated = np.where(prefill_first, np.inf, load.output * load.budget / load.prompt)
+    saturated = np.where(prefill_first, np.inf, load.steps * load.budget / load.prompt)
     limit = np.maximum(np.minimum(load.places, saturated), 1.0)
     running = np.minimum(load.concurrency, limit)
-    chunk = np.minimum(load.budget, load.prompt * np.maximum(1.0, running / load.output))
+    chunk = np.minimum(load.budget, load.prompt * np.maximum(1.0, running / load.steps))
     steps_per_prompt = load.prompt / chunk
     decode = _step(ranks, load, np.zeros_like(chunk), running)
     return _Mix(
@@ -170,7 +175,7 @@ def _mix(ranks: Ranks, load: _Load) -> _Mix:
         running=running,
         chunk=chunk,
         steps_per_prompt=steps_per_prompt,
-        prefill_share=running / load.output * steps_per_prompt,
+        prefill_share=running / load.steps * steps_per_prompt,
         decode=decode,
         mixed=_mixed_step(ranks, load, chunk, np.where(prefill_first, 0.0, running), decode),
     )
@@ -182,7 +187,7 @@ def _wait_for_prompts(ranks: Ranks, load: _Load, mix: _Mix, service: Floats) -> 
     The mean length of an M/D/1 queue is busy / (1 - busy) / 2; in a closed loop half of the other
     requests at most can be before one. The steps an engine awaits come on top.
     """
-    busy = np.minimum(load.concurrency / load.output * mix.steps_per_prompt, 1.0)
+    busy = np.minimum(load.concurrency / load.steps * mix.steps_per_prompt, 1.0)
     queue = busy / np.maximum(1.0 - busy, LEAST_IDLE_SHARE) / 2.0
     before = np.minimum(queue, np.maximum(load.concurrency - 1.0, 0.0) / 2.0)
     step = mix.mean_step_s(mix.prefill_share)
@@ -192,7 +197,7 @@ def _wait_for_prompts(ranks: Ranks, load: _Load, mix: _Mix, service: Floats) -> 
 def _wait_for_place(load: _Load, mix: _Mix) -> Floats:
     """Return seconds until all requests without a place have one: one of ``limit`` ends a turn."""
     without = np.maximum(load.concurrency - mix.limit, 0.0)
-    turn = load.output * mix.mean_step_s(mix.prefill_share) / np.maximum(mix.limit, 1.0)
+    turn = load.steps * mix.mean_step_s(mix.prefill_share) / np.maximum(mix.limit, 1.0)
     return np.asarray(without * turn, dtype=np.float64)
 
 
@@ -225,7 +230,7 @@ def _with_pooling(ranks: Ranks, load: _Load, modelled: Modelled) -> Modelled:
 def _with_static_batches(ranks: Ranks, load: _Load, modelled: Modelled) -> Modelled:
     """Replace the service of static batches: all prompts are one batch, then decode together."""
     static, concurrency = ranks.candidates.static_batch, load.concurrency
-    token = _step(ranks, load, np.zeros_like(concurrency), concurrency).total_s
+    token = _step(ranks, load, np.zeros_like(concurrency), concurrency).total_s / load.pace
     return replace(
         modelled,
         ttft_s=np.where(static, _whole_batch(ranks, load), modelled.ttft_s),

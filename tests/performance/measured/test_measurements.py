@@ -125,3 +125,35 @@ def test_whatever_a_table_holds_each_row_is_predicted_or_explained(
             assert np.isfinite(numbers).all()
             assert (numbers >= 0).all()
             assert row["pred_ttft_ms_lo90"] <= row["pred_ttft_ms"] <= row["pred_ttft_ms_hi90"]
+
+
+def test_columns_say_how_a_row_speculates() -> None:
+    """Two guesses of an EAGLE-3 head that are right in 70 % yield 1 + 0.7 + 0.49 tokens."""
+    told = {"speculative_method": "eagle3", "draft_tokens": "2", "acceptance": "0.7"}
+    candidates = read({}, told).candidates
+    assert candidates.draft_tokens.tolist() == [0.0, 2.0]
+    assert candidates.tokens_per_step.tolist() == pytest.approx([1.0, 2.19])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"draft_tokens": "0"}, "draft_tokens"),
+        ({"draft_tokens": "50"}, "draft_tokens"),
+        ({"acceptance": "1.2"}, "acceptance"),
+        ({"speculative_method": "medusa"}, "speculative_method"),
+        ({"speculative_method": "mtp"}, "no layer"),
+        ({"speculative_method": "draft_model"}, "draft_model"),
+        ({"speculative_method": "draft_model", "draft_model": "Qwen/Qwen3-0.6B"}, "vocabulary"),
+    ],
+)
+def test_rows_that_cannot_speculate_say_why(change: dict[str, str], reason: str) -> None:
+    """The other row is still read."""
+    measurements = read({"speculative_method": "eagle3", **change}, {})
+    assert reason in measurements.problems[0]
+    assert measurements.problems[1] == ""
+
+
+def test_rows_without_guesses_have_no_column_of_them() -> None:
+    """What never speculates costs nothing."""
+    assert read({}).candidates.speculation is None

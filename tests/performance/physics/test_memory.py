@@ -12,9 +12,11 @@ from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
 from budsim.engine_ops.profiles import memory_rule, profile_for
 from budsim.hardware_ops.device import DeviceKind
+from budsim.model_ops.drafters import mtp_layer
 from budsim.performance.physics.memory import adapter_bytes, captured_sizes, memory_use
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictions import MemoryUse
+from budsim.performance.speculation import Method, Speculation
 from tests.performance.physics.startups import DOCUMENT, StartUp, document, start_ups
 from tests.performance.populations import LLAMA_70B, population
 
@@ -247,3 +249,24 @@ def test_memory_in_use_by_others_is_never_taken() -> None:
     """A replica on a time-sliced device gets what is free, whatever its fraction."""
     memory = use(model=LLAMA_70B, tp=8, memory_free_bytes=30 * GIB, memory_fraction=0.95)
     assert memory.budget_bytes[0] == 30 * GIB
+
+
+def test_a_draft_model_takes_memory_and_cache() -> None:
+    """A second Llama 8B as drafter doubles weights and the cache of each token."""
+    plain = population(model="meta-llama/Llama-3.1-8B-Instruct", tp=1)
+    way = Speculation(method=Method.DRAFT_MODEL, draft_tokens=3, drafter=plain.architectures[0])
+    guessing = replace(plain, speculations=(way,), speculation=np.zeros(1, dtype=np.int64))
+    alone, both = (memory_use(prepare(each)) for each in (plain, guessing))
+    assert both.weight_bytes == pytest.approx(2.0 * alone.weight_bytes, rel=0.01)
+    assert both.kv_bytes_per_token == pytest.approx(2.0 * alone.kv_bytes_per_token)
+
+
+def test_a_layer_for_guesses_shares_the_token_table() -> None:
+    """The MTP layer of DeepSeek-R1 has 11.5e9 values: a 61st of the model, without its tables."""
+    plain = population(model="deepseek-ai/DeepSeek-R1", tp=8, precision=Precision.FP8)
+    layer = mtp_layer(plain.architectures[0])
+    way = Speculation(method=Method.MTP, draft_tokens=1, drafter=layer)
+    guessing = replace(plain, speculations=(way,), speculation=np.zeros(1, dtype=np.int64))
+    alone, both = (memory_use(prepare(each)) for each in (plain, guessing))
+    more = float((both.weight_bytes - alone.weight_bytes)[0])
+    assert more == pytest.approx(11.5e9 / 8.0, rel=0.05)

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from budsim.engine_ops.engine_profile import EngineProfile, FirstToken
+from budsim.engine_ops.profiles import profiles
 from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.serving.steady_state import Modelled, steady_state
+from budsim.performance.speculation import Speculation
 from tests.performance.by_hand import (
     DEVICE,
     ENGINE,
@@ -23,8 +26,10 @@ from tests.performance.by_hand import (
     model,
     ranks,
 )
+from tests.performance.populations import population
 
 MS = 1e-3
+FREE_GUESSES = replace(profiles()["vllm"], guess_step_s=0.0)
 FAST = replace(
     DEVICE,
     memory_bytes=1e18,
@@ -204,3 +209,25 @@ def test_pooling_requests_wait_for_the_steps_before_theirs() -> None:
     assert pooled.queue_s == pytest.approx(60 * MS)
     assert pooled.ttft_s == pytest.approx(80 * MS)
     assert pooled.tpot_s == 0.0
+
+
+def test_a_step_that_yields_two_tokens_halves_the_time_between_them() -> None:
+    """Free and right guesses: twice the tokens, the same step."""
+    plain = replace(population(concurrency=1.0), engines=(FREE_GUESSES,))
+    way = Speculation(draft_tokens=1, tokens_per_step=2.0)
+    guessing = replace(plain, speculations=(way,), speculation=np.zeros(1, dtype=np.int64))
+    times = [
+        steady_state(ranks, memory_use(ranks)).tpot_s for ranks in map(prepare, (plain, guessing))
+    ]
+    assert times[1] == pytest.approx(times[0] / 2.0, rel=0.02)
+
+
+def test_guesses_lose_where_arithmetic_is_what_takes_time() -> None:
+    """1000 sequences with seven guesses of which one in ten is right: slower than without."""
+    plain = population(concurrency=1000.0, max_num_seqs=1000, input_tokens=64.0)
+    way = Speculation(draft_tokens=7, tokens_per_step=1.1)
+    guessing = replace(plain, speculations=(way,), speculation=np.zeros(1, dtype=np.int64))
+    times = [
+        steady_state(ranks, memory_use(ranks)).tpot_s for ranks in map(prepare, (plain, guessing))
+    ]
+    assert times[1] > 1.3 * times[0]

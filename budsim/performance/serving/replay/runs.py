@@ -187,6 +187,8 @@ def _tables(tables: StepTables, row: int) -> native.Tables:
 
 def _setting(replica: Replica, first_wave_s: float) -> native.Setting:
     table, row, host = replica.schedulers, replica.row, replica.host
+    # The replay's steps are tokens; a newcomer waits for whole steps of the engine.
+    pace = float(replica.tables.tokens_per_step[row])
     return native.Setting(
         kind=table.kind[row],
         router=replica.router,
@@ -198,8 +200,8 @@ def _setting(replica: Replica, first_wave_s: float) -> native.Setting:
         max_sequences=table.max_sequences[row],
         cache_tokens=table.cache_tokens[row],
         block_tokens=table.block_tokens[row],
-        lag_steps=host.lag_steps,
-        receive_steps=table.receive_steps[row],
+        lag_steps=host.lag_steps * pace,
+        receive_steps=table.receive_steps[row] * pace,
         imbalance=replica.imbalance,
         request_s=host.request_s,
         token_s=host.token_s,

@@ -116,6 +116,7 @@ def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
     both_ways = (
         architecture_arrays(candidates.architectures).bidirectional[candidates.architecture] > 0
     )
+    guesses = _guesses(candidates)
     # Pooling and attention in both directions need the whole prompt in one step.
     pooling = candidates.output_tokens == 0
     return Schedulers(
@@ -125,9 +126,18 @@ def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
         whole_prompts=~candidates.chunked_prefill | both_ways | pooling,
         reserves_output=np.array([e.name in RESERVING for e in engines])[candidates.engine],
         looks_both_ways=both_ways,
-        token_budget=candidates.token_budget,
+        token_budget=np.maximum(candidates.token_budget - guesses, candidates.token_budget / 2.0),
         max_sequences=np.maximum(np.ceil(candidates.max_num_seqs / lanes), 1.0),
-        cache_tokens=memory.kv_running_tokens / ranks / lanes,
+        cache_tokens=(memory.kv_running_tokens / ranks - guesses) / lanes,
         block_tokens=blocks,
         receive_steps=2.0 * candidates.admission_steps,
     )
+
+
+def _guesses(candidates: Candidates) -> Floats:
+    """Return the guessed tokens of a full step of one attention rank, (n,).
+
+    They take places in the step and in the cache. The replay itself counts one token a sequence.
+    """
+    running = np.minimum(candidates.max_num_seqs, candidates.concurrency / candidates.dp)
+    return candidates.draft_tokens * running

@@ -74,6 +74,7 @@ def tables() -> StepTables:
         prompt_step_floor_s=zero,
         multiplies_cache=zero,
         multiplies_step=zero,
+        tokens_per_step=one,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from budsim.performance.serving.replay.step_tables import (
     StepTables,
     step_tables,
 )
+from budsim.performance.speculation import Speculation
 from tests.performance.populations import population
 
 WORST = 0.005
@@ -103,3 +106,16 @@ def test_the_physics_are_asked_at_few_points_that_are_all_knots() -> None:
     """Every asked point is a knot of the tables, and they are fewer."""
     assert np.isin(ASKED, TOKENS).all()
     assert len(ASKED) < 0.65 * len(TOKENS)
+
+
+def test_a_token_takes_its_share_of_a_step_that_yields_several() -> None:
+    """Guesses that cost nothing and are all right: two tokens a step, each half of it."""
+    plain = population(model="meta-llama/Llama-3.1-8B-Instruct", tp=1)
+    plain = replace(plain, engines=(replace(plain.engines[0], guess_step_s=0.0),))
+    way = Speculation(draft_tokens=1, tokens_per_step=2.0)
+    guessing = replace(plain, speculations=(way,), speculation=np.zeros(1, dtype=np.int64))
+    one, two = step_tables(plain).rest, step_tables(guessing).rest
+    assert two.decode[0, 1] == pytest.approx(one.decode[0, 1] / 2.0, rel=0.02)
+    assert two.decode_context[0, 20] == pytest.approx(one.decode_context[0, 20] / 2.0, rel=0.02)
+    assert two.prefill[0] == pytest.approx(one.prefill[0])
+    assert step_tables(guessing).tokens_per_step.tolist() == [2.0]

@@ -1,0 +1,244 @@
+"""How many guessed tokens are right: published acceptance by model, method, length and domain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from statistics import median
+
+from budsim.commons.catalog import load_catalog
+from budsim.commons.errors import CatalogError
+from budsim.performance.speculation import MOST_DRAFT_TOKENS, Method, tokens_per_step
+
+# Log half widths of 90 % intervals of the tokens a step yields. A model's own curve, measured with
+# the same method: runs of one model in the catalog differ by so much between prompts of 1,024 and
+# 8,192 tokens. Chosen by us from those runs, not fitted.
+SAME_MODEL_SPREAD = 0.10
+
+# The model's own curve, but of another domain or temperature: coding and thinking differ by 4 to
+# 33 % in the catalog.
+OTHER_DOMAIN_SPREAD = 0.25
+
+# No curve of the model: the least and the most of a method's curves lie so far from their median.
+OTHER_MODEL_SPREAD = 0.45
+
+# A caller's own acceptance: counters of a server over many requests.
+STATED_SPREAD = 0.05
+
+# Acceptance of a guess after a right one, beyond the longest draft that was measured.
+LEAST_CONTINUATION, MOST_CONTINUATION = 0.3, 0.95
+
+# Draft models have no curve in the catalog: what the others have together stands for them.
+POOLED = tuple(method for method in Method if method is not Method.NGRAM)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """Tokens a step yields for a sequence, and how sure that is.
+
+    Attributes
+    ----------
+    tokens_per_step : float
+        Mean, from 1 to K + 1.
+    spread : float
+        Half width of its 90 % interval, in the log.
+    source : str
+        Where it was read, or what stands in for the model.
+    known : bool
+        Whether it was measured on this model with this method.
+    """
+
+    tokens_per_step: float
+    spread: float
+    source: str
+    known: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Mean tokens a step yields for drafts of 1, 2, 3... tokens, as one source measured them."""
+
+    models: tuple[str, ...]
+    method: Method
+    domain: str
+    temperature: float | None
+    lengths: tuple[tuple[int, float], ...]
+    source: str
+
+    def at(self, draft_tokens: int) -> float:
+        """Return the tokens a step yields with so many guesses.
+
+        Between measured lengths it is interpolated; beyond the last a guess is right after a right
+        one as often as the last measured one was. Before the first the first guess is right as
+        often as all others.
+        """
+        known = [(0, 1.0), *self.lengths]
+        for (low, few), (high, many) in pairwise(known):
+            if draft_tokens <= high:
+                return _between(draft_tokens - low, high - low, many - few, few)
+        value, gain = known[-1][1], self._last_gain()
+        share = self._continuation()
+        for _ in range(draft_tokens - known[-1][0]):
+            gain *= share
+            value += gain
+        return value
+
+    def _last_gain(self) -> float:
+        (before, few), (last, many) = ([(0, 1.0), *self.lengths])[-2:]
+        return max((many - few) / (last - before), 0.0)
+
+    def _continuation(self) -> float:
+        """Return how often a guess is right after a right one, from the first and the last gain."""
+        first, last = self.lengths[0], self.lengths[-1]
+        start = (first[1] - 1.0) / first[0]
+        steps = last[0] - first[0]
+        if not steps or start <= 0.0:
+            return min(max(start, LEAST_CONTINUATION), MOST_CONTINUATION)
+        share = float((self._last_gain() / start) ** (1.0 / steps))
+        return min(max(share, LEAST_CONTINUATION), MOST_CONTINUATION)
+
+
+def _between(steps: int, of: int, gain: float, start: float) -> float:
+    """Return the tokens after ``steps`` of ``of`` guesses that together yield ``gain``.
+
+    A curve bends: of two guesses that yield 1.18 together the first yields more. Each guess is
+    right after a right one with one probability a, where a + ... + a**of = gain.
+    """
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2.0
+        if tokens_per_step(middle, of) - 1.0 < gain:
+            low = middle
+        else:
+            high = middle
+    return start + tokens_per_step(low, steps) - 1.0
+
+
+def find_acceptance(
+    model_id: str,
+    method: Method,
+    draft_tokens: int,
+    *,
+    domain: str = "",
+    temperature: float | None = None,
+) -> Acceptance:
+    """Return the best published acceptance for a model, a method and a draft length.
+
+    Parameters
+    ----------
+    model_id : str
+        Hugging Face id.
+    method : Method
+        What guesses.
+    draft_tokens : int
+        K, from 1 to 16.
+    domain : str
+        ``chat``, ``coding``, ``editing``, ``random``...; "" for any.
+    temperature : float, optional
+        Of sampling; any by default.
+
+    Returns
+    -------
+    Acceptance
+        Not ``known``, with a wide spread, where nobody published one of the model.
+    """
+    own = [each for each in curves() if each.method is method and _is_of(each, model_id)]
+    if not own:
+        return _of_other_models(method, draft_tokens)
+    matching = [each for each in own if _matches(each, domain, temperature)]
+    values = [_limited(each.at(draft_tokens), draft_tokens) for each in matching or own]
+    exact = bool(matching) and (bool(domain) or len(own) == 1)
+    return Acceptance(
+        tokens_per_step=median(values),
+        spread=SAME_MODEL_SPREAD if exact else OTHER_DOMAIN_SPREAD,
+        source="; ".join(dict.fromkeys(each.source for each in matching or own)),
+        known=True,
+    )
+
+
+def stated_acceptance(share: float, draft_tokens: int) -> Acceptance:
+    """Return what a caller's own acceptance (0..1, of each guess after right ones) means.
+
+    Raises
+    ------
+    InvalidInput
+        When it is no share.
+    """
+    return Acceptance(
+        tokens_per_step=tokens_per_step(share, draft_tokens),
+        spread=STATED_SPREAD,
+        source="stated by the caller",
+        known=True,
+    )
+
+
+def _is_of(curve: Curve, model_id: str) -> bool:
+    name = model_id.rsplit("/", 1)[-1].lower()
+    return any(name.startswith(each.lower()) for each in curve.models)
+
+
+def _matches(curve: Curve, domain: str, temperature: float | None) -> bool:
+    same_domain = not domain or curve.domain == domain
+    asked = temperature is None or curve.temperature is None
+    return same_domain and (asked or math.isclose(curve.temperature or 0.0, temperature or 0.0))
+
+
+def _of_other_models(method: Method, draft_tokens: int) -> Acceptance:
+    of_method = [each for each in curves() if each.method is method]
+    pooled = of_method or [each for each in curves() if each.method in POOLED]
+    values = [_limited(each.at(draft_tokens), draft_tokens) for each in pooled]
+    stand_in = "the same method" if of_method else "other methods"
+    return Acceptance(
+        tokens_per_step=median(values),
+        spread=OTHER_MODEL_SPREAD,
+        source=f"unknown for this model; median of {len(values)} curves of {stand_in}",
+        known=False,
+    )
+
+
+def _limited(value: float, draft_tokens: int) -> float:
+    return min(max(value, 1.0), draft_tokens + 1.0)
+
+
+@lru_cache(maxsize=1)
+def curves() -> tuple[Curve, ...]:
+    """Return all published curves.
+
+    Raises
+    ------
+    CatalogError
+        When an entry is not one.
+    """
+    entries = load_catalog("budsim.performance", "catalog/acceptance.yaml")
+    return tuple(_curve(entry, index) for index, entry in enumerate(entries))
+
+
+def _curve(entry: dict[str, object], index: int) -> Curve:
+    where = f"budsim.performance/catalog/acceptance.yaml[{index}]"
+    try:
+        lengths = entry["tokens_per_step"]
+        if not isinstance(lengths, dict):
+            raise TypeError("tokens_per_step: expected draft lengths with tokens")
+        stated = entry.get("temperature")
+        curve = Curve(
+            models=tuple(str(each) for each in _list(entry["models"])),
+            method=Method(str(entry["method"])),
+            domain=str(entry.get("domain", "")),
+            temperature=None if stated is None else float(str(stated)),
+            lengths=tuple(sorted((int(k), float(tokens)) for k, tokens in lengths.items())),
+            source=str(entry["source"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CatalogError(f"{where}: {error}") from error
+    if not all(1 <= k <= MOST_DRAFT_TOKENS and 1.0 <= t <= k + 1.0 for k, t in curve.lengths):
+        raise CatalogError(f"{where}: a draft of K tokens yields 1 to K + 1 of them")
+    return curve
+
+
+def _list(value: object) -> Sequence[object]:
+    if not isinstance(value, list):
+        raise TypeError("models: expected a list of names")
+    return value

@@ -1,0 +1,105 @@
+"""How the servers behind measured rows guessed tokens ahead: by columns, notes or protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from budsim.commons.errors import BudsimError
+from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.registry import resolve_model
+from budsim.performance.acceptance import Acceptance, find_acceptance, stated_acceptance
+from budsim.performance.candidates import Integers
+from budsim.performance.measured.protocols import draft_tokens, drafting, stated_flags
+from budsim.performance.speculation import (
+    MOST_DRAFT_TOKENS,
+    PLAIN,
+    Method,
+    Speculation,
+    check_drafts,
+    drafter_of,
+)
+
+# Optional columns that say how a row speculates.
+TEXTS = ("speculative_method", "draft_model")
+
+
+def mark_unreadable_drafts(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Series) -> None:
+    """Write into ``problems`` why a row's way to speculate cannot be read."""
+    names, method = ", ".join(Method), text.speculative_method.str.lower()
+    known = method.isin(["", *Method])
+    draft = numbers.draft_tokens
+    whole = draft.isna() | ((draft >= 1) & (draft <= MOST_DRAFT_TOKENS) & (draft % 1 == 0))
+    share = numbers.acceptance.isna() | (numbers.acceptance <= 1.0)
+    without = (method == Method.DRAFT_MODEL) & (text.draft_model == "")
+    for wrong, reason in (
+        (~known, f"speculative_method: expected one of {names}"),
+        (~whole, f"draft_tokens: expected a whole number from 1 to {MOST_DRAFT_TOKENS}"),
+        (~share, "acceptance: expected a share of guesses from 0 to 1"),
+        (without, "draft_model: is blank; expected the model that drafts"),
+    ):
+        problems[wrong & (problems == "")] = reason
+    for row in np.flatnonzero((method != "") & (problems == "")):
+        if reason := _why_no_draft(text.iloc[row]):
+            problems.iloc[int(row)] = reason
+
+
+def _why_no_draft(row: pd.Series) -> str:
+    """Return why a row's draft model cannot guess for its model, "" where it can."""
+    try:
+        draft = resolve_model(row.draft_model) if row.draft_model else None
+        model = resolve_model(row.model_hf or row.model)
+        check_drafts(model, Method(row.speculative_method.lower()), draft)
+    except BudsimError as error:
+        return str(error)
+    return ""
+
+
+def speculations(
+    text: pd.DataFrame, numbers: pd.DataFrame, models: Sequence[Architecture]
+) -> tuple[tuple[Speculation, ...], Integers | None]:
+    """Return the distinct ways to speculate and which of them each row has; None where no row has.
+
+    Rows that name a method by its column do; without one those whose notes speak of drafts.
+    """
+    stated = text.speculative_method.str.lower()
+    guesses = np.asarray((stated != "") | drafting(text.notes), dtype=bool)
+    if not guesses.any():
+        return (), None
+    told = stated_flags(text.notes).draft_tokens
+    counts = draft_tokens(text.join(numbers.drop(columns="draft_tokens")), np.full(len(text), 3.0))
+    counts = numbers.draft_tokens.fillna(told).fillna(pd.Series(counts)).to_numpy()
+    found: dict[Speculation, int] = {PLAIN: 0}
+    codes = np.zeros(len(text), dtype=np.int64)
+    for row in map(int, np.flatnonzero(guesses)):
+        way = _way(text.iloc[row], int(counts[row]), float(numbers.acceptance[row]), models[row])
+        codes[row] = found.setdefault(way, len(found))
+    return tuple(found), codes
+
+
+def _way(row: pd.Series, tokens: int, share: float, model: Architecture) -> Speculation:
+    method = Method(row.speculative_method.lower() or _method(row.notes))
+    tokens = min(max(tokens, 1), MOST_DRAFT_TOKENS)
+    found: Acceptance = (
+        find_acceptance(model.model_id, method, tokens)
+        if np.isnan(share)
+        else stated_acceptance(share, tokens)
+    )
+    draft = resolve_model(row.draft_model) if row.draft_model else None
+    return Speculation(
+        method=method,
+        draft_tokens=tokens,
+        tokens_per_step=found.tokens_per_step,
+        spread=found.spread,
+        drafter=draft or drafter_of(model, method),
+        drafter_name=row.draft_model,
+    )
+
+
+def _method(notes: str) -> str:
+    """Return the method that notes speak of; multi-token prediction where they name none."""
+    lower = notes.lower()
+    named = (Method.EAGLE3, "eagle"), (Method.NGRAM, "ngram"), (Method.MTP, "")
+    return next(method for method, word in named if word in lower)
