@@ -43,7 +43,7 @@ _BASE: Final = EngineProfile(
 
 GPU: Final = replace(
     _BASE,
-    first_token=FirstToken(request_s=0.001, steps=USUAL_STEPS, prompt_launch_s=0.0015),
+    first_token=FirstToken(request_s=0.002, steps=USUAL_STEPS, prompt_launch_s=0.0015),
     multiplied_in=MXFP4_AS_FP8,
 )
 

@@ -57,7 +57,7 @@ _BASE: Final = EngineProfile(
 
 GPU: Final = replace(
     _BASE,
-    first_token=FirstToken(request_s=0.001, steps=USUAL_STEPS, prompt_launch_s=0.0003),
+    first_token=FirstToken(request_s=0.003, steps=USUAL_STEPS, prompt_launch_s=0.0003),
     multiplied_in=MXFP4_AS_FP8,
 )
 

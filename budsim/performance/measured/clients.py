@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
+import numpy as np
 import pandas as pd
 
-from budsim.performance.lengths import FixedLength, LengthLaw, UniformLength, parse_lengths
+from budsim.performance.lengths import (
+    EmpiricalLength,
+    FixedLength,
+    LengthLaw,
+    UniformLength,
+    parse_lengths,
+)
 from budsim.performance.measured.measurements import Measurements
 from budsim.performance.measured.protocols import client_entries, first_waves
 from budsim.performance.traffic import (
@@ -22,6 +30,9 @@ from budsim.performance.traffic import (
 
 # Clients of the InferenceX benchmark draw lengths from this share of the stated one upwards.
 NOMINAL_LOW = 0.8
+
+# Lengths drawn for an exponential law; a run with more requests repeats them.
+EXPONENTIAL_LENGTHS = 1_000
 
 # Optional columns that say more of a client than its source does.
 COLUMNS = ("arrival", "n_requests", "length_law", "prefix_hit_share", "warmup")
@@ -125,7 +136,16 @@ def _law(
         return UniformLength(low=max(round(NOMINAL_LOW * most), 1), high=most)
     if name == "uniform" and not columns["length_law"]:
         return UniformLength(low=1, high=max(2 * tokens - 1, 1))
+    if name == "exponential":
+        return _exponential(mean)
     return parse_lengths(name, tokens) if name != "fixed" else FixedLength(tokens=tokens)
+
+
+@lru_cache(maxsize=256)
+def _exponential(mean: float) -> EmpiricalLength:
+    """Return lengths of at least 2 tokens whose number falls exponentially, in a drawn order."""
+    drawn = np.random.default_rng(0).exponential(mean, EXPONENTIAL_LENGTHS)
+    return EmpiricalLength(values=tuple(int(each) for each in np.maximum(np.rint(drawn), 2.0)))
 
 
 def _number(value: object, default: float) -> float:

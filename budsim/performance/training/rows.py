@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from budsim.commons.errors import InvalidInput
+from budsim.commons.units import MILLI
 from budsim.performance.candidates import Booleans, Floats, Integers
 from budsim.performance.learned.features import Matrix, feature_matrix
 from budsim.performance.learned.intervals import (
@@ -35,6 +36,20 @@ UNKNOWN_LOAD = "(replicas or dp, not stated)"
 
 # Modes of rows from a server under load.
 SERVING_MODES = ("serving",)
+
+# Requests in flight, by Little's law, over those a row states: medians stand for means, so that
+# rows of others reach 1.27; those above 1.3 contradict themselves.
+MOST_IN_FLIGHT = 1.3
+_LITTLES_COLUMNS = (
+    "ttft_ms_p50",
+    "ttft_ms_mean",
+    "tpot_ms_p50",
+    "tpot_ms_mean",
+    "output_tokens",
+    "output_tokens_per_s_total",
+    "requests_per_s",
+    "concurrency",
+)
 
 # Modes the analytic model knows.
 TRAINED_MODES = (*SERVING_MODES, "static_batch", "offline")
@@ -135,7 +150,28 @@ def usable_rows(table: pd.DataFrame) -> pd.DataFrame:
     worth = table["quality"].isin(list(QUALITY_WEIGHT)) & table["mode"].isin(TRAINED_MODES)
     if "notes" in table:
         worth &= ~table["notes"].astype(str).str.contains(UNKNOWN_LOAD, regex=False)
-    return table[worth].reset_index(drop=True)
+    return table[worth & ~_contradicts_littles_law(table)].reset_index(drop=True)
+
+
+def _contradicts_littles_law(table: pd.DataFrame) -> pd.Series:
+    """Return which rows finish more requests than those in flight can.
+
+    Requests a second times the seconds of one are the requests in flight. Where they are more than
+    the row states, its concurrency is wrong: 45 a second of 20 s each are 900, not 4.
+    """
+    number = {name: _number(table, name) for name in _LITTLES_COLUMNS}
+    ttft = number["ttft_ms_p50"].fillna(number["ttft_ms_mean"])
+    tpot = number["tpot_ms_p50"].fillna(number["tpot_ms_mean"])
+    output = number["output_tokens"]
+    rate = number["requests_per_s"].fillna(number["output_tokens_per_s_total"] / output)
+    in_flight = rate * (ttft + tpot * (output - 1.0)) * MILLI
+    return (table["mode"].isin(SERVING_MODES)) & (
+        in_flight > MOST_IN_FLIGHT * number["concurrency"]
+    )
+
+
+def _number(table: pd.DataFrame, name: str) -> pd.Series:
+    return pd.to_numeric(table.get(name, pd.Series(np.nan, index=table.index)), errors="coerce")
 
 
 def training_rows(measurements: Measurements) -> Rows:

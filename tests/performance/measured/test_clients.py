@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -61,6 +62,14 @@ def test_the_cookbooks_lengths_are_uniform_up_to_twice_their_mean() -> None:
     asked = traffic(source="sgl_cookbook", n_requests="80")
     assert asked.prompt == UniformLength(low=1, high=1999)
     assert asked.requests == 80
+
+
+def test_answers_of_conversations_are_often_very_short() -> None:
+    """Exponential outputs of a mean of 200: one in twenty has less than a twentieth of it."""
+    asked = traffic(source="gpustack_perflab", input_tokens="217", n_requests="1000")
+    lengths = asked.output.at(np.linspace(0.0, 1.0, 1000))
+    assert np.mean(lengths) == pytest.approx(200, rel=0.05)
+    assert np.mean(lengths < 10) == pytest.approx(0.05, abs=0.015)
 
 
 def test_a_run_has_no_more_in_flight_than_requests() -> None:

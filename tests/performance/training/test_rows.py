@@ -40,6 +40,23 @@ def test_rows_under_an_unknown_load_teach_nothing(benchmark: pd.DataFrame) -> No
     assert len(usable_rows(table.drop(columns="notes"))) == len(table)
 
 
+def test_rows_that_contradict_littles_law_teach_nothing(benchmark: pd.DataFrame) -> None:
+    """45 requests a second of 20 s each are 900 in flight, not 4; with 1000 stated it can be."""
+    row = benchmark.iloc[[2]].assign(
+        quality="A",
+        mode="serving",
+        notes="",
+        output_tokens="4",
+        ttft_ms_mean="19000",
+        ttft_ms_p50="",
+        tpot_ms_mean="333",
+        tpot_ms_p50="",
+        output_tokens_per_s_total="180",
+    )
+    assert len(usable_rows(row.assign(concurrency="4"))) == 0
+    assert len(usable_rows(row.assign(concurrency="1000"))) == 1
+
+
 def test_throughput_alone_teaches_the_latency_of_the_whole(benchmark: pd.DataFrame) -> None:
     """Without a TTFT, physics' shares of prefill and decode stay.
 

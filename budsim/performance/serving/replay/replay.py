@@ -23,7 +23,12 @@ from budsim.performance.serving.replay.answers import (
 )
 from budsim.performance.serving.replay.capacity import largest_stable_rate
 from budsim.performance.serving.replay.runs import Replica, run
-from budsim.performance.serving.replay.scheduling import USUAL_FRONT_END, FrontEnd, schedulers
+from budsim.performance.serving.replay.scheduling import (
+    USUAL_FRONT_END,
+    FrontEnd,
+    host_of,
+    schedulers,
+)
 from budsim.performance.serving.replay.step_tables import step_tables
 from budsim.performance.serving.replay.summary import (
     NOTHING,
@@ -155,12 +160,13 @@ def replicas_of(
         return []
     tables, table = step_tables(candidates, constants), schedulers(candidates, memory)
     ones = np.ones(len(candidates))
+    hosts = [host_of(engine, constants) for engine in candidates.engines]
     return [
         Replica(
             tables=tables,
             schedulers=table,
             row=row,
-            host=front_end.host,
+            host=front_end.host or hosts[candidates.engine[row]],
             router=front_end.router,
             prefill_factor=float((factors.prefill if factors else ones)[row]),
             decode_factor=float((factors.decode if factors else ones)[row]),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
 
 from budsim.commons.units import MICRO, MILLI
-from budsim.engine_ops.engine_profile import Batching
+from budsim.engine_ops.engine_profile import Batching, EngineProfile
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.physics.architecture_arrays import architecture_arrays
+from budsim.performance.physics.constants import PhysicsConstants
 from budsim.performance.predictions import MemoryUse
 
 
@@ -31,7 +32,8 @@ class Host:
     ----------
     request_s, token_s : float
         Serial time of the front end for each request, and for each token of its prompt: HTTP,
-        tokenizer, and handing over to the engine.
+        tokenizer, and handing over to the engine. Tokens wait behind requests that came before
+        them, because one event loop does both.
     reply_s : float
         From the last token's step to the client, and to the client's next request.
     lag_steps : int
@@ -44,20 +46,29 @@ class Host:
     lag_steps: int = 1
 
 
-# Fitted by hand to the TTFT of vLLM in closed loops (InferenceX) with one awaited step: 11 % median
-# error. Fits of more constants to closed loops alone did worse on servers under open load.
+# Of engines for which nothing was fitted.
 USUAL_HOST = Host()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontEnd:
-    """What a request passes before its rank: the server's host, and the router over the ranks."""
+    """What a request passes before its rank: the server's host, and the router over the ranks.
 
-    host: Host = USUAL_HOST
+    Without a ``host`` each row has that of its engine.
+    """
+
+    host: Host | None = None
     router: Router = Router.LEAST_LOAD
 
 
 USUAL_FRONT_END = FrontEnd()
+
+
+def host_of(engine: EngineProfile, constants: PhysicsConstants) -> Host:
+    """Return the host of an engine: its own time for a request, where that was fitted."""
+    own = constants.first_token.get(engine.name)
+    return USUAL_HOST if own is None else replace(USUAL_HOST, request_s=own.request_s)
+
 
 # The numbers kernel/replica.h knows the kinds by.
 _KINDS: Mapping[Batching, int] = {

@@ -115,7 +115,7 @@ class Simulator:
         self.unsent = list(self.requests)
         self.travelling: list[Asked] = []
         self.ranks = [Rank() for _ in range(scheduler.ranks)]
-        self.now = self.host_free = self.since_receive = 0.0
+        self.now = self.host_free = self.since_receive = self.delivered = 0.0
         self.step = self.preemptions = self.turn = 0
         self.gaps: list[float] = []
         first = min(requests.concurrency, len(requests)) if self.is_closed else len(requests)
@@ -171,12 +171,18 @@ class Simulator:
             self.wait()
             return
         self.now += self.seconds(pieces, contexts)
+        self.deliver()
         self.step += 1
         self.since_receive += self.scheduler.receive_steps if pieces else 1.0
         for rank in decoding:
             self.decode(rank)
         for rank in self.ranks:
             self.begin(rank)
+
+    def deliver(self) -> None:
+        """Tokens leave once the front end has read every request that came before them."""
+        came = [each.entered for each in self.requests if each.entered and each.sent <= self.now]
+        self.delivered = max([self.now, self.delivered, *came])
 
     def wait(self) -> None:
         """Nothing can run: go to the step in which a request is ready, or to the next arrival."""
@@ -314,7 +320,7 @@ class Simulator:
     def begin(self, rank: Rank) -> None:
         """Prompts are computed and their first tokens are out."""
         for asked in rank.starting:
-            asked.first = self.now if asked.first < 0.0 else asked.first
+            asked.first = self.delivered if asked.first < 0.0 else asked.first
             if asked.generated > 0.0:
                 self.gaps.append(self.now - asked.last)
             asked.last = self.now
@@ -327,7 +333,7 @@ class Simulator:
 
     def finish(self, rank: Rank, asked: Asked) -> None:
         """End a request with its last token; in a closed loop its client sends the next request."""
-        asked.done = self.now
+        asked.done = self.delivered
         self.release(rank, asked)
         if self.is_closed and self.unsent:
-            self.send(self.now)
+            self.send(self.delivered)

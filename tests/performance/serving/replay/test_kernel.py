@@ -302,3 +302,17 @@ def test_no_step_with_prompts_is_shorter_than_its_launches() -> None:
     assert fast.first_s[0] - fast.admitted_s[0] == pytest.approx(9.05e-3)
     assert floored.first_s[0] - floored.admitted_s[0] == pytest.approx(50e-3)
     assert floored.done_s[0] - floored.first_s[0] == pytest.approx(fast.done_s[0] - fast.first_s[0])
+
+
+def test_tokens_wait_behind_requests_that_are_being_read() -> None:
+    """Ten requests at once, each read in 0.1 s: the first token leaves when all are read."""
+    traffic = Traffic(
+        arrivals=ClosedLoop(concurrency=10, start=Start.AT_ONCE),
+        prompt=FixedLength(tokens=100),
+        output=FixedLength(tokens=2),
+        requests=10,
+    )
+    served = both(traffic, Scheduler(request_s=0.1, token_s=0.0))[1]
+    assert served.first_s[0] == pytest.approx(1.0)
+    assert served.admitted_s[0] == pytest.approx(0.1)
+    assert served.first_s[9] > 1.0

@@ -98,7 +98,7 @@ def test_factors_slow_the_part_they_name() -> None:
     prefill = replayed(alone, factors=Factors(prefill=2.0 * one, decode=one))
     assert decode.tpot_s.mean == pytest.approx(2.0 * plain.tpot_s.mean, rel=1e-6)
     assert prefill.tpot_s.mean == pytest.approx(plain.tpot_s.mean, rel=1e-6)
-    host_s = 0.001 + 4000 * 3e-6
+    host_s = 0.003 + 4000 * 3e-6
     assert prefill.ttft_s.mean - host_s == pytest.approx(2.0 * (plain.ttft_s.mean - host_s))
 
 

@@ -27,6 +27,15 @@ static void send_next(Replica *r, double at) {
     if (request < r->req->concurrency) r->enter[request] += set->first_wave_s;
 }
 
+/* Tokens leave now, or when the thread that also reads requests has read those before them. */
+static void deliver(Replica *r) {
+    for (; r->reached < r->sent && r->req->send[r->reached] <= r->now; r->reached++) {
+        double wave = r->reached < r->req->concurrency ? r->set->first_wave_s : 0.0;
+        if (r->enter[r->reached] - wave > r->delivered) r->delivered = r->enter[r->reached] - wave;
+    }
+    if (r->now > r->delivered) r->delivered = r->now;
+}
+
 static double load_of(const Rank *rank) {
     return 4.0 * rank->queued + rank->decoding + (rank->partial >= 0);
 }
@@ -73,12 +82,12 @@ static void receive(Replica *r) {
 /* ---- finishing */
 
 static void finish(Replica *r, Rank *rank, int64_t request, double growth) {
-    r->req->done[request] = r->now;
+    r->req->done[request] = r->delivered;
     r->generated[request] += growth;
     release(r, rank, request, growth);
     r->finished++;
     if (r->req->concurrency > 0 && r->sent < r->req->count)
-        send_next(r, r->now + r->set->reply_s);
+        send_next(r, r->delivered + r->set->reply_s);
 }
 
 static void finish_due(Replica *r, Rank *rank) {
@@ -92,7 +101,7 @@ static void finish_due(Replica *r, Rank *rank) {
 /* A prompt is computed: its first token is out, and it decodes from the next step on. */
 static void begin_decode(Replica *r, int64_t request) {
     Rank *rank = &r->rank[r->home[request]];
-    if (r->req->first[request] < 0.0) r->req->first[request] = r->now;
+    if (r->req->first[request] < 0.0) r->req->first[request] = r->delivered;
     if (r->generated[request] > 0.0) count_gaps(r, r->now - r->token_at[request], 1.0);
     r->token_at[request] = r->now;
     r->generated[request] += 1.0;
@@ -182,6 +191,7 @@ static void prefill_step(Replica *r, const Load *load) {
     pass(r, seconds, 1, 0.0);
     r->since_receive = r->set->receive_steps;
     decode_all(r, 1);
+    deliver(r);
     count_decode_gaps(r, start, seconds);
     for (int64_t i = 0; i < r->starting_count; i++) begin_decode(r, r->starting[i]);
     r->starting_count = 0;
@@ -249,6 +259,7 @@ static void decode_steps(Replica *r, Load load) {
     pass(r, first + rest, steps, growth);
     r->since_receive += (double)steps;
     double each = decode_all(r, steps) / (double)steps;
+    deliver(r);
     count_decode_gaps(r, start, first);
     if (steps > 1) count_gaps(r, rest / later, each * later);
     finish_all_due(r);

@@ -68,7 +68,10 @@ typedef struct {
     Requests *req;
     Record *rec;
     Rank *rank;
-    double now, host_free, since_receive, next_sample, last_growth;
+    double now, since_receive, next_sample, last_growth;
+    double host_free;               /* when the front end has read all requests sent so far */
+    double delivered;               /* when it hands out the tokens of the last step */
+    int64_t reached;                /* requests that came to it before those tokens */
     int64_t step, sent, seen, finished, turn;
     double *enter, *generated, *charged, *base, *evicted_at, *held, *token_at;
     int64_t *ready, *next, *older, *newer, *key, *place, *since, *home, *root, *holders;
