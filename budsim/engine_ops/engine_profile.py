@@ -58,8 +58,8 @@ class FirstToken:
         Decode steps a new request waits for: half of the one under way, and those that the
         scheduler has planned already.
     prompt_launch_s : float
-        Seconds the host takes to launch one layer of a step with prompts. Engines replay captured
-        graphs for steps that only decode; with prompts each kernel is launched by itself.
+        Seconds the host takes to launch one layer of a step with prompts, and of every step in
+        eager mode. Else engines replay captured graphs for steps that only decode.
     """
 
     request_s: float
@@ -138,6 +138,9 @@ class EngineProfile:
         sequence, seconds.
     multiplied_in : tuple of (kind, stored, computed)
         Formats the engine stores and multiplies in another one on a kind of device.
+    captures_graphs : bool
+        Whether steps that only decode run from captured graphs; else the host launches the kernels
+        of every step.
     """
 
     name: str
@@ -157,6 +160,7 @@ class EngineProfile:
     guess_step_s: float = 0.0
     guess_sequence_s: float = 0.0
     multiplied_in: tuple[tuple[DeviceKind, Precision, Precision], ...] = ()
+    captures_graphs: bool = True
 
     def limits_on(self, device: Device, version: tuple[int, int] = NEWEST) -> tuple[int, int]:
         """Return the default tokens of a step and running sequences on ``device``.

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from budsim.commons.units import MICRO
-from budsim.engine_ops.engine_profile import Batching, EngineProfile
+from budsim.engine_ops.engine_profile import (
+    USUAL_STEPS,
+    Batching,
+    EngineProfile,
+    FirstToken,
+)
 from budsim.engine_ops.measured_only.static_batches import WITH_GRAPHS
 from budsim.engine_ops.memory_rule import CACHE_GROWS
 
@@ -21,8 +26,12 @@ PROFILES: Final = (
         memory=CACHE_GROWS,
         step_overhead_s=2000 * MICRO,
         block_tokens=1,
+        captures_graphs=False,
+        first_token=FirstToken(request_s=0.02, steps=USUAL_STEPS, prompt_launch_s=0.0004),
         source="IBM fork of Text Generation Inference, 2023: a new batch's prefill pauses "
-        "decoding; bounds are estimates for the LLM Pilot runs, which record none; "
+        "decoding, and the host launches every kernel (0.4 ms a layer, fitted on LLM Pilot, "
+        "the only party that measured it); bounds are estimates for the LLM Pilot runs, which "
+        "record none; "
         f"{_ESTIMATED}",
     ),
     EngineProfile(

@@ -161,11 +161,15 @@ def stored_format(
 ) -> Precision:
     """Return the format of the weights.
 
-    A row that names none has the model's own. "fp4" means MXFP4 for models published in it and on
-    ROCm, else NVFP4.
+    A row that names none has the model's own. On accelerators 32 bit becomes 16, as engines do
+    unless told otherwise (vLLM's ``--dtype auto``, Text Generation Inference). "fp4" means MXFP4
+    for models published in it and on ROCm, else NVFP4.
     """
     if stated.lower() == "fp4" and (
         model.native_precision is Precision.MXFP4 or kind is DeviceKind.ROCM
     ):
         return Precision.MXFP4
-    return precision or model.native_precision
+    own = model.native_precision
+    if own is Precision.FP32 and kind is not DeviceKind.CPU:
+        own = Precision.FP16
+    return precision or own

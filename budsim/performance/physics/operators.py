@@ -168,7 +168,15 @@ def step_time(
 def _batch_time(ranks: Ranks, batch: Batch) -> StepTime:
     step = _summed(operator_times(ranks, batch), len(ranks.candidates))
     overlap = ranks.constants.overlap_exponent
-    return _overlapped(ranks, batch, step) if (overlap > 1.0).any() else step
+    if (overlap > 1.0).any():
+        step = _overlapped(ranks, batch, step)
+    return _launched(ranks, step) if ranks.step_floor_s.any() else step
+
+
+def _launched(ranks: Ranks, step: StepTime) -> StepTime:
+    """Return a step that is no shorter than the host's launches of its layers."""
+    missing = np.maximum(ranks.step_floor_s - step.total_s, 0.0)
+    return replace(step, overhead_s=step.overhead_s + missing)
 
 
 def _with_drafts(drafts: Drafts, ranks: Ranks, batch: Batch) -> StepTime:
@@ -383,9 +391,7 @@ def layer_overhead(ranks: Ranks, batch: Batch) -> OperatorTime:
     constants, layers = ranks.constants, ranks.layers
     # Captured graphs fit decode steps only: with prompts each kernel is launched by the host, and
     # in eager mode always.
-    uncaptured = np.minimum(batch.prefill, 1.0)
-    if ranks.candidates.eager is not None:
-        uncaptured = np.where(ranks.candidates.eager, 1.0, uncaptured)
+    uncaptured = np.where(ranks.eager, 1.0, np.minimum(batch.prefill, 1.0))
     launched = uncaptured * constants.prefill_latency_s
     return OperatorTime(
         overhead_s=layers.all * (constants.layer_latency_s + launched)

@@ -102,7 +102,11 @@ class Layers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
-    """One rank of each candidate; ``bandwidth`` in bytes/s, ``launches_s`` seconds a step."""
+    """One rank of each candidate; ``bandwidth`` in bytes/s, ``launches_s`` seconds a step.
+
+    No step is shorter than ``step_floor_s``, and none with prompts than ``prompt_step_floor_s``: so
+    long the host takes to launch its layers. The first is 0 where graphs are captured.
+    """
 
     candidates: Candidates
     model: ArchitectureArrays
@@ -118,6 +122,8 @@ class Ranks:
     bandwidth: Floats
     links: LinkBandwidth
     launches_s: Floats
+    eager: Booleans
+    step_floor_s: Floats
     prompt_step_floor_s: Floats
     drafts: Drafts | None = None
 
@@ -153,6 +159,7 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
     kernels = kernel_constants(candidates, constants)
     host = host_time(candidates, constants)
     row = candidates.architecture
+    eager, launched_s = _eager(candidates), model.layers[row] * host.prompt_launch_s
     compute_share, bandwidth = _shares_of_device(candidates, kernels)
     formats = compute_formats(candidates.architectures, candidates.precisions)[
         row, candidates.weight_precision
@@ -180,7 +187,9 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
         bandwidth=bandwidth,
         links=link_bandwidth(candidates),
         launches_s=_launches(model, row, kernels, bits),
-        prompt_step_floor_s=model.layers[row] * host.prompt_launch_s,
+        eager=eager,
+        step_floor_s=np.where(eager, launched_s, 0.0),
+        prompt_step_floor_s=launched_s,
         drafts=_drafts(candidates, constants),
     )
 
@@ -209,6 +218,12 @@ def _drafts(candidates: Candidates, constants: PhysicsConstants) -> Drafts | Non
         passes=candidates.by_speculation([float(each.passes) for each in ways]),
         verified=candidates.draft_tokens + 1.0,
     )
+
+
+def _eager(candidates: Candidates) -> Booleans:
+    """Return which candidates decode without captured graphs, by their flag or their engine."""
+    never = candidates.by_engine([float(not e.captures_graphs) for e in candidates.engines]) > 0
+    return never if candidates.eager is None else never | candidates.eager
 
 
 def attention_ranks(candidates: Candidates) -> Floats:

@@ -52,7 +52,7 @@ def test_a_rate_is_an_open_loop_of_its_arrival_process() -> None:
 def test_inferencex_sends_ten_prompts_for_each_request_in_flight() -> None:
     """Lengths are uniform from 0.8 of the stated ones; SGLang's first wave is slow (L21)."""
     asked = traffic(source="inferencex", engine="sglang", device_name="MI300X")
-    assert asked.arrivals == ClosedLoop(concurrency=16, start=Start.AT_ONCE, first_wave_s=1.9)
+    assert asked.arrivals == ClosedLoop(concurrency=16, start=Start.AT_ONCE, first_wave_s=2.8)
     assert asked.requests == 160
     assert asked.prompt == UniformLength(low=800, high=1000)
 

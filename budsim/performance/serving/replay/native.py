@@ -64,7 +64,7 @@ class Setting(ctypes.Structure):
             for name in (
                 "token_budget max_sequences cache_tokens block_tokens lag_steps receive_steps "
                 "imbalance request_s token_s reply_s first_wave_s "
-                "prefill_factor decode_factor prompt_step_floor_s"
+                "prefill_factor decode_factor step_floor_s prompt_step_floor_s"
             ).split()
         ),
     ]

@@ -209,5 +209,6 @@ def _setting(replica: Replica, first_wave_s: float) -> native.Setting:
         first_wave_s=first_wave_s,
         prefill_factor=replica.prefill_factor * replica.tables.prompt_factor[row],
         decode_factor=replica.decode_factor,
+        step_floor_s=replica.tables.step_floor_s[row],
         prompt_step_floor_s=replica.tables.prompt_step_floor_s[row],
     )

@@ -104,8 +104,8 @@ class StepTables:
         Exponent of the p-norm that joins both parts.
     prompt_factor : float array, shape (n,)
         What prompts add to a step, relative to what these tables say.
-    prompt_step_floor_s : float array, shape (n,)
-        No step with prompts is shorter: the host launches its layers.
+    step_floor_s, prompt_step_floor_s : float arrays, shape (n,)
+        No step, and no step with prompts, is shorter: the host launches its layers.
     multiplies_cache, multiplies_step : float arrays, shape (n,)
         1.0 where a sequence multiplies everyone's cache, or a prompt token its whole step;
         else 0.0.
@@ -117,6 +117,7 @@ class StepTables:
     traffic: PartTables
     overlap: Floats
     prompt_factor: Floats
+    step_floor_s: Floats
     prompt_step_floor_s: Floats
     multiplies_cache: Floats
     multiplies_step: Floats
@@ -130,7 +131,8 @@ class StepTables:
 def step_tables(candidates: Candidates, constants: PhysicsConstants = FITTED) -> StepTables:
     """Return the tables of each candidate; a row takes about half a millisecond."""
     ranks = prepare(candidates, constants)
-    without_floor = replace(ranks, prompt_step_floor_s=np.zeros(len(candidates)))
+    zeros = np.zeros(len(candidates))
+    without_floor = replace(ranks, step_floor_s=zeros, prompt_step_floor_s=zeros)
     rows = np.arange(len(candidates))
     overlapped = ranks.constants.overlap_exponent > 1.0
     parts = [part for same in (rows[~overlapped], rows[overlapped]) for part in _pieces(same)]
@@ -143,6 +145,7 @@ def step_tables(candidates: Candidates, constants: PhysicsConstants = FITTED) ->
         traffic=traffic,
         overlap=ranks.constants.overlap_exponent,
         prompt_factor=ranks.constants.prompt_factor,
+        step_floor_s=ranks.step_floor_s,
         prompt_step_floor_s=ranks.prompt_step_floor_s,
         multiplies_cache=candidates.by_engine([each is AttendedTokens.CACHE for each in attended]),
         multiplies_step=candidates.by_engine(

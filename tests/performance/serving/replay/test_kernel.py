@@ -71,6 +71,7 @@ def tables() -> StepTables:
         traffic=rest,
         overlap=one,
         prompt_factor=one,
+        step_floor_s=zero,
         prompt_step_floor_s=zero,
         multiplies_cache=zero,
         multiplies_step=zero,
@@ -316,3 +317,17 @@ def test_tokens_wait_behind_requests_that_are_being_read() -> None:
     assert served.first_s[0] == pytest.approx(1.0)
     assert served.admitted_s[0] == pytest.approx(0.1)
     assert served.first_s[9] > 1.0
+
+
+def test_no_step_is_shorter_than_its_launches_in_eager_mode() -> None:
+    """A lone sequence takes the device 5.1 ms a token; the host launches its layers in 20 ms."""
+    slow = replica(Scheduler())
+    launched = replace(slow.tables, step_floor_s=np.array([0.02]))
+    traffic = Traffic(
+        arrivals=ClosedLoop(concurrency=1, start=Start.AT_ONCE),
+        prompt=FixedLength(tokens=100),
+        output=FixedLength(tokens=11),
+        requests=1,
+    )
+    served = run(replace(slow, tables=launched), draw_requests(traffic))[0]
+    assert served.done_s[0] - served.first_s[0] == pytest.approx(10 * 20e-3)

@@ -154,7 +154,10 @@ static double step_seconds(const Replica *r, const Load *load) {
     const Setting *set = r->set;
     double decode = 0.0;
     if (load->sequences > 0.0) decode = decode_seconds(r->tables, load->sequences, load->context);
-    if (load->prefill <= 0.0) return decode * set->decode_factor;
+    if (load->prefill <= 0.0) {
+        decode *= set->decode_factor;
+        return decode > set->step_floor_s ? decode : set->step_floor_s;
+    }
     double all = mixed_seconds(r->tables, load->prefill, load->cost, load->sequences, load->context);
     double seconds = decode * set->decode_factor + (all - decode) * set->prefill_factor;
     return seconds > set->prompt_step_floor_s ? seconds : set->prompt_step_floor_s;

@@ -24,7 +24,7 @@ typedef struct {
     double lag_steps, receive_steps, imbalance;
     double request_s, token_s, reply_s, first_wave_s;
     double prefill_factor, decode_factor;
-    double prompt_step_floor_s;  /* no step with prompt tokens is shorter */
+    double step_floor_s, prompt_step_floor_s;  /* no step, none with prompt tokens, is shorter */
 } Setting;
 
 /* Arrays of `count` requests: what they ask, and when they were sent, admitted and answered. */
