@@ -70,6 +70,9 @@ class FirstToken:
 # Half of the step under way, and one that is planned already.
 USUAL_STEPS = 1.5
 
+# The same where a step's results are read after the next one began (overlapped scheduling).
+OVERLAPPED_STEPS = 2.5
+
 
 # MXFP4 weights with activations in FP8, as vLLM, SGLang and TensorRT-LLM multiply on CUDA.
 MXFP4_AS_FP8 = ((DeviceKind.CUDA, Precision.MXFP4, Precision.FP8),)

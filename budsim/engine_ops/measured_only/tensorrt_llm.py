@@ -8,7 +8,7 @@ from typing import Final
 from budsim.commons.units import GIB, MICRO
 from budsim.engine_ops.engine_profile import (
     MXFP4_AS_FP8,
-    USUAL_STEPS,
+    OVERLAPPED_STEPS,
     Batching,
     EngineProfile,
     FirstToken,
@@ -49,7 +49,7 @@ _BASE: Final = EngineProfile(
 
 GPU: Final = replace(
     _BASE,
-    first_token=FirstToken(request_s=0.001, steps=USUAL_STEPS, prompt_launch_s=0.0009),
+    first_token=FirstToken(request_s=0.001, steps=OVERLAPPED_STEPS, prompt_launch_s=0.0004),
     multiplied_in=MXFP4_AS_FP8,
 )
 

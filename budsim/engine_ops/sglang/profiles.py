@@ -13,7 +13,7 @@ from typing import Final
 from budsim.commons.units import MICRO
 from budsim.engine_ops.engine_profile import (
     MXFP4_AS_FP8,
-    USUAL_STEPS,
+    OVERLAPPED_STEPS,
     Batching,
     EngineProfile,
     FirstToken,
@@ -43,7 +43,7 @@ _BASE: Final = EngineProfile(
 
 GPU: Final = replace(
     _BASE,
-    first_token=FirstToken(request_s=0.002, steps=USUAL_STEPS, prompt_launch_s=0.0015),
+    first_token=FirstToken(request_s=0.002, steps=OVERLAPPED_STEPS, prompt_launch_s=0.001),
     multiplied_in=MXFP4_AS_FP8,
 )
 

@@ -33,6 +33,8 @@ CONVERTED_BITS = 16.0
 # Products in fewer bits than this count as 8 bit and as 4 bit; block formats lie between.
 EIGHT_BIT_BELOW, FOUR_BIT_BELOW = 12.0, 6.0
 
+MXFP4_BITS = FORMATS[Precision.MXFP4].bits
+
 # Bytes a linear layer moves for each value of its state at every token: fp32, read and written.
 STATE_BYTES = 4.0 + 4.0
 
@@ -349,14 +351,15 @@ def _launches(
 ) -> Floats:
     """Return seconds a step spends launching products and bringing activations to 8 or 4 bit.
 
-    Experts of one layer are launched together, at the price of ``moe_latency_s``.
+    Experts of one layer are launched together, at the price of ``moe_latency_s``. MXFP4 experts
+    meet 16 bit activations, which nothing brings to fewer bits.
     """
     matrices, narrow = model.matrices, bits < EIGHT_BIT_BELOW
     each = kernels.gemm_latency_s[:, None] + np.where(
         narrow, kernels.narrow_gemm_latency_s[:, None], 0.0
     )
     alone = matrices.multiplied[row] & ~matrices.expert[row] & ~matrices.sampled[row]
-    narrow_experts = matrices.expert[row] & narrow
+    narrow_experts = matrices.expert[row] & narrow & (bits != MXFP4_BITS)
     narrow_layers = np.where(narrow_experts, matrices.layers[row], 0.0).max(axis=1)
     return np.asarray(
         (each * matrices.layers[row] * alone).sum(axis=1)

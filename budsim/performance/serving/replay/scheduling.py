@@ -46,6 +46,9 @@ class Host:
     lag_steps: int = 1
 
 
+# What a newcomer waits of the step under way on average, steps.
+HALF_A_STEP = 0.5
+
 # Of engines for which nothing was fitted.
 USUAL_HOST = Host()
 
@@ -65,9 +68,16 @@ USUAL_FRONT_END = FrontEnd()
 
 
 def host_of(engine: EngineProfile, constants: PhysicsConstants) -> Host:
-    """Return the host of an engine: its own time for a request, where that was fitted."""
+    """Return the host of an engine: its own times, where they were fitted.
+
+    Of the steps a request waits for, half of the one under way is an average; the rest are whole.
+    """
     own = constants.first_token.get(engine.name)
-    return USUAL_HOST if own is None else replace(USUAL_HOST, request_s=own.request_s)
+    if own is None:
+        return USUAL_HOST
+    return replace(
+        USUAL_HOST, request_s=own.request_s, lag_steps=max(round(own.steps - HALF_A_STEP), 0)
+    )
 
 
 # The numbers kernel/replica.h knows the kinds by.
