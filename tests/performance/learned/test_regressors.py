@@ -85,7 +85,8 @@ def test_corrections_never_shrink_with_what_makes_requests_wait(target: str, fea
     """More requests correct both times no less, and longer prompts TTFT no less.
 
     The shipped CUDA models, all else equal. Nearly: leaves of absolute error are medians taken
-    after the splits that the constraint is held to.
+    after the splits that the constraint is held to. From the least to the most, corrections shrink
+    by less than 1 % in all, on average.
     """
     regressors = load_regressors(Path("cache/pretrained_models"))[DeviceKind.CUDA]
     rng, column = np.random.default_rng(0), feature_names().index(feature)
@@ -99,4 +100,4 @@ def test_corrections_never_shrink_with_what_makes_requests_wait(target: str, fea
     )
     steps = np.diff(np.log(factors), axis=1)
     assert steps.min() > -0.06
-    assert -steps[steps < 0].sum() < 0.1 * steps[steps > 0].sum()
+    assert -steps[steps < 0].sum() < 0.01 * len(features)
