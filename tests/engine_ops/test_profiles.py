@@ -43,7 +43,7 @@ def test_vllm_mixes_and_sglang_prefills_first() -> None:
 def test_an_unknown_engine_is_answered_with_the_known_ones() -> None:
     """The message lists what there is."""
     with pytest.raises(NotFound, match="sglang"):
-        profile_for("tgi", DeviceKind.CUDA)
+        profile_for("no-such-engine", DeviceKind.CUDA)
 
 
 def test_every_measured_engine_has_a_profile(shared_data: Path) -> None:

@@ -1,4 +1,4 @@
-"""Text Generation Inference: IBM's fork (TGIS) and the one for Gaudi."""
+"""Text Generation Inference, IBM's fork of it (TGIS) and the one for Gaudi."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ from budsim.engine_ops.memory_rule import CACHE_GROWS
 _ESTIMATED: Final = "step overhead: our estimate of host time per step, regressors correct it"
 
 PROFILES: Final = (
+    EngineProfile(
+        name="tgi",
+        batching=Batching.PREFILL_FIRST,
+        max_num_batched_tokens=4096,
+        max_num_seqs=128,
+        memory_fraction=0.9,
+        memory=CACHE_GROWS,
+        step_overhead_s=2000 * MICRO,
+        block_tokens=1,
+        source="Text Generation Inference: a new batch's prefill pauses decoding; "
+        "launcher defaults max-batch-prefill-tokens 4096 and max-concurrent-requests 128; "
+        f"{_ESTIMATED}",
+    ),
     EngineProfile(
         name="tgis",
         batching=Batching.PREFILL_FIRST,
