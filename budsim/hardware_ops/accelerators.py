@@ -9,7 +9,7 @@ from budsim.commons.precision import Precision
 from budsim.commons.units import GIGA, MIB, TERA
 from budsim.hardware_ops.availability import accelerator_availability
 from budsim.hardware_ops.device import Device
-from budsim.hardware_ops.device_builder import OWNING, Figures, build_device, merge_sources
+from budsim.hardware_ops.device_builder import Figures, build_device, merge_sources
 
 # One direction of a slot: 8, 16 or 32 GT/s a lane, 128 of 130 bits are data (PCI-SIG base
 # specifications).
@@ -34,7 +34,6 @@ def read_accelerator(entry: Entry) -> Device:
             bandwidth=entry["memory_bandwidth_gb_per_s"] * GIGA,
             peaks={Precision(name): tflops * TERA for name, tflops in entry["tflops"].items()},
             units=entry["compute_units"],
-            owned=entry["price_usd"],
             availability=accelerator_availability()[entry["name"]],
         ),
     )
@@ -59,6 +58,4 @@ def _sources(entry: Entry) -> Mapping[str, str]:
     }
     if rate := entry.get("network_gbit_per_s"):
         derived["scale_out"] = f"usual server design: RoCE/InfiniBand {rate} Gb/s for each device"
-    if "price_usd_per_h" not in entry:
-        derived["price_usd_per_h"] = f"derived: no common rental; purchase price {OWNING}"
     return merge_sources(sheet, derived, entry["sources"])

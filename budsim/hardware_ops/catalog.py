@@ -3,8 +3,9 @@
 Figures are in ``catalog/accelerators.json`` and, one line for each processor, in
 ``catalog/processors.json``. They are in the units of data sheets (GB/s, TFLOPS, W, USD), each with
 its source; a source under ``*`` holds for every figure without one of its own. What the processors
-of one platform share is in ``catalog/platforms.json``. Usual links, networks and rents are derived,
-and their sources say so. The files are read once, when first needed.
+of one platform share is in ``catalog/platforms.json``. Usual links and networks are derived, and
+their sources say so. Prices of an hour are rents (``catalog/rents.json``). The files are read once,
+when first needed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from budsim.hardware_ops.accelerators import read_accelerator
 from budsim.hardware_ops.device import Device
 from budsim.hardware_ops.device_builder import FIGURES
 from budsim.hardware_ops.processors import read_processor
+from budsim.hardware_ops.rents import RentRatios, published_rents, rent_of, with_price
 
 PACKAGE = "budsim.hardware_ops"
 
@@ -44,7 +46,22 @@ def devices() -> Mapping[str, Device]:
             if device.name in found:
                 raise CatalogError(f"{name}[{index}]: a second device is named {device.name!r}")
             found[device.name] = device
-    return MappingProxyType(found)
+    return MappingProxyType(_with_rents(found))
+
+
+@lru_cache(maxsize=1)
+def rent_ratios() -> RentRatios:
+    """Return the ratios of rent to purchase price of the catalog's devices."""
+    return RentRatios.of(devices().values())
+
+
+def _with_rents(found: Mapping[str, Device]) -> dict[str, Device]:
+    """Return the devices with what renting each of them on demand costs."""
+    unknown = sorted(published_rents().keys() - found.keys())
+    if unknown:
+        raise CatalogError(f"catalog/rents.json: no device is named {unknown[0]!r}")
+    ratios = RentRatios.of(found.values())
+    return {name: with_price(device, rent_of(device, ratios)) for name, device in found.items()}
 
 
 def _checked(build: Callable[[Entry], Device], entry: Entry, where: str) -> Device:

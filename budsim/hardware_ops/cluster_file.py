@@ -24,7 +24,8 @@ Such a node is called by its type unless it has a name.
 replaced. Left out, ``count`` and ``sockets`` mean one, and ``available`` means all. ``memory_gb``
 and ``cores`` are of all the node's sockets; left out, they mean one 64 GB module for each memory
 channel, and the data sheet's cores. ``memory_gb`` of an accelerator is for one device, and picks
-among those of one name. Any other key is refused.
+among those of one name. ``price_usd_per_h`` is what one of the devices costs; left out, the
+catalog's price holds. Any other key is refused.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ _NAMESPACE = uuid.UUID("6a8b1f0e-4b0f-5c52-9d3c-2c1f5ad7b0aa")
 _FILE = frozenset({"clusters"})
 _CLUSTER = frozenset({"id", "name", "nodes"})
 _NODE = frozenset({"name", "count", "devices", "instance", "master", "down"})
-_DEVICE = frozenset({"device", "count", "available", "sockets", "cores", "memory_gb"})
+_DEVICE = frozenset(
+    {"device", "count", "available", "sockets", "cores", "memory_gb", "price_usd_per_h"}
+)
 
 
 def read_cluster_file(path: Path) -> tuple[Cluster, ...]:
@@ -204,6 +207,7 @@ def _short_pool(entry: InventoryReader, node_is_up: bool) -> DevicePool:
     is_cpu = device is not None and device.kind is DeviceKind.CPU
     words = _cpu_words(entry, device) if device and is_cpu else _accelerator_words(entry)
     label = {"name": name, "type": device.kind.value if device else ""}
+    label |= {key: entry.values[key] for key in ("price_usd_per_h",) if entry.has(key)}
     return read_pool(
         InventoryReader(path=entry.path, values={**label, **words}), node_is_up=node_is_up
     )

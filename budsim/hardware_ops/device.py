@@ -32,6 +32,46 @@ class Segment(StrEnum):
     EMBEDDED = "embedded"
 
 
+class PriceBasis(StrEnum):
+    """What the price of an hour pays for: renting a device, or owning it."""
+
+    RENT = "rent"
+    OWN = "own"
+
+
+class PriceKind(StrEnum):
+    """How the price of an hour is known."""
+
+    PUBLISHED = "published"
+    ESTIMATED = "estimated"
+    COMPUTED = "computed"
+    GIVEN = "given"
+    INVENTORY = "inventory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceOrigin:
+    """Where the price of an hour comes from.
+
+    Attributes
+    ----------
+    basis : PriceBasis
+        What it pays for.
+    kind : PriceKind
+        ``published`` by providers, ``estimated`` from the purchase price, ``computed`` from the
+        costs of ownership, ``given`` in a price file, or stated by the ``inventory``.
+    date : str
+        Day, month or year of the oldest price it is made of; empty where unknown.
+    source : str
+        Providers or file, and the arithmetic.
+    """
+
+    basis: PriceBasis
+    kind: PriceKind
+    date: str
+    source: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:
     """Whether a device can be had.
@@ -111,7 +151,10 @@ class Device:
     tdp_w : float
         Thermal design power, W.
     price_usd, price_usd_per_h : float
-        Purchase price of one device and what one costs per hour.
+        Purchase price of one device and what one costs per hour; see
+        `budsim.hardware_ops.pricing`.
+    price_origin : PriceOrigin or None
+        Where the price of an hour comes from; ``None``: not known.
     instruction_sets : frozenset of str
         CPU only: ``avx2``, ``avx512f``, ``avx512_bf16``, ``amx_bf16``, ``sve``...
     l3_bytes : float
@@ -150,6 +193,7 @@ class Device:
     numa_nodes: int = 1
     host_reserved_bytes: float = 0.0
     availability: Availability | None = None
+    price_origin: PriceOrigin | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __hash__(self) -> int:

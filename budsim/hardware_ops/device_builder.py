@@ -1,4 +1,4 @@
-"""Builds a `Device` from a catalog entry; derives its rent where none is listed."""
+"""Builds a `Device` from a catalog entry, all but the price of an hour."""
 
 from __future__ import annotations
 
@@ -20,17 +20,10 @@ FIGURES = (
     "scale_out",
     "tdp_w",
     "price_usd",
-    "price_usd_per_h",
 )
 
 # Devices a scale-out network is assumed to hold; no network of the catalog is smaller.
 SCALE_OUT_DEVICES = 1024
-
-# Rent of a device nobody lets: purchase price over its hours of use, plus power and cooling.
-HOURS_OF_USE = 3 * 8760
-USD_PER_WH = 0.12 / 1000
-COOLING = 1.3
-OWNING = "over 3 years of 8760 h plus TDP x 1.3 (cooling) at 0.12 USD/kWh"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +40,6 @@ class Figures:
         Dense FLOP/s of each format.
     units : int
         Multiprocessors, compute units or cores.
-    owned : float
-        USD paid to own one, from which the rent follows where the entry lists none.
     availability : Availability
         Segment and years of sale.
     instruction_sets, l3_bytes, clock_hz
@@ -60,7 +51,6 @@ class Figures:
     bandwidth: float
     peaks: Mapping[Precision, float]
     units: int
-    owned: float
     availability: Availability
     instruction_sets: Iterable[str] = ()
     l3_bytes: float = 0.0
@@ -68,9 +58,11 @@ class Figures:
 
 
 def build_device(entry: Entry, figures: Figures) -> Device:
-    """Return the device of a catalog entry with both its links in full."""
+    """Return the device of a catalog entry with both its links in full.
+
+    The price of an hour is still missing; `budsim.hardware_ops.pricing` adds it.
+    """
     up, out = entry["scale_up"], entry["scale_out"]
-    rent = figures.owned / HOURS_OF_USE + entry["tdp_w"] * COOLING * USD_PER_WH
     return Device(
         name=entry["name"],
         kind=DeviceKind(entry["kind"]),
@@ -94,7 +86,7 @@ def build_device(entry: Entry, figures: Figures) -> Device:
         ),
         tdp_w=float(entry["tdp_w"]),
         price_usd=float(entry["price_usd"]),
-        price_usd_per_h=float(entry.get("price_usd_per_h", round(rent, 3))),
+        price_usd_per_h=0.0,
         aliases=tuple(entry["aliases"]),
         pci_ids=tuple(entry["pci_ids"]),
         instruction_sets=frozenset(figures.instruction_sets),

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.cluster import DeviceLabel, DevicePool, HardwareMode
-from budsim.hardware_ops.device import Device, DeviceKind
+from budsim.hardware_ops.device import Device, DeviceKind, PriceBasis, PriceKind, PriceOrigin
 from budsim.hardware_ops.device_identity import (
     KINDS_ON_THE_WIRE,
     NAME_FIELDS,
@@ -24,8 +24,10 @@ from budsim.hardware_ops.device_identity import (
 from budsim.hardware_ops.device_load import unusable, with_processor_load, with_time_sliced_load
 from budsim.hardware_ops.device_names import is_time_sliced
 from budsim.hardware_ops.inventory_reader import InventoryReader
+from budsim.hardware_ops.rents import Rent, with_price
 
 MOST_DEVICES = 10_000
+MOST_USD_PER_H = 10_000.0
 
 
 def read_pool(entry: InventoryReader, *, node_is_up: bool) -> DevicePool:
@@ -39,7 +41,7 @@ def read_pool(entry: InventoryReader, *, node_is_up: bool) -> DevicePool:
     """
     found, label, (total, available) = identify_device(entry), _label(entry), _counts(entry)
     pool = DevicePool(
-        device=found.device,
+        device=_with_own_price(found.device, entry),
         label=replace(label, wire_type=label.wire_type or str(found.device.kind))
         if found.device
         else label,
@@ -60,6 +62,20 @@ def read_pool(entry: InventoryReader, *, node_is_up: bool) -> DevicePool:
     if found.device is None:
         return unusable(pool, found.reason)
     return pool if node_is_up else unusable(pool, "node is down")
+
+
+def _with_own_price(device: Device | None, entry: InventoryReader) -> Device | None:
+    """Return a device at the price of an hour that the entry states, if it states one."""
+    price = entry.number("price_usd_per_h", most=MOST_USD_PER_H, unit="USD/h of one device")
+    if device is None or not price:
+        return device
+    origin = PriceOrigin(
+        basis=PriceBasis.RENT,
+        kind=PriceKind.INVENTORY,
+        date="",
+        source=f"given: the inventory's own price ({entry.at('price_usd_per_h')})",
+    )
+    return with_price(device, Rent(usd_per_h=price, origin=origin))
 
 
 def unreadable(name: object, error: InvalidInput) -> DevicePool:

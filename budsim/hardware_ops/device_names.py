@@ -5,6 +5,7 @@ Names are compared without case, punctuation, maker and clock; nothing is compar
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -60,6 +61,12 @@ def candidates(*names: str) -> tuple[Device, ...]:
     """
     by_name = _index()[0]
     return next((by_name[key] for name in names if (key := normalized(name)) in by_name), ())
+
+
+def close_names(name: str) -> list[str]:
+    """Return up to three names of the catalog that are spelled like ``name``."""
+    by_key = {device.lower(): device for device in devices()}
+    return [by_key[key] for key in difflib.get_close_matches(name.lower(), by_key, n=3)]
 
 
 def candidates_by_pci(pci_id: str) -> tuple[Device, ...]:

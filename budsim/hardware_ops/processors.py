@@ -9,12 +9,10 @@ from budsim.commons.catalog import Entry, load_catalog
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB, GIGA, MEGA, MIB
 from budsim.hardware_ops.device import Availability, Device, DeviceKind, Segment
-from budsim.hardware_ops.device_builder import OWNING, Figures, build_device, merge_sources
+from budsim.hardware_ops.device_builder import Figures, build_device, merge_sources
 from budsim.hardware_ops.instruction_sets import INSTRUCTION_SETS, OPS_PER_CYCLE
 
 PACKAGE = "budsim.hardware_ops"
-# Purchase price of a socket with its memory and board, in prices of the processor (assumed).
-WITH_BOARD = 1.5
 
 
 def read_processor(line: Entry) -> Device:
@@ -39,7 +37,6 @@ def read_processor(line: Entry) -> Device:
                 for precision, operations in per_cycle.items()
             },
             units=cores,
-            owned=entry["price_usd"] * WITH_BOARD,
             availability=_availability(entry),
             instruction_sets=INSTRUCTION_SETS[entry["isa"]],
             l3_bytes=entry["l3_mb"] * MIB,
@@ -116,7 +113,6 @@ def _sources(entry: Entry) -> Mapping[str, str]:
         else "single socket; a nominal 1 GB/s",
         "scale_out": f"usual server design: {entry.get('network_gbit_per_s', 25):g} Gb/s Ethernet",
         "price_usd": entry["price_source"],
-        "price_usd_per_h": f"derived: purchase price x 1.5 (memory, board) {OWNING}",
     }
     return merge_sources(sheet, derived, entry.get("sources", {}))
 

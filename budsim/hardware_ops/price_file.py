@@ -1,0 +1,193 @@
+"""Reads a user's own prices from YAML, JSON or CSV; an error names file, row and field.
+
+A file is a list of rows (CSV: with a header), or a mapping with the rows under ``prices`` and,
+if wanted, ``currency``, ``date`` and the assumptions of `Ownership` under ``ownership``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Final
+
+from budsim.commons.errors import InvalidInput, NotFound
+from budsim.hardware_ops.device import Device
+from budsim.hardware_ops.device_names import close_names, find_device
+from budsim.hardware_ops.ownership import Ownership
+from budsim.hardware_ops.pricing import GivenPrice
+
+MOST_BYTES: Final = 200_000
+MOST_USD_PER_H: Final = 10_000.0
+MOST_PURCHASE_USD: Final = 100_000_000.0
+CURRENCY: Final = "USD"
+ROW_FIELDS: Final = ("device", "usd_per_h", "purchase_usd", "date", "source", "currency")
+FILE_FIELDS: Final = ("prices", "ownership", "currency", "date")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceFile:
+    """What a file says: prices by device name, and assumptions about owned devices by name."""
+
+    prices: Mapping[str, GivenPrice]
+    ownership: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_price_file(path: Path) -> PriceFile:
+    """Return the prices of a file.
+
+    Raises
+    ------
+    NotFound
+        There is no such file.
+    InvalidInput
+        It is too large or not text, names an unknown device or one twice, or a price is missing,
+        negative, not a number, or in another currency.
+    """
+    if not path.is_file():
+        raise NotFound("prices", str(path), "give the path of a YAML, JSON or CSV file")
+    document = _parsed(path)
+    if isinstance(document, list):
+        document = {"prices": document}
+    if not isinstance(document, Mapping):
+        raise InvalidInput(path.name, "holds no rows", "a list of rows, or rows under prices")
+    _refuse_others(document, FILE_FIELDS, path.name)
+    _check_currency(document, path.name)
+    date = _text(document, "date", path.name)
+    rows = document.get("prices", [])
+    if not isinstance(rows, list):
+        raise InvalidInput(f"{path.name}, prices", "is no list", "a list of rows")
+    prices: dict[str, GivenPrice] = {}
+    for number, row in enumerate(rows, start=1):
+        where = f"{path.name} row {number}"
+        name, price = _row(row, where, date)
+        if name in prices:
+            raise InvalidInput(f"{where}, device", f"{name} stands in an earlier row", "one row")
+        prices[name] = price
+    ownership = _ownership(document.get("ownership"), f"{path.name}, ownership")
+    if not (prices or ownership):
+        raise InvalidInput(path.name, "holds no prices", "at least one row")
+    return PriceFile(prices=prices, ownership=ownership)
+
+
+def _parsed(path: Path) -> object:
+    if path.stat().st_size > MOST_BYTES:
+        raise InvalidInput(path.name, "is too large", f"at most {MOST_BYTES:,} bytes")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidInput(path.name, "is not text", "YAML, JSON or CSV in UTF-8") from None
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return list(csv.DictReader(io.StringIO(text), restkey="", restval=""))
+    if suffix == ".json":
+        return _json(text, path.name)
+    if suffix in {".yaml", ".yml"}:
+        return _yaml(text, path.name)
+    raise InvalidInput(path.name, f"ends in {suffix or 'nothing'}", "a .yaml, .json or .csv file")
+
+
+def _json(text: str, name: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidInput(name, "is not JSON", "a list of rows") from None
+
+
+def _yaml(text: str, name: str) -> object:
+    import yaml  # here, because most runs have no price file
+
+    try:
+        # Not libyaml's loader: it recurses in C without a limit, and a deep file ends the process.
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise InvalidInput(name, "is not YAML", "a list of rows") from None
+
+
+def _row(row: object, where: str, date: str) -> tuple[str, GivenPrice]:
+    if not isinstance(row, Mapping):
+        raise InvalidInput(where, "is no mapping", f"fields {', '.join(ROW_FIELDS)}")
+    _refuse_others(row, ROW_FIELDS, where)
+    _check_currency(row, where)
+    device = _device(row, where)
+    rent = _price(row, "usd_per_h", where, MOST_USD_PER_H)
+    purchase = _price(row, "purchase_usd", where, MOST_PURCHASE_USD)
+    if rent is None and purchase is None:
+        raise InvalidInput(f"{where}, usd_per_h", "is missing", "usd_per_h or purchase_usd")
+    return device.name, GivenPrice(
+        usd_per_h=rent,
+        purchase_usd=purchase,
+        where=where,
+        date=_text(row, "date", where) or date,
+        source=_text(row, "source", where),
+    )
+
+
+def _device(row: Mapping[str, object], where: str) -> Device:
+    name = _text(row, "device", where)
+    if not name:
+        raise InvalidInput(f"{where}, device", "is missing", "a name of `budsim devices`")
+    found = find_device(name)
+    if found is None:
+        close = ", ".join(close_names(name)) or "such as H100-SXM"
+        expected = f"a name of `budsim devices` ({close})"
+        raise InvalidInput(f"{where}, device", f"{name[:60]!r} is not known", expected)
+    return found
+
+
+def _price(row: Mapping[str, object], key: str, where: str, most: float) -> float | None:
+    value = row.get(key)
+    if value is None or value == "":
+        return None
+    expected = f"USD, more than 0 and at most {most:,.0f}, as in 2.5"
+    try:
+        # A boolean is a number to Python, and no price.
+        price = math.nan if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        price = math.nan
+    if not 0 < price <= most:
+        raise InvalidInput(f"{where}, {key}", f"is {str(value)[:40]!r}", expected)
+    return price
+
+
+def _check_currency(values: Mapping[str, object], where: str) -> None:
+    currency = _text(values, "currency", where)
+    if currency.upper() not in {"", CURRENCY}:
+        problem = f"is {currency[:20]!r}, and nothing is converted"
+        raise InvalidInput(f"{where}, currency", problem, "prices in USD")
+
+
+def _text(values: Mapping[str, object], key: str, where: str) -> str:
+    value = values.get(key)
+    if isinstance(value, Mapping | list):
+        raise InvalidInput(f"{where}, {key}", "is no text", "one value")
+    return "" if value is None else str(value).strip()
+
+
+def _refuse_others(values: Mapping[str, object], known: tuple[str, ...], where: str) -> None:
+    for key in values:
+        if key not in known:
+            expected = f"{', '.join(known)}; all prices in USD"
+            raise InvalidInput(f"{where}, {str(key)[:40]}", "is no field of it", expected)
+
+
+def _ownership(values: object, where: str) -> Mapping[str, float]:
+    if values is None:
+        return {}
+    known = tuple(each.name for each in fields(Ownership))
+    if not isinstance(values, Mapping):
+        raise InvalidInput(where, "is no mapping", f"some of {', '.join(known)}")
+    _refuse_others(values, known, where)
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidInput(f"{where}.{key}", f"is {str(value)[:40]!r}", "a number")
+    stated = {key: float(value) for key, value in values.items()}
+    try:
+        Ownership(**stated)
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}.{error.field}", error.problem, error.expected) from None
+    return stated
