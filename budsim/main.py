@@ -23,6 +23,7 @@ from budsim.commons.placeholder_secrets import load_settings
 from budsim.commons.stored_settings import stored_settings
 from budsim.commons.telemetry import configure_logging, new_metrics
 from budsim.commons.tracing import tracing
+from budsim.hardware_ops.price_file import read_pricing
 from budsim.performance.predictor import load_predictor
 from budsim.simulator.background.lifecycle import (
     draining_before_stop,
@@ -31,7 +32,13 @@ from budsim.simulator.background.lifecycle import (
     start_loops,
 )
 from budsim.simulator.background.worker_processes import ProcessWorkers, ThreadWorkers, Workers
-from budsim.simulator.cluster_sources import FileInventory, Inventory, NoInventory, StateInventory
+from budsim.simulator.cluster_sources import (
+    FileInventory,
+    Inventory,
+    NoInventory,
+    PricedInventory,
+    StateInventory,
+)
 from budsim.simulator.context import ServiceOptions
 from budsim.simulator.http import service_routes
 from budsim.simulator.http.application_state import ApplicationState, set_application_state
@@ -181,6 +188,17 @@ def _options(settings: Settings) -> ServiceOptions:
 
 
 def _inventory(settings: Settings, sidecar: Sidecar | None) -> Inventory:
+    prices = settings.prices
+    pricing = read_pricing(
+        basis=prices.price_basis,
+        term=prices.price_term,
+        provider=prices.price_provider,
+        prices=prices.prices_file,
+    )
+    return PricedInventory(_inventory_source(settings, sidecar), pricing)
+
+
+def _inventory_source(settings: Settings, sidecar: Sidecar | None) -> Inventory:
     chosen = settings.inventory
     if sidecar:
         return StateInventory(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from budsim.api.prices import cost_per_million_total_tokens_usd, price_basis
 from budsim.api.tabular import Tabular
 from budsim.api.words import traffic_text
 
@@ -89,7 +90,7 @@ class Simulation(Tabular):
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one mapping for each plan, best first."""
-        return [plan_row(plan) for plan in self.plans]
+        return [plan_row(plan, self.question) for plan in self.plans]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that `budsim simulate --json` prints."""
@@ -118,7 +119,7 @@ class Capacities(Tabular):
         """Return one mapping for each cluster."""
         return [
             {"cluster": each.cluster.name, **_carried(each)}
-            | (plan_row(each.plan) if each.plan else {})
+            | (plan_row(each.plan, self.question) if each.plan else {})
             for each in self.clusters
         ]
 
@@ -157,7 +158,8 @@ class DeviceSets(Tabular):
     def rows(self) -> list[dict[str, Any]]:
         """Return one mapping for each set of devices."""
         return [
-            {"device": each.device.name, "purchase_usd": each.purchase_usd} | plan_row(each.plan)
+            {"device": each.device.name, "purchase_usd": each.purchase_usd}
+            | plan_row(each.plan, self.question)
             for each in self.sets
         ]
 
@@ -203,7 +205,7 @@ class RowPredictions(Tabular):
         return f"{predicted} of {len(self.table)} rows predicted."
 
 
-def plan_row(plan: Plan) -> dict[str, Any]:
+def plan_row(plan: Plan, question: Question) -> dict[str, Any]:
     """Return a plan's figures; latencies and rates are those of the group where they are worst."""
     services = [group.service for group in plan.groups]
     slowest = min((each.tokens_per_s_per_user for each in services), key=_value)
@@ -218,7 +220,10 @@ def plan_row(plan: Plan) -> dict[str, Any]:
         **_requests_per_s(plan.groups),
         **_percentiles(plan.slowest),
         "usd_per_h": plan.cost_usd_per_h,
+        "usd_per_month": plan.cost_usd_per_month,
         "usd_per_million_tokens": plan.cost_per_million_tokens_usd,
+        "usd_per_million_total_tokens": cost_per_million_total_tokens_usd(question, plan),
+        "price_basis": price_basis(plan),
         "bound_by": plan.slowest.service.bound_by,
         "basis": str(plan.slowest.service.basis),
         "is_knee": plan.is_knee,

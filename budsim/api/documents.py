@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from budsim.api.prices import price_document
+
 if TYPE_CHECKING:
     from budsim.simulator.planning.plans import Outcome, Plan, Rejection
     from budsim.simulator.planning.question import Question
@@ -77,6 +79,8 @@ def sized_document(question: Question, found: SizingResult) -> dict[str, Any]:
             "devices": each.plan.devices,
             "usd_per_hour": each.plan.cost_usd_per_h,
             "usd_per_hour_source": each.device.sources.get("price_usd_per_h"),
+            "usd_per_month": each.plan.cost_usd_per_month,
+            "price": price_document(each.device),
             "purchase_usd": each.purchase_usd,
             "configuration": _configuration(question, each.plan),
         }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from budsim.hardware_ops.cluster import Cluster
     from budsim.hardware_ops.device import Device
+    from budsim.hardware_ops.pricing import Pricing
     from budsim.model_ops.architecture import Architecture
     from budsim.performance.predictor import Predictor
     from budsim.performance.traffic import Traffic
@@ -49,6 +50,16 @@ class SearchOptions(TypedDict, total=False):
         Correction for your own site, written by `budsim calibrate`.
     seed : int
         The same question and seed give the same answer. Default: 0.
+    basis : "rent" or "own"
+        What an hour of every device costs: its rent, or the cost of owning it. Default: "rent".
+    term : "on-demand", "reserved" or "spot"
+        How devices are rented. Default: "on-demand".
+    provider : str
+        Whose rents to take. Default: the lowest published price of each device.
+    prices : path
+        Your own prices in YAML, JSON or CSV; they win over the catalog's.
+    ownership : mapping
+        Assumptions of `budsim.hardware_ops.ownership.Ownership`, such as ``{"years": 4}``.
     """
 
     engines: Sequence[str]
@@ -61,6 +72,11 @@ class SearchOptions(TypedDict, total=False):
     max_lora_rank: int
     calibration: str | Path
     seed: int
+    basis: str
+    term: str
+    provider: str
+    prices: str | Path
+    ownership: Mapping[str, float]
 
 
 def clusters_of(given: Cluster | Sequence[Cluster] | str | Path) -> tuple[Cluster, ...]:
@@ -164,7 +180,7 @@ def question_of(
         architecture=architecture,
         traffic=traffic,
         targets=targets,
-        clusters=clusters,
+        clusters=pricing_of(options).priced_clusters(clusters),
         mode=HardwareMode.SHARED if options.get("shared") else HardwareMode.DEDICATED,
         engines=frozenset(options.get("engines", ())),
         may_quantize=options.get("quantize", False),
@@ -174,6 +190,25 @@ def question_of(
         max_loras=options.get("max_loras", 0),
         max_lora_rank=options.get("max_lora_rank", 16),
         seed=options.get("seed", 0),
+    )
+
+
+def pricing_of(options: SearchOptions) -> Pricing:
+    """Return how an hour of every device is priced.
+
+    Raises
+    ------
+    NotFound, InvalidInput
+        An option or the price file is wrong; see `budsim.hardware_ops.price_file`.
+    """
+    from budsim.hardware_ops.price_file import read_pricing
+
+    return read_pricing(
+        basis=options.get("basis"),
+        term=options.get("term"),
+        provider=options.get("provider"),
+        prices=options.get("prices"),
+        ownership=options.get("ownership"),
     )
 
 

@@ -187,6 +187,53 @@ class SearchOptions:
     ] = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceOptions:
+    """What an hour of a device costs."""
+
+    panel: ClassVar[str] = "Prices"
+
+    basis: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PRICE_BASIS",
+            help="rent: what providers ask; own: purchase, host, network, power and hosting.",
+            show_default="rent",
+        ),
+    ] = None
+    term: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PRICE_TERM",
+            help="How devices are rented: on-demand, reserved or spot.",
+            show_default="on-demand",
+        ),
+    ] = None
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PRICE_PROVIDER",
+            help="Take this provider's rents.",
+            show_default="the lowest published",
+        ),
+    ] = None
+    prices: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PRICES_FILE",
+            help="Your own prices: YAML, JSON or CSV with device, usd_per_h, purchase_usd.",
+        ),
+    ] = None
+    own: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="An assumption of --basis own: years, host_share, host_least_usd, network_share, "
+            "pue, usd_per_kwh, hosting_usd_per_kw_month, load, utilisation. May be repeated.",
+        ),
+    ] = None
+
+
 Shared = Annotated[
     bool, typer.Option("--shared", help="Use time-sliced GPUs instead of whole ones.")
 ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from budsim.api import words
+from budsim.api.prices import price_text
 from budsim.cli import cells, tables
 from budsim.cli.replay_tables import print_requests
 from budsim.commons.units import GIB, MILLI
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from budsim.simulator.planning.question import Question
 
 PLANS_SHOWN, REJECTIONS_SHOWN = 8, 8
-HOURS_A_MONTH = 730
 # Smaller shares of a request's time are left out.
 LEAST_SHARE_TOLD = 0.01
 
@@ -41,6 +41,7 @@ def print_outcome(question: Question, outcome: Outcome, *, explain: bool = False
         _print_notes(console, question, outcome)
         print_requests(console, question, shown)
         _print_launch(console, shown[0])
+        console.print(f"price: {price_text(question, shown[0])}\n", soft_wrap=True)
         _print_length_note(console, question)
         for number, plan in enumerate(shown if explain else shown[:1], start=1):
             _print_explanation(console, plan, number)
@@ -120,8 +121,6 @@ def _print_launch(console: Console, plan: Plan) -> None:
         # Neither colours nor line breaks: people copy it. Square brackets are no markup.
         console.print(command, markup=False, soft_wrap=True)
         console.print(f"memory of a device: {_memory_text(group)}")
-    month_usd = HOURS_A_MONTH * plan.cost_usd_per_h
-    console.print(f"price: {plan.cost_usd_per_h:.2f} USD/h, {month_usd:,.0f} USD a month\n")
 
 
 def _print_length_note(console: Console, question: Question) -> None:

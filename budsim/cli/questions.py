@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
 from budsim.api import inputs
-from budsim.cli.options import SearchOptions, TargetOptions
+from budsim.cli.options import PriceOptions, SearchOptions, TargetOptions
+from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
 
 if TYPE_CHECKING:
@@ -64,6 +65,35 @@ def search_of(options: SearchOptions, targets: TargetOptions, *, shared: bool = 
         "max_lora_rank": options.max_lora_rank,
         "seed": options.seed,
     }
+
+
+def prices_of(options: PriceOptions) -> Search:
+    """Return the options about prices that were given.
+
+    Raises
+    ------
+    InvalidInput
+        An assumption is not NAME=NUMBER.
+    """
+    given = {
+        "basis": options.basis,
+        "term": options.term,
+        "provider": options.provider,
+        "prices": options.prices,
+        "ownership": dict(_assumption(each) for each in options.own or ()) or None,
+    }
+    return cast("Search", {name: value for name, value in given.items() if value is not None})
+
+
+def _assumption(text: str) -> tuple[str, float]:
+    name, equals, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not equals or math.isnan(number):
+        raise InvalidInput("--own", f"{text[:60]!r} is no assumption", "NAME=NUMBER, as years=4")
+    return name.strip().replace("-", "_"), number
 
 
 def predictor_of(options: SearchOptions) -> Predictor:

@@ -16,12 +16,13 @@ from budsim.cli.options import (
     LengthOptions,
     LoadOptions,
     Model,
+    PriceOptions,
     SearchOptions,
     Shared,
     TargetOptions,
 )
 from budsim.cli.progress import progress
-from budsim.cli.questions import predictor_of, search_of, targets_of
+from budsim.cli.questions import predictor_of, prices_of, search_of, targets_of
 from budsim.cli.traffic import traffic_of
 from budsim.commons.errors import InvalidInput
 
@@ -68,6 +69,7 @@ def simulate(
     load: LoadOptions,
     targets: TargetOptions,
     search: SearchOptions,
+    prices: PriceOptions,
     shared: Shared = False,
     output: OutputOptions,
 ) -> None:
@@ -79,6 +81,7 @@ def simulate(
 
     options, clusters = search_of(search, targets, shared=shared), read_clusters(cluster)
     traffic = traffic_of(lengths, load)
+    options |= prices_of(prices)
     question = inputs.question_of(model, traffic, targets_of(targets), clusters, options)
     with progress() as tell:
         predictor = predictor_of(search)

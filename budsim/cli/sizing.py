@@ -14,12 +14,13 @@ from budsim.cli.options import (
     LengthOptions,
     LoadOptions,
     Model,
+    PriceOptions,
     SearchOptions,
     Shared,
     TargetOptions,
 )
 from budsim.cli.progress import progress
-from budsim.cli.questions import predictor_of, search_of, targets_of
+from budsim.cli.questions import predictor_of, prices_of, search_of, targets_of
 from budsim.cli.traffic import at_any_rate_of, closed_loop_of, traffic_of
 
 Arrival = Annotated[
@@ -46,6 +47,7 @@ def capacity(
     arrival: Arrival = None,
     targets: TargetOptions,
     search: SearchOptions,
+    prices: PriceOptions,
     shared: Shared = False,
     as_json: AsJson = False,
 ) -> None:
@@ -59,6 +61,7 @@ def capacity(
 
     traffic = at_any_rate_of(lengths, arrival) if arrival else closed_loop_of(lengths, 1)
     options, clusters = search_of(search, targets, shared=shared), read_clusters(cluster)
+    options |= prices_of(prices)
     question = inputs.question_of(model, traffic, targets_of(targets), clusters, options)
     with progress() as report:
         found = capacities(question, predictor_of(search), progress=report)
@@ -76,6 +79,7 @@ def size(
     load: LoadOptions,
     targets: TargetOptions,
     search: SearchOptions,
+    prices: PriceOptions,
     device: Devices = None,
     as_json: AsJson = False,
 ) -> None:
@@ -85,9 +89,8 @@ def size(
     from budsim.simulator.planning.sizing import cheapest_devices
 
     traffic = traffic_of(lengths, load)
-    question = inputs.question_of(
-        model, traffic, targets_of(targets), (), search_of(search, targets)
-    )
+    options = search_of(search, targets) | prices_of(prices)
+    question = inputs.question_of(model, traffic, targets_of(targets), (), options)
     devices = inputs.devices_named(device or ())
     with progress() as report:
         found = cheapest_devices(question, predictor_of(search), devices, progress=report)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from budsim.api import words
+from budsim.api.prices import price_text
 from budsim.cli import cells, tables
 from budsim.cli.plan_tables import plan_table, print_rejections
 from budsim.cli.replay_tables import print_requests
@@ -77,23 +78,20 @@ def print_sized(question: Question, found: SizingResult) -> None:
             f"   [dim]{cells.headline(each.plan, {})}[/dim]",
             cells.verdict(question, each.plan),
             *cells.plan_service(each.plan),
-            f"{each.plan.cost_usd_per_h:.2f}" + ("*" if each.is_owned else ""),
+            f"{each.plan.cost_usd_per_h:.2f}" + ("*" if each.is_estimated else ""),
             f"{each.purchase_usd:,.0f}",
             cells.price(each.plan.cost_per_million_tokens_usd),
         )
     console.print(sets)
-    _print_notes(console, found)
+    _print_notes(console, question, found)
     print_requests(console, question, [each.plan for each in found.sets])
     print_rejections(console, found.rejections, {})
 
 
-def _print_notes(console: Console, found: SizingResult) -> None:
+def _print_notes(console: Console, question: Question, found: SizingResult) -> None:
     console.print(cells.RANGE_NOTE, style="dim")
-    console.print(
-        "Prices are those of the catalog, for the devices without their servers.", style="dim"
-    )
-    if any(each.is_owned for each in found.sets):
-        console.print(
-            "* no rent is known: the price is the cost of ownership, which is below a rent.",
-            style="dim",
-        )
+    if found.sets:
+        best = found.sets[0].plan
+        console.print(f"price of the first: {price_text(question, best)}", soft_wrap=True)
+    if any(each.is_estimated for each in found.sets):
+        console.print("* estimated: no provider publishes a rent", style="dim")

@@ -315,6 +315,26 @@ class ServingSettings(SettingsGroup):
         return found
 
 
+class PriceSettings(SettingsGroup):
+    """What an hour of a device costs, where the inventory states no price.
+
+    The assumptions of ownership are those of `budsim.hardware_ops.ownership`.
+    """
+
+    price_basis: str = Field(
+        "rent", pattern="^(rent|own)$", description="rent, or the cost of owning the devices"
+    )
+    price_term: str = Field(
+        "on_demand", pattern="^(on_demand|reserved|spot)$", description="how devices are rented"
+    )
+    price_provider: str | None = Field(
+        None, description="whose rents to take; unset: the lowest published"
+    )
+    prices_file: Path | None = Field(
+        None, description="a site's own prices in YAML, JSON or CSV; read at start; unset: none"
+    )
+
+
 class LimitSettings(SettingsGroup):
     """How much work is accepted and how long it may take."""
 
@@ -389,6 +409,7 @@ class Settings:
     inventory: InventorySettings = field(default_factory=InventorySettings)
     models: ModelSettings = field(default_factory=ModelSettings)
     serving: ServingSettings = field(default_factory=ServingSettings)
+    prices: PriceSettings = field(default_factory=PriceSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
 
     def overridden(self, values: Mapping[str, str]) -> Settings:
@@ -416,6 +437,7 @@ GROUPS: dict[str, type[SettingsGroup]] = {
     "inventory": InventorySettings,
     "models": ModelSettings,
     "serving": ServingSettings,
+    "prices": PriceSettings,
     "limits": LimitSettings,
 }
 # What a secret store may hold.

@@ -32,11 +32,12 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from budsim.commons.errors import InvalidInput, NotFound
+from budsim.commons.safe_yaml import load_yaml
 from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import Cluster, DevicePool, Node
 from budsim.hardware_ops.device import Device, DeviceKind
@@ -51,7 +52,6 @@ from budsim.hardware_ops.inventory_reader import InventoryReader
 
 MOST_NODES = 10_000
 MOST_BYTES = 64 * 2**20
-MOST_DEPTH = 100
 # Ids of clusters and nodes follow from their names, so that two readings agree.
 _NAMESPACE = uuid.UUID("6a8b1f0e-4b0f-5c52-9d3c-2c1f5ad7b0aa")
 
@@ -126,30 +126,12 @@ def _json(text: str, path: Path) -> object:
 
 
 def _yaml(text: str, path: Path) -> object:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        _refuse_depth(yaml.parse(text, Loader=loader))
-        return yaml.load(text, Loader=loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = " ".join(str(error).split())
+        return load_yaml(text)
+    except ValueError as error:
         raise InvalidInput(
-            "cluster", f"{path} is not YAML ({problem})", "a mapping with clusters"
+            "cluster", f"{path} is not YAML ({error})", "a mapping with clusters"
         ) from error
-
-
-def _refuse_depth(events: Iterable[object]) -> None:
-    """Raise `ValueError` for a document nested deeper than any cluster file.
-
-    libyaml's loader recurses in C without a limit, and a deep document ends the process.
-    """
-    depth = 0
-    for event in events:
-        name = type(event).__name__
-        depth += name.endswith("StartEvent") - name.endswith("EndEvent")
-        if depth > MOST_DEPTH:
-            raise ValueError(f"nested more than {MOST_DEPTH} deep")
 
 
 def _short_cluster(entry: InventoryReader) -> Cluster:

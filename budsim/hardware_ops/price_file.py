@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from budsim.commons.errors import InvalidInput, NotFound
-from budsim.hardware_ops.device import Device
+from budsim.commons.safe_yaml import load_yaml
+from budsim.hardware_ops.device import Device, PriceBasis
 from budsim.hardware_ops.device_names import close_names, find_device
 from budsim.hardware_ops.ownership import Ownership
-from budsim.hardware_ops.pricing import GivenPrice
+from budsim.hardware_ops.pricing import GivenPrice, Pricing, basis_named, term_named
+from budsim.hardware_ops.rents import RentTerm, provider_named
 
 MOST_BYTES: Final = 200_000
 MOST_USD_PER_H: Final = 10_000.0
@@ -99,12 +101,9 @@ def _json(text: str, name: str) -> object:
 
 
 def _yaml(text: str, name: str) -> object:
-    import yaml  # here, because most runs have no price file
-
     try:
-        # Not libyaml's loader: it recurses in C without a limit, and a deep file ends the process.
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        return load_yaml(text)
+    except ValueError:
         raise InvalidInput(name, "is not YAML", "a list of rows") from None
 
 
@@ -191,3 +190,41 @@ def _ownership(values: object, where: str) -> Mapping[str, float]:
     except InvalidInput as error:
         raise InvalidInput(f"{where}.{error.field}", error.problem, error.expected) from None
     return stated
+
+
+def read_pricing(
+    *,
+    basis: str | None = None,
+    term: str | None = None,
+    provider: str | None = None,
+    prices: str | Path | None = None,
+    ownership: Mapping[str, float] | None = None,
+) -> Pricing:
+    """Return the pricing that options or settings ask for; ``None``: the default.
+
+    Parameters
+    ----------
+    basis, term, provider : str, optional
+        ``rent`` or ``own``; ``on-demand``, ``reserved`` or ``spot``; a provider of the catalog.
+    prices : path, optional
+        A file of own prices; see `read_price_file`.
+    ownership : mapping, optional
+        Assumptions of `Ownership` by name; they win over those of the file.
+
+    Raises
+    ------
+    NotFound, InvalidInput
+        As `read_price_file`, and of a word or number that is not one of these.
+    """
+    file = read_price_file(Path(prices)) if prices else PriceFile(prices={})
+    assumed = {**file.ownership, **(ownership or {})}
+    known = {each.name for each in fields(Ownership)}
+    if unknown := sorted(assumed.keys() - known):
+        raise InvalidInput(unknown[0], "is no assumption", f"one of {', '.join(sorted(known))}")
+    return Pricing(
+        basis=basis_named(basis) if basis else PriceBasis.RENT,
+        term=term_named(term) if term else RentTerm.ON_DEMAND,
+        provider=provider_named(provider) if provider else "",
+        ownership=Ownership(**assumed),
+        given=file.prices,
+    )

@@ -13,6 +13,7 @@ from typing import Protocol
 from budsim.commons.dapr import Sidecar
 from budsim.commons.errors import InvalidInput, Unavailable
 from budsim.hardware_ops.cluster import Cluster
+from budsim.hardware_ops.pricing import Pricing
 
 
 class Inventory(Protocol):
@@ -50,6 +51,24 @@ class NoInventory:
         raise Unavailable(
             "no inventory: set INVENTORY_FILE, or the Dapr ports to read it from the state store"
         )
+
+
+class PricedInventory:
+    """The clusters of another source, their devices priced on one basis."""
+
+    def __init__(self, source: Inventory, pricing: Pricing) -> None:
+        self._source, self._pricing = source, pricing
+        self._seen: tuple[Cluster, ...] = ()
+        self._priced: tuple[Cluster, ...] = ()
+
+    async def clusters(self) -> tuple[Cluster, ...]:
+        """See `Inventory.clusters`."""
+        found = await self._source.clusters()
+        # Sources return the same clusters until they change.
+        if found is not self._seen:
+            self._priced = await asyncio.to_thread(self._pricing.priced_clusters, found)
+            self._seen = found
+        return self._priced
 
 
 class FileInventory:

@@ -55,14 +55,12 @@ def test_size_names_devices_and_their_price(load, capsys):
     assert "--device" in capsys.readouterr().err
 
 
-def test_cost_of_ownership_is_marked_as_no_rent(load, capsys):
-    """A device without a rent is priced by its cost of ownership, and marked."""
+def test_an_estimated_rent_is_marked(load, capsys):
+    """A device that no provider lets has an estimated rent, and a star."""
     asked = ["size", *load, "--ttft-ms", "1500", "--device"]
     assert run([*asked, "Gaudi3-PCIe"]) == 0
-    assert "no rent is known" in capsys.readouterr().out
+    assert "no provider publishes a rent" in capsys.readouterr().out
     assert run([*asked, "L4"]) == 0
-    assert "no rent is known" not in capsys.readouterr().out
+    assert "no provider publishes a rent" not in capsys.readouterr().out
     assert run([*asked, "Gaudi3-PCIe", "--json"]) == 0
-    assert (
-        "no common rental" in json.loads(capsys.readouterr().out)["sets"][0]["usd_per_hour_source"]
-    )
+    assert json.loads(capsys.readouterr().out)["sets"][0]["price"]["kind"] == "estimated"

@@ -60,10 +60,9 @@ def test_its_own_name_finds_it(device: Device) -> None:
 
 def test_prices_say_whether_they_are_list_typical_or_derived() -> None:
     """A reader can tell a published price from a guess."""
-    words = ("list:", "typical", "derived:")
     for device in devices().values():
-        assert device.sources["price_usd"].startswith(words), device.name
-        assert device.sources["price_usd_per_h"].startswith(words), device.name
+        assert device.sources["price_usd"].startswith(("list:", "typical", "derived:"))
+        assert device.sources["price_usd_per_h"].startswith(("published:", "estimated:"))
 
 
 def test_devices_travel_between_processes() -> None:

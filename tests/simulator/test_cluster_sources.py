@@ -7,7 +7,15 @@ import pytest
 
 from budsim.commons.dapr import StateValue
 from budsim.commons.errors import InvalidInput, Unavailable
-from budsim.simulator.cluster_sources import FileInventory, StateInventory
+from budsim.hardware_ops.device import PriceBasis
+from budsim.hardware_ops.inventory import read_inventory
+from budsim.hardware_ops.pricing import Pricing
+from budsim.simulator.cluster_sources import (
+    FileInventory,
+    FixedInventory,
+    PricedInventory,
+    StateInventory,
+)
 from tests.soak.stack import inventory
 
 KEY = "cluster_info"
@@ -118,3 +126,16 @@ async def test_a_file_that_is_no_inventory_is_the_operator_s_mistake(tmp_path: P
     file.write_text("[]")
     with pytest.raises(InvalidInput):
         await FileInventory(file, max_bytes=1000).clusters()
+
+
+async def test_prices_are_put_on_once_for_each_inventory() -> None:
+    """Clusters of a source are priced on the basis asked for, again only when they change."""
+    clusters = read_inventory(inventory())
+    source = FixedInventory(clusters)
+    owned = PricedInventory(source, Pricing(basis=PriceBasis.OWN))
+    first = await owned.clusters()
+    assert await owned.clusters() is first
+    priced = [pool.device for each in first for _, pool in each.pools() if pool.device]
+    assert priced
+    assert all(device.price_origin.basis is PriceBasis.OWN for device in priced)
+    assert await PricedInventory(source, Pricing()).clusters() == clusters

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig
 from budsim.hardware_ops.cluster import DeviceLabel
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.predictions import Basis
 from budsim.performance.serving.replay import Spread, Timeline
+
+HOURS_PER_MONTH: Final = 730.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +238,11 @@ class Plan:
                 group.service.e2e_s.value,
             ),
         )
+
+    @property
+    def cost_usd_per_month(self) -> float:
+        """What a month of 730 hours costs, USD: a deployment is paid for day and night."""
+        return self.cost_usd_per_h * HOURS_PER_MONTH
 
     @property
     def requests_per_s(self) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
-from budsim.hardware_ops.device import Device
+from budsim.hardware_ops.device import Device, PriceKind
 from budsim.performance.predictor import Predictor
 from budsim.performance.traffic import MOST_RATE
 from budsim.performance.workload import MOST_REQUESTS
@@ -65,9 +65,10 @@ class DeviceSet:
         return self.plan.devices * self.device.price_usd
 
     @property
-    def is_owned(self) -> bool:
-        """Whether an hour costs what owning them does, for want of a published rent."""
-        return self.device.sources.get("price_usd_per_h", "").startswith("derived")
+    def is_estimated(self) -> bool:
+        """Whether the price of an hour is an estimate, for want of a published rent."""
+        origin = self.device.price_origin
+        return origin is not None and origin.kind is PriceKind.ESTIMATED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from budsim.engine_ops.base import ReplicaConfig
 from budsim.engine_ops.llmc import Llmc, job_for, schemes
 from budsim.engine_ops.shared.images import with_own_image
 from budsim.hardware_ops.cluster import HardwareMode, Node
+from budsim.hardware_ops.device import Device
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.serving import replay
 from budsim.performance.traffic import Traffic
@@ -33,6 +34,8 @@ TARGET_NAMES = {
 
 
 CHANCE = Field(None, description="chance of meeting all targets, 0 to 1; null where it is unknown")
+COST_PER_H = Field(None, description="USD per hour of all devices; null where it is unknown")
+COST_PER_MONTH = Field(None, description="USD per month of 730 hours; null where it is unknown")
 BLENDED = Field(
     None, description="USD per million tokens, input and output together; null where it is unknown"
 )
@@ -174,6 +177,20 @@ class NodeShare(BaseModel):
     first: int = Field(0, ge=0, le=1_000_000)
 
 
+class DevicePrice(BaseModel):
+    """What an hour of one device costs, USD.
+
+    ``basis`` is rent or own. ``kind`` is published, estimated, computed (cost of ownership), given
+    (a price file) or inventory; ``date`` is that of the price, null where unknown.
+    """
+
+    usd_per_h: float
+    basis: str
+    kind: str
+    date: str | None = None
+    source: str
+
+
 class Compression(BaseModel):
     """The job that quantizes the checkpoint before it is served: LLM Compressor's recipe and needs.
 
@@ -235,6 +252,8 @@ class NodeGroup(EngineMetadata):
     confidence: Confidence | None = None
     explanation: Explanation | None = None
     requests: ReplayedRequests | None = None
+    cost_usd_per_h: float | None = None
+    price: DevicePrice | None = None
 
 
 def node_group(
@@ -285,6 +304,8 @@ def node_group(
         confidence=_confidence(group),
         explanation=_explanation(group.explanation),
         requests=_requests(group.replayed) if group.replayed else None,
+        cost_usd_per_h=group.cost_usd_per_h,
+        price=_price(group.config.device),
         engine_version=group.metadata.engine_version,
         tool_calling_parser_type=group.metadata.tool_calling_parser_type,
         reasoning_parser_type=group.metadata.reasoning_parser_type,
@@ -292,6 +313,19 @@ def node_group(
         chat_template=group.metadata.chat_template,
         supports_lora=group.metadata.supports_lora,
         supports_pipeline_parallelism=group.metadata.supports_pipeline_parallelism,
+    )
+
+
+def _price(device: Device) -> DevicePrice | None:
+    origin = device.price_origin
+    if origin is None:
+        return None
+    return DevicePrice(
+        usd_per_h=device.price_usd_per_h,
+        basis=origin.basis,
+        kind=origin.kind,
+        date=origin.date or None,
+        source=origin.source,
     )
 
 

@@ -10,13 +10,15 @@ from pydantic import BaseModel
 
 from budsim.commons.precision import bytes_per_value
 from budsim.commons.units import KILO
-from budsim.simulator.planning.plans import Outcome, Plan, Rejection
+from budsim.simulator.planning.plans import HOURS_PER_MONTH, Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Question
 from budsim.simulator.storage.records import Json, PlanFilter, Run, StoredGroup, StoredPlan
 from budsim.simulator.wire.node_groups import (
     AS_PLANNED,
     BLENDED,
     CHANCE,
+    COST_PER_H,
+    COST_PER_MONTH,
     Compression,
     EngineMetadata,
     LaunchOverrides,
@@ -64,6 +66,9 @@ class Metrics(BaseModel):
     chance: float | None = CHANCE
     cost_per_million_tokens: float
     cost_per_million_tokens_blended: float | None = BLENDED
+    cost_usd_per_h: float | None = COST_PER_H
+    cost_usd_per_month: float | None = COST_PER_MONTH
+    price_basis: str | None = None
     requests_per_s: float | None = None
     requests: ReplayedRequests | None = None
 
@@ -168,6 +173,9 @@ class DeploymentConfiguration(EngineMetadata):
     chance: float | None = CHANCE
     cost_per_million_tokens: float
     cost_per_million_tokens_blended: float | None = BLENDED
+    cost_usd_per_h: float | None = COST_PER_H
+    cost_usd_per_month: float | None = COST_PER_MONTH
+    price_basis: str | None = None
     quantization_job: Compression | None = None
 
     @classmethod
@@ -304,9 +312,22 @@ def _metrics(plan: StoredPlan) -> Metrics:
         chance=_chance(plan),
         cost_per_million_tokens=plan.cost_per_million_tokens_usd,
         cost_per_million_tokens_blended=_blended(plan),
+        **_hourly(plan),
         requests_per_s=_requests_per_s(plan),
         requests=plan.groups[0].document.get("requests"),
     )
+
+
+def _hourly(plan: StoredPlan) -> dict[str, Any]:
+    """Return the cost of an hour and of a month, and its basis; nothing of cloud models."""
+    price = plan.groups[0].document.get("price")
+    if not price:
+        return {}
+    return {
+        "cost_usd_per_h": plan.cost_usd_per_h,
+        "cost_usd_per_month": plan.cost_usd_per_h * HOURS_PER_MONTH,
+        "price_basis": price["basis"],
+    }
 
 
 def _chance(plan: StoredPlan) -> float | None:
