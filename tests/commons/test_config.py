@@ -77,6 +77,10 @@ FORMS: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
     ("CALIBRATION_FILE", "/c", lambda s: str(s.models.calibration_file), "/c"),
     ("HUGGING_FACE_HUB", "true", lambda s: s.models.hugging_face_hub, True),
     ("ENGINES", "vLLM, sglang", lambda s: s.serving.engines, {"vllm", "sglang"}),
+    ("PRICE_BASIS", "own", lambda s: s.prices.price_basis, "own"),
+    ("PRICE_TERM", "spot", lambda s: s.prices.price_term, "spot"),
+    ("PRICE_PROVIDER", "AWS", lambda s: s.prices.price_provider, "AWS"),
+    ("PRICES_FILE", "mine.csv", lambda s: str(s.prices.prices_file), "mine.csv"),
     ("ENGINES_ALLOWED", "vllm", lambda s: s.serving.engines, {"vllm"}),
     ("DEPLOYER_MAX_LORAS", "0", lambda s: s.serving.deployer_max_loras, 0),
     *(
