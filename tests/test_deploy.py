@@ -232,11 +232,11 @@ def test_topics_are_scoped_to_those_the_service_uses(overlay: list[dict[str, Any
 
 
 def test_topics_are_scoped_on_one_machine_too():
-    """The stack of containers: its component publishes what its service allows."""
+    """The stack of containers: its component publishes what its service allows, and requests."""
     (pubsub,) = documents((DEPLOY / "components" / "pubsub.yaml").read_text(encoding="utf-8"))
     compose = yaml.safe_load((DEPLOY / "docker-compose-dev.yaml").read_text(encoding="utf-8"))
     allowed = compose["services"]["app"]["environment"]["EVENT_TOPICS_ALLOWED"].split(",")
-    assert published_topics(pubsub) == {*allowed, "poisonMessages"}
+    assert published_topics(pubsub) == {*allowed, "poisonMessages", "budSimMessages"}
 
 
 def published_topics(pubsub: dict[str, Any]) -> set[str]:

@@ -65,7 +65,8 @@ def asked() -> dict[str, Any]:
         "target_ttft": 1500,
         "target_throughput_per_user": 20,
         "target_e2e_latency": 0,
-        "source_topic": f"test-{uuid.uuid4()}-Messages",
+        # One of those that the component lets budsim publish on.
+        "source_topic": "pipelineMessages",
         "notification_metadata": {
             "workflow_id": str(uuid.uuid4()),
             "notification_type": "event",

@@ -12,6 +12,7 @@ from tests.soak.findings import Finding, accounted, at_most, in_background, none
 from tests.soak.ledger import ended, read, settle
 from tests.soak.stack import Replica, running, wait_until
 from tests.soak.traffic import NO_ANSWER, Answers, insistently, probe, steadily
+from tests.soak.workflows import workflows
 
 LOAD_PER_S = 200.0
 LOAD_S = 10.0
@@ -252,6 +253,7 @@ PARTS: dict[str, Callable[[float], Iterator[Finding]]] = {
     "leavers": strangers.leavers,
     "endings": strangers.endings,
     "starts": strangers.starts,
+    "workflows": workflows,
 }
 
 

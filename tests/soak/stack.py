@@ -1,10 +1,8 @@
-"""The processes of a soak: Postgres, Redis, a stand-in sidecar, replicas of the service."""
+"""The stack of a soak: Postgres, Redis, a sidecar, replicas of the service."""
 
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,53 +11,20 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import redis
 import sqlalchemy as sa
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.soak.processes import Process, free_port
+from tests.soak.real_dapr import RealDapr
+from tests.soak.traffic import TOPIC
+
 INVENTORY_KEY = "cluster_info"
 CLUSTER_ID = "0b8f4f5e-8a5e-5b0c-9d61-6f6f2d3a7c10"
 START_S = 300.0
 POLL_S = 0.1
-
-
-class Process:
-    """A child process that can be killed and started again with the same arguments."""
-
-    def __init__(
-        self, arguments: list[str], log: Path, environment: Mapping[str, str] | None = None
-    ) -> None:
-        self._arguments, self._log = arguments, log
-        self._environment = {**os.environ, **(environment or {})}
-        self._child: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        """Process id of the child that runs."""
-        assert self._child is not None
-        return self._child.pid
-
-    def start(self) -> None:
-        """Start it; `is_listening` tells when it is there."""
-        with self._log.open("ab") as log:
-            self._child = subprocess.Popen(
-                self._arguments, cwd=REPOSITORY, env=self._environment, stdout=log, stderr=log
-            )
-
-    def end(self, how: signal.Signals = signal.SIGTERM, longest_s: float = 30.0) -> None:
-        """Send a signal and wait until the process is gone."""
-        if self._child is None:
-            return
-        self._child.send_signal(how)
-        with suppress(subprocess.TimeoutExpired):
-            self._child.wait(longest_s)
-        if self._child.poll() is None:
-            self._child.kill()
-            self._child.wait()
-        self._child = None
 
 
 class Replica:
@@ -67,6 +32,8 @@ class Replica:
 
     def __init__(self, port: int, log: Path, environment: Mapping[str, str]) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self.dapr_http_port = int(environment["DAPR_HTTP_PORT"])
+        self.sidecar: Process | None = None
         server = [
             "-m",
             "budsim.cli",
@@ -95,9 +62,12 @@ class Replica:
 
 
 class Stack:
-    """A database, a Redis, a sidecar, and replicas of the service that use them."""
+    """A database, a Redis, a sidecar, and replicas of the service that use them.
 
-    def __init__(self, folder: Path, server_url: str) -> None:
+    With ``real_dapr`` each replica has a sidecar of its own; otherwise all share the stand-in.
+    """
+
+    def __init__(self, folder: Path, server_url: str, *, real_dapr: bool) -> None:
         self.folder = folder
         name = f"soak_{uuid.uuid4().hex[:12]}"
         self._server = sa.create_engine(
@@ -119,6 +89,7 @@ class Stack:
         serving = ["-m", "tests.soak.sidecar", str(self._sidecar_port), self.redis_url]
         self.sidecar = Process([sys.executable, *serving], folder / "sidecar.log")
         self.replicas: list[Replica] = []
+        self.dapr = RealDapr(folder, self.redis_url, TOPIC) if real_dapr else None
 
     def start(self, replicas: int, **settings: str) -> None:
         """Start everything; ``settings`` are environment variables of the service."""
@@ -126,16 +97,30 @@ class Stack:
         broker = redis.Redis.from_url(self.redis_url)
         wait_until(lambda: _pings(broker), "Redis answers")
         broker.hset(INVENTORY_KEY, mapping={"data": json.dumps(inventory()), "version": 1})
-        self.start_sidecar()
-        environment = self._environment() | settings
-        self.replicas = [
-            Replica(free_port(), self.folder / f"replica-{index}.log", environment)
-            for index in range(replicas)
-        ]
+        if self.dapr:
+            self.dapr.start()
+        else:
+            self.start_sidecar()
+        self.replicas = [self._replica(index, settings) for index in range(replicas)]
         for replica in self.replicas:
-            replica.process.start()
+            for process in (replica.process, replica.sidecar):
+                if process:
+                    process.start()
         for replica in self.replicas:
             replica.wait_until_ready()
+
+    def _replica(self, index: int, settings: Mapping[str, str]) -> Replica:
+        log, environment, port = (
+            self.folder / f"replica-{index}.log",
+            self._environment(),
+            free_port(),
+        )
+        if self.dapr is None:
+            return Replica(port, log, environment | settings)
+        ports = {"DAPR_HTTP_PORT": str(free_port()), "DAPR_GRPC_PORT": str(free_port())}
+        replica = Replica(port, log, environment | ports | settings)
+        replica.sidecar = self.dapr.sidecar(port, ports | settings)
+        return replica
 
     def start_sidecar(self) -> None:
         """Start the sidecar and wait until it answers."""
@@ -168,8 +153,14 @@ class Stack:
 
     def stop(self) -> None:
         """End every process and drop the database."""
-        for process in (*(replica.process for replica in self.replicas), self.sidecar, self.redis):
-            process.end()
+        for replica in self.replicas:
+            replica.process.end()
+            if replica.sidecar:
+                replica.sidecar.end()
+        if self.dapr:
+            self.dapr.stop()
+        self.sidecar.end()
+        self.redis.end()
         self._administer(f'DROP DATABASE "{self._name}" WITH (FORCE)')
         self._server.dispose()
 
@@ -188,11 +179,11 @@ class Stack:
 
 
 @contextmanager
-def running(replicas: int = 1, **settings: str) -> Iterator[Stack]:
+def running(replicas: int = 1, *, real_dapr: bool = False, **settings: str) -> Iterator[Stack]:
     """Run a stack; its logs stay where the line printed says."""
     folder = Path(tempfile.mkdtemp(prefix="budsim-soak."))
     print(f"  logs of {replicas} replicas: {folder}", flush=True)
-    stack = Stack(folder, os.environ["TEST_DATABASE_URL"])
+    stack = Stack(folder, os.environ["TEST_DATABASE_URL"], real_dapr=real_dapr)
     try:
         stack.start(replicas, **settings)
         yield stack
@@ -214,14 +205,6 @@ def inventory() -> list[dict[str, object]]:
             ],
         },
     ]
-
-
-def free_port() -> int:
-    """Return a port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_until(done: object, what: str, longest_s: float = START_S) -> None:

@@ -38,11 +38,11 @@ OVER_TERMINAL = 1.3
 END_S = 60.0
 
 
-def pauses(scale: float) -> Iterator[Finding]:
+def pauses(scale: float, *, real_dapr: bool = False) -> Iterator[Finding]:
     """Pause and resume every run again and again: memory stays flat, and all runs end."""
     runs, each = max(4, int(PAUSED_RUNS * scale)), max(5, int(PAUSES_EACH * scale))
     answers, refused = Answers(), 0
-    with running(1, WORKER_PROCESSES="1", LEASE_S="5") as stack:
+    with running(1, real_dapr=real_dapr, WORKER_PROCESSES="1", LEASE_S="5") as stack:
         replica = stack.replicas[0]
         warm(stack)
         before = replica.resident_bytes()
