@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from fastapi.testclient import TestClient
 
 from budsim.commons.config import GROUPS, Settings, read_settings
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.shared.tables import load_table
+from budsim.main import create_app
 
 FORMS: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
     ("ENVIRONMENT", "Production", lambda s: s.app.environment, "production"),
@@ -112,6 +115,13 @@ FORMS: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
     ),
 ]  # fmt: skip
 """Every variable with a value of each form that `.env.sample` describes, and what it is read as."""
+STARTED_ELSEWHERE = frozenset(
+    # Postgres and production have tests of their own; these three need a server to talk to.
+    {"DATABASE_URL", "SECRETS_DATABASE_URL", "PSQL_HOST", "ENVIRONMENT"}
+    | {"OTEL_EXPORTER_OTLP_ENDPOINT", "SECRET_STORE_NAME", "CONFIGURATION_STORE_NAME"}
+)
+MOST_FORMS = 2
+"""As many forms as any of the other variables has."""
 WRONG = [
     ("APP_PORT", "70000"),
     ("APP_PORT", "http"),
@@ -170,6 +180,58 @@ def test_no_setting_is_left_out():
     """The table above has every variable."""
     every = {name.upper() for group in GROUPS.values() for name in group.model_fields}
     assert every <= {name for name, *_ in FORMS}
+
+
+def starts(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Return whether the service lives when it is started with these variables."""
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    with TestClient(create_app()) as client:
+        return client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("turn", range(MOST_FORMS))
+def test_it_starts_with_every_documented_form(
+    turn: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """All variables at a time, each in its first form, its second, and so on."""
+    for name in ("registry", "regressors"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "inventory.json").write_text("[]")
+    (tmp_path / "prices.json").write_text('[{"device": "H100-SXM", "usd_per_h": 2.5}]')
+    files = {
+        "MODEL_REGISTRY_DIR": str(tmp_path / "registry"),
+        "PRETRAINED_MODELS_DIR": str(tmp_path / "regressors"),
+        "INVENTORY_FILE": str(tmp_path / "inventory.json"),
+        "PRICES_FILE": str(tmp_path / "prices.json"),
+        "CALIBRATION_FILE": "",
+    }
+    chosen: dict[str, list[str]] = {}
+    for variable, value, *_ in FORMS:
+        if variable not in STARTED_ELSEWHERE:
+            chosen.setdefault(variable, []).append(value)
+    values = {name: forms[turn] for name, forms in chosen.items() if turn < len(forms)}
+    database = {"DATABASE_URL": f"sqlite:///{tmp_path}/b.db", "WORKER_PROCESSES": "0"}
+    assert starts(
+        values | {name: files[name] for name in files if turn == 0} | database, monkeypatch
+    )
+
+
+def test_it_starts_with_the_parts_of_a_postgres_url(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Host, port, user and database by themselves, as the callers' platform names them."""
+    url = sa.make_url(postgres_url)
+    parts = {
+        "PSQL_HOST": url.host,
+        "PSQL_PORT": url.port,
+        "PSQL_USER": url.username,
+        "PSQL_PASSWORD": url.password,
+        "PSQL_DB_NAME": url.database,
+    }
+    environment = {name: str(part) for name, part in parts.items() if part}
+    assert starts(environment | {"WORKER_PROCESSES": "0"}, monkeypatch)
+    assert read_settings().database.url.startswith("postgresql+psycopg2://")
 
 
 @pytest.mark.parametrize(("variable", "value"), WRONG)

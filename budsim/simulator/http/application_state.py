@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 
@@ -20,6 +20,8 @@ from budsim.commons.tracing import Tracing
 from budsim.simulator.services import Simulations
 
 NOT_LOADED = "not loaded yet"
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class ApplicationState:
         Requests still under way have been told to end.
     requests : set of tasks
         Requests under way.
+    probing : dict
+        By name: what is being found out for all probes that ask for it at this moment.
     """
 
     settings: Settings
@@ -52,6 +56,7 @@ class ApplicationState:
     draining: bool = False
     ending: bool = False
     requests: set[asyncio.Task[None]] = field(default_factory=set)
+    probing: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
 
     @asynccontextmanager
     async def computing(self) -> AsyncIterator[None]:
@@ -66,6 +71,18 @@ class ApplicationState:
             raise Unavailable("too many requests compute while their caller waits; try again later")
         async with self.synchronous:
             yield
+
+    async def shared(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Return what ``work`` finds, together with everyone who asks for it meanwhile.
+
+        Probes carry no token: however many come, the database and the disk see one at a time.
+        """
+        task = self.probing.get(name)
+        if task is None or task.done():
+            task = self.probing[name] = asyncio.create_task(work())
+        # One that leaves must not end it for the others.
+        found: T = await asyncio.shield(task)
+        return found
 
     def end_requests(self) -> None:
         """Cancel the requests under way; each is answered with 503."""

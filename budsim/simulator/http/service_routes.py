@@ -7,6 +7,7 @@ import errno
 import os
 import tempfile
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,7 +67,7 @@ async def health(state: State) -> Response:
 @router.head("/ready", include_in_schema=False)
 async def ready(state: State) -> Response:
     """Say what is up and what is not."""
-    checks = await _readiness(state)
+    checks = await state.shared("readiness", partial(_readiness, state))
     is_ready = all(check["up"] for check in checks.values())
     info = Info(message="ready" if is_ready else "not ready", param=checks)
     status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
@@ -77,7 +78,7 @@ async def ready(state: State) -> Response:
 async def metrics(state: State) -> Response:
     """Return the Prometheus figures."""
     # Read when asked for: what waits is the same for all replicas, and changes without them.
-    await _count_waiting(state)
+    await state.shared("waiting", partial(_count_waiting, state))
     return PlainTextResponse(
         generate_latest(state.metrics.registry), media_type=CONTENT_TYPE_LATEST
     )
