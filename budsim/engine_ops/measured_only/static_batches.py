@@ -41,12 +41,14 @@ PROFILES: Final = (
         _PYTORCH,
         name="optimum-habana",
         memory=WITH_GRAPHS,
+        step_overhead_s=1000 * MICRO,
         source=f"optimum-habana text-generation; {_PYTORCH.source}",
     ),
     replace(
         _PYTORCH,
         name="deepspeed(optimum-habana)",
         memory=WITH_GRAPHS,
+        step_overhead_s=1000 * MICRO,
         source=f"optimum-habana text-generation sharded by DeepSpeed; {_PYTORCH.source}",
     ),
 )

@@ -20,9 +20,8 @@ from budsim.performance.physics.operators import StepTime, step_time, with_promp
 from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
 
-# Share of its steps an engine is taken to have free of prompts at least. An M/D/1 queue grows
-# without bound as that share goes to 0, a closed loop's does not; chosen by us, not fitted.
-LEAST_IDLE_SHARE = 0.05
+# Keeps a queue of servers that are always busy from dividing by 0.
+TINY = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +76,12 @@ class _Mix:
     """How prompts and running sequences share the steps, arrays of shape (n,).
 
     Engines that prefill first (``prefill_first``) stop decoding for a step with prompts; others
-    decode along. ``limit`` is how many sequences can run, ``steps_per_prompt`` how many steps one
-    prompt takes.
+    decode along. ``inside`` is how many requests have a place, ``running`` how many of them can
+    decode at most, ``steps_per_prompt`` how many steps one prompt takes.
     """
 
     prefill_first: Booleans
-    limit: Floats
+    inside: Floats
     running: Floats
     chunk: Floats
     steps_per_prompt: Floats
@@ -90,16 +89,20 @@ class _Mix:
     decode: StepTime
     mixed: StepTime
 
-    def mean_step_s(self, share: Floats) -> Floats:
-        """Return the time between two tokens of a sequence where ``share`` prompt steps come.
+    @property
+    def prompt_s(self) -> Floats:
+        """Seconds of steps that one prompt takes."""
+        return np.asarray(self.steps_per_prompt * self.mixed.total_s, dtype=np.float64)
 
-        A prompt step costs what it lasts longer than a decode step, or its whole time where
-        decoding stops; at most every decode step can carry prompts along.
+    @property
+    def delay_s(self) -> Floats:
+        """Seconds by which the steps of one prompt delay sequences that decode.
+
+        The whole step where decoding stops, else what it lasts longer than a decode step.
         """
         longer = np.maximum(self.mixed.total_s - self.decode.total_s, 0.0)
         pause = np.where(self.prefill_first, self.mixed.total_s, longer)
-        pauses = np.where(self.prefill_first, share, np.minimum(share, 1.0))
-        return np.asarray(self.decode.total_s + pauses * pause, dtype=np.float64)
+        return np.asarray(self.steps_per_prompt * pause, dtype=np.float64)
 
 
 def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
@@ -107,13 +110,12 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
     table = ranks.candidates
     load = _load(ranks, memory)
     mix = _mix(ranks, load)
-    others = np.maximum(mix.running - 1.0, 0.0) / mix.running
-    service = mix.steps_per_prompt * mix.mixed.total_s + load.arrival_s
-    crowd = _wait_for_place(load, mix)
-    queue = _wait_for_prompts(ranks, load, mix, service) + crowd
+    turn = _turn(load, mix, ranks.host.awaited_steps)
+    service = mix.prompt_s + load.arrival_s
+    queue = turn.first_s - mix.prompt_s + _wait_for_place(load, mix, turn)
     modelled = Modelled(
         ttft_s=queue + service,
-        tpot_s=mix.mean_step_s(others * mix.prefill_share) / load.pace,
+        tpot_s=turn.step_s / load.pace,
         queue_s=queue,
         service_s=service,
         solo_prefill_s=mix.steps_per_prompt
@@ -164,14 +166,13 @@ def _mix(ranks: Ranks, load: _Load) -> _Mix:
         ranks.candidates, [engine.batching is Batching.PREFILL_FIRST for engine in engines]
     )
     saturated = np.where(prefill_first, np.inf, load.steps * load.budget / load.prompt)
-    limit = np.maximum(np.minimum(load.places, saturated), 1.0)
-    running = np.minimum(load.concurrency, limit)
+    running = np.minimum(load.concurrency, np.maximum(np.minimum(load.places, saturated), 1.0))
     chunk = np.minimum(load.budget, load.prompt * np.maximum(1.0, running / load.steps))
     steps_per_prompt = load.prompt / chunk
     decode = _step(ranks, load, np.zeros_like(chunk), running)
     return _Mix(
         prefill_first=prefill_first,
-        limit=limit,
+        inside=np.minimum(load.concurrency, load.places),
         running=running,
         chunk=chunk,
         steps_per_prompt=steps_per_prompt,
@@ -181,24 +182,60 @@ def _mix(ranks: Ranks, load: _Load) -> _Mix:
     )
 
 
-def _wait_for_prompts(ranks: Ranks, load: _Load, mix: _Mix, service: Floats) -> Floats:
-    """Return seconds until the prompts before a new request are done.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """One turn of a request that has a place: seconds to its first token, and of each step then."""
 
-    The mean length of an M/D/1 queue is busy / (1 - busy) / 2; in a closed loop half of the other
-    requests at most can be before one. The steps an engine awaits come on top.
+    first_s: Floats
+    step_s: Floats
+    whole_s: Floats
+
+
+def _turn(load: _Load, mix: _Mix, awaited: Floats) -> _Turn:
+    """Return one turn of ``inside`` requests whose prompts pass one server in turn.
+
+    A turn holds the request's own decode steps and every one's prompt once: what prompts delay is
+    neither lost nor counted twice, so that more work never ends sooner. A newcomer finds as many
+    prompts before it as there are on average with one request less (Reiser and Lavenberg's mean
+    value analysis, 1980, as Schweitzer approximates it), of which half of one is done. The steps it
+    awaits are ``awaited`` decode steps more, and the prompts in them delay it before its first
+    token instead of later.
     """
-    busy = np.minimum(load.concurrency / load.steps * mix.steps_per_prompt, 1.0)
-    queue = busy / np.maximum(1.0 - busy, LEAST_IDLE_SHARE) / 2.0
-    before = np.minimum(queue, np.maximum(load.concurrency - 1.0, 0.0) / 2.0)
-    step = mix.mean_step_s(mix.prefill_share)
-    return np.asarray(ranks.host.awaited_steps * step + before * service, dtype=np.float64)
+    later, decode = _later_steps(load), mix.decode.total_s
+    decoding, prompts = later * decode, mix.inside * mix.delay_s
+    steps = _steps_to_first(load, mix)
+    along, stopped = decoding + steps * decode + prompts, decoding + prompts
+    whole = np.where(mix.prefill_first, stopped, along)
+    first = np.minimum(steps * mix.mixed.total_s, whole - decoding)
+    delays = np.maximum(whole - first - decoding, 0.0)
+    a_step = np.minimum(delays / np.maximum(later, 1.0), mix.mixed.total_s)
+    first = first + np.minimum(awaited * a_step, delays)
+    step = np.where(later > 0.0, (whole - first) / np.maximum(later, TINY), decode)
+    return _Turn(first_s=first + awaited * decode, step_s=step, whole_s=whole + awaited * decode)
 
 
-def _wait_for_place(load: _Load, mix: _Mix) -> Floats:
-    """Return seconds until all requests without a place have one: one of ``limit`` ends a turn."""
-    without = np.maximum(load.concurrency - mix.limit, 0.0)
-    turn = load.steps * mix.mean_step_s(mix.prefill_share) / np.maximum(mix.limit, 1.0)
-    return np.asarray(without * turn, dtype=np.float64)
+def _later_steps(load: _Load) -> Floats:
+    """Return the decode steps of an output: the step that ends a prompt yields its first token."""
+    return np.maximum(load.steps - 1.0 / load.pace, 0.0)
+
+
+def _steps_to_first(load: _Load, mix: _Mix) -> Floats:
+    """Return the steps until a newcomer's prompt is computed, where all decode along.
+
+    Of R = p (1 + (n - 1) (R - p / 2) / (R + o)) the positive solution: p steps a prompt, n requests
+    and o steps of decoding.
+    """
+    later, prompt = _later_steps(load), mix.steps_per_prompt
+    spare = later - mix.inside * prompt
+    product = prompt * (later - prompt * (mix.inside - 1.0) / 2.0)
+    root = np.sqrt(np.maximum(spare**2 + 4.0 * product, 0.0))
+    return np.clip((root - spare) / 2.0, prompt, mix.inside * prompt)
+
+
+def _wait_for_place(load: _Load, mix: _Mix, turn: _Turn) -> Floats:
+    """Return seconds until all requests without a place have one: ``inside`` end in each turn."""
+    without = np.maximum(load.concurrency - mix.inside, 0.0)
+    return np.asarray(without * turn.whole_s / mix.inside, dtype=np.float64)
 
 
 def _with_pooling(ranks: Ranks, load: _Load, modelled: Modelled) -> Modelled:
