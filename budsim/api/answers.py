@@ -226,6 +226,7 @@ def plan_row(plan: Plan, question: Question) -> dict[str, Any]:
         "price_basis": price_basis(plan),
         "bound_by": plan.slowest.service.bound_by,
         "basis": str(plan.slowest.service.basis),
+        **{f"basis_{name}": str(basis) for name, basis in plan.slowest.service.bases.items()},
         "is_knee": plan.is_knee,
     }
 

@@ -18,6 +18,8 @@ from budsim.cli.options import ModelsFolder
 from budsim.commons.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from budsim.performance.training.site_calibration import Calibrated
 
 LARGEST_PARALLELISM = 4096
@@ -45,6 +47,17 @@ class SetupOptions:
         int | None,
         typer.Option(min=1, max=LARGEST_PARALLELISM, help="Data parallelism. Default: 1."),
     ] = None
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=LARGEST_PARALLELISM,
+            help="Devices in all. Default: the product of the degrees.",
+        ),
+    ] = None
+    cores: Annotated[
+        int | None, typer.Option(min=1, help="Cores of each process, on a processor.")
+    ] = None
     model: Annotated[str, typer.Option(help="Model. Default: the file's name for it.")] = ""
     engine: Annotated[str, typer.Option(help="Serving engine (vllm, sglang, ...).")] = ""
     engine_version: Annotated[str, typer.Option(help="Version of the engine.")] = ""
@@ -55,16 +68,35 @@ class SetupOptions:
     ] = ""
 
 
+@with_option_groups
 def calibrate(
     *,
     measured: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option("--with", help="CSV in the columns of measurements.csv, or a folder of them."),
-    ],
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from-metrics",
+            help="Metrics of a running server instead of a benchmark: its URL, or one or two "
+            "saved texts of /metrics, the earlier first.",
+        ),
+    ] = None,
+    window_s: Annotated[
+        float,
+        typer.Option(
+            "--window-s",
+            min=0,
+            max=3600,
+            help="Seconds between two readings of a URL. 0: since the server started.",
+        ),
+    ] = 60.0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Correction to write.")] = Path(
         "calibration.json"
     ),
     models_folder: ModelsFolder = None,
+    setup: SetupOptions,
 ) -> None:
     """Learn a correction for your site from a few of its measurements.
 
@@ -72,17 +104,17 @@ def calibrate(
     """
     from datetime import UTC, datetime
 
-    from budsim.performance.measured.tables import read_tables
     from budsim.performance.predictor import load_predictor
     from budsim.performance.training.score import evaluate as score
     from budsim.performance.training.site_calibration import calibrate as learn
 
-    table, predictor = read_tables(measured), load_predictor(models_folder)
+    table, predictor = _table(measured, metrics, window_s, setup), load_predictor(models_folder)
     found = learn(table, predictor, created=datetime.now(UTC).date().isoformat())
     scores = score(table, predictor, "model")[0]
     typer.echo("Errors on these rows before any correction:")
     tables.show(score_table(scores))
     tell_drift(scores)
+    _show_used(found)
     _show_checks(found)
     # Written even where no target uses it: the file then says why.
     document = found.calibration.document
@@ -93,8 +125,54 @@ def calibrate(
     typer.echo(f"written to {output}; use it with --calibration or CALIBRATION_FILE", err=True)
 
 
+def _table(
+    measured: list[Path] | None, metrics: list[str] | None, window_s: float, setup: SetupOptions
+) -> DataFrame:
+    """Return the rows to learn from: of CSV files, or of a server's metrics."""
+    from budsim.performance.measured.tables import read_tables
+
+    if bool(measured) == bool(metrics):
+        stated = "is given beside --from-metrics" if measured else "is missing"
+        raise InvalidInput("--with", stated, "either --with or --from-metrics")
+    if measured:
+        return read_tables(measured)
+    from dataclasses import asdict
+
+    from budsim.cli.server_metrics import read_metrics
+    from budsim.performance.measured.importers import Setup, import_records
+
+    found = import_records(read_metrics(metrics or [], window_s), Setup(**asdict(setup)))
+    if found.rows.empty:
+        raise InvalidInput("--from-metrics", found.problems[0], "metrics that become a row")
+    for row in found.rows.to_dict("records"):
+        typer.echo(f"read: {row['notes']}", err=True)
+    return found.rows
+
+
+def _show_used(found: Calibrated) -> None:
+    """Print what each accepted row said, and what an answer will say of the same load."""
+    table = tables.table(
+        "used", "of", "under", "measured ms>", "predicted ms>", "corrected, steady ms>"
+    )
+    for each in found.used:
+        figures = (
+            f"{value:,.4g}" for value in (each.measured_ms, each.predicted_ms, each.steady_ms)
+        )
+        table.add_row(each.target, each.configuration, each.load, *figures)
+    typer.echo(
+        "What the rows say, predicted for what their benchmark sent. Answers are about steady "
+        "traffic: without the burst with which a benchmark starts."
+    )
+    tables.show(table)
+
+
 def _show_checks(found: Calibrated) -> None:
     """Print what the correction changes on rows it was not learned from."""
+    if not found.checks:
+        typer.echo(
+            "One configuration leaves none to check the correction on: it is used unchecked."
+        )
+        return
     checks = tables.table(
         "correction of", "withheld", "rows>", "median before>", "median after>", "in 90 % interval>"
     )
@@ -119,7 +197,11 @@ def _tell_targets(document: Mapping[str, Any]) -> None:
 @with_option_groups
 def import_results(
     files: Annotated[
-        list[Path], typer.Argument(help="JSON of vllm bench serve, GuideLLM or InferenceX.")
+        list[Path],
+        typer.Argument(
+            help="Results of vllm bench serve, sglang.bench_serving, GuideLLM, AIPerf, InferenceX, "
+            "llama-bench or llama-batched-bench, or a saved text of a server's /metrics."
+        ),
     ],
     *,
     output: Annotated[

@@ -90,8 +90,11 @@ def described(group: ReplicaGroup) -> str:
 
 def limits(service: PredictedService) -> str:
     """Return what limits a service, and what its prediction is based on."""
+    bases = set(service.bases.values())
     is_new = not service.in_range and service.basis != "analytic"
-    return f"bound by {service.bound_by}; {service.basis}{', outside training' if is_new else ''}"
+    named = (f"{name.upper()} {basis}" for name, basis in service.bases.items())
+    basis = ", ".join(named) if len(bases) > 1 else str(service.basis)
+    return f"bound by {service.bound_by}; {basis}{', outside training' if is_new else ''}"
 
 
 def _requests_per_s(groups: Sequence[ReplicaGroup]) -> str:

@@ -18,6 +18,8 @@ class ServerMetrics:
         Gauges: requests in the batch, and in the queue.
     cache_usage : str
         Gauge: share of the KV cache in use, 0 to 1.
+    prompt_tokens, generation_tokens, cached_tokens : str
+        Counters of tokens: of prompts, generated, and of prompts found in the prefix cache.
     model_label : str
         Label with the name of the served model.
     enabled_by : mapping
@@ -32,6 +34,9 @@ class ServerMetrics:
     running: str
     waiting: str
     cache_usage: str
+    prompt_tokens: str
+    generation_tokens: str
+    cached_tokens: str
     model_label: str
     source: str
     enabled_by: Mapping[str, bool] = field(default_factory=dict)

@@ -105,6 +105,8 @@ class Predictions:
         Whether the candidate lies inside what the regressors were trained on.
     measured : bool array, shape (n,)
         Whether a site's calibration holds a measurement of a near-identical configuration.
+    measured_targets : mapping of "ttft" and "tpot" to bool array, shape (n,)
+        Which of the two such a measurement corrected; empty without a calibration.
     time_s : float array, shape (len(BOUNDS), n)
         Where the analytic model sees a request's time go.
     percentiles : mapping of `PERCENTILES` to coverage to Interval
@@ -121,6 +123,7 @@ class Predictions:
     measured: NDArray[np.bool_]
     time_s: Floats
     percentiles: Mapping[str, Mapping[float, Interval]] = field(default_factory=dict)
+    measured_targets: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def worst(self) -> Service:
@@ -128,9 +131,21 @@ class Predictions:
         return replace(self.service, ttft_s=self.ttft_s[0.9].high, tpot_s=self.tpot_s[0.9].high)
 
     def basis(self, row: int) -> Basis:
-        """Return what the prediction of a row rests on."""
-        if self.measured[row]:
-            return Basis.MEASURED
+        """Return what the whole prediction of a row rests on: measured where TTFT and TPOT were."""
+        bases = set(self.bases(row).values())
+        return bases.pop() if len(bases) == 1 else self._unmeasured(row)
+
+    def bases(self, row: int) -> dict[str, Basis]:
+        """Return what TTFT and TPOT of a row rest on, each for itself."""
+        rest = self._unmeasured(row)
+        return {
+            target: Basis.MEASURED
+            if target in self.measured_targets and self.measured_targets[target][row]
+            else rest
+            for target in ("ttft", "tpot")
+        }
+
+    def _unmeasured(self, row: int) -> Basis:
         return Basis.LEARNED if self.learned[row] else Basis.ANALYTIC
 
 

@@ -64,6 +64,9 @@ class Vllm(TableEngine):
         running="vllm:num_requests_running",
         waiting="vllm:num_requests_waiting",
         cache_usage="vllm:kv_cache_usage_perc",
+        prompt_tokens="vllm:prompt_tokens_total",
+        generation_tokens="vllm:generation_tokens_total",
+        cached_tokens="vllm:prefix_cache_hits_total",
         model_label="model_name",
         source="https://docs.vllm.ai/en/latest/usage/metrics/",
     )

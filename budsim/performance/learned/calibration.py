@@ -114,7 +114,8 @@ class Calibration:
         """Return predictions corrected by the site's measurements; static batches stay as they are.
 
         Intervals shrink with the variance that is left and widen where the site's rows left them.
-        ``measured`` is set where a near-identical configuration was measured.
+        ``measured_targets`` is set where that quantity of a near-identical configuration was
+        measured.
         """
         at = points_of(candidates, self.names)
         serving = ~candidates.static_batch
@@ -122,13 +123,13 @@ class Calibration:
             {t: np.ones(len(at)) for t in TARGETS},
             {t: np.ones(len(at)) for t in TARGETS},
         )
-        measured = np.zeros(len(at), dtype=bool)
+        measured = {target: np.zeros(len(at), dtype=bool) for target in TARGETS}
         for target, learned in self.learned.items():
             mean, left = learned.conditional(at)
             told = serving & (left < 1.0)
             factor[target] = np.where(told, np.exp(mean), 1.0)
             width[target] = np.where(told, np.sqrt(left) * learned.widening, 1.0)
-            measured |= serving & near(at, learned.points)
+            measured[target] = serving & near(at, learned.points)
         return _corrected(predictions, factor, width, measured)
 
 
@@ -136,7 +137,7 @@ def _corrected(
     predictions: Predictions,
     factor: Mapping[str, Floats],
     width: Mapping[str, Floats],
-    measured: Booleans,
+    measured: Mapping[str, Booleans],
 ) -> Predictions:
     before = predictions.service
     service = replace(
@@ -153,7 +154,8 @@ def _corrected(
         tokens_per_s_per_user={
             coverage: reciprocal(interval) for coverage, interval in tpot.items()
         },
-        measured=measured,
+        measured=measured["ttft"] | measured["tpot"],
+        measured_targets=measured,
     )
 
 

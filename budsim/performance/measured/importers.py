@@ -1,14 +1,15 @@
 """Result files of benchmark programs as rows in the columns of ``measurements.csv``.
 
-The programs are `vllm bench serve`, GuideLLM and InferenceX; each has a module that says which
-fields it writes.
+The programs are `vllm bench serve`, `sglang.bench_serving`, GuideLLM, AIPerf, InferenceX,
+`llama-bench` and `llama-batched-bench`, and a server's own metrics; each has a module that says
+which fields it writes.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,30 @@ from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.profiles import profile_for, profiles
 from budsim.hardware_ops.device import DeviceKind
 from budsim.hardware_ops.device_names import find_device
+from budsim.performance.measured.aiperf import (
+    CSV_HEADER,
+    aiperf_row,
+    is_aiperf,
+    read_csv_export,
+)
 from budsim.performance.measured.guidellm import guidellm_row
 from budsim.performance.measured.inferencex import inferencex_row
+from budsim.performance.measured.llama_bench import (
+    batched_row,
+    is_batched,
+    is_single,
+    single_row,
+    tables_in,
+)
 from budsim.performance.measured.measurements import read_measurements
 from budsim.performance.measured.result_fields import Record, Row, as_text
+from budsim.performance.measured.server_metrics import (
+    Window,
+    is_scrape,
+    metrics_row,
+    read_scrape,
+)
+from budsim.performance.measured.sglang_bench import sglang_row
 from budsim.performance.measured.vllm_bench import vllm_row
 
 # Those of ``measurements.csv``, in its order.
@@ -33,6 +54,9 @@ COLUMNS = (
     "e2e_latency_ms e2e_ms_p50 e2e_ms_p99 output_tokens_per_s_total output_tok_per_s_per_user "
     "requests_per_s n_requests date quality model_hf notes"
 ).split()
+
+# Written where a row has them: what its client sent.
+CLIENT_COLUMNS = ("length_law", "prefix_hit_share")
 
 # Larger files are refused: they would not fit into memory.
 LARGEST_FILE_BYTES = 2_000_000_000
@@ -57,6 +81,8 @@ class Setup:
     pp: int | None = None
     ep: int | None = None
     dp: int | None = None
+    devices: int | None = None
+    cores: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +103,22 @@ def import_results(paths: Sequence[Path], setup: Setup) -> Imported:
     InvalidInput
         When a file does not exist.
     """
+    return import_records((found for path in paths for found in _records(path)), setup)
+
+
+def import_records(records: Iterable[tuple[str, object]], setup: Setup) -> Imported:
+    """Turn benchmarks, each with the place it was read at, into rows."""
     rows, places, problems = [], [], []
-    for path in paths:
-        for place, record in _records(path):
-            try:
-                rows.append(_row(record, setup))
-                places.append(place)
-            except InvalidInput as error:
-                problems.append(f"{place}: {error}")
+    for place, record in records:
+        try:
+            rows.append(_row(record, setup))
+            places.append(place)
+        except InvalidInput as error:
+            problems.append(f"{place}: {error}")
+    columns = [*COLUMNS, *(name for name in CLIENT_COLUMNS if any(row.get(name) for row in rows))]
     table = pd.DataFrame(
-        [{name: as_text(row.get(name)) for name in COLUMNS} for row in rows],
-        columns=COLUMNS,
+        [{name: as_text(row.get(name)) for name in columns} for row in rows],
+        columns=columns,
         dtype=str,
     )
     reasons = read_measurements(table).problems if rows else []
@@ -132,17 +163,20 @@ def _documents(path: Path) -> Iterator[tuple[int, object]]:
         raise InvalidInput("file", f"{path.name} cannot be read", "a JSON file") from error
     try:
         yield 0, json.loads(text)
-        return
     except (ValueError, RecursionError) as error:
-        whole: object = InvalidInput(
+        reason = InvalidInput(
             "file", f"is not JSON ({error})"[:200], "a result file as it was written"
         )
-    lines = [
-        (number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()
-    ]
-    if len(lines) < 2 or not lines[0][1].lstrip().startswith("{"):
-        yield 0, whole
-        return
+        lines = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        if len(lines) > 1 and lines[0][1].lstrip().startswith("{"):
+            yield from _json_lines(lines)
+        else:
+            others = _other_documents(text, path) or [reason]
+            yield from ((n if len(others) > 1 else 0, each) for n, each in enumerate(others, 1))
+
+
+def _json_lines(lines: Sequence[tuple[int, str]]) -> Iterator[tuple[int, object]]:
+    """Yield the object of each numbered line; an unreadable one is yielded as an error."""
     for number, line in lines:
         try:
             yield number, json.loads(line)
@@ -150,14 +184,32 @@ def _documents(path: Path) -> Iterator[tuple[int, object]]:
             yield number, InvalidInput("line", f"is not JSON ({error})"[:200], "one object a line")
 
 
+def _other_documents(text: str, path: Path) -> list[object]:
+    """Return the benchmarks of a text that is not JSON: a CSV, Markdown tables or metrics."""
+    try:
+        if text.startswith(f"{CSV_HEADER},"):
+            return [read_csv_export(text)]
+        if is_scrape(text):
+            return [Window(after=read_scrape(text, at_s=path.stat().st_mtime))]
+        return list(tables_in(text))
+    except InvalidInput as error:
+        return [error]
+
+
 def _row(record: object, setup: Setup) -> Row:
     if isinstance(record, InvalidInput):
         raise record
+    if isinstance(record, Window):
+        return _complete(metrics_row(record), setup)
     if not isinstance(record, dict):
         raise InvalidInput(
             "file", f"holds {type(record).__name__} where a benchmark was expected", "a JSON object"
         )
-    row = _reader(record)(record)
+    return _complete(_reader(record)(record), setup)
+
+
+def _complete(row: Row, setup: Setup) -> Row:
+    """Return a row with what the options say of its deployment."""
     given = {field.name: getattr(setup, field.name) for field in fields(setup)}
     row |= {"quality": "A", "license": "own measurement", **_named(row, given)}
     for name in ("tp", "pp", "ep", "dp", "engine", "engine_version", "precision", "kv_cache_dtype"):
@@ -166,13 +218,38 @@ def _row(record: object, setup: Setup) -> Row:
         if not row[name]:
             raise InvalidInput(name, "the file does not say it", f"the option --{name}")
     row["engine"] = _engine_on(str(row["engine"]), DeviceKind(str(row["device_type"])))
-    row["n_devices"] = row.get("n_devices") or _devices_of_layout(row)
+    row["n_devices"] = _agreed("devices", row.get("n_devices"), given["devices"])
+    row["n_devices"] = row["n_devices"] or _devices_of_layout(row)
+    if setup.cores:
+        row["notes"] = f"{row['notes']}; {_cores_note(row, setup.cores)}"
     return row
 
 
+def _cores_note(row: Row, cores: int) -> str:
+    """Return the cores of each process as tables note them."""
+    if row["device_type"] != DeviceKind.CPU.value:
+        raise InvalidInput("cores", f"given for {row['device_name']}", "a processor as --device")
+    return f"threads per process={cores}"
+
+
 def _devices_of_layout(row: Row) -> int:
-    """Return how many devices a row's layout takes; a degree it does not state counts as 1."""
-    return math.prod(int(str(row[name] or 1)) for name in ("tp", "pp", "dp"))
+    """Return how many devices a row's layout takes; a degree it does not state counts as 1.
+
+    Raises
+    ------
+    InvalidInput
+        With several tensor and data ranks: some count attention ranks among the tensor ranks.
+    """
+    tp, pp, dp = (int(str(row[name] or 1)) for name in ("tp", "pp", "dp"))
+    if tp > 1 and dp > 1:
+        few, many = max(tp, dp) * pp, tp * dp * pp
+        raise InvalidInput(
+            "dp",
+            f"{dp} beside tp {tp} can mean {few} devices, where data ranks are among the tensor "
+            f"ranks, or {many}",
+            f"--devices {few} or --devices {many}",
+        )
+    return math.prod((tp, pp, dp))
 
 
 def _engine_on(name: str, kind: DeviceKind) -> str:
@@ -181,17 +258,26 @@ def _engine_on(name: str, kind: DeviceKind) -> str:
 
 
 def _reader(record: Record) -> Callable[[Record], Row]:
-    if "metrics" in record:
-        return guidellm_row
-    if "hw" in record and "conc" in record:
-        return inferencex_row
-    if "completed" in record and "output_throughput" in record:
-        return vllm_row
+    for belongs, reader in _READERS:
+        if belongs(record):
+            return reader
     raise InvalidInput(
         "file",
         "is of no known program",
-        "JSON of vllm bench serve --save-result, GuideLLM or InferenceX, of text generation",
+        "results of text generation of vllm bench serve --save-result, sglang.bench_serving, "
+        "GuideLLM, AIPerf, InferenceX, llama-bench or llama-batched-bench, or a server's /metrics",
     )
+
+
+_READERS: Sequence[tuple[Callable[[Record], bool], Callable[[Record], Row]]] = (
+    (lambda record: "metrics" in record, guidellm_row),
+    (lambda record: "hw" in record and "conc" in record, inferencex_row),
+    (is_aiperf, aiperf_row),
+    (is_single, single_row),
+    (is_batched, batched_row),
+    (lambda record: "total_output_tokens_retokenized" in record, sglang_row),
+    (lambda record: "completed" in record and "output_throughput" in record, vllm_row),
+)
 
 
 def _named(row: Row, given: Mapping[str, Any]) -> Row:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from budsim.commons.errors import InvalidInput
+from budsim.commons.units import MILLI
 from budsim.performance.candidates import Candidates, Floats, Integers
 from budsim.performance.learned.calibration import (
     FORMAT,
@@ -74,10 +75,28 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """What one accepted row said of one quantity, milliseconds.
+
+    ``predicted_ms`` is of the traffic the benchmark sent, so that a burst at its start counts on
+    both sides. ``steady_ms`` is what the corrected prediction says of the same load in steady
+    traffic, as an answer about such a load would.
+    """
+
+    target: str
+    configuration: str
+    load: str
+    measured_ms: float
+    predicted_ms: float
+    steady_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
-    """A calibration, its checks on withheld rows, and why rows were left out."""
+    """A calibration, what it used, its checks on withheld rows, and why rows were left out."""
 
     calibration: Calibration
+    used: Sequence[Used]
     checks: Sequence[Check]
     problems: Sequence[str]
 
@@ -104,11 +123,10 @@ def calibrate(table: pd.DataFrame, predictor: Predictor, *, created: str) -> Cal
         "ttft": _half_width(predictions.ttft_s[0.9]),
         "tpot": _half_width(predictions.tpot_s[0.9]),
     }
-    rows = _rows(
-        measurements,
-        {target: _log_ratio(measured[target], predicted[target]) for target in TARGETS},
-        half,
-    )
+    ratios = {target: _log_ratio(measured[target], predicted[target]) for target in TARGETS}
+    for target in TARGETS:
+        problems += _too_far(target, measured[target], predicted[target])
+    rows = _rows(measurements, ratios, half)
     if len(rows) > MOST_POINTS:
         raise InvalidInput(
             "--with",
@@ -135,8 +153,11 @@ def calibrate(table: pd.DataFrame, predictor: Predictor, *, created: str) -> Cal
         "targets": targets,
         "rows": _stored(rows),
     }
-    document = json.loads(json.dumps(document))
-    return Calibrated(calibration=from_document(document), checks=checks, problems=problems)
+    calibration = from_document(json.loads(json.dumps(document)))
+    used = _used(
+        measurements, measured, predicted, ratios, replace(predictor, calibration=calibration)
+    )
+    return Calibrated(calibration=calibration, used=used, checks=checks, problems=problems)
 
 
 def _usable(table: pd.DataFrame) -> tuple[Measurements, list[str]]:
@@ -166,8 +187,49 @@ def _usable(table: pd.DataFrame) -> tuple[Measurements, list[str]]:
 
 
 def _log_ratio(measured: Floats, predicted: Floats) -> Floats:
-    ratio = np.log(measured / predicted)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log(measured / predicted)
     return np.where(np.abs(ratio) <= LARGEST_LOG_RATIO, ratio, np.nan)
+
+
+def _too_far(target: str, measured: Floats, predicted: Floats) -> list[str]:
+    """Return which values are not believed, because they contradict the prediction too much."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = measured / predicted
+        far = np.abs(np.log(ratio)) > LARGEST_LOG_RATIO
+    return [
+        f"{target}: measured {measured[row] / MILLI:,.4g} ms is {ratio[row]:.3g} times the "
+        f"predicted; more than {np.exp(LARGEST_LOG_RATIO):.0f} times is taken for a mislabelled row"
+        for row in np.flatnonzero(far)
+    ]
+
+
+def _used(
+    measurements: Measurements,
+    measured: Mapping[str, Floats],
+    predicted: Mapping[str, Floats],
+    ratios: Mapping[str, Floats],
+    corrected: Predictor,
+) -> list[Used]:
+    """Return what was taken from each row for each quantity."""
+    service = corrected.predict(measurements.candidates)[1].service
+    steady = {"ttft": service.ttft_s, "tpot": service.tpot_s}
+    names, table = _names_of_rows(measurements.candidates), measurements.candidates
+    return [
+        Used(
+            target=target,
+            configuration=f"{names['model'][row]}, {names['device'][row]} tp{table.tp[row]}, "
+            f"{names['engine'][row]}",
+            load=f"{table.input_tokens[row]:.0f} + {table.output_tokens[row]:.0f} tokens, "
+            f"{table.concurrency[row]:.3g} in flight",
+            measured_ms=float(measured[target][row]) / MILLI,
+            predicted_ms=float(predicted[target][row]) / MILLI,
+            steady_ms=float(steady[target][row]) / MILLI,
+        )
+        for row in range(len(measurements))
+        for target in TARGETS
+        if np.isfinite(ratios[target][row])
+    ]
 
 
 def _half_width(interval: Any) -> Floats:

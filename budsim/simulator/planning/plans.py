@@ -6,7 +6,7 @@ Replicas placed on real nodes, what they will do, and reasons for what was rejec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig
@@ -33,7 +33,8 @@ class Figure:
 class PredictedService:
     """What one request will see, how that is known, and what bounds it.
 
-    ``requests_per_s`` is one replica's.
+    ``requests_per_s`` is one replica's. ``bases`` tells of "ttft" and "tpot" apart what they rest
+    on; ``basis`` is "measured" only where both were.
     """
 
     ttft_s: Figure
@@ -44,6 +45,7 @@ class PredictedService:
     basis: Basis
     in_range: bool
     bound_by: str
+    bases: Mapping[str, Basis] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

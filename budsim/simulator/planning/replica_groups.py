@@ -124,6 +124,7 @@ class PredictedChoices:
             tokens_per_s_per_user=rate,
             requests_per_s=self._finished_per_s(row, e2e_s),
             basis=found.basis(row),
+            bases=found.bases(row),
             in_range=bool(found.in_range[row]),
             bound_by=BOUNDS[int(found.time_s[:, row].argmax())],
         )

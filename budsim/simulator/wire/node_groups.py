@@ -99,7 +99,7 @@ class Range(BaseModel):
 
 
 class Confidence(BaseModel):
-    """How sure the figures beside it are."""
+    """How sure the figures beside it are; ``bases`` tells of TTFT and TPOT apart."""
 
     basis: str
     in_range: bool
@@ -107,6 +107,7 @@ class Confidence(BaseModel):
     ttft: Range
     throughput_per_user: Range
     e2e_latency: Range
+    bases: dict[str, str] = Field(default_factory=dict)
 
 
 class NextReplica(BaseModel):
@@ -403,6 +404,7 @@ def _confidence(group: ReplicaGroup) -> Confidence:
     service = group.service
     return Confidence(
         basis=service.basis,
+        bases={name: str(basis) for name, basis in service.bases.items()},
         in_range=service.in_range,
         bound_by=service.bound_by,
         ttft=_range(service.ttft_s, KILO),

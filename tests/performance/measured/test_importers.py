@@ -5,6 +5,7 @@ token, 5 ms a token), less the requests; the other two are written as their prog
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -250,3 +251,36 @@ def test_the_terminal_writes_what_the_other_commands_read(tmp_path, capsys):
     assert len(read_measurements(read_tables([out]))) == 2
     assert run(["import", files[0], "-o", str(out)]) == 2
     assert "--device" in capsys.readouterr().err
+
+
+def test_tensor_and_data_ranks_together_ask_for_the_devices(tmp_path):
+    """Tp 4 and dp 2 are four devices in our own table and eight elsewhere: `--devices` decides."""
+    both = Setup(device="H100-SXM", tp=4, dp=2, engine="vllm")
+    found = imported(tmp_path, VLLM, both)
+    assert found.rows.empty
+    assert "--devices 4 or --devices 8" in found.problems[0]
+    told = imported(tmp_path, VLLM, replace(both, devices=8))
+    assert list(told.rows.n_devices) == ["8"]
+
+
+def test_cores_are_of_a_processor(tmp_path):
+    """`--cores 16` is noted for a processor, and refused for a GPU."""
+    processor = Setup(device="EPYC-9654", tp=1, engine="vllm", cores=16)
+    row = imported(tmp_path, VLLM, processor).rows
+    assert "threads per process=16" in row.notes[0]
+    assert read_measurements(row).candidates.cores[0] == 16
+    assert "cores" in imported(tmp_path, VLLM, replace(H100, cores=16)).problems[0]
+
+
+def test_texts_of_other_programs_are_read_too(tmp_path):
+    """A Markdown table of llama-bench becomes a row for each of its tests."""
+    table = (
+        "| model | size | params | backend | ngl | test | t/s |\n|---|---|---|---|---|---|---|\n"
+        "| llama 8B Q8_0 | 8 GiB | 8 B | CUDA | 99 | pp512 | 5120 ± 1 |\n"
+        "| llama 8B Q8_0 | 8 GiB | 8 B | CUDA | 99 | tg128 | 100 ± 1 |\n"
+    )
+    setup = Setup(device="RTX4090", model="meta-llama/Llama-3.1-8B")
+    found = imported(tmp_path, table, setup)
+    assert not found.problems
+    assert list(found.rows.ttft_ms_mean) == ["100", ""]
+    assert list(found.rows.precision) == ["q8_0", "q8_0"]

@@ -9,7 +9,9 @@ import pytest
 
 from budsim.cli import run
 from budsim.commons.errors import InvalidInput
+from budsim.performance.measured.measurements import read_measurements
 from budsim.performance.measured.tables import read_tables
+from budsim.performance.predictions import Basis
 from budsim.performance.training.score import evaluate
 from budsim.performance.training.site_calibration import calibrate
 from tests.performance.learned.site import CREATED, ROW, site, sweep
@@ -120,3 +122,33 @@ def test_the_terminal_calibrates_and_simulates_with_it(shipped, tmp_path, capsys
     assert "--calibration" in capsys.readouterr().err
     assert run(["evaluate", str(rows), "--calibration", str(stored)]) == 0
     assert len(read_tables([rows])) == 4
+
+
+def test_a_value_too_far_from_its_prediction_is_named_and_never_measured(shipped):
+    """A TTFT a thousand times as long is left out by name.
+
+    The answer then rests on measurements for TPOT alone.
+    """
+    table = site(shipped, sweep(4, 16, 64))
+    table["ttft_ms_mean"] = [str(float(value) * 1000.0) for value in table.ttft_ms_mean]
+    found = calibrate(table, shipped, created=CREATED)
+    assert sum("times the predicted" in problem for problem in found.problems) == 3
+    assert {each.target for each in found.used} == {"tpot"}
+    measurements = read_measurements(table)
+    predictions = replace(shipped, calibration=found.calibration).predict(measurements.candidates)[
+        1
+    ]
+    assert predictions.bases(0)["tpot"] is Basis.MEASURED
+    assert predictions.bases(0)["ttft"] is not Basis.MEASURED
+    assert predictions.basis(0) is not Basis.MEASURED
+
+
+def test_one_row_is_used_and_shown(shipped, tmp_path, capsys):
+    """Nothing is left to check it on, which is said instead of an empty table."""
+    rows = tmp_path / "rows.csv"
+    site(shipped, sweep(4), factor=2.0).to_csv(rows, index=False)
+    assert run(["calibrate", "--with", str(rows), "-o", str(tmp_path / "site.json")]) == 0
+    told = capsys.readouterr().out
+    assert "used unchecked" in told
+    assert "ttft" in told.split("Answers are about steady traffic")[1]
+    assert "each row" not in told
