@@ -14,7 +14,7 @@ import numpy as np
 
 from budsim.commons.precision import Precision
 from budsim.engine_ops.base import Knob, ServingEngine
-from budsim.engine_ops.engine_profile import EngineProfile
+from budsim.engine_ops.engine_profile import EngineProfile, version_pair
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.releases import release_year
 from budsim.hardware_ops.cluster import HardwareMode
@@ -69,6 +69,15 @@ class ServingOption:
     def release_year(self) -> float:
         """When the engine's version came out, as a calendar year with its fraction."""
         return release_year(self.engine.name, self.engine.version)
+
+    @property
+    def default_limits(self) -> tuple[int, int]:
+        """Tokens of a step and running sequences the engine allows on this device by default."""
+        version = version_pair(self.engine.version)
+        device = self.group.device
+        return (
+            self.profile.limits_on(device, version) if version else self.profile.limits_on(device)
+        )
 
 
 def make_option(

@@ -128,6 +128,22 @@ class SearchSpace:
         """See `Space.knobs`."""
         return (SEQS, BUDGET, FRACTION)
 
+    @property
+    def replicas(self) -> Integers:
+        """Numbers of replicas the gene of that name counts, ascending."""
+        return self._replicas
+
+    def replica_gene(self, replicas: int) -> int:
+        """Return the gene of the most replicas that are at most so many."""
+        return int(np.searchsorted(self._replicas, replicas, side="right")) - 1
+
+    def legal_counts(self, genomes: Integers) -> Integers:
+        """Return how many numbers of replicas the layout of each genome may have, from the least.
+
+        Shape (n,).
+        """
+        return np.asarray(self._replica_counts[genomes[:, OPTION], genomes[:, TP], genomes[:, PP]])
+
     def score(self, genomes: Integers, predictor: Predictor) -> Scores:
         """Return objectives and violation of legal genomes; one prediction for all of them."""
         return self.scoring.score(self.decode(genomes), predictor)

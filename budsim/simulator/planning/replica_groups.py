@@ -37,7 +37,7 @@ from budsim.simulator.planning.plans import (
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.replays import ReplayedRows, replay_rows
 from budsim.simulator.planning.scoring import Scoring
-from budsim.simulator.planning.targets import figures_of
+from budsim.simulator.planning.targets import Figures, figures_of
 
 # Namespace of configuration ids: the same configuration has the same id in every answer.
 CONFIGURATIONS: Final = UUID("9b7c2f5e-6d0a-5c34-9a50-4f1f3c1f0b11")
@@ -174,7 +174,51 @@ def predict_choices(
 
     ``shares`` of the traffic go to the rows; by default all of it goes to each.
     """
-    question, shares = scoring.question, np.ones(len(choices.tp)) if shares is None else shares
+    shares = np.ones(len(choices.tp)) if shares is None else shares
+    rows = judge_rows(scoring, choices, predictor, shares)
+    return PredictedChoices(
+        cluster=cluster,
+        scoring=scoring,
+        choices=rows.choices,
+        hardware=hardware,
+        shares=shares,
+        memory=rows.memory,
+        predictions=rows.predictions,
+        explanations=explain(
+            scoring,
+            rows.choices,
+            hardware,
+            rows.predictions,
+            rows.figures,
+            shares,
+            predictor,
+        ),
+        judged=rows.judged,
+        replayed=rows.replayed,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedRows:
+    """Rows of choices, what they do, and how far that is within the targets.
+
+    ``choices`` hold the requests in flight that a rate settles at; ``figures`` are those that are
+    compared with targets.
+    """
+
+    choices: Choices
+    memory: MemoryUse
+    predictions: Predictions
+    figures: Figures
+    judged: Judged
+    replayed: ReplayedRows | None
+
+
+def judge_rows(
+    scoring: Scoring, choices: Choices, predictor: Predictor, shares: Floats
+) -> JudgedRows:
+    """Predict rows, replay their requests where the question needs it, and compare with targets."""
+    question = scoring.question
     memory, predictions = scoring.predict(choices, predictor, shares)
     figures, replayed = figures_of(predictions.service), None
     if question.traffic.is_open:
@@ -187,23 +231,11 @@ def predict_choices(
     judged = judge(question.targets, figures, predictions, question.chance)
     if replayed:
         judged = _only_stable(judged, replayed.stable)
-    return PredictedChoices(
-        cluster=cluster,
-        scoring=scoring,
+    return JudgedRows(
         choices=choices,
-        hardware=hardware,
-        shares=shares,
         memory=memory,
         predictions=predictions,
-        explanations=explain(
-            scoring,
-            choices,
-            hardware,
-            predictions,
-            figures,
-            shares,
-            predictor,
-        ),
+        figures=figures,
         judged=judged,
         replayed=replayed,
     )

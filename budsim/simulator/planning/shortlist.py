@@ -4,42 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final
 
 import numpy as np
 
 from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import Cluster
-from budsim.performance.candidates import Booleans, Integers
+from budsim.performance.candidates import Booleans
 from budsim.performance.predictor import Predictor
-from budsim.simulator.evolution import OBJECTIVES, Scores, SearchResult
+from budsim.simulator.evolution import OBJECTIVES, SearchResult, first_of_each
 from budsim.simulator.planning.chances import chance_text
 from budsim.simulator.planning.choices import PRECISIONS, Choices
 from budsim.simulator.planning.cost import usd_per_million_tokens
 from budsim.simulator.planning.explanations import smallest_layout_that_fits
 from budsim.simulator.planning.genome import (
-    BUDGET,
     DP,
     EP,
-    FRACTION,
     KV,
     OPTION,
     PP,
     REPLICAS,
-    SEQS,
     TP,
     WEIGHTS,
     SearchSpace,
 )
 from budsim.simulator.planning.mixed_deployments import MixedDeployments
+from budsim.simulator.planning.plain_variants import PlainRows, plain_rows, with_plain_knobs
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.replica_groups import PredictedChoices, predict_choices
+from budsim.simulator.planning.replica_search import replayed_rows
 from budsim.simulator.planning.taste import (
     in_order,
-    nearest,
-    simplest_knobs,
     without_filler_pipelines,
+    without_repeats,
 )
 
 # Genes that make a plan another plan to whoever has to choose; the other genes are knobs of the
@@ -47,8 +46,10 @@ from budsim.simulator.planning.taste import (
 LAYOUT: Final = [OPTION, TP, PP, EP, DP, WEIGHTS, KV, REPLICAS]
 
 PLANS_PER_CLUSTER: Final = 12
-# Rows of a cluster that are replayed beside the usual plans, about 50 together.
-REPLAYED: Final = 40
+# Rows looked at to find so many: some of them are the same deployment once they are plain.
+ROWS_PER_CLUSTER: Final = 24
+# Layouts replayed beside those of the usual plans, of each part of the targets.
+LAYOUTS_OF_EACH_PART: Final = 2
 # Parts of the targets on means that rows to be replayed keep within.
 PARTS_OF_TARGETS: Final = (1.0, 0.7, 0.5, 0.35, 0.25)
 
@@ -75,16 +76,10 @@ class Shortlist:
         The plans are those of equal replicas that were found, and mixed ones. Of traffic that has
         to be replayed only deployments that carry it become plans.
         """
-        rows = self._rows_to_replay() if self.question.needs_replay else self._rows()
-        genomes, evaluations = self._with_simplest_knobs(rows)
-        predicted, members = self._predicted(genomes, mixed)
-        knee = self._knee()
+        shown, knee = self._to_show()
+        predicted, members = self._predicted(shown, mixed)
         plans = [
-            self._plan(
-                predicted,
-                member,
-                is_knee=member[0] < len(rows) and self._layout(rows[member[0]]) == knee,
-            )
+            self._plan(predicted, member, is_knee=member[0] == knee)
             for member in members
             if np.isfinite(predicted.judged.shortfall[list(member)]).all()
         ]
@@ -92,22 +87,39 @@ class Shortlist:
         reasons = [*self._too_small(), *self._misses(plans), *self._unstable(predicted, plans)]
         if self.question.needs_replay:
             plans = _best_of_each(plans)
-        plans = without_filler_pipelines(plans)
-        return Outcome(plans=tuple(plans), rejections=tuple(reasons), evaluations=evaluations)
+        plans = without_filler_pipelines(without_repeats(plans))
+        return Outcome(plans=tuple(plans), rejections=tuple(reasons), evaluations=shown.evaluations)
+
+    def _to_show(self) -> tuple[PlainRows, int]:
+        """Return the deployments of equal replicas to show, and which of them is the knee.
+
+        -1 where none is.
+        """
+        if self.question.needs_replay:
+            layouts = self._layouts_to_replay()
+            return replayed_rows(self.space, self.found.genomes[layouts], self.predictor), -1
+        rows, knee = self._rows(), self.found.knee()
+        plain = plain_rows(self.space, self.found.genomes[rows], self.predictor)
+        # Several rows may be the same deployment once they are plain.
+        kept = first_of_each(plain.genomes[:, LAYOUT])
+        marked = plain.genomes[rows.index(knee), LAYOUT].tolist() if knee in rows else []
+        at = [plain.genomes[row, LAYOUT].tolist() == marked for row in kept.tolist()]
+        return plain.rows(kept), at.index(True) if any(at) else -1
 
     def _predicted(
-        self, genomes: Integers, mixed: MixedDeployments | None
+        self, shown: PlainRows, mixed: MixedDeployments | None
     ) -> tuple[PredictedChoices, list[tuple[int, ...]]]:
         """Return equal and mixed deployments, predicted, and the rows that make each of them."""
-        choices = self.space.decode(genomes)
+        choices, equal = shown.choices, len(shown.genomes)
         hardware = [self.space.options[option].group for option in choices.option.tolist()]
-        members: list[tuple[int, ...]] = [(row,) for row in range(len(genomes))]
-        shares = np.ones(len(genomes))
+        members: list[tuple[int, ...]] = [(row,) for row in range(equal)]
+        shares = np.ones(equal)
         if mixed:
-            members += [tuple(len(genomes) + row for row in each) for each in mixed.members]
-            choices, hardware = choices.followed_by(mixed.choices), [*hardware, *mixed.groups]
+            members += [tuple(equal + row for row in each) for each in mixed.members]
+            plain = self._plain_mixes(mixed)
+            choices, hardware = choices.followed_by(plain), [*hardware, *mixed.groups]
             load = choices.replicas * choices.concurrency
-            for member in members[len(genomes) :]:
+            for member in members[equal:]:
                 mine = load[list(member)]
                 shares = np.concatenate([shares, mine / mine.sum()])
         scoring = self.space.scoring
@@ -116,43 +128,12 @@ class Shortlist:
         )
         return predicted, members
 
-    def _with_simplest_knobs(self, rows: Sequence[int]) -> tuple[Integers, int]:
-        """Return the genomes of rows, each with the plainest knobs that are as good as any.
-
-        The search keeps whatever is best by a hair. The engine's own knobs are tried again on the
-        few deployments shown, so that a gain within the noise does not decide a flag. Also returns
-        how many candidates that took.
-        """
-        # With targets on percentiles, means do not tell which knobs are as good.
-        told = not (self.question.analytic_only or self.question.targets.need_replay)
-        if not (told and len(rows)):
-            return self.found.genomes[rows], 0
-        variants = [self._knob_variants(self.found.genomes[row]) for row in rows]
-        genomes = np.concatenate(variants)
-        scores = self.space.score(genomes, self.predictor)
-        choices = self.space.decode(genomes)
-        ends = np.cumsum([len(each) for each in variants])
-        chosen = []
-        for end, each in zip(ends.tolist(), variants, strict=True):
-            mine = np.arange(end - len(each), end)
-            some = Scores(objectives=scores.objectives[mine], violation=scores.violation[mine])
-            simplest = simplest_knobs(self.space.options, choices.rows(mine), some)
-            chosen.append(int(mine[simplest]))
-        return genomes[chosen], len(genomes)
-
-    def _knob_variants(self, genome: Integers) -> Integers:
-        """Return a genome with its own knobs and with those of the engine, in all combinations."""
-        option, top = self.space.options[int(genome[OPTION])], self.space.sizes[SEQS] - 1
-        usual = {
-            SEQS: top,  # repaired to what leaves room for bursts
-            BUDGET: nearest(option.max_num_batched_tokens, option.profile.max_num_batched_tokens),
-            FRACTION: nearest(option.memory_fraction, option.profile.memory_fraction),
-        }
-        values = np.meshgrid(*([int(genome[gene]), at] for gene, at in usual.items()))
-        knobs = np.stack(values, axis=-1).reshape(-1, len(usual))
-        variants = np.repeat(genome[None, :], len(knobs), axis=0)
-        variants[:, list(usual)] = knobs
-        return np.asarray(np.unique(self.space.repair(variants), axis=0))
+    def _plain_mixes(self, mixed: MixedDeployments) -> Choices:
+        """Return mixed deployments with the engine's knobs where those do as well."""
+        rows = [np.array(member, dtype=np.int64) for member in mixed.members]
+        each = (mixed.choices.rows(member) for member in rows)
+        plain = [with_plain_knobs(self.space, some, self.predictor) for some in each]
+        return reduce(Choices.followed_by, plain, mixed.choices.rows(np.arange(0)))
 
     def _too_small(self) -> list[Rejection]:
         """Return a rejection with figures for every device type on which the model does not fit."""
@@ -235,34 +216,33 @@ class Shortlist:
         if knee is not None:
             kept.setdefault(self._layout(knee), knee)
         for row in ranking:
-            if row in front and len(kept) < PLANS_PER_CLUSTER:
+            if row in front and len(kept) < ROWS_PER_CLUSTER:
                 kept.setdefault(self._layout(row), row)
         return list(kept.values())
 
-    def _rows_to_replay(self) -> list[int]:
-        """Return the rows whose requests are replayed: about `REPLAYED`, one of each layout.
+    def _layouts_to_replay(self) -> list[int]:
+        """Return the rows whose layouts are replayed with as many replicas as they need.
 
         Means do not tell percentiles, and a p99 may be several times its mean. So beside the best
-        rows the best are taken that keep within ever smaller parts of the targets.
+        layouts those are taken that keep within ever smaller parts of the targets.
         """
-        kept = {self._layout(row): row for row in self._rows()}
         ranking = [row for row in self.found.ranking().tolist() if self.found.violation[row] <= 0]
         used = self.found.objectives[:, SLOWEST]
+        kept = {self._one_replica(row): row for row in reversed(self._rows())}
         for within in PARTS_OF_TARGETS:
             taken = 0
             for row in ranking:
-                layout = self._layout(row)
+                layout = self._one_replica(row)
                 if layout not in kept and used[row] <= within:
                     kept[layout] = row
                     taken += 1
-                if taken == REPLAYED // len(PARTS_OF_TARGETS):
+                if taken == LAYOUTS_OF_EACH_PART:
                     break
         return list(kept.values())
 
-    def _knee(self) -> tuple[int, ...]:
-        """Return the layout of the front's knee; nothing without a front."""
-        knee = self.found.knee()
-        return () if knee is None else self._layout(knee)
+    def _one_replica(self, row: int) -> tuple[int, ...]:
+        """Return the layout of a row's replicas, however many there are."""
+        return tuple(self.found.genomes[row, LAYOUT[:-1]].tolist())
 
     def _layout(self, row: int) -> tuple[int, ...]:
         return tuple(self.found.genomes[row, LAYOUT].tolist())

@@ -3,6 +3,9 @@
 Costs that differ by less than the noise of a prediction are a toss-up. Then the simpler deployment
 is preferred: the engine's defaults, more KV cache, fewer devices, no pipeline, one engine and one
 format. Nobody should run an unusual setting for a gain of 0.04 %.
+
+What is harder to run has to be worth it: see `effort_factor`. Three replicas of TP 4 for 3.64 USD
+come before one of TP 4 beside one of TP 8 for 3.37 USD, 7 % cheaper.
 """
 
 from __future__ import annotations
@@ -15,11 +18,32 @@ import numpy as np
 from budsim.performance.candidates import Integers
 from budsim.simulator.evolution import Scores
 from budsim.simulator.planning.choices import Choices, ServingOption
-from budsim.simulator.planning.plans import Plan
+from budsim.simulator.planning.plans import Plan, ReplicaGroup
 
 # Relative difference of cost or miss that is a toss-up, at least; chosen by us. Predictions of one
 # model on one device err alike, so that their ratio is surer than each of them.
 NOISE: Final = 0.01
+# What a deployment has to save to come before a simpler one; chosen by us. A pipeline's bubbles and
+# the uneven load of attention ranks are not predicted, and unlike replicas need a router that knows
+# their capacities.
+PIPELINE: Final = 0.05
+ATTENTION_RANKS: Final = 0.05
+UNLIKE_REPLICAS: Final = 0.10
+
+PIPELINE_FACTOR: Final = 1.0 + PIPELINE
+
+
+def effort_factor(pipeline: bool, attention_ranks: bool, unlike: bool = False) -> float:
+    """Return by what factor the cost of a deployment counts, for what is harder to run.
+
+    A pipeline for 1.00 USD counts as 1.05 USD.
+    """
+    return 1.0 + PIPELINE * pipeline + ATTENTION_RANKS * attention_ranks + UNLIKE_REPLICAS * unlike
+
+
+def counted_cost(plan: Plan) -> float:
+    """Return the cost per million tokens a plan is ranked by, USD; see `effort_factor`."""
+    return _factor(plan) * plan.cost_per_million_tokens_usd
 
 
 def rank(plan: Plan) -> tuple[float, float, int, float, str]:
@@ -28,8 +52,8 @@ def rank(plan: Plan) -> tuple[float, float, int, float, str]:
     Least shortfall, cheapest, fewest devices, fastest. The id breaks ties.
     """
     return (
-        plan.shortfall,
-        plan.cost_per_million_tokens_usd,
+        _factor(plan) * plan.shortfall,
+        counted_cost(plan),
         plan.devices,
         plan.e2e_s,
         plan.groups[0].config_id,
@@ -54,9 +78,9 @@ def in_order(plans: Sequence[Plan]) -> list[Plan]:
 
 def is_toss_up(best: Plan, other: Plan) -> bool:
     """Return whether a plan, ranked behind the best, is as good as far as predictions can tell."""
-    alike = other.shortfall <= best.shortfall * (1.0 + NOISE)
-    cost, least = other.cost_per_million_tokens_usd, best.cost_per_million_tokens_usd
-    return alike and cost <= least * (1.0 + NOISE)
+    least, miss = (_factor(plan) * plan.shortfall for plan in (best, other))
+    alike = miss <= least * (1.0 + NOISE) + _slack(least)
+    return alike and counted_cost(other) <= counted_cost(best) * (1.0 + NOISE)
 
 
 def toss_ups(plans: Sequence[Plan]) -> list[Plan]:
@@ -64,29 +88,49 @@ def toss_ups(plans: Sequence[Plan]) -> list[Plan]:
     return [p for p in plans[1:] if is_toss_up(plans[0], p) and is_toss_up(p, plans[0])]
 
 
+def without_repeats(plans: Sequence[Plan]) -> list[Plan]:
+    """Return plans, given best first, without those that differ from an earlier one in flags only.
+
+    They would stand in a table as equal rows.
+    """
+    seen = dict[object, Plan]()
+    for plan in plans:
+        seen.setdefault(tuple(sorted(map(_looks, plan.groups))), plan)
+    return list(seen.values())
+
+
+def _looks(group: ReplicaGroup) -> tuple[str | int, ...]:
+    """Return what people tell replicas apart by."""
+    config = group.config
+    sizes = (group.replicas, config.tp, config.pp, config.ep, config.dp)
+    return (group.engine, group.label.name, config.weight_precision, config.kv_precision, *sizes)
+
+
 def without_filler_pipelines(plans: Sequence[Plan]) -> list[Plan]:
     """Return plans without the pipelines of a device type that also serves within a node.
 
     A pipeline adds latency and a link to go wrong. It stays where it is the front's best
-    compromise, or costs less (per token or per hour) than every plan without one that meets the
-    targets.
+    compromise, where no plan without one comes as near to the targets, or where it meets them for
+    less (per token or per hour) than every plan without one that does.
     """
-    plain: dict[object, tuple[float, float]] = {}
+    plain: dict[object, list[Plan]] = {}
     for plan in plans:
-        if plan.meets_targets and not _has_pipeline(plan):
-            known = plain.get(_device(plan), (np.inf, np.inf))
-            token, hour = (min(pair) for pair in zip(known, _costs(plan), strict=True))
-            plain[_device(plan)] = token, hour
-    return [plan for plan in plans if not _is_filler(plan, plain.get(_device(plan)))]
+        if not _has_pipeline(plan):
+            plain.setdefault(_device(plan), []).append(plan)
+    return [plan for plan in plans if not _is_filler(plan, plain.get(_device(plan), []))]
 
 
-def _is_filler(plan: Plan, least: tuple[float, float] | None) -> bool:
-    """Return whether a plan is a pipeline beside plain ones that cost at most ``least``."""
-    if least is None or plan.is_knee or not _has_pipeline(plan):
+def _is_filler(plan: Plan, plain: Sequence[Plan]) -> bool:
+    """Return whether a plan is a pipeline beside plans without one that do as well."""
+    if plan.is_knee or not plain or not _has_pipeline(plan):
         return False
-    pairs = zip(_costs(plan), least, strict=True)
-    cheaper = any(cost * (1.0 + NOISE) < plain for cost, plain in pairs)
-    return not (plan.meets_targets and cheaper)
+    if not plan.meets_targets:
+        least = min(each.shortfall for each in plain)
+        return PIPELINE_FACTOR * plan.shortfall >= least
+    costs = [_costs(each) for each in plain if each.meets_targets]
+    least_costs = [min(of_each) for of_each in zip(*costs, strict=True)]
+    pairs = zip(_costs(plan), least_costs, strict=False)
+    return bool(costs) and not any(PIPELINE_FACTOR * cost < least for cost, least in pairs)
 
 
 def _costs(plan: Plan) -> tuple[float, float]:
@@ -97,19 +141,31 @@ def _device(plan: Plan) -> object:
     return plan.groups[0].config.device
 
 
-def simplest_knobs(options: Sequence[ServingOption], choices: Choices, scores: Scores) -> int:
-    """Return the row with the plainest knobs among those that are a toss-up with the best.
+def plainest(options: Sequence[ServingOption], choices: Choices, scores: Scores) -> int:
+    """Return the plainest row among those that are a toss-up with the best.
 
-    ``choices`` are variants of one deployment that differ in knobs only, ``scores`` theirs.
+    ``choices`` are variants of one deployment in layout and knobs, ``scores`` theirs.
     """
-    miss, cost = scores.objectives[:, 0], scores.objectives[:, 1]
+    factor = 1.0 + PIPELINE * (choices.pp > 1) + ATTENTION_RANKS * (choices.dp > 1)
+    miss, cost = factor * scores.objectives[:, 0], factor * scores.objectives[:, 1]
     fits = scores.violation <= 0.0
-    least = miss[fits].min()
-    near = fits & (miss <= least * (1.0 + NOISE))
+    least = float(miss[fits].min())
+    near = fits & (miss <= least * (1.0 + NOISE) + _slack(least))
     near &= cost <= cost[near].min() * (1.0 + NOISE)
     rows = np.flatnonzero(near)
-    keys = _knob_keys(options, choices.rows(rows))
+    keys = _plain_keys(options, choices.rows(rows))
     return int(rows[np.lexsort((cost[rows], *keys[::-1]))[0]])
+
+
+def _slack(least: float) -> float:
+    """Return which chance more or less is noise; none where the targets are met."""
+    return NOISE if least > 0.0 else 0.0
+
+
+def _factor(plan: Plan) -> float:
+    return effort_factor(
+        _has_pipeline(plan), any(group.config.dp > 1 for group in plan.groups), len(plan.groups) > 1
+    )
 
 
 def nearest(values: Sequence[float], wanted: float) -> int:
@@ -117,16 +173,21 @@ def nearest(values: Sequence[float], wanted: float) -> int:
     return int(np.argmin(np.abs(np.array(values) - wanted)))
 
 
-def _knob_keys(options: Sequence[ServingOption], choices: Choices) -> list[Integers]:
-    """Return what makes knobs plain, the weightiest first; less is plainer."""
-    profiles = [options[option].profile for option in choices.option.tolist()]
-    fraction = np.array([profile.memory_fraction for profile in profiles])
-    budget = np.array([profile.max_num_batched_tokens for profile in profiles])
+def _plain_keys(options: Sequence[ServingOption], choices: Choices) -> list[Integers]:
+    """Return what makes a row plain, the weightiest first; less is plainer."""
+    mine = [options[option] for option in choices.option.tolist()]
+    fraction = np.array([option.profile.memory_fraction for option in mine])
+    budget, sequences = np.array([option.default_limits for option in mine]).T
     per_rank = -(-choices.concurrency // choices.dp)
     return [
+        choices.devices,
+        choices.pp,
+        choices.dp,
+        choices.ep,
         (choices.max_num_seqs < per_rank).astype(np.int64),
         (choices.memory_fraction != fraction).astype(np.int64),
         (choices.max_num_batched_tokens != budget).astype(np.int64),
+        (choices.max_num_seqs != sequences).astype(np.int64),
         np.round(-1000 * choices.memory_fraction).astype(np.int64),
         choices.max_num_seqs,
     ]

@@ -1,0 +1,84 @@
+"""Traffic that is replayed is answered with the fewest replicas that carry it."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from budsim.performance.predictor import load_predictor
+from budsim.performance.traffic import Traffic
+from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.plans import Plan
+from budsim.simulator.planning.replica_search import first_that_meets
+from budsim.simulator.planning.targets import PercentileTarget
+from tests.simulator.situations import make_cluster, make_question
+
+
+@cache
+def plans_on(devices: int) -> tuple[Plan, ...]:
+    """Return the plans for 5 requests/s of an 8B model within 1 s at p99 on some L40S."""
+    question = make_question(
+        make_cluster((("L40S", devices),)),
+        targets={"percentiles": (PercentileTarget.named("ttft_p99_s", 1.0),)},
+        chance=0.8,
+    )
+    traffic = Traffic.at_rate(requests_per_s=5, input_tokens=1024, output_tokens=256)
+    return answer(replace(question, traffic=traffic), load_predictor()).plans
+
+
+def test_the_first_place_that_meets_is_found_however_long_the_list():
+    """Met from place 4 on: found in a list of 8 and in one of 100, not in one of 3."""
+    asked = []
+
+    def meets(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        asked.append(len(rows))
+        return places >= 4
+
+    found = first_that_meets(np.array([8, 100, 3]), np.zeros(3, dtype=np.int64), meets)
+    assert found.tolist() == [4, 4, -1]
+    assert len(asked) <= 6
+
+
+def test_a_start_above_the_first_place_is_not_searched_below():
+    """Places below the start are known to fail and are not asked for."""
+
+    def meets(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        assert (places >= 6).all()
+        return places >= 6
+
+    assert first_that_meets(np.array([50]), np.array([6]), meets).tolist() == [6]
+
+
+@pytest.mark.parametrize("devices", [3, 8])
+def test_a_larger_cluster_never_needs_more_devices(devices):
+    """L9: what two L40S carry is answered with two L40S where there are more of them."""
+    assert plans_on(2)[0].devices == 2
+    assert plans_on(devices)[0].devices == 2
+
+
+def test_more_replicas_are_never_less_sure():
+    """Of one engine and layout, the chance grows with the number of replicas."""
+    for engine in ("vllm", "sglang"):
+        same = sorted(
+            (plan.groups[0].replicas, plan.chance)
+            for plan in plans_on(8)
+            if len(plan.groups) == 1
+            and plan.groups[0].engine == engine
+            and plan.groups[0].config.tp == 1
+        )
+        chances = [chance for _, chance in same]
+        assert len(chances) > 1
+        assert chances == sorted(chances)
+
+
+def test_rows_of_an_answer_differ_in_more_than_hidden_flags():
+    """No two plans are equal in engine, device, layout, formats and number of replicas."""
+    looks = [
+        tuple(
+            (g.engine, g.label.name, g.replicas, g.config.tp, g.config.pp, g.config.dp, g.config.ep)
+            for g in plan.groups
+        )
+        for plan in plans_on(8)
+    ]
+    assert len(set(looks)) == len(looks)
