@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from budsim.api.prices import cost_per_million_total_tokens_usd, price_basis
 from budsim.api.tabular import Tabular
-from budsim.api.words import traffic_text
+from budsim.api.words import layout_text, traffic_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +52,13 @@ class Simulation(Tabular):
     def best(self) -> Plan | None:
         """The best plan, or None where nothing fits."""
         return self.plans[0] if self.plans else None
+
+    @property
+    def toss_ups(self) -> tuple[Plan, ...]:
+        """The plans whose cost a prediction cannot tell from that of the best one."""
+        from budsim.simulator.planning.taste import toss_ups
+
+        return tuple(toss_ups(self.plans))
 
     @property
     def rejections(self) -> tuple[Rejection, ...]:
@@ -240,10 +247,8 @@ def _carried(capacity: Capacity) -> dict[str, float]:
 
 def _described(group: ReplicaGroup) -> str:
     config = group.config
-    sizes = (("tp", config.tp), ("pp", config.pp), ("ep", config.ep), ("dp", config.dp))
-    layout = " ".join(f"{name}{size}" for name, size in sizes if size > 1 or name == "tp")
     return (
-        f"{group.replicas} x {config.device.name} {layout} ({group.engine}, "
+        f"{group.replicas} x {config.device.name} {layout_text(config)} ({group.engine}, "
         f"{config.weight_precision} weights)"
     )
 

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def outcome_document(question: Question, outcome: Outcome) -> dict[str, Any]:
-    """Return the plans of an answer, without run ids and times, which differ between runs."""
+    """Return the plans of an answer, without run ids and times, which differ between runs.
+
+    ``configurations`` are the answer: all plans, best first, ready to deploy. ``answer`` names the
+    best one. ``recommendations`` tell the best plan of each cluster in the HTTP service's terms.
+    """
+    from budsim.simulator.planning.taste import toss_ups
     from budsim.simulator.schemas import ClusterMetrics, DeploymentConfiguration, stored_plans
 
     stored = stored_plans(outcome, question, keep=len(outcome.plans))
@@ -31,6 +36,8 @@ def outcome_document(question: Question, outcome: Outcome) -> dict[str, Any]:
             for plan in stored
             if plan is best[plan.cluster_id]
         ],
+        "answer": outcome.plans[0].groups[0].config_id if outcome.plans else None,
+        "toss_ups": [plan.groups[0].config_id for plan in toss_ups(outcome.plans)],
         "knees": [plan.groups[0].config_id for plan in outcome.plans if plan.is_knee],
         "configurations": [
             DeploymentConfiguration.of(plan).model_dump(mode="json") for plan in stored

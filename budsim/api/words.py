@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from budsim.commons.units import MILLI
 
 if TYPE_CHECKING:
+    from budsim.engine_ops.base import ReplicaConfig
     from budsim.performance.traffic import Traffic
     from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.targets import Targets
@@ -74,6 +75,16 @@ def targets_text(targets: Targets) -> str:
 def _in_unit(latency: str, limit_s: float) -> str:
     name, unit, unit_name = LATENCY_WORDS[latency]
     return f"{name} <= {limit_s / unit:g} {unit_name}"
+
+
+def layout_text(config: ReplicaConfig) -> str:
+    """Return the layout of a replica: ``tp8 ep8 attn-dp4`` of eight devices.
+
+    ``tp`` counts all devices of a pipeline stage, as the JSON field ``tp_size`` does. Engines spell
+    attention in several ranks differently, so it has a name of its own.
+    """
+    sizes = (("tp", config.tp), ("pp", config.pp), ("ep", config.ep), ("attn-dp", config.dp))
+    return " ".join(f"{name}{size}" for name, size in sizes if size > 1 or name == "tp")
 
 
 def figure_name(name: str) -> str:

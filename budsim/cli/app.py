@@ -8,6 +8,7 @@ from typer.exceptions import TyperException
 from budsim.cli.accuracy import evaluate, predict
 from budsim.cli.calibration import calibrate, import_results
 from budsim.cli.catalogs import devices, engines, models
+from budsim.cli.comparison import explain
 from budsim.cli.mcp import mcp
 from budsim.cli.render import render
 from budsim.cli.serve import serve
@@ -59,6 +60,7 @@ for command in (
     simulate,
     capacity,
     size,
+    explain,
     render,
     serve,
     mcp,

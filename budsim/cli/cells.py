@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from budsim.api import words
 from budsim.commons.units import MILLI
 from budsim.simulator.planning.chances import chance_text
 
@@ -18,6 +19,8 @@ RANGE_NOTE = (
     "requests."
 )
 
+# Smaller relative differences of two plans are not told.
+LEAST_TOLD = 0.01
 # Chances above are not told apart.
 CERTAIN = 0.995
 
@@ -80,12 +83,39 @@ def headline(plan: Plan, names: Mapping[str, str]) -> str:
 def described(group: ReplicaGroup) -> str:
     """Return how many replicas run on what, in which layout, by which engine and formats."""
     config = group.config
-    sizes = (("tp", config.tp), ("pp", config.pp), ("ep", config.ep), ("dp", config.dp))
-    layout = " ".join(f"{name}{size}" for name, size in sizes if size > 1 or name == "tp")
+    what = f"{group.replicas} x {config.device.name} {words.layout_text(config)}"
     return (
-        f"{group.replicas} x {config.device.name} {layout}\n   [dim]{group.engine}, "
+        f"{what}\n   [dim]{group.engine}, "
         f"{config.weight_precision} weights, {config.kv_precision} KV[/dim]"
     )
+
+
+def compared(plan: Plan, first: Plan) -> str:
+    """Return what a plan costs and gives beside the first one, or nothing where both are alike.
+
+    "than 1: costs 12 % more, 29 % faster, 4 more devices".
+    """
+    cost = _change(plan.cost_per_million_tokens_usd, first.cost_per_million_tokens_usd)
+    speed = _change(1.0 / plan.e2e_s, 1.0 / first.e2e_s)
+    devices = plan.devices - first.devices
+    told = [
+        _told(cost, "costs {:.0%} more", "costs {:.0%} less"),
+        _told(speed, "{:.0%} faster", "{:.0%} slower"),
+        _told(devices, "{:.0f} more devices", "{:.0f} fewer devices"),
+    ]
+    differences = ", ".join(filter(None, told))
+    return f"than 1: {differences}" if differences else ""
+
+
+def _told(change: float, more: str, less: str) -> str:
+    """Return a change in words; nothing where it is too small to tell."""
+    if abs(change) < LEAST_TOLD:
+        return ""
+    return (more if change > 0 else less).format(abs(change))
+
+
+def _change(value: float, before: float) -> float:
+    return value / before - 1.0 if before > 0 else 0.0
 
 
 def limits(service: PredictedService) -> str:

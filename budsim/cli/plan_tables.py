@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from budsim.api import words
@@ -11,6 +11,7 @@ from budsim.api.prices import price_text
 from budsim.cli import cells, tables
 from budsim.cli.replay_tables import print_requests
 from budsim.commons.units import GIB, MILLI
+from budsim.simulator.planning.taste import toss_ups
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +60,7 @@ def plan_table(question: Question, plans: tuple[Plan, ...], names: Mapping[str, 
     rows = tables.table(*(headings[column] for column in kept))
     for number, plan in enumerate(plans, start=1):
         row = (
-            f"{number}. {cells.headline(plan, names)}\n   [dim]{_remarks(plan)}[/dim]",
+            f"{number}. {cells.headline(plan, names)}\n   [dim]{_remarks(plan, plans)}[/dim]",
             cells.verdict(question, plan),
             *cells.plan_service(plan),
             cells.price(plan.cost_per_million_tokens_usd),
@@ -69,8 +70,15 @@ def plan_table(question: Question, plans: tuple[Plan, ...], names: Mapping[str, 
     return rows
 
 
-def _remarks(plan: Plan) -> str:
-    return cells.limits(plan.slowest.service) + ("; knee" if plan.is_knee else "")
+def _remarks(plan: Plan, plans: Sequence[Plan]) -> str:
+    """Return what limits a plan, what marks it, and how it differs from the first."""
+    marks = [
+        cells.limits(plan.slowest.service),
+        "knee" if plan.is_knee else "",
+        "toss-up with 1" if any(plan is each for each in toss_ups(plans)) else "",
+        cells.compared(plan, plans[0]),
+    ]
+    return "; ".join(filter(None, marks))
 
 
 def print_rejections(
@@ -102,6 +110,19 @@ def _print_notes(console: Console, question: Question, outcome: Outcome) -> None
     if any(plan.is_knee for plan in outcome.plans[:PLANS_SHOWN]):
         console.print(
             "knee: the best compromise of cost, number of devices and latency", style="dim"
+        )
+    shown = outcome.plans[:PLANS_SHOWN]
+    if toss_ups(shown):
+        console.print(
+            "toss-up: its cost differs by less than our predictions can tell; the simpler plan "
+            "comes first",
+            style="dim",
+        )
+    if any(group.config.dp > 1 for plan in shown for group in plan.groups):
+        console.print(
+            "tp counts all devices of a replica's stage. attn-dp4: attention runs in 4 ranks of "
+            "tp/4 devices each\n(vLLM: --tensor-parallel-size tp/4 --data-parallel-size 4)",
+            style="dim",
         )
 
 

@@ -91,6 +91,8 @@ def simulate(
         changed(question, outcome, predictor, *_setting(change)) for change in output.what_if or ()
     ]
     _print(found, changes, output)
+    if not output.as_json:
+        _print_hints(model, found)
     in_terminal = output.plot and not output.as_json
     if output.report or in_terminal:
         _draw(found, output.report, in_terminal=in_terminal)
@@ -108,6 +110,18 @@ def _print(found: Simulation, changes: list[KnobChange], output: OutputOptions) 
     plan_tables.print_outcome(found.question, found.outcome, explain=output.explain)
     if changes:
         change_tables.print_changes(found.question, changes)
+
+
+def _print_hints(model: str, found: Simulation) -> None:
+    """Say which model a short name was taken for, and which cheaper checkpoint of it exists."""
+    from budsim.cli import hints, tables
+    from budsim.simulator.planning.checkpoint_offers import cheaper_checkpoint
+
+    console = tables.console()
+    hints.print_model_taken(console, model, found.question.architecture.model_id)
+    offer = cheaper_checkpoint(found.question, found.outcome, found.predictor)
+    if offer:
+        hints.print_checkpoint(console, offer)
 
 
 def _draw(found: Simulation, report: Path | None, *, in_terminal: bool) -> None:

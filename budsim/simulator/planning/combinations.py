@@ -61,6 +61,8 @@ class ReplicaTypes:
         Replicas its group has room for.
     usd_per_h : float array, shape (n,)
         Price of one replica.
+    engine : int array, shape (n,)
+        A number for the engine of each type.
     """
 
     groups: tuple[HardwareGroup, ...]
@@ -68,6 +70,7 @@ class ReplicaTypes:
     group: Integers
     most: Integers
     usd_per_h: Floats
+    engine: Integers
 
     def __len__(self) -> int:
         """Return the number of types."""
@@ -97,6 +100,11 @@ class ReplicaTypes:
         in_format = np.eye(len(formats), dtype=np.int64)[formats]
         return np.asarray((((counts > 0) @ in_format) > 0).sum(axis=1) > 1)
 
+    def mix_engines(self, counts: Integers) -> Booleans:
+        """Return which rows of ``counts`` have several engines behind one endpoint."""
+        in_engine = np.eye(int(self.engine.max(initial=0)) + 1, dtype=np.int64)[self.engine]
+        return np.asarray((((counts > 0) @ in_engine) > 0).sum(axis=1) > 1)
+
     def rows(self, rows: Integers) -> ReplicaTypes:
         """Return some of the types."""
         return replace(
@@ -105,6 +113,7 @@ class ReplicaTypes:
             group=self.group[rows],
             most=self.most[rows],
             usd_per_h=self.usd_per_h[rows],
+            engine=self.engine[rows],
         )
 
 
@@ -380,10 +389,12 @@ def room_beside_each(types: ReplicaTypes) -> Integers:
     return found
 
 
-def promising_combinations(loaded: LoadedTypes, concurrency: int) -> Integers:
+def promising_combinations(
+    loaded: LoadedTypes, concurrency: int, *, one_engine: bool = True
+) -> Integers:
     """Return the combinations that carry the traffic and look cheapest, one row each.
 
-    Some of every number of types.
+    Some of every number of types; of one format each, and of one engine unless told otherwise.
 
     They complete combinations that are just too small: by one type, by one of each of two groups in
     many proportions, or by two types that share a group; and some refill a group by a type that
@@ -409,6 +420,8 @@ def promising_combinations(loaded: LoadedTypes, concurrency: int) -> Integers:
     distinct = np.unique(np.concatenate(found), axis=0)
     distinct = distinct[~loaded.types.repeat_a_layout(distinct)]
     distinct = distinct[~loaded.types.mix_formats(distinct)]
+    if one_engine:
+        distinct = distinct[~loaded.types.mix_engines(distinct)]
     counts = _cheapest_of_each_size(loaded, distinct, concurrency)
     return counts[[fits.free_beside(each) is not None for each in counts]]
 

@@ -85,7 +85,9 @@ def find_mixed_deployments(
     equal = found.objectives[ranking[0]]
     model = LoadModel(question, space.scoring, predictor)
     loaded = loaded_types(model, types)
-    counts = promising_combinations(loaded, question.concurrency)
+    # Who names several engines may have them behind one endpoint.
+    one_engine = len(question.engines) < 2
+    counts = promising_combinations(loaded, question.concurrency, one_engine=one_engine)
     return _best(model, loaded, counts, equal)
 
 
@@ -143,7 +145,15 @@ def _with_room(
     layouts = zip(group.tolist(), choices.tp.tolist(), choices.pp.tolist(), strict=True)
     most = np.array([groups[at].capacity(tp, pp) for at, tp, pp in layouts], dtype=np.int64)
     per_h = space.scoring.usd_per_h(choices, choices.tp * choices.pp)
-    types = ReplicaTypes(groups=groups, choices=choices, group=group, most=most, usd_per_h=per_h)
+    names = np.array([option.engine.name for option in space.options])[choices.option]
+    types = ReplicaTypes(
+        groups=groups,
+        choices=choices,
+        group=group,
+        most=most,
+        usd_per_h=per_h,
+        engine=np.unique(names, return_inverse=True)[1],
+    )
     return types.rows(np.flatnonzero(most > 0))
 
 

@@ -261,6 +261,22 @@ class Question:
             raise InvalidInput(
                 "output_tokens", f"{output.mean:g} of a model that generates none", "0"
             )
+        if pooling:
+            self._check_no_token_targets()
+
+    def _check_no_token_targets(self) -> None:
+        """Refuse targets on output tokens of a model that generates none."""
+        names = [
+            name
+            for name in self.targets.given
+            if name.startswith(("itl", "tpot", "tokens_per_s_per_user"))
+        ]
+        for name in names:
+            raise InvalidInput(
+                name,
+                f"bounds output tokens, and {self.architecture.model_id} generates none",
+                "targets on ttft or e2e",
+            )
 
     def _check_context(self) -> None:
         limit, longest = self.context_limit, self.traffic.context_tokens

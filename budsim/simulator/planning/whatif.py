@@ -14,9 +14,10 @@ from budsim.commons.units import GIB
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
+from budsim.performance.candidates import Integers
 from budsim.performance.lengths import FixedLength
 from budsim.performance.predictor import Predictor
-from budsim.simulator.planning.choices import PRECISIONS, Choices, make_option
+from budsim.simulator.planning.choices import PRECISIONS, Choices, make_option, with_burst_room
 from budsim.simulator.planning.hardware_groups import HardwareGroup, usable
 from budsim.simulator.planning.placement import devices_of
 from budsim.simulator.planning.plans import Outcome, Plan, ReplicaGroup
@@ -127,11 +128,30 @@ def _with(
         config = replace(config, **{name: read(name, value)})  # type: ignore[arg-type]
     if name == "tp" and config.ep > 1:
         config = replace(config, ep=config.tp)
-    return (
-        question,
-        replicas,
-        replace(config, concurrency=-(-question.concurrency // replicas)),
-    )
+    config = replace(config, concurrency=-(-question.concurrency // replicas))
+    return question, replicas, _with_burst_room(group.config, config, name)
+
+
+def _with_burst_room(before: ReplicaConfig, after: ReplicaConfig, name: str) -> ReplicaConfig:
+    """Return a changed configuration that still has room for the bursts the plan has room for.
+
+    One attention rank in place of four receives four times the requests: a limit that was roomy for
+    a quarter of them would hold most back and make the change look worse than it is.
+    """
+    room = [int(with_burst_room(_requests_of_rank(each))) for each in (before, after)]
+    if name == "max_num_seqs" or before.max_num_seqs < room[0]:
+        return after
+    # Engines list powers of two; a step must hold a token of each sequence.
+    wanted = 1 << (room[1] - 1).bit_length()
+    sequences = max(after.max_num_seqs, wanted) if room[1] > after.max_num_seqs else 0
+    if not sequences:
+        return after
+    budget = max(after.max_num_batched_tokens, sequences)
+    return replace(after, max_num_seqs=sequences, max_num_batched_tokens=budget)
+
+
+def _requests_of_rank(config: ReplicaConfig) -> Integers:
+    return np.array(-(-config.concurrency // config.dp))
 
 
 def _with_traffic(question: Question, name: str, value: float) -> Question:

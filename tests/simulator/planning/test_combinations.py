@@ -36,6 +36,7 @@ def types_of(groups: list[HardwareGroup], *types: tuple[int, int, float]) -> Rep
         group=of_group,
         most=np.array(most),
         usd_per_h=price,
+        engine=np.zeros(len(types), dtype=np.int64),
     )
 
 

@@ -1,0 +1,116 @@
+"""`budsim explain`: two plans of an answer side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from budsim.cli import tables
+from budsim.cli.files import read_plan
+
+if TYPE_CHECKING:
+    from budsim.simulator.schemas import NodeGroup
+
+Document = Annotated[
+    Path, typer.Argument(help="What `budsim simulate --json` printed; - reads it from stdin.")
+]
+First = Annotated[int, typer.Argument(min=1, help="Number of a plan, best first.")]
+Second = Annotated[int, typer.Argument(min=1, help="Number of the plan to compare it with.")]
+
+HOURS_A_MONTH = 730
+# Figures of a plan, their unit, and whether less is better; by their name in the document.
+FIGURES: tuple[tuple[str, str, bool], ...] = (
+    ("ttft", "TTFT, ms", True),
+    ("throughput_per_user", "tokens/s per user", False),
+    ("e2e_latency", "end to end, s", True),
+    ("cost_per_million_tokens", "USD/Mtok of output", True),
+)
+
+
+def explain(plan: Document, first: First = 1, second: Second = 2) -> None:
+    """Compare two plans of an answer: what each costs and gives, and which flags differ."""
+    from budsim.simulator.rendering.plan_document import (
+        chosen_plan,
+        node_groups_of,
+        parsed_document,
+    )
+
+    document = parsed_document(read_plan(plan))
+    plans = [chosen_plan(document, number) for number in (first, second)]
+    groups = [node_groups_of(each) for each in plans]
+    console = tables.console()
+    rows = tables.table("", f"plan {first}>", f"plan {second}>", "change>")
+    rows.add_row("what runs", *("\n+ ".join(map(_layout, each)) for each in groups), "")
+    devices = [sum(_devices(group) for group in each) for each in groups]
+    rows.add_row("devices", *map(str, devices), _change(*map(float, devices)))
+    for name, label, _ in FIGURES:
+        values = [float(each.get(name) or 0.0) for each in plans]
+        if any(values):
+            rows.add_row(label, *(f"{value:.4g}" for value in values), _change(*values))
+    console.print(rows)
+    console.print(_verdict((first, second), plans), markup=False)
+    for flag, before, after in _different_flags(groups[0][0], groups[1][0]):
+        console.print(f"  {flag}: {before} -> {after}", markup=False)
+
+
+def _layout(group: NodeGroup) -> str:
+    stages = f" pp{group.pp_size}" if group.pp_size > 1 else ""
+    return f"{group.replicas} x {group.name} tp{group.tp_size}{stages}, {group.engine_type}"
+
+
+def _devices(group: NodeGroup) -> int:
+    return group.replicas * group.tp_size * group.pp_size
+
+
+def _change(before: float, after: float) -> str:
+    return f"{after / before - 1.0:+.0%}" if before else "-"
+
+
+def _verdict(numbers: Sequence[int], plans: Sequence[Mapping[str, Any]]) -> str:
+    """Return in one sentence what the second plan buys for its price."""
+    better, worse = [], []
+    for name, label, less_is_better in FIGURES:
+        before, after = (float(each.get(name) or 0.0) for each in plans)
+        if before and abs(after / before - 1.0) >= LEAST_TOLD:
+            is_better = (after < before) == less_is_better
+            (better if is_better else worse).append(f"{label} {after / before - 1.0:+.0%}")
+    told = [f"better in {', '.join(better)}" if better else "", f"worse in {', '.join(worse)}"]
+    words = " and ".join(part for part in (told[0], told[1] if worse else "") if part)
+    return f"Plan {numbers[1]} beside plan {numbers[0]}: {words or 'no difference of 1 %'}."
+
+
+def _different_flags(one: NodeGroup, other: NodeGroup) -> list[tuple[str, str, str]]:
+    """Return the flags that differ between two groups, with both values."""
+    flags = [{name: str(value) for name, value in each.args.items()} for each in (one, other)]
+    names = sorted({*flags[0], *flags[1]})
+    pairs = ((name, *(each.get(name, "not given") for each in flags)) for name in names)
+    return [(f"--{name}", one, other) for name, one, other in pairs if one != other]
+
+
+LEAST_TOLD:
+            is_better = (after < before) == less_is_better
+            (better if is_better else worse).append(f"{label} {after / before - 1.0:+.0%}")
+    told = [f"better in {', '.join(better)}" if better else "", f"worse in {', '.join(worse)}"]
+    words = " and ".join(part for part in (told[0], told[1] if worse else "") if part)
+    return f"Plan {numbers[1]} beside plan {numbers[0]}: {words or 'no difference of 1 %'}."
+
+
+def _different_flags(one: NodeGroup, other: NodeGroup) -> list[tuple[str, str, str]]:
+    """Return the flags that differ between two groups, with both values."""
+    flags = [{name: str(value) for name, value in each.args.items()} for each in (one, other)]
+    names = sorted({*flags[0], *flags[1]})
+    return [
+        (
+            f"--{name}",
+            shlex.quote(flags[0].get(name, "none")),
+            shlex.quote(flags[1].get(name, "none")),
+        )
+        for name in names
+        if flags[0].get(name) != flags[1].get(name)
+    ]
+
+
+LEAST_TOLD = 0.01
