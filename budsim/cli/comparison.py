@@ -20,7 +20,8 @@ Document = Annotated[
 First = Annotated[int, typer.Argument(min=1, help="Number of a plan, best first.")]
 Second = Annotated[int, typer.Argument(min=1, help="Number of the plan to compare it with.")]
 
-HOURS_A_MONTH = 730
+# Smaller relative differences are not told.
+LEAST_TOLD = 0.01
 # Figures of a plan, their unit, and whether less is better; by their name in the document.
 FIGURES: tuple[tuple[str, str, bool], ...] = (
     ("ttft", "TTFT, ms", True),
@@ -71,7 +72,7 @@ def _change(before: float, after: float) -> str:
 
 def _verdict(numbers: Sequence[int], plans: Sequence[Mapping[str, Any]]) -> str:
     """Return in one sentence what the second plan buys for its price."""
-    better, worse = [], []
+    better, worse = list[str](), list[str]()
     for name, label, less_is_better in FIGURES:
         before, after = (float(each.get(name) or 0.0) for each in plans)
         if before and abs(after / before - 1.0) >= LEAST_TOLD:
@@ -87,30 +88,4 @@ def _different_flags(one: NodeGroup, other: NodeGroup) -> list[tuple[str, str, s
     flags = [{name: str(value) for name, value in each.args.items()} for each in (one, other)]
     names = sorted({*flags[0], *flags[1]})
     pairs = ((name, *(each.get(name, "not given") for each in flags)) for name in names)
-    return [(f"--{name}", one, other) for name, one, other in pairs if one != other]
-
-
-LEAST_TOLD:
-            is_better = (after < before) == less_is_better
-            (better if is_better else worse).append(f"{label} {after / before - 1.0:+.0%}")
-    told = [f"better in {', '.join(better)}" if better else "", f"worse in {', '.join(worse)}"]
-    words = " and ".join(part for part in (told[0], told[1] if worse else "") if part)
-    return f"Plan {numbers[1]} beside plan {numbers[0]}: {words or 'no difference of 1 %'}."
-
-
-def _different_flags(one: NodeGroup, other: NodeGroup) -> list[tuple[str, str, str]]:
-    """Return the flags that differ between two groups, with both values."""
-    flags = [{name: str(value) for name, value in each.args.items()} for each in (one, other)]
-    names = sorted({*flags[0], *flags[1]})
-    return [
-        (
-            f"--{name}",
-            shlex.quote(flags[0].get(name, "none")),
-            shlex.quote(flags[1].get(name, "none")),
-        )
-        for name in names
-        if flags[0].get(name) != flags[1].get(name)
-    ]
-
-
-LEAST_TOLD = 0.01
+    return [(f"--{name}", before, after) for name, before, after in pairs if before != after]

@@ -1,0 +1,51 @@
+"""`budsim explain` puts two plans of an answer side by side."""
+
+import json
+
+import pytest
+
+import budsim
+from budsim.cli.app import run_command
+
+
+@pytest.fixture(scope="module")
+def answer(tmp_path_factory):
+    """Write the answer for an 8B model on eight L40S, and return the file."""
+    folder = tmp_path_factory.mktemp("plans")
+    cluster = folder / "cluster.yaml"
+    cluster.write_text(
+        "clusters: [{name: c, nodes: [{name: n, devices: [{device: L40S, count: 8}]}]}]"
+    )
+    found = budsim.simulate(
+        model="meta-llama/Llama-3.1-8B-Instruct",
+        cluster=cluster,
+        traffic=budsim.Traffic.closed(concurrency=32, input_tokens=512, output_tokens=128),
+        targets=budsim.Targets(ttft_s=1.0),
+        analytic=True,
+    )
+    path = folder / "plans.json"
+    path.write_text(json.dumps(found.to_dict()))
+    return path
+
+
+def test_two_plans_are_compared(answer, capsys):
+    """The table names both, and one sentence says what the second is better and worse in."""
+    assert not run_command(["explain", str(answer), "1", "2"])
+    told = capsys.readouterr().out
+    assert "plan 1" in told
+    assert "USD/Mtok" in told
+    assert "Plan 2 beside plan 1: " in told
+
+
+def test_a_plan_that_does_not_exist_is_named(answer, capsys):
+    """A number beyond the plans is refused with what there is."""
+    assert run_command(["explain", str(answer), "1", "99"])
+    assert "there is no plan 99" in capsys.readouterr().err
+
+
+def test_the_document_names_its_answer(answer):
+    """`answer` is the best configuration, and plans beside it are told apart from toss-ups."""
+    document = json.loads(answer.read_text())
+    best = document["configurations"][0]["node_groups"][0]["config_id"]
+    assert document["answer"] == best
+    assert best not in document["toss_ups"]
