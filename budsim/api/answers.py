@@ -84,7 +84,7 @@ class Simulation(Tabular):
     def render(self, form: str, *, number: int = 1) -> str:
         """Return what starts plan ``number`` (1 is the best).
 
-        ``form`` is ``command``, ``compose``, ``kubernetes``, ``litellm`` or ``recipe``.
+        ``form`` is a format of `budsim render`, such as ``command`` or ``kubernetes``.
 
         Raises
         ------

@@ -17,7 +17,10 @@ Plan = Annotated[
 Form = Annotated[
     str,
     typer.Option(
-        "--format", help="command, compose, kubernetes, litellm or recipe (of LLM Compressor)."
+        "--format",
+        help="command, compose, kubernetes, litellm, recipe (of LLM Compressor), kserve, "
+        "kserve-llm, llm-d, dynamo, production-stack, ray-serve, aibrix or alerts (of "
+        "Prometheus).",
     ),
 ]
 Number = Annotated[int, typer.Option("--number", "-n", min=1, help="Which plan, best first.")]
@@ -40,7 +43,7 @@ def render(
     max_loras: Loras = 0,
     max_lora_rank: LoraRank = DEFAULT_MAX_LORA_RANK,
 ) -> None:
-    """Print what starts a plan: commands, compose file, Kubernetes manifests, LiteLLM, recipe."""
+    """Print what starts a plan: commands, compose, Kubernetes, LiteLLM, or another stack."""
     from budsim.simulator.rendering import Additions
     from budsim.simulator.rendering import render as rendered
 

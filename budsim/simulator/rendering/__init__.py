@@ -1,6 +1,7 @@
 """Writes a plan as files and commands that start it.
 
-Shell commands, a compose file, Kubernetes manifests, LiteLLM's configuration, LLMC's recipe.
+Shell commands, a compose file, Kubernetes manifests, LiteLLM's configuration, LLMC's recipe, and
+the files of serving stacks in use: KServe, llm-d, Dynamo, vLLM production stack, Ray Serve, AIBrix.
 """
 
 from __future__ import annotations
@@ -10,12 +11,19 @@ from types import MappingProxyType
 from typing import Final
 
 from budsim.commons.errors import InvalidInput, NotFound
+from budsim.simulator.rendering.alerts import alerts
 from budsim.simulator.rendering.commands import commands
 from budsim.simulator.rendering.compose import compose
 from budsim.simulator.rendering.deployments import Additions, Deployment, read_deployment
 from budsim.simulator.rendering.kubernetes import kubernetes
 from budsim.simulator.rendering.recipes import recipes
 from budsim.simulator.rendering.routing import ROUTER, proxy
+from budsim.simulator.rendering.stacks.aibrix import aibrix
+from budsim.simulator.rendering.stacks.dynamo import dynamo
+from budsim.simulator.rendering.stacks.kserve import inference_service, llm_inference_service
+from budsim.simulator.rendering.stacks.llm_d import llm_d
+from budsim.simulator.rendering.stacks.production_stack import production_stack
+from budsim.simulator.rendering.stacks.ray_serve import ray_serve
 
 # Text of a deployment by the name of its format.
 FORMATS: Final[Mapping[str, Callable[[Deployment], str]]] = MappingProxyType(
@@ -25,6 +33,14 @@ FORMATS: Final[Mapping[str, Callable[[Deployment], str]]] = MappingProxyType(
         "kubernetes": kubernetes,
         "litellm": proxy,
         "recipe": recipes,
+        "kserve": inference_service,
+        "kserve-llm": llm_inference_service,
+        "llm-d": llm_d,
+        "dynamo": dynamo,
+        "production-stack": production_stack,
+        "ray-serve": ray_serve,
+        "aibrix": aibrix,
+        "alerts": alerts,
     }
 )
 

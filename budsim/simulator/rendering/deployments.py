@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from budsim.commons.errors import InvalidInput
+from budsim.commons.units import MILLI
 from budsim.engine_ops import routers, serving_engines
 from budsim.engine_ops.base import ArgumentValue, Launch, ReplicaProcess, ServingEngine
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
@@ -55,10 +56,21 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromisedLatency:
+    """A predicted mean with its 80 % range and, where requests were replayed, the p99; seconds."""
+
+    mean_s: float
+    low_s: float
+    high_s: float
+    p99_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """Equal replicas of a plan.
 
-    ``replicas`` has the processes of each; the first of them answers requests.
+    ``replicas`` has the processes of each; the first of them answers requests. ``promised`` has
+    the predicted TTFT and end-to-end latency, where the document states them.
     """
 
     name: str
@@ -75,6 +87,7 @@ class Group:
     config_id: str
     device_name: str
     compression: Compression | None
+    promised: Mapping[str, PromisedLatency]
 
     def launched_as(self, role: ReplicaProcess) -> Launch:
         """Return what starts one process of a replica."""
@@ -192,7 +205,30 @@ def _group(group: NodeGroup, name: str, allocator: _NodeAllocator, additions: Ad
         config_id=group.config_id,
         device_name=group.device_name,
         compression=group.compression,
+        promised=_promised(group),
     )
+
+
+def _promised(group: NodeGroup) -> Mapping[str, PromisedLatency]:
+    """Return the latencies that a document states with their ranges, by name."""
+    sure, replayed = group.confidence, group.requests
+    if sure is None or not group.ttft or not group.e2e_latency:
+        return {}
+    ttft_p99_ms = replayed.ttft.p99 if replayed else None
+    return {
+        "ttft": PromisedLatency(
+            mean_s=group.ttft * MILLI,
+            low_s=sure.ttft.low * MILLI,
+            high_s=sure.ttft.high * MILLI,
+            p99_s=ttft_p99_ms * MILLI if ttft_p99_ms else None,
+        ),
+        "e2e": PromisedLatency(
+            mean_s=group.e2e_latency,
+            low_s=sure.e2e_latency.low,
+            high_s=sure.e2e_latency.high,
+            p99_s=replayed.e2e_latency.p99 if replayed else None,
+        ),
+    }
 
 
 def _arguments(group: NodeGroup) -> Mapping[str, ArgumentValue]:

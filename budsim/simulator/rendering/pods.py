@@ -105,8 +105,7 @@ def _where(deployment: Deployment, group: Group, workload: Workload) -> Manifest
     nodes = workload.nodes
     if len(nodes) == 1:
         return {"nodeSelector": {"kubernetes.io/hostname": nodes[0]}}
-    expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}
-    terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [on_the_nodes(workload)]}]}
     affinity: Manifest = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
     if group.kind is DeviceKind.CPU:
         apart = {
@@ -115,6 +114,11 @@ def _where(deployment: Deployment, group: Group, workload: Workload) -> Manifest
         }
         affinity["podAntiAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}
     return {"affinity": affinity}
+
+
+def on_the_nodes(workload: Workload) -> Manifest:
+    """Return the expression that keeps pods on the plan's nodes."""
+    return {"key": "kubernetes.io/hostname", "operator": "In", "values": workload.nodes}
 
 
 def container(group: Group, workload: Workload, launch: Launch, *, answers: bool) -> Manifest:

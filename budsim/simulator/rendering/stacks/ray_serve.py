@@ -1,0 +1,90 @@
+"""A plan as a configuration of Ray Serve LLM (`serve deploy FILE`; Ray 2.5x docs)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from budsim.simulator.rendering.deployments import Deployment, Group
+from budsim.simulator.rendering.pods import Manifest, Workload
+from budsim.simulator.rendering.stacks.shared import (
+    groups_of,
+    launch_of,
+    notes_of,
+    snake_case,
+)
+from budsim.simulator.rendering.writing import yaml_text
+
+# Ray's names of accelerators (ray.util.accelerators). Others are asked for as GPUs of any type.
+ACCELERATORS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "A100-40GB": "A100-40G",
+        "A100-80GB": "A100-80G",
+        "A10G": "A10G",
+        "B200-SXM": "B200",
+        "B300-SXM": "B300",
+        "H100-SXM": "H100",
+        "H200-SXM": "H200",
+        "L4": "L4",
+        "L40S": "L40S",
+        "MI300X": "AMD-Instinct-MI300X-OAM",
+        "T4": "T4",
+        "V100-SXM2-16GB": "V100",
+        "V100-SXM2-32GB": "V100",
+    }
+)
+# What Ray Serve sets by itself.
+_OF_RAY: Final = ("port", "host", "served-model-name")
+
+
+def ray_serve(deployment: Deployment) -> str:
+    """Return an application with one model entry for each group.
+
+    Groups of one model are told apart by a suffix, because Ray serves each entry under its own
+    name.
+
+    Raises
+    ------
+    InvalidInput
+        The plan needs another engine than vLLM.
+    """
+    notes = notes_of(
+        deployment,
+        "start: serve deploy FILE, on a Ray cluster with ray[serve,llm]",
+        "the cluster's image holds vLLM of its own version; predicted was the one above",
+    )
+    found = list(groups_of(deployment, "ray-serve", engines=("vllm",), several_nodes=True))
+    names = _names(deployment, len(found))
+    application = {
+        "name": deployment.slug,
+        "route_prefix": "/",
+        "import_path": "ray.serve.llm:build_openai_app",
+        "args": {
+            "llm_configs": [_model(name, *each) for name, each in zip(names, found, strict=True)]
+        },
+    }
+    return yaml_text(notes, {"applications": [application]})
+
+
+def _names(deployment: Deployment, count: int) -> list[str]:
+    if count == 1:
+        return [deployment.model]
+    return [f"{deployment.model}-{number}" for number in range(1, count + 1)]
+
+
+def _model(name: str, group: Group, workload: Workload) -> Manifest:
+    count = len(workload.replicas)
+    args = {key: value for key, value in group.launch.args.items() if key not in _OF_RAY}
+    accelerator = ACCELERATORS.get(group.device_name)
+    environment = dict(launch_of(group, workload).envs)
+    return {
+        "model_loading_config": {"model_id": name, "model_source": group.launch.model},
+        **({"accelerator_type": accelerator} if accelerator else {}),
+        "deployment_config": {
+            "autoscaling_config": {"min_replicas": count, "max_replicas": count},
+            "max_ongoing_requests": int(group.launch.args.get("max-num-seqs", 256)),
+        },
+        **({"runtime_env": {"env_vars": environment}} if environment else {}),
+        "engine_kwargs": snake_case(args),
+    }

@@ -1,0 +1,90 @@
+"""What all stacks ask of a plan: one engine process per replica, and its flags."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from budsim.commons.errors import InvalidInput
+from budsim.engine_ops.base import ArgumentValue, Launch
+from budsim.engine_ops.shared.arguments import command_line
+from budsim.hardware_ops.device import DeviceKind
+from budsim.simulator.rendering.commands import heading
+from budsim.simulator.rendering.deployments import Deployment, Group
+from budsim.simulator.rendering.pods import Manifest, Workload, workloads
+
+TOKEN_SECRET: Final = "hf-token"
+"""Secret with the key ``token``, as in the Kubernetes manifests."""
+
+
+def groups_of(
+    deployment: Deployment,
+    form: str,
+    *,
+    engines: Collection[str] = ("vllm", "sglang"),
+    kinds: Collection[DeviceKind] = tuple(DeviceKind),
+    several_nodes: bool = False,
+) -> Iterator[tuple[Group, Workload]]:
+    """Yield the workloads of a plan that a stack can run.
+
+    Parameters
+    ----------
+    deployment
+        The plan.
+    form : str
+        Name of the format, for the reason.
+    engines, kinds
+        What the stack starts, and on which devices.
+    several_nodes : bool
+        Whether it starts replicas that span nodes.
+
+    Raises
+    ------
+    InvalidInput
+        The plan needs what the stack lacks; names it and a format that has it.
+    """
+    if not deployment.groups:
+        raise _refused(form, "a model at its provider", "litellm")
+    for group in deployment.groups:
+        if group.engine.name not in engines:
+            raise _refused(form, f"{group.engine.name} ({group.name})", "kubernetes")
+        if group.kind not in kinds:
+            raise _refused(form, f"{group.device_name} ({group.name})", "kubernetes")
+        for workload in workloads(group):
+            if workload.size > 1 and not several_nodes:
+                raise _refused(form, f"replicas over {workload.size} nodes", "kubernetes")
+            yield group, workload
+
+
+def launch_of(group: Group, workload: Workload, **changes: ArgumentValue) -> Launch:
+    """Return what starts one process on the engine's usual port, with some arguments changed."""
+    changed = replace(group, launch=replace(group.launch, args={**group.launch.args, **changes}))
+    return changed.launched_as(replace(workload.first.role, port=group.engine.port))
+
+
+def flags_of(group: Group, *, without: Collection[str] = (), **changes: ArgumentValue) -> list[str]:
+    """Return the engine's flags as words, without those that the stack sets by itself."""
+    args = {name: value for name, value in group.launch.args.items() if name not in without}
+    return list(command_line(group.engine.name, {**args, **changes}))
+
+
+def snake_case(args: Mapping[str, ArgumentValue]) -> dict[str, ArgumentValue]:
+    """Return arguments under the names that Python gives them."""
+    return {name.replace("-", "_"): value for name, value in args.items()}
+
+
+def environment_of(launch: Launch) -> list[Manifest]:
+    """Return the environment of a container, with the hub's token where its Secret exists."""
+    secret = {"name": TOKEN_SECRET, "key": "token", "optional": True}
+    token = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}
+    return [*({"name": name, "value": value} for name, value in launch.envs.items()), token]
+
+
+def notes_of(deployment: Deployment, *notes: str) -> list[str]:
+    """Return the heading of a file: what is started, then what to know about the stack."""
+    return [*heading(deployment), *notes]
+
+
+def _refused(form: str, what: str, instead: str) -> InvalidInput:
+    return InvalidInput("--format", f"{form} does not start {what}", f"{instead}, or another plan")

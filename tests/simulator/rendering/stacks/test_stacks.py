@@ -1,0 +1,150 @@
+"""Files for serving stacks name published fields only, and start the plan they were made of."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from budsim.commons.errors import InvalidInput
+from budsim.engine_ops.shared.arguments import parse_command_line
+from budsim.simulator.rendering import render
+from tests.engine_ops.samples import real_arguments
+from tests.simulator.rendering.stacks.published import check_stack
+
+STACKS = ("kserve", "kserve-llm", "llm-d", "dynamo", "production-stack", "ray-serve", "aibrix")
+
+
+VLLM_ALONE = {"kserve-llm", "production-stack", "ray-serve"}
+REFUSED = [
+    *((form, "sglang", kind) for form in sorted(VLLM_ALONE) for kind in ("cuda", "rocm")),
+    *(("dynamo", engine, "rocm") for engine in ("vllm", "sglang")),
+]
+STARTED = [
+    found
+    for form in STACKS
+    for engine in ("vllm", "sglang")
+    for kind in ("cuda", "rocm")
+    if (found := (form, engine, kind)) not in REFUSED
+]
+
+
+@pytest.mark.parametrize(("form", "engine", "kind"), STARTED)
+def test_files_name_published_fields_only(layout, form, engine, kind):
+    """Every field of a file is one that its project publishes."""
+    assert check_stack(form, render(layout(kind, engine, {"a": 2}, {"b": 2}), form))
+
+
+@pytest.mark.parametrize(("form", "engine", "kind"), REFUSED)
+def test_what_a_stack_does_not_start_is_refused(layout, form, engine, kind):
+    """Stacks that start vLLM alone, or NVIDIA's devices alone, name the format that starts all."""
+    with pytest.raises(InvalidInput) as refused:
+        render(layout(kind, engine, {"a": 2}, {"b": 2}), form)
+    assert "kubernetes" in refused.value.expected
+
+
+def words(form: str, document: dict[str, Any]) -> list[str]:
+    """Return the engine's command line in a file, without the program and its model."""
+    if form == "kserve":
+        return document["spec"]["predictor"]["containers"][0]["command"][3:]
+    if form == "kserve-llm":
+        return document["spec"]["template"]["containers"][0]["args"]
+    if form == "llm-d":
+        return document["decode"]["containers"][0]["command"][3:]
+    if form == "dynamo":
+        worker = document["spec"]["services"]["g1"]["extraPodSpec"]["mainContainer"]
+        assert worker["args"][0] == "--model"
+        return worker["args"][2:]
+    if form == "aibrix":
+        return document["spec"]["template"]["spec"]["containers"][0]["command"][3:]
+    return document["servingEngineSpec"]["modelSpec"][0]["vllmConfig"]["extraArgs"]
+
+
+@pytest.mark.parametrize("form", [form for form in STACKS if form != "ray-serve"])
+def test_the_engine_is_started_with_the_arguments_of_the_plan(layout, form):
+    """The engine's parser reads the plan's arguments back, but for those the stack sets itself."""
+    plan = layout("cuda", "vllm", {"a": 2}, {"b": 2})
+    planned = json.loads(plan)["node_groups"][0]["args"]
+    document = check_stack(form, render(plan, form))[0]
+    read = parse_command_line(words(form, document), real_arguments("vllm"))
+    for name in ("max-model-len", "max-num-seqs", "gpu-memory-utilization"):
+        assert read[name] == planned[name]
+
+
+@pytest.mark.parametrize("form", STACKS)
+def test_all_replicas_are_started(layout, form):
+    """The replicas of a file are those of the plan."""
+    text = render(layout("cuda", "vllm", {"a": 2}, {"b": 2}, {"c": 2}), form)
+    counts = {
+        "kserve": "minReplicas",
+        "production-stack": "replicaCount",
+        "ray-serve": "min_replicas",
+    }
+    assert 3 in _values(yaml.safe_load_all(text), counts.get(form, "replicas"))
+
+
+@pytest.mark.parametrize("form", STACKS)
+def test_replicas_over_nodes_are_started_or_refused(layout, form):
+    """A stack that cannot start a replica over two nodes names the format that can."""
+    plan = layout("cuda", "vllm", {"a": 2, "b": 2})
+    if form in {"dynamo", "ray-serve"}:
+        assert check_stack(form, render(plan, form))
+        return
+    with pytest.raises(InvalidInput) as refused:
+        render(plan, form)
+    assert "over 2 nodes" in str(refused.value)
+    assert "kubernetes" in refused.value.expected
+
+
+def test_dynamo_counts_the_nodes_of_a_replica(layout):
+    """A worker over two nodes asks for two nodes, and for the devices of each."""
+    text = render(layout("cuda", "vllm", {"a": 2, "b": 2}), "dynamo")
+    worker = yaml.safe_load(text)["spec"]["services"]["g1"]
+    assert worker["multinode"] == {"nodeCount": 2}
+    assert worker["resources"]["limits"]["gpu"] == "2"
+
+
+def test_dynamo_starts_sglang_by_its_own_name(layout):
+    """SGLang's worker is told its model by SGLang's flag."""
+    text = render(layout("cuda", "sglang", {"a": 2}), "dynamo")
+    worker = yaml.safe_load(text)["spec"]["services"]["g1"]["extraPodSpec"]["mainContainer"]
+    assert worker["command"][-1] == "dynamo.sglang"
+    assert worker["args"][0] == "--model-path"
+
+
+def test_aibrix_serves_under_the_name_its_gateway_routes_by(layout):
+    """Service, label and served name are the same word."""
+    workload, service = yaml.safe_load_all(render(layout("cuda", "vllm", {"a": 2}), "aibrix"))
+    command = workload["spec"]["template"]["spec"]["containers"][0]["command"]
+    name = service["metadata"]["name"]
+    assert command[command.index("--served-model-name") + 1] == name
+    assert workload["spec"]["template"]["metadata"]["labels"]["model.aibrix.ai/name"] == name
+
+
+def test_the_production_stack_says_prefix_caching_itself(layout):
+    """The chart turns prefix caching off unless its own field says otherwise."""
+    text = render(layout("cuda", "vllm", {"a": 2}), "production-stack")
+    config = yaml.safe_load(text)["servingEngineSpec"]["modelSpec"][0]["vllmConfig"]
+    assert config["enablePrefixCaching"] is True
+    assert "--enable-prefix-caching" not in config["extraArgs"]
+
+
+def test_ray_serve_names_accelerators_as_ray_does(layout):
+    """An H100 is Ray's H100, and engine arguments have Python's names."""
+    text = render(layout("cuda", "vllm", {"a": 2}), "ray-serve")
+    model = yaml.safe_load(text)["applications"][0]["args"]["llm_configs"][0]
+    assert model["accelerator_type"] == "H100"
+    assert model["engine_kwargs"]["max_num_seqs"]
+    assert not any("-" in name for name in model["engine_kwargs"])
+
+
+def _values(found: Any, name: str) -> list[Any]:
+    """Return all values of a name, however deep."""
+    if isinstance(found, dict):
+        own = [found[name]] if name in found else []
+        return own + [each for value in found.values() for each in _values(value, name)]
+    if isinstance(found, str | int | float | bool | None):
+        return []
+    return [each for value in found for each in _values(value, name)]
