@@ -187,6 +187,8 @@ def test_compose_file_holds_what_the_stack_needs():
     assert all(":" in image and "latest" not in image for image in images)
     # A mirror or a digest takes the place of each by a variable of its own.
     assert all(re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[^}]+\}", image) for image in images)
+    by_tag = {image for image in images if not re.search(r"@sha256:[0-9a-f]{64}\}$", image)}
+    assert all("daprio/" in image for image in by_tag)
 
 
 def test_dockerfile_passes_hadolint():
@@ -197,6 +199,8 @@ def test_dockerfile_passes_hadolint():
     )
     assert checked.returncode == 0, checked.stdout
     lines = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    (python,) = [line for line in lines if line.startswith("ARG PYTHON_IMAGE=")]
+    assert re.search(r"@sha256:[0-9a-f]{64}$", python)
     assert [line for line in lines if line.startswith("USER")] == ["USER 10001"]
 
 
