@@ -63,7 +63,14 @@ class NotFound(BudsimError):
 
 
 class Unanswerable(BudsimError):
-    """The request is well-formed, and there is no answer: no configuration is left, for example."""
+    """The request is well-formed, and there is no answer: no configuration is left, for example.
+
+    ``field`` is the field of the request that there is no answer for, if it is a single one.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class Conflict(BudsimError):

@@ -4,7 +4,13 @@ import pickle
 
 import pytest
 
-from budsim.commons.errors import BudsimError, InvalidInput, NotFound, UnsupportedModel
+from budsim.commons.errors import (
+    BudsimError,
+    InvalidInput,
+    NotFound,
+    Unanswerable,
+    UnsupportedModel,
+)
 
 
 @pytest.mark.parametrize(
@@ -12,6 +18,7 @@ from budsim.commons.errors import BudsimError, InvalidInput, NotFound, Unsupport
     [
         (InvalidInput("tp", "is 0", "1 or more"), "tp: is 0; expected 1 or more"),
         (UnsupportedModel("model", "is odd", "another"), "model: is odd; expected another"),
+        (Unanswerable("none is left", field="workflow_id"), "none is left"),
         (NotFound("cluster_id", "x"), "cluster_id: 'x' is not known"),
         (NotFound("cluster_id", "x", "ask"), "cluster_id: 'x' is not known; ask"),
     ],

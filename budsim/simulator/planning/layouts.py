@@ -71,13 +71,15 @@ def restrict_to_hosts(
         (cluster for cluster in clusters if cluster.cluster_id.lower() == cluster_id.lower()), None
     )
     if cluster is None:
-        raise Unanswerable(f"cluster_id: {cluster_id!r} is not in the inventory")
+        problem = f"cluster_id: {cluster_id!r} is not in the inventory"
+        raise Unanswerable(problem, field="cluster_id")
     wanted = set(hostnames)
     nodes = tuple(node for node in cluster.nodes if wanted & {node.name, node.node_id})
     missing = wanted - {name for node in nodes for name in (node.name, node.node_id)}
     if missing:
         known = ", ".join(sorted(node.name for node in cluster.nodes)[:10])
-        raise Unanswerable(f"hostnames: {min(missing)!r} is not in the cluster; it has {known}")
+        problem = f"hostnames: {min(missing)!r} is not in the cluster; it has {known}"
+        raise Unanswerable(problem, field="hostnames")
     return replace(cluster, nodes=nodes)
 
 
@@ -94,7 +96,8 @@ def fitting_layouts(question: Question) -> tuple[DeviceLayouts, ...]:
     """
     by_device = _groups(question)
     if not by_device:
-        raise Unanswerable(f"hostnames: no device of them can be used: {_why_unusable(question)}")
+        problem = f"hostnames: no device of them can be used: {_why_unusable(question)}"
+        raise Unanswerable(problem, field="hostnames")
     return tuple(_device_layouts(question, [group for _, group in groups]) for groups in by_device)
 
 

@@ -9,7 +9,7 @@ from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.background.worker_processes import ThreadWorkers
 from budsim.simulator.cluster_sources import FixedInventory
 from budsim.simulator.searching import simulate
-from tests.simulator.serving import CLUSTER_ID, MakeClient
+from tests.simulator.serving import CLUSTER_ID, OTHER_CLUSTER_ID, MakeClient
 from tests.simulator.situations import MODEL, make_cluster, time_sliced
 
 LARGE = "meta-llama/Llama-3.1-405B-Instruct"
@@ -76,6 +76,15 @@ def test_hosts_without_usable_devices_are_refused_with_the_reason(ask: Any):
     answer = ask(cluster, hardware_mode="shared")
     assert answer.status_code == 400
     assert "it is not time-sliced" in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("cluster_id", OTHER_CLUSTER_ID), ("hostnames", ["nobody"])]
+)
+def test_unknown_clusters_and_hosts_are_named(ask: Any, field: str, value: object):
+    """400 with the field, as callers expect."""
+    answer = ask(make_cluster((("L4", 1),), cluster_id=CLUSTER_ID), **{field: value})
+    assert (answer.status_code, answer.json()["param"]) == (400, field)
 
 
 def test_prompts_are_cut_to_the_context_of_embedding_models(ask: Any):
