@@ -76,7 +76,19 @@ def read_cluster_file(path: Path) -> tuple[Cluster, ...]:
     InvalidInput
         When it cannot be read or has another shape.
     """
-    return clusters_in(_parsed(path))
+    return read_cluster_text(_text_of(path), path.name)
+
+
+def read_cluster_text(text: str, name: str) -> tuple[Cluster, ...]:
+    """Return the clusters of a file's text; ``name`` ends in ``.json`` where the text is JSON.
+
+    Raises
+    ------
+    InvalidInput
+        When it cannot be read or has another shape.
+    """
+    parsed = _json(text, name) if name.lower().endswith(".json") else _yaml(text, name)
+    return clusters_in(parsed)
 
 
 def clusters_in(payload: object) -> tuple[Cluster, ...]:
@@ -100,37 +112,36 @@ def clusters_in(payload: object) -> tuple[Cluster, ...]:
     return clusters
 
 
-def _parsed(path: Path) -> object:
+def _text_of(path: Path) -> str:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InvalidInput(
                 "cluster", f"{path} is larger than {MOST_BYTES >> 20} MiB", "a cluster file"
             )
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise NotFound("cluster", str(path), "name a file that exists") from error
     except (OSError, ValueError) as error:
         raise InvalidInput(
             "cluster", f"{path} cannot be read ({type(error).__name__})", "a readable text file"
         ) from error
-    return _json(text, path) if path.suffix.lower() == ".json" else _yaml(text, path)
 
 
-def _json(text: str, path: Path) -> object:
+def _json(text: str, name: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(
-            "cluster", f"{path} is not JSON ({error})", "an inventory: a JSON list of clusters"
+            "cluster", f"{name} is not JSON ({error})", "an inventory: a JSON list of clusters"
         ) from error
 
 
-def _yaml(text: str, path: Path) -> object:
+def _yaml(text: str, name: str) -> object:
     try:
         return load_yaml(text)
     except ValueError as error:
         raise InvalidInput(
-            "cluster", f"{path} is not YAML ({error})", "a mapping with clusters"
+            "cluster", f"{name} is not YAML ({error})", "a mapping with clusters"
         ) from error
 
 

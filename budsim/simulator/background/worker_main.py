@@ -136,11 +136,9 @@ def answer(simulation: Simulation, question: Question, known: Mapping[str, bytes
     )
 
 
-def compute(
-    work: Callable[[Question, Predictor, Any], Any], question: Question, detail: object
-) -> Any:
-    """Return ``work(question, predictor, detail)``."""
-    return work(question, _loaded(), detail)
+def compute(work: Callable[[Any, Predictor, Any], Any], topic: object, detail: object) -> Any:
+    """Return ``work(topic, predictor, detail)``."""
+    return work(topic, _loaded(), detail)
 
 
 def _on_interrupt(_number: int, _frame: object) -> None:

@@ -38,7 +38,9 @@ HUNG_FACTOR, HUNG_S = 20.0, 60.0
 Known = Mapping[str, bytes]
 NOTHING: Known = MappingProxyType({})
 Result = TypeVar("Result")
-Computation = Callable[[Question, Predictor, Any], Result]
+# What is computed about: a question, or whatever else the function takes first.
+Topic = TypeVar("Topic")
+Computation = Callable[[Topic, Predictor, Any], Result]
 
 
 class WorkerLost(Unavailable):
@@ -58,9 +60,9 @@ class Workers(Protocol):
         ...
 
     async def compute(
-        self, work: Computation[Result], question: Question, detail: object
+        self, work: Computation[Topic, Result], topic: Topic, detail: object
     ) -> Result:
-        """Return ``work(question, predictor, detail)``, computed elsewhere."""
+        """Return ``work(topic, predictor, detail)``, computed elsewhere."""
         ...
 
     async def check(self) -> None:
@@ -109,10 +111,10 @@ class ProcessWorkers:
         return outcome
 
     async def compute(
-        self, work: Computation[Result], question: Question, detail: object
+        self, work: Computation[Topic, Result], topic: Topic, detail: object
     ) -> Result:
         """See `Workers.compute`."""
-        arguments = (worker_main.compute, work, question, detail)
+        arguments = (worker_main.compute, work, topic, detail)
         result: Result = await self._run(arguments, _ignore)
         return result
 
@@ -322,13 +324,11 @@ class ThreadWorkers:
         return await loop.run_in_executor(self._pool, self._answer, question, known, report)
 
     async def compute(
-        self, work: Computation[Result], question: Question, detail: object
+        self, work: Computation[Topic, Result], topic: Topic, detail: object
     ) -> Result:
         """See `Workers.compute`."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._pool, lambda: work(question, self._loaded(), detail)
-        )
+        return await loop.run_in_executor(self._pool, lambda: work(topic, self._loaded(), detail))
 
     async def check(self) -> None:
         """See `Workers.check`."""

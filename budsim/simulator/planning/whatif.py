@@ -68,20 +68,39 @@ def what_if(
     """
     if not outcome.plans:
         raise InvalidInput(FIELD, "there is no plan to change", "a question that has one")
-    plan = outcome.plans[0]
+    return change_plan(question, outcome.plans[0], predictor, {knob: value})
+
+
+def change_plan(
+    question: Question, plan: Plan, predictor: Predictor, changes: Mapping[str, str]
+) -> KnobChange:
+    """Return what the slowest group of any plan does with one or more knobs changed.
+
+    The knobs of the result are joined by commas. Errors as those of `what_if`.
+    """
     before = plan.slowest
     engine = serving_engines[before.engine]
-    name = _named(knob, engine, before)
-    asked, replicas, config = _with(question_of_group(question, plan, before), before, name, value)
+    named = {_named(knob, engine, before): value for knob, value in changes.items()}
+    asked, replicas = question_of_group(question, plan, before), before.replicas
+    config = before.config
+    for name, value in named.items():
+        asked, replicas, config = _with(asked, replicas, config, name, value)
     cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
     hardware = hardware_of_group(question, cluster, plan, before)
-    _check(asked, engine, hardware, replicas, config, name)
+    for name in named:
+        _check(asked, engine, hardware, replicas, config, name)
     scoring = Scoring(asked, (make_option(asked, hardware, engine, (config.weight_precision,)),))
     choices = row_of(config, replicas)
     changed = predict_choices(cluster, scoring, choices, [hardware], predictor)
     problem = _why_too_large(changed)
     after = None if problem else changed.replica_group(0, float(changed.in_flight([0])[0]))
-    return KnobChange(knob=name, value=value, before=before, after=after, problem=problem)
+    return KnobChange(
+        knob=", ".join(named),
+        value=", ".join(named.values()),
+        before=before,
+        after=after,
+        problem=problem,
+    )
 
 
 def _named(knob: str, engine: ServingEngine, group: ReplicaGroup) -> str:
@@ -111,10 +130,9 @@ def question_of_group(question: Question, plan: Plan, group: ReplicaGroup) -> Qu
 
 
 def _with(
-    question: Question, group: ReplicaGroup, name: str, value: str
+    question: Question, replicas: int, config: ReplicaConfig, name: str, value: str
 ) -> tuple[Question, int, ReplicaConfig]:
     """Return question, replicas and configuration with one knob changed."""
-    replicas, config = group.replicas, group.config
     if name in TRAFFIC:
         number = _number(name, value) if name == "rate" else _whole(name, value)
         question = _with_traffic(question, name, number)

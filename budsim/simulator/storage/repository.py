@@ -78,6 +78,12 @@ class Repository:
             row = session.get(RunRow, run_id)
             return _run(row) if row else None
 
+    def latest(self, limit: int) -> list[Run]:
+        """Return the runs that were written last, newest first."""
+        with self._database.reading() as session:
+            newest = select(RunRow).order_by(RunRow.updated_s.desc()).limit(limit)
+            return [_run(row) for row in session.scalars(newest)]
+
     def by_keys(self, request_keys: Iterable[str | None]) -> dict[str, Run]:
         """Return the runs that requests with these keys made, by key."""
         wanted = [key for key in request_keys if key]
