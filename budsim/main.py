@@ -24,6 +24,7 @@ from budsim.commons.stored_settings import stored_settings
 from budsim.commons.telemetry import configure_logging, new_metrics
 from budsim.commons.tracing import tracing
 from budsim.hardware_ops.price_file import read_pricing
+from budsim.page.mounting import add_page
 from budsim.performance.predictor import load_predictor
 from budsim.simulator.background.lifecycle import (
     draining_before_stop,
@@ -116,6 +117,7 @@ def create_app(
     add_error_table(app)
     # The middleware added last is the outermost.
     app.add_middleware(AdmissionMiddleware)
+    add_page(app)
     app.add_middleware(OneLineStartupErrors)
     return app
 

@@ -24,6 +24,6 @@ resolve() {
   echo "lock: $(grep -c '==' "$lock") packages in $lock"
 }
 
-resolve requirements.lock --group dev
-resolve deploy/requirements.lock --constraint requirements.lock
+resolve requirements.lock --group dev --extra ui
+resolve deploy/requirements.lock --extra ui --constraint requirements.lock
 resolve tests/benchmarks/requirements.lock --group rivals --constraint requirements.lock

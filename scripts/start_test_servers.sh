@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Run the given command with a Postgres and a Redis of its own on loopback, and stop both when it ends.
 #
-# Exports TEST_DATABASE_URL and TEST_REDIS_URL for what could be started and says what will be skipped otherwise.
+# Exports TEST_DATABASE_URL, TEST_REDIS_URL and TEST_CHROMIUM (the browser of the page's tests) for what could be started or
+# found, and says what will be skipped otherwise.
 set -uo pipefail
 
 folder="$(mktemp -d -t budsim-servers.XXXXXX)"
@@ -75,6 +76,14 @@ start_redis() {
   return 1
 }
 
+find_chromium() {
+  local name
+  for name in chromium-headless-shell chromium chromium-browser google-chrome; do
+    TEST_CHROMIUM="$(command -v "$name")" && export TEST_CHROMIUM && return 0
+  done
+  return 1
+}
+
 stop_servers() {
   if [[ -n "$redis_pid" ]]; then
     kill "$redis_pid" 2>/dev/null
@@ -93,4 +102,9 @@ trap 'exit 143' TERM
 if start_postgres; then say "Postgres at ${TEST_DATABASE_URL#*@}"; else say "no Postgres here: tests on Postgres are skipped"; fi
 cd "$here" || exit 1
 if start_redis; then say "Redis at ${TEST_REDIS_URL#*//}"; else say "no Redis here: tests on Redis are skipped"; fi
+if find_chromium || { install_packages chromium-headless-shell fonts-dejavu-core && find_chromium; }; then
+  say "browser $TEST_CHROMIUM"
+else
+  say "no Chromium here: tests of the page are skipped"
+fi
 "$@"

@@ -1,0 +1,123 @@
+"""What the page sends: the fields of its forms, as text, with blank ones left out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
+
+LONGEST_NAME = 300
+# Knobs that one request may change, and the longest text of a value.
+MOST_CHANGES, LONGEST_VALUE = 8, 40
+# Result files that are compared at a time.
+MOST_FILES = 20
+# Pixels between which a drawing is legible.
+LEAST_WIDTH, MOST_WIDTH = 280, 1200
+
+
+def _filled(value: Any) -> Any:
+    """Return None for a blank field: a form sends it as empty text."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+Blank = BeforeValidator(_filled)
+Limit = Annotated[float | None, Blank, Field(ge=0, allow_inf_nan=False)]
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+Name = Annotated[str, Field(max_length=LONGEST_NAME)]
+Degree = Annotated[int | None, Blank, Field(ge=1, le=4096)]
+
+
+class PageBody(BaseModel):
+    """A body of the page: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+class Upload(PageBody):
+    """A file that was uploaded, as text; the service's largest body bounds it."""
+
+    name: Name
+    text: str
+
+
+class Asked(PageBody):
+    """The form: what to serve, on what, for which traffic, and how well.
+
+    Units are those people type: milliseconds, seconds, tokens, requests per second.
+    """
+
+    model: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+    source: Literal["inventory", "upload", "devices"] = "inventory"
+    cluster_id: Name = ""
+    upload: Upload | None = None
+    device: Name = ""
+    devices_per_node: Annotated[int | None, Blank, Field(ge=1, le=1024)] = None
+    nodes: Annotated[int | None, Blank, Field(ge=1, le=10_000)] = None
+    load: Literal["concurrency", "rate"] = "concurrency"
+    concurrency: Annotated[int | None, Blank, Field(ge=1, le=MOST_REQUESTS)] = None
+    rate: Annotated[float | None, Blank, Field(gt=0, le=1e6)] = None
+    arrival: Name = "poisson"
+    input_tokens: Tokens
+    output_tokens: Tokens
+    lengths: Annotated[str | None, Blank, Field(max_length=LONGEST_NAME)] = None
+    prefix_hits: Annotated[float | None, Blank, Field(ge=0, le=1)] = None
+    ttft_ms: Limit = None
+    tokens_per_s_per_user: Limit = None
+    e2e_s: Limit = None
+    ttft_p95_ms: Limit = None
+    ttft_p99_ms: Limit = None
+    itl_p99_ms: Limit = None
+    e2e_p95_s: Limit = None
+    e2e_p99_s: Limit = None
+    goodput: Annotated[float | None, Blank, Field(ge=0, le=1)] = None
+    risk: Annotated[str | None, Blank, Field(max_length=LONGEST_VALUE)] = None
+    engine: Name = ""
+    quantize: bool = False
+    width: Annotated[int, Field(ge=1, le=100_000)] = 640
+
+    @property
+    def drawn_width(self) -> int:
+        """Pixels a drawing is wide: as the page says, within bounds."""
+        return max(LEAST_WIDTH, min(self.width, MOST_WIDTH))
+
+
+class PlanChosen(PageBody):
+    """One plan of an answer; ``number`` counts from 1, the best."""
+
+    asked: Asked
+    answer: Name = ""
+    number: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
+class Changes(PlanChosen):
+    """Knobs of a plan with the values they are to have."""
+
+    changes: Annotated[
+        dict[Name, Annotated[str, Field(max_length=LONGEST_VALUE)]],
+        Field(min_length=1, max_length=MOST_CHANGES),
+    ]
+
+
+class FileChosen(PlanChosen):
+    """The form in which a plan is wanted: compose, kubernetes, ..."""
+
+    form: Name
+
+
+class Measured(PageBody):
+    """Benchmarks that were uploaded, and what their files do not say."""
+
+    files: Annotated[list[Upload], Field(min_length=1, max_length=MOST_FILES)]
+    device: Name = ""
+    model: Name = ""
+    engine: Name = ""
+    tp: Degree = None
+    pp: Degree = None
+    width: Annotated[int, Field(ge=1, le=100_000)] = 640
+
+    @property
+    def drawn_width(self) -> int:
+        """Pixels a drawing is wide: as the page says, within bounds."""
+        return max(LEAST_WIDTH, min(self.width, MOST_WIDTH))
