@@ -133,6 +133,7 @@ def _with(
     question: Question, replicas: int, config: ReplicaConfig, name: str, value: str
 ) -> tuple[Question, int, ReplicaConfig]:
     """Return question, replicas and configuration with one knob changed."""
+    before = config
     if name in TRAFFIC:
         number = _number(name, value) if name == "rate" else _whole(name, value)
         question = _with_traffic(question, name, number)
@@ -147,7 +148,7 @@ def _with(
     if name == "tp" and config.ep > 1:
         config = replace(config, ep=config.tp)
     config = replace(config, concurrency=-(-question.concurrency // replicas))
-    return question, replicas, _with_burst_room(group.config, config, name)
+    return question, replicas, _with_burst_room(before, config, name)
 
 
 def _with_burst_room(before: ReplicaConfig, after: ReplicaConfig, name: str) -> ReplicaConfig:
