@@ -31,7 +31,7 @@ CHUNK_OVERHEAD = 8
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds on headers and arrival time, and on unfinished requests.
+    """uvicorn's protocol with bounds on headers, on arrival and reading time, and on peers.
 
     The oldest unfinished request of a peer that has too many is closed, rather than the newest
     refused: a good request behind the same address, such as a sidecar's, still gets through.
@@ -46,6 +46,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._peer = self.client[0] if self.client else "unknown"
         self._timer: asyncio.TimerHandle | None = None
+        self._reading_timer: asyncio.TimerHandle | None = None
         self._overhead_bytes = 0
         self._is_closed = self._has_begun = False
         self._expect_request()
@@ -54,7 +55,22 @@ class LimitedProtocol(HttpToolsProtocol):
         """Stop counting."""
         self._is_closed = True
         self._stop_timer()
+        self._stop_reading_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Give the peer as much time to take some of the answer as a request has to arrive.
+
+        Otherwise peers that read nothing would hold answers, and the places of requests, for ever.
+        """
+        super().pause_writing()
+        self._stop_reading_timer()
+        self._reading_timer = self.loop.call_later(self.limits.arrival_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop counting: the peer reads."""
+        super().resume_writing()
+        self._stop_reading_timer()
 
     def data_received(self, data: bytes) -> None:
         """Parse data as long as the request stays within its limits."""
@@ -114,6 +130,11 @@ class LimitedProtocol(HttpToolsProtocol):
             waiting.pop(self, None)
             if not waiting:
                 del self.unfinished[self._peer]
+
+    def _stop_reading_timer(self) -> None:
+        if self._reading_timer:
+            self._reading_timer.cancel()
+            self._reading_timer = None
 
     def _arrived_too_slowly(self) -> None:
         told = f"the request did not arrive within {self.limits.arrival_s:g} s"

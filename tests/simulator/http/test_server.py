@@ -33,13 +33,13 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(**limits: Any) -> AsyncIterator[int]:
+async def serving(app: Any = application, **limits: Any) -> AsyncIterator[int]:
     """Serve the application with these limits; yields the port."""
     settings = Settings(
         app=AppSettings(_env_file=None, log_level="ERROR"),
         limits=LimitSettings(_env_file=None, **limits),
     )
-    config = server_config(application, settings, "127.0.0.1", 0)
+    config = server_config(app, settings, "127.0.0.1", 0)
     config.lifespan = "off"
     server = uvicorn.Server(config)
     config.load()
@@ -124,6 +124,32 @@ async def test_a_request_that_does_not_arrive_is_ended(parts: list[bytes]):
         found = await answer(port, *parts, pause_s=0.02)
         assert status_of(found) in ({0, 408} if parts else {0})  # 0: reset while we still sent
         assert time.monotonic() - started_s < 5.0
+
+
+@pytest.mark.parametrize(("reads_all", "sent"), [(False, False), (True, True)])
+async def test_an_answer_that_nobody_takes_is_ended(reads_all: bool, sent: bool):
+    """64 MB for a peer that reads nothing: its connection is closed, and its place is free."""
+    done = asyncio.Event()
+
+    async def generous(_scope: Any, _receive: Any, send: Any) -> None:
+        """Send an answer piece by piece, as large files are sent."""
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        with contextlib.suppress(OSError):
+            for _ in range(64):
+                await send(
+                    {"type": "http.response.body", "body": bytes(1_000_000), "more_body": True}
+                )
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        done.set()
+
+    async with serving(generous, arrival_s=0.3) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST[:-2] + b"connection: close\r\n\r\n")
+        read = await reader.read() if reads_all else b""
+        async with asyncio.timeout(5):
+            await done.wait()
+        assert (len(read) > 64_000_000) is sent
+        writer.close()
 
 
 @pytest.mark.parametrize("size", [1, 7, 65_536])
