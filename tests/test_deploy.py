@@ -13,7 +13,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from budsim.commons.config import GROUPS, AppSettings, LimitSettings, read_settings
+from budsim.commons.config import (
+    GROUPS,
+    AppSettings,
+    InventorySettings,
+    LimitSettings,
+    read_settings,
+)
 from budsim.performance.serving.replay import native
 from budsim.simulator.background.lifecycle import LAST_RESORT_S
 from tests.simulator.rendering.validators import KUBERNETES, check_compose
@@ -333,6 +339,21 @@ def test_stopping_takes_less_time_than_it_is_given():
         if part.startswith("--dapr-block-shutdown-duration")
     ]
     assert seconds(waits) < seconds(services["daprd"]["stop_grace_period"])
+
+
+def test_the_largest_inventory_passes_through_every_sidecar():
+    """Dapr's own limit is 4 MiB; budsim's is 64 MB."""
+    template = of_kind(
+        documents((BASE / "deployment.yaml").read_text(encoding="utf-8")), "Deployment"
+    )["spec"]["template"]
+    there = template["metadata"]["annotations"]["dapr.io/max-body-size"]
+    compose = yaml.safe_load((DEPLOY / "docker-compose-dev.yaml").read_text(encoding="utf-8"))
+    options = dict(
+        part.split("=", 1) for part in compose["services"]["daprd"]["command"] if "=" in part
+    )
+    largest_bytes = InventorySettings(_env_file=None).inventory_max_bytes
+    for size in (there, options["--max-body-size"]):
+        assert int(size.removesuffix("Mi")) * 2**20 >= largest_bytes
 
 
 def test_what_dies_in_the_compose_file_is_started_again():

@@ -323,7 +323,10 @@ class GrpcSidecar:
                 request, timeout=self._settings.dapr_timeout_s, metadata=self._metadata
             )
         except grpc.RpcError as error:
-            raise Unavailable(f"the Dapr sidecar does not answer {method}") from error
+            # The code alone: its text may name hosts, and PERMISSION_DENIED says enough.
+            code = getattr(error, "code", lambda: None)()
+            told = f" ({code.name})" if isinstance(code, grpc.StatusCode) else ""
+            raise Unavailable(f"the Dapr sidecar does not answer {method}{told}") from error
 
 
 def _escaped(part: str) -> str:

@@ -98,11 +98,11 @@ async def test_secrets_and_configuration_over_grpc(served: tuple[GrpcStandIn, Si
 
 
 async def test_publish_over_grpc(served: tuple[GrpcStandIn, Sidecar]):
-    """The whole envelope is the data; a refusal is `Unavailable`."""
+    """The whole envelope is the data; a refusal is `Unavailable` and says which."""
     stand_in, client = served
     await client.publish("t1", {"id": "1"})
     assert stand_in.published == [("t1", {"id": "1"})]
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="PublishEvent \\(PERMISSION_DENIED\\)"):
         await client.publish("forbidden", {"id": "2"})
     assert await client.is_ready()
 

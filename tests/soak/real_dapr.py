@@ -60,6 +60,7 @@ class RealDapr:
             f"--scheduler-host-address=127.0.0.1:{self._scheduler_port}",
             f"--resources-path={self._folder / 'components'}",
             f"--config={self._folder / 'components' / 'config.yaml'}",
+            "--max-body-size=64Mi",
             f"--dapr-block-shutdown-duration={SHUTDOWN_S}s",
             environment=environment,
         )
