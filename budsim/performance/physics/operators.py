@@ -33,7 +33,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from budsim.performance.candidates import Floats
+from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.physics.ranks import Drafts, Ranks
 
 # Bytes of one activation: 16 bit.
@@ -45,6 +45,12 @@ ACTIVATION_PASSES = 14.0
 
 # All-reduces a layer: after attention and after the feed-forward part (Megatron-LM, 2019).
 ALL_REDUCES = 2.0
+
+# Devices of one server: above that, engines exchange tokens between experts instead of summing.
+NODE_DEVICES = 8
+
+# Bytes of a value sent to an expert and back: 8 and 16 bit (DeepEP README, low-latency kernels).
+EXCHANGED_BYTES = 3.0
 
 # From so many sequences on llama.cpp multiplies them in tiles, head by head (sgemm.cpp: from two on
 # x86, from eight on Arm).
@@ -363,7 +369,8 @@ def activations(ranks: Ranks, batch: Batch) -> OperatorTime:
 def all_reduces(ranks: Ranks, batch: Batch) -> OperatorTime:
     """Return sums over a tensor-parallel group: a rank sends its message 2 (n - 1) / n times.
 
-    A ring scatters n - 1 parts of the message and gathers n - 1 parts.
+    A ring scatters n - 1 parts of the message and gathers n - 1 parts. Attention ranks on more
+    devices than one node has exchange tokens with experts instead.
     """
     tp, constants = ranks.candidates.tp, ranks.constants
     sent = 2.0 * (tp - 1.0) / tp * _message(ranks, batch)
@@ -371,7 +378,29 @@ def all_reduces(ranks: Ranks, batch: Batch) -> OperatorTime:
         constants.all_reduce_latency_s * np.log2(np.maximum(tp, 2)) ** constants.all_reduce_depth
     )
     each = latency + sent / (ranks.links.group * constants.link)
-    return OperatorTime(link_s=np.where(tp > 1, ALL_REDUCES * ranks.layers.all * each, 0.0))
+    summed = ALL_REDUCES * ranks.layers.all * each
+    wide = _is_wide(ranks)
+    if wide.any():
+        summed = np.where(wide, _expert_exchange(ranks, batch, latency), summed)
+    return OperatorTime(link_s=np.where(tp > 1, summed, 0.0))
+
+
+def _is_wide(ranks: Ranks) -> Booleans:
+    """Return where every device is an attention rank, on more of them than one node has."""
+    table = ranks.candidates
+    every = (table.dp == table.tp) & (table.ep == table.tp)
+    return np.asarray(every & (table.tp > NODE_DEVICES), dtype=np.bool_)
+
+
+def _expert_exchange(ranks: Ranks, batch: Batch, latency: Floats) -> Floats:
+    """Return seconds to send each rank's tokens to their experts and the results back.
+
+    Tokens of a rank x experts a token x H x 3 bytes: out in 8 bit, back in 16 (DeepEP).
+    """
+    own = batch.tokens / ranks.candidates.dp
+    sent = EXCHANGED_BYTES * own * ranks.experts_per_token * ranks.hidden
+    each = 2.0 * latency + sent / (ranks.links.group * ranks.constants.link)
+    return np.asarray(ranks.layers.moe * each, dtype=np.float64)
 
 
 def pipeline_hops(ranks: Ranks, batch: Batch) -> OperatorTime:

@@ -1,0 +1,94 @@
+"""Measured rows of disaggregated deployments as pools of candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from budsim.performance.candidates import Booleans, Candidates, Floats, Integers, rows_of
+from budsim.performance.measured.measurements import Measurements, read_measurements
+from budsim.performance.measured.pool_columns import MODE, StatedPools, stated_pools
+from budsim.performance.serving.pools.pool_times import Pools
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolMeasurements:
+    """Readable rows as pools; arrays of shape (n,).
+
+    ``rows`` are positions in the table; ``problems`` says for every row of it why it was not read.
+    ``stated`` rows give the workers of both pools, ``median`` ones report medians.
+    """
+
+    pools: Pools
+    rows: Integers
+    stated: Booleans
+    median: Booleans
+    problems: list[str]
+
+    def __len__(self) -> int:
+        """Return the number of readable rows."""
+        return len(self.rows)
+
+
+def read_pools(table: pd.DataFrame) -> PoolMeasurements:
+    """Read rows of disaggregated deployments: each pool's worker as a server of its own."""
+    fresh = table.reset_index(drop=True)
+    stated = stated_pools(fresh)
+    prefill = read_measurements(_workers(fresh, stated, "prefill"))
+    decode = read_measurements(_workers(fresh, stated, "decode"))
+    known = np.isfinite(stated.prefill_devices)
+    problems = [
+        (first or second) if fine else "notes: expected the sizes and workers of both pools"
+        for first, second, fine in zip(prefill.problems, decode.problems, known, strict=True)
+    ]
+    rows = np.array([row for row, each in enumerate(problems) if not each], dtype=np.int64)
+    return PoolMeasurements(
+        pools=Pools(
+            prefill=_plain(_picked(prefill, rows)),
+            decode=_picked(decode, rows),
+            prefill_workers=stated.prefill_workers[rows],
+            decode_workers=stated.decode_workers[rows],
+            concurrency=pd.to_numeric(fresh.concurrency, errors="coerce").to_numpy()[rows],
+        ),
+        rows=rows,
+        stated=stated.stated[rows] > 0,
+        median=decode.median[_places(decode, rows)],
+        problems=problems,
+    )
+
+
+def _places(measurements: Measurements, rows: Integers) -> Integers:
+    """Return where rows of the table are among the readable ones."""
+    place = {int(row): at for at, row in enumerate(measurements.rows)}
+    return np.array([place[int(row)] for row in rows], dtype=np.int64)
+
+
+def _picked(measurements: Measurements, rows: Integers) -> Candidates:
+    return rows_of(measurements.candidates, _places(measurements, rows))
+
+
+def _plain(candidates: Candidates) -> Candidates:
+    """Return prefill workers: they read prompts and guess nothing."""
+    return replace(candidates, speculations=(), speculation=None)
+
+
+def _workers(table: pd.DataFrame, stated: StatedPools, pool: str) -> pd.DataFrame:
+    """Return one worker of a pool as a row of a server of its own, with its share of the load."""
+    devices = getattr(stated, f"{pool}_devices")
+    workers, ranks = getattr(stated, f"{pool}_workers"), getattr(stated, f"{pool}_ranks")
+    load = pd.to_numeric(table.concurrency, errors="coerce") / workers
+
+    def written(values: Floats | pd.Series) -> pd.Series:
+        return pd.Series(values, index=table.index).map(lambda v: "" if np.isnan(v) else f"{v:g}")
+
+    return table.assign(
+        mode=table["mode"].where(table["mode"] != MODE, "serving"),
+        n_devices=written(devices),
+        tp=written(devices),
+        pp="1",
+        dp=written(ranks),
+        ep=written(np.where(ranks > 1, devices, 1.0)),
+        concurrency=written(load.clip(lower=1.0)),
+    )

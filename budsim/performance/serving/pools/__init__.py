@@ -1,0 +1,1 @@
+"""Prefill and decode on workers of their own: two pools, the link between them, and the queues."""

@@ -1,0 +1,171 @@
+"""Times of one worker of each pool: prefill of a prompt, its transfer, and a decode step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.operators import StepTime, step_time, with_prompts
+from budsim.performance.physics.ranks import Ranks, attention_ranks, prepare
+
+# Share of a network's data sheet bandwidth that transfers of caches reach. Mooncake's README states
+# 87 GB/s of 4 x 200 Gbit/s (0.87) and 190 of 8 x 400 (0.48); chosen between both by us.
+TRANSFER_EFFICIENCY = 0.7
+
+# Router, handshake between workers and the stream's way through both: fitted by hand to the TTFT of
+# lone requests in InferenceX, which is 50 to 90 ms longer than prefill and transfer.
+HANDSHAKE_S = 60e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pools:
+    """Disaggregated deployments, one a row.
+
+    Attributes
+    ----------
+    prefill, decode : Candidates
+        One worker of each pool; same traffic columns. ``concurrency`` is one worker's share.
+    prefill_workers, decode_workers : float arrays, shape (n,)
+        Workers of each pool.
+    concurrency : float array, shape (n,)
+        Requests in flight in the whole deployment.
+    """
+
+    prefill: Candidates
+    decode: Candidates
+    prefill_workers: Floats
+    decode_workers: Floats
+    concurrency: Floats
+
+    def __len__(self) -> int:
+        """Return the number of deployments."""
+        return len(self.concurrency)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolTimes:
+    """What one worker of each pool takes and holds; arrays of shape (n,).
+
+    Attributes
+    ----------
+    prompt_s : float array
+        Seconds of a prefill worker for each prompt when it has many.
+    lone_prompt_s : float array
+        Seconds until the first token of a prompt that comes to an idle worker, host included.
+    transfer_s : float array
+        Seconds to move the cache of a prompt to a decode worker, alone on the link.
+    link_share : float array
+        Seconds the links of the smaller pool are busy with one prompt.
+    places : float array
+        Sequences the caches of all decode workers hold at a time.
+    """
+
+    prompt_s: Floats
+    lone_prompt_s: Floats
+    transfer_s: Floats
+    link_share: Floats
+    places: Floats
+
+
+def pool_times(pools: Pools) -> PoolTimes:
+    """Return the times of one worker of each pool, shape (n,)."""
+    prefill = prepare(pools.prefill)
+    transfer = transfer_time(pools, prefill)
+    prompt, lone = _prompt_times(prefill)
+    smaller = np.minimum(pools.prefill_workers, pools.decode_workers)
+    return PoolTimes(
+        prompt_s=prompt,
+        lone_prompt_s=lone,
+        transfer_s=HANDSHAKE_S + transfer,
+        link_share=transfer / smaller,
+        places=_places(pools),
+    )
+
+
+def _prompt_times(ranks: Ranks) -> tuple[Floats, Floats]:
+    """Return seconds a prompt takes of a busy worker, and those of a lone one, (n,).
+
+    A busy worker fills its step with whole prompts, one at least on each attention rank. A lone
+    prompt is on one rank, whose attention nobody shares.
+    """
+    table = ranks.candidates
+    prompt = np.maximum(table.input_tokens * (1.0 - table.prefix_hit_share), 1.0)
+    whole = np.maximum(np.floor(table.token_budget / prompt), 1.0) * table.dp
+    together = np.asarray(np.minimum(whole, np.maximum(table.concurrency, 1.0)), dtype=np.float64)
+    full = _prefill_step(ranks, together * prompt)
+    alone = _prefill_step(ranks, prompt)
+    spread = _prefill_step(ranks, np.asarray(prompt * table.dp, dtype=np.float64))
+    arrival = ranks.host.request_s + ranks.constants.token_latency_s * table.input_tokens
+    return full / together, (alone + spread) / 2.0 + arrival
+
+
+def _prefill_step(ranks: Ranks, tokens: Floats) -> Floats:
+    """Return seconds of a step of prompt tokens alone, of the whole worker."""
+    nothing = np.zeros_like(tokens)
+    idle = StepTime(**{part.name: nothing for part in fields(StepTime)})
+    table = ranks.candidates
+    step = step_time(
+        ranks,
+        prefill=tokens,
+        decode=nothing,
+        prefill_context=table.input_tokens * (1.0 + table.prefix_hit_share) / 2.0,
+        decode_context=nothing,
+    )
+    return with_prompts(ranks, idle, step).total_s
+
+
+def transfer_time(pools: Pools, prefill: Ranks) -> Floats:
+    """Return seconds that the cache of one prompt takes from a prefill to a decode worker.
+
+    All ranks that hold a part of the cache send it at once, each over its own network card, to as
+    many ranks as the decode worker has. Prompt tokens x bytes a token / (ranks x bandwidth).
+    """
+    table = pools.prefill
+    cached = prefill.attention.cached_bytes_per_token
+    seen = np.minimum(table.input_tokens[:, None], prefill.attention.window)
+    each = (cached * seen).sum(axis=1) + prefill.attention.state_bytes
+    senders, receivers = attention_ranks(pools.prefill), attention_ranks(pools.decode)
+    whole = each * senders
+    lanes = np.minimum(senders, receivers)
+    speed = np.minimum(_network(pools.prefill), _network(pools.decode)) * TRANSFER_EFFICIENCY
+    return np.asarray(whole / (lanes * speed), dtype=np.float64)
+
+
+def _network(table: Candidates) -> Floats:
+    """Return bytes per second of one device's way to another worker."""
+    return table.by_device([device.scale_out.bandwidth_bytes_per_s for device in table.devices])
+
+
+def _places(pools: Pools) -> Floats:
+    """Return the sequences all decode workers hold at a time, at least one each."""
+    table = pools.decode
+    memory = memory_use(prepare(table))
+    context = table.input_tokens + table.output_tokens / 2.0 + table.draft_tokens
+    cached = memory.kv_running_tokens / context
+    # Weights that do not fit by the memory rule did fit when a row was measured: then nothing is
+    # known of the cache.
+    known = np.where(cached >= 1.0, cached, np.inf)
+    each = np.maximum(np.minimum(known, table.max_num_seqs * table.dp), 1.0)
+    return np.asarray(each * pools.decode_workers, dtype=np.float64)
+
+
+def token_time(decode: Ranks, running: Floats) -> Floats:
+    """Return seconds between two tokens where each decode worker runs so many sequences, (n,)."""
+    table = decode.candidates
+    nothing = np.zeros_like(running)
+    step = step_time(
+        decode,
+        prefill=nothing,
+        decode=np.maximum(running, 1.0),
+        prefill_context=nothing,
+        decode_context=table.input_tokens + table.output_tokens / 2.0,
+    )
+    return np.asarray(step.total_s / table.tokens_per_step, dtype=np.float64)
+
+
+def decode_ranks(pools: Pools) -> Ranks:
+    """Return one rank of each decode worker, for `token_time`."""
+    return prepare(replace(pools.decode, prefix_hit_share=np.zeros(len(pools))))

@@ -1,0 +1,106 @@
+"""Requests through both pools: queues before prefill workers, the link, and places to decode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from budsim.performance.candidates import Floats
+from budsim.performance.serving.pools.pool_times import (
+    Pools,
+    PoolTimes,
+    decode_ranks,
+    pool_times,
+    token_time,
+)
+
+# Rounds in which latency and load of a closed loop settle, and the share of each new value taken.
+SETTLING_ROUNDS, STEP = 40, 0.5
+
+# Steps of the decode worker before a request's own first one: half of the one under way, and one
+# planned already.
+AWAITED_STEPS = 1.5
+
+# A link is never said to be busier than this: a closed loop's queue is finite.
+BUSIEST_LINK = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolService:
+    """Mean service of disaggregated deployments in a closed loop; arrays of shape (n,).
+
+    Attributes
+    ----------
+    ttft_s, tpot_s : float arrays
+        Time to first token, and between tokens.
+    queue_s, prefill_s, transfer_s, place_s : float arrays
+        What TTFT is made of: waiting for a prefill worker, prefill, transfer, waiting for a place.
+    running : float array
+        Sequences that decode, of all workers.
+    prefill_busy : float array
+        Share of their time that prefill workers work, 0..1.
+    """
+
+    ttft_s: Floats
+    tpot_s: Floats
+    queue_s: Floats
+    prefill_s: Floats
+    transfer_s: Floats
+    place_s: Floats
+    running: Floats
+    prefill_busy: Floats
+
+    def e2e_s(self, output_tokens: Floats) -> Floats:
+        """Return the latency of a request of so many output tokens."""
+        return self.ttft_s + np.maximum(output_tokens - 1.0, 0.0) * self.tpot_s
+
+
+def steady_pools(pools: Pools, times: PoolTimes | None = None) -> PoolService:
+    """Return the service of each deployment in a steady closed loop.
+
+    Mean value analysis of a closed network (Reiser and Lavenberg, 1980, with Schweitzer's
+    estimate: an arriving request finds the mean queue, less its own share): prefill workers are a
+    station of several servers, decoding is a delay that grows with the load. Requests that find no
+    place in the decode caches wait for one.
+    """
+    known = times or pool_times(pools)
+    decode, outputs = decode_ranks(pools), pools.decode.output_tokens
+    requests = np.maximum(pools.concurrency, 1.0)
+    running, present = np.minimum(requests, known.places), np.zeros(len(pools))
+    for _ in range(SETTLING_ROUNDS):
+        tpot = token_time(decode, running / pools.decode_workers)
+        decoding = np.maximum(outputs - 1.0, 1.0) * tpot
+        service = _service(pools, known, present * (requests - 1.0) / requests, tpot)
+        place = np.maximum(requests * decoding / known.places - decoding - sum(service), 0.0)
+        rate = requests / (sum(service) + place + decoding)
+        there = np.minimum(rate * (service[0] + known.prompt_s), requests)
+        present = present + STEP * (there - present)
+        running = running + STEP * (np.minimum(rate * decoding, known.places) - running)
+    waited, prefill, transfer, awaited = service
+    return PoolService(
+        ttft_s=waited + prefill + transfer + awaited + place,
+        tpot_s=tpot,
+        queue_s=waited,
+        prefill_s=prefill,
+        transfer_s=transfer,
+        place_s=place + awaited,
+        running=running,
+        prefill_busy=np.minimum(rate * known.prompt_s / pools.prefill_workers, 1.0),
+    )
+
+
+def _service(
+    pools: Pools, times: PoolTimes, present: Floats, tpot: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return seconds of waiting for prefill, prefill, transfer, and awaited decode steps.
+
+    A request finds ``present`` others at the prefill workers. Of several workers one is free more
+    often: the wait shrinks with the power of the load that Sakasegawa gives (1977).
+    """
+    workers = pools.prefill_workers
+    load = np.minimum(present / workers, 1.0)
+    free = load ** (np.sqrt(2.0 * (workers + 1.0)) - 2.0)
+    waiting = present * times.prompt_s / workers * free
+    step = tpot * pools.decode.tokens_per_step
+    return waiting, times.lone_prompt_s, times.transfer_s, AWAITED_STEPS * step
