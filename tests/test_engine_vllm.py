@@ -44,6 +44,19 @@ def test_vllm_spreads_experts_over_all_ranks_or_none() -> None:
         VLLM.launch(MIXTURE, replica("H100-SXM", tp=8, ep=4))
 
 
+@pytest.mark.parametrize(("dp", "ep", "starts"), [(4, 8, False), (8, 8, True), (4, 1, True)])
+def test_adapters_allow_no_attention_ranks_of_several_devices_beside_spread_experts(
+    dp: int, ep: int, starts: bool
+) -> None:
+    """The class for experts with adapters asserts it (``FusedMoEWithLoRA._ep_check``)."""
+    config = replica("H100-SXM", tp=8, dp=dp, ep=ep, max_loras=1)
+    if starts:
+        assert VLLM.launch(MIXTURE, config).args["max-loras"] == 1
+        return
+    with pytest.raises(InvalidInput, match="dp: 4 attention ranks of several devices"):
+        VLLM.launch(MIXTURE, config)
+
+
 def test_a_cpu_replica_gets_its_cache_and_cores_by_environment() -> None:
     """40.9 GiB are written as 40, and two ranks as 28 cores of each of two sockets.
 

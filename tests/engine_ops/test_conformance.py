@@ -91,6 +91,8 @@ def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig
     if not knobs["chunked_prefill"]:
         knobs["max_num_batched_tokens"] = max(context, int(knobs["max_num_batched_tokens"]))
     ep = draw(st.sampled_from(engine.ep_sizes(architecture, tp)))
+    loras = draw(st.integers(0, 8)) if engine.metadata(architecture).supports_lora else 0
+    ranks = [dp for dp in engine.dp_sizes(architecture, tp) if not loras or dp in {1, tp}]
     formats = [
         precision
         for precision in engine.precisions(architecture, on, may_quantize=True)
@@ -105,13 +107,13 @@ def offered(draw: st.DrawFn) -> tuple[ServingEngine, Architecture, ReplicaConfig
             tp=tp,
             pp=draw(st.sampled_from(engine.pp_sizes(architecture, 4))),
             ep=ep,
-            dp=draw(st.sampled_from(engine.dp_sizes(architecture, tp))),
+            dp=draw(st.sampled_from(ranks)),
             weight_precision=draw(st.sampled_from(formats)),
             kv_precision=draw(st.sampled_from(engine.kv_precisions(architecture, on))),
             context_tokens=context,
             kv_space_bytes=draw(st.integers(1, 500)) * float(GIB),
             cores=draw(st.integers(0, 64)) if on.kind is DeviceKind.CPU else 0,
-            max_loras=draw(st.integers(0, 8)) if engine.metadata(architecture).supports_lora else 0,
+            max_loras=loras,
             max_lora_rank=draw(st.sampled_from((8, 64, 320))),
         ),
     )

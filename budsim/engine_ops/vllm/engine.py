@@ -143,6 +143,9 @@ class Vllm(TableEngine):
         if budget < sequences:
             problem = f"{budget} is below max_num_seqs {sequences}"
             raise InvalidInput("max_num_batched_tokens", problem, "at least max_num_seqs")
+        if config.max_loras and config.ep > 1 and 1 < config.dp < config.tp:
+            problem = f"{config.dp} attention ranks of several devices, spread experts and adapters"
+            raise InvalidInput("dp", problem, "1 or tp: vLLM starts no other layout with adapters")
         if config.ep not in (1, config.tp):
             problem = f"{config.ep} of {config.tp} ranks"
             raise InvalidInput("ep", problem, "1 or tp: vLLM spreads experts over all ranks")

@@ -65,6 +65,14 @@ class ServingOption:
     max_loras: int = 0
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
 
+    def attention_ranks(self, tp: int) -> tuple[int, ...]:
+        """Return the numbers of attention ranks (DP) that ``tp`` devices may have here.
+
+        With adapters it is one or all of them: vLLM 0.32 does not start experts that are spread
+        beside attention ranks of several devices each (``lora/layers/fused_moe.py``, _ep_check).
+        """
+        return tuple(dp for dp in self.dp if tp % dp == 0 and (not self.max_loras or dp in {1, tp}))
+
     @property
     def release_year(self) -> float:
         """When the engine's version came out, as a calendar year with its fraction."""

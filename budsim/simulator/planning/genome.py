@@ -94,10 +94,16 @@ class SearchSpace:
         self._kv = _padded([_precision_codes(option.kv) for option in options])
 
     def _tabulate_expert_spread(self, architecture: Architecture) -> None:
-        """Tabulate for each TP whether experts must be spread, and whether they can be."""
+        """Tabulate for each TP whether experts must or can be spread, and which DP divide it."""
         spread = [[o.engine.ep_sizes(architecture, tp) for tp in o.tp] for o in self.options]
         self._least_ep = _padded([[int(sizes[0] > 1) for sizes in of_tp] for of_tp in spread])
         self._most_ep = _padded([[int(sizes[-1] > 1) for sizes in of_tp] for of_tp in spread])
+        # Shape (options, TP sizes, DP sizes).
+        self._ranks_fit = np.zeros((*self._tp.shape, self._dp.shape[1]), dtype=bool)
+        for number, option in enumerate(self.options):
+            for t, tp in enumerate(option.tp):
+                fit = np.isin(option.dp, option.attention_ranks(tp))
+                self._ranks_fit[number, t, : len(option.dp)] = fit
 
     def _tabulate_replicas(self) -> None:
         """Tabulate how many replica counts each layout has, and its deepest legal pipeline."""
@@ -194,9 +200,8 @@ class SearchSpace:
         fixed[:, PP] = np.minimum(fixed[:, PP], self._deepest[option, fixed[:, TP]])
         tp, pp = fixed[:, TP], fixed[:, PP]
         fixed[:, EP] = np.clip(fixed[:, EP], self._least_ep[option, tp], self._most_ep[option, tp])
-        dp = self._dp[option, fixed[:, DP]]
         # Attention ranks of a pipeline's stages are documented by no engine.
-        legal = (self._tp[option, tp] % dp == 0) & (pp == 0)
+        legal = self._ranks_fit[option, tp, fixed[:, DP]] & (pp == 0)
         fixed[:, DP] = np.where(legal, fixed[:, DP], 0)
         most = self._replica_counts[option, tp, pp] - 1
         fixed[:, REPLICAS] = np.minimum(fixed[:, REPLICAS], most)
@@ -252,7 +257,7 @@ class SearchSpace:
         values, devices = self.options[option], int(self._tp[option, tp])
         spread = int(self._most_ep[option, tp] - self._least_ep[option, tp]) + 1
         free = len(values.weights) * len(values.kv) * len(values.memory_fraction) * spread
-        ranks = [dp for dp in values.dp if devices % dp == 0 and (pp == 0 or dp == 1)]
+        ranks = [dp for dp in values.attention_ranks(devices) if pp == 0 or dp == 1]
         replicas = self._replicas[: self._replica_counts[option, tp, pp]]
         requests = -(-self._concurrency // np.outer(ranks, replicas).ravel())
         seqs, budgets = np.array(values.max_num_seqs), np.array(values.max_num_batched_tokens)

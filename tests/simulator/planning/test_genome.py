@@ -1,8 +1,11 @@
 """Genomes that spell deployments: which are legal, how many there are, and what each one spells."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from budsim.simulator.planning.genome import SearchSpace
 from tests.benchmarks.spaces import LIMIT, space_of
 from tests.simulator.test_evolution import SMALL, SPACES
 
@@ -35,3 +38,15 @@ def test_attention_is_split_where_experts_are_shared_only():
     assert (choices.tp % choices.dp == 0).all()
     assert (choices.dp[choices.pp > 1] == 1).all()
     assert (space_of(SMALL).decode(space_of(SMALL).all_genomes(LIMIT)).dp == 1).all()
+
+
+def test_adapters_leave_one_attention_rank_or_all():
+    """DeepSeek-V3 with adapters on H200: what vLLM starts, counted as it is listed."""
+    plain = space_of("DeepSeek-V3, H200")
+    options = [replace(option, max_loras=1) for option in plain.options]
+    space = SearchSpace(options, plain.scoring.question)
+    genomes = space.all_genomes(LIMIT)
+    choices = space.decode(genomes)
+    assert ((choices.dp == 1) | (choices.dp == choices.tp)).all()
+    assert (choices.dp > 1).any()
+    assert space.count == len(genomes)
