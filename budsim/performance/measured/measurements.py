@@ -32,6 +32,7 @@ from budsim.performance.measured.protocols import (
     other_engines_flags,
     stated_flags,
     token_budgets,
+    with_drafts,
 )
 from budsim.performance.measured.resolved_names import (
     device_of,
@@ -164,6 +165,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     caches = resolve_all(
         formats.where(formats != "", cache_formats(text.join(numbers))), precision_of, problems
     )
+    text["notes"] = with_drafts(text.join(numbers))
     _require_traffic(text, numbers, problems)
     mark_unreadable(text, numbers, problems)
     mark_unreadable_drafts(text, numbers, problems)

@@ -58,6 +58,7 @@ SETTINGS = {
     "client": frozenset({*_CONDITIONS, "prompts", "prompt_law", "output_law"}),
     "first_wave": frozenset({*_CONDITIONS, "seconds"}),
     "draft_tokens": frozenset({*_CONDITIONS, "tokens"}),
+    "drafts": frozenset({*_CONDITIONS}),
 }
 
 
@@ -158,6 +159,14 @@ def other_engines_flags(text: pd.DataFrame) -> pd.Series:
     commands = text.notes.str.extract(r"args:(.*)", expand=False).fillna("")
     flags = commands.str.contains(r"--(?:max-model-len|max-num-seqs|performance-mode)\b")
     return (text.engine == "sglang") & flags
+
+
+def with_drafts(rows: pd.DataFrame) -> pd.Series:
+    """Return the notes of rows; those of runs known to have speculated say so."""
+    notes = rows.notes.copy()
+    for _, at in _matches("drafts", rows):
+        notes[at & ~drafting(notes)] += " spec=mtp"
+    return notes
 
 
 def drafting(notes: pd.Series) -> Booleans:

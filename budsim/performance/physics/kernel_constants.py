@@ -172,15 +172,15 @@ INSTINCT_350 = replace(
     moe_latency_s=81e-6,
 )
 
-# Fitted on the rows of vLLM of 2024 on MI300X, by training.physics_fit. It launched every kernel by
-# itself and reduced through the host.
+# Fitted on the rows of vLLM of 2024 on MI300X, by training.physics_fit; bandwidth on two parties.
+# It launched every kernel by itself and reduced through the host.
 VLLM_ROCM_2024 = replace(
     ROCM,
     gemm=0.3,
     expert_gemm=0.11,
     half_rows=1.0,
     expert_half_rows=7.0,
-    bandwidth=0.48,
+    bandwidth=0.65,
     expert_bandwidth=0.72,
     cache_bandwidth=0.58,
     prefill_attention=0.063,

@@ -14,6 +14,7 @@ from budsim.performance.measured.protocols import (
     cold_starts,
     stated_flags,
     token_budgets,
+    with_drafts,
 )
 from tests.performance.measured.measured_rows import ROW
 
@@ -147,3 +148,17 @@ def test_every_entry_sets_something_by_known_conditions() -> None:
     for entry in load_catalog("budsim.performance.measured", "catalog/protocols.yaml"):
         assert entry["setting"] in SETTINGS
         assert entry.keys() <= SETTINGS[entry["setting"]] | {"setting"}
+
+
+def test_runs_that_speculated_on_known_dates_say_so() -> None:
+    """The tool's table names no multi-token prediction; TensorRT-LLM had it on three days."""
+    asked = {
+        "source": "aiconfigurator_silicon",
+        "engine": "trtllm",
+        "notes": "",
+        "precision": "fp8",
+    }
+    drafting, plain = ("2026-02-05", "2026-01-14"), ("2026-01-29", "2026-02-06", "")
+    assert all("mtp" in with_drafts(rows(**asked, date=date))[0] for date in drafting)
+    assert all(with_drafts(rows(**asked, date=date))[0] == "" for date in plain)
+    assert with_drafts(rows(**{**asked, "source": "inferencex"}, date=drafting[0]))[0] == ""
