@@ -1,14 +1,16 @@
-"""Shows what engines' hosts add to steps with prompts, by several parties at once.
+"""Shows what engines' hosts add to requests and to steps with prompts, by several parties at once.
 
-``python scripts/fit_host.py FOLDER_OF_MEASUREMENTS`` replays what each party's client sent, for a
-grid of two constants: the prompt factor, and the time the host takes to launch one layer. It prints
-the median absolute log errors of each party, best mean over parties first: every party counts
-alike, however many rows it has. About ten minutes on one core.
+``python scripts/fit_host.py MEASUREMENTS...`` (files or folders) replays what each party's client
+sent, for a grid of four constants: the prompt factor, the time the host takes to launch one layer,
+its time for a request, and the steps a newcomer awaits. It prints the median absolute log errors of
+each party, best mean over parties first: every party counts alike, however many rows it has. About
+twenty minutes on one core.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -30,36 +32,42 @@ from budsim.performance.serving.replay.rows import with_room
 from budsim.performance.training.rows import usable_rows
 
 ENGINES = ("vllm", "sglang", "trtllm")
-FACTORS = (1.0, 1.15, 1.3, 1.5)
-LAUNCHES_S = (0.0, 0.0003, 0.0006, 0.0009, 0.0012, 0.0015, 0.0018)
+FACTORS = (1.15, 1.3, 1.5)
+LAUNCHES_S = (0.0, 0.0004, 0.001, 0.0015)
+REQUESTS_S = (0.001, 0.002, 0.003, 0.006)
+STEPS = (1.5, 2.5)
 ROWS_OF_PARTY = 150
 FEWEST_ROWS = 10
 
 
-def main(folder: str) -> None:
+def main(places: Sequence[str]) -> None:
     """Print the errors of each engine on the grid."""
-    table = usable_rows(read_tables([Path(folder)]))
+    table = usable_rows(read_tables([Path(place) for place in places]))
     table = table[(table.device_type == "cuda") & (table["mode"] == "serving")]
     for engine in ENGINES:
         measurements = read_measurements(_sampled(table[table.engine == engine]))
         lines = []
-        for factor, launch_s in product(FACTORS, LAUNCHES_S):
-            found = errors(measurements, changed(engine, factor, launch_s))
+        for values in product(FACTORS, LAUNCHES_S, REQUESTS_S, STEPS):
+            found = errors(measurements, changed(engine, *values))
             told = "  ".join(f"{party} {each:.3f}" for party, each in found.items())
-            lines.append((float(np.mean(list(found.values()))), f"{factor} {launch_s} {told}"))
+            lines.append((float(np.mean(list(found.values()))), f"{values} {told}"))
         for mean, line in sorted(lines):
             print(f"{engine} {mean:.3f}  {line}", flush=True)
 
 
-def changed(engine: str, factor: float, launch_s: float) -> PhysicsConstants:
-    """Return the constants in use with the two of the grid."""
+def changed(
+    engine: str, factor: float, launch_s: float, request_s: float, steps: float
+) -> PhysicsConstants:
+    """Return the constants in use with the four of the grid."""
     kernels = {
         name: replace(each, prompt_factor=factor) if each.prompt_factor != 1.0 else each
         for name, each in FITTED.kernels.items()
     }
     usual = profiles()[engine].first_token
-    first = {} if usual is None else {engine: replace(usual, prompt_launch_s=launch_s)}
-    return replace(FITTED, kernels=kernels, first_token={**FITTED.first_token, **first})
+    if usual is None:
+        return replace(FITTED, kernels=kernels)
+    own = replace(usual, prompt_launch_s=launch_s, request_s=request_s, steps=steps)
+    return replace(FITTED, kernels=kernels, first_token={**FITTED.first_token, engine: own})
 
 
 def errors(measurements: Measurements, constants: PhysicsConstants) -> dict[str, float]:
@@ -97,4 +105,4 @@ def _sampled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])
