@@ -47,8 +47,7 @@ VLLM_CPU = replace(
 # GEMM of one thread on an EPYC of the third generation, M = 128, measured by us: fp32 58-60 GFLOP/s
 # of a peak of 105 (32 a cycle at 3.3 GHz), bf16 8-9 and fp16 10. Without AVX-512 oneDNN has no 16
 # bit kernels, so that every value is converted.
-# Two cores read 9 GB/s of fp32 weights for one row, less than their memory gives; more cores more.
-VLLM_CPU_AVX2 = replace(VLLM_CPU, gemm=0.56, gemm_emulated=0.145, bandwidth=0.5)
+VLLM_CPU_AVX2 = replace(VLLM_CPU, gemm=0.56, gemm_emulated=0.145)
 
 # Fitted on Ampere's and AWS's public llama.cpp rows (Altra, Graviton, Xeon, EPYC), by
 # training.physics_fit. The peaks are those of its own kernels (processor_kernels.py), so that the

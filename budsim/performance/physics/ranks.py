@@ -360,7 +360,7 @@ def _launches(
     )
     alone = matrices.multiplied[row] & ~matrices.expert[row] & ~matrices.sampled[row]
     narrow_experts = matrices.expert[row] & narrow & (bits != MXFP4_BITS)
-    narrow_layers = np.where(narrow_experts, matrices.layers[row], 0.0).max(axis=1)
+    narrow_layers = np.where(narrow_experts.any(axis=1), model.moe_layers[row], 0.0)
     return np.asarray(
         (each * matrices.layers[row] * alone).sum(axis=1)
         + kernels.narrow_experts_latency_s * narrow_layers

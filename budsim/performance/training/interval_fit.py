@@ -60,13 +60,13 @@ def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, 
 
 def _of_stratum(rows: Rows, values: Floats, at: Booleans, novelty: Novelty) -> Residuals:
     if novelty is Novelty.NEW_PARTY:
-        return _of_strangers(rows, values, at)
+        return of_strangers(rows, values, at)
     groups = rows.groups[SPLITS[novelty]]
     known = at & np.isfinite(values)
     return Residuals(values[known], groups[known])
 
 
-def _of_strangers(rows: Rows, values: Floats, at: Booleans) -> Residuals:
+def of_strangers(rows: Rows, values: Floats, at: Booleans) -> Residuals:
     """Return residuals that say how far off a new party may be.
 
     Software of other years errs otherwise: it counts only where nothing newer was measured.

@@ -15,13 +15,13 @@ from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.learned.intervals import (
     ANALYTIC_SPREADS,
     Novelty,
-    Residuals,
     stratum_ends,
     stratum_name,
 )
 from budsim.performance.learned.regressors import TARGETS
 from budsim.performance.training.cross_validation import FEWEST_OF_PARTY
 from budsim.performance.training.errors import error_figures
+from budsim.performance.training.interval_fit import of_strangers
 from budsim.performance.training.rows import Rows
 
 
@@ -30,7 +30,8 @@ class PartyScore:
     """How one withheld party is predicted; medians of |predicted / measured - 1|.
 
     ``bias`` is the median of predicted / measured, less 1. ``coverage90`` is the share of values in
-    the 90 % interval that the other parties' residuals of physics make.
+    the 90 % interval that the other parties' residuals of physics make, as those of all parties
+    make the interval of a question. ``width90`` is its upper end over its lower one.
     """
 
     party: str
@@ -42,6 +43,7 @@ class PartyScore:
     learned: float
     learned_bias: float
     coverage90: float
+    width90: float
 
     @property
     def helps(self) -> bool:
@@ -65,7 +67,8 @@ def _scores(
     residuals = rows.log_ratio(target)
     known = of_regime & np.isfinite(residuals)
     parties = rows.groups["party"]
-    inside = _inside(rows, residuals, known, target)
+    low, high = _ends(rows, residuals, known, target)
+    inside = (residuals >= low) & (residuals <= high)
     groups = {str(rows.names.party[parties == p].iloc[0]): parties == p for p in np.unique(parties)}
     for party, own in {**groups, "all": np.ones(len(rows), dtype=bool)}.items():
         at = own & known
@@ -81,6 +84,7 @@ def _scores(
                 learned=error_figures(learned)["median"],
                 learned_bias=_bias(learned),
                 coverage90=float(np.mean(inside[at])),
+                width90=round(float(np.exp(np.median((high - low)[at]))), 2),
             )
 
 
@@ -88,9 +92,9 @@ def _bias(residuals: Floats) -> float:
     return round(float(np.expm1(-np.median(residuals))), 4)
 
 
-def _inside(rows: Rows, residuals: Floats, known: Booleans, target: str) -> Booleans:
-    """Return which rows lie in the 90 % interval of the other parties' residuals, shape (n,)."""
-    parties, inside = rows.groups["party"], np.zeros(len(rows), dtype=bool)
+def _ends(rows: Rows, residuals: Floats, known: Booleans, target: str) -> tuple[Floats, Floats]:
+    """Return the ends of the 90 % interval that the other parties' residuals make, shape (n,)."""
+    parties, low, high = rows.groups["party"], np.zeros(len(rows)), np.zeros(len(rows))
     analytic = ANALYTIC_SPREADS[target].quantiles
     for static in (False, True):
         regime = rows.names.static.to_numpy(dtype=bool) == static
@@ -98,8 +102,8 @@ def _inside(rows: Rows, residuals: Floats, known: Booleans, target: str) -> Bool
         for party in np.unique(parties[known & regime]):
             own = known & regime & (parties == party)
             other = known & regime & (parties != party)
-            low, high = usual
+            ends = usual
             if other.any():
-                low, high = stratum_ends(Residuals(residuals[other], parties[other]), 0.9, usual)
-            inside[own] = (residuals[own] >= min(low, 0.0)) & (residuals[own] <= max(high, 0.0))
-    return inside
+                ends = stratum_ends(of_strangers(rows, residuals, other), 0.9, usual)
+            low[own], high[own] = min(ends[0], 0.0), max(ends[1], 0.0)
+    return low, high

@@ -135,14 +135,15 @@ def _party_table(trained: Trained) -> Iterator[str]:
     """Yield a table of physics alone beside the learned part, on parties neither has seen."""
     yield (
         "| party | regime | quantity | rows | physics median | bias | learned median | bias "
-        "| in 90 % interval of other parties |"
+        "| in 90 % interval of other parties | its upper over its lower end |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for each in trained.parties:
         of = f"{each.party} | {each.regime} | {each.quantity} | {each.rows}"
         physics = f"{each.physics:.1%} | {each.physics_bias:+.1%}"
         learned = f"{each.learned:.1%} | {each.learned_bias:+.1%}"
-        yield f"| {of} | {physics} | {learned} | {each.coverage90:.1%} |"
+        interval = f"{each.coverage90:.1%} | {each.width90:.1f}"
+        yield f"| {of} | {physics} | {learned} | {interval} |"
 
 
 def _row(line: Line) -> str:
