@@ -12,6 +12,12 @@ DEFAULT_MAX_NUM_SEQS: Final = 256
 # vLLM 0.32.0 and SGLang 0.5.23 on an H100.
 DEFAULT_MAX_NUM_BATCHED_TOKENS: Final = 8192
 
+# Limits of running sequences that the search tries.
+TRIED_MAX_NUM_SEQS: Final = (8, 16, 32, 64, 128, 256, 512, 1024)
+
+# Step sizes in tokens that the search tries.
+TRIED_MAX_NUM_BATCHED_TOKENS: Final = (1024, 2048, 4096, 8192, 16384)
+
 # Share of device memory an engine takes (0..1) where neither engine nor caller names one.
 DEFAULT_MEMORY_FRACTION: Final = 0.9
 

@@ -14,6 +14,7 @@ MOST_CORES = 10_000
 MOST_SOCKETS = 64
 # Time-sliced cores are handed out more than once.
 MOST_PERCENT = 1e4
+_REMEDY = "state what other containers hold, 0 where they hold nothing"
 
 
 def unusable(pool: DevicePool, reason: str) -> DevicePool:
@@ -39,10 +40,10 @@ def with_time_sliced_load(pool: DevicePool, entry: InventoryReader) -> DevicePoo
     taken = _taken_bytes(device, allocated, used_percent)
     if taken is None:
         problem = "memory_allocated_gb: its free memory is not known"
-        return unusable(pool, f"time-sliced device without {problem}")
+        return unusable(pool, f"time-sliced device without {problem}; {_REMEDY}")
     if not stated_busy:
         problem = "cores_allocated_percent: its free compute is not known"
-        return unusable(pool, f"time-sliced device without {problem}")
+        return unusable(pool, f"time-sliced device without {problem}; {_REMEDY}")
     # What is handed out counts even if it idles: its owner may use it at any time.
     share = 1 - max(stated_busy) / 100
     reason = "other containers hold all of its memory or compute"

@@ -8,7 +8,12 @@ from typing import Final
 
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import ArgumentValue, Knob, Launch, ReplicaConfig, ReplicaProcess
-from budsim.engine_ops.limits import DEFAULT_MAX_NUM_BATCHED_TOKENS, DEFAULT_MAX_NUM_SEQS
+from budsim.engine_ops.limits import (
+    DEFAULT_MAX_NUM_BATCHED_TOKENS,
+    DEFAULT_MAX_NUM_SEQS,
+    TRIED_MAX_NUM_BATCHED_TOKENS,
+    TRIED_MAX_NUM_SEQS,
+)
 from budsim.engine_ops.llmc import served_architecture, served_name
 from budsim.engine_ops.metrics import ServerMetrics
 from budsim.engine_ops.sglang.flags import CORES_VARIABLE, environment, flags
@@ -30,14 +35,14 @@ _KNOBS: Final = (
     Knob(
         name="max_num_seqs",
         flag="max-running-requests",
-        values=(8, 16, 32, 64, 128, 256, 512, 1024),
+        values=TRIED_MAX_NUM_SEQS,
         default=DEFAULT_MAX_NUM_SEQS,
         kinds=_ALL,
     ),
     Knob(
         name="max_num_batched_tokens",
         flag="chunked-prefill-size",
-        values=(1024, 2048, 4096, 8192, 16384),
+        values=TRIED_MAX_NUM_BATCHED_TOKENS,
         default=DEFAULT_MAX_NUM_BATCHED_TOKENS,
         kinds=_ALL,
     ),

@@ -8,7 +8,12 @@ from typing import Final
 
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import ArgumentValue, Knob, Launch, ReplicaConfig, ReplicaProcess
-from budsim.engine_ops.limits import DEFAULT_MAX_NUM_BATCHED_TOKENS, DEFAULT_MAX_NUM_SEQS
+from budsim.engine_ops.limits import (
+    DEFAULT_MAX_NUM_BATCHED_TOKENS,
+    DEFAULT_MAX_NUM_SEQS,
+    TRIED_MAX_NUM_BATCHED_TOKENS,
+    TRIED_MAX_NUM_SEQS,
+)
 from budsim.engine_ops.llmc import served_architecture, served_name
 from budsim.engine_ops.metrics import ServerMetrics
 from budsim.engine_ops.shared.arguments import command_line
@@ -30,14 +35,14 @@ _KNOBS: Final = (
     Knob(
         name="max_num_seqs",
         flag="max-num-seqs",
-        values=(8, 16, 32, 64, 128, 256, 512, 1024),
+        values=TRIED_MAX_NUM_SEQS,
         default=DEFAULT_MAX_NUM_SEQS,
         kinds=_ALL,
     ),
     Knob(
         name="max_num_batched_tokens",
         flag="max-num-batched-tokens",
-        values=(1024, 2048, 4096, 8192, 16384, 32768),
+        values=(*TRIED_MAX_NUM_BATCHED_TOKENS, 32768),
         default=DEFAULT_MAX_NUM_BATCHED_TOKENS,
         kinds=_ALL,
     ),

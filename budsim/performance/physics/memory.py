@@ -376,12 +376,6 @@ def _expert_workspace(ranks: Ranks) -> Floats:
     return np.asarray(tokens * ranks.experts_per_token * ACTIVATION_BYTES * held)
 
 
-def admitted_bytes_per_token(ranks: Ranks) -> Floats:
-    """Return cache bytes of one rank for each token of a sequence the engine is to admit."""
-    rules = _rules(ranks.candidates)
-    return _cache_bytes_per_token(ranks, rules, _in_flight(ranks.candidates, rules))
-
-
 def _in_flight(table: Candidates, rules: _Rules) -> Floats:
     """Return the tokens of steps under way that windows must hold too, nan where none count."""
     steps = np.where(table.pp > 1, rules.in_flight + table.pp - 1, rules.in_flight)

@@ -16,7 +16,7 @@ from budsim.commons.units import GIB
 from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.engine_ops.memory_rule import MemoryRule
 from budsim.engine_ops.profiles import memory_rule, profiles
-from budsim.performance.physics.memory import admitted_bytes_per_token, memory_use
+from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import Ranks, prepare
 from tests.performance.populations import population
 
@@ -69,12 +69,11 @@ class StartUp:
 
     def modelled(self) -> dict[str, float]:
         """Return the same figures as we work them out."""
-        ranks = self._ranks()
-        memory = memory_use(ranks)
+        memory = memory_use(self._ranks())
         cache, tokens = memory.kv_bytes[0] / GIB, memory.kv_capacity_tokens[0]
         given = self.measured("given_gib")
         if given is not None:
-            tokens = given * GIB / admitted_bytes_per_token(ranks)[0]
+            tokens *= given * GIB / memory.kv_bytes[0]
         return {"weights_gib": memory.weight_bytes[0] / GIB, "cache_gib": cache, "tokens": tokens}
 
     def _ranks(self) -> Ranks:
