@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,6 +76,9 @@ class Architecture:
         Whether every token of a prompt attends to every other, as encoders do.
     position_embeddings : int
         Learned absolute positions; 0 for rotary positions or ALiBi.
+    layer_inputs : tuple of int
+        Rows and columns of a second token table with a vector for each layer (Gemma 3n, Gemma 4 E2B
+        and E4B); (0, 0) where there is none.
     extra_parameters : int
         Weights outside the matrices: norms, biases, vision towers, poolers.
     rotary_values : int
@@ -95,24 +99,37 @@ class Architecture:
     is_embedding: bool = False
     is_bidirectional: bool = False
     position_embeddings: int = 0
+    layer_inputs: tuple[int, int] = (0, 0)
     extra_parameters: int = 0
     rotary_values: int = 0
     quantization: Quantization | None = None
 
     @cached_property
     def embedding_matrices(self) -> tuple[Matrix, ...]:
-        """Token table and, unless tied or an embedding model, the output head."""
-        table = Matrix(
+        """Token tables and, unless tied or an embedding model, the output head."""
+        rows, columns = self.layer_inputs
+        second = Matrix(
+            name="embedding_per_layer",
+            role=MatrixRole.EMBEDDING,
+            inputs=rows,
+            outputs=columns,
+            shard=Shard.ROW,
+        )
+        tables = (self._token_table, *((second,) if rows else ()))
+        # A tied head is the table itself, and an embedding model has none to store.
+        if self.tied_embeddings or self.is_embedding:
+            return tables
+        return (*tables, self.head_matrix)
+
+    @cached_property
+    def _token_table(self) -> Matrix:
+        return Matrix(
             name="embedding",
             role=MatrixRole.EMBEDDING,
             inputs=self.vocab_size + self.position_embeddings,
             outputs=self.hidden_size,
             shard=Shard.ROW,
         )
-        # A tied head is the table itself, and an embedding model has none to store.
-        if self.tied_embeddings or self.is_embedding:
-            return (table,)
-        return (table, self.head_matrix)
 
     @cached_property
     def head_matrix(self) -> Matrix:
@@ -147,8 +164,14 @@ class Architecture:
 
     @cached_property
     def active_parameters(self) -> int:
-        """Weights one token is multiplied with: all but the experts it is not routed to."""
-        return self.parameters - sum(self._idle_parameters(group) for group in self.layers)
+        """Weights one token is multiplied with.
+
+        All but the experts it is not routed to, and but the table of inputs for each layer.
+        """
+        looked_up = math.prod(self.layer_inputs)
+        return (
+            self.parameters - looked_up - sum(self._idle_parameters(group) for group in self.layers)
+        )
 
     def _idle_parameters(self, group: LayerGroup) -> int:
         experts = group.feed_forward

@@ -31,6 +31,7 @@ DTYPES: Final = {
 # Wrappers whose text model declares no model_type of its own.
 TEXT_TYPES: Final = {
     "gemma3": "gemma3_text",
+    "gemma3n": "gemma3n_text",
     "llama4": "llama4_text",
     "mistral3": "mistral",
     "minimax_m3_vl": "minimax_m3",
@@ -99,6 +100,7 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
         is_embedding=text_model.is_bidirectional or bool(POOLING.search(family)),
         is_bidirectional=_is_bidirectional(text, text_model),
         position_embeddings=text_model.positions,
+        layer_inputs=text_model.layer_inputs,
         extra_parameters=text_model.all_extra_parameters + vision,
         rotary_values=rotary_values(text, text_model),
         quantization=quantization,

@@ -58,7 +58,8 @@ class Attention:
     compression : int
         Number of tokens one cache entry stands for (DeepSeek V4).
     shares_cache : bool
-        Whether the layer reads the cache of an earlier layer and stores nothing of its own.
+        Whether the layer reads the cache of an earlier layer and stores nothing of its own; with
+        grouped attention it projects no keys and values either.
     o_groups, o_lora_rank : int
         The output is projected down in ``o_groups`` groups of heads to ``o_lora_rank`` values each,
         then up (DeepSeek V4); 0 means one projection.
@@ -143,7 +144,8 @@ class Attention:
 
     def _grouped_matrices(self, hidden: int) -> tuple[Matrix, ...]:
         query = self.heads * self.head_dim * (2 if self.output_gate else 1)
-        kv = self.kv_heads * (self.head_dim + self.value_head_dim)
+        own = not self.shares_cache
+        kv = self.kv_heads * (self.head_dim + self.value_head_dim) * own
         if self.q_lora_rank:
             return (
                 projection("q_kv_down", hidden, self.q_lora_rank + kv, Shard.REPLICATED),

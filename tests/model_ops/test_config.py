@@ -199,11 +199,6 @@ def test_models_that_write_are_no_pooling_models(family: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"model_type": "gemma4_text", "num_kv_shared_layers": 1}, "num_kv_shared_layers"),
-        (
-            {"model_type": "gemma4_text", "hidden_size_per_layer_input": 16},
-            "hidden_size_per_layer_input",
-        ),
         ({"model_type": "deepseek_v4"}, "compress_ratios"),
         ({"model_type": "deepseek_v4", "compress_ratios": [4]}, "compress_ratios"),
         ({"model_type": "kimi_linear"}, "linear_attn_config.kda_layers"),

@@ -11,6 +11,7 @@ from typing import Final
 
 from budsim.model_ops.config_reader import MAX_HEADS, ConfigReader
 from budsim.model_ops.families.decoder import assemble, attention_layer, read_dimensions
+from budsim.model_ops.families.layer_inputs import with_layer_inputs
 from budsim.model_ops.families.sliding_windows import read_windows
 from budsim.model_ops.families.text_model import Layer, TextModel
 from budsim.model_ops.families.traits import FamilyTraits
@@ -28,16 +29,8 @@ HEAD_FIELDS: Final = ("num_attention_heads", "num_key_value_heads", "head_dim", 
 def read_gemma4(config: ConfigReader, traits: FamilyTraits) -> TextModel:
     """Return Gemma 4: wide heads in full layers; experts, if any, beside a dense part.
 
-    Raises
-    ------
-    UnsupportedModel
-        Layers that share a cache or have an input for each layer (E2B, E4B): what engines hold of
-        them is not known here.
+    The small ones (E2B, E4B) have an input for each layer, and last layers without a cache.
     """
-    for name in ("num_kv_shared_layers", "hidden_size_per_layer_input"):
-        if config.values.get(name, 0):
-            problem, expected = repr(config.values[name]), "0: layers that share nothing"
-            raise config.unsupported(name, problem, expected)
     full = {"head_dim": config.values.get("global_head_dim") or GEMMA4_GLOBAL_HEAD_DIM}
     # Full layers use keys as values, with a number of heads of their own.
     if config.flag("attention_k_eq_v", default=False) and config.has("num_global_key_value_heads"):
@@ -47,7 +40,7 @@ def read_gemma4(config: ConfigReader, traits: FamilyTraits) -> TextModel:
         dense_width = config.values.get("intermediate_size")
         config = config.with_values({"shared_expert_intermediate_size": dense_width})
         traits = replace(traits, experts=True, norms=GEMMA4_NORMS_WITH_EXPERTS)
-    return _assemble_mixed(config, traits, full=full, windowed={})
+    return with_layer_inputs(config, _assemble_mixed(config, traits, full=full, windowed={}))
 
 
 def read_mimo_v2(config: ConfigReader, traits: FamilyTraits) -> TextModel:

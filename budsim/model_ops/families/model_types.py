@@ -24,6 +24,7 @@ from budsim.model_ops.families.early_decoders import (
 )
 from budsim.model_ops.families.encoder import read_bert
 from budsim.model_ops.families.encoder_decoder import read_t5
+from budsim.model_ops.families.layer_inputs import read_gemma3n
 from budsim.model_ops.families.linear_attention import (
     read_delta_decoder,
     read_kimi_delta_decoder,
@@ -206,6 +207,7 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "gemma": (read_decoder, GEMMA),
     "gemma2": (read_decoder, replace(GEMMA, norms=4, window_pattern=2)),
     "gemma3_text": (read_decoder, GEMMA3),
+    "gemma3n_text": (read_gemma3n, replace(GEMMA, norms=4, qk_norm=QkNorm.HEAD)),
     "gemma4_text": (read_gemma4, replace(GEMMA, norms=4, qk_norm=QkNorm.HEAD, window_pattern=6)),
     "phi": (read_decoder, PHI),
     "phi3": (read_decoder, LLAMA),

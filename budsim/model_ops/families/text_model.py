@@ -24,7 +24,8 @@ class TextModel:
     """A model's shape before its name, precision and vision tower are known.
 
     ``extra_parameters`` counts small weights outside the layers: final norms, biases of the head,
-    poolers. ``positions`` is the number of learned absolute positions.
+    poolers. ``positions`` is the number of learned absolute positions. ``layer_inputs`` is the
+    shape of a token table with a vector for each layer, (0, 0) where there is none.
     """
 
     hidden: int
@@ -34,6 +35,7 @@ class TextModel:
     tied: bool
     extra_parameters: int = 0
     positions: int = 0
+    layer_inputs: tuple[int, int] = (0, 0)
     encoder_layers: Sequence[Layer] = ()
     is_bidirectional: bool = False
 
