@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from budsim.hardware_ops.pricing import Pricing
     from budsim.model_ops.architecture import Architecture
     from budsim.performance.predictor import Predictor
+    from budsim.performance.speculation import Speculation
     from budsim.performance.traffic import Traffic
     from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.targets import Targets
@@ -46,6 +47,15 @@ class SearchOptions(TypedDict, total=False):
         Longest sequence the server must accept, where it is shorter than the model's own limit.
     max_loras, max_lora_rank : int
         LoRA adapters that each replica serves at once, and their highest rank. Default: 0, 16.
+    speculative : str
+        Let replicas guess tokens ahead where it gains: ``mtp``, ``eagle3``, ``draft_model`` or
+        ``ngram``. Default: none does.
+    draft_tokens : int
+        Tokens guessed for each step, 1 to 16. Default: 3.
+    draft_model : str
+        What guesses: the EAGLE-3 head or the smaller model by its Hugging Face id.
+    acceptance : float
+        Share of guesses that are right, each after right ones, 0 to 1. Default: as published.
     calibration : path
         Correction for your own site, written by `budsim calibrate`.
     seed : int
@@ -70,6 +80,10 @@ class SearchOptions(TypedDict, total=False):
     max_context_tokens: int
     max_loras: int
     max_lora_rank: int
+    speculative: str
+    draft_tokens: int
+    draft_model: str
+    acceptance: float
     calibration: str | Path
     seed: int
     basis: str
@@ -189,7 +203,43 @@ def question_of(
         chance=chance_of(options.get("risk")),
         max_loras=options.get("max_loras", 0),
         max_lora_rank=options.get("max_lora_rank", 16),
+        speculation=speculation_of(architecture, options),
         seed=options.get("seed", 0),
+    )
+
+
+def speculation_of(architecture: Architecture, options: SearchOptions) -> Speculation | None:
+    """Return how replicas may guess tokens ahead, None where nothing was asked for.
+
+    Raises
+    ------
+    NotFound
+        Nobody knows the draft model.
+    InvalidInput
+        An option is out of range, or what drafts cannot guess for the model.
+    """
+    from budsim.performance import acceptance
+    from budsim.performance.speculation import Method
+
+    name = options.get("speculative")
+    others = [each for each in ("draft_tokens", "draft_model", "acceptance") if each in options]
+    if name is None:
+        if others:
+            raise InvalidInput(others[0], "is given without a method", "speculative")
+        return None
+    if name not in set(Method):
+        raise InvalidInput("speculative", f"{name[:60]!r} is no method", ", ".join(Method))
+    method, drafter = Method(name), options.get("draft_model", "")
+    if method is Method.EAGLE3 and not drafter:
+        raise InvalidInput("draft_model", "is missing", "the Hugging Face id of the EAGLE-3 head")
+    draft = architecture_of(drafter) if method is Method.DRAFT_MODEL and drafter else None
+    return acceptance.speculation_of(
+        architecture,
+        method,
+        options.get("draft_tokens", 3),
+        acceptance=options.get("acceptance"),
+        draft=draft,
+        drafter_name=drafter,
     )
 
 

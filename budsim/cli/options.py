@@ -181,6 +181,25 @@ class SearchOptions:
     max_lora_rank: Annotated[
         int, typer.Option(min=1, max=512, help="Highest rank of these adapters.")
     ] = DEFAULT_MAX_LORA_RANK
+    speculative: Annotated[
+        str | None,
+        typer.Option(help="Guess tokens ahead where it gains: mtp, eagle3, draft_model or ngram."),
+    ] = None
+    draft_tokens: Annotated[
+        int | None,
+        typer.Option(help="Tokens guessed for each step, 1 to 16.", show_default="3"),
+    ] = None
+    draft_model: Annotated[
+        str | None,
+        typer.Option(help="What guesses: the EAGLE-3 head or smaller model (Hugging Face id)."),
+    ] = None
+    acceptance: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of guesses that are right, each after right ones, 0 to 1.",
+            show_default="as published",
+        ),
+    ] = None
     calibration: Calibration = None
     seed: Annotated[
         int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same answer.")

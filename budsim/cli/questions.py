@@ -64,7 +64,15 @@ def search_of(options: SearchOptions, targets: TargetOptions, *, shared: bool = 
         "max_loras": options.max_loras,
         "max_lora_rank": options.max_lora_rank,
         "seed": options.seed,
+        **_guesses(options),
     }
+
+
+def _guesses(options: SearchOptions) -> Search:
+    """Return the options about guessing tokens ahead that were given."""
+    names = ("speculative", "draft_tokens", "draft_model", "acceptance")
+    given = {name: getattr(options, name) for name in names}
+    return cast("Search", {name: value for name, value in given.items() if value is not None})
 
 
 def prices_of(options: PriceOptions) -> Search:

@@ -47,6 +47,19 @@ class Knob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Drafting:
+    """How a replica guesses tokens ahead.
+
+    ``method`` is ``mtp``, ``eagle3``, ``draft_model`` or ``ngram``; ``tokens`` are guessed for each
+    step; ``model`` is what guesses, empty where the checkpoint or the text so far does.
+    """
+
+    method: str
+    tokens: int
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaConfig:
     """One way to run one replica, as an engine launches it.
 
@@ -64,6 +77,8 @@ class ReplicaConfig:
         Bounds of each attention rank.
     max_loras, max_lora_rank : int
         Adapters served at a time, 0 for none, and the largest rank of one.
+    drafting : Drafting, optional
+        How tokens are guessed ahead; None where they are not.
     kv_space_bytes : float
         KV cache of one CPU rank, bytes; 0 on accelerators.
     cores : int
@@ -88,6 +103,7 @@ class ReplicaConfig:
     cores: int = 0
     max_loras: int = 0
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
+    drafting: Drafting | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

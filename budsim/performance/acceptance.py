@@ -10,8 +10,16 @@ from itertools import pairwise
 from statistics import median
 
 from budsim.commons.catalog import load_catalog
-from budsim.commons.errors import CatalogError
-from budsim.performance.speculation import MOST_DRAFT_TOKENS, Method, tokens_per_step
+from budsim.commons.errors import CatalogError, InvalidInput
+from budsim.model_ops.architecture import Architecture
+from budsim.performance.speculation import (
+    MOST_DRAFT_TOKENS,
+    Method,
+    Speculation,
+    check_drafts,
+    drafter_of,
+    tokens_per_step,
+)
 
 # Log half widths of 90 % intervals of the tokens a step yields. A model's own curve, measured with
 # the same method: runs of one model in the catalog differ by so much between prompts of 1,024 and
@@ -172,6 +180,40 @@ def stated_acceptance(share: float, draft_tokens: int) -> Acceptance:
         spread=STATED_SPREAD,
         source="stated by the caller",
         known=True,
+    )
+
+
+def speculation_of(
+    architecture: Architecture,
+    method: Method,
+    draft_tokens: int,
+    *,
+    acceptance: float | None = None,
+    draft: Architecture | None = None,
+    drafter_name: str = "",
+) -> Speculation:
+    """Return how a model speculates, with published acceptance or the caller's own (0..1).
+
+    Raises
+    ------
+    InvalidInput
+        When K is out of range, the acceptance no share, or the drafter cannot guess for the model.
+    """
+    if not 1 <= draft_tokens <= MOST_DRAFT_TOKENS:
+        raise InvalidInput("draft_tokens", f"is {draft_tokens}", f"1 to {MOST_DRAFT_TOKENS} tokens")
+    check_drafts(architecture, method, draft)
+    found = (
+        find_acceptance(architecture.model_id, method, draft_tokens)
+        if acceptance is None
+        else stated_acceptance(acceptance, draft_tokens)
+    )
+    return Speculation(
+        method=method,
+        draft_tokens=draft_tokens,
+        tokens_per_step=found.tokens_per_step,
+        spread=found.spread,
+        drafter=draft or drafter_of(architecture, method),
+        drafter_name=drafter_name,
     )
 
 

@@ -211,3 +211,38 @@ def test_an_unknown_option_is_refused_by_name(cluster, traffic):
     """A typo such as `engine` for `engines` must not give another answer without a word."""
     with pytest.raises(InvalidInput, match="engine"):
         budsim.simulate(model=MODEL, cluster=cluster, traffic=traffic, engine="vllm")
+
+
+def _speculative(**options: object) -> object:
+    """Ask for Llama 8B with guesses."""
+    from budsim.api.inputs import architecture_of, speculation_of
+
+    model = architecture_of("meta-llama/Llama-3.1-8B-Instruct")
+    return speculation_of(model, options)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"draft_tokens": 3}, "speculative"),
+        ({"speculative": "medusa"}, "no method"),
+        ({"speculative": "mtp"}, "no layer"),
+        ({"speculative": "eagle3"}, "draft_model"),
+        ({"speculative": "ngram", "draft_tokens": 0}, "draft_tokens"),
+        ({"speculative": "ngram", "draft_tokens": 50}, "draft_tokens"),
+        ({"speculative": "ngram", "acceptance": 1.5}, "acceptance"),
+        ({"speculative": "draft_model", "draft_model": "Qwen/Qwen3-0.6B"}, "vocabulary"),
+    ],
+)
+def test_guesses_that_cannot_be_made_are_refused_by_name(
+    options: dict[str, object], reason: str
+) -> None:
+    """The message names the option."""
+    with pytest.raises(InvalidInput, match=reason):
+        _speculative(**options)
+
+
+def test_callers_state_their_own_acceptance() -> None:
+    """Half of two guesses: 1.75 tokens a step."""
+    way = _speculative(speculative="ngram", draft_tokens=2, acceptance=0.5)
+    assert getattr(way, "tokens_per_step", 0.0) == pytest.approx(1.75)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from budsim.engine_ops.base import ArgumentValue, ReplicaConfig
+from budsim.engine_ops.base import ArgumentValue, Drafting, ReplicaConfig
 from budsim.engine_ops.sglang.defaults import decode_graph_limit
 from budsim.engine_ops.shared.cores import thread_ranges
 from budsim.engine_ops.shared.formats import format_arguments
@@ -16,6 +16,14 @@ CORES_VARIABLE: Final = "SGLANG_CPU_OMP_THREADS_BIND"
 
 # Value of ``--chunked-prefill-size`` that takes prompts whole.
 _UNCUT: Final = -1
+
+# SGLang's names of the methods (0.5.23, ``speculative/spec_info.py``).
+_ALGORITHMS: Final[Mapping[str, str]] = {
+    "mtp": "EAGLE",
+    "eagle3": "EAGLE3",
+    "draft_model": "STANDALONE",
+    "ngram": "NGRAM",
+}
 
 _CPU_FLAGS: Final[Mapping[str, ArgumentValue]] = {
     "device": "cpu",
@@ -46,6 +54,7 @@ def flags(
     args |= format_arguments(engine, architecture, config)
     args |= _scheduling(architecture, config)
     args |= _decode_graphs(config)
+    args |= _drafting(config.drafting)
     return {**args, **(_CPU_FLAGS if config.device.kind is DeviceKind.CPU else {})}
 
 
@@ -71,6 +80,24 @@ def _scheduling(architecture: Architecture, config: ReplicaConfig) -> dict[str, 
         args["max-prefill-tokens"] = config.max_num_batched_tokens
     if not config.prefix_caching:
         args["disable-radix-cache"] = True
+    return args
+
+
+def _drafting(drafting: Drafting | None) -> dict[str, ArgumentValue]:
+    """Return how tokens are guessed ahead: a chain, whose last token the model itself adds.
+
+    SGLang runs a checkpoint's own MTP layer as an EAGLE head.
+    """
+    if drafting is None:
+        return {}
+    args: dict[str, ArgumentValue] = {
+        "speculative-algorithm": _ALGORITHMS[drafting.method],
+        "speculative-num-draft-tokens": drafting.tokens + 1,
+    }
+    if drafting.method != "ngram":
+        args |= {"speculative-num-steps": drafting.tokens, "speculative-eagle-topk": 1}
+    if drafting.model:
+        args["speculative-draft-model-path"] = drafting.model
     return args
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
 from budsim.commons.units import GIB
-from budsim.engine_ops.base import ArgumentValue, ReplicaConfig
+from budsim.engine_ops.base import ArgumentValue, Drafting, ReplicaConfig
 from budsim.engine_ops.shared.cores import thread_ranges
 from budsim.engine_ops.shared.families import min_batched_tokens, scores_by_tokens
 from budsim.engine_ops.shared.formats import format_arguments
@@ -18,6 +19,9 @@ from budsim.model_ops.architecture import Architecture
 WITH_FRACTION: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.HPU})
 
 CORES_VARIABLE: Final = "VLLM_CPU_OMP_THREADS_BIND"
+
+# Longest run of tokens that prompt lookup matches; vLLM's documentation uses 4.
+LONGEST_LOOKUP: Final = 4
 
 _CACHE_VARIABLE: Final = "VLLM_CPU_KVCACHE_SPACE"
 _LARGE_BLOCKS: Final = frozenset({DeviceKind.CPU, DeviceKind.HPU})
@@ -45,7 +49,7 @@ def flags(
     if kind in _LARGE_BLOCKS:
         args["block-size"] = PROFILES_BY_KIND[kind].block_tokens
     formats = format_arguments(engine, architecture, config)
-    return args | formats | _runner(architecture, config)
+    return args | formats | _runner(architecture, config) | _drafting(config.drafting)
 
 
 def environment(config: ReplicaConfig) -> Mapping[str, str]:
@@ -80,6 +84,21 @@ def _sizes(config: ReplicaConfig) -> dict[str, ArgumentValue]:
     if config.ep > 1:
         args["enable-expert-parallel"] = True
     return args
+
+
+def _drafting(drafting: Drafting | None) -> dict[str, ArgumentValue]:
+    """Return how tokens are guessed ahead, as vLLM's ``SpeculativeConfig`` reads it."""
+    if drafting is None:
+        return {}
+    stated: dict[str, object] = {
+        "method": drafting.method,
+        "num_speculative_tokens": drafting.tokens,
+    }
+    if drafting.model:
+        stated["model"] = drafting.model
+    if drafting.method == "ngram":
+        stated["prompt_lookup_max"] = LONGEST_LOOKUP
+    return {"speculative-config": json.dumps(stated)}
 
 
 def _runner(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:

@@ -13,6 +13,7 @@ from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.shared.checks import check_adapters
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.model_ops.architecture import Architecture
+from budsim.performance.speculation import Speculation
 from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.performance.workload import Workload
 from budsim.simulator.planning.targets import Targets
@@ -126,6 +127,8 @@ class Question:
     max_loras, max_lora_rank : int
         Every replica serves so many adapters of at most that rank at a time: their weights and
         flags are counted, their arithmetic is not modelled.
+    speculation : Speculation, optional
+        How replicas may guess tokens ahead; each does where physics says that it gains.
     seed : int
         Seed of the search and of replayed requests: same question and seed, same answer.
 
@@ -156,6 +159,7 @@ class Question:
     chance: float = USUAL_CHANCE
     max_loras: int = 0
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
+    speculation: Speculation | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.predictions import MemoryUse, Predictions, Service
 from budsim.performance.predictor import AnalyticPredictor, Predictor
+from budsim.performance.speculation import PLAIN, Speculation
 from budsim.simulator.evolution import Scores
 from budsim.simulator.planning.chances import judge
 from budsim.simulator.planning.choices import (
@@ -42,6 +43,10 @@ SETTLING_ROUNDS: Final = 3
 # What a candidate exceeds the memory by at least when it does not fit, so that rounding never makes
 # it fit.
 LEAST_VIOLATION: Final = 1e-6
+# Time between tokens with guesses over that without, above which guessing is not worth its flags.
+LEAST_GAIN: Final = 0.98
+# Hardware on which engines guess tokens ahead.
+GUESSING_KINDS: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ class Scoring:
     def candidates(self, choices: Choices) -> Candidates:
         """Return one replica of each row, with its share of the traffic, for the predictor."""
         rows = len(choices.tp)
-        return Candidates(
+        plain = Candidates(
             **self._device_columns(choices.option),
             **self._engine_columns(choices.option),
             **self._question_columns(rows),
@@ -158,6 +163,8 @@ class Scoring:
             static_batch=np.zeros(rows, dtype=bool),
             speculative=np.zeros(rows, dtype=bool),
         )
+        way = self.question.speculation
+        return plain if way is None else guessing_where_it_gains(plain, way)
 
     def _device_columns(self, option: Integers) -> dict[str, Any]:
         """Return the columns of `Candidates` that the devices of each row's option decide."""
@@ -249,6 +256,25 @@ class Scoring:
     def _of_option(values: Sequence[float], option: Integers) -> Floats:
         """Return a figure of each row's option."""
         return np.array(values, dtype=np.float64)[option]
+
+
+def guessing_where_it_gains(plain: Candidates, way: Speculation) -> Candidates:
+    """Return the rows, guessing tokens where that brings them sooner and the drafter fits.
+
+    A step that verifies guesses is longer. With many sequences, or few right guesses, it yields
+    too few tokens for that. Engines refuse guesses in pipelines, and have them on GPUs only (vLLM
+    0.32 ``VllmConfig``, SGLang 0.5.23 ``ServerArgs``).
+    """
+    on_gpu = plain.by_device([device.kind in GUESSING_KINDS for device in plain.devices]) > 0
+    may = on_gpu & (plain.pp == 1)
+    if not may.any():
+        return plain
+    all_guess = replace(
+        plain, speculations=(PLAIN, way), speculation=np.ones(len(plain), dtype=np.int64)
+    )
+    (_, without), (memory, guessed) = map(AnalyticPredictor().predict, (plain, all_guess))
+    gains = may & memory.fits & (guessed.service.tpot_s < without.service.tpot_s * LEAST_GAIN)
+    return replace(all_guess, speculation=gains.astype(np.int64)) if gains.any() else plain
 
 
 def fitting_layouts_of(question: Question, option: ServingOption) -> set[tuple[int, int]]:
