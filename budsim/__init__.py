@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from budsim.api.answers import DeviceSets as DeviceSets
     from budsim.api.answers import RowPredictions as RowPredictions
     from budsim.api.answers import Simulation as Simulation
+    from budsim.api.daily import DailyReplicas as DailyReplicas
     from budsim.api.inputs import SearchOptions as SearchOptions
     from budsim.api.questions import capacity as capacity
+    from budsim.api.questions import day as day
     from budsim.api.questions import predict as predict
     from budsim.api.questions import read_clusters as read_clusters
     from budsim.api.questions import simulate as simulate
@@ -57,8 +59,9 @@ __version__ = "0.2.0"
 
 _HOMES = {
     "budsim.api.answers": "Capacities DeviceSets RowPredictions Simulation",
+    "budsim.api.daily": "DailyReplicas",
     "budsim.api.inputs": "SearchOptions",
-    "budsim.api.questions": "capacity predict read_clusters simulate size",
+    "budsim.api.questions": "capacity day predict read_clusters simulate size",
     "budsim.commons.errors": "BudsimError InvalidInput NotFound",
     "budsim.hardware_ops.cluster": "Cluster",
     "budsim.hardware_ops.device": "Device",
@@ -77,6 +80,7 @@ __all__ = [
     "Capacities",
     "ClosedLoop",
     "Cluster",
+    "DailyReplicas",
     "Device",
     "DeviceSets",
     "EmpiricalLength",
@@ -101,6 +105,7 @@ __all__ = [
     "UniformLength",
     "__version__",
     "capacity",
+    "day",
     "predict",
     "read_clusters",
     "read_trace",

@@ -42,7 +42,7 @@ def outcome_document(question: Question, outcome: Outcome) -> dict[str, Any]:
         "configurations": [
             DeploymentConfiguration.of(plan).model_dump(mode="json") for plan in stored
         ],
-        "reasons": _reasons(outcome.rejections),
+        "reasons": reasons_document(outcome.rejections),
         "evaluations": outcome.evaluations,
         "seed": question.seed,
     }
@@ -54,10 +54,12 @@ def capacity_document(question: Question, found: Iterable[Capacity]) -> dict[str
         {
             "cluster_id": each.cluster.cluster_id,
             "concurrency": each.concurrency,
-            "configuration": _configuration(question, each.plan) if each.plan else None,
+            "configuration": configuration_document(question, each.plan) if each.plan else None,
             "refused_concurrency": each.refused or None,
-            "configuration_beyond": _configuration(question, each.beyond) if each.beyond else None,
-            "reasons": _reasons(each.rejections),
+            "configuration_beyond": configuration_document(question, each.beyond)
+            if each.beyond
+            else None,
+            "reasons": reasons_document(each.rejections),
         }
         | ({} if math.isnan(each.rate) else _rates(each))
         for each in found
@@ -89,7 +91,7 @@ def sized_document(question: Question, found: SizingResult) -> dict[str, Any]:
             "usd_per_month": each.plan.cost_usd_per_month,
             "price": price_document(each.device),
             "purchase_usd": each.purchase_usd,
-            "configuration": _configuration(question, each.plan),
+            "configuration": configuration_document(question, each.plan),
         }
         for each in found.sets
     ]
@@ -97,7 +99,7 @@ def sized_document(question: Question, found: SizingResult) -> dict[str, Any]:
         "object": "device_sets",
         "model": question.architecture.model_id,
         "sets": sets,
-        "reasons": _reasons(found.rejections),
+        "reasons": reasons_document(found.rejections),
         "evaluations": found.evaluations,
         "seed": question.seed,
     }
@@ -121,13 +123,14 @@ def changes_document(question: Question, changes: Iterable[KnobChange]) -> list[
     ]
 
 
-def _reasons(rejections: Iterable[Rejection]) -> list[Any]:
+def reasons_document(rejections: Iterable[Rejection]) -> list[Any]:
+    """Return what is not in an answer, and why."""
     from budsim.simulator.schemas import Reason
 
     return [Reason.of(rejection).model_dump(mode="json") for rejection in rejections]
 
 
-def _configuration(question: Question, plan: Plan) -> Any:
+def configuration_document(question: Question, plan: Plan) -> Any:
     """Return a plan as callers deploy it."""
     from budsim.simulator.planning.plans import Outcome
     from budsim.simulator.schemas import DeploymentConfiguration, stored_plans

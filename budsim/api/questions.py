@@ -1,4 +1,4 @@
-"""The four questions of the Python API; each asks the same functions as the HTTP service."""
+"""The five questions of the Python API; each asks the same functions as the HTTP service."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from budsim.api.answers import Capacities, DeviceSets, RowPredictions, Simulation
+from budsim.api.daily import DailyReplicas
 from budsim.api.inputs import (
     Model,
     SearchOptions,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from budsim.performance.traffic import Traffic
     from budsim.simulator.planning.targets import Targets
 
-__all__ = ["architecture_of", "capacity", "predict", "read_clusters", "simulate", "size"]
+__all__ = ["architecture_of", "capacity", "day", "predict", "read_clusters", "simulate", "size"]
 
 
 def simulate(
@@ -109,6 +110,44 @@ def capacity(
     predictor = _predictor(options)
     question = question_of(model, traffic, targets, clusters_of(cluster), options)
     return Capacities(question=question, clusters=capacities(question, predictor))
+
+
+def day(
+    *,
+    model: Model,
+    cluster: Cluster | Sequence[Cluster] | str | Path,
+    traffic: Traffic,
+    targets: Targets,
+    hourly: Sequence[float] | None = None,
+    lead_time_s: float | None = None,
+    **options: Unpack[SearchOptions],
+) -> DailyReplicas:
+    """Find how many replicas each hour of a day needs, and what that costs.
+
+    Parameters
+    ----------
+    model, cluster, targets, **options
+        As in `simulate`.
+    traffic : Traffic
+        Requests at a rate, whose own rate does not matter; or a trace, cut into hours.
+    hourly : sequence of float, optional
+        Requests per second of each hour, 1 to 24 of them. Left out for a trace.
+    lead_time_s : float, optional
+        Seconds from asking for a replica until it serves, at most an hour. By default the time to
+        load its weights at 1 GiB/s and 120 s for the engine to start.
+
+    Raises
+    ------
+    NotFound, InvalidInput
+        As `simulate`, and where neither hourly rates nor a trace are given.
+    """
+    from budsim.simulator.planning.daily_replicas import hours_of, replicas_over_a_day
+
+    predictor, hours = _predictor(options), hours_of(traffic, hourly)
+    busiest = max(hours, key=lambda hour: hour.rate)
+    question = question_of(model, busiest, targets, clusters_of(cluster), options)
+    found = replicas_over_a_day(question, hours, predictor, lead_time_s=lead_time_s)
+    return DailyReplicas(question=question, found=found)
 
 
 def size(

@@ -9,6 +9,7 @@ from budsim.cli.accuracy import evaluate, predict
 from budsim.cli.calibration import calibrate, import_results
 from budsim.cli.catalogs import devices, engines, models
 from budsim.cli.comparison import explain
+from budsim.cli.day import day
 from budsim.cli.mcp import mcp
 from budsim.cli.render import render
 from budsim.cli.serve import serve
@@ -46,6 +47,8 @@ OPTIONS = {
     "e2e_p95_s": "--e2e-p95-s",
     "e2e_p99_s": "--e2e-p99-s",
     "goodput": "--goodput",
+    "hourly": "--hourly",
+    "lead_time_s": "--lead-time-s",
 }
 
 app = typer.Typer(
@@ -59,6 +62,7 @@ app = typer.Typer(
 for command in (
     simulate,
     capacity,
+    day,
     size,
     explain,
     render,

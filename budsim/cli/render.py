@@ -20,7 +20,7 @@ Form = Annotated[
         "--format",
         help="command, compose, kubernetes, litellm, recipe (of LLM Compressor), kserve, "
         "kserve-llm, llm-d, dynamo, production-stack, ray-serve, aibrix or alerts (of "
-        "Prometheus).",
+        "Prometheus); of a day also keda or hpa, its autoscalers.",
     ),
 ]
 Number = Annotated[int, typer.Option("--number", "-n", min=1, help="Which plan, best first.")]
@@ -30,6 +30,12 @@ Fallback = Annotated[
 ]
 Loras = Annotated[
     int, typer.Option(min=0, max=1024, help="LoRA adapters that each replica serves at once.")
+]
+Prometheus = Annotated[
+    str, typer.Option(help="Address of the Prometheus that KEDA asks.", metavar="URL")
+]
+Timezone = Annotated[
+    str, typer.Option(help="Time zone of the day's hours, for KEDA.", metavar="ZONE")
 ]
 LoraRank = Annotated[int, typer.Option(min=1, max=512, help="Highest rank of these adapters.")]
 
@@ -42,12 +48,17 @@ def render(
     fallback: Fallback = None,
     max_loras: Loras = 0,
     max_lora_rank: LoraRank = DEFAULT_MAX_LORA_RANK,
+    prometheus: Prometheus = "http://prometheus-server.monitoring.svc:9090",
+    timezone: Timezone = "Etc/UTC",
 ) -> None:
     """Print what starts a plan: commands, compose, Kubernetes, LiteLLM, or another stack."""
-    from budsim.simulator.rendering import Additions
+    from budsim.simulator.rendering import Additions, Metrics
     from budsim.simulator.rendering import render as rendered
 
     additions = Additions(
-        fallbacks=tuple(fallback or ()), max_loras=max_loras, max_lora_rank=max_lora_rank
+        fallbacks=tuple(fallback or ()),
+        max_loras=max_loras,
+        max_lora_rank=max_lora_rank,
+        metrics=Metrics(address=prometheus, timezone=timezone),
     )
     sys.stdout.write(rendered(read_plan(plan), form, number=number, additions=additions))

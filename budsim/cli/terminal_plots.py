@@ -13,6 +13,7 @@ import numpy as np
 from budsim.commons.units import MILLI
 
 if TYPE_CHECKING:
+    from budsim.simulator.planning.daily_replicas import DayOfReplicas
     from budsim.simulator.planning.plans import Plan
     from budsim.simulator.planning.replay_curves import LoadCurve, PlanReplay, RequestTimes
 
@@ -22,8 +23,7 @@ PERCENTS = np.arange(1, 100)
 
 def print_plots(plans: Sequence[Plan], replay: PlanReplay) -> None:
     """Print cost against speed of all plans, and what requests of the best one see."""
-    if not (sys.stdout.encoding or "").lower().startswith("utf"):
-        sys.stdout.write("no plots: they need a terminal with UTF-8\n")
+    if not _can_draw():
         return
     _print_cost_and_speed(plans)
     if replay.times:
@@ -31,6 +31,28 @@ def print_plots(plans: Sequence[Plan], replay: PlanReplay) -> None:
         _print_timeline(replay.times)
     if replay.curve:
         _print_curve(replay.curve)
+
+
+def print_day_plot(day: DayOfReplicas) -> None:
+    """Print the load of each hour, and the rate that its replicas carry within the targets."""
+    if not _can_draw():
+        return
+    figure = _figure("Requests/s that come and that may come", "hour", "requests/s")
+    hours = [hour.hour for hour in day.hours]
+    # A rate holds for an hour, so each is drawn as a step.
+    steps = np.repeat([*hours, hours[-1] + 1], 2)[1:-1]
+    _line(figure, steps, np.repeat([hour.rate for hour in day.hours], 2), "come")
+    if day.rule:
+        carried = [hour.replicas * day.rule.largest_rate for hour in day.hours]
+        _line(figure, steps, np.repeat(carried, 2), "within the targets")
+    _show(figure)
+
+
+def _can_draw() -> bool:
+    if (sys.stdout.encoding or "").lower().startswith("utf"):
+        return True
+    sys.stdout.write("no plots: they need a terminal with UTF-8\n")
+    return False
 
 
 def _print_cost_and_speed(plans: Sequence[Plan]) -> None:

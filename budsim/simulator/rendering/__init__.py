@@ -12,12 +12,14 @@ from typing import Final
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.simulator.rendering.alerts import alerts
+from budsim.simulator.rendering.autoscaling import hpa, keda
 from budsim.simulator.rendering.commands import commands
 from budsim.simulator.rendering.compose import compose
 from budsim.simulator.rendering.deployments import Additions, Deployment, read_deployment
 from budsim.simulator.rendering.kubernetes import kubernetes
 from budsim.simulator.rendering.recipes import recipes
 from budsim.simulator.rendering.routing import ROUTER, proxy
+from budsim.simulator.rendering.scaling import Metrics
 from budsim.simulator.rendering.stacks.aibrix import aibrix
 from budsim.simulator.rendering.stacks.dynamo import dynamo
 from budsim.simulator.rendering.stacks.kserve import inference_service, llm_inference_service
@@ -41,6 +43,8 @@ FORMATS: Final[Mapping[str, Callable[[Deployment], str]]] = MappingProxyType(
         "ray-serve": ray_serve,
         "aibrix": aibrix,
         "alerts": alerts,
+        "keda": keda,
+        "hpa": hpa,
     }
 )
 
@@ -71,4 +75,4 @@ def _check_fallback(model: str) -> None:
         raise NotFound("--fallback", error.value, error.hint) from error
 
 
-__all__ = ["FORMATS", "Additions", "render"]
+__all__ = ["FORMATS", "Additions", "Metrics", "render"]

@@ -23,6 +23,12 @@ from budsim.simulator.rendering.plan_document import (
     parsed_document,
     tokens_per_request,
 )
+from budsim.simulator.rendering.scaling import (
+    USUAL_METRICS,
+    Metrics,
+    Scaling,
+    scaling_of,
+)
 from budsim.simulator.schemas import Compression, NodeGroup, NodeShare
 
 # Distance of the ports of replicas on one node: SGLang also uses ports near its own.
@@ -38,11 +44,13 @@ class Additions:
 
     ``fallbacks`` are provider models that LiteLLM tries when every replica fails. At most
     ``max_loras`` adapters of at most ``max_lora_rank`` are served at a time, 0 for none.
+    ``metrics`` is what autoscalers ask.
     """
 
     fallbacks: tuple[str, ...] = ()
     max_loras: int = 0
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
+    metrics: Metrics = USUAL_METRICS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +107,7 @@ class Deployment:
     """A plan as it is started: groups of replicas behind a router, or a provider's model behind it.
 
     ``model`` is the name callers ask for; ``tokens_per_request`` is a mean, 0 where the document
-    does not say it.
+    does not say it; ``scaling`` is None where the document is not about a day.
     """
 
     model: str
@@ -107,6 +115,8 @@ class Deployment:
     is_at_provider: bool
     fallbacks: tuple[str, ...]
     tokens_per_request: int
+    scaling: Scaling | None = None
+    metrics: Metrics = USUAL_METRICS
 
     @property
     def slug(self) -> str:
@@ -144,6 +154,8 @@ def read_deployment(text: str, number: int, additions: Additions) -> Deployment:
         is_at_provider=not found,
         fallbacks=additions.fallbacks,
         tokens_per_request=tokens_per_request(document),
+        scaling=scaling_of(document),
+        metrics=additions.metrics,
     )
 
 

@@ -36,3 +36,63 @@ def check_manifests(text: str) -> list[dict]:
         else:
             kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
     return manifests
+
+
+def _object(required: dict, optional: dict | None = None) -> dict:
+    """Return the schema of an object that has these fields and no others."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": required | (optional or {}),
+        "required": list(required),
+    }
+
+
+TEXT, COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
+TEXTS = {"type": "object", "additionalProperties": TEXT}
+POLICIES = {
+    "type": "array",
+    "items": _object(
+        {"type": {"enum": ["Pods", "Percent"]}, "value": COUNT, "periodSeconds": COUNT}
+    ),
+}
+RULES = _object({"stabilizationWindowSeconds": COUNT, "policies": POLICIES})
+# The fields of KEDA's published CustomResourceDefinition that we write, with their types
+# (github.com/kedacore/keda, config/crd/bases/keda.sh_scaledobjects.yaml, v1alpha1).
+SCALED_OBJECT = _object(
+    {
+        "apiVersion": {"const": "keda.sh/v1alpha1"},
+        "kind": {"const": "ScaledObject"},
+        "metadata": _object({"name": TEXT, "labels": TEXTS}),
+        "spec": _object(
+            {
+                "scaleTargetRef": _object({"name": TEXT}, {"apiVersion": TEXT, "kind": TEXT}),
+                "triggers": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": _object({"type": TEXT, "metadata": TEXTS}, {"metricType": TEXT}),
+                },
+            },
+            {
+                "minReplicaCount": COUNT,
+                "maxReplicaCount": COUNT,
+                "pollingInterval": COUNT,
+                "cooldownPeriod": COUNT,
+                "advanced": _object(
+                    {
+                        "horizontalPodAutoscalerConfig": _object(
+                            {"behavior": _object({"scaleUp": RULES, "scaleDown": RULES})}
+                        )
+                    }
+                ),
+            },
+        ),
+    }
+)
+
+
+def check_scaled_object(text: str) -> dict:
+    """Return the only ScaledObject of a text, which has no field that KEDA does not know."""
+    manifest = yaml.safe_load(text)
+    jsonschema.Draft202012Validator(SCALED_OBJECT).validate(manifest)
+    return manifest

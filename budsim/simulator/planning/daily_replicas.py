@@ -1,0 +1,409 @@
+"""How many replicas each hour of a day needs, and what that costs against a constant fleet.
+
+A day is given by hourly rates or by a trace. The deployment is searched for the busiest hour; every
+hour is then replayed on fewer of its replicas, and judged with the same chance as any plan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from budsim.commons.errors import InvalidInput
+from budsim.commons.units import GIB, SECONDS_PER_HOUR
+from budsim.engine_ops import serving_engines
+from budsim.performance.candidates import Integers
+from budsim.performance.predictor import Predictor
+from budsim.performance.traffic import LEAST_RATE, OpenLoop, Trace, Traffic
+from budsim.simulator.evolution import Progress
+from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.choices import make_option
+from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.plans import Plan, Rejection, ReplayedRequests, ReplicaGroup
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.replica_groups import PredictedChoices, predict_choices
+from budsim.simulator.planning.scoring import Scoring
+from budsim.simulator.planning.whatif import hardware_of_group, row_of
+
+HOURS_PER_DAY: Final = 24
+DAYS_PER_MONTH: Final = 365.25 / 12
+# Rate of reading weights, and time until an engine serves beside it (process, compilation, graph
+# capture): our estimates, for a replica whose image and weights are on the node already.
+LOAD_BYTES_PER_S: Final = 1.0 * GIB
+ENGINE_START_S: Final = 120.0
+LONGEST_LEAD_S: Final = SECONDS_PER_HOUR
+# The most a replica carries is sought to 1 %.
+CLOSE: Final = 1.01
+# Plans for the busiest hour whose cost over the day is compared.
+COMPARED: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourOfDay:
+    """One hour: its requests/s, the replicas it needs, and what they do.
+
+    ``chance`` is that of meeting all targets. ``seen`` is what requests of one replica see (None:
+    the replicas do not carry the rate).
+    """
+
+    hour: int
+    rate: float
+    replicas: int
+    chance: float
+    meets_targets: bool
+    seen: ReplayedRequests | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingRule:
+    """When to add a replica, from the replay of one.
+
+    Attributes
+    ----------
+    largest_rate : float
+        Most requests/s of one replica within the targets, with the chance that was asked for.
+    largest_in_flight : float
+        Mean requests running and waiting on a replica at that rate.
+    trigger_in_flight : float
+        Mean requests running and waiting on a replica at which the next one is started: while it
+        loads, the load grows to ``largest_in_flight``.
+    growth : float
+        Share by which the load grows in the lead time where the day rises most steeply.
+    """
+
+    largest_rate: float
+    largest_in_flight: float
+    trigger_in_flight: float
+    growth: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayOfReplicas:
+    """A deployment through a day. ``plan`` has as many replicas as the busiest hour needs."""
+
+    plan: Plan
+    hours: tuple[HourOfDay, ...]
+    rule: ScalingRule | None
+    lead_time_s: float
+
+    @property
+    def group(self) -> ReplicaGroup:
+        """The replicas, all alike."""
+        return self.plan.groups[0]
+
+    @property
+    def meets_targets(self) -> bool:
+        """Whether every hour meets the targets with the chance that was asked for."""
+        return all(hour.meets_targets for hour in self.hours)
+
+    @property
+    def most(self) -> int:
+        """Replicas of the busiest hour: those of a constant fleet."""
+        return max(hour.replicas for hour in self.hours)
+
+    @property
+    def fewest(self) -> int:
+        """Replicas of the quietest hour."""
+        return min(hour.replicas for hour in self.hours)
+
+    @property
+    def replica_hours(self) -> float:
+        """Replica-hours of the hours given, with those spent loading before an hour begins.
+
+        Hours of 2 and 4 replicas with a lead time of 360 s: 6, and 2 x 0.1 for two that load.
+        """
+        needed = np.array([hour.replicas for hour in self.hours])
+        # Of a whole day the first hour follows the last one.
+        before = np.roll(needed, 1)
+        if len(needed) < HOURS_PER_DAY:
+            before[0] = needed[0]
+        started = np.maximum(needed - before, 0).sum()
+        return float(needed.sum() + started * self.lead_time_s / SECONDS_PER_HOUR)
+
+    @property
+    def usd_per_replica_hour(self) -> float:
+        """What one replica costs an hour."""
+        return self.group.cost_usd_per_h / self.group.replicas
+
+    @property
+    def usd_per_day(self) -> float:
+        """Cost of a day of such hours with as many replicas as each needs."""
+        return self._per_day(self.replica_hours)
+
+    @property
+    def constant_usd_per_day(self) -> float:
+        """Cost of a day with as many replicas as the busiest hour needs, all the time."""
+        return self._per_day(float(self.most * len(self.hours)))
+
+    @property
+    def saved_share(self) -> float:
+        """Share of the constant fleet's cost that following the load saves."""
+        return 1.0 - self.usd_per_day / self.constant_usd_per_day if self.usd_per_day else 0.0
+
+    def _per_day(self, replica_hours: float) -> float:
+        return self.usd_per_replica_hour * replica_hours * HOURS_PER_DAY / len(self.hours)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayAnswer:
+    """The cheapest deployment over the day, or reasons why nothing serves its busiest hour."""
+
+    day: DayOfReplicas | None
+    rejections: tuple[Rejection, ...]
+    evaluations: int
+
+
+def hours_of(traffic: Traffic, rates: Sequence[float] | None = None) -> tuple[Traffic, ...]:
+    """Return the traffic of each hour: at hourly rates, or cut from a trace.
+
+    A trace of several days gives the busiest of each hour of the day; its first hour begins with
+    its first request.
+
+    Raises
+    ------
+    InvalidInput
+        Neither is given, rates are none of 1 to 24, or one of them is out of range.
+    """
+    if rates is not None:
+        if not 1 <= len(rates) <= HOURS_PER_DAY:
+            raise InvalidInput("hourly", f"{len(rates)} rates", "1 to 24, one for each hour")
+        try:
+            # An hour without requests is one with hardly any.
+            return tuple(traffic.at(rate or LEAST_RATE) for rate in rates)
+        except InvalidInput as error:
+            raise InvalidInput("hourly", f"a rate {error.problem}", error.expected) from error
+    if not isinstance(traffic.arrivals, Trace):
+        raise InvalidInput("hourly", "is not given", "hourly rates, or a trace")
+    return _hours_of_trace(traffic, traffic.arrivals)
+
+
+def _hours_of_trace(traffic: Traffic, trace: Trace) -> tuple[Traffic, ...]:
+    hour = np.floor((trace.send_s - trace.send_s[0]) / SECONDS_PER_HOUR).astype(np.int64)
+    counts = np.bincount(hour)
+    busiest = [
+        max(range(first, len(counts), HOURS_PER_DAY), key=lambda at: int(counts[at]))
+        for first in range(min(len(counts), HOURS_PER_DAY))
+    ]
+    return tuple(_cut(traffic, trace, np.flatnonzero(hour == at)) for at in busiest)
+
+
+def _cut(traffic: Traffic, trace: Trace, kept: Integers) -> Traffic:
+    """Return the requests ``kept`` of a trace; prefixes of earlier hours are computed again."""
+    times = trace.send_s[kept]
+    if len(kept) < 2 or times[0] == times[-1]:
+        # Too few to have a rate of their own: they come at random within the hour.
+        rate = max(len(kept), 1) / SECONDS_PER_HOUR
+        return replace(traffic, arrivals=OpenLoop(requests_per_s=rate))
+    source = trace.reused_from[kept]
+    inside = source >= kept[0]
+    part = Trace(
+        send_s=times - times[0],
+        prompt_tokens=trace.prompt_tokens[kept],
+        output_tokens=trace.output_tokens[kept],
+        reused_from=np.where(inside, source - kept[0], -1),
+        reused_tokens=np.where(inside, trace.reused_tokens[kept], 0),
+    )
+    return replace(traffic, arrivals=part)
+
+
+def replicas_over_a_day(
+    question: Question,
+    hours: Sequence[Traffic],
+    predictor: Predictor,
+    *,
+    lead_time_s: float | None = None,
+    progress: Progress = lambda _: None,
+) -> DayAnswer:
+    """Return how many replicas each hour needs, of the deployment that is cheapest over the day.
+
+    Parameters
+    ----------
+    question : Question
+        Model, targets, clusters and chance; its traffic does not matter.
+    hours : sequence of Traffic
+        What comes in each hour, see `hours_of`.
+    predictor : Predictor
+        Predicts candidates.
+    lead_time_s : float, optional
+        Seconds from asking for a replica until it serves, at most an hour. By default the time to
+        load its weights at 1 GiB/s and 120 s for the engine to start, both our estimates.
+    progress : Progress
+        Told the share of the work that is done.
+
+    Raises
+    ------
+    InvalidInput
+        The lead time is out of range.
+    """
+    if lead_time_s is not None and not 0.0 <= lead_time_s <= LONGEST_LEAD_S:
+        expected = f"0 to {LONGEST_LEAD_S:g} s"
+        raise InvalidInput("lead_time_s", f"{lead_time_s} is out of range", expected)
+    # Replicas of one kind: those of several kinds cannot be scaled by one threshold.
+    busiest = max(hours, key=lambda each: each.rate)
+    asked = replace(question, traffic=busiest, allow_mixed=False)
+    outcome = answer(asked, predictor, progress=lambda share: progress(0.5 * share))
+    plans = [plan for plan in outcome.plans if plan.meets_targets] or outcome.plans[:1]
+    days = []
+    for number, plan in enumerate(plans[:COMPARED], start=1):
+        days.append(_Fleet.of(asked, plan, predictor).through(hours, lead_time_s))
+        progress(0.5 + 0.5 * number / len(plans[:COMPARED]))
+    best = min(days, key=lambda day: (not day.meets_targets, day.usd_per_day), default=None)
+    return DayAnswer(day=best, rejections=outcome.rejections, evaluations=outcome.evaluations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fleet:
+    """Replicas of one plan, of which any number up to ``capacity`` can be had."""
+
+    question: Question
+    plan: Plan
+    predictor: Predictor
+    hardware: HardwareGroup
+    capacity: int
+
+    @classmethod
+    def of(cls, question: Question, plan: Plan, predictor: Predictor) -> _Fleet:
+        group = plan.groups[0]
+        cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
+        hardware = hardware_of_group(question, cluster, plan, group)
+        return cls(
+            question=question,
+            plan=plan,
+            predictor=predictor,
+            hardware=hardware,
+            capacity=hardware.capacity(group.config.tp, group.config.pp),
+        )
+
+    def through(self, hours: Sequence[Traffic], lead_time_s: float | None) -> DayOfReplicas:
+        """Return the replicas of each hour, and the rule by which they are scaled."""
+        lead_s = self._usual_lead_s() if lead_time_s is None else lead_time_s
+        rates = [each.rate for each in hours]
+        rule = self._rule(rates, lead_s)
+        known: dict[int, HourOfDay] = {}
+        found = []
+        for number, traffic in enumerate(hours):
+            # Equal rates need equal replicas; hours of a trace are different objects.
+            key = id(traffic) if isinstance(traffic.arrivals, Trace) else hash(traffic.rate)
+            if key not in known:
+                known[key] = self._hour(number, traffic, rule)
+            found.append(replace(known[key], hour=number))
+        most = max(hour.replicas for hour in found)
+        return DayOfReplicas(
+            plan=self._plan_of(most), hours=tuple(found), rule=rule, lead_time_s=lead_s
+        )
+
+    def _usual_lead_s(self) -> float:
+        # Devices of a replica load their own parts of the weights side by side.
+        return self.plan.groups[0].memory.weight_bytes / LOAD_BYTES_PER_S + ENGINE_START_S
+
+    def _hour(self, number: int, traffic: Traffic, rule: ScalingRule | None) -> HourOfDay:
+        """Return the fewest replicas with which an hour meets the targets; all where none do."""
+        carried = rule.largest_rate if rule else 0.0
+        first = math.ceil(traffic.rate / carried - 1e-9) if carried else self.capacity
+        replicas = min(max(first, 1), self.capacity)
+        found = self._predicted(traffic, replicas)
+        if _meets(found):
+            while replicas > 1 and _meets(fewer := self._predicted(traffic, replicas - 1)):
+                replicas, found = replicas - 1, fewer
+        else:
+            while replicas < self.capacity and not _meets(found):
+                replicas += 1
+                found = self._predicted(traffic, replicas)
+        return HourOfDay(
+            hour=number,
+            rate=traffic.rate,
+            replicas=replicas,
+            chance=float(found.judged.chance[0]),
+            meets_targets=_meets(found),
+            seen=_seen(found),
+        )
+
+    def _rule(self, rates: Sequence[float], lead_s: float) -> ScalingRule | None:
+        """Return when to add a replica; None where a lone replica misses at the lowest rate too."""
+        replicas = self.plan.groups[0].replicas
+
+        def at(rate: float) -> PredictedChoices:
+            """Predict replicas that each receive so many requests/s."""
+            return self._predicted(self.question.traffic.at(rate * replicas), replicas)
+
+        largest = _largest_rate(at, max(rates) / replicas)
+        if not largest:
+            return None
+        growth = _growth(rates, lead_s)
+        return ScalingRule(
+            largest_rate=largest,
+            largest_in_flight=_in_flight(at(largest)),
+            trigger_in_flight=_in_flight(at(largest / (1.0 + growth))),
+            growth=growth,
+        )
+
+    def _predicted(self, traffic: Traffic, replicas: int) -> PredictedChoices:
+        """Predict one hour's traffic on so many replicas."""
+        question, group = replace(self.question, traffic=traffic), self.plan.groups[0]
+        cluster = next(
+            each for each in question.clusters if each.cluster_id == self.plan.cluster_id
+        )
+        engine = serving_engines[group.engine]
+        option = make_option(question, self.hardware, engine, (group.config.weight_precision,))
+        scoring = Scoring(question, (option,))
+        row = row_of(group.config, replicas)
+        return predict_choices(cluster, scoring, row, [self.hardware], self.predictor)
+
+    def _plan_of(self, replicas: int) -> Plan:
+        """Return the plan with another number of replicas, in its busiest hour."""
+        if replicas == self.plan.groups[0].replicas:
+            return self.plan
+        found = self._predicted(self.question.traffic, replicas)
+        group = found.replica_group(0, float(found.in_flight([0])[0]))
+        return replace(
+            self.plan,
+            groups=(group,),
+            ttft_s=group.service.ttft_s.value,
+            tokens_per_s_per_user=group.service.tokens_per_s_per_user.value,
+            e2e_s=group.service.e2e_s.value,
+            error_rate=group.error_rate,
+            cost_usd_per_h=group.cost_usd_per_h,
+            cost_per_million_tokens_usd=group.cost_per_million_tokens_usd,
+        )
+
+
+def _largest_rate(at: Callable[[float], PredictedChoices], start: float) -> float:
+    """Return the largest rate of a replica that meets the targets, to 1 %; 0 where none does."""
+    low, high = (start, 0.0) if _meets(at(start)) else (0.0, start)
+    while not high:
+        low, high = (2.0 * low, 0.0) if _meets(at(2.0 * low)) else (low, 2.0 * low)
+    while not low and high > start / 1e3:
+        low, high = (high / 4.0, high) if _meets(at(high / 4.0)) else (0.0, high / 4.0)
+    while low and high / low > CLOSE:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if _meets(at(middle)) else (low, middle)
+    return low
+
+
+def _growth(rates: Sequence[float], lead_s: float) -> float:
+    """Return by what share the load grows at most in the lead time, from hour to hour linearly.
+
+    Rates of 10 and 20 in two hours and a lead time of 360 s: 0.1. More than a doubling is not
+    waited for: where the load starts from nothing, the clock has to start the replicas.
+    """
+    after = [*rates[1:], rates[0]] if len(rates) == HOURS_PER_DAY else rates[1:]
+    rises = [late / early - 1.0 for early, late in zip(rates, after, strict=False)]
+    return min(max([0.0, *rises]) * lead_s / SECONDS_PER_HOUR, 1.0)
+
+
+def _meets(found: PredictedChoices) -> bool:
+    return bool(found.judged.shortfall[0] == 0.0)
+
+
+def _seen(found: PredictedChoices) -> ReplayedRequests | None:
+    seen = found.replayed.requests(0) if found.replayed else None
+    return seen if isinstance(seen, ReplayedRequests) else None
+
+
+def _in_flight(found: PredictedChoices) -> float:
+    seen = _seen(found)
+    return seen.running + seen.waiting if seen else 0.0

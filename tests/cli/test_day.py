@@ -1,0 +1,65 @@
+"""`budsim day` tells replicas by hour, and its document is rendered as autoscalers."""
+
+import io
+import json
+
+import pytest
+
+from budsim.cli import run
+
+TARGETS = ["--tokens-per-s-per-user", "20", "--ttft-p99-ms", "1000", "--engine", "vllm"]
+
+
+@pytest.fixture
+def day(cluster, lengths) -> list[str]:
+    """Arguments that ask for a day, without its rates."""
+    return ["day", "--cluster", cluster, *lengths, *TARGETS]
+
+
+def test_a_day_is_a_table_and_a_document_for_render(day, capsys, monkeypatch):
+    """Replicas of each hour, both costs, and the rule; KEDA's manifest is made of the document."""
+    assert run([*day, "--hourly", "5, 60", "--plot"]) == 0
+    out = capsys.readouterr().out
+    assert "replicas" in out
+    assert "all the time" in out
+    assert "--lead-time-s" in out
+    assert run([*day, "--hourly", "5,60", "--json", "--lead-time-s", "60"]) == 0
+    text = capsys.readouterr().out
+    found = json.loads(text)
+    assert [hour["requests_per_s"] for hour in found["hours"]] == [5, 60]
+    assert found["scaling"]["max_replicas"] == found["hours"][1]["replicas"]
+    assert found["scaling"]["lead_time_s"] == 60
+    assert found["cost"]["usd_per_day"] <= found["cost"]["constant_usd_per_day"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert run(["render", "-", "--format", "keda", "--prometheus", "http://prom:9090"]) == 0
+    assert "http://prom:9090" in capsys.readouterr().out
+
+
+def test_rates_may_stand_in_a_file(day, tmp_path, capsys):
+    """One number a line, or separated by commas."""
+    file = tmp_path / "rates.txt"
+    file.write_text("5\n6\n")
+    assert run([*day, "--hourly", str(file), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["hours"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ([], "--hourly"),
+        (["--hourly", "1,x"], "--hourly"),
+        (["--hourly", ""], "--hourly"),
+        (["--hourly", "-1"], "--hourly"),
+        (["--hourly", "inf"], "--hourly"),
+        (["--hourly", ",".join(["1"] * 25)], "--hourly"),
+        (["--hourly", "1", "--trace", "none.csv"], "--hourly"),
+        (["--hourly", "1", "--lead-time-s", "-5"], "--lead-time-s"),
+        (["--hourly", "1", "--arrival", "monthly"], "--arrival"),
+    ],
+)
+def test_mistakes_are_one_line_that_names_the_option(day, capsys, options, named):
+    """Missing, given twice, no numbers, out of range."""
+    assert run([*day, *options]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert named in err
