@@ -37,6 +37,7 @@ from budsim.performance.predictions import (
     latency,
 )
 from budsim.performance.serving.replay.answers import Limits, ReplayedService
+from budsim.performance.serving.replay.replay import Factors
 from budsim.performance.serving.replay.rows import replay_served, with_room
 from budsim.performance.serving.steady_state import Modelled, steady_state
 from budsim.performance.traffic import Traffic
@@ -46,6 +47,11 @@ INSTALLED = Path(__file__).parent.parent / "_pretrained_models"
 
 # Trained models of a checkout.
 CHECKOUT = Path(__file__).parent.parent.parent / "cache" / "pretrained_models"
+
+
+# Bounds of a site's factors on step times. They correct means, queue included, so that no more than
+# a factor of two is credited to the steps; chosen by us.
+FACTOR_BOUNDS = (0.5, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +122,39 @@ class Predictor:
         ranks = prepare(candidates)
         memory = memory_use(ranks)
         room = with_room(memory, candidates, traffic) if measured else memory
-        served = replay_served(candidates, room, traffic, limits=limits, seed=seed)
+        factors = self.step_factors(candidates, traffic)
+        served = replay_served(candidates, room, traffic, limits=limits, factors=factors, seed=seed)
         medians = np.zeros(len(candidates)) if median is None else median
         analysis = _Analysis.of(ranks, memory).replayed(served, medians > 0.0)
         known = _Known(median=median, parties=parties)
-        predictions, corrections = self._predictions(analysis, known)
+        predictions, corrections = self._predictions(analysis.before(factors), known)
+        service = predictions.service
         corrected = served.scaled(
-            {name: corrections.factors[name] for name in TARGETS},
-            predictions.service.e2e_s / analysis.e2e_s(candidates.output_tokens),
+            {"ttft": _over(service.ttft_s, analysis.ttft_s)}
+            | {"tpot": _over(service.tpot_s, analysis.tpot_s)},
+            _over(service.e2e_s, analysis.e2e_s(candidates.output_tokens)),
         )
         percentiles = {
             name: corrections.intervals(name, corrected.percentile_s(name)) for name in PERCENTILES
         }
         return memory, replace(predictions, percentiles=percentiles), corrected
+
+    def step_factors(
+        self, candidates: Candidates, traffic: Sequence[Traffic | None]
+    ) -> Factors | None:
+        """Return how much slower a site's steps are than ours, for rows that come at a rate.
+
+        Slower steps carry less, and queues grow faster than steps. A closed loop has the site's
+        latencies as they were measured, in one. None without a calibration.
+        """
+        if self.calibration is None:
+            return None
+        is_open = np.array([each is not None and each.is_open for each in traffic])
+        found = {
+            target: np.where(is_open, np.clip(factor, *FACTOR_BOUNDS), 1.0)
+            for target, factor in self.calibration.factors(candidates).items()
+        }
+        return Factors(prefill=found["ttft"], decode=found["tpot"])
 
     def _predictions(self, analysis: _Analysis, known: _Known) -> tuple[Predictions, _Corrections]:
         """Return the service with intervals, corrected by regressors and by a calibration."""
@@ -263,6 +289,14 @@ class _Analysis:
             tpot_s=np.where(static | pooling, self.tpot_s, times["tpot"]),
         )
 
+    def before(self, factors: Factors | None) -> _Analysis:
+        """Return the same without the site's factors that a replay held already."""
+        if factors is None:
+            return self
+        return replace(
+            self, ttft_s=self.ttft_s / factors.prefill, tpot_s=self.tpot_s / factors.decode
+        )
+
     def features(self, median: Floats | None) -> Matrix:
         """Return what regressors see."""
         return feature_matrix(self.ranks, self.memory, self.modelled, median)
@@ -298,6 +332,11 @@ class _Corrections:
             low[at], high[at] = part.low, part.high
         interval = Interval(low=low, high=high)
         return interval if name.startswith("ttft") else widened(interval, value, self.guessing)
+
+
+def _over(corrected: Floats, before: Floats) -> Floats:
+    """Return the factor from ``before`` to ``corrected``, 1 where both are 0."""
+    return np.divide(corrected, before, out=np.ones_like(before), where=before != 0)
 
 
 def time_by_cause(modelled: Modelled, candidates: Candidates) -> Floats:

@@ -110,6 +110,19 @@ class Calibration:
     learned: Mapping[str, Learned]
     document: Mapping[str, Any]
 
+    def factors(self, candidates: Candidates) -> dict[str, Floats]:
+        """Return measured over predicted TTFT and TPOT by target, shape (n,); 1 for static batches.
+
+        1 where nothing the site measured is shared.
+        """
+        at = points_of(candidates, self.names)
+        found = {target: np.ones(len(at)) for target in TARGETS}
+        for target, learned in self.learned.items():
+            mean, left = learned.conditional(at)
+            told = ~candidates.static_batch & (left < 1.0)
+            found[target] = np.where(told, np.exp(mean), 1.0)
+        return found
+
     def applied(self, candidates: Candidates, predictions: Predictions) -> Predictions:
         """Return predictions corrected by the site's measurements; static batches stay as they are.
 
@@ -119,15 +132,11 @@ class Calibration:
         """
         at = points_of(candidates, self.names)
         serving = ~candidates.static_batch
-        factor, width = (
-            {t: np.ones(len(at)) for t in TARGETS},
-            {t: np.ones(len(at)) for t in TARGETS},
-        )
+        factor, width = self.factors(candidates), {t: np.ones(len(at)) for t in TARGETS}
         measured = {target: np.zeros(len(at), dtype=bool) for target in TARGETS}
         for target, learned in self.learned.items():
-            mean, left = learned.conditional(at)
+            _, left = learned.conditional(at)
             told = serving & (left < 1.0)
-            factor[target] = np.where(told, np.exp(mean), 1.0)
             width[target] = np.where(told, np.sqrt(left) * learned.widening, 1.0)
             measured[target] = serving & near(at, learned.points)
         return _corrected(predictions, factor, width, measured)

@@ -6,7 +6,7 @@ Where the time goes, the margin of each target, and what one more replica would 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -20,6 +20,7 @@ from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.hardware_groups import HardwareGroup, usual_node
 from budsim.simulator.planning.plans import Explanation, NextReplica
 from budsim.simulator.planning.question import ParallelLayout
+from budsim.simulator.planning.replays import ReplayedRows
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.targets import Figures
 
@@ -29,23 +30,57 @@ MOST_NODES: Final = 16
 MOST_LAYOUTS: Final = 10_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What is explained: predictions of the closed form, those shown, and figures with targets.
+
+    ``replayed`` is None where the closed form is what is shown.
+    """
+
+    closed: Predictions
+    shown: Predictions
+    figures: Figures
+    replayed: ReplayedRows | None
+
+    @property
+    def time_shares(self) -> Floats:
+        """Shares of a request's time by cause, shape (len(`BOUNDS`), n).
+
+        A replay says how long requests wait; what they do meanwhile is shared as physics says.
+        """
+        shares = self.shown.time_s / self.shown.time_s.sum(axis=0)
+        if self.replayed is None:
+            return shares
+        queue, waiting = BOUNDS.index("queue"), self.replayed.waiting_share
+        others = np.delete(shares, queue, axis=0).sum(axis=0)
+        shares = shares * _ratio(1.0 - waiting, others)
+        shares[queue] = waiting
+        return np.asarray(shares)
+
+    def moved(self, name: str, after: Floats) -> Floats:
+        """Return a figure of the closed form after a change, moved to where the replay sees it.
+
+        3 s after and 2 s before are 1.5 times as long: a replayed 4 s becomes 6 s.
+        """
+        before, shown = getattr(self.closed.service, name), getattr(self.shown.service, name)
+        return after * _ratio(shown, before)
+
+
 def explain(
     scoring: Scoring,
     choices: Choices,
     hardware: Sequence[HardwareGroup],
-    predictions: Predictions,
-    figures: Figures,
+    found: Explained,
     shares: Floats,
     predictor: Predictor,
 ) -> tuple[Explanation, ...]:
     """Return the explanation of each row of ``choices``.
 
-    ``hardware`` is where each may lie, ``figures`` those that are compared with the targets, and
-    ``shares`` (0..1] of the traffic go to each.
+    ``hardware`` is where each may lie, and ``shares`` (0..1] of the traffic go to each.
     """
-    targets = scoring.question.targets
-    time_shares = predictions.time_s / predictions.time_s.sum(axis=0)
-    following = _next_replicas(scoring, choices, hardware, shares, predictor)
+    targets, figures = scoring.question.targets, found.figures
+    time_shares = found.time_shares
+    following = _next_replicas(scoring, choices, hardware, found, shares, predictor)
     return tuple(
         Explanation(
             time_shares=dict(zip(BOUNDS, time_shares[:, row].tolist(), strict=True)),
@@ -54,6 +89,11 @@ def explain(
         )
         for row in range(len(choices.tp))
     )
+
+
+def _ratio(upper: Floats, lower: Floats) -> Floats:
+    """Return the quotient, 1 where it has no meaning."""
+    return np.divide(upper, lower, out=np.ones_like(lower), where=lower > 0)
 
 
 def smallest_layout_that_fits(
@@ -86,6 +126,7 @@ def _next_replicas(
     scoring: Scoring,
     choices: Choices,
     hardware: Sequence[HardwareGroup],
+    found: Explained,
     shares: Floats,
     predictor: Predictor,
 ) -> list[NextReplica | None]:
@@ -104,6 +145,8 @@ def _next_replicas(
     more = replace(choices, replicas=replicas, concurrency=each)
     _, predictions = scoring.predict(more, predictor, shares)
     service = predictions.service
+    ttft_s, e2e_s = found.moved("ttft_s", service.ttft_s), found.moved("e2e_s", service.e2e_s)
+    per_user = found.moved("tokens_per_s_per_user", service.tokens_per_s_per_user)
     served = replicas * service.concurrency if question.traffic.is_open else in_flight * shares
     tokens_per_s = served * question.traffic.counted_tokens / service.e2e_s
     per_h = scoring.usd_per_h(more, more.devices)
@@ -112,9 +155,9 @@ def _next_replicas(
         NextReplica(
             devices=int(more.tp[row] * more.pp[row]),
             is_free=hardware[row].capacity(int(more.tp[row]), int(more.pp[row])) >= replicas[row],
-            ttft_s=float(service.ttft_s[row]),
-            tokens_per_s_per_user=float(service.tokens_per_s_per_user[row]),
-            e2e_s=float(service.e2e_s[row]),
+            ttft_s=float(ttft_s[row]),
+            tokens_per_s_per_user=float(per_user[row]),
+            e2e_s=float(e2e_s[row]),
             cost_per_million_tokens_usd=float(cost[row]),
         )
         if more.concurrency[row] < choices.concurrency[row]

@@ -7,18 +7,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from budsim.engine_ops import serving_engines
-from budsim.performance.candidates import Floats
+from budsim.performance.candidates import Candidates, Floats, rows_of
 from budsim.performance.predictor import Predictor
 from budsim.performance.serving.arrivals import draw_requests
-from budsim.performance.serving.replay import Limits, ReplayedService, Timeline
-from budsim.performance.serving.replay.replay import replicas_of, serve
-from budsim.performance.serving.replay.runs import Replica, Run, run
+from budsim.performance.serving.replay import ReplayedService, Timeline
+from budsim.performance.serving.replay.replay import replicas_of
+from budsim.performance.serving.replay.runs import Run, run
 from budsim.performance.serving.replay.summary import timeline
 from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.simulator.planning.choices import make_option
 from budsim.simulator.planning.plans import Plan
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.replays import step_factors
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.whatif import hardware_of_group, question_of_group, row_of
 
@@ -90,38 +89,40 @@ def replay_plan(question: Question, plan: Plan, predictor: Predictor) -> PlanRep
     """
     group = plan.slowest
     asked = question_of_group(question, plan, group)
-    replica = _replica(asked, plan, predictor)
+    candidates = _candidates(asked, plan)
     one = asked.traffic.shared_by(group.replicas)
-    loads = _loads(replica, one)
+    loads = _loads(candidates, one, predictor)
     if not len(loads):
         return PlanReplay(curve=None, times=None)
-    served = serve([replica] * len(loads), [_at(one, each) for each in loads], limits=Limits())
+    tried = [_at(one, each) for each in loads]
+    _, _, served = predictor.predict_traffic(_repeated(candidates, len(loads)), tried)
     curve = _curve(one, loads, served, group.replicas)
     limit = float(served.largest_stable_rate[0])
     is_stable = not one.is_open or one.rate < limit
-    return PlanReplay(curve=curve, times=_times(replica, one) if is_stable else None)
+    times = _times(candidates, one, predictor) if is_stable else None
+    return PlanReplay(curve=curve, times=times)
 
 
-def _replica(question: Question, plan: Plan, predictor: Predictor) -> Replica:
-    """Return one replica of the plan's slowest group, with the corrections of its step times."""
+def _repeated(candidates: Candidates, rows: int) -> Candidates:
+    return rows_of(candidates, np.zeros(rows, dtype=np.int64))
+
+
+def _candidates(question: Question, plan: Plan) -> Candidates:
+    """Return one replica of the plan's slowest group, a table of one row."""
     group = plan.slowest
     cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
     hardware = hardware_of_group(question, cluster, plan, group)
     engine = serving_engines[group.engine]
     option = make_option(question, hardware, engine, (group.config.weight_precision,))
-    scoring = Scoring(question, (option,))
-    candidates = scoring.candidates(row_of(group.config, group.replicas))
-    memory, predictions = predictor.predict(candidates)
-    factors = step_factors(candidates, predictions)
-    return replicas_of(candidates, memory, factors=factors)[0]
+    return Scoring(question, (option,)).candidates(row_of(group.config, group.replicas))
 
 
-def _loads(replica: Replica, traffic: Traffic) -> Floats:
+def _loads(candidates: Candidates, traffic: Traffic, predictor: Predictor) -> Floats:
     """Return the loads of one replica to try; none where not even one request fits."""
     if isinstance(traffic.arrivals, ClosedLoop):
         most = CLOSED_OVERLOAD * traffic.concurrency
         return np.unique(np.rint(np.geomspace(1, max(most, 2), POINTS)))
-    probe = serve([replica], [traffic.at(1e-3)], limits=Limits())
+    _, _, probe = predictor.predict_traffic(candidates, [traffic.at(1e-3)])
     largest = float(probe.largest_stable_rate[0])
     return np.linspace(LEAST_SHARE, MOST_SHARE, POINTS) * largest if largest > 0 else np.array([])
 
@@ -151,18 +152,32 @@ def _curve(
     )
 
 
-def _times(replica: Replica, traffic: Traffic) -> RequestTimes:
+def _times(candidates: Candidates, traffic: Traffic, predictor: Predictor) -> RequestTimes:
+    """Return single requests of a run, corrected as their means are."""
+    memory, _, served = predictor.predict_traffic(candidates, [traffic])
+    factors = predictor.step_factors(candidates, [traffic])
+    replica = replicas_of(candidates, memory, factors=factors)[0]
     runs = run(replica, draw_requests(traffic))
     counts = np.sum([each.gap_counts for each in runs], axis=0)
     sums_s = np.sum([each.gap_sums_s for each in runs], axis=0)
     seen = counts > 0
+    ttft_s = _measured(runs, "first_s") - _measured(runs, "send_s")
+    e2e_s = _measured(runs, "done_s") - _measured(runs, "send_s")
+    gap_s, mean_gap_s = sums_s[seen] / counts[seen], sums_s.sum() / max(counts.sum(), 1.0)
     return RequestTimes(
-        ttft_s=np.sort(_measured(runs, "first_s") - _measured(runs, "send_s")),
-        e2e_s=np.sort(_measured(runs, "done_s") - _measured(runs, "send_s")),
-        gap_s=sums_s[seen] / counts[seen],
+        ttft_s=np.sort(ttft_s) * _ratio(served.ttft_s.mean, ttft_s),
+        e2e_s=np.sort(e2e_s) * _ratio(served.e2e_s.mean, e2e_s),
+        gap_s=gap_s * _ratio(served.itl_s.mean, np.array([mean_gap_s])),
         gap_counts=counts[seen],
         timeline=timeline(runs, replica.cache_tokens),
     )
+
+
+def _ratio(corrected: Floats, raw: Floats) -> float:
+    """Return the factor from the mean of raw times to the corrected mean, 1 where there is none."""
+    mean = float(np.mean(raw))
+    factor = float(corrected[0]) / mean if mean > 0 else 1.0
+    return factor if np.isfinite(factor) else 1.0
 
 
 def _measured(runs: list[Run], name: str) -> Floats:

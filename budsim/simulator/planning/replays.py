@@ -9,31 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Final
 
 import numpy as np
 
 from budsim.performance.candidates import Booleans, Candidates, Floats
-from budsim.performance.predictions import MemoryUse, Predictions, rate
-from budsim.performance.predictor import AnalyticPredictor
-from budsim.performance.serving.replay import (
-    Factors,
-    Limits,
-    Percentiles,
-    ReplayedService,
-    Unstable,
-    replay,
-)
+from budsim.performance.predictions import Predictions, rate
+from budsim.performance.predictor import Predictor
+from budsim.performance.serving.replay import Limits, Percentiles, ReplayedService, Unstable
 from budsim.performance.traffic import ClosedLoop, OpenLoop, Traffic
 from budsim.simulator.planning.chances import SPARE_RATE
 from budsim.simulator.planning.choices import Choices
 from budsim.simulator.planning.plans import ReplayedRequests
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.targets import GOOD_SHARE, LATENCIES, PERCENTS, Figures, Targets
-
-# Corrections of step times taken from the regressors. They correct means of the closed form, queue
-# included, so that no more than a factor of two is credited to the steps; chosen by us.
-FACTOR_BOUNDS: Final = (0.5, 2.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +35,13 @@ class ReplayedRows:
     def stable(self) -> Booleans:
         """Which rows carry the traffic."""
         return self.served.stable
+
+    @property
+    def waiting_share(self) -> Floats:
+        """Share of a request's time it waits (Little's law); 0 where the traffic is not carried."""
+        waiting, running = np.nan_to_num(self.served.waiting), np.nan_to_num(self.served.running)
+        in_flight = waiting + running
+        return np.divide(waiting, in_flight, out=np.zeros_like(waiting), where=in_flight > 0)
 
     def requests(self, row: int) -> ReplayedRequests | Unstable:
         """Return what the requests of a stable row saw, or why there are no figures."""
@@ -73,32 +68,36 @@ class ReplayedRows:
 
 def replay_rows(
     question: Question,
+    predictor: Predictor,
     candidates: Candidates,
     choices: Choices,
     shares: Floats,
-    memory: MemoryUse,
-    predictions: Predictions,
-) -> ReplayedRows:
+) -> tuple[Predictions, ReplayedRows]:
     """Replay the question's requests through one replica of each row.
 
     Parameters
     ----------
     question : Question
         Its traffic is replayed; its seed draws the requests, the same for every row.
-    candidates, choices, memory, predictions
-        The rows, and what the closed form predicts of them.
+    predictor : Predictor
+        Corrects what is replayed, and says how sure it is.
+    candidates, choices
+        The rows.
     shares : float array, shape (n,)
         Share (0..1] of the traffic that all replicas of a row receive together.
+
+    Returns
+    -------
+    predictions, replayed
+        nan in rows that do not carry their traffic.
     """
-    served = replay(
+    _, predictions, served = predictor.predict_traffic(
         candidates,
-        memory,
         _traffic_of_rows(question.traffic, choices, shares),
         limits=_limits(question.targets),
-        factors=step_factors(candidates, predictions),
         seed=question.seed,
     )
-    return ReplayedRows(served=served, figures=_figures(served))
+    return predictions, ReplayedRows(served=served, figures=_figures(served))
 
 
 def _traffic_of_rows(traffic: Traffic, choices: Choices, shares: Floats) -> list[Traffic]:
@@ -134,18 +133,6 @@ def _limits(targets: Targets) -> Limits:
         itl_s=1.0 / slowest if slowest else inf,
         e2e_s=targets.e2e_s or inf,
     )
-
-
-def step_factors(candidates: Candidates, predictions: Predictions) -> Factors:
-    """Return what the regressors and the site's calibration say of the analytic step times."""
-    _, analytic = AnalyticPredictor().predict(candidates)
-    of = {}
-    for name in ("ttft_s", "tpot_s"):
-        mine, theirs = getattr(predictions.service, name), getattr(analytic.service, name)
-        # The closed form with and without corrections tells how far they move a step's time.
-        ratio = np.divide(mine, theirs, out=np.ones_like(mine), where=theirs > 0)
-        of[name] = np.clip(ratio, *FACTOR_BOUNDS)
-    return Factors(prefill=of["ttft_s"], decode=of["tpot_s"])
 
 
 def _figures(served: ReplayedService) -> Figures:

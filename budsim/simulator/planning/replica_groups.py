@@ -22,7 +22,7 @@ from budsim.performance.predictor import Predictor
 from budsim.simulator.planning.chances import Judged, judge
 from budsim.simulator.planning.choices import Choices, ServingOption, price_share
 from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
-from budsim.simulator.planning.explanations import explain
+from budsim.simulator.planning.explanations import Explained, explain
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.placement import place
 from budsim.simulator.planning.plans import (
@@ -188,8 +188,12 @@ def predict_choices(
             scoring,
             rows.choices,
             hardware,
-            rows.predictions,
-            rows.figures,
+            Explained(
+                closed=rows.closed,
+                shown=rows.predictions,
+                figures=rows.figures,
+                replayed=rows.replayed,
+            ),
             shares,
             predictor,
         ),
@@ -202,12 +206,14 @@ def predict_choices(
 class JudgedRows:
     """Rows of choices, what they do, and how far that is within the targets.
 
-    ``choices`` hold the requests in flight that a rate settles at; ``figures`` are those that are
+    ``choices`` hold the requests in flight that a rate settles at; ``closed`` are predictions of
+    the closed form, ``predictions`` those of the replay where there is one, and ``figures`` what is
     compared with targets.
     """
 
     choices: Choices
     memory: MemoryUse
+    closed: Predictions
     predictions: Predictions
     figures: Figures
     judged: Judged
@@ -219,14 +225,14 @@ def judge_rows(
 ) -> JudgedRows:
     """Predict rows, replay their requests where the question needs it, and compare with targets."""
     question = scoring.question
-    memory, predictions = scoring.predict(choices, predictor, shares)
-    figures, replayed = figures_of(predictions.service), None
+    memory, closed = scoring.predict(choices, predictor, shares)
+    predictions, figures, replayed = closed, figures_of(closed.service), None
     if question.traffic.is_open:
-        settled = np.ceil(predictions.service.concurrency).astype(np.int64)
+        settled = np.ceil(closed.service.concurrency).astype(np.int64)
         choices = replace(choices, concurrency=settled)
     if question.needs_replay:
         candidates = scoring.candidates(choices)
-        replayed = replay_rows(question, candidates, choices, shares, memory, predictions)
+        predictions, replayed = replay_rows(question, predictor, candidates, choices, shares)
         figures = replayed.figures
     judged = judge(question.targets, figures, predictions, question.chance)
     if replayed:
@@ -235,6 +241,7 @@ def judge_rows(
         choices=choices,
         memory=memory,
         predictions=predictions,
+        closed=closed,
         figures=figures,
         judged=judged,
         replayed=replayed,

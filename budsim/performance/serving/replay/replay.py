@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from budsim.commons.errors import InvalidInput
-from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.candidates import Candidates, Floats, Integers
 from budsim.performance.physics.constants import FITTED, PhysicsConstants
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.serving.arrivals import Requests, draw_requests
@@ -51,6 +51,10 @@ class Factors:
 
     prefill: Floats
     decode: Floats
+
+    def rows(self, at: Integers) -> Factors:
+        """Return those of some rows."""
+        return Factors(prefill=self.prefill[at], decode=self.decode[at])
 
 
 def replay(

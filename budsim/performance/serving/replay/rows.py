@@ -11,7 +11,7 @@ import numpy as np
 from budsim.performance.candidates import Candidates, Floats, Integers, rows_of
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.serving.replay.answers import Limits, Percentiles, ReplayedService
-from budsim.performance.serving.replay.replay import replay
+from budsim.performance.serving.replay.replay import Factors, replay
 from budsim.performance.traffic import Traffic
 
 # The cache of a server that was measured holds its longest request this often at least: what memory
@@ -25,6 +25,7 @@ def replay_served(
     traffic: Sequence[Traffic | None],
     *,
     limits: Limits | None = None,
+    factors: Factors | None = None,
     seed: int = 0,
 ) -> ReplayedService:
     """Replay each candidate that has traffic; arrays of shape (n,), nan and not stable elsewhere.
@@ -49,6 +50,7 @@ def replay_served(
                 rows_of_memory(memory, at),
                 asked,
                 limits=limits,
+                factors=factors and factors.rows(at),
                 seed=seed,
                 finite=finite,
             )
