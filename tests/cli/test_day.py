@@ -7,26 +7,30 @@ import pytest
 
 from budsim.cli import run
 
-TARGETS = ["--tokens-per-s-per-user", "20", "--ttft-p99-ms", "1000", "--engine", "vllm"]
+TARGETS = ["--tokens-per-s-per-user", "5", "--ttft-p99-ms", "5000", "--engine", "vllm"]
 
 
 @pytest.fixture
-def day(cluster, lengths) -> list[str]:
-    """Arguments that ask for a day, without its rates."""
-    return ["day", "--cluster", cluster, *lengths, *TARGETS]
+def day(tmp_path, lengths) -> list[str]:
+    """Arguments that ask for a day on two L4, without its rates."""
+    file = tmp_path / "two.yaml"
+    file.write_text(
+        "clusters: [{name: two, nodes: [{name: a, devices: [{device: L4, count: 2}]}]}]"
+    )
+    return ["day", "--cluster", str(file), *lengths, *TARGETS]
 
 
 def test_a_day_is_a_table_and_a_document_for_render(day, capsys, monkeypatch):
     """Replicas of each hour, both costs, and the rule; KEDA's manifest is made of the document."""
-    assert run([*day, "--hourly", "5, 60", "--plot"]) == 0
+    assert run([*day, "--hourly", "0.1, 0.2", "--plot"]) == 0
     out = capsys.readouterr().out
     assert "replicas" in out
     assert "all the time" in out
     assert "--lead-time-s" in out
-    assert run([*day, "--hourly", "5,60", "--json", "--lead-time-s", "60"]) == 0
+    assert run([*day, "--hourly", "0.1,0.2", "--json", "--lead-time-s", "60"]) == 0
     text = capsys.readouterr().out
     found = json.loads(text)
-    assert [hour["requests_per_s"] for hour in found["hours"]] == [5, 60]
+    assert [hour["requests_per_s"] for hour in found["hours"]] == [0.1, 0.2]
     assert found["scaling"]["max_replicas"] == found["hours"][1]["replicas"]
     assert found["scaling"]["lead_time_s"] == 60
     assert found["cost"]["usd_per_day"] <= found["cost"]["constant_usd_per_day"]
@@ -38,7 +42,7 @@ def test_a_day_is_a_table_and_a_document_for_render(day, capsys, monkeypatch):
 def test_rates_may_stand_in_a_file(day, tmp_path, capsys):
     """One number a line, or separated by commas."""
     file = tmp_path / "rates.txt"
-    file.write_text("5\n6\n")
+    file.write_text("0.1\n0.2\n")
     assert run([*day, "--hourly", str(file), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["hours"]) == 2
 
