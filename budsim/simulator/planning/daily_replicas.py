@@ -25,7 +25,7 @@ from budsim.simulator.planning.choices import make_option
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.plans import Plan, Rejection, ReplayedRequests, ReplicaGroup
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.replica_groups import PredictedChoices, predict_choices
+from budsim.simulator.planning.replica_groups import JudgedRows, judge_rows, predict_choices
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.whatif import hardware_of_group, row_of
 
@@ -326,7 +326,7 @@ class _Fleet:
         """Return when to add a replica; None where a lone replica misses at the lowest rate too."""
         replicas = self.plan.groups[0].replicas
 
-        def at(rate: float) -> PredictedChoices:
+        def at(rate: float) -> JudgedRows:
             """Predict replicas that each receive so many requests/s."""
             return self._predicted(self.question.traffic.at(rate * replicas), replicas)
 
@@ -341,23 +341,27 @@ class _Fleet:
             growth=growth,
         )
 
-    def _predicted(self, traffic: Traffic, replicas: int) -> PredictedChoices:
-        """Predict one hour's traffic on so many replicas."""
+    def _predicted(self, traffic: Traffic, replicas: int) -> JudgedRows:
+        """Judge one hour's traffic on so many replicas, a table of one row."""
+        row = row_of(self.plan.groups[0].config, replicas)
+        return judge_rows(self._scoring(traffic), row, self.predictor, np.ones(1))
+
+    def _scoring(self, traffic: Traffic) -> Scoring:
         question, group = replace(self.question, traffic=traffic), self.plan.groups[0]
-        cluster = next(
-            each for each in question.clusters if each.cluster_id == self.plan.cluster_id
-        )
-        engine = serving_engines[group.engine]
-        option = make_option(question, self.hardware, engine, (group.config.weight_precision,))
-        scoring = Scoring(question, (option,))
-        row = row_of(group.config, replicas)
-        return predict_choices(cluster, scoring, row, [self.hardware], self.predictor)
+        engine, weights = serving_engines[group.engine], (group.config.weight_precision,)
+        return Scoring(question, (make_option(question, self.hardware, engine, weights),))
 
     def _plan_of(self, replicas: int) -> Plan:
         """Return the plan with another number of replicas, in its busiest hour."""
         if replicas == self.plan.groups[0].replicas:
             return self.plan
-        found = self._predicted(self.question.traffic, replicas)
+        clusters, here = self.question.clusters, self.plan.cluster_id
+        cluster = next(each for each in clusters if each.cluster_id == here)
+        scoring, row = (
+            self._scoring(self.question.traffic),
+            row_of(self.plan.groups[0].config, replicas),
+        )
+        found = predict_choices(cluster, scoring, row, [self.hardware], self.predictor)
         group = found.replica_group(0, float(found.in_flight([0])[0]))
         return replace(
             self.plan,
@@ -371,7 +375,7 @@ class _Fleet:
         )
 
 
-def _largest_rate(at: Callable[[float], PredictedChoices], start: float) -> float:
+def _largest_rate(at: Callable[[float], JudgedRows], start: float) -> float:
     """Return the largest rate of a replica that meets the targets, to 1 %; 0 where none does."""
     low, high = (start, 0.0) if _meets(at(start)) else (0.0, start)
     while not high:
@@ -395,15 +399,15 @@ def _growth(rates: Sequence[float], lead_s: float) -> float:
     return min(max([0.0, *rises]) * lead_s / SECONDS_PER_HOUR, 1.0)
 
 
-def _meets(found: PredictedChoices) -> bool:
+def _meets(found: JudgedRows) -> bool:
     return bool(found.judged.shortfall[0] == 0.0)
 
 
-def _seen(found: PredictedChoices) -> ReplayedRequests | None:
+def _seen(found: JudgedRows) -> ReplayedRequests | None:
     seen = found.replayed.requests(0) if found.replayed else None
     return seen if isinstance(seen, ReplayedRequests) else None
 
 
-def _in_flight(found: PredictedChoices) -> float:
+def _in_flight(found: JudgedRows) -> float:
     seen = _seen(found)
     return seen.running + seen.waiting if seen else 0.0
