@@ -48,14 +48,14 @@ class Explained:
 
         A replay says how long requests wait; what they do meanwhile is shared as physics says.
         """
-        shares = self.shown.time_s / self.shown.time_s.sum(axis=0)
+        shares: Floats = self.shown.time_s / self.shown.time_s.sum(axis=0)
         if self.replayed is None:
             return shares
         queue, waiting = BOUNDS.index("queue"), self.replayed.waiting_share
         others = np.delete(shares, queue, axis=0).sum(axis=0)
         shares = shares * _ratio(1.0 - waiting, others)
         shares[queue] = waiting
-        return np.asarray(shares)
+        return shares
 
     def moved(self, name: str, after: Floats) -> Floats:
         """Return a figure of the closed form after a change, moved to where the replay sees it.
