@@ -33,6 +33,7 @@ class Scheduler:
     lag: int = 1
     receive_steps: float = 0.0
     ranks: int = 1
+    router: str = "in_turn"
     request_s: float = 0.001
     token_s: float = 3e-6
 
@@ -154,9 +155,26 @@ class Simulator:
         while self.travelling and self.travelling[0].entered <= self.now + 1e-12:
             asked = self.travelling.pop(0)
             asked.ready = self.step + (self.scheduler.lag if busy else 0)
-            asked.rank = self.turn % len(self.ranks)
+            asked.rank = self.rank_for(asked)
             self.turn += 1
             self.ranks[asked.rank].queue.append(asked)
+
+    def rank_for(self, asked: Asked) -> int:
+        """Return the rank a request goes to: the next one, the emptiest, or where its prefix is."""
+        ranks, router = len(self.ranks), self.scheduler.router
+        in_turn = [(self.turn + after) % ranks for after in range(ranks)]
+        if router == "in_turn":
+            return in_turn[0]
+        load = [
+            4 * len(rank.queue) + len(rank.decoding) + bool(rank.partial) for rank in self.ranks
+        ]
+        emptiest = min(in_turn, key=lambda rank: load[rank])
+        source = asked.reused_from
+        if router == "prefix_aware" and 0 <= source < asked.index:
+            home = self.requests[source].rank
+            # A holder of the prefix that is far busier than the emptiest is passed over.
+            return home if load[home] <= 2 * load[emptiest] + 4 else emptiest
+        return emptiest
 
     def take_step(self) -> None:
         """Form one step on every rank, let its time pass, and hand out tokens."""

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budsim.performance.lengths import FixedLength, UniformLength
-from budsim.performance.serving.arrivals import draw_requests
+from budsim.performance.serving.arrivals import Requests, draw_requests
 from budsim.performance.serving.replay.runs import Replica, Run, run
 from budsim.performance.serving.replay.scheduling import Host, Router, Schedulers
 from budsim.performance.serving.replay.step_tables import CONTEXTS, TOKENS, PartTables, StepTables
@@ -38,6 +38,8 @@ CLOSED = replace(
     requests=300,
 )
 OPEN = replace(CLOSED, arrivals=OpenLoop(requests_per_s=12.0))
+BURSTS = replace(CLOSED, arrivals=OpenLoop(requests_per_s=10.0, process=Process.BURST, variation=6))
+POOLING = replace(CLOSED, output=FixedLength(tokens=0))
 STEP_S, TOKEN_S, SEQUENCE_S, PAST_S, PROMPT_PAST_S = 5e-3, 40e-6, 60e-6, 20e-9, 10e-9
 """An invented device: 5 ms a step, 40 us a token, 20 ns for each token looked back at."""
 
@@ -104,13 +106,23 @@ def replica(scheduler: Scheduler) -> Replica:
         lag_steps=scheduler.lag,
     )
     return Replica(
-        tables=tables(), schedulers=table, row=0, host=host, router=Router.IN_TURN, imbalance=0.0
+        tables=tables(),
+        schedulers=table,
+        row=0,
+        host=host,
+        router=Router[scheduler.router.upper()],
+        imbalance=0.0,
     )
+
+
+def whole(traffic: Traffic) -> Requests:
+    """Return the requests of a run, none of them left out of its answer."""
+    return replace(draw_requests(traffic), measured_from=0, measured_to=1 << 40)
 
 
 def both(traffic: Traffic, scheduler: Scheduler) -> tuple[Outcome, Run]:
     """Serve the same requests step by step and with the kernel."""
-    drawn = replace(draw_requests(traffic), measured_from=0, measured_to=1 << 40)
+    drawn = whole(traffic)
     slow = Simulator(drawn, scheduler, seconds).run()
     return slow, run(replica(scheduler), drawn)[0]
 
@@ -143,6 +155,31 @@ CASES = {
     "SGLang with a short cache": (CLOSED, Scheduler(kind="prefill_first", cache_tokens=SHORT)),
     "static batches": (CLOSED, Scheduler(kind="static", places=8)),
     "two ranks": (CLOSED, Scheduler(ranks=2, places=8)),
+    "two ranks with short caches": (CLOSED, Scheduler(ranks=2, cache_tokens=SHORT / 2)),
+    "three ranks, least load": (BURSTS, Scheduler(ranks=3, places=8, router="least_load")),
+    "three ranks that know prefixes": (
+        replace(OPEN, prefix=SharedPrefixes(groups=6, tokens=90)),
+        Scheduler(ranks=3, places=8, router="prefix_aware"),
+    ),
+    "three ranks of which some are idle": (
+        replace(OPEN, arrivals=OpenLoop(requests_per_s=5.0)),
+        Scheduler(ranks=3),
+    ),
+    "bursts": (BURSTS, Scheduler()),
+    "results seen at once": (CLOSED, Scheduler(lag=0)),
+    "results seen two steps later": (OPEN, Scheduler(lag=2)),
+    "a host slower than the device": (OPEN, Scheduler(request_s=0.07)),
+    "a pooling model": (POOLING, Scheduler(whole_prompts=True)),
+    "a pooling model at a rate": (
+        replace(POOLING, arrivals=OpenLoop(requests_per_s=20.0)),
+        Scheduler(whole_prompts=True),
+    ),
+    "sessions": (replace(OPEN, prefix=Sessions(turns=4, interval_s=3.0)), Scheduler()),
+    "SGLang at a rate with a short cache": (
+        OPEN,
+        Scheduler(kind="prefill_first", cache_tokens=SHORT),
+    ),
+    "static batches at a rate": (OPEN, Scheduler(kind="static", places=8)),
 }
 
 
@@ -153,8 +190,29 @@ def test_the_kernel_agrees_with_taking_every_step(traffic: Traffic, scheduler: S
     assert figures(fast.first_s - fast.send_s) == pytest.approx(figures(slow.ttft), rel=0.01)
     assert figures(fast.done_s - fast.send_s) == pytest.approx(figures(slow.e2e), rel=0.01)
     assert fast.gap_counts.sum() == len(slow.gaps)
-    mean = fast.gap_sums_s.sum() / fast.gap_counts.sum()
-    assert mean == pytest.approx(slow.gaps.mean(), rel=0.01)
+    if len(slow.gaps):
+        mean = fast.gap_sums_s.sum() / fast.gap_counts.sum()
+        assert mean == pytest.approx(slow.gaps.mean(), rel=0.01)
+
+
+def test_stages_of_a_pipeline_are_batches_of_their_own() -> None:
+    """Two stages serve as two replicas of which each gets every second request."""
+    served, drawn = replica(Scheduler(places=8)), whole(OPEN)
+    both_lanes = replace(served.schedulers, lanes=np.array([2]))
+    fast = run(replace(served, schedulers=both_lanes), drawn)
+    for lane, found in enumerate(fast):
+        mine = slice(lane, None, 2)
+        alone = replace(
+            drawn,
+            send_s=drawn.send_s[mine],
+            prompt_tokens=drawn.prompt_tokens[mine],
+            output_tokens=drawn.output_tokens[mine],
+            reused_from=drawn.reused_from[mine],
+            reused_tokens=drawn.reused_tokens[mine],
+        )
+        slow = Simulator(alone, Scheduler(places=8), seconds).run()
+        assert figures(found.first_s - found.send_s) == pytest.approx(figures(slow.ttft), rel=0.01)
+        assert figures(found.done_s - found.send_s) == pytest.approx(figures(slow.e2e), rel=0.01)
 
 
 def test_a_short_cache_preempts_in_both() -> None:

@@ -211,17 +211,17 @@ static int64_t steps_ahead(const Replica *r) {
     int64_t steps = INT64_MAX / 2;
     for (int64_t i = 0; i < r->set->ranks; i++) {
         const Rank *rank = &r->rank[i];
+        int64_t ready = rank->queued > 0 ? r->ready[rank->queue_first] : r->step;
+        /* A request may become ready on a rank that has nothing to decode. */
+        if (ready > r->step) steps = smaller(steps, (double)(ready - r->step));
         if (!rank->decodes_now) continue;
         steps = smaller(steps, (double)(r->key[rank->heap[0]] - rank->decoded));
         double room = r->set->cache_tokens - rank->used;
         if (!r->set->reserve_output)
             steps = smaller(steps, floor(room / (double)rank->decoding));
-        if (rank->queued > 0) {
-            int64_t ready = r->ready[rank->queue_first];
-            if (ready > r->step) steps = smaller(steps, (double)(ready - r->step));
-            else if (r->set->kind == PREFILL_FIRST && rank->decoding < r->set->max_sequences)
-                steps = smaller(steps, RESERVE_STEPS);
-        }
+        int waits = rank->queued > 0 && ready <= r->step;
+        if (waits && r->set->kind == PREFILL_FIRST && rank->decoding < r->set->max_sequences)
+            steps = smaller(steps, RESERVE_STEPS);
     }
     if (r->set->receive_steps > 1.0 && r->seen < r->sent)
         steps = smaller(steps, ceil(r->set->receive_steps - r->since_receive));
