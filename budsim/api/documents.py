@@ -29,8 +29,8 @@ def outcome_document(question: Question, outcome: Outcome) -> dict[str, Any]:
     return {
         "object": "cluster_recommendations",
         "model": question.architecture.model_id,
-        "input_tokens": question.workload.input_tokens,
-        "output_tokens": question.workload.output_tokens,
+        "input_tokens": round(question.traffic.input_tokens),
+        "output_tokens": round(question.traffic.output_tokens),
         "recommendations": [
             ClusterMetrics.of(plan).model_dump(mode="json")
             for plan in stored

@@ -16,9 +16,9 @@ def price_text(question: Question, plan: Plan) -> str:
     ``3.20 USD/h, 2,336 USD a month, 1.20 USD per million output tokens, 0.24 of all tokens; to
     rent: H100-SXM 3.20 USD/h (published: Hyperstack 3.2 USD/h, ..., read 2026-08-26)``
     """
-    tokens = "output tokens" if question.workload.output_tokens else "tokens"
+    tokens = "output tokens" if question.traffic.output_tokens else "tokens"
     blended = cost_per_million_total_tokens_usd(question, plan)
-    all_tokens = f", {_usd(blended)} of all tokens" if question.workload.output_tokens else ""
+    all_tokens = f", {_usd(blended)} of all tokens" if question.traffic.output_tokens else ""
     return (
         f"{plan.cost_usd_per_h:.2f} USD/h, {plan.cost_usd_per_month:,.0f} USD a month, "
         f"{_usd(plan.cost_per_million_tokens_usd)} USD per million {tokens}{all_tokens}; "
@@ -47,7 +47,7 @@ def cost_per_million_total_tokens_usd(question: Question, plan: Plan) -> float:
 
     1 USD per million output tokens with 1,000 tokens in and 250 out is 0.20 USD per million tokens.
     """
-    load = question.workload
+    load = question.traffic
     if not load.output_tokens:
         return plan.cost_per_million_tokens_usd
     share = load.output_tokens / (load.input_tokens + load.output_tokens)

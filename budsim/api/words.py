@@ -47,10 +47,12 @@ def load_text(traffic: Traffic) -> str:
 
 def lengths_text(question: Question) -> str:
     """Return how long requests are: exactly, or on average with the longest."""
-    traffic, workload = question.traffic, question.workload
-    if traffic.context_tokens == workload.context_tokens:
-        return f"of {workload}"
-    return f"of {workload} on average, at most {traffic.context_tokens:,} together"
+    traffic = question.traffic
+    prompt, output = round(traffic.input_tokens), round(traffic.output_tokens)
+    mean = f"{prompt} + {output} tokens" if output else f"{prompt} tokens"
+    if traffic.context_tokens == traffic.mean_tokens:
+        return f"of {mean}"
+    return f"of {mean} on average, at most {traffic.context_tokens:,} together"
 
 
 def targets_text(targets: Targets) -> str:

@@ -27,7 +27,7 @@ CERTAIN = 0.995
 
 def service_columns(question: Question) -> tuple[str, ...]:
     """Return the headings above `plan_service` and `group_service`."""
-    rate = ("tok/s/user\nmean>",) if question.workload.output_tokens else ()
+    rate = ("tok/s/user\nmean>",) if question.traffic.output_tokens else ()
     return ("TTFT ms\nmean>", *rate, "e2e s\nmean>", "requests/s>")
 
 

@@ -146,8 +146,8 @@ def _print_launch(console: Console, plan: Plan) -> None:
 
 def _print_length_note(console: Console, question: Question) -> None:
     """Say that longer requests are refused, where all were said to have the same length."""
-    longest = question.traffic.context_tokens
-    if longest == question.workload.context_tokens and question.workload.output_tokens:
+    traffic, longest = question.traffic, question.traffic.context_tokens
+    if longest == traffic.mean_tokens and traffic.output_tokens:
         console.print(
             f"The server refuses requests of more than {longest} tokens and a tenth: all were said "
             "to be of equal length.\nIf yours vary, say how: --max-input-tokens or --lengths.\n",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
+from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
 
 LONGEST_NAME = 300
 # Knobs that one request may change, and the longest text of a value.

@@ -45,7 +45,7 @@ def front_view(question: Question, plans: Sequence[Plan], width: int) -> FrontVi
     xs = [max(end, 1e-9) for _, _, speed in shown for end in (speed.low90, speed.high90)]
     box = frame(xs, [plan.cost_per_million_tokens_usd for _, plan, _ in shown], width)
     best = sorted(_front([(plan, speed.value) for _, plan, speed in shown]), key=lambda it: it[1])
-    unit = "tokens/s per user" if question.workload.output_tokens else "requests/s"
+    unit = "tokens/s per user" if question.traffic.output_tokens else "requests/s"
     return FrontView(
         frame=box,
         points=tuple(_point(box, index, plan, speed, unit) for index, plan, speed in shown),
@@ -76,7 +76,7 @@ def _point(box: Frame, index: int, plan: Plan, speed: Figure, unit: str) -> Plan
 
 def _speed(question: Question, plan: Plan) -> Figure:
     """Return tokens/s of the slowest user; of a model that generates none, requests/s."""
-    if question.workload.output_tokens:
+    if question.traffic.output_tokens:
         services = [group.service.tokens_per_s_per_user for group in plan.groups]
         return min(services, key=lambda figure: figure.value)
     ends = {

@@ -376,8 +376,8 @@ def _sliders(question: Question, plan: Plan) -> tuple[Slider, ...]:
     )
     knobs = [
         load,
-        ("input_tokens", "prompt tokens", question.workload.input_tokens, True),
-        ("output_tokens", "output tokens", question.workload.output_tokens, True),
+        ("input_tokens", "prompt tokens", round(question.traffic.input_tokens), True),
+        ("output_tokens", "output tokens", round(question.traffic.output_tokens), True),
         ("replicas", "replicas", group.replicas, True),
     ]
     return tuple(_slider(*knob) for knob in knobs if knob[2])

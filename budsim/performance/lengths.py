@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from budsim.commons.errors import InvalidInput
+from budsim.performance.limits import MOST_TOKENS
 
 Tokens = NDArray[np.int64]
 Quantiles = NDArray[np.float64]
 
-MOST_TOKENS = 10_000_000
-"""The longest prompt or output we answer for, tokens."""
 USUAL_MOST = 0.999
 """Quantile of a lognormal law that stands for its longest length where none is stated."""
 

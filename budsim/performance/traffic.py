@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from budsim.commons.errors import InvalidInput
 from budsim.performance.lengths import FixedLength, LengthLaw, require
+from budsim.performance.limits import MOST_REQUESTS
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-MOST_REQUESTS = 1_000_000
-"""Most requests in flight, or in one run, we answer for."""
 LEAST_RATE = 1e-6
 """Lowest rate we answer for: a request in eleven days."""
 MOST_RATE = 1e6
@@ -263,6 +262,11 @@ class Traffic:
     def output_tokens(self) -> float:
         """Mean generated tokens of a request."""
         return self.output.mean
+
+    @property
+    def mean_tokens(self) -> int:
+        """Tokens of a request of mean lengths, prompt and output, rounded each."""
+        return round(self.input_tokens) + round(self.output_tokens)
 
     @property
     def context_tokens(self) -> int:

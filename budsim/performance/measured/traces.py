@@ -23,8 +23,9 @@ import numpy as np
 
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
-from budsim.performance.lengths import MOST_TOKENS, EmpiricalLength
-from budsim.performance.traffic import MOST_REQUESTS, Trace, Traffic
+from budsim.performance.lengths import EmpiricalLength
+from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
+from budsim.performance.traffic import Trace, Traffic
 
 AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 OWN = ("send_s", "prompt_tokens", "output_tokens")

@@ -20,7 +20,7 @@ from budsim.engine_ops.releases import release_year
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Floats, Integers
-from budsim.performance.workload import MOST_REQUESTS
+from budsim.performance.limits import MOST_REQUESTS
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.question import Question
 

@@ -15,7 +15,6 @@ from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.speculation import Speculation
 from budsim.performance.traffic import ClosedLoop, Traffic
-from budsim.performance.workload import Workload
 from budsim.simulator.planning.targets import Targets
 
 # Chance of meeting all targets a plan has to have unless told otherwise.
@@ -178,16 +177,6 @@ class Question:
         """Longest sequence that may be asked for, tokens."""
         longest = self.architecture.max_context_tokens
         return min(longest, self.max_context_tokens or longest)
-
-    @property
-    def workload(self) -> Workload:
-        """The traffic's means, as a closed loop of `concurrency` requests."""
-        return Workload(
-            input_tokens=round(self.traffic.input_tokens),
-            output_tokens=round(self.traffic.output_tokens),
-            concurrency=self.concurrency,
-            prefix_hit_share=self.traffic.prefix_hit_share,
-        )
 
     @property
     def concurrency(self) -> int:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device import Device, PriceKind
+from budsim.performance.limits import MOST_REQUESTS
 from budsim.performance.predictor import Predictor
 from budsim.performance.traffic import MOST_RATE
-from budsim.performance.workload import MOST_REQUESTS
 from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.hardware_groups import usual_node

@@ -15,8 +15,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from budsim.commons.units import GIB
+from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
 from budsim.performance.traffic import MOST_RATE
-from budsim.performance.workload import MOST_REQUESTS, MOST_TOKENS
 
 # Bytes of a GB of the wire: the inventory's writer calls a GiB a GB, and callers do the same.
 WIRE_GB = GIB

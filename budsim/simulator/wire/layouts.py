@@ -183,6 +183,6 @@ def _why_nothing_fits(found: DeviceLayouts, question: Question) -> str:
     held = gigabytes(found.group.memory_free_bytes) * found.group.devices
     return (
         f"{name}: no layout holds the weights ({weights:g} GB) and one sequence of "
-        f"{question.workload.context_tokens} tokens; its {found.group.devices} devices have "
+        f"{question.traffic.mean_tokens} tokens; its {found.group.devices} devices have "
         f"{held:g} GB"
     )

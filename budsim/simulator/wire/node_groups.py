@@ -19,7 +19,6 @@ from budsim.hardware_ops.device import Device
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.serving import replay
 from budsim.performance.traffic import Traffic
-from budsim.performance.workload import Workload
 from budsim.simulator.planning import plans
 from budsim.simulator.planning.plans import Figure, ReplicaGroup
 from budsim.simulator.planning.question import Question
@@ -289,7 +288,7 @@ def node_group(
         error_rate=group.error_rate,
         chance=round(group.chance, 4),
         cost_per_million_tokens=cost_usd,
-        cost_per_million_tokens_blended=cost_usd * output_share(question.workload),
+        cost_per_million_tokens_blended=cost_usd * output_share(question.traffic),
         requests_per_s=group.replicas * service.requests_per_s.value,
         device_name=group.label.name,
         device_model=group.label.device_model,
@@ -330,11 +329,11 @@ def _price(device: Device) -> DevicePrice | None:
     )
 
 
-def output_share(workload: Workload | Traffic) -> float:
+def output_share(traffic: Traffic) -> float:
     """Return the share of all tokens that cost counts: output tokens, or all of a pooling model."""
-    if not workload.output_tokens:
+    if not traffic.output_tokens:
         return 1.0
-    return workload.output_tokens / (workload.input_tokens + workload.output_tokens)
+    return traffic.output_tokens / (traffic.input_tokens + traffic.output_tokens)
 
 
 def checkpoint_precision(architecture: Architecture) -> Precision:

@@ -20,8 +20,8 @@ def document() -> Callable[..., dict]:
         stored = stored_plans(answer(question, AnalyticPredictor()), question, keep=20)
         return {
             "model": question.architecture.model_id,
-            "input_tokens": question.workload.input_tokens,
-            "output_tokens": question.workload.output_tokens,
+            "input_tokens": round(question.traffic.input_tokens),
+            "output_tokens": round(question.traffic.output_tokens),
             "configurations": [
                 DeploymentConfiguration.of(plan).model_dump(mode="json") for plan in stored
             ],
