@@ -2,7 +2,9 @@
 
 Draws questions from the catalogs of models and devices, answers them, and reads every command of
 every plan back: with the packaged argument tables always, and with the real parser of an engine
-where the Python it is installed in is named. The engines are no dependencies of budsim.
+where the Python it is installed in is named. vLLM then also builds its whole configuration for each
+command on processors, from a folder with the model's config.json and no weights: that is where it
+checks ranges, formats and what a model class supports. The engines are no dependencies of budsim.
 
     python scripts/check_emitted.py --questions 150 --vllm-python ~/vllm/bin/python --report out.md
 """
@@ -26,6 +28,7 @@ from budsim.engine_ops.shared.arguments import parse_command_line, shipped_argum
 from budsim.hardware_ops.catalog import devices
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, Node
 from budsim.hardware_ops.device import Device
+from budsim.model_ops.catalog import catalog_entries
 from budsim.model_ops.registry import known_models
 
 # Words of a command before the first flag that are no arguments of the parser.
@@ -53,6 +56,27 @@ parser = argparse.ArgumentParser(exit_on_error=False)
 ServerArgs.add_cli_args(parser)
 """,
 }
+# Builds the engine's configuration of a command whose model is a folder with config.json alone.
+BUILD_CONFIGURATIONS = (
+    READERS["vllm"]
+    + """
+import os, tempfile
+from vllm.engine.arg_utils import AsyncEngineArgs
+os.environ["HF_HUB_OFFLINE"] = "1"
+for line in sys.stdin:
+    words, config = json.loads(line)
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "config.json"), "w") as file:
+            json.dump(config, file)
+        try:
+            arguments = parser.parse_args([words[0], folder, *words[2:]])
+            arguments.model, arguments.skip_tokenizer_init = folder, True
+            AsyncEngineArgs.from_cli_args(arguments).create_engine_config()
+            print(json.dumps(""), flush=True)
+        except (Exception, SystemExit) as error:
+            print(json.dumps(f"{type(error).__name__}: {error}"[:400]), flush=True)
+"""
+)
 READ_LINES = """
 for line in sys.stdin:
     try:
@@ -70,6 +94,8 @@ class Emitted:
     engine: str
     words: tuple[str, ...]
     question: str
+    model: str
+    kind: str
 
 
 def main() -> int:
@@ -80,7 +106,16 @@ def main() -> int:
     for engine in serving_engines:
         python = getattr(options, f"{engine}_python", None)
         if python:
-            problems[f"{engine} itself"] = _refused_by_engine(engine, python, emitted)
+            own = [each for each in emitted if each.engine == engine]
+            lines = [_arguments(each) for each in own]
+            program = READERS[engine] + READ_LINES
+            problems[f"the parser of {engine}"] = _refused(own, lines, python, program)
+    if options.vllm_python:
+        built = [each for each in emitted if each.engine == "vllm" and each.kind == "cpu"]
+        built = [each for each in built if each.words[2] == each.model]
+        pairs = [(_arguments(each), _config(each.model)) for each in built]
+        name = f"vllm's engine configuration, {len(built)} commands on processors"
+        problems[name] = _refused(built, pairs, options.vllm_python, BUILD_CONFIGURATIONS)
     text = _report(emitted, skipped, problems)
     print(text)
     if options.report:
@@ -126,7 +161,13 @@ def _commands(questions: int, draw: random.Random) -> tuple[list[Emitted], Count
         skipped["no plan"] += not groups
         for group in groups:
             words = tuple(group.launch.command)
-            found[words] = Emitted(engine=group.engine, words=words, question=question)
+            found[words] = Emitted(
+                engine=group.engine,
+                words=words,
+                question=question,
+                model=model,
+                kind=str(device.kind),
+            )
     return list(found.values()), skipped
 
 
@@ -167,23 +208,26 @@ def _refused_by_tables(emitted: Iterable[Emitted]) -> list[tuple[Emitted, str]]:
     return refused
 
 
-def _refused_by_engine(
-    engine: str, python: str, emitted: Sequence[Emitted]
+def _config(model: str) -> Mapping[str, object]:
+    """Return the catalog's config.json of a model."""
+    return catalog_entries()[model.lower()].config
+
+
+def _refused(
+    emitted: Sequence[Emitted], lines: Sequence[object], python: str, program: str
 ) -> list[tuple[Emitted, str]]:
-    """Return the commands the parser installed beside ``python`` refuses, and its words."""
-    own = [each for each in emitted if each.engine == engine]
-    lines = "".join(json.dumps(_arguments(each)) + "\n" for each in own)
+    """Return the commands that ``program`` refuses in another environment, and its words."""
     done = subprocess.run(
-        [python, "-c", READERS[engine] + READ_LINES],
-        input=lines,
+        [python, "-c", program],
+        input="".join(json.dumps(line) + "\n" for line in lines),
         capture_output=True,
         text=True,
         check=False,
     )
     answers = [line for line in done.stdout.splitlines() if line.startswith('"')]
-    if len(answers) != len(own):
-        sys.exit(f"{engine}: read {len(answers)} of {len(own)} commands\n{done.stderr[-2000:]}")
-    pairs = zip(own, map(json.loads, answers), strict=True)
+    if len(answers) != len(emitted):
+        sys.exit(f"read {len(answers)} of {len(emitted)} commands\n{done.stderr[-2000:]}")
+    pairs = zip(emitted, map(json.loads, answers), strict=True)
     return [(each, problem) for each, problem in pairs if problem]
 
 
