@@ -86,7 +86,7 @@ def day(
     from budsim.cli import day_tables, tables
     from budsim.simulator.planning.daily_replicas import hours_of, replicas_over_a_day
 
-    traffic, rates = _traffic_and_rates(lengths, load)
+    traffic, rates = _traffic_and_rates(lengths, load, model)
     hours = hours_of(traffic, rates)
     busiest = max(hours, key=lambda hour: hour.rate)
     options, clusters = search_of(search, targets, shared=shared), read_clusters(cluster)
@@ -106,14 +106,14 @@ def day(
 
 
 def _traffic_and_rates(
-    lengths: LengthOptions, load: DayOptions
+    lengths: LengthOptions, load: DayOptions, model: str
 ) -> tuple[Traffic, list[float] | None]:
     """Return a trace, or requests at any rate and the rates of the hours."""
     if (load.hourly is None) == (load.trace is None):
         problem = "give one of both" if load.trace else "one of them is needed"
         raise typer.BadParameter(f"{problem}.", param_hint="'--hourly' / '--trace'")
     if load.hourly is None:
-        return traffic_of(lengths, LoadOptions(trace=load.trace)), None
+        return traffic_of(lengths, LoadOptions(trace=load.trace), model), None
     return at_any_rate_of(lengths, load.arrival), _rates(load.hourly)
 
 

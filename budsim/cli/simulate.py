@@ -80,7 +80,7 @@ def simulate(
     from budsim.simulator.planning.whatif import what_if as changed
 
     options, clusters = search_of(search, targets, shared=shared), read_clusters(cluster)
-    traffic = traffic_of(lengths, load)
+    traffic = traffic_of(lengths, load, model)
     options |= prices_of(prices)
     question = inputs.question_of(model, traffic, targets_of(targets), clusters, options)
     with progress() as tell:

@@ -88,7 +88,7 @@ def size(
     from budsim.cli import sizing_tables, tables
     from budsim.simulator.planning.sizing import cheapest_devices
 
-    traffic = traffic_of(lengths, load)
+    traffic = traffic_of(lengths, load, model)
     options = search_of(search, targets) | prices_of(prices)
     question = inputs.question_of(model, traffic, targets_of(targets), (), options)
     devices = inputs.devices_named(device or ())

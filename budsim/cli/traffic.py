@@ -9,6 +9,7 @@ import typer
 
 from budsim.cli.options import LengthOptions, LoadOptions
 from budsim.commons.errors import InvalidInput
+from budsim.performance.limits import MOST_TOKENS
 
 if TYPE_CHECKING:
     from budsim.performance.lengths import LengthLaw
@@ -19,8 +20,10 @@ PROBLEMS_TOLD = 3
 UNIFORM_TOLERANCE_TOKENS = 1
 
 
-def traffic_of(lengths: LengthOptions, load: LoadOptions) -> Traffic:
+def traffic_of(lengths: LengthOptions, load: LoadOptions, model: str = "") -> Traffic:
     """Return the traffic that options describe.
+
+    Requests of a trace that are longer than the context of ``model`` are left out, with a reason.
 
     Raises
     ------
@@ -30,7 +33,7 @@ def traffic_of(lengths: LengthOptions, load: LoadOptions) -> Traffic:
         A value is out of range, or a trace cannot be read.
     """
     if load.trace:
-        return _of_trace(load.trace, lengths, load)
+        return _of_trace(load.trace, lengths, load, model)
     return _of_lengths(lengths, _arrivals(load))
 
 
@@ -127,14 +130,16 @@ def _arrivals(load: LoadOptions) -> Arrivals:
     return ClosedLoop(concurrency=load.concurrency)
 
 
-def _of_trace(path: Path, lengths: LengthOptions, load: LoadOptions) -> Traffic:
+def _of_trace(path: Path, lengths: LengthOptions, load: LoadOptions, model: str) -> Traffic:
+    from budsim.api.inputs import architecture_of
     from budsim.performance.measured.traces import read_trace
 
     _refuse_beside_a_trace(lengths, load)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise InvalidInput("trace", f"{path.name} {what}", "a readable file")
-    found = read_trace(path)
+    longest = architecture_of(model).max_context_tokens if model else MOST_TOKENS
+    found = read_trace(path, longest)
     if found.left_out:
         typer.echo(f"{path.name}: {found.left_out} of {found.rows} rows left out", err=True)
         for problem in found.problems[:PROBLEMS_TOLD]:

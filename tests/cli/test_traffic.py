@@ -122,6 +122,18 @@ def test_values_out_of_range_name_their_field(options, field):
     assert error.value.field == field
 
 
+def test_requests_longer_than_the_models_context_are_told_row_by_row(tmp_path, capsys):
+    """Llama 3.1 reads 131,072 tokens: the longer request is left out, the others are replayed."""
+    file = tmp_path / "trace.csv"
+    rows = "0,100,10\n1,131072,10\n2,300,30\n"
+    file.write_text("send_s,prompt_tokens,output_tokens\n" + rows, encoding="utf-8")
+    lengths = LengthOptions(input_tokens=None, output_tokens=None)
+    model = "meta-llama/Llama-3.1-8B-Instruct"
+    asked = traffic_of(lengths, LoadOptions(trace=file), model)
+    assert len(asked.arrivals) == 2
+    assert "line 3: 131082 tokens; at most 131072 fit" in capsys.readouterr().err
+
+
 def test_a_folder_is_no_trace(tmp_path):
     """The message says what the path is instead of denying that it exists."""
     with pytest.raises(InvalidInput, match="is a folder"):

@@ -24,8 +24,10 @@ from budsim.simulator.planning.question import Question
 # Capacities are sought in steps of a factor of 4, then exactly below 100 requests and to 1 % above.
 STRIDE = 4
 CLOSE = 0.01
-# Rates are sought from 1 request/s, by steps of a factor of 4, down to 0.001, and then to 2 %.
+# Rates are sought from 1 request/s, down to 0.001, and to 2 %.
 FIRST_RATE, LOWEST_RATE, CLOSE_RATE = 1.0, 1e-3, 1.02
+# First step above a rate that is carried, or below one that is refused; the next are squared.
+STEP_RATE = 1.04
 
 REFINED_PER_KIND = 3
 # Catalog devices come in as many usual nodes as there are requests, within these bounds.
@@ -184,7 +186,7 @@ def _bracket_concurrency(carries: Callable[[int], bool]) -> tuple[int, int]:
 
 
 def _rate_carried(question: Question, predictor: Predictor) -> Capacity:
-    """Return the largest rate a cluster carries, to 2 %, by steps of four and then bisection."""
+    """Return the largest rate a cluster carries, to 2 %."""
     outcomes: dict[float, Outcome] = {}
 
     def carries(rate: float) -> bool:
@@ -192,7 +194,11 @@ def _rate_carried(question: Question, predictor: Predictor) -> Capacity:
         outcomes[rate] = answer(question.at_rate(rate), predictor)
         return _meets_targets(outcomes[rate])
 
-    low, high = _bracket_rate(carries)
+    def guess(rate: float) -> float:
+        """Return the rate that all devices may carry, from the plans for a lower one."""
+        return rate * _times_over(question.clusters[0], outcomes[rate])
+
+    low, high = _bracket_rate(carries, guess)
     refused, plan = outcomes.get(high), outcomes[low].plans[0] if low else None
     return Capacity(
         cluster=question.clusters[0],
@@ -206,17 +212,45 @@ def _rate_carried(question: Question, predictor: Predictor) -> Capacity:
     )
 
 
-def _bracket_rate(carries: Callable[[float], bool]) -> tuple[float, float]:
-    """Return the largest rate carried (0: none) and the least that is refused or not tried."""
+def _times_over(cluster: Cluster, outcome: Outcome) -> float:
+    """Return how many times over the devices hold the best plans of their types, at least 1.
+
+    Four of eight H100 and one of three L4 carry the load: 2 + 3 times.
+    """
+    had: dict[str, int] = {}
+    for node in cluster.nodes:
+        for pool in node.pools:
+            had[pool.label.name] = had.get(pool.label.name, 0) + pool.available
+    best: dict[str, float] = {}
+    for plan in outcome.plans:
+        group = plan.groups[0]
+        if len(plan.groups) == 1 and plan.meets_targets:
+            times = had.get(group.label.name, 0) / group.devices
+            best[group.label.name] = max(best.get(group.label.name, 0.0), times)
+    return max(sum(best.values()), 1.0)
+
+
+def _bracket_rate(
+    carries: Callable[[float], bool], guess: Callable[[float], float]
+) -> tuple[float, float]:
+    """Return the largest rate carried (0: none) and the least that is refused or not tried.
+
+    ``guess`` tells from a rate that was carried which one may be; each rate tried is a whole
+    search, so that the next ones are near it.
+    """
     low, high = 0.0, FIRST_RATE
+    step = STEP_RATE
     while high <= MOST_RATE and carries(high):
-        low, high = high, STRIDE * high
+        low, high = high, max(guess(high), step * high)
+        step *= step
     while not low and high > LOWEST_RATE:
         below = high / STRIDE
         low, high = (below, high) if carries(below) else (0.0, below)
+    near = STEP_RATE
     while low and high / low > CLOSE_RATE:
-        middle = math.sqrt(low * high)
+        middle = max(math.sqrt(low * high), high / near)
         low, high = (middle, high) if carries(middle) else (low, middle)
+        near *= near
     return low, high
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,21 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     """It says that the file cannot be read."""
     with pytest.raises(InvalidInput, match="cannot be read"):
         read_trace(tmp_path / "none.csv")
+
+
+def test_long_traces_are_read_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory stays below 200 bytes a row, of which a trace holds 40; rows beyond are counted.
+
+    The most rows are 20,000 here, a million otherwise.
+    """
+    monkeypatch.setattr("budsim.performance.measured.traces.MOST_REQUESTS", 20_000)
+    file = tmp_path / "long.csv"
+    rows = [f"{at},10,5" for at in range(20_100)]
+    file.write_text("send_s,prompt_tokens,output_tokens\n" + "\n".join(rows), encoding="utf-8")
+    tracemalloc.start()
+    read = read_trace(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (read.rows, len(read.trace), read.left_out) == (20_100, 20_000, 100)
+    assert "a trace may have 20,000 requests" in read.problems[0].reason
+    assert peak < 200 * len(rows)

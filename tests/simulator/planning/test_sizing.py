@@ -15,7 +15,12 @@ from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.sizing import Capacity, capacities, cheapest_devices
+from budsim.simulator.planning.sizing import (
+    Capacity,
+    _bracket_rate,
+    capacities,
+    cheapest_devices,
+)
 from tests.benchmarks.mixed_deployments import drawn
 from tests.benchmarks.spaces import options_of
 from tests.simulator.situations import make_cluster, make_question
@@ -208,3 +213,19 @@ def test_the_largest_rate_is_carried_and_a_larger_one_is_not():
     past = answer(question.at_rate(found.refused_rate), AnalyticPredictor())
     assert not (past.plans and past.plans[0].meets_targets)
     assert found.plan.requests_per_s == pytest.approx(found.rate, rel=0.1)
+
+
+@pytest.mark.parametrize("most", [0.3, 1.0, 17.3, 230.0, 5e4])
+@pytest.mark.parametrize("known", [0.0, 0.5, 0.97, 1.5])
+def test_few_searches_find_the_largest_rate(most, known):
+    """It is found to 2 %; guesses near it take at most seven searches, useless ones some more."""
+    tried = []
+
+    def carries(rate: float) -> bool:
+        tried.append(rate)
+        return rate <= most
+
+    low, high = _bracket_rate(carries, lambda rate: known * most)
+    assert low <= most <= high <= 1.02 * low
+    assert len(tried) == len(set(tried))
+    assert len(tried) <= (7 if known == 0.97 and most > 1 else 20)
