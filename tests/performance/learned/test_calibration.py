@@ -9,6 +9,7 @@ import pytest
 from budsim.commons.errors import InvalidInput, Unavailable
 from budsim.performance.learned.calibration import NOISE, POINT, SHARES, load_calibration
 from budsim.performance.predictions import Basis
+from budsim.performance.traffic import Traffic
 from budsim.performance.training.site_calibration import calibrate
 from tests.performance.learned.site import CREATED, SLOWER, corrected, site, sweep
 from tests.performance.populations import population
@@ -114,3 +115,25 @@ def test_calibrations_are_refused_where_they_do_not_belong(shipped, few, tmp_pat
         file.write_text(text)
         with pytest.raises(InvalidInput, match=r"site\.json"):
             load_calibration(file, shipped.models_sha256)
+
+
+def test_a_slower_site_carries_less(shipped, few):
+    """Steps 1.5 times as slow: the largest rate falls with them, and latencies rise with both.
+
+    In a closed loop, percentiles are multiplied by what the means are.
+    """
+    own = replace(shipped, calibration=few.calibration)
+    alike = population(tp=[4], concurrency=[16], input_tokens=[1024], output_tokens=[256])
+    few_requests = {"input_tokens": 1024, "output_tokens": 256}
+    for traffic in (
+        Traffic.at_rate(requests_per_s=4.0, **few_requests),
+        Traffic.closed(concurrency=16, **few_requests),
+    ):
+        _, told, served = own.predict_traffic(alike, [traffic])
+        _, before, shipped_served = shipped.predict_traffic(alike, [traffic])
+        slower = told.service.tpot_s / before.service.tpot_s
+        assert 1.1 < slower[0] < 2.5
+        assert served.tpot_s.mean == pytest.approx(told.service.tpot_s, rel=1e-6)
+        assert served.e2e_s.p99[0] > shipped_served.e2e_s.p99[0]
+        if traffic.is_open:
+            assert served.largest_stable_rate[0] < 0.95 * shipped_served.largest_stable_rate[0]
