@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from budsim.performance.predictor import Predictor
+    from budsim.simulator.planning.device_sets import DeviceSet, SizingResult
     from budsim.simulator.planning.plans import (
         Figure,
         Outcome,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
         ReplicaGroup,
     )
     from budsim.simulator.planning.question import Question
-    from budsim.simulator.planning.sizing import Capacity, DeviceSet, SizingResult
+    from budsim.simulator.planning.sizing import Capacity
     from budsim.simulator.planning.whatif import KnobChange
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from budsim.api.prices import price_document
 
 if TYPE_CHECKING:
+    from budsim.simulator.planning.device_sets import SizingResult
     from budsim.simulator.planning.plans import Outcome, Plan, Rejection
     from budsim.simulator.planning.question import Question
-    from budsim.simulator.planning.sizing import Capacity, SizingResult
+    from budsim.simulator.planning.sizing import Capacity
     from budsim.simulator.planning.whatif import KnobChange
 
 

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from budsim.performance.predictor import Predictor
     from budsim.performance.speculation import Speculation
     from budsim.performance.traffic import Traffic
+    from budsim.simulator.planning.device_sets import Offer
     from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.targets import Targets
+
+INCLUDED = frozenset({"desktop", "embedded", "china"})
 
 Model = str | Path | Mapping[str, object]
 """A Hugging Face id, a known short name, a path below MODEL_REGISTRY_DIR, or a config.json."""
@@ -260,6 +263,27 @@ def pricing_of(options: SearchOptions) -> Pricing:
         prices=options.get("prices"),
         ownership=options.get("ownership"),
     )
+
+
+def offer_of(names: Sequence[str], include: Sequence[str], options: SearchOptions) -> Offer:
+    """Return the devices to choose from, priced: those named, or all that can be had.
+
+    Raises
+    ------
+    NotFound
+        The catalog has no such device.
+    InvalidInput
+        ``include`` has another word than ``desktop``, ``embedded`` and ``china``.
+    """
+    from budsim.hardware_ops.catalog import devices
+    from budsim.simulator.planning.device_sets import offer
+
+    wanted = frozenset(word.strip().lower() for word in include)
+    if unknown := sorted(wanted - INCLUDED):
+        expected = ", ".join(sorted(INCLUDED))
+        raise InvalidInput("include", f"{unknown[0][:40]!r} is not known", f"some of {expected}")
+    named = devices_named(names) if names else ()
+    return offer(devices().values(), pricing_of(options), named=named, include=wanted)
 
 
 def devices_named(names: Sequence[str]) -> list[Device]:

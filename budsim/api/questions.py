@@ -156,6 +156,7 @@ def size(
     traffic: Traffic,
     targets: Targets | None = None,
     devices: Sequence[str] = (),
+    include: Sequence[str] = (),
     **options: Unpack[SearchOptions],
 ) -> DeviceSets:
     """Find the cheapest devices of the catalog for a load, as if any number could be had.
@@ -165,7 +166,10 @@ def size(
     model, traffic, targets, **options
         As in `simulate`.
     devices : sequence of str
-        Try only these devices of `budsim devices`. Default: the whole catalog, which takes longer.
+        Try only these devices of `budsim devices`. Default: data centre and workstation boards
+        that can be rented (``basis="own"``: bought) today.
+    include : sequence of str
+        Offer these boards too: ``desktop``, ``embedded``, ``china`` (sold there only).
 
     Raises
     ------
@@ -174,12 +178,12 @@ def size(
     InvalidInput
         A value is out of range.
     """
-    from budsim.api.inputs import devices_named
-    from budsim.simulator.planning.sizing import cheapest_devices
+    from budsim.api.inputs import offer_of
+    from budsim.simulator.planning.device_sets import cheapest_devices
 
     predictor = _predictor(options)
     question = question_of(model, traffic, targets, (), options)
-    found = cheapest_devices(question, predictor, devices_named(devices))
+    found = cheapest_devices(question, predictor, offer_of(devices, include, options))
     return DeviceSets(question=question, found=found)
 
 

@@ -34,7 +34,17 @@ Arrival = Annotated[
 ]
 Devices = Annotated[
     list[str] | None,
-    typer.Option(help="Try this device only. May be repeated. Default: the whole catalog."),
+    typer.Option(
+        help="Try this device only. May be repeated. Default: data centre and workstation boards "
+        "that can be rented (--basis own: bought) today."
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(help="Offer these boards too: desktop, embedded, china. May be repeated."),
+]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Name every device that is not in the answer.")
 ]
 
 
@@ -81,20 +91,22 @@ def size(
     search: SearchOptions,
     prices: PriceOptions,
     device: Devices = None,
+    include: Include = None,
+    explain: Explain = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find the cheapest devices of the catalog for a load, as if any number could be had."""
+    """Find the cheapest devices for a load, as if any number could be had."""
     from budsim.api import documents, inputs
     from budsim.cli import sizing_tables, tables
-    from budsim.simulator.planning.sizing import cheapest_devices
+    from budsim.simulator.planning.device_sets import cheapest_devices
 
     traffic = traffic_of(lengths, load, model)
     options = search_of(search, targets) | prices_of(prices)
     question = inputs.question_of(model, traffic, targets_of(targets), (), options)
-    devices = inputs.devices_named(device or ())
+    devices = inputs.offer_of(device or (), include or (), options)
     with progress() as report:
         found = cheapest_devices(question, predictor_of(search), devices, progress=report)
     if as_json:
         tables.write_json(documents.sized_document(question, found))
     else:
-        sizing_tables.print_sized(question, found)
+        sizing_tables.print_sized(question, found, explain=explain)

@@ -16,9 +16,14 @@ from budsim.simulator.planning.chances import chance_text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from budsim.simulator.planning.device_sets import SizingResult
     from budsim.simulator.planning.plans import Plan
     from budsim.simulator.planning.question import Question
-    from budsim.simulator.planning.sizing import Capacity, SizingResult
+    from budsim.simulator.planning.sizing import Capacity
+
+
+# Devices named for each reason.
+NAMED = 4
 
 
 def print_capacities(question: Question, found: Iterable[Capacity]) -> None:
@@ -60,8 +65,11 @@ def _print_beyond(console: Console, capacity: Capacity, plan: Plan) -> None:
     console.print(f"{refused} are too many: the best plan for them {what}")
 
 
-def print_sized(question: Question, found: SizingResult) -> None:
-    """Print sets of devices, cheapest first."""
+def print_sized(question: Question, found: SizingResult, *, explain: bool = False) -> None:
+    """Print sets of devices, cheapest first, and how many others there are for each reason.
+
+    With ``explain`` all others are named.
+    """
     console = tables.console()
     console.print(f"[bold]{question.architecture.model_id}[/bold]: {words.question_text(question)}")
     sets = tables.table(
@@ -74,8 +82,7 @@ def print_sized(question: Question, found: SizingResult) -> None:
     )
     for number, each in enumerate(found.sets, start=1):
         sets.add_row(
-            f"{number}. {each.plan.devices} x {each.device.name}\n"
-            f"   [dim]{cells.headline(each.plan, {})}[/dim]",
+            f"{number}. {cells.headline(each.plan, {})}",
             cells.verdict(question, each.plan),
             *cells.plan_service(each.plan),
             f"{each.plan.cost_usd_per_h:.2f}" + ("*" if each.is_estimated else ""),
@@ -85,7 +92,18 @@ def print_sized(question: Question, found: SizingResult) -> None:
     console.print(sets)
     _print_notes(console, question, found)
     print_requests(console, question, [each.plan for each in found.sets])
-    print_rejections(console, found.rejections, {})
+    _print_others(console, found, None if explain else NAMED)
+
+
+def _print_others(console: Console, found: SizingResult, most: int | None) -> None:
+    """Print the reasons why devices are not in the answer, with some of their names."""
+    if not found.rejections:
+        return
+    others = tables.table("not in the answer", "devices>", "such as")
+    for reason, names in found.reasons().items():
+        told = ", ".join(names[:most]) + (", ..." if len(names[:most]) < len(names) else "")
+        others.add_row(reason, str(len(names)), told)
+    console.print(others)
 
 
 def _print_notes(console: Console, question: Question, found: SizingResult) -> None:

@@ -22,6 +22,7 @@ def accelerator_availability() -> Mapping[str, Availability]:
             segment=Segment(line["segment"]),
             sold_from=line["sold_from"],
             sold_until=line["sold_until"],
+            market=line.get("market", ""),
             source=line["source"],
         )
         for line in load_catalog(PACKAGE, "catalog/availability.json")

@@ -83,6 +83,8 @@ class Availability:
     sold_from, sold_until : int or None
         Years of the first and the last sale. No first year: it was never sold. No last year: it is
         still sold.
+    market : str
+        The only country it is sold in, as export versions are; empty: everywhere.
     rented_only : bool
         Whether a cloud has it made for itself: it can be rented and not bought.
     source : str
@@ -93,6 +95,7 @@ class Availability:
     sold_from: int | None
     sold_until: int | None
     source: str
+    market: str = ""
     rented_only: bool = False
 
     @property

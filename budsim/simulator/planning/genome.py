@@ -23,6 +23,7 @@ from budsim.simulator.planning.choices import (
     replica_counts,
     with_burst_room,
 )
+from budsim.simulator.planning.hardware_groups import is_plain
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
 
@@ -111,13 +112,19 @@ class SearchSpace:
         capacity = np.zeros(shape, dtype=np.int64)
         for number, option in enumerate(self.options):
             for t, tp in enumerate(option.tp):
-                held = [option.group.capacity(tp, pp) for pp in option.pp]
+                held = [self._capacity(option, tp, pp) for pp in option.pp]
                 capacity[number, t, : len(option.pp)] = held
         most = max(1, int(capacity.max()))
         self._replicas = np.array(replica_counts(self._concurrency, most), dtype=np.int64)
         # A count is legal when the devices hold it, and counts ascend: how many is enough to know.
         self._replica_counts = np.searchsorted(self._replicas, capacity, side="right")
         self._deepest = np.maximum((self._replica_counts > 0).sum(axis=2) - 1, 0)
+
+    def _capacity(self, option: ServingOption, tp: int, pp: int) -> int:
+        """Return how many replicas the devices hold; none of a layout that is not tried."""
+        if self.scoring.question.plain_layouts and not is_plain(option.group, tp, pp):
+            return 0
+        return option.group.capacity(tp, pp)
 
     @property
     def count(self) -> int:

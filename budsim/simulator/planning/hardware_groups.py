@@ -13,7 +13,7 @@ from typing import Final
 
 from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
-from budsim.hardware_ops.device import Device, DeviceKind
+from budsim.hardware_ops.device import Device, DeviceKind, Segment
 from budsim.simulator.planning.plans import Rejection
 
 # Time-sliced devices are told apart in steps of 5 % of compute and 1/32 of memory.
@@ -25,6 +25,8 @@ LEVELS: Final = 4
 NODES_NAMED: Final = 3
 # Accelerators in the usual server (HGX, OAM and PCIe servers of 2020 to 2026).
 USUAL_NODE: Final = 8
+# Nodes that people put into one pipeline where they can choose their devices.
+PLAIN_PIPELINE: Final = 4
 # Share of its memory a dedicated device must have free: drivers and data sheets differ by a little.
 UNTOUCHED: Final = 0.9
 # Share of its cores from which on a CPU is busy and not used as a dedicated device: the deploying
@@ -126,6 +128,13 @@ def usual_node(device: Device) -> int:
     Eight, fewer where the device's link reaches fewer.
     """
     return min(USUAL_NODE, device.scale_up.domain_devices)
+
+
+def is_plain(group: HardwareGroup, tp: int, pp: int) -> bool:
+    """Return whether a layout has no pipeline, or one of a few whole data centre nodes."""
+    segment = group.device.availability.segment if group.device.availability else None
+    in_data_center = segment in {None, Segment.DATA_CENTER}
+    return pp == 1 or (in_data_center and tp == group.largest_node and pp <= PLAIN_PIPELINE)
 
 
 def crosses_nodes(device: Device) -> bool:

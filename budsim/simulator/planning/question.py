@@ -111,6 +111,9 @@ class Question:
         (the wire's ``simulation_method`` "heuristic").
     layout : ParallelLayout, optional
         Serve in this parallel layout only.
+    plain_layouts : bool
+        Pipelines only of whole data centre nodes, at most four: what people run who can choose
+        their devices.
     allow_mixed : bool
         Whether one deployment may have replicas of several kinds (device types or layouts).
     fixed_knobs : FixedKnobs, optional
@@ -151,6 +154,7 @@ class Question:
     max_context_tokens: int | None = None
     analytic_only: bool = False
     layout: ParallelLayout | None = None
+    plain_layouts: bool = False
     allow_mixed: bool = True
     fixed_knobs: FixedKnobs | None = None
     skip_master_cpus: bool = True

@@ -1,23 +1,18 @@
-"""Questions asked backwards.
-
-The most a cluster can carry within the targets, and the cheapest devices for a load.
-"""
+"""The most that a cluster can carry within the targets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from budsim.commons.errors import InvalidInput
-from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
-from budsim.hardware_ops.device import Device, PriceKind
+from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.limits import MOST_REQUESTS
 from budsim.performance.predictor import Predictor
 from budsim.performance.traffic import MOST_RATE
 from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.hardware_groups import usual_node
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Question
 
@@ -28,10 +23,6 @@ CLOSE = 0.01
 FIRST_RATE, LOWEST_RATE, CLOSE_RATE = 1.0, 1e-3, 1.02
 # First step above a rate that is carried, or below one that is refused; the next are squared.
 STEP_RATE = 1.04
-
-REFINED_PER_KIND = 3
-# Catalog devices come in as many usual nodes as there are requests, within these bounds.
-MOST_NODES, FEWEST_NODES = 500, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,37 +43,6 @@ class Capacity:
     rejections: tuple[Rejection, ...]
     rate: float = math.nan
     refused_rate: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceSet:
-    """Devices of one type that carry a load, in the plan that does."""
-
-    device: Device
-    plan: Plan
-
-    @property
-    def purchase_usd(self) -> float:
-        """What the devices cost to buy, without the machines around them."""
-        return self.plan.devices * self.device.price_usd
-
-    @property
-    def is_estimated(self) -> bool:
-        """Whether the price of an hour is an estimate, for want of a published rent."""
-        origin = self.device.price_origin
-        return origin is not None and origin.kind is PriceKind.ESTIMATED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SizingResult:
-    """Device sets that meet the targets (or the nearest, where none does), cheapest per hour first.
-
-    Why others are missing.
-    """
-
-    sets: tuple[DeviceSet, ...]
-    rejections: tuple[Rejection, ...]
-    evaluations: int
 
 
 def capacities(
@@ -111,46 +71,6 @@ def capacities(
         found.append(carried(alone, predictor))
         progress((number + 1) / len(question.clusters))
     return tuple(found)
-
-
-def cheapest_devices(
-    question: Question,
-    predictor: Predictor,
-    devices: Sequence[Device],
-    *,
-    progress: Progress = lambda _: None,
-) -> SizingResult:
-    """Return how many of which of ``devices`` carry the question's load.
-
-    Its clusters do not matter.
-
-    All are tried on the analytic model's grid; the cheapest `REFINED_PER_KIND` of every kind of
-    hardware are then searched with ``predictor``.
-    """
-    rough: list[DeviceSet] = []
-    rejections: list[Rejection] = []
-    evaluations = 0
-    for number, device in enumerate(devices):
-        outcome = answer(_only(question, device, analytic_only=True), predictor)
-        evaluations += outcome.evaluations
-        rough += _sets(device, outcome)
-        rejections += () if outcome.plans else _reason(device, outcome)
-        progress(0.5 * (number + 1) / len(devices))
-    refined: list[DeviceSet] = []
-    chosen = _cheapest_of_each_kind(rough)
-    # A full search of every catalog device would take minutes; the cheapest few are searched.
-    for number, device in enumerate(chosen):
-        outcome = answer(_only(question, device, analytic_only=question.analytic_only), predictor)
-        evaluations += outcome.evaluations
-        refined += _sets(device, outcome)
-        rejections += (
-            () if outcome.plans and refined[-1].plan.meets_targets else _reason(device, outcome)
-        )
-        progress(0.5 + 0.5 * (number + 1) / len(chosen))
-    good = [found for found in refined if found.plan.meets_targets] or refined
-    return SizingResult(
-        sets=tuple(sorted(good, key=_price)), rejections=tuple(rejections), evaluations=evaluations
-    )
 
 
 def _capacity(question: Question, predictor: Predictor) -> Capacity:
@@ -261,58 +181,3 @@ def _meets_targets(outcome: Outcome) -> bool:
 
 def _best_plan(outcome: Outcome | None) -> Plan | None:
     return outcome.plans[0] if outcome and outcome.plans else None
-
-
-def _only(question: Question, device: Device, *, analytic_only: bool) -> Question:
-    """Return the question on as much of one catalog device as it may need."""
-    devices = usual_node(device)
-    label = DeviceLabel(
-        name=device.name, raw_name=device.name, device_model=device.name, wire_type=str(device.kind)
-    )
-    pool = DevicePool(
-        device=device,
-        label=label,
-        total=devices,
-        available=devices,
-        memory_free_bytes=device.memory_bytes,
-    )
-    count = min(MOST_NODES, max(FEWEST_NODES, question.concurrency))
-    nodes = tuple(
-        Node(node_id=f"{device.name}/{n}", name=f"{device.name}/{n}", pools=(pool,))
-        for n in range(count)
-    )
-    cluster = Cluster(cluster_id=device.name, name="catalog", nodes=nodes)
-    return replace(
-        question, clusters=(cluster,), analytic_only=analytic_only, mode=HardwareMode.DEDICATED
-    )
-
-
-def _sets(device: Device, outcome: Outcome) -> list[DeviceSet]:
-    return sorted((DeviceSet(device=device, plan=plan) for plan in outcome.plans), key=_price)[:1]
-
-
-def _reason(device: Device, outcome: Outcome) -> list[Rejection]:
-    """Return why a device is not the answer, in one rejection.
-
-    How many there are was our own assumption.
-    """
-    reasons = "; ".join(dict.fromkeys(rejection.reason for rejection in outcome.rejections))
-    return [Rejection(cluster_id="", subject=device.name, reason=reasons)]
-
-
-def _price(found: DeviceSet) -> tuple[float, float, float, str]:
-    plan = found.plan
-    return (
-        plan.shortfall,
-        plan.cost_usd_per_h,
-        plan.cost_per_million_tokens_usd,
-        found.device.name,
-    )
-
-
-def _cheapest_of_each_kind(sets: Sequence[DeviceSet]) -> list[Device]:
-    chosen: list[Device] = []
-    for found in sorted(sets, key=_price):
-        if sum(device.kind is found.device.kind for device in chosen) < REFINED_PER_KIND:
-            chosen.append(found.device)
-    return chosen

@@ -1,28 +1,16 @@
-"""The most a cluster carries, and the cheapest devices for a load.
-
-Answers that asking forwards confirms.
-"""
+"""The most a cluster carries: asking forwards confirms it."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from budsim.commons.errors import InvalidInput
-from budsim.hardware_ops.device_names import find_device
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.sizing import (
-    Capacity,
-    _bracket_rate,
-    capacities,
-    cheapest_devices,
-)
+from budsim.simulator.planning.sizing import Capacity, _bracket_rate, capacities
 from tests.benchmarks.mixed_deployments import drawn
-from tests.benchmarks.spaces import options_of
 from tests.simulator.situations import make_cluster, make_question
 
 TIGHT = {"ttft_s": 0.25, "tokens_per_s_per_user": 80.0}
@@ -109,95 +97,6 @@ def test_capacity_is_refused_where_requests_may_wait_for_ever(targets):
     """
     with pytest.raises(InvalidInput, match="ttft_s"):
         capacities(make_question(ONE_EACH, targets=targets), AnalyticPredictor())
-
-
-def test_the_cheapest_devices_are_cheaper_than_any_other_of_the_list():
-    """Asked forwards on plenty of each device, no other meets the targets for less per hour."""
-    names = ("H100-SXM", "L4", "A100-80GB", "T4")
-    question = make_question(
-        targets={"ttft_s": 1.0, "tokens_per_s_per_user": 40.0}, concurrency=64, analytic_only=True
-    )
-    found = cheapest_devices(question, AnalyticPredictor(), [find_device(name) for name in names])
-    best = found.sets[0]
-    assert best.plan.meets_targets
-    assert best.purchase_usd == best.plan.devices * best.device.price_usd
-    for name in names:
-        forwards = replace(question, clusters=(make_cluster(*[((name, 8),)] * 16),))
-        plans = [plan for plan in answer(forwards, AnalyticPredictor()).plans if plan.meets_targets]
-        assert all(plan.cost_usd_per_h >= best.plan.cost_usd_per_h - 1e-9 for plan in plans)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_no_configuration_of_equal_replicas_carries_a_load_for_less(seed):
-    """Of every configuration on sixteen nodes of each of four types.
-
-    None that meets the targets costs less per hour.
-    """
-    rng = np.random.default_rng(seed)
-    names = rng.choice(
-        "H100-SXM H200-SXM A100-SXM4-80GB L40S L4 A10G T4 MI300X Gaudi3".split(),
-        size=4,
-        replace=False,
-    ).tolist()
-    question = with_requests(
-        replace(drawn(seed), analytic_only=True), int(np.exp(rng.uniform(0.0, 5.5)))
-    )
-    found = cheapest_devices(question, AnalyticPredictor(), [find_device(name) for name in names])
-    costs = [cost for name in names if (cost := least_cost(question, name)) is not None]
-    if costs:
-        assert found.sets[0].plan.cost_usd_per_h <= min(costs) * 1.0001
-    else:
-        assert not found.sets
-
-
-def least_cost(question: Question, name: str) -> float | None:
-    """Return the least USD per hour that meets the targets on sixteen nodes of a device.
-
-    All configurations are tried.
-    """
-    forwards = replace(question, clusters=(make_cluster(*[((name, 8),)] * 16),))
-    options = options_of(forwards)
-    if not options:
-        return None
-    space = SearchSpace(options, forwards)
-    genomes = space.all_genomes(3_000_000)
-    scores = space.score(genomes, AnalyticPredictor())
-    good = (scores.violation <= 0.0) & (scores.objectives[:, 0] == 0.0)
-    devices = space.decode(genomes).devices[good]
-    return float(devices.min()) * find_device(name).price_usd_per_h if len(devices) else None
-
-
-def test_a_larger_load_needs_no_fewer_devices():
-    """Twenty times the requests: more devices, and more per hour."""
-    few, many = (
-        cheapest_devices(
-            make_question(
-                targets={"ttft_s": 1.0, "tokens_per_s_per_user": 40.0},
-                concurrency=n,
-                analytic_only=True,
-            ),
-            AnalyticPredictor(),
-            [find_device("H100-SXM")],
-        ).sets[0]
-        for n in (50, 1000)
-    )
-    assert few.plan.devices < many.plan.devices
-    assert few.plan.cost_usd_per_h < many.plan.cost_usd_per_h
-
-
-def test_devices_that_cannot_are_named_with_their_reason():
-    """No engine runs on a V100, a T4 never decodes that fast.
-
-    Both are told, neither is in the list.
-    """
-    names = ("H100-SXM", "V100-16GB", "T4")
-    question = make_question(
-        targets={"tokens_per_s_per_user": 200.0}, concurrency=8, analytic_only=True
-    )
-    found = cheapest_devices(question, AnalyticPredictor(), [find_device(name) for name in names])
-    assert {each.device.name for each in found.sets} == {"H100-SXM"}
-    reasons = {rejection.subject: rejection.reason for rejection in found.rejections}
-    assert "V100" in reasons["V100-16GB"]
 
 
 def test_the_largest_rate_is_carried_and_a_larger_one_is_not():
