@@ -82,7 +82,7 @@ def print_sized(question: Question, found: SizingResult, *, explain: bool = Fals
     )
     for number, each in enumerate(found.sets, start=1):
         sets.add_row(
-            f"{number}. {cells.headline(each.plan, {})}",
+            f"{number}. {cells.headline(each.plan, {})}\n   [dim]{each.plan.devices} devices[/dim]",
             cells.verdict(question, each.plan),
             *cells.plan_service(each.plan),
             f"{each.plan.cost_usd_per_h:.2f}" + ("*" if each.is_estimated else ""),

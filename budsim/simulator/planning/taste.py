@@ -149,6 +149,8 @@ def plainest(options: Sequence[ServingOption], choices: Choices, scores: Scores)
     factor = 1.0 + PIPELINE * (choices.pp > 1) + ATTENTION_RANKS * (choices.dp > 1)
     miss, cost = factor * scores.objectives[:, 0], factor * scores.objectives[:, 1]
     fits = scores.violation <= 0.0
+    if not fits.any():
+        return int(np.argmin(scores.violation))
     least = float(miss[fits].min())
     near = fits & (miss <= least * (1.0 + NOISE) + _slack(least))
     near &= cost <= cost[near].min() * (1.0 + NOISE)

@@ -34,6 +34,7 @@ TARGET_NAMES = {
 
 CHANCE = Field(None, description="chance of meeting all targets, 0 to 1; null where it is unknown")
 COST_PER_H = Field(None, description="USD per hour of all devices; null where it is unknown")
+PRICE_BASIS = Field(None, description="rent or own; null where it is unknown")
 COST_PER_MONTH = Field(None, description="USD per month of 730 hours; null where it is unknown")
 BLENDED = Field(
     None, description="USD per million tokens, input and output together; null where it is unknown"
@@ -184,11 +185,11 @@ class DevicePrice(BaseModel):
     (a price file) or inventory; ``date`` is that of the price, null where unknown.
     """
 
-    usd_per_h: float
-    basis: str
-    kind: str
-    date: str | None = None
-    source: str
+    usd_per_h: float = Field(description="USD per hour of one device")
+    basis: str = Field(description="what the price pays for, or the prediction is based on")
+    kind: str = Field(description="how the price is known")
+    date: str | None = Field(None, description="day, month or year of the price")
+    source: str = Field(description="providers or file, and the arithmetic")
 
 
 class Compression(BaseModel):
@@ -252,8 +253,8 @@ class NodeGroup(EngineMetadata):
     confidence: Confidence | None = None
     explanation: Explanation | None = None
     requests: ReplayedRequests | None = None
-    cost_usd_per_h: float | None = None
-    price: DevicePrice | None = None
+    cost_usd_per_h: float | None = COST_PER_H
+    price: DevicePrice | None = Field(None, description="price of one device and its origin")
 
 
 def node_group(

@@ -19,6 +19,7 @@ from budsim.simulator.wire.node_groups import (
     CHANCE,
     COST_PER_H,
     COST_PER_MONTH,
+    PRICE_BASIS,
     Compression,
     EngineMetadata,
     LaunchOverrides,
@@ -68,7 +69,7 @@ class Metrics(BaseModel):
     cost_per_million_tokens_blended: float | None = BLENDED
     cost_usd_per_h: float | None = COST_PER_H
     cost_usd_per_month: float | None = COST_PER_MONTH
-    price_basis: str | None = None
+    price_basis: str | None = PRICE_BASIS
     requests_per_s: float | None = None
     requests: ReplayedRequests | None = None
 
@@ -175,7 +176,7 @@ class DeploymentConfiguration(EngineMetadata):
     cost_per_million_tokens_blended: float | None = BLENDED
     cost_usd_per_h: float | None = COST_PER_H
     cost_usd_per_month: float | None = COST_PER_MONTH
-    price_basis: str | None = None
+    price_basis: str | None = PRICE_BASIS
     quantization_job: Compression | None = None
 
     @classmethod

@@ -46,6 +46,12 @@ def whole() -> SizingResult:
     return catalog_answer()
 
 
+def plainly(question: Question, name: str) -> Question:
+    """Return the question on sixteen nodes of a device, in layouts that people choose."""
+    cluster = make_cluster(*[((name, 8),)] * 16)
+    return replace(question, clusters=(cluster,), plain_layouts=True, allow_mixed=False)
+
+
 def names_of(found: Iterable[Device]) -> set[str]:
     """Return the names of devices."""
     return {device.name for device in found}
@@ -133,7 +139,7 @@ def test_the_cheapest_devices_are_cheaper_than_any_other_of_the_list():
     assert best.plan.meets_targets
     assert best.purchase_usd == best.plan.devices * best.device.price_usd
     for name in names:
-        forwards = replace(question, clusters=(make_cluster(*[((name, 8),)] * 16),))
+        forwards = plainly(question, name)
         plans = [plan for plan in answer(forwards, AnalyticPredictor()).plans if plan.meets_targets]
         assert all(plan.cost_usd_per_h >= best.plan.cost_usd_per_h - 1e-9 for plan in plans)
 
@@ -166,7 +172,7 @@ def least_cost(question: Question, name: str) -> float | None:
 
     All configurations are tried.
     """
-    forwards = replace(question, clusters=(make_cluster(*[((name, 8),)] * 16),))
+    forwards = plainly(question, name)
     options = options_of(forwards)
     if not options:
         return None
@@ -209,3 +215,13 @@ def test_devices_that_cannot_are_named_with_their_reason():
     assert {each.device.name for each in found.sets} == {"H100-SXM"}
     reasons = {rejection.subject: rejection.reason for rejection in found.rejections}
     assert "V100" in reasons["V100-16GB"]
+
+
+def test_pipelines_are_of_whole_data_centre_nodes() -> None:
+    """Cards of workstations get none, and replicas of one deployment are equal."""
+    question = make_question(targets={"ttft_s": 3.0}, concurrency=4, analytic_only=True)
+    names = ("RTX-PRO-4500", "L40S", "H100-SXM", "RTX5070Ti")
+    for each in cheapest_devices(question, AnalyticPredictor(), named(*names)).sets:
+        (group,) = each.plan.groups
+        assert group.config.pp == 1 or group.config.tp == 8
+        assert group.config.pp == 1 or each.device.name in {"L40S", "H100-SXM"}
