@@ -9,9 +9,9 @@
         targets=budsim.Targets(ttft_s=2.0, tokens_per_s_per_user=20),
     )
 
-`simulate`, `capacity`, `size` and `predict` are the questions. Their answers show themselves in a
-notebook and have ``to_pandas()`` and ``to_json()``. Names are imported when they are first used:
-``import budsim`` itself loads nothing.
+`simulate`, `capacity`, `size`, `together` and `predict` are the questions. Their answers show
+themselves in a notebook and have ``to_pandas()`` and ``to_json()``. Names are imported when they
+are first used: ``import budsim`` itself loads nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from budsim.api.questions import read_clusters as read_clusters
     from budsim.api.questions import simulate as simulate
     from budsim.api.questions import size as size
+    from budsim.api.several_models import Ask as Ask
+    from budsim.api.several_models import SharedCluster as SharedCluster
+    from budsim.api.several_models import together as together
     from budsim.commons.errors import BudsimError as BudsimError
     from budsim.commons.errors import InvalidInput as InvalidInput
     from budsim.commons.errors import NotFound as NotFound
@@ -62,6 +65,7 @@ _HOMES = {
     "budsim.api.daily": "DailyReplicas",
     "budsim.api.inputs": "SearchOptions",
     "budsim.api.questions": "capacity day predict read_clusters simulate size",
+    "budsim.api.several_models": "Ask SharedCluster together",
     "budsim.commons.errors": "BudsimError InvalidInput NotFound",
     "budsim.hardware_ops.cluster": "Cluster",
     "budsim.hardware_ops.device": "Device",
@@ -76,6 +80,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "Ask",
     "BudsimError",
     "Capacities",
     "ClosedLoop",
@@ -97,6 +102,7 @@ __all__ = [
     "RowPredictions",
     "SearchOptions",
     "Sessions",
+    "SharedCluster",
     "SharedPrefixes",
     "Simulation",
     "Targets",
@@ -111,6 +117,7 @@ __all__ = [
     "read_trace",
     "simulate",
     "size",
+    "together",
 ]
 
 

@@ -12,8 +12,10 @@ from mcp_types import ToolAnnotations
 from pydantic import Field
 
 import budsim
-from budsim.agents.questions import Load, Question
+from budsim.agents.questions import Nodes, Question, clusters_of
+from budsim.api.several_models import ask_of, options_of
 from budsim.commons.errors import BudsimError
+from budsim.simulator.wire.model_loads import ModelLoad
 
 if TYPE_CHECKING:
     from budsim.api.answers import Simulation
@@ -25,8 +27,9 @@ INSTRUCTIONS = """\
 budsim predicts how large language models are served: which engine configuration to deploy, its
 latency and throughput with 90 % intervals, its cost, and the chance that it meets all targets.
 Ask `simulate` when the machines are known, `capacity` for how much they serve, `size` for which
-devices to rent. `what_if` changes one setting of the best plan, `explain` says why a plan is as
-good as it is, and `render` writes the files that start it. Figures in `_s` are seconds."""
+devices to rent, `together` for several models on the same machines. `what_if` changes one setting
+of the best plan, `explain` says why a plan is as good as it is, and `render` writes the files that
+start it. Figures in `_s` are seconds."""
 
 MOST_REASONS = 20
 READ_ONLY = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
@@ -34,13 +37,14 @@ READ_ONLY = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_worl
 Devices = Annotated[
     list[str], Field(max_length=100, description="names of `budsim devices`; empty: the catalog")
 ]
+Loads = Annotated[list[ModelLoad], Field(min_length=1, max_length=20)]
 Number = Annotated[int, Field(ge=1, description="which plan, 1 is the best")]
 
 
 def server() -> MCPServer:
     """Return the server with all its tools; it keeps nothing between two calls."""
     found = MCPServer(name="budsim", instructions=INSTRUCTIONS, version=budsim.__version__)
-    for tool in (simulate, capacity, size, what_if, explain, render):
+    for tool in (simulate, capacity, size, together, what_if, explain, render):
         found.add_tool(_told(tool), annotations=READ_ONLY)
     return found
 
@@ -66,21 +70,31 @@ def capacity(question: Question) -> dict[str, Any]:
         cluster=question.clusters,
         traffic=question.traffic,
         targets=question.targets,
-        **question.options,
+        **options_of(question),
     )
     return {"summary": found.summary(), "clusters": found.rows()}
 
 
-def size(load: Load, devices: Devices | None = None) -> dict[str, Any]:
+def size(load: ModelLoad, devices: Devices | None = None) -> dict[str, Any]:
     """Find the cheapest devices for a load, as if any number could be had; cheapest first."""
     found = budsim.size(
         model=load.model,
         traffic=load.traffic,
         targets=load.targets,
         devices=devices or (),
-        **load.options,
+        **options_of(load),
     )
     return {"summary": found.summary(), "sets": found.rows()}
+
+
+def together(loads: Loads, nodes: Nodes) -> dict[str, Any]:
+    """Find plans of several models that fit on the same machines, no device used twice.
+
+    Says which devices keep a model from its best plan and who holds them, and what one more
+    machine of each kind would change.
+    """
+    found = budsim.together([ask_of(load) for load in loads], cluster=clusters_of(nodes))
+    return found.to_dict() | {"summary": found.summary(), "plans": found.rows()}
 
 
 def what_if(question: Question, setting: str, value: str) -> dict[str, Any]:
@@ -132,7 +146,7 @@ def _simulated(question: Question) -> Simulation:
         cluster=question.clusters,
         traffic=question.traffic,
         targets=question.targets,
-        **question.options,
+        **options_of(question),
     )
 
 

@@ -16,6 +16,7 @@ from budsim.cli.serve import serve
 from budsim.cli.simulate import simulate
 from budsim.cli.sizing import capacity, size
 from budsim.cli.streams import BAD_INPUT, FAILED, complain
+from budsim.cli.together import together
 from budsim.cli.training import train, tune
 from budsim.commons.errors import BudsimError, InvalidInput, NotFound
 
@@ -49,6 +50,7 @@ OPTIONS = {
     "goodput": "--goodput",
     "hourly": "--hourly",
     "lead_time_s": "--lead-time-s",
+    "risk": "--risk",
 }
 
 app = typer.Typer(
@@ -64,6 +66,7 @@ for command in (
     capacity,
     day,
     size,
+    together,
     explain,
     render,
     serve,
@@ -90,7 +93,9 @@ def run_command(arguments: list[str]) -> int:
         return complain(message + _advice(message, arguments), BAD_INPUT)
     except (InvalidInput, NotFound) as error:
         option = _option(error.field, arguments)
-        message = str(error) if option == error.field else f"{option}: {error}"
+        # An option that sets one field says all that the field's name would.
+        told = str(error).removeprefix(f"{error.field}: " if error.field in OPTIONS else "")
+        message = told if option == error.field else f"{option}: {told}"
         return complain(message, BAD_INPUT)
     except BudsimError as error:
         return complain(str(error), FAILED)
@@ -114,5 +119,5 @@ def _option(field: str, arguments: list[str]) -> str:
     """Return the option that set a field: the cluster file's, where no other option sets it."""
     # Inventory errors name fields of the file (`clusters[0].nodes`), of which there are many.
     has_cluster = any(argument.partition("=")[0] == "--cluster" for argument in arguments)
-    is_of_cluster = has_cluster and not field.startswith(("--", "PLAN", "args."))
+    is_of_cluster = has_cluster and field.startswith(("cluster", "["))
     return OPTIONS.get(field, "--cluster" if is_of_cluster else field)

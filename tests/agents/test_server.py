@@ -49,6 +49,7 @@ async def test_every_question_is_a_tool_that_only_reads():
         "simulate",
         "capacity",
         "size",
+        "together",
         "what_if",
         "explain",
         "render",
@@ -79,6 +80,13 @@ async def test_size_names_only_the_devices_it_was_given():
     """`size` tries the named devices and no others."""
     told = await answer("size", {"load": LOAD, "devices": ["L40S"]})
     assert [each["device"] for each in told["sets"]] == ["L40S"]
+
+
+async def test_together_places_several_models_on_the_same_machines():
+    """`together` answers one plan for each model."""
+    told = await answer("together", {"loads": [LOAD, LOAD], "nodes": NODES})
+    assert told["served"] == 2
+    assert len(told["plans"]) == 2
 
 
 async def test_what_if_changes_one_setting():

@@ -1,0 +1,124 @@
+"""`budsim together`: several models on one cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from budsim.cli.files import read_clusters
+from budsim.cli.options import AsJson, ClusterFile
+from budsim.cli.progress import progress
+from budsim.commons.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from budsim.api.several_models import Ask, SharedCluster
+
+MOST_BYTES = 2**20
+MOST_MODELS = 20
+EXPECTED = "a list of models, each with model, input_tokens, output_tokens and concurrency or so"
+
+Questions = Annotated[
+    Path,
+    typer.Argument(help="YAML or JSON: a list of models with their loads and targets."),
+]
+Analytic = Annotated[
+    bool, typer.Option("--analytic", help="Use physics alone, without trained models.")
+]
+
+
+def together(
+    questions: Questions,
+    *,
+    cluster: ClusterFile,
+    analytic: Analytic = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find plans of several models that fit on one cluster together."""
+    from budsim.api.several_models import together as found_together
+    from budsim.cli import tables
+
+    asks = read_asks(questions)
+    clusters = read_clusters(cluster)
+    with progress() as tell:
+        found = found_together(asks, cluster=clusters, analytic=analytic)
+        tell(1.0)
+    if as_json:
+        tables.write_json(found.to_dict())
+    else:
+        _print(found)
+
+
+def read_asks(path: Path) -> list[Ask]:
+    """Return the questions of a file.
+
+    Raises
+    ------
+    NotFound
+        There is no such file.
+    InvalidInput
+        It cannot be read, or a field of a question is wrong.
+    """
+    from pydantic import ValidationError
+
+    from budsim.api.several_models import ask_of
+    from budsim.simulator.wire.model_loads import ModelLoad
+
+    asks = []
+    for number, entry in enumerate(_entries(path)):
+        try:
+            asks.append(ask_of(ModelLoad.model_validate(entry)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in (f"questions[{number}]", *first["loc"]))
+            raise InvalidInput(where, first["msg"], "see `budsim together --help`") from None
+    return asks
+
+
+def _entries(path: Path) -> list[Any]:
+    import yaml
+
+    if not path.is_file():
+        raise NotFound("QUESTIONS", str(path), "name a file that exists")
+    if path.stat().st_size > MOST_BYTES:
+        raise InvalidInput("QUESTIONS", f"{path.name} is larger than 1 MiB", EXPECTED)
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        problem = " ".join(str(error).split())
+        raise InvalidInput("QUESTIONS", f"{path.name} is not YAML ({problem})", EXPECTED) from None
+    if not isinstance(found, list) or not 0 < len(found) <= MOST_MODELS:
+        problem = f"{path.name} holds no list of 1 to {MOST_MODELS} models"
+        raise InvalidInput("QUESTIONS", problem, EXPECTED)
+    return found
+
+
+def _print(found: SharedCluster) -> None:
+    from budsim.cli import tables
+
+    console = tables.console()
+    console.print(found.summary())
+    for row in found.rows():
+        console.print(f"  {row['model']}: {_told(row)}")
+    outcome, names = found.outcome, [each.architecture.model_id for each in found.questions]
+    for each in outcome.contentions:
+        held = ", ".join(f"{names[n]} uses {count}" for n, count in each.held_by.items())
+        console.print(
+            f"{names[each.model]} would take {each.wanted} x {each.device} alone; "
+            f"{each.left} are left: {held}"
+        )
+    for more in outcome.more:
+        console.print(
+            f"one more node like {more.node} ({more.cluster}): {more.served} models served, "
+            f"{more.cost_usd_per_h:.2f} USD/h"
+        )
+
+
+def _told(row: dict[str, Any]) -> str:
+    if "reason" in row:
+        return f"not served: {row['reason']}"
+    return (
+        f"{row['runs']}, {row['usd_per_h']:.2f} USD/h, "
+        f"meets its targets with a chance of {row['chance']:.0%}"
+    )

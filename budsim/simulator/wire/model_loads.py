@@ -1,0 +1,37 @@
+"""A model, its load and its targets, as a file or an agent spells them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from budsim.simulator.wire.fields import Text
+from budsim.simulator.wire.traffic import LoadFields
+
+
+class ModelLoad(LoadFields):
+    """A model, what clients send to it, the targets of its service, and what may be tried.
+
+    Exactly one of ``concurrency`` and ``request_rate`` is given.
+    """
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model: Text = Field(description="Hugging Face id, or a name that `budsim models` lists")
+    engines: Annotated[list[Text], Field(max_length=10)] = Field(
+        [], description="serving engines that may be used (vllm, sglang); empty: all"
+    )
+    quantize: bool = Field(False, description="also try quantized weights")
+    chance: float | None = Field(
+        None, ge=0, lt=1, description="least chance of meeting all targets; null: 0.8"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_load(self) -> Self:
+        if self.concurrency is not None and self.request_rate is not None:
+            raise ValueError(
+                "concurrency and request_rate are both given: clients either wait for their "
+                "answers or come at a rate; expected one of both"
+            )
+        return self
