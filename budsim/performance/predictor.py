@@ -361,6 +361,11 @@ def time_by_cause(modelled: Modelled, candidates: Candidates) -> Floats:
     return np.concatenate([spent, queue[None, :]])
 
 
+def trained_folder() -> Path:
+    """Return the folder of the shipped trained models."""
+    return CHECKOUT if CHECKOUT.is_dir() else INSTALLED
+
+
 def load_predictor(folder: Path | None = None, calibration: Path | None = None) -> Predictor:
     """Load the trained models in ``folder`` (default: the shipped ones).
 
@@ -374,8 +379,7 @@ def load_predictor(folder: Path | None = None, calibration: Path | None = None) 
     InvalidInput
         When the calibration is none.
     """
-    shipped = CHECKOUT if CHECKOUT.is_dir() else INSTALLED
-    predictor = Predictor(load_regressors(folder or shipped))
+    predictor = Predictor(load_regressors(folder or trained_folder()))
     if calibration is None:
         return predictor
     return replace(predictor, calibration=load_calibration(calibration, predictor.models_sha256))

@@ -19,6 +19,9 @@ COLUMNS = ("prefill_tp", "prefill_workers", "decode_tp", "decode_workers")
 # Devices a worker may have, in the order they are tried where a row states attention ranks alone.
 SIZES = (4, 8, 16, 24, 32, 40, 48, 56, 64)
 
+# Largest size or number of workers that a row may state.
+MOST_DEVICES = 4096.0
+
 # Devices of a prefill worker that is known to have attention ranks, but not how many.
 PREFILL_SIZES = {"fp8": (8, 4, 16), "": (4, 8, 16)}
 
@@ -61,7 +64,7 @@ def _pools(row: dict[str, object]) -> tuple[float, ...]:
     """Return devices, workers and ranks of both pools of one row, and whether all were stated."""
     own = [_number(row.get(name)) for name in COLUMNS]
     ranked = "dp_attention" in str(row["notes"])
-    if np.isfinite(own).all():
+    if np.isfinite(own).all() and min(own) >= 1.0 and max(own) <= MOST_DEVICES:
         return _ranked(own[0], own[1], own[2], own[3], ranked, 1.0)
     devices, precision = _number(row["n_devices"]), str(row["precision"]).lower()
     if found := re.search(_WITH_WORKERS, str(row["notes"])):

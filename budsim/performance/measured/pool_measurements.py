@@ -10,7 +10,16 @@ import pandas as pd
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers, rows_of
 from budsim.performance.measured.measurements import Measurements, read_measurements
 from budsim.performance.measured.pool_columns import MODE, StatedPools, stated_pools
+from budsim.performance.measured.protocols import SOURCES
 from budsim.performance.serving.pools.pool_times import Pools
+
+# Columns that are read here and may be missing.
+_READ = ("mode", "notes", "n_devices", "precision", "concurrency")
+
+_UNKNOWN = (
+    "prefill_tp: expected sizes and workers of both pools, at least 1, in prefill_tp, "
+    "prefill_workers, decode_tp and decode_workers or in notes"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,13 +27,15 @@ class PoolMeasurements:
     """Readable rows as pools; arrays of shape (n,).
 
     ``rows`` are positions in the table; ``problems`` says for every row of it why it was not read.
-    ``stated`` rows give the workers of both pools, ``median`` ones report medians.
+    ``stated`` rows give the workers of both pools, ``median`` ones report medians, those of a
+    ``known_party`` were measured by whom the correction was fitted on.
     """
 
     pools: Pools
     rows: Integers
     stated: Booleans
     median: Booleans
+    known_party: Booleans
     problems: list[str]
 
     def __len__(self) -> int:
@@ -35,12 +46,14 @@ class PoolMeasurements:
 def read_pools(table: pd.DataFrame) -> PoolMeasurements:
     """Read rows of disaggregated deployments: each pool's worker as a server of its own."""
     fresh = table.reset_index(drop=True)
+    missing = [name for name in _READ if name not in fresh]
+    fresh = fresh.assign(**dict.fromkeys(missing, ""))
     stated = stated_pools(fresh)
     prefill = read_measurements(_workers(fresh, stated, "prefill"))
     decode = read_measurements(_workers(fresh, stated, "decode"))
     known = np.isfinite(stated.prefill_devices)
     problems = [
-        (first or second) if fine else "notes: expected the sizes and workers of both pools"
+        (first or second) if fine else _UNKNOWN
         for first, second, fine in zip(prefill.problems, decode.problems, known, strict=True)
     ]
     rows = np.array([row for row, each in enumerate(problems) if not each], dtype=np.int64)
@@ -55,8 +68,13 @@ def read_pools(table: pd.DataFrame) -> PoolMeasurements:
         rows=rows,
         stated=stated.stated[rows] > 0,
         median=decode.median[_places(decode, rows)],
+        known_party=_sources(fresh).isin(SOURCES).to_numpy(dtype=bool)[rows],
         problems=problems,
     )
+
+
+def _sources(table: pd.DataFrame) -> pd.Series:
+    return table.get("source", pd.Series("", index=table.index)).astype(str).str.strip()
 
 
 def _places(measurements: Measurements, rows: Integers) -> Integers:

@@ -12,16 +12,17 @@ import pandas as pd
 
 from budsim.commons.units import MILLI
 from budsim.performance.candidates import Floats
+from budsim.performance.learned.pool_correction import load_pools
 from budsim.performance.measured.clients import served_traffic
 from budsim.performance.measured.measurements import Measurements, read_measurements
 from budsim.performance.measured.open_loop import settle
 from budsim.performance.measured.pool_columns import MODE
 from budsim.performance.measured.pool_measurements import read_pools
-from budsim.performance.measured.pool_predictions import pool_quantities
+from budsim.performance.measured.pool_predictions import predict_pools
 from budsim.performance.measured.protocols import party_of
 from budsim.performance.measured.tables import UNREADABLE, read_parts, without_repeats
 from budsim.performance.predictions import PERCENTILES, Basis, Interval, Predictions
-from budsim.performance.predictor import Predictor
+from budsim.performance.predictor import Predictor, trained_folder
 from budsim.performance.serving.replay.answers import ReplayedService
 from budsim.performance.training.errors import error_figures
 
@@ -109,13 +110,13 @@ def predict_table(table: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
             column = np.full(len(table), "", dtype=object)
             column[measurements.rows] = values
             result[name] = column
-    _write_pools(fresh, result)
+    _write_pools(fresh, result, predictor)
     return pd.concat(
         [table.drop(columns=[c for c in (*COLUMNS, UNREADABLE) if c in table]), result], axis=1
     )
 
 
-def _write_pools(table: pd.DataFrame, result: pd.DataFrame) -> None:
+def _write_pools(table: pd.DataFrame, result: pd.DataFrame, predictor: Predictor) -> None:
     """Write the columns of rows of disaggregated deployments into ``result``, in place."""
     if "mode" not in table:
         return
@@ -126,13 +127,15 @@ def _write_pools(table: pd.DataFrame, result: pd.DataFrame) -> None:
     result.loc[result.index[at], "pred_error"] = measurements.problems
     if not len(measurements):
         return
-    ranged, percentiles = pool_quantities(measurements)
+    correction = load_pools(trained_folder()) if predictor.regressors else None
+    found = predict_pools(measurements, correction)
     columns: dict[str, list[object]] = {}
-    for name, ends in ranged.items():
+    for name, ends in found.quantities.items():
         for ending, numbers in zip(("", "_lo90", "_hi90"), ends, strict=True):
             columns[f"pred_{name}{ending}"] = _written(numbers)
-    columns |= {f"pred_{name}_ms": _written(each) for name, each in percentiles.items()}
-    columns["pred_basis"] = [Basis.ANALYTIC.value] * len(measurements)
+    columns |= {f"pred_{name}_ms": _written(each) for name, each in found.percentiles.items()}
+    bases = np.where(found.learned, Basis.LEARNED.value, Basis.ANALYTIC.value)
+    columns["pred_basis"] = bases.tolist()
     columns["pred_in_range"] = ["true" if each else "false" for each in measurements.stated]
     for name, values in columns.items():
         column = result[name].to_numpy(dtype=object, copy=True)
