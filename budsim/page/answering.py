@@ -69,7 +69,9 @@ class Answering:
         finally:
             search.cancel()
         name = self.answers.add(Answer(question=question, outcome=outcome))
-        detail = AnswerDetail(outcome=outcome, name=name, width=asked.drawn_width)
+        detail = AnswerDetail(
+            outcome=outcome, name=name, model=asked.model, width=asked.drawn_width
+        )
         yield _line(html=await workers.compute(answer_page, question, detail))
 
     async def _answered_again(self, chosen: PlanChosen) -> Answer:

@@ -18,6 +18,8 @@ SHAPE, LEAST_HEIGHT = 1.9, 230
 TICK_GAP = 58
 # Share of the values' span that is left free at both ends.
 MARGIN = 0.06
+# From this ratio of its ends on, a logarithmic axis has ticks at powers of ten alone.
+WIDE = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,8 @@ class Scale:
                 found = self._within(_decades(self.low, self.high, digits))
                 if 2 <= len(found) <= most:
                     return found
+            if self.high / self.low >= WIDE:
+                return self._within(_powers(self.low, self.high, most))
         return self._within(_steps(self.low, self.high, most))
 
     def _within(self, values: Iterable[float]) -> list[float]:
@@ -140,6 +144,13 @@ def _scale(values: Sequence[float], start: float, end: float, *, log: bool) -> S
 def _decades(low: float, high: float, digits: Sequence[int]) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     return [digit * 10.0**power for power in range(first, last + 1) for digit in digits]
+
+
+def _powers(low: float, high: float, most: int) -> list[float]:
+    """Return every power of ten, or every second, third, ...: at most so many."""
+    first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
+    step = -(-(last - first + 1) // most)
+    return [10.0**power for power in range(first, last + 1, step)]
 
 
 def _steps(low: float, high: float, most: int) -> list[float]:

@@ -23,10 +23,12 @@ def _filled(value: Any) -> Any:
 
 
 Blank = BeforeValidator(_filled)
-Limit = Annotated[float | None, Blank, Field(ge=0, allow_inf_nan=False)]
+Limit = Annotated[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, Blank]
+Share = Annotated[Annotated[float, Field(ge=0, le=1)] | None, Blank]
 Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 Name = Annotated[str, Field(max_length=LONGEST_NAME)]
-Degree = Annotated[int | None, Blank, Field(ge=1, le=4096)]
+Degree = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, Blank]
+Words = Annotated[Name | None, Blank]
 
 
 class PageBody(BaseModel):
@@ -53,16 +55,16 @@ class Asked(PageBody):
     cluster_id: Name = ""
     upload: Upload | None = None
     device: Name = ""
-    devices_per_node: Annotated[int | None, Blank, Field(ge=1, le=1024)] = None
-    nodes: Annotated[int | None, Blank, Field(ge=1, le=10_000)] = None
+    devices_per_node: Annotated[Annotated[int, Field(ge=1, le=1024)] | None, Blank] = None
+    nodes: Annotated[Annotated[int, Field(ge=1, le=10_000)] | None, Blank] = None
     load: Literal["concurrency", "rate"] = "concurrency"
-    concurrency: Annotated[int | None, Blank, Field(ge=1, le=MOST_REQUESTS)] = None
-    rate: Annotated[float | None, Blank, Field(gt=0, le=1e6)] = None
+    concurrency: Annotated[Annotated[int, Field(ge=1, le=MOST_REQUESTS)] | None, Blank] = None
+    rate: Annotated[Annotated[float, Field(gt=0, le=1e6)] | None, Blank] = None
     arrival: Name = "poisson"
     input_tokens: Tokens
     output_tokens: Tokens
-    lengths: Annotated[str | None, Blank, Field(max_length=LONGEST_NAME)] = None
-    prefix_hits: Annotated[float | None, Blank, Field(ge=0, le=1)] = None
+    lengths: Words = None
+    prefix_hits: Share = None
     ttft_ms: Limit = None
     tokens_per_s_per_user: Limit = None
     e2e_s: Limit = None
@@ -71,10 +73,13 @@ class Asked(PageBody):
     itl_p99_ms: Limit = None
     e2e_p95_s: Limit = None
     e2e_p99_s: Limit = None
-    goodput: Annotated[float | None, Blank, Field(ge=0, le=1)] = None
-    risk: Annotated[str | None, Blank, Field(max_length=LONGEST_VALUE)] = None
+    goodput: Share = None
+    risk: Words = None
     engine: Name = ""
     quantize: bool = False
+    basis: Name = ""
+    term: Name = ""
+    provider: Name = ""
     width: Annotated[int, Field(ge=1, le=100_000)] = 640
 
     @property

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.units import MILLI
 from budsim.hardware_ops.cluster import Cluster
+from budsim.hardware_ops.pricing import Pricing, basis_named, term_named
+from budsim.hardware_ops.rents import provider_named
 from budsim.page.fields import Asked
 from budsim.page.work import read_clusters
 from budsim.performance.lengths import parse_lengths
@@ -19,6 +22,7 @@ from budsim.performance.traffic import (
     Traffic,
     parse_arrival,
 )
+from budsim.simulator.cluster_sources import Inventory, PricedInventory
 from budsim.simulator.planning.question import Question, chance_of
 from budsim.simulator.planning.targets import PercentileTarget, Targets
 from budsim.simulator.questions import allowed_engines, chosen_clusters, served
@@ -46,7 +50,9 @@ async def question_of(asked: Asked, service: Simulations) -> Question:
     Unavailable
         There is no inventory now.
     """
-    clusters = await _clusters_of(asked, service)
+    found = await _clusters_of(asked, service)
+    pricing = await asyncio.to_thread(_pricing, asked, service.inventory)
+    clusters = await asyncio.to_thread(pricing.priced_clusters, found)
     return await asyncio.to_thread(_question, asked, clusters, service)
 
 
@@ -110,10 +116,23 @@ def _arrivals(asked: Asked) -> Arrivals:
     return ClosedLoop(concurrency=asked.concurrency)
 
 
+def _pricing(asked: Asked, inventory: Inventory) -> Pricing:
+    """Return how devices are priced: as the service does, except for what the form says."""
+    known = inventory.pricing if isinstance(inventory, PricedInventory) else Pricing()
+    return replace(
+        known,
+        basis=basis_named(asked.basis) if asked.basis else known.basis,
+        term=term_named(asked.term) if asked.term else known.term,
+        provider=provider_named(asked.provider) if asked.provider else known.provider,
+    )
+
+
 async def _clusters_of(asked: Asked, service: Simulations) -> tuple[Cluster, ...]:
     if asked.source == "inventory":
-        known = await service.inventory.clusters()
-        return chosen_clusters(known, asked.cluster_id or None)
+        inventory = service.inventory
+        # Without the prices of the service: the form may ask for others.
+        source = inventory.source if isinstance(inventory, PricedInventory) else inventory
+        return chosen_clusters(await source.clusters(), asked.cluster_id or None)
     if asked.source == "upload":
         if asked.upload is None:
             raise InvalidInput("upload", "is missing", "an inventory in JSON or the short YAML")

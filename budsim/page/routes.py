@@ -64,6 +64,12 @@ async def what_if(chosen: Changes, answers: Answers) -> HTMLResponse:
     return _html(await answers.about_plan(work.changed_page, chosen, changes=changes))
 
 
+@router.post("/offer")
+async def offer(chosen: PlanChosen, answers: Answers) -> HTMLResponse:
+    """Return which quantized checkpoint would do for much less; empty where none would."""
+    return _html(await answers.about_plan(work.offer_page, chosen))
+
+
 @router.post("/load")
 async def load(chosen: PlanChosen, answers: Answers) -> HTMLResponse:
     """Return how the latency of a plan grows with the load."""

@@ -32,7 +32,6 @@ def start_page(clusters: tuple[Cluster, ...], engines: frozenset[str], largest_b
     from budsim.engine_ops import serving_engines
     from budsim.hardware_ops.catalog import devices
     from budsim.model_ops.registry import known_models
-    from budsim.simulator.rendering import FORMATS
 
     return rendered(
         "start.html",
@@ -40,7 +39,6 @@ def start_page(clusters: tuple[Cluster, ...], engines: frozenset[str], largest_b
         models=known_models(),
         devices=tuple(devices()),
         engines=sorted(engines or serving_engines),
-        forms=tuple(FORMATS),
         largest_bytes=largest_bytes,
     )
 

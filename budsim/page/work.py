@@ -34,6 +34,7 @@ class AnswerDetail:
 
     outcome: Outcome
     name: str
+    model: str
     width: int
 
 
@@ -74,18 +75,28 @@ def answer_page(question: Question, _predictor: Predictor, detail: AnswerDetail)
     from budsim.page.html import rendered
     from budsim.page.views import answer_view
 
-    view = answer_view(question, detail.outcome, detail.width)
+    view = answer_view(question, detail.outcome, detail.model, detail.width)
     return rendered("answer.html", view=view, name=detail.name)
 
 
 def changed_page(question: Question, predictor: Predictor, detail: PlanDetail) -> str:
     """Return as HTML what changed knobs do to a plan; errors as `change_plan`."""
     from budsim.page.html import rendered
-    from budsim.page.views import changed_view
+    from budsim.page.sliders import changed_view
     from budsim.simulator.planning.whatif import change_plan
 
     change = change_plan(question, detail.plan, predictor, dict(detail.changes))
     return rendered("changed.html", view=changed_view(question, change))
+
+
+def offer_page(question: Question, predictor: Predictor, detail: PlanDetail) -> str:
+    """Return as HTML which quantized checkpoint would do for much less; empty where none would."""
+    from budsim.page.html import rendered
+    from budsim.page.views import offer_view
+    from budsim.simulator.planning.checkpoint_offers import cheaper_checkpoint
+
+    offer = cheaper_checkpoint(question, detail.outcome, predictor)
+    return rendered("offer.html", view=offer_view(offer)) if offer else ""
 
 
 def load_page(question: Question, predictor: Predictor, detail: PlanDetail) -> str:

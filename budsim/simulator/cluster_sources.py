@@ -57,16 +57,16 @@ class PricedInventory:
     """The clusters of another source, their devices priced on one basis."""
 
     def __init__(self, source: Inventory, pricing: Pricing) -> None:
-        self._source, self._pricing = source, pricing
+        self.source, self.pricing = source, pricing
         self._seen: tuple[Cluster, ...] = ()
         self._priced: tuple[Cluster, ...] = ()
 
     async def clusters(self) -> tuple[Cluster, ...]:
         """See `Inventory.clusters`."""
-        found = await self._source.clusters()
+        found = await self.source.clusters()
         # Sources return the same clusters until they change.
         if found is not self._seen:
-            self._priced = await asyncio.to_thread(self._pricing.priced_clusters, found)
+            self._priced = await asyncio.to_thread(self.pricing.priced_clusters, found)
             self._seen = found
         return self._priced
 

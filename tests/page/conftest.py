@@ -27,7 +27,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 OpenPage = Callable[..., Page]
 
-client, make_client = of_service.client, of_service.make_client
+body, client, make_client = of_service.body, of_service.client, of_service.make_client
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

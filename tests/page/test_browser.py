@@ -58,8 +58,10 @@ def test_mark_of_a_plan_opens_its_card(asked: Page):
 
 def test_plan_is_downloaded_as_compose_file(asked: Page):
     """The buttons of a plan save the file that starts it."""
+    plan = asked.locator("#plan-1")
+    plan.get_by_label("What starts plan 1, for").select_option("compose")
     with asked.expect_download() as saved:
-        asked.locator("#plan-1").get_by_role("button", name="compose").click()
+        plan.get_by_role("button", name="Download").click()
     assert saved.value.suggested_filename == "compose.yaml"
     assert "services:" in Path(saved.value.path()).read_text()
 

@@ -8,10 +8,6 @@ const THEME = "budsim-theme";
 const SLIDER_PAUSE = 120;
 // Pause between two looks at the runs, ms.
 const RUNS_PAUSE = 3000;
-const FILES = {
-  command: "start.sh", compose: "compose.yaml", kubernetes: "kubernetes.yaml",
-  litellm: "litellm.yaml", recipe: "recipe.yaml",
-};
 // Fields of the form by the names errors of the service use.
 const FIELDS = {
   pretrained_model_uri: "model", target_throughput_per_user: "tokens_per_s_per_user",
@@ -223,11 +219,13 @@ function showAnswer(html) {
   for (const plan of answer.querySelectorAll(".plan")) {
     $(".load", plan).addEventListener("toggle", () => showLoad(plan), { once: true });
     for (const slider of plan.querySelectorAll(".sliders input")) place(slider);
+    $(".files", plan).addEventListener("submit", (event) => download(event, plan));
     $(".sliders", plan).addEventListener("input", () => slid(plan));
     $(".sliders", plan).addEventListener("reset", () => setTimeout(() => reset(plan)));
   }
   answer.focus({ preventScroll: true });
   answer.scrollIntoView({ block: "start" });
+  showOffer();
 }
 
 function chosen(plan) {
@@ -238,7 +236,6 @@ function chosen(plan) {
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
   if (button?.dataset.copy !== undefined) await copy(button);
-  if (button?.dataset.file) await download(button);
   if (button?.dataset.run) await showRun(button.dataset.run);
 });
 
@@ -253,23 +250,32 @@ async function copy(button) {
   }
 }
 
-async function download(button) {
-  const plan = button.closest(".plan");
-  const form = button.dataset.file;
+async function download(event, plan) {
+  event.preventDefault();
+  const form = event.target.elements.form.value;
   const problem = $(":scope > .problem", plan);
   problem.textContent = "";
-  button.disabled = true;
   try {
     const response = await call("file", { ...chosen(plan), form });
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await response.blob());
-    link.download = FILES[form] ?? form;
+    link.download = form === "command" ? "start.sh" : `${form}.yaml`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   } catch (error) {
     problem.textContent = error.message;
-  } finally {
-    button.disabled = false;
+  }
+}
+
+// Asked for after the answer is shown: it takes another search.
+async function showOffer() {
+  const place = $("#answer .offer");
+  const plan = $("#plan-1");
+  if (!plan) return;
+  try {
+    place.innerHTML = await (await call("offer", chosen(plan))).text();
+  } catch {
+    place.replaceChildren(); // a hint, not an answer: without it nothing is missing
   }
 }
 

@@ -208,8 +208,11 @@ class ProcessWorkers:
             )
             if unfinished:
                 process.kill()
+            # asyncio logs exceptions that nobody reads, also those that come later.
+            for run in unfinished:
+                run.cancel()
             for run in ended:
-                run.exception()  # asyncio logs exceptions that nobody reads
+                run.exception()
             self._release(process)
 
         task = asyncio.create_task(recover())

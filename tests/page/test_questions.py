@@ -1,0 +1,107 @@
+"""From the form's fields to a question."""
+
+import pytest
+from pydantic import ValidationError
+
+from budsim.commons.errors import InvalidInput, NotFound
+from budsim.hardware_ops.device import PriceBasis
+from budsim.hardware_ops.pricing import Pricing
+from budsim.page.fields import Asked
+from budsim.page.questions import question_of, targets_of, traffic_of
+from budsim.simulator.cluster_sources import FixedInventory, PricedInventory
+from budsim.simulator.context import ServiceOptions
+from tests.simulator.situations import MODEL, make_cluster
+
+FORM = {"model": "m", "concurrency": "64", "input_tokens": "2048", "output_tokens": "512"}
+
+
+def test_targets_are_read_in_the_units_people_type():
+    """Milliseconds become seconds, for means and percentiles alike."""
+    asked = Asked(
+        **FORM, ttft_ms="2000", ttft_p99_ms="500", e2e_p95_s="30", tokens_per_s_per_user="20"
+    )
+    targets = targets_of(asked)
+    assert (targets.ttft_s, targets.tokens_per_s_per_user) == (2.0, 20.0)
+    limits = {each.name: each.limit_s for each in targets.percentiles}
+    assert limits == {"ttft_p99_s": 0.5, "e2e_p95_s": 30.0}
+
+
+def test_blank_and_zero_set_no_target():
+    """A field left blank and a 0 ask for nothing."""
+    assert not targets_of(Asked(**FORM, ttft_ms=" ", e2e_s="0"))
+
+
+def test_rate_is_missing_is_said_by_field():
+    """Traffic at a rate without a rate names the field."""
+    with pytest.raises(InvalidInput) as caught:
+        traffic_of(Asked(**FORM, load="rate"))
+    assert caught.value.field == "rate"
+
+
+def test_traffic_at_a_rate_with_varied_lengths():
+    """Rate, arrivals, law of lengths and prefix hits reach the traffic."""
+    asked = Asked(
+        **FORM, load="rate", rate="3.5", arrival="gamma:2", lengths="lognormal", prefix_hits="0.5"
+    )
+    traffic = traffic_of(asked)
+    assert (traffic.rate, traffic.arrivals.variation, traffic.prefix_hit_share) == (3.5, 2.0, 0.5)
+    assert traffic.prompt.most > traffic.prompt.mean
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"concurrency": "0"},
+        {"input_tokens": "many"},
+        {"ttft_ms": "-1"},
+        {"ttft_ms": "nan"},
+        {"prefix_hits": "1.5"},
+        {"source": "elsewhere"},
+        {"model": ""},
+        {"nodes": "1000000"},
+        {"unknown": "1"},
+    ],
+)
+def test_fields_out_of_range_are_refused(wrong):
+    """A number out of range, an unknown choice and an unknown field are refused."""
+    with pytest.raises(ValidationError):
+        Asked(**(FORM | wrong))
+
+
+@pytest.mark.parametrize(("width", "drawn"), [(1, 280), (640, 640), (9999, 1200)])
+def test_drawings_are_legible_whatever_width_is_told(width, drawn):
+    """The width of drawings is kept within bounds."""
+    assert Asked(**FORM, width=width).drawn_width == drawn
+
+
+class OwningService:
+    """A service with one node of eight H100 whose devices are priced to own."""
+
+    inventory = PricedInventory(
+        FixedInventory((make_cluster((("H100-SXM", 8),)),)), Pricing(basis=PriceBasis.OWN)
+    )
+    options = ServiceOptions()
+
+
+@pytest.mark.parametrize(
+    ("form", "basis"), [({}, "own"), ({"basis": "own"}, "own"), ({"basis": "rent"}, "rent")]
+)
+@pytest.mark.parametrize("source", ["inventory", "devices"])
+async def test_prices_follow_the_service_unless_the_form_says_otherwise(source, form, basis):
+    """Blank means the service's basis, also for chosen devices; the form can ask for the other."""
+    asked = Asked(**(FORM | form), source=source, device="H100-SXM").model_copy(
+        update={"model": MODEL}
+    )
+    question = await question_of(asked, OwningService())
+    (pool,) = (pool for _, pool in question.clusters[0].pools())
+    expected = Pricing(basis=PriceBasis(basis)).priced(pool.device)
+    assert pool.device.price_usd_per_h == expected.price_usd_per_h
+    other = Pricing(basis=PriceBasis("rent" if basis == "own" else "own")).priced(pool.device)
+    assert pool.device.price_usd_per_h != other.price_usd_per_h
+
+
+async def test_unknown_basis_is_refused():
+    """A basis of prices that is none is refused."""
+    asked = Asked(**FORM, basis="stolen").model_copy(update={"model": MODEL})
+    with pytest.raises((InvalidInput, NotFound)):
+        await question_of(asked, OwningService())
