@@ -6,18 +6,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.candidates import Booleans, Candidates, Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkBandwidth:
     """Bytes per second one device sends, by data sheet; arrays of shape (n,).
 
-    ``group`` is inside its tensor-parallel group, ``hop`` to the next pipeline stage.
+    ``group`` is inside its tensor-parallel group, ``hop`` to the next pipeline stage, ``inside``
+    its link domain, ``network`` between nodes. ``is_wide`` where experts are spread over several
+    (``domains``) link domains.
     """
 
     group: Floats
     hop: Floats
+    inside: Floats
+    network: Floats
+    is_wide: Booleans
+    domains: Floats
 
 
 def link_bandwidth(candidates: Candidates) -> LinkBandwidth:
@@ -39,4 +45,8 @@ def link_bandwidth(candidates: Candidates) -> LinkBandwidth:
     return LinkBandwidth(
         group=np.where(candidates.tp <= domain, group, beyond),
         hop=np.where(candidates.tp * candidates.pp <= domain, inside / peers, beyond),
+        inside=inside,
+        network=np.maximum(beyond, 1.0),
+        is_wide=(candidates.tp > domain) & (candidates.ep > 1),
+        domains=np.maximum(candidates.tp / np.maximum(domain, 1.0), 1.0),
     )

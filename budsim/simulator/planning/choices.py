@@ -78,6 +78,14 @@ class ServingOption:
         """When the engine's version came out, as a calendar year with its fraction."""
         return release_year(self.engine.name, self.engine.version)
 
+    def least_attention_ranks(self, tp: int) -> int:
+        """Return the fewest attention ranks of ``tp`` devices, so that each stays in its node."""
+        group = self.group
+        if not group.is_wide(tp) or group.is_linked(tp):
+            return 1
+        ranks = self.attention_ranks(tp)
+        return next((dp for dp in ranks if tp // dp <= group.whole_node), max(ranks))
+
     @property
     def default_limits(self) -> tuple[int, int]:
         """Tokens of a step and running sequences the engine allows on this device by default."""
@@ -222,9 +230,41 @@ def _layouts(
     deepest = min(group.devices, max(PIPELINES))
     pipelines = engine.pp_sizes(question.architecture, deepest)
     return (
-        engine.tp_sizes(question.architecture, group.largest_node),
+        (
+            *engine.tp_sizes(question.architecture, group.largest_node),
+            *_wide_sizes(question, group, engine),
+        ),
         tuple(pp for pp in pipelines if pp in PIPELINES),
     )
+
+
+def _wide_sizes(question: Question, group: HardwareGroup, engine: ServingEngine) -> tuple[int, ...]:
+    """Return the sizes of groups over several nodes to try.
+
+    Any inside a fast link domain. Over a network only experts are spread, with attention in ranks
+    that stay within their nodes. Nobody who starts engines by himself starts such groups.
+    """
+    if question.fixed_knobs is not None or group.device.kind not in SPLIT_ATTENTION:
+        return ()
+    architecture, sizes = question.architecture, group.wide_sizes
+    legal = set(engine.tp_sizes(architecture, max(sizes))) if sizes else set()
+    return tuple(
+        size
+        for size in sizes
+        if size in legal
+        and (group.is_linked(size) or spreads_over_network(question, group, engine, size))
+    )
+
+
+def spreads_over_network(
+    question: Question, group: HardwareGroup, engine: ServingEngine, size: int
+) -> bool:
+    """Return whether experts may be spread over ``size`` devices that a network connects."""
+    if group.device.scale_out.bandwidth_bytes_per_s <= 0:
+        return False
+    ranks = engine.dp_sizes(question.architecture, size)
+    inside = any(size // dp <= group.whole_node for dp in ranks)
+    return inside and engine.ep_sizes(question.architecture, size)[-1] == size > 1
 
 
 def _values(knob: Knob | None, default: float, *, fixed: bool) -> tuple[float, ...]:

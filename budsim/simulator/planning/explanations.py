@@ -108,7 +108,7 @@ def smallest_layout_that_fits(
     # The cluster's own nodes may be small because others use them now.
     node = max(group.largest_node, usual_node(group.device))
     question = replace(scoring.question.with_concurrency(1), analytic_only=True, layout=None)
-    wide = replace(group, sizes=((node, MOST_NODES),))
+    wide = replace(group, sizes=((node, MOST_NODES),), whole_node=0)
     space = SearchSpace([make_option(question, wide, option.engine, option.weights)], question)
     genomes = space.all_genomes(MOST_LAYOUTS)
     if genomes is None:

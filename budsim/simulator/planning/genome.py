@@ -58,7 +58,7 @@ class SearchSpace:
 
     * every gene names a value its option has, and the devices hold one replica of its layout;
     * experts are spread only where the engine can, and wherever it must; attention ranks divide TP,
-      without a pipeline;
+      without a pipeline, and none lies on two nodes that only a network connects;
     * ``max_num_seqs`` is below the requests a rank can receive, so that some have to wait, or the
       smallest value with room for bursts: 10 requests a rank and the values (8, 12, 16, 32) leave 8
       and 16;
@@ -97,7 +97,17 @@ class SearchSpace:
     def _tabulate_expert_spread(self, architecture: Architecture) -> None:
         """Tabulate for each TP whether experts must or can be spread, and which DP divide it."""
         spread = [[o.engine.ep_sizes(architecture, tp) for tp in o.tp] for o in self.options]
-        self._least_ep = _padded([[int(sizes[0] > 1) for sizes in of_tp] for of_tp in spread])
+        ranks = [[o.least_attention_ranks(tp) for tp in o.tp] for o in self.options]
+        self._least_dp = _padded(
+            [[o.dp.index(dp) for dp in of_tp] for o, of_tp in zip(self.options, ranks, strict=True)]
+        )
+        # Over a network, experts are spread and attention is not.
+        self._least_ep = _padded(
+            [
+                [int(sizes[0] > 1 or dp > 1) for sizes, dp in zip(of_tp, of_dp, strict=True)]
+                for of_tp, of_dp in zip(spread, ranks, strict=True)
+            ]
+        )
         self._most_ep = _padded([[int(sizes[-1] > 1) for sizes in of_tp] for of_tp in spread])
         # Shape (options, TP sizes, DP sizes).
         self._ranks_fit = np.zeros((*self._tp.shape, self._dp.shape[1]), dtype=bool)
@@ -208,8 +218,9 @@ class SearchSpace:
         tp, pp = fixed[:, TP], fixed[:, PP]
         fixed[:, EP] = np.clip(fixed[:, EP], self._least_ep[option, tp], self._most_ep[option, tp])
         # Attention ranks of a pipeline's stages are documented by no engine.
-        legal = self._ranks_fit[option, tp, fixed[:, DP]] & (pp == 0)
-        fixed[:, DP] = np.where(legal, fixed[:, DP], 0)
+        least = self._least_dp[option, tp]
+        legal = self._ranks_fit[option, tp, fixed[:, DP]] & (pp == 0) & (fixed[:, DP] >= least)
+        fixed[:, DP] = np.where(legal, fixed[:, DP], least)
         most = self._replica_counts[option, tp, pp] - 1
         fixed[:, REPLICAS] = np.minimum(fixed[:, REPLICAS], most)
 
@@ -264,7 +275,10 @@ class SearchSpace:
         values, devices = self.options[option], int(self._tp[option, tp])
         spread = int(self._most_ep[option, tp] - self._least_ep[option, tp]) + 1
         free = len(values.weights) * len(values.kv) * len(values.memory_fraction) * spread
-        ranks = [dp for dp in values.attention_ranks(devices) if pp == 0 or dp == 1]
+        least = values.dp[int(self._least_dp[option, tp])]
+        ranks = [
+            dp for dp in values.attention_ranks(devices) if dp >= least and (pp == 0 or dp == 1)
+        ]
         replicas = self._replicas[: self._replica_counts[option, tp, pp]]
         requests = -(-self._concurrency // np.outer(ranks, replicas).ravel())
         seqs, budgets = np.array(values.max_num_seqs), np.array(values.max_num_batched_tokens)

@@ -34,6 +34,10 @@ UNTOUCHED: Final = 0.9
 BUSY_CPU: Final = 0.05
 
 ROUNDING: Final = 1e-9
+# Nodes that one group of experts spans: powers of two, up to the 72 devices of the largest NVLink
+# domain (GB200 and GB300 NVL72) and the 64 that guides for wide expert parallelism run.
+WIDE_NODES: Final = (2, 4, 8, 16)
+MOST_WIDE: Final = 72
 
 # Node id, place of a pool in the node, and a number of its devices.
 DeviceCount = tuple[str, int, int]
@@ -67,6 +71,8 @@ class HardwareGroup:
         Where they are, in inventory order.
     sizes : mapping as sorted pairs
         How many nodes have how many of them free: all that capacity depends on.
+    whole_node : int
+        Free devices of the nodes that groups over several nodes are made of; 0: there are none.
     """
 
     device: Device
@@ -75,6 +81,7 @@ class HardwareGroup:
     compute_share: float
     nodes: tuple[NodeDevices, ...]
     sizes: tuple[tuple[int, int], ...]
+    whole_node: int = 0
 
     @property
     def devices(self) -> int:
@@ -92,10 +99,49 @@ class HardwareGroup:
         Pipeline stages may lie on different nodes where the device has a link out of its node: two
         nodes of three devices hold two stages of TP 2, one replica of TP 2 and PP 2.
         """
+        if self.is_wide(tp):
+            return self._wide_capacity(tp // self.whole_node) if pp == 1 else 0
         stages = sum(nodes * (free // tp) for free, nodes in self.sizes)
         if pp == 1 or crosses_nodes(self.device):
             return stages // pp
         return sum(nodes * (free // tp // pp) for free, nodes in self.sizes)
+
+    @property
+    def wide_sizes(self) -> tuple[int, ...]:
+        """Sizes of groups over several whole nodes there is room for, ascending.
+
+        Four nodes of eight H200: 16 and 32.
+        """
+        sizes = (nodes * self.whole_node for nodes in WIDE_NODES)
+        return tuple(size for size in sizes if 0 < size <= MOST_WIDE and self.capacity(size, 1))
+
+    def is_wide(self, tp: int) -> bool:
+        """Return whether ``tp`` devices are several whole nodes."""
+        return 0 < self.whole_node < tp and tp % self.whole_node == 0
+
+    def is_linked(self, tp: int) -> bool:
+        """Return whether ``tp`` devices of several nodes reach each other as those of one node do.
+
+        The 72 devices of a GB200 NVL72 do; they are taken to be 18 nodes in inventory order.
+        """
+        return tp <= self.device.scale_up.domain_devices
+
+    def whole_nodes(self) -> list[list[NodeDevices]]:
+        """Return the nodes with all their devices free, by link domain, in inventory order."""
+        whole = [node for node in self.nodes if node.free == self.whole_node]
+        each = self._nodes_of_domain(len(whole))
+        return [whole[start : start + each] for start in range(0, len(whole), each)]
+
+    def _wide_capacity(self, nodes: int) -> int:
+        whole = dict(self.sizes).get(self.whole_node, 0)
+        each = self._nodes_of_domain(whole)
+        full, rest = divmod(whole, each)
+        return full * (each // nodes) + rest // nodes
+
+    def _nodes_of_domain(self, whole: int) -> int:
+        """Return how many nodes share a fast link; all where only the network connects nodes."""
+        inside = self.device.scale_up.domain_devices // max(self.whole_node, 1)
+        return inside if inside > 1 else max(whole, 1)
 
     def free(self) -> Iterator[DeviceCount]:
         """Yield the free devices, pool by pool."""
@@ -306,6 +352,7 @@ def _group(nodes: Sequence[Sequence[_FreePool]]) -> HardwareGroup | None:
         compute_share=min(each.pool.compute_free_share for node in nodes for each in node),
         nodes=free,
         sizes=_sizes(free),
+        whole_node=max(node.free for node in free) if len(free) > 1 else 0,
     )
 
 

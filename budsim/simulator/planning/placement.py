@@ -37,6 +37,8 @@ def place(group: HardwareGroup, tp: int, pp: int, replicas: int) -> tuple[Replic
     ValueError
         More replicas than `HardwareGroup.capacity` says: a bug of the caller.
     """
+    if group.is_wide(tp):
+        return _over_whole_nodes(group, tp, replicas)
     placed: list[Replica] = []
     left: list[list[Placement]] = []
     for node in _in_order(group, tp * pp, replicas):
@@ -55,6 +57,19 @@ def place(group: HardwareGroup, tp: int, pp: int, replicas: int) -> tuple[Replic
             f"{replicas} replicas of tp={tp}, pp={pp} do not fit {group.devices} devices"
         )
     return tuple(placed)
+
+
+def _over_whole_nodes(group: HardwareGroup, tp: int, replicas: int) -> tuple[Replica, ...]:
+    """Return replicas that each take several whole nodes of one link domain."""
+    each, placed = tp // group.whole_node, list[Replica]()
+    for domain in group.whole_nodes():
+        for start in range(0, len(domain) - each + 1, each):
+            nodes = domain[start : start + each]
+            parts = (stage for node in nodes for stage in _stages(node, group.whole_node))
+            placed.append(_merged(parts))
+    if len(placed) < replicas:
+        raise ValueError(f"{replicas} replicas of {tp} devices do not fit {group.devices} devices")
+    return tuple(placed[:replicas])
 
 
 def free_after(group: HardwareGroup, sets: Sequence[EqualReplicas]) -> HardwareGroup | None:

@@ -24,26 +24,33 @@ from budsim.simulator.planning.plans import Plan, ReplicaGroup
 # model on one device err alike, so that their ratio is surer than each of them.
 NOISE: Final = 0.01
 # What a deployment has to save to come before a simpler one; chosen by us. A pipeline's bubbles and
-# the uneven load of attention ranks are not predicted, and unlike replicas need a router that knows
-# their capacities.
-PIPELINE: Final = 0.05
+# the uneven load of attention ranks are not predicted, unlike replicas need a router that knows
+# their capacities, and a replica on several nodes a network for remote memory access.
+PIPELINE: Final = 0.15
 ATTENTION_RANKS: Final = 0.05
 UNLIKE_REPLICAS: Final = 0.10
+ACROSS_NODES: Final = 0.05
 
 PIPELINE_FACTOR: Final = 1.0 + PIPELINE
 
 
-def effort_factor(pipeline: bool, attention_ranks: bool, unlike: bool = False) -> float:
-    """Return by what factor the cost of a deployment counts, for what is harder to run.
+def effort_factor(plan: Plan) -> float:
+    """Return by what factor the cost of a plan counts, for what is harder to run.
 
-    A pipeline for 1.00 USD counts as 1.05 USD.
+    A pipeline for 1.00 USD counts as 1.15 USD.
     """
-    return 1.0 + PIPELINE * pipeline + ATTENTION_RANKS * attention_ranks + UNLIKE_REPLICAS * unlike
+    return (
+        1.0
+        + PIPELINE * _has_pipeline(plan)
+        + ATTENTION_RANKS * any(group.config.dp > 1 for group in plan.groups)
+        + UNLIKE_REPLICAS * (len(plan.groups) > 1)
+        + ACROSS_NODES * any(_spans_nodes(group) for group in plan.groups)
+    )
 
 
 def counted_cost(plan: Plan) -> float:
     """Return the cost per million tokens a plan is ranked by, USD; see `effort_factor`."""
-    return _factor(plan) * plan.cost_per_million_tokens_usd
+    return effort_factor(plan) * plan.cost_per_million_tokens_usd
 
 
 def rank(plan: Plan) -> tuple[float, float, int, float, str]:
@@ -52,7 +59,7 @@ def rank(plan: Plan) -> tuple[float, float, int, float, str]:
     Least shortfall, cheapest, fewest devices, fastest. The id breaks ties.
     """
     return (
-        _factor(plan) * plan.shortfall,
+        effort_factor(plan) * plan.shortfall,
         counted_cost(plan),
         plan.devices,
         plan.e2e_s,
@@ -78,7 +85,7 @@ def in_order(plans: Sequence[Plan]) -> list[Plan]:
 
 def is_toss_up(best: Plan, other: Plan) -> bool:
     """Return whether a plan, ranked behind the best, is as good as far as predictions can tell."""
-    least, miss = (_factor(plan) * plan.shortfall for plan in (best, other))
+    least, miss = (effort_factor(plan) * plan.shortfall for plan in (best, other))
     alike = miss <= least * (1.0 + NOISE) + _slack(least)
     return alike and counted_cost(other) <= counted_cost(best) * (1.0 + NOISE)
 
@@ -164,12 +171,6 @@ def _slack(least: float) -> float:
     return NOISE if least > 0.0 else 0.0
 
 
-def _factor(plan: Plan) -> float:
-    return effort_factor(
-        _has_pipeline(plan), any(group.config.dp > 1 for group in plan.groups), len(plan.groups) > 1
-    )
-
-
 def nearest(values: Sequence[float], wanted: float) -> int:
     """Return the place of the value that is nearest to the wanted one."""
     return int(np.argmin(np.abs(np.array(values) - wanted)))
@@ -193,6 +194,11 @@ def _plain_keys(options: Sequence[ServingOption], choices: Choices) -> list[Inte
         np.round(-1000 * choices.memory_fraction).astype(np.int64),
         choices.max_num_seqs,
     ]
+
+
+def _spans_nodes(group: ReplicaGroup) -> bool:
+    """Return whether a replica lies on several nodes: a network that carries each step."""
+    return any(len({part.node_id for part in replica}) > 1 for replica in group.placements)
 
 
 def _has_pipeline(plan: Plan) -> bool:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from budsim.simulator.planning.genome import SearchSpace
-from tests.benchmarks.spaces import LIMIT, space_of
+from budsim.simulator.planning.question import FixedKnobs
+from tests.benchmarks.spaces import LIMIT, make_space, space_of
+from tests.simulator.situations import make_cluster, make_question
 from tests.simulator.test_evolution import SMALL, SPACES
 
 
@@ -50,3 +52,38 @@ def test_adapters_leave_one_attention_rank_or_all():
     assert ((choices.dp == 1) | (choices.dp == choices.tp)).all()
     assert (choices.dp > 1).any()
     assert space.count == len(genomes)
+
+
+def wide_space() -> SearchSpace:
+    """Return the space of DeepSeek-R1 on two nodes of eight H100, best estimates compared."""
+    cluster = make_cluster((("H100-SXM", 8),), (("H100-SXM", 8),))
+    question = make_question(cluster, model="deepseek-ai/DeepSeek-R1", engines=frozenset({"vllm"}))
+    return make_space(question)
+
+
+def test_experts_are_spread_over_nodes_and_attention_is_not():
+    """Sixteen devices of two nodes share experts, and each attention rank stays in a node."""
+    space = wide_space()
+    choices = space.decode(space.all_genomes(LIMIT))
+    wide = choices.tp == 16
+    assert wide.any()
+    assert set(choices.ep[wide].tolist()) == {16}
+    assert set(choices.dp[wide].tolist()) == {2, 4, 8, 16}
+    assert set(choices.pp[wide].tolist()) == {1}
+    assert space.count == len(choices.tp)
+
+
+def test_a_dense_model_is_not_spread_over_a_network():
+    """A 70B model on two nodes of H100 is split over eight devices at most."""
+    cluster = make_cluster((("H100-SXM", 8),), (("H100-SXM", 8),))
+    space = make_space(make_question(cluster, model="meta-llama/Llama-3.1-70B-Instruct"))
+    assert max(max(option.tp) for option in space.options) == 8
+
+
+def test_whoever_starts_engines_himself_is_offered_no_group_over_nodes():
+    """A deployer that sets limits by itself starts one process for a replica's tensor ranks."""
+    cluster = make_cluster((("H100-SXM", 8),), (("H100-SXM", 8),))
+    question = make_question(cluster, model="deepseek-ai/DeepSeek-R1")
+    knobs = FixedKnobs(memory_fraction=0.95, engines=frozenset({"vllm"}))
+    space = make_space(replace(question, fixed_knobs=knobs))
+    assert max(max(option.tp) for option in space.options) == 8

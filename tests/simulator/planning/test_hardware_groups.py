@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from budsim.hardware_ops.cluster import Cluster, HardwareMode, Node
-from budsim.simulator.planning.hardware_groups import usable
+from budsim.simulator.planning.hardware_groups import HardwareGroup, usable
 from budsim.simulator.planning.placement import place
 from tests.simulator.situations import make_cluster, make_pool, time_sliced
 
@@ -112,3 +112,42 @@ def test_a_processor_can_be_shared():
         Cluster(cluster_id="lab", name="lab", nodes=(node,)), SHARED, skip_master_cpus=True
     )
     assert [(group.devices, group.compute_share) for group in found.groups] == [(2, 0.6)]
+
+
+def group_of(device: str, *counts: int) -> HardwareGroup:
+    """Return the group of one node for each count of devices."""
+    cluster = make_cluster(*(((device, count),) for count in counts))
+    return usable(cluster, DEDICATED, skip_master_cpus=True).groups[0]
+
+
+def test_whole_nodes_make_groups_of_sixteen_and_more():
+    """Four nodes of eight H200 hold groups of 16 and 32; a node of six is no part of them."""
+    assert group_of("H200-SXM", 8, 8, 8, 8).wide_sizes == (16, 32)
+    assert group_of("H200-SXM", 8, 6, 8).wide_sizes == (16,)
+    assert group_of("H200-SXM", 8).wide_sizes == ()
+
+
+def test_a_wide_group_takes_whole_nodes():
+    """L8: groups of 16 on five nodes of eight are two, each on two nodes of its own."""
+    group = group_of("H200-SXM", 8, 8, 8, 8, 8)
+    assert group.capacity(16, 1) == 2
+    placed = place(group, 16, 1, 2)
+    where = [[(part.node_id, part.devices) for part in replica] for replica in placed]
+    assert where == [[("n0", 8), ("n1", 8)], [("n2", 8), ("n3", 8)]]
+    assert group.capacity(16, 2) == 0
+
+
+def test_a_wide_group_stays_in_its_link_domain():
+    """19 trays of four GB200 are a domain of 72 devices and a tray: one group of 64, no second."""
+    group = group_of("GB200", *[4] * 19)
+    assert group.is_linked(64)
+    assert group.capacity(64, 1) == 1
+    assert group.capacity(8, 1) == 9
+    assert not group_of("H200-SXM", 8, 8).is_linked(16)
+
+
+def test_taken_nodes_hold_no_wide_group():
+    """Without three devices of the second of three nodes, one group of 16 is left."""
+    group = group_of("H200-SXM", 8, 8, 8).without([("n1", 0, 3)])
+    assert group.capacity(16, 1) == 1
+    assert [part.node_id for part in place(group, 16, 1, 1)[0]] == ["n0", "n2"]
