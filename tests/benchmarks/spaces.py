@@ -22,7 +22,7 @@ from budsim.simulator.evolution import (
     SearchSteps,
     run_together,
 )
-from budsim.simulator.planning.choices import ServingOption, make_option
+from budsim.simulator.planning.choices import ServingOption, make_option, spanning_nodes
 from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.hardware_groups import usable
 from budsim.simulator.planning.partitions import merge_results, partition_names, search_partitions
@@ -228,7 +228,7 @@ def options_of(asked: Question) -> list[ServingOption]:
     """Return every engine that serves the model on each device group of the first cluster."""
     groups = usable(asked.clusters[0], asked.mode, skip_master_cpus=True).groups
     options = []
-    for group in groups:
+    for group in spanning_nodes(asked, groups):
         for name, engine in serving_engines.items():
             if engine.why_not(asked.architecture, group.device) is None and (
                 not asked.engines or name in asked.engines

@@ -6,7 +6,7 @@ Engines on groups of equal devices, values to try, and tables of chosen values.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Final
 
@@ -21,7 +21,7 @@ from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Floats, Integers
 from budsim.performance.limits import MOST_REQUESTS
-from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.hardware_groups import HardwareGroup, with_whole_nodes
 from budsim.simulator.planning.question import Question
 
 # The deploying service launches with a maximum length of 1.1 x (input + output) tokens: one such
@@ -242,10 +242,8 @@ def _wide_sizes(question: Question, group: HardwareGroup, engine: ServingEngine)
     """Return the sizes of groups over several nodes to try.
 
     Any inside a fast link domain. Over a network only experts are spread, with attention in ranks
-    that stay within their nodes. Nobody who starts engines by himself starts such groups.
+    that stay within their nodes.
     """
-    if question.fixed_knobs is not None or group.device.kind not in SPLIT_ATTENTION:
-        return ()
     architecture, sizes = question.architecture, group.wide_sizes
     legal = set(engine.tp_sizes(architecture, max(sizes))) if sizes else set()
     return tuple(
@@ -254,6 +252,20 @@ def _wide_sizes(question: Question, group: HardwareGroup, engine: ServingEngine)
         if size in legal
         and (group.is_linked(size) or spreads_over_network(question, group, engine, size))
     )
+
+
+def spanning_nodes(question: Question, groups: Iterable[HardwareGroup]) -> list[HardwareGroup]:
+    """Return groups whose replicas may take several nodes, where the question allows that.
+
+    Not on devices shared with others, and not where somebody else starts the engines, one process
+    for the tensor ranks of a replica, or asks for a layout.
+    """
+    is_ours = question.fixed_knobs is None and question.layout is None
+    may = is_ours and question.mode is HardwareMode.DEDICATED
+    return [
+        with_whole_nodes(group) if may and group.device.kind in SPLIT_ATTENTION else group
+        for group in groups
+    ]
 
 
 def spreads_over_network(

@@ -72,7 +72,8 @@ class HardwareGroup:
     sizes : mapping as sorted pairs
         How many nodes have how many of them free: all that capacity depends on.
     whole_node : int
-        Free devices of the nodes that groups over several nodes are made of; 0: there are none.
+        Free devices of the nodes that replicas over several nodes are made of; 0: they stay within
+        one, see `with_whole_nodes`.
     """
 
     device: Device
@@ -181,6 +182,11 @@ def is_plain(group: HardwareGroup, tp: int, pp: int) -> bool:
     segment = group.device.availability.segment if group.device.availability else None
     in_data_center = segment in {None, Segment.DATA_CENTER}
     return pp == 1 or (in_data_center and tp == group.largest_node and pp <= PLAIN_PIPELINE)
+
+
+def with_whole_nodes(group: HardwareGroup) -> HardwareGroup:
+    """Return the group for a question whose replicas may take several whole nodes."""
+    return replace(group, whole_node=group.largest_node if len(group.nodes) > 1 else 0)
 
 
 def crosses_nodes(device: Device) -> bool:
@@ -352,7 +358,6 @@ def _group(nodes: Sequence[Sequence[_FreePool]]) -> HardwareGroup | None:
         compute_share=min(each.pool.compute_free_share for node in nodes for each in node),
         nodes=free,
         sizes=_sizes(free),
-        whole_node=max(node.free for node in free) if len(free) > 1 else 0,
     )
 
 

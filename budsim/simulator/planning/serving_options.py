@@ -9,7 +9,7 @@ from budsim.commons.precision import Precision
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import ServingEngine
 from budsim.hardware_ops.cluster import Cluster
-from budsim.simulator.planning.choices import ServingOption, make_option
+from budsim.simulator.planning.choices import ServingOption, make_option, spanning_nodes
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.plans import Rejection
 from budsim.simulator.planning.question import Question
@@ -27,7 +27,7 @@ def serving_options(
     options: list[ServingOption] = []
     rejections: list[Rejection] = []
     for device in dict.fromkeys(group.device for group in groups):
-        same = [group for group in groups if group.device == device]
+        same = spanning_nodes(question, (group for group in groups if group.device == device))
         found, reasons = _on_device(question, same)
         options += found
         if not found:

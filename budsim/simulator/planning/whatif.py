@@ -18,7 +18,7 @@ from budsim.performance.candidates import Integers
 from budsim.performance.lengths import FixedLength
 from budsim.performance.predictor import Predictor
 from budsim.simulator.planning.choices import PRECISIONS, Choices, make_option, with_burst_room
-from budsim.simulator.planning.hardware_groups import HardwareGroup, usable
+from budsim.simulator.planning.hardware_groups import HardwareGroup, usable, with_whole_nodes
 from budsim.simulator.planning.placement import devices_of
 from budsim.simulator.planning.plans import Outcome, Plan, ReplicaGroup
 from budsim.simulator.planning.question import Question
@@ -232,7 +232,10 @@ def hardware_of_group(
     others = (
         replica for other in plan.groups if other is not group for replica in other.placements
     )
-    return min(holding, key=lambda each: each.devices).without(devices_of(others))
+    mine = min(holding, key=lambda each: each.devices)
+    if group.config.tp > mine.largest_node:
+        mine = with_whole_nodes(mine)
+    return mine.without(devices_of(others))
 
 
 def _check(

@@ -36,7 +36,7 @@ def test_attention_is_split_where_experts_are_shared_only():
     """
     space = space_of("DeepSeek-V3, H200")
     choices = space.decode(space.all_genomes(LIMIT))
-    assert set(choices.dp.tolist()) == {1, 2, 4, 8}
+    assert set(choices.dp.tolist()) == {1, 2, 4, 8, 16}
     assert (choices.tp % choices.dp == 0).all()
     assert (choices.dp[choices.pp > 1] == 1).all()
     assert (space_of(SMALL).decode(space_of(SMALL).all_genomes(LIMIT)).dp == 1).all()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from budsim.hardware_ops.cluster import Cluster, HardwareMode, Node
-from budsim.simulator.planning.hardware_groups import HardwareGroup, usable
+from budsim.simulator.planning.hardware_groups import HardwareGroup, usable, with_whole_nodes
 from budsim.simulator.planning.placement import place
 from tests.simulator.situations import make_cluster, make_pool, time_sliced
 
@@ -117,7 +117,7 @@ def test_a_processor_can_be_shared():
 def group_of(device: str, *counts: int) -> HardwareGroup:
     """Return the group of one node for each count of devices."""
     cluster = make_cluster(*(((device, count),) for count in counts))
-    return usable(cluster, DEDICATED, skip_master_cpus=True).groups[0]
+    return with_whole_nodes(usable(cluster, DEDICATED, skip_master_cpus=True).groups[0])
 
 
 def test_whole_nodes_make_groups_of_sixteen_and_more():
