@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from budsim.api.prices import cost_per_million_total_tokens_usd, price_basis
+from budsim.api.prices import cost_per_million_total_tokens_usd, energy_row, price_basis
 from budsim.api.tabular import Tabular
 from budsim.api.words import layout_text, traffic_text
 
@@ -232,6 +232,7 @@ def plan_row(plan: Plan, question: Question) -> dict[str, Any]:
         "usd_per_million_tokens": plan.cost_per_million_tokens_usd,
         "usd_per_million_total_tokens": cost_per_million_total_tokens_usd(question, plan),
         "price_basis": price_basis(plan),
+        **energy_row(question, plan),
         "bound_by": plan.slowest.service.bound_by,
         "basis": str(plan.slowest.service.basis),
         **{f"basis_{name}": str(basis) for name, basis in plan.slowest.service.bases.items()},

@@ -71,6 +71,8 @@ class SearchOptions(TypedDict, total=False):
         Whose rents to take. Default: the lowest published price of each device.
     prices : path
         Your own prices in YAML, JSON or CSV; they win over the catalog's.
+    g_co2_per_kwh : float
+        Carbon intensity of the grid, g CO2 per kWh. Default: 445, the world's average of 2024.
     ownership : mapping
         Assumptions of `budsim.hardware_ops.ownership.Ownership`, such as ``{"years": 4}``.
     """
@@ -94,6 +96,7 @@ class SearchOptions(TypedDict, total=False):
     provider: str
     prices: str | Path
     ownership: Mapping[str, float]
+    g_co2_per_kwh: float
 
 
 def clusters_of(given: Cluster | Sequence[Cluster] | str | Path) -> tuple[Cluster, ...]:
@@ -183,6 +186,7 @@ def question_of(
         A value is out of range, or the requests are longer than the model's context.
     """
     from budsim.hardware_ops.cluster import HardwareMode
+    from budsim.hardware_ops.power import PowerSite
     from budsim.simulator.planning.question import Question, chance_of
     from budsim.simulator.planning.targets import Targets
     from budsim.simulator.questions import served
@@ -191,13 +195,16 @@ def question_of(
     if unknown:
         expected = f"one of {', '.join(SearchOptions.__annotations__)}"
         raise InvalidInput(unknown[0], "is no option of a search", expected)
-    targets = targets or Targets()
+    targets, pricing = targets or Targets(), pricing_of(options)
     architecture, traffic = served(architecture_of(model), traffic, targets)
     return Question(
         architecture=architecture,
         traffic=traffic,
         targets=targets,
-        clusters=pricing_of(options).priced_clusters(clusters),
+        clusters=pricing.priced_clusters(clusters),
+        power_site=PowerSite(
+            pue=pricing.ownership.pue, g_co2_per_kwh=options.get("g_co2_per_kwh", 445.0)
+        ),
         mode=HardwareMode.SHARED if options.get("shared") else HardwareMode.DEDICATED,
         engines=frozenset(options.get("engines", ())),
         may_quantize=options.get("quantize", False),

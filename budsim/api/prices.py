@@ -26,6 +26,31 @@ def price_text(question: Question, plan: Plan) -> str:
     )
 
 
+def energy_text(question: Question, plan: Plan) -> str:
+    """Return what a plan takes from the grid: power, energy and CO2 per million tokens."""
+    from budsim.simulator.planning.energy import energy_of
+
+    found, site = energy_of(question, plan.groups), question.power_site
+    tokens = "output tokens" if question.traffic.output_tokens else "tokens"
+    return (
+        f"{found.power_w:,.0f} W with servers and cooling (PUE {site.pue:g}); per million {tokens} "
+        f"{found.kwh_per_million_tokens:.3g} kWh and {found.g_co2_per_million_tokens:,.0f} g CO2 "
+        f"at {site.g_co2_per_kwh:g} g/kWh"
+    )
+
+
+def energy_row(question: Question, plan: Plan) -> dict[str, float]:
+    """Return the same figures by name."""
+    from budsim.simulator.planning.energy import energy_of
+
+    found = energy_of(question, plan.groups)
+    return {
+        "power_w": found.power_w,
+        "kwh_per_million_tokens": found.kwh_per_million_tokens,
+        "g_co2_per_million_tokens": found.g_co2_per_million_tokens,
+    }
+
+
 def basis_text(plan: Plan) -> str:
     """Return what the price of an hour pays for, and the price and source of each device."""
     devices = {group.config.device.name: group.config.device for group in plan.groups}

@@ -243,6 +243,14 @@ class PriceOptions:
             help="Your own prices: YAML, JSON or CSV with device, usd_per_h, purchase_usd.",
         ),
     ] = None
+    g_co2_per_kwh: Annotated[
+        float | None,
+        typer.Option(
+            envvar="GRID_G_CO2_PER_KWH",
+            help="Carbon intensity of the grid, g CO2 per kWh.",
+            show_default="445, the world's average",
+        ),
+    ] = None
     own: Annotated[
         list[str] | None,
         typer.Option(

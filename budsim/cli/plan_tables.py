@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from budsim.api import words
-from budsim.api.prices import price_text
+from budsim.api.prices import energy_text, price_text
 from budsim.cli import cells, tables
 from budsim.cli.replay_tables import print_requests
 from budsim.commons.units import GIB, MILLI
@@ -42,7 +42,8 @@ def print_outcome(question: Question, outcome: Outcome, *, explain: bool = False
         _print_notes(console, question, outcome)
         print_requests(console, question, shown)
         _print_launch(console, shown[0])
-        console.print(f"price: {price_text(question, shown[0])}\n", soft_wrap=True)
+        console.print(f"price: {price_text(question, shown[0])}", soft_wrap=True)
+        console.print(f"energy: {energy_text(question, shown[0])}\n", soft_wrap=True)
         _print_length_note(console, question)
         for number, plan in enumerate(shown if explain else shown[:1], start=1):
             _print_explanation(console, plan, number)

@@ -88,6 +88,7 @@ def prices_of(options: PriceOptions) -> Search:
         "term": options.term,
         "provider": options.provider,
         "prices": options.prices,
+        "g_co2_per_kwh": options.g_co2_per_kwh,
         "ownership": dict(_assumption(each) for each in options.own or ()) or None,
     }
     return cast("Search", {name: value for name, value in given.items() if value is not None})

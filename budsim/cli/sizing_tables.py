@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from budsim.api import words
-from budsim.api.prices import price_text
+from budsim.api.prices import energy_text, price_text
 from budsim.cli import cells, tables
 from budsim.cli.plan_tables import plan_table, print_rejections
 from budsim.cli.replay_tables import print_requests
@@ -111,5 +111,6 @@ def _print_notes(console: Console, question: Question, found: SizingResult) -> N
     if found.sets:
         best = found.sets[0].plan
         console.print(f"price of the first: {price_text(question, best)}", soft_wrap=True)
+        console.print(f"energy of the first: {energy_text(question, best)}", soft_wrap=True)
     if any(each.is_estimated for each in found.sets):
         console.print("* estimated: no provider publishes a rent", style="dim")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from budsim.commons.errors import InvalidInput, NotFound
@@ -12,6 +12,7 @@ from budsim.engine_ops import serving_engines
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.shared.checks import check_adapters
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
+from budsim.hardware_ops.power import PowerSite
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.speculation import Speculation
 from budsim.performance.traffic import ClosedLoop, Traffic
@@ -111,6 +112,8 @@ class Question:
         (the wire's ``simulation_method`` "heuristic").
     layout : ParallelLayout, optional
         Serve in this parallel layout only.
+    power_site : PowerSite
+        Where the devices stand, for energy and CO2.
     plain_layouts : bool
         Pipelines only of whole data centre nodes, at most four: what people run who can choose
         their devices.
@@ -154,6 +157,7 @@ class Question:
     max_context_tokens: int | None = None
     analytic_only: bool = False
     layout: ParallelLayout | None = None
+    power_site: PowerSite = field(default_factory=PowerSite)
     plain_layouts: bool = False
     allow_mixed: bool = True
     fixed_knobs: FixedKnobs | None = None

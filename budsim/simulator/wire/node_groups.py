@@ -20,6 +20,7 @@ from budsim.model_ops.architecture import Architecture
 from budsim.performance.serving import replay
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning import plans
+from budsim.simulator.planning.energy import energy_of
 from budsim.simulator.planning.plans import Figure, ReplicaGroup
 from budsim.simulator.planning.question import Question
 from budsim.simulator.wire.fields import gigabytes
@@ -255,6 +256,15 @@ class NodeGroup(EngineMetadata):
     requests: ReplayedRequests | None = None
     cost_usd_per_h: float | None = COST_PER_H
     price: DevicePrice | None = Field(None, description="price of one device and its origin")
+    power_w: float | None = Field(
+        None, description="W that the group takes from the grid, with servers and cooling"
+    )
+    kwh_per_million_tokens: float | None = Field(
+        None, description="kWh per million tokens that cost counts"
+    )
+    g_co2_per_million_tokens: float | None = Field(
+        None, description="g CO2 per million tokens that cost counts"
+    )
 
 
 def node_group(
@@ -307,6 +317,7 @@ def node_group(
         requests=_requests(group.replayed) if group.replayed else None,
         cost_usd_per_h=group.cost_usd_per_h,
         price=_price(group.config.device),
+        **_energy(question, group),
         engine_version=group.metadata.engine_version,
         tool_calling_parser_type=group.metadata.tool_calling_parser_type,
         reasoning_parser_type=group.metadata.reasoning_parser_type,
@@ -315,6 +326,15 @@ def node_group(
         supports_lora=group.metadata.supports_lora,
         supports_pipeline_parallelism=group.metadata.supports_pipeline_parallelism,
     )
+
+
+def _energy(question: Question, group: ReplicaGroup) -> dict[str, float]:
+    found = energy_of(question, [group])
+    return {
+        "power_w": round(found.power_w, 1),
+        "kwh_per_million_tokens": found.kwh_per_million_tokens,
+        "g_co2_per_million_tokens": found.g_co2_per_million_tokens,
+    }
 
 
 def _price(device: Device) -> DevicePrice | None:
