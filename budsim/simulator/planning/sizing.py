@@ -13,7 +13,7 @@ from budsim.performance.predictor import Predictor
 from budsim.performance.traffic import MOST_RATE
 from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.plans import Outcome, Plan, Rejection
+from budsim.simulator.planning.plans import Outcome, Plan, Rejection, ReplicaGroup
 from budsim.simulator.planning.question import Question
 
 # Capacities are sought in steps of a factor of 4, then exactly below 100 requests and to 1 % above.
@@ -133,9 +133,10 @@ def _rate_carried(question: Question, predictor: Predictor) -> Capacity:
 
 
 def _times_over(cluster: Cluster, outcome: Outcome) -> float:
-    """Return how many times over the devices hold the best plans of their types, at least 1.
+    """Return how many times the load all devices may carry, from the best plan of each type.
 
-    Four of eight H100 and one of three L4 carry the load: 2 + 3 times.
+    Four replicas on four of eight H100, and one on one of three L4 that is stable up to four times
+    its load, carry 2 x sqrt(4 / 3) + 3 x sqrt(4) times the load.
     """
     had: dict[str, int] = {}
     for node in cluster.nodes:
@@ -145,9 +146,17 @@ def _times_over(cluster: Cluster, outcome: Outcome) -> float:
     for plan in outcome.plans:
         group = plan.groups[0]
         if len(plan.groups) == 1 and plan.meets_targets:
-            times = had.get(group.label.name, 0) / group.devices
+            times = had.get(group.label.name, 0) / group.devices * math.sqrt(_spare(group))
             best[group.label.name] = max(best.get(group.label.name, 0.0), times)
     return max(sum(best.values()), 1.0)
+
+
+def _spare(group: ReplicaGroup) -> float:
+    """Return how many times its load a group carries at most: one replica less was too few."""
+    seen, replicas = group.replayed, group.replicas
+    stable = seen.largest_stable_rate / seen.rate if seen and seen.rate > 0 else math.inf
+    spare = min(stable, replicas / (replicas - 1) if replicas > 1 else math.inf)
+    return max(spare, 1.0) if math.isfinite(spare) else 1.0
 
 
 def _bracket_rate(

@@ -127,4 +127,4 @@ def test_few_searches_find_the_largest_rate(most, known):
     low, high = _bracket_rate(carries, lambda rate: known * most)
     assert low <= most <= high <= 1.02 * low
     assert len(tried) == len(set(tried))
-    assert len(tried) <= (7 if known == 0.97 and most > 1 else 20)
+    assert len(tried) <= (7 if known == 0.97 and most > 1 else 24)
