@@ -47,9 +47,7 @@ def test_a_plan_of_several_device_types_is_one_deployment(document):
 
 def test_unknown_formats_and_numbers_are_refused_with_those_there_are(answered):
     """The formats and the number of plans are told."""
-    with pytest.raises(
-        InvalidInput, match="command, compose, kubernetes, litellm, recipe, keda, hpa"
-    ):
+    with pytest.raises(InvalidInput, match="command, compose, kubernetes, litellm, recipe, kserve"):
         render(json.dumps(answered), "helm")
     with pytest.raises(InvalidInput, match=f"1 to {len(answered['configurations'])}"):
         render(json.dumps(answered), "command", number=99)
