@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,14 @@ def served(**changes: float) -> PoolService:
 def test_a_cache_moves_at_the_speed_of_the_network() -> None:
     """4000 tokens x 131,072 B = 524 MB over 50 GB/s x 0.7: 15 ms, and the handshake."""
     moved = pool_times(pools()).transfer_s[0] - HANDSHAKE_S
+    assert moved == pytest.approx(4000 * 131_072 / (50e9 * TRANSFER_EFFICIENCY), rel=1e-6)
+
+
+def test_the_worker_with_fewer_ranks_bounds_the_transfer() -> None:
+    """Four ranks send a quarter each to one: all 524 MB go through its card."""
+    columns = {"input_tokens": 4000.0, "output_tokens": 200.0}
+    four = replace(pools(), prefill=population(model=LLAMA, tp=4, **columns))
+    moved = pool_times(four).transfer_s[0] - HANDSHAKE_S
     assert moved == pytest.approx(4000 * 131_072 / (50e9 * TRANSFER_EFFICIENCY), rel=1e-6)
 
 

@@ -44,3 +44,10 @@ def test_the_same_seed_draws_the_same_run() -> None:
     """Lengths are drawn from the seed alone."""
     first, second = (serve_waves(RUN, (0.8, 1.2), seed=3).e2e_s for _ in range(2))
     assert first.tolist() == second.tolist()
+
+
+def test_a_second_wave_waits_for_prompts_of_the_first() -> None:
+    """Prompts of 10 s, decoding of 1 s: the first client is back at 11.5 s, the worker at 20 s."""
+    slow = replace(RUN, prompt_s=10.0, token_s=0.01)
+    ttft = serve_waves(slow, EQUAL).ttft_s
+    assert ttft[:4].tolist() == pytest.approx([10.5, 20.5, 19.0, 19.0])
