@@ -69,7 +69,7 @@ for line in sys.stdin:
         with open(os.path.join(folder, "config.json"), "w") as file:
             json.dump(config, file)
         try:
-            arguments = parser.parse_args([words[0], folder, *words[2:]])
+            arguments = parser.parse_args([folder, *words[1:]])
             arguments.model, arguments.skip_tokenizer_init = folder, True
             AsyncEngineArgs.from_cli_args(arguments).create_engine_config()
             print(json.dumps(""), flush=True)
