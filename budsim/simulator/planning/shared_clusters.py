@@ -325,29 +325,39 @@ def _contentions(
     questions: Sequence[Question], alone: Sequence[Outcome], chosen: Sequence[Plan | None]
 ) -> Iterator[Contention]:
     """Yield the devices that keep models from the best plan they would have alone."""
-    totals = Counter[str]()
-    for cluster in questions[0].clusters:
-        for node in cluster.nodes:
-            for pool in node.pools:
-                totals[pool.label.name] += pool.available if node.is_up else 0
+    totals = _totals(questions[0].clusters)
     for number, outcome in enumerate(alone):
         best = outcome.plans[0] if outcome.plans else None
-        mine = chosen[number]
-        if best is None or not best.meets_targets:
-            continue
-        if mine and mine.cost_usd_per_h <= best.cost_usd_per_h:
+        if best is None or not _is_kept_from(best, chosen[number]):
             continue
         for device, wanted in _counts(best).items():
-            held = {
-                other: _counts(plan)[device]
-                for other, plan in enumerate(chosen)
-                if plan and other != number and _counts(plan)[device]
-            }
+            held = _holders(chosen, number, device)
             left = totals[device] - sum(held.values())
             if held and left < wanted:
                 yield Contention(
                     model=number, device=device, wanted=wanted, left=left, held_by=held
                 )
+
+
+def _totals(clusters: Sequence[Cluster]) -> Counter[str]:
+    """Return how many devices of each label are free on nodes that are up."""
+    totals = Counter[str]()
+    up = (node for cluster in clusters for node in cluster.nodes if node.is_up)
+    for pool in (pool for node in up for pool in node.pools):
+        totals[pool.label.name] += pool.available
+    return totals
+
+
+def _is_kept_from(best: Plan, mine: Plan | None) -> bool:
+    """Return whether a model has a worse plan than the one it would have alone."""
+    worse = mine is None or mine.cost_usd_per_h > best.cost_usd_per_h
+    return best.meets_targets and worse
+
+
+def _holders(chosen: Sequence[Plan | None], number: int, device: str) -> dict[int, int]:
+    """Return how many devices of a label the other models use, by their numbers."""
+    counts = {other: _counts(plan)[device] for other, plan in enumerate(chosen) if plan}
+    return {other: count for other, count in counts.items() if count and other != number}
 
 
 def _counts(plan: Plan) -> Counter[str]:
