@@ -16,7 +16,7 @@ from budsim.simulator.planning.chances import chance_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from budsim.simulator.planning.device_sets import SizingResult
+    from budsim.simulator.planning.device_sets import DeviceSet, SizingResult
     from budsim.simulator.planning.plans import Plan
     from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.sizing import Capacity
@@ -82,7 +82,7 @@ def print_sized(question: Question, found: SizingResult, *, explain: bool = Fals
     )
     for number, each in enumerate(found.sets, start=1):
         sets.add_row(
-            f"{number}. {cells.headline(each.plan, {})}\n   [dim]{each.plan.devices} devices[/dim]",
+            f"{number}. {cells.headline(each.plan, {})}" + _device_count(each),
             cells.verdict(question, each.plan),
             *cells.plan_service(each.plan),
             f"{each.plan.cost_usd_per_h:.2f}" + ("*" if each.is_estimated else ""),
@@ -93,6 +93,10 @@ def print_sized(question: Question, found: SizingResult, *, explain: bool = Fals
     _print_notes(console, question, found)
     print_requests(console, question, [each.plan for each in found.sets])
     _print_others(console, found, None if explain else NAMED)
+
+
+def _device_count(found: DeviceSet) -> str:
+    return f"\n   [dim]devices: {found.plan.devices}[/dim]"
 
 
 def _print_others(console: Console, found: SizingResult, most: int | None) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device import Device, PriceKind, Segment
 from budsim.hardware_ops.pricing import Pricing
+from budsim.hardware_ops.rents import RentTerm, asked_prices
 from budsim.performance.candidates import Integers
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.evolution import CHUNK, Progress, Scores
@@ -50,6 +51,8 @@ COUNTS: Final = 12
 # Devices that miss the targets by less in the bound, with generous knobs, may meet them when
 # searched.
 SLACK: Final = 0.1
+# Devices that most providers let are shown beside the cheapest: everybody compares with them.
+REFERENCES: Final = 4
 DESKTOP_NODE: Final = 4
 DEARER: Final = "dearer than the sets shown"
 USUAL_SEGMENTS: Final = frozenset({Segment.DATA_CENTER, Segment.WORKSTATION})
@@ -79,8 +82,8 @@ class DeviceSet:
 class SizingResult:
     """Device sets that meet the targets (or the nearest, where none does), cheapest per hour first.
 
-    There are at most `SHOWN`, and the best of each vendor. ``rejections`` has one short reason for
-    every other device.
+    There are `SHOWN`, the best of each vendor, and the devices that most providers let.
+    ``rejections`` has one short reason for every other device.
     """
 
     sets: tuple[DeviceSet, ...]
@@ -301,10 +304,20 @@ def _promising(bounds: _Bounds, *, is_named: bool) -> tuple[list[Device], list[R
     meeting = [device for device in ranking if bounds.best[device][0] <= SLACK]
     pool = sorted(meeting, key=lambda device: bounds.best[device][1]) or ranking
     firsts = {device.vendor: device for device in reversed(pool)}
-    chosen = list(dict.fromkeys([*pool[:SEARCHED], *firsts.values()]))
+    chosen = list(dict.fromkeys([*pool[:SEARCHED], *firsts.values(), *references(pool)]))
     beaten = [_rejection(each, DEARER) for each in pool if each not in chosen]
     missing = [_rejection(each, "misses the targets") for each in ranking if each not in pool]
     return chosen, [*beaten, *missing]
+
+
+def references(devices: Sequence[Device]) -> list[Device]:
+    """Return the devices that most providers let, at most `REFERENCES`."""
+    counts = {
+        device: len(asked_prices(device.name, RentTerm.ON_DEMAND))
+        for device in dict.fromkeys(devices)
+    }
+    let = [device for device in counts if counts[device] > 1]
+    return sorted(let, key=lambda device: -counts[device])[:REFERENCES]
 
 
 def _on_enough(question: Question, device: Device, bounds: _Bounds) -> Question:
@@ -349,7 +362,12 @@ def _shown(found: Sequence[DeviceSet]) -> tuple[tuple[DeviceSet, ...], list[Reje
     good = [each for each in ranked if each.plan.meets_targets]
     pool = good or ranked
     firsts = {id(each) for each in {each.device.vendor: each for each in reversed(pool)}.values()}
-    shown = [each for at, each in enumerate(pool) if at < SHOWN or id(each) in firsts]
+    known = set(references([each.device for each in pool]))
+    shown = [
+        each
+        for at, each in enumerate(pool)
+        if at < SHOWN or id(each) in firsts or each.device in known
+    ]
     dearer = [_rejection(each.device, DEARER) for each in pool if each not in shown]
     missing = [_rejection(each.device, "misses the targets") for each in ranked if each not in pool]
     return tuple(shown), [*dearer, *missing]

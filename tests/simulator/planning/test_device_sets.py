@@ -18,6 +18,7 @@ from budsim.simulator.planning.device_sets import (
     SizingResult,
     cheapest_devices,
     offer,
+    references,
 )
 from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.question import Question
@@ -73,7 +74,11 @@ def test_the_ten_best_and_the_best_of_each_vendor_are_shown(whole: SizingResult)
     prices = [each.plan.cost_usd_per_h for each in whole.sets]
     assert prices == sorted(prices)
     assert len(whole.sets) >= SHOWN
-    first, further = whole.sets[:SHOWN], whole.sets[SHOWN:]
+    usual = {"H100-SXM", "H200-SXM"}
+    assert usual <= {each.device.name for each in whole.sets}
+    known = references([each.device for each in whole.sets])
+    first = whole.sets[:SHOWN]
+    further = [each for each in whole.sets[SHOWN:] if each.device not in known]
     vendors = [each.device.vendor for each in further]
     assert len(set(vendors)) == len(vendors)
     assert not set(vendors) & {each.device.vendor for each in first}
