@@ -84,6 +84,14 @@ find_chromium() {
   return 1
 }
 
+install_what_is_missing() {
+  local missing=()
+  find_postgres || missing+=(postgresql)
+  command -v redis-server >/dev/null || missing+=(redis-server)
+  find_chromium || missing+=(chromium-headless-shell fonts-dejavu-core)
+  if ((${#missing[@]})); then install_packages "${missing[@]}"; fi
+}
+
 stop_servers() {
   if [[ -n "$redis_pid" ]]; then
     kill "$redis_pid" 2>/dev/null
@@ -99,6 +107,8 @@ here="$PWD"
 trap stop_servers EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+# All at once: each call of apt-get update takes seconds. What fails here is tried again alone below.
+install_what_is_missing
 if start_postgres; then say "Postgres at ${TEST_DATABASE_URL#*@}"; else say "no Postgres here: tests on Postgres are skipped"; fi
 cd "$here" || exit 1
 if start_redis; then say "Redis at ${TEST_REDIS_URL#*//}"; else say "no Redis here: tests on Redis are skipped"; fi
