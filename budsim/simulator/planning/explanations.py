@@ -20,7 +20,7 @@ from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.hardware_groups import HardwareGroup, usual_node
 from budsim.simulator.planning.plans import Explanation, NextReplica
 from budsim.simulator.planning.question import ParallelLayout
-from budsim.simulator.planning.replays import ReplayedRows
+from budsim.simulator.planning.replays import ReplayedRows, replay_rows
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.targets import Figures
 
@@ -32,12 +32,11 @@ MOST_LAYOUTS: Final = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """What is explained: predictions of the closed form, those shown, and figures with targets.
+    """What is explained: predictions as they are shown, and figures with targets.
 
-    ``replayed`` is None where the closed form is what is shown.
+    ``replayed`` is None where they are those of the closed form.
     """
 
-    closed: Predictions
     shown: Predictions
     figures: Figures
     replayed: ReplayedRows | None
@@ -56,14 +55,6 @@ class Explained:
         shares = shares * _ratio(1.0 - waiting, others)
         shares[queue] = waiting
         return shares
-
-    def moved(self, name: str, after: Floats) -> Floats:
-        """Return a figure of the closed form after a change, moved to where the replay sees it.
-
-        3 s after and 2 s before are 1.5 times as long: a replayed 4 s becomes 6 s.
-        """
-        before, shown = getattr(self.closed.service, name), getattr(self.shown.service, name)
-        return after * _ratio(shown, before)
 
 
 def explain(
@@ -144,20 +135,25 @@ def _next_replicas(
     shares = np.where(shares < 1, replicas * choices.concurrency / after, 1.0)
     more = replace(choices, replicas=replicas, concurrency=each)
     _, predictions = scoring.predict(more, predictor, shares)
+    if found.replayed:
+        candidates = scoring.candidates(more)
+        predictions, _ = replay_rows(question, predictor, candidates, more, shares)
     service = predictions.service
-    ttft_s, e2e_s = found.moved("ttft_s", service.ttft_s), found.moved("e2e_s", service.e2e_s)
-    per_user = found.moved("tokens_per_s_per_user", service.tokens_per_s_per_user)
-    served = replicas * service.concurrency if question.traffic.is_open else in_flight * shares
-    tokens_per_s = served * question.traffic.counted_tokens / service.e2e_s
+    # What comes at a rate is finished at that rate, however fast each request is.
+    traffic = question.traffic
+    finished_per_s = (
+        traffic.rate * shares if traffic.is_open else in_flight * shares / service.e2e_s
+    )
+    tokens_per_s = finished_per_s * traffic.counted_tokens
     per_h = scoring.usd_per_h(more, more.devices)
     cost: Floats = usd_per_million_tokens(per_h, tokens_per_s)
     return [
         NextReplica(
             devices=int(more.tp[row] * more.pp[row]),
             is_free=hardware[row].capacity(int(more.tp[row]), int(more.pp[row])) >= replicas[row],
-            ttft_s=float(ttft_s[row]),
-            tokens_per_s_per_user=float(per_user[row]),
-            e2e_s=float(e2e_s[row]),
+            ttft_s=float(service.ttft_s[row]),
+            tokens_per_s_per_user=float(service.tokens_per_s_per_user[row]),
+            e2e_s=float(service.e2e_s[row]),
             cost_per_million_tokens_usd=float(cost[row]),
         )
         if more.concurrency[row] < choices.concurrency[row]

@@ -113,7 +113,7 @@ class PredictedChoices:
             for name in ("ttft_s", "tpot_s", "e2e_s", "tokens_per_s_per_user")
         )
         if seen:
-            # A replay tells means; how sure they are is what the closed form says of its own.
+            # Means over requests of varied lengths; intervals keep their width relative to them.
             ttft_s, e2e_s = _moved(ttft_s, seen.ttft_s.mean), _moved(e2e_s, seen.e2e_s.mean)
             if seen.tpot_s.mean > 0:
                 tpot_s, rate = _moved(tpot_s, seen.tpot_s.mean), _moved(rate, 1 / seen.tpot_s.mean)
@@ -189,7 +189,6 @@ def predict_choices(
             rows.choices,
             hardware,
             Explained(
-                closed=rows.closed,
                 shown=rows.predictions,
                 figures=rows.figures,
                 replayed=rows.replayed,
@@ -206,14 +205,12 @@ def predict_choices(
 class JudgedRows:
     """Rows of choices, what they do, and how far that is within the targets.
 
-    ``choices`` hold the requests in flight that a rate settles at; ``closed`` are predictions of
-    the closed form, ``predictions`` those of the replay where there is one, and ``figures`` what is
-    compared with targets.
+    ``choices`` hold the requests in flight that a rate settles at; ``predictions`` are
+    those of the replay where there is one, and ``figures`` what is compared with targets.
     """
 
     choices: Choices
     memory: MemoryUse
-    closed: Predictions
     predictions: Predictions
     figures: Figures
     judged: Judged
@@ -241,7 +238,6 @@ def judge_rows(
         choices=choices,
         memory=memory,
         predictions=predictions,
-        closed=closed,
         figures=figures,
         judged=judged,
         replayed=replayed,

@@ -164,3 +164,25 @@ def test_a_rate_that_is_carried_is_finished():
     """Every plan finishes exactly the requests that come, whatever the sample that was drawn."""
     for plan in asked(20.0).plans:
         assert plan.requests_per_s == pytest.approx(20.0)
+
+
+def test_one_more_replica_does_what_its_own_plan_says():
+    """A plan of n replicas foretells the figures and the price of the plan of n + 1."""
+    found = {
+        (group.config.tp, group.config.pp, group.replicas, group.config.max_num_seqs): plan
+        for plan in asked(40.0, 0.5).plans
+        for group in plan.groups
+        if len(plan.groups) == 1
+    }
+    pairs = [
+        (plan, found[tp, pp, replicas + 1, seqs])
+        for (tp, pp, replicas, seqs), plan in found.items()
+        if (tp, pp, replicas + 1, seqs) in found
+    ]
+    assert pairs
+    for plan, larger in pairs:
+        told = plan.groups[0].explanation.next_replica
+        assert told
+        assert told.ttft_s == pytest.approx(larger.ttft_s, rel=0.02)
+        price = larger.cost_per_million_tokens_usd
+        assert told.cost_per_million_tokens_usd == pytest.approx(price, rel=0.02)
