@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-tests"
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 # Longest wait for one thing to be shown, ms; test machines are shared.
-PATIENCE_MS = 60_000
+PATIENCE_MS = 100_000
 expect.set_options(timeout=PATIENCE_MS)
 
 OpenPage = Callable[..., Page]
@@ -38,9 +38,13 @@ class Service:
     log: Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Start a headless Chromium; without one the tests are skipped, where CI runs they fail."""
+    """Start a headless Chromium; without one the tests are skipped, where CI runs they fail.
+
+    Playwright keeps an event loop running in this thread until it is closed, and asynchronous tests
+    of other modules need their own: so a module closes it at its end.
+    """
     program = os.environ.get("TEST_CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), "")
     if not program:
         told = "no Chromium here: apt-get install chromium-headless-shell"
