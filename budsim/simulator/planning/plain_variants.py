@@ -28,7 +28,7 @@ from budsim.simulator.planning.genome import (
     TP,
     SearchSpace,
 )
-from budsim.simulator.planning.taste import NOISE, nearest, plainest
+from budsim.simulator.planning.taste import FILLER, NOISE, nearest, plainest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,22 +49,48 @@ class PlainRows:
 
 
 def plain_rows(space: SearchSpace, genomes: Integers, predictor: Predictor) -> PlainRows:
-    """Return the plainest variant of each genome that is as good as any of its variants."""
+    """Return the plainest variant of each genome that is as good as any of its variants.
+
+    One row a genome, in their order, and after them pipelines that are well cheaper.
+    """
     if not len(genomes):
         return PlainRows(genomes=genomes, choices=space.decode(genomes), evaluations=0)
     variants = [variants_of(space, genome) for genome in genomes]
     tried = np.concatenate(variants)
     choices = with_default_sequences(space, space.decode(tried))
     scores = space.scoring.score(choices, predictor)
-    chosen, start = [], 0
+    chosen, cheaper, start = [], [], 0
     for each in variants:
         mine = np.arange(start, start + len(each))
-        some = Scores(objectives=scores.objectives[mine], violation=scores.violation[mine])
-        chosen.append(int(mine[plainest(space.options, choices.rows(mine), some)]))
+        best = int(mine[_plainest(space, choices, scores, mine)])
+        chosen.append(best)
+        cheaper += _cheaper_pipelines(space, choices, scores, mine, best)
         start += len(each)
+    rows = [*chosen, *cheaper]
     return PlainRows(
-        genomes=tried[chosen], choices=choices.rows(np.array(chosen)), evaluations=len(tried)
+        genomes=tried[rows], choices=choices.rows(np.array(rows)), evaluations=len(tried)
     )
+
+
+def _plainest(space: SearchSpace, choices: Choices, scores: Scores, rows: Integers) -> int:
+    """Return the place in ``rows`` of the plainest of them that is as good as any."""
+    some = Scores(objectives=scores.objectives[rows], violation=scores.violation[rows])
+    return plainest(space.options, choices.rows(rows), some)
+
+
+def _cheaper_pipelines(
+    space: SearchSpace, choices: Choices, scores: Scores, rows: Integers, plain: int
+) -> list[int]:
+    """Return the plainest pipeline of ``rows`` that is well cheaper than the plain row.
+
+    It comes after that one, and whoever wants the lowest cost still sees it.
+    """
+    miss, cost = scores.objectives[:, 0], scores.objectives[:, 1]
+    saves = (miss[rows] <= miss[plain]) & (cost[rows] * (1.0 + FILLER) < cost[plain])
+    mine = rows[(choices.pp[rows] > 1) & (scores.violation[rows] <= 0) & saves]
+    if not len(mine) or choices.pp[plain] > 1:
+        return []
+    return [int(mine[_plainest(space, choices, scores, mine)])]
 
 
 def variants_of(space: SearchSpace, genome: Integers) -> Integers:

@@ -31,7 +31,8 @@ ATTENTION_RANKS: Final = 0.05
 UNLIKE_REPLICAS: Final = 0.10
 ACROSS_NODES: Final = 0.05
 
-PIPELINE_FACTOR: Final = 1.0 + PIPELINE
+# A pipeline that saves less is not shown beside a plain deployment.
+FILLER: Final = 0.05
 
 
 def effort_factor(plan: Plan) -> float:
@@ -133,11 +134,11 @@ def _is_filler(plan: Plan, plain: Sequence[Plan]) -> bool:
         return False
     if not plan.meets_targets:
         least = min(each.shortfall for each in plain)
-        return PIPELINE_FACTOR * plan.shortfall >= least
+        return (1.0 + FILLER) * plan.shortfall >= least
     costs = [_costs(each) for each in plain if each.meets_targets]
     least_costs = [min(of_each) for of_each in zip(*costs, strict=True)]
     pairs = zip(_costs(plan), least_costs, strict=False)
-    return bool(costs) and not any(PIPELINE_FACTOR * cost < least for cost, least in pairs)
+    return bool(costs) and not any((1.0 + FILLER) * cost < least for cost, least in pairs)
 
 
 def _costs(plan: Plan) -> tuple[float, float]:

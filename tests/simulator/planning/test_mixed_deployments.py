@@ -43,14 +43,15 @@ def grid(name: str) -> Question:
 def test_no_split_over_two_kinds_of_replica_is_better(question):
     """Of every way to split the traffic over two layouts of one type or of two.
 
-    None misses by less or is 1 % cheaper.
+    None misses by less or is 1 % cheaper than what was found. Taste may show a simpler plan first.
     """
     by_hand = best_by_hand(question, AnalyticPredictor())
     if by_hand is None:
         assert not answer(question, AnalyticPredictor()).plans
         return
-    best = best_of(question)
-    assert no_worse((best.error_rate, best.cost_per_million_tokens_usd), by_hand)
+    plans = answer(question, AnalyticPredictor()).plans
+    found = min((plan.error_rate, plan.cost_per_million_tokens_usd) for plan in plans)
+    assert no_worse(found, by_hand)
 
 
 def test_two_types_carry_together_what_neither_carries_alone():
