@@ -1,6 +1,7 @@
 """The page in a headless Chromium: what people see, type and press."""
 
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -49,15 +50,17 @@ def test_question_is_answered_with_front_plans_and_commands(asked: Page):
     expect(plan.get_by_role("img", name=re.compile("memory of a device")).first).to_be_visible()
 
 
-def test_page_and_answer_are_shown_in_time(open_page: OpenPage, record_property):
-    """The first paint takes less than a second on loopback; paint and answer are recorded."""
+def test_page_is_painted_within_a_second(open_page: OpenPage):
+    """The first paint takes less than a second on loopback; `-rP` shows it and the answer's time.
+
+    The answer's time is not bounded here: it depends on what else the machine does.
+    """
     page = open_page()
     paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
     paint_s = page.evaluate(paint) / 1000
     began_s = time.perf_counter()
     ask(page)
-    record_property("first_paint_s", paint_s)
-    record_property("answer_s", time.perf_counter() - began_s)
+    sys.stdout.write(f"paint {paint_s:.2f} s, answer {time.perf_counter() - began_s:.2f} s")
     assert paint_s < 1.0
 
 
