@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from budsim.api.answers import plan_row
 from budsim.api.inputs import Model, SearchOptions, clusters_of, predictor_of, question_of
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from budsim.simulator.planning.shared_clusters import SharedOutcome
     from budsim.simulator.planning.targets import Targets
     from budsim.simulator.wire.model_loads import ModelLoad
+
+
+# A field of a question for each name that other errors use.
+SPELLED: Final = {"pretrained_model_uri": "model", "engine": "engines"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +175,11 @@ def _question(number: int, ask: Ask, clusters: tuple[Cluster, ...], analytic: bo
     try:
         return question_of(ask.model, ask.traffic, ask.targets, clusters, options)
     except InvalidInput as error:
-        where = f"questions[{number}].{error.field}"
-        raise InvalidInput(where, error.problem, error.expected) from error
+        raise InvalidInput(_where(number, error.field), error.problem, error.expected) from error
     except NotFound as error:
-        field = "model" if error.field == "pretrained_model_uri" else error.field
-        raise NotFound(f"questions[{number}].{field}", error.value, error.hint) from error
+        raise NotFound(_where(number, error.field), error.value, error.hint) from error
+
+
+def _where(number: int, field: str) -> str:
+    """Return the field as a file spells it, in the question that has it."""
+    return f"questions[{number}].{SPELLED.get(field, field)}"

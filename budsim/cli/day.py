@@ -123,7 +123,7 @@ def _rates(text: str) -> list[float]:
     if len(text) < 256 and path.is_file():
         text = path.read_text(encoding="utf-8", errors="replace")[:MOST_CHARACTERS]
     found = []
-    for word in re.split(r"[\s,;]+", text.strip()):
+    for word in re.split(r"\s*[,;]\s*|\s+", text.strip()):
         try:
             found.append(float(word))
         except ValueError:

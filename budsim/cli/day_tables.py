@@ -33,7 +33,8 @@ def print_day(question: Question, found: DayAnswer) -> None:
         print_rejections(console, found.rejections, names)
         return
     day = found.day
-    console.print(f"\n[bold]{day.fewest} to {day.most} replicas[/bold], cheapest over the day:")
+    count = f"{day.fewest} to {day.most} replicas" if day.most > 1 else "1 replica"
+    console.print(f"\n[bold]{count}[/bold], cheapest over the day:")
     console.print(cells.headline(day.plan, names))
     console.print(_hours(day))
     _print_cost(console, day)

@@ -11,8 +11,11 @@ from budsim.cli.files import read_clusters
 from budsim.cli.options import AsJson, ClusterFile
 from budsim.cli.progress import progress
 from budsim.commons.errors import InvalidInput, NotFound
+from budsim.commons.safe_yaml import load_yaml
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from budsim.api.several_models import Ask, SharedCluster
 
 MOST_BYTES = 2**20
@@ -72,22 +75,36 @@ def read_asks(path: Path) -> list[Ask]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in (f"questions[{number}]", *first["loc"]))
-            raise InvalidInput(where, first["msg"], "see `budsim together --help`") from None
+            raise InvalidInput(where, *_problem(first)) from None
     return asks
 
 
-def _entries(path: Path) -> list[Any]:
-    import yaml
+def _problem(first: ErrorDetails) -> tuple[str, str]:
+    """Return what is wrong with a field, and what would be right."""
+    from budsim.simulator.wire.model_loads import ModelLoad
 
+    told = first["msg"]
+    for start in ("Value error, ", "Input should be ", "must be "):
+        told = told.removeprefix(start)
+    if first["type"] == "extra_forbidden":
+        return "is no field of a model", f"one of {', '.join(ModelLoad.model_fields)}"
+    if first["type"] == "missing":
+        return "is missing", "a value"
+    if first["type"] == "model_type":
+        return "is no mapping", EXPECTED
+    problem, _, expected = told.partition("; expected ")
+    return (problem, expected) if expected else (f"is {first['input']!r}"[:60], told)
+
+
+def _entries(path: Path) -> list[Any]:
     if not path.is_file():
         raise NotFound("QUESTIONS", str(path), "name a file that exists")
     if path.stat().st_size > MOST_BYTES:
         raise InvalidInput("QUESTIONS", f"{path.name} is larger than 1 MiB", EXPECTED)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        problem = " ".join(str(error).split())
-        raise InvalidInput("QUESTIONS", f"{path.name} is not YAML ({problem})", EXPECTED) from None
+        found = load_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidInput("QUESTIONS", f"{path.name} is not YAML ({error})", EXPECTED) from None
     if not isinstance(found, list) or not 0 < len(found) <= MOST_MODELS:
         problem = f"{path.name} holds no list of 1 to {MOST_MODELS} models"
         raise InvalidInput("QUESTIONS", problem, EXPECTED)

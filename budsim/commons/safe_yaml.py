@@ -14,13 +14,14 @@ def load_yaml(text: str) -> Any:
     Raises
     ------
     ValueError
-        It is not YAML, or nested more than `MOST_DEPTH` deep.
+        It is not YAML, nested more than `MOST_DEPTH` deep, or a mapping has a key twice.
     """
     import yaml  # here, because most commands read none
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         _refuse_depth(yaml.parse(text, Loader=loader))
+        _refuse_repeats(yaml.compose(text, Loader=loader))
         return yaml.load(text, Loader=loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(" ".join(str(error).split())) from error
@@ -37,3 +38,20 @@ def _refuse_depth(events: Iterable[object]) -> None:
         depth += name.endswith("StartEvent") - name.endswith("EndEvent")
         if depth > MOST_DEPTH:
             raise ValueError(f"nested more than {MOST_DEPTH} deep")
+
+
+def _refuse_repeats(root: Any) -> None:
+    """Raise `ValueError` where a mapping has a key twice: YAML would take the last one."""
+    left, seen = [root] if root else [], set()
+    while left:
+        node = left.pop()
+        if id(node) in seen or not isinstance(node.value, list):
+            continue
+        seen.add(id(node))
+        pairs = [each for each in node.value if isinstance(each, tuple)]
+        keys = [str(key.value) for key, _ in pairs if isinstance(key.value, str)]
+        if repeated := next((key for key in keys if keys.count(key) > 1), None):
+            line = node.start_mark.line + 1
+            raise ValueError(f"the mapping at line {line} has {repeated!r} twice")
+        left.extend(value for _, value in pairs)
+        left.extend(each for each in node.value if not isinstance(each, tuple))

@@ -374,6 +374,8 @@ def parse_arrival(text: str) -> tuple[Process, float]:
     expected = "constant, poisson, gamma:VARIATION or burst:SIZE"
     try:
         process = Process(name)
+        if rest and process in (Process.CONSTANT, Process.POISSON):
+            raise ValueError(f"{name} has one variation only")
         return process, float(rest or (10.0 if process is Process.BURST else 1.0))
     except ValueError as error:
         problem = f"{text[:60]!r} is no arrival process"

@@ -54,6 +54,8 @@ def test_rates_may_stand_in_a_file(day, tmp_path, capsys):
         (["--hourly", "1,x"], "--hourly"),
         (["--hourly", ""], "--hourly"),
         (["--hourly", "-1"], "--hourly"),
+        (["--hourly", "1,,2"], "--hourly"),
+        (["--hourly", "1", "--arrival", "poisson:2"], "--arrival"),
         (["--hourly", "inf"], "--hourly"),
         (["--hourly", ",".join(["1"] * 25)], "--hourly"),
         (["--hourly", "1", "--trace", "none.csv"], "--hourly"),

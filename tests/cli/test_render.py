@@ -32,6 +32,10 @@ def test_a_plan_is_rendered_from_a_file_or_a_pipe(simulate, capsys, tmp_path, mo
         (["PLAN", "--format", "recipe"], "--format"),
         (["PLAN", "--format", "litellm", "--fallback", "gpt-4oo"], "--fallback"),
         (["none.json", "--format", "command"], "PLAN"),
+        (["PLAN", "--format", "kserve", "--timezone", "Mars/Base"], "--timezone"),
+        (["PLAN", "--format", "kserve", "--timezone", ""], "--timezone"),
+        (["PLAN", "--format", "kserve", "--prometheus", "not a url"], "--prometheus"),
+        (["PLAN", "--format", "kserve", "--prometheus", ""], "--prometheus"),
         (["BAD", "--format", "command"], "PLAN"),
     ],
 )

@@ -59,6 +59,14 @@ def test_the_terminal_names_models_and_cost(ask, capsys):
         (ONE.replace("concurrency: 8", "concurrency: 0"), "questions[0].concurrency"),
         ("- [1, 2", "not YAML"),
         ("[" * 5000, "YAML"),
+        (ONE + "  input_tokens: 7", "'input_tokens' twice"),
+        ("- {model: x, output_tokens: 1}", "input_tokens: is missing; expected a value"),
+        ("- 3", "questions[0]: is no mapping; expected a list of models"),
+        (ONE + "  colour: red", "expected one of input_tokens"),
+        (ONE + "  engines: [foo]", "questions[0].engines: 'foo'"),
+        (ONE + "  target_ttft: 1.0e-300", "is 1e-300; expected 0 (no target) or"),
+        (ONE.replace("concurrency: 8", "concurrency: -1"), "is -1; expected greater than or equal"),
+        (ONE.replace("meta-llama/Llama-3.1-8B-Instruct", "'a b'"), "questions[0].model"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(ask, capsys, text, named):

@@ -138,7 +138,7 @@ def test_an_arrival_process_is_read_from_its_name(
     assert parse_arrival(text) == (process, variation)
 
 
-@pytest.mark.parametrize("text", ["", "poison", "gamma:x"])
+@pytest.mark.parametrize("text", ["", "poison", "gamma:x", "poisson:2", "constant:3"])
 def test_an_unknown_process_is_an_error_that_lists_the_known_ones(text: str) -> None:
     """The message names the field and what may be written."""
     with pytest.raises(InvalidInput, match=r"arrival.*gamma:VARIATION"):

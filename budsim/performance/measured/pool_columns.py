@@ -64,7 +64,7 @@ def _pools(row: dict[str, object]) -> tuple[float, ...]:
     """Return devices, workers and ranks of both pools of one row, and whether all were stated."""
     own = [_number(row.get(name)) for name in COLUMNS]
     ranked = "dp_attention" in str(row["notes"])
-    if np.isfinite(own).all() and min(own) >= 1.0 and max(own) <= MOST_DEVICES:
+    if all(number % 1 == 0 and 1 <= number <= MOST_DEVICES for number in own):
         return _ranked(own[0], own[1], own[2], own[3], ranked, 1.0)
     devices, precision = _number(row["n_devices"]), str(row["precision"]).lower()
     if found := re.search(_WITH_WORKERS, str(row["notes"])):

@@ -17,7 +17,7 @@ from budsim.performance.serving.pools.pool_times import Pools
 _READ = ("mode", "notes", "n_devices", "precision", "concurrency")
 
 _UNKNOWN = (
-    "prefill_tp: expected sizes and workers of both pools, at least 1, in prefill_tp, "
+    "prefill_tp: expected whole sizes and workers of both pools, 1 to 4096, in prefill_tp, "
     "prefill_workers, decode_tp and decode_workers or in notes"
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from budsim.commons.errors import BudsimError
+from budsim.commons.errors import BudsimError, NotFound
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import resolve_model
 from budsim.performance.acceptance import Acceptance, find_acceptance, stated_acceptance
@@ -49,12 +49,20 @@ def mark_unreadable_drafts(text: pd.DataFrame, numbers: pd.DataFrame, problems: 
 def _why_no_draft(row: pd.Series) -> str:
     """Return why a row's draft model cannot guess for its model, "" where it can."""
     try:
-        draft = resolve_model(row.draft_model) if row.draft_model else None
+        draft = _draft_model(row.draft_model)
         model = resolve_model(row.model_hf or row.model)
         check_drafts(model, Method(row.speculative_method.lower()), draft)
     except BudsimError as error:
         return str(error)
     return ""
+
+
+def _draft_model(name: str) -> Architecture | None:
+    """Return the model of a column; an error names that column, not the one of the big model."""
+    try:
+        return resolve_model(name) if name else None
+    except NotFound as error:
+        raise NotFound("draft_model", error.value, error.hint) from error
 
 
 def speculations(

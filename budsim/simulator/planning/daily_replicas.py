@@ -23,14 +23,20 @@ from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.choices import make_option
 from budsim.simulator.planning.hardware_groups import HardwareGroup
-from budsim.simulator.planning.plans import Plan, Rejection, ReplayedRequests, ReplicaGroup
+from budsim.simulator.planning.plans import (
+    HOURS_PER_MONTH,
+    Plan,
+    Rejection,
+    ReplayedRequests,
+    ReplicaGroup,
+)
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.replica_groups import JudgedRows, judge_rows, predict_choices
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.whatif import hardware_of_group, row_of
 
 HOURS_PER_DAY: Final = 24
-DAYS_PER_MONTH: Final = 365.25 / 12
+DAYS_PER_MONTH: Final = HOURS_PER_MONTH / HOURS_PER_DAY
 # Rate of reading weights, and time until an engine serves beside it (process, compilation, graph
 # capture): our estimates, for a replica whose image and weights are on the node already.
 LOAD_BYTES_PER_S: Final = 1.0 * GIB
@@ -182,12 +188,13 @@ def hours_of(traffic: Traffic, rates: Sequence[float] | None = None) -> tuple[Tr
 
 
 def _hours_of_trace(traffic: Traffic, trace: Trace) -> tuple[Traffic, ...]:
-    hour = np.floor((trace.send_s - trace.send_s[0]) / SECONDS_PER_HOUR).astype(np.int64)
-    counts = np.bincount(hour)
-    busiest = [
-        max(range(first, len(counts), HOURS_PER_DAY), key=lambda at: int(counts[at]))
-        for first in range(min(len(counts), HOURS_PER_DAY))
-    ]
+    hour = np.floor((trace.send_s - trace.send_s[0]) / SECONDS_PER_HOUR)
+    # Hours without requests are not counted one by one: a trace may pause for years.
+    known, counts = np.unique(hour, return_counts=True)
+    busiest = []
+    for first in range(int(min(known[-1] + 1, HOURS_PER_DAY))):
+        same = known % HOURS_PER_DAY == first
+        busiest.append(known[same][np.argmax(counts[same])] if same.any() else float(first))
     return tuple(_cut(traffic, trace, np.flatnonzero(hour == at)) for at in busiest)
 
 

@@ -33,7 +33,7 @@ def parsed_document(text: str) -> Mapping[str, Any]:
     """
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput("PLAN", f"not JSON ({error})", DOCUMENT) from None
     if not isinstance(document, dict):
         raise InvalidInput("PLAN", f"a JSON {type(document).__name__}, not an object", DOCUMENT)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -12,6 +14,8 @@ from budsim.commons.errors import InvalidInput
 
 DOCUMENT: Final = "what `budsim day --json` prints"
 LARGEST: Final = 1e9
+# How names of the IANA database of time zones are spelled.
+ZONE: Final = r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+)*"
 
 Replicas = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -39,6 +43,17 @@ class Metrics:
 
     address: str = "http://prometheus-server.monitoring.svc:9090"
     timezone: str = "Etc/UTC"
+
+    def __post_init__(self) -> None:
+        """Refuse an address or a zone that the autoscaler would fail on once it runs."""
+        if not re.fullmatch(r"https?://[^\s/?#]+\S*", self.address):
+            expected = "an address such as http://prometheus:9090"
+            raise InvalidInput("--prometheus", f"is {self.address[:60]!r}", expected)
+        # A system without the zones' data knows none of them: then the spelling alone counts.
+        known = available_timezones() or {self.timezone}
+        if self.timezone not in known or not re.fullmatch(ZONE, self.timezone):
+            expected = "a zone of the IANA database, such as Europe/Berlin"
+            raise InvalidInput("--timezone", f"is {self.timezone[:60]!r}", expected)
 
 
 USUAL_METRICS: Final = Metrics()

@@ -69,6 +69,15 @@ def test_columns_state_the_pools() -> None:
     assert (found.prefill_workers[0], found.decode_devices[0]) == (3.0, 4.0)
 
 
+@pytest.mark.parametrize("count", ["1.5", "0", "-1", "nan", "inf", "5000", ""])
+def test_pools_of_no_whole_size_are_not_stated(count: str) -> None:
+    """Half a device serves nothing: such a row says why it has no prediction."""
+    own = {"prefill_tp": count, "prefill_workers": "1", "decode_tp": "1", "decode_workers": "1"}
+    table = pd.DataFrame([{**DISAGGREGATED, "notes": "", **own}]).fillna("")
+    told = predict_table(table, AnalyticPredictor()).iloc[0].pred_error
+    assert "whole sizes and workers of both pools, 1 to 4096" in told
+
+
 def test_disaggregated_rows_are_predicted() -> None:
     """A row of two pools has means, an interval and percentiles; one without pools says why."""
     table = pd.DataFrame([DISAGGREGATED, {**DISAGGREGATED, "notes": ""}, ROW]).fillna("")

@@ -171,6 +171,14 @@ def test_of_several_days_each_hour_is_that_of_the_busiest():
     assert len(cut[0].arrivals) == 3
 
 
+def test_a_trace_may_pause_for_years():
+    """Hours without requests are not counted one by one, and the busiest hour is still found."""
+    cut = hours_of(trace(0.0, 1.0, 86_400e9, 86_400e9 + 1, 86_400e9 + 2))
+    assert len(cut) == 24
+    assert len(cut[0].arrivals) == 3
+    assert cut[1].arrivals == OpenLoop(requests_per_s=1 / 3600)
+
+
 def test_an_hour_with_one_request_has_a_rate():
     """A lone request has no rate of its own: it comes at random within its hour."""
     cut = hours_of(trace(0.0, 1.0, 4000.0))

@@ -11,6 +11,7 @@ from budsim.simulator.rendering import render
     [
         ("", "not JSON"),
         ("[]", "not an object"),
+        ("[" * 100_000, "not JSON"),
         ('{"recommendations": []}', "neither configurations nor node_groups"),
         ('{"configurations": 7}', "not a list"),
         ('{"configurations": [], "reasons": [{"reason": "too small"}]}', "too small"),
