@@ -98,10 +98,11 @@ def compared(plan: Plan, first: Plan) -> str:
     cost = _change(plan.cost_per_million_tokens_usd, first.cost_per_million_tokens_usd)
     speed = _change(1.0 / plan.e2e_s, 1.0 / first.e2e_s)
     devices = plan.devices - first.devices
+    noun = "device" if abs(devices) == 1 else "devices"
     told = [
         _told(cost, "costs {:.0%} more", "costs {:.0%} less"),
         _told(speed, "{:.0%} faster", "{:.0%} slower"),
-        _told(devices, "{:.0f} more devices", "{:.0f} fewer devices"),
+        _told(devices, f"{{:.0f}} more {noun}", f"{{:.0f}} fewer {noun}"),
     ]
     differences = ", ".join(filter(None, told))
     return f"than 1: {differences}" if differences else ""

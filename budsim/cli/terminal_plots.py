@@ -34,14 +34,14 @@ def print_plots(plans: Sequence[Plan], replay: PlanReplay) -> None:
 
 
 def print_day_plot(day: DayOfReplicas) -> None:
-    """Print the load of each hour, and the rate that its replicas carry within the targets."""
+    """Plot the load of each hour, and the rate that its replicas carry within the targets."""
     if not _can_draw():
         return
-    figure = _figure("Requests/s that come and that may come", "hour", "requests/s")
+    figure = _figure("Requests/s that arrive, and that replicas carry", "hour", "requests/s")
     hours = [hour.hour for hour in day.hours]
     # A rate holds for an hour, so each is drawn as a step.
     steps = np.repeat([*hours, hours[-1] + 1], 2)[1:-1]
-    _line(figure, steps, np.repeat([hour.rate for hour in day.hours], 2), "come")
+    _line(figure, steps, np.repeat([hour.rate for hour in day.hours], 2), "arrive")
     if day.rule:
         carried = [hour.replicas * day.rule.largest_rate for hour in day.hours]
         _line(figure, steps, np.repeat(carried, 2), "within the targets")

@@ -40,7 +40,7 @@ class InvalidInput(BudsimError):
         self.expected = expected
 
     def __reduce__(self) -> tuple[type[InvalidInput], tuple[str, str, str]]:
-        """Travel from worker processes with all parts."""
+        """Keep all fields when the error is pickled by a worker process."""
         return type(self), (self.field, self.problem, self.expected)
 
 
@@ -58,7 +58,7 @@ class NotFound(BudsimError):
         self.hint = hint
 
     def __reduce__(self) -> tuple[type[NotFound], tuple[str, str, str]]:
-        """Travel from worker processes with all parts."""
+        """Keep all fields when the error is pickled by a worker process."""
         return type(self), (self.field, self.value, self.hint)
 
 

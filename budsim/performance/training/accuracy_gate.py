@@ -1,7 +1,7 @@
-"""The accuracy gate: medians on a small committed set of measured rows against recorded ones.
+"""The accuracy gate: no median error on a small committed set of measured rows may grow.
 
-Run as ``python -m budsim.performance.training.accuracy_gate`` it records this tree's medians, as
-`budsim train` does.
+``python -m budsim.performance.training.accuracy_gate`` records the median errors of the present
+code, as `budsim train` does. Tests compare with this record.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from budsim.performance.measured.tables import read_tables, table_digest
 from budsim.performance.predictor import CHECKOUT, Predictor, load_predictor
 from budsim.performance.training.score import evaluate
 
-# Rows anybody may have; sources and licenses are told beside them.
+# Rows with licenses that allow copies; the folder names sources and licenses.
 ROWS = CHECKOUT.parent / "accuracy" / "rows.csv"
 
 # File beside the trained models.
 RECORD = "accuracy.json"
 
-# A median may be worse than recorded by half a point or a twentieth, whichever is more: processors
-# round differently.
+# A median error may exceed the recorded one by 0.5 percentage points or by 5 % of it, whichever is
+# more, because processors round differently.
 SLACK, SLACK_SHARE = 0.005, 0.05
 
 Medians = Mapping[str, Mapping[str, float]]

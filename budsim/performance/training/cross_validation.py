@@ -22,8 +22,8 @@ from budsim.performance.training.rows import Rows
 # Trees of each regressor.
 ROUNDS = 600
 
-# XGBoost's parameters; chosen on CUDA rows with curves withheld, by training.tune. Neighbours
-# differ by less than folds do.
+# XGBoost's parameters, chosen by training.tune on CUDA rows with curves withheld. Nearby parameters
+# differ in error by less than folds do.
 PARAMETERS = {
     "objective": "reg:absoluteerror",
     "max_depth": 7,
@@ -35,18 +35,18 @@ PARAMETERS = {
     "tree_method": "hist",
 }
 
-# By target, features that never lessen its correction. Others move with them, so that a longer
-# prompt can still shorten TTFT: of 1,470 longer prompts 71 instead of 122 do, by 18 % at most
-# instead of 31.
+# By target, the features in which its correction may only rise. Other features change with them, so
+# a longer prompt can still be given a shorter TTFT. Of 1,470 longer prompts 71 are, by at most 18 %
+# (without this constraint 122, by at most 31 %).
 MONOTONE = {"ttft": {"log_input": 1, "log_concurrency": 1}, "tpot": {"log_concurrency": 1}}
 
 # Parts the curves are divided into.
 CURVE_FOLDS = 10
 
-# So many of the largest models or devices are a fold each; the rest are two folds.
+# Number of the largest models or devices that are a fold each; the others share two folds.
 LARGEST_GROUPS = 10
 
-# A party with so many rows has a say in how far corrections are trusted elsewhere.
+# Parties with at least this many rows count when the share of a correction is chosen.
 FEWEST_OF_PARTY = 20
 
 # Shares of a correction that are tried.
@@ -85,8 +85,9 @@ class Fitting:
 class Validation:
     """Out-of-fold log(measured / predicted) of each quantity under one way of withholding.
 
-    ``shrinkage`` is, by target and regime, the share of a correction that is best applied;
-    ``corrections`` (n,) are whole, as regressors that saw none of a row's group make them.
+    ``shrinkage`` is, by target and regime, the share of a correction that is applied.
+    ``corrections`` (n,) are the log corrections before shrinkage, by regressors that saw none of a
+    row's group.
     """
 
     residuals: Mapping[str, Floats]
@@ -97,7 +98,8 @@ class Validation:
 def validate(rows: Rows, split: str, fitting: Fitting) -> Validation:
     """Predict every row by a model that saw none of its group, and choose the shrinkage.
 
-    The shrinkage is one number a target, chosen among `SHRINKAGES` by median absolute log error.
+    The shrinkage is one number for each target and regime: 1 with curves withheld, else chosen
+    among `SHRINKAGES` by median absolute log error.
     """
     corrections = {target: out_of_fold(rows, target, split, fitting) for target in TARGETS}
     shrinkage, scaled = {}, {}
@@ -117,7 +119,7 @@ def validate(rows: Rows, split: str, fitting: Fitting) -> Validation:
 
 
 def _best_share(rows: Rows, target: str, correction: Floats, at: Booleans, split: str) -> float:
-    """Return how far a correction is trusted: wholly for what is known, else by what it did."""
+    """Return the share of a correction that is applied: all with curves withheld."""
     ratio = rows.lesson(target)[at]
     if not np.isfinite(ratio).any():
         return 0.0
@@ -125,9 +127,10 @@ def _best_share(rows: Rows, target: str, correction: Floats, at: Booleans, split
 
 
 def _harmless_share(rows: Rows, target: str, correction: Floats, at: Booleans) -> float:
-    """Return the share with the best mean over parties that makes none of them worse than physics.
+    """Return the best share of those that make no party's median error larger than physics alone.
 
-    Every party with `FEWEST_OF_PARTY` rows counts alike, however many rows it has.
+    The best share has the smallest mean over parties of their median errors. Every party with
+    `FEWEST_OF_PARTY` rows or more counts the same.
     """
     parties = rows.names.party.to_numpy()
     errors = np.array(

@@ -39,7 +39,7 @@ from budsim.performance.training.rows import Rows, training_rows, usable_rows
 # Kinds of hardware with regressors.
 KINDS = (DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.HPU, DeviceKind.CPU)
 
-# Reasons for rows left out that are told, the most frequent ones.
+# How many reasons for left-out rows are reported, the most frequent first.
 REASONS_TOLD = 3
 
 
@@ -78,12 +78,12 @@ def train(
     rounds : int
         Trees of each regressor.
     progress : callable
-        Told what begins, and how many rows cannot be read.
+        Called with the name of each stage as it begins, and with counts of unreadable rows.
 
     Raises
     ------
     InvalidInput
-        When the table lacks a column that says which rows may teach.
+        When the table lacks a column that says which rows may be used for training.
     """
     usable = usable_rows(table)
     trained = {}

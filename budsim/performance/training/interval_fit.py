@@ -22,10 +22,10 @@ from budsim.performance.predictions import PERCENTILES
 from budsim.performance.training.cross_validation import FEWEST_OF_PARTY, SPLITS, Validation
 from budsim.performance.training.rows import Rows
 
-# Rows of software older than this say nothing of a new party's today; chosen by us.
+# Rows of older software are not used for new parties' intervals; a date in years, our choice.
 RECENT_YEAR = 2024.5
 
-# Residuals that stand for one party.
+# Number of residuals that represent one party.
 QUANTILES_OF_PARTY = 100
 
 # Parts the groups are divided into to judge coverage.
@@ -69,7 +69,8 @@ def _of_stratum(rows: Rows, values: Floats, at: Booleans, novelty: Novelty) -> R
 def of_strangers(rows: Rows, values: Floats, at: Booleans) -> Residuals:
     """Return residuals that say how far off a new party may be.
 
-    Software of other years errs otherwise: it counts only where nothing newer was measured.
+    Errors differ between years of software: older rows are used only where none is newer than
+    `RECENT_YEAR`.
     """
     known = at & np.isfinite(values)
     recent = known & ~(rows.names.year.to_numpy() < RECENT_YEAR)
@@ -78,7 +79,7 @@ def of_strangers(rows: Rows, values: Floats, at: Booleans) -> Residuals:
 
 
 def evened(residuals: Residuals) -> Residuals:
-    """Return as many residuals of each group, at even quantiles of its own.
+    """Return the same number of residuals of each group, at evenly spaced quantiles.
 
     The next party is as likely to be like a small one as like the one with most rows.
     """
@@ -94,18 +95,16 @@ def evened(residuals: Residuals) -> Residuals:
 def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) -> dict[str, Floats]:
     """Return, by quantity, 1.0 where a row lies in a 90 % interval of other groups' residuals.
 
-    nan where unknown. A tenth of the groups at a time is judged by the rest of its stratum, so that
-    near duplicates never decide their own interval.
+    nan where unknown. The intervals for each tenth of the groups come from the other nine tenths of
+    the stratum, so that near duplicates never decide their own interval.
     """
     groups = rows.groups[SPLITS[novelty]]
     fold = groups % COVERAGE_FOLDS
     inside = {name: np.full(len(rows), np.nan) for name in residuals}
     parts = rows.parts()
     for name, values in residuals.items():
-        for (
-            regime,
-            engine,
-        ), at in parts.items():  # an engine's part comes after the whole and overrules it
+        # The part of an engine comes after the whole regime, and replaces its result.
+        for (regime, engine), at in parts.items():
             known = at & np.isfinite(values)
             for own in (known & (fold == number) for number in range(COVERAGE_FOLDS)):
                 other = _of_stratum(rows, values, known & ~own, novelty)
