@@ -96,8 +96,10 @@ class Shortlist:
         -1 where none is.
         """
         if self.question.needs_replay:
-            layouts = self._layouts_to_replay()
-            return replayed_rows(self.space, self.found.genomes[layouts], self.predictor), -1
+            found = self.found.genomes[self._layouts_to_replay()]
+            plain = plain_rows(self.space, found, self.predictor)
+            layouts = plain.genomes[first_of_each(plain.genomes[:, LAYOUT[:-1]])]
+            return replayed_rows(self.space, layouts, self.predictor), -1
         rows, knee = self._rows(), self.found.knee()
         plain = plain_rows(self.space, self.found.genomes[rows], self.predictor)
         # Several rows may be the same deployment once they are plain.
@@ -201,16 +203,18 @@ class Shortlist:
         return Rejection(cluster_id=self.cluster.cluster_id, subject=label, reason=reason)
 
     def _rows(self) -> list[int]:
-        """Return the best of each device type and engine, the knee, and the best of the front.
+        """Return the best of each device type and engine, with and without a pipeline, and more.
 
-        One of each layout, about `PLANS_PER_CLUSTER`.
+        The knee and the best of the front: one of each layout, about `ROWS_PER_CLUSTER`.
         """
         ranking = [row for row in self.found.ranking().tolist() if self.found.violation[row] <= 0]
-        best: dict[tuple[object, str], int] = {}
-        # Whoever owns a device wants to see what it would do, even if it is not the best.
+        best: dict[tuple[object, str, bool], int] = {}
+        # Whoever owns a device wants to see what it would do, even if it is not the best; and the
+        # best without a pipeline, which pipelines of all kinds may outrank by a little.
         for row in ranking:
             option = self.space.options[int(self.found.genomes[row, OPTION])]
-            best.setdefault((option.group.device, option.engine.name), row)
+            is_plain = bool(self.found.genomes[row, PP] == 0)
+            best.setdefault((option.group.device, option.engine.name, is_plain), row)
         kept = {self._layout(row): row for row in best.values()}
         knee, front = self.found.knee(), set(self.found.front().tolist())
         if knee is not None:
