@@ -32,6 +32,14 @@ of the best plan, `explain` says why a plan is as good as it is, and `render` wr
 start it. Figures in `_s` are seconds."""
 
 MOST_REASONS = 20
+# The argument of a tool for each field that an error of another caller's words names.
+ARGUMENTS = {
+    "pretrained_model_uri": "model",
+    "engine": "engines",
+    "--device": "devices",
+    "--format": "form",
+    "--what-if": "setting",
+}
 READ_ONLY = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 
 Devices = Annotated[
@@ -173,6 +181,12 @@ def _told(tool: Callable[P, T]) -> Callable[P, T]:
         try:
             return tool(*args, **kwargs)
         except BudsimError as error:
-            raise ToolError(str(error)) from error
+            raise ToolError(_with_own_name(error)) from error
 
     return answered
+
+
+def _with_own_name(error: BudsimError) -> str:
+    """Return an error's words, its field as the tools spell it."""
+    field = getattr(error, "field", "")
+    return ARGUMENTS.get(field, field) + str(error).removeprefix(field)

@@ -242,7 +242,9 @@ def speculation_of(architecture: Architecture, options: SearchOptions) -> Specul
     method, drafter = Method(name), options.get("draft_model", "")
     if method is Method.EAGLE3 and not drafter:
         raise InvalidInput("draft_model", "is missing", "the Hugging Face id of the EAGLE-3 head")
-    draft = architecture_of(drafter) if method is Method.DRAFT_MODEL and drafter else None
+    if drafter and method not in (Method.EAGLE3, Method.DRAFT_MODEL):
+        raise InvalidInput("draft_model", f"is given, and {method} has none", "no draft_model")
+    draft = _draft_model(drafter) if method is Method.DRAFT_MODEL and drafter else None
     return acceptance.speculation_of(
         architecture,
         method,
@@ -251,6 +253,14 @@ def speculation_of(architecture: Architecture, options: SearchOptions) -> Specul
         draft=draft,
         drafter_name=drafter,
     )
+
+
+def _draft_model(name: str) -> Architecture:
+    """Return the model that drafts; an error names its own option."""
+    try:
+        return architecture_of(name)
+    except NotFound as error:
+        raise NotFound("draft_model", error.value, error.hint) from error
 
 
 def pricing_of(options: SearchOptions) -> Pricing:

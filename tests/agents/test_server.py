@@ -110,13 +110,13 @@ async def test_render_writes_what_starts_a_plan():
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"model": "no/such-model"}, "no/such-model"),
+        ({"model": "no/such-model"}, "simulate: model: 'no/such-model'"),
         ({"concurrency": 0}, "concurrency"),
         ({"request_rate": 3}, "one of both"),
         ({"concurrency": None}, "concurrency or request_rate"),
         ({"nodes": [{"name": "gpu", "devices": [{"device": "H100-SXM", "cuont": 4}]}]}, "cuont"),
         ({"nodes": []}, "nodes"),
-        ({"engines": ["tgi"]}, "tgi"),
+        ({"engines": ["tgi"]}, "engines: 'tgi'"),
         ({"colour": "red"}, "colour"),
     ],
 )
@@ -125,6 +125,19 @@ async def test_a_wrong_value_is_refused_in_words(changed, named):
     told = await refusal("simulate", {"question": {**QUESTION["question"], **changed}})
     assert named in told
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "named"),
+    [
+        ("render", {**QUESTION, "form": "helm"}, "form: 'helm'"),
+        ("what_if", {**QUESTION, "setting": "colour", "value": "1"}, "setting: 'colour'"),
+        ("size", {"load": LOAD, "devices": ["H1000"]}, "devices: 'H1000'"),
+    ],
+)
+async def test_a_refusal_names_the_argument_of_the_tool(tool, arguments, named):
+    """Not the option of the command line: an agent has no `--device`."""
+    assert named in await refusal(tool, arguments)
 
 
 async def test_an_unknown_plan_is_refused():

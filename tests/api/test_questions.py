@@ -7,7 +7,7 @@ import pytest
 
 import budsim
 from budsim.cli import run
-from budsim.commons.errors import InvalidInput
+from budsim.commons.errors import InvalidInput, NotFound
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 INVENTORY = """
@@ -227,6 +227,7 @@ def _speculative(**options: object) -> object:
         ({"draft_tokens": 3}, "speculative"),
         ({"speculative": "medusa"}, "no method"),
         ({"speculative": "mtp"}, "no layer"),
+        ({"speculative": "ngram", "draft_model": "Qwen/Qwen3-0.6B"}, "draft_model: is given"),
         ({"speculative": "eagle3"}, "draft_model"),
         ({"speculative": "ngram", "draft_tokens": 0}, "draft_tokens"),
         ({"speculative": "ngram", "draft_tokens": 50}, "draft_tokens"),
@@ -240,6 +241,12 @@ def test_guesses_that_cannot_be_made_are_refused_by_name(
     """The message names the option."""
     with pytest.raises(InvalidInput, match=reason):
         _speculative(**options)
+
+
+def test_an_unknown_draft_model_is_named_as_one() -> None:
+    """The error must not send the caller to the model that is served."""
+    with pytest.raises(NotFound, match="draft_model: 'no/such'"):
+        _speculative(speculative="draft_model", draft_model="no/such")
 
 
 def test_callers_state_their_own_acceptance() -> None:
