@@ -71,7 +71,9 @@ def read_parts(file: Path, rows: int = PART_ROWS) -> Iterator[tuple[pd.DataFrame
                 skipinitialspace=True,
             )
             header = next(reader, [])
-            if not header or len(set(header)) < len(header):
+            # A file that is no text is read as one header of unknown signs, and as no row.
+            binary = any("\0" in name for name in header)
+            if binary or not header or len(set(header)) < len(header):
                 raise InvalidInput(
                     "data",
                     f"{file.name} has no header of distinct columns",

@@ -16,6 +16,13 @@ from budsim.performance.training.score import COLUMNS, evaluate, predict_file, p
 from tests.performance.measured.measured_rows import ROW
 
 
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """It must not be answered as a table without rows."""
+    (tmp_path / "binary.csv").write_bytes(b"\x00\xff\xfe" * 100)
+    with pytest.raises(InvalidInput, match="binary.csv has no header"):
+        read_tables([tmp_path / "binary.csv"])
+
+
 def test_missing_files_and_columns_are_bad_input(tmp_path: Path) -> None:
     """A file that is not there, a folder without tables and an empty file are named."""
     (tmp_path / "empty.csv").write_text("")
