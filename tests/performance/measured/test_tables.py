@@ -19,7 +19,7 @@ from tests.performance.measured.measured_rows import ROW
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     """It must not be answered as a table without rows."""
     (tmp_path / "binary.csv").write_bytes(b"\x00\xff\xfe" * 100)
-    with pytest.raises(InvalidInput, match="binary.csv has no header"):
+    with pytest.raises(InvalidInput, match=r"binary\.csv has no header"):
         read_tables([tmp_path / "binary.csv"])
 
 
