@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -50,7 +51,8 @@ def _refuse_repeats(root: Any) -> None:
         seen.add(id(node))
         pairs = [each for each in node.value if isinstance(each, tuple)]
         keys = [str(key.value) for key, _ in pairs if isinstance(key.value, str)]
-        if repeated := next((key for key in keys if keys.count(key) > 1), None):
+        if len(set(keys)) < len(keys):
+            repeated, _ = Counter(keys).most_common(1)[0]
             line = node.start_mark.line + 1
             raise ValueError(f"the mapping at line {line} has {repeated!r} twice")
         left.extend(value for _, value in pairs)
