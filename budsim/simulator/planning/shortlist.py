@@ -37,6 +37,7 @@ from budsim.simulator.planning.replica_groups import PredictedChoices, predict_c
 from budsim.simulator.planning.replica_search import replayed_rows
 from budsim.simulator.planning.taste import (
     in_order,
+    with_knee,
     without_filler_pipelines,
     without_repeats,
 )
@@ -76,10 +77,10 @@ class Shortlist:
         The plans are those of equal replicas that were found, and mixed ones. Of traffic that has
         to be replayed only deployments that carry it become plans.
         """
-        shown, knee = self._to_show()
+        shown = self._to_show()
         predicted, members = self._predicted(shown, mixed)
         plans = [
-            self._plan(predicted, member, is_knee=member[0] == knee)
+            self._plan(predicted, member)
             for member in members
             if np.isfinite(predicted.judged.shortfall[list(member)]).all()
         ]
@@ -87,26 +88,19 @@ class Shortlist:
         reasons = [*self._too_small(), *self._misses(plans), *self._unstable(predicted, plans)]
         if self.question.needs_replay:
             plans = _best_of_each(plans)
-        plans = without_filler_pipelines(without_repeats(plans))
+        plans = with_knee(without_filler_pipelines(without_repeats(plans)))
         return Outcome(plans=tuple(plans), rejections=tuple(reasons), evaluations=shown.evaluations)
 
-    def _to_show(self) -> tuple[PlainRows, int]:
-        """Return the deployments of equal replicas to show, and which of them is the knee.
-
-        -1 where none is.
-        """
+    def _to_show(self) -> PlainRows:
+        """Return the deployments of equal replicas to show."""
         if self.question.needs_replay:
             found = self.found.genomes[self._layouts_to_replay()]
             plain = plain_rows(self.space, found, self.predictor)
             layouts = plain.genomes[first_of_each(plain.genomes[:, LAYOUT[:-1]])]
-            return replayed_rows(self.space, layouts, self.predictor), -1
-        rows, knee = self._rows(), self.found.knee()
-        plain = plain_rows(self.space, self.found.genomes[rows], self.predictor)
+            return replayed_rows(self.space, layouts, self.predictor)
+        plain = plain_rows(self.space, self.found.genomes[self._rows()], self.predictor)
         # Several rows may be the same deployment once they are plain.
-        kept = first_of_each(plain.genomes[:, LAYOUT])
-        marked = plain.genomes[rows.index(knee), LAYOUT].tolist() if knee in rows else []
-        at = [plain.genomes[row, LAYOUT].tolist() == marked for row in kept.tolist()]
-        return plain.rows(kept), at.index(True) if any(at) else -1
+        return plain.rows(first_of_each(plain.genomes[:, LAYOUT]))
 
     def _predicted(
         self, shown: PlainRows, mixed: MixedDeployments | None
@@ -251,7 +245,7 @@ class Shortlist:
     def _layout(self, row: int) -> tuple[int, ...]:
         return tuple(self.found.genomes[row, LAYOUT].tolist())
 
-    def _plan(self, predicted: PredictedChoices, rows: Sequence[int], *, is_knee: bool) -> Plan:
+    def _plan(self, predicted: PredictedChoices, rows: Sequence[int]) -> Plan:
         """Return the plan of some sets of replicas, which share the traffic as their loads say."""
         counted_tokens, in_flight = self.question.traffic.counted_tokens, predicted.in_flight(rows)
         pairs = list(zip(rows, in_flight, strict=True))
@@ -272,7 +266,6 @@ class Shortlist:
             error_rate=max(group.error_rate for group in groups),
             cost_usd_per_h=per_h,
             cost_per_million_tokens_usd=cost,
-            is_knee=is_knee,
         )
 
     def _least_violation(self, rows: Booleans) -> float:

@@ -11,6 +11,7 @@ come before one of TP 4 beside one of TP 8 for 3.37 USD, 7 % cheaper.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -31,6 +32,8 @@ ATTENTION_RANKS: Final = 0.05
 UNLIKE_REPLICAS: Final = 0.10
 ACROSS_NODES: Final = 0.05
 
+# Share of a request's time in the queue from which a plan is said to make users wait; chosen by us.
+QUEUE_SHARE: Final = 0.25
 # A pipeline that saves less is not shown beside a plain deployment.
 FILLER: Final = 0.05
 
@@ -96,6 +99,28 @@ def toss_ups(plans: Sequence[Plan]) -> list[Plan]:
     return [p for p in plans[1:] if is_toss_up(plans[0], p) and is_toss_up(p, plans[0])]
 
 
+def with_knee(plans: Sequence[Plan]) -> list[Plan]:
+    """Return plans with the best compromise of cost, devices and latency marked.
+
+    Only plans that miss the targets least are compared. Each figure is scaled from the best (0) to
+    the worst (1), and the plan of the least sum is marked: it lies farthest below the plane
+    through the extremes (Das, On characterizing the "knee" of the Pareto curve, 1999).
+    """
+    if not plans:
+        return []
+    least = min(plan.shortfall for plan in plans)
+    rows = [row for row, plan in enumerate(plans) if plan.shortfall == least]
+    figures = np.array(
+        [
+            (plans[row].cost_per_million_tokens_usd, plans[row].devices, plans[row].e2e_s)
+            for row in rows
+        ]
+    )
+    span = np.maximum(np.ptp(figures, axis=0), 1e-12)
+    knee = rows[int(np.argmin(((figures - figures.min(axis=0)) / span).sum(axis=1)))]
+    return [replace(plan, is_knee=row == knee) for row, plan in enumerate(plans)]
+
+
 def without_repeats(plans: Sequence[Plan]) -> list[Plan]:
     """Return plans, given best first, without those that differ from an earlier one in flags only.
 
@@ -117,9 +142,9 @@ def _looks(group: ReplicaGroup) -> tuple[str | int, ...]:
 def without_filler_pipelines(plans: Sequence[Plan]) -> list[Plan]:
     """Return plans without the pipelines of a device type that also serves within a node.
 
-    A pipeline adds latency and a link to go wrong. It stays where it is the front's best
-    compromise, where no plan without one comes as near to the targets, or where it meets them for
-    less (per token or per hour) than every plan without one that does.
+    A pipeline adds latency and a link to go wrong. It stays where no plan without one comes as
+    near to the targets, or where it meets them for less (per token or per hour) than every plan
+    without one that does.
     """
     plain: dict[object, list[Plan]] = {}
     for plan in plans:
@@ -130,7 +155,7 @@ def without_filler_pipelines(plans: Sequence[Plan]) -> list[Plan]:
 
 def _is_filler(plan: Plan, plain: Sequence[Plan]) -> bool:
     """Return whether a plan is a pipeline beside plans without one that do as well."""
-    if plan.is_knee or not plain or not _has_pipeline(plan):
+    if not plain or not _has_pipeline(plan):
         return False
     if not plan.meets_targets:
         least = min(each.shortfall for each in plain)
@@ -206,11 +231,17 @@ def _has_pipeline(plan: Plan) -> bool:
     return any(group.config.pp > 1 for group in plan.groups)
 
 
+def _queues(group: ReplicaGroup) -> bool:
+    """Return whether requests spend much of their time waiting for a place."""
+    return group.explanation.time_shares.get("queue", 0.0) > QUEUE_SHARE
+
+
 def _effort(plan: Plan) -> tuple[int, ...]:
-    """Return what makes a deployment harder to run, the weightiest first."""
+    """Return what makes a deployment harder to run or its users wait, the weightiest first."""
     engines = {group.engine for group in plan.groups}
     formats = {(g.config.weight_precision, g.config.kv_precision) for g in plan.groups}
     return (
+        int(any(_queues(group) for group in plan.groups)),
         len(plan.groups),
         plan.devices,
         max(group.config.pp for group in plan.groups),

@@ -12,6 +12,7 @@ from budsim.simulator.planning.taste import (
     in_order,
     is_toss_up,
     toss_ups,
+    with_knee,
     without_filler_pipelines,
 )
 from tests.simulator.situations import make_cluster, make_question
@@ -102,7 +103,7 @@ def test_flags_are_the_engines_defaults_where_they_do_not_matter():
 
 def test_no_plan_of_a_plain_model_is_a_pipeline_of_filler():
     """A 70B model that fits a node in TP is not shown in `tp1 pp3`, unless that is the knee."""
-    pipelines = [p for p in found().plans if p.groups[0].config.pp > 1 and not p.is_knee]
+    pipelines = [p for p in found().plans if p.groups[0].config.pp > 1]
     plain = min(p.cost_per_million_tokens_usd for p in found().plans if p.groups[0].config.pp == 1)
     assert all(p.cost_per_million_tokens_usd < plain for p in pipelines)
 
@@ -128,3 +129,23 @@ def test_one_more_replica_is_what_asking_for_it_gives():
                 assert after.ttft_s == pytest.approx(other.ttft_s, rel=0.02)
                 assert after.e2e_s == pytest.approx(other.e2e_s, rel=0.02)
     assert checked
+
+
+def test_the_knee_is_the_best_compromise_of_those_that_miss_least():
+    """Of (cost, devices, latency) at the extremes and one in the middle, the middle is marked."""
+    cheap, middle, fast = (
+        replace(costing(cost, devices=devices), e2e_s=e2e_s)
+        for cost, devices, e2e_s in ((1.0, 1, 9.0), (1.5, 2, 4.0), (4.0, 8, 3.0))
+    )
+    marked = with_knee([cheap, middle, fast])
+    assert [plan.is_knee for plan in marked] == [False, True, False]
+    assert with_knee([]) == []
+
+
+def test_of_a_toss_up_the_plan_without_a_queue_comes_first():
+    """At equal cost, users of the plan on more devices do not wait, so it comes first."""
+    served = costing(1.0, devices=4)
+    group = costing(1.0, devices=2).groups[0]
+    waiting = replace(group.explanation, time_shares={"queue": 0.5, "compute": 0.5})
+    queued = replace(costing(1.0, devices=2), groups=(replace(group, explanation=waiting),))
+    assert in_order([queued, served])[0] is served
