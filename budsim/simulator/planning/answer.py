@@ -6,13 +6,14 @@ Search every cluster, and turn what was found into plans and reasons.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.evolution import Progress
+from budsim.simulator.planning.carried import most_carried
 from budsim.simulator.planning.choices import ServingOption
 from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.hardware_groups import usable
@@ -85,6 +86,21 @@ def search_partition(question: Question, predictor: Predictor, name: str) -> Par
         if name in search.partitions:
             return search.run(_predictor_for(question, predictor), [name])[name]
     return None
+
+
+def answer_and_guess(question: Question, predictor: Predictor) -> tuple[Outcome, int]:
+    """Return the answer for the only cluster of a question, and what it may carry at most.
+
+    That is a guess of how many requests in flight its devices carry; see `most_carried`.
+    """
+    judge, search = (
+        _predictor_for(question, predictor),
+        _cluster_search(question, *question.clusters),
+    )
+    known = search.run(judge, search.partitions) if search.options else {}
+    outcome = _answer_cluster(search, judge, known, lambda _: None)
+    carried = most_carried(search.space, list(known.values()), judge) if known else 0
+    return replace(outcome, plans=tuple(in_order(outcome.plans))), carried
 
 
 def _predictor_for(question: Question, predictor: Predictor) -> Predictor:

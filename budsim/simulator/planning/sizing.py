@@ -12,11 +12,13 @@ from budsim.performance.limits import MOST_REQUESTS
 from budsim.performance.predictor import Predictor
 from budsim.performance.traffic import MOST_RATE
 from budsim.simulator.evolution import Progress
-from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.answer import answer, answer_and_guess
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection, ReplicaGroup
 from budsim.simulator.planning.question import Question
 
-# Capacities are sought in steps of a factor of 4, then exactly below 100 requests and to 1 % above.
+# Capacities are sought from 64 requests on, exactly below 100 and to 1 % above. Where no guess
+# helps, the second step is twice the first, and the next ones grow fourfold.
+FIRST_REQUESTS = 64
 STRIDE = 4
 CLOSE = 0.01
 # Rates are sought from 1 request/s, down to 0.001, and to 2 %.
@@ -76,14 +78,16 @@ def capacities(
 def _capacity(question: Question, predictor: Predictor) -> Capacity:
     """Return the most requests in flight a cluster carries."""
     outcomes: dict[int, Outcome] = {}
+    guesses: dict[int, int] = {}
 
     def carries(concurrency: int) -> bool:
         """Say whether a plan meets the targets at this concurrency, and keep the outcome."""
-        outcomes[concurrency] = answer(question.with_concurrency(concurrency), predictor)
+        asked = question.with_concurrency(concurrency)
+        outcomes[concurrency], guesses[concurrency] = answer_and_guess(asked, predictor)
         return _meets_targets(outcomes[concurrency])
 
-    low, high = _bracket_concurrency(carries)
-    refused = outcomes.get(high) if high > low else None
+    low, high = _bracket_concurrency(carries, guesses.__getitem__)
+    refused = outcomes.get(high)
     return Capacity(
         cluster=question.clusters[0],
         concurrency=low,
@@ -94,14 +98,27 @@ def _capacity(question: Question, predictor: Predictor) -> Capacity:
     )
 
 
-def _bracket_concurrency(carries: Callable[[int], bool]) -> tuple[int, int]:
-    """Return the most requests carried (0: none) and the fewest refused (the same: none was)."""
-    low, high = 0, 1
-    while low < MOST_REQUESTS and carries(high):
-        low, high = high, min(STRIDE * high, MOST_REQUESTS)
-    while high - low > max(1, CLOSE * low):
-        middle = (low + high) // 2
-        low, high = (middle, high) if carries(middle) else (low, middle)
+def _bracket_concurrency(
+    carries: Callable[[int], bool], guess: Callable[[int], int]
+) -> tuple[int, int]:
+    """Return the most requests carried (0: none) and the fewest refused or not tried.
+
+    ``guess`` tells from a number that was tried how many may be carried; each number tried is a
+    whole search. Where guesses do not help, steps grow.
+    """
+    low, high, asked, step = 0, MOST_REQUESTS + 1, FIRST_REQUESTS, 1
+    while low < MOST_REQUESTS and high - low > max(1, CLOSE * low):
+        if carries(asked):
+            low, next_up = asked, asked + step * max(1, int(CLOSE * asked))
+            wanted = min(max(guess(asked), next_up), MOST_REQUESTS)
+            helped = wanted > next_up
+        else:
+            high, next_down = asked, asked - step * max(1, int(CLOSE * asked / (1 + CLOSE)))
+            wanted = max(min(guess(asked), next_down), 1)
+            helped = wanted < next_down
+        step = step if helped else step * (2 if step == 1 else STRIDE)
+        middle = math.isqrt(low * high) if low else high // STRIDE
+        asked = wanted if low < wanted < high else min(max(middle, low + 1), high - 1)
     return low, high
 
 

@@ -7,9 +7,14 @@ import pytest
 from budsim.commons.errors import InvalidInput
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.traffic import Traffic
-from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.answer import answer, answer_and_guess
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.sizing import Capacity, _bracket_rate, capacities
+from budsim.simulator.planning.sizing import (
+    Capacity,
+    _bracket_concurrency,
+    _bracket_rate,
+    capacities,
+)
 from tests.benchmarks.mixed_deployments import drawn
 from tests.simulator.situations import make_cluster, make_question
 
@@ -128,3 +133,36 @@ def test_few_searches_find_the_largest_rate(most, known):
     assert low <= most <= high <= 1.02 * low
     assert len(tried) == len(set(tried))
     assert len(tried) <= (7 if known == 0.97 and most > 1 else 24)
+
+
+@pytest.mark.parametrize("most", [0, 1, 7, 64, 99, 313, 5_000, 999_999, 1_000_000])
+@pytest.mark.parametrize("known", [0.0, 0.5, 0.9, 1.0, 1.1, 3.0])
+def test_few_searches_find_the_most_requests(most, known):
+    """They are found to 1 %, below 100 exactly; right guesses take three searches at most."""
+    tried = []
+
+    def carries(requests: int) -> bool:
+        tried.append(requests)
+        return requests <= most
+
+    low, high = _bracket_concurrency(carries, lambda _: round(known * most))
+    assert low <= most < high
+    assert high - low <= max(1, 0.01 * low) or low == 1_000_000
+    assert len(tried) == len(set(tried))
+    assert set(tried) <= set(range(1, 1_000_001))
+    assert len(tried) <= (3 if known == 1.0 else 30)
+
+
+def test_capacity_takes_few_searches(monkeypatch):
+    """Guessed from what the first search kept, the most requests take at most six searches."""
+    searched = []
+
+    def counted(question, predictor):
+        searched.append(question.concurrency)
+        return answer_and_guess(question, predictor)
+
+    monkeypatch.setattr("budsim.simulator.planning.sizing.answer_and_guess", counted)
+    cluster = make_cluster((("A100-SXM4-80GB", 4),), (("H100-SXM", 8),))
+    found = ask_capacity(make_question(cluster, targets={"ttft_s": 0.5}, analytic_only=True))
+    assert found.concurrency > 100
+    assert len(searched) <= 6
