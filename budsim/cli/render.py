@@ -37,6 +37,9 @@ Prometheus = Annotated[
 Timezone = Annotated[
     str, typer.Option(help="Time zone of the day's hours, for KEDA.", metavar="ZONE")
 ]
+Claim = Annotated[
+    str, typer.Option(help="PersistentVolumeClaim that keeps weights (Kubernetes formats).")
+]
 LoraRank = Annotated[int, typer.Option(min=1, max=512, help="Highest rank of these adapters.")]
 
 
@@ -48,6 +51,7 @@ def render(
     fallback: Fallback = None,
     max_loras: Loras = 0,
     max_lora_rank: LoraRank = DEFAULT_MAX_LORA_RANK,
+    weights_claim: Claim = "",
     prometheus: Prometheus = "http://prometheus-server.monitoring.svc:9090",
     timezone: Timezone = "Etc/UTC",
 ) -> None:
@@ -59,6 +63,7 @@ def render(
         fallbacks=tuple(fallback or ()),
         max_loras=max_loras,
         max_lora_rank=max_lora_rank,
+        weights_claim=weights_claim,
         metrics=Metrics(address=prometheus, timezone=timezone),
     )
     sys.stdout.write(rendered(read_plan(plan), form, number=number, additions=additions))

@@ -275,6 +275,10 @@ class ServingEngine(Engine, Protocol):
         """Return what starts one replica; every argument exists in the engine's own parser."""
         ...
 
+    def parsers(self, tool: str | None, reasoning: str | None) -> Mapping[str, ArgumentValue]:
+        """Return the arguments that turn on parsers of tool calls and of reasoning, by name."""
+        ...
+
     def adapters(self, count: int, rank: int) -> Mapping[str, ArgumentValue]:
         """Return the arguments that let ``count`` LoRA adapters be served at a time.
 

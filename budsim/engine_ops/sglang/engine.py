@@ -116,6 +116,11 @@ class Sglang(TableEngine):
             envs=environment(config),
         )
 
+    def parsers(self, tool: str | None, reasoning: str | None) -> Mapping[str, ArgumentValue]:
+        """Return the arguments that turn on parsers of tool calls and of reasoning."""
+        found = {"tool-call-parser": tool, "reasoning-parser": reasoning}
+        return {name: value for name, value in found.items() if value}
+
     def adapters(self, count: int, rank: int) -> Mapping[str, ArgumentValue]:
         """Return the arguments that let ``count`` LoRA adapters be served at a time.
 

@@ -105,6 +105,15 @@ class Vllm(TableEngine):
             envs=environment(config),
         )
 
+    def parsers(self, tool: str | None, reasoning: str | None) -> Mapping[str, ArgumentValue]:
+        """Return the arguments that turn on parsers of tool calls and of reasoning."""
+        found: dict[str, ArgumentValue] = {}
+        if tool:
+            found |= {"enable-auto-tool-choice": True, "tool-call-parser": tool}
+        if reasoning:
+            found["reasoning-parser"] = reasoning
+        return found
+
     def adapters(self, count: int, rank: int) -> Mapping[str, ArgumentValue]:
         """Return the arguments that let ``count`` LoRA adapters be served at a time."""
         check_adapters(count, rank)

@@ -44,12 +44,14 @@ class Additions:
 
     ``fallbacks`` are provider models that LiteLLM tries when every replica fails. At most
     ``max_loras`` adapters of at most ``max_lora_rank`` are served at a time, 0 for none.
-    ``metrics`` is what autoscalers ask.
+    ``weights_claim`` names a persistent volume claim that keeps downloaded weights. ``metrics`` is
+    what autoscalers ask.
     """
 
     fallbacks: tuple[str, ...] = ()
     max_loras: int = 0
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
+    weights_claim: str = ""
     metrics: Metrics = USUAL_METRICS
 
 
@@ -107,7 +109,8 @@ class Deployment:
     """A plan as it is started: groups of replicas behind a router, or a provider's model behind it.
 
     ``model`` is the name callers ask for; ``tokens_per_request`` is a mean, 0 where the document
-    does not say it; ``scaling`` is None where the document is not about a day.
+    does not say it; ``scaling`` is None where the document is not about a day. ``weights_claim``
+    is the claim that keeps weights, empty for none.
     """
 
     model: str
@@ -115,6 +118,7 @@ class Deployment:
     is_at_provider: bool
     fallbacks: tuple[str, ...]
     tokens_per_request: int
+    weights_claim: str = ""
     scaling: Scaling | None = None
     metrics: Metrics = USUAL_METRICS
 
@@ -154,9 +158,17 @@ def read_deployment(text: str, number: int, additions: Additions) -> Deployment:
         is_at_provider=not found,
         fallbacks=additions.fallbacks,
         tokens_per_request=tokens_per_request(document),
+        weights_claim=_claim_name(additions.weights_claim),
         scaling=scaling_of(document),
         metrics=additions.metrics,
     )
+
+
+def _claim_name(name: str) -> str:
+    if name and not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", name):
+        expected = "lower case letters, digits, dashes and dots, as names in Kubernetes"
+        raise InvalidInput("--weights-claim", f"{name!r} is no name of a claim", expected)
+    return name
 
 
 def slug(text: str) -> str:
@@ -194,7 +206,8 @@ class _NodeAllocator:
 
 def _group(group: NodeGroup, name: str, allocator: _NodeAllocator, additions: Additions) -> Group:
     engine = serving_engines[group.engine_type]
-    args = {**_arguments(group), **_adapters(group, engine, additions)}
+    parsers = engine.parsers(group.tool_calling_parser_type, group.reasoning_parser_type)
+    args = {**_arguments(group), **parsers, **_adapters(group, engine, additions)}
     kind = DeviceKind(device_kind(group))
     concurrency = int(group.labels.concurrency)
     return Group(

@@ -35,6 +35,9 @@ def kubernetes(deployment: Deployment) -> str:
         notes.append(
             "replicas over several nodes need LeaderWorkerSet 0.6 or newer (lws.sigs.k8s.io)"
         )
+    if not deployment.weights_claim:
+        notes.append("weights are downloaded at every start: --weights-claim NAME keeps them")
+    notes.append("edit: the namespace, the Secret hf-token, and nodes that were renamed since")
     return yaml_text(notes, *_manifests(deployment))
 
 

@@ -89,12 +89,19 @@ def pod(
         # Variables of a Service named like the engine would be taken for its settings (VLLM_PORT).
         "enableServiceLinks": False,
         "containers": [container(group, workload, launch, answers=answers)],
-        "volumes": [shm, {"name": "model-cache", "emptyDir": {}}],
+        "volumes": [shm, {"name": "model-cache", **_weights(deployment)}],
     }
     return {
         "metadata": {"labels": {**part_labels(deployment, workload.name), **role}},
         "spec": spec,
     }
+
+
+def _weights(deployment: Deployment) -> Manifest:
+    """Return where weights are kept: on a claim, or in the pod for as long as it lives."""
+    if deployment.weights_claim:
+        return {"persistentVolumeClaim": {"claimName": deployment.weights_claim}}
+    return {"emptyDir": {}}
 
 
 def _where(deployment: Deployment, group: Group, workload: Workload) -> Manifest:
@@ -113,7 +120,17 @@ def _where(deployment: Deployment, group: Group, workload: Workload) -> Manifest
             "topologyKey": "kubernetes.io/hostname",
         }
         affinity["podAntiAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}
-    return {"affinity": affinity}
+    return {"affinity": affinity, "topologySpreadConstraints": [_spread(deployment, workload)]}
+
+
+def _spread(deployment: Deployment, workload: Workload) -> Manifest:
+    """Return the wish that a node that fails takes as few replicas with it as possible."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": part_labels(deployment, workload.name)},
+    }
 
 
 def on_the_nodes(workload: Workload) -> Manifest:

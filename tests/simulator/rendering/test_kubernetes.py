@@ -2,7 +2,8 @@
 
 import pytest
 
-from budsim.simulator.rendering import render
+from budsim.commons.errors import InvalidInput
+from budsim.simulator.rendering import Additions, render
 from tests.simulator.rendering.reading import TWO_NODES
 from tests.simulator.rendering.validators import check_manifests
 
@@ -76,3 +77,39 @@ def test_time_sliced_devices_are_asked_for_with_their_memory(layout):
         "containers"
     ][0]["resources"]["limits"]
     assert (limits["nvidia.com/gpu"], limits["nvidia.com/gpumem"]) == ("1", "20992")
+
+
+def test_weights_are_kept_on_a_claim_that_is_named(layout):
+    """The pods mount the claim as the hub's cache; without a name the cache is the pod's."""
+    plan = layout("cuda", "vllm", {"a": 2})
+    text = render(plan, "kubernetes", additions=Additions(weights_claim="weights"))
+    assert _cache(text)["persistentVolumeClaim"] == {"claimName": "weights"}
+    assert "emptyDir" in _cache(render(plan, "kubernetes"))
+    with pytest.raises(InvalidInput, match="--weights-claim"):
+        render(plan, "kubernetes", additions=Additions(weights_claim="My Weights"))
+
+
+def test_replicas_are_spread_over_the_nodes_of_the_plan(layout):
+    """Kubernetes is asked to put equally many replicas on each node, where it can."""
+    text = render(layout("cuda", "vllm", {"a": 2}, {"b": 2}), "kubernetes")
+    pod = check_manifests(text)[0]["spec"]["template"]
+    (wish,) = pod["spec"]["topologySpreadConstraints"]
+    assert (wish["topologyKey"], wish["maxSkew"]) == ("kubernetes.io/hostname", 1)
+    assert wish["labelSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_parsers_of_the_plan_are_turned_on(layout, engine):
+    """A model with parsers of tool calls and reasoning is started with them."""
+    named = {"vllm": ("hermes", "qwen3"), "sglang": ("qwen25", "qwen3")}[engine]
+    changes = {"tool_calling_parser_type": named[0], "reasoning_parser_type": named[1]}
+    command = render(layout("cuda", engine, {"a": 2}, **changes), "command")
+    assert f"--tool-call-parser {named[0]}" in command
+    assert f"--reasoning-parser {named[1]}" in command
+    assert ("--enable-auto-tool-choice" in command) == (engine == "vllm")
+
+
+def _cache(text: str) -> dict:
+    """Return the volume of a file's first pod that holds weights."""
+    volumes = check_manifests(text)[0]["spec"]["template"]["spec"]["volumes"]
+    return next(each for each in volumes if each["name"] == "model-cache")

@@ -115,7 +115,11 @@ def _pod_spec(deployment: Deployment, group: Group, workload: Workload) -> Manif
 
 
 def _where(spec: Manifest) -> Manifest:
-    return {name: spec[name] for name in ("nodeSelector", "affinity") if name in spec}
+    return {
+        name: spec[name]
+        for name in ("nodeSelector", "affinity", "topologySpreadConstraints")
+        if name in spec
+    }
 
 
 def _metadata(deployment: Deployment, group: Group, workload: Workload) -> Manifest:
