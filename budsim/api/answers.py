@@ -110,8 +110,9 @@ class Simulation(Tabular):
         """Return what was asked, and the best plan or the first reason for there being none."""
         asked = f"{self.question.architecture.model_id}, {traffic_text(self.question)}: "
         if self.best:
-            verdict = "meets" if self.best.meets_targets else "misses"
-            return f"{asked}{len(self.plans)} plans; the best {verdict} the targets."
+            verdict = "meets the targets" if self.best.meets_targets else "misses the targets"
+            told = f"the best {verdict}" if self.question.targets else "there are no targets"
+            return f"{asked}{len(self.plans)} plans; {told}."
         reason = f" {self.rejections[0].reason}" if self.rejections else ""
         return f"{asked}nothing fits.{reason}"
 

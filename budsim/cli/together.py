@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from budsim.cli.cells import CERTAIN
 from budsim.cli.files import read_clusters
 from budsim.cli.options import AsJson, ClusterFile
 from budsim.cli.progress import progress
@@ -116,8 +117,8 @@ def _print(found: SharedCluster) -> None:
 
     console = tables.console()
     console.print(found.summary())
-    for row in found.rows():
-        console.print(f"  {row['model']}: {_told(row)}")
+    for question, row in zip(found.questions, found.rows(), strict=True):
+        console.print(f"  {row['model']}: {_told(row, has_targets=bool(question.targets))}")
     outcome, names = found.outcome, [each.architecture.model_id for each in found.questions]
     for each in outcome.contentions:
         held = ", ".join(f"{names[n]} uses {count}" for n, count in each.held_by.items())
@@ -132,10 +133,10 @@ def _print(found: SharedCluster) -> None:
         )
 
 
-def _told(row: dict[str, Any]) -> str:
+def _told(row: dict[str, Any], *, has_targets: bool) -> str:
+    """Return a model's plan in words, or why it has none."""
     if "reason" in row:
         return f"not served: {row['reason']}"
-    return (
-        f"{row['runs']}, {row['usd_per_h']:.2f} USD/h, "
-        f"meets its targets with a chance of {row['chance']:.0%}"
-    )
+    chance = ">99%" if row["chance"] > CERTAIN else f"{row['chance']:.0%}"
+    sure = f"meets its targets with a chance of {chance}" if has_targets else "no targets"
+    return f"{row['runs']}, {row['usd_per_h']:.2f} USD/h, {sure}"

@@ -45,6 +45,13 @@ def test_the_terminal_names_models_and_cost(ask, capsys):
     told = capsys.readouterr().out
     assert "1 of 1 models are served" in told
     assert "Llama-3.1-8B-Instruct: 1 x H100-SXM" in told
+    assert "with a chance of >99%" in " ".join(told.split())
+
+
+def test_a_model_without_targets_is_not_said_to_meet_them(ask, capsys):
+    """Whatever is served then, nothing was promised."""
+    assert ask(ONE.replace("  target_throughput_per_user: 15\n", "")) == 0
+    assert "no targets" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
