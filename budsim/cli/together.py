@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from budsim.cli.cells import CERTAIN
 from budsim.cli.files import read_clusters
 from budsim.cli.options import AsJson, ClusterFile
 from budsim.cli.progress import progress
@@ -137,6 +136,8 @@ def _told(row: dict[str, Any], *, has_targets: bool) -> str:
     """Return a model's plan in words, or why it has none."""
     if "reason" in row:
         return f"not served: {row['reason']}"
+    from budsim.cli.cells import CERTAIN
+
     chance = ">99%" if row["chance"] > CERTAIN else f"{row['chance']:.0%}"
     sure = f"meets its targets with a chance of {chance}" if has_targets else "no targets"
     return f"{row['runs']}, {row['usd_per_h']:.2f} USD/h, {sure}"
