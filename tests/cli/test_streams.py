@@ -69,6 +69,8 @@ def test_an_interrupt_during_imports_is_one_line(raised):
     """Ctrl-C while the commands are imported, even where an import turns it into an error."""
     script = f"""
 import builtins, os, signal, sys
+# A shell's background jobs, such as a nightly CI, are started with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 original = builtins.__import__
 def interrupted(name, *rest):
     if name == "budsim.cli.app":
