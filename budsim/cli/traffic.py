@@ -46,10 +46,9 @@ def closed_loop_of(lengths: LengthOptions, concurrency: int) -> Traffic:
 
 def at_any_rate_of(lengths: LengthOptions, arrival: str) -> Traffic:
     """Return requests of these lengths that come by a process, at a rate that does not matter."""
-    from budsim.performance.traffic import OpenLoop, parse_arrival
+    from budsim.performance.traffic import OpenLoop
 
-    process, variation = parse_arrival(arrival)
-    return _of_lengths(lengths, OpenLoop(requests_per_s=1.0, process=process, variation=variation))
+    return _of_lengths(lengths, OpenLoop.named(arrival, 1.0))
 
 
 def _of_lengths(lengths: LengthOptions, arrivals: Arrivals) -> Traffic:
@@ -107,7 +106,7 @@ def _law(text: str, option: str, mean: int | None) -> LengthLaw:
 
 
 def _arrivals(load: LoadOptions) -> Arrivals:
-    from budsim.performance.traffic import ClosedLoop, OpenLoop, parse_arrival
+    from budsim.performance.traffic import ClosedLoop, OpenLoop
 
     if load.rate is not None and load.concurrency is not None:
         raise typer.BadParameter(
@@ -115,8 +114,7 @@ def _arrivals(load: LoadOptions) -> Arrivals:
             param_hint="'--rate' / '--concurrency'",
         )
     if load.rate is not None:
-        process, variation = parse_arrival(load.arrival or "poisson")
-        return OpenLoop(requests_per_s=load.rate, process=process, variation=variation)
+        return OpenLoop.named(load.arrival or "poisson", load.rate)
     if load.arrival is not None:
         raise typer.BadParameter(
             "says how requests of --rate come; clients of --concurrency wait for their answers.",

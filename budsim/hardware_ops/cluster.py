@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -82,3 +83,10 @@ class Cluster:
         for node in self.nodes:
             for pool in node.pools:
                 yield node, pool
+
+    def free_by_label(self) -> Counter[str]:
+        """Return how many free devices there are of each label; on nodes that are down none is."""
+        counts = Counter[str]()
+        for _, pool in self.pools():
+            counts[pool.label.name] += pool.available
+        return counts

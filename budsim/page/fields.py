@@ -37,6 +37,17 @@ class PageBody(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
 
+class Drawn(PageBody):
+    """A body whose answer holds drawings."""
+
+    width: Annotated[int, Field(ge=1, le=100_000)] = 640
+
+    @property
+    def drawn_width(self) -> int:
+        """Pixels a drawing is wide: as the page says, within bounds."""
+        return max(LEAST_WIDTH, min(self.width, MOST_WIDTH))
+
+
 class Upload(PageBody):
     """A file that was uploaded, as text; the service's largest body bounds it."""
 
@@ -44,7 +55,7 @@ class Upload(PageBody):
     text: str
 
 
-class Asked(PageBody):
+class Asked(Drawn):
     """The form: what to serve, on what, for which traffic, and how well.
 
     Units are those people type: milliseconds, seconds, tokens, requests per second.
@@ -80,12 +91,6 @@ class Asked(PageBody):
     basis: Name = ""
     term: Name = ""
     provider: Name = ""
-    width: Annotated[int, Field(ge=1, le=100_000)] = 640
-
-    @property
-    def drawn_width(self) -> int:
-        """Pixels a drawing is wide: as the page says, within bounds."""
-        return max(LEAST_WIDTH, min(self.width, MOST_WIDTH))
 
 
 class PlanChosen(PageBody):
@@ -111,7 +116,7 @@ class FileChosen(PlanChosen):
     form: Name
 
 
-class Measured(PageBody):
+class Measured(Drawn):
     """Benchmarks that were uploaded, and what their files do not say."""
 
     files: Annotated[list[Upload], Field(min_length=1, max_length=MOST_FILES)]
@@ -120,9 +125,3 @@ class Measured(PageBody):
     engine: Name = ""
     tp: Degree = None
     pp: Degree = None
-    width: Annotated[int, Field(ge=1, le=100_000)] = 640
-
-    @property
-    def drawn_width(self) -> int:
-        """Pixels a drawing is wide: as the page says, within bounds."""
-        return max(LEAST_WIDTH, min(self.width, MOST_WIDTH))

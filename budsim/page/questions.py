@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import replace
 
 from budsim.commons.errors import InvalidInput, NotFound
@@ -20,7 +19,6 @@ from budsim.performance.traffic import (
     OpenLoop,
     PrefixShare,
     Traffic,
-    parse_arrival,
 )
 from budsim.simulator.cluster_sources import Inventory, PricedInventory
 from budsim.simulator.planning.question import Question, chance_of
@@ -109,8 +107,7 @@ def _arrivals(asked: Asked) -> Arrivals:
     if asked.load == "rate":
         if asked.rate is None:
             raise InvalidInput("rate", "is missing", "requests per second")
-        process, variation = parse_arrival(asked.arrival)
-        return OpenLoop(requests_per_s=asked.rate, process=process, variation=variation)
+        return OpenLoop.named(asked.arrival, asked.rate)
     if asked.concurrency is None:
         raise InvalidInput("concurrency", "is missing", "requests in flight")
     return ClosedLoop(concurrency=asked.concurrency)
@@ -143,7 +140,7 @@ async def _clusters_of(asked: Asked, service: Simulations) -> tuple[Cluster, ...
 
 def _named_devices(asked: Asked) -> tuple[Cluster, ...]:
     """Return a cluster of equal nodes with the device that was chosen."""
-    from budsim.hardware_ops.cluster_file import read_cluster_text
+    from budsim.hardware_ops.cluster_file import clusters_in
     from budsim.hardware_ops.device import DeviceKind
     from budsim.hardware_ops.device_names import find_device
 
@@ -156,5 +153,4 @@ def _named_devices(asked: Asked) -> tuple[Cluster, ...]:
         "count": asked.nodes or 1,
         "devices": [{"device": device.name, count: asked.devices_per_node or 1}],
     }
-    text = json.dumps({"clusters": [{"name": device.name, "nodes": [node]}]})
-    return read_cluster_text(text, "devices.json")
+    return clusters_in({"clusters": [{"name": device.name, "nodes": [node]}]})

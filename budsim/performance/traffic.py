@@ -84,6 +84,12 @@ class OpenLoop:
         fine = 0.0 < self.variation <= 1_000.0
         require(fine, "arrival", self.variation, "a variation above 0, at most 1000")
 
+    @classmethod
+    def named(cls, arrival: str, requests_per_s: float) -> OpenLoop:
+        """Return requests at a rate by the process that ``arrival`` names; see `parse_arrival`."""
+        process, variation = parse_arrival(arrival)
+        return cls(requests_per_s=requests_per_s, process=process, variation=variation)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trace:

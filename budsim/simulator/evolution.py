@@ -151,18 +151,13 @@ class SearchResult:
     def knee(self) -> int | None:
         """Return the row of the front that is the best compromise; None without a front.
 
-        Only rows that miss the targets least are compared. Each objective is scaled from the
-        front's best (0) to its worst (1), and the row of the least sum is taken: it lies farthest
-        below the plane through the extremes (Das, On characterizing the "knee" of the Pareto curve,
-        1999).
+        Only rows that miss the targets least are compared; see `best_compromise`.
         """
         rows = self.front()
         if not len(rows):
             return None
         rows = rows[self.objectives[rows, 0] == self.objectives[rows, 0].min()]
-        found = self.objectives[rows]
-        span = np.maximum(found.max(axis=0) - found.min(axis=0), 1e-12)
-        return int(rows[np.argmin(((found - found.min(axis=0)) / span).sum(axis=1))])
+        return int(rows[best_compromise(self.objectives[rows])])
 
     def ranking(self) -> Integers:
         """Return all rows best first.
@@ -170,6 +165,17 @@ class SearchResult:
         Feasible, then least target miss, cheapest, fewest devices, fastest, and least genes.
         """
         return _ranking(self.objectives, self.violation, self.genomes)
+
+
+def best_compromise(figures: Floats) -> int:
+    """Return the row of ``figures`` (n, objectives), less is better, that is the best compromise.
+
+    Each figure is scaled from the best (0) to the worst (1); the row of the least sum lies farthest
+    below the plane through the extremes (Das, On characterizing the "knee" of the Pareto curve,
+    1999).
+    """
+    above, span = figures - figures.min(axis=0), np.ptp(figures, axis=0)
+    return int(np.argmin((above / np.maximum(span, 1e-12)).sum(axis=1)))
 
 
 def search_steps(

@@ -25,7 +25,6 @@ from budsim.performance.traffic import (
     Process,
     Start,
     Traffic,
-    parse_arrival,
 )
 
 # Clients of the InferenceX benchmark draw lengths from this share of the stated one upwards.
@@ -97,9 +96,8 @@ def _row_traffic(
     requests = _requests(columns, entry, concurrency, float(measurements.replicas[row]))
     arrivals: ClosedLoop | OpenLoop
     if measurements.open_loop[row]:
-        process, variation = parse_arrival(str(columns["arrival"]) or Process.POISSON)
         rate = float(measurements.request_rate[row] / measurements.replicas[row])
-        arrivals = OpenLoop(requests_per_s=rate, process=process, variation=variation)
+        arrivals = OpenLoop.named(str(columns["arrival"]) or Process.POISSON, rate)
     else:
         start = Start.AT_ONCE if requests else Start.STEADY
         inside = min(concurrency, requests or concurrency)

@@ -325,7 +325,7 @@ def _contentions(
     questions: Sequence[Question], alone: Sequence[Outcome], chosen: Sequence[Plan | None]
 ) -> Iterator[Contention]:
     """Yield the devices that keep models from the best plan they would have alone."""
-    totals = _totals(questions[0].clusters)
+    totals = sum((each.free_by_label() for each in questions[0].clusters), Counter[str]())
     for number, outcome in enumerate(alone):
         best = outcome.plans[0] if outcome.plans else None
         if best is None or not _is_kept_from(best, chosen[number]):
@@ -337,15 +337,6 @@ def _contentions(
                 yield Contention(
                     model=number, device=device, wanted=wanted, left=left, held_by=held
                 )
-
-
-def _totals(clusters: Sequence[Cluster]) -> Counter[str]:
-    """Return how many devices of each label are free on nodes that are up."""
-    totals = Counter[str]()
-    up = (node for cluster in clusters for node in cluster.nodes if node.is_up)
-    for pool in (pool for node in up for pool in node.pools):
-        totals[pool.label.name] += pool.available
-    return totals
 
 
 def _is_kept_from(best: Plan, mine: Plan | None) -> bool:

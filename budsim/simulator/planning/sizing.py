@@ -155,15 +155,12 @@ def _times_over(cluster: Cluster, outcome: Outcome) -> float:
     Four replicas on four of eight H100, and one on one of three L4 that is stable up to four times
     its load, carry 2 x sqrt(4 / 3) + 3 x sqrt(4) times the load.
     """
-    had: dict[str, int] = {}
-    for node in cluster.nodes:
-        for pool in node.pools:
-            had[pool.label.name] = had.get(pool.label.name, 0) + pool.available
+    had = cluster.free_by_label()
     best: dict[str, float] = {}
     for plan in outcome.plans:
         group = plan.groups[0]
         if len(plan.groups) == 1 and plan.meets_targets:
-            times = had.get(group.label.name, 0) / group.devices * math.sqrt(_spare(group))
+            times = had[group.label.name] / group.devices * math.sqrt(_spare(group))
             best[group.label.name] = max(best.get(group.label.name, 0.0), times)
     return max(sum(best.values()), 1.0)
 

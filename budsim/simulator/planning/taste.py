@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from budsim.performance.candidates import Integers
-from budsim.simulator.evolution import Scores
+from budsim.simulator.evolution import Scores, best_compromise
 from budsim.simulator.planning.choices import Choices, ServingOption
 from budsim.simulator.planning.plans import Plan, ReplicaGroup
 
@@ -102,9 +102,7 @@ def toss_ups(plans: Sequence[Plan]) -> list[Plan]:
 def with_knee(plans: Sequence[Plan]) -> list[Plan]:
     """Return plans with the best compromise of cost, devices and latency marked.
 
-    Only plans that miss the targets least are compared. Each figure is scaled from the best (0) to
-    the worst (1), and the plan of the least sum is marked: it lies farthest below the plane
-    through the extremes (Das, On characterizing the "knee" of the Pareto curve, 1999).
+    Only plans that miss the targets least are compared; see `best_compromise`.
     """
     if not plans:
         return []
@@ -116,8 +114,7 @@ def with_knee(plans: Sequence[Plan]) -> list[Plan]:
             for row in rows
         ]
     )
-    span = np.maximum(np.ptp(figures, axis=0), 1e-12)
-    knee = rows[int(np.argmin(((figures - figures.min(axis=0)) / span).sum(axis=1)))]
+    knee = rows[best_compromise(figures)]
     return [replace(plan, is_knee=row == knee) for row, plan in enumerate(plans)]
 
 

@@ -25,6 +25,9 @@ STARTUP_S: Final = 900
 
 PROBE_PERIOD_S: Final = 10
 
+# Secret with the hub's token, under the key ``token``.
+TOKEN_SECRET: Final = "hf-token"
+
 Manifest = dict[str, Any]
 
 
@@ -141,10 +144,6 @@ def on_the_nodes(workload: Workload) -> Manifest:
 def container(group: Group, workload: Workload, launch: Launch, *, answers: bool) -> Manifest:
     """Return the container of one process; with ``answers`` it has a port and probes."""
     platform = PLATFORMS[group.kind]
-    token = {
-        "name": "HF_TOKEN",
-        "valueFrom": {"secretKeyRef": {"name": "hf-token", "key": "token", "optional": True}},
-    }
     capabilities = (
         {"securityContext": {"capabilities": {"add": list(platform.capabilities)}}}
         if platform.capabilities
@@ -154,7 +153,7 @@ def container(group: Group, workload: Workload, launch: Launch, *, answers: bool
         "name": group.engine.name,
         "image": launch.image,
         "command": list(launch.command),
-        "env": [*({"name": name, "value": value} for name, value in launch.envs.items()), token],
+        "env": environment_of(launch),
         **({"ports": [{"name": "http", "containerPort": group.engine.port}]} if answers else {}),
         "resources": _resources(group, workload.devices),
         **capabilities,
@@ -164,6 +163,13 @@ def container(group: Group, workload: Workload, launch: Launch, *, answers: bool
             {"name": "model-cache", "mountPath": "/root/.cache/huggingface"},
         ],
     }
+
+
+def environment_of(launch: Launch) -> list[Manifest]:
+    """Return the environment of a container, with the hub's token where its Secret exists."""
+    secret = {"name": TOKEN_SECRET, "key": "token", "optional": True}
+    token = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}
+    return [*({"name": name, "value": value} for name, value in launch.envs.items()), token]
 
 
 def _resources(group: Group, devices: int) -> Manifest:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
 from budsim.simulator.wire.fields import Text
 from budsim.simulator.wire.traffic import LoadFields
@@ -26,12 +26,3 @@ class ModelLoad(LoadFields):
     chance: float | None = Field(
         None, ge=0, lt=1, description="least chance of meeting all targets; null: 0.8"
     )
-
-    @model_validator(mode="after")
-    def _one_kind_of_load(self) -> Self:
-        if self.concurrency is not None and self.request_rate is not None:
-            raise ValueError(
-                "concurrency and request_rate are both given: clients either wait for their "
-                "answers or come at a rate; expected one of both"
-            )
-        return self

@@ -16,7 +16,6 @@ from budsim.performance.traffic import (
     OpenLoop,
     PrefixShare,
     Traffic,
-    parse_arrival,
 )
 from budsim.simulator.planning.targets import PercentileTarget, Targets
 from budsim.simulator.wire.envelopes import Body
@@ -52,8 +51,7 @@ FIELDS = {
 
 def _known_arrival(text: str) -> str:
     try:
-        process, variation = parse_arrival(text)
-        OpenLoop(requests_per_s=1.0, process=process, variation=variation)
+        OpenLoop.named(text, 1.0)
     except InvalidInput as error:
         raise ValueError(f"{error.problem}; expected {error.expected}") from error
     return text
@@ -172,8 +170,7 @@ class LoadFields(BaseModel):
         if self.concurrency is not None:
             problem = "is beside concurrency: clients wait for their answers, or come at a rate"
             raise InvalidInput("request_rate", problem, "one of both")
-        process, variation = parse_arrival(self.arrival)
-        return OpenLoop(requests_per_s=self.request_rate, process=process, variation=variation)
+        return OpenLoop.named(self.arrival, self.request_rate)
 
 
 class TrafficFields(LoadFields, Body):

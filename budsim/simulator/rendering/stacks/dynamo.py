@@ -9,9 +9,14 @@ from typing import Final
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.deployments import Deployment, Group
 from budsim.simulator.rendering.platforms import SHM_GIB_PER_DEVICE
-from budsim.simulator.rendering.pods import Manifest, Workload, part_labels, part_name
-from budsim.simulator.rendering.stacks.shared import (
+from budsim.simulator.rendering.pods import (
+    Manifest,
+    Workload,
     environment_of,
+    part_labels,
+    part_name,
+)
+from budsim.simulator.rendering.stacks.shared import (
     flags_of,
     groups_of,
     launch_of,

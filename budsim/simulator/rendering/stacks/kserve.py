@@ -10,7 +10,6 @@ from typing import Final
 from budsim.simulator.rendering.deployments import Deployment, Group
 from budsim.simulator.rendering.pods import Manifest, Workload, part_labels, part_name, pod
 from budsim.simulator.rendering.stacks.shared import (
-    environment_of,
     flags_of,
     groups_of,
     launch_of,
@@ -49,7 +48,7 @@ def _llm_service(deployment: Deployment, group: Group, workload: Workload) -> Ma
         "name": "main",
         "image": launch.image,
         "args": flags_of(group, without=_OWN_FLAGS),
-        "env": environment_of(launch),
+        "env": main["env"],
         "resources": main["resources"],
         # The engine's images run as root, and KServe's template refuses that.
         "securityContext": {"runAsNonRoot": False, **main.get("securityContext", {})},

@@ -10,7 +10,6 @@ from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.deployments import Deployment, Group
 from budsim.simulator.rendering.pods import Manifest, Workload, container
 from budsim.simulator.rendering.stacks.shared import (
-    environment_of,
     groups_of,
     launch_of,
     notes_of,
@@ -53,7 +52,7 @@ def _values(deployment: Deployment, group: Group, workload: Workload) -> Manifes
         "image": launch.image,
         "modelCommand": "custom",
         "command": list(launch.command),
-        "env": environment_of(launch),
+        "env": main["env"],
         "ports": [{"containerPort": group.engine.port, "name": "http", "protocol": "TCP"}],
         "resources": main["resources"],
         **{name: main[name] for name in ("startupProbe", "readinessProbe", "livenessProbe")},

@@ -6,9 +6,14 @@ from typing import Final
 
 from budsim.simulator.rendering.deployments import Deployment, Group
 from budsim.simulator.rendering.platforms import PLATFORMS, SHM_GIB_PER_DEVICE
-from budsim.simulator.rendering.pods import Manifest, Workload, container, on_the_nodes
-from budsim.simulator.rendering.stacks.shared import (
+from budsim.simulator.rendering.pods import (
     TOKEN_SECRET,
+    Manifest,
+    Workload,
+    container,
+    on_the_nodes,
+)
+from budsim.simulator.rendering.stacks.shared import (
     flags_of,
     groups_of,
     launch_of,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
 
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import ArgumentValue, Launch
@@ -12,10 +11,7 @@ from budsim.engine_ops.shared.arguments import command_line
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import Deployment, Group
-from budsim.simulator.rendering.pods import Manifest, Workload, workloads
-
-TOKEN_SECRET: Final = "hf-token"
-"""Secret with the key ``token``, as in the Kubernetes manifests."""
+from budsim.simulator.rendering.pods import Workload, workloads
 
 
 def groups_of(
@@ -72,13 +68,6 @@ def flags_of(group: Group, *, without: Collection[str] = (), **changes: Argument
 def snake_case(args: Mapping[str, ArgumentValue]) -> dict[str, ArgumentValue]:
     """Return arguments under the names that Python gives them."""
     return {name.replace("-", "_"): value for name, value in args.items()}
-
-
-def environment_of(launch: Launch) -> list[Manifest]:
-    """Return the environment of a container, with the hub's token where its Secret exists."""
-    secret = {"name": TOKEN_SECRET, "key": "token", "optional": True}
-    token = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}
-    return [*({"name": name, "value": value} for name, value in launch.envs.items()), token]
 
 
 def notes_of(deployment: Deployment, *notes: str) -> list[str]:
