@@ -11,12 +11,18 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck
 from hypothesis import settings as drawing
 
-# The time an example takes depends on how busy the machine is, so there is no deadline. A failing
-# example is printed so that it can be run again.
+# The time an example takes depends on how busy the machine is, so there is no deadline. The gate
+# draws the same examples every time, so that it judges the change and not the luck of a draw.
+# HYPOTHESIS_PROFILE=explore draws new ones.
 drawing.register_profile(
-    "budsim", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "budsim",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+    derandomize=True,
 )
-drawing.load_profile("budsim")
+drawing.register_profile("explore", drawing.get_profile("budsim"), derandomize=False)
+drawing.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "budsim"))
 
 REPOSITORY = Path(__file__).parents[1]
 
