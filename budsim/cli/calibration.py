@@ -45,7 +45,19 @@ class SetupOptions:
     ] = None
     dp: Annotated[
         int | None,
-        typer.Option(min=1, max=LARGEST_PARALLELISM, help="Data parallelism. Default: 1."),
+        typer.Option(
+            min=1,
+            max=LARGEST_PARALLELISM,
+            help="Data ranks beside the tensor ranks, as vLLM counts them. Default: 1.",
+        ),
+    ] = None
+    attn_dp: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=LARGEST_PARALLELISM,
+            help="Attention ranks among the tensor ranks, as plans and SGLang count them.",
+        ),
     ] = None
     devices: Annotated[
         int | None,

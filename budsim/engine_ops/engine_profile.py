@@ -82,22 +82,22 @@ MXFP4_AS_FP8 = ((DeviceKind.CUDA, Precision.MXFP4, Precision.FP8),)
 class DefaultLimits:
     """Limits an engine sets on some devices unless told otherwise: one row of its table.
 
-    A row holds for a device when its memory is within the bounds, and its generation, where
-    ``generations`` names any, is among them; for versions (major, minor) from ``since`` on.
+    A row holds for a device when its memory is within the bounds and its name contains
+    ``name_part``; for versions (major, minor) from ``since`` on.
     """
 
     max_num_batched_tokens: int
     max_num_seqs: int
     below_bytes: float = float("inf")
     from_bytes: float = 0.0
-    generations: frozenset[str] = frozenset()
+    name_part: str = ""
     since: tuple[int, int] = (0, 0)
 
     def holds_for(self, device: Device, version: tuple[int, int]) -> bool:
         """Return whether ``version`` of the engine has these limits on ``device``."""
         if version < self.since:
             return False
-        if self.generations and device.generation not in self.generations:
+        if self.name_part not in device.name:
             return False
         return self.from_bytes <= device.memory_bytes < self.below_bytes
 

@@ -38,12 +38,11 @@ def with_time_sliced_load(pool: DevicePool, entry: InventoryReader) -> DevicePoo
         return pool
     stated_busy = [percent for percent in busy if percent is not None]
     taken = _taken_bytes(device, allocated, used_percent)
-    if taken is None:
-        problem = "memory_allocated_gb: its free memory is not known"
-        return unusable(pool, f"time-sliced device without {problem}; {_REMEDY}")
-    if not stated_busy:
-        problem = "cores_allocated_percent: its free compute is not known"
-        return unusable(pool, f"time-sliced device without {problem}; {_REMEDY}")
+    # Both are asked for at once, so that nobody has to come back for the second.
+    missing = ["memory_allocated_gb"] * (taken is None)
+    missing += ["cores_allocated_percent"] * (not stated_busy)
+    if taken is None or missing:
+        return unusable(pool, f"time-sliced device without {' and '.join(missing)}; {_REMEDY}")
     # What is handed out counts even if it idles: its owner may use it at any time.
     share = 1 - max(stated_busy) / 100
     reason = "other containers hold all of its memory or compute"

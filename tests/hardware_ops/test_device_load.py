@@ -11,6 +11,9 @@ from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.inventory import read_inventory
 from tests.hardware_ops.inventories import SLICE, XEON, inventory, only_pool
 
+# What an inventory may state of a time-sliced device's compute.
+BUSY = ("core_utilization_percent", "cores_allocated_percent")
+
 
 def test_a_cpu_node_counts_sockets() -> None:
     """112 cores and 2048 GB are two sockets of 56 and 1024 GB; 28 cores and 48 GB are busy."""
@@ -68,8 +71,12 @@ def test_a_time_sliced_device_offers_what_others_leave() -> None:
     [
         ({"memory_allocated_gb": None}, "memory_allocated_gb"),
         (
-            {"core_utilization_percent": None, "cores_allocated_percent": None},
+            dict.fromkeys(BUSY),
             "cores_allocated_percent",
+        ),
+        (
+            dict.fromkeys(("memory_allocated_gb", *BUSY)),
+            "without memory_allocated_gb and cores_allocated_percent; state what other",
         ),
         ({"memory_allocated_gb": 41}, "hold all"),
         ({"cores_allocated_percent": 120}, "hold all"),

@@ -33,7 +33,8 @@ _LIMITS: Final = (
         max_num_seqs=1024,
     ),
     DefaultLimits(below_bytes=70.0 * GIB, max_num_batched_tokens=2048, max_num_seqs=256),
-    DefaultLimits(generations=frozenset({"sm80"}), max_num_batched_tokens=2048, max_num_seqs=256),
+    # vLLM looks for "a100" in the device's name: an A800 of 80 GB has the large limits.
+    DefaultLimits(name_part="A100", max_num_batched_tokens=2048, max_num_seqs=256),
 )
 
 _BASE: Final = EngineProfile(

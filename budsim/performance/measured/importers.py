@@ -56,7 +56,7 @@ COLUMNS = (
 ).split()
 
 # Written where a row has them: what its client sent.
-CLIENT_COLUMNS = ("length_law", "prefix_hit_share")
+OPTIONAL_COLUMNS = ("length_law", "prefix_hit_share", "cores")
 
 # Larger files are refused: they would not fit into memory.
 LARGEST_FILE_BYTES = 2_000_000_000
@@ -65,6 +65,9 @@ LARGEST_FILE_BYTES = 2_000_000_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What a result file does not say of the deployment; blank where not given.
+
+    ``dp`` counts data ranks beside the tensor ranks, as vLLM does; ``attn_dp`` attention ranks
+    among the tensor ranks. ``cores`` are those of one process on a processor.
 
     ``device`` and ``model`` win over the file's names, which may be aliases. Any other
     contradiction is an error of that row.
@@ -81,6 +84,7 @@ class Setup:
     pp: int | None = None
     ep: int | None = None
     dp: int | None = None
+    attn_dp: int | None = None
     devices: int | None = None
     cores: int | None = None
 
@@ -115,7 +119,7 @@ def import_records(records: Iterable[tuple[str, object]], setup: Setup) -> Impor
             places.append(place)
         except InvalidInput as error:
             problems.append(f"{place}: {error}")
-    columns = [*COLUMNS, *(name for name in CLIENT_COLUMNS if any(row.get(name) for row in rows))]
+    columns = [*COLUMNS, *(name for name in OPTIONAL_COLUMNS if any(row.get(name) for row in rows))]
     table = pd.DataFrame(
         [{name: as_text(row.get(name)) for name in columns} for row in rows],
         columns=columns,
@@ -219,37 +223,27 @@ def _complete(row: Row, setup: Setup) -> Row:
             raise InvalidInput(name, "the file does not say it", f"the option --{name}")
     row["engine"] = _engine_on(str(row["engine"]), DeviceKind(str(row["device_type"])))
     row["n_devices"] = _agreed("devices", row.get("n_devices"), given["devices"])
-    row["n_devices"] = row["n_devices"] or _devices_of_layout(row)
+    if setup.attn_dp:
+        row["dp"] = _agreed("attn_dp", row["dp"], setup.attn_dp)
+    row["n_devices"] = row["n_devices"] or _devices_of_layout(row, setup)
     if setup.cores:
-        row["notes"] = f"{row['notes']}; {_cores_note(row, setup.cores)}"
+        _require_processor(row)
+        row["cores"] = setup.cores
     return row
 
 
-def _cores_note(row: Row, cores: int) -> str:
-    """Return the cores of each process as tables note them."""
+def _require_processor(row: Row) -> None:
     if row["device_type"] != DeviceKind.CPU.value:
         raise InvalidInput("cores", f"given for {row['device_name']}", "a processor as --device")
-    return f"threads per process={cores}"
 
 
-def _devices_of_layout(row: Row) -> int:
+def _devices_of_layout(row: Row, setup: Setup) -> int:
     """Return how many devices a row's layout takes; a degree it does not state counts as 1.
 
-    Raises
-    ------
-    InvalidInput
-        With several tensor and data ranks: some count attention ranks among the tensor ranks.
+    TP 4 with ``dp`` 2 takes eight devices, with ``attn_dp`` 2 four.
     """
-    tp, pp, dp = (int(str(row[name] or 1)) for name in ("tp", "pp", "dp"))
-    if tp > 1 and dp > 1:
-        few, many = max(tp, dp) * pp, tp * dp * pp
-        raise InvalidInput(
-            "dp",
-            f"{dp} beside tp {tp} can mean {few} devices, where data ranks are among the tensor "
-            f"ranks, or {many}",
-            f"--devices {few} or --devices {many}",
-        )
-    return math.prod((tp, pp, dp))
+    degrees = ("tp", "pp") if setup.attn_dp else ("tp", "pp", "dp")
+    return math.prod(int(str(row[name] or 1)) for name in degrees)
 
 
 def _engine_on(name: str, kind: DeviceKind) -> str:

@@ -21,7 +21,11 @@ from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.measured.client_columns import TEXTS as CLIENT_TEXTS
 from budsim.performance.measured.client_columns import mark_unreadable
 from budsim.performance.measured.parallelism import device_layout
-from budsim.performance.measured.processors import bandwidth_share, physical_cores
+from budsim.performance.measured.processors import (
+    bandwidth_share,
+    physical_cores,
+    stated_threads,
+)
 from budsim.performance.measured.protocols import (
     SOURCES,
     admission_steps,
@@ -57,7 +61,7 @@ from budsim.performance.predictions import PERCENTILES
 # Columns read as numbers.
 NUMBERS = (
     "n_devices tp pp ep dp input_tokens output_tokens concurrency request_rate n_requests "
-    "draft_tokens acceptance "
+    "draft_tokens acceptance cores "
     "prefix_hit_share warmup ttft_ms_mean ttft_ms_p50 ttft_ms_p99 tpot_ms_mean tpot_ms_p50 "
     "tpot_ms_p99 itl_ms e2e_latency_ms e2e_ms_p50 e2e_ms_p99 output_tokens_per_s_total "
     "output_tok_per_s_per_user"
@@ -335,11 +339,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
     precisions, codes = _coded([*picked.precisions, *caches])
     limits = _limits(picked)
     ways, way = speculations(picked.text, picked.numbers, picked.models)
-    threads = (
-        picked.text.notes.str.extract(r"threads per process=(\d+)")[0]
-        .astype(np.float64)
-        .fillna(0.0)
-    )
+    threads = stated_threads(picked.text.notes, picked.numbers.cores)
     return Candidates(
         architectures=architectures,
         devices=devices,
@@ -355,7 +355,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         ep=ep,
         dp=dp,
         chunked_prefill=np.ones(rows, dtype=bool),
-        cores=physical_cores(np.asarray(threads, dtype=np.float64), picked.devices, replicas),
+        cores=physical_cores(np.where(cpu, threads, 0.0), picked.devices, replicas),
         compute_share=np.where(
             cpu, bandwidth_share(picked.text.source, picked.devices, replicas) / replicas, 1.0
         ),

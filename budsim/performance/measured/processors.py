@@ -22,6 +22,15 @@ REMOTE_SHARE = 0.55
 SHARED_READING = 0.55
 
 
+def stated_threads(notes: pd.Series, cores: pd.Series) -> Floats:
+    """Return the cores or threads of one process of each row, (n,); 0 where none are stated.
+
+    Those of the column ``cores``, else of the notes (``threads per process=16``).
+    """
+    noted = notes.str.extract(r"threads per process=(\d+)")[0].astype(np.float64)
+    return np.asarray(cores.fillna(noted).fillna(0.0), dtype=np.float64)
+
+
 def physical_cores(threads: Floats, devices: Sequence[Device], replicas: Floats) -> Floats:
     """Return the cores of a process, shape (n,); 0 is all of them.
 

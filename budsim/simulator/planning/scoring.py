@@ -37,6 +37,8 @@ from budsim.simulator.planning.targets import figures_of
 
 # vLLM takes the CPU's KV cache in whole GiB (VLLM_CPU_KVCACHE_SPACE): less than one is none.
 CPU_CACHE_BYTES: Final = float(GIB)
+# Least share of a processor's memory left that its KV cache takes, so that prefixes stay.
+SPARE_CACHE_SHARE: Final = 0.5
 # Rounds in which the requests in flight of a rate settle: a fourth changes the end-to-end latency
 # of eight of ten candidates by less than 1 %.
 SETTLING_ROUNDS: Final = 3
@@ -214,7 +216,8 @@ class Scoring:
         """Return the KV cache one device keeps.
 
         That is all the memory left or, where the engine is told a size in whole GiB
-        (VLLM_CPU_KVCACHE_SPACE), no more than all its sequences can fill.
+        (VLLM_CPU_KVCACHE_SPACE), what all its sequences can fill and at least half of what is left:
+        for prefixes. The other half is for the system and its file cache.
         """
         left, profile = float(memory.kv_bytes[row]), self.options[int(choices.option[row])].profile
         if not profile.cache_is_stated:
@@ -222,8 +225,8 @@ class Scoring:
         # The engine hands out whole blocks, and a stated size is in whole GiB.
         blocks = -(-self.context_tokens // profile.block_tokens)
         tokens = blocks * profile.block_tokens * int(self.max_num_seqs(choices)[row])
-        whole_gib = math.ceil(tokens * float(memory.kv_bytes_per_token[row]) / GIB)
-        return min(left, max(whole_gib, 1) * float(GIB))
+        filled = math.ceil(tokens * float(memory.kv_bytes_per_token[row]) / GIB)
+        return min(left, max(filled, left * SPARE_CACHE_SHARE // GIB, 1.0) * GIB)
 
     def config(self, choices: Choices, row: int, cache_bytes: float) -> ReplicaConfig:
         """Return one row as an engine launches it, with ``cache_bytes`` of KV cache a device."""

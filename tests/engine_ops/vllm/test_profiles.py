@@ -17,13 +17,18 @@ from tests.engine_ops.samples import device
         ("MI300X", (0, 28), (16384, 1024)),
         ("H200", (0, 32), (8192, 1024)),
         ("A100-80GB", (0, 32), (2048, 256)),
+        ("A800-SXM4-80GB", (0, 32), (8192, 1024)),
+        ("A800-PCIe-40GB", (0, 32), (2048, 256)),
         ("L40S", (0, 32), (2048, 256)),
     ],
 )
 def test_steps_and_sequences_by_memory(
     name: str, version: tuple[int, int], limits: tuple[int, int]
 ) -> None:
-    """Devices of 160 GiB and more take 16,384 tokens a step since 0.28; A100s stay at 2,048."""
+    """Devices of 160 GiB and more take 16,384 tokens a step since 0.28.
+
+    A100s of 80 GB stay at 2,048 by their name, which an A800 does not have.
+    """
     assert profiles()["vllm"].limits_on(device(name), version) == limits
 
 

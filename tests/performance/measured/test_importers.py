@@ -253,21 +253,24 @@ def test_the_terminal_writes_what_the_other_commands_read(tmp_path, capsys):
     assert "--device" in capsys.readouterr().err
 
 
-def test_tensor_and_data_ranks_together_ask_for_the_devices(tmp_path):
-    """Tp 4 and dp 2 are four devices in our own table and eight elsewhere: `--devices` decides."""
-    both = Setup(device="H100-SXM", tp=4, dp=2, engine="vllm")
-    found = imported(tmp_path, VLLM, both)
-    assert found.rows.empty
-    assert "--devices 4 or --devices 8" in found.problems[0]
-    told = imported(tmp_path, VLLM, replace(both, devices=8))
-    assert list(told.rows.n_devices) == ["8"]
+def test_data_ranks_multiply_devices_and_attention_ranks_share_them(tmp_path):
+    """`--tp 4 --dp 2` are eight devices, `--tp 4 --attn-dp 2` four, as a plan's `attn-dp2` says."""
+    beside = Setup(device="H100-SXM", tp=4, dp=2, engine="vllm", model="Qwen/Qwen3-30B-A3B")
+    among = replace(beside, dp=None, attn_dp=2)
+    for setup, devices in ((beside, 8), (among, 4)):
+        rows = imported(tmp_path, VLLM, setup).rows
+        read = read_measurements(rows).candidates
+        assert list(rows.n_devices) == [str(devices)]
+        assert (read.tp[0], read.dp[0]) == (devices, 2)
+    both = imported(tmp_path, VLLM, replace(beside, attn_dp=4))
+    assert "attn_dp" in both.problems[0]
 
 
 def test_cores_are_of_a_processor(tmp_path):
-    """`--cores 16` is noted for a processor, and refused for a GPU."""
+    """`--cores 16` becomes a column for a processor, and is refused for a GPU."""
     processor = Setup(device="EPYC-9654", tp=1, engine="vllm", cores=16)
     row = imported(tmp_path, VLLM, processor).rows
-    assert "threads per process=16" in row.notes[0]
+    assert list(row.cores) == ["16"]
     assert read_measurements(row).candidates.cores[0] == 16
     assert "cores" in imported(tmp_path, VLLM, replace(H100, cores=16)).problems[0]
 

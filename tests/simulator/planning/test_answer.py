@@ -71,22 +71,20 @@ def test_plans_are_ready_to_launch():
     assert group.memory.kv_capacity_tokens >= group.config.context_tokens
 
 
-def test_a_processor_keeps_no_more_cache_than_its_sequences_can_fill():
-    """Of all its memory a few chats ask for what they fill, in whole GiB.
+def test_the_cache_of_a_processor_follows_its_memory():
+    """A few chats do not fill half of the memory left, but prefixes stay; the command says so.
 
-    The command says the same.
+    2 x 8592+ with 4 chats: the weights, and of what is left at least half in whole GiB.
     """
     question = make_question(
         make_cluster((("Xeon Platinum 8592+", 2),)), concurrency=4, engines=frozenset({"vllm"})
     )
-    plans = ask(question).plans
-    assert min(plan.groups[0].memory.kv_cache_bytes for plan in plans) < 64 * GIB
-    for plan in plans:
-        config, memory, launch = plan.groups[0].config, plan.groups[0].memory, plan.groups[0].launch
+    for plan in ask(question).plans:
+        memory, launch = plan.groups[0].memory, plan.groups[0].launch
+        used = memory.weight_bytes + memory.activation_bytes + memory.reserved_bytes
+        left = memory.budget_bytes - used
+        assert left / 2 - GIB < memory.kv_cache_bytes <= left
         assert launch.envs["VLLM_CPU_KVCACHE_SPACE"] == str(round(memory.kv_cache_bytes / GIB))
-        fills = config.max_num_seqs * config.context_tokens
-        assert memory.kv_capacity_tokens >= min(fills, 4 * config.context_tokens)
-        assert memory.kv_capacity_tokens < 1.2 * fills + 32768
 
 
 def test_plans_come_best_first():
