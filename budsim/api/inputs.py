@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from budsim.commons.errors import InvalidInput, NotFound
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from budsim.hardware_ops.device import Device
     from budsim.hardware_ops.pricing import Pricing
     from budsim.model_ops.architecture import Architecture
+    from budsim.performance.asked_speculation import AskedSpeculation
     from budsim.performance.predictor import Predictor
-    from budsim.performance.speculation import Speculation
     from budsim.performance.traffic import Traffic
     from budsim.simulator.planning.device_sets import Offer
     from budsim.simulator.planning.question import Question
@@ -54,11 +55,15 @@ class SearchOptions(TypedDict, total=False):
         Let replicas guess tokens ahead where it gains: ``mtp``, ``eagle3``, ``draft_model`` or
         ``ngram``. Default: none does.
     draft_tokens : int
-        Tokens guessed for each step, 1 to 16. Default: 3.
+        Tokens guessed for each step, 1 to 16. Default: the search tries several.
     draft_model : str
         What guesses: the EAGLE-3 head or the smaller model by its Hugging Face id.
     acceptance : float
         Share of guesses that are right, each after right ones, 0 to 1. Default: as published.
+    domain : str
+        Texts whose published acceptance is taken: ``chat``, ``coding``, ``math``... Default: any.
+    temperature : float
+        Sampling temperature whose published acceptance is taken. Default: any.
     calibration : path
         Correction for your own site, written by `budsim calibrate`.
     seed : int
@@ -89,6 +94,8 @@ class SearchOptions(TypedDict, total=False):
     draft_tokens: int
     draft_model: str
     acceptance: float
+    domain: str
+    temperature: float
     calibration: str | Path
     seed: int
     basis: str
@@ -213,54 +220,18 @@ def question_of(
         chance=chance_of(options.get("risk")),
         max_loras=options.get("max_loras", 0),
         max_lora_rank=options.get("max_lora_rank", 16),
-        speculation=speculation_of(architecture, options),
+        speculations=asked_speculation(options).ways(architecture, architecture_of),
         seed=options.get("seed", 0),
     )
 
 
-def speculation_of(architecture: Architecture, options: SearchOptions) -> Speculation | None:
-    """Return how replicas may guess tokens ahead, None where nothing was asked for.
+def asked_speculation(options: SearchOptions) -> AskedSpeculation:
+    """Return what the options say about guessing tokens ahead."""
+    from budsim.performance.asked_speculation import AskedSpeculation
 
-    Raises
-    ------
-    NotFound
-        Nobody knows the draft model.
-    InvalidInput
-        An option is out of range, or what drafts cannot guess for the model.
-    """
-    from budsim.performance import acceptance
-    from budsim.performance.speculation import Method
-
-    name = options.get("speculative")
-    others = [each for each in ("draft_tokens", "draft_model", "acceptance") if each in options]
-    if name is None:
-        if others:
-            raise InvalidInput(others[0], "is given without a method", "speculative")
-        return None
-    if name not in set(Method):
-        raise InvalidInput("speculative", f"{name[:60]!r} is no method", ", ".join(Method))
-    method, drafter = Method(name), options.get("draft_model", "")
-    if method is Method.EAGLE3 and not drafter:
-        raise InvalidInput("draft_model", "is missing", "the Hugging Face id of the EAGLE-3 head")
-    if drafter and method not in (Method.EAGLE3, Method.DRAFT_MODEL):
-        raise InvalidInput("draft_model", f"is given, and {method} has none", "no draft_model")
-    draft = _draft_model(drafter) if method is Method.DRAFT_MODEL and drafter else None
-    return acceptance.speculation_of(
-        architecture,
-        method,
-        options.get("draft_tokens", 3),
-        acceptance=options.get("acceptance"),
-        draft=draft,
-        drafter_name=drafter,
-    )
-
-
-def _draft_model(name: str) -> Architecture:
-    """Return the model that drafts; an error names its own option."""
-    try:
-        return architecture_of(name)
-    except NotFound as error:
-        raise NotFound("draft_model", error.value, error.hint) from error
+    given: Mapping[str, Any] = options
+    names = [each.name for each in fields(AskedSpeculation)]
+    return AskedSpeculation(**{name: given[name] for name in names if name in given})
 
 
 def pricing_of(options: SearchOptions) -> Pricing:

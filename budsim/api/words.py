@@ -8,6 +8,7 @@ from budsim.commons.units import MILLI
 
 if TYPE_CHECKING:
     from budsim.engine_ops.base import ReplicaConfig
+    from budsim.performance.speculation import Speculation
     from budsim.performance.traffic import Traffic
     from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.targets import Targets
@@ -87,6 +88,12 @@ def layout_text(config: ReplicaConfig) -> str:
     """
     sizes = (("tp", config.tp), ("pp", config.pp), ("ep", config.ep), ("attn-dp", config.dp))
     return " ".join(f"{name}{size}" for name, size in sizes if size > 1 or name == "tp")
+
+
+def guesses_text(way: Speculation) -> str:
+    """Return how a replica guesses tokens ahead: ``mtp guesses 3, 2.50 tokens a step``."""
+    method = way.method.replace("_", " ")
+    return f"{method} guesses {way.draft_tokens}, {way.tokens_per_step:.2f} tokens a step"
 
 
 def figure_name(name: str) -> str:

@@ -51,6 +51,12 @@ OPTIONS = {
     "hourly": "--hourly",
     "lead_time_s": "--lead-time-s",
     "risk": "--risk",
+    "speculative": "--speculative",
+    "draft_tokens": "--draft-tokens",
+    "draft_model": "--draft-model",
+    "acceptance": "--acceptance",
+    "domain": "--domain",
+    "temperature": "--temperature",
 }
 
 app = typer.Typer(

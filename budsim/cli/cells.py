@@ -84,9 +84,10 @@ def described(group: ReplicaGroup) -> str:
     """Return how many replicas run on what, in which layout, by which engine and formats."""
     config = group.config
     what = f"{group.replicas} x {config.device.name} {words.layout_text(config)}"
+    guesses = f", {words.guesses_text(group.speculation)}" if group.speculation else ""
     return (
         f"{what}\n   [dim]{group.engine}, "
-        f"{config.weight_precision} weights, {config.kv_precision} KV[/dim]"
+        f"{config.weight_precision} weights, {config.kv_precision} KV{guesses}[/dim]"
     )
 
 

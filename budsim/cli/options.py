@@ -187,7 +187,9 @@ class SearchOptions:
     ] = None
     draft_tokens: Annotated[
         int | None,
-        typer.Option(help="Tokens guessed for each step, 1 to 16.", show_default="3"),
+        typer.Option(
+            help="Tokens guessed for each step, 1 to 16.", show_default="several are tried"
+        ),
     ] = None
     draft_model: Annotated[
         str | None,
@@ -198,6 +200,19 @@ class SearchOptions:
         typer.Option(
             help="Share of guesses that are right, each after right ones, 0 to 1.",
             show_default="as published",
+        ),
+    ] = None
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            help="Texts whose published acceptance is taken: chat, coding, math...",
+            show_default="any",
+        ),
+    ] = None
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="Sampling temperature whose published acceptance is taken.", show_default="any"
         ),
     ] = None
     calibration: Calibration = None

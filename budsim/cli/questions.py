@@ -70,7 +70,7 @@ def search_of(options: SearchOptions, targets: TargetOptions, *, shared: bool = 
 
 def _guesses(options: SearchOptions) -> Search:
     """Return the options about guessing tokens ahead that were given."""
-    names = ("speculative", "draft_tokens", "draft_model", "acceptance")
+    names = "speculative draft_tokens draft_model acceptance domain temperature".split()
     given = {name: getattr(options, name) for name in names}
     return cast("Search", {name: value for name, value in given.items() if value is not None})
 

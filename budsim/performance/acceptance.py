@@ -191,8 +191,12 @@ def speculation_of(
     acceptance: float | None = None,
     draft: Architecture | None = None,
     drafter_name: str = "",
+    domain: str = "",
+    temperature: float | None = None,
 ) -> Speculation:
     """Return how a model speculates, with published acceptance or the caller's own (0..1).
+
+    ``domain`` and ``temperature`` choose among published curves; see `find_acceptance`.
 
     Raises
     ------
@@ -203,7 +207,9 @@ def speculation_of(
         raise InvalidInput("draft_tokens", f"is {draft_tokens}", f"1 to {MOST_DRAFT_TOKENS} tokens")
     check_drafts(architecture, method, draft)
     found = (
-        find_acceptance(architecture.model_id, method, draft_tokens)
+        find_acceptance(
+            architecture.model_id, method, draft_tokens, domain=domain, temperature=temperature
+        )
         if acceptance is None
         else stated_acceptance(acceptance, draft_tokens)
     )
@@ -214,6 +220,7 @@ def speculation_of(
         spread=found.spread,
         drafter=draft or drafter_of(architecture, method),
         drafter_name=drafter_name,
+        source=found.source,
     )
 
 
@@ -243,6 +250,11 @@ def _of_other_models(method: Method, draft_tokens: int) -> Acceptance:
 
 def _limited(value: float, draft_tokens: int) -> float:
     return min(max(value, 1.0), draft_tokens + 1.0)
+
+
+def domains() -> tuple[str, ...]:
+    """Return the domains of texts that published curves are about, sorted."""
+    return tuple(sorted({each.domain for each in curves()} - {""}))
 
 
 @lru_cache(maxsize=1)

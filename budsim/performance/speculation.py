@@ -46,6 +46,8 @@ class Speculation:
         Model that runs once for each guessed token; None where guessing costs no step.
     drafter_name : str
         What the engine loads as the drafter; empty where the checkpoint brings it along.
+    source : str
+        Where ``tokens_per_step`` comes from.
     """
 
     method: Method = Method.NGRAM
@@ -54,6 +56,7 @@ class Speculation:
     spread: float = 0.0
     drafter: Architecture | None = None
     drafter_name: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.draft_tokens <= MOST_DRAFT_TOKENS:

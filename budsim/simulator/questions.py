@@ -136,6 +136,7 @@ def question_of(
         chance=chance_of(request.risk),
         max_loras=request.max_loras,
         max_lora_rank=request.max_lora_rank,
+        speculations=request.asked_speculation.ways(architecture, source.find),
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import budsim
 from budsim.cli import run
-from budsim.commons.errors import InvalidInput, NotFound
+from budsim.commons.errors import InvalidInput
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 INVENTORY = """
@@ -213,43 +213,21 @@ def test_an_unknown_option_is_refused_by_name(cluster, traffic):
         budsim.simulate(model=MODEL, cluster=cluster, traffic=traffic, engine="vllm")
 
 
-def _speculative(**options: object) -> object:
-    """Ask for Llama 8B with guesses."""
-    from budsim.api.inputs import architecture_of, speculation_of
-
-    model = architecture_of("meta-llama/Llama-3.1-8B-Instruct")
-    return speculation_of(model, options)
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        ({"draft_tokens": 3}, "speculative"),
-        ({"speculative": "medusa"}, "no method"),
-        ({"speculative": "mtp"}, "no layer"),
-        ({"speculative": "ngram", "draft_model": "Qwen/Qwen3-0.6B"}, "draft_model: is given"),
-        ({"speculative": "eagle3"}, "draft_model"),
-        ({"speculative": "ngram", "draft_tokens": 0}, "draft_tokens"),
-        ({"speculative": "ngram", "draft_tokens": 50}, "draft_tokens"),
-        ({"speculative": "ngram", "acceptance": 1.5}, "acceptance"),
-        ({"speculative": "draft_model", "draft_model": "Qwen/Qwen3-0.6B"}, "vocabulary"),
-    ],
-)
-def test_guesses_that_cannot_be_made_are_refused_by_name(
-    options: dict[str, object], reason: str
-) -> None:
-    """The message names the option."""
-    with pytest.raises(InvalidInput, match=reason):
-        _speculative(**options)
-
-
-def test_an_unknown_draft_model_is_named_as_one() -> None:
-    """The error must not send the caller to the model that is served."""
-    with pytest.raises(NotFound, match="draft_model: 'no/such'"):
-        _speculative(speculative="draft_model", draft_model="no/such")
-
-
-def test_callers_state_their_own_acceptance() -> None:
-    """Half of two guesses: 1.75 tokens a step."""
-    way = _speculative(speculative="ngram", draft_tokens=2, acceptance=0.5)
-    assert getattr(way, "tokens_per_step", 0.0) == pytest.approx(1.75)
+def test_a_plan_that_guesses_is_started_with_its_guesses(cluster):
+    """What the prediction counts on is in the command and in the answer."""
+    few = budsim.Traffic.closed(concurrency=2, input_tokens=512, output_tokens=128)
+    found = budsim.simulate(
+        model=MODEL,
+        cluster=cluster,
+        traffic=few,
+        analytic=True,
+        engines=["vllm"],
+        speculative="ngram",
+        domain="coding",
+    )
+    (group,) = json.loads(found.to_json())["configurations"][0]["node_groups"]
+    stated = json.loads(group["args"]["speculative-config"])
+    guesses = group["speculation"]
+    assert stated["num_speculative_tokens"] == guesses["draft_tokens"] > 1
+    assert (stated["method"], guesses["drafter"]) == ("ngram", None)
+    assert "InstructCoder" in guesses["source"]

@@ -39,6 +39,9 @@ def test_every_field_of_a_request_reaches_the_question(body):
             "max_loras": 2,
             "max_lora_rank": 32,
             "cluster_id": CLUSTERS[1].cluster_id,
+            "speculative": "ngram",
+            "draft_tokens": 4,
+            "acceptance": 0.0,
         }
     )
     question = question_of(request, CLUSTERS, ModelSource())
@@ -47,6 +50,8 @@ def test_every_field_of_a_request_reaches_the_question(body):
     assert (question.analytic_only, question.mode) == (True, HardwareMode.SHARED)
     assert (question.parsed_as, question.max_context_tokens) == ("org/name", 4096)
     assert (question.max_loras, question.max_lora_rank) == (2, 32)
+    (way,) = question.speculations
+    assert (way.method, way.draft_tokens, way.tokens_per_step) == ("ngram", 4, 1.0)
 
 
 def test_models_that_pool_generate_nothing():

@@ -14,6 +14,7 @@ from budsim.hardware_ops.cluster import DeviceLabel
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.predictions import Basis
 from budsim.performance.serving.replay import Spread, Timeline
+from budsim.performance.speculation import Speculation
 
 HOURS_PER_MONTH: Final = 730.0
 
@@ -155,7 +156,8 @@ class ReplicaGroup:
 
     ``placements`` has one tuple per replica: a replica spans several entries only when its pipeline
     crosses nodes. ``concurrency`` is per replica. ``cost_per_million_tokens_usd`` counts output
-    tokens, of pooling models those they read.
+    tokens, of pooling models those they read. ``speculation`` is how its replicas guess tokens
+    ahead, None where they do not.
     """
 
     config_id: str
@@ -175,6 +177,7 @@ class ReplicaGroup:
     chance: float = 1.0
     shortfall: float = 0.0
     replayed: ReplayedRequests | None = None
+    speculation: Speculation | None = None
 
     @property
     def replicas(self) -> int:

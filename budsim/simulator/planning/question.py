@@ -132,8 +132,8 @@ class Question:
     max_loras, max_lora_rank : int
         Every replica serves so many adapters of at most that rank at a time: their weights and
         flags are counted, their arithmetic is not modelled.
-    speculation : Speculation, optional
-        How replicas may guess tokens ahead; each does where physics says that it gains.
+    speculations : tuple of Speculation
+        Ways in which replicas may guess tokens ahead; each takes the best where it gains.
     seed : int
         Seed of the search and of replayed requests: same question and seed, same answer.
 
@@ -166,7 +166,7 @@ class Question:
     chance: float = USUAL_CHANCE
     max_loras: int = 0
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
-    speculation: Speculation | None = None
+    speculations: tuple[Speculation, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:

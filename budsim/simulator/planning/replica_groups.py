@@ -77,7 +77,8 @@ class PredictedChoices:
         question, choices = self.scoring.question, self.choices
         option = self.scoring.options[int(choices.option[row])]
         cache_bytes = self.scoring.cache_bytes(choices, row, self.memory)
-        config = self.scoring.config(choices, row, cache_bytes)
+        way = self.scoring.speculation(choices, row)
+        config = self.scoring.config(choices, row, cache_bytes, way)
         replicas = int(choices.replicas[row])
         devices, price = replicas * config.tp * config.pp, config.device.price_usd_per_h
         per_h = float(usd_per_h(devices, price, price_share(question, option.group)))
@@ -103,6 +104,7 @@ class PredictedChoices:
             cost_usd_per_h=per_h,
             cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, tokens_per_s)),
             replayed=self._requests(row),
+            speculation=way,
         )
 
     def service(self, row: int) -> PredictedService:

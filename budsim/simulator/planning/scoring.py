@@ -14,12 +14,12 @@ from typing import Any, Final
 import numpy as np
 
 from budsim.commons.units import GIB
-from budsim.engine_ops.base import ReplicaConfig
+from budsim.engine_ops.base import Drafting, ReplicaConfig
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.predictions import MemoryUse, Predictions, Service
 from budsim.performance.predictor import AnalyticPredictor, Predictor
-from budsim.performance.speculation import PLAIN, Speculation
+from budsim.performance.speculation import Speculation
 from budsim.simulator.evolution import Scores
 from budsim.simulator.planning.chances import judge
 from budsim.simulator.planning.choices import (
@@ -31,6 +31,7 @@ from budsim.simulator.planning.choices import (
     price_share,
 )
 from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
+from budsim.simulator.planning.guessing import guessing_where_it_gains
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.targets import figures_of
@@ -45,10 +46,6 @@ SETTLING_ROUNDS: Final = 3
 # What a candidate exceeds the memory by at least when it does not fit, so that rounding never makes
 # it fit.
 LEAST_VIOLATION: Final = 1e-6
-# Time between tokens with guesses over that without, above which guessing is not worth its flags.
-LEAST_GAIN: Final = 0.98
-# Hardware on which engines guess tokens ahead.
-GUESSING_KINDS: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +162,18 @@ class Scoring:
             static_batch=np.zeros(rows, dtype=bool),
             speculative=np.zeros(rows, dtype=bool),
         )
-        way = self.question.speculation
-        return plain if way is None else guessing_where_it_gains(plain, way)
+        ways = self.question.speculations
+        return guessing_where_it_gains(plain, ways, self.question.mean_targets) if ways else plain
+
+    def speculation(self, choices: Choices, row: int) -> Speculation | None:
+        """Return how one row guesses tokens ahead, or None."""
+        if not self.question.speculations:
+            return None
+        guessing = self.candidates(choices.rows(np.array([row])))
+        if guessing.speculation is None:
+            return None
+        way = guessing.speculations[int(guessing.speculation[0])]
+        return way if way.draft_tokens else None
 
     def _device_columns(self, option: Integers) -> dict[str, Any]:
         """Return the columns of `Candidates` that the devices of each row's option decide."""
@@ -228,8 +235,17 @@ class Scoring:
         filled = math.ceil(tokens * float(memory.kv_bytes_per_token[row]) / GIB)
         return min(left, max(filled, left * SPARE_CACHE_SHARE // GIB, 1.0) * GIB)
 
-    def config(self, choices: Choices, row: int, cache_bytes: float) -> ReplicaConfig:
-        """Return one row as an engine launches it, with ``cache_bytes`` of KV cache a device."""
+    def config(
+        self,
+        choices: Choices,
+        row: int,
+        cache_bytes: float,
+        way: Speculation | None = None,
+    ) -> ReplicaConfig:
+        """Return one row as an engine launches it, with ``cache_bytes`` of KV cache a device.
+
+        ``way`` is how it guesses tokens ahead; see `speculation`.
+        """
         option = self.options[int(choices.option[row])]
         group = option.group
         return ReplicaConfig(
@@ -249,6 +265,7 @@ class Scoring:
             cores=free_cores(group),
             max_loras=option.max_loras,
             max_lora_rank=option.max_lora_rank,
+            drafting=drafting_of(way) if way else None,
         )
 
     def _on_cpu(self, choices: Choices) -> Booleans:
@@ -261,23 +278,9 @@ class Scoring:
         return np.array(values, dtype=np.float64)[option]
 
 
-def guessing_where_it_gains(plain: Candidates, way: Speculation) -> Candidates:
-    """Return the rows, guessing tokens where that brings them sooner and the drafter fits.
-
-    A step that verifies guesses is longer. With many sequences, or few right guesses, it yields
-    too few tokens for that. Engines refuse guesses in pipelines, and have them on GPUs only (vLLM
-    0.32 ``VllmConfig``, SGLang 0.5.23 ``ServerArgs``).
-    """
-    on_gpu = plain.by_device([device.kind in GUESSING_KINDS for device in plain.devices]) > 0
-    may = on_gpu & (plain.pp == 1)
-    if not may.any():
-        return plain
-    all_guess = replace(
-        plain, speculations=(PLAIN, way), speculation=np.ones(len(plain), dtype=np.int64)
-    )
-    (_, without), (memory, guessed) = map(AnalyticPredictor().predict, (plain, all_guess))
-    gains = may & memory.fits & (guessed.service.tpot_s < without.service.tpot_s * LEAST_GAIN)
-    return replace(all_guess, speculation=gains.astype(np.int64)) if gains.any() else plain
+def drafting_of(way: Speculation) -> Drafting:
+    """Return a way to guess tokens ahead as engines are told it."""
+    return Drafting(method=way.method, tokens=way.draft_tokens, model=way.drafter_name)
 
 
 def fitting_layouts_of(question: Question, option: ServingOption) -> set[tuple[int, int]]:

@@ -26,7 +26,14 @@ MAX_TEXT = 1024
 LEAST_TARGET = 1e-6
 
 
-def _only_number(value: object) -> object:
+def only_number(value: object) -> object:
+    """Refuse what is no number in JSON.
+
+    Raises
+    ------
+    ValueError
+        The value is text, true or false.
+    """
     # Pydantic would read true as 1 and "4" as 4: what a caller did not mean would go unnoticed.
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
@@ -48,25 +55,23 @@ def _no_tiny_target(value: float) -> float:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
-Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS), BeforeValidator(_only_number)]
-Concurrency = Annotated[int, Field(ge=1, le=MOST_REQUESTS), BeforeValidator(_only_number)]
-Parallel = Annotated[int, Field(ge=1, le=1024), BeforeValidator(_only_number)]
-Loras = Annotated[int, Field(ge=0, le=1024), BeforeValidator(_only_number)]
-LoraRank = Annotated[int, Field(ge=1, le=512), BeforeValidator(_only_number)]
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS), BeforeValidator(only_number)]
+Concurrency = Annotated[int, Field(ge=1, le=MOST_REQUESTS), BeforeValidator(only_number)]
+Parallel = Annotated[int, Field(ge=1, le=1024), BeforeValidator(only_number)]
+Loras = Annotated[int, Field(ge=0, le=1024), BeforeValidator(only_number)]
+LoraRank = Annotated[int, Field(ge=1, le=512), BeforeValidator(only_number)]
 Target = Annotated[
     float,
     Field(ge=0, le=1e9, allow_inf_nan=False),
-    BeforeValidator(_only_number),
+    BeforeValidator(only_number),
     AfterValidator(_no_tiny_target),
 ]
 Rate = Annotated[
-    float, Field(gt=0, le=MOST_RATE, allow_inf_nan=False), BeforeValidator(_only_number)
+    float, Field(gt=0, le=MOST_RATE, allow_inf_nan=False), BeforeValidator(only_number)
 ]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_only_number)]
-Threshold = Annotated[
-    float, Field(ge=0, le=1e6, allow_inf_nan=False), BeforeValidator(_only_number)
-]
-Chance = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(_only_number)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(only_number)]
+Threshold = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False), BeforeValidator(only_number)]
+Chance = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(only_number)]
 Flag = Annotated[bool, BeforeValidator(_only_bool)]
 
 

@@ -24,6 +24,7 @@ from budsim.simulator.planning.energy import energy_of
 from budsim.simulator.planning.plans import Figure, ReplicaGroup
 from budsim.simulator.planning.question import Question
 from budsim.simulator.wire.fields import gigabytes
+from budsim.simulator.wire.guesses import GuessedTokens
 
 TARGET_NAMES = {
     "ttft_s": "ttft",
@@ -254,6 +255,9 @@ class NodeGroup(EngineMetadata):
     confidence: Confidence | None = None
     explanation: Explanation | None = None
     requests: ReplayedRequests | None = None
+    speculation: GuessedTokens | None = Field(
+        None, description="how tokens are guessed ahead; null: they are not"
+    )
     cost_usd_per_h: float | None = COST_PER_H
     price: DevicePrice | None = Field(None, description="price of one device and its origin")
     power_w: float | None = Field(
@@ -315,6 +319,7 @@ def node_group(
         confidence=_confidence(group),
         explanation=_explanation(group.explanation),
         requests=_requests(group.replayed) if group.replayed else None,
+        speculation=GuessedTokens.of(group.speculation) if group.speculation else None,
         cost_usd_per_h=group.cost_usd_per_h,
         price=_price(group.config.device),
         **_energy(question, group),

@@ -30,6 +30,7 @@ from budsim.simulator.wire.fields import (
     told_as,
     wrong_field,
 )
+from budsim.simulator.wire.guesses import SpeculationFields
 from budsim.simulator.wire.traffic import TrafficFields
 
 # Endpoints whose models answer with vectors or scores.
@@ -42,7 +43,7 @@ MAX_ENGINES = 16
 RiskOrChance = Annotated[Risk | Chance, told_as("a number from 0 to below 1, expected or cautious")]
 
 
-class RunRequest(TrafficFields):
+class RunRequest(TrafficFields, SpeculationFields):
     """What should be deployed for which traffic and targets (`POST /simulator/run`)."""
 
     model_config = ConfigDict(
