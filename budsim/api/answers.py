@@ -186,7 +186,7 @@ class DeviceSets(Tabular):
         best = self.sets[0].plan
         return (
             f"{asked}{best.devices} x {self.sets[0].device.name} is the cheapest, "
-            f"{best.cost_usd_per_h:.2f} USD/h."
+            f"{best.cost_usd_per_h:.2f} USD/h{' (rent estimated)' * best.has_estimated_price}."
         )
 
 

@@ -34,7 +34,7 @@ def energy_text(question: Question, plan: Plan) -> str:
     tokens = "output tokens" if question.traffic.output_tokens else "tokens"
     return (
         f"{found.power_w:,.0f} W with servers and cooling (PUE {site.pue:g}); per million {tokens} "
-        f"{found.kwh_per_million_tokens:.3g} kWh and {found.g_co2_per_million_tokens:,.0f} g CO2 "
+        f"{found.kwh_per_million_tokens:.3g} kWh and {_grams(found.g_co2_per_million_tokens)} CO2 "
         f"at {site.g_co2_per_kwh:g} g/kWh"
     )
 
@@ -94,6 +94,11 @@ def price_document(device: Device) -> dict[str, Any]:
 
 def _source(device: Device) -> str:
     return device.price_origin.source if device.price_origin else "source not known"
+
+
+def _grams(value: float) -> str:
+    """Return a mass to the gram, small ones to two digits: "1,236 g", "0.43 g"."""
+    return f"{value:,.0f} g" if value >= 10.0 or value == 0.0 else f"{value:.2g} g"
 
 
 def _usd(value: float) -> str:

@@ -75,6 +75,16 @@ def targets_text(targets: Targets) -> str:
     return ", ".join(filter(None, [told, *limits])) or "no targets"
 
 
+def risk_text(question: Question) -> str:
+    """Return how sure a plan has to be of meeting its targets.
+
+    "80% is asked for (--risk)".
+    """
+    if not question.chance:
+        return "plans are judged by best estimates, whatever it is (--risk)"
+    return f"{question.chance:.0%} is asked for (--risk)"
+
+
 def _in_unit(latency: str, limit_s: float) -> str:
     name, unit, unit_name = LATENCY_WORDS[latency]
     return f"{name} <= {limit_s / unit:g} {unit_name}"

@@ -19,6 +19,8 @@ RANGE_NOTE = (
     "requests."
 )
 
+ESTIMATE_NOTE = "* estimated: no provider publishes a rent"
+
 # Smaller relative differences of two plans are not told.
 LEAST_TOLD = 0.01
 # Chances above are not told apart.
@@ -67,6 +69,11 @@ def verdict(question: Question, plan: Plan) -> str:
     if plan.error_rate:
         return f"[red]missed by\n{plan.error_rate:.0%}[/red]\n{chance}"
     return f"[yellow]not sure\nenough[/yellow]\n[dim]{chance_text(plan.chance)} sure[/dim]"
+
+
+def hourly_price(plan: Plan) -> str:
+    """Return USD per hour, with a mark where the rent of a device is an estimate."""
+    return f"{plan.cost_usd_per_h:.2f}" + ("*" if plan.has_estimated_price else "")
 
 
 def price(usd: float) -> str:

@@ -65,7 +65,7 @@ def plan_table(question: Question, plans: tuple[Plan, ...], names: Mapping[str, 
             cells.verdict(question, plan),
             *cells.plan_service(plan),
             cells.price(plan.cost_per_million_tokens_usd),
-            f"{plan.cost_usd_per_h:.2f}",
+            cells.hourly_price(plan),
         )
         rows.add_row(*(row[column] for column in kept))
     return rows
@@ -75,6 +75,7 @@ def _remarks(plan: Plan, plans: Sequence[Plan]) -> str:
     """Return what limits a plan, what marks it, and how it differs from the first."""
     marks = [
         cells.limits(plan.slowest.service),
+        "rent estimated" if plan.has_estimated_price else "",
         "knee" if plan.is_knee else "",
         "toss-up with 1" if any(plan is each for each in toss_ups(plans)) else "",
         cells.compared(plan, plans[0]),
@@ -104,10 +105,11 @@ def _print_notes(console: Console, question: Question, outcome: Outcome) -> None
     console.print(cells.RANGE_NOTE, style="dim")
     if question.targets:
         console.print(
-            f"sure: the chance that a measurement meets all targets; {question.chance:.0%} is "
-            "asked for (--risk)",
+            f"sure: the chance that a measurement meets all targets; {words.risk_text(question)}",
             style="dim",
         )
+    if any(plan.has_estimated_price for plan in outcome.plans[:PLANS_SHOWN]):
+        console.print(cells.ESTIMATE_NOTE, style="dim")
     if any(plan.is_knee for plan in outcome.plans[:PLANS_SHOWN]):
         console.print(
             "knee: the best compromise of cost, number of devices and latency", style="dim"

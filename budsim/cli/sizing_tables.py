@@ -85,7 +85,7 @@ def print_sized(question: Question, found: SizingResult, *, explain: bool = Fals
             f"{number}. {cells.headline(each.plan, {})}" + _device_count(each),
             cells.verdict(question, each.plan),
             *cells.plan_service(each.plan),
-            f"{each.plan.cost_usd_per_h:.2f}" + ("*" if each.is_estimated else ""),
+            cells.hourly_price(each.plan),
             f"{each.purchase_usd:,.0f}",
             cells.price(each.plan.cost_per_million_tokens_usd),
         )
@@ -96,7 +96,8 @@ def print_sized(question: Question, found: SizingResult, *, explain: bool = Fals
 
 
 def _device_count(found: DeviceSet) -> str:
-    return f"\n   [dim]devices: {found.plan.devices}[/dim]"
+    estimated = "; rent estimated" if found.plan.has_estimated_price else ""
+    return f"\n   [dim]devices: {found.plan.devices}{estimated}[/dim]"
 
 
 def _print_others(console: Console, found: SizingResult, most: int | None) -> None:
@@ -116,5 +117,5 @@ def _print_notes(console: Console, question: Question, found: SizingResult) -> N
         best = found.sets[0].plan
         console.print(f"price of the first: {price_text(question, best)}", soft_wrap=True)
         console.print(f"energy of the first: {energy_text(question, best)}", soft_wrap=True)
-    if any(each.is_estimated for each in found.sets):
-        console.print("* estimated: no provider publishes a rent", style="dim")
+    if any(each.plan.has_estimated_price for each in found.sets):
+        console.print(cells.ESTIMATE_NOTE, style="dim")

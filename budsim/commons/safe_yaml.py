@@ -17,9 +17,26 @@ def load_yaml(text: str) -> Any:
     ValueError
         It is not YAML, nested more than `MOST_DEPTH` deep, or a mapping has a key twice.
     """
+    return _loaded(text, "SafeLoader")
+
+
+def load_yaml_text(text: str) -> Any:
+    """Return the content of a YAML document with every value as it is written, as text.
+
+    YAML 1.1 takes ``0x10`` for 16, ``1:30`` for 90 and ``1_000`` for 1000.
+
+    Raises
+    ------
+    ValueError
+        As `load_yaml`.
+    """
+    return _loaded(text, "BaseLoader")
+
+
+def _loaded(text: str, name: str) -> Any:
     import yaml  # here, because most commands read none
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader = getattr(yaml, f"C{name}", getattr(yaml, name))
     try:
         _refuse_depth(yaml.parse(text, Loader=loader))
         _refuse_repeats(yaml.compose(text, Loader=loader))

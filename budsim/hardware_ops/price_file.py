@@ -10,13 +10,15 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import date
 from pathlib import Path
 from typing import Final
 
 from budsim.commons.errors import InvalidInput, NotFound
-from budsim.commons.safe_yaml import load_yaml
+from budsim.commons.safe_yaml import load_yaml_text
 from budsim.hardware_ops.device import Device, PriceBasis
 from budsim.hardware_ops.device_names import close_names, find_device
 from budsim.hardware_ops.ownership import Ownership
@@ -29,6 +31,12 @@ MOST_PURCHASE_USD: Final = 100_000_000.0
 CURRENCY: Final = "USD"
 ROW_FIELDS: Final = ("device", "usd_per_h", "purchase_usd", "date", "source", "currency")
 FILE_FIELDS: Final = ("prices", "ownership", "currency", "date")
+# Decimal numbers only: no 0x10, 1:30, 1_000 or digits of other scripts.
+DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# A year, a month or a day.
+DATE: Final = re.compile(r"[0-9]{4}(-[0-9]{2}){0,2}")
+# What YAML writes for "no value".
+NO_VALUE: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +67,14 @@ def read_price_file(path: Path) -> PriceFile:
         raise InvalidInput(path.name, "holds no rows", "a list of rows, or rows under prices")
     _refuse_others(document, FILE_FIELDS, path.name)
     _check_currency(document, path.name)
-    date = _text(document, "date", path.name)
+    read = _date(document, path.name)
     rows = document.get("prices", [])
     if not isinstance(rows, list):
         raise InvalidInput(f"{path.name}, prices", "is no list", "a list of rows")
     prices: dict[str, GivenPrice] = {}
     for number, row in enumerate(rows, start=1):
         where = f"{path.name} row {number}"
-        name, price = _row(row, where, date)
+        name, price = _row(row, where, read)
         if name in prices:
             raise InvalidInput(f"{where}, device", f"{name} stands in an earlier row", "one row")
         prices[name] = price
@@ -102,12 +110,12 @@ def _json(text: str, name: str) -> object:
 
 def _yaml(text: str, name: str) -> object:
     try:
-        return load_yaml(text)
+        return load_yaml_text(text)
     except ValueError:
         raise InvalidInput(name, "is not YAML", "a list of rows") from None
 
 
-def _row(row: object, where: str, date: str) -> tuple[str, GivenPrice]:
+def _row(row: object, where: str, read: str) -> tuple[str, GivenPrice]:
     if not isinstance(row, Mapping):
         raise InvalidInput(where, "is no mapping", f"fields {', '.join(ROW_FIELDS)}")
     _refuse_others(row, ROW_FIELDS, where)
@@ -121,7 +129,7 @@ def _row(row: object, where: str, date: str) -> tuple[str, GivenPrice]:
         usd_per_h=rent,
         purchase_usd=purchase,
         where=where,
-        date=_text(row, "date", where) or date,
+        date=_date(row, where) or read,
         source=_text(row, "source", where),
     )
 
@@ -140,17 +148,21 @@ def _device(row: Mapping[str, object], where: str) -> Device:
 
 def _price(row: Mapping[str, object], key: str, where: str, most: float) -> float | None:
     value = row.get(key)
-    if value is None or value == "":
+    if value is None or value in NO_VALUE:
         return None
-    expected = f"USD, more than 0 and at most {most:,.0f}, as in 2.5"
-    try:
-        # A boolean is a number to Python, and no price.
-        price = math.nan if isinstance(value, bool) else float(str(value))
-    except ValueError:
-        price = math.nan
+    price = _number(value)
     if not 0 < price <= most:
+        expected = f"USD, more than 0 and at most {most:,.0f}, as in 2.5"
         raise InvalidInput(f"{where}, {key}", f"is {str(value)[:40]!r}", expected)
     return price
+
+
+def _number(value: object) -> float:
+    """Return a number or a text that is a decimal number; nan for everything else."""
+    # A boolean is a number to Python, and no price.
+    if isinstance(value, bool) or not DECIMAL.fullmatch(str(value).strip()):
+        return math.nan
+    return float(str(value))
 
 
 def _check_currency(values: Mapping[str, object], where: str) -> None:
@@ -167,6 +179,21 @@ def _text(values: Mapping[str, object], key: str, where: str) -> str:
     return "" if value is None else str(value).strip()
 
 
+def _date(values: Mapping[str, object], where: str) -> str:
+    """Return the day, month or year of a date as it is written; empty where there is none."""
+    text = _text(values, "date", where)
+    if text in NO_VALUE:
+        return ""
+    try:
+        if not DATE.fullmatch(text):
+            raise ValueError
+        date.fromisoformat(text + "-01-01"[len(text) - len("2026") :])
+    except ValueError:
+        expected = "a day, month or year, as in 2026-11-30, 2026-11 or 2026"
+        raise InvalidInput(f"{where}, date", f"is {text[:40]!r}", expected) from None
+    return text
+
+
 def _refuse_others(values: Mapping[str, object], known: tuple[str, ...], where: str) -> None:
     for key in values:
         if key not in known:
@@ -181,10 +208,10 @@ def _ownership(values: object, where: str) -> Mapping[str, float]:
     if not isinstance(values, Mapping):
         raise InvalidInput(where, "is no mapping", f"some of {', '.join(known)}")
     _refuse_others(values, known, where)
-    for key, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidInput(f"{where}.{key}", f"is {str(value)[:40]!r}", "a number")
-    stated = {key: float(value) for key, value in values.items()}
+    stated = {key: _number(value) for key, value in values.items()}
+    for key, number in stated.items():
+        if math.isnan(number):
+            raise InvalidInput(f"{where}.{key}", f"is {str(values[key])[:40]!r}", "a number")
     try:
         Ownership(**stated)
     except InvalidInput as error:
@@ -221,10 +248,37 @@ def read_pricing(
     known = {each.name for each in fields(Ownership)}
     if unknown := sorted(assumed.keys() - known):
         raise InvalidInput(unknown[0], "is no assumption", f"one of {', '.join(sorted(known))}")
-    return Pricing(
-        basis=basis_named(basis) if basis else PriceBasis.RENT,
-        term=term_named(term) if term else RentTerm.ON_DEMAND,
-        provider=provider_named(provider) if provider else "",
+    owned = basis is not None and basis_named(basis) is PriceBasis.OWN
+    _refuse_idle_options(owned, term, provider, ownership or {})
+    how = term_named(term) if term else RentTerm.ON_DEMAND
+    pricing = Pricing(
+        basis=PriceBasis.OWN if owned else PriceBasis.RENT,
+        term=how,
+        provider=provider_named(provider, how) if provider else "",
         ownership=Ownership(**assumed),
         given=file.prices,
     )
+    _refuse_idle_rows(pricing)
+    return pricing
+
+
+def _refuse_idle_options(
+    owned: bool, term: str | None, provider: str | None, ownership: Mapping[str, float]
+) -> None:
+    """Refuse options that change nothing on the basis that is asked for."""
+    spot = bool(term) and term_named(term or "") is not RentTerm.ON_DEMAND
+    rented = {"term": spot, "provider": bool(provider)}
+    idle = [name for name, is_given in rented.items() if is_given] if owned else []
+    # The PUE also counts in the energy of an answer.
+    idle += [] if owned else sorted(set(ownership) - {"pue"})
+    if idle:
+        basis, other = ("own", "rent") if owned else ("rent", "own")
+        raise InvalidInput(idle[0], f"changes nothing with basis {basis}", f"basis {other}")
+
+
+def _refuse_idle_rows(pricing: Pricing) -> None:
+    """Refuse a row with a rent alone where devices are owned: nothing would read it."""
+    for own in pricing.given.values():
+        if pricing.basis is PriceBasis.OWN and own.purchase_usd is None:
+            problem = "is missing, and basis own reads no rent"
+            raise InvalidInput(f"{own.where}, purchase_usd", problem, "a price to buy it, or rent")

@@ -97,25 +97,26 @@ def published_rents() -> Mapping[str, tuple[PublishedRent, ...]]:
     return {name: tuple(rents) for name, rents in found.items()}
 
 
-def providers() -> tuple[str, ...]:
-    """Return the names of providers whose on-demand prices are known, in alphabetical order."""
+def providers(term: str = RentTerm.ON_DEMAND) -> tuple[str, ...]:
+    """Return the names of providers with prices of this term, in alphabetical order."""
     rents = (rent for each in published_rents().values() for rent in each)
-    return tuple(sorted({rent.provider for rent in rents if rent.term == RentTerm.ON_DEMAND}))
+    return tuple(sorted({rent.provider for rent in rents if rent.term == term}))
 
 
-def provider_named(name: str) -> str:
+def provider_named(name: str, term: str = RentTerm.ON_DEMAND) -> str:
     """Return a provider as the catalog spells it, found in any case.
 
     Raises
     ------
     InvalidInput
-        No on-demand price of it is known.
+        No price of it of this term is known.
     """
-    for provider in providers():
+    for provider in providers(term):
         if provider.lower() == name.strip().lower():
             return provider
-    expected = f"one of {', '.join(providers())}"
-    raise InvalidInput("provider", f"no prices of {name[:40]!r} are known", expected)
+    kind = term.replace("_", "-")
+    expected = f"one of {', '.join(providers(term))}"
+    raise InvalidInput("provider", f"no {kind} prices of {name[:40]!r} are known", expected)
 
 
 def asked_prices(name: str, term: str, provider: str = "") -> list[PublishedRent]:

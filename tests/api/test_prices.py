@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 import budsim
+from budsim.api.prices import energy_text
+from budsim.api.words import risk_text
 
 ASK = {
     "model": "meta-llama/Llama-3.1-8B-Instruct",
@@ -63,3 +65,22 @@ def test_documents_say_where_the_price_comes_from(tmp_path: Path) -> None:
     price = first["node_groups"][0]["price"]
     assert (price["basis"], price["kind"], price["usd_per_h"]) == ("rent", "published", 3.2)
     assert price["date"] in price["source"]
+
+
+@pytest.mark.parametrize(
+    ("intensity", "told"), [(445.0, "g CO2 at 445 g/kWh"), (0.1, "0.0"), (0.0, " 0 g CO2 at 0")]
+)
+def test_small_amounts_of_co2_are_told(tmp_path: Path, intensity: float, told: str) -> None:
+    """Only a grid without CO2 prints 0 g."""
+    found = budsim.simulate(cluster=cluster(tmp_path), g_co2_per_kwh=intensity, **ASK)
+    text = energy_text(found.question, found.plans[0])
+    assert told in text
+    assert (" 0 g CO2" in text) == (intensity == 0.0)
+
+
+def test_best_estimates_ask_for_no_chance(tmp_path: Path) -> None:
+    """With --risk expected no chance is asked for; with a number that one is."""
+    expected = budsim.simulate(cluster=cluster(tmp_path), risk="expected", **ASK).question
+    assert "0%" not in risk_text(expected)
+    sure = budsim.simulate(cluster=cluster(tmp_path), risk=0.9, **ASK).question
+    assert risk_text(sure) == "90% is asked for (--risk)"

@@ -47,7 +47,7 @@ def test_all_three_forms_say_the_same(tmp_path: Path, name: str, text: str) -> N
 
 def test_a_file_may_hold_assumptions_and_a_date(tmp_path: Path) -> None:
     """Options win over the file, the file over the defaults."""
-    path = written(tmp_path, "p.yaml", YAML)
+    path = written(tmp_path, "p.yaml", YAML.replace("usd_per_h", "purchase_usd"))
     assert read_price_file(path).prices["L40S"].date == "2026-11-01"
     pricing = read_pricing(basis="own", prices=path, ownership={"years": 3.0})
     assert pricing.basis is PriceBasis.OWN
@@ -70,6 +70,9 @@ def test_a_file_may_hold_assumptions_and_a_date(tmp_path: Path) -> None:
         ({"device": "T4", "eur_per_h": 1}, "p.json row 2, eur_per_h: is no field of it"),
         ({"device": ["T4"], "usd_per_h": 1}, "p.json row 2, device: is no text"),
         ({"device": "H100 SXM", "usd_per_h": 1}, "p.json row 2, device: H100-SXM stands in an"),
+        ({"device": "T4", "usd_per_h": 1, "date": "yesterday"}, "p.json row 2, date: is 'yester"),
+        ({"device": "T4", "usd_per_h": 1, "date": "2026-02-30"}, "p.json row 2, date: is '2026-0"),
+        ({"device": "T4", "usd_per_h": 1, "date": "01.02.2026"}, "p.json row 2, date: is '01.02"),
         ("T4", "p.json row 2: is no mapping"),
     ],
 )
@@ -92,7 +95,7 @@ def test_a_wrong_row_is_named(tmp_path: Path, row: object, message: str) -> None
         ("p.json", '{"prices": [], "currency": "CNY"}', "p.json, currency: is 'CNY'"),
         ("p.json", '{"rows": []}', "p.json, rows: is no field of it"),
         ("p.json", '{"ownership": {"years": -1}}', "p.json, ownership.years: is -1"),
-        ("p.json", '{"ownership": {"years": "4"}}', "p.json, ownership.years: is '4'"),
+        ("p.json", '{"ownership": {"years": "four"}}', "p.json, ownership.years: is 'four'"),
         ("p.json", '{"ownership": {"color": 1}}', "p.json, ownership, color: is no field"),
         ("p.json", "[" * 100_000, "p.json: is not JSON"),
         ("p.yaml", "[" * 50_000, "p.yaml: is not YAML"),
@@ -117,3 +120,52 @@ def test_a_missing_file_and_an_unknown_assumption_are_named(tmp_path: Path) -> N
         read_price_file(tmp_path / "none.csv")
     with pytest.raises(InvalidInput, match="colour: is no assumption"):
         read_pricing(ownership={"colour": 1.0})
+
+
+@pytest.mark.parametrize("value", ["0x10", "1:30", "1_000", "0o17", "\u0661", "yes", ".inf"])
+@pytest.mark.parametrize(
+    "form", ["prices: [{device: T4, usd_per_h: %s}]", "ownership: {years: %s}"]
+)
+def test_numbers_that_yaml_reads_otherwise_are_refused(
+    tmp_path: Path, form: str, value: str
+) -> None:
+    """YAML takes 0x10 for 16 and 1:30 for 90; a price and an assumption are decimal numbers."""
+    path = written(tmp_path, "p.yaml", form % value)
+    with pytest.raises(InvalidInput, match=r"(usd_per_h|years): is '"):
+        read_price_file(path)
+
+
+def test_an_empty_value_of_yaml_is_no_price(tmp_path: Path) -> None:
+    """A null or ~ stands for a price that is not given."""
+    rows = "- {device: T4, usd_per_h: null, purchase_usd: 1.5e3, date: ~}"
+    price = read_price_file(written(tmp_path, "p.yaml", rows)).prices["T4"]
+    assert (price.usd_per_h, price.purchase_usd, price.date) == (None, 1500.0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"basis": "own", "provider": "AWS"}, "provider: changes nothing with basis own"),
+        ({"basis": "own", "term": "spot"}, "term: changes nothing with basis own"),
+        ({"ownership": {"years": 3.0}}, "years: changes nothing with basis rent"),
+        ({"term": "spot", "provider": "Lambda"}, "provider: no spot prices of 'Lambda' are known"),
+    ],
+)
+def test_price_options_without_effect_are_refused(options: dict[str, object], message: str) -> None:
+    """An option that changes no price is a misunderstanding, and is said to be one."""
+    with pytest.raises(InvalidInput) as error:
+        read_pricing(**options)  # type: ignore[arg-type]
+    assert str(error.value).startswith(message)
+
+
+def test_price_options_that_repeat_the_default_are_accepted() -> None:
+    """Settings always state a term; the PUE also counts in the energy of rented devices."""
+    assert read_pricing(basis="own", term="on_demand").basis is PriceBasis.OWN
+    assert read_pricing(ownership={"pue": 1.2}).ownership.pue == 1.2
+
+
+def test_a_rent_alone_is_refused_where_devices_are_owned(tmp_path: Path) -> None:
+    """With basis own no one would read it; the row is named."""
+    path = written(tmp_path, "p.csv", CSV)
+    with pytest.raises(InvalidInput, match=r"p.csv row 1, purchase_usd: is missing, and basis own"):
+        read_pricing(basis="own", prices=path)

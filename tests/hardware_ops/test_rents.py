@@ -16,7 +16,7 @@ from budsim.hardware_ops.rents import (
 
 ASKED_FOR = (
     "H100-SXM H200-SXM B200-SXM GB200 MI300X L4 L40S A100-80GB A10G T4 RTX-PRO-6000 RTX4090 "
-    "RTX5090 Gaudi2 Gaudi3 EPYC_9R14 Graviton4"
+    "RTX5090 Gaudi1 B300-SXM H100-NVL V100-32GB EPYC_9R14 Graviton4"
 ).split()
 
 
@@ -65,7 +65,7 @@ def test_a_named_provider_is_asked_first() -> None:
     mi300x = rent_of(catalog["MI300X"], rent_ratios(), provider="AWS")
     assert mi300x.usd_per_h == asked_prices("MI300X", RentTerm.ON_DEMAND)[0].usd_per_h
     assert provider_named(" aws ") == "AWS"
-    with pytest.raises(InvalidInput, match="provider: no prices of 'Acme' are known"):
+    with pytest.raises(InvalidInput, match="provider: no on-demand prices of 'Acme' are known"):
         provider_named("Acme")
 
 

@@ -54,6 +54,10 @@ SLACK: Final = 0.1
 # Devices that most providers let are shown beside the cheapest: everybody compares with them.
 REFERENCES: Final = 4
 DESKTOP_NODE: Final = 4
+# An estimated rent is compared at so many times its figure: of 38 accelerators in data centres and
+# workstations whose rent is published, half have an estimate that is off by more than a factor of
+# 1.36 (fitted by `RentRatios` on the catalog's prices of 2026).
+ESTIMATE_ERROR: Final = 1.36
 DEARER: Final = "dearer than the sets shown"
 USUAL_SEGMENTS: Final = frozenset({Segment.DATA_CENTER, Segment.WORKSTATION})
 CHINA: Final = "china"
@@ -72,10 +76,9 @@ class DeviceSet:
         return self.plan.devices * self.device.price_usd
 
     @property
-    def is_estimated(self) -> bool:
-        """Whether the price of an hour is an estimate, for want of a published rent."""
-        origin = self.device.price_origin
-        return origin is not None and origin.kind is PriceKind.ESTIMATED
+    def compared_usd_per_h(self) -> float:
+        """What the devices cost per hour in a comparison; see `compared_price`."""
+        return self.plan.cost_usd_per_h * compared_price(self.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +121,25 @@ class _Bounds:
 
     def ranking(self) -> list[Device]:
         """Return the devices, least shortfall and then cheapest first."""
-        return sorted(self.best, key=lambda device: (self.best[device][:2], device.name))
+        return sorted(self.best, key=lambda device: (*self._compared(device), device.name))
+
+    def compared_usd_per_h(self, device: Device) -> float:
+        """Return what the best of a device costs per hour in a comparison."""
+        return self.best[device][1] * compared_price(device)
+
+    def _compared(self, device: Device) -> tuple[float, float]:
+        return self.best[device][0], self.compared_usd_per_h(device)
+
+
+def compared_price(device: Device) -> float:
+    """Return the factor by which a device's price counts in comparisons of devices.
+
+    A published rent can be paid; one of 0.82 USD an hour wins over an estimate of 0.72, which is
+    no more than a tie, and loses against one of 0.50.
+    """
+    origin = device.price_origin
+    is_estimated = origin is not None and origin.kind is PriceKind.ESTIMATED
+    return ESTIMATE_ERROR if is_estimated else 1.0
 
 
 def offer(
@@ -302,7 +323,7 @@ def _promising(bounds: _Bounds, *, is_named: bool) -> tuple[list[Device], list[R
     if is_named:
         return ranking[:MOST_NAMED], [_rejection(each, DEARER) for each in ranking[MOST_NAMED:]]
     meeting = [device for device in ranking if bounds.best[device][0] <= SLACK]
-    pool = sorted(meeting, key=lambda device: bounds.best[device][1]) or ranking
+    pool = sorted(meeting, key=bounds.compared_usd_per_h) or ranking
     firsts = {device.vendor: device for device in reversed(pool)}
     chosen = list(dict.fromkeys([*pool[:SEARCHED], *firsts.values(), *references(pool)]))
     beaten = [_rejection(each, DEARER) for each in pool if each not in chosen]
@@ -381,7 +402,7 @@ def _price(found: DeviceSet) -> tuple[float, float, float, str]:
     plan = found.plan
     return (
         plan.shortfall,
-        plan.cost_usd_per_h,
+        found.compared_usd_per_h,
         plan.cost_per_million_tokens_usd,
         found.device.name,
     )

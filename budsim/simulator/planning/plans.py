@@ -11,7 +11,7 @@ from typing import Final
 
 from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig
 from budsim.hardware_ops.cluster import DeviceLabel
-from budsim.hardware_ops.device import DeviceKind
+from budsim.hardware_ops.device import DeviceKind, PriceKind
 from budsim.performance.predictions import Basis
 from budsim.performance.serving.replay import Spread, Timeline
 from budsim.performance.speculation import Speculation
@@ -248,6 +248,12 @@ class Plan:
     def cost_usd_per_month(self) -> float:
         """What a month of 730 hours costs, USD: a deployment is paid for day and night."""
         return self.cost_usd_per_h * HOURS_PER_MONTH
+
+    @property
+    def has_estimated_price(self) -> bool:
+        """Whether the price of a device is an estimate, for want of a published rent."""
+        origins = [group.config.device.price_origin for group in self.groups]
+        return any(origin and origin.kind is PriceKind.ESTIMATED for origin in origins)
 
     @property
     def requests_per_s(self) -> float:

@@ -70,8 +70,8 @@ def test_every_device_is_in_the_answer_or_has_one_reason(whole: SizingResult) ->
 
 
 def test_the_ten_best_and_the_best_of_each_vendor_are_shown(whole: SizingResult) -> None:
-    """The first ten are in order of price; further ones are of further vendors."""
-    prices = [each.plan.cost_usd_per_h for each in whole.sets]
+    """The first ten are in order of compared price; further ones are of further vendors."""
+    prices = [each.compared_usd_per_h for each in whole.sets]
     assert prices == sorted(prices)
     assert len(whole.sets) >= SHOWN
     usual = {"H100-SXM", "H200-SXM"}
@@ -82,6 +82,19 @@ def test_the_ten_best_and_the_best_of_each_vendor_are_shown(whole: SizingResult)
     vendors = [each.device.vendor for each in further]
     assert len(set(vendors)) == len(vendors)
     assert not set(vendors) & {each.device.vendor for each in first}
+
+
+def test_an_estimated_rent_has_to_be_clearly_cheaper_to_come_first(whole: SizingResult) -> None:
+    """An estimate counts 1.36 times: half of them are off by more where the rent is known."""
+    estimated = [each for each in whole.sets if each.plan.has_estimated_price]
+    published = [each for each in whole.sets if not each.plan.has_estimated_price]
+    assert estimated
+    assert published
+    assert not whole.sets[0].plan.has_estimated_price
+    for each in estimated:
+        assert each.compared_usd_per_h == pytest.approx(1.36 * each.plan.cost_usd_per_h)
+    for each in published:
+        assert each.compared_usd_per_h == each.plan.cost_usd_per_h
 
 
 def test_nothing_is_offered_that_cannot_be_had() -> None:
