@@ -38,11 +38,7 @@ def served(device: str, engine: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def test_no_drawn_pair_is_worse_by_more_than_one_per_cent() -> None:
-    """Where all requests fit into both, the device at least as good in every figure is as fast.
-
-    Devices of different kernels are left out: their shares of data sheets were measured, and a
-    later generation may reach a smaller share (RTX A5000 and L20, Jetson Orin and GB10).
-    """
+    """Where all requests fit into both, the device at least as good in every figure is as fast."""
     rng = np.random.default_rng(17)
     needed = np.array([load * (prompt + OUTPUT) for _, prompt, load in GRID])
     for pair in rng.integers(0, len(ORDERED), PAIRS).tolist():

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from budsim.commons.precision import Precision
 from budsim.engine_ops.engine_profile import FirstToken
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.performance.candidates import Candidates, Floats
 from budsim.performance.physics.attainable import KernelConstants
 from budsim.performance.physics.first_token import FIRST_TOKEN, OTHER_ENGINE, HostTime
-from budsim.performance.physics.kernel_constants import KERNEL_CONSTANTS, through_host
+from budsim.performance.physics.kernel_constants import KERNEL_CONSTANTS, NETWORK_LINK, through_host
 from budsim.performance.physics.processor_kernels import PROCESSOR_KERNELS, ProcessorKernels
 
 # Instructions with 16 bit kernels; x86 processors with none of them have AVX2 at most.
 WIDE_VECTORS = frozenset({"avx512f", "neon", "sve"})
+
+
+# How the catalog names the link of devices that stand alone in their node.
+NO_LINK = "none"
+# Products in bf16 over those in fp32 of a data sheet: 4 on boards with whole tensor cores, 2 where
+# the vendor halves their rate.
+HALF_RATE = 3.0
+
+
+def has_half_rate(device: Device) -> bool:
+    """Return whether the vendor halves the rate of a board's tensor cores, as on RTX 4090."""
+    peaks = device.flops_per_s
+    fp32, bf16 = peaks.get(Precision.FP32, 0.0), peaks.get(Precision.BF16, 0.0)
+    return 0.0 < bf16 < HALF_RATE * fp32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +45,17 @@ class PhysicsConstants:
     def of_kernels(self, engine: str, device: Device) -> KernelConstants[float]:
         """Return the engine's own constants, else those of the device's generation or kind."""
         of_device = self.kernels.get(device.generation, self.kernels[device.kind])
+        if has_half_rate(device):
+            of_device = self.kernels.get(f"{device.generation}(half rate)", of_device)
         narrow = device.kind is DeviceKind.CPU and WIDE_VECTORS.isdisjoint(device.instruction_sets)
         names = (f"{engine}(avx2)", engine) if narrow else (engine,)
         own = next((self.kernels[name] for name in names if name in self.kernels), of_device)
         link = device.scale_up.name
-        without_nvlink = device.kind is DeviceKind.CUDA and link.startswith("PCIe")
-        return through_host(own, link) if without_nvlink else own
+        if device.kind is not DeviceKind.CUDA:
+            return own
+        if link.startswith(NO_LINK):
+            return replace(own, link=min(own.link, NETWORK_LINK))
+        return through_host(own, link) if link.startswith("PCIe") else own
 
     def of_engine(self, name: str) -> FirstToken:
         """Return what an engine's host adds before the first token."""

@@ -103,6 +103,11 @@ AMPERE = replace(
 ADA = replace(
     HOPPER, gemm=0.6, expert_gemm=0.3, cache_bandwidth=0.85, prefill_attention=0.42, link=0.15
 )
+# The timings of Ada are of L40S, whose power limit ends its products at 0.6 of the data sheet.
+# Tensor cores at half that rate stay below the limit: cuBLAS reaches 105 to 115 of the 119.5 TFLOPS
+# of an L20 (hgemm of github.com/xlite-dev/LeetCUDA, 2025). Their prefill attention was not timed
+# and reaches the share that Ampere's does.
+ADA_HALF_RATE = replace(ADA, gemm=0.9, prefill_attention=AMPERE.prefill_attention)
 BLACKWELL = replace(
     HOPPER,
     gemm=0.7,
@@ -198,6 +203,7 @@ KERNEL_CONSTANTS: Mapping[str, KernelConstants[float]] = {
     "vllm(rocm 2024)": VLLM_ROCM_2024,
     **dict.fromkeys(("sm60", "sm61", "sm70", "sm75", "sm80", "sm86", "sm87"), AMPERE),
     "sm89": ADA,
+    "sm89(half rate)": ADA_HALF_RATE,
     "sm100": BLACKWELL,
     "sm103": BLACKWELL_ULTRA,
     **dict.fromkeys(("sm110", "sm120", "sm121"), BLACKWELL_WORKSTATION),
@@ -216,6 +222,9 @@ KERNEL_CONSTANTS: Mapping[str, KernelConstants[float]] = {
 # Older cards were never timed and reach no more than L40S does.
 HOST_LINK = {"PCIe 5": 0.44}
 OLDER_HOST_LINK = 0.15
+
+# Share of the network of devices that have no link at all, one to a node: as two GB10 reach it.
+NETWORK_LINK = BLACKWELL_WORKSTATION.link
 
 # They reduce through their host, rank by rank; seconds and exponent, from the same timings.
 HOST_ALL_REDUCE = {"all_reduce_latency_s": 6.5e-6, "all_reduce_depth": 1.0}

@@ -11,11 +11,12 @@ from budsim.performance.physics.attainable import IDEAL
 from budsim.performance.physics.constants import (
     FITTED,
     PhysicsConstants,
+    has_half_rate,
     host_time,
     kernel_constants,
 )
 from budsim.performance.physics.first_token import OTHER_ENGINE
-from budsim.performance.physics.kernel_constants import BLACKWELL, HOPPER
+from budsim.performance.physics.kernel_constants import BLACKWELL, BLACKWELL_WORKSTATION, HOPPER
 from budsim.performance.physics.processor_constants import LLAMA_CPP
 from tests.performance.by_hand import candidates
 from tests.performance.populations import population
@@ -32,6 +33,30 @@ def test_an_engines_own_kernels_come_before_the_devices() -> None:
 def test_cards_on_pcie_reduce_through_the_host() -> None:
     """L40S has no NVLink."""
     assert FITTED.of_kernels("vllm", devices()["L40S"]).all_reduce_depth == 1.0
+
+
+def test_tensor_cores_at_half_rate_reach_more_of_their_data_sheet() -> None:
+    """L40 and L20 multiply at half the rate of L40S, below its power limit: 0.9 and 0.6."""
+    known = devices()
+    assert [has_half_rate(known[name]) for name in ("L40", "L20", "RTX4090", "L40S")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert FITTED.of_kernels("vllm", known["L20"]).gemm == 0.9
+    assert FITTED.of_kernels("vllm", known["L40S"]).gemm == 0.6
+    assert FITTED.of_kernels("vllm", known["RTX5090"]).gemm == BLACKWELL_WORKSTATION.gemm
+
+
+def test_devices_without_a_link_share_one_network() -> None:
+    """A module that stands alone reaches others as GB10 does, whatever its generation."""
+    known = devices()
+    shares = {
+        FITTED.of_kernels("vllm", known[name]).link
+        for name in ("Jetson-Orin", "Jetson-Thor", "GB10")
+    }
+    assert shares == {BLACKWELL_WORKSTATION.link}
 
 
 def test_an_engine_never_measured_gets_a_guess() -> None:
