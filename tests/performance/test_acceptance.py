@@ -78,3 +78,35 @@ def test_callers_know_their_own_acceptance() -> None:
 def test_every_curve_names_its_source() -> None:
     """A number nobody can look up is no number."""
     assert all(len(each.source) > 20 for each in curves())
+
+
+def test_the_domain_counts_before_the_temperature() -> None:
+    """Kimi-K2.6 on code is published without a temperature, its coding curve stands for any."""
+    coding = find_acceptance(
+        "moonshotai/Kimi-K2.6", Method.EAGLE3, 3, domain="coding", temperature=0.5
+    )
+    assert coding.tokens_per_step == pytest.approx(3.22)
+    hot = find_acceptance(LLAMA, Method.EAGLE3, 7, domain="chat", temperature=1.0)
+    cold = find_acceptance(LLAMA, Method.EAGLE3, 7, domain="chat", temperature=0.0)
+    assert hot.tokens_per_step < cold.tokens_per_step
+
+
+def test_a_temperature_nobody_measured_widens_the_interval() -> None:
+    """V4-Pro's head was measured on code at 1.0 only."""
+    known, asked = (
+        find_acceptance("deepseek-ai/DeepSeek-V4-Pro", Method.EAGLE3, 3, temperature=each)
+        for each in (1.0, 0.0)
+    )
+    assert asked.tokens_per_step == known.tokens_per_step
+    assert asked.spread > known.spread
+
+
+def test_other_models_stand_in_with_the_domain_asked_for() -> None:
+    """Prompt lookup of an unknown model: much in edits, little in arithmetic, and never sure."""
+    edits, maths = (
+        find_acceptance("who/knows", Method.NGRAM, 5, domain=domain)
+        for domain in ("editing", "math")
+    )
+    assert edits.tokens_per_step > 2.0 * maths.tokens_per_step
+    assert edits.spread == maths.spread == OTHER_MODEL_SPREAD
+    assert not edits.known

@@ -58,7 +58,8 @@ class _Load:
 
     ``places`` is how many sequences cache and ``max_num_seqs`` admit; ``prompt`` the tokens of one
     that are not in the prefix cache; ``steps`` the decode steps of its output, of which each yields
-    ``pace`` tokens; ``budget`` the tokens of one step; ``arrival_s`` host time.
+    ``pace`` tokens; ``guesses`` says where tokens are guessed ahead; ``budget`` the tokens of one
+    step; ``arrival_s`` host time.
     """
 
     concurrency: Floats
@@ -66,6 +67,7 @@ class _Load:
     prompt: Floats
     steps: Floats
     pace: Floats
+    guesses: Booleans
     budget: Floats
     context: Floats
     arrival_s: Floats
@@ -149,6 +151,7 @@ def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
         prompt=prompt,
         steps=np.maximum(table.output_tokens / table.tokens_per_step, 1.0),
         pace=table.tokens_per_step,
+        guesses=table.draft_tokens > 0,
         budget=np.maximum(budget, 1.0),
         context=context,
         arrival_s=ranks.host.request_s + tokenized,
@@ -225,11 +228,23 @@ def _steps_to_first(load: _Load, mix: _Mix) -> Floats:
     Of R = p (1 + (n - 1) (R - p / 2) / (R + o)) the positive solution: p steps a prompt, n requests
     and o steps of decoding.
     """
-    later, prompt = _later_steps(load), mix.steps_per_prompt
+    later, prompt = _later_steps(load), _steps_of_prompt(load, mix)
     spare = later - mix.inside * prompt
     product = prompt * (later - prompt * (mix.inside - 1.0) / 2.0)
     root = np.sqrt(np.maximum(spare**2 + 4.0 * product, 0.0))
-    return np.clip((root - spare) / 2.0, prompt, mix.inside * prompt)
+    least, most = mix.steps_per_prompt, mix.inside * mix.steps_per_prompt
+    return np.clip((root - spare) / 2.0, least, most)
+
+
+def _steps_of_prompt(load: _Load, mix: _Mix) -> Floats:
+    """Return the steps for which a prompt holds up those behind it.
+
+    A step takes all prompts that wait and fit into its budget. Rows without guesses count a step
+    for each prompt, as their regressors were trained; guesses shorten outputs until requests are as
+    many as steps, where a queue of single prompts would have no end.
+    """
+    together = np.minimum(mix.steps_per_prompt, load.prompt / load.budget)
+    return np.where(load.guesses, together, mix.steps_per_prompt)
 
 
 def _wait_for_place(load: _Load, mix: _Mix, turn: _Turn) -> Floats:

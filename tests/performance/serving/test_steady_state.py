@@ -246,6 +246,31 @@ def test_guesses_lose_where_arithmetic_is_what_takes_time() -> None:
     assert times[1] > 1.3 * times[0]
 
 
+@pytest.mark.parametrize(("prompt", "output"), [(1000, 500), (100, 1000), (4000, 8)])
+def test_better_guesses_never_end_later_and_move_the_first_token_little(
+    prompt: float, output: float
+) -> None:
+    """From no guess right to all: no jump of TTFT where steps become as few as requests."""
+    ways = tuple(
+        Speculation(draft_tokens=7, tokens_per_step=float(tokens))
+        for tokens in np.linspace(1.0, 8.0, 57)
+    )
+    rows = len(ways)
+    plain = population(
+        concurrency=[256.0] * rows,
+        max_num_seqs=256,
+        input_tokens=prompt,
+        output_tokens=output,
+        model="meta-llama/Llama-3.1-8B-Instruct",
+        tp=1,
+    )
+    ranks = prepare(replace(plain, speculations=ways, speculation=np.arange(rows)))
+    found = steady_state(ranks, memory_use(ranks))
+    whole = found.ttft_s + (output - 1.0) * found.tpot_s
+    assert (np.diff(whole) <= 1e-9 * whole[1:]).all()
+    assert np.abs(np.diff(np.log(found.ttft_s))).max() < 0.15
+
+
 def test_prompts_in_awaited_steps_delay_before_the_first_token_not_later() -> None:
     """Eleven requests await three steps: E2E grows by 30 ms, TTFT by more, and TPOT falls."""
     awaiting = replace(FREE_HOST, steps=3.0)
