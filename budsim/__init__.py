@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from budsim.commons.errors import NotFound as NotFound
     from budsim.hardware_ops.cluster import Cluster as Cluster
     from budsim.hardware_ops.device import Device as Device
+    from budsim.model_ops.media import Media as Media
     from budsim.performance.lengths import EmpiricalLength as EmpiricalLength
     from budsim.performance.lengths import FixedLength as FixedLength
     from budsim.performance.lengths import LognormalLength as LognormalLength
@@ -69,6 +70,7 @@ _HOMES = {
     "budsim.commons.errors": "BudsimError InvalidInput NotFound",
     "budsim.hardware_ops.cluster": "Cluster",
     "budsim.hardware_ops.device": "Device",
+    "budsim.model_ops.media": "Media",
     "budsim.performance.lengths": "EmpiricalLength FixedLength LognormalLength UniformLength",
     "budsim.performance.measured.traces": "read_trace",
     "budsim.performance.traffic": (
@@ -92,6 +94,7 @@ __all__ = [
     "FixedLength",
     "InvalidInput",
     "LognormalLength",
+    "Media",
     "NotFound",
     "OpenLoop",
     "PercentileTarget",

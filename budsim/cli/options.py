@@ -73,6 +73,29 @@ class LengthOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestOptions(LengthOptions):
+    """How long requests are, and which images, video and audio they hold."""
+
+    images_per_request: Annotated[
+        int, typer.Option(help="Images in each request, of a model that reads images.")
+    ] = 0
+    image_size: Annotated[
+        str,
+        typer.Option(
+            metavar="WxH",
+            help="Pixels of an image, or of a frame of video: 1024x768.",
+            show_default=False,
+        ),
+    ] = ""
+    video_frames: Annotated[
+        int, typer.Option(help="Frames of the video in each request, after sampling.")
+    ] = 0
+    audio_seconds: Annotated[
+        float, typer.Option(help="Seconds of audio in each request, of a model that hears.")
+    ] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
     """How many requests there are: one of concurrency, rate and trace."""
 

@@ -46,7 +46,7 @@ def print_outcome(question: Question, outcome: Outcome, *, explain: bool = False
         console.print(f"energy: {energy_text(question, shown[0])}\n", soft_wrap=True)
         _print_length_note(console, question)
         for number, plan in enumerate(shown if explain else shown[:1], start=1):
-            _print_explanation(console, plan, number)
+            _print_explanation(console, question, plan, number)
     else:
         console.print("[bold red]nothing fits[/bold red]")
     print_rejections(console, outcome.rejections, names, most=None if explain else REJECTIONS_SHOWN)
@@ -169,7 +169,7 @@ def _memory_text(group: ReplicaGroup) -> str:
     return f"{', '.join(parts)} of {memory.budget_bytes / GIB:.1f} GiB"
 
 
-def _print_explanation(console: Console, plan: Plan, number: int) -> None:
+def _print_explanation(console: Console, question: Question, plan: Plan, number: int) -> None:
     """Say where a request's time goes, how close each target is, and what more replicas change.
 
     All of it is about the plan's slowest group.
@@ -182,6 +182,11 @@ def _print_explanation(console: Console, plan: Plan, number: int) -> None:
     shares = sorted(explanation.time_shares.items(), key=lambda share: -share[1])
     told = [f"{cause} {share:.0%}" for cause, share in shares if share >= LEAST_SHARE_TOLD]
     console.print(f"a request's time: {', '.join(told)}")
+    if explanation.encoder_s:
+        console.print(
+            f"its images, video and audio: {question.traffic.item_tokens:,} prompt tokens; their "
+            f"encoder takes {explanation.encoder_s / MILLI:.0f} ms of the device"
+        )
     _print_room(console, explanation)
     _print_next_replica(console, group)
     console.print()

@@ -13,17 +13,17 @@ from budsim.cli.option_groups import with_option_groups
 from budsim.cli.options import (
     AsJson,
     ClusterFile,
-    LengthOptions,
     LoadOptions,
     Model,
     PriceOptions,
+    RequestOptions,
     SearchOptions,
     Shared,
     TargetOptions,
 )
 from budsim.cli.progress import progress
 from budsim.cli.questions import predictor_of, prices_of, search_of, targets_of
-from budsim.cli.traffic import traffic_of
+from budsim.cli.traffic import traffic_of, with_media
 from budsim.commons.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def simulate(
     *,
     model: Model,
     cluster: ClusterFile,
-    lengths: LengthOptions,
+    lengths: RequestOptions,
     load: LoadOptions,
     targets: TargetOptions,
     search: SearchOptions,
@@ -80,7 +80,7 @@ def simulate(
     from budsim.simulator.planning.whatif import what_if as changed
 
     options, clusters = search_of(search, targets, shared=shared), read_clusters(cluster)
-    traffic = traffic_of(lengths, load, model)
+    traffic = with_media(traffic_of(lengths, load, model), lengths)
     options |= prices_of(prices)
     question = inputs.question_of(model, traffic, targets_of(targets), clusters, options)
     with progress() as tell:

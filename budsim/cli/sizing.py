@@ -11,17 +11,17 @@ from budsim.cli.option_groups import with_option_groups
 from budsim.cli.options import (
     AsJson,
     ClusterFile,
-    LengthOptions,
     LoadOptions,
     Model,
     PriceOptions,
+    RequestOptions,
     SearchOptions,
     Shared,
     TargetOptions,
 )
 from budsim.cli.progress import progress
 from budsim.cli.questions import predictor_of, prices_of, search_of, targets_of
-from budsim.cli.traffic import at_any_rate_of, closed_loop_of, traffic_of
+from budsim.cli.traffic import at_any_rate_of, closed_loop_of, traffic_of, with_media
 
 Arrival = Annotated[
     str | None,
@@ -53,7 +53,7 @@ def capacity(
     *,
     model: Model,
     cluster: ClusterFile,
-    lengths: LengthOptions,
+    lengths: RequestOptions,
     arrival: Arrival = None,
     targets: TargetOptions,
     search: SearchOptions,
@@ -70,6 +70,7 @@ def capacity(
     from budsim.simulator.planning.sizing import capacities
 
     traffic = at_any_rate_of(lengths, arrival) if arrival else closed_loop_of(lengths, 1)
+    traffic = with_media(traffic, lengths)
     options, clusters = search_of(search, targets, shared=shared), read_clusters(cluster)
     options |= prices_of(prices)
     question = inputs.question_of(model, traffic, targets_of(targets), clusters, options)
@@ -85,7 +86,7 @@ def capacity(
 def size(
     *,
     model: Model,
-    lengths: LengthOptions,
+    lengths: RequestOptions,
     load: LoadOptions,
     targets: TargetOptions,
     search: SearchOptions,
@@ -100,7 +101,7 @@ def size(
     from budsim.cli import sizing_tables, tables
     from budsim.simulator.planning.device_sets import cheapest_devices
 
-    traffic = traffic_of(lengths, load, model)
+    traffic = with_media(traffic_of(lengths, load, model), lengths)
     options = search_of(search, targets) | prices_of(prices)
     question = inputs.question_of(model, traffic, targets_of(targets), (), options)
     devices = inputs.offer_of(device or (), include or (), options)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from budsim.cli.options import LengthOptions, LoadOptions
+from budsim.cli.options import LengthOptions, LoadOptions, RequestOptions
 from budsim.commons.errors import InvalidInput
 from budsim.performance.limits import MOST_TOKENS
 
@@ -35,6 +35,27 @@ def traffic_of(lengths: LengthOptions, load: LoadOptions, model: str = "") -> Tr
     if load.trace:
         return _of_trace(load.trace, lengths, load, model)
     return _of_lengths(lengths, _arrivals(load))
+
+
+def with_media(traffic: Traffic, options: RequestOptions) -> Traffic:
+    """Return the traffic with the images, video and audio that options put into each request.
+
+    Raises
+    ------
+    InvalidInput
+        An option is out of range, or a size is missing.
+    """
+    from dataclasses import replace
+
+    from budsim.model_ops.media import Media
+
+    media = Media.named(
+        images=options.images_per_request,
+        size=options.image_size,
+        video_frames=options.video_frames,
+        audio_s=options.audio_seconds,
+    )
+    return replace(traffic, media=media)
 
 
 def closed_loop_of(lengths: LengthOptions, concurrency: int) -> Traffic:

@@ -19,6 +19,7 @@ from budsim.engine_ops.memory_rule import VersionedRules
 from budsim.engine_ops.metrics import ServerMetrics
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.media import TEXT_ONLY, Media
 
 ArgumentValue = str | int | float | bool
 
@@ -83,6 +84,8 @@ class ReplicaConfig:
         KV cache of one CPU rank, bytes; 0 on accelerators.
     cores : int
         Physical cores of one CPU rank; 0 where they are not known.
+    media : Media
+        Images, video and audio one request holds at most.
     """
 
     device: Device
@@ -104,6 +107,7 @@ class ReplicaConfig:
     max_loras: int = 0
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
     drafting: Drafting | None = None
+    media: Media = TEXT_ONLY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

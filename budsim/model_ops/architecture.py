@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from budsim.commons.precision import FORMATS, Precision, bytes_per_value
+from budsim.model_ops.encoders import TEXT, Encoders
 from budsim.model_ops.layers import AttentionKind, LayerGroup
 from budsim.model_ops.matrices import OUTER_ROLES, Matrix, MatrixRole, Shard
 
@@ -85,6 +86,8 @@ class Architecture:
         Sines and cosines of rotary positions. Engines compute them at load, on every rank.
     native_precision : Precision
         Format of the published weights.
+    encoders : Encoders
+        Towers that read images, video and audio.
     """
 
     model_id: str
@@ -103,6 +106,7 @@ class Architecture:
     extra_parameters: int = 0
     rotary_values: int = 0
     quantization: Quantization | None = None
+    encoders: Encoders = TEXT
 
     @cached_property
     def embedding_matrices(self) -> tuple[Matrix, ...]:

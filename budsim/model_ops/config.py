@@ -10,6 +10,7 @@ from budsim.commons.errors import InvalidInput, UnsupportedModel
 from budsim.commons.precision import Precision
 from budsim.model_ops.architecture import Architecture, Quantization
 from budsim.model_ops.config_reader import ConfigReader
+from budsim.model_ops.encoders import encoders_of
 from budsim.model_ops.families.common_names import with_common_names
 from budsim.model_ops.families.decoder import read_decoder
 from budsim.model_ops.families.model_types import READERS
@@ -104,6 +105,7 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
         extra_parameters=text_model.all_extra_parameters + vision,
         rotary_values=rotary_values(text, text_model),
         quantization=quantization,
+        encoders=encoders_of(outer, text_model.hidden),
     )
 
 

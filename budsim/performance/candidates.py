@@ -13,6 +13,7 @@ from budsim.commons.precision import Precision
 from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.hardware_ops.device import Device
 from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.media import Media
 from budsim.performance.speculation import Speculation
 
 Floats = NDArray[np.float64]
@@ -63,6 +64,10 @@ class Candidates:
         The distinct ways to speculate; empty where no row does.
     speculation : int array, shape (n,), or None
         Index column into ``speculations``; None where no row speculates.
+    media : tuple of Media
+        The distinct items of a request; empty where all rows read text alone.
+    medium : int array, shape (n,), or None
+        Index column into ``media``; None where all rows read text alone.
     eager : bool array, shape (n,), or None
         Whether decode steps run without captured graphs (vLLM's ``--enforce-eager``, SGLang's
         ``--disable-cuda-graph``); None where all run with them.
@@ -105,6 +110,8 @@ class Candidates:
     adapter_ranks: Floats | None = None
     speculations: tuple[Speculation, ...] = ()
     speculation: Integers | None = None
+    media: tuple[Media, ...] = ()
+    medium: Integers | None = None
 
     def __len__(self) -> int:
         """Return the number of candidates."""
@@ -131,6 +138,13 @@ class Candidates:
         if self.speculation is None:
             return np.zeros(len(self))
         return self.by_speculation([float(each.draft_tokens) for each in self.speculations])
+
+    @property
+    def has_items(self) -> Booleans:
+        """Whether requests of each row hold images, video or audio, (n,)."""
+        if self.medium is None:
+            return np.zeros(len(self), dtype=bool)
+        return np.array([bool(each) for each in self.media])[self.medium]
 
     def by_engine(self, values: Sequence[float]) -> Floats:
         """Spread one figure per distinct engine over the rows."""

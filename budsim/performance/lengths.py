@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -144,7 +144,42 @@ class EmpiricalLength:
         return np.resize(np.array(self.values, dtype=np.int64), len(quantiles))
 
 
-LengthLaw = FixedLength | UniformLength | LognormalLength | EmpiricalLength
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongerLength:
+    """Lognormal lengths, each longer by ``tokens``: prompts that also hold images or audio."""
+
+    law: LognormalLength
+    tokens: int
+
+    @property
+    def mean(self) -> float:
+        """Mean length, tokens."""
+        return self.law.mean + self.tokens
+
+    @property
+    def most(self) -> int:
+        """Longest length, tokens."""
+        return self.law.most + self.tokens
+
+    def at(self, quantiles: Quantiles) -> Tokens:
+        """Return the lengths at quantiles (0..1), tokens."""
+        return self.law.at(quantiles) + self.tokens
+
+
+LengthLaw = FixedLength | UniformLength | LognormalLength | EmpiricalLength | LongerLength
+
+
+def longer(law: LengthLaw, tokens: int) -> LengthLaw:
+    """Return a law whose lengths are all longer by ``tokens``: 100 to 200 and 50 are 150 to 250."""
+    if isinstance(law, FixedLength):
+        return FixedLength(tokens=law.tokens + tokens)
+    if isinstance(law, UniformLength):
+        return UniformLength(low=law.low + tokens, high=law.high + tokens)
+    if isinstance(law, EmpiricalLength):
+        return EmpiricalLength(values=tuple(value + tokens for value in law.values))
+    if isinstance(law, LongerLength):
+        return replace(law, tokens=law.tokens + tokens)
+    return LongerLength(law=law, tokens=tokens)
 
 
 def parse_lengths(text: str, mean: int) -> LengthLaw:

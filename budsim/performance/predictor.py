@@ -217,6 +217,9 @@ class Predictor:
             learned, in_range = learned & ~guesses, in_range & ~guesses
             stranger = STRATA.index((Novelty.NEW_PARTY, Regime.SERVING))
             stratum = np.where(guesses & ~candidates.static_batch, stranger, stratum)
+        if candidates.medium is not None:
+            # No measurement with images or audio was learned from.
+            in_range &= ~candidates.has_items
         strata = _strata(candidates, stratum)
         return _Corrections(
             factors=factors,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from budsim.commons.errors import InvalidInput
+from budsim.model_ops.media import TEXT_ONLY, Media
 from budsim.performance.lengths import FixedLength, LengthLaw, require
 from budsim.performance.limits import MOST_REQUESTS
 
@@ -188,6 +189,10 @@ class Traffic:
         Requests in a run; by default enough for a p99.
     warmup : int, optional
         First requests of a run that are left out of its answer.
+    media : Media
+        Images, video and audio of each request.
+    item_tokens : int
+        Tokens they take in ``prompt``: 0 until `budsim.performance.items.with_items` adds them.
     """
 
     arrivals: Arrivals
@@ -196,6 +201,8 @@ class Traffic:
     prefix: Prefix = PrefixShare()
     requests: int | None = None
     warmup: int | None = None
+    media: Media = TEXT_ONLY
+    item_tokens: int = 0
 
     def __post_init__(self) -> None:
         least = 1 if self.warmup is None else self.warmup + 1
@@ -212,6 +219,7 @@ class Traffic:
         input_tokens: int,
         output_tokens: int,
         prefix_hit_share: float = 0.0,
+        media: Media = TEXT_ONLY,
     ) -> Traffic:
         """Return a closed loop of requests of equal lengths."""
         return cls(
@@ -219,6 +227,7 @@ class Traffic:
             prompt=FixedLength(tokens=input_tokens),
             output=FixedLength(tokens=output_tokens),
             prefix=PrefixShare(share=prefix_hit_share),
+            media=media,
         )
 
     @classmethod
@@ -231,6 +240,7 @@ class Traffic:
         prefix_hit_share: float = 0.0,
         process: Process = Process.POISSON,
         variation: float = 1.0,
+        media: Media = TEXT_ONLY,
     ) -> Traffic:
         """Return an open loop of requests of equal lengths."""
         return cls(
@@ -238,6 +248,7 @@ class Traffic:
             prompt=FixedLength(tokens=input_tokens),
             output=FixedLength(tokens=output_tokens),
             prefix=PrefixShare(share=prefix_hit_share),
+            media=media,
         )
 
     @property

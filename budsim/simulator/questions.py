@@ -17,6 +17,7 @@ from budsim.hardware_ops.cluster import Cluster
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.model_names import find_by_name
 from budsim.model_ops.registry import HubLookup, resolve_model
+from budsim.performance.items import with_items
 from budsim.performance.lengths import FixedLength
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.question import FixedKnobs, Question, chance_of
@@ -73,7 +74,9 @@ class ModelSource:
 def served(
     architecture: Architecture, traffic: Traffic, targets: Targets, *, pooling: bool = False
 ) -> tuple[Architecture, Traffic]:
-    """Return a model and its traffic as the model serves it: pooling models generate no tokens.
+    """Return a model and its traffic as the model serves it.
+
+    Items are tokens of prompts, and pooling models generate no tokens.
 
     Parameters
     ----------
@@ -85,8 +88,10 @@ def served(
     Raises
     ------
     InvalidInput
-        A token rate is asked of a model that generates no tokens.
+        A token rate is asked of a model that generates no tokens, or images or audio of one that
+        does not read them.
     """
+    traffic = with_items(architecture, traffic)
     if not (pooling or architecture.is_embedding):
         return architecture, traffic
     if targets.tokens_per_s_per_user:

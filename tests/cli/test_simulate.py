@@ -165,3 +165,18 @@ def test_another_rate_can_be_tried(cluster, lengths, capsys):
     assert change["after"]["ttft"] > change["before"]["ttft"]
     assert run([*asked, "--concurrency", "2", "--what-if", "rate=8"]) == 2
     assert "rate" in capsys.readouterr().err
+
+
+def test_images_are_tokens_and_limits_of_the_command(simulate, capsys):
+    """Two images grow the prompt by 2 x 1,026 tokens and are told to the engine."""
+    images = ["--images-per-request", "2", "--image-size", "1024x1024"]
+    asked = [
+        "Qwen/Qwen3-VL-8B-Instruct" if each.startswith("meta-llama") else each for each in simulate
+    ]
+    assert run([*asked, *images]) == 0
+    out = capsys.readouterr().out
+    assert f"of {512 + 2 * 1026} + 128 tokens" in out
+    assert "limit-mm-" in out
+    assert "2,052 prompt tokens; their encoder takes" in out
+    assert run([*simulate, *images]) == 2
+    assert "--images-per-request" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,8 +10,10 @@ from budsim.engine_ops.base import ArgumentValue, Drafting, ReplicaConfig
 from budsim.engine_ops.sglang.defaults import decode_graph_limit
 from budsim.engine_ops.shared.cores import thread_ranges
 from budsim.engine_ops.shared.formats import format_arguments
+from budsim.engine_ops.shared.media import most_items
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.media import Media
 
 CORES_VARIABLE: Final = "SGLANG_CPU_OMP_THREADS_BIND"
 
@@ -54,7 +57,7 @@ def flags(
     args |= format_arguments(engine, architecture, config)
     args |= _scheduling(architecture, config)
     args |= _decode_graphs(config)
-    args |= _drafting(config.drafting)
+    args |= _drafting(config.drafting) | _items(architecture, config.media)
     return {**args, **(_CPU_FLAGS if config.device.kind is DeviceKind.CPU else {})}
 
 
@@ -99,6 +102,17 @@ def _drafting(drafting: Drafting | None) -> dict[str, ArgumentValue]:
     if drafting.model:
         args["speculative-draft-model-path"] = drafting.model
     return args
+
+
+def _items(architecture: Architecture, media: Media) -> dict[str, ArgumentValue]:
+    """Return the items a request may hold.
+
+    SGLang leaves the towers of some families out unless told otherwise (Gemma 3, Llama 4).
+    """
+    if not media:
+        return {}
+    limits = json.dumps(most_items(architecture, media))
+    return {"enable-multimodal": True, "limit-mm-data-per-request": limits}
 
 
 def _decode_graphs(config: ReplicaConfig) -> dict[str, ArgumentValue]:

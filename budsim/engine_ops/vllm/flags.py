@@ -11,9 +11,11 @@ from budsim.engine_ops.base import ArgumentValue, Drafting, ReplicaConfig
 from budsim.engine_ops.shared.cores import thread_ranges
 from budsim.engine_ops.shared.families import min_batched_tokens, scores_by_tokens
 from budsim.engine_ops.shared.formats import format_arguments
+from budsim.engine_ops.shared.media import most_items
 from budsim.engine_ops.vllm.profiles import PROFILES_BY_KIND
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.media import Media
 
 # Hardware on which ``--gpu-memory-utilization`` decides the cache; CPU is told a size.
 WITH_FRACTION: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.HPU})
@@ -49,7 +51,8 @@ def flags(
     if kind in _LARGE_BLOCKS:
         args["block-size"] = PROFILES_BY_KIND[kind].block_tokens
     formats = format_arguments(engine, architecture, config)
-    return args | formats | _runner(architecture, config) | _drafting(config.drafting)
+    args |= formats | _runner(architecture, config) | _drafting(config.drafting)
+    return args | _items(architecture, config.media)
 
 
 def environment(config: ReplicaConfig) -> Mapping[str, str]:
@@ -99,6 +102,22 @@ def _drafting(drafting: Drafting | None) -> dict[str, ArgumentValue]:
     if drafting.method == "ngram":
         stated["prompt_lookup_max"] = LONGEST_LOOKUP
     return {"speculative-config": json.dumps(stated)}
+
+
+def _items(architecture: Architecture, media: Media) -> dict[str, ArgumentValue]:
+    """Return the items a request may hold; vLLM keeps memory for items of the stated size."""
+    if not media:
+        return {}
+    size = {"width": media.width, "height": media.height}
+    sizes: dict[str, dict[str, int]] = {
+        "image": size,
+        "video": {"num_frames": media.video_frames, **size},
+    }
+    limits = {
+        kind: {"count": most, **sizes[kind]} if most and kind in sizes else most
+        for kind, most in most_items(architecture, media).items()
+    }
+    return {"limit-mm-per-prompt": json.dumps(limits)}
 
 
 def _runner(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:

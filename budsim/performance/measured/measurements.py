@@ -20,6 +20,9 @@ from budsim.model_ops.architecture import Architecture
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.measured.client_columns import TEXTS as CLIENT_TEXTS
 from budsim.performance.measured.client_columns import mark_unreadable
+from budsim.performance.measured.item_columns import NUMBERS as ITEM_NUMBERS
+from budsim.performance.measured.item_columns import TEXTS as ITEM_TEXTS
+from budsim.performance.measured.item_columns import items_of, mark_unreadable_items
 from budsim.performance.measured.parallelism import device_layout
 from budsim.performance.measured.processors import (
     bandwidth_share,
@@ -65,7 +68,7 @@ NUMBERS = (
     "prefix_hit_share warmup ttft_ms_mean ttft_ms_p50 ttft_ms_p99 tpot_ms_mean tpot_ms_p50 "
     "tpot_ms_p99 itl_ms e2e_latency_ms e2e_ms_p50 e2e_ms_p99 output_tokens_per_s_total "
     "output_tok_per_s_per_user"
-).split()
+).split() + list(ITEM_NUMBERS)
 
 # Columns read as text.
 TEXTS = (
@@ -85,6 +88,7 @@ TEXTS = (
     "enforce_eager",
     *CLIENT_TEXTS,
     *SPECULATION_TEXTS,
+    *ITEM_TEXTS,
 )
 
 # Larger numbers are errors of the table.
@@ -173,6 +177,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     _require_traffic(text, numbers, problems)
     mark_unreadable(text, numbers, problems)
     mark_unreadable_drafts(text, numbers, problems)
+    mark_unreadable_items(text, numbers, models, problems)
     _mark(
         problems,
         other_engines_flags(text),
@@ -339,6 +344,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
     precisions, codes = _coded([*picked.precisions, *caches])
     limits = _limits(picked)
     ways, way = speculations(picked.text, picked.numbers, picked.models)
+    media, medium, item_tokens = items_of(picked.text, picked.numbers, picked.models)
     threads = stated_threads(picked.text.notes, picked.numbers.cores)
     return Candidates(
         architectures=architectures,
@@ -364,7 +370,9 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         speculations=ways,
         speculation=way,
         eager=_eager(picked.text),
-        **_traffic(picked, replicas, limits[:, 1]),
+        media=media,
+        medium=medium,
+        **_traffic(picked, replicas, limits[:, 1], item_tokens),
         **_protocol(picked, limits[:, 0]),
     ), replicas
 
@@ -377,17 +385,20 @@ def _eager(text: pd.DataFrame) -> Booleans | None:
     return found if found.any() else None
 
 
-def _traffic(picked: _Picked, replicas: Floats, sequences: Floats) -> dict[str, Any]:
+def _traffic(
+    picked: _Picked, replicas: Floats, sequences: Floats, item_tokens: Floats
+) -> dict[str, Any]:
     """Return the columns of requests: their lengths, and how they arrive.
 
-    The engine runs ``sequences`` (n,) at a time by default.
+    The engine runs ``sequences`` (n,) at a time by default. A prompt is its text and
+    ``item_tokens`` (n,).
     """
     text, numbers = picked.text, picked.numbers
     lengths = _shares_of_nominal(text)
     concurrency = numbers.concurrency.fillna(pd.Series(sequences)).to_numpy() / replicas
     static = text["mode"].isin((*STATIC_MODES, "offline")).to_numpy()
     return {
-        "input_tokens": np.maximum(numbers.input_tokens.to_numpy() * lengths, 1.0),
+        "input_tokens": np.maximum(numbers.input_tokens.to_numpy() * lengths, 1.0) + item_tokens,
         "output_tokens": np.maximum(numbers.output_tokens.to_numpy() * lengths, 1.0),
         "concurrency": np.maximum(concurrency, 1e-3),
         "prefix_hit_share": numbers.prefix_hit_share.fillna(0.0).to_numpy(),

@@ -20,6 +20,7 @@ from budsim.engine_ops.shared.kernels import compute_capability
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.physics.compressed_caches import bytes_per_token_by_pages, stream_copies
+from budsim.performance.physics.encoders import encoder_bytes
 from budsim.performance.physics.operators import ACTIVATION_BYTES
 from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
@@ -334,11 +335,13 @@ def _activation_parts(ranks: Ranks, rules: _Rules) -> tuple[Floats, Floats, Floa
             + WIDEST_LAYER_COPIES * _widest_layer(ranks)
         )
     )
+    cache, tower = encoder_bytes(table, ranks.hidden)
+    step = np.maximum(step + cache, tower)
     rows = np.minimum(table.max_num_seqs, table.token_budget)
     logits = rows * ranks.model.vocabulary[table.architecture] * rules.logit
     return (
         step,
-        logits + table.token_budget * ACTIVATION_BYTES * ranks.hidden,
+        logits + table.token_budget * ACTIVATION_BYTES * ranks.hidden + cache,
         _expert_workspace(ranks),
     )
 

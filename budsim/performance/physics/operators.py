@@ -38,21 +38,18 @@ from budsim.performance.physics.ranks import Drafts, Ranks
 
 # Bytes of one activation: 16 bit.
 ACTIVATION_BYTES = 2.0
-
 # How often a layer reads or writes a vector of the hidden size: both norms with their residuals,
 # rotary, and the product of the feed-forward part. Our estimate of a Llama layer, not fitted.
 ACTIVATION_PASSES = 14.0
 
 # All-reduces a layer: after attention and after the feed-forward part (Megatron-LM, 2019).
 ALL_REDUCES = 2.0
-
 # Devices of one server: above that, engines exchange tokens between experts instead of summing.
 # Of experts on several link domains `_exchanges` tells the time.
 NODE_DEVICES = 8
 
 # Bytes of a value sent to an expert and back: 8 and 16 bit (DeepEP README, low-latency kernels).
 EXCHANGED_BYTES = 3.0
-
 # Seconds one exchange of tokens over a network takes beside the transfer: what DeepEP's README
 # measured on two nodes of H800 (118 us there, 195 us back) less the transfer at 50 GB/s.
 EXCHANGE_LATENCY_S = 45e-6
@@ -66,7 +63,6 @@ TILES_OF_HEAD = 8.0
 
 # Least share of a peak: keeps products without rows from dividing by 0.
 LEAST_REACHED = 1e-9
-
 # Seconds or rows that keep 0 / 0 at 0.
 TINY = 1e-30
 
@@ -501,12 +497,18 @@ def host_overhead(ranks: Ranks, batch: Batch) -> OperatorTime:
     return OperatorTime(overhead_s=step + batch.decode / table.dp * sequence)
 
 
+def encoders(ranks: Ranks, batch: Batch) -> OperatorTime:
+    """Return the towers' time for the images, video and audio of the step's prompt tokens."""
+    return OperatorTime(compute_s=batch.prefill * ranks.encoder_s_per_token)
+
+
 # Every operator of a step.
 OPERATORS: Mapping[str, Callable[[Ranks, Batch], OperatorTime]] = {
     "matrices": matrices,
     "routed experts": routed_experts,
     "decode attention": decode_attention,
     "prefill attention": prefill_attention,
+    "encoders": encoders,
     "activations": activations,
     "all-reduces": all_reduces,
     "pipeline hops": pipeline_hops,

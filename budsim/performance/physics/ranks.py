@@ -23,6 +23,7 @@ from budsim.performance.physics.constants import (
     host_time,
     kernel_constants,
 )
+from budsim.performance.physics.encoders import TowerRates, encoder_s_per_token
 from budsim.performance.physics.first_token import HostTime
 from budsim.performance.physics.links import LinkBandwidth, link_bandwidth
 from budsim.performance.physics.peaks import peaks
@@ -34,6 +35,9 @@ CONVERTED_BITS = 16.0
 EIGHT_BIT_BELOW, FOUR_BIT_BELOW = 12.0, 6.0
 
 MXFP4_BITS = FORMATS[Precision.MXFP4].bits
+
+# Place of the format that towers are run in.
+BF16 = list(Precision).index(Precision.BF16)
 
 # Bytes a linear layer moves for each value of its state at every token: fp32, read and written.
 STATE_BYTES = 4.0 + 4.0
@@ -108,6 +112,7 @@ class Ranks:
 
     No step is shorter than ``step_floor_s``, and none with prompts than ``prompt_step_floor_s``: so
     long the host takes to launch its layers. The first is 0 where graphs are captured.
+    ``encoder_s_per_token`` is what towers add for each token of a prompt.
     """
 
     candidates: Candidates
@@ -127,6 +132,7 @@ class Ranks:
     eager: Booleans
     step_floor_s: Floats
     prompt_step_floor_s: Floats
+    encoder_s_per_token: Floats
     drafts: Drafts | None = None
 
     @property
@@ -192,6 +198,17 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
         eager=eager,
         step_floor_s=np.where(eager, launched_s, 0.0),
         prompt_step_floor_s=launched_s,
+        encoder_s_per_token=encoder_s_per_token(
+            candidates,
+            kernels,
+            TowerRates(
+                peak_flops_per_s=matrix_peaks[(*pair, BF16)] * compute_share,
+                attention_flops_per_s=attention_peaks[pair] * compute_share,
+                bandwidth=bandwidth,
+                launch_s=host.prompt_launch_s,
+                links=link_bandwidth(candidates),
+            ),
+        ),
         drafts=_drafts(candidates, constants),
     )
 
@@ -214,6 +231,8 @@ def _drafts(candidates: Candidates, constants: PhysicsConstants) -> Drafts | Non
         speculations=(),
         speculation=None,
         adapter_ranks=None,
+        media=(),
+        medium=None,
     )
     return Drafts(
         ranks=prepare(table, constants),

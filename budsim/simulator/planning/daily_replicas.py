@@ -17,6 +17,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB, SECONDS_PER_HOUR
 from budsim.engine_ops import serving_engines
 from budsim.performance.candidates import Integers
+from budsim.performance.items import with_items
 from budsim.performance.predictor import Predictor
 from budsim.performance.traffic import LEAST_RATE, OpenLoop, Trace, Traffic
 from budsim.simulator.evolution import Progress
@@ -249,6 +250,7 @@ def replicas_over_a_day(
     if lead_time_s is not None and not 0.0 <= lead_time_s <= LONGEST_LEAD_S:
         expected = f"0 to {LONGEST_LEAD_S:g} s"
         raise InvalidInput("lead_time_s", f"{lead_time_s} is out of range", expected)
+    hours = [with_items(question.architecture, hour) for hour in hours]
     # Replicas of one kind: those of several kinds cannot be scaled by one threshold.
     busiest = max(hours, key=lambda each: each.rate)
     asked = replace(question, traffic=busiest, allow_mixed=False)

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from budsim.performance.candidates import Floats
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictions import BOUNDS, Predictions
 from budsim.performance.predictor import Predictor
 from budsim.simulator.planning.choices import Choices, ServingOption, make_option
@@ -70,16 +71,25 @@ def explain(
     ``hardware`` is where each may lie, and ``shares`` (0..1] of the traffic go to each.
     """
     targets, figures = scoring.question.targets, found.figures
-    time_shares = found.time_shares
+    time_shares, encoder_s = found.time_shares, _encoder_s(scoring, choices)
     following = _next_replicas(scoring, choices, hardware, found, shares, predictor)
     return tuple(
         Explanation(
             time_shares=dict(zip(BOUNDS, time_shares[:, row].tolist(), strict=True)),
             headroom=targets.margins(figures, row),
             next_replica=following[row],
+            encoder_s=float(encoder_s[row]),
         )
         for row in range(len(choices.tp))
     )
+
+
+def _encoder_s(scoring: Scoring, choices: Choices) -> Floats:
+    """Return the seconds of towers for one request of each row."""
+    if not scoring.question.traffic.media:
+        return np.zeros(len(choices.tp))
+    candidates = scoring.candidates(choices)
+    return prepare(candidates).encoder_s_per_token * candidates.input_tokens
 
 
 def _ratio(upper: Floats, lower: Floats) -> Floats:

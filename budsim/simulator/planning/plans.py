@@ -82,12 +82,14 @@ class Explanation:
 
     ``time_shares`` says where a request's time goes (summing to 1). ``headroom`` has, for every
     target by its name in `Targets`, by what share the predicted figure may get worse before the
-    target is missed; below 0 it is missed.
+    target is missed; below 0 it is missed. Towers take ``encoder_s`` for the images, video and
+    audio of one request, if no prefix cache holds them.
     """
 
     time_shares: Mapping[str, float]
     headroom: Mapping[str, float]
     next_replica: NextReplica | None
+    encoder_s: float = 0.0
 
     @property
     def binding(self) -> str:

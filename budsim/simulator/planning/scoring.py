@@ -211,6 +211,8 @@ class Scoring:
             "input_tokens": constant * traffic.input_tokens,
             "output_tokens": constant * traffic.output_tokens,
             "prefix_hit_share": constant * traffic.prefix_hit_share,
+            "media": (traffic.media,) if traffic.media else (),
+            "medium": np.zeros(rows, dtype=np.int64) if traffic.media else None,
         }
 
     def max_num_seqs(self, choices: Choices) -> Integers:
@@ -266,6 +268,7 @@ class Scoring:
             max_loras=option.max_loras,
             max_lora_rank=option.max_lora_rank,
             drafting=drafting_of(way) if way else None,
+            media=self.question.traffic.media,
         )
 
     def _on_cpu(self, choices: Choices) -> Booleans:

@@ -181,7 +181,9 @@ def _with_traffic(question: Question, name: str, value: float) -> Question:
     try:
         if name == "rate":
             return question.at_rate(value)
-        length: dict[str, Any] = {law: FixedLength(tokens=int(value))}
+        # A prompt also holds the tokens of its images, video and audio.
+        items = question.traffic.item_tokens if law == "prompt" else 0
+        length: dict[str, Any] = {law: FixedLength(tokens=int(value) + items)}
         changed = replace(question.traffic, **length)
     except InvalidInput as error:
         raise InvalidInput(name, error.problem, error.expected) from error

@@ -15,6 +15,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from budsim.commons.units import GIB
+from budsim.model_ops.media import LONGEST_AUDIO_S, MOST_FRAMES
 from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
 from budsim.performance.traffic import MOST_RATE
 
@@ -58,6 +59,10 @@ Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS), BeforeValidator(only_number)]
 Concurrency = Annotated[int, Field(ge=1, le=MOST_REQUESTS), BeforeValidator(only_number)]
 Parallel = Annotated[int, Field(ge=1, le=1024), BeforeValidator(only_number)]
+Items = Annotated[int, Field(ge=0, le=MOST_FRAMES), BeforeValidator(only_number)]
+Seconds = Annotated[
+    float, Field(ge=0, le=LONGEST_AUDIO_S, allow_inf_nan=False), BeforeValidator(only_number)
+]
 Loras = Annotated[int, Field(ge=0, le=1024), BeforeValidator(only_number)]
 LoraRank = Annotated[int, Field(ge=1, le=512), BeforeValidator(only_number)]
 Target = Annotated[

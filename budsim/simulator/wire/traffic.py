@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
+from budsim.model_ops.media import Media
 from budsim.performance.lengths import LengthLaw, parse_lengths
 from budsim.performance.traffic import (
     MOST_RATE,
@@ -20,8 +21,11 @@ from budsim.performance.traffic import (
 from budsim.simulator.planning.targets import PercentileTarget, Targets
 from budsim.simulator.wire.envelopes import Body
 from budsim.simulator.wire.fields import (
+    MAX_TEXT,
     Concurrency,
+    Items,
     Rate,
+    Seconds,
     Share,
     Target,
     Text,
@@ -96,6 +100,14 @@ class LoadFields(BaseModel):
     prefix_hit_share: Share = Field(
         0.0, description="share of every prompt's tokens found in the prefix cache, 0 to 1"
     )
+    images_per_request: Items = Field(0, description="images in each request; 0: none")
+    image_size: str = Field(
+        "", max_length=MAX_TEXT, description="pixels of an image or of a frame of video: 1024x768"
+    )
+    video_frames: Items = Field(
+        0, description="frames of the video in each request, after sampling; 0: none"
+    )
+    audio_seconds: Seconds = Field(0.0, description="seconds of audio in each request; 0: none")
     target_ttft: Target | None = Field(
         None, description="longest time to first token, ms; null or 0: no target"
     )
@@ -144,6 +156,12 @@ class LoadFields(BaseModel):
             prompt=_law("input_lengths", self.input_lengths, self.input_tokens),
             output=_law("output_lengths", self.output_lengths, self.output_tokens),
             prefix=PrefixShare(share=self.prefix_hit_share),
+            media=Media.named(
+                images=self.images_per_request,
+                size=self.image_size,
+                video_frames=self.video_frames,
+                audio_s=self.audio_seconds,
+            ),
         )
 
     @property

@@ -196,3 +196,20 @@ def test_lengths_must_have_the_mean_beside_them(body: dict[str, Any]):
     """Two statements about one thing that disagree are refused."""
     with pytest.raises(ValidationError, match="has a mean of 5 tokens, not 1024"):
         parsed(body, input_lengths="uniform:1-9")
+
+
+def test_items_of_requests_are_optional_fields(body: dict[str, Any]):
+    """An image by its size; without it the field is named."""
+    media = parsed(body, images_per_request=1, image_size="640x480").traffic.media
+    assert (media.images, media.width, media.height) == (1, 640, 480)
+    assert not parsed(body).traffic.media
+    with pytest.raises(ValidationError, match="image_size"):
+        parsed(body, images_per_request=1)
+
+
+def test_images_for_a_text_model_are_refused(real: TestClient, body: dict[str, Any]):
+    """422 with the field's name, before anything is searched."""
+    asked = body | {"images_per_request": 1, "image_size": "640x480"}
+    answer = real.post("/simulator/run", json=asked)
+    assert answer.status_code in (400, 422)
+    assert "images_per_request" in answer.text

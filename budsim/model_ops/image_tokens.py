@@ -1,0 +1,204 @@
+"""How many tokens an image becomes: each family resizes, cuts and merges by a rule of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedItem:
+    """One image, video or sound after its processor.
+
+    Attributes
+    ----------
+    tokens : int
+        Embeddings the tower hands to the language model.
+    marks : int
+        Further prompt tokens around and between them: begin, end, row and tile marks.
+    patches : int
+        Positions that pass through the tower.
+    span : int
+        Positions each of them attends to where attention is not windowed.
+    """
+
+    tokens: int
+    marks: int
+    patches: int
+    span: int
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt that the item takes."""
+        return self.tokens + self.marks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedPatches:
+    """Qwen2.5-VL and newer: any size, sides rounded to patches, squares of patches merged.
+
+    A token stands for ``patch x merge`` pixels squared: 28 x 28 in Qwen2.5-VL, 32 x 32 in Qwen3-VL.
+    Images below ``least_pixels`` are enlarged, above ``most_pixels`` reduced (transformers
+    ``smart_resize``, limits of each checkpoint's preprocessor_config.json). A video takes one such
+    image for each ``frames`` frames; where ``most_video_pixels`` is set, all its frames together
+    have no more pixels.
+    """
+
+    patch: int
+    merge: int
+    frames: int
+    least_pixels: int
+    most_pixels: int
+    most_video_pixels: int = 0
+
+    def image(self, width: int, height: int) -> EncodedItem:
+        """Return an image; 1024 x 1024 at 28 pixels a token is 37 x 37 = 1,369 tokens."""
+        return self._item(1, self._tokens(width, height, self.most_pixels))
+
+    def video(self, frames: int, width: int, height: int) -> EncodedItem:
+        """Return a video of so many frames; 8 frames are 4 pairs in Qwen2.5-VL."""
+        pairs = math.ceil(frames / self.frames)
+        most = self.most_pixels
+        if self.most_video_pixels:
+            most = min(most, self.most_video_pixels // (pairs * self.frames))
+        return self._item(pairs, self._tokens(width, height, most))
+
+    def _item(self, times: int, tokens: int) -> EncodedItem:
+        patches = tokens * self.merge**2
+        return EncodedItem(tokens=times * tokens, marks=2, patches=times * patches, span=patches)
+
+    def _tokens(self, width: int, height: int, most: int) -> int:
+        edge = self.patch * self.merge
+        sides = [max(round(side / edge), 1) for side in (width, height)]
+        pixels = sides[0] * sides[1] * edge**2
+        if pixels > most:
+            scale = math.sqrt(most / (width * height))
+            sides = [max(math.floor(side * scale / edge), 1) for side in (width, height)]
+        elif pixels < self.least_pixels:
+            scale = math.sqrt(self.least_pixels / (width * height))
+            sides = [math.ceil(side * scale / edge) for side in (width, height)]
+        return sides[0] * sides[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedImage:
+    """Gemma 3: every image is resized to one square and pooled to the same tokens."""
+
+    tokens: int
+    patches: int
+    marks: int
+
+    def image(self, width: int, height: int) -> EncodedItem:  # noqa: ARG002
+        """Return an image of any size."""
+        return EncodedItem(
+            tokens=self.tokens, marks=self.marks, patches=self.patches, span=self.patches
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PooledPatches:
+    """Gemma 4: scaled to fill a budget of tokens, each of which pools a square of patches.
+
+    Sides are multiples of ``patch x pool`` pixels (48), at most ``budget x pool^2`` patches; frames
+    of a video have a budget of ``frame_budget`` tokens each, and ``frame_marks`` tokens around them
+    (vLLM 0.32 ``gemma4_mm.py``).
+    """
+
+    patch: int
+    pool: int
+    budget: int
+    frame_budget: int
+    frame_marks: int
+
+    def image(self, width: int, height: int) -> EncodedItem:
+        """Return an image; 1024 x 1024 with 280 tokens is 16 x 16 = 256 tokens."""
+        tokens = self._tokens(width, height, self.budget)
+        patches = tokens * self.pool**2
+        return EncodedItem(tokens=tokens, marks=2, patches=patches, span=patches)
+
+    def video(self, frames: int, width: int, height: int) -> EncodedItem:
+        """Return a video of so many frames."""
+        tokens = self._tokens(width, height, self.frame_budget)
+        patches = tokens * self.pool**2
+        return EncodedItem(
+            tokens=frames * tokens,
+            marks=frames * self.frame_marks,
+            patches=frames * patches,
+            span=patches,
+        )
+
+    def _tokens(self, width: int, height: int, budget: int) -> int:
+        edge = self.patch * self.pool
+        scale = math.sqrt(budget * edge**2 / (width * height))
+        sides = [math.floor(side * scale / edge) for side in (width, height)]
+        # A side too thin for one token takes one, and the other at most the whole budget.
+        return min(max(sides[0], 1) * max(sides[1], 1), budget)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiles:
+    """Llama 4: cut into square tiles of the tower's size, and one of the whole where several are.
+
+    The canvas of at most ``most_tiles`` tiles is chosen that enlarges the image least, or reduces
+    it least, and has the smallest area (transformers ``get_best_fit``).
+    """
+
+    side: int
+    tile_tokens: int
+    tile_patches: int
+    most_tiles: int
+
+    def image(self, width: int, height: int) -> EncodedItem:
+        """Return an image; 672 x 672 is 4 tiles and the whole: 5 x 144 = 720 tokens."""
+        rows, columns = self._canvas(width, height)
+        tiles = rows * columns
+        whole = 1 if tiles > 1 else 0
+        # Begin, end and the mark of the whole; marks between tiles of a row and after each row.
+        between = rows * (columns - 1) + rows if whole else 0
+        return EncodedItem(
+            tokens=(tiles + whole) * self.tile_tokens,
+            marks=3 + between,
+            patches=(tiles + whole) * self.tile_patches,
+            span=self.tile_patches,
+        )
+
+    def _canvas(self, width: int, height: int) -> tuple[int, int]:
+        def order(canvas: tuple[int, int]) -> tuple[bool, float, int]:
+            """Return how good a canvas is: enlarging comes first, by the least change of size."""
+            rows, columns = canvas
+            scale = min(rows * self.side / height, columns * self.side / width)
+            return scale < 1, scale if scale >= 1 else -scale, rows * columns
+
+        return min(self._canvases(), key=order)
+
+    def _canvases(self) -> Iterator[tuple[int, int]]:
+        for rows in range(1, self.most_tiles + 1):
+            for columns in range(1, self.most_tiles // rows + 1):
+                yield rows, columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchRows:
+    """Pixtral's tower in Mistral 3: any size up to a longest side, and a mark after each row.
+
+    Squares of ``merge`` patches are merged, so that a token is 28 x 28 pixels (transformers
+    ``get_resize_output_image_size`` of Pixtral).
+    """
+
+    patch: int
+    merge: int
+    longest: int
+
+    def image(self, width: int, height: int) -> EncodedItem:
+        """Return an image; 1540 x 1540 is 55 x 55 = 3,025 tokens and 55 marks."""
+        ratio = max(width / self.longest, height / self.longest, 1.0)
+        edge = self.patch * self.merge
+        columns, rows = (math.ceil(max(int(side / ratio), 1) / edge) for side in (width, height))
+        tokens = rows * columns
+        patches = tokens * self.merge**2
+        return EncodedItem(tokens=tokens, marks=rows, patches=patches, span=patches)
+
+
+ImageRule = MergedPatches | FixedImage | PooledPatches | Tiles | PatchRows
+VideoRule = MergedPatches | PooledPatches

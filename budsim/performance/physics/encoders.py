@@ -1,0 +1,114 @@
+"""Seconds and bytes of the towers that encode a request's images, video and audio.
+
+Engines run a tower in the step that reads its item's prompt tokens, before the language model. Its
+time is spread over all tokens of the prompt, so that a chunk of the prompt, or the part that no
+prefix cache holds, takes its share. What the host does before (decoding and resizing images) is
+not modelled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from budsim.model_ops.encoders import EncoderWork, encoder_work
+from budsim.performance.candidates import Candidates, Floats, Integers
+from budsim.performance.physics.attainable import KernelConstants
+from budsim.performance.physics.links import LinkBandwidth
+
+# Bytes of a value of the towers: engines run them in 16 bit.
+VALUE_BYTES = 2.0
+# All-reduces of a block whose weights are split over ranks: after attention and after the
+# feed-forward part.
+ALL_REDUCES = 2.0
+# Vectors of the tower's hidden size alive at the peak of a block: residual, its norm, queries, keys
+# and values, and both halves of the feed-forward part (about three hidden sizes each). Our count.
+HIDDEN_COPIES = 11.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TowerRates:
+    """What the towers of each row run on; arrays of shape (n,), of one device.
+
+    ``launch_s`` is the host's time to launch one block.
+    """
+
+    peak_flops_per_s: Floats
+    attention_flops_per_s: Floats
+    bandwidth: Floats
+    launch_s: Floats
+    links: LinkBandwidth
+
+
+def encoder_s_per_token(
+    table: Candidates, kernels: KernelConstants[Floats], rates: TowerRates
+) -> Floats:
+    """Return seconds of the towers for each token of a prompt, shape (n,); 0 for text alone."""
+    if table.medium is None:
+        return np.zeros(len(table))
+    return encoder_s(table, table.medium, kernels, rates) / table.input_tokens
+
+
+def encoder_s(
+    table: Candidates, medium: Integers, kernels: KernelConstants[Floats], rates: TowerRates
+) -> Floats:
+    """Return seconds of the towers for one request, shape (n,).
+
+    The longer of their arithmetic and of reading their weights, each divided among tensor-parallel
+    ranks, and no less than the host takes to launch their blocks; then the all-reduces. A tower of
+    1e12 FLOPs on a device that reaches 5e14 FLOP/s takes 2 ms.
+    """
+    works, code = _work_of_rows(table, medium)
+
+    def column(name: str) -> Floats:
+        """Return one figure of each row's work, shape (n,)."""
+        return np.array([float(getattr(work, name)) for work in works])[code]
+
+    ranks = table.tp.astype(np.float64)
+    patches = column("patches")
+    reached = kernels.gemm * patches / np.maximum(patches + kernels.half_rows, 1.0)
+    products = column("linear_flops") / np.maximum(rates.peak_flops_per_s * reached, 1.0)
+    attention = column("attention_flops") / (
+        rates.attention_flops_per_s * kernels.prefill_attention
+    )
+    read = column("weight_bytes") / (rates.bandwidth * kernels.bandwidth)
+    computed = np.maximum(products + attention, read) / ranks
+    sent = 2.0 * (ranks - 1.0) / ranks * VALUE_BYTES * patches * column("hidden")
+    each = kernels.all_reduce_latency_s + sent / (rates.links.group * kernels.link)
+    summed = np.where(ranks > 1, ALL_REDUCES * column("layers") * each, 0.0)
+    return np.asarray(np.maximum(computed, column("layers") * rates.launch_s) + summed)
+
+
+def encoder_bytes(table: Candidates, hidden: Floats) -> tuple[Floats, Floats]:
+    """Return the encoder cache of one rank, and the peak of its towers, bytes, shape (n,).
+
+    vLLM holds embeddings of as many tokens as a step takes, or of the largest item, and encodes so
+    many at a time (``compute_mm_encoder_budget``).
+    """
+    if table.medium is None:
+        return np.zeros(len(table)), np.zeros(len(table))
+    works, code = _work_of_rows(table, table.medium)
+    largest = np.array([float(work.largest_item) for work in works])[code]
+    tokens = np.maximum(table.token_budget, largest)
+    towers = [model.encoders.tower for model in table.architectures]
+    outputs = np.array([float(tower.outputs) if tower else 1.0 for tower in towers])[
+        table.architecture
+    ]
+    per_token = np.array(
+        [work.patches * work.hidden / max(work.prompt_tokens, 1) for work in works]
+    )[code]
+    return (
+        tokens * hidden * VALUE_BYTES * outputs,
+        tokens * per_token * HIDDEN_COPIES * VALUE_BYTES,
+    )
+
+
+def _work_of_rows(table: Candidates, medium: Integers) -> tuple[list[EncoderWork], Integers]:
+    """Return the distinct works for one request, and which of them each row has."""
+    pairs, code = np.unique(np.stack([table.architecture, medium]), axis=1, return_inverse=True)
+    works = []
+    for architecture, item in pairs.T.tolist():
+        model = table.architectures[architecture]
+        works.append(encoder_work(model.encoders, table.media[item], model.model_id))
+    return works, np.asarray(code, dtype=np.int64).ravel()

@@ -1,0 +1,112 @@
+"""Time and memory of towers, by hand and by law."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from budsim.model_ops.encoders import Encoders, Tower
+from budsim.model_ops.image_tokens import FixedImage
+from budsim.model_ops.media import Media
+from budsim.performance.candidates import Candidates
+from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.ranks import prepare
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.traffic import Traffic
+from tests.performance.by_hand import candidates, constants
+from tests.performance.populations import population
+
+IMAGE = Media(images=1, width=64, height=64)
+TOWER = Tower(
+    layers=1, hidden=1000, width=4000, block_parameters=10_000_000, projector_parameters=0
+)
+TOY = Encoders(tower=TOWER, image=FixedImage(tokens=250, patches=1000, marks=0))
+QWEN = "Qwen/Qwen2.5-VL-7B-Instruct"
+
+
+def seeing(table: Candidates, media: Media, encoders: Encoders | None = None) -> Candidates:
+    """Return the rows with items in each request."""
+    models = table.architectures
+    if encoders:
+        models = tuple(replace(model, encoders=encoders) for model in models)
+    medium = np.zeros(len(table), dtype=np.int64)
+    return replace(table, architectures=models, media=(media,), medium=medium)
+
+
+def test_a_tower_by_hand() -> None:
+    """An image of 1,000 patches.
+
+    2 x 10^7 x 1,000 and 4 x 1,000 x 1,000 x 1,000 are 24e9 FLOPs: 1.2 ms at 20 TFLOP/s. Spread over
+    a prompt of 500 tokens: 2.4 us each.
+    """
+    table = seeing(candidates(input_tokens=500.0), IMAGE, TOY)
+    found = prepare(table, constants()).encoder_s_per_token
+    assert found == pytest.approx(1.2e-3 / 500)
+
+
+def test_a_small_image_waits_for_the_tower_s_weights() -> None:
+    """Ten patches: 20 MB of weights at 20 GB/s take 1 ms, longer than their arithmetic."""
+    small = replace(TOY, image=FixedImage(tokens=10, patches=10, marks=0))
+    table = seeing(candidates(input_tokens=100.0), IMAGE, small)
+    found = prepare(table, constants()).encoder_s_per_token
+    assert found == pytest.approx(1e-3 / 100)
+
+
+def test_images_make_the_first_token_later_and_leave_others_alone() -> None:
+    """The same prompt of 1,669 tokens: an image among them adds its tower to TTFT only."""
+    text = population(model=QWEN, input_tokens=1669.0, output_tokens=100.0, concurrency=1.0)
+    image = seeing(text, Media(images=1, width=1024, height=1024))
+    (_, without), (_, found) = map(AnalyticPredictor().predict, (text, image))
+    longer = found.service.ttft_s - without.service.ttft_s
+    # 7.7 TFLOPs on an H100 of 989 TFLOP/s: between 8 and 40 ms.
+    assert 0.008 < longer[0] < 0.040
+    assert found.service.tpot_s == pytest.approx(without.service.tpot_s)
+    assert not found.in_range.any()
+
+
+def test_the_replay_sees_towers_too() -> None:
+    """A lone request's replayed TTFT grows by as much as the closed form's."""
+    text = population(model=QWEN, input_tokens=1669.0, output_tokens=100.0, concurrency=1.0)
+    image = seeing(text, Media(images=1, width=1024, height=1024))
+    traffic = Traffic.closed(concurrency=1, input_tokens=1669, output_tokens=100)
+    predictor = AnalyticPredictor()
+    first, then = (
+        predictor.predict_traffic(table, [traffic])[1].service.ttft_s for table in (text, image)
+    )
+    (_, without), (_, found) = map(predictor.predict, (text, image))
+    expected = found.service.ttft_s - without.service.ttft_s
+    assert then - first == pytest.approx(expected, rel=0.1)
+
+
+def test_a_prefix_cache_saves_towers_their_work() -> None:
+    """Of a prompt that the cache holds half of, half of the tower's time is left."""
+    half = population(
+        model=QWEN,
+        input_tokens=2000.0,
+        output_tokens=100.0,
+        concurrency=1.0,
+        prefix_hit_share=[0.0, 0.5],
+    )
+    media = Media(images=1, width=1024, height=1024)
+    (_, without), (_, found) = map(AnalyticPredictor().predict, (half, seeing(half, media)))
+    longer = found.service.ttft_s - without.service.ttft_s
+    assert longer[1] == pytest.approx(longer[0] / 2.0, rel=0.05)
+
+
+def test_the_encoder_cache_takes_memory_from_the_kv_cache() -> None:
+    """VLLM keeps 8,192 embeddings of 3,584 values in 16 bit, and runs towers on as many tokens."""
+    text = population(model=QWEN, token_budget=8192.0, memory_fraction=0.9)
+    plain = memory_use(prepare(text))
+    image = memory_use(prepare(seeing(text, Media(images=1, width=1024, height=1024))))
+    cache = 8192 * 3584 * 2
+    assert image.activation_bytes[0] - plain.activation_bytes[0] >= cache
+    assert image.kv_bytes[0] < plain.kv_bytes[0]
+
+
+def test_more_devices_encode_sooner() -> None:
+    """Towers are split over tensor-parallel ranks."""
+    table = population(model=QWEN, input_tokens=2000.0, tp=[1, 2, 4])
+    seconds = prepare(seeing(table, Media(images=4, width=1024, height=1024))).encoder_s_per_token
+    assert (np.diff(seconds) < 0).all()
