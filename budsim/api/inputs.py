@@ -64,6 +64,9 @@ class SearchOptions(TypedDict, total=False):
         Texts whose published acceptance is taken: ``chat``, ``coding``, ``math``... Default: any.
     temperature : float
         Sampling temperature whose published acceptance is taken. Default: any.
+    disaggregated : "off", "also" or "only"
+        Whether prefill and decode may have workers of their own: never, where that is better, or
+        always. Default: "off".
     calibration : path
         Correction for your own site, written by `budsim calibrate`.
     seed : int
@@ -96,6 +99,7 @@ class SearchOptions(TypedDict, total=False):
     acceptance: float
     domain: str
     temperature: float
+    disaggregated: str
     calibration: str | Path
     seed: int
     basis: str
@@ -194,7 +198,7 @@ def question_of(
     """
     from budsim.hardware_ops.cluster import HardwareMode
     from budsim.hardware_ops.power import PowerSite
-    from budsim.simulator.planning.question import Question, chance_of
+    from budsim.simulator.planning.question import Question, chance_of, disaggregation_of
     from budsim.simulator.planning.targets import Targets
     from budsim.simulator.questions import served
 
@@ -221,6 +225,7 @@ def question_of(
         max_loras=options.get("max_loras", 0),
         max_lora_rank=options.get("max_lora_rank", 16),
         speculations=asked_speculation(options).ways(architecture, architecture_of),
+        disaggregation=disaggregation_of(options.get("disaggregated")),
         seed=options.get("seed", 0),
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from budsim.api import words
 from budsim.commons.units import MILLI
+from budsim.engine_ops.base import PoolRole
 from budsim.simulator.planning.chances import chance_text
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def plan_service(plan: Plan) -> tuple[str, ...]:
 
     The first three are those of the group where they are worst: no user sees worse.
     """
-    return _service(plan.groups)
+    return _service(plan.answering)
 
 
 def group_service(group: ReplicaGroup) -> tuple[str, ...]:
@@ -90,7 +91,8 @@ def headline(plan: Plan, names: Mapping[str, str]) -> str:
 def described(group: ReplicaGroup) -> str:
     """Return how many replicas run on what, in which layout, by which engine and formats."""
     config = group.config
-    what = f"{group.replicas} x {config.device.name} {words.layout_text(config)}"
+    part = "" if group.role is PoolRole.WHOLE else f"{group.role}: "
+    what = f"{part}{group.replicas} x {config.device.name} {words.layout_text(config)}"
     guesses = f", {words.guesses_text(group.speculation)}" if group.speculation else ""
     return (
         f"{what}\n   [dim]{group.engine}, "

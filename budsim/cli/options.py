@@ -238,6 +238,14 @@ class SearchOptions:
             help="Sampling temperature whose published acceptance is taken.", show_default="any"
         ),
     ] = None
+    disaggregated: Annotated[
+        str | None,
+        typer.Option(
+            help="Workers of their own for prefill and decode: off, also (where that is better) "
+            "or only.",
+            show_default="off",
+        ),
+    ] = None
     calibration: Calibration = None
     seed: Annotated[
         int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same answer.")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from budsim.api import words
+from budsim.api.pools import router_command
 from budsim.api.prices import energy_text, price_text
 from budsim.cli import cells, tables
 from budsim.cli.replay_tables import print_requests
@@ -130,10 +131,8 @@ def _print_notes(console: Console, question: Question, outcome: Outcome) -> None
 
 
 def _print_launch(console: Console, plan: Plan) -> None:
-    whole = sum(group.replicas * group.service.requests_per_s.value for group in plan.groups)
     for number, group in enumerate(plan.groups):
-        share = group.service.requests_per_s.value / whole if whole else 0.0
-        told = f" (each gets {share:.1%} of the requests)" if len(plan.groups) > 1 else ""
+        told = _part_text(plan, group)
         named = "[bold]and[/bold]" if number else "[bold]best plan[/bold]"
         nodes = dict.fromkeys(part.node_name for replica in group.placements for part in replica)
         console.print(
@@ -145,6 +144,28 @@ def _print_launch(console: Console, plan: Plan) -> None:
         # Neither colours nor line breaks: people copy it. Square brackets are no markup.
         console.print(command, markup=False, soft_wrap=True)
         console.print(f"memory of a device: {_memory_text(group)}")
+    if plan.is_disaggregated:
+        _print_router(console, plan)
+
+
+def _part_text(plan: Plan, group: ReplicaGroup) -> str:
+    """Return which part of the work a replica of a group does, where there are several groups."""
+    if plan.is_disaggregated:
+        return f" ({group.role} workers)"
+    whole = plan.requests_per_s
+    share = group.service.requests_per_s.value / whole if whole else 0.0
+    return f" (each gets {share:.1%} of the requests)" if len(plan.groups) > 1 else ""
+
+
+def _print_router(console: Console, plan: Plan) -> None:
+    """Print what starts the router before both pools."""
+    console.print("\n[bold]and[/bold]: the router before both pools")
+    console.print(shlex.join(router_command(plan)), markup=False, soft_wrap=True)
+    console.print(
+        "workers of one node need ports of their own, as the router is told them: "
+        "budsim render writes each command",
+        style="dim",
+    )
 
 
 def _print_length_note(console: Console, question: Question) -> None:

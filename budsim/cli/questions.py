@@ -69,8 +69,10 @@ def search_of(options: SearchOptions, targets: TargetOptions, *, shared: bool = 
 
 
 def _guesses(options: SearchOptions) -> Search:
-    """Return the options about guessing tokens ahead that were given."""
-    names = "speculative draft_tokens draft_model acceptance domain temperature".split()
+    """Return the options about guessed tokens and pools that were given."""
+    names = (
+        "speculative draft_tokens draft_model acceptance domain temperature disaggregated"
+    ).split()
     given = {name: getattr(options, name) for name in names}
     return cast("Search", {name: value for name, value in given.items() if value is not None})
 

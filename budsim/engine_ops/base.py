@@ -60,6 +60,18 @@ class Drafting:
     model: str = ""
 
 
+class PoolRole(StrEnum):
+    """Which part of a request a replica serves.
+
+    ``WHOLE``: all of it. ``PREFILL``: it reads the prompt and hands on the KV cache. ``DECODE``: it
+    takes over the cache and generates.
+    """
+
+    WHOLE = "whole"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaConfig:
     """One way to run one replica, as an engine launches it.
@@ -80,6 +92,8 @@ class ReplicaConfig:
         Adapters served at a time, 0 for none, and the largest rank of one.
     drafting : Drafting, optional
         How tokens are guessed ahead; None where they are not.
+    role : PoolRole
+        Part of each request that the replica serves.
     kv_space_bytes : float
         KV cache of one CPU rank, bytes; 0 on accelerators.
     cores : int
@@ -108,6 +122,7 @@ class ReplicaConfig:
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
     drafting: Drafting | None = None
     media: Media = TEXT_ONLY
+    role: PoolRole = PoolRole.WHOLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +159,8 @@ class ReplicaProcess:
         Where the processes of one replica meet, on the leader's address.
     cores : tuple of str
         Core ranges of the ranks in this process (CPU only), empty where they are not known.
+    address : str
+        Where workers of another pool reach it, or a variable that becomes it.
     """
 
     port: int
@@ -152,6 +169,7 @@ class ReplicaProcess:
     leader: str = "127.0.0.1"
     rendezvous_port: int = 29500
     cores: tuple[str, ...] = ()
+    address: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +236,16 @@ class ServingEngine(Engine, Protocol):
 
     def why_not(self, architecture: Architecture, device: Device) -> str | None:
         """Return why this engine cannot serve the model on the device, or None when it can."""
+        ...
+
+    def why_no_pools(
+        self, architecture: Architecture, prefill: Device, decode: Device
+    ) -> str | None:
+        """Return why a worker on ``decode`` cannot take over KV caches of one on ``prefill``."""
+        ...
+
+    def pool_router(self, prefill: Sequence[str], decode: Sequence[str]) -> tuple[str, ...]:
+        """Return the command of the router before both pools, given their workers' addresses."""
         ...
 
     def precisions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -16,7 +16,7 @@ from budsim.engine_ops.limits import (
 )
 from budsim.engine_ops.llmc import served_architecture, served_name
 from budsim.engine_ops.metrics import ServerMetrics
-from budsim.engine_ops.sglang.flags import CORES_VARIABLE, environment, flags
+from budsim.engine_ops.sglang.flags import CORES_VARIABLE, FIRST_BOOTSTRAP, environment, flags
 from budsim.engine_ops.sglang.memory import MEMORY_RULES
 from budsim.engine_ops.sglang.profiles import GPU, PROFILES, PROFILES_BY_KIND
 from budsim.engine_ops.shared.arguments import command_line
@@ -28,6 +28,11 @@ from budsim.engine_ops.shared.formats import check_formats
 from budsim.engine_ops.shared.images import image_for
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
+
+# Port of the router before both pools; workers of one node have the ports from 30000 on.
+ROUTER_PORT: Final = 29999
+
+BOOTSTRAP: Final = "disaggregation-bootstrap-port"
 
 _ALL: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.CPU})
 
@@ -143,8 +148,23 @@ class Sglang(TableEngine):
                 "node-rank": process.rank,
                 "dist-init-addr": f"{process.leader}:{process.rendezvous_port}",
             }
+        if BOOTSTRAP in args:
+            args[BOOTSTRAP] = FIRST_BOOTSTRAP + process.port - self.port
         envs = bind_cores(launch.envs, CORES_VARIABLE, process)
         return replace(launch, command=self._command(launch.model, args), args=args, envs=envs)
+
+    def pool_router(self, prefill: Sequence[str], decode: Sequence[str]) -> tuple[str, ...]:
+        """Return the command of SGLang's router before both pools (PyPI: sglang-router).
+
+        It is told the bootstrap port of each prefill worker after its address.
+        """
+        words = ["python", "-m", "sglang_router.launch_router", "--pd-disaggregation"]
+        for each in prefill:
+            port = int(each.rpartition(":")[2])
+            words += ["--prefill", each, str(FIRST_BOOTSTRAP + port - self.port)]
+        for each in decode:
+            words += ["--decode", each]
+        return (*words, "--host", "0.0.0.0", "--port", str(ROUTER_PORT))
 
     def _command(self, model: str, args: Mapping[str, ArgumentValue]) -> tuple[str, ...]:
         program = ("python", "-m", "sglang.launch_server", "--model-path", model)

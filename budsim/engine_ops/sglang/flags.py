@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from budsim.engine_ops.base import ArgumentValue, Drafting, ReplicaConfig
+from budsim.engine_ops.base import ArgumentValue, Drafting, PoolRole, ReplicaConfig
 from budsim.engine_ops.sglang.defaults import decode_graph_limit
 from budsim.engine_ops.shared.cores import thread_ranges
 from budsim.engine_ops.shared.formats import format_arguments
@@ -16,6 +16,9 @@ from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.media import Media
 
 CORES_VARIABLE: Final = "SGLANG_CPU_OMP_THREADS_BIND"
+
+# Port on which a prefill worker meets decode workers: SGLang's default, one for each of a node.
+FIRST_BOOTSTRAP: Final = 8998
 
 # Value of ``--chunked-prefill-size`` that takes prompts whole.
 _UNCUT: Final = -1
@@ -58,6 +61,7 @@ def flags(
     args |= _scheduling(architecture, config)
     args |= _decode_graphs(config)
     args |= _drafting(config.drafting) | _items(architecture, config.media)
+    args |= _transfer(config)
     return {**args, **(_CPU_FLAGS if config.device.kind is DeviceKind.CPU else {})}
 
 
@@ -113,6 +117,19 @@ def _items(architecture: Architecture, media: Media) -> dict[str, ArgumentValue]
         return {}
     limits = json.dumps(most_items(architecture, media))
     return {"enable-multimodal": True, "limit-mm-data-per-request": limits}
+
+
+def _transfer(config: ReplicaConfig) -> dict[str, ArgumentValue]:
+    """Return how KV caches are handed over (SGLang docs, PD disaggregation).
+
+    NIXL serves NVIDIA's devices; on AMD's the default, Mooncake, does.
+    """
+    if config.role is PoolRole.WHOLE:
+        return {}
+    backend = "nixl" if config.device.kind is DeviceKind.CUDA else "mooncake"
+    mode = {"disaggregation-mode": config.role.value, "disaggregation-transfer-backend": backend}
+    ports = {"disaggregation-bootstrap-port": FIRST_BOOTSTRAP}
+    return {**mode, **(ports if config.role is PoolRole.PREFILL else {})}
 
 
 def _decode_graphs(config: ReplicaConfig) -> dict[str, ArgumentValue]:

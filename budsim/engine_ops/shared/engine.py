@@ -10,7 +10,7 @@ from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.engine_ops.llmc import served_architecture
 from budsim.engine_ops.memory_rule import VersionedRules
 from budsim.engine_ops.metrics import ServerMetrics
-from budsim.engine_ops.shared import formats, sizes
+from budsim.engine_ops.shared import formats, pools, sizes
 from budsim.engine_ops.shared.families import (
     family_of,
     min_batched_tokens,
@@ -64,6 +64,12 @@ class TableEngine:
             or self.why_not_here(architecture, device)
             or formats.why_not_stored(self.name, architecture, device)
         )
+
+    def why_no_pools(
+        self, architecture: Architecture, prefill: Device, decode: Device
+    ) -> str | None:
+        """Return why a worker on ``decode`` cannot take over KV caches of one on ``prefill``."""
+        return pools.why_no_pools(self.name, architecture, prefill, decode)
 
     def why_not_here(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -23,11 +23,22 @@ from budsim.engine_ops.shared.engine import TableEngine
 from budsim.engine_ops.shared.families import check_abilities
 from budsim.engine_ops.shared.formats import check_formats
 from budsim.engine_ops.shared.images import image_for
-from budsim.engine_ops.vllm.flags import CORES_VARIABLE, WITH_FRACTION, environment, flags
+from budsim.engine_ops.vllm.flags import (
+    CORES_VARIABLE,
+    FIRST_SIDE_CHANNEL,
+    SIDE_CHANNEL_HOST,
+    SIDE_CHANNEL_PORT,
+    WITH_FRACTION,
+    environment,
+    flags,
+)
 from budsim.engine_ops.vllm.memory import MEMORY_RULES
 from budsim.engine_ops.vllm.profiles import GPU, PROFILES, PROFILES_BY_KIND
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.architecture import Architecture
+
+# Port of the router before both pools; workers of one node have the ports from 8000 on.
+ROUTER_PORT: Final = 7999
 
 _ALL: Final = frozenset({*WITH_FRACTION, DeviceKind.CPU})
 
@@ -138,7 +149,23 @@ class Vllm(TableEngine):
         if process.rank != 0:
             args["headless"] = True
         envs = bind_cores(launch.envs, CORES_VARIABLE, process)
+        if "kv-transfer-config" in args:
+            envs = {**envs, **self._side_channel(process)}
         return replace(launch, command=self._command(launch.model, args), args=args, envs=envs)
+
+    def pool_router(self, prefill: Sequence[str], decode: Sequence[str]) -> tuple[str, ...]:
+        """Return the command of vLLM's router before both pools (PyPI: vllm-router)."""
+        workers = [("--prefill", each) for each in prefill] + [
+            ("--decode", each) for each in decode
+        ]
+        where = ("--host", "0.0.0.0", "--port", str(ROUTER_PORT))
+        named = (word for pair in workers for word in pair)
+        return ("vllm-router", "--vllm-pd-disaggregation", *named, *where)
+
+    def _side_channel(self, process: ReplicaProcess) -> Mapping[str, str]:
+        """Return where a worker agrees on transfers with those of the other pool."""
+        port = FIRST_SIDE_CHANNEL + process.port - self.port
+        return {SIDE_CHANNEL_HOST: process.address, SIDE_CHANNEL_PORT: str(port)}
 
     def _command(self, model: str, args: Mapping[str, ArgumentValue]) -> tuple[str, ...]:
         return ("vllm", "serve", model, *command_line(self.name, args))

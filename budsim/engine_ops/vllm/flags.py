@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from budsim.commons.units import GIB
-from budsim.engine_ops.base import ArgumentValue, Drafting, ReplicaConfig
+from budsim.engine_ops.base import ArgumentValue, Drafting, PoolRole, ReplicaConfig
 from budsim.engine_ops.shared.cores import thread_ranges
 from budsim.engine_ops.shared.families import min_batched_tokens, scores_by_tokens
 from budsim.engine_ops.shared.formats import format_arguments
@@ -21,6 +21,17 @@ from budsim.model_ops.media import Media
 WITH_FRACTION: Final = frozenset({DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.HPU})
 
 CORES_VARIABLE: Final = "VLLM_CPU_OMP_THREADS_BIND"
+
+# Where workers of two pools agree on a transfer, and its first port: each worker of a node needs
+# ports of its own, one a data-parallel rank.
+SIDE_CHANNEL_HOST: Final = "VLLM_NIXL_SIDE_CHANNEL_HOST"
+SIDE_CHANNEL_PORT: Final = "VLLM_NIXL_SIDE_CHANNEL_PORT"
+FIRST_SIDE_CHANNEL: Final = 5600
+
+_KV_ROLES: Final[Mapping[PoolRole, str]] = {
+    PoolRole.PREFILL: "kv_producer",
+    PoolRole.DECODE: "kv_consumer",
+}
 
 # Longest run of tokens that prompt lookup matches; vLLM's documentation uses 4.
 LONGEST_LOOKUP: Final = 4
@@ -52,7 +63,7 @@ def flags(
         args["block-size"] = PROFILES_BY_KIND[kind].block_tokens
     formats = format_arguments(engine, architecture, config)
     args |= formats | _runner(architecture, config) | _drafting(config.drafting)
-    return args | _items(architecture, config.media)
+    return args | _items(architecture, config.media) | _transfer(config.role)
 
 
 def environment(config: ReplicaConfig) -> Mapping[str, str]:
@@ -118,6 +129,22 @@ def _items(architecture: Architecture, media: Media) -> dict[str, ArgumentValue]
         for kind, most in most_items(architecture, media).items()
     }
     return {"limit-mm-per-prompt": json.dumps(limits)}
+
+
+def _transfer(role: PoolRole) -> dict[str, ArgumentValue]:
+    """Return how KV caches are handed over (vLLM docs, NixlConnector usage guide).
+
+    A request whose cache does not arrive fails: a decode worker that read the prompt itself would
+    keep all of its others waiting.
+    """
+    if role is PoolRole.WHOLE:
+        return {}
+    stated = {
+        "kv_connector": "NixlConnector",
+        "kv_role": _KV_ROLES[role],
+        "kv_load_failure_policy": "fail",
+    }
+    return {"kv-transfer-config": json.dumps(stated)}
 
 
 def _runner(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:

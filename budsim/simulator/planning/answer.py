@@ -26,10 +26,11 @@ from budsim.simulator.planning.partitions import (
     search_partitions,
 )
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
-from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.pool_plans import PoolSearch, with_better_pools
+from budsim.simulator.planning.question import Disaggregation, Question
 from budsim.simulator.planning.serving_options import serving_options
 from budsim.simulator.planning.shortlist import Shortlist
-from budsim.simulator.planning.taste import in_order
+from budsim.simulator.planning.taste import in_order, with_knee
 
 
 def answer(
@@ -97,7 +98,7 @@ def answer_and_guess(question: Question, predictor: Predictor) -> tuple[Outcome,
         _predictor_for(question, predictor),
         _cluster_search(question, *question.clusters),
     )
-    known = search.run(judge, search.partitions) if search.options else {}
+    known = search.run(judge, search.partitions) if search.partitions else {}
     outcome = _answer_cluster(search, judge, known, lambda _: None)
     carried = most_carried(search.space, list(known.values()), judge) if known else 0
     return replace(outcome, plans=tuple(in_order(outcome.plans))), carried
@@ -124,7 +125,9 @@ class _ClusterSearch:
     @cached_property
     def partitions(self) -> list[str]:
         """Names of what can be searched by itself."""
-        return partition_names(self.cluster.cluster_id, self.space) if self.options else []
+        if not self.options or self.question.disaggregation is Disaggregation.ONLY:
+            return []
+        return partition_names(self.cluster.cluster_id, self.space)
 
     def run(
         self, predictor: Predictor, names: Sequence[str], progress: Progress = lambda _: None
@@ -155,14 +158,33 @@ def _answer_cluster(
                 Rejection(cluster_id=cluster.cluster_id, subject=cluster.name, reason=reason)
             ]
         return Outcome(plans=(), rejections=tuple(rejections), evaluations=0)
-    space, names = search.space, search.partitions
+    plain = _plain_outcome(search, predictor, known, progress)
+    reasons = (*rejections, *plain.rejections)
+    if question.disaggregation is Disaggregation.OFF:
+        return replace(plain, rejections=reasons)
+    found = PoolSearch(question=question, cluster=cluster, options=search.options).answer()
+    both = with_better_pools(question, plain.plans, found)
+    return Outcome(
+        plans=tuple(with_knee(both.plans)),
+        rejections=(*reasons, *both.rejections),
+        evaluations=plain.evaluations + both.evaluations,
+    )
+
+
+def _plain_outcome(
+    search: _ClusterSearch, predictor: Predictor, known: KnownResults, progress: Progress
+) -> Outcome:
+    """Return plans whose replicas serve whole requests; none where nothing of them is asked."""
+    names = search.partitions
+    if not names:
+        return Outcome(plans=(), rejections=(), evaluations=0)
+    space = search.space
     # A workflow hands in what its activities found; a plain call finds all of it here.
     missing = [name for name in names if name not in known]
     results = {**known, **search.run(predictor, missing, progress)}
     found, evaluations = merge_results(space, predictor, [results[name] for name in names])
     # Mixes are made of what the search kept, so that they cost few further predictions.
-    mixed = find_mixed_deployments(question, space, found, predictor)
-    shown = Shortlist(cluster, space, found, predictor).answer(mixed)
+    mixed = find_mixed_deployments(search.question, space, found, predictor)
+    shown = Shortlist(search.cluster, space, found, predictor).answer(mixed)
     evaluations += shown.evaluations + (mixed.evaluations if mixed else 0)
-    reasons = (*rejections, *shown.rejections)
-    return Outcome(plans=shown.plans, rejections=reasons, evaluations=evaluations)
+    return Outcome(plans=shown.plans, rejections=shown.rejections, evaluations=evaluations)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig
+from budsim.engine_ops.base import Launch, Metadata, PoolRole, ReplicaConfig
 from budsim.hardware_ops.cluster import DeviceLabel
 from budsim.hardware_ops.device import DeviceKind, PriceKind
 from budsim.performance.predictions import Basis
@@ -154,12 +154,12 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaGroup:
-    """Equal replicas on equal devices.
+    """Equal replicas on equal devices; of disaggregated plans the workers of one pool.
 
-    ``placements`` has one tuple per replica: a replica spans several entries only when its pipeline
-    crosses nodes. ``concurrency`` is per replica. ``cost_per_million_tokens_usd`` counts output
-    tokens, of pooling models those they read. ``speculation`` is how its replicas guess tokens
-    ahead, None where they do not.
+    Both pools of such a plan state the service of whole requests. ``placements`` has one tuple per
+    replica: a replica spans several entries only when its pipeline crosses nodes. ``concurrency``
+    is per replica. ``cost_per_million_tokens_usd`` counts output tokens, of pooling models those
+    they read. ``speculation`` is how its replicas guess tokens ahead, None where they do not.
     """
 
     config_id: str
@@ -187,6 +187,11 @@ class ReplicaGroup:
         return len(self.placements)
 
     @property
+    def role(self) -> PoolRole:
+        """The part of each request that these replicas serve."""
+        return self.config.role
+
+    @property
     def devices(self) -> int:
         """Number of devices all replicas use."""
         return self.replicas * self.config.tp * self.config.pp
@@ -201,6 +206,9 @@ class Plan:
     Each figure is that of the group where it is worst: no user sees worse. A router has to send
     each replica requests in proportion to its ``service.requests_per_s``. ``is_knee`` marks the
     best compromise of cost, devices and latency on the cluster's Pareto front.
+
+    A disaggregated plan has two groups instead, the prefill workers first: every request goes
+    through both.
     """
 
     cluster_id: str
@@ -232,13 +240,23 @@ class Plan:
         return self.shortfall == 0.0
 
     @property
+    def is_disaggregated(self) -> bool:
+        """Whether prefill and decode have workers of their own."""
+        return any(group.role is PoolRole.PREFILL for group in self.groups)
+
+    @property
+    def answering(self) -> tuple[ReplicaGroup, ...]:
+        """The groups that finish requests: all but prefill workers, which hand them on."""
+        return tuple(group for group in self.groups if group.role is not PoolRole.PREFILL)
+
+    @property
     def slowest(self) -> ReplicaGroup:
         """The group nearest to missing its targets, or missing them most.
 
         Without targets the one of the longest latency.
         """
         return max(
-            self.groups,
+            self.answering,
             key=lambda group: (
                 group.shortfall,
                 -min(group.explanation.headroom.values(), default=0.0),
@@ -260,7 +278,8 @@ class Plan:
     @property
     def requests_per_s(self) -> float:
         """Requests all replicas finish per second."""
-        return sum(group.replicas * group.service.requests_per_s.value for group in self.groups)
+        each = self.answering
+        return sum(group.replicas * group.service.requests_per_s.value for group in each)
 
     @property
     def devices(self) -> int:

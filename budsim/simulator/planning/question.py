@@ -40,6 +40,33 @@ class Risk(StrEnum):
         return 0.0 if self is Risk.EXPECTED else CAUTIOUS_CHANCE
 
 
+class Disaggregation(StrEnum):
+    """Whether prefill and decode may have workers of their own.
+
+    ``OFF``: every replica does both. ``ALSO``: pools are shown where they are better than that.
+    ``ONLY``: nothing else is tried.
+    """
+
+    OFF = "off"
+    ALSO = "also"
+    ONLY = "only"
+
+
+def disaggregation_of(name: str | None) -> Disaggregation:
+    """Return what a caller allows by its name; none means off.
+
+    Raises
+    ------
+    InvalidInput
+        It is no such name.
+    """
+    wanted = (name or Disaggregation.OFF).strip().lower()
+    if wanted not in set(Disaggregation):
+        expected = f"one of {', '.join(Disaggregation)}"
+        raise InvalidInput("disaggregated", f"{name!r} is not known", expected)
+    return Disaggregation(wanted)
+
+
 def chance_of(risk: str | float | None) -> float:
     """Return the chance a caller asks for: a number from 0 to 1, or a `Risk` by name.
 
@@ -134,6 +161,8 @@ class Question:
         flags are counted, their arithmetic is not modelled.
     speculations : tuple of Speculation
         Ways in which replicas may guess tokens ahead; each takes the best where it gains.
+    disaggregation : Disaggregation
+        Whether prefill and decode may have workers of their own.
     seed : int
         Seed of the search and of replayed requests: same question and seed, same answer.
 
@@ -167,6 +196,7 @@ class Question:
     max_loras: int = 0
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
     speculations: tuple[Speculation, ...] = ()
+    disaggregation: Disaggregation = Disaggregation.OFF
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -87,7 +87,7 @@ class PredictedChoices:
         launch = option.engine.launch(question.architecture, config)
         placements = place(self.hardware[row], config.tp, config.pp, replicas)
         return ReplicaGroup(
-            config_id=_config_id(self.cluster, option, config, launch, placements),
+            config_id=config_id_of(self.cluster, option, config, launch, placements),
             engine=option.engine.name,
             kind=config.device.kind,
             label=self.hardware[row].label,
@@ -96,7 +96,7 @@ class PredictedChoices:
             service=service,
             memory=self.memory_of(row, cache_bytes),
             launch=launch,
-            metadata=_metadata(question, option.engine, config.device.kind),
+            metadata=metadata_of(question, option.engine, config.device.kind),
             explanation=self.explanations[row],
             error_rate=float(self.judged.missed[row]),
             chance=float(self.judged.chance[row]),
@@ -111,7 +111,7 @@ class PredictedChoices:
         """Return what one request of a row's replica will see."""
         found, service, seen = self.predictions, self.predictions.service, self._requests(row)
         ttft_s, tpot_s, e2e_s, rate = (
-            _figure(getattr(service, name), getattr(found, name), row)
+            figure_of(getattr(service, name), getattr(found, name), row)
             for name in ("ttft_s", "tpot_s", "e2e_s", "tokens_per_s_per_user")
         )
         if seen:
@@ -140,7 +140,7 @@ class PredictedChoices:
         question = self.scoring.question
         part = float(self.shares[row]) / int(self.choices.replicas[row])
         if not question.traffic.is_open:
-            return _per_s(question.concurrency * part, e2e_s)
+            return per_s_of(question.concurrency * part, e2e_s)
         # What comes at a rate that is carried is finished at that rate.
         rate = question.traffic.rate * part
         return Figure(value=rate, low80=rate, high80=rate, low90=rate, high90=rate)
@@ -152,16 +152,20 @@ class PredictedChoices:
 
     def memory_of(self, row: int, cache_bytes: float) -> PredictedMemory:
         """Return the memory of one device of a row that keeps a KV cache of ``cache_bytes``."""
-        memory = self.memory
-        kept = cache_bytes / float(memory.kv_bytes[row]) if memory.kv_bytes[row] > 0 else 1.0
-        return PredictedMemory(
-            weight_bytes=float(memory.weight_bytes[row]),
-            kv_cache_bytes=cache_bytes,
-            activation_bytes=float(memory.activation_bytes[row]),
-            reserved_bytes=float(memory.reserved_bytes[row]),
-            budget_bytes=float(memory.budget_bytes[row]),
-            kv_capacity_tokens=float(memory.kv_capacity_tokens[row]) * kept,
-        )
+        return memory_of_row(self.memory, row, cache_bytes)
+
+
+def memory_of_row(memory: MemoryUse, row: int, cache_bytes: float) -> PredictedMemory:
+    """Return the memory of one device of a row that keeps a KV cache of ``cache_bytes``."""
+    kept = cache_bytes / float(memory.kv_bytes[row]) if memory.kv_bytes[row] > 0 else 1.0
+    return PredictedMemory(
+        weight_bytes=float(memory.weight_bytes[row]),
+        kv_cache_bytes=cache_bytes,
+        activation_bytes=float(memory.activation_bytes[row]),
+        reserved_bytes=float(memory.reserved_bytes[row]),
+        budget_bytes=float(memory.budget_bytes[row]),
+        kv_capacity_tokens=float(memory.kv_capacity_tokens[row]) * kept,
+    )
 
 
 def predict_choices(
@@ -255,7 +259,7 @@ def _only_stable(judged: Judged, stable: Booleans) -> Judged:
     )
 
 
-def _metadata(question: Question, engine: ServingEngine, kind: DeviceKind) -> Metadata:
+def metadata_of(question: Question, engine: ServingEngine, kind: DeviceKind) -> Metadata:
     """Return the engine's metadata, by `Question.parsed_as` where that has parsers."""
     architecture = question.architecture
     named_as = question.parsed_as or architecture.model_id
@@ -265,7 +269,8 @@ def _metadata(question: Question, engine: ServingEngine, kind: DeviceKind) -> Me
     return named if has_parser else engine.metadata(architecture, kind)
 
 
-def _figure(values: Floats, intervals: Mapping[float, Interval], row: int) -> Figure:
+def figure_of(values: Floats, intervals: Mapping[float, Interval], row: int) -> Figure:
+    """Return a row's figure with its intervals."""
     return Figure(
         value=float(values[row]),
         low80=float(intervals[0.8].low[row]),
@@ -287,7 +292,7 @@ def _moved(figure: Figure, value: float) -> Figure:
     )
 
 
-def _per_s(requests: float, latency_s: Figure) -> Figure:
+def per_s_of(requests: float, latency_s: Figure) -> Figure:
     """Return the requests finished per second with so many in flight (Little's law).
 
     10 that take 2 s each make 5/s.
@@ -301,7 +306,7 @@ def _per_s(requests: float, latency_s: Figure) -> Figure:
     )
 
 
-def _config_id(
+def config_id_of(
     cluster: Cluster,
     option: ServingOption,
     config: ReplicaConfig,

@@ -31,6 +31,8 @@ PIPELINE: Final = 0.15
 ATTENTION_RANKS: Final = 0.05
 UNLIKE_REPLICAS: Final = 0.10
 ACROSS_NODES: Final = 0.05
+# Two pools need a router of their own and a fast network, and stop where either pool does.
+POOLS: Final = 0.15
 
 # Share of a request's time in the queue from which a plan is said to make users wait; chosen by us.
 QUEUE_SHARE: Final = 0.25
@@ -47,7 +49,7 @@ def effort_factor(plan: Plan) -> float:
         1.0
         + PIPELINE * _has_pipeline(plan)
         + ATTENTION_RANKS * any(group.config.dp > 1 for group in plan.groups)
-        + UNLIKE_REPLICAS * (len(plan.groups) > 1)
+        + (POOLS if plan.is_disaggregated else UNLIKE_REPLICAS * (len(plan.groups) > 1))
         + ACROSS_NODES * any(_spans_nodes(group) for group in plan.groups)
     )
 

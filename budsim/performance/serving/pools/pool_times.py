@@ -32,6 +32,8 @@ class Pools:
         Workers of each pool.
     concurrency : float array, shape (n,)
         Requests in flight in the whole deployment.
+    link_bytes_per_s : float array, shape (n,), or None
+        Between one device of each pool; None: the network that joins their nodes.
     """
 
     prefill: Candidates
@@ -39,6 +41,7 @@ class Pools:
     prefill_workers: Floats
     decode_workers: Floats
     concurrency: Floats
+    link_bytes_per_s: Floats | None = None
 
     def __len__(self) -> int:
         """Return the number of deployments."""
@@ -70,19 +73,52 @@ class PoolTimes:
     places: Floats
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefillTimes:
+    """Prefill workers by themselves; arrays of shape (n,).
+
+    Attributes
+    ----------
+    prompt_s, lone_prompt_s : float arrays
+        See `PoolTimes`.
+    cache_bytes : float array
+        KV cache of one prompt on all ranks that hold a part of it.
+    """
+
+    prompt_s: Floats
+    lone_prompt_s: Floats
+    cache_bytes: Floats
+
+
 def pool_times(pools: Pools) -> PoolTimes:
     """Return the times of one worker of each pool, shape (n,)."""
-    prefill = prepare(pools.prefill)
-    transfer = transfer_time(pools, prefill)
-    prompt, lone = _prompt_times(prefill)
+    workers = prefill_times(pools.prefill)
+    places = decode_places(pools.decode) * pools.decode_workers
+    return joined_times(pools, workers, places)
+
+
+def joined_times(pools: Pools, workers: PrefillTimes, places: Floats) -> PoolTimes:
+    """Return the times of pools whose workers are known; ``places`` (n,) of all decode workers."""
+    transfer = transfer_time(pools, workers.cache_bytes)
     smaller = np.minimum(pools.prefill_workers, pools.decode_workers)
     return PoolTimes(
-        prompt_s=prompt,
-        lone_prompt_s=lone,
+        prompt_s=workers.prompt_s,
+        lone_prompt_s=workers.lone_prompt_s,
         transfer_s=HANDSHAKE_S + transfer,
         link_share=transfer / smaller,
-        places=_places(pools),
+        places=places,
     )
+
+
+def prefill_times(workers: Candidates) -> PrefillTimes:
+    """Return what one prefill worker of each row takes, and what it has to send."""
+    ranks = prepare(workers)
+    prompt, lone = _prompt_times(ranks)
+    cached = ranks.attention.cached_bytes_per_token
+    seen = np.minimum(workers.input_tokens[:, None], ranks.attention.window)
+    each = (cached * seen).sum(axis=1) + ranks.attention.state_bytes
+    whole = np.asarray(each * attention_ranks(workers), dtype=np.float64)
+    return PrefillTimes(prompt_s=prompt, lone_prompt_s=lone, cache_bytes=whole)
 
 
 def _prompt_times(ranks: Ranks) -> tuple[Floats, Floats]:
@@ -95,15 +131,15 @@ def _prompt_times(ranks: Ranks) -> tuple[Floats, Floats]:
     prompt = np.maximum(table.input_tokens * (1.0 - table.prefix_hit_share), 1.0)
     whole = np.maximum(np.floor(table.token_budget / prompt), 1.0) * table.dp
     together = np.asarray(np.minimum(whole, np.maximum(table.concurrency, 1.0)), dtype=np.float64)
-    full = _prefill_step(ranks, together * prompt)
-    alone = _prefill_step(ranks, prompt)
-    spread = _prefill_step(ranks, np.asarray(prompt * table.dp, dtype=np.float64))
+    full = prefill_step(ranks, together * prompt).total_s
+    alone = prefill_step(ranks, prompt).total_s
+    spread = prefill_step(ranks, np.asarray(prompt * table.dp, dtype=np.float64)).total_s
     arrival = ranks.host.request_s + ranks.constants.token_latency_s * table.input_tokens
     return full / together, (alone + spread) / 2.0 + arrival
 
 
-def _prefill_step(ranks: Ranks, tokens: Floats) -> Floats:
-    """Return seconds of a step of prompt tokens alone, of the whole worker."""
+def prefill_step(ranks: Ranks, tokens: Floats) -> StepTime:
+    """Return a step of so many prompt tokens (n,) alone, of the whole worker."""
     nothing = np.zeros_like(tokens)
     idle = StepTime(**{part.name: nothing for part in fields(StepTime)})
     table = ranks.candidates
@@ -114,24 +150,20 @@ def _prefill_step(ranks: Ranks, tokens: Floats) -> Floats:
         prefill_context=table.input_tokens * (1.0 + table.prefix_hit_share) / 2.0,
         decode_context=nothing,
     )
-    return with_prompts(ranks, idle, step).total_s
+    return with_prompts(ranks, idle, step)
 
 
-def transfer_time(pools: Pools, prefill: Ranks) -> Floats:
+def transfer_time(pools: Pools, cache_bytes: Floats) -> Floats:
     """Return seconds that the cache of one prompt takes from a prefill to a decode worker.
 
     All ranks that hold a part of the cache send it at once, each over its own network card, to as
     many ranks as the decode worker has. Prompt tokens x bytes a token / (ranks x bandwidth).
     """
-    table = pools.prefill
-    cached = prefill.attention.cached_bytes_per_token
-    seen = np.minimum(table.input_tokens[:, None], prefill.attention.window)
-    each = (cached * seen).sum(axis=1) + prefill.attention.state_bytes
-    senders, receivers = attention_ranks(pools.prefill), attention_ranks(pools.decode)
-    whole = each * senders
-    lanes = np.minimum(senders, receivers)
-    speed = np.minimum(_network(pools.prefill), _network(pools.decode)) * TRANSFER_EFFICIENCY
-    return np.asarray(whole / (lanes * speed), dtype=np.float64)
+    lanes = np.minimum(attention_ranks(pools.prefill), attention_ranks(pools.decode))
+    speed = pools.link_bytes_per_s
+    if speed is None:
+        speed = np.minimum(_network(pools.prefill), _network(pools.decode))
+    return np.asarray(cache_bytes / (lanes * speed * TRANSFER_EFFICIENCY), dtype=np.float64)
 
 
 def _network(table: Candidates) -> Floats:
@@ -139,33 +171,37 @@ def _network(table: Candidates) -> Floats:
     return table.by_device([device.scale_out.bandwidth_bytes_per_s for device in table.devices])
 
 
-def _places(pools: Pools) -> Floats:
-    """Return the sequences all decode workers hold at a time, at least one each."""
-    table = pools.decode
-    memory = memory_use(prepare(table))
-    context = table.input_tokens + table.output_tokens / 2.0 + table.draft_tokens
+def decode_places(workers: Candidates) -> Floats:
+    """Return the sequences one decode worker of each row holds at a time, at least one."""
+    memory = memory_use(prepare(workers))
+    context = workers.input_tokens + workers.output_tokens / 2.0 + workers.draft_tokens
     cached = memory.kv_running_tokens / context
     # Weights that do not fit by the memory rule did fit when a row was measured: then nothing is
     # known of the cache.
     known = np.where(cached >= 1.0, cached, np.inf)
-    each = np.maximum(np.minimum(known, table.max_num_seqs * table.dp), 1.0)
-    return np.asarray(each * pools.decode_workers, dtype=np.float64)
+    held = np.minimum(known, workers.max_num_seqs * workers.dp)
+    return np.asarray(np.maximum(held, 1.0), dtype=np.float64)
 
 
 def token_time(decode: Ranks, running: Floats) -> Floats:
     """Return seconds between two tokens where each decode worker runs so many sequences, (n,)."""
+    total = decode_step(decode, running).total_s
+    return np.asarray(total / decode.candidates.tokens_per_step, dtype=np.float64)
+
+
+def decode_step(decode: Ranks, running: Floats) -> StepTime:
+    """Return the step of decode workers that run so many sequences each, (n,)."""
     table = decode.candidates
     nothing = np.zeros_like(running)
-    step = step_time(
+    return step_time(
         decode,
         prefill=nothing,
         decode=np.maximum(running, 1.0),
         prefill_context=nothing,
         decode_context=table.input_tokens + table.output_tokens / 2.0,
     )
-    return np.asarray(step.total_s / table.tokens_per_step, dtype=np.float64)
 
 
-def decode_ranks(pools: Pools) -> Ranks:
+def decode_ranks(workers: Candidates) -> Ranks:
     """Return one rank of each decode worker, for `token_time`."""
-    return prepare(replace(pools.decode, prefix_hit_share=np.zeros(len(pools))))
+    return prepare(replace(workers, prefix_hit_share=np.zeros(len(workers))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,26 +57,34 @@ class PoolService:
         return self.ttft_s + np.maximum(output_tokens - 1.0, 0.0) * self.tpot_s
 
 
-def steady_pools(pools: Pools, times: PoolTimes | None = None) -> PoolService:
+# Seconds between two tokens (n,) by the sequences each decode worker runs (n,).
+TokenTimes = Callable[[Floats], Floats]
+
+
+def steady_pools(
+    pools: Pools, times: PoolTimes | None = None, token_s: TokenTimes | None = None
+) -> PoolService:
     """Return the service of each deployment in a steady closed loop.
 
     Mean value analysis of a closed network (Reiser and Lavenberg, 1980, with Schweitzer's
     estimate: an arriving request finds the mean queue, less its own share): prefill workers are a
     station of several servers, decoding is a delay that grows with the load. Requests that find no
-    place in the decode caches wait for one.
+    place in the decode caches wait for one. A search passes ``times`` and ``token_s`` that it
+    tabulated before.
     """
-    known = times or pool_times(pools)
-    decode, outputs = decode_ranks(pools), pools.decode.output_tokens
-    requests = np.maximum(pools.concurrency, 1.0)
+    known, token_s = times or pool_times(pools), token_s or token_times(pools)
+    outputs, requests = pools.decode.output_tokens, np.maximum(pools.concurrency, 1.0)
     running, present = np.minimum(requests, known.places), np.zeros(len(pools))
+    each, busy = known.prompt_s / pools.prefill_workers, np.zeros(len(pools))
     for _ in range(SETTLING_ROUNDS):
-        tpot = token_time(decode, running / pools.decode_workers)
+        tpot = token_s(running / pools.decode_workers)
         decoding = np.maximum(outputs - 1.0, 1.0) * tpot
-        service = _service(pools, known, present * (requests - 1.0) / requests, tpot)
+        found = present * (requests - 1.0) / requests
+        service = _service(pools, known, Found(present=found, busy=busy), tpot)
         place = np.maximum(requests * decoding / known.places - decoding - sum(service), 0.0)
         rate = requests / (sum(service) + place + decoding)
-        there = np.minimum(rate * (service[0] + known.prompt_s), requests)
-        present = present + STEP * (there - present)
+        present = present + STEP * (np.minimum(rate * (service[0] + each), requests) - present)
+        busy = busy + STEP * (np.minimum(rate * each, 1.0) - busy)
         running = running + STEP * (np.minimum(rate * decoding, known.places) - running)
     waited, prefill, transfer, awaited = service
     return PoolService(
@@ -86,21 +95,39 @@ def steady_pools(pools: Pools, times: PoolTimes | None = None) -> PoolService:
         transfer_s=transfer,
         place_s=place + awaited,
         running=running,
-        prefill_busy=np.minimum(rate * known.prompt_s / pools.prefill_workers, 1.0),
+        prefill_busy=np.minimum(rate * each, 1.0),
     )
 
 
+def token_times(pools: Pools) -> TokenTimes:
+    """Return the time between two tokens as a function of the sequences of each worker."""
+    decode = decode_ranks(pools.decode)
+    return lambda running: token_time(decode, running)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a request finds at the prefill workers; arrays of shape (n,).
+
+    ``present`` others where all workers together are one that is as much faster, and ``busy``, the
+    share of their time (0..1) that they work.
+    """
+
+    present: Floats
+    busy: Floats
+
+
 def _service(
-    pools: Pools, times: PoolTimes, present: Floats, tpot: Floats
+    pools: Pools, times: PoolTimes, found: Found, tpot: Floats
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Return seconds of waiting for prefill, prefill, transfer, and awaited decode steps.
 
-    A request finds ``present`` others at the prefill workers. Of several workers one is free more
-    often: the wait shrinks with the power of the load that Sakasegawa gives (1977).
+    Several workers are taken as one that is as much faster and a delay (Seidmann, 1987). One of
+    several is free more often: the wait shrinks with the power of the load that Sakasegawa gives
+    (1977).
     """
     workers = pools.prefill_workers
-    load = np.minimum(present / workers, 1.0)
-    free = load ** (np.sqrt(2.0 * (workers + 1.0)) - 2.0)
-    waiting = present * times.prompt_s / workers * free
+    free = found.busy ** (np.sqrt(2.0 * (workers + 1.0)) - 2.0)
+    waiting = found.present * times.prompt_s / workers * free
     step = tpot * pools.decode.tokens_per_step
     return waiting, times.lone_prompt_s, times.transfer_s, AWAITED_STEPS * step

@@ -71,7 +71,7 @@ def run_pools(pools: Pools, shares: tuple[float, float], seed: int = 0) -> PoolR
 
     ``shares`` of the mean are the least and the longest of prompts and outputs, uniform between.
     """
-    times, decode = pool_times(pools), decode_ranks(pools)
+    times, decode = pool_times(pools), decode_ranks(pools.decode)
     running = steady_pools(pools, times).running
     figures = np.zeros((len(pools), 8))
     for _ in range(ROUNDS):

@@ -1,0 +1,32 @@
+"""The router of a disaggregated plan, and the addresses of the workers it is told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from budsim.engine_ops import serving_engines
+from budsim.engine_ops.base import PoolRole
+
+if TYPE_CHECKING:
+    from budsim.simulator.planning.plans import Plan
+
+
+def router_command(plan: Plan) -> tuple[str, ...]:
+    """Return the command of the router before both pools of a disaggregated plan.
+
+    Workers of one node have ports a hundred apart, as `budsim render` numbers them.
+    """
+    from budsim.simulator.rendering.deployments import PORT_STEP
+
+    engine = serving_engines[plan.groups[0].engine]
+    addresses: dict[PoolRole, list[str]] = {PoolRole.PREFILL: [], PoolRole.DECODE: []}
+    started = Counter[str]()
+    for group in plan.groups:
+        for replica in group.placements:
+            nodes = dict.fromkeys(part.node_name for part in replica)
+            first = next(iter(nodes))
+            port = engine.port + PORT_STEP * started[first]
+            addresses[group.role].append(f"http://{first}:{port}")
+            started.update(nodes.keys())
+    return engine.pool_router(addresses[PoolRole.PREFILL], addresses[PoolRole.DECODE])

@@ -1,0 +1,82 @@
+"""How sure predictions of disaggregated deployments are, for questions nobody measured."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.learned.intervals import COVERAGES, reciprocal, widened
+from budsim.performance.predictions import BOUNDS, Interval, Predictions, Service
+from budsim.performance.serving.pools.pool_times import Pools
+from budsim.performance.serving.pools.queues import PoolService
+
+# Share of their time that prefill workers work, from which on they are full and TTFT is a queue.
+FULL = 0.95
+
+# Ends of the intervals of log(measured / modelled) by coverage. Quantiles over the 433 rows of
+# InferenceX that state their workers: 268 below `FULL`, 165 above (scripts/fit_pools.py).
+TTFT_BELOW_FULL = {0.8: (-0.14, 2.65), 0.9: (-0.44, 3.4)}
+TTFT_FULL = {0.8: (-2.6, 2.0), 0.9: (-3.13, 2.51)}
+TPOT = {0.8: (-0.22, 0.66), 0.9: (-0.33, 0.82)}
+
+
+def pool_predictions(
+    pools: Pools, served: PoolService, time_s: Floats | None = None
+) -> Predictions:
+    """Return the service of disaggregated deployments, one a row, with its intervals.
+
+    Parameters
+    ----------
+    pools, served
+        The deployments, and what physics says of them; no regressor corrects it.
+    time_s : float array, shape (len(`BOUNDS`), n), optional
+        Where a request's time goes; a search does not ask.
+    """
+    decode, rows = pools.decode, len(pools)
+    further = np.maximum(decode.output_tokens - 1.0, 0.0)
+    ttft, tpot, whole = {}, {}, {}
+    for coverage in COVERAGES:
+        ttft[coverage] = _ttft(served, coverage)
+        tpot[coverage] = widened(
+            _around(served.tpot_s, *TPOT[coverage]), served.tpot_s, _guessing(decode)
+        )
+        whole[coverage] = Interval(
+            low=ttft[coverage].low + further * tpot[coverage].low,
+            high=ttft[coverage].high + further * tpot[coverage].high,
+        )
+    return Predictions(
+        service=Service(
+            ttft_s=served.ttft_s,
+            tpot_s=served.tpot_s,
+            output_tokens=decode.output_tokens,
+            concurrency=pools.concurrency,
+        ),
+        ttft_s=ttft,
+        tpot_s=tpot,
+        e2e_s=whole,
+        tokens_per_s_per_user={coverage: reciprocal(each) for coverage, each in tpot.items()},
+        learned=np.zeros(rows, dtype=bool),
+        in_range=np.zeros(rows, dtype=bool),
+        measured=np.zeros(rows, dtype=bool),
+        time_s=np.ones((len(BOUNDS), rows)) if time_s is None else time_s,
+    )
+
+
+def _ttft(served: PoolService, coverage: float) -> Interval:
+    is_full = served.prefill_busy >= FULL
+    low, high = (
+        np.where(is_full, TTFT_FULL[coverage][side], TTFT_BELOW_FULL[coverage][side])
+        for side in (0, 1)
+    )
+    return _around(served.ttft_s, low, high)
+
+
+def _around(value: Floats, low: Floats | float, high: Floats | float) -> Interval:
+    return Interval(low=value * np.exp(low), high=value * np.exp(high))
+
+
+def _guessing(table: Candidates) -> Floats:
+    """Return how unsure the tokens are that a step yields, log half width of 90 %, (n,)."""
+    if table.speculation is None:
+        return np.zeros(len(table))
+    return table.by_speculation([each.spread for each in table.speculations])

@@ -1,0 +1,175 @@
+"""From judged disaggregated deployments to plans: launched, placed, explained and priced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from budsim.engine_ops.base import PoolRole
+from budsim.hardware_ops.cluster import Cluster
+from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.ranks import prepare
+from budsim.performance.predictions import BOUNDS, MemoryUse
+from budsim.performance.serving.pools.causes import pool_causes
+from budsim.simulator.planning.choices import Choices
+from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.placement import EqualReplicas, groups_for_sets, place
+from budsim.simulator.planning.plans import (
+    Explanation,
+    Plan,
+    PredictedService,
+    ReplicaGroup,
+)
+from budsim.simulator.planning.pool_search import JudgedPools
+from budsim.simulator.planning.replica_groups import (
+    config_id_of,
+    figure_of,
+    memory_of_row,
+    metadata_of,
+    per_s_of,
+)
+from budsim.simulator.planning.scoring import Scoring
+from budsim.simulator.planning.targets import figures_of
+
+_Pair = tuple[HardwareGroup, HardwareGroup]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pool:
+    """One pool of several deployments, one a row: its workers, where they may lie, their memory."""
+
+    role: PoolRole
+    choices: Choices
+    hardware: Sequence[HardwareGroup]
+    memory: MemoryUse
+
+
+def pool_plans(
+    scoring: Scoring,
+    cluster: Cluster,
+    judged: JudgedPools,
+    groups: _Pair,
+) -> list[Plan]:
+    """Return each row as a plan; ``groups`` are the devices of both pools, or the same twice."""
+    paired = judged.paired
+    hardware = [_hardware(judged, row, groups) for row in range(len(paired))]
+    pools = (
+        _pool(PoolRole.PREFILL, paired.prefill.choices, paired.prefill.table, hardware),
+        _pool(PoolRole.DECODE, paired.decode.choices, paired.decode.table, hardware),
+    )
+    spent = pool_causes(judged.pools, judged.served)
+    parts = _PlanParts(scoring=scoring, cluster=cluster, judged=judged, time_s=spent)
+    return [parts.plan(row, pools) for row in range(len(paired))]
+
+
+def _pool(role: PoolRole, choices: Choices, table: Candidates, hardware: Sequence[_Pair]) -> _Pool:
+    place_of = 0 if role is PoolRole.PREFILL else 1
+    return _Pool(
+        role=role,
+        choices=choices,
+        hardware=[pair[place_of] for pair in hardware],
+        memory=memory_use(prepare(table)),
+    )
+
+
+def _hardware(judged: JudgedPools, row: int, groups: _Pair) -> _Pair:
+    """Return the devices each pool of a row may take; no two share one."""
+    if groups[0] is not groups[1]:
+        return groups
+    sets = [
+        EqualReplicas(tp=int(choices.tp[row]), pp=1, replicas=int(choices.replicas[row]))
+        for choices in (judged.paired.prefill.choices, judged.paired.decode.choices)
+    ]
+    prefill, decode = groups_for_sets(groups[0], sets)
+    return prefill, decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PlanParts:
+    """What the plans of several deployments are made of; ``time_s`` is (len(`BOUNDS`), n)."""
+
+    scoring: Scoring
+    cluster: Cluster
+    judged: JudgedPools
+    time_s: Floats
+
+    def plan(self, row: int, pools: tuple[_Pool, _Pool]) -> Plan:
+        """Return one deployment as a plan of two groups."""
+        service = self._service(row)
+        groups = tuple(self._group(row, pool, service) for pool in pools)
+        return Plan(
+            cluster_id=self.cluster.cluster_id,
+            groups=groups,
+            ttft_s=service.ttft_s.value,
+            tokens_per_s_per_user=service.tokens_per_s_per_user.value,
+            e2e_s=service.e2e_s.value,
+            error_rate=float(self.judged.judged.missed[row]),
+            cost_usd_per_h=sum(group.cost_usd_per_h for group in groups),
+            cost_per_million_tokens_usd=float(self.judged.usd_per_million_tokens[row]),
+        )
+
+    def _group(self, row: int, pool: _Pool, service: PredictedService) -> ReplicaGroup:
+        choices, scoring, judged = pool.choices, self.scoring, self.judged
+        option = scoring.options[int(choices.option[row])]
+        cache_bytes = scoring.cache_bytes(choices, row, pool.memory)
+        # Workers of both pools are told the same drafter: it keeps a cache of prompts, too.
+        way = scoring.speculation(judged.paired.decode.choices, row)
+        config = replace(scoring.config(choices, row, cache_bytes, way), role=pool.role)
+        workers, question = int(choices.replicas[row]), scoring.question
+        launch = option.engine.launch(question.architecture, config)
+        placements = place(pool.hardware[row], config.tp, 1, workers)
+        per_h = workers * config.tp * config.device.price_usd_per_h
+        share = per_h / float(judged.paired.usd_per_h[row])
+        return ReplicaGroup(
+            config_id=config_id_of(self.cluster, option, config, launch, placements),
+            engine=option.engine.name,
+            kind=config.device.kind,
+            label=pool.hardware[row].label,
+            config=config,
+            placements=placements,
+            service=replace(
+                service,
+                requests_per_s=per_s_of(
+                    float(judged.pools.concurrency[row]) / workers, service.e2e_s
+                ),
+            ),
+            memory=memory_of_row(pool.memory, row, cache_bytes),
+            launch=launch,
+            metadata=metadata_of(question, option.engine, config.device.kind),
+            explanation=self._explanation(row),
+            error_rate=float(judged.judged.missed[row]),
+            chance=float(judged.judged.chance[row]),
+            shortfall=float(judged.judged.shortfall[row]),
+            cost_usd_per_h=per_h,
+            cost_per_million_tokens_usd=share * float(judged.usd_per_million_tokens[row]),
+            speculation=way,
+        )
+
+    def _service(self, row: int) -> PredictedService:
+        """Return what one request sees of both pools; its requests/s are those of all workers."""
+        found, service = self.judged.predictions, self.judged.predictions.service
+        ttft_s, tpot_s, e2e_s, rate = (
+            figure_of(getattr(service, name), getattr(found, name), row)
+            for name in ("ttft_s", "tpot_s", "e2e_s", "tokens_per_s_per_user")
+        )
+        return PredictedService(
+            ttft_s=ttft_s,
+            tpot_s=tpot_s,
+            e2e_s=e2e_s,
+            tokens_per_s_per_user=rate,
+            requests_per_s=per_s_of(float(self.judged.pools.concurrency[row]), e2e_s),
+            basis=found.basis(row),
+            bases=found.bases(row),
+            in_range=bool(found.in_range[row]),
+            bound_by=BOUNDS[int(self.time_s[:, row].argmax())],
+        )
+
+    def _explanation(self, row: int) -> Explanation:
+        shares = self.time_s[:, row] / self.time_s[:, row].sum()
+        figures = figures_of(self.judged.predictions.service)
+        return Explanation(
+            time_shares=dict(zip(BOUNDS, shares.tolist(), strict=True)),
+            headroom=self.scoring.question.targets.margins(figures, row),
+            next_replica=None,
+        )

@@ -1,0 +1,232 @@
+"""Disaggregated deployments of a cluster: which pools may be joined, the best as plans, reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from budsim.engine_ops.shared.pools import transfers_whole_state
+from budsim.hardware_ops.cluster import Cluster, HardwareMode
+from budsim.simulator.evolution import first_of_each
+from budsim.simulator.planning.choices import ServingOption
+from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.placement import EqualReplicas, free_after
+from budsim.simulator.planning.plans import Outcome, Plan, Rejection
+from budsim.simulator.planning.pool_groups import pool_plans
+from budsim.simulator.planning.pool_search import (
+    JudgedPools,
+    PairedPools,
+    as_launched,
+    judge_pools,
+    pair_workers,
+)
+from budsim.simulator.planning.pool_workers import (
+    DecodeWorkers,
+    PrefillWorkers,
+    decode_workers,
+    prefill_workers,
+)
+from budsim.simulator.planning.question import Disaggregation, Question
+from budsim.simulator.planning.scoring import Scoring
+from budsim.simulator.planning.taste import in_order
+
+# Deployments of each pair of device types and engine that are predicted exactly, and those of a
+# cluster that are shown.
+KEPT_OF_A_PAIR: Final = 4
+SHOWN: Final = 4
+
+SUBJECT: Final = "prefill and decode pools"
+
+Groups = tuple[HardwareGroup, HardwareGroup]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSearch:
+    """What may be chosen on a cluster, and the workers that may be made of it."""
+
+    question: Question
+    cluster: Cluster
+    options: tuple[ServingOption, ...]
+
+    def answer(self) -> Outcome:
+        """Return the best disaggregated plans, and reasons for pools that are in none."""
+        reason = why_no_pools(self.question)
+        if reason:
+            return Outcome(plans=(), rejections=(self._rejection(SUBJECT, reason),), evaluations=0)
+        plans, reasons, evaluations = list[Plan](), list[Rejection](), 0
+        for prefill, decode in self._pairs():
+            named = _named(self.options[prefill], self.options[decode])
+            reason = self._why_not(prefill, decode)
+            if reason:
+                reasons.append(self._rejection(named, reason))
+                continue
+            found, tried = self._of_pair(prefill, decode)
+            plans, evaluations = plans + found, evaluations + tried
+            if not found:
+                reasons.append(self._rejection(named, "no worker of each pool fits the devices"))
+        best = in_order(plans)[:SHOWN]
+        return Outcome(plans=tuple(best), rejections=tuple(reasons), evaluations=evaluations)
+
+    @cached_property
+    def _scoring(self) -> Scoring:
+        return Scoring(self.question, self.options)
+
+    @cached_property
+    def _prefill(self) -> dict[int, PrefillWorkers]:
+        return {at: prefill_workers(self._scoring, at) for at in self._able}
+
+    @cached_property
+    def _decode(self) -> dict[int, DecodeWorkers]:
+        return {at: decode_workers(self._scoring, at) for at in self._able}
+
+    @cached_property
+    def _able(self) -> list[int]:
+        """Options whose devices can be both pools."""
+        return [at for at in range(len(self.options)) if not self._why_not(at, at)]
+
+    def _pairs(self) -> Iterator[tuple[int, int]]:
+        """Yield options of one engine: on the same devices, or on two types of device."""
+        for at, first in enumerate(self.options):
+            yield at, at
+            for other in self._able if at in self._able else ():
+                second = self.options[other]
+                if first.engine is second.engine and first.group.device != second.group.device:
+                    yield at, other
+
+    def _why_not(self, prefill: int, decode: int) -> str:
+        """Return why the pools of two options cannot be joined, or nothing."""
+        first, second = self.options[prefill], self.options[decode]
+        reason = first.engine.why_no_pools(
+            self.question.architecture, first.group.device, second.group.device
+        )
+        if not reason and link_between(first.group, second.group) <= 0:
+            reason = "no link joins these devices: KV caches cannot be transferred"
+        return reason or ""
+
+    def _of_pair(self, prefill: int, decode: int) -> tuple[list[Plan], int]:
+        """Return the best plans of two options, and how many deployments were compared."""
+        groups = self.options[prefill].group, self.options[decode].group
+        paired = pair_workers(
+            self.question,
+            self._prefill[prefill],
+            self._decode[decode],
+            groups,
+            link_between(*groups),
+            same_tp=transfers_whole_state(self.question.architecture),
+        )
+        if not len(paired):
+            return [], 0
+        best = _finalists(judge_pools(self.question, paired), groups)
+        if not len(best):
+            return [], len(paired)
+        exact = judge_pools(self.question, as_launched(self._scoring, best), exact=True)
+        return pool_plans(self._scoring, self.cluster, exact, groups), len(paired)
+
+    def _rejection(self, subject: str, reason: str) -> Rejection:
+        return Rejection(cluster_id=self.cluster.cluster_id, subject=subject, reason=reason)
+
+
+def why_no_pools(question: Question) -> str:
+    """Return why no pools are proposed for a question whatever the devices, or nothing."""
+    if question.mode is HardwareMode.SHARED:
+        return "workers of pools take whole devices, and hardware_mode is shared"
+    if question.max_loras:
+        return "LoRA adapters are not modelled in pools"
+    if question.traffic.media:
+        return "images, video and audio are not modelled in pools"
+    if question.needs_replay:
+        return "pools are proposed for requests in flight and targets on means"
+    if question.concurrency < 2:
+        return "one request in flight is read or answered, and leaves one of two pools idle"
+    return ""
+
+
+def with_better_pools(question: Question, plain: Sequence[Plan], found: Outcome) -> Outcome:
+    """Return plans of both kinds, best first; pools only where they rank before every plain plan.
+
+    Why the best pools are not shown is one reason more.
+    """
+    plans = in_order([*plain, *found.plans])
+    if question.disaggregation is Disaggregation.ONLY or not plain or not found.plans:
+        return replace(found, plans=tuple(plans))
+    if plans[0].is_disaggregated:
+        return replace(found, plans=tuple(plans))
+    return replace(found, plans=tuple(plain), rejections=(*found.rejections, _needless(plans)))
+
+
+def link_between(prefill: HardwareGroup, decode: HardwareGroup) -> float:
+    """Return bytes per second between a device of each group.
+
+    Over the network between nodes. Where all devices of both are in one node, over its own link.
+    """
+    devices = (prefill.device, decode.device)
+    nodes = {each.node.node_id for each in (*prefill.nodes, *decode.nodes)}
+    if len(nodes) == 1:
+        return min(device.scale_up.bandwidth_bytes_per_s for device in devices)
+    return min(device.scale_out.bandwidth_bytes_per_s for device in devices)
+
+
+def _needless(plans: Sequence[Plan]) -> Rejection:
+    """Return why the best pools are not shown beside a plain plan that ranks before them."""
+    best = next(plan for plan in plans if plan.is_disaggregated)
+    first = plans[0]
+    cost = best.cost_per_million_tokens_usd / first.cost_per_million_tokens_usd - 1.0
+    prefill, decode = best.groups
+    layout = " + ".join(
+        f"{group.replicas} x {group.label.name} tp={group.config.tp}" for group in (prefill, decode)
+    )
+    if not best.meets_targets and first.meets_targets:
+        why = f"they meet the targets with a chance of {best.chance:.0%} only"
+    else:
+        side = f"cost {cost:.0%} more" if cost > 0 else f"save {-cost:.0%}, which is not worth them"
+        why = f"they {side}"
+    return Rejection(
+        cluster_id=best.cluster_id,
+        subject=SUBJECT,
+        reason=f"not better than a plain plan: {why}; nearest: {layout}",
+    )
+
+
+def _named(prefill: ServingOption, decode: ServingOption) -> str:
+    """Return the name of two pools: ``H100-SXM -> L40S pools, vllm``."""
+    names = dict.fromkeys(option.group.label.name for option in (prefill, decode))
+    return f"{' -> '.join(names)} pools, {prefill.engine.name}"
+
+
+def _finalists(judged: JudgedPools, groups: Groups) -> PairedPools:
+    """Return the best deployments that can be placed, one of each pair of layouts."""
+    ranking = judged.ranking()
+    paired = judged.paired.rows(ranking)
+    layouts = np.stack(
+        [
+            getattr(workers.choices, name)
+            for workers in (paired.prefill, paired.decode)
+            for name in ("tp", "ep", "dp", "weights", "kv", "max_num_batched_tokens")
+        ],
+        axis=1,
+    )
+    kept: list[int] = []
+    for row in first_of_each(layouts).tolist():
+        if len(kept) < KEPT_OF_A_PAIR and _has_place(paired, row, groups):
+            kept.append(row)
+    return paired.rows(np.array(kept, dtype=np.int64))
+
+
+def _has_place(paired: PairedPools, row: int, groups: Groups) -> bool:
+    if groups[0] is not groups[1]:
+        return True
+    return free_after(groups[0], equal_replicas(paired, row)) is not None
+
+
+def equal_replicas(paired: PairedPools, row: int) -> list[EqualReplicas]:
+    """Return the workers of both pools of a row as sets of equal replicas."""
+    sizes = (paired.prefill.choices.tp, paired.decode.choices.tp)
+    counts = (paired.prefill_count, paired.decode_count)
+    return [
+        EqualReplicas(tp=int(tp[row]), pp=1, replicas=int(count[row]))
+        for tp, count in zip(sizes, counts, strict=True)
+    ]

@@ -1,0 +1,257 @@
+"""Which prefill and decode workers to pair, and how many of each.
+
+Pools are bounded first: a pair of worker types and a number of decode workers finish so many
+requests per second at most, for which so many prefill workers are enough. Numbers near these are
+tried, all at once in closed form. The product of all layouts is never enumerated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from budsim.performance.candidates import Booleans, Floats, Integers
+from budsim.performance.learned.pool_intervals import pool_predictions
+from budsim.performance.predictions import Predictions
+from budsim.performance.serving.pools.pool_times import Pools, PoolTimes, joined_times
+from budsim.performance.serving.pools.queues import PoolService, TokenTimes, steady_pools
+from budsim.simulator.planning.chances import Judged, judge
+from budsim.simulator.planning.choices import Choices, replica_counts, with_burst_room
+from budsim.simulator.planning.cost import usd_per_million_tokens
+from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.pool_workers import DecodeWorkers, PrefillWorkers, read_only
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.scoring import Scoring
+from budsim.simulator.planning.targets import figures_of
+
+# Load of the prefill workers, over what they carry, for which their number is tried. The load is of
+# the most requests per second that the decode workers finish, so that above 1 fewer are finished,
+# and prompts wait. A queue grows with the load, and idle workers cost money.
+BUSY: Final = (1.6, 1.25, 0.95, 0.8, 0.6, 0.4, 0.2, 0.1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedPools:
+    """Disaggregated deployments, one a row: a worker of each pool, and how many there are.
+
+    ``link_bytes_per_s`` is one device's way to a worker of the other pool.
+    """
+
+    prefill: PrefillWorkers
+    decode: DecodeWorkers
+    prefill_count: Integers
+    decode_count: Integers
+    link_bytes_per_s: float
+
+    def __len__(self) -> int:
+        """Return the number of deployments."""
+        return len(self.prefill_count)
+
+    def rows(self, rows: Integers) -> PairedPools:
+        """Return some of the rows."""
+        return replace(
+            self,
+            prefill=self.prefill.rows(rows),
+            decode=self.decode.rows(rows),
+            prefill_count=self.prefill_count[rows],
+            decode_count=self.decode_count[rows],
+        )
+
+    @property
+    def usd_per_h(self) -> Floats:
+        """Return what all workers cost per hour, USD, (n,)."""
+        prefill = self.prefill_count * self.prefill.usd_per_h
+        return np.asarray(prefill + self.decode_count * self.decode.usd_per_h)
+
+    @property
+    def devices(self) -> Integers:
+        """Return the devices of all workers, (n,)."""
+        prefill = self.prefill_count * self.prefill.choices.tp
+        return np.asarray(prefill + self.decode_count * self.decode.choices.tp)
+
+    def pools(self, concurrency: int) -> Pools:
+        """Return the deployments as the performance model reads them."""
+        rows = np.ones(len(self))
+        return Pools(
+            prefill=self.prefill.table,
+            decode=self.decode.table,
+            prefill_workers=self.prefill_count.astype(np.float64),
+            decode_workers=self.decode_count.astype(np.float64),
+            concurrency=rows * concurrency,
+            link_bytes_per_s=rows * self.link_bytes_per_s,
+        )
+
+    def times(self, pools: Pools) -> PoolTimes:
+        """Return the tabulated times of the workers, joined."""
+        return joined_times(pools, self.prefill.times, self.decode.places * self.decode_count)
+
+    def token_times(self) -> TokenTimes:
+        """Return the tabulated times between tokens."""
+        return self.decode.curves.of(np.arange(len(self)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedPools:
+    """Deployments, what they do, and how far that is within the targets; arrays of shape (n,).
+
+    ``usd_per_million_tokens`` is their cost.
+    """
+
+    paired: PairedPools
+    pools: Pools
+    served: PoolService
+    predictions: Predictions
+    judged: Judged
+    usd_per_million_tokens: Floats
+
+    def ranking(self) -> Integers:
+        """Return the rows, least shortfall first, then cheapest, fewest devices and fastest."""
+        e2e = self.served.e2e_s(self.pools.decode.output_tokens)
+        keys = (e2e, self.paired.devices, self.usd_per_million_tokens, self.judged.shortfall)
+        return np.asarray(np.lexsort(keys))
+
+    def rows(self, rows: Integers) -> PairedPools:
+        """Return the deployments of some rows."""
+        return self.paired.rows(rows)
+
+
+def pair_workers(
+    question: Question,
+    prefill: PrefillWorkers,
+    decode: DecodeWorkers,
+    groups: tuple[HardwareGroup, HardwareGroup],
+    link_bytes_per_s: float,
+    *,
+    same_tp: bool = False,
+) -> PairedPools:
+    """Return deployments of every pair of workers of one format, with numbers worth a look.
+
+    ``groups`` are the devices of the prefill and of the decode workers; they may be the same. With
+    ``same_tp`` workers of both pools have equally many devices.
+    """
+    at, counts = _decode_counts(question, decode, groups[1])
+    rates = _largest_rates(question, decode.rows(at), counts)
+    first, second = np.meshgrid(np.arange(len(prefill)), np.arange(len(at)), indexing="ij")
+    pairs = np.stack([first.ravel(), second.ravel()], axis=1)
+    both = prefill.choices.rows(pairs[:, 0]), decode.choices.rows(at[pairs[:, 1]])
+    pairs = pairs[_alike(*both) & (not same_tp or (both[0].tp == both[1].tp))]
+    load = rates[pairs[:, 1]] * prefill.times.prompt_s[pairs[:, 0]]
+    tried = np.concatenate(
+        [
+            np.column_stack([pairs, np.maximum(np.ceil(load / busy), 1.0).astype(np.int64)])
+            for busy in BUSY
+        ]
+    )
+    p, d, workers = np.unique(tried, axis=0).T
+    paired = PairedPools(
+        prefill=prefill.rows(p),
+        decode=decode.rows(at[d]),
+        prefill_count=workers,
+        decode_count=counts[d],
+        link_bytes_per_s=link_bytes_per_s,
+    )
+    return paired.rows(np.flatnonzero(_have_room(paired, groups)))
+
+
+def judge_pools(
+    question: Question, paired: PairedPools, *, times: PoolTimes | None = None, exact: bool = False
+) -> JudgedPools:
+    """Predict deployments and compare them with the targets.
+
+    With ``exact`` the steps of their workers are computed instead of looked up.
+    """
+    pools = paired.pools(question.concurrency)
+    if exact:
+        served = steady_pools(pools, times)
+    else:
+        served = steady_pools(pools, paired.times(pools), paired.token_times())
+    predictions = pool_predictions(pools, served)
+    service = predictions.service
+    per_s = pools.concurrency / service.e2e_s * question.traffic.counted_tokens
+    judged = judge(question.targets, figures_of(service), predictions, question.chance)
+    return JudgedPools(
+        paired=paired,
+        pools=pools,
+        served=served,
+        predictions=predictions,
+        judged=judged,
+        usd_per_million_tokens=np.asarray(usd_per_million_tokens(paired.usd_per_h, per_s)),
+    )
+
+
+def as_launched(scoring: Scoring, paired: PairedPools) -> PairedPools:
+    """Return deployments with the numbers of workers and the limits they are launched with.
+
+    A worker allows its share of the requests, and room for bursts.
+    """
+    requests = scoring.question.concurrency
+    first, second = (
+        _launched(scoring, workers.choices, count, requests)
+        for workers, count in (
+            (paired.prefill, paired.prefill_count),
+            (paired.decode, paired.decode_count),
+        )
+    )
+    return replace(
+        paired,
+        prefill=replace(paired.prefill, choices=first, table=read_only(scoring.candidates(first))),
+        decode=replace(paired.decode, choices=second, table=scoring.candidates(second)),
+    )
+
+
+def _launched(scoring: Scoring, choices: Choices, workers: Integers, requests: int) -> Choices:
+    shared = replace(choices, replicas=workers, concurrency=-(-requests // workers))
+    return replace(shared, max_num_seqs=_roomy(scoring, shared))
+
+
+def _roomy(scoring: Scoring, choices: Choices) -> Integers:
+    """Return the least ``max_num_seqs`` with room for the requests of a rank and bursts."""
+    wanted = with_burst_room(-(-choices.concurrency // choices.dp))
+    lists = [scoring.options[option].max_num_seqs for option in choices.option.tolist()]
+    return np.array(
+        [
+            next((value for value in values if value >= least), values[-1])
+            for values, least in zip(lists, wanted.tolist(), strict=True)
+        ],
+        dtype=np.int64,
+    )
+
+
+def _decode_counts(
+    question: Question, decode: DecodeWorkers, group: HardwareGroup
+) -> tuple[Integers, Integers]:
+    """Return numbers of workers to try of each row: places in ``decode``, and the numbers."""
+    pairs = [
+        (row, count)
+        for row, tp in enumerate(decode.choices.tp.tolist())
+        for count in replica_counts(question.concurrency, group.capacity(tp, 1))
+    ]
+    at, counts = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    return at, counts
+
+
+def _largest_rates(question: Question, decode: DecodeWorkers, counts: Integers) -> Floats:
+    """Return requests per second that decode workers finish at most, (n,).
+
+    As many decode as are in flight, or as have a place: 64 that take 4 s each are 16 a second.
+    """
+    running = np.minimum(question.concurrency, decode.places * counts)
+    tpot = decode.curves.of(np.arange(len(counts)))(running / counts)
+    further = max(question.traffic.output_tokens - 1.0, 1.0)
+    return np.asarray(running / (further * tpot))
+
+
+def _alike(prefill: Choices, decode: Choices) -> Booleans:
+    """Return which rows have the same formats: a cache is handed over as it is."""
+    return np.asarray((prefill.weights == decode.weights) & (prefill.kv == decode.kv))
+
+
+def _have_room(paired: PairedPools, groups: tuple[HardwareGroup, HardwareGroup]) -> Booleans:
+    """Return which rows have no more workers than there are devices."""
+    prefill = paired.prefill_count * paired.prefill.choices.tp
+    decode = paired.decode_count * paired.decode.choices.tp
+    if groups[0] is groups[1]:
+        return np.asarray(prefill + decode <= groups[0].devices)
+    return np.asarray((prefill <= groups[0].devices) & (decode <= groups[1].devices))

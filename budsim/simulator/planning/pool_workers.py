@@ -1,0 +1,214 @@
+"""Workers of disaggregated deployments: ways to run one, tabulated, and those worth pairing.
+
+What a prefill worker does depends on no decode worker, and the other way round. So each pool's
+workers are predicted once, and only those that no other of the same pool beats are paired.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Final
+
+import numpy as np
+
+from budsim.performance.candidates import Candidates, Floats, Integers, rows_of
+from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.ranks import prepare
+from budsim.performance.serving.pools.pool_times import (
+    PrefillTimes,
+    decode_places,
+    prefill_times,
+)
+from budsim.performance.serving.pools.token_curves import TokenCurves, token_curves
+from budsim.simulator.planning.choices import PRECISIONS, Choices, ServingOption
+from budsim.simulator.planning.scoring import Scoring
+
+# Workers of one pool on one group of devices that are paired with those of the other pool.
+KEPT_OF_A_POOL: Final = 8
+# Times between tokens, from the fastest worker's to the slowest's, at which decode workers are
+# compared.
+SPEEDS_COMPARED: Final = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefillWorkers:
+    """Ways to run a prefill worker, one row each; ``usd_per_h`` (n,) is the price of one."""
+
+    choices: Choices
+    table: Candidates
+    times: PrefillTimes
+    usd_per_h: Floats
+
+    def __len__(self) -> int:
+        """Return the number of ways."""
+        return len(self.usd_per_h)
+
+    def rows(self, rows: Integers) -> PrefillWorkers:
+        """Return some of the rows."""
+        times = (self.times.prompt_s, self.times.lone_prompt_s, self.times.cache_bytes)
+        prompt, lone, cache = (each[rows] for each in times)
+        return PrefillWorkers(
+            choices=self.choices.rows(rows),
+            table=rows_of(self.table, rows),
+            times=PrefillTimes(prompt_s=prompt, lone_prompt_s=lone, cache_bytes=cache),
+            usd_per_h=self.usd_per_h[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeWorkers:
+    """Ways to run a decode worker, one row each.
+
+    ``places`` (n,) are the sequences one holds at a time, ``curves`` the times between its tokens.
+    """
+
+    choices: Choices
+    table: Candidates
+    curves: TokenCurves
+    places: Floats
+    usd_per_h: Floats
+
+    def __len__(self) -> int:
+        """Return the number of ways."""
+        return len(self.usd_per_h)
+
+    def rows(self, rows: Integers) -> DecodeWorkers:
+        """Return some of the rows."""
+        curves = TokenCurves(loads=self.curves.loads, seconds=self.curves.seconds[rows])
+        return DecodeWorkers(
+            choices=self.choices.rows(rows),
+            table=rows_of(self.table, rows),
+            curves=curves,
+            places=self.places[rows],
+            usd_per_h=self.usd_per_h[rows],
+        )
+
+
+def prefill_workers(scoring: Scoring, number: int) -> PrefillWorkers:
+    """Return the prefill workers of option ``number`` that no other one beats."""
+    choices = _fitting(scoring, _ways(scoring, number, scoring.options[number].max_num_seqs[0]))
+    table = read_only(scoring.candidates(choices))
+    workers = PrefillWorkers(
+        choices=choices,
+        table=table,
+        times=prefill_times(table),
+        usd_per_h=scoring.usd_per_h(choices, choices.devices),
+    )
+    usd = workers.usd_per_h * workers.times.prompt_s
+    formats = _formats(choices)
+    best = [
+        rows[_front(np.stack([usd, workers.times.lone_prompt_s, choices.devices], axis=1)[rows])]
+        for rows in formats
+    ]
+    return workers.rows(np.concatenate([np.zeros(0, dtype=np.int64), *best]))
+
+
+def decode_workers(scoring: Scoring, number: int) -> DecodeWorkers:
+    """Return the decode workers of option ``number`` that are best at some speed."""
+    choices = _fitting(scoring, _ways(scoring, number, scoring.options[number].max_num_seqs[-1]))
+    table = scoring.candidates(choices)
+    places = decode_places(table)
+    workers = DecodeWorkers(
+        choices=choices,
+        table=table,
+        curves=token_curves(table, float(max(places.max(initial=1.0), 2.0))),
+        places=places,
+        usd_per_h=scoring.usd_per_h(choices, choices.devices),
+    )
+    best = [rows[_best_at_some_speed(workers.rows(rows))] for rows in _formats(choices)]
+    return workers.rows(np.concatenate([np.zeros(0, dtype=np.int64), *best]))
+
+
+def read_only(table: Candidates) -> Candidates:
+    """Return prefill workers: they read prompts and guess nothing."""
+    return replace(table, speculations=(), speculation=None)
+
+
+def _ways(scoring: Scoring, number: int, max_num_seqs: int) -> Choices:
+    """Return one worker of every layout and format of an option, without pipelines."""
+    option = scoring.options[number]
+    rows = [
+        (tp, ep, dp, PRECISIONS.index(weights), PRECISIONS.index(kv), budget)
+        for tp in option.tp
+        if option.group.capacity(tp, 1)
+        for ep, dp in _spreads(scoring, option, tp)
+        for weights, kv in product(option.weights, option.kv)
+        for budget in _budgets(option)
+    ]
+    tp, ep, dp, weights, kv, budget = np.array(rows, dtype=np.int64).reshape(-1, 6).T
+    ones = np.ones(len(rows), dtype=np.int64)
+    return Choices(
+        option=ones * number,
+        tp=tp,
+        pp=ones,
+        ep=ep,
+        dp=dp,
+        weights=weights,
+        kv=kv,
+        max_num_seqs=ones * max_num_seqs,
+        max_num_batched_tokens=np.maximum(budget, max_num_seqs),
+        memory_fraction=np.full(len(rows), option.memory_fraction[0]),
+        replicas=ones,
+        concurrency=ones * scoring.question.concurrency,
+    )
+
+
+def _spreads(scoring: Scoring, option: ServingOption, tp: int) -> list[tuple[int, int]]:
+    """Return the legal spreads of experts and attention ranks of ``tp`` devices."""
+    experts = option.engine.ep_sizes(scoring.question.architecture, tp)
+    least = option.least_attention_ranks(tp)
+    ranks = [dp for dp in option.attention_ranks(tp) if dp >= least]
+    # Over a network experts are spread: see `SearchSpace`.
+    return [(ep, dp) for ep, dp in product(experts, ranks) if ep > 1 or least == 1]
+
+
+def _budgets(option: ServingOption) -> tuple[int, ...]:
+    """Return the token budgets tried: the engine's own, and the largest."""
+    usual = option.default_limits[0]
+    values = option.max_num_batched_tokens
+    nearest = min(values, key=lambda value: abs(value - usual))
+    return tuple(sorted({nearest, values[-1]}))
+
+
+def _fitting(scoring: Scoring, choices: Choices) -> Choices:
+    """Return the rows whose worker holds the longest sequence."""
+    memory = memory_use(prepare(scoring.candidates(choices)))
+    return choices.rows(np.flatnonzero(scoring.violation(choices, memory) <= 0))
+
+
+def _formats(choices: Choices) -> list[Integers]:
+    """Return the rows of each pair of weight and cache format: both pools must have the same."""
+    pairs, of_row = np.unique(
+        np.stack([choices.weights, choices.kv], axis=1), axis=0, return_inverse=True
+    )
+    return [np.flatnonzero(of_row.ravel() == pair) for pair in range(len(pairs))]
+
+
+def _front(costs: Floats) -> Integers:
+    """Return the rows (n,) that no other row beats in every column, the cheapest first."""
+    order = np.lexsort(costs.T[::-1])
+    kept: list[int] = []
+    for row in order.tolist():
+        if not _is_beaten(costs[row], costs[kept]):
+            kept.append(row)
+    return np.array(kept[:KEPT_OF_A_POOL], dtype=np.int64)
+
+
+def _is_beaten(row: Floats, others: Floats) -> bool:
+    return bool((others <= row).all(axis=1).any())
+
+
+def _best_at_some_speed(workers: DecodeWorkers) -> Integers:
+    """Return the workers that make tokens cheapest at some speed, or are the fewest devices.
+
+    A worker's load at a speed is the most sequences whose tokens come no slower, within its places.
+    """
+    loads, seconds = workers.curves.loads, workers.curves.seconds
+    held = np.minimum(loads, workers.places[:, None])
+    kept: list[int] = [int(np.argmin(workers.choices.devices))]
+    for token_s in np.geomspace(seconds.min(), seconds.max(), SPEEDS_COMPARED):
+        most = np.where(seconds <= token_s * (1.0 + 1e-9), held, 0.0).max(axis=1)
+        usd = np.divide(workers.usd_per_h, most, out=np.full(len(workers), np.inf), where=most > 0)
+        kept.append(int(np.argmin(usd)))
+    return np.array(list(dict.fromkeys(kept))[:KEPT_OF_A_POOL], dtype=np.int64)

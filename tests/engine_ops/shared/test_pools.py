@@ -1,0 +1,86 @@
+"""When caches are handed from one pool to another, and the flags that say so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from budsim.engine_ops import serving_engines
+from budsim.engine_ops.base import PoolRole, ReplicaProcess
+from budsim.engine_ops.shared.pools import transfers_whole_state, why_no_pools
+from budsim.hardware_ops.catalog import devices
+from budsim.model_ops.registry import resolve_model
+from tests.engine_ops.samples import replica
+
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+
+
+@pytest.mark.parametrize(
+    ("prefill", "decode", "told"),
+    [
+        ("H100-SXM", "H100-SXM", None),
+        ("A100-80GB", "H100-SXM", None),
+        ("H100-SXM", "B200-SXM", "lays out KV caches differently"),
+        ("H100-SXM", "MI300X", "from H100-SXM to MI300X"),
+        ("Gaudi3", "Gaudi3", "not Gaudi3"),
+    ],
+)
+def test_devices_whose_caches_are_laid_out_alike(
+    prefill: str, decode: str, told: str | None
+) -> None:
+    """One vendor, and generations on which engines pick the same attention backend."""
+    found = why_no_pools("vllm", resolve_model(LLAMA), devices()[prefill], devices()[decode])
+    assert found is None if told is None else told in str(found)
+
+
+def test_recurrent_states_need_equal_workers() -> None:
+    """A hybrid of attention and Mamba layers hands its state over rank by rank."""
+    assert not transfers_whole_state(resolve_model(LLAMA))
+    assert transfers_whole_state(resolve_model("Qwen/Qwen3-Next-80B-A3B-Instruct"))
+
+
+@pytest.mark.parametrize(
+    ("role", "told"), [(PoolRole.PREFILL, "kv_producer"), (PoolRole.DECODE, "kv_consumer")]
+)
+def test_vllm_hands_caches_over_by_nixl(role: PoolRole, told: str) -> None:
+    """Each worker states its role, and where it agrees on transfers."""
+    engine = serving_engines["vllm"]
+    launch = engine.launch(resolve_model(LLAMA), replica("H100-SXM", role=role))
+    stated = json.loads(str(launch.args["kv-transfer-config"]))
+    assert (stated["kv_connector"], stated["kv_role"]) == ("NixlConnector", told)
+    second = engine.launch_process(launch, ReplicaProcess(port=8100, address="gpu-3"))
+    assert second.envs["VLLM_NIXL_SIDE_CHANNEL_HOST"] == "gpu-3"
+    assert second.envs["VLLM_NIXL_SIDE_CHANNEL_PORT"] == "5700"
+
+
+def test_sglang_prefill_workers_of_a_node_have_bootstrap_ports_of_their_own() -> None:
+    """The second replica of a node listens a hundred ports further."""
+    engine = serving_engines["sglang"]
+    launch = engine.launch(resolve_model(LLAMA), replica("H100-SXM", role=PoolRole.PREFILL))
+    assert launch.args["disaggregation-mode"] == "prefill"
+    second = engine.launch_process(launch, ReplicaProcess(port=30100))
+    assert second.args["disaggregation-bootstrap-port"] == 9098
+    decode = engine.launch(resolve_model(LLAMA), replica("H100-SXM", role=PoolRole.DECODE))
+    assert decode.args["disaggregation-mode"] == "decode"
+    assert "disaggregation-bootstrap-port" not in decode.args
+
+
+def test_whole_replicas_transfer_nothing() -> None:
+    """No flag about pools without pools."""
+    for engine in serving_engines.values():
+        launch = engine.launch(resolve_model(LLAMA), replica("H100-SXM"))
+        assert not {name for name in launch.args if "disagg" in name or "transfer" in name}
+        process = engine.launch_process(launch, ReplicaProcess(port=8000))
+        assert not [name for name in process.envs if "NIXL" in name]
+
+
+def test_routers_are_told_every_worker() -> None:
+    """SGLang's also the bootstrap port of each prefill worker."""
+    prefill, decode = ["http://a:8000", "http://b:8100"], ["http://c:8000"]
+    command = " ".join(serving_engines["vllm"].pool_router(prefill, decode))
+    assert command.startswith("vllm-router --vllm-pd-disaggregation --prefill http://a:8000")
+    assert command.count("--prefill") == 2
+    assert "--decode http://c:8000" in command
+    told = serving_engines["sglang"].pool_router(["http://a:30100"], ["http://c:30000"])
+    assert "--prefill http://a:30100 9098 --decode http://c:30000" in " ".join(told)

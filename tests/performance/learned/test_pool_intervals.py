@@ -1,0 +1,34 @@
+"""Intervals of disaggregated deployments nobody measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from budsim.performance.learned.pool_intervals import TPOT, TTFT_BELOW_FULL, pool_predictions
+from budsim.performance.serving.pools.queues import steady_pools
+from tests.performance.serving.pools.test_queues import pools
+
+
+def test_a_range_contains_its_value_and_is_as_wide_as_the_residuals() -> None:
+    """TTFT of pools that are not full: from 0.64 to 30 times the value, of 90 %."""
+    both = pools(load=2.0)
+    found = pool_predictions(both, steady_pools(both))
+    value, interval = found.service.ttft_s, found.ttft_s[0.9]
+    low, high = TTFT_BELOW_FULL[0.9]
+    assert interval.low / value == pytest.approx(np.exp(low))
+    assert interval.high / value == pytest.approx(np.exp(high))
+
+
+def test_the_latency_is_no_surer_than_its_parts() -> None:
+    """The upper end is that of TTFT and of 199 times that of TPOT."""
+    both = pools(load=2.0)
+    found = pool_predictions(both, steady_pools(both))
+    told = found.ttft_s[0.9].high + 199.0 * found.service.tpot_s * np.exp(TPOT[0.9][1])
+    assert found.e2e_s[0.9].high == pytest.approx(told)
+
+
+def test_nothing_of_it_is_learned() -> None:
+    """The basis of every row is physics alone."""
+    both = pools(load=2.0)
+    assert str(pool_predictions(both, steady_pools(both)).basis(0)) == "analytic"

@@ -1,0 +1,193 @@
+"""Disaggregated plans: when they are shown, where they lie, and why pools are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from budsim.commons.errors import InvalidInput
+from budsim.engine_ops.base import PoolRole
+from budsim.hardware_ops.cluster import Cluster, HardwareMode
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.simulator.planning.answer import answer, partitions_of
+from budsim.simulator.planning.hardware_groups import usable
+from budsim.simulator.planning.plans import Outcome, Plan
+from budsim.simulator.planning.pool_plans import SUBJECT, link_between
+from budsim.simulator.planning.question import Disaggregation, Question, disaggregation_of
+from budsim.simulator.planning.taste import effort_factor
+from tests.simulator.situations import devices_used, make_cluster, make_question, time_sliced
+
+BIG = "meta-llama/Llama-3.3-70B-Instruct"
+TIGHT = {"ttft_s": 2.0, "tokens_per_s_per_user": 40.0}
+
+
+def asked(*clusters: Cluster, pools: str = "only", **changes: object) -> Question:
+    """Return 128 requests of 4000 + 500 tokens to Llama 70B, on the grid of layouts."""
+    values: dict[str, object] = {
+        "model": BIG,
+        "input_tokens": 4000,
+        "output_tokens": 500,
+        "concurrency": 128,
+        "targets": TIGHT,
+        "analytic_only": True,
+    }
+    return make_question(*clusters, disaggregation=Disaggregation(pools), **(values | changes))
+
+
+@cache
+def answered(pools: str) -> Outcome:
+    """Return the answer on four nodes of eight H100."""
+    return answer(asked(make_cluster(*[(("H100-SXM", 8),)] * 4), pools=pools), AnalyticPredictor())
+
+
+def reasons(question: Question) -> str:
+    """Return what an answer says of everything that is not in it."""
+    told = answer(question, AnalyticPredictor()).rejections
+    return "\n".join(f"{each.subject}: {each.reason}" for each in told)
+
+
+def best() -> Plan:
+    """Return the best disaggregated plan there."""
+    return answered("only").plans[0]
+
+
+def test_a_plan_has_prefill_workers_and_decode_workers() -> None:
+    """Each group states its part, and both the service of whole requests."""
+    prefill, decode = best().groups
+    assert (prefill.role, decode.role) == (PoolRole.PREFILL, PoolRole.DECODE)
+    assert prefill.service.ttft_s == decode.service.ttft_s
+    assert prefill.engine == decode.engine
+
+
+def test_no_device_is_in_both_pools() -> None:
+    """Devices in use add up to those of the plan, and no node has more than its eight."""
+    used = devices_used(best())
+    assert sum(used.values()) == best().devices
+    assert max(used.values()) <= 8
+
+
+def test_requests_are_counted_once() -> None:
+    """Every request goes through both pools: Little's law with the latency of the whole."""
+    assert best().requests_per_s == pytest.approx(128 / best().e2e_s)
+
+
+def test_cost_is_that_of_both_pools() -> None:
+    """USD of an hour over the tokens of an hour."""
+    tokens_per_h = best().requests_per_s * 500 * 3600
+    told = best().cost_usd_per_h / tokens_per_h * 1e6
+    assert best().cost_per_million_tokens_usd == pytest.approx(told)
+    parts = sum(group.cost_per_million_tokens_usd for group in best().groups)
+    assert parts == pytest.approx(told)
+
+
+def test_time_to_first_token_is_unsure() -> None:
+    """The 90 % range reaches ten times the value, as residuals of measured pools do."""
+    ttft = best().groups[0].service.ttft_s
+    assert ttft.high90 > 10.0 * ttft.value
+
+
+def test_pools_are_shown_where_they_are_better_than_plain_plans() -> None:
+    """Tight targets on both latencies: pools first, and plain plans behind them."""
+    plans = answered("also").plans
+    assert plans[0].is_disaggregated
+    assert any(not plan.is_disaggregated for plan in plans)
+
+
+def test_pools_that_are_no_better_are_left_out_and_named() -> None:
+    """Without targets the cheapest plain plan wins; the reason names the nearest pools."""
+    question = asked(make_cluster((("H100-SXM", 8),)), pools="also", targets={}, concurrency=16)
+    outcome = answer(question, AnalyticPredictor())
+    assert not any(plan.is_disaggregated for plan in outcome.plans)
+    assert [each for each in outcome.rejections if each.subject == SUBJECT]
+
+
+def test_nothing_changes_where_pools_are_not_asked_for() -> None:
+    """Plans of "also" without pools are those of "off"."""
+    plain = [plan for plan in answered("also").plans if not plan.is_disaggregated]
+    ids = [plan.groups[0].config_id for plan in answered("off").plans]
+    assert sorted(plan.groups[0].config_id for plan in plain) == sorted(ids)
+
+
+def test_two_pools_have_to_be_worth_their_router() -> None:
+    """A disaggregated plan for 1.00 USD counts as 1.15 USD at least."""
+    assert effort_factor(best()) >= 1.15
+
+
+def test_only_pools_leave_nothing_to_search_by_itself() -> None:
+    """No partition of whole replicas."""
+    assert partitions_of(asked(make_cluster((("H100-SXM", 8),)))) == ()
+
+
+def test_pools_may_be_on_two_types_of_device() -> None:
+    """H100 and A100, whose caches are laid out alike."""
+    cluster = make_cluster((("H100-SXM", 2),), (("A100-SXM4-80GB", 2),))
+    question = asked(cluster, concurrency=32, targets={}, model="meta-llama/Llama-3.1-8B-Instruct")
+    plans = answer(question, AnalyticPredictor()).plans
+    pairs = {tuple(group.label.name for group in plan.groups) for plan in plans}
+    assert pairs & {("H100-SXM", "A100-SXM4-80GB"), ("A100-SXM4-80GB", "H100-SXM")}
+
+
+def test_one_device_is_not_enough() -> None:
+    """A prefill worker and a decode worker need one each."""
+    told = reasons(
+        asked(make_cluster((("H200-SXM", 1),)), model="meta-llama/Llama-3.1-8B-Instruct")
+    )
+    assert "no worker of each pool fits the devices" in told
+
+
+def test_devices_that_transfer_no_caches_are_named() -> None:
+    """Gaudi serves whole requests only."""
+    assert "not Gaudi3" in reasons(asked(make_cluster((("Gaudi3", 8),))))
+
+
+def test_encoders_have_nothing_to_decode() -> None:
+    """An embedding model generates no tokens."""
+    cluster, model = make_cluster((("H100-SXM", 2),)), "BAAI/bge-large-en-v1.5"
+    question = asked(cluster, model=model, input_tokens=256, output_tokens=0, targets={})
+    assert "nothing to decode" in reasons(question)
+
+
+def test_pools_without_a_link_are_refused() -> None:
+    """Two nodes of devices without a network."""
+    cluster = make_cluster((("H100-SXM", 4),), (("H100-SXM", 4),))
+    alone = replace(
+        cluster.nodes[0].pools[0].device,
+        scale_out=replace(cluster.nodes[0].pools[0].device.scale_out, bandwidth_bytes_per_s=0.0),
+    )
+    nodes = tuple(
+        replace(node, pools=tuple(replace(pool, device=alone) for pool in node.pools))
+        for node in cluster.nodes
+    )
+    assert "no link joins" in reasons(asked(replace(cluster, nodes=nodes)))
+
+
+def test_shared_devices_hold_no_pools() -> None:
+    """Time-sliced devices are refused by name; plain plans are still answered."""
+    question = asked(
+        time_sliced(),
+        pools="also",
+        model="meta-llama/Llama-3.1-8B-Instruct",
+        mode=HardwareMode.SHARED,
+    )
+    outcome = answer(question, AnalyticPredictor())
+    assert "hardware_mode is shared" in str(outcome.rejections)
+    assert outcome.plans
+
+
+def test_an_unknown_wish_is_refused() -> None:
+    """Only off, also and only are known."""
+    with pytest.raises(InvalidInput, match="disaggregated"):
+        disaggregation_of("maybe")
+    assert disaggregation_of(None) is Disaggregation.OFF
+
+
+def test_within_a_node_the_own_link_transfers() -> None:
+    """NVLink in one node, the network between two."""
+    h100 = make_cluster((("H100-SXM", 8),)).nodes[0].pools[0].device
+    assert h100.scale_up.bandwidth_bytes_per_s > h100.scale_out.bandwidth_bytes_per_s
+    for nodes, told in ((1, h100.scale_up), (2, h100.scale_out)):
+        question = asked(make_cluster(*[(("H100-SXM", 8),)] * nodes))
+        group = usable(question.clusters[0], question.mode, skip_master_cpus=True).groups[0]
+        assert link_between(group, group) == told.bandwidth_bytes_per_s
