@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import budsim
 from budsim.commons.errors import BudsimError
@@ -77,6 +78,14 @@ for line in sys.stdin:
             print(json.dumps(f"{type(error).__name__}: {error}"[:400]), flush=True)
 """
 )
+# Fields of published checkpoints that vLLM reads, and that the catalog leaves out, by
+# ``quant_method`` and by ``model_type``.
+QUANTIZATION_FIELDS: Mapping[str, Mapping[str, object]] = {
+    "awq": {"zero_point": True, "version": "gemm"},
+    "gptq": {"desc_act": False, "sym": True},
+    "fp8": {"activation_scheme": "dynamic"},
+}
+CONFIG_FIELDS: Mapping[str, Mapping[str, object]] = {}
 READ_LINES = """
 for line in sys.stdin:
     try:
@@ -209,8 +218,18 @@ def _refused_by_tables(emitted: Iterable[Emitted]) -> list[tuple[Emitted, str]]:
 
 
 def _config(model: str) -> Mapping[str, object]:
-    """Return the catalog's config.json of a model."""
-    return catalog_entries()[model.lower()].config
+    """Return the catalog's config.json of a model, with the fields that it leaves out."""
+    return completed(catalog_entries()[model.lower()].config)
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with fields that engines read and sizes do not depend on."""
+    whole = {**CONFIG_FIELDS.get(str(config.get("model_type")), {}), **config}
+    stored = whole.get("quantization_config")
+    if isinstance(stored, Mapping):
+        method = str(stored.get("quant_method"))
+        whole["quantization_config"] = {**QUANTIZATION_FIELDS.get(method, {}), **stored}
+    return whole
 
 
 def _refused(

@@ -265,6 +265,10 @@ class ServingEngine(Engine, Protocol):
         """Return the least tokens of a step it starts the family with; 0 where any will do."""
         ...
 
+    def cuts_prompts(self, architecture: Architecture, device: Device) -> bool:
+        """Return whether it can cut a prompt over several steps, and keep prefixes, on a device."""
+        ...
+
     def why_not_split(
         self, architecture: Architecture, precision: Precision, tp: int, ep: int = 1
     ) -> str | None:

@@ -21,9 +21,10 @@ The short form::
 ``instance`` is a cloud's instance type, instead of ``devices``: two machines of 8 x H100-SXM here.
 Such a node is called by its type unless it has a name.
 ``device`` is any name ``budsim devices`` knows; a name it does not know is reported, never
-replaced. Left out, ``count`` and ``sockets`` mean one, and ``available`` means all. ``memory_gb``
-and ``cores`` are of all the node's sockets; left out, they mean one 64 GB module for each memory
-channel, and the data sheet's cores. ``memory_gb`` of an accelerator is for one device, and picks
+replaced. Left out, ``count`` and ``sockets`` mean one, and ``available`` means all. ``memory_gb``,
+``cores`` and ``numa_nodes`` (as ``lscpu`` prints them) are of all the node's sockets; left out,
+they mean one 64 GB module for each memory channel, the data sheet's cores, and the nodes the
+processor has by default. ``memory_gb`` of an accelerator is for one device, and picks
 among those of one name. ``price_usd_per_h`` is what one of the devices costs; left out, the
 catalog's price holds. Any other key is refused.
 """
@@ -43,7 +44,7 @@ from budsim.hardware_ops.cluster import Cluster, DevicePool, Node
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.hardware_ops.device_entries import MOST_DEVICES, read_pool
 from budsim.hardware_ops.device_identity import MOST_GB
-from budsim.hardware_ops.device_load import MOST_CORES
+from budsim.hardware_ops.device_load import MOST_CORES, MOST_NUMA_NODES
 from budsim.hardware_ops.device_names import candidates
 from budsim.hardware_ops.duplicates import refuse_duplicates
 from budsim.hardware_ops.instances import find_instance
@@ -59,8 +60,19 @@ _FILE = frozenset({"clusters"})
 _CLUSTER = frozenset({"id", "name", "nodes"})
 _NODE = frozenset({"name", "count", "devices", "instance", "master", "down"})
 _DEVICE = frozenset(
-    {"device", "count", "available", "sockets", "cores", "memory_gb", "price_usd_per_h"}
+    {
+        "device",
+        "count",
+        "available",
+        "sockets",
+        "cores",
+        "numa_nodes",
+        "memory_gb",
+        "price_usd_per_h",
+    }
 )
+
+_OF_PROCESSORS = ("sockets", "cores", "numa_nodes")
 
 
 def read_cluster_file(path: Path) -> tuple[Cluster, ...]:
@@ -214,6 +226,7 @@ def _cpu_words(entry: InventoryReader, device: Device) -> Mapping[str, Any]:
         entry.number("memory_gb", most=MOST_GB, unit="GB") or sockets * device.memory_bytes / GIB
     )
     cores = entry.count("cores", least=1, most=MOST_CORES) or sockets * device.compute_units
+    numa_nodes = entry.count("numa_nodes", least=1, most=MOST_NUMA_NODES)
     available = entry.count("available", most=sockets)
     return {
         "total_count": sockets,
@@ -221,12 +234,13 @@ def _cpu_words(entry: InventoryReader, device: Device) -> Mapping[str, Any]:
         "socket_count": sockets,
         "memory_gb": memory_gb,
         "cores": cores,
+        "numa_nodes": numa_nodes or sockets * device.numa_nodes,
     }
 
 
 def _accelerator_words(entry: InventoryReader) -> Mapping[str, Any]:
-    if entry.has("sockets", "cores"):
-        key = "sockets" if entry.has("sockets") else "cores"
+    if entry.has(*_OF_PROCESSORS):
+        key = next(key for key in _OF_PROCESSORS if entry.has(key))
         raise InvalidInput(
             entry.at(key), "is stated for a device that is no known CPU", "count, for accelerators"
         )

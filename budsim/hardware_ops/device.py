@@ -169,6 +169,10 @@ class Device:
     host_reserved_bytes : float
         Memory that the system keeps where CPU and GPU share it (GB10, Jetson); 0 elsewhere. GH200
         has memory of its own for the GPU.
+    whole : Device or None
+        What a MIG slice or the NUMA node of a socket is a part of; ``None``: it is whole.
+    share_of_whole : float
+        Share of the price of the whole, 0..1.
     availability : Availability or None
         Segment and years of sale; ``None``: not known.
     sources : mapping of str to str
@@ -195,6 +199,8 @@ class Device:
     clock_hz: float = 0.0
     numa_nodes: int = 1
     host_reserved_bytes: float = 0.0
+    whole: Device | None = None
+    share_of_whole: float = 1.0
     availability: Availability | None = None
     price_origin: PriceOrigin | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -202,6 +208,15 @@ class Device:
     def __hash__(self) -> int:
         """Tell devices apart by name and size: a socket with other memory is another device."""
         return hash((self.name, self.memory_bytes, self.compute_units))
+
+    @property
+    def works_alone(self) -> bool:
+        """Whether no second device can join it in a replica, as with MIG slices.
+
+        NVIDIA MIG User Guide, application considerations: a process sees one slice, and slices do
+        not reach each other.
+        """
+        return self.whole is not None and self.kind is not DeviceKind.CPU
 
     @property
     def memory_at_start_bytes(self) -> float:

@@ -7,6 +7,7 @@ Rules
   25 % away from the catalog, the entry contradicts itself and is not used.
 * If PCI id and names mean different devices, the one whose memory fits is meant; if the memory
   cannot tell, the entry contradicts itself.
+* A MIG slice is the slice its profile names (``3g.40gb``) of the GPU that names or PCI id mean.
 * Names the catalog does not know do not contradict a known PCI id. Where several devices carry the
   id, a name or the memory must tell which.
 """
@@ -18,7 +19,13 @@ from dataclasses import dataclass
 
 from budsim.commons.units import GIB
 from budsim.hardware_ops.device import Device, DeviceKind
-from budsim.hardware_ops.device_names import candidates, candidates_by_pci, is_slice
+from budsim.hardware_ops.device_names import (
+    candidates,
+    candidates_by_pci,
+    find_device,
+    is_slice,
+    slices,
+)
 from budsim.hardware_ops.inventory_reader import InventoryReader
 
 MOST_GB = 1e6
@@ -49,7 +56,7 @@ def identify_device(entry: InventoryReader) -> Identity:
     """Return the device an entry means, or why none can be named."""
     names = _stated_names(entry)
     if part := next(filter(is_slice, names), None):
-        return _unknown(part, ": a slice of a device, not a whole one")
+        return _identify_slice(part, names, entry)
     # Virtual machines and re-labelled boards report ids and names that differ: both are asked.
     by_pci, by_name = candidates_by_pci(pci_id(entry)), candidates(*names)
     shown = names[-1] if names else pci_id(entry)
@@ -65,6 +72,27 @@ def identify_device(entry: InventoryReader) -> Identity:
         return _wrong_memory(shown, possible, stated_gb)
     if _is_undecided(fitting, by_pci, by_name):
         return _undecided(pci_id(entry), shown, fitting, by_pci, by_name)
+    return _of_stated_kind(fitting[0], entry)
+
+
+def _identify_slice(name: str, names: Sequence[str], entry: InventoryReader) -> Identity:
+    """Return the MIG slice an entry means: its profile, and the GPU it is cut from.
+
+    Memory that is stated may be the slice's or the whole GPU's.
+    """
+    stated_gb = _stated_memory_gb(entry)
+    found = slices(*names, pci_id=pci_id(entry))
+    fitting = [
+        part
+        for part in found
+        if _fits(part, stated_gb) or (part.whole and _fits(part.whole, stated_gb))
+    ]
+    if not fitting:
+        return _unknown(name, ": a slice (MIG) that no GPU of the catalog is cut into")
+    whole = find_device(*names, pci_id=pci_id(entry) or None)
+    if whole is None and len(fitting) > 1:
+        wholes = ", ".join(part.whole.name for part in fitting if part.whole)
+        return _unknown(name, f": a slice of one of {wholes}; expected the GPU's name beside it")
     return _of_stated_kind(fitting[0], entry)
 
 

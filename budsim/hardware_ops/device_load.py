@@ -8,10 +8,12 @@ from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import DevicePool
 from budsim.hardware_ops.device import Device
 from budsim.hardware_ops.device_identity import MOST_GB
+from budsim.hardware_ops.device_parts import numa_node
 from budsim.hardware_ops.inventory_reader import InventoryReader
 
 MOST_CORES = 10_000
 MOST_SOCKETS = 64
+MOST_NUMA_NODES = 1024
 # Time-sliced cores are handed out more than once.
 MOST_PERCENT = 1e4
 _REMEDY = "state what other containers hold, 0 where they hold nothing"
@@ -58,6 +60,7 @@ class _NodeProcessors:
     memory_gb: float
     used_cores: float
     used_gb: float
+    numa_nodes: int | None = None
 
     def count(self, pool: DevicePool, device: Device) -> int:
         """Return the number of sockets: counted, stated, or as many as the cores need."""
@@ -71,9 +74,15 @@ class _NodeProcessors:
             return device.compute_units
         return min(device.compute_units, max(1, round(self.cores / sockets)))
 
+    def nodes_of_socket(self, sockets: int) -> int:
+        """Return the NUMA nodes of a socket; one where the entry states none."""
+        return max(1, (self.numa_nodes or sockets) // sockets)
+
 
 def with_processor_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
-    """Return one device for each socket, with what the node's other work leaves of it.
+    """Return one device for each NUMA node, with what the node's other work leaves of it.
+
+    That is a socket, or a part of one: engines run one rank for each.
 
     Missing sockets follow from the cores; without cores the CPU cannot be used. A virtual machine
     with fewer cores gets their share of the arithmetic and all of the bandwidth.
@@ -87,12 +96,14 @@ def with_processor_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
         return unusable(_per_socket(pool, stated.sockets or 1), reason)
     sockets = stated.count(pool, device)
     cores = stated.cores_of_socket(device, sockets)
+    nodes = stated.nodes_of_socket(sockets)
     socket = _socket(device, cores, stated.memory_gb * GIB / sockets)
-    pool = _per_socket(replace(pool, device=socket), sockets)
+    pool = _per_socket(replace(pool, device=numa_node(socket, nodes)), sockets)
+    pool = replace(pool, total=pool.total * nodes, available=pool.available * nodes)
     if not stated.cores:
         # The callers' own rule: they place no replica on a CPU whose cores they do not know.
         return unusable(pool, "the node's cores are not stated (cores)")
-    free = (stated.memory_gb - stated.used_gb) * GIB / sockets
+    free = (stated.memory_gb - stated.used_gb) * GIB / (sockets * nodes)
     share = 1 - stated.used_cores / (cores * sockets)
     return _with_rest(pool, free, share, "the node's other work holds all its memory or cores")
 
@@ -122,6 +133,7 @@ def _read_processors(entry: InventoryReader) -> _NodeProcessors:
         memory_gb=_stated_memory_gb(entry),
         used_cores=entry.number("utilized_cores", most=MOST_CORES, unit="cores") or 0.0,
         used_gb=entry.number("utilized_memory_gb", most=MOST_GB, unit="GB") or 0.0,
+        numa_nodes=entry.count("numa_nodes", least=1, most=MOST_NUMA_NODES),
     )
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from budsim.hardware_ops.catalog import devices
 from budsim.hardware_ops.device import Device
+from budsim.hardware_ops.device_parts import mig_profile, mig_slice, without_profile
 
 # Trademarks, clocks and core counts differ between tools that name the same processor.
 _NOISE = re.compile(r"\((?:r|tm|c)\)|\bcpu\s*@.*|@\s*[\d.]+\s*ghz|\b\d+-core\b")
@@ -39,10 +40,12 @@ def find_device(*names: str, pci_id: str | None = None) -> Device | None:
 
     Notes
     -----
-    A slice of a device (MIG) is no device, whatever its PCI id.
+    A MIG slice (``NVIDIA H200 MIG 3g.71gb``) is a device of its own, unless the names leave open of
+    which GPU it is.
     """
     if any(map(is_slice, names)):
-        return None
+        parts = slices(*names, pci_id=pci_id)
+        return parts[0] if _are_of_one_name(parts, names) else None
     by_pci = candidates_by_pci(pci_id) if pci_id else ()
     # A count is taken off only as a last resort: a device's name may begin with a number.
     by_name = candidates(*names) or candidates(*(_COUNT.sub("", name) for name in names))
@@ -61,6 +64,26 @@ def candidates(*names: str) -> tuple[Device, ...]:
     """
     by_name = _index()[0]
     return next((by_name[key] for name in names if (key := normalized(name)) in by_name), ())
+
+
+def slices(*names: str, pci_id: str | None = None) -> tuple[Device, ...]:
+    """Return the MIG slices that names and PCI id of an entry may mean.
+
+    One name gives the profile; that or another name, or the PCI id, gives the GPU. Where none does
+    (``nvidia.com/mig-3g.40gb``), slices of all GPUs that are cut so are returned.
+    """
+    profile = next(filter(None, map(mig_profile, names)), "")
+    by_pci = candidates_by_pci(pci_id) if pci_id else ()
+    by_name = candidates(*map(without_profile, names))
+    agreed = tuple(device for device in by_pci if device in by_name)
+    wholes = agreed or by_name or by_pci or tuple(devices().values())
+    parts = (mig_slice(device, profile) for device in wholes)
+    return tuple(part for part in parts if part is not None)
+
+
+def _are_of_one_name(parts: Sequence[Device], names: Sequence[str]) -> bool:
+    """Return whether there is a slice, and a name says of which GPU or only one has it."""
+    return len(parts) == 1 or (bool(parts) and bool(candidates(*map(without_profile, names))))
 
 
 def close_names(name: str) -> list[str]:

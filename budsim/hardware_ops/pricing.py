@@ -60,10 +60,13 @@ class Pricing:
     def priced(self, device: Device) -> Device:
         """Return a device with its price of an hour; one that an inventory prices stays as it is.
 
-        Parts of it that an inventory states (memory, cores) do not change the price.
+        Memory and cores that an inventory states do not change the price. A MIG slice or a NUMA
+        node has its share of the whole device's.
         """
         if device.price_origin and device.price_origin.kind is PriceKind.INVENTORY:
             return device
+        if device.whole is not None:
+            return _priced_part(device, self.priced(device.whole))
         own = self.given.get(device.name)
         if own and own.purchase_usd is not None:
             device = replace(device, price_usd=own.purchase_usd)
@@ -86,6 +89,7 @@ class Pricing:
         the rent is an estimate. To own it, it has to be sold. A device with a user's own price can
         be had.
         """
+        device = device.whole or device
         availability = device.availability
         if device.name in self.given or availability is None:
             return ""
@@ -150,6 +154,17 @@ def term_named(name: str) -> RentTerm:
     except ValueError:
         expected = "on-demand, reserved or spot"
         raise InvalidInput("term", f"{name[:40]!r} is not known", expected) from None
+
+
+def _priced_part(part: Device, whole: Device) -> Device:
+    """Return a part of a device at its share of the whole's price."""
+    if whole.price_origin is None:
+        return part
+    share = part.share_of_whole
+    words = f"{share:.3g} of {whole.name}: {whole.price_origin.source}"
+    origin = replace(whole.price_origin, source=words)
+    priced = replace(part, price_usd=whole.price_usd * share, whole=whole)
+    return with_price(priced, Rent(usd_per_h=whole.price_usd_per_h * share, origin=origin))
 
 
 def _not_sold(availability: Availability) -> str:

@@ -155,3 +155,19 @@ def test_a_wrong_instance_is_named(node: str, field: str, tmp_path: Path) -> Non
     with pytest.raises(InvalidInput) as refused:
         read_cluster_file(file)
     assert refused.value.field == f"clusters[0].nodes[0].{field}"
+
+
+@pytest.mark.parametrize(
+    ("words", "nodes"),
+    [("", 6), (", numa_nodes: 2", 2), (", cores: 96, numa_nodes: 6", 6)],
+)
+def test_a_processor_has_the_numa_nodes_of_its_default_mode(
+    tmp_path: Path, words: str, nodes: int
+) -> None:
+    """Two sockets of a Xeon 6900P are six nodes; a file can say what ``lscpu`` prints instead."""
+    file = tmp_path / "one.yaml"
+    device = f"{{device: Xeon 6972P, sockets: 2, memory_gb: 768{words}}}"
+    file.write_text(f"clusters: [{{name: c, nodes: [{{name: n, devices: [{device}]}}]}}]")
+    (_, pool) = next(read_cluster_file(file)[0].pools())
+    assert (pool.total, pool.available) == (nodes, nodes)
+    assert pool.memory_free_bytes == 768 / nodes * GIB

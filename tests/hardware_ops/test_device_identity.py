@@ -63,11 +63,29 @@ def test_a_name_the_catalog_lacks_does_not_contradict_a_known_pci_id() -> None:
 
 
 @pytest.mark.parametrize("field", ["raw_name", "device_model", "model", "name"])
-def test_a_slice_is_not_the_device_its_pci_id_names(field: str) -> None:
-    """A MIG slice carries the id of the whole board and a part of its memory and cores."""
-    entry = {**H100, "mem_per_GPU_in_GB": None, field: "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb"}
-    assert only_pool(entry).device is None
-    assert "slice" in only_pool(entry).unavailable_reason
+@pytest.mark.parametrize("stated_gb", [None, 10, 80])
+def test_a_slice_is_cut_from_the_device_its_pci_id_names(
+    field: str, stated_gb: float | None
+) -> None:
+    """A MIG slice carries the id of the whole board; its memory or the board's may be stated."""
+    entry = {**H100, "mem_per_GPU_in_GB": stated_gb, field: "nvidia.com/mig-1g.10gb"}
+    device = only_pool(entry).device
+    assert device is not None
+    assert device.name == "H100-SXM MIG 1g.10gb"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("NVIDIA-H100-80GB-HBM3-MIG-3g.71gb", "no GPU of the catalog is cut into"),
+        ("nvidia.com/mig-3g.40gb", "expected the GPU's name beside it"),
+    ],
+)
+def test_a_slice_that_cannot_be_told_says_why(name: str, words: str) -> None:
+    """A profile the GPU lacks, and one that several GPUs have."""
+    pool = only_pool({"name": name, "type": "cuda", "available_count": 1, "total_count": 1})
+    assert pool.device is None
+    assert words in pool.unavailable_reason
 
 
 def test_an_id_several_boards_share_needs_a_name_or_memory() -> None:

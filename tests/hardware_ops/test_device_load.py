@@ -49,6 +49,16 @@ def test_a_virtual_machine_gets_its_cores_worth_of_arithmetic() -> None:
     )
 
 
+def test_each_numa_node_is_a_device() -> None:
+    """Two sockets of 56 cores in four NUMA nodes each: eight ranks of 14 cores and 256 GB."""
+    pool = only_pool({**XEON, "numa_nodes": 8})
+    assert pool.device is not None
+    assert (pool.total, pool.available) == (8, 8)
+    assert (pool.device.compute_units, pool.device.memory_bytes) == (14, 256 * GIB)
+    assert pool.memory_free_bytes == 250 * GIB
+    assert pool.compute_free_share == pytest.approx(0.75)
+
+
 def test_a_cpu_node_without_memory_says_so() -> None:
     """Nothing can be placed where memory is not known."""
     pool = only_pool({**XEON, "memory_gb": None})

@@ -124,6 +124,10 @@ class TableEngine:
         """Return the least tokens of a step the engine starts the family with; 0 for any."""
         return min_batched_tokens(self.name, architecture)
 
+    def cuts_prompts(self, architecture: Architecture, device: Device) -> bool:  # noqa: ARG002
+        """Return whether prompts can be cut over several steps and prefixes kept on a device."""
+        return True
+
     def knobs(self, kind: DeviceKind) -> tuple[Knob, ...]:
         """Return the settings the search turns on hardware of ``kind``."""
         return tuple(knob for knob in self.all_knobs if kind in knob.kinds)

@@ -31,10 +31,11 @@ from budsim.engine_ops.vllm.flags import (
     WITH_FRACTION,
     environment,
     flags,
+    is_reference_mla,
 )
 from budsim.engine_ops.vllm.memory import MEMORY_RULES
 from budsim.engine_ops.vllm.profiles import GPU, PROFILES, PROFILES_BY_KIND
-from budsim.hardware_ops.device import DeviceKind
+from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 
 # Port of the router before both pools; workers of one node have the ports from 8000 on.
@@ -90,6 +91,13 @@ class Vllm(TableEngine):
     profiles = PROFILES
     profiles_by_kind = PROFILES_BY_KIND
     memory_rules = MEMORY_RULES
+
+    def cuts_prompts(self, architecture: Architecture, device: Device) -> bool:
+        """Return whether prompts can be cut and prefixes kept: not MLA on processors without AMX.
+
+        vLLM 0.32 ``platforms/cpu.py`` turns both off there.
+        """
+        return not is_reference_mla(architecture, device)
 
     def launch(self, architecture: Architecture, config: ReplicaConfig) -> Launch:
         """Return the ``vllm serve`` command of one replica, its image and environment.

@@ -13,8 +13,9 @@ from budsim.engine_ops.shared.families import min_batched_tokens, scores_by_toke
 from budsim.engine_ops.shared.formats import format_arguments
 from budsim.engine_ops.shared.media import most_items
 from budsim.engine_ops.vllm.profiles import PROFILES_BY_KIND
-from budsim.hardware_ops.device import DeviceKind
+from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.layers import AttentionKind
 from budsim.model_ops.media import Media
 
 # Hardware on which ``--gpu-memory-utilization`` decides the cache; CPU is told a size.
@@ -37,6 +38,8 @@ _KV_ROLES: Final[Mapping[PoolRole, str]] = {
 LONGEST_LOOKUP: Final = 4
 
 _CACHE_VARIABLE: Final = "VLLM_CPU_KVCACHE_SPACE"
+# Tokens in a block of the reference MLA on processors.
+_MLA_BLOCK: Final = 16
 _LARGE_BLOCKS: Final = frozenset({DeviceKind.CPU, DeviceKind.HPU})
 
 # Makes a classifier of Qwen3-Reranker's published checkpoint (vLLM docs, pooling models).
@@ -60,10 +63,22 @@ def flags(
         args["gpu-memory-utilization"] = config.memory_fraction
     # Elsewhere vLLM picks the block by the attention kernel; a size of ours could be refused.
     if kind in _LARGE_BLOCKS:
-        args["block-size"] = PROFILES_BY_KIND[kind].block_tokens
+        is_mla = is_reference_mla(architecture, config.device)
+        args["block-size"] = _MLA_BLOCK if is_mla else PROFILES_BY_KIND[kind].block_tokens
     formats = format_arguments(engine, architecture, config)
     args |= formats | _runner(architecture, config) | _drafting(config.drafting)
     return args | _items(architecture, config.media) | _transfer(config.role)
+
+
+def is_reference_mla(architecture: Architecture, device: Device) -> bool:
+    """Return whether vLLM runs its reference MLA: on processors without AMX.
+
+    It takes prompts whole, keeps no prefixes and has blocks of 16 tokens (vLLM 0.32
+    ``platforms/cpu.py``).
+    """
+    if device.kind is not DeviceKind.CPU or "amx_bf16" in device.instruction_sets:
+        return False
+    return any(group.attention.kind is AttentionKind.MLA for group in architecture.layers)
 
 
 def environment(config: ReplicaConfig) -> Mapping[str, str]:

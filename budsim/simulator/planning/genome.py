@@ -186,7 +186,7 @@ class SearchSpace:
             weights=self._weights[option, genomes[:, WEIGHTS]],
             kv=self._kv[option, genomes[:, KV]],
             max_num_seqs=self._seqs[option, genomes[:, SEQS]],
-            max_num_batched_tokens=np.maximum(budget, self.scoring.least_step_tokens),
+            max_num_batched_tokens=np.maximum(budget, self.scoring.least_step_tokens(option)),
             memory_fraction=self._fractions[option, genomes[:, FRACTION]],
             replicas=replicas,
             concurrency=-(-self._concurrency // replicas),

@@ -91,8 +91,8 @@ class HardwareGroup:
 
     @property
     def largest_node(self) -> int:
-        """Most devices free on one node: the largest tensor-parallel group."""
-        return max(free for free, _ in self.sizes)
+        """Most devices free on one node: the largest tensor-parallel group; 1 of MIG slices."""
+        return 1 if self.device.works_alone else max(free for free, _ in self.sizes)
 
     def capacity(self, tp: int, pp: int) -> int:
         """Return how many replicas of ``tp x pp`` devices fit; no TP group spans nodes.
@@ -100,6 +100,8 @@ class HardwareGroup:
         Pipeline stages may lie on different nodes where the device has a link out of its node: two
         nodes of three devices hold two stages of TP 2, one replica of TP 2 and PP 2.
         """
+        if self.device.works_alone and tp * pp > 1:
+            return 0
         if self.is_wide(tp):
             return self._wide_capacity(tp // self.whole_node) if pp == 1 else 0
         stages = sum(nodes * (free // tp) for free, nodes in self.sizes)

@@ -60,13 +60,21 @@ class Scoring:
         """Longest sequence a replica must hold."""
         return context_needed(self.question)
 
-    @property
-    def least_step_tokens(self) -> int:
-        """Fewest tokens a step must take.
+    def takes_whole_prompts(self, option: Integers) -> Booleans:
+        """Return whether the engine of each row's option takes a prompt in one step.
 
-        A pooling model's prompt is not cut, others may be cut anywhere.
+        It does with pooling models, and on some devices.
         """
-        return self.context_tokens if self.question.architecture.is_embedding else 0
+        model = self.question.architecture
+        whole = [
+            model.is_embedding or not each.engine.cuts_prompts(model, each.group.device)
+            for each in self.options
+        ]
+        return np.array(whole, dtype=bool)[option]
+
+    def least_step_tokens(self, option: Integers) -> Integers:
+        """Return the fewest tokens a step of each row must take: the longest whole prompt."""
+        return np.where(self.takes_whole_prompts(option), self.context_tokens, 0)
 
     def score(self, choices: Choices, predictor: Predictor) -> Scores:
         """Return objectives and violation of each row; one prediction for all of them."""
@@ -144,6 +152,7 @@ class Scoring:
             **self._device_columns(choices.option),
             **self._engine_columns(choices.option),
             **self._question_columns(rows),
+            prefix_hit_share=self._prefix_hit_share(choices.option),
             precisions=PRECISIONS,
             weight_precision=choices.weights,
             kv_precision=choices.kv,
@@ -155,7 +164,7 @@ class Scoring:
             token_budget=choices.max_num_batched_tokens.astype(np.float64),
             max_num_seqs=self.max_num_seqs(choices).astype(np.float64),
             memory_fraction=choices.memory_fraction,
-            chunked_prefill=np.full(rows, self.least_step_tokens == 0),
+            chunked_prefill=~self.takes_whole_prompts(choices.option),
             # A question is about the server: what a benchmark's client adds is left out.
             admission_steps=np.zeros(rows),
             cold_start=np.zeros(rows, dtype=bool),
@@ -202,6 +211,12 @@ class Scoring:
             "engine_year": years,
         }
 
+    def _prefix_hit_share(self, option: Integers) -> Floats:
+        """Return the share of prompt tokens found in the cache; 0 where no prefix is kept."""
+        model = self.question.architecture
+        keeps = [each.engine.cuts_prompts(model, each.group.device) for each in self.options]
+        return self.question.traffic.prefix_hit_share * self._of_option(keeps, option)
+
     def _question_columns(self, rows: int) -> dict[str, Any]:
         """Return the columns of `Candidates` that the question decides, the same in each row."""
         traffic, constant = self.question.traffic, np.ones(rows)
@@ -210,7 +225,6 @@ class Scoring:
             "architecture": np.zeros(rows, dtype=np.int64),
             "input_tokens": constant * traffic.input_tokens,
             "output_tokens": constant * traffic.output_tokens,
-            "prefix_hit_share": constant * traffic.prefix_hit_share,
             "media": (traffic.media,) if traffic.media else (),
             "medium": np.zeros(rows, dtype=np.int64) if traffic.media else None,
         }
@@ -250,6 +264,7 @@ class Scoring:
         """
         option = self.options[int(choices.option[row])]
         group = option.group
+        cuts = option.engine.cuts_prompts(self.question.architecture, group.device)
         return ReplicaConfig(
             device=group.device,
             tp=int(choices.tp[row]),
@@ -265,6 +280,8 @@ class Scoring:
             max_num_batched_tokens=int(choices.max_num_batched_tokens[row]),
             kv_space_bytes=cache_bytes if group.device.kind is DeviceKind.CPU else 0.0,
             cores=free_cores(group),
+            chunked_prefill=cuts,
+            prefix_caching=cuts,
             max_loras=option.max_loras,
             max_lora_rank=option.max_lora_rank,
             drafting=drafting_of(way) if way else None,

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
-from budsim.simulator.rendering.platforms import PLATFORMS, visible_devices
+from budsim.simulator.rendering.platforms import platform_of, visible_devices
 from budsim.simulator.rendering.writing import comments
 
 
@@ -38,7 +38,9 @@ def heading(deployment: Deployment) -> Iterator[str]:
         yield f"{checkpoint} has to be made first: budsim render --format recipe"
     if any("enable-lora" in group.launch.args for group in deployment.groups):
         yield "LoRA adapters take memory from the KV cache that the prediction does not count"
-    if any(PLATFORMS[group.kind].visible for group in deployment.groups):
+    if any(platform_of(each.kind, each.device_name).by_uuid for each in deployment.groups):
+        yield "set CUDA_VISIBLE_DEVICES of each command to the UUID of its MIG slice: nvidia-smi -L"
+    if any(platform_of(each.kind, each.device_name).visible for each in deployment.groups):
         yield (
             "devices are numbered as in the inventory, devices in use by others last:"
             " check that your driver numbers them so"
@@ -47,7 +49,8 @@ def heading(deployment: Deployment) -> Iterator[str]:
 
 def _command(group: Group, process: Process, first: Process) -> str:
     launch = group.launched_as(process.role)
-    envs = {**launch.envs, **visible_devices(PLATFORMS[group.kind].visible, process.devices)}
+    platform = platform_of(group.kind, group.device_name)
+    envs = {**launch.envs, **visible_devices(platform.visible, process.devices)}
     settings = [f"{name}={shlex.quote(value)}" for name, value in envs.items()]
     serves = (
         f"answers at http://{process.node}:{process.role.port}/v1"

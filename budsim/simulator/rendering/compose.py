@@ -7,7 +7,7 @@ from typing import Any, Final
 from budsim.commons.errors import InvalidInput
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
-from budsim.simulator.rendering.platforms import PLATFORMS, Platform, visible_devices
+from budsim.simulator.rendering.platforms import Platform, platform_of, visible_devices
 from budsim.simulator.rendering.routing import PROXY_IMAGE, PROXY_PORT, proxy_config, replicas
 from budsim.simulator.rendering.writing import yaml_text
 
@@ -67,7 +67,8 @@ def _check_names(nodes: tuple[str, ...]) -> None:
 
 
 def _service(group: Group, process: Process, *, profiled: bool) -> dict[str, Any]:
-    launch, platform = group.launched_as(process.role), PLATFORMS[group.kind]
+    launch = group.launched_as(process.role)
+    platform = platform_of(group.kind, group.device_name)
     return {
         "image": launch.image,
         **({"profiles": [process.node]} if profiled else {}),
@@ -93,7 +94,10 @@ def _service(group: Group, process: Process, *, profiled: bool) -> dict[str, Any
 def _devices(platform: Platform, process: Process) -> dict[str, Any]:
     if not platform.driver:
         return {}
-    devices = [str(device) for device in process.devices]
+    # Compose stops with this message until the variable names the slice.
+    mig = "${{MIG_{}:?set it to the UUID of a MIG slice, see nvidia-smi -L}}"
+    shown = mig if platform.by_uuid else "{}"
+    devices = [shown.format(device) for device in process.devices]
     reserved = {"driver": platform.driver, "device_ids": devices, "capabilities": ["gpu"]}
     return {"deploy": {"resources": {"reservations": {"devices": [reserved]}}}}
 

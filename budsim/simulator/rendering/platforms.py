@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
 from budsim.hardware_ops.device import DeviceKind
+from budsim.hardware_ops.device_parts import mig_profile
 
 # Shared memory of a pod: 2 GiB for one GPU (vLLM docs, deployment/k8s.md); collectives of more
 # devices need more.
@@ -32,6 +33,8 @@ class Platform:
         Further keys of a compose service.
     capabilities : tuple of str
         Linux capabilities the process needs.
+    by_uuid : bool
+        Whether only UUIDs name its devices (MIG slices), which an inventory need not state.
     """
 
     resource: str = ""
@@ -40,6 +43,7 @@ class Platform:
     driver: str = ""
     container: Mapping[str, Any] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
+    by_uuid: bool = False
 
 
 PLATFORMS: Final[Mapping[DeviceKind, Platform]] = MappingProxyType(
@@ -74,6 +78,17 @@ PLATFORMS: Final[Mapping[DeviceKind, Platform]] = MappingProxyType(
         ),
     }
 )
+
+
+def platform_of(kind: DeviceKind, device_name: str) -> Platform:
+    """Return how devices are asked for; MIG slices by their profile and not by number.
+
+    NVIDIA's device plugin with the strategy ``mixed`` calls them ``nvidia.com/mig-3g.40gb``.
+    """
+    profile = mig_profile(device_name)
+    if not profile:
+        return PLATFORMS[kind]
+    return replace(PLATFORMS[kind], resource=f"nvidia.com/mig-{profile}", visible="", by_uuid=True)
 
 
 def visible_devices(variable: str, devices: Sequence[int]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from budsim.engine_ops.base import Launch
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
-from budsim.simulator.rendering.platforms import PLATFORMS, SHM_GIB_PER_DEVICE
+from budsim.simulator.rendering.platforms import SHM_GIB_PER_DEVICE, platform_of
 
 # Processes beside one for each device: 2 + N cores for N devices (vLLM docs, optimization, "CPU
 # resources for GPU deployments").
@@ -143,7 +143,7 @@ def on_the_nodes(workload: Workload) -> Manifest:
 
 def container(group: Group, workload: Workload, launch: Launch, *, answers: bool) -> Manifest:
     """Return the container of one process; with ``answers`` it has a port and probes."""
-    platform = PLATFORMS[group.kind]
+    platform = platform_of(group.kind, group.device_name)
     capabilities = (
         {"securityContext": {"capabilities": {"add": list(platform.capabilities)}}}
         if platform.capabilities
@@ -196,7 +196,7 @@ def _device_resources(group: Group, devices: int) -> Mapping[str, str]:
 
     Time-sliced ones are asked for with the memory HAMi reserves on each, MiB.
     """
-    resource = PLATFORMS[group.kind].resource
+    resource = platform_of(group.kind, group.device_name).resource
     shares = (
         {"nvidia.com/gpumem": str(math.ceil(group.memory_gib * 1024))}
         if group.mode is HardwareMode.SHARED

@@ -7,7 +7,7 @@ import pytest
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.vllm import Vllm
 from budsim.model_ops.registry import resolve_model
-from tests.engine_ops.samples import LLAMA, replica
+from tests.engine_ops.samples import GIB, LLAMA, device, replica
 
 VLLM = Vllm()
 
@@ -29,6 +29,25 @@ def test_a_step_of_gemma_4_holds_one_video() -> None:
             VLLM.launch(gemma, replica("H100-SXM", max_num_batched_tokens=tokens))
     short = replica("H100-SXM", max_num_seqs=1, context_tokens=512)
     assert VLLM.launch(gemma, short).args["max-num-batched-tokens"] == 2496
+
+
+def test_mla_without_amx_takes_whole_prompts() -> None:
+    """VLLM's reference MLA cuts no prompt, keeps no prefix and has blocks of 16 tokens."""
+    model = resolve_model("deepseek-ai/DeepSeek-V2-Lite-Chat")
+    assert not VLLM.cuts_prompts(model, device("EPYC 9554"))
+    config = replica(
+        "EPYC 9554",
+        context_tokens=4096,
+        chunked_prefill=False,
+        prefix_caching=False,
+        kv_space_bytes=4 * GIB,
+    )
+    args = VLLM.launch(model, config).args
+    assert args["block-size"] == 16
+    assert args["max-num-batched-tokens"] >= 4096
+    assert not args["enable-chunked-prefill"]
+    for other, on in ((model, "Xeon Platinum 8480+"), (LLAMA, "EPYC 9554"), (model, "H100-SXM")):
+        assert VLLM.cuts_prompts(other, device(on))
 
 
 @pytest.mark.parametrize(

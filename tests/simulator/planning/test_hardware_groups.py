@@ -44,6 +44,14 @@ def test_masters_lend_their_cpus_when_told():
     assert usable(master, DEDICATED, skip_master_cpus=False).groups[0].devices == 2
 
 
+def test_mig_slices_join_no_replica():
+    """Four slices hold four replicas of one device, and none of two."""
+    cluster = make_cluster((("NVIDIA H100 80GB HBM3 MIG 3g.40gb", 4),))
+    (group,) = usable(cluster, DEDICATED, skip_master_cpus=True).groups
+    assert (group.largest_node, group.capacity(1, 1)) == (1, 4)
+    assert group.capacity(2, 1) == group.capacity(1, 2) == 0
+
+
 def test_an_unknown_device_is_called_unknown():
     """A device the catalog lacks is rejected as unknown; nobody else's figures stand in for it."""
     found = usable(make_cluster((("Frobnicator-9000", 2),)), DEDICATED, skip_master_cpus=True)

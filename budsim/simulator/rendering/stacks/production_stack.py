@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from budsim.simulator.rendering.deployments import Deployment, Group
-from budsim.simulator.rendering.platforms import PLATFORMS, SHM_GIB_PER_DEVICE
+from budsim.simulator.rendering.platforms import SHM_GIB_PER_DEVICE, platform_of
 from budsim.simulator.rendering.pods import (
     TOKEN_SECRET,
     Manifest,
@@ -53,7 +53,7 @@ def _model(deployment: Deployment, group: Group, workload: Workload) -> Manifest
     launch = launch_of(group, workload)
     repository, _, tag = launch.image.rpartition(":")
     main = container(group, workload, launch, answers=True)
-    resource = PLATFORMS[group.kind].resource
+    resource = platform_of(group.kind, group.device_name).resource
     devices = (
         {"requestGPU": workload.devices, "requestGPUType": resource}
         if resource
