@@ -23,6 +23,7 @@ from budsim.performance.measured.client_columns import mark_unreadable
 from budsim.performance.measured.item_columns import NUMBERS as ITEM_NUMBERS
 from budsim.performance.measured.item_columns import TEXTS as ITEM_TEXTS
 from budsim.performance.measured.item_columns import items_of, mark_unreadable_items
+from budsim.performance.measured.modes import OFFLINE_MODES, STATIC_MODES, mark_modes
 from budsim.performance.measured.parallelism import device_layout
 from budsim.performance.measured.processors import (
     bandwidth_share,
@@ -109,13 +110,6 @@ NOMINAL_LENGTHS_NOTE = "lengths are nominal"
 # Mean prompt and output of vLLM's ShareGPT sample, for rows that name only the data set.
 SHAREGPT_TOKENS = (220.0, 190.0)
 
-# Modes in which all prompts are one batch.
-STATIC_MODES = ("static_batch", "low_latency")
-
-# Modes that need neither a concurrency nor a rate.
-OFFLINE_MODES = ("offline", "mlperf_offline")
-
-
 Value = TypeVar("Value")
 
 
@@ -178,6 +172,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     mark_unreadable(text, numbers, problems)
     mark_unreadable_drafts(text, numbers, problems)
     mark_unreadable_items(text, numbers, models, problems)
+    mark_modes(table, text["mode"], problems)
     _mark(
         problems,
         other_engines_flags(text),

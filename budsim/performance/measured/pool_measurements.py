@@ -9,7 +9,7 @@ import pandas as pd
 
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers, rows_of
 from budsim.performance.measured.measurements import Measurements, read_measurements
-from budsim.performance.measured.pool_columns import MODE, StatedPools, stated_pools
+from budsim.performance.measured.pool_columns import COLUMNS, MODE, StatedPools, stated_pools
 from budsim.performance.measured.protocols import SOURCES
 from budsim.performance.serving.pools.pool_times import Pools
 
@@ -101,7 +101,7 @@ def _workers(table: pd.DataFrame, stated: StatedPools, pool: str) -> pd.DataFram
     def written(values: Floats | pd.Series) -> pd.Series:
         return pd.Series(values, index=table.index).map(lambda v: "" if np.isnan(v) else f"{v:g}")
 
-    return table.assign(
+    return table.drop(columns=list(COLUMNS), errors="ignore").assign(
         mode=table["mode"].where(table["mode"] != MODE, "serving"),
         n_devices=written(devices),
         tp=written(devices),

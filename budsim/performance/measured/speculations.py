@@ -34,7 +34,12 @@ def mark_unreadable_drafts(text: pd.DataFrame, numbers: pd.DataFrame, problems: 
     whole = draft.isna() | ((draft >= 1) & (draft <= MOST_DRAFT_TOKENS) & (draft % 1 == 0))
     share = numbers.acceptance.isna() | (numbers.acceptance <= 1.0)
     without = (method == Method.DRAFT_MODEL) & (text.draft_model == "")
+    alone = (method == "") & ~drafting(text.notes)
+    needed = "is given without its method; expected a speculative_method"
     for wrong, reason in (
+        (alone & draft.notna(), f"draft_tokens: {needed}"),
+        (alone & numbers.acceptance.notna(), f"acceptance: {needed}"),
+        (alone & (text.draft_model != ""), f"draft_model: {needed}"),
         (~known, f"speculative_method: expected one of {names}"),
         (~whole, f"draft_tokens: expected a whole number from 1 to {MOST_DRAFT_TOKENS}"),
         (~share, "acceptance: expected a share of guesses from 0 to 1"),

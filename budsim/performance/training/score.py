@@ -14,6 +14,7 @@ from budsim.commons.units import MILLI
 from budsim.performance.candidates import Floats
 from budsim.performance.learned.pool_correction import load_pools
 from budsim.performance.measured.clients import served_traffic
+from budsim.performance.measured.contradictions import why_impossible
 from budsim.performance.measured.measurements import Measurements, read_measurements
 from budsim.performance.measured.open_loop import settle
 from budsim.performance.measured.pool_columns import MODE
@@ -105,10 +106,15 @@ def predict_table(table: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
     result["pred_error"] = list(measurements.problems)
     if len(measurements):
         columns, unstable = _columns(measurements, predictor)
-        result.loc[result.index[measurements.rows], "pred_error"] = unstable
+        reasons = why_impossible(measurements)
+        result.loc[result.index[measurements.rows], "pred_error"] = [
+            reason or problem for reason, problem in zip(reasons, unstable, strict=True)
+        ]
         for name, values in columns.items():
             column = np.full(len(table), "", dtype=object)
-            column[measurements.rows] = values
+            column[measurements.rows] = [
+                "" if why else v for why, v in zip(reasons, values, strict=True)
+            ]
             result[name] = column
     _write_pools(fresh, result, predictor)
     return pd.concat(

@@ -66,6 +66,11 @@ def test_eager_mode_is_a_column_or_a_flag() -> None:
         ({"concurrency": "1e300"}, "concurrency"),
         ({"tp": "0"}, "tp"),
         ({"mode": "serving_disagg"}, "mode"),
+        ({"mode": "foo"}, "mode: expected one of serving"),
+        ({"prefill_tp": "4"}, "prefill_tp: is given without its mode"),
+        ({"draft_tokens": "3"}, "draft_tokens: is given without its method"),
+        ({"acceptance": "0.5"}, "acceptance: is given without its method"),
+        ({"draft_model": "Qwen/Qwen3-0.6B"}, "draft_model: is given without its method"),
     ],
 )
 def test_unreadable_rows_name_the_field(change: dict[str, str], named: str) -> None:

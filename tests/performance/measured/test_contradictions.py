@@ -1,0 +1,43 @@
+"""Rows that no server can be."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+import pytest
+
+from budsim.performance.measured.contradictions import why_impossible
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.training.score import predict_table
+from tests.performance.measured.measured_rows import ROW, read
+
+LARGE = {"model_hf": "meta-llama/Llama-3.1-405B-Instruct", "precision": "bf16"}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({**LARGE, "n_devices": "1", "tp": "1"}, "n_devices: weights of .*405B.* take 75[0-9] GiB"),
+        ({**LARGE, "precision": "", "n_devices": "1", "tp": "1"}, ".* take 18[0-9] GiB on each"),
+        ({"n_devices": "3", "tp": "3"}, "tp: 3 ranks do not divide 64 attention heads"),
+        ({**LARGE, "engine": "llama.cpp", "n_devices": "1", "tp": "1"}, ""),
+        ({**LARGE, "n_devices": "", "tp": ""}, ""),
+        ({**LARGE, "n_devices": "1", "tp": "1", "ttft_ms_mean": "500"}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_cannot_be_is_told_in_words(change: dict[str, str], reason: str) -> None:
+    """A model that fits nowhere and ranks that divide nothing; not what ran or offloads."""
+    (told,) = why_impossible(read(change))
+    assert re.fullmatch(f"{reason}.*" if reason else "", told)
+
+
+def test_an_impossible_row_has_a_reason_and_its_neighbour_a_prediction() -> None:
+    """One bad row stops nothing."""
+    rows = pd.DataFrame([ROW | LARGE | {"n_devices": "1", "tp": "1"}, ROW])
+    found = predict_table(rows, AnalyticPredictor())
+    assert found["pred_error"].tolist()[0].startswith("n_devices: weights")
+    assert found["pred_ttft_ms"].tolist()[0] == ""
+    assert found["pred_error"].tolist()[1] == ""
+    assert found["pred_ttft_ms"].tolist()[1] > 0
