@@ -226,7 +226,7 @@ def plan_row(plan: Plan, question: Question) -> dict[str, Any]:
         **_figure("ttft_s", max((each.ttft_s for each in services), key=_value)),
         **(_figure("tokens_per_s_per_user", slowest) if slowest.value else {}),
         **_figure("e2e_s", max((each.e2e_s for each in services), key=_value)),
-        **_requests_per_s(plan.groups),
+        **_requests_per_s(plan.answering),
         **_percentiles(plan.slowest),
         "usd_per_h": plan.cost_usd_per_h,
         "usd_per_month": plan.cost_usd_per_month,

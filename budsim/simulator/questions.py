@@ -141,6 +141,7 @@ def question_of(
         chance=chance_of(request.risk),
         max_loras=request.max_loras,
         max_lora_rank=request.max_lora_rank,
+        disaggregation=request.disaggregated,
         speculations=request.asked_speculation.ways(architecture, source.find),
     )
 

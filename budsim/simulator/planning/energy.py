@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from budsim.commons.units import KILO, MEGA, SECONDS_PER_HOUR
+from budsim.engine_ops.base import PoolRole
 from budsim.hardware_ops.power import device_w, host_w
 from budsim.simulator.planning.plans import ReplicaGroup
 from budsim.simulator.planning.question import Question
@@ -35,7 +36,9 @@ def energy_of(question: Question, groups: Sequence[ReplicaGroup]) -> Energy:
     """
     site = question.power_site
     power_w = site.pue * sum(_group_w(question, group) for group in groups)
-    per_s = sum(group.replicas * group.service.requests_per_s.value for group in groups)
+    # Both pools of a disaggregated plan see the same requests: they are counted once.
+    finishing = [each for each in groups if each.role is not PoolRole.PREFILL] or groups
+    per_s = sum(group.replicas * group.service.requests_per_s.value for group in finishing)
     tokens_per_h = per_s * question.traffic.counted_tokens * SECONDS_PER_HOUR
     kwh = power_w / KILO / tokens_per_h * MEGA if tokens_per_h > 0 else float("inf")
     return Energy(

@@ -128,6 +128,8 @@ def read_only(table: Candidates) -> Candidates:
 def _ways(scoring: Scoring, number: int, max_num_seqs: int) -> Choices:
     """Return one worker of every layout and format of an option, without pipelines."""
     option = scoring.options[number]
+    # Somebody else may start the engines with as many sequences as there are requests.
+    running = min(max_num_seqs, scoring.question.concurrency)
     rows = [
         (tp, ep, dp, PRECISIONS.index(weights), PRECISIONS.index(kv), budget)
         for tp in option.tp
@@ -147,7 +149,7 @@ def _ways(scoring: Scoring, number: int, max_num_seqs: int) -> Choices:
         weights=weights,
         kv=kv,
         max_num_seqs=ones * max_num_seqs,
-        max_num_batched_tokens=np.maximum(budget, max_num_seqs),
+        max_num_batched_tokens=np.maximum(budget, running),
         memory_fraction=np.full(len(rows), option.memory_fraction[0]),
         replicas=ones,
         concurrency=ones * scoring.question.concurrency,

@@ -48,6 +48,9 @@ FORMATS: Final[Mapping[str, Callable[[Deployment], str]]] = MappingProxyType(
     }
 )
 
+# Formats that start prefill and decode workers.
+OF_POOLS: Final = ("command", "dynamo", "llm-d", "kserve-llm", "recipe")
+
 NOTHING: Final = Additions()
 
 
@@ -65,7 +68,11 @@ def render(text: str, form: str, *, number: int = 1, additions: Additions = NOTH
         _check_fallback(model)
     if form not in FORMATS:
         raise InvalidInput("--format", f"{form!r} is no format", "one of " + ", ".join(FORMATS))
-    return FORMATS[form](read_deployment(text, number, additions))
+    deployment = read_deployment(text, number, additions)
+    if deployment.is_disaggregated and form not in OF_POOLS:
+        problem = f"{form} does not start prefill and decode pools"
+        raise InvalidInput("--format", problem, f"one of {', '.join(OF_POOLS)}, or another plan")
+    return FORMATS[form](deployment)
 
 
 def _check_fallback(model: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from budsim.engine_ops.base import PoolRole
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
 from budsim.simulator.rendering.platforms import platform_of, visible_devices
 from budsim.simulator.rendering.writing import comments
@@ -19,6 +20,9 @@ def commands(deployment: Deployment) -> str:
         for replica in group.replicas
         for process in replica
     ]
+    if deployment.is_disaggregated:
+        about = "the router before both pools: requests go to it, on any node that reaches all"
+        parts.append(f"{comments([about])}{shlex.join(deployment.pool_router())}\n")
     return "\n".join(parts)
 
 
@@ -30,7 +34,8 @@ def heading(deployment: Deployment) -> Iterator[str]:
         yield f"the model runs at its provider: only LiteLLM's proxy is started here ({proxy})"
     for group in deployment.groups:
         engine = f"{group.engine.name} {group.engine.version}"
-        replicas = f"{len(group.replicas)} x {engine} on {group.device_name}"
+        part = "" if group.role is PoolRole.WHOLE else f" ({group.role} workers)"
+        replicas = f"{len(group.replicas)} x {engine} on {group.device_name}{part}"
         yield f"{group.name}: {replicas}, configuration {group.config_id}"
     for checkpoint in dict.fromkeys(
         group.launch.model for group in deployment.groups if group.compression

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
 from budsim.engine_ops import routers, serving_engines
-from budsim.engine_ops.base import ArgumentValue, Launch, ReplicaProcess, ServingEngine
+from budsim.engine_ops.base import (
+    ArgumentValue,
+    Launch,
+    PoolRole,
+    ReplicaProcess,
+    ServingEngine,
+)
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.shared.cores import core_ranges
 from budsim.hardware_ops.cluster import HardwareMode
@@ -80,7 +86,8 @@ class Group:
     """Equal replicas of a plan.
 
     ``replicas`` has the processes of each; the first of them answers requests. ``promised`` has
-    the predicted TTFT and end-to-end latency, where the document states them.
+    the predicted TTFT and end-to-end latency, where the document states them; ``role`` is the part
+    of each request that they serve.
     """
 
     name: str
@@ -98,6 +105,7 @@ class Group:
     device_name: str
     compression: Compression | None
     promised: Mapping[str, PromisedLatency]
+    role: PoolRole = PoolRole.WHOLE
 
     def launched_as(self, role: ReplicaProcess) -> Launch:
         """Return what starts one process of a replica."""
@@ -126,6 +134,23 @@ class Deployment:
     def slug(self) -> str:
         """The model's name as DNS allows it, at most 40 characters."""
         return slug(self.model.rpartition("/")[2])[:40].strip("-")
+
+    @property
+    def is_disaggregated(self) -> bool:
+        """Whether prefill and decode have workers of their own."""
+        return any(group.role is PoolRole.PREFILL for group in self.groups)
+
+    def pool(self, role: PoolRole) -> Group:
+        """Return the workers of one pool of a disaggregated deployment."""
+        return next(group for group in self.groups if group.role is role)
+
+    def pool_router(self) -> tuple[str, ...]:
+        """Return the command of the router before both pools, told every worker's address."""
+        prefill, decode = (
+            [f"http://{each[0].node}:{each[0].role.port}" for each in self.pool(role).replicas]
+            for role in (PoolRole.PREFILL, PoolRole.DECODE)
+        )
+        return self.groups[0].engine.pool_router(prefill, decode)
 
     def nodes(self) -> tuple[str, ...]:
         """Return the nodes the deployment uses, each once."""
@@ -231,6 +256,7 @@ def _group(group: NodeGroup, name: str, allocator: _NodeAllocator, additions: Ad
         device_name=group.device_name,
         compression=group.compression,
         promised=_promised(group),
+        role=PoolRole(group.role or PoolRole.WHOLE),
     )
 
 
@@ -300,6 +326,7 @@ def _processes(
             cores=core_ranges(devices, group.cores or 0, group.socket_cores or 0)
             if kind is DeviceKind.CPU
             else (),
+            address=node,
         )
         yield Process(
             name=name if len(parts) == 1 else f"{name}-n{rank}",

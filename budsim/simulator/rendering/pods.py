@@ -28,6 +28,9 @@ PROBE_PERIOD_S: Final = 10
 # Secret with the hub's token, under the key ``token``.
 TOKEN_SECRET: Final = "hf-token"
 
+# Address of a pod, where other pods reach it.
+OWN_ADDRESS: Final = "$(POD_IP)"
+
 Manifest = dict[str, Any]
 
 
@@ -166,10 +169,15 @@ def container(group: Group, workload: Workload, launch: Launch, *, answers: bool
 
 
 def environment_of(launch: Launch) -> list[Manifest]:
-    """Return the environment of a container, with the hub's token where its Secret exists."""
+    """Return the environment of a container, with the hub's token where its Secret exists.
+
+    A pod that has to tell its own address reads it before it is used.
+    """
     secret = {"name": TOKEN_SECRET, "key": "token", "optional": True}
     token = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}
-    return [*({"name": name, "value": value} for name, value in launch.envs.items()), token]
+    own = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    first = [own] if OWN_ADDRESS in launch.envs.values() else []
+    return [*first, *({"name": name, "value": value} for name, value in launch.envs.items()), token]
 
 
 def _resources(group: Group, devices: int) -> Manifest:

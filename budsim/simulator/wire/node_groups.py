@@ -6,12 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from budsim.commons.precision import Precision
 from budsim.commons.units import KILO
-from budsim.engine_ops.base import ReplicaConfig
+from budsim.engine_ops.base import PoolRole, ReplicaConfig
 from budsim.engine_ops.llmc import Llmc, job_for, schemes
 from budsim.engine_ops.shared.images import with_own_image
 from budsim.hardware_ops.cluster import HardwareMode, Node
@@ -247,6 +248,12 @@ class NodeGroup(EngineMetadata):
     kv_cache_memory_gb: float
     cores: int | None = None
     socket_cores: int | None = None
+    role: Literal["prefill", "decode"] | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="part of each request that these workers serve; absent where each replica "
+        "serves whole requests",
+    )
     # Callers read a null as a number of adapters, and an absent key as their own default.
     max_loras: int | None = Field(None, exclude_if=_is_none)
     model: str | None = None
@@ -312,6 +319,7 @@ def node_group(
         kv_cache_memory_gb=gigabytes(memory.kv_cache_bytes),
         cores=group.config.cores or None,
         socket_cores=group.config.device.compute_units if group.config.cores else None,
+        role=_role(group.role),
         max_loras=group.config.max_loras or None,
         model=launch.model,
         placements=_placements(group, question),
@@ -331,6 +339,12 @@ def node_group(
         supports_lora=group.metadata.supports_lora,
         supports_pipeline_parallelism=group.metadata.supports_pipeline_parallelism,
     )
+
+
+def _role(role: PoolRole) -> Literal["prefill", "decode"] | None:
+    if role is PoolRole.WHOLE:
+        return None
+    return "prefill" if role is PoolRole.PREFILL else "decode"
 
 
 def _energy(question: Question, group: ReplicaGroup) -> dict[str, float]:

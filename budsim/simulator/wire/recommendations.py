@@ -338,7 +338,9 @@ def _chance(plan: StoredPlan) -> float | None:
 
 
 def _requests_per_s(plan: StoredPlan) -> float | None:
-    rates = [group.document.get("requests_per_s") for group in plan.groups]
+    # Prefill workers hand every request on: those that decode finish it.
+    finishing = (group for group in plan.groups if group.document.get("role") != "prefill")
+    rates = [group.document.get("requests_per_s") for group in finishing]
     return None if None in rates else sum(filter(None, rates))
 
 

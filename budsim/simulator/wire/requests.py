@@ -13,7 +13,12 @@ from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.performance.traffic import Traffic
 from budsim.simulator.http import examples
-from budsim.simulator.planning.question import CAUTIOUS_CHANCE, USUAL_CHANCE, Risk
+from budsim.simulator.planning.question import (
+    CAUTIOUS_CHANCE,
+    USUAL_CHANCE,
+    Disaggregation,
+    Risk,
+)
 from budsim.simulator.storage.records import Feedback, Json, PlanFilter
 from budsim.simulator.wire.envelopes import Body
 from budsim.simulator.wire.fields import (
@@ -90,6 +95,11 @@ class RunRequest(TrafficFields, SpeculationFields):
         False,
         description="a deployment may have node groups of several device types or layouts; "
         "false: one node group",
+    )
+    disaggregated: Disaggregation = Field(
+        Disaggregation.OFF,
+        description="workers of their own for prefill and decode: off; also, where that is better; "
+        "only. Such a deployment has two node groups, with their role",
     )
     max_loras: Loras = Field(0, description="LoRA adapters every replica serves at a time; 0: none")
     max_lora_rank: LoraRank = Field(DEFAULT_MAX_LORA_RANK, description="highest rank of an adapter")

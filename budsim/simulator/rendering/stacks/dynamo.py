@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from budsim.engine_ops.base import PoolRole
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.deployments import Deployment, Group
 from budsim.simulator.rendering.platforms import SHM_GIB_PER_DEVICE
@@ -37,11 +38,14 @@ MODEL_FLAGS: Final[Mapping[str, str]] = MappingProxyType(
 """How each worker is told its model."""
 FRONTEND_PORT: Final = 8000
 
+_MODE: Final = "disaggregation-mode"
+
 
 def dynamo(deployment: Deployment) -> str:
     """Return one `DynamoGraphDeployment`: a frontend, and a worker service for each group.
 
-    Dynamo's workers take the engine's own flags. Their image has an engine of its own version.
+    Dynamo's workers take the engine's own flags, and which part of requests they serve. Its
+    frontend is the router between pools. Their image has an engine of its own version.
 
     Raises
     ------
@@ -80,17 +84,25 @@ def _frontend(group: Group) -> Manifest:
     }
 
 
+def _mode(role: PoolRole) -> list[str]:
+    """Return the flag of Dynamo's wrappers that names the part of requests a worker serves."""
+    return [] if role is PoolRole.WHOLE else [f"--{_MODE}", str(role)]
+
+
 def _worker(group: Group, workload: Workload) -> Manifest:
     name = group.engine.name
+    flags = flags_of(group, without=("port", _MODE))
     container = {
         "image": IMAGES[name],
         "command": ["python3", "-m", f"dynamo.{name}"],
-        "args": [MODEL_FLAGS[name], group.launch.model, *flags_of(group, without=("port",))],
+        "args": [MODEL_FLAGS[name], group.launch.model, *flags, *_mode(group.role)],
         "env": environment_of(launch_of(group, workload)),
     }
     nodes = {"multinode": {"nodeCount": workload.size}} if workload.size > 1 else {}
+    pool = {} if group.role is PoolRole.WHOLE else {"subComponentType": str(group.role)}
     return {
         "componentType": "worker",
+        **pool,
         "replicas": len(workload.replicas),
         **nodes,
         "resources": {"limits": {"gpu": str(workload.devices)}},

@@ -14,8 +14,13 @@ from budsim.simulator.rendering.stacks.shared import (
     groups_of,
     launch_of,
     notes_of,
+    pools_of,
 )
 from budsim.simulator.rendering.writing import yaml_text
+
+# Ports of KServe's own commands: of vLLM, and behind the proxy of decode workers.
+USUAL_PORT: Final = 8000
+DECODE_PORT: Final = 8001
 
 # KServe's own command states these.
 _OWN_FLAGS: Final = ("tensor-parallel-size", "served-model-name", "port")
@@ -36,11 +41,37 @@ def llm_inference_service(deployment: Deployment) -> str:
         "apply: kubectl apply -f FILE, where KServe with LLMInferenceService is installed",
         "edit: gateway, storage (hf:// downloads on every start; pvc:// keeps weights)",
     )
+    if deployment.is_disaggregated:
+        return yaml_text(notes, _llm_service_of_pools(deployment))
     found = groups_of(deployment, "kserve-llm", engines=("vllm",))
     return yaml_text(notes, *(_llm_service(deployment, *each) for each in found))
 
 
-def _llm_service(deployment: Deployment, group: Group, workload: Workload) -> Manifest:
+def _llm_service_of_pools(deployment: Deployment) -> Manifest:
+    """Return one `LLMInferenceService` whose main workers decode."""
+    prefill, decode = pools_of(deployment, "kserve-llm")
+    service = _llm_service(deployment, *decode, port=DECODE_PORT)
+    service["spec"]["prefill"] = _llm_workers(deployment, *prefill, USUAL_PORT)
+    return service
+
+
+def _llm_service(
+    deployment: Deployment, group: Group, workload: Workload, port: int = USUAL_PORT
+) -> Manifest:
+    return {
+        "apiVersion": "serving.kserve.io/v1alpha2",
+        "kind": "LLMInferenceService",
+        "metadata": _metadata(deployment, group, workload),
+        "spec": {
+            "model": {"uri": f"hf://{group.launch.model}", "name": deployment.model},
+            "router": {"scheduler": {}, "route": {}, "gateway": {}},
+            **_llm_workers(deployment, group, workload, port),
+        },
+    }
+
+
+def _llm_workers(deployment: Deployment, group: Group, workload: Workload, port: int) -> Manifest:
+    """Return equal workers; KServe's own command makes them listen on ``port``."""
     launch = launch_of(group, workload)
     template = _pod_spec(deployment, group, workload)
     main = template["containers"][0]
@@ -52,19 +83,12 @@ def _llm_service(deployment: Deployment, group: Group, workload: Workload) -> Ma
         "resources": main["resources"],
         # The engine's images run as root, and KServe's template refuses that.
         "securityContext": {"runAsNonRoot": False, **main.get("securityContext", {})},
-        "startupProbe": {**main["startupProbe"], "httpGet": {"path": "/health", "port": 8000}},
+        "startupProbe": {**main["startupProbe"], "httpGet": {"path": "/health", "port": port}},
     }
     return {
-        "apiVersion": "serving.kserve.io/v1alpha2",
-        "kind": "LLMInferenceService",
-        "metadata": _metadata(deployment, group, workload),
-        "spec": {
-            "model": {"uri": f"hf://{group.launch.model}", "name": deployment.model},
-            "replicas": len(workload.replicas),
-            "parallelism": {"tensor": int(group.launch.args.get("tensor-parallel-size", 1))},
-            "router": {"scheduler": {}, "route": {}, "gateway": {}},
-            "template": {**_where(template), "containers": [container]},
-        },
+        "replicas": len(workload.replicas),
+        "parallelism": {"tensor": int(group.launch.args.get("tensor-parallel-size", 1))},
+        "template": {**_where(template), "containers": [container]},
     }
 
 

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from budsim.commons.errors import InvalidInput
-from budsim.engine_ops.base import ArgumentValue, Launch
+from budsim.engine_ops.base import ArgumentValue, Launch, PoolRole
 from budsim.engine_ops.shared.arguments import command_line
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import Deployment, Group
-from budsim.simulator.rendering.pods import Workload, workloads
+from budsim.simulator.rendering.pods import OWN_ADDRESS, Workload, workloads
 
 
 def groups_of(
@@ -54,9 +54,35 @@ def groups_of(
 
 
 def launch_of(group: Group, workload: Workload, **changes: ArgumentValue) -> Launch:
-    """Return what starts one process on the engine's usual port, with some arguments changed."""
+    """Return what starts one process on the engine's usual port, with some arguments changed.
+
+    A pod tells workers of another pool its own address.
+    """
     changed = replace(group, launch=replace(group.launch, args={**group.launch.args, **changes}))
-    return changed.launched_as(replace(workload.first.role, port=group.engine.port))
+    return launch_on(changed, workload, group.engine.port)
+
+
+def launch_on(group: Group, workload: Workload, port: int) -> Launch:
+    """Return what starts one process that listens on ``port``."""
+    role = replace(workload.first.role, port=port, address=OWN_ADDRESS)
+    return group.launched_as(role)
+
+
+def pools_of(
+    deployment: Deployment, form: str, *, several_nodes: bool = False
+) -> tuple[tuple[Group, Workload], tuple[Group, Workload]]:
+    """Return the prefill and the decode workers of a plan, of vLLM, each as one workload.
+
+    Raises
+    ------
+    InvalidInput
+        As `groups_of`.
+    """
+    found = list(groups_of(deployment, form, engines=("vllm",), several_nodes=several_nodes))
+    if len(found) != len(deployment.groups):
+        raise _refused(form, "workers of one pool that are not alike", "command")
+    by_role = {group.role: (group, workload) for group, workload in found}
+    return by_role[PoolRole.PREFILL], by_role[PoolRole.DECODE]
 
 
 def flags_of(group: Group, *, without: Collection[str] = (), **changes: ArgumentValue) -> list[str]:

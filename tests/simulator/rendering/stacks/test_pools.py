@@ -1,0 +1,120 @@
+"""Files for stacks that start prefill and decode workers, and refusals of those that do not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from budsim.commons.errors import InvalidInput
+from budsim.engine_ops.shared.arguments import parse_command_line
+from budsim.simulator.planning.question import Disaggregation
+from budsim.simulator.rendering import FORMATS, OF_POOLS, render
+from tests.engine_ops.samples import real_arguments
+from tests.simulator.rendering.stacks.published import check_stack
+from tests.simulator.situations import make_cluster, make_question
+
+
+@pytest.fixture(scope="module")
+def pools(document) -> dict[str, str]:
+    """Return plans of two pools on eight H100 by engine: three workers or more."""
+    found = {}
+    for engine in ("vllm", "sglang"):
+        question = make_question(
+            make_cluster((("H100-SXM", 8),)),
+            input_tokens=4000,
+            concurrency=64,
+            engines=frozenset({engine}),
+            targets={"ttft_s": 0.5, "tokens_per_s_per_user": 100.0},
+            disaggregation=Disaggregation.ONLY,
+            analytic_only=True,
+        )
+        found[engine] = json.dumps(document(question))
+    return found
+
+
+def group(plan: str, role: str) -> dict:
+    """Return the node group of one pool."""
+    groups = json.loads(plan)["configurations"][0]["node_groups"]
+    return next(each for each in groups if each["role"] == role)
+
+
+@pytest.mark.parametrize("form", ["dynamo", "llm-d", "kserve-llm"])
+def test_files_name_published_fields_only(pools, form):
+    """Every field of a file for two pools is one that its project publishes."""
+    assert check_stack(form, render(pools["vllm"], form))
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form not in OF_POOLS])
+def test_other_formats_refuse_pools_by_name(pools, form):
+    """They name the formats that start them."""
+    with pytest.raises(InvalidInput) as refused:
+        render(pools["vllm"], form)
+    assert f"{form} does not start prefill and decode pools" in str(refused.value)
+    assert "dynamo" in refused.value.expected
+
+
+@pytest.mark.parametrize("form", ["llm-d", "kserve-llm"])
+def test_stacks_of_vllm_refuse_other_pools(pools, form):
+    """Their proxies speak vLLM's protocol of transfers."""
+    with pytest.raises(InvalidInput, match="sglang"):
+        render(pools["sglang"], form)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_dynamo_tells_workers_their_part(pools, engine):
+    """A worker service for each pool, with as many replicas as the plan."""
+    graph = yaml.safe_load(render(pools[engine], "dynamo"))
+    workers = [each for each in graph["spec"]["services"].values() if "subComponentType" in each]
+    assert [each["subComponentType"] for each in workers] == ["prefill", "decode"]
+    for each in workers:
+        role = each["subComponentType"]
+        assert each["replicas"] == group(pools[engine], role)["replicas"]
+        args = each["extraPodSpec"]["mainContainer"]["args"]
+        assert args.count("--disaggregation-mode") == 1
+        assert args[args.index("--disaggregation-mode") + 1] == role
+
+
+def test_llm_d_puts_decode_workers_behind_the_proxy(pools):
+    """The proxy has the service's port; the decode worker listens on the proxy's target."""
+    values = yaml.safe_load(render(pools["vllm"], "llm-d"))
+    assert values["routing"]["servicePort"] == 8000
+    target = values["routing"]["proxy"]["targetPort"]
+    words = values["decode"]["containers"][0]["command"]
+    assert words[words.index("--port") + 1] == str(target)
+    first = values["prefill"]["containers"][0]["command"]
+    assert first[first.index("--port") + 1] == "8000"
+    assert "kv_producer" in " ".join(first)
+    assert values["prefill"]["replicas"] == group(pools["vllm"], "prefill")["replicas"]
+
+
+def test_kserve_has_one_service_for_both_pools(pools):
+    """Main workers decode; the prefill section has workers of their own."""
+    spec = yaml.safe_load(render(pools["vllm"], "kserve-llm"))["spec"]
+    assert spec["replicas"] == group(pools["vllm"], "decode")["replicas"]
+    assert spec["prefill"]["replicas"] == group(pools["vllm"], "prefill")["replicas"]
+    words = spec["template"]["containers"][0]["args"]
+    assert "kv_consumer" in str(parse_command_line(words, real_arguments("vllm")))
+    assert spec["template"]["containers"][0]["startupProbe"]["httpGet"]["port"] == 8001
+
+
+def test_a_pod_tells_its_own_address(pools):
+    """The side channel of NIXL is at the pod's address, which is read first."""
+    spec = yaml.safe_load(render(pools["vllm"], "kserve-llm"))["spec"]
+    names = [each["name"] for each in spec["template"]["containers"][0]["env"]]
+    assert names.index("POD_IP") < names.index("VLLM_NIXL_SIDE_CHANNEL_HOST")
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_commands_number_ports_and_end_with_the_router(pools, engine):
+    """Workers of the only node have ports of their own; the router is told each of them."""
+    text = render(pools[engine], "command")
+    router = [line for line in text.splitlines() if line and not line.startswith("#")][-1]
+    workers = sum(
+        each["replicas"] for each in json.loads(pools[engine])["configurations"][0]["node_groups"]
+    )
+    assert router.count("http://node-0:") == workers
+    assert len(set(router.split())) >= workers
+    port = "VLLM_NIXL_SIDE_CHANNEL_PORT=5700" if engine == "vllm" else "--port 30100"
+    assert port in text
