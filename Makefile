@@ -8,7 +8,7 @@ MEASUREMENTS := $(or $(BUDSIM_DATA),../shared/data)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check audit format lock docs notebook train rivals bench bench-search soak \
-  fuzz serve clean
+  fuzz client serve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -68,6 +68,9 @@ soak: $(STAMP)  ## load, kills, faults, memory and replicas on real servers; SOA
 
 fuzz:  ## 20,000 requests made from the OpenAPI document, against the service on real servers
 	@$(MAKE) --no-print-directory soak SOAK=fuzz
+
+client: $(STAMP)  ## a client generated from the OpenAPI document calls the service, in an environment of its own
+	@$(BIN)/python scripts/check_client.py
 
 serve: $(STAMP)  ## the service on loopback, embedded (SQLite, inventory from the demo file)
 	$(BIN)/budsim serve --host 127.0.0.1 --port 8000 --inventory docs/examples/demo-cluster.yaml

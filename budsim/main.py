@@ -43,6 +43,7 @@ from budsim.simulator.cluster_sources import (
 from budsim.simulator.context import ServiceOptions
 from budsim.simulator.http import service_routes
 from budsim.simulator.http.application_state import ApplicationState, set_application_state
+from budsim.simulator.http.cloud_event_schema import add_cloud_event
 from budsim.simulator.http.error_envelopes import add_error_table
 from budsim.simulator.http.middleware import AdmissionMiddleware
 from budsim.simulator.http.server import protect_running_server
@@ -111,9 +112,12 @@ def create_app(
         lifespan=lifespan,
         description=ABOUT,
         strict_content_type=False,
+        # Generated clients name their functions after these: `run`, not `run_simulator_run_post`.
+        generate_unique_id_function=lambda route: route.name,
     )
     app.include_router(router)
     app.include_router(service_routes.router)
+    add_cloud_event(app)
     add_error_table(app)
     # The middleware added last is the outermost.
     app.add_middleware(AdmissionMiddleware)

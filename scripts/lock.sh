@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Write requirements.lock (service and development tools), deploy/requirements.lock (the service alone, same versions) and
-# tests/benchmarks/requirements.lock (what benchmarks compare with):
+# Write requirements.lock (service and development tools), deploy/requirements.lock (the service alone, same versions),
+# tests/benchmarks/requirements.lock (what benchmarks compare with) and scripts/client.lock (the generator of HTTP clients):
 # pinned and hashed, with no index or host in them. Versions that are locked already stay; UPGRADE=1 takes the newest of all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,7 +13,7 @@ resolve() {
   shift
   # uv keeps the versions it finds in its output file.
   if [[ "${UPGRADE:-}" == 1 ]]; then : >"$fresh"; else cp "$lock" "$fresh"; fi
-  "$uv" pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet \
+  "$uv" pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet \
     --output-file "$fresh" "$@" >/dev/null
   sed -i '1i # Written by `make lock` from pyproject.toml. Do not edit.' "$fresh"
   if grep -nE '://|^-' "$fresh"; then
@@ -24,6 +24,7 @@ resolve() {
   echo "lock: $(grep -c '==' "$lock") packages in $lock"
 }
 
-resolve requirements.lock --group dev --extra ui
-resolve deploy/requirements.lock --extra ui --constraint requirements.lock
-resolve tests/benchmarks/requirements.lock --group rivals --constraint requirements.lock
+resolve requirements.lock pyproject.toml --group dev --extra ui
+resolve deploy/requirements.lock pyproject.toml --extra ui --constraint requirements.lock
+resolve tests/benchmarks/requirements.lock pyproject.toml --group rivals --constraint requirements.lock
+resolve scripts/client.lock --group client

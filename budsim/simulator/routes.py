@@ -13,21 +13,22 @@ import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from budsim.commons.errors import BudsimError, Busy, Unavailable
 from budsim.commons.tracing import trace_id
 from budsim.simulator.events import published_body
 from budsim.simulator.http import examples
 from budsim.simulator.http.application_state import application_state_of
+from budsim.simulator.http.cloud_event_schema import CLOUD_EVENT_SCHEMA
 from budsim.simulator.http.examples import documented_answer
 from budsim.simulator.schemas import (
-    MAX_TEXT,
     BenchmarkConfiguration,
     BenchmarkRequest,
     ClusterMetrics,
     ConfigurationsRequest,
     Delivery,
+    DeliveryStatus,
     DeploymentConfiguration,
     Error,
     EventPage,
@@ -65,19 +66,7 @@ TOKEN = APIKeyHeader(
 )
 LONGEST_ID = 255
 EVENT_TYPE = "application/cloudevents+json"
-CLOUD_EVENT = {
-    "type": "object",
-    "required": ["topic", "pubsubname", "data"],
-    "properties": {
-        **{
-            name: {"type": "string", "maxLength": MAX_TEXT}
-            for name in ("specversion", "id", "type", "source", "topic", "pubsubname")
-        },
-        "data": {"$ref": "#/components/schemas/RunRequest"},
-    },
-    "example": examples.CLOUD_EVENT,
-}
-AS_EVENT = {"requestBody": {"content": {EVENT_TYPE: {"schema": CLOUD_EVENT}}}}
+AS_EVENT = {"requestBody": {"content": {EVENT_TYPE: {"schema": CLOUD_EVENT_SCHEMA}}}}
 
 router = APIRouter(responses=DOCUMENTED, dependencies=[Security(TOKEN)])
 log = structlog.get_logger()
@@ -105,7 +94,7 @@ async def run(
     service: Service,
     request: Request,
     idempotency_key: IdempotencyKey = None,
-) -> WorkflowMetadata | Recommendations:
+) -> Annotated[WorkflowMetadata | Recommendations, Field(discriminator="object")]:
     """Start a simulation and return its workflow; with `debug` wait for its recommendations."""
     key = f"key:{idempotency_key}" if idempotency_key else _sent_as(body)
     body = _in_trace(body, request)
@@ -274,19 +263,19 @@ async def notifications(request: Request, service: Service) -> Delivery:
     except (Unavailable, Busy) as error:
         # Both conditions end by themselves; the broker delivers the message again.
         log.warning("message put back", reason=str(error))
-        return Delivery(status="RETRY")
+        return Delivery(status=DeliveryStatus.RETRY)
     except ValidationError as error:
         log.warning(
             "message dropped",
             # Without the values: they belong to the caller and may be long.
             problems=error.errors(include_input=False, include_url=False, include_context=False),
         )
-        return Delivery(status="DROP")
+        return Delivery(status=DeliveryStatus.DROP)
     except (BudsimError, ValueError, RecursionError) as error:
         log.warning("message dropped", reason=str(error))
-        return Delivery(status="DROP")
+        return Delivery(status=DeliveryStatus.DROP)
     log.info("message accepted", workflow_id=accepted.run_id)
-    return Delivery(status="SUCCESS")
+    return Delivery(status=DeliveryStatus.SUCCESS)
 
 
 @router.get("/dapr/subscribe", tags=["dapr"], include_in_schema=False)

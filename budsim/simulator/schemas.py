@@ -26,6 +26,7 @@ from budsim.simulator.wire.layouts import (
 from budsim.simulator.wire.messages import (
     STEPS,
     Delivery,
+    DeliveryStatus,
     Error,
     EventPage,
     Info,
@@ -88,6 +89,7 @@ __all__ = [
     "Confidence",
     "ConfigurationsRequest",
     "Delivery",
+    "DeliveryStatus",
     "DeploymentConfiguration",
     "DeviceConfiguration",
     "DeviceTypeMetrics",

@@ -73,6 +73,42 @@ def test_example_requests_are_taken(kind: Any, example: dict[str, Any]):
     assert kind.model_validate(example)
 
 
+def test_generated_clients_have_readable_names(application: FastAPI):
+    """Operations are named once and plainly, and every body and answer is a schema with a name.
+
+    Generators call a schema without a name after the place where it stands. `make client` generates
+    one and calls the service with it.
+    """
+    document = application.openapi()
+    operations = [each for path in document["paths"].values() for each in path.values()]
+    names = [each["operationId"] for each in operations]
+    assert len(set(names)) == len(names)
+    assert all(name == name.lower() and "__" not in name for name in names)
+    assert {"run", "recommendations", "configurations", "status"} <= set(names)
+    contents = [
+        content
+        for each in operations
+        for part in (each.get("requestBody", {}), *each["responses"].values())
+        for kind, content in part.get("content", {}).items()
+        if kind != "text/plain"
+    ]
+    assert all({"$ref", "oneOf"} & content["schema"].keys() for content in contents)
+    schemas = document["components"]["schemas"]
+    assert [name for name in schemas if _nameless_enums(schemas[name])] == []
+    assert schemas["CloudEvent"]["properties"]["data"] == {
+        "$ref": "#/components/schemas/RunRequest"
+    }
+
+
+def _nameless_enums(schema: dict[str, Any]) -> list[str]:
+    """Return the fields of a schema whose values are listed in place."""
+    return [
+        name
+        for name, field in schema.get("properties", {}).items()
+        if any("enum" in each for each in (field, *field.get("anyOf", [])))
+    ]
+
+
 def test_every_operation_shows_an_answer_that_fits(application: FastAPI):
     """Each 200 has an example, and the example is what the operation returns."""
     models = {

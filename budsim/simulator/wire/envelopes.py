@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -30,12 +30,20 @@ class Category(StrEnum):
     EMAIL = "email"
 
 
+class NotificationType(StrEnum):
+    """To whom a notification goes."""
+
+    EVENT = "event"
+    TOPIC = "topic"
+    BROADCAST = "broadcast"
+
+
 class NotificationMetadata(BaseModel):
     """Fields that every event of the run repeats for its listeners."""
 
     model_config = ConfigDict(extra="ignore")
 
-    notification_type: Literal["event", "topic", "broadcast"] = "event"
+    notification_type: NotificationType = NotificationType.EVENT
     name: str | None = Field(None, max_length=MAX_TEXT)
     workflow_id: str | None = Field(None, max_length=MAX_TEXT)
     subscriber_ids: Texts | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Literal
 from uuid import UUID
 
@@ -75,7 +76,15 @@ class EventPage(BaseModel):
     items: list[Json]
 
 
+class DeliveryStatus(StrEnum):
+    """What the broker does with a message: forget it, send it again, or put it aside."""
+
+    SUCCESS = "SUCCESS"
+    RETRY = "RETRY"
+    DROP = "DROP"
+
+
 class Delivery(BaseModel):
     """What the broker should do with a message."""
 
-    status: Literal["SUCCESS", "RETRY", "DROP"]
+    status: DeliveryStatus

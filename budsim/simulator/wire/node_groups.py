@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from pydantic import BaseModel, Field
 
@@ -248,7 +247,7 @@ class NodeGroup(EngineMetadata):
     kv_cache_memory_gb: float
     cores: int | None = None
     socket_cores: int | None = None
-    role: Literal["prefill", "decode"] | None = Field(
+    role: PoolRole | None = Field(
         None,
         exclude_if=_is_none,
         description="part of each request that these workers serve; absent where each replica "
@@ -319,7 +318,7 @@ def node_group(
         kv_cache_memory_gb=gigabytes(memory.kv_cache_bytes),
         cores=group.config.cores or None,
         socket_cores=group.config.device.compute_units if group.config.cores else None,
-        role=_role(group.role),
+        role=None if group.role is PoolRole.WHOLE else group.role,
         max_loras=group.config.max_loras or None,
         model=launch.model,
         placements=_placements(group, question),
@@ -339,12 +338,6 @@ def node_group(
         supports_lora=group.metadata.supports_lora,
         supports_pipeline_parallelism=group.metadata.supports_pipeline_parallelism,
     )
-
-
-def _role(role: PoolRole) -> Literal["prefill", "decode"] | None:
-    if role is PoolRole.WHOLE:
-        return None
-    return "prefill" if role is PoolRole.PREFILL else "decode"
 
 
 def _energy(question: Question, group: ReplicaGroup) -> dict[str, float]:

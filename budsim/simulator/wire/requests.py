@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from hashlib import sha256
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -48,6 +49,13 @@ MAX_ENGINES = 16
 RiskOrChance = Annotated[Risk | Chance, told_as("a number from 0 to below 1, expected or cautious")]
 
 
+class SimulationMethod(StrEnum):
+    """How plans are found: trained regressors and a search, or physics on a fixed grid."""
+
+    REGRESSOR = "regressor"
+    HEURISTIC = "heuristic"
+
+
 class RunRequest(TrafficFields, SpeculationFields):
     """What should be deployed for which traffic and targets (`POST /simulator/run`)."""
 
@@ -70,9 +78,7 @@ class RunRequest(TrafficFields, SpeculationFields):
     is_quantization: Flag = Field(False, description="simulate the quantized model")
     quantization_method: str | None = Field(None, max_length=MAX_TEXT)
     quantization_type: str | None = Field(None, max_length=MAX_TEXT)
-    simulation_method: Literal["regressor", "heuristic"] | None = Field(
-        None, description="null: regressor"
-    )
+    simulation_method: SimulationMethod | None = Field(None, description="null: regressor")
     risk: RiskOrChance | None = Field(
         None,
         description="least chance of meeting all targets a plan must have, 0 to below 1 (null: "
