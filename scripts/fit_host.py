@@ -66,7 +66,13 @@ def changed(
     usual = profiles()[engine].first_token
     if usual is None:
         return replace(FITTED, kernels=kernels)
-    own = replace(usual, prompt_launch_s=launch_s, request_s=request_s, steps=steps)
+    own = replace(
+        usual,
+        prompt_launch_s=launch_s,
+        request_s=request_s,
+        steps=steps,
+        prompt_factor=None if usual.prompt_factor is None else factor,
+    )
     return replace(FITTED, kernels=kernels, first_token={**FITTED.first_token, engine: own})
 
 

@@ -60,11 +60,15 @@ class FirstToken:
     prompt_launch_s : float
         Seconds the host takes to launch one layer of a step with prompts, and of every step in
         eager mode. Else engines replay captured graphs for steps that only decode.
+    prompt_factor : float, optional
+        What prompts add to a step, relative to the sum of their kernels' times; None where that of
+        the device's kernels holds.
     """
 
     request_s: float
     steps: float
     prompt_launch_s: float = 0.0
+    prompt_factor: float | None = None
 
 
 # Half of the step under way, and one that is planned already.

@@ -49,7 +49,14 @@ _BASE: Final = EngineProfile(
 
 GPU: Final = replace(
     _BASE,
-    first_token=FirstToken(request_s=0.001, steps=OVERLAPPED_STEPS, prompt_launch_s=0.0004),
+    first_token=FirstToken(
+        request_s=0.001,
+        steps=OVERLAPPED_STEPS,
+        prompt_launch_s=0.0004,
+        # It fuses what lies between the products. 1.0 by serving rows of two parties: with the 1.3
+        # of vLLM and SGLang, TTFT of dense models was 31 to 49 % too long.
+        prompt_factor=1.0,
+    ),
     multiplied_in=MXFP4_AS_FP8,
 )
 

@@ -43,6 +43,7 @@ class MatrixArrays:
     row_sharded: Booleans
     attention: Booleans
     expert: Booleans
+    shared_expert: Booleans
     multiplied: Booleans
     sampled: Booleans
 
@@ -85,6 +86,7 @@ class ArchitectureArrays:
     attention: AttentionArrays
     hidden: Floats
     layers: Floats
+    encoder_layers: Floats
     moe_layers: Floats
     experts: Floats
     experts_per_token: Floats
@@ -122,6 +124,7 @@ def architecture_arrays(architectures: tuple[Architecture, ...]) -> Architecture
         attention=_attention_arrays(groups),
         hidden=scalar(lambda a: a.hidden_size),
         layers=scalar(lambda a: a.layer_count),
+        encoder_layers=scalar(lambda a: sum(group.count for group in a.encoder_layers)),
         moe_layers=np.array([float(sum(g.count for g in group)) for group in routed]),
         experts=np.array([float(_experts(group).experts) for group in routed]),
         experts_per_token=np.array([float(_experts(group).experts_per_token) for group in routed]),
@@ -187,6 +190,7 @@ def _matrix_arrays(models: Sequence[Sequence[_Column]]) -> MatrixArrays:
         row_sharded=flags(lambda c: c.matrix.shard is Shard.ROW),
         attention=flags(lambda c: c.matrix.role is MatrixRole.ATTENTION),
         expert=flags(lambda c: c.matrix.role is MatrixRole.EXPERT),
+        shared_expert=flags(lambda c: c.matrix.role is MatrixRole.SHARED_EXPERT),
         multiplied=flags(lambda c: c.matrix.role is not MatrixRole.EMBEDDING),
         sampled=flags(lambda c: c.matrix.role is MatrixRole.HEAD),
     )

@@ -51,6 +51,8 @@ class KernelConstants(Generic[Number]):
     gemm_latency_s, narrow_gemm_latency_s : seconds a product
         A launch, and on top the conversion of activations to 8 or 4 bit.
     narrow_experts_latency_s : seconds a layer of experts in 8 or 4 bit, for the same conversion
+    fused_experts_s : seconds a layer of MXFP4 experts without a shared one takes less
+        Their kernels route, multiply twice and sum in one or two launches.
     expert_traffic : bytes a hidden value
         What sending one token to one expert and summing its result moves through memory.
     token_latency_s : seconds a prompt token on the host, for tokenization
@@ -95,6 +97,7 @@ class KernelConstants(Generic[Number]):
     gemm_latency_s: Number
     narrow_gemm_latency_s: Number
     narrow_experts_latency_s: Number
+    fused_experts_s: Number
     expert_traffic: Number
     token_latency_s: Number
     core_reach: Number
@@ -137,6 +140,7 @@ IDEAL: KernelConstants[float] = KernelConstants(
     gemm_latency_s=0.0,
     narrow_gemm_latency_s=0.0,
     narrow_experts_latency_s=0.0,
+    fused_experts_s=0.0,
     expert_traffic=0.0,
     token_latency_s=0.0,
     core_reach=1.0,

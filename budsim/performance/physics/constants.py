@@ -43,6 +43,12 @@ class PhysicsConstants:
     processor_kernels: Mapping[str, ProcessorKernels]
 
     def of_kernels(self, engine: str, device: Device) -> KernelConstants[float]:
+        """Return the constants of an engine on a device, with its own prompt factor if any."""
+        factor = self.of_engine(engine).prompt_factor
+        found = self._of_device(engine, device)
+        return found if factor is None else replace(found, prompt_factor=factor)
+
+    def _of_device(self, engine: str, device: Device) -> KernelConstants[float]:
         """Return the engine's own constants, else those of the device's generation or kind."""
         of_device = self.kernels.get(device.generation, self.kernels[device.kind])
         if has_half_rate(device):

@@ -34,7 +34,12 @@ CONVERTED_BITS = 16.0
 # Products in fewer bits than this count as 8 bit and as 4 bit; block formats lie between.
 EIGHT_BIT_BELOW, FOUR_BIT_BELOW = 12.0, 6.0
 
-MXFP4_BITS = FORMATS[Precision.MXFP4].bits
+# Its code among the formats, in the order of `Precision`.
+MXFP4 = list(Precision).index(Precision.MXFP4)
+
+# Launches of a layer that also attends to an encoder, by those of one that does not: a third part,
+# and attention without fused kernels. Fitted on decode steps of T5 models in TGIS (LLM Pilot).
+CROSS_ATTENTION_LAUNCHES = 2.3
 
 # Place of the format that towers are run in.
 BF16 = list(Precision).index(Precision.BF16)
@@ -167,7 +172,8 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
     kernels = kernel_constants(candidates, constants)
     host = host_time(candidates, constants)
     row = candidates.architecture
-    eager, launched_s = _eager(candidates), model.layers[row] * host.prompt_launch_s
+    eager = _eager(candidates)
+    decoded_s, prompted_s = _launched(model, row, host)
     compute_share, bandwidth = _shares_of_device(candidates, kernels)
     formats = compute_formats(candidates.architectures, candidates.precisions)[
         row, candidates.weight_precision
@@ -194,10 +200,10 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
         cores=_cores(candidates),
         bandwidth=bandwidth,
         links=link_bandwidth(candidates),
-        launches_s=_launches(model, row, kernels, bits),
+        launches_s=_launches(model, row, kernels, formats, bits),
         eager=eager,
-        step_floor_s=np.where(eager, launched_s, 0.0),
-        prompt_step_floor_s=launched_s,
+        step_floor_s=np.where(eager, decoded_s, 0.0),
+        prompt_step_floor_s=prompted_s,
         encoder_s_per_token=encoder_s_per_token(
             candidates,
             kernels,
@@ -211,6 +217,18 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
         ),
         drafts=_drafts(candidates, constants),
     )
+
+
+def _launched(model: ArchitectureArrays, row: Integers, host: HostTime) -> tuple[Floats, Floats]:
+    """Return seconds the host takes to launch the layers of a step without, and with, prompts.
+
+    A prompt passes the encoder's layers, too. 0.4 ms a layer, 24 layers of encoder and of decoder:
+    24 x 2.3 x 0.4 = 22 ms without prompts, 9.6 ms more with some.
+    """
+    encoder = model.encoder_layers[row]
+    kernels = np.where(encoder > 0, CROSS_ATTENTION_LAUNCHES, 1.0)
+    decoded = model.layers[row] * kernels * host.prompt_launch_s
+    return decoded, decoded + encoder * host.prompt_launch_s
 
 
 def _drafts(candidates: Candidates, constants: PhysicsConstants) -> Drafts | None:
@@ -366,23 +384,30 @@ def _reached(
 
 
 def _launches(
-    model: ArchitectureArrays, row: Integers, kernels: KernelConstants[Floats], bits: Floats
+    model: ArchitectureArrays,
+    row: Integers,
+    kernels: KernelConstants[Floats],
+    formats: Integers,
+    bits: Floats,
 ) -> Floats:
     """Return seconds a step spends launching products and bringing activations to 8 or 4 bit.
 
     Experts of one layer are launched together, at the price of ``moe_latency_s``. MXFP4 experts
-    meet 16 bit activations, which nothing brings to fewer bits.
+    meet 16 bit activations, which nothing brings to fewer bits; where no shared expert runs beside
+    them, one kernel also routes the tokens and sums the results.
     """
     matrices, narrow = model.matrices, bits < EIGHT_BIT_BELOW
     each = kernels.gemm_latency_s[:, None] + np.where(
         narrow, kernels.narrow_gemm_latency_s[:, None], 0.0
     )
     alone = matrices.multiplied[row] & ~matrices.expert[row] & ~matrices.sampled[row]
-    narrow_experts = matrices.expert[row] & narrow & (bits != MXFP4_BITS)
-    narrow_layers = np.where(narrow_experts.any(axis=1), model.moe_layers[row], 0.0)
+    is_mxfp4 = matrices.expert[row] & (formats == MXFP4)
+    narrow_experts = matrices.expert[row] & narrow & ~is_mxfp4
+    fused = is_mxfp4.any(axis=1) & ~matrices.shared_expert[row].any(axis=1)
+    by_layer = np.where(narrow_experts.any(axis=1), kernels.narrow_experts_latency_s, 0.0)
+    by_layer = by_layer - np.where(fused, kernels.fused_experts_s, 0.0)
     return np.asarray(
-        (each * matrices.layers[row] * alone).sum(axis=1)
-        + kernels.narrow_experts_latency_s * narrow_layers
+        (each * matrices.layers[row] * alone).sum(axis=1) + by_layer * model.moe_layers[row]
     )
 
 

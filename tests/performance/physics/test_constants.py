@@ -59,6 +59,13 @@ def test_devices_without_a_link_share_one_network() -> None:
     assert shares == {BLACKWELL_WORKSTATION.link}
 
 
+def test_an_engines_own_prompt_factor_comes_before_the_devices() -> None:
+    """TensorRT-LLM adds its kernels' times alone, vLLM 1.3 times as much."""
+    device = devices()["H100-SXM"]
+    assert FITTED.of_kernels("trtllm", device) == replace(HOPPER, prompt_factor=1.0)
+    assert FITTED.of_kernels("vllm", device).prompt_factor == 1.3
+
+
 def test_an_engine_never_measured_gets_a_guess() -> None:
     """10 ms and one step."""
     assert FITTED.of_engine("unheard of") == OTHER_ENGINE
