@@ -111,7 +111,7 @@ cells = st.one_of(
         max_size=4,
     )
 )
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_whatever_a_table_holds_each_row_is_predicted_or_explained(
     rows: list[dict[str, str]],
 ) -> None:

@@ -399,7 +399,7 @@ TARGETS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(
     nodes=NODES,
     extra=st.tuples(st.sampled_from(NAMES), st.integers(1, 8)),
@@ -425,7 +425,7 @@ def test_another_node_never_worsens_the_best_plan(nodes, extra, targets, concurr
             )
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(nodes=NODES, targets=TARGETS, concurrency=st.integers(1, 500), easing=st.floats(1.0, 5.0))
 @example(
     nodes=[(("H100-SXM", 1), ("Gaudi3", 1))],

@@ -339,7 +339,7 @@ def test_every_request_ends_once_and_in_order(kind: str) -> None:
 @pytest.mark.parametrize("traffic", [CLOSED, OPEN], ids=["closed", "open"])
 def test_littles_law_holds_for_the_timeline(traffic: Traffic) -> None:
     """L19: the mean number in the system over time is the rate times the mean time in it."""
-    served = both(replace(traffic, requests=2000), Scheduler(places=16))[1]
+    served = run(replica(Scheduler(places=16)), whole(replace(traffic, requests=2000)))[0]
     inside = (served.running + served.waiting).mean()
     span = served.end_s - served.send_s[0]
     expected = (served.done_s - served.send_s).sum() / span
