@@ -52,6 +52,7 @@ from budsim.simulator.questions import DEPLOYER, ModelSource
 from budsim.simulator.routes import router
 from budsim.simulator.searching import simulate
 from budsim.simulator.services import Simulations
+from budsim.simulator.site_costs import SiteCosts
 from budsim.simulator.storage.repository import Repository
 
 # Threads that wait for the database; asyncio's default follows the number of cores.
@@ -190,10 +191,16 @@ def _options(settings: Settings) -> ServiceOptions:
         },
         event_topics=settings.dapr.event_topics,
         notify_topic=settings.dapr.notify_service_topic,
+        costs=_costs(settings),
     )
 
 
 def _inventory(settings: Settings, sidecar: Sidecar | None) -> Inventory:
+    return PricedInventory(_inventory_source(settings, sidecar), _costs(settings).pricing)
+
+
+def _costs(settings: Settings) -> SiteCosts:
+    """Return how the site prices devices and power; single settings win over the price file."""
     prices = settings.prices
     pricing = read_pricing(
         basis=prices.price_basis,
@@ -201,7 +208,13 @@ def _inventory(settings: Settings, sidecar: Sidecar | None) -> Inventory:
         provider=prices.price_provider,
         prices=prices.prices_file,
     )
-    return PricedInventory(_inventory_source(settings, sidecar), pricing)
+    # A site that rents may still be asked what owning would cost there.
+    power = {"pue": prices.pue, "usd_per_kwh": prices.usd_per_kwh}
+    stated = {name: value for name, value in power.items() if value is not None}
+    ownership = replace(pricing.ownership, **stated)
+    return SiteCosts(
+        pricing=replace(pricing, ownership=ownership), g_co2_per_kwh=prices.g_co2_per_kwh
+    )
 
 
 def _inventory_source(settings: Settings, sidecar: Sidecar | None) -> Inventory:

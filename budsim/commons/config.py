@@ -333,6 +333,22 @@ class PriceSettings(SettingsGroup):
     prices_file: Path | None = Field(
         None, description="a site's own prices in YAML, JSON or CSV; read at start; unset: none"
     )
+    pue: float | None = Field(
+        None,
+        ge=1,
+        le=5,
+        description="power of the data centre over that of its computers; unset: that of"
+        " PRICES_FILE, else 1.56",
+    )
+    usd_per_kwh: float | None = Field(
+        None,
+        ge=0,
+        le=10,
+        description="price of power, for PRICE_BASIS own; unset: that of PRICES_FILE, else 0.1275",
+    )
+    g_co2_per_kwh: float = Field(
+        445.0, ge=0, le=2000, description="carbon intensity of the grid, g CO2 per kWh"
+    )
 
 
 class LimitSettings(SettingsGroup):

@@ -80,6 +80,10 @@ class Pricing:
         """Return clusters with the prices of their devices."""
         if self == Pricing():
             return tuple(clusters)  # the catalog has these prices
+        return self.repriced_clusters(clusters)
+
+    def repriced_clusters(self, clusters: Iterable[Cluster]) -> tuple[Cluster, ...]:
+        """Return clusters with these prices in place of others they may have had."""
         return tuple(self._priced_cluster(cluster) for cluster in clusters)
 
     def why_not(self, device: Device) -> str:

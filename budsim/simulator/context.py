@@ -15,6 +15,7 @@ from budsim.simulator.planning.question import FixedKnobs
 from budsim.simulator.questions import DEPLOYER, ModelSource, Subject
 from budsim.simulator.schemas import LaunchOverrides, RunRequest
 from budsim.simulator.signals import Signals
+from budsim.simulator.site_costs import SiteCosts
 
 if TYPE_CHECKING:
     from budsim.commons.telemetry import Metrics
@@ -54,6 +55,8 @@ class ServiceOptions:
         Patterns (`fnmatch`) of topics that a request may have its events published on.
     notify_topic : str or None
         Topic of the notification service; None: nothing is sent there.
+    costs : SiteCosts
+        How this site prices devices and power.
     """
 
     own_topic: str = "budSimMessages"
@@ -68,6 +71,7 @@ class ServiceOptions:
     images: Mapping[str, str] = field(default_factory=dict)
     event_topics: tuple[str, ...] = ("*Messages",)
     notify_topic: str | None = None
+    costs: SiteCosts = field(default_factory=SiteCosts)
 
     def check_topics(self, topics: Iterable[str]) -> None:
         """Refuse topics that events may not be published on.
@@ -123,6 +127,7 @@ class ServiceContext:
             options.engines,
             proxy_image=options.images.get("litellm/any"),
             deployer=options.deployer,
+            costs=options.costs,
         )
 
     def announcer(self, run: Run, request: RunRequest) -> Announcer:

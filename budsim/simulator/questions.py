@@ -22,6 +22,7 @@ from budsim.performance.lengths import FixedLength
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.question import FixedKnobs, Question, chance_of
 from budsim.simulator.planning.targets import Targets
+from budsim.simulator.site_costs import SiteCosts
 
 if TYPE_CHECKING:  # the terminal builds questions too and must not pay for pydantic's models
     from budsim.simulator.cluster_sources import Inventory
@@ -106,10 +107,12 @@ def question_of(
     source: ModelSource,
     engines: frozenset[str] = frozenset(),
     deployer: FixedKnobs = DEPLOYER,
+    costs: SiteCosts | None = None,
 ) -> Question:
     """Return the question a request asks; ``engines`` are those of this site, empty: all.
 
-    ``deployer`` states what is passed to engines in place of the plan's own values.
+    ``deployer`` states what is passed to engines in place of the plan's own values, ``costs`` how
+    this site has priced ``clusters``.
 
     Raises
     ------
@@ -121,6 +124,8 @@ def question_of(
         or method.
     """
     precision = wanted_precision(request)
+    site = costs or SiteCosts()
+    asked = site.asked(request.asked_costs)
     found = source.find(request.pretrained_model_uri)
     targets = request.targets
     architecture, traffic = served(found, request.traffic, targets, pooling=request.pooling)
@@ -128,7 +133,8 @@ def question_of(
         architecture=architecture,
         traffic=traffic,
         targets=targets,
-        clusters=chosen_clusters(clusters, request.wanted_cluster),
+        clusters=asked.priced(chosen_clusters(clusters, request.wanted_cluster), site),
+        power_site=asked.power_site,
         mode=request.hardware_mode,
         engines=allowed_engines(request.engines, engines),
         fixed_knobs=deployer,
@@ -152,6 +158,7 @@ def hosts_question_of(
     source: ModelSource,
     engines: frozenset[str] = frozenset(),
     deployer: FixedKnobs = DEPLOYER,
+    costs: SiteCosts | None = None,
 ) -> Question:
     """Return the question about a model on the hosts a request names; errors as `question_of`.
 
@@ -171,6 +178,7 @@ def hosts_question_of(
         traffic=traffic,
         targets=Targets(),
         clusters=(cluster,),
+        power_site=(costs or SiteCosts()).power_site,
         mode=request.hardware_mode,
         engines=engines,
         fixed_knobs=deployer,
@@ -288,6 +296,8 @@ class Subject:
         The site's own image of LiteLLM's proxy.
     deployer : FixedKnobs
         What is passed to engines in place of the plan's own values.
+    costs : SiteCosts, optional
+        How this site prices devices and power.
     """
 
     def __init__(
@@ -298,9 +308,10 @@ class Subject:
         engines: frozenset[str] = frozenset(),
         proxy_image: str | None = None,
         deployer: FixedKnobs = DEPLOYER,
+        costs: SiteCosts | None = None,
     ) -> None:
         self.request = request
-        self._deployer = deployer
+        self._deployer, self._costs = deployer, costs
         self._inventory, self._source, self._engines = inventory, source, engines
         self._proxy_image = proxy_image
         self._question: Question | None = None
@@ -318,7 +329,13 @@ class Subject:
         if self._question is None:
             clusters = await self._inventory.clusters()
             self._question = await asyncio.to_thread(
-                question_of, self.request, clusters, self._source, self._engines, self._deployer
+                question_of,
+                self.request,
+                clusters,
+                self._source,
+                self._engines,
+                self._deployer,
+                self._costs,
             )
         return self._question
 

@@ -16,6 +16,8 @@ from budsim.commons.tracing import trace_id
 from budsim.simulator.background.worker_processes import WorkerLost
 from budsim.simulator.context import ServiceContext
 from budsim.simulator.events import Announcer
+from budsim.simulator.planning.plans import Outcome, Rejection
+from budsim.simulator.planning.question import Question
 from budsim.simulator.questions import Subject
 from budsim.simulator.schemas import (
     RunRequest,
@@ -24,7 +26,7 @@ from budsim.simulator.schemas import (
     recommendations_of,
     stored_plans,
 )
-from budsim.simulator.searching import parts_of, search_part
+from budsim.simulator.searching import offered_checkpoint, parts_of, search_part
 from budsim.simulator.storage.records import (
     EVERY_PLAN,
     UNFINISHED,
@@ -220,8 +222,20 @@ class RunSteps:
             ),
         )
         plans = await asyncio.to_thread(stored, outcome, question)
-        reasons = reason_documents(outcome.rejections)
+        offers = await self._offers(request, question, outcome)
+        reasons = reason_documents((*offers, *outcome.rejections))
         return Finding(plans=plans, reasons=reasons, evaluations=outcome.evaluations)
+
+    async def _offers(
+        self, request: RunRequest, question: Question, outcome: Outcome
+    ) -> tuple[Rejection, ...]:
+        """Return a cheaper checkpoint of the model in words, where the request asks for one."""
+        if not request.offer_checkpoint:
+            return ()
+        costs = (each.cost_per_million_tokens_usd for each in outcome.plans if each.meets_targets)
+        cost = next(costs, None)
+        offer = await self._context.workers.compute(offered_checkpoint, question, cost)
+        return (offer,) if offer else ()
 
     async def _search(self, work: Work, *, parts: Sequence[str], of: int) -> Run:
         """Search some parts of a run's question, beside others who search the rest."""

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from budsim.performance.predictor import Predictor
-from budsim.simulator.planning.plans import Outcome
+from budsim.simulator.planning.plans import Outcome, Rejection
 from budsim.simulator.planning.question import Question
 
 if TYPE_CHECKING:
@@ -45,3 +45,27 @@ def search_part(question: Question, predictor: Predictor, name: str) -> bytes | 
 
     found = search(question, predictor, name)
     return found.packed() if found else None
+
+
+def offered_checkpoint(
+    question: Question, predictor: Predictor, own_usd: float | None
+) -> Rejection | None:
+    """Return in words a quantized checkpoint of the model that meets the targets for much less.
+
+    ``own_usd`` is the cost of the model's own best plan per million tokens, None without one.
+    """
+    from budsim.simulator.planning.checkpoint_offers import checkpoint_below
+
+    offer = checkpoint_below(question, own_usd, predictor)
+    if offer is None:
+        return None
+    group = offer.plan.groups[0]
+    saving = f"{offer.cost_share:.0%} of the cost" if own_usd else "which the model itself misses"
+    return Rejection(
+        cluster_id=offer.plan.cluster_id,
+        subject=offer.model_id,
+        reason=f"a quantized checkpoint of this model; it meets the targets for "
+        f"{offer.plan.cost_per_million_tokens_usd:.2f} USD per million tokens ({saving}) on "
+        f"{offer.plan.devices} x {group.config.device.name}; test its quality for your task",
+        devices=offer.plan.devices,
+    )

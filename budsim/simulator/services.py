@@ -224,7 +224,7 @@ class Simulations:
     async def _hosts_question(self, request: HostsRequest) -> Question:
         clusters = await self.inventory.clusters()
         site = self.options
-        known = (clusters, site.source, site.engines, site.deployer)
+        known = (clusters, site.source, site.engines, site.deployer, site.costs)
         return await asyncio.to_thread(hosts_question_of, request, *known)
 
     def _move(

@@ -42,10 +42,16 @@ def test_every_field_of_a_request_reaches_the_question(body):
             "speculative": "ngram",
             "draft_tokens": 4,
             "acceptance": 0.0,
+            "price_basis": "own",
+            "usd_per_kwh": 0.05,
+            "g_co2_per_kwh": 30,
         }
     )
     question = question_of(request, CLUSTERS, ModelSource())
-    assert question.clusters == CLUSTERS[1:]
+    assert [each.cluster_id for each in question.clusters] == [CLUSTERS[1].cluster_id]
+    (pool,) = question.clusters[0].nodes[0].pools
+    assert "0.05 USD/kWh" in pool.device.price_origin.source
+    assert question.power_site.g_co2_per_kwh == 30.0
     assert (question.may_quantize, question.weight_precision) == (True, Precision.INT4)
     assert (question.analytic_only, question.mode) == (True, HardwareMode.SHARED)
     assert (question.parsed_as, question.max_context_tokens) == ("org/name", 4096)

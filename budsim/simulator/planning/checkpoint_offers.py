@@ -37,9 +37,19 @@ def cheaper_checkpoint(
 
     None where there is no such checkpoint, or the question asks for quantized weights already.
     """
+    own = next((plan for plan in outcome.plans if plan.meets_targets), None)
+    return checkpoint_below(question, own.cost_per_million_tokens_usd if own else None, predictor)
+
+
+def checkpoint_below(
+    question: Question, own_usd: float | None, predictor: Predictor
+) -> CheckpointOffer | None:
+    """Return what `cheaper_checkpoint` does, for a best plan of ``own_usd`` per million tokens.
+
+    None for the cost: the model itself has no plan that meets the targets.
+    """
     if question.may_quantize or question.weight_precision is not None:
         return None
-    own = next((plan for plan in outcome.plans if plan.meets_targets), None)
     for model_id in quantized_checkpoints(question.architecture)[:1]:
         try:
             asked = replace(question, architecture=resolve_model(model_id), allow_mixed=False)
@@ -47,8 +57,7 @@ def cheaper_checkpoint(
         except BudsimError:  # a checkpoint that cannot be served is no offer
             continue
         if plans and plans[0].meets_targets:
-            cost = plans[0].cost_per_million_tokens_usd
-            share = cost / own.cost_per_million_tokens_usd if own else 0.0
+            share = plans[0].cost_per_million_tokens_usd / own_usd if own_usd else 0.0
             if share <= 1.0 - LEAST_SAVING:
                 return CheckpointOffer(model_id=model_id, plan=plans[0], cost_share=share)
     return None

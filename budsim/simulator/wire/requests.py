@@ -21,6 +21,7 @@ from budsim.simulator.planning.question import (
     Risk,
 )
 from budsim.simulator.storage.records import Feedback, Json, PlanFilter
+from budsim.simulator.wire.costs import CostFields
 from budsim.simulator.wire.envelopes import Body
 from budsim.simulator.wire.fields import (
     MAX_TEXT,
@@ -56,7 +57,7 @@ class SimulationMethod(StrEnum):
     HEURISTIC = "heuristic"
 
 
-class RunRequest(TrafficFields, SpeculationFields):
+class RunRequest(TrafficFields, SpeculationFields, CostFields):
     """What should be deployed for which traffic and targets (`POST /simulator/run`)."""
 
     model_config = ConfigDict(
@@ -106,6 +107,11 @@ class RunRequest(TrafficFields, SpeculationFields):
         Disaggregation.OFF,
         description="workers of their own for prefill and decode: off; also, where that is better; "
         "only. Such a deployment has two node groups, with their role",
+    )
+    offer_checkpoint: Flag = Field(
+        False,
+        description="also search a published quantized checkpoint of the model, and name it in "
+        "`reasons` where it meets the targets for a fifth less; takes as long as the search itself",
     )
     max_loras: Loras = Field(0, description="LoRA adapters every replica serves at a time; 0: none")
     max_lora_rank: LoraRank = Field(DEFAULT_MAX_LORA_RANK, description="highest rank of an adapter")
