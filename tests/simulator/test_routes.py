@@ -151,6 +151,17 @@ def test_adapters_asked_for_are_in_the_answer(make_client: MakeClient, body: dic
     )
 
 
+def test_pools_asked_for_are_two_node_groups(make_client: MakeClient, body: dict[str, Any]):
+    """Each states its part of a request, and how caches are handed over."""
+    client = make_client(workers=ThreadWorkers(simulate, AnalyticPredictor))
+    asked = body | {"simulation_method": "heuristic", "disaggregated": "only", "debug": True}
+    workflow = client.post("/simulator/run", json=asked).json()["workflow_id"]
+    found = client.post("/simulator/configurations", json={"workflow_id": workflow}).json()
+    assert [group["role"] for group in found["node_groups"]] == ["prefill", "decode"]
+    for group in found["node_groups"]:
+        assert {"kv-transfer-config", "disaggregation-mode"} & group["args"].keys()
+
+
 def test_debug_and_asynchronous_runs_agree(client: TestClient, body: dict[str, Any]):
     """The same request has the same best deployment both ways."""
     workflow_id = finished(client, body)

@@ -245,11 +245,12 @@ def replicas_over_a_day(
     Raises
     ------
     InvalidInput
-        The lead time is out of range.
+        The lead time is out of range, or pools are asked for.
     """
     if lead_time_s is not None and not 0.0 <= lead_time_s <= LONGEST_LEAD_S:
         expected = f"0 to {LONGEST_LEAD_S:g} s"
         raise InvalidInput("lead_time_s", f"{lead_time_s} is out of range", expected)
+    question.refuse_pools("a day")
     hours = [with_items(question.architecture, hour) for hour in hours]
     # Replicas of one kind: those of several kinds cannot be scaled by one threshold.
     busiest = max(hours, key=lambda each: each.rate)

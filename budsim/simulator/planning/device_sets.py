@@ -183,7 +183,14 @@ def cheapest_devices(
     *,
     progress: Progress = lambda _: None,
 ) -> SizingResult:
-    """Return how many of which devices carry the question's load; its clusters do not matter."""
+    """Return how many of which devices carry the question's load; its clusters do not matter.
+
+    Raises
+    ------
+    InvalidInput
+        Pools are asked for.
+    """
+    question.refuse_pools("a size")
     offered = devices if isinstance(devices, Offer) else _named(devices)
     judge = AnalyticPredictor() if question.analytic_only else predictor
     alone = replace(question, mode=HardwareMode.DEDICATED, plain_layouts=True, allow_mixed=False)

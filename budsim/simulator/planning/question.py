@@ -270,6 +270,18 @@ class Question:
             return replace(arrivals, concurrency=requests)
         return ClosedLoop(concurrency=requests)
 
+    def refuse_pools(self, asked: str) -> None:
+        """Refuse pools where ``asked`` is answered of replicas that serve whole requests.
+
+        Raises
+        ------
+        InvalidInput
+            Prefill and decode may have workers of their own.
+        """
+        if self.disaggregation is not Disaggregation.OFF:
+            problem = f"{asked} is not answered of prefill and decode pools"
+            raise InvalidInput("disaggregated", problem, "off, or budsim simulate")
+
     def for_partition(self, name: str) -> Question:
         """Return the question with only the cluster that the partition of this name is in.
 

@@ -87,6 +87,9 @@ def replay_plan(question: Question, plan: Plan, predictor: Predictor) -> PlanRep
     --------
     A group of 2 replicas that each carry 10 requests/s is tried at 1 to 19.6 requests/s.
     """
+    # Workers of a pool serve parts of requests: the replay of whole ones is not theirs.
+    if plan.is_disaggregated:
+        return PlanReplay(curve=None, times=None)
     group = plan.slowest
     asked = question_of_group(question, plan, group)
     candidates = _candidates(asked, plan)

@@ -81,6 +81,14 @@ def change_plan(
     before = plan.slowest
     engine = serving_engines[before.engine]
     named = {_named(knob, engine, before): value for knob, value in changes.items()}
+    if plan.is_disaggregated:
+        return KnobChange(
+            knob=", ".join(named),
+            value=", ".join(named.values()),
+            before=before,
+            after=None,
+            problem="changes of prefill and decode pools are not predicted",
+        )
     asked, replicas = question_of_group(question, plan, before), before.replicas
     config = before.config
     for name, value in named.items():

@@ -12,11 +12,15 @@ from budsim.engine_ops.base import PoolRole
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.planning.answer import answer, partitions_of
+from budsim.simulator.planning.daily_replicas import replicas_over_a_day
+from budsim.simulator.planning.device_sets import cheapest_devices
 from budsim.simulator.planning.hardware_groups import usable
 from budsim.simulator.planning.plans import Outcome, Plan
 from budsim.simulator.planning.pool_plans import SUBJECT, link_between
 from budsim.simulator.planning.question import Disaggregation, Question, disaggregation_of
+from budsim.simulator.planning.replay_curves import replay_plan
 from budsim.simulator.planning.taste import effort_factor
+from budsim.simulator.planning.whatif import change_plan
 from tests.simulator.situations import devices_used, make_cluster, make_question, time_sliced
 
 BIG = "meta-llama/Llama-3.3-70B-Instruct"
@@ -174,6 +178,19 @@ def test_shared_devices_hold_no_pools() -> None:
     outcome = answer(question, AnalyticPredictor())
     assert "hardware_mode is shared" in str(outcome.rejections)
     assert outcome.plans
+
+
+def test_days_and_sizes_are_told_of_whole_replicas() -> None:
+    """Pools are refused by name there, and changed knobs of a disaggregated plan say why not."""
+    question = asked(make_cluster((("H100-SXM", 2),)))
+    with pytest.raises(InvalidInput, match="pools"):
+        cheapest_devices(question, AnalyticPredictor(), [])
+    with pytest.raises(InvalidInput, match="pools"):
+        replicas_over_a_day(question, [], AnalyticPredictor())
+    predictor = AnalyticPredictor()
+    changed = change_plan(question, best(), predictor, {"max_num_seqs": "8"})
+    assert "not predicted" in changed.problem
+    assert replay_plan(question, best(), predictor).curve is None
 
 
 def test_an_unknown_wish_is_refused() -> None:
