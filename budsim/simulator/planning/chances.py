@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from budsim.performance.candidates import Floats
+from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.predictions import Interval, Predictions
 from budsim.simulator.planning.targets import (
     GOOD_SHARE,
@@ -146,6 +146,15 @@ def judge(targets: Targets, figures: Figures, predictions: Predictions, asked: f
     worse = targets.missed_by(_worse(figures, residuals, asked))
     shortfall = np.where(chance >= asked, 0.0, np.maximum(worse, asked - chance))
     return Judged(missed=missed, chance=chance, shortfall=shortfall)
+
+
+def only_stable(judged: Judged, stable: Booleans) -> Judged:
+    """Return rows that do not carry their traffic as missing without limit."""
+    return Judged(
+        missed=np.where(stable, judged.missed, np.inf),
+        chance=np.where(stable, judged.chance, 0.0),
+        shortfall=np.where(stable, judged.shortfall, np.inf),
+    )
 
 
 def _residuals(predictions: Predictions) -> dict[str, Residuals]:

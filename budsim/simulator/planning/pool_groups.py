@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from budsim.engine_ops.base import PoolRole
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.candidates import Candidates, Floats
@@ -17,8 +19,10 @@ from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.placement import EqualReplicas, groups_for_sets, place
 from budsim.simulator.planning.plans import (
     Explanation,
+    Figure,
     Plan,
     PredictedService,
+    ReplayedRequests,
     ReplicaGroup,
 )
 from budsim.simulator.planning.pool_search import JudgedPools
@@ -30,7 +34,6 @@ from budsim.simulator.planning.replica_groups import (
     per_s_of,
 )
 from budsim.simulator.planning.scoring import Scoring
-from budsim.simulator.planning.targets import figures_of
 
 _Pair = tuple[HardwareGroup, HardwareGroup]
 
@@ -60,7 +63,8 @@ def pool_plans(
     )
     spent = pool_causes(judged.pools, judged.served)
     parts = _PlanParts(scoring=scoring, cluster=cluster, judged=judged, time_s=spent)
-    return [parts.plan(row, pools) for row in range(len(paired))]
+    carried = np.isfinite(judged.judged.shortfall)
+    return [parts.plan(row, pools) for row in np.flatnonzero(carried).tolist()]
 
 
 def _pool(role: PoolRole, choices: Choices, table: Candidates, hardware: Sequence[_Pair]) -> _Pool:
@@ -128,12 +132,7 @@ class _PlanParts:
             label=pool.hardware[row].label,
             config=config,
             placements=placements,
-            service=replace(
-                service,
-                requests_per_s=per_s_of(
-                    float(judged.pools.concurrency[row]) / workers, service.e2e_s
-                ),
-            ),
+            service=replace(service, requests_per_s=self._per_s(row, workers, service.e2e_s)),
             memory=memory_of_row(pool.memory, row, cache_bytes),
             launch=launch,
             metadata=metadata_of(question, option.engine, config.device.kind),
@@ -144,6 +143,7 @@ class _PlanParts:
             cost_usd_per_h=per_h,
             cost_per_million_tokens_usd=share * float(judged.usd_per_million_tokens[row]),
             speculation=way,
+            replayed=self._replayed(row, pool.role, workers),
         )
 
     def _service(self, row: int) -> PredictedService:
@@ -158,16 +158,42 @@ class _PlanParts:
             tpot_s=tpot_s,
             e2e_s=e2e_s,
             tokens_per_s_per_user=rate,
-            requests_per_s=per_s_of(float(self.judged.pools.concurrency[row]), e2e_s),
+            requests_per_s=self._per_s(row, 1, e2e_s),
             basis=found.basis(row),
             bases=found.bases(row),
             in_range=bool(found.in_range[row]),
             bound_by=BOUNDS[int(self.time_s[:, row].argmax())],
         )
 
+    def _per_s(self, row: int, workers: int, e2e_s: Figure) -> Figure:
+        """Return the requests that pass one of so many workers per second."""
+        traffic = self.scoring.question.traffic
+        if not traffic.is_open:
+            return per_s_of(float(self.judged.pools.concurrency[row]) / workers, e2e_s)
+        # What comes at a rate that is carried passes at that rate.
+        each = traffic.rate / workers
+        return Figure(value=each, low80=each, high80=each, low90=each, high90=each)
+
+    def _replayed(self, row: int, role: PoolRole, workers: int) -> ReplayedRequests | None:
+        """Return what replayed requests saw of both pools, with the load of one worker."""
+        found = self.judged.replayed.requests(row) if self.judged.replayed else None
+        if not isinstance(found, ReplayedRequests):
+            return None
+        # Decode workers compute as long as anybody decodes.
+        busy = found.utilisation if role is PoolRole.PREFILL else min(found.running, 1.0)
+        return replace(
+            found,
+            requests_per_s=found.requests_per_s / workers,
+            running=found.running / workers,
+            waiting=found.waiting / workers,
+            rate=found.rate / workers,
+            largest_stable_rate=found.largest_stable_rate / workers,
+            utilisation=busy,
+        )
+
     def _explanation(self, row: int) -> Explanation:
         shares = self.time_s[:, row] / self.time_s[:, row].sum()
-        figures = figures_of(self.judged.predictions.service)
+        figures = self.judged.figures
         return Explanation(
             time_shares=dict(zip(BOUNDS, shares.tolist(), strict=True)),
             headroom=self.scoring.question.targets.margins(figures, row),

@@ -11,6 +11,7 @@ import numpy as np
 
 from budsim.engine_ops.shared.pools import transfers_whole_state
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
+from budsim.performance.candidates import Integers
 from budsim.simulator.evolution import first_of_each
 from budsim.simulator.planning.choices import ServingOption
 from budsim.simulator.planning.hardware_groups import HardwareGroup
@@ -23,6 +24,7 @@ from budsim.simulator.planning.pool_search import (
     as_launched,
     judge_pools,
     pair_workers,
+    replayed_pools,
 )
 from budsim.simulator.planning.pool_workers import (
     DecodeWorkers,
@@ -37,6 +39,9 @@ from budsim.simulator.planning.taste import in_order
 # Deployments of each pair of device types and engine that are predicted exactly, and those of a
 # cluster that are shown.
 KEPT_OF_A_PAIR: Final = 4
+# Of each part of the targets on means, so many more are replayed.
+KEPT_OF_A_PART: Final = 2
+PARTS_OF_TARGETS: Final = (0.7, 0.5, 0.35, 0.25)
 SHOWN: Final = 4
 
 SUBJECT: Final = "prefill and decode pools"
@@ -67,7 +72,7 @@ class PoolSearch:
             found, tried = self._of_pair(prefill, decode)
             plans, evaluations = plans + found, evaluations + tried
             if not found:
-                reasons.append(self._rejection(named, "no worker of each pool fits the devices"))
+                reasons.append(self._rejection(named, self._why_none(prefill, decode)))
         best = in_order(plans)[:SHOWN]
         return Outcome(plans=tuple(best), rejections=tuple(reasons), evaluations=evaluations)
 
@@ -107,6 +112,13 @@ class PoolSearch:
             reason = "no link joins these devices: KV caches cannot be transferred"
         return reason or ""
 
+    def _why_none(self, prefill: int, decode: int) -> str:
+        """Return why two options have no plan."""
+        traffic = self.question.traffic
+        if traffic.is_open and len(self._prefill[prefill]) and len(self._decode[decode]):
+            return f"no pools on these devices carry {traffic.rate:.3g} requests/s"
+        return "no worker of each pool fits the devices"
+
     def _of_pair(self, prefill: int, decode: int) -> tuple[list[Plan], int]:
         """Return the best plans of two options, and how many deployments were compared."""
         groups = self.options[prefill].group, self.options[decode].group
@@ -120,10 +132,15 @@ class PoolSearch:
         )
         if not len(paired):
             return [], 0
-        best = _finalists(judge_pools(self.question, paired), groups)
+        judged = judge_pools(self.question, paired)
+        best = _finalists(self.question, judged, groups)
         if not len(best):
             return [], len(paired)
-        exact = judge_pools(self.question, as_launched(self._scoring, best), exact=True)
+        in_flight = judged.pools.concurrency[best]
+        launched = as_launched(self._scoring, paired.rows(best), in_flight)
+        exact = judge_pools(self.question, launched, exact=True)
+        if self.question.needs_replay:
+            exact = replayed_pools(self.question, exact)
         return pool_plans(self._scoring, self.cluster, exact, groups), len(paired)
 
     def _rejection(self, subject: str, reason: str) -> Rejection:
@@ -138,8 +155,6 @@ def why_no_pools(question: Question) -> str:
         return "LoRA adapters are not modelled in pools"
     if question.traffic.media:
         return "images, video and audio are not modelled in pools"
-    if question.needs_replay:
-        return "pools are proposed for requests in flight and targets on means"
     if question.concurrency < 2:
         return "one request in flight is read or answered, and leaves one of two pools idle"
     return ""
@@ -197,10 +212,25 @@ def _named(prefill: ServingOption, decode: ServingOption) -> str:
     return f"{' -> '.join(names)} pools, {prefill.engine.name}"
 
 
-def _finalists(judged: JudgedPools, groups: Groups) -> PairedPools:
-    """Return the best deployments that can be placed, one of each pair of layouts."""
-    ranking = judged.ranking()
-    paired = judged.paired.rows(ranking)
+def _finalists(question: Question, judged: JudgedPools, groups: Groups) -> Integers:
+    """Return the rows of the best deployments that can be placed, one of each pair of layouts.
+
+    Means do not tell percentiles. Where requests are replayed, the best of those that keep within
+    ever smaller parts of the targets follow.
+    """
+    order = judged.ranking()
+    kept = _placeable(judged, order, groups, KEPT_OF_A_PAIR)
+    if question.needs_replay:
+        used = np.max(question.mean_targets.ratios(judged.figures), axis=0, initial=0.0)
+        for part in PARTS_OF_TARGETS:
+            within = order[used[order] <= part]
+            kept += _placeable(judged, within, groups, KEPT_OF_A_PART)
+    return np.array(list(dict.fromkeys(kept)), dtype=np.int64)
+
+
+def _placeable(judged: JudgedPools, order: Integers, groups: Groups, most: int) -> list[int]:
+    """Return the first rows of an order that can be placed, one of each pair of layouts."""
+    paired = judged.paired.rows(order)
     layouts = np.stack(
         [
             getattr(workers.choices, name)
@@ -210,10 +240,10 @@ def _finalists(judged: JudgedPools, groups: Groups) -> PairedPools:
         axis=1,
     )
     kept: list[int] = []
-    for row in first_of_each(layouts).tolist():
-        if len(kept) < KEPT_OF_A_PAIR and _has_place(paired, row, groups):
-            kept.append(row)
-    return paired.rows(np.array(kept, dtype=np.int64))
+    for row in first_of_each(layouts).tolist() if len(order) else []:
+        if len(kept) < most and _has_place(paired, row, groups):
+            kept.append(int(order[row]))
+    return kept
 
 
 def _has_place(paired: PairedPools, row: int, groups: Groups) -> bool:

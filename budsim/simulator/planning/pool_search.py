@@ -15,21 +15,29 @@ import numpy as np
 from budsim.performance.candidates import Booleans, Floats, Integers
 from budsim.performance.learned.pool_intervals import pool_predictions
 from budsim.performance.predictions import Predictions
-from budsim.performance.serving.pools.pool_times import Pools, PoolTimes, joined_times
+from budsim.performance.serving.pools.pool_replay import replay_pools
+from budsim.performance.serving.pools.pool_times import Pools, PoolTimes, joined_times, pool_times
 from budsim.performance.serving.pools.queues import PoolService, TokenTimes, steady_pools
-from budsim.simulator.planning.chances import Judged, judge
+from budsim.performance.serving.pools.rates import pools_at_rate
+from budsim.performance.serving.pools.token_curves import token_curves
+from budsim.simulator.planning.chances import Judged, judge, only_stable
 from budsim.simulator.planning.choices import Choices, replica_counts, with_burst_room
 from budsim.simulator.planning.cost import usd_per_million_tokens
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.pool_workers import DecodeWorkers, PrefillWorkers, read_only
 from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.replays import ReplayedRows, figures_of_replay, limits_of
 from budsim.simulator.planning.scoring import Scoring
-from budsim.simulator.planning.targets import figures_of
+from budsim.simulator.planning.targets import Figures, figures_of
 
 # Load of the prefill workers, over what they carry, for which their number is tried. The load is of
 # the most requests per second that the decode workers finish, so that above 1 fewer are finished,
 # and prompts wait. A queue grows with the load, and idle workers cost money.
 BUSY: Final = (1.6, 1.25, 0.95, 0.8, 0.6, 0.4, 0.2, 0.1)
+
+
+# Numbers of decode workers tried where requests come at a rate.
+MOST_COUNTS: Final = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +104,8 @@ class PairedPools:
 class JudgedPools:
     """Deployments, what they do, and how far that is within the targets; arrays of shape (n,).
 
-    ``usd_per_million_tokens`` is their cost.
+    ``usd_per_million_tokens`` is their cost; ``replayed`` is what single requests see, where that
+    was asked.
     """
 
     paired: PairedPools
@@ -105,16 +114,18 @@ class JudgedPools:
     predictions: Predictions
     judged: Judged
     usd_per_million_tokens: Floats
+    replayed: ReplayedRows | None = None
+
+    @property
+    def figures(self) -> Figures:
+        """What is compared with targets."""
+        return self.replayed.figures if self.replayed else figures_of(self.predictions.service)
 
     def ranking(self) -> Integers:
         """Return the rows, least shortfall first, then cheapest, fewest devices and fastest."""
         e2e = self.served.e2e_s(self.pools.decode.output_tokens)
         keys = (e2e, self.paired.devices, self.usd_per_million_tokens, self.judged.shortfall)
         return np.asarray(np.lexsort(keys))
-
-    def rows(self, rows: Integers) -> PairedPools:
-        """Return the deployments of some rows."""
-        return self.paired.rows(rows)
 
 
 def pair_workers(
@@ -133,15 +144,21 @@ def pair_workers(
     """
     at, counts = _decode_counts(question, decode, groups[1])
     rates = _largest_rates(question, decode.rows(at), counts)
+    if question.traffic.is_open:
+        carried = np.flatnonzero(rates > question.traffic.rate)
+        at, counts = at[carried], counts[carried]
+        rates = np.full(len(carried), question.traffic.rate)
     first, second = np.meshgrid(np.arange(len(prefill)), np.arange(len(at)), indexing="ij")
     pairs = np.stack([first.ravel(), second.ravel()], axis=1)
     both = prefill.choices.rows(pairs[:, 0]), decode.choices.rows(at[pairs[:, 1]])
     pairs = pairs[_alike(*both) & (not same_tp or (both[0].tp == both[1].tp))]
     load = rates[pairs[:, 1]] * prefill.times.prompt_s[pairs[:, 0]]
+    # A rate has to be carried; clients of a closed loop wait for each other.
+    shares = [busy for busy in BUSY if busy < 1.0 or not question.traffic.is_open]
     tried = np.concatenate(
         [
             np.column_stack([pairs, np.maximum(np.ceil(load / busy), 1.0).astype(np.int64)])
-            for busy in BUSY
+            for busy in shares
         ]
     )
     p, d, workers = np.unique(tried, axis=0).T
@@ -155,22 +172,24 @@ def pair_workers(
     return paired.rows(np.flatnonzero(_have_room(paired, groups)))
 
 
-def judge_pools(
-    question: Question, paired: PairedPools, *, times: PoolTimes | None = None, exact: bool = False
-) -> JudgedPools:
-    """Predict deployments and compare them with the targets.
+def judge_pools(question: Question, paired: PairedPools, *, exact: bool = False) -> JudgedPools:
+    """Predict means of deployments and compare them with targets on means.
 
     With ``exact`` the steps of their workers are computed instead of looked up.
     """
     pools = paired.pools(question.concurrency)
-    if exact:
-        served = steady_pools(pools, times)
+    known = () if exact else (paired.times(pools), paired.token_times())
+    if question.traffic.is_open:
+        rates = np.full(len(paired), question.traffic.rate)
+        served = pools_at_rate(pools, rates, *known)
+        # Little's law: what comes in the time that one request takes.
+        pools = replace(pools, concurrency=rates * served.e2e_s(pools.decode.output_tokens))
     else:
-        served = steady_pools(pools, paired.times(pools), paired.token_times())
+        served = steady_pools(pools, *known)
     predictions = pool_predictions(pools, served)
     service = predictions.service
     per_s = pools.concurrency / service.e2e_s * question.traffic.counted_tokens
-    judged = judge(question.targets, figures_of(service), predictions, question.chance)
+    judged = judge(question.mean_targets, figures_of(service), predictions, question.chance)
     return JudgedPools(
         paired=paired,
         pools=pools,
@@ -181,12 +200,40 @@ def judge_pools(
     )
 
 
-def as_launched(scoring: Scoring, paired: PairedPools) -> PairedPools:
+def replayed_pools(question: Question, means: JudgedPools) -> JudgedPools:
+    """Return deployments with what their requests see one by one; ask for few rows.
+
+    Rows that do not carry the traffic miss without limit.
+    """
+    pools, decode = means.pools, means.paired.decode
+    times = pool_times(pools)
+    curves = token_curves(decode.table, float((times.places / pools.decode_workers).max()))
+    limits = limits_of(question.targets)
+    traffic = question.traffic
+    served = replay_pools(pools, times, curves, traffic, limits=limits, seed=question.seed)
+    replayed = ReplayedRows(served=served, figures=figures_of_replay(served))
+    ttft, tpot = np.nan_to_num(served.ttft_s.mean), np.nan_to_num(served.tpot_s.mean)
+    seen = replace(means.served, ttft_s=ttft, tpot_s=tpot)
+    predictions = pool_predictions(pools, seen)
+    judged = judge(question.targets, replayed.figures, predictions, question.chance)
+    per_s = np.nan_to_num(served.requests_per_s) * question.traffic.counted_tokens
+    cost = usd_per_million_tokens(means.paired.usd_per_h, per_s)
+    return replace(
+        means,
+        served=seen,
+        predictions=predictions,
+        judged=only_stable(judged, replayed.stable),
+        usd_per_million_tokens=np.asarray(cost),
+        replayed=replayed,
+    )
+
+
+def as_launched(scoring: Scoring, paired: PairedPools, in_flight: Floats) -> PairedPools:
     """Return deployments with the numbers of workers and the limits they are launched with.
 
-    A worker allows its share of the requests, and room for bursts.
+    A worker allows its share of the requests ``in_flight`` (n,), and room for bursts.
     """
-    requests = scoring.question.concurrency
+    requests = np.ceil(in_flight).astype(np.int64)
     first, second = (
         _launched(scoring, workers.choices, count, requests)
         for workers, count in (
@@ -201,7 +248,7 @@ def as_launched(scoring: Scoring, paired: PairedPools) -> PairedPools:
     )
 
 
-def _launched(scoring: Scoring, choices: Choices, workers: Integers, requests: int) -> Choices:
+def _launched(scoring: Scoring, choices: Choices, workers: Integers, requests: Integers) -> Choices:
     shared = replace(choices, replicas=workers, concurrency=-(-requests // workers))
     return replace(shared, max_num_seqs=_roomy(scoring, shared))
 
@@ -226,10 +273,18 @@ def _decode_counts(
     pairs = [
         (row, count)
         for row, tp in enumerate(decode.choices.tp.tolist())
-        for count in replica_counts(question.concurrency, group.capacity(tp, 1))
+        for count in _counts(question, group.capacity(tp, 1))
     ]
     at, counts = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     return at, counts
+
+
+def _counts(question: Question, capacity: int) -> list[int]:
+    """Return the numbers of workers to try; at a rate each of them, or evenly spread ones."""
+    if not question.traffic.is_open:
+        return replica_counts(question.concurrency, capacity)
+    spread = np.geomspace(1, max(capacity, 1), min(capacity, MOST_COUNTS)).round()
+    return np.unique(spread).astype(np.int64).tolist() if capacity else []
 
 
 def _largest_rates(question: Question, decode: DecodeWorkers, counts: Integers) -> Floats:

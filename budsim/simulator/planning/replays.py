@@ -94,10 +94,10 @@ def replay_rows(
     _, predictions, served = predictor.predict_traffic(
         candidates,
         _traffic_of_rows(question.traffic, choices, shares),
-        limits=_limits(question.targets),
+        limits=limits_of(question.targets),
         seed=question.seed,
     )
-    return predictions, ReplayedRows(served=served, figures=_figures(served))
+    return predictions, ReplayedRows(served=served, figures=figures_of_replay(served))
 
 
 def _traffic_of_rows(traffic: Traffic, choices: Choices, shares: Floats) -> list[Traffic]:
@@ -123,7 +123,7 @@ def _of_one_replica(traffic: Traffic, part: float, requests: int) -> Traffic:
     return traffic.shared_by(max(1, round(part)))
 
 
-def _limits(targets: Targets) -> Limits:
+def limits_of(targets: Targets) -> Limits:
     """Return what makes a request good; without a goodput target nothing is limited."""
     if not targets.goodput:
         return Limits()
@@ -135,7 +135,7 @@ def _limits(targets: Targets) -> Limits:
     )
 
 
-def _figures(served: ReplayedService) -> Figures:
+def figures_of_replay(served: ReplayedService) -> Figures:
     """Return all figures a target may bound."""
     figures: dict[str, Floats] = {GOOD_SHARE: served.good_share}
     for name in LATENCIES:

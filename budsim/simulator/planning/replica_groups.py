@@ -16,10 +16,10 @@ import numpy as np
 from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.hardware_ops.device import DeviceKind
-from budsim.performance.candidates import Booleans, Floats
+from budsim.performance.candidates import Floats
 from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions
 from budsim.performance.predictor import Predictor
-from budsim.simulator.planning.chances import Judged, judge
+from budsim.simulator.planning.chances import Judged, judge, only_stable
 from budsim.simulator.planning.choices import Choices, ServingOption, price_share
 from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.planning.explanations import Explained, explain
@@ -239,7 +239,7 @@ def judge_rows(
         figures = replayed.figures
     judged = judge(question.targets, figures, predictions, question.chance)
     if replayed:
-        judged = _only_stable(judged, replayed.stable)
+        judged = only_stable(judged, replayed.stable)
     return JudgedRows(
         choices=choices,
         memory=memory,
@@ -247,15 +247,6 @@ def judge_rows(
         figures=figures,
         judged=judged,
         replayed=replayed,
-    )
-
-
-def _only_stable(judged: Judged, stable: Booleans) -> Judged:
-    """Return rows that do not carry their traffic as missing without limit."""
-    return Judged(
-        missed=np.where(stable, judged.missed, np.inf),
-        chance=np.where(stable, judged.chance, 0.0),
-        shortfall=np.where(stable, judged.shortfall, np.inf),
     )
 
 

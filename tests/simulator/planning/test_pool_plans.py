@@ -11,6 +11,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import PoolRole
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer, partitions_of
 from budsim.simulator.planning.daily_replicas import replicas_over_a_day
 from budsim.simulator.planning.device_sets import cheapest_devices
@@ -19,6 +20,7 @@ from budsim.simulator.planning.plans import Outcome, Plan
 from budsim.simulator.planning.pool_plans import SUBJECT, link_between
 from budsim.simulator.planning.question import Disaggregation, Question, disaggregation_of
 from budsim.simulator.planning.replay_curves import replay_plan
+from budsim.simulator.planning.targets import PercentileTarget
 from budsim.simulator.planning.taste import effort_factor
 from budsim.simulator.planning.whatif import change_plan
 from tests.simulator.situations import devices_used, make_cluster, make_question, time_sliced
@@ -178,6 +180,39 @@ def test_shared_devices_hold_no_pools() -> None:
     outcome = answer(question, AnalyticPredictor())
     assert "hardware_mode is shared" in str(outcome.rejections)
     assert outcome.plans
+
+
+def test_a_rate_is_carried_and_told_in_percentiles() -> None:
+    """Five requests a second on two nodes: the plan carries more, and states the p99 of TTFT."""
+    question = replace(
+        asked(make_cluster(*[(("H100-SXM", 8),)] * 2)),
+        traffic=Traffic.at_rate(requests_per_s=5.0, input_tokens=4000, output_tokens=500),
+    )
+    plan = answer(question, AnalyticPredictor()).plans[0]
+    for group in plan.groups:
+        seen = group.replayed
+        assert seen is not None
+        assert group.replicas * seen.largest_stable_rate > 5.0
+        assert seen.ttft_s.p50 <= seen.ttft_s.p99
+    assert plan.requests_per_s == pytest.approx(5.0)
+
+
+def test_a_rate_beyond_all_devices_is_refused() -> None:
+    """The reason names the rate."""
+    question = replace(
+        asked(make_cluster((("H100-SXM", 8),))),
+        traffic=Traffic.at_rate(requests_per_s=500.0, input_tokens=4000, output_tokens=500),
+    )
+    assert "carry 500 requests/s" in reasons(question)
+
+
+def test_percentiles_ask_for_more_than_means() -> None:
+    """A p99 of 2 s is met by the requests that were replayed."""
+    targets = {"percentiles": (PercentileTarget.named("ttft_p99_s", 2.0),)}
+    question = asked(make_cluster((("H100-SXM", 8),)), concurrency=24, targets=targets)
+    seen = answer(question, AnalyticPredictor()).plans[0].groups[1].replayed
+    assert seen is not None
+    assert seen.ttft_s.p99 <= 2.0
 
 
 def test_days_and_sizes_are_told_of_whole_replicas() -> None:

@@ -124,16 +124,16 @@ def serve_waves(run: Run, shares: tuple[float, float], seed: int = 0) -> RunTime
     for prompts, outputs in zip(drawn[0], drawn[1], strict=True):
         order = np.argsort(send, kind="stable")
         sent = send[order]
-        done, free = _prefilled(sent, prompts * run.prompt_s, free)
+        done, free = prefilled(sent, prompts * run.prompt_s, free)
         decoding = np.maximum(outputs * run.outputs - 1.0, 0.0) * run.token_s
-        start, held = _placed(done + run.more_s, decoding, held)
+        start, held = placed(done + run.more_s, decoding, held)
         send = start + decoding
         waves.append((start - sent, decoding, send - sent))
     ttft, decode, e2e = (np.concatenate(each) for each in zip(*waves, strict=True))
     return RunTimes(ttft_s=ttft, decode_s=decode, e2e_s=e2e, end_s=float(send.max()))
 
 
-def _prefilled(sent: Floats, service: Floats, free: Floats) -> tuple[Floats, Floats]:
+def prefilled(sent: Floats, service: Floats, free: Floats) -> tuple[Floats, Floats]:
     """Return when each request is read, and when each worker is free again.
 
     Lindley's recursion for all requests of a worker at once: with c the sum of service so far, a
@@ -150,7 +150,7 @@ def _prefilled(sent: Floats, service: Floats, free: Floats) -> tuple[Floats, Flo
     return done.T.reshape(-1)[:requests], done[:, -1]
 
 
-def _placed(ready: Floats, decoding: Floats, held: Floats) -> tuple[Floats, Floats]:
+def placed(ready: Floats, decoding: Floats, held: Floats) -> tuple[Floats, Floats]:
     """Return when each request begins to decode, and until when each place is held.
 
     As many requests at a time as there are places take those that are free first.
