@@ -57,9 +57,9 @@ _VLLM_GPU: Final = frozenset(
         "Gemma2Model",
         "Gemma3ForCausalLM",
         "Gemma3ForConditionalGeneration",
+        "Gemma3TextModel",
         "Gemma3nForCausalLM",
         "Gemma3nForConditionalGeneration",
-        "Gemma3TextModel",
         "Gemma4ForCausalLM",
         "Gemma4ForConditionalGeneration",
         "GemmaForCausalLM",
@@ -79,10 +79,12 @@ _VLLM_GPU: Final = frozenset(
         "GraniteSWAForCausalLM",
         "HYV3ForCausalLM",
         "HYV4ForCausalLM",
+        "HrmTextForCausalLM",
         "HunYuanDenseV1ForCausalLM",
         "HunYuanMoEV1ForCausalLM",
         "HyperCLOVAXForCausalLM",
         "IQuestCoderForCausalLM",
+        "IQuestLoopCoderForCausalLM",
         "InklingForCausalLM",
         "InklingForConditionalGeneration",
         "InternLM2ForCausalLM",
@@ -102,6 +104,7 @@ _VLLM_GPU: Final = frozenset(
         "LlamaForSequenceClassification",
         "LlamaModel",
         "LongcatFlashForCausalLM",
+        "LongcatFlashNgramForCausalLM",
         "Mamba2ForCausalLM",
         "MambaForCausalLM",
         "MiMoForCausalLM",
@@ -177,6 +180,7 @@ _VLLM_GPU: Final = frozenset(
         "TeleFLMForCausalLM",
         "XLMRobertaForSequenceClassification",
         "XLMRobertaModel",
+        "Zamba2ForCausalLM",
     }
 )
 
@@ -206,6 +210,8 @@ _VLLM_CPU: Final = _VLLM_GPU - {
     "GraniteSWAForCausalLM",
     "HYV3ForCausalLM",
     "HYV4ForCausalLM",
+    "HrmTextForCausalLM",
+    "IQuestLoopCoderForCausalLM",
     "InklingForCausalLM",
     "InklingForConditionalGeneration",
     "JambaForCausalLM",
@@ -216,6 +222,7 @@ _VLLM_CPU: Final = _VLLM_GPU - {
     "Lfm2MoeForCausalLM",
     "Llama4ForCausalLM",
     "LongcatFlashForCausalLM",
+    "LongcatFlashNgramForCausalLM",
     "Mamba2ForCausalLM",
     "MambaForCausalLM",
     "MiMoV2FlashForCausalLM",
@@ -234,6 +241,7 @@ _VLLM_CPU: Final = _VLLM_GPU - {
     "Step3TextForCausalLM",
     "Step3p5ForCausalLM",
     "Step3p7ForConditionalGeneration",
+    "Zamba2ForCausalLM",
 }
 
 # vLLM Gaudi plugin: validated models and their class names.

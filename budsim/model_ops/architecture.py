@@ -153,8 +153,9 @@ class Architecture:
 
     def _layer_matrices(self) -> Iterator[tuple[int, Matrix]]:
         for group in (*self.encoder_layers, *self.layers):
-            for matrix in group.matrices(self.hidden_size):
-                yield group.count, matrix
+            if not group.repeat:
+                for matrix in group.matrices(self.hidden_size):
+                    yield group.count, matrix
 
     @cached_property
     def layer_count(self) -> int:

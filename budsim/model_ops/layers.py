@@ -63,6 +63,9 @@ class Attention:
     o_groups, o_lora_rank : int
         The output is projected down in ``o_groups`` groups of heads to ``o_lora_rank`` values each,
         then up (DeepSeek V4); 0 means one projection.
+    input_hiddens : int
+        Hidden sizes that queries, keys and values are projected from: 2 where the token's embedding
+        stands beside the layer's input (Zamba2).
     """
 
     kind: AttentionKind
@@ -85,6 +88,7 @@ class Attention:
     o_groups: int = 0
     o_lora_rank: int = 0
     shares_cache: bool = False
+    input_hiddens: int = 1
 
     def cache_bytes_per_token(self, precision: Precision) -> float:
         """Return the KV cache bytes of one token in one layer, before parallelism repeats them.
@@ -146,6 +150,7 @@ class Attention:
         query = self.heads * self.head_dim * (2 if self.output_gate else 1)
         own = not self.shares_cache
         kv = self.kv_heads * (self.head_dim + self.value_head_dim) * own
+        source = hidden * self.input_hiddens
         if self.q_lora_rank:
             return (
                 projection("q_kv_down", hidden, self.q_lora_rank + kv, Shard.REPLICATED),
@@ -153,7 +158,7 @@ class Attention:
                 projection("o", self.heads * self.value_head_dim, hidden, Shard.ROW),
             )
         return (
-            projection("qkv", hidden, query + kv, Shard.COLUMN, kv_outputs=kv, parts=3),
+            projection("qkv", source, query + kv, Shard.COLUMN, kv_outputs=kv, parts=3),
             projection("o", self.heads * self.value_head_dim, hidden, Shard.ROW),
             *self._indexer_matrices(hidden, self.index_head_dim),
         )
@@ -306,13 +311,15 @@ class FeedForward:
 class LayerGroup:
     """``count`` layers of the same shape.
 
-    ``cross_attention`` exists only in the decoder of an encoder-decoder model.
+    ``cross_attention`` exists only in the decoder of an encoder-decoder model. Layers that
+    ``repeat`` run the weights of other layers again: they work and keep a cache, and store nothing.
     """
 
     count: int
     attention: Attention
     feed_forward: FeedForward | None
     cross_attention: Attention | None = None
+    repeat: bool = False
 
     def matrices(self, hidden: int) -> tuple[Matrix, ...]:
         """Return the matrices of one layer."""

@@ -30,6 +30,12 @@ COMMON_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
         "expert_ffn_hidden_size": "moe_intermediate_size",
         "moe_topk": "num_experts_per_tok",
     },
+    "longcat_flash_ngram": {
+        "num_layers": "num_hidden_layers",
+        "ffn_hidden_size": "intermediate_size",
+        "expert_ffn_hidden_size": "moe_intermediate_size",
+        "moe_topk": "num_experts_per_tok",
+    },
     "mamba2": {
         "num_heads": "mamba_num_heads",
         "head_dim": "mamba_head_dim",

@@ -1,4 +1,4 @@
-"""LongCat-Flash: layers of two latent attentions, two dense parts and experts beside them."""
+"""LongCat-Flash: two latent attentions, two dense parts and experts a layer, and n-gram tables."""
 
 from __future__ import annotations
 
@@ -20,14 +20,8 @@ def read_longcat(config: ConfigReader, traits: FamilyTraits) -> TextModel:
     expert, as every token visits it. A token also visits ``zero_expert_num`` experts that compute
     nothing: of 12 chosen among 512 real and 256 zero experts, 8 are real on average.
 
-    Raises
-    ------
-    UnsupportedModel
-        N-gram embeddings (LongCat-Flash-Lite): the size of their tables is not known here.
+    LongCat-Flash-Lite looks each token up with those before it in n-gram tables, too.
     """
-    if config.has("ngram_vocab_size_ratio"):
-        problem, expected = "n-gram embeddings", "a LongCat-Flash without them"
-        raise config.unsupported("ngram_vocab_size_ratio", problem, expected)
     dims = read_dimensions(config)
     width = config.integer("intermediate_size", high=MAX_WIDTH)
     experts = replace(read_experts(config), shared_width=width)
@@ -46,4 +40,20 @@ def read_longcat(config: ConfigReader, traits: FamilyTraits) -> TextModel:
         feed_forward=replace(experts, experts_per_token=chosen),
         extra_parameters=extra + router_of_zero_experts_and_biases,
     )
-    return surround(config, traits, dims, [dense, sparse] * dims.layers)
+    model = surround(config, traits, dims, [dense, sparse] * dims.layers)
+    return _with_ngrams(config, model) if config.has("ngram_vocab_size_ratio") else model
+
+
+def _with_ngrams(config: ConfigReader, model: TextModel) -> TextModel:
+    """Return a model with n-gram tables, which are looked up and projected to the hidden size.
+
+    3 lengths (2 to 4 tokens) x 4 tables of 78 vocabularies each have a twelfth of the hidden size
+    (vLLM 0.32 ``longcat_flash_ngram.py``).
+    """
+    ratio = config.integer("ngram_vocab_size_ratio", high=MAX_WIDTH)
+    lengths = config.integer("emb_neighbor_num", low=2, high=MAX_EXPERTS) - 1
+    tables = lengths * config.integer("emb_split_num", high=MAX_EXPERTS)
+    width = model.hidden // tables
+    rows = tables * ratio * model.vocabulary + tables * tables
+    extra = model.extra_parameters + tables * width * model.hidden
+    return replace(model, layer_inputs=(rows, width), extra_parameters=extra)

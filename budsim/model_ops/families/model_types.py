@@ -44,7 +44,12 @@ from budsim.model_ops.families.mixed_heads import (
     read_mimo_v2,
     read_step3,
 )
-from budsim.model_ops.families.shared_weights import refuse_shared_weights
+from budsim.model_ops.families.shared_weights import (
+    read_hrm_text,
+    read_loop_coder,
+    read_zamba2,
+    refuse_shared_weights,
+)
 from budsim.model_ops.families.short_convolution import read_short_convolution_decoder
 from budsim.model_ops.families.sparse_attention import (
     read_block_sparse_decoder,
@@ -311,6 +316,7 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "lfm2": (read_short_convolution_decoder, LFM2),
     "lfm2_moe": (read_short_convolution_decoder, replace(LFM2, experts=True, router_bias=True)),
     "longcat_flash": (read_longcat, LATENT_EXPERTS),
+    "longcat_flash_ngram": (read_longcat, LATENT_EXPERTS),
     "mamba": (read_mamba_model, replace(LLAMA, tied=True)),
     "mamba2": (read_mamba2_model, LLAMA),
     "mellum": (read_decoder, replace(QWEN3, windowed=True, experts=True)),
@@ -338,10 +344,10 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "TeleFLM": (read_decoder, LLAMA),
     "deci": (read_deci, LLAMA),
     "dory": (refuse_shared_weights, LLAMA),
-    "hrm_text": (refuse_shared_weights, LLAMA),
-    "iquestloopcoder": (refuse_shared_weights, LLAMA),
+    "hrm_text": (read_hrm_text, FamilyTraits(norm_values=0, output_gate=True, windowed=False)),
+    "iquestloopcoder": (read_loop_coder, replace(LLAMA, windowed=False)),
     "ouro": (refuse_shared_weights, LLAMA),
-    "zamba2": (refuse_shared_weights, LLAMA),
+    "zamba2": (read_zamba2, FamilyTraits(tied=True, windowed=False)),
     "nemotron-nas": (read_nemotron_nas, LLAMA),
     "bert": (read_bert, FamilyTraits()),
     "roberta": (read_bert, FamilyTraits(positions=2)),

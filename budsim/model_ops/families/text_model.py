@@ -11,12 +11,16 @@ from budsim.model_ops.layers import Attention, FeedForward, LayerGroup
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One layer; ``extra_parameters`` counts its norms, biases and other small weights."""
+    """One layer; ``extra_parameters`` counts its norms, biases and other small weights.
+
+    One that is to ``repeat`` runs the matrices of an earlier layer again.
+    """
 
     attention: Attention
     feed_forward: FeedForward | None = None
     extra_parameters: int = 0
     cross_attention: Attention | None = None
+    repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +57,16 @@ def group_layers(layers: Sequence[Layer]) -> tuple[LayerGroup, ...]:
     """
     # A Counter keeps the order in which it meets its keys.
     kinds = Counter(
-        (layer.attention, layer.feed_forward, layer.cross_attention) for layer in layers
+        (layer.attention, layer.feed_forward, layer.cross_attention, layer.repeat)
+        for layer in layers
     )
     return tuple(
         LayerGroup(
-            count=count, attention=attention, feed_forward=feed_forward, cross_attention=cross
+            count=count,
+            attention=attention,
+            feed_forward=feed_forward,
+            cross_attention=cross,
+            repeat=repeat,
         )
-        for (attention, feed_forward, cross), count in kinds.items()
+        for (attention, feed_forward, cross, repeat), count in kinds.items()
     )

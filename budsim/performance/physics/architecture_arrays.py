@@ -104,6 +104,7 @@ class _Column:
     matrix: Matrix
     kv_heads: int
     active: float
+    stored: bool = True
 
 
 @lru_cache(maxsize=64)
@@ -157,7 +158,11 @@ def _columns(architecture: Architecture) -> list[_Column]:
             routed = matrix.role is MatrixRole.EXPERT
             result.append(
                 _Column(
-                    group.count, matrix, group.attention.kv_heads, float(active) if routed else 1.0
+                    group.count,
+                    matrix,
+                    group.attention.kv_heads,
+                    float(active) if routed else 1.0,
+                    stored=not group.repeat,
                 )
             )
     return result
@@ -184,7 +189,7 @@ def _matrix_arrays(models: Sequence[Sequence[_Column]]) -> MatrixArrays:
         kv_share=table(lambda c: c.matrix.kv_outputs / c.matrix.outputs),
         kv_heads=np.maximum(table(lambda c: c.kv_heads), 1.0),
         parts=table(lambda c: c.matrix.parts),
-        copies=table(lambda c: c.matrix.copies if c.active else 0.0),
+        copies=table(lambda c: c.matrix.copies if c.active and c.stored else 0.0),
         active_copies=table(lambda c: c.active if c.matrix.role is MatrixRole.EXPERT else 1.0),
         column_sharded=flags(lambda c: c.matrix.shard is Shard.COLUMN),
         row_sharded=flags(lambda c: c.matrix.shard is Shard.ROW),

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from budsim.commons.errors import UnsupportedModel
 from budsim.commons.precision import Precision
-from budsim.model_ops.catalog import catalog_entries
-from budsim.model_ops.config import architecture_from_config
 from budsim.model_ops.registry import resolve_model
 
 
@@ -19,9 +16,10 @@ def test_each_layer_caches_two_latents() -> None:
     assert model.active_parameters == pytest.approx(27e9, rel=0.05)
 
 
-def test_ngram_embeddings_are_refused() -> None:
-    """The size of n-gram tables is not guessed."""
-    entry = catalog_entries()["meituan-longcat/longcat-flash-chat"]
-    config = {**entry.config, "ngram_vocab_size_ratio": 78}
-    with pytest.raises(UnsupportedModel, match="ngram_vocab_size_ratio"):
-        architecture_from_config("lite", config)
+def test_ngram_tables_are_stored_and_looked_up() -> None:
+    """12 tables of 78 x 131,072 rows of 256 values: 31.4 of LongCat-Flash-Lite's 68.5 billion."""
+    model = resolve_model("meituan-longcat/LongCat-Flash-Lite")
+    rows, width = model.layer_inputs
+    assert rows * width == pytest.approx(31.4e9, rel=0.001)
+    assert model.parameters == pytest.approx(68.5e9, rel=0.01)
+    assert model.active_parameters < 5e9
