@@ -14,8 +14,14 @@ import numpy as np
 from deap import base, tools
 
 from budsim.performance.candidates import Booleans, Floats, Integers
+from budsim.simulator.search_result import (
+    OBJECTIVES,
+    Scores,
+    SearchResult,
+    best_first,
+    first_of_each,
+)
 
-OBJECTIVES = ("target miss", "cost per million output tokens", "devices", "latency over target")
 PENALTY = 1e12
 """Objective of an infeasible genome, times 1 + its violation: feasible genomes dominate it, and so
 do those that violate less."""
@@ -24,17 +30,6 @@ FRONT_PER_NICHE = 3
 few come from elsewhere."""
 CHUNK = 8192
 """Rows predicted at a time when a space is enumerated: bounds memory, not speed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
-    """Objectives of genomes, shape (n, 4), in the order of `OBJECTIVES` (less is better).
-
-    ``violation`` > 0 is infeasible.
-    """
-
-    objectives: Floats
-    violation: Floats
 
 
 class Space(Protocol):
@@ -107,7 +102,7 @@ class SearchSettings:
     share: float = 0.05
     most: int = 8000
     least: int = 1024
-    largest_share: float = 0.095
+    largest_share: float = 0.06
     patience: int = 40
     tolerance: float = 1e-3
     mutation: float = 1.5
@@ -117,65 +112,6 @@ class SearchSettings:
         """Return how many of a space's ``genomes`` may be evaluated."""
         few = min(self.least, int(self.largest_share * genomes))
         return max(few, min(int(self.share * genomes), self.most))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchResult:
-    """Every genome that was evaluated, once each, in the order of evaluation."""
-
-    genomes: Integers
-    objectives: Floats
-    violation: Floats
-
-    @property
-    def evaluations(self) -> int:
-        """Number of distinct genomes evaluated."""
-        return len(self.violation)
-
-    @property
-    def feasible(self) -> Booleans:
-        """Which rows are feasible."""
-        return np.asarray(self.violation <= 0.0)
-
-    def front(self) -> Integers:
-        """Return the feasible rows that no feasible row dominates, ascending.
-
-        Of equal rows the first.
-        """
-        rows = np.flatnonzero(self.feasible)
-        if not len(rows):
-            return rows
-        kept: Booleans = moocore.is_nondominated(self.objectives[rows])
-        return np.asarray(rows[kept])
-
-    def knee(self) -> int | None:
-        """Return the row of the front that is the best compromise; None without a front.
-
-        Only rows that miss the targets least are compared; see `best_compromise`.
-        """
-        rows = self.front()
-        if not len(rows):
-            return None
-        rows = rows[self.objectives[rows, 0] == self.objectives[rows, 0].min()]
-        return int(rows[best_compromise(self.objectives[rows])])
-
-    def ranking(self) -> Integers:
-        """Return all rows best first.
-
-        Feasible, then least target miss, cheapest, fewest devices, fastest, and least genes.
-        """
-        return _ranking(self.objectives, self.violation, self.genomes)
-
-
-def best_compromise(figures: Floats) -> int:
-    """Return the row of ``figures`` (n, objectives), less is better, that is the best compromise.
-
-    Each figure is scaled from the best (0) to the worst (1); the row of the least sum lies farthest
-    below the plane through the extremes (Das, On characterizing the "knee" of the Pareto curve,
-    1999).
-    """
-    above, span = figures - figures.min(axis=0), np.ptp(figures, axis=0)
-    return int(np.argmin((above / np.maximum(span, 1e-12)).sum(axis=1)))
 
 
 def search_steps(
@@ -408,7 +344,7 @@ class _Archive:
 
         `FRONT_PER_NICHE` times as many; only of genomes not expanded yet, nothing when all were.
         """
-        ranking = _ranking(self.objectives, self.violation, self._keys[:, None])
+        ranking = best_first(self.objectives, self.violation, self._keys[:, None])
         place = np.empty(len(ranking), dtype=np.int64)
         place[ranking] = np.arange(len(ranking))
         front = self._front()
@@ -486,14 +422,6 @@ def _children(
     )
 
 
-def first_of_each(rows: Integers | Floats) -> Integers:
-    """Return the place of the first of each distinct row (or value), ascending.
-
-    (3, 1, 3, 2, 1) gives (0, 1, 3).
-    """
-    return np.sort(np.unique(rows, axis=0, return_index=True)[1])
-
-
 def _neighbours_of(genome: Integers, space: Space) -> Integers:
     """Return the genomes that differ from one in a single gene.
 
@@ -517,10 +445,3 @@ def _spread(value: int, size: int) -> Integers:
     away = 2 ** np.arange(max(size - 1, 1).bit_length())
     others = np.concatenate([value - away, value + away])
     return others[(others >= 0) & (others < size)]
-
-
-def _ranking(objectives: Floats, violation: Floats, genomes: Integers) -> Integers:
-    order: Integers = np.lexsort(
-        (*genomes.T[::-1], *objectives.T[::-1], np.maximum(violation, 0.0))
-    )
-    return order

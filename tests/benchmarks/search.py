@@ -17,8 +17,9 @@ import numpy as np
 
 from budsim.performance.candidates import Integers
 from budsim.performance.predictor import Predictor, load_predictor
-from budsim.simulator.evolution import SearchResult, SearchSettings
+from budsim.simulator.evolution import SearchSettings
 from budsim.simulator.planning.genome import SearchSpace
+from budsim.simulator.search_result import SearchResult
 from tests.benchmarks.spaces import (
     SEARCHED,
     Truth,

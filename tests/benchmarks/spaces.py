@@ -14,19 +14,13 @@ import numpy as np
 from budsim.engine_ops import serving_engines
 from budsim.performance.candidates import Floats, Integers
 from budsim.performance.predictor import AnalyticPredictor, Predictor
-from budsim.simulator.evolution import (
-    CHUNK,
-    Scores,
-    SearchResult,
-    SearchSettings,
-    SearchSteps,
-    run_together,
-)
+from budsim.simulator.evolution import CHUNK, SearchSettings, SearchSteps, run_together
 from budsim.simulator.planning.choices import ServingOption, make_option, spanning_nodes
 from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.hardware_groups import usable
 from budsim.simulator.planning.partitions import merge_results, partition_names, search_partitions
 from budsim.simulator.planning.question import Question
+from budsim.simulator.search_result import Scores, SearchResult
 from tests.simulator.situations import make_cluster, make_question
 
 H100, H200, A100, L40S = ("H100-SXM", 8), ("H200-SXM", 8), ("A100-SXM4-80GB", 8), ("L40S", 8)

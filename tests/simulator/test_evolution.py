@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.evolution import Scores, SearchResult, SearchSettings, search_steps
+from budsim.simulator.evolution import SearchSettings, search_steps
+from budsim.simulator.search_result import Scores, SearchResult
 from tests.benchmarks.spaces import (
     Truth,
     enumerate_space,
@@ -167,23 +168,3 @@ def test_small_spaces_are_enumerated():
     bowl = Bowl()
     steps = search_steps(bowl, np.random.default_rng(0))
     assert run_alone(steps, bowl.score).evaluations == 256
-
-
-def test_the_knee_is_the_best_compromise():
-    """Of a cheap, a fast and a middling genome the middling one is the knee.
-
-    One that misses its targets never is.
-    """
-    rows = [[0.0, 1.0, 1.0, 1.0], [0.0, 2.0, 1.0, 0.2], [0.0, 1.2, 1.0, 0.3], [0.5, 0.1, 1.0, 1.5]]
-    explored = SearchResult(
-        genomes=np.arange(4)[:, None], objectives=np.array(rows), violation=np.zeros(4)
-    )
-    assert explored.knee() == 2
-
-
-def test_without_anything_feasible_there_is_no_knee():
-    """A space in which nothing fits has no knee."""
-    explored = SearchResult(
-        genomes=np.zeros((1, 1), dtype=np.int64), objectives=np.zeros((1, 4)), violation=np.ones(1)
-    )
-    assert explored.knee() is None

@@ -11,11 +11,11 @@ import numpy as np
 from budsim.performance.candidates import Integers
 from budsim.performance.limits import MOST_REQUESTS
 from budsim.performance.predictor import Predictor
-from budsim.simulator.evolution import first_of_each
 from budsim.simulator.planning.choices import Choices
 from budsim.simulator.planning.genome import OPTION, REPLICAS, SearchSpace
 from budsim.simulator.planning.load_curves import LoadModel
 from budsim.simulator.planning.partitions import PartitionResult
+from budsim.simulator.search_result import first_of_each
 
 # Loads of a replica tried in each round: of every layout, then three times closer around the
 # largest load that it serves within the targets. The last of them are 0.1 % apart.

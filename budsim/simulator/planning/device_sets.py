@@ -19,7 +19,7 @@ from budsim.hardware_ops.pricing import Pricing
 from budsim.hardware_ops.rents import RentTerm, asked_prices
 from budsim.performance.candidates import Integers
 from budsim.performance.predictor import AnalyticPredictor, Predictor
-from budsim.simulator.evolution import CHUNK, Progress, Scores
+from budsim.simulator.evolution import CHUNK, Progress
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.choices import Choices, ServingOption
 from budsim.simulator.planning.genome import (
@@ -36,6 +36,7 @@ from budsim.simulator.planning.hardware_groups import HardwareGroup, usual_node
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.serving_options import serving_options
+from budsim.simulator.search_result import Scores
 
 # Sets of devices shown, beside the best of each vendor.
 SHOWN: Final = 10

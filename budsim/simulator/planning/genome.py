@@ -15,7 +15,6 @@ from budsim.commons.precision import Precision
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.candidates import Integers
 from budsim.performance.predictor import Predictor
-from budsim.simulator.evolution import Scores
 from budsim.simulator.planning.choices import (
     PRECISIONS,
     Choices,
@@ -26,6 +25,7 @@ from budsim.simulator.planning.choices import (
 from budsim.simulator.planning.hardware_groups import is_plain
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
+from budsim.simulator.search_result import Scores
 
 GENES: Final = (
     "option",

@@ -14,13 +14,13 @@ import numpy as np
 from budsim.performance.candidates import Floats, Integers
 from budsim.performance.predictions import Service
 from budsim.performance.predictor import Predictor
-from budsim.simulator.evolution import first_of_each
 from budsim.simulator.planning.chances import judge
 from budsim.simulator.planning.choices import Choices, with_burst_room
 from budsim.simulator.planning.combinations import LoadedTypes, ReplicaTypes, room_beside_each
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.targets import figures_of
+from budsim.simulator.search_result import first_of_each
 
 # Loads tried between one request and all of them: of every type at first, and of the types kept.
 FIRST_LOADS: Final = 24
@@ -167,17 +167,28 @@ class LoadCurves:
         )
 
 
-def loaded_types(model: LoadModel, types: ReplicaTypes) -> LoadedTypes:
+def loaded_types(model: LoadModel, types: ReplicaTypes, *, may_miss: bool) -> LoadedTypes:
     """Return the types worth combining and the capacity of each.
 
-    The capacity allows the least miss at which all devices carry the traffic (0 where the targets
-    can be met). A first look at few loads says about how little that is, and which types to look at
-    closely.
+    The capacity is the most requests within the targets. If they ``may_miss`` them, because no
+    deployment of equal replicas meets them, it allows the least miss at which all devices carry the
+    traffic. A first look at few loads says which types to look at closely.
     """
+    if may_miss:
+        return _loaded_beyond(model, types)
+    loads = _grid(model.question.concurrency, FIRST_LOADS)
+    rough = _within_targets(model, types, np.broadcast_to(loads, (len(types), len(loads))))
+    # Between two loads tried the truth may be better: a type just short of worth is kept.
+    kept = [each.worth_combining(0.0) for each in (rough, rough.one_load_more())]
+    exact = _exactly_within(model, rough.rows(np.union1d(*kept)))
+    return _at_capacity(exact.rows(exact.worth_combining(0.0)), 0.0)
+
+
+def _loaded_beyond(model: LoadModel, types: ReplicaTypes) -> LoadedTypes:
+    """Return the types worth combining where the targets are missed by as little as possible."""
     concurrency = model.question.concurrency
     rough = _curves(model, types, FIRST_LOADS)
     nothing = np.zeros((len(types), 1), dtype=np.int64)
-    # Between two loads tried the truth may be better: a type just short of worth is kept.
     looks = (rough, rough.one_load_more())
     kept = [rough.worth_combining(each.least_miss(concurrency, nothing)) for each in looks]
     curves = _curves(model, types.rows(np.union1d(*kept)), LOADS)
@@ -187,11 +198,44 @@ def loaded_types(model: LoadModel, types: ReplicaTypes) -> LoadedTypes:
     return _at_capacity(few, few.least_miss(concurrency, room_beside_each(few.types)))
 
 
+def _within_targets(model: LoadModel, types: ReplicaTypes, loads: Integers) -> LoadCurves:
+    """Return curves of misses that are 0 up to the largest load within the targets, then infinite.
+
+    More load never helps, so that the largest is found by bisection. Latencies are those of the
+    loads that were tried, the largest among them; others are nan.
+    """
+    low, high = np.full(len(types), -1), np.full(len(types), loads.shape[1])
+    e2e_s = np.full(loads.shape, np.nan)
+    while len(rows := np.flatnonzero(high - low > 1)):
+        middle = (low[rows] + high[rows]) // 2
+        service, miss = model.serve(types.choices.rows(rows), loads[rows, middle][:, None])
+        e2e_s[rows, middle] = service.e2e_s
+        good = miss <= 0.0
+        low[rows[good]], high[rows[~good]] = middle[good], middle[~good]
+    miss = np.where(np.arange(loads.shape[1]) <= low[:, None], 0.0, np.inf)
+    return LoadCurves(types=types, loads=loads, miss=miss, e2e_s=e2e_s)
+
+
+def _exactly_within(model: LoadModel, rough: LoadCurves) -> LoadCurves:
+    """Return curves at two loads: the most requests within the targets, and half of them."""
+    rows, last = np.arange(len(rough.loads)), rough.last_within(0.0)
+    following = np.minimum(last + 1, rough.loads.shape[1] - 1)
+    low, high = rough.loads[rows, last], rough.loads[rows, following]
+    widest = int((high - low).max(initial=0)) + 1
+    steps = np.minimum(low[:, None] + np.arange(widest), np.maximum(high - 1, low)[:, None])
+    most = _within_targets(model, rough.types, steps).capacity(0.0)
+    most = np.maximum(most, low)
+    return _at_loads(model, rough.types, np.stack([-(-most // 2), most], axis=1))
+
+
 def _curves(model: LoadModel, types: ReplicaTypes, count: int) -> LoadCurves:
     """Return curves at about ``count`` loads, in equal ratios from one request to all."""
-    concurrency = model.question.concurrency
-    loads = np.unique(np.geomspace(1, concurrency, count).round().astype(np.int64))
+    loads = _grid(model.question.concurrency, count)
     return _at_loads(model, types, np.broadcast_to(loads, (len(types), len(loads))))
+
+
+def _grid(concurrency: int, count: int) -> Integers:
+    return np.unique(np.geomspace(1, concurrency, count).round().astype(np.int64))
 
 
 def _refined(model: LoadModel, curves: LoadCurves, allowed: float) -> LoadCurves:

@@ -19,7 +19,6 @@ import numpy as np
 
 from budsim.performance.candidates import Floats, Integers
 from budsim.performance.predictor import Predictor
-from budsim.simulator.evolution import SearchResult, first_of_each
 from budsim.simulator.planning.choices import COLUMNS, Choices
 from budsim.simulator.planning.combinations import (
     LoadedTypes,
@@ -33,9 +32,10 @@ from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.load_curves import LoadModel, loaded_types
 from budsim.simulator.planning.question import Question
+from budsim.simulator.search_result import SearchResult, first_of_each
 
 # Ways to run a replica that are tried on each group; besides, the best of every engine and layout.
-TYPES_TRIED: Final = 24
+TYPES_TRIED: Final = 12
 # Combinations of each number of types whose split of the requests is refined.
 POLISHED: Final = 4
 # How far one type is filled from its even share of the load (0) to full (1): in any combination,
@@ -84,11 +84,29 @@ def find_mixed_deployments(
         return None
     equal = found.objectives[ranking[0]]
     model = LoadModel(question, space.scoring, predictor)
-    loaded = loaded_types(model, types)
+    loaded = loaded_types(model, types, may_miss=bool(equal[0] > 0))
+    if equal[0] <= 0 and _least_cost(question, loaded) >= CHEAPER * equal[1]:
+        return MixedDeployments(
+            choices=types.choices.rows(np.zeros(0, dtype=np.int64)),
+            groups=(),
+            members=(),
+            evaluations=model.evaluations,
+        )
     # Who names several engines may have them behind one endpoint.
     one_engine = len(question.engines) < 2
     counts = promising_combinations(loaded, question.concurrency, one_engine=one_engine)
     return _best(model, loaded, counts, equal)
+
+
+def _least_cost(question: Question, loaded: LoadedTypes) -> float:
+    """Return a bound of the cost of any mix, USD per million tokens.
+
+    A mix costs the mean of its types by the tokens each makes, so never less than the cheapest of
+    them at its capacity, where a replica makes the most tokens.
+    """
+    tokens_per_s = loaded.capacity * question.traffic.counted_tokens / loaded.e2e_s
+    costs = usd_per_million_tokens(loaded.types.usd_per_h, tokens_per_s)
+    return float(costs.min(initial=np.inf))
 
 
 def _replica_types(space: SearchSpace, genomes: Integers) -> ReplicaTypes:

@@ -22,11 +22,8 @@ from budsim.performance.predictor import Predictor
 from budsim.simulator.evolution import (
     CHUNK,
     Progress,
-    Scores,
-    SearchResult,
     SearchSettings,
     SearchSteps,
-    first_of_each,
     resume_search,
     run_together,
     search_steps,
@@ -34,6 +31,7 @@ from budsim.simulator.evolution import (
 from budsim.simulator.planning.choices import ServingOption
 from budsim.simulator.planning.genome import KV, OPTION, PP, REPLICAS, TP, WEIGHTS, SearchSpace
 from budsim.simulator.planning.question import Question, partition_name
+from budsim.simulator.search_result import Scores, SearchResult, first_of_each
 
 # Genomes of `Question.analytic_only` up to which all are tried; the genetic search takes over
 # above.

@@ -14,7 +14,6 @@ import numpy as np
 
 from budsim.performance.candidates import Booleans, Integers
 from budsim.performance.predictor import Predictor
-from budsim.simulator.evolution import Scores
 from budsim.simulator.planning.choices import Choices, ServingOption, with_burst_room
 from budsim.simulator.planning.genome import (
     BUDGET,
@@ -29,6 +28,7 @@ from budsim.simulator.planning.genome import (
     SearchSpace,
 )
 from budsim.simulator.planning.taste import FILLER, NOISE, nearest, plainest
+from budsim.simulator.search_result import Scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

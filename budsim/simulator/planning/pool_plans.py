@@ -12,7 +12,6 @@ import numpy as np
 from budsim.engine_ops.shared.pools import transfers_whole_state
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.performance.candidates import Integers
-from budsim.simulator.evolution import first_of_each
 from budsim.simulator.planning.choices import ServingOption
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.placement import EqualReplicas, free_after
@@ -35,6 +34,7 @@ from budsim.simulator.planning.pool_workers import (
 from budsim.simulator.planning.question import Disaggregation, Question
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.taste import in_order
+from budsim.simulator.search_result import first_of_each
 
 # Deployments of each pair of device types and engine that are predicted exactly, and those of a
 # cluster that are shown.

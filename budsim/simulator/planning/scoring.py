@@ -20,7 +20,6 @@ from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.predictions import MemoryUse, Predictions, Service
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.performance.speculation import Speculation
-from budsim.simulator.evolution import Scores
 from budsim.simulator.planning.chances import judge
 from budsim.simulator.planning.choices import (
     PRECISIONS,
@@ -35,6 +34,7 @@ from budsim.simulator.planning.guessing import guessing_where_it_gains
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.targets import figures_of
+from budsim.simulator.search_result import Scores
 
 # vLLM takes the CPU's KV cache in whole GiB (VLLM_CPU_KVCACHE_SPACE): less than one is none.
 CPU_CACHE_BYTES: Final = float(GIB)

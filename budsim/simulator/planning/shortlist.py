@@ -13,7 +13,6 @@ from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.candidates import Booleans
 from budsim.performance.predictor import Predictor
-from budsim.simulator.evolution import OBJECTIVES, SearchResult, first_of_each
 from budsim.simulator.planning.chances import chance_text
 from budsim.simulator.planning.choices import PRECISIONS, Choices
 from budsim.simulator.planning.cost import usd_per_million_tokens
@@ -41,6 +40,7 @@ from budsim.simulator.planning.taste import (
     without_filler_pipelines,
     without_repeats,
 )
+from budsim.simulator.search_result import OBJECTIVES, SearchResult, first_of_each
 
 # Genes that make a plan another plan to whoever has to choose; the other genes are knobs of the
 # engine.

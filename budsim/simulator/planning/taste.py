@@ -17,9 +17,9 @@ from typing import Final
 import numpy as np
 
 from budsim.performance.candidates import Integers
-from budsim.simulator.evolution import Scores, best_compromise
 from budsim.simulator.planning.choices import Choices, ServingOption
 from budsim.simulator.planning.plans import Plan, ReplicaGroup
+from budsim.simulator.search_result import Scores, best_compromise
 
 # Relative difference of cost or miss that is a toss-up, at least; chosen by us. Predictions of one
 # model on one device err alike, so that their ratio is surer than each of them.

@@ -14,6 +14,7 @@ from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.plans import Plan
 from budsim.simulator.planning.question import Question
 from tests.benchmarks.mixed_deployments import best_by_hand, drawn, no_worse
+from tests.benchmarks.spaces import questions, space_of
 from tests.simulator.situations import devices_used, make_cluster, make_pool, make_question
 
 TIGHT = {"ttft_s": 0.25, "tokens_per_s_per_user": 60.0}
@@ -332,3 +333,10 @@ def test_the_genetic_search_is_mixed_too(seed):
         first.cost_per_million_tokens_usd
         <= 1.02 * best_of(grid("another vendor")).cost_per_million_tokens_usd
     )
+
+
+@pytest.mark.parametrize("name", ["70B, H100 and Gaudi 3", "Mixtral, A100 and L40S"])
+def test_a_whole_answer_looks_at_a_tenth_of_its_space(name):
+    """Search, mixed deployments and plainer variants together predict at most a tenth of it."""
+    outcome = answer(questions()[name], load_predictor())
+    assert outcome.evaluations <= 0.1 * space_of(name).count

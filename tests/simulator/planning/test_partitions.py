@@ -11,7 +11,7 @@ import pytest
 from budsim.performance.candidates import Candidates
 from budsim.performance.predictions import MemoryUse, Predictions
 from budsim.performance.predictor import AnalyticPredictor, Predictor, load_predictor
-from budsim.simulator.evolution import SearchResult, SearchSettings
+from budsim.simulator.evolution import SearchSettings
 from budsim.simulator.planning.answer import answer, partitions_of, search_partition
 from budsim.simulator.planning.genome import OPTION, SearchSpace
 from budsim.simulator.planning.partitions import (
@@ -21,6 +21,7 @@ from budsim.simulator.planning.partitions import (
     search_partitions,
 )
 from budsim.simulator.planning.question import Question
+from budsim.simulator.search_result import SearchResult
 from tests.benchmarks.spaces import drawn, make_space
 from tests.simulator.situations import make_cluster, make_question
 
