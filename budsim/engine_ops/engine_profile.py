@@ -107,6 +107,29 @@ class DefaultLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostTierRule:
+    """How an engine keeps KV cache in host memory.
+
+    Attributes
+    ----------
+    reached : float
+        Share (0..1) of the link to the host that its copies reach.
+    overlaps : bool
+        Whether a load is hidden behind the prompts of the same step, layer by layer; else the
+        request waits for it while others go on.
+    exceeds_device : bool
+        Whether the host's part has to be larger than the cache on the device.
+    source : str
+        Where this was read.
+    """
+
+    reached: float
+    overlaps: bool
+    exceeds_device: bool
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineProfile:
     """What the performance model needs to know of an engine, launched or only measured.
 
@@ -148,6 +171,8 @@ class EngineProfile:
     captures_graphs : bool
         Whether steps that only decode run from captured graphs; else the host launches the kernels
         of every step.
+    host_tier : HostTierRule, optional
+        How it keeps KV cache in host memory; None where it does not.
     """
 
     name: str
@@ -168,6 +193,7 @@ class EngineProfile:
     guess_sequence_s: float = 0.0
     multiplied_in: tuple[tuple[DeviceKind, Precision, Precision], ...] = ()
     captures_graphs: bool = True
+    host_tier: HostTierRule | None = None
 
     def limits_on(self, device: Device, version: tuple[int, int] = NEWEST) -> tuple[int, int]:
         """Return the default tokens of a step and running sequences on ``device``.

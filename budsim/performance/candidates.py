@@ -64,6 +64,11 @@ class Candidates:
         The distinct ways to speculate; empty where no row does.
     speculation : int array, shape (n,), or None
         Index column into ``speculations``; None where no row speculates.
+    prefix_set_tokens : float array, shape (n,), or None
+        Tokens of all prefixes that requests return to, 0 where they are always found; None where
+        that holds for all rows.
+    tier_bytes : float array, shape (n,), or None
+        Host memory for KV cache, for each device; None where there is none.
     media : tuple of Media
         The distinct items of a request; empty where all rows read text alone.
     medium : int array, shape (n,), or None
@@ -110,6 +115,8 @@ class Candidates:
     adapter_ranks: Floats | None = None
     speculations: tuple[Speculation, ...] = ()
     speculation: Integers | None = None
+    prefix_set_tokens: Floats | None = None
+    tier_bytes: Floats | None = None
     media: tuple[Media, ...] = ()
     medium: Integers | None = None
 

@@ -25,6 +25,8 @@ OPEN_RUN = 2_000
 """Requests of an open run by default. The p99 of 2,000 requests rests on the 20 slowest."""
 CLOSED_TURNS, LEAST_CLOSED_RUN, MOST_CLOSED_RUN = 8, 600, 4_000
 """Requests of a closed run by default: so many for each request in flight, within bounds."""
+MOST_SET_TOKENS = 1e15
+"""Most tokens of all shared prefixes together; more than any store holds."""
 WARMUP_SHARE = 0.1
 """Share of an open run left out of the answer by default, because the queue starts empty."""
 
@@ -138,6 +140,36 @@ class PrefixShare:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixSet:
+    """``share`` (0..1) of every prompt's tokens is one of many prefixes, picked at random.
+
+    All prefixes together have ``tokens`` tokens, and have been served for long. The caches hold as
+    many of them as there is room for.
+    """
+
+    share: float
+    tokens: float
+
+    def __post_init__(self) -> None:
+        require(0.0 < self.share <= 1.0, "prefix_hits", self.share, "above 0, at most 1")
+        fine = 1.0 <= self.tokens <= MOST_SET_TOKENS
+        require(fine, "prefix_set_tokens", self.tokens, f"1 to {MOST_SET_TOKENS:g} tokens")
+
+
+def prefix_of(share: float, set_tokens: float | None) -> PrefixShare | PrefixSet:
+    """Return what prompts share: found always, or one of a set of so many tokens.
+
+    Raises
+    ------
+    InvalidInput
+        A number is out of range, or a set is given of which nothing is shared.
+    """
+    if set_tokens is None:
+        return PrefixShare(share=share)
+    return PrefixSet(share=share, tokens=set_tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SharedPrefixes:
     """Every prompt starts with one of ``groups`` prefixes of ``tokens`` tokens, picked at random.
 
@@ -169,7 +201,7 @@ class Sessions:
         require(0.0 < self.interval_s < math.inf, "interval_s", self.interval_s, "above 0 s")
 
 
-Prefix = PrefixShare | SharedPrefixes | Sessions
+Prefix = PrefixShare | PrefixSet | SharedPrefixes | Sessions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +215,7 @@ class Traffic:
         ``prefix`` are then only summaries of it.
     prompt, output : LengthLaw
         Tokens of a prompt and of an output. ``output`` is 0 for pooling models.
-    prefix : PrefixShare, SharedPrefixes or Sessions
+    prefix : PrefixShare, PrefixSet, SharedPrefixes or Sessions
         Which part of a prompt the prefix cache may hold.
     requests : int, optional
         Requests in a run; by default enough for a p99.
@@ -304,11 +336,29 @@ class Traffic:
         if isinstance(self.arrivals, Trace):
             total = float(self.arrivals.prompt_tokens.sum())
             return float(self.arrivals.reused_tokens.sum()) / total
-        if isinstance(self.prefix, PrefixShare):
+        if isinstance(self.prefix, PrefixShare | PrefixSet):
             return self.prefix.share
         if isinstance(self.prefix, Sessions):
             return 1.0 - self.prompt.mean / self.input_tokens
         return min(self.prefix.tokens / self.prompt.mean, 1.0)
+
+    def prefix_set_tokens(self, replicas: float = 1.0) -> float:
+        """Return the tokens one of so many replicas has to keep to find every prefix again.
+
+        Shared prefixes are met on every replica. Conversations stay on theirs: between two turns it
+        computes what all other turns add. 0 where prefixes are always found.
+        """
+        prefix = self.prefix
+        if isinstance(self.arrivals, Trace):
+            return _mean_reuse_tokens(self.arrivals) / replicas
+        if isinstance(prefix, PrefixSet):
+            return float(prefix.tokens)
+        if isinstance(prefix, SharedPrefixes):
+            return float(prefix.groups * prefix.tokens)
+        if isinstance(prefix, Sessions) and self.is_open:
+            added = self.prompt.mean + self.output.mean
+            return self.rate / replicas * prefix.interval_s * added
+        return 0.0
 
     @property
     def run_requests(self) -> int:
@@ -397,6 +447,21 @@ def parse_arrival(text: str) -> tuple[Process, float]:
     except ValueError as error:
         problem = f"{text[:60]!r} is no arrival process"
         raise InvalidInput("arrival", problem, expected) from error
+
+
+def _mean_reuse_tokens(trace: Trace) -> float:
+    """Return twice the mean of the tokens computed until a prefix is used again.
+
+    Twice, because a cache of C tokens holds C / W of a set of W tokens that are used again after 0
+    to W others, W / 2 on average.
+    """
+    new = trace.prompt_tokens - trace.reused_tokens + trace.output_tokens
+    written, again = np.cumsum(new), np.flatnonzero(trace.reused_from >= 0)
+    weight = trace.reused_tokens[again].astype(np.float64)
+    if not weight.sum():
+        return 0.0
+    between = written[again] - written[trace.reused_from[again]]
+    return 2.0 * float((between * weight).sum() / weight.sum())
 
 
 def _every(trace: Trace, replicas: int) -> Trace:

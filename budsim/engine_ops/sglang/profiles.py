@@ -17,6 +17,7 @@ from budsim.engine_ops.engine_profile import (
     Batching,
     EngineProfile,
     FirstToken,
+    HostTierRule,
 )
 from budsim.engine_ops.sglang.defaults import LIMITS, MAX_RUNNING_REQUESTS
 from budsim.engine_ops.sglang.memory import CPU_RULE, GPU_RULES
@@ -41,14 +42,25 @@ _BASE: Final = EngineProfile(
     "pairs of InferenceX runs with and without MTP",
 )
 
+# Its kernels copy as fast as DMA does with large blocks (about 50 of an H100's 63 GB/s).
+HOST_TIER: Final = HostTierRule(
+    reached=0.79,
+    overlaps=True,
+    exceeds_device=True,
+    source="SGLang docs, HiCache design: loads of layer N+1 while layer N is computed; the host "
+    "pool is larger than the device's (mem_cache/memory_pool_host.py)",
+)
+
 GPU: Final = replace(
     _BASE,
+    host_tier=HOST_TIER,
     first_token=FirstToken(request_s=0.002, steps=OVERLAPPED_STEPS, prompt_launch_s=0.001),
     multiplied_in=MXFP4_AS_FP8,
 )
 
 CPU: Final = replace(
     GPU,
+    host_tier=None,
     max_num_seqs=256,
     limits=(),
     memory_fraction=0.8,

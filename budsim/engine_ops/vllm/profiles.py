@@ -18,6 +18,7 @@ from budsim.engine_ops.engine_profile import (
     DefaultLimits,
     EngineProfile,
     FirstToken,
+    HostTierRule,
 )
 from budsim.engine_ops.vllm.memory import CPU_RULE, GAUDI_RULE, GPU_RULES
 from budsim.hardware_ops.device import DeviceKind
@@ -56,8 +57,17 @@ _BASE: Final = EngineProfile(
     f"Llama-3.1-8B on H100, 1.2 ms a step; {_FITTED}",
 )
 
+# Copies by DMA: about 50 GB/s in one direction on an H100, whose link has 63.
+HOST_TIER: Final = HostTierRule(
+    reached=0.79,
+    overlaps=False,
+    exceeds_device=False,
+    source="vLLM blog, 2026-01-08, Inside vLLM's New Offloading Connector (figures 3 and 4)",
+)
+
 GPU: Final = replace(
     _BASE,
+    host_tier=HOST_TIER,
     first_token=FirstToken(request_s=0.003, steps=USUAL_STEPS, prompt_launch_s=0.0003),
     multiplied_in=MXFP4_AS_FP8,
 )
@@ -79,6 +89,7 @@ CPU: Final = replace(
 
 GAUDI: Final = replace(
     GPU,
+    host_tier=None,
     limits=(),
     max_num_seqs=256,
     memory_fraction=0.9,

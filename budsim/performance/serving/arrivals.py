@@ -13,6 +13,7 @@ from budsim.performance.traffic import (
     ClosedLoop,
     OpenLoop,
     Prefix,
+    PrefixSet,
     PrefixShare,
     Process,
     Sessions,
@@ -26,6 +27,8 @@ from budsim.performance.traffic import (
 ALWAYS_CACHED = -2
 
 NOTHING_REUSED = -1
+# Caches with room for `Requests.reuse_distance` tokens hold the tokens still.
+BY_DISTANCE = -3
 # Requests in flight that are replayed at most; more than any engine has places for.
 MOST_IN_FLIGHT = 20_000
 # Requests measured to find the largest rate a replica carries: equal ones, and most of others.
@@ -43,7 +46,8 @@ class Requests:
     prompt_tokens, output_tokens : float arrays
         Lengths as the server sees them.
     reused_from : int array
-        The earlier request a prompt starts alike with, `NOTHING_REUSED` or `ALWAYS_CACHED`.
+        The earlier request a prompt starts alike with, `NOTHING_REUSED`, `ALWAYS_CACHED` or
+        `BY_DISTANCE`.
     reused_tokens : float array
         So many tokens are alike.
     concurrency : int
@@ -52,6 +56,9 @@ class Requests:
         What the first ``concurrency`` requests take longer to their first token.
     measured_from, measured_to : int
         Requests of these indices make the answer; others warm up or keep up the load.
+    reuse_distance : float array, optional
+        Distinct tokens that were used since a prefix was used last, of requests that are
+        `BY_DISTANCE`.
     unseen : int
         Requests in flight beyond `MOST_IN_FLIGHT`, which only wait: they are not replayed, and the
         time they take is added by Little's law.
@@ -67,6 +74,7 @@ class Requests:
     measured_from: int
     measured_to: int
     unseen: int = 0
+    reuse_distance: Floats | None = None
 
     def __len__(self) -> int:
         """Return the number of requests."""
@@ -106,9 +114,11 @@ def _drawn_requests(traffic: Traffic, rng: np.random.Generator) -> Requests:
     count = traffic.run_requests + (traffic.concurrency if steady else 0)
     output = _lengths(rng, traffic.output, count)
     prompt = _lengths(rng, traffic.prompt, count)
-    send_s = _send_times_of(rng, traffic, count)
+    send_s, distance = _send_times_of(rng, traffic, count), None
     if isinstance(traffic.prefix, Sessions):
         send_s, prompt, source, reused = _conversations(rng, traffic, send_s, prompt, output)
+    elif isinstance(traffic.prefix, PrefixSet):
+        source, reused, distance = _of_set(rng, traffic, traffic.prefix, prompt)
     else:
         source, reused = _shared(rng, traffic.prefix, prompt)
     if steady:
@@ -123,6 +133,7 @@ def _drawn_requests(traffic: Traffic, rng: np.random.Generator) -> Requests:
         first_wave_s=arrivals.first_wave_s if isinstance(arrivals, ClosedLoop) else 0.0,
         measured_from=traffic.run_warmup,
         measured_to=traffic.run_requests,
+        reuse_distance=distance,
     )
 
 
@@ -147,6 +158,7 @@ def crowded(requests: Requests, concurrency: int) -> Requests:
         first_wave_s=0.0,
         measured_from=2 * concurrency,
         measured_to=count - concurrency,
+        reuse_distance=None if requests.reuse_distance is None else requests.reuse_distance[at],
     )
 
 
@@ -235,6 +247,24 @@ def _shared(rng: np.random.Generator, prefix: Prefix, prompt: Floats) -> tuple[I
     share = prefix.share if isinstance(prefix, PrefixShare) else 0.0
     source = ALWAYS_CACHED if share > 0.0 else NOTHING_REUSED
     return np.full(len(prompt), source, dtype=np.int64), prompt * share
+
+
+def _of_set(
+    rng: np.random.Generator, traffic: Traffic, prefix: PrefixSet, prompt: Floats
+) -> tuple[Integers, Floats, Floats]:
+    """Return what `_shared` does for a set of prefixes, and the reuse distance of each, tokens.
+
+    Of G prefixes picked at random, one was used last k requests ago, where k is drawn from a
+    geometric law of mean G. Since then G (1 - exp(-k / G)) others were used, and each request left
+    what it shares with nobody. A cache that drops what was used longest ago holds the prefix if all
+    of that fits (Mattson et al., Evaluation techniques for storage hierarchies, 1970).
+    """
+    each = max(prefix.share * traffic.prompt.mean, 1.0)
+    count = max(prefix.tokens / each, 1.0)
+    ago = rng.geometric(1.0 / count, size=len(prompt)).astype(np.float64)
+    alone = traffic.prompt.mean * (1.0 - prefix.share) + traffic.output.mean
+    distance = count * -np.expm1(-ago / count) * each + ago * alone
+    return np.full(len(prompt), BY_DISTANCE, dtype=np.int64), prompt * prefix.share, distance
 
 
 def _previous_of(group: Integers) -> Integers:

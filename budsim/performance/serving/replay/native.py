@@ -57,14 +57,17 @@ class Setting(ctypes.Structure):
     _fields_ = [
         *(
             (name, ctypes.c_int64)
-            for name in "kind router ranks whole_prompts reserve_output both_ways".split()
+            for name in (
+                "kind router ranks whole_prompts reserve_output both_ways loads_overlap"
+            ).split()
         ),
         *(
             (name, ctypes.c_double)
             for name in (
                 "token_budget max_sequences cache_tokens block_tokens lag_steps receive_steps "
                 "imbalance request_s token_s reply_s first_wave_s "
-                "prefill_factor decode_factor step_floor_s prompt_step_floor_s"
+                "prefill_factor decode_factor step_floor_s prompt_step_floor_s "
+                "tier_tokens tier_token_s"
             ).split()
         ),
     ]
@@ -77,7 +80,7 @@ class Requests(ctypes.Structure):
         *((name, ctypes.c_int64) for name in "count concurrency measured_from measured_to".split()),
         *(
             (name, ctypes.c_void_p)
-            for name in "prompt output reused reused_from send admitted first done".split()
+            for name in "prompt output reused distance reused_from send admitted first done".split()
         ),
     ]
 
@@ -88,6 +91,7 @@ class Record(ctypes.Structure):
     _fields_ = [
         ("busy_s", ctypes.c_double),
         ("end_s", ctypes.c_double),
+        ("loaded_tokens", ctypes.c_double),
         *((name, ctypes.c_int64) for name in "steps preemptions samples".split()),
         *((name, ctypes.c_double) for name in "sample_every_s peak_waiting peak_cached".split()),
         *((name, ctypes.c_double * SAMPLES) for name in "time running waiting cached".split()),

@@ -37,6 +37,7 @@ class Run:
     end_s: float
     steps: int
     preemptions: int
+    loaded_tokens: float
     peak_waiting: float
     peak_cached_tokens: float
     gap_counts: Floats
@@ -113,6 +114,7 @@ def _lane(requests: Requests, lane: int, lanes: int) -> Requests:
         output_tokens=requests.output_tokens[kept],
         reused_from=np.where(source < 0, source, np.where(same, source // lanes, ALWAYS_CACHED)),
         reused_tokens=requests.reused_tokens[kept],
+        reuse_distance=None if requests.reuse_distance is None else requests.reuse_distance[kept],
         # Rounded up: the first lanes take the clients that do not divide evenly.
         concurrency=-(-(requests.concurrency - lane) // lanes),
         measured_from=-(-max(requests.measured_from - lane, 0) // lanes),
@@ -127,7 +129,12 @@ def _run(replica: Replica, requests: Requests) -> Run:
     send = np.ascontiguousarray(requests.send_s, dtype=np.float64).copy()
     inputs = [
         np.ascontiguousarray(column, dtype=np.float64)
-        for column in (requests.prompt_tokens, requests.output_tokens, requests.reused_tokens)
+        for column in (
+            requests.prompt_tokens,
+            requests.output_tokens,
+            requests.reused_tokens,
+            np.zeros(count) if requests.reuse_distance is None else requests.reuse_distance,
+        )
     ]
     source = np.ascontiguousarray(requests.reused_from, dtype=np.int64)
     record = native.Record()
@@ -157,6 +164,7 @@ def _run(replica: Replica, requests: Requests) -> Run:
         end_s=record.end_s,
         steps=record.steps,
         preemptions=record.preemptions,
+        loaded_tokens=record.loaded_tokens,
         peak_waiting=record.peak_waiting,
         peak_cached_tokens=record.peak_cached,
         gap_counts=np.array(record.gaps),
@@ -196,6 +204,7 @@ def _setting(replica: Replica, first_wave_s: float) -> native.Setting:
         whole_prompts=int(table.whole_prompts[row]),
         reserve_output=int(table.reserves_output[row]),
         both_ways=int(table.looks_both_ways[row]),
+        loads_overlap=int(table.loads_overlap[row]),
         token_budget=table.token_budget[row],
         max_sequences=table.max_sequences[row],
         cache_tokens=table.cache_tokens[row],
@@ -211,4 +220,6 @@ def _setting(replica: Replica, first_wave_s: float) -> native.Setting:
         decode_factor=replica.decode_factor,
         step_floor_s=replica.tables.step_floor_s[row],
         prompt_step_floor_s=replica.tables.prompt_step_floor_s[row],
+        tier_tokens=table.tier_tokens[row],
+        tier_token_s=table.tier_token_s[row],
     )

@@ -14,6 +14,7 @@ from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.physics.architecture_arrays import architecture_arrays
 from budsim.performance.physics.constants import PhysicsConstants
 from budsim.performance.predictions import MemoryUse
+from budsim.performance.serving.host_tier import host_tier
 
 
 class Router(IntEnum):
@@ -110,6 +111,10 @@ class Schedulers:
         Limits of one rank in one lane.
     receive_steps : float array
         The engine looks for new requests every so many decode steps.
+    tier_tokens, tier_token_s : float arrays
+        Tokens one rank keeps in host memory, 0 for none, and seconds to load one of them.
+    loads_overlap : bool array
+        Whether loads are hidden behind the prompts of the same step, layer by layer.
     """
 
     kind: Integers
@@ -123,6 +128,9 @@ class Schedulers:
     cache_tokens: Floats
     block_tokens: Floats
     receive_steps: Floats
+    tier_tokens: Floats
+    tier_token_s: Floats
+    loads_overlap: Booleans
 
 
 def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
@@ -137,7 +145,7 @@ def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
     both_ways = (
         architecture_arrays(candidates.architectures).bidirectional[candidates.architecture] > 0
     )
-    guesses = _guesses(candidates)
+    guesses, tier = _guesses(candidates), host_tier(candidates, memory)
     # Pooling and attention in both directions need the whole prompt in one step.
     pooling = candidates.output_tokens == 0
     return Schedulers(
@@ -152,6 +160,9 @@ def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
         cache_tokens=(memory.kv_running_tokens / ranks - guesses) / lanes,
         block_tokens=blocks,
         receive_steps=2.0 * candidates.admission_steps,
+        tier_tokens=tier.tokens / ranks / lanes,
+        tier_token_s=tier.token_s,
+        loads_overlap=tier.overlaps,
     )
 
 

@@ -12,9 +12,26 @@ static double hit_tokens(const Replica *r, const Rank *rank, int64_t request) {
     double most = r->req->prompt[request] - 1.0;
     if (reused > most) reused = most;
     if (source == ALWAYS_CACHED) return reused;
+    if (source == BY_DISTANCE)
+        return r->req->distance[request] <= r->set->cache_tokens - rank->used ? reused : 0.0;
     if (source < 0 || r->req->first[source] < 0.0 || &r->rank[r->home[source]] != rank) return 0.0;
     int running = r->req->done[source] < 0.0;
     return running || rank->allocated <= r->evicted_at[source] ? reused : 0.0;
+}
+
+/* Tokens of this prompt that the host's memory holds. What a rank computes is written there, too, so
+   that the host keeps the tokens written last. */
+static double tier_tokens(const Replica *r, const Rank *rank, int64_t request) {
+    if (r->set->tier_tokens <= 0.0) return 0.0;
+    int64_t source = r->req->reused_from[request];
+    double reused = r->req->reused[request];
+    double most = r->req->prompt[request] - 1.0;
+    if (reused > most) reused = most;
+    if (source == BY_DISTANCE)
+        return r->req->distance[request] <= r->set->tier_tokens ? reused : 0.0;
+    if (source < 0 || r->req->first[source] < 0.0 || &r->rank[r->home[source]] != rank) return 0.0;
+    int running = r->req->done[source] < 0.0;
+    return running || rank->written - r->left_at[source] <= r->set->tier_tokens ? reused : 0.0;
 }
 
 /* Count a shared prefix once, however many running requests hold it. Where the source still runs
@@ -31,7 +48,7 @@ static void hold_prefix(Replica *r, Rank *rank, int64_t request, double hit) {
         else rank->used += more;
         r->held[root] = hit;
     }
-    r->charged[request] = source == ALWAYS_CACHED ? hit : 0.0;
+    r->charged[request] = source == ALWAYS_CACHED || source == BY_DISTANCE ? hit : 0.0;
     rank->used += r->charged[request];
 }
 
@@ -39,6 +56,7 @@ static void charge(Replica *r, Rank *rank, int64_t request, double tokens) {
     r->charged[request] += tokens;
     rank->used += tokens;
     rank->allocated += tokens;
+    rank->written += tokens;
 }
 
 static double grown(const Replica *r, const Rank *rank, int64_t request) {
@@ -55,6 +73,7 @@ static void release(Replica *r, Rank *rank, int64_t request, double growth) {
         r->held[root] = 0.0;
     }
     r->evicted_at[request] = rank->allocated + r->set->cache_tokens - rank->used;
+    r->left_at[request] = rank->written;
 }
 
 /* Take a request out of the decoding sequences. Returns the tokens it has grown by. */
@@ -94,6 +113,7 @@ static void preempt(Replica *r, Rank *rank) {
     release(r, rank, request, growth);
     r->token_at[request] = r->now;
     r->ready[request] = 0;
+    r->loaded_at[request] = 0.0;
     enqueue_first(r, rank, request);
     r->rec->preemptions++;
     rank->ratio = rank->ratio + RETRACTED_RATIO > 1.0 ? 1.0 : rank->ratio + RETRACTED_RATIO;

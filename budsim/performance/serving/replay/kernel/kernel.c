@@ -61,9 +61,33 @@ static int64_t route(Replica *r, int64_t request) {
     return best;
 }
 
+/* When the next prefix is loaded from the host; far away where none is. */
+static double next_loaded(const Replica *r) {
+    double next = HUGE_VAL;
+    for (int64_t i = 0; i < r->loading_count; i++)
+        if (r->loaded_at[r->loading[i]] < next) next = r->loaded_at[r->loading[i]];
+    return next;
+}
+
+/* Put requests whose prefix is loaded at the head of their rank's queue. */
+static void take_loads(Replica *r) {
+    int64_t waiting = 0;
+    for (int64_t i = 0; i < r->loading_count; i++) {
+        int64_t request = r->loading[i];
+        if (r->loaded_at[request] <= r->now + 1e-12) {
+            r->ready[request] = r->step;
+            enqueue_first(r, &r->rank[r->home[request]], request);
+        } else {
+            r->loading[waiting++] = request;
+        }
+    }
+    r->loading_count = waiting;
+}
+
 /* Hand arrived requests to their ranks. A busy engine has scheduled its next step already. */
 static void receive(Replica *r) {
-    int busy = running(r) > 0, idle = !busy && queued(r) == 0;
+    take_loads(r);
+    int busy = running(r) > 0, idle = !busy && queued(r) == 0 && r->loading_count == 0;
     if (idle && r->seen < r->sent && r->enter[r->seen] > r->now) {
         sample(r, r->enter[r->seen], 0.0);
         r->now = r->enter[r->seen];
@@ -125,12 +149,12 @@ static void begin_decode(Replica *r, int64_t request) {
 /* ---- taking steps */
 
 typedef struct {
-    double prefill, cost, sequences, context;
+    double prefill, cost, sequences, context, load_s;
 } Load;
 
 /* The load that sets the time of a step: between the mean and the fullest rank. */
 static Load load_of_step(const Replica *r) {
-    Load sum = {0, 0, 0, 0}, most = {0, 0, 0, 0};
+    Load sum = {0, 0, 0, 0, 0}, most = {0, 0, 0, 0, 0};
     double ranks = (double)r->set->ranks, share = r->set->imbalance;
     for (int64_t i = 0; i < r->set->ranks; i++) {
         const Rank *rank = &r->rank[i];
@@ -142,6 +166,7 @@ static Load load_of_step(const Replica *r) {
         if (rank->prefill > most.prefill) most.prefill = rank->prefill;
         if (rank->prefill_cost > most.cost) most.cost = rank->prefill_cost;
         if (sequences > most.sequences) most.sequences = sequences;
+        if (rank->load_s > sum.load_s) sum.load_s = rank->load_s;
     }
     if (sum.sequences > 0.0) sum.context /= sum.sequences;
     sum.prefill += share * (ranks * most.prefill - sum.prefill);
@@ -160,6 +185,7 @@ static double step_seconds(const Replica *r, const Load *load) {
     }
     double all = mixed_seconds(r->tables, load->prefill, load->cost, load->sequences, load->context);
     double seconds = decode * set->decode_factor + (all - decode) * set->prefill_factor;
+    if (load->load_s > seconds) seconds = load->load_s;
     return seconds > set->prompt_step_floor_s ? seconds : set->prompt_step_floor_s;
 }
 
@@ -176,6 +202,7 @@ static double decode_all(Replica *r, int64_t steps) {
         if (!r->set->reserve_output) {
             rank->used += growth;
             rank->allocated += growth;
+            rank->written += growth;
         }
         rank->ratio -= (FIRST_RATIO - LEAST_RATIO) / RATIO_STEPS * (double)steps;
         if (rank->ratio < LEAST_RATIO) rank->ratio = LEAST_RATIO;
@@ -241,8 +268,11 @@ static int64_t steps_until(double wait, double first, double slope) {
 
 /* Of `steps` decode steps those that end before the next arrival is received. */
 static int64_t steps_to_arrival(const Replica *r, int64_t steps, double first, double slope) {
-    if (r->seen >= r->sent || r->set->receive_steps > 1.0) return steps;
-    double wait = r->enter[r->seen] - r->now;
+    int nobody = r->seen >= r->sent || r->set->receive_steps > 1.0;
+    double loaded = next_loaded(r);
+    if (nobody && loaded == HUGE_VAL) return steps;
+    double next = nobody ? loaded : r->enter[r->seen];
+    double wait = (loaded < next ? loaded : next) - r->now;
     int64_t until = steps_until(wait > 0.0 ? wait : 0.0, first, slope);
     return until < steps ? until : steps;
 }
@@ -278,10 +308,12 @@ static int wait_for_next(Replica *r) {
         r->step = ready;
         return DONE;
     }
-    if (r->seen >= r->sent) return STUCK;
-    if (r->enter[r->seen] > r->now) {
-        sample(r, r->enter[r->seen], 0.0);
-        r->now = r->enter[r->seen];
+    double next = next_loaded(r);
+    if (r->seen >= r->sent && next == HUGE_VAL) return STUCK;
+    if (r->seen < r->sent && r->enter[r->seen] < next) next = r->enter[r->seen];
+    if (next > r->now) {
+        sample(r, next, 0.0);
+        r->now = next;
     }
     r->since_receive = r->set->receive_steps;
     return DONE;
@@ -307,11 +339,11 @@ static void *cut(char **arena, int64_t count) {
 
 static void cut_arrays(Replica *r, char *arena, int64_t n, int64_t heap) {
     double **reals[] = {&r->enter, &r->generated, &r->charged, &r->base, &r->evicted_at, &r->held,
-                        &r->token_at};
+                        &r->token_at, &r->left_at, &r->loaded_at};
     int64_t **wholes[] = {&r->ready, &r->next, &r->older, &r->newer, &r->key, &r->place, &r->since,
-                          &r->home, &r->root, &r->holders, &r->starting, &r->begun};
-    for (int i = 0; i < 7; i++) *reals[i] = cut(&arena, n);
-    for (int i = 0; i < 12; i++) *wholes[i] = cut(&arena, n);
+                          &r->home, &r->root, &r->holders, &r->starting, &r->begun, &r->loading};
+    for (int i = 0; i < 9; i++) *reals[i] = cut(&arena, n);
+    for (int i = 0; i < 13; i++) *wholes[i] = cut(&arena, n);
     for (int64_t i = 0; i < r->set->ranks; i++) r->rank[i].heap = cut(&arena, heap);
 }
 
@@ -338,7 +370,7 @@ int replay(const Tables *tables, const Setting *set, Requests *req, Record *rec)
     Replica r = {.tables = tables, .set = set, .req = req, .rec = rec};
     memset(rec, 0, sizeof *rec);
     r.rank = calloc((size_t)set->ranks, sizeof(Rank));
-    char *arena = calloc((size_t)(n * (19 + set->ranks)), 8);
+    char *arena = calloc((size_t)(n * (22 + set->ranks)), 8);
     int status = r.rank && arena ? DONE : NO_MEMORY;
     if (status == DONE) {
         cut_arrays(&r, arena, n, n);
@@ -346,6 +378,7 @@ int replay(const Tables *tables, const Setting *set, Requests *req, Record *rec)
         while (status == DONE && r.finished < n) status = take_step(&r);
     }
     rec->end_s = r.now;
+    rec->loaded_tokens = r.loaded_tokens;
     free(arena);
     free(r.rank);
     return status;

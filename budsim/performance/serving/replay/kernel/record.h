@@ -38,7 +38,7 @@ static double cached(const Replica *r) {
 }
 
 static double in_system_waiting(const Replica *r, double at) {
-    int64_t waiting = queued(r);
+    int64_t waiting = queued(r) + r->loading_count;
     for (int64_t i = r->seen; i < r->sent && r->req->send[i] <= at; i++) waiting++;
     return (double)waiting;
 }

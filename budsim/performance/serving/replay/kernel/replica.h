@@ -10,6 +10,8 @@ enum { IN_TURN = 0, LEAST_LOAD = 1, PREFIX_AWARE = 2 };
 enum { DONE = 0, NO_MEMORY = 1, STUCK = 2 };
 enum { SAMPLES = 256, GAPS = 800, GAP_OCTAVE = -14, GAP_SHIFT = 47 };
 #define ALWAYS_CACHED (-2)
+/* Computed before: caches that hold more than `distance` tokens hold it still. */
+#define BY_DISTANCE (-3)
 /* SGLang: share of the output it reserves at first and at least, steps until the least, and the
    longest output it reserves (managers/schedule_policy.py, global_config.py of 0.5). */
 static const double FIRST_RATIO = 0.7, LEAST_RATIO = 0.098, RATIO_STEPS = 600.0;
@@ -19,25 +21,26 @@ static const int64_t RESERVE_STEPS = 16;
 
 /* How the replica schedules, and what its host and corrections of step times are. */
 typedef struct {
-    int64_t kind, router, ranks, whole_prompts, reserve_output, both_ways;
+    int64_t kind, router, ranks, whole_prompts, reserve_output, both_ways, loads_overlap;
     double token_budget, max_sequences, cache_tokens, block_tokens;
     double lag_steps, receive_steps, imbalance;
     double request_s, token_s, reply_s, first_wave_s;
     double prefill_factor, decode_factor;
     double step_floor_s, prompt_step_floor_s;  /* no step, none with prompt tokens, is shorter */
+    double tier_tokens, tier_token_s;          /* of one rank in host memory; to load one token */
 } Setting;
 
 /* Arrays of `count` requests: what they ask, and when they were sent, admitted and answered. */
 typedef struct {
     int64_t count, concurrency, measured_from, measured_to;
-    const double *prompt, *output, *reused;
+    const double *prompt, *output, *reused, *distance;
     const int64_t *reused_from;
     double *send, *admitted, *first, *done;
 } Requests;
 
 /* What a replay records besides: totals, a timeline, and a histogram of gaps between tokens. */
 typedef struct {
-    double busy_s, end_s;
+    double busy_s, end_s, loaded_tokens;
     int64_t steps, preemptions, samples;
     double sample_every_s, peak_waiting, peak_cached;
     double time[SAMPLES], running[SAMPLES], waiting[SAMPLES], cached[SAMPLES];
@@ -59,6 +62,8 @@ typedef struct {
     double prefill, prefill_cost;   /* of the step being formed: prompt tokens, attention seconds */
     int64_t decodes_now;            /* whether its sequences decode in this step */
     int64_t begun;                  /* of its sequences, those that have not decoded yet */
+    double written, link_free;      /* tokens computed so far; when its link to the host is idle */
+    double load_s;                  /* of the step being formed: loads that its prompts hide */
     double stalled;                 /* seconds its other sequences have waited for prompts */
 } Rank;
 
@@ -73,12 +78,15 @@ typedef struct {
     double delivered;               /* when it hands out the tokens of the last step */
     int64_t reached;                /* requests that came to it before those tokens */
     int64_t step, sent, seen, finished, turn;
-    double *enter, *generated, *charged, *base, *evicted_at, *held, *token_at;
+    double *enter, *generated, *charged, *base, *evicted_at, *held, *token_at, *left_at, *loaded_at;
     int64_t *ready, *next, *older, *newer, *key, *place, *since, *home, *root, *holders;
     int64_t *starting;              /* requests whose prompt ends in this step */
     int64_t starting_count;
     int64_t *begun;                 /* requests that have not decoded since they began */
     int64_t begun_count;
+    int64_t *loading;               /* requests whose prefix comes from the host */
+    int64_t loading_count;
+    double loaded_tokens;           /* of all requests, from the host */
 } Replica;
 
 /* ---- heap of finishes */

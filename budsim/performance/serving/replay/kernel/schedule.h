@@ -5,6 +5,9 @@
 
 #include "cache.h"
 
+/* Instead of a number of tokens: the first of the queue waits for its prefix, the next may go. */
+static const double LOADING = -1.0;
+
 static double attention_cost(const Replica *r, const Rank *rank, double before, double tokens,
                              double prompt) {
     const Tables *tables = r->tables;
@@ -50,13 +53,49 @@ static void admit(Replica *r, Rank *rank, int64_t request, double hit, double le
     rank->partial_length = hit + left;
 }
 
+/* What a request found when it was loaded: all that its prompt shares, but for one token. */
+static double tier_most(const Replica *r, int64_t request) {
+    double most = r->req->prompt[request] - 1.0;
+    return r->req->reused[request] < most ? r->req->reused[request] : most;
+}
+
+/* Loaded tokens take blocks of the cache; where prompts hide the load, their step may wait. */
+static void take_loaded(Replica *r, Rank *rank, double tokens) {
+    rank->allocated += tokens;
+    if (!r->set->loads_overlap) return;
+    rank->load_s += tokens * r->set->tier_token_s;
+    r->loaded_tokens += tokens;
+}
+
+/* Load the prefix of the first of the queue from the host, where only the host holds it. Returns
+   the tokens found: all of them at once where prompts hide the load, later else. */
+static double load_first(Replica *r, Rank *rank, int64_t request) {
+    double found = tier_tokens(r, rank, request);
+    if (found <= 0.0) return 0.0;
+    double seconds = found * r->set->tier_token_s;
+    if (r->set->loads_overlap) return found;
+    double begins = r->now > rank->link_free ? r->now : rank->link_free;
+    r->loaded_at[request] = rank->link_free = begins + seconds;
+    r->loaded_tokens += found;
+    dequeue(r, rank);
+    r->loading[r->loading_count++] = request;
+    return LOADING;
+}
+
 /* Admit the first of the queue if there is a place, budget and cache for it. Returns its tokens. */
 static double admit_first(Replica *r, Rank *rank, double budget, double reserved, int64_t starting) {
     if (rank->queued == 0 || budget <= 0.0) return 0.0;
     int64_t request = rank->queue_first;
     int64_t runs = rank->decoding + starting;
     if (r->ready[request] > r->step || runs >= r->set->max_sequences) return 0.0;
-    double hit = hit_tokens(r, rank, request);
+    double hit = hit_tokens(r, rank, request), loads = 0.0;
+    if (hit <= 0.0 && r->loaded_at[request] > 0.0) {
+        hit = tier_most(r, request);
+        loads = hit;
+    } else if (hit <= 0.0) {
+        hit = loads = load_first(r, rank, request);
+        if (hit == LOADING) return LOADING;
+    }
     double left = r->req->prompt[request] - hit + r->generated[request];
     int alone = runs == 0;
     double available = r->set->cache_tokens - rank->used - reserved;
@@ -64,6 +103,7 @@ static double admit_first(Replica *r, Rank *rank, double budget, double reserved
     int rest = rank->prefill + (r->set->kind == MIXED ? rank->decoding : 0) > 0;
     if (r->set->whole_prompts && left > budget && rest) return 0.0;
     admit(r, rank, request, hit, left);
+    if (loads > 0.0) take_loaded(r, rank, loads);
     return r->set->whole_prompts || left < budget ? left : budget;
 }
 
@@ -83,6 +123,7 @@ static void fill_with_prompts(Replica *r, Rank *rank, double budget) {
     }
     while (rank->partial < 0) {
         double tokens = admit_first(r, rank, budget, reserved, r->starting_count - before);
+        if (tokens == LOADING) continue;
         if (tokens <= 0.0) break;
         budget -= tokens;
         if (set->kind == PREFILL_FIRST) {
@@ -101,7 +142,7 @@ static int is_closed(const Replica *r, Rank *rank) {
 
 /* Form the next step of a rank: which prompt tokens it computes and whether it decodes. */
 static void form(Replica *r, Rank *rank) {
-    rank->prefill = rank->prefill_cost = 0.0;
+    rank->prefill = rank->prefill_cost = rank->load_s = 0.0;
     int full = rank->decoding > 0 && make_room(r, rank);
     int nothing = rank->queued == 0 && rank->partial < 0;
     if (!full && !nothing && !is_closed(r, rank)) {
