@@ -20,6 +20,7 @@ from budsim.performance.traffic import (
     ClosedLoop,
     OpenLoop,
     Prefix,
+    PrefixSet,
     PrefixShare,
     Process,
     Sessions,
@@ -81,7 +82,12 @@ def tables() -> StepTables:
     )
 
 
-def replica(scheduler: Scheduler) -> Replica:
+# Tokens in host memory, seconds to load one, and whether prompts hide the load.
+Tier = tuple[float, float, bool]
+NO_TIER: Tier = (0.0, 0.0, False)
+
+
+def replica(scheduler: Scheduler, tier: Tier = NO_TIER) -> Replica:
     """Return the invented device with the scheduler, as the kernel reads it."""
 
     def column(value: float, kind: type = float) -> np.ndarray:
@@ -99,6 +105,9 @@ def replica(scheduler: Scheduler) -> Replica:
         cache_tokens=column(scheduler.cache_tokens),
         block_tokens=column(scheduler.block_tokens),
         receive_steps=column(scheduler.receive_steps),
+        tier_tokens=column(tier[0]),
+        tier_token_s=column(tier[1]),
+        loads_overlap=column(tier[2], bool),
     )
     host = Host(
         request_s=scheduler.request_s,
@@ -301,18 +310,26 @@ prefixes = st.one_of(
     st.builds(PrefixShare, share=st.sampled_from([0.0, 0.5, 1.0])),
     st.builds(SharedPrefixes, groups=st.integers(1, 9), tokens=st.integers(0, 900)),
     st.builds(Sessions, turns=st.integers(1, 4), interval_s=st.floats(0.1, 20.0)),
+    st.builds(PrefixSet, share=st.just(0.5), tokens=st.sampled_from([1e3, 1e5])),
 )
+tiers = st.sampled_from([NO_TIER, (1e3, 1e-4, False), (1e9, 1e-3, False), (1e9, 1e-3, True)])
 
 
-@given(scheduler=schedulers, arrivals=loads, prefix=prefixes, router=st.sampled_from(list(Router)))
+@given(
+    scheduler=schedulers,
+    arrivals=loads,
+    prefix=prefixes,
+    router=st.sampled_from(list(Router)),
+    tier=tiers,
+)
 @settings(max_examples=150, deadline=None)
 def test_every_request_of_any_traffic_ends(
-    scheduler: Scheduler, arrivals: Arrivals, prefix: Prefix, router: Router
+    scheduler: Scheduler, arrivals: Arrivals, prefix: Prefix, router: Router, tier: Tier
 ) -> None:
     """L19: whatever the limits, all tokens are generated, and nothing is held at the end."""
     traffic = replace(CLOSED, arrivals=arrivals, prefix=prefix, requests=80, warmup=0)
     drawn = replace(draw_requests(traffic), measured_from=0, measured_to=1 << 40)
-    served = run(replace(replica(scheduler), router=router), drawn)[0]
+    served = run(replace(replica(scheduler, tier), router=router), drawn)[0]
     assert (served.send_s <= served.admitted_s).all()
     assert (served.admitted_s < served.first_s).all()
     assert (served.first_s <= served.done_s).all()
@@ -389,3 +406,85 @@ def test_no_step_is_shorter_than_its_launches_in_eager_mode() -> None:
     )
     served = run(replace(slow, tables=launched), draw_requests(traffic))[0]
     assert served.done_s[0] - served.first_s[0] == pytest.approx(10 * 20e-3)
+
+
+def lone(prefix: Prefix) -> Traffic:
+    """Return requests one after another: 1,000 prompt tokens and an output of 1."""
+    return Traffic(
+        arrivals=ClosedLoop(concurrency=1, start=Start.AT_ONCE),
+        prompt=FixedLength(tokens=1_000),
+        output=FixedLength(tokens=1),
+        prefix=prefix,
+        requests=20,
+    )
+
+
+def first_token_s(traffic: Traffic, tier: Tier, cache_tokens: float = 2_000.0) -> float:
+    """Return the mean time to the first token on a device of a small cache."""
+    scheduler = Scheduler(kind="mixed", cache_tokens=cache_tokens)
+    served = run(replica(scheduler, tier), whole(traffic))[0]
+    return float((served.first_s - served.send_s).mean())
+
+
+def test_a_prefix_on_the_host_is_loaded_instead_of_computed() -> None:
+    """900 of 1,000 tokens come from the host at 1 us each: 0.9 ms more than from the device.
+
+    A million tokens of prefixes do not fit the cache of 2,000, and do fit the host.
+    """
+    host = first_token_s(lone(PrefixSet(share=0.9, tokens=1e6)), (1e9, 1e-6, False))
+    device = first_token_s(lone(PrefixShare(share=0.9)), NO_TIER)
+    computed = first_token_s(lone(PrefixSet(share=0.9, tokens=1e6)), NO_TIER)
+    assert host - device == pytest.approx(900e-6, rel=1e-6)
+    assert computed == pytest.approx(first_token_s(lone(PrefixShare()), NO_TIER))
+    assert computed > host
+
+
+def test_a_short_load_hides_behind_the_prompt() -> None:
+    """Engines that load layer by layer wait only for a load longer than the step."""
+    traffic = lone(PrefixSet(share=0.9, tokens=1e6))
+    device = first_token_s(lone(PrefixShare(share=0.9)), NO_TIER)
+    assert first_token_s(traffic, (1e9, 1e-9, True)) == pytest.approx(device)
+    assert first_token_s(traffic, (1e9, 1e-3, True)) > 0.9
+
+
+def test_a_host_too_small_for_the_set_finds_part_of_it() -> None:
+    """The more the host holds, the sooner the first token comes."""
+    traffic = replace(lone(PrefixSet(share=0.9, tokens=1e6)), requests=300)
+    found = [first_token_s(traffic, (tokens, 1e-6, False)) for tokens in (0.0, 3e5, 1e6, 1e9)]
+    assert found == sorted(found, reverse=True)
+    assert found[1] < found[0]
+    assert found[3] < found[1]
+
+
+def test_turns_of_a_session_return_from_the_host() -> None:
+    """Turns of many sessions push each other out of the device, and are loaded again."""
+    traffic = Traffic(
+        arrivals=OpenLoop(requests_per_s=5.0),
+        prompt=FixedLength(tokens=300),
+        output=FixedLength(tokens=20),
+        prefix=Sessions(turns=3, interval_s=20.0),
+        requests=200,
+    )
+    scheduler = Scheduler(kind="mixed", cache_tokens=3_000.0)
+    without, with_host = (
+        run(replica(scheduler, tier), whole(traffic))[0] for tier in (NO_TIER, (1e9, 1e-6, False))
+    )
+    assert without.loaded_tokens == 0.0
+    # Two of three turns share 320 or 640 tokens.
+    assert with_host.loaded_tokens > 0.6 * 200 / 3 * (320 + 640)
+    assert with_host.busy_s < without.busy_s
+
+
+def test_requests_that_load_let_others_pass() -> None:
+    """A load of 0.9 s delays its own request, not one that shares nothing."""
+    drawn = replace(
+        whole(replace(lone(PrefixShare()), requests=2)),
+        concurrency=2,
+        reused_from=np.array([-3, -1]),
+        reused_tokens=np.array([900.0, 0.0]),
+        reuse_distance=np.array([1e5, 0.0]),
+    )
+    tier = replica(Scheduler(kind="mixed", cache_tokens=2_000.0), (1e9, 1e-3, False))
+    served = run(tier, drawn)[0]
+    assert served.first_s[0] > 0.9
+    assert served.first_s[1] < 0.9
