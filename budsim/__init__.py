@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from budsim.performance.measured.traces import read_trace as read_trace
     from budsim.performance.traffic import ClosedLoop as ClosedLoop
     from budsim.performance.traffic import OpenLoop as OpenLoop
+    from budsim.performance.traffic import PrefixSet as PrefixSet
     from budsim.performance.traffic import PrefixShare as PrefixShare
     from budsim.performance.traffic import Process as Process
     from budsim.performance.traffic import Sessions as Sessions
@@ -74,7 +75,7 @@ _HOMES = {
     "budsim.performance.lengths": "EmpiricalLength FixedLength LognormalLength UniformLength",
     "budsim.performance.measured.traces": "read_trace",
     "budsim.performance.traffic": (
-        "ClosedLoop OpenLoop PrefixShare Process Sessions SharedPrefixes Trace Traffic"
+        "ClosedLoop OpenLoop PrefixSet PrefixShare Process Sessions SharedPrefixes Trace Traffic"
     ),
     "budsim.simulator.planning.plans": "Plan Rejection",
     "budsim.simulator.planning.targets": "PercentileTarget Targets",
@@ -99,6 +100,7 @@ __all__ = [
     "OpenLoop",
     "PercentileTarget",
     "Plan",
+    "PrefixSet",
     "PrefixShare",
     "Process",
     "Rejection",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from budsim.commons.errors import InvalidInput, NotFound
+from budsim.commons.units import GIB
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +52,8 @@ class SearchOptions(TypedDict, total=False):
         Longest sequence the server must accept, where it is shorter than the model's own limit.
     max_loras, max_lora_rank : int
         LoRA adapters that each replica serves at once, and their highest rank. Default: 0, 16.
+    kv_offload_gib : float
+        Host memory of each node that replicas may keep KV cache in, GiB. Default: 0.
     speculative : str
         Let replicas guess tokens ahead where it gains: ``mtp``, ``eagle3``, ``draft_model`` or
         ``ngram``. Default: none does.
@@ -93,6 +96,7 @@ class SearchOptions(TypedDict, total=False):
     max_context_tokens: int
     max_loras: int
     max_lora_rank: int
+    kv_offload_gib: float
     speculative: str
     draft_tokens: int
     draft_model: str
@@ -226,6 +230,7 @@ def question_of(
         max_lora_rank=options.get("max_lora_rank", 16),
         speculations=asked_speculation(options).ways(architecture, architecture_of),
         disaggregation=disaggregation_of(options.get("disaggregated")),
+        kv_offload_bytes=options.get("kv_offload_gib", 0.0) * GIB,
         seed=options.get("seed", 0),
     )
 

@@ -70,6 +70,24 @@ class LengthOptions:
     prefix_hits: Annotated[
         float, typer.Option(help="Share of prompt tokens found in the prefix cache, 0 to 1.")
     ] = 0.0
+    prefix_set_tokens: Annotated[
+        float | None,
+        typer.Option(
+            help="Tokens of all prefixes that requests share, together. Caches that are too small "
+            "for them find only part of --prefix-hits.",
+            show_default="always found",
+        ),
+    ] = None
+    turns: Annotated[
+        int | None,
+        typer.Option(
+            help="Requests of a conversation, each with all that was said before; --input-tokens "
+            "are then the new ones of a turn."
+        ),
+    ] = None
+    turn_interval_s: Annotated[
+        float, typer.Option(help="Seconds between the turns of a conversation, at a --rate.")
+    ] = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +222,10 @@ class SearchOptions:
     max_lora_rank: Annotated[
         int, typer.Option(min=1, max=512, help="Highest rank of these adapters.")
     ] = DEFAULT_MAX_LORA_RANK
+    kv_offload_gib: Annotated[
+        float,
+        typer.Option(help="Host memory of each node that may hold KV cache of its replicas, GiB."),
+    ] = 0.0
     speculative: Annotated[
         str | None,
         typer.Option(help="Guess tokens ahead where it gains: mtp, eagle3, draft_model or ngram."),

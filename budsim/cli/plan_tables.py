@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import TYPE_CHECKING
 
 from budsim.api import words
@@ -203,6 +204,7 @@ def _print_explanation(console: Console, question: Question, plan: Plan, number:
     shares = sorted(explanation.time_shares.items(), key=lambda share: -share[1])
     told = [f"{cause} {share:.0%}" for cause, share in shares if share >= LEAST_SHARE_TOLD]
     console.print(f"a request's time: {', '.join(told)}")
+    _print_host_tier(console, group)
     if explanation.encoder_s:
         console.print(
             f"its images, video and audio: {question.traffic.item_tokens:,} prompt tokens; their "
@@ -211,6 +213,24 @@ def _print_explanation(console: Console, question: Question, plan: Plan, number:
     _print_room(console, explanation)
     _print_next_replica(console, group)
     console.print()
+
+
+def _print_host_tier(console: Console, group: ReplicaGroup) -> None:
+    """Say where shared prefixes are found, and what KV cache in host memory gains."""
+    tier = group.explanation.host_tier
+    if tier is None:
+        return
+    missed = max(1.0 - tier.device_share - tier.host_share, 0.0)
+    found = f"prefixes: {tier.device_share:.0%} found on the device"
+    if not tier.host_bytes:
+        console.print(f"{found}, {missed:.0%} computed again (--kv-offload-gib: none here)")
+        return
+    before = tier.ttft_without_s / MILLI
+    without = "the traffic is not carried" if isnan(before) else f"TTFT is {before:.0f} ms"
+    console.print(
+        f"{found}, {tier.host_share:.0%} in {tier.host_bytes / GIB:.0f} GiB of host memory, "
+        f"{missed:.0%} computed again; without host memory {without}"
+    )
 
 
 def _print_room(console: Console, explanation: Explanation) -> None:

@@ -63,6 +63,7 @@ def search_of(options: SearchOptions, targets: TargetOptions, *, shared: bool = 
         **({"risk": targets.risk} if targets.risk is not None else {}),
         "max_loras": options.max_loras,
         "max_lora_rank": options.max_lora_rank,
+        "kv_offload_gib": options.kv_offload_gib,
         "seed": options.seed,
         **_guesses(options),
     }

@@ -73,14 +73,19 @@ def at_any_rate_of(lengths: LengthOptions, arrival: str) -> Traffic:
 
 
 def _of_lengths(lengths: LengthOptions, arrivals: Arrivals) -> Traffic:
-    from budsim.performance.traffic import PrefixShare, Traffic
+    from budsim.performance.traffic import Traffic, prefix_of
 
     prompts, comma, answers = lengths.lengths.partition(",")
     return Traffic(
         arrivals=arrivals,
         prompt=_prompt_law(prompts, lengths),
         output=_law(answers if comma else prompts, "--output-tokens", lengths.output_tokens),
-        prefix=PrefixShare(share=lengths.prefix_hits),
+        prefix=prefix_of(
+            lengths.prefix_hits,
+            lengths.prefix_set_tokens,
+            turns=lengths.turns,
+            interval_s=lengths.turn_interval_s,
+        ),
     )
 
 

@@ -100,6 +100,8 @@ class ReplicaConfig:
         Physical cores of one CPU rank; 0 where they are not known.
     media : Media
         Images, video and audio one request holds at most.
+    kv_offload_bytes : float
+        Host memory of all devices' KV cache, bytes; 0: none.
     """
 
     device: Device
@@ -122,6 +124,7 @@ class ReplicaConfig:
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
     drafting: Drafting | None = None
     media: Media = TEXT_ONLY
+    kv_offload_bytes: float = 0.0
     role: PoolRole = PoolRole.WHOLE
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from budsim.hardware_ops.device import Device
+from budsim.hardware_ops.device import Device, DeviceKind
 
 
 class HardwareMode(StrEnum):
@@ -60,13 +60,27 @@ class DevicePool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One machine: its pools, and whether it is up and takes work."""
+    """One machine: its pools, and whether it is up and takes work.
+
+    ``host_memory_bytes`` is what its processors address; 0: not stated.
+    """
 
     node_id: str
     name: str
     pools: tuple[DevicePool, ...]
     is_up: bool = True
     is_master: bool = False
+    host_memory_bytes: float = 0.0
+
+    @property
+    def known_host_memory_bytes(self) -> float:
+        """Host memory as stated, or that of the processors the inventory lists; 0: unknown."""
+        sockets = (
+            pool.total * pool.device.memory_bytes
+            for pool in self.pools
+            if pool.device and pool.device.kind is DeviceKind.CPU
+        )
+        return self.host_memory_bytes or sum(sockets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

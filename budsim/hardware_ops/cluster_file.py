@@ -26,7 +26,8 @@ replaced. Left out, ``count`` and ``sockets`` mean one, and ``available`` means 
 they mean one 64 GB module for each memory channel, the data sheet's cores, and the nodes the
 processor has by default. ``memory_gb`` of an accelerator is for one device, and picks
 among those of one name. ``price_usd_per_h`` is what one of the devices costs; left out, the
-catalog's price holds. Any other key is refused.
+catalog's price holds. ``host_memory_gb`` of a node is the memory of its processors, where KV cache
+may be kept. Any other key is refused.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ _NAMESPACE = uuid.UUID("6a8b1f0e-4b0f-5c52-9d3c-2c1f5ad7b0aa")
 
 _FILE = frozenset({"clusters"})
 _CLUSTER = frozenset({"id", "name", "nodes"})
-_NODE = frozenset({"name", "count", "devices", "instance", "master", "down"})
+_NODE = frozenset({"name", "count", "devices", "instance", "master", "down", "host_memory_gb"})
 _DEVICE = frozenset(
     {
         "device",
@@ -178,11 +179,19 @@ def _short_nodes(entry: InventoryReader, cluster_id: str) -> Iterator[Node]:
         pools: tuple[DevicePool, ...] = (_instance_pool(entry, instance, is_up),)
     else:
         pools = tuple(_short_pool(device, is_up) for device in entry.each("devices", "a device"))
+    host_gb = entry.number("host_memory_gb", most=MOST_GB, unit="GB") or 0.0
     for index in range(count):
         one = f"{name}-{index}" if count > 1 else name
         # Ids follow from names, so that two runs of one file give the same answer.
         node_id = str(uuid.uuid5(_NAMESPACE, f"{cluster_id}/{one}"))
-        yield Node(node_id=node_id, name=one, pools=pools, is_up=is_up, is_master=is_master)
+        yield Node(
+            node_id=node_id,
+            name=one,
+            pools=pools,
+            is_up=is_up,
+            is_master=is_master,
+            host_memory_bytes=host_gb * GIB,
+        )
 
 
 def _instance_pool(entry: InventoryReader, name: str, node_is_up: bool) -> DevicePool:

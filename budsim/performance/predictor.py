@@ -220,6 +220,8 @@ class Predictor:
         if candidates.medium is not None:
             # No measurement with images or audio was learned from.
             in_range &= ~candidates.has_items
+        if candidates.prefix_set_tokens is not None:
+            in_range &= candidates.prefix_set_tokens == 0
         strata = _strata(candidates, stratum)
         return _Corrections(
             factors=factors,

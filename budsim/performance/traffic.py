@@ -156,19 +156,6 @@ class PrefixSet:
         require(fine, "prefix_set_tokens", self.tokens, f"1 to {MOST_SET_TOKENS:g} tokens")
 
 
-def prefix_of(share: float, set_tokens: float | None) -> PrefixShare | PrefixSet:
-    """Return what prompts share: found always, or one of a set of so many tokens.
-
-    Raises
-    ------
-    InvalidInput
-        A number is out of range, or a set is given of which nothing is shared.
-    """
-    if set_tokens is None:
-        return PrefixShare(share=share)
-    return PrefixSet(share=share, tokens=set_tokens)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedPrefixes:
     """Every prompt starts with one of ``groups`` prefixes of ``tokens`` tokens, picked at random.
@@ -202,6 +189,30 @@ class Sessions:
 
 
 Prefix = PrefixShare | PrefixSet | SharedPrefixes | Sessions
+
+
+def prefix_of(
+    share: float,
+    set_tokens: float | None = None,
+    *,
+    turns: int | None = None,
+    interval_s: float = 30.0,
+) -> Prefix:
+    """Return what prompts share: a part found always, one of a set of prefixes, or conversations.
+
+    Raises
+    ------
+    InvalidInput
+        A number is out of range, or conversations are given beside a share.
+    """
+    if turns is not None:
+        if share or set_tokens is not None:
+            problem = "is given beside turns, which say what is shared"
+            raise InvalidInput("prefix_hits", problem, "one of both")
+        return Sessions(turns=turns, interval_s=interval_s)
+    if set_tokens is None:
+        return PrefixShare(share=share)
+    return PrefixSet(share=share, tokens=set_tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
+from budsim.commons.units import GIB
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.llmc import Scheme, schemes
 from budsim.hardware_ops.cluster import Cluster
@@ -147,6 +148,7 @@ def question_of(
         chance=chance_of(request.risk),
         max_loras=request.max_loras,
         max_lora_rank=request.max_lora_rank,
+        kv_offload_bytes=request.kv_offload_gib * GIB,
         disaggregation=request.disaggregated,
         speculations=request.asked_speculation.ways(architecture, source.find),
     )

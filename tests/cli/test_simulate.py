@@ -180,3 +180,16 @@ def test_images_are_tokens_and_limits_of_the_command(simulate, capsys):
     assert "2,052 prompt tokens; their encoder takes" in out
     assert run([*simulate, *images]) == 2
     assert "--images-per-request" in capsys.readouterr().err
+
+
+def test_host_memory_is_a_flag_and_its_gain_is_told(simulate, capsys):
+    """Prefixes larger than the device are found on the host."""
+    prefixes = ["--prefix-hits", "0.8", "--prefix-set-tokens", "5e7", "--engine", "vllm"]
+    assert run([*simulate, *prefixes, "--kv-offload-gib", "2000"]) == 0
+    out = capsys.readouterr().out
+    assert "--kv-offloading-size" in out
+    assert "of host memory" in out
+    assert run([*simulate, *prefixes, "--kv-offload-gib", "-1"]) == 2
+    assert "--kv-offload-gib" in capsys.readouterr().err
+    assert run([*simulate, "--prefix-hits", "0.8", "--turns", "4"]) == 2
+    assert "--prefix-hits" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
+from budsim.commons.units import GIGA
 from budsim.engine_ops.base import ArgumentValue, Drafting, PoolRole, ReplicaConfig
 from budsim.engine_ops.sglang.defaults import decode_graph_limit
 from budsim.engine_ops.shared.cores import thread_ranges
@@ -60,7 +61,7 @@ def flags(
     args |= format_arguments(engine, architecture, config)
     args |= _scheduling(architecture, config)
     args |= _decode_graphs(config)
-    args |= _drafting(config.drafting) | _items(architecture, config.media)
+    args |= _drafting(config.drafting) | _items(architecture, config.media) | _offload(config)
     args |= _transfer(config)
     return {**args, **(_CPU_FLAGS if config.device.kind is DeviceKind.CPU else {})}
 
@@ -106,6 +107,14 @@ def _drafting(drafting: Drafting | None) -> dict[str, ArgumentValue]:
     if drafting.model:
         args["speculative-draft-model-path"] = drafting.model
     return args
+
+
+def _offload(config: ReplicaConfig) -> dict[str, ArgumentValue]:
+    """Return the host memory of the KV cache, GB (1e9 bytes) of each device; none in pools."""
+    size_gb = int(config.kv_offload_bytes / (config.tp * config.pp) / GIGA)
+    if not size_gb or config.role is not PoolRole.WHOLE:
+        return {}
+    return {"enable-hierarchical-cache": True, "hicache-size": size_gb}
 
 
 def _items(architecture: Architecture, media: Media) -> dict[str, ArgumentValue]:

@@ -67,7 +67,7 @@ def flags(
         args["block-size"] = _MLA_BLOCK if is_mla else PROFILES_BY_KIND[kind].block_tokens
     formats = format_arguments(engine, architecture, config)
     args |= formats | _runner(architecture, config) | _drafting(config.drafting)
-    return args | _items(architecture, config.media) | _transfer(config.role)
+    return args | _items(architecture, config.media) | _offload(config) | _transfer(config.role)
 
 
 def is_reference_mla(architecture: Architecture, device: Device) -> bool:
@@ -128,6 +128,17 @@ def _drafting(drafting: Drafting | None) -> dict[str, ArgumentValue]:
     if drafting.method == "ngram":
         stated["prompt_lookup_max"] = LONGEST_LOOKUP
     return {"speculative-config": json.dumps(stated)}
+
+
+def _offload(config: ReplicaConfig) -> dict[str, ArgumentValue]:
+    """Return the host memory of the KV cache, GiB of all devices of one attention rank.
+
+    Workers of pools hand their caches over by a connector of their own, and have none on the host.
+    """
+    size_gib = config.kv_offload_bytes / config.dp / GIB
+    if not size_gib or config.role is not PoolRole.WHOLE:
+        return {}
+    return {"kv-offloading-size": round(size_gib, 1), "kv-offloading-backend": "native"}
 
 
 def _items(architecture: Architecture, media: Media) -> dict[str, ArgumentValue]:

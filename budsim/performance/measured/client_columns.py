@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 
 from budsim.commons.errors import InvalidInput
+from budsim.commons.units import GIB
+from budsim.performance.candidates import Integers
 from budsim.performance.lengths import parse_lengths
 from budsim.performance.traffic import parse_arrival
 
 # Optional columns of text.
 TEXTS = ("arrival", "length_law")
 # Optional columns of numbers.
-NUMBERS = ("prefix_hit_share", "warmup")
+NUMBERS = ("prefix_hit_share", "prefix_set_tokens", "kv_offload_gib", "warmup")
 # Tokens a law of lengths is tried with; whether it can be read does not depend on them.
 ANY_MEAN = 1_000
 
@@ -21,6 +24,18 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "arrival": parse_arrival,
     "length_law": lambda text: parse_lengths(text, ANY_MEAN),
 }
+
+
+def prefix_columns(numbers: pd.DataFrame, devices: Integers) -> dict[str, Any]:
+    """Return the columns of `Candidates` about caches that may drop prefixes; None: none does.
+
+    ``devices`` (n,) of a replica share the host memory its row states.
+    """
+    sets = numbers.prefix_set_tokens.fillna(0.0).to_numpy()
+    if not sets.any():
+        return {"prefix_set_tokens": None, "tier_bytes": None}
+    host_bytes = numbers.kv_offload_gib.fillna(0.0).to_numpy() * GIB
+    return {"prefix_set_tokens": sets, "tier_bytes": host_bytes / devices}
 
 
 def mark_unreadable(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Series) -> None:
@@ -33,5 +48,7 @@ def mark_unreadable(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Seri
                 problems[(text[name] == stated) & (problems == "")] = f"{name}: {error}"
     outside = (numbers.prefix_hit_share > 1.0) & (problems == "")
     problems[outside] = "prefix_hit_share: expected a share from 0 to 1"
+    nothing = (numbers.prefix_set_tokens > 0) & ~(numbers.prefix_hit_share > 0) & (problems == "")
+    problems[nothing] = "prefix_set_tokens: is given without a prefix_hit_share above 0"
     late = (numbers.warmup >= numbers.n_requests) & (problems == "")
     problems[late] = "warmup: expected fewer requests than n_requests"

@@ -21,10 +21,10 @@ from budsim.performance.measured.protocols import client_entries, first_waves
 from budsim.performance.traffic import (
     ClosedLoop,
     OpenLoop,
-    PrefixShare,
     Process,
     Start,
     Traffic,
+    prefix_of,
 )
 
 # Clients of the InferenceX benchmark draw lengths from this share of the stated one upwards.
@@ -34,7 +34,14 @@ NOMINAL_LOW = 0.8
 EXPONENTIAL_LENGTHS = 1_000
 
 # Optional columns that say more of a client than its source does.
-COLUMNS = ("arrival", "n_requests", "length_law", "prefix_hit_share", "warmup")
+COLUMNS = (
+    "arrival",
+    "n_requests",
+    "length_law",
+    "prefix_hit_share",
+    "prefix_set_tokens",
+    "warmup",
+)
 
 
 def client_traffic(measurements: Measurements) -> list[Traffic]:
@@ -106,7 +113,10 @@ def _row_traffic(
         arrivals=arrivals,
         prompt=_law(columns, entry, "prompt", float(candidates.input_tokens[row])),
         output=_law(columns, entry, "output", float(candidates.output_tokens[row])),
-        prefix=PrefixShare(share=_number(columns["prefix_hit_share"], 0.0)),
+        prefix=prefix_of(
+            _number(columns["prefix_hit_share"], 0.0),
+            _number(columns["prefix_set_tokens"], 0.0) or None,
+        ),
         requests=requests,
         warmup=int(_number(columns["warmup"], 0.0)) if columns["warmup"] else None,
     )

@@ -19,7 +19,7 @@ from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.measured.client_columns import TEXTS as CLIENT_TEXTS
-from budsim.performance.measured.client_columns import mark_unreadable
+from budsim.performance.measured.client_columns import mark_unreadable, prefix_columns
 from budsim.performance.measured.item_columns import NUMBERS as ITEM_NUMBERS
 from budsim.performance.measured.item_columns import TEXTS as ITEM_TEXTS
 from budsim.performance.measured.item_columns import items_of, mark_unreadable_items
@@ -66,7 +66,8 @@ from budsim.performance.predictions import PERCENTILES
 NUMBERS = (
     "n_devices tp pp ep dp input_tokens output_tokens concurrency request_rate n_requests "
     "draft_tokens acceptance cores "
-    "prefix_hit_share warmup ttft_ms_mean ttft_ms_p50 ttft_ms_p99 tpot_ms_mean tpot_ms_p50 "
+    "prefix_hit_share prefix_set_tokens kv_offload_gib warmup "
+    "ttft_ms_mean ttft_ms_p50 ttft_ms_p99 tpot_ms_mean tpot_ms_p50 "
     "tpot_ms_p99 itl_ms e2e_latency_ms e2e_ms_p50 e2e_ms_p99 output_tokens_per_s_total "
     "output_tok_per_s_per_user"
 ).split() + list(ITEM_NUMBERS)
@@ -367,6 +368,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         eager=_eager(picked.text),
         media=media,
         medium=medium,
+        **prefix_columns(picked.numbers, tp * pp),
         **_traffic(picked, replicas, limits[:, 1], item_tokens),
         **_protocol(picked, limits[:, 0]),
     ), replicas

@@ -22,6 +22,7 @@ from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Floats, Integers
 from budsim.performance.limits import MOST_REQUESTS
 from budsim.simulator.planning.hardware_groups import HardwareGroup, with_whole_nodes
+from budsim.simulator.planning.host_memory import host_bytes_per_device
 from budsim.simulator.planning.question import Question
 
 # The deploying service launches with a maximum length of 1.1 x (input + output) tokens: one such
@@ -46,7 +47,8 @@ class ServingOption:
     Values ascend, except formats (best quality first) and ``memory_fraction`` (the engine's default
     first): of candidates that do equally well the search keeps the first. With
     ``follows_requests`` a replica's ``max_num_seqs`` is the number of its requests. Every replica
-    has ``max_loras`` slots for LoRA adapters of at most ``max_lora_rank``.
+    has ``max_loras`` slots for LoRA adapters of at most ``max_lora_rank``, and each device
+    ``host_bytes`` of host memory for KV cache.
     """
 
     group: HardwareGroup
@@ -64,6 +66,7 @@ class ServingOption:
     follows_requests: bool = False
     max_loras: int = 0
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
+    host_bytes: float = 0.0
 
     def attention_ranks(self, tp: int) -> tuple[int, ...]:
         """Return the numbers of attention ranks (DP) that ``tp`` devices may have here.
@@ -136,6 +139,7 @@ def make_option(
         ),
         max_loras=question.max_loras,
         max_lora_rank=question.max_lora_rank,
+        host_bytes=host_bytes_per_device(question, group, engine),
     )
     return _as_deployed(question, option)
 

@@ -24,6 +24,7 @@ from budsim.simulator.planning.question import ParallelLayout
 from budsim.simulator.planning.replays import ReplayedRows, replay_rows
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.targets import Figures
+from budsim.simulator.planning.tier_effects import tier_effects
 
 ROUNDING: Final = 1e-9
 # How far the smallest layout that fits is looked for.
@@ -72,6 +73,7 @@ def explain(
     """
     targets, figures = scoring.question.targets, found.figures
     time_shares, encoder_s = found.time_shares, _encoder_s(scoring, choices)
+    tiers = tier_effects(scoring, choices, shares, predictor, replayed=found.replayed is not None)
     following = _next_replicas(scoring, choices, hardware, found, shares, predictor)
     return tuple(
         Explanation(
@@ -79,6 +81,7 @@ def explain(
             headroom=targets.margins(figures, row),
             next_replica=following[row],
             encoder_s=float(encoder_s[row]),
+            host_tier=tiers[row],
         )
         for row in range(len(choices.tp))
     )

@@ -77,19 +77,41 @@ class NextReplica:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostTierEffect:
+    """Where the prefixes of requests are found, and what host memory gains.
+
+    Attributes
+    ----------
+    host_bytes : float
+        Host memory of one replica's KV cache; 0: it keeps none there.
+    device_share, host_share : float
+        Shares (0..1) of the shared prefix tokens found on the device, and only in host memory.
+    ttft_without_s : float
+        Mean TTFT without host memory, seconds; nan where the traffic is then not carried.
+    """
+
+    host_bytes: float
+    device_share: float
+    host_share: float
+    ttft_without_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """Why a group is as good as it is.
 
     ``time_shares`` says where a request's time goes (summing to 1). ``headroom`` has, for every
     target by its name in `Targets`, by what share the predicted figure may get worse before the
     target is missed; below 0 it is missed. Towers take ``encoder_s`` for the images, video and
-    audio of one request, if no prefix cache holds them.
+    audio of one request, if no prefix cache holds them. ``host_tier`` is None where prefixes are
+    always found.
     """
 
     time_shares: Mapping[str, float]
     headroom: Mapping[str, float]
     next_replica: NextReplica | None
     encoder_s: float = 0.0
+    host_tier: HostTierEffect | None = None
 
     @property
     def binding(self) -> str:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
+from budsim.commons.units import GIB
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.shared.checks import check_adapters
@@ -26,6 +27,8 @@ CAUTIOUS_CHANCE = 0.95
 # about the speed people read at (250 words a minute), after ten seconds of waiting.
 SLOWEST_TOKENS_PER_S = 5.0
 LONGEST_WAIT_S = 10.0
+# Most host memory of a node that may be asked for; servers of 2026 hold up to 16 TiB.
+MOST_OFFLOAD_BYTES = 64 * 1024.0 * GIB
 
 
 class Risk(StrEnum):
@@ -163,6 +166,8 @@ class Question:
         Ways in which replicas may guess tokens ahead; each takes the best where it gains.
     disaggregation : Disaggregation
         Whether prefill and decode may have workers of their own.
+    kv_offload_bytes : float
+        Host memory of each node that replicas may keep KV cache in, bytes; 0: none.
     seed : int
         Seed of the search and of replayed requests: same question and seed, same answer.
 
@@ -197,6 +202,7 @@ class Question:
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
     speculations: tuple[Speculation, ...] = ()
     disaggregation: Disaggregation = Disaggregation.OFF
+    kv_offload_bytes: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -207,6 +213,7 @@ class Question:
             raise InvalidInput("risk", f"{self.chance} is no chance", "a number from 0 to below 1")
         if self.max_loras:
             check_adapters(self.max_loras, self.max_lora_rank)
+        self._check_offload()
         for name in sorted(self.engines - serving_engines.keys()):
             raise NotFound("engine", name, f"one of {', '.join(serving_engines)}")
 
@@ -320,6 +327,21 @@ class Question:
                 f"bounds output tokens, and {self.architecture.model_id} generates none",
                 "targets on ttft or e2e",
             )
+
+    def _check_offload(self) -> None:
+        """Refuse host memory for what has no KV cache that could be found again."""
+        wanted, model = self.kv_offload_bytes, self.architecture
+        if not 0.0 <= wanted <= MOST_OFFLOAD_BYTES:
+            most = f"0 to {MOST_OFFLOAD_BYTES / GIB:g} GiB"
+            raise InvalidInput("kv_offload_gib", f"is {wanted / GIB:g}", most)
+        if not wanted:
+            return
+        if model.is_embedding or model.is_bidirectional:
+            problem = f"{model.model_id} keeps no KV cache between requests"
+            raise InvalidInput("kv_offload_gib", problem, "0, or a model that generates text")
+        if model.state_bytes_per_sequence():
+            problem = f"{model.model_id} keeps a recurrent state, which is not offloaded"
+            raise InvalidInput("kv_offload_gib", problem, "0, or a model of attention layers alone")
 
     def _check_context(self) -> None:
         limit, longest = self.context_limit, self.traffic.context_tokens

@@ -153,6 +153,7 @@ class Scoring:
             **self._engine_columns(choices.option),
             **self._question_columns(rows),
             prefix_hit_share=self._prefix_hit_share(choices.option),
+            **self._prefix_columns(choices),
             precisions=PRECISIONS,
             weight_precision=choices.weights,
             kv_precision=choices.kv,
@@ -209,6 +210,21 @@ class Scoring:
             "engine": np.array([engines.index(each.profile) for each in self.options])[option],
             "stack_year": years,
             "engine_year": years,
+        }
+
+    def _prefix_columns(self, choices: Choices) -> dict[str, Any]:
+        """Return the columns that say whether caches hold the prefixes of the traffic."""
+        traffic = self.question.traffic
+        if not traffic.prefix_set_tokens():
+            return {}
+        sizes = {
+            count: traffic.prefix_set_tokens(count) for count in set(choices.replicas.tolist())
+        }
+        return {
+            "prefix_set_tokens": np.array([sizes[count] for count in choices.replicas.tolist()]),
+            "tier_bytes": self._of_option(
+                [option.host_bytes for option in self.options], choices.option
+            ),
         }
 
     def _prefix_hit_share(self, option: Integers) -> Floats:
@@ -286,6 +302,8 @@ class Scoring:
             max_lora_rank=option.max_lora_rank,
             drafting=drafting_of(way) if way else None,
             media=self.question.traffic.media,
+            kv_offload_bytes=_host_bytes(option, cache_bytes)
+            * int(choices.tp[row] * choices.pp[row]),
         )
 
     def _on_cpu(self, choices: Choices) -> Booleans:
@@ -301,6 +319,16 @@ class Scoring:
 def drafting_of(way: Speculation) -> Drafting:
     """Return a way to guess tokens ahead as engines are told it."""
     return Drafting(method=way.method, tokens=way.draft_tokens, model=way.drafter_name)
+
+
+def _host_bytes(option: ServingOption, cache_bytes: float) -> float:
+    """Return the host memory of one device beside ``cache_bytes`` on it.
+
+    0 where the engine starts with more on the host than on the device only, and there is less.
+    """
+    rule = option.profile.host_tier
+    too_small = rule is not None and rule.exceeds_device and option.host_bytes <= cache_bytes
+    return 0.0 if too_small else option.host_bytes
 
 
 def fitting_layouts_of(question: Question, option: ServingOption) -> set[tuple[int, int]]:

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from budsim.commons.units import GIB
 from budsim.model_ops.media import LONGEST_AUDIO_S, MOST_FRAMES
 from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
-from budsim.performance.traffic import MOST_RATE
+from budsim.performance.traffic import MOST_RATE, MOST_SET_TOKENS
 
 # Bytes of a GB of the wire: the inventory's writer calls a GiB a GB, and callers do the same.
 WIRE_GB = GIB
@@ -63,6 +63,10 @@ Items = Annotated[int, Field(ge=0, le=MOST_FRAMES), BeforeValidator(only_number)
 Seconds = Annotated[
     float, Field(ge=0, le=LONGEST_AUDIO_S, allow_inf_nan=False), BeforeValidator(only_number)
 ]
+SetTokens = Annotated[
+    float, Field(ge=1, le=MOST_SET_TOKENS, allow_inf_nan=False), BeforeValidator(only_number)
+]
+Gib = Annotated[float, Field(ge=0, le=65536, allow_inf_nan=False), BeforeValidator(only_number)]
 Loras = Annotated[int, Field(ge=0, le=1024), BeforeValidator(only_number)]
 LoraRank = Annotated[int, Field(ge=1, le=512), BeforeValidator(only_number)]
 Target = Annotated[

@@ -28,6 +28,7 @@ from budsim.simulator.wire.fields import (
     Chance,
     Concurrency,
     Flag,
+    Gib,
     LoraRank,
     Loras,
     Parallel,
@@ -112,6 +113,9 @@ class RunRequest(TrafficFields, SpeculationFields, CostFields):
         False,
         description="also search a published quantized checkpoint of the model, and name it in "
         "`reasons` where it meets the targets for a fifth less; takes as long as the search itself",
+    )
+    kv_offload_gib: Gib = Field(
+        0.0, description="host memory of each node that may hold KV cache of its replicas, GiB"
     )
     max_loras: Loras = Field(0, description="LoRA adapters every replica serves at a time; 0: none")
     max_lora_rank: LoraRank = Field(DEFAULT_MAX_LORA_RANK, description="highest rank of an adapter")

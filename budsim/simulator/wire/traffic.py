@@ -15,8 +15,8 @@ from budsim.performance.traffic import (
     Arrivals,
     ClosedLoop,
     OpenLoop,
-    PrefixShare,
     Traffic,
+    prefix_of,
 )
 from budsim.simulator.planning.targets import PercentileTarget, Targets
 from budsim.simulator.wire.envelopes import Body
@@ -26,6 +26,7 @@ from budsim.simulator.wire.fields import (
     Items,
     Rate,
     Seconds,
+    SetTokens,
     Share,
     Target,
     Text,
@@ -49,6 +50,7 @@ FIELDS = {
     "e2e_s": "target_e2e_latency",
     "tokens_per_s_per_user": "target_throughput_per_user",
     "goodput": "target_goodput",
+    "prefix_hits": "prefix_hit_share",
     **{figure: field for field, (figure, _) in PERCENTILES.items()},
 }
 
@@ -99,6 +101,11 @@ class LoadFields(BaseModel):
     output_lengths: Lengths = Field("fixed", description="law of output lengths, in the same words")
     prefix_hit_share: Share = Field(
         0.0, description="share of every prompt's tokens found in the prefix cache, 0 to 1"
+    )
+    prefix_set_tokens: SetTokens | None = Field(
+        None,
+        description="tokens of all prefixes that requests share, together; caches too small for "
+        "them find part of prefix_hit_share; null: always found",
     )
     images_per_request: Items = Field(0, description="images in each request; 0: none")
     image_size: str = Field(
@@ -155,7 +162,7 @@ class LoadFields(BaseModel):
             arrivals=self._arrivals,
             prompt=_law("input_lengths", self.input_lengths, self.input_tokens),
             output=_law("output_lengths", self.output_lengths, self.output_tokens),
-            prefix=PrefixShare(share=self.prefix_hit_share),
+            prefix=prefix_of(self.prefix_hit_share, self.prefix_set_tokens),
             media=Media.named(
                 images=self.images_per_request,
                 size=self.image_size,

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from budsim.performance.lengths import FixedLength, LognormalLength, UniformLength
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.performance.traffic import ClosedLoop, OpenLoop, PrefixShare, Process
+from budsim.performance.traffic import ClosedLoop, OpenLoop, PrefixSet, PrefixShare, Process
 from budsim.simulator.background.worker_processes import ThreadWorkers
 from budsim.simulator.cluster_sources import FixedInventory
 from budsim.simulator.planning.targets import PercentileTarget
@@ -132,6 +132,9 @@ def test_targets_at_percentiles_become_seconds_once(body: dict[str, Any]):
             "target_goodput",
         ),
         ({"images_per_request": 1}, "image_size"),
+        ({"prefix_set_tokens": 1e6}, "prefix_hit_share"),
+        ({"prefix_set_tokens": 0}, "prefix_set_tokens"),
+        ({"kv_offload_gib": -1}, "kv_offload_gib"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_its_field(
@@ -212,3 +215,11 @@ def test_images_for_a_text_model_are_refused(real: TestClient, body: dict[str, A
     answer = real.post("/simulator/run", json=asked)
     assert answer.status_code == 422
     assert answer.json()["param"] == "images_per_request"
+
+
+def test_a_set_of_prefixes_is_an_optional_field(body: dict[str, Any]):
+    """With its tokens caches may be too small; without, prefixes are always found."""
+    asked = parsed(body, prefix_hit_share=0.5, prefix_set_tokens=1e6, kv_offload_gib=100)
+    assert asked.traffic.prefix == PrefixSet(share=0.5, tokens=1e6)
+    assert asked.kv_offload_gib == 100
+    assert parsed(body, prefix_hit_share=0.5).traffic.prefix == PrefixShare(share=0.5)

@@ -1,0 +1,48 @@
+"""What KV cache in host memory gains: where prefixes are found, and TTFT without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from budsim.performance.candidates import Floats
+from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.ranks import prepare
+from budsim.performance.predictor import Predictor
+from budsim.performance.serving.host_tier import found_shares
+from budsim.simulator.planning.choices import Choices
+from budsim.simulator.planning.plans import HostTierEffect
+from budsim.simulator.planning.replays import replay_rows
+from budsim.simulator.planning.scoring import Scoring
+
+
+def tier_effects(
+    scoring: Scoring, choices: Choices, shares: Floats, predictor: Predictor, *, replayed: bool
+) -> Sequence[HostTierEffect | None]:
+    """Return the effect of host memory on each row, None where no prefix may be dropped.
+
+    ``shares`` (0..1] of the traffic go to each row. ``replayed`` compares replays of single
+    requests, as the rows themselves are shown; else the closed form.
+    """
+    candidates = scoring.candidates(choices)
+    if candidates.prefix_set_tokens is None or not candidates.prefix_set_tokens.any():
+        return [None] * len(choices.tp)
+    found = found_shares(candidates, memory_use(prepare(candidates)))
+    without = replace(candidates, tier_bytes=None)
+    _, predictions = predictor.predict(without)
+    if replayed:
+        predictions, _ = replay_rows(scoring.question, predictor, without, choices, shares)
+    tiers = candidates.tier_bytes
+    stated = np.zeros(len(choices.tp)) if tiers is None else tiers
+    devices = choices.tp * choices.pp
+    return [
+        HostTierEffect(
+            host_bytes=float(stated[row] * devices[row]),
+            device_share=float(found.device[row]),
+            host_share=float(found.host[row]),
+            ttft_without_s=float(predictions.service.ttft_s[row]),
+        )
+        for row in range(len(choices.tp))
+    ]

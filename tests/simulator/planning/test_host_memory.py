@@ -1,0 +1,113 @@
+"""Host memory for KV cache: each device's part, reasons for none, and what it gains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from budsim.commons.errors import InvalidInput
+from budsim.commons.units import GIB
+from budsim.hardware_ops.cluster_file import clusters_in
+from budsim.model_ops.registry import resolve_model
+from budsim.performance.lengths import FixedLength
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.traffic import ClosedLoop, PrefixSet, Traffic
+from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.targets import Targets
+
+NODE = {"name": "gpu", "devices": [{"device": "H100-SXM", "count": 4}]}
+TRAFFIC = Traffic(
+    arrivals=ClosedLoop(concurrency=16),
+    prompt=FixedLength(tokens=8000),
+    output=FixedLength(tokens=200),
+    prefix=PrefixSet(share=0.9, tokens=5e6),
+)
+
+
+def asked(offload_gib: float, **node: object) -> Question:
+    """Return a question about Llama 8B on a node of four H100."""
+    return Question(
+        architecture=resolve_model("meta-llama/Llama-3.1-8B-Instruct"),
+        traffic=TRAFFIC,
+        targets=Targets(),
+        clusters=clusters_in({"clusters": [{"name": "lab", "nodes": [NODE | node]}]}),
+        analytic_only=True,
+        engines=frozenset({"vllm"}),
+        kv_offload_bytes=offload_gib * GIB,
+    )
+
+
+def test_each_device_gets_its_part_and_the_command_says_so() -> None:
+    """400 GiB on four devices: 100 GiB a device, in vLLM's flag for all of a replica."""
+    best = answer(asked(400.0), AnalyticPredictor()).plans[0].groups[0]
+    devices = best.config.tp * best.config.pp
+    assert best.config.kv_offload_bytes == devices * 100 * GIB
+    assert best.launch.args["kv-offloading-size"] == pytest.approx(devices * 100)
+    assert best.launch.args["kv-offloading-backend"] == "native"
+
+
+def test_the_plan_tells_what_host_memory_gains() -> None:
+    """Prefixes are found on the host, and TTFT without it is longer."""
+    group = answer(asked(1600.0), AnalyticPredictor()).plans[0].groups[0]
+    effect = group.explanation.host_tier
+    assert effect is not None
+    assert effect.host_share > 0.3
+    assert effect.ttft_without_s > 1.2 * group.service.ttft_s.value
+
+
+def test_without_a_set_there_is_nothing_to_tell() -> None:
+    """Prefixes that are always found need no host."""
+    question = asked(0.0)
+    plain = replace(
+        question, traffic=Traffic.closed(concurrency=4, input_tokens=9, output_tokens=9)
+    )
+    assert answer(plain, AnalyticPredictor()).plans[0].groups[0].explanation.host_tier is None
+
+
+def test_more_than_the_host_has_is_a_reason_and_the_rest_is_answered() -> None:
+    """600 GiB do not fit a host of 512; the plan goes without, and the node is named."""
+    found = answer(asked(600.0, host_memory_gb=512), AnalyticPredictor())
+    assert found.plans[0].groups[0].config.kv_offload_bytes == 0.0
+    assert not any("kv-offloading" in flag for flag in found.plans[0].groups[0].launch.args)
+    reasons = [each.reason for each in found.rejections]
+    assert "600 GiB of KV cache are more than the 512 GiB of host memory of gpu" in reasons
+
+
+def test_listed_processors_bound_the_host_memory_too() -> None:
+    """Two sockets of 256 GB beside the GPUs are 512 GiB."""
+    xeon = {"device": "Xeon Platinum 8480+", "sockets": 2, "memory_gb": 512}
+    devices = [*NODE["devices"], xeon]  # type: ignore[misc]
+    found = answer(asked(600.0, devices=devices), AnalyticPredictor())
+    assert any("more than the 512 GiB" in each.reason for each in found.rejections)
+
+
+def test_an_engine_without_a_host_tier_is_named() -> None:
+    """VLLM on Gaudi serves without."""
+    gaudi = [{"device": "Gaudi3", "count": 4}]
+    found = answer(asked(400.0, devices=gaudi), AnalyticPredictor())
+    assert found.plans
+    reasons = [each.reason for each in found.rejections]
+    assert "vllm keeps no KV cache in host memory on HPU" in reasons
+
+
+@pytest.mark.parametrize("model", ["BAAI/bge-reranker-v2-m3", "Qwen/Qwen3-Next-80B-A3B-Instruct"])
+def test_models_without_caches_to_find_again_are_refused(model: str) -> None:
+    """Encoders keep none, and recurrent states are not offloaded."""
+    architecture = resolve_model(model)
+    output = 0 if architecture.is_embedding else 9
+    traffic = replace(
+        Traffic.closed(concurrency=4, input_tokens=9, output_tokens=9),
+        output=FixedLength(tokens=output),
+    )
+    with pytest.raises(InvalidInput) as error:
+        replace(asked(9.0), architecture=architecture, traffic=traffic)
+    assert error.value.field == "kv_offload_gib"
+
+
+def test_a_negative_size_is_refused() -> None:
+    """The field is named as callers spell it."""
+    with pytest.raises(InvalidInput) as error:
+        asked(-1.0)
+    assert error.value.field == "kv_offload_gib"
