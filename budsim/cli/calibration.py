@@ -134,7 +134,17 @@ def calibrate(
         output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     tell_left_out(found.problems)
     _tell_targets(document)
+    _tell_engines(sorted({row["engine"] for row in document["rows"]}))
     typer.echo(f"written to {output}; use it with --calibration or CALIBRATION_FILE", err=True)
+
+
+def _tell_engines(engines: list[str]) -> None:
+    """Say that engines the site did not measure cannot be compared with those it did."""
+    typer.echo(
+        f"measured: {', '.join(engines)}; others on these devices get a tenth of the correction. "
+        "Do not choose between engines by it unless each was measured.",
+        err=True,
+    )
 
 
 def _table(

@@ -29,7 +29,7 @@ def test_three_rows_carry_over_by_how_much_is_alike(shipped, few):
     ladder = np.stack([engine, model, layout, here])
     assert (np.diff(ladder, axis=0) > 0).all()
     assert (here > 1.3).all()
-    assert (here < SLOWER).all()
+    assert (here < 1.01 * SLOWER).all()
     assert (engine > 1.0).all()
 
 
@@ -86,14 +86,14 @@ def test_intervals_narrow_where_the_site_measured_and_keep_their_value(shipped, 
         assert interval.low[0] <= value[0] <= interval.high[0]
 
 
-def test_one_row_is_shrunk_halfway(shipped):
+def test_one_row_is_shrunk_by_its_noise(shipped):
     """One row of a factor e**r moves its own configuration by everything but the noise.
 
-    R times 1 - NOISE = 0.75.
+    R times 1 - NOISE = 0.9.
     """
     found = calibrate(site(shipped, sweep(16), noise=0.0), shipped, created=CREATED)
     factor = corrected(shipped, found, precision="fp8")
-    assert np.log(factor) == pytest.approx([0.75 * np.log(SLOWER)] * 2, rel=1e-3)
+    assert np.log(factor) == pytest.approx([0.9 * np.log(SLOWER)] * 2, rel=1e-3)
     assert sum(SHARES.values()) + POINT + NOISE == pytest.approx(1.0)
 
 
