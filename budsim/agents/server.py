@@ -6,10 +6,10 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp_types import ToolAnnotations
-from pydantic import Field
+from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
+from pydantic import Field, ValidationError
 
 import budsim
 from budsim.agents.questions import Nodes, Question, clusters_of
@@ -18,6 +18,8 @@ from budsim.commons.errors import BudsimError
 from budsim.simulator.wire.model_loads import ModelLoad
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from budsim.api.answers import Simulation
 
 P = ParamSpec("P")
@@ -32,6 +34,8 @@ of the best plan, `explain` says why a plan is as good as it is, and `render` wr
 start it. Figures in `_s` are seconds."""
 
 MOST_REASONS = 20
+# Wrong arguments that a refusal names.
+MOST_PROBLEMS = 5
 # The argument of a tool for each field that an error of another caller's words names.
 ARGUMENTS = {
     "pretrained_model_uri": "model",
@@ -49,9 +53,53 @@ Loads = Annotated[list[ModelLoad], Field(min_length=1, max_length=20)]
 Number = Annotated[int, Field(ge=1, description="which plan, 1 is the best")]
 
 
+class Server(MCPServer):
+    """A server that refuses wrong arguments in one line."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool; see `MCPServer.call_tool`.
+
+        The validation's own words are a paragraph for each wrong argument, with addresses of its
+        documentation.
+        """
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if isinstance(error.__cause__, ValidationError):
+                told = in_one_line(error.__cause__)
+                raise ToolError(f"Error executing tool {name}: {told}") from error
+            raise
+
+
+def in_one_line(error: ValidationError) -> str:
+    """Return what is wrong with arguments: each field with what it must be, at most five."""
+    problems = error.errors(include_url=False, include_input=False)
+    told = [f"{_place(each)}: {_words(each)}" for each in problems[:MOST_PROBLEMS]]
+    left = len(problems) - len(told)
+    return "; ".join([*told, *([f"and {left} more"] if left else [])])
+
+
+def _place(problem: ErrorDetails) -> str:
+    where = [str(part) for part in problem["loc"]]
+    # A check over several fields stands for the whole question and names the field to look at.
+    field = problem.get("ctx", {}).get("field")
+    return ".".join([*where, *([str(field)] if field else [])])
+
+
+def _words(problem: ErrorDetails) -> str:
+    if problem["type"] == "missing":
+        return "is missing"
+    if problem["type"] == "extra_forbidden":
+        return "is no argument of it"
+    told = problem["msg"].removeprefix("Value error, ")
+    return told.replace("Input should be", "must be", 1)
+
+
 def server() -> MCPServer:
     """Return the server with all its tools; it keeps nothing between two calls."""
-    found = MCPServer(name="budsim", instructions=INSTRUCTIONS, version=budsim.__version__)
+    found = Server(name="budsim", instructions=INSTRUCTIONS, version=budsim.__version__)
     for tool in (simulate, capacity, size, together, what_if, explain, render):
         found.add_tool(_told(tool), annotations=READ_ONLY)
     return found

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from budsim.api.answers import plan_row
 from budsim.api.inputs import Model, SearchOptions, clusters_of, predictor_of, question_of
@@ -123,6 +123,7 @@ def together(
     cluster: Cluster | Sequence[Cluster] | str | Path,
     analytic: bool = False,
     calibration: str | Path | None = None,
+    progress: Callable[[float], None] = lambda _share: None,
 ) -> SharedCluster:
     """Find plans of several models that fit on one inventory, no device used twice.
 
@@ -138,6 +139,8 @@ def together(
         Use physics alone, without trained models.
     calibration : path, optional
         Correction for your own site, written by `budsim calibrate`.
+    progress : callable
+        Is told the share of the search that is done, 0..1.
 
     Raises
     ------
@@ -151,7 +154,8 @@ def together(
     clusters = clusters_of(cluster)
     questions = tuple(_question(n, ask, clusters, analytic) for n, ask in enumerate(asks))
     predictor = predictor_of(analytic=analytic, calibration=calibration)
-    return SharedCluster(questions=questions, outcome=answer_together(questions, predictor))
+    outcome = answer_together(questions, predictor, progress=progress)
+    return SharedCluster(questions=questions, outcome=outcome)
 
 
 def ask_of(load: ModelLoad) -> Ask:
@@ -166,7 +170,9 @@ def options_of(load: ModelLoad) -> SearchOptions:
     options: SearchOptions = {"engines": load.engines, "quantize": load.quantize}
     if load.chance is not None:
         options["risk"] = load.chance
-    return options
+    guesses = asdict(load.asked_speculation)
+    stated = {name: value for name, value in guesses.items() if value is not None}
+    return cast("SearchOptions", {**options, **stated})
 
 
 def _question(number: int, ask: Ask, clusters: tuple[Cluster, ...], analytic: bool) -> Question:

@@ -45,8 +45,7 @@ def together(
     asks = read_asks(questions)
     clusters = read_clusters(cluster)
     with progress() as tell:
-        found = found_together(asks, cluster=clusters, analytic=analytic)
-        tell(1.0)
+        found = found_together(asks, cluster=clusters, analytic=analytic, progress=tell)
     if as_json:
         tables.write_json(found.to_dict())
     else:

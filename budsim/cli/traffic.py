@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from budsim.performance.traffic import Arrivals, Traffic
 
 PROBLEMS_TOLD = 3
-# A mean that is given beside uniform:LOW-HIGH may be rounded.
-UNIFORM_TOLERANCE_TOKENS = 1
 
 
 def traffic_of(lengths: LengthOptions, load: LoadOptions, model: str = "") -> Traffic:
@@ -73,13 +71,14 @@ def at_any_rate_of(lengths: LengthOptions, arrival: str) -> Traffic:
 
 
 def _of_lengths(lengths: LengthOptions, arrivals: Arrivals) -> Traffic:
+    from budsim.performance.lengths import prompts_and_outputs
     from budsim.performance.traffic import Traffic, prefix_of
 
-    prompts, comma, answers = lengths.lengths.partition(",")
+    prompts, outputs = prompts_and_outputs(lengths.lengths)
     return Traffic(
         arrivals=arrivals,
         prompt=_prompt_law(prompts, lengths),
-        output=_law(answers if comma else prompts, "--output-tokens", lengths.output_tokens),
+        output=_law(outputs, "--output-tokens", lengths.output_tokens),
         prefix=prefix_of(
             lengths.prefix_hits,
             lengths.prefix_set_tokens,
@@ -116,19 +115,17 @@ def _prompt_law(text: str, lengths: LengthOptions) -> LengthLaw:
 
 def _law(text: str, option: str, mean: int | None) -> LengthLaw:
     """Return one law of lengths; uniform:LOW-HIGH states its own mean."""
-    from budsim.performance.lengths import parse_lengths
+    from budsim.performance.lengths import lengths_of_mean, parse_lengths
 
-    if mean is None and ":" in text and text.strip().lower().startswith("uniform"):
+    parse_lengths(text, mean or 1)  # what is no law is an error of --lengths
+    if mean is not None:
+        try:
+            return lengths_of_mean(text, mean)
+        except InvalidInput as error:
+            raise typer.BadParameter(f"{error.problem}.", param_hint=f"'{option}'") from error
+    if ":" in text and text.strip().lower().startswith("uniform"):
         return parse_lengths(text, 1)
-    if mean is None:
-        raise typer.BadParameter("a mean length is needed.", param_hint=f"'{option}'")
-    law = parse_lengths(text, mean)
-    if abs(law.mean - mean) > UNIFORM_TOLERANCE_TOKENS:
-        raise typer.BadParameter(
-            f"{mean} contradicts --lengths {text}, whose mean is {law.mean:g} tokens.",
-            param_hint=f"'{option}'",
-        )
-    return law
+    raise typer.BadParameter("a mean length is needed.", param_hint=f"'{option}'")
 
 
 def _arrivals(load: LoadOptions) -> Arrivals:

@@ -12,7 +12,7 @@ from budsim.hardware_ops.pricing import Pricing, basis_named, term_named
 from budsim.hardware_ops.rents import provider_named
 from budsim.page.fields import Asked
 from budsim.page.work import read_clusters
-from budsim.performance.lengths import parse_lengths
+from budsim.performance.lengths import lengths_of_mean, prompts_and_outputs
 from budsim.performance.traffic import (
     Arrivals,
     ClosedLoop,
@@ -78,11 +78,11 @@ def traffic_of(asked: Asked) -> Traffic:
     InvalidInput
         The load is missing, or a law is none.
     """
-    prompts, comma, answers = (asked.lengths or "fixed").partition(",")
+    prompts, outputs = prompts_and_outputs(asked.lengths or "fixed")
     return Traffic(
         arrivals=_arrivals(asked),
-        prompt=parse_lengths(prompts, asked.input_tokens),
-        output=parse_lengths(answers if comma else prompts, asked.output_tokens),
+        prompt=lengths_of_mean(prompts, asked.input_tokens),
+        output=lengths_of_mean(outputs, asked.output_tokens),
         prefix=PrefixShare(share=asked.prefix_hits or 0.0),
     )
 

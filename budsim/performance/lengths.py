@@ -18,6 +18,9 @@ Quantiles = NDArray[np.float64]
 USUAL_MOST = 0.999
 """Quantile of a lognormal law that stands for its longest length where none is stated."""
 
+# The mean beside ``uniform:LOW-HIGH`` may be rounded.
+MEAN_TOLERANCE_TOKENS = 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedLength:
@@ -211,6 +214,32 @@ def parse_lengths(text: str, mean: int) -> LengthLaw:
         pass
     expected = "fixed, uniform, uniform:LOW-HIGH, lognormal or lognormal:VARIATION"
     raise InvalidInput("lengths", f"{text[:60]!r} is no law of lengths", expected)
+
+
+def lengths_of_mean(text: str, mean: int, field: str = "lengths") -> LengthLaw:
+    """Return the law that ``text`` names; its mean has to be the one that is given beside it.
+
+    ``field`` is what errors name.
+
+    Raises
+    ------
+    InvalidInput
+        The text names no law, or ``uniform:LOW-HIGH`` of another mean.
+    """
+    try:
+        law = parse_lengths(text, mean)
+    except InvalidInput as error:
+        raise InvalidInput(field, error.problem, error.expected) from error
+    if abs(law.mean - mean) > MEAN_TOLERANCE_TOKENS:
+        problem = f"{text.strip()!r} has a mean of {law.mean:g} tokens, not {mean}"
+        raise InvalidInput(field, problem, "the mean that is given beside it")
+    return law
+
+
+def prompts_and_outputs(text: str) -> tuple[str, str]:
+    """Return the laws of prompts and of outputs of ``LAW`` for both, or ``LAW,LAW``."""
+    prompts, comma, outputs = text.partition(",")
+    return prompts, outputs if comma else prompts
 
 
 def _require_tokens(field: str, tokens: float, *, least: float = 1) -> None:

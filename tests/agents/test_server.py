@@ -125,6 +125,25 @@ async def test_a_wrong_value_is_refused_in_words(changed, named):
     told = await refusal("simulate", {"question": {**QUESTION["question"], **changed}})
     assert named in told
     assert "Traceback" not in told
+    assert "\n" not in told
+
+
+async def test_several_wrong_values_are_refused_in_one_line():
+    """Each field with what it must be; none of the validation's own addresses."""
+    wrong = {**QUESTION["question"], "concurrency": 0, "input_tokens": "many", "colour": "red"}
+    told = await refusal("simulate", {"question": wrong})
+    assert told == (
+        "Error executing tool simulate: question.input_tokens: must be a number, not text; "
+        "question.concurrency: must be greater than or equal to 1; "
+        "question.colour: is no argument of it"
+    )
+
+
+async def test_an_agent_may_ask_for_guesses():
+    """A plan for two requests guesses tokens ahead, and its command says how."""
+    few = {**QUESTION["question"], "concurrency": 2, "speculative": "ngram", "acceptance": 0.8}
+    told = await answer("render", {"question": few, "form": "command"})
+    assert "ngram" in told["result"].lower()
 
 
 @pytest.mark.parametrize(

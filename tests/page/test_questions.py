@@ -38,6 +38,12 @@ def test_rate_is_missing_is_said_by_field():
     assert caught.value.field == "rate"
 
 
+def test_lengths_contradicting_the_mean_are_refused():
+    """As in the terminal and over HTTP."""
+    with pytest.raises(InvalidInput, match="lengths: 'uniform:1-3' has a mean of 2 tokens, not"):
+        traffic_of(Asked(**FORM, lengths="uniform:1-3"))
+
+
 def test_traffic_at_a_rate_with_varied_lengths():
     """Rate, arrivals, law of lengths and prefix hits reach the traffic."""
     asked = Asked(

@@ -15,6 +15,7 @@ from typing import Final
 from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.cluster import Cluster, DevicePool, HardwareMode, Node
 from budsim.performance.predictor import Predictor
+from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.hardware_groups import DeviceCount, HardwareGroup, usable
 from budsim.simulator.planning.placement import Replica, devices_of, place
@@ -109,7 +110,11 @@ class SharedOutcome:
 
 
 def answer_together(
-    questions: Sequence[Question], predictor: Predictor, *, one_more_node: bool = True
+    questions: Sequence[Question],
+    predictor: Predictor,
+    *,
+    one_more_node: bool = True,
+    progress: Progress = lambda _share: None,
 ) -> SharedOutcome:
     """Return plans of several models that share an inventory.
 
@@ -121,6 +126,8 @@ def answer_together(
         Predicts all of them.
     one_more_node : bool
         Also say what one more node of each kind would change.
+    progress : callable
+        Is told the share done, 0..1: each search of a model counts alike.
 
     Raises
     ------
@@ -129,18 +136,31 @@ def answer_together(
     """
     _check(questions)
     clusters = questions[0].clusters
-    alone = tuple(answer(question, predictor) for question in questions)
+    kinds = tuple(_node_types(clusters)) if one_more_node else ()
+    # Each model is searched alone, perhaps again on what is left, and once for each kind of node.
+    searches = len(questions) * (2 + len(kinds))
+    alone = tuple(
+        answer(question, predictor, progress=_part_of(progress, number, searches))
+        for number, question in enumerate(questions)
+    )
     chosen = _with_leftovers(questions, predictor, _choose(alone, _devices_of(questions)))
+    progress(2 * len(questions) / searches)
     found = SharedOutcome(
         plans=chosen,
         alone=alone,
         reasons=tuple(map(_reason, alone, chosen)),
         contentions=tuple(_contentions(questions, alone, chosen)),
     )
-    if not one_more_node:
-        return found
-    larger = (_one_more(questions, predictor, *each) for each in _node_types(clusters))
+    larger = []
+    for number, kind in enumerate(kinds):
+        larger.append(_one_more(questions, predictor, *kind))
+        progress((number + 3) * len(questions) / searches)
     return replace(found, more=tuple(larger))
+
+
+def _part_of(progress: Progress, done: int, searches: int) -> Progress:
+    """Return what tells the share of one search as a share of all; ``done`` have ended."""
+    return lambda share: progress((done + share) / searches)
 
 
 def _check(questions: Sequence[Question]) -> None:

@@ -7,10 +7,11 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from budsim.simulator.wire.fields import Text
+from budsim.simulator.wire.guesses import SpeculationFields
 from budsim.simulator.wire.traffic import LoadFields
 
 
-class ModelLoad(LoadFields):
+class ModelLoad(LoadFields, SpeculationFields):
     """A model, what clients send to it, the targets of its service, and what may be tried.
 
     Exactly one of ``concurrency`` and ``request_rate`` is given.

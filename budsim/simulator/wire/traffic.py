@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
 from budsim.model_ops.media import Media
-from budsim.performance.lengths import LengthLaw, parse_lengths
+from budsim.performance.lengths import lengths_of_mean
 from budsim.performance.traffic import (
     MOST_RATE,
     Arrivals,
@@ -34,8 +34,6 @@ from budsim.simulator.wire.fields import (
     wrong_field,
 )
 
-# The mean beside ``uniform:LOW-HIGH`` may be rounded.
-MEAN_TOLERANCE_TOKENS = 1
 # Figure of the core, and seconds in a unit, of each target at a percentile.
 PERCENTILES = {
     "target_ttft_p95": ("ttft_p95_s", MILLI),
@@ -160,8 +158,8 @@ class LoadFields(BaseModel):
         """The traffic in the core's words."""
         return Traffic(
             arrivals=self._arrivals,
-            prompt=_law("input_lengths", self.input_lengths, self.input_tokens),
-            output=_law("output_lengths", self.output_lengths, self.output_tokens),
+            prompt=lengths_of_mean(self.input_lengths, self.input_tokens, "input_lengths"),
+            output=lengths_of_mean(self.output_lengths, self.output_tokens, "output_lengths"),
             prefix=prefix_of(self.prefix_hit_share, self.prefix_set_tokens),
             media=Media.named(
                 images=self.images_per_request,
@@ -200,15 +198,3 @@ class LoadFields(BaseModel):
 
 class TrafficFields(LoadFields, Body):
     """`LoadFields` in the body of a request."""
-
-
-def _law(field: str, text: str, mean: int) -> LengthLaw:
-    """Return a law of lengths; its mean has to be the one that stands beside it."""
-    try:
-        law = parse_lengths(text, mean)
-    except InvalidInput as error:
-        raise InvalidInput(field, error.problem, error.expected) from error
-    if abs(law.mean - mean) > MEAN_TOLERANCE_TOKENS:
-        problem = f"{text!r} has a mean of {law.mean:g} tokens, not {mean}"
-        raise InvalidInput(field, problem, "the mean that is given beside it")
-    return law

@@ -54,6 +54,16 @@ def test_no_device_is_used_twice():
     assert sum(used(found).values()) == sum(plan.devices for plan in found.plans)
 
 
+def test_the_share_done_grows_to_the_whole():
+    """Every search counts: those of each model, and those of one more node."""
+    told: list[float] = []
+    questions = asked(SMALL, nodes=((("H100-SXM", 2),),))
+    answer_together(questions, PREDICTOR, progress=told.append)
+    assert told == sorted(told)
+    assert 0.0 < told[0] < 0.5
+    assert told[-1] == 1.0
+
+
 def test_a_model_alone_gets_its_own_best_plan():
     """With room for all, each plan costs what it costs alone."""
     questions = asked(SMALL, LARGE, nodes=((("H100-SXM", 8),), (("H100-SXM", 8),)))
