@@ -388,6 +388,8 @@ _READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoder
     "llama4": _llama4,
     "mistral3": _mistral3,
     "qwen2_5_vl": _qwen2_5,
+    "hyperclovax_vision_v2": _qwen2_5,
+    "vlm": _qwen2_5,
     "qwen3_vl": _qwen3,
     "qwen3_vl_moe": _qwen3,
     "qwen3_5": _qwen3,

@@ -105,6 +105,15 @@ def _qwen2_5(tower: ConfigReader, text_hidden: int) -> int:
     )
 
 
+def _hyperclova(tower: ConfigReader, text_hidden: int) -> int:
+    """Return HyperCLOVA X's tower, which is Qwen2.5-VL's, and a projector behind its merger.
+
+    vLLM 0.32 ``hyperclovax_vision_v2.py``.
+    """
+    merged = tower.integer("out_hidden_size", high=MAX_HIDDEN, default=text_hidden)
+    return _qwen2_5(tower, text_hidden) + (merged + 1) * text_hidden
+
+
 def _llama4(tower: ConfigReader, text_hidden: int) -> int:
     """Return Llama 4's tower, adapter and projector (transformers modeling_llama4.py)."""
     hidden, width = _widths(tower)
@@ -238,6 +247,9 @@ GEMMA3N_TOWERS: Final = 1_010_000_000
 TOWERS: Final[Mapping[str, Callable[[ConfigReader, int], int]]] = {
     "gemma3": _siglip,
     "qwen2_5_vl": _qwen2_5,
+    # The hub's configuration says `vlm`.
+    "hyperclovax_vision_v2": _hyperclova,
+    "vlm": _hyperclova,
     "qwen3_vl": _qwen3,
     "qwen3_vl_moe": _qwen3,
     "qwen3_5": _qwen3,

@@ -30,3 +30,33 @@ def test_unknown_vision_tower_is_refused() -> None:
     config = {"model_type": "mystery_vl", "text_config": llama(), "vision_config": {"depth": 3}}
     with pytest.raises(UnsupportedModel, match="vision_config"):
         architecture_from_config("mystery", config)
+
+
+@pytest.mark.parametrize("model_type", ["vlm", "hyperclovax_vision_v2"])
+def test_hyperclova_has_a_tower_of_qwen_and_a_projector(model_type: str) -> None:
+    """HyperCLOVAX-SEED-Think-32B is 33 billion weights with its tower of 0.7 billion."""
+    tower = {
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3456,
+        "num_heads": 16,
+        "out_hidden_size": 5120,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    }
+    text = llama(
+        model_type="hyperclovax",
+        hidden_size=5120,
+        num_hidden_layers=72,
+        intermediate_size=24192,
+        num_attention_heads=40,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=128256,
+    )
+    config = {"model_type": model_type, "text_config": text}
+    alone = architecture_from_config("text", config).parameters
+    whole = architecture_from_config("both", {**config, "vision_config": tower})
+    assert whole.parameters - alone == pytest.approx(0.70e9, rel=0.05)
+    assert whole.parameters == pytest.approx(33.3e9, rel=0.01)

@@ -46,6 +46,30 @@ def read_mamba_pattern_decoder(config: ConfigReader, traits: FamilyTraits) -> Te
     return surround(config, traits, dims, layers)
 
 
+def read_mamba_puzzle(config: ConfigReader, traits: FamilyTraits) -> TextModel:
+    """Return a Nemotron-H whose blocks differ in size: ``block_configs`` states each (Puzzle).
+
+    A block's fields win over those of the whole model: experts, those a token visits, widths.
+    """
+    dims = read_dimensions(config)
+    blocks = config.objects("block_configs", count=dims.layers)
+    kinds = [block.text("block_type") for block in blocks]
+    if unknown := sorted(set(kinds) - set(BLOCK_LETTERS)):
+        expected = f"blocks among {sorted(BLOCK_LETTERS)}"
+        raise config.unsupported("block_configs", f"unknown block {unknown[0]!r}", expected)
+    read = (
+        part
+        for block, kind in zip(blocks, kinds, strict=True)
+        for part in _read_blocks(
+            config.with_values({name: value for name, value in block.values.items() if value}),
+            traits,
+            dims.hidden,
+            BLOCK_LETTERS[kind],
+        )
+    )
+    return surround(config, traits, dims, _joined(read))
+
+
 def read_mamba_layered_decoder(config: ConfigReader, traits: FamilyTraits) -> TextModel:
     """Return a decoder of Mamba-2 and attention layers, each with a feed-forward part.
 

@@ -36,6 +36,7 @@ from budsim.model_ops.families.mamba import (
     read_jamba,
     read_mamba_layered_decoder,
     read_mamba_pattern_decoder,
+    read_mamba_puzzle,
 )
 from budsim.model_ops.families.mixed_heads import (
     read_gemma4,
@@ -44,6 +45,7 @@ from budsim.model_ops.families.mixed_heads import (
     read_mimo_v2,
     read_step3,
 )
+from budsim.model_ops.families.qwen4 import read_qwen4_exp
 from budsim.model_ops.families.shared_weights import (
     read_hrm_text,
     read_loop_coder,
@@ -208,6 +210,7 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "qwen3_vl_moe_text": (read_decoder, replace(QWEN3, experts=True)),
     "qwen3_next": (read_delta_decoder, replace(QWEN3, experts=True, shared_gate=True)),
     "qwen3_5_text": (read_delta_decoder, QWEN3),
+    "qwen4_exp_text": (read_qwen4_exp, replace(QWEN3, experts=True, shared_gate=True)),
     "qwen3_5_moe_text": (read_delta_decoder, replace(QWEN3, experts=True, shared_gate=True)),
     "gemma": (read_decoder, GEMMA),
     "gemma2": (read_decoder, replace(GEMMA, norms=4, window_pattern=2)),
@@ -283,6 +286,7 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "minimax_text_01": (read_lightning_decoder, FamilyTraits(experts=True)),
     "minimax": (read_lightning_decoder, FamilyTraits(experts=True)),
     "nemotron_h": (read_mamba_pattern_decoder, FamilyTraits(gated=False)),
+    "nemotron_h_puzzle": (read_mamba_puzzle, FamilyTraits(gated=False)),
     "granitemoehybrid": (read_mamba_layered_decoder, FamilyTraits()),
     "afmoe": (read_decoder, AFMOE),
     "AXK1": (read_latent_decoder, replace(LATENT_EXPERTS, norms=3)),

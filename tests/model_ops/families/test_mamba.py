@@ -33,3 +33,29 @@ def test_blocks_listed_by_name_are_the_letters_of_a_pattern() -> None:
     )
     with pytest.raises(UnsupportedModel, match="layers_block_type: unknown block 'conv'"):
         architecture_from_config("odd", {**listed, "layers_block_type": ["mamba", "conv"]})
+
+
+def test_blocks_of_a_puzzle_have_sizes_of_their_own() -> None:
+    """Two blocks of experts, of 8 and of 4: the second stores half as many weights."""
+    experts = {"block_type": "moe", "moe_intermediate_size": 32, "num_experts_per_tok": 2}
+    config = llama(
+        model_type="nemotron_h_puzzle",
+        num_hidden_layers=4,
+        mamba_num_heads=8,
+        mamba_head_dim=16,
+        n_groups=2,
+        ssm_state_size=8,
+        conv_kernel=4,
+        block_configs=[
+            {"block_type": "mamba"},
+            {**experts, "n_routed_experts": 8},
+            {"block_type": "attention"},
+            {**experts, "n_routed_experts": 4},
+        ],
+    )
+    first, second = architecture_from_config("puzzle", config).layers
+    assert (first.feed_forward.experts, second.feed_forward.experts) == (8, 4)
+    assert (first.feed_forward.width, second.feed_forward.experts_per_token) == (32, 2)
+    odd = {**config, "block_configs": [{"block_type": "conv"}] * 4}
+    with pytest.raises(UnsupportedModel, match="unknown block 'conv'"):
+        architecture_from_config("odd", odd)
