@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from math import isnan
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 from mcp.server.mcpserver import Context, MCPServer
@@ -15,12 +16,14 @@ import budsim
 from budsim.agents.questions import Nodes, Question, clusters_of
 from budsim.api.several_models import ask_of, options_of
 from budsim.commons.errors import BudsimError
+from budsim.commons.units import GIB
 from budsim.simulator.wire.model_loads import ModelLoad
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from budsim.api.answers import Simulation
+    from budsim.simulator.planning.plans import HostTierEffect
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -180,9 +183,24 @@ def explain(question: Question, number: Number = 1) -> dict[str, Any]:
                 "bound_by": group.service.bound_by,
                 "time_shares": dict(group.explanation.time_shares),
                 "room_to_each_target": dict(group.explanation.headroom),
+                "encoder_s": group.explanation.encoder_s or None,
+                "host_memory": _host_memory(group.explanation.host_tier),
             }
             for group in groups
         ],
+    }
+
+
+def _host_memory(tier: HostTierEffect | None) -> dict[str, Any] | None:
+    """Return where shared prefixes are found, and TTFT in seconds without host memory."""
+    if tier is None:
+        return None
+    without = tier.ttft_without_s
+    return {
+        "found_on_device": tier.device_share,
+        "found_on_host": tier.host_share,
+        "host_memory_gib": tier.host_bytes / GIB,
+        "ttft_without_s": None if isnan(without) else without,
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from budsim.api import words
 from budsim.commons.units import MILLI
 from budsim.page.charts import number
-from budsim.simulator.planning.plans import NextReplica, Outcome, Plan, ReplicaGroup
+from budsim.simulator.planning.plans import HostTierEffect, NextReplica, Outcome, Plan, ReplicaGroup
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.taste import toss_ups
 
@@ -47,9 +47,18 @@ def limits(plan: Plan) -> tuple[str, ...]:
             if room < 0
             else f"{figure} may get {room:.0%} worse before its target is missed."
         )
+    if explanation.host_tier:
+        told.append(_prefixes(explanation.host_tier))
     if explanation.next_replica:
         told.append(_next_replica(group, explanation.next_replica))
     return tuple(told)
+
+
+def _prefixes(tier: HostTierEffect) -> str:
+    """Return where shared prefixes are found."""
+    missed = max(1.0 - tier.device_share - tier.host_share, 0.0)
+    host = f", {tier.host_share:.0%} in host memory" if tier.host_bytes else ""
+    return f"Prefixes: {tier.device_share:.0%} on the device{host}, {missed:.0%} computed again."
 
 
 def _superlatives(plan: Plan, rivals: Sequence[Plan]) -> list[str]:

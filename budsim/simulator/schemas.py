@@ -10,6 +10,12 @@ from budsim.simulator.wire.envelopes import (
     Category,
     NotificationMetadata,
 )
+from budsim.simulator.wire.explanations import (
+    TARGET_NAMES,
+    Explanation,
+    HostTier,
+    NextReplica,
+)
 from budsim.simulator.wire.fields import (
     MAX_TEXT,
     WIRE_GB,
@@ -34,14 +40,11 @@ from budsim.simulator.wire.messages import (
     WorkflowStep,
 )
 from budsim.simulator.wire.node_groups import (
-    TARGET_NAMES,
     Compression,
     Confidence,
     EngineMetadata,
-    Explanation,
     Labels,
     LaunchOverrides,
-    NextReplica,
     NodeGroup,
     NodeShare,
     Range,
@@ -98,6 +101,7 @@ __all__ = [
     "EventPage",
     "Explanation",
     "FeedbackItem",
+    "HostTier",
     "HostsRequest",
     "Info",
     "Labels",

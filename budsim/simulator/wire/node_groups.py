@@ -23,16 +23,9 @@ from budsim.simulator.planning import plans
 from budsim.simulator.planning.energy import energy_of
 from budsim.simulator.planning.plans import Figure, ReplicaGroup
 from budsim.simulator.planning.question import Question
+from budsim.simulator.wire.explanations import Explanation, explanation_of
 from budsim.simulator.wire.fields import gigabytes
 from budsim.simulator.wire.guesses import GuessedTokens
-
-TARGET_NAMES = {
-    "ttft_s": "ttft",
-    "e2e_s": "e2e_latency",
-    "tokens_per_s_per_user": "throughput_per_user",
-    "good_share": "goodput",
-}
-
 
 CHANCE = Field(None, description="chance of meeting all targets, 0 to 1; null where it is unknown")
 COST_PER_H = Field(None, description="USD per hour of all devices; null where it is unknown")
@@ -110,30 +103,6 @@ class Confidence(BaseModel):
     throughput_per_user: Range
     e2e_latency: Range
     bases: dict[str, str] = Field(default_factory=dict)
-
-
-class NextReplica(BaseModel):
-    """A node group with one more replica and the same requests; units as in the node group."""
-
-    devices: int
-    is_free: bool
-    ttft: float
-    throughput_per_user: float
-    e2e_latency: float
-    cost_per_million_tokens: float
-
-
-class Explanation(BaseModel):
-    """What the speed of a node group depends on.
-
-    ``time_shares`` of a request sum to 1. ``headroom`` is the share by which a figure may get worse
-    before its target is missed, negative when it is missed; ``binding_target`` has the least.
-    """
-
-    time_shares: dict[str, float]
-    headroom: dict[str, float]
-    binding_target: str | None
-    next_replica: NextReplica | None
 
 
 class Spread(BaseModel):
@@ -324,7 +293,7 @@ def node_group(
         placements=_placements(group, question),
         compression=_compression(question.architecture, group.config, overrides),
         confidence=_confidence(group),
-        explanation=_explanation(group.explanation),
+        explanation=explanation_of(group.explanation),
         requests=_requests(group.replayed) if group.replayed else None,
         speculation=GuessedTokens.of(group.speculation) if group.speculation else None,
         cost_usd_per_h=group.cost_usd_per_h,
@@ -445,23 +414,6 @@ def _confidence(group: ReplicaGroup) -> Confidence:
     )
 
 
-def _explanation(found: plans.Explanation) -> Explanation:
-    return Explanation(
-        time_shares={cause: round(share, 4) for cause, share in found.time_shares.items()},
-        headroom={_target_name(name): room for name, room in found.headroom.items()},
-        binding_target=_target_name(found.binding) if found.binding else None,
-        next_replica=_next_replica(found.next_replica) if found.next_replica else None,
-    )
-
-
-def _target_name(figure: str) -> str:
-    """Return the wire's name of a bounded figure: ``e2e_p99_s`` is ``e2e_latency_p99``."""
-    if figure in TARGET_NAMES:
-        return TARGET_NAMES[figure]
-    latency, _, percent = figure.removesuffix("_s").partition("_")
-    return f"{TARGET_NAMES.get(f'{latency}_s', latency)}_{percent}"
-
-
 def _requests(found: plans.ReplayedRequests) -> ReplayedRequests:
     return ReplayedRequests(
         ttft=_spread(found.ttft_s, KILO),
@@ -491,17 +443,6 @@ def _spread(found: replay.Spread, factor: float) -> Spread:
 def _or_none(value: float) -> float | None:
     """Return a number JSON can hold: none of what was not counted."""
     return value if math.isfinite(value) else None
-
-
-def _next_replica(following: plans.NextReplica) -> NextReplica:
-    return NextReplica(
-        devices=following.devices,
-        is_free=following.is_free,
-        ttft=following.ttft_s * KILO,
-        throughput_per_user=following.tokens_per_s_per_user,
-        e2e_latency=following.e2e_s,
-        cost_per_million_tokens=following.cost_per_million_tokens_usd,
-    )
 
 
 def _range(figure: Figure, factor: float) -> Range:
