@@ -67,6 +67,9 @@ class Candidates:
     prefix_set_tokens : float array, shape (n,), or None
         Tokens of all prefixes that requests return to, 0 where they are always found; None where
         that holds for all rows.
+    unshared_tokens : float array, shape (n,), or None
+        Tokens that each request leaves in the caches beside those prefixes and nobody uses again; 0
+        where ``prefix_set_tokens`` counts them already.
     tier_bytes : float array, shape (n,), or None
         Host memory for KV cache, for each device; None where there is none.
     media : tuple of Media
@@ -116,6 +119,7 @@ class Candidates:
     speculations: tuple[Speculation, ...] = ()
     speculation: Integers | None = None
     prefix_set_tokens: Floats | None = None
+    unshared_tokens: Floats | None = None
     tier_bytes: Floats | None = None
     media: tuple[Media, ...] = ()
     medium: Integers | None = None

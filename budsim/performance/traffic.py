@@ -372,6 +372,16 @@ class Traffic:
         return 0.0
 
     @property
+    def unshared_tokens(self) -> float:
+        """Tokens a request leaves in a cache beside a prefix of a set, which nobody uses again.
+
+        0 for conversations and traces, whose `prefix_set_tokens` counts all that is computed.
+        """
+        if isinstance(self.arrivals, Trace) or isinstance(self.prefix, Sessions):
+            return 0.0
+        return self.prompt.mean * (1.0 - self.prefix_hit_share) + self.output.mean
+
+    @property
     def run_requests(self) -> int:
         """Requests in a run: as asked, all of a trace, or enough for a p99."""
         if self.requests is not None:

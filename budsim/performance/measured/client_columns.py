@@ -33,9 +33,15 @@ def prefix_columns(numbers: pd.DataFrame, devices: Integers) -> dict[str, Any]:
     """
     sets = numbers.prefix_set_tokens.fillna(0.0).to_numpy()
     if not sets.any():
-        return {"prefix_set_tokens": None, "tier_bytes": None}
+        return {}
     host_bytes = numbers.kv_offload_gib.fillna(0.0).to_numpy() * GIB
-    return {"prefix_set_tokens": sets, "tier_bytes": host_bytes / devices}
+    shared = numbers.prefix_hit_share.fillna(0.0).to_numpy()
+    unshared = numbers.input_tokens.to_numpy() * (1.0 - shared) + numbers.output_tokens.to_numpy()
+    return {
+        "prefix_set_tokens": sets,
+        "unshared_tokens": unshared,
+        "tier_bytes": host_bytes / devices,
+    }
 
 
 def mark_unreadable(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Series) -> None:

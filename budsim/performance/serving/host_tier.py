@@ -96,7 +96,7 @@ def _held_share(table: Candidates, room: Floats) -> Floats:
     """
     assert table.prefix_set_tokens is not None
     shared = np.maximum(table.input_tokens * table.prefix_hit_share, 1.0)
-    alone = table.input_tokens * (1.0 - table.prefix_hit_share) + table.output_tokens
+    alone = np.zeros(len(table)) if table.unshared_tokens is None else table.unshared_tokens
     filled = room / np.maximum(table.prefix_set_tokens, 1.0)
     low, high = np.zeros(len(table)), np.ones(len(table))
     for _ in range(HALVINGS):

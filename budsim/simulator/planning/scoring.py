@@ -221,6 +221,7 @@ class Scoring:
             count: traffic.prefix_set_tokens(count) for count in set(choices.replicas.tolist())
         }
         return {
+            "unshared_tokens": np.full(len(choices.tp), traffic.unshared_tokens),
             "prefix_set_tokens": np.array([sizes[count] for count in choices.replicas.tolist()]),
             "tier_bytes": self._of_option(
                 [option.host_bytes for option in self.options], choices.option

@@ -30,6 +30,8 @@ def test_sets_and_host_memory_are_read() -> None:
     assert table.prefix_set_tokens is not None
     assert table.tier_bytes is not None
     assert table.prefix_set_tokens.tolist() == [1e6, 0.0]
+    assert table.unshared_tokens is not None
+    assert table.unshared_tokens[0] == pytest.approx(1000 * 0.2 + 50)
     assert table.tier_bytes.tolist() == [100 * GIB, 0.0]
     assert client_traffic(found)[0].prefix == PrefixSet(share=0.8, tokens=1e6)
 

@@ -11,6 +11,7 @@ from budsim.performance.candidates import Candidates
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.serving.arrivals import draw_requests
 from budsim.performance.serving.host_tier import found_shares, host_tier
 from budsim.performance.serving.replay import replay
 from budsim.performance.traffic import ClosedLoop, FixedLength, PrefixSet, Sessions, Trace, Traffic
@@ -37,7 +38,12 @@ def served(engine: str = "vllm", **columns: object) -> Candidates:
 def returning(table: Candidates, set_tokens: float, host_bytes: float) -> Candidates:
     """Return the rows with a set of prefixes, and host memory for each device."""
     rows = np.ones(len(table))
-    return replace(table, prefix_set_tokens=set_tokens * rows, tier_bytes=host_bytes * rows)
+    return replace(
+        table,
+        prefix_set_tokens=set_tokens * rows,
+        unshared_tokens=table.input_tokens * (1.0 - table.prefix_hit_share) + table.output_tokens,
+        tier_bytes=host_bytes * rows,
+    )
 
 
 def ttft_s(table: Candidates) -> np.ndarray:
@@ -77,6 +83,37 @@ def test_a_cache_holds_the_share_of_the_set_it_has_room_for() -> None:
     found = found_shares(returning(table, 4.0 * room, 0.0), memory)
     assert found.device == pytest.approx(0.25, abs=1e-3)
     assert found.host == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("room", [2e5, 6e5, 9e5])
+def test_the_share_is_that_of_a_cache_that_drops_the_oldest(room: float) -> None:
+    """Within two points of a cache simulated use by use, where requests leave 150 tokens each.
+
+    1,000 prefixes of 1,000 tokens: the reuse distances that requests are drawn with agree, too.
+    """
+    rng, kept, hits, used = np.random.default_rng(0), {}, 0, 0.0
+    for number in range(20_000):
+        for key, tokens in ((int(rng.integers(1000)), 1000.0), (-number - 1, 150.0)):
+            hits += key in kept and number >= 10_000
+            used -= kept.pop(key, 0.0)
+            kept[key] = tokens
+            used += tokens
+            while used > room:
+                used -= kept.pop(next(iter(kept)))
+    table = served(input_tokens=1050.0, output_tokens=100.0, prefix_hit_share=1000 / 1050)
+    memory = replace(memory_use(prepare(table)), kv_running_tokens=np.zeros(1))
+    host = returning(table, 1e6, room * float(memory.kv_bytes_per_token[0]))
+    assert found_shares(host, memory).all[0] == pytest.approx(hits / 10_000, abs=0.02)
+    traffic = Traffic(
+        arrivals=ClosedLoop(concurrency=1),
+        prompt=FixedLength(tokens=1050),
+        output=FixedLength(tokens=100),
+        prefix=PrefixSet(share=1000 / 1050, tokens=1e6),
+        requests=10_000,
+    )
+    distance = draw_requests(traffic).reuse_distance
+    assert distance is not None
+    assert (distance <= room).mean() == pytest.approx(hits / 10_000, abs=0.02)
 
 
 def test_the_host_finds_what_the_device_dropped() -> None:
@@ -174,3 +211,4 @@ def test_sets_of_conversations_and_traces() -> None:
     )
     # Between the first and the third: 60 tokens of the second and 60 of its own.
     assert replace(talks, arrivals=trace).prefix_set_tokens() == pytest.approx(2 * 120)
+    assert talks.unshared_tokens == 0.0
