@@ -13,7 +13,7 @@ from types import MappingProxyType
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.evolution import Progress
-from budsim.simulator.planning.carried import most_carried
+from budsim.simulator.planning.carried import most_carried, most_carried_replayed
 from budsim.simulator.planning.choices import ServingOption
 from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.hardware_groups import usable
@@ -94,14 +94,25 @@ def answer_and_guess(question: Question, predictor: Predictor) -> tuple[Outcome,
 
     That is a guess of how many requests in flight its devices carry; see `most_carried`.
     """
-    judge, search = (
-        _predictor_for(question, predictor),
-        _cluster_search(question, *question.clusters),
-    )
+    judge = _predictor_for(question, predictor)
+    search = _cluster_search(question, *question.clusters)
     known = search.run(judge, search.partitions) if search.partitions else {}
     outcome = _answer_cluster(search, judge, known, lambda _: None)
-    carried = most_carried(search.space, list(known.values()), judge) if known else 0
+    carried = _guessed(search, known, judge)
     return replace(outcome, plans=tuple(in_order(outcome.plans))), carried
+
+
+def guess_carried(question: Question, predictor: Predictor) -> int:
+    """Return a guess of how many requests the only cluster of a question carries; 0: none."""
+    judge = _predictor_for(question, predictor)
+    search = _cluster_search(question, *question.clusters)
+    known = search.run(judge, search.partitions) if search.partitions else {}
+    return _guessed(search, known, judge)
+
+
+def _guessed(search: _ClusterSearch, known: KnownResults, predictor: Predictor) -> int:
+    guess = most_carried_replayed if search.question.needs_replay else most_carried
+    return guess(search.space, list(known.values()), predictor) if known else 0
 
 
 def _predictor_for(question: Question, predictor: Predictor) -> Predictor:

@@ -167,19 +167,21 @@ def with_default_sequences(space: SearchSpace, choices: Choices) -> Choices:
     return replace(choices, max_num_seqs=np.where(default, usual, choices.max_num_seqs))
 
 
+def with_default_limits(space: SearchSpace, choices: Choices) -> Choices:
+    """Return choices with the engine's own token budget and memory fraction."""
+    knobs = [_default_values(space.options[at]) for at in choices.option.tolist()]
+    budgets, fractions = (np.array(each) for each in zip(*knobs, strict=True))
+    return replace(choices, max_num_batched_tokens=budgets, memory_fraction=fractions)
+
+
 def with_plain_knobs(space: SearchSpace, choices: Choices, predictor: Predictor) -> Choices:
     """Return choices with the engine's own knobs where every row then does as well.
 
     For rows that share the traffic: one row that does worse keeps the knobs of all.
     """
-    options = [space.options[at] for at in choices.option.tolist()]
-    knobs = [_default_values(option) for option in options]
-    budgets, fractions = (np.array(each) for each in zip(*knobs, strict=True))
-    usual = replace(
-        choices,
-        max_num_batched_tokens=np.maximum(budgets, choices.max_num_seqs),
-        memory_fraction=fractions,
-    )
+    usual = with_default_limits(space, choices)
+    budgets = np.maximum(usual.max_num_batched_tokens, choices.max_num_seqs)
+    usual = replace(usual, max_num_batched_tokens=budgets)
     usual = with_default_sequences(space, usual)
     now, then = (space.scoring.score(each, predictor) for each in (choices, usual))
     fits = then.violation <= now.violation

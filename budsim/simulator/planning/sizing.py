@@ -12,15 +12,16 @@ from budsim.performance.limits import MOST_REQUESTS
 from budsim.performance.predictor import Predictor
 from budsim.performance.traffic import MOST_RATE
 from budsim.simulator.evolution import Progress
-from budsim.simulator.planning.answer import answer, answer_and_guess
+from budsim.simulator.planning.answer import answer, answer_and_guess, guess_carried
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection, ReplicaGroup
 from budsim.simulator.planning.question import Question
 
-# Capacities are sought from 64 requests on, exactly below 100 and to 1 % above. Where no guess
-# helps, the second step is twice the first, and the next ones grow fourfold.
+# Capacities are guessed from a search at 64 requests, and sought exactly below 100 and to 1 %
+# above; to 2 % where requests are replayed. Where no guess helps, the second step is twice the
+# first, and the next ones grow fourfold.
 FIRST_REQUESTS = 64
 STRIDE = 4
-CLOSE = 0.01
+CLOSE, CLOSE_REPLAYED = 0.01, 0.02
 # Rates are sought from 1 request/s, down to 0.001, and to 2 %.
 FIRST_RATE, LOWEST_RATE, CLOSE_RATE = 1.0, 1e-3, 1.02
 # First step above a rate that is carried, or below one that is refused; the next are squared.
@@ -77,16 +78,23 @@ def capacities(
 
 def _capacity(question: Question, predictor: Predictor) -> Capacity:
     """Return the most requests in flight a cluster carries."""
+    first = guess_carried(question.with_concurrency(FIRST_REQUESTS), predictor)
     outcomes: dict[int, Outcome] = {}
     guesses: dict[int, int] = {}
+    close = CLOSE_REPLAYED if question.needs_replay else CLOSE
 
     def carries(concurrency: int) -> bool:
         """Say whether a plan meets the targets at this concurrency, and keep the outcome."""
         asked = question.with_concurrency(concurrency)
-        outcomes[concurrency], guesses[concurrency] = answer_and_guess(asked, predictor)
+        if question.needs_replay:
+            # Replays of single replicas told it; a second guess would be the same.
+            outcomes[concurrency], guesses[concurrency] = answer(asked, predictor), first
+        else:
+            outcomes[concurrency], guesses[concurrency] = answer_and_guess(asked, predictor)
         return _meets_targets(outcomes[concurrency])
 
-    low, high = _bracket_concurrency(carries, guesses.__getitem__)
+    start = min(max(first, 1), MOST_REQUESTS)
+    low, high = _bracket_concurrency(carries, guesses.__getitem__, start, close)
     refused = outcomes.get(high)
     return Capacity(
         cluster=question.clusters[0],
@@ -99,21 +107,22 @@ def _capacity(question: Question, predictor: Predictor) -> Capacity:
 
 
 def _bracket_concurrency(
-    carries: Callable[[int], bool], guess: Callable[[int], int]
+    carries: Callable[[int], bool], guess: Callable[[int], int], start: int, close: float
 ) -> tuple[int, int]:
     """Return the most requests carried (0: none) and the fewest refused or not tried.
 
-    ``guess`` tells from a number that was tried how many may be carried; each number tried is a
-    whole search. Where guesses do not help, steps grow.
+    They are sought from ``start`` on, to a share of ``close``. ``guess`` tells from a number that
+    was tried how many may be carried; each number tried is a whole search. Where guesses do not
+    help, steps grow.
     """
-    low, high, asked, step = 0, MOST_REQUESTS + 1, FIRST_REQUESTS, 1
-    while low < MOST_REQUESTS and high - low > max(1, CLOSE * low):
+    low, high, asked, step = 0, MOST_REQUESTS + 1, start, 1
+    while low < MOST_REQUESTS and high - low > max(1, close * low):
         if carries(asked):
-            low, next_up = asked, asked + step * max(1, int(CLOSE * asked))
+            low, next_up = asked, asked + step * max(1, int(close * asked))
             wanted = min(max(guess(asked), next_up), MOST_REQUESTS)
             helped = wanted > next_up
         else:
-            high, next_down = asked, asked - step * max(1, int(CLOSE * asked / (1 + CLOSE)))
+            high, next_down = asked, asked - step * max(1, int(close * asked / (1 + close)))
             wanted = max(min(guess(asked), next_down), 1)
             helped = wanted < next_down
         step = step if helped else step * (2 if step == 1 else STRIDE)

@@ -15,6 +15,7 @@ from budsim.simulator.planning.sizing import (
     _bracket_rate,
     capacities,
 )
+from budsim.simulator.planning.targets import PercentileTarget
 from tests.benchmarks.mixed_deployments import drawn
 from tests.simulator.situations import make_cluster, make_question
 
@@ -142,7 +143,7 @@ def test_few_searches_find_the_most_requests(most, known):
         tried.append(requests)
         return requests <= most
 
-    low, high = _bracket_concurrency(carries, lambda _: round(known * most))
+    low, high = _bracket_concurrency(carries, lambda _: round(known * most), 64, 0.01)
     assert low <= most < high
     assert high - low <= max(1, 0.01 * low) or low == 1_000_000
     assert len(tried) == len(set(tried))
@@ -163,3 +164,21 @@ def test_capacity_takes_few_searches(monkeypatch):
     found = ask_capacity(make_question(cluster, targets={"ttft_s": 0.5}, analytic_only=True))
     assert found.concurrency > 100
     assert len(searched) <= 6
+
+
+def test_capacity_within_a_percentile_takes_few_searches(monkeypatch):
+    """Replays of single replicas tell where to look: five searches find it to 2 %."""
+    searched = []
+
+    def counted(question, predictor):
+        searched.append(question.concurrency)
+        return answer(question, predictor)
+
+    monkeypatch.setattr("budsim.simulator.planning.sizing.answer", counted)
+    targets = {"percentiles": (PercentileTarget.named("ttft_p99_s", 1.0),)}
+    cluster = make_cluster((("H100-SXM", 1),))
+    found = ask_capacity(make_question(cluster, targets=targets, analytic_only=True))
+    assert found.plan is not None
+    assert found.plan.meets_targets
+    assert found.concurrency < found.refused <= max(found.concurrency + 1, 1.02 * found.concurrency)
+    assert len(searched) <= 5
