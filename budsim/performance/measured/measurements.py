@@ -43,6 +43,7 @@ from budsim.performance.measured.protocols import (
     with_drafts,
 )
 from budsim.performance.measured.resolved_names import (
+    automatic_cache,
     device_of,
     engine_names,
     engine_profile,
@@ -336,7 +337,10 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
     architectures, architecture = _coded(picked.models)
     devices, device = _coded(picked.devices)
     engines, engine = _coded(picked.engines)
-    caches = [Precision.BF16 if cache is None else cache for cache in picked.caches]
+    asked = zip(picked.caches, picked.engines, picked.models, picked.devices, strict=True)
+    caches = [
+        stated or automatic_cache(e.name, model, device) for stated, e, model, device in asked
+    ]
     precisions, codes = _coded([*picked.precisions, *caches])
     limits = _limits(picked)
     ways, way = speculations(picked.text, picked.numbers, picked.models)

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from budsim.commons.errors import BudsimError, InvalidInput
-from budsim.commons.precision import Precision
+from budsim.commons.precision import Precision, bytes_per_value
+from budsim.engine_ops import serving_engines
 from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.engine_ops.profiles import profile_for, profiles
+from budsim.engine_ops.shared.formats import kv_precisions
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.hardware_ops.device_names import find_device
 from budsim.model_ops.architecture import Architecture
@@ -173,3 +175,15 @@ def stored_format(
     if own is Precision.FP32 and kind is not DeviceKind.CPU:
         own = Precision.FP16
     return precision or own
+
+
+@lru_cache(maxsize=4096)
+def automatic_cache(engine: str, model: Architecture, device: Device) -> Precision:
+    """Return the format of a KV cache nobody states: narrow where the engine picks that by itself.
+
+    vLLM and SGLang follow checkpoints that hold FP8 scales of the cache, as plans of ours do.
+    """
+    if engine not in serving_engines:
+        return Precision.BF16
+    picked = kv_precisions(engine, model, device)[0]
+    return picked if bytes_per_value(picked) < bytes_per_value(Precision.BF16) else Precision.BF16

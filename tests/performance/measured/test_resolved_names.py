@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from budsim.commons.precision import Precision
+from budsim.hardware_ops.catalog import devices
+from budsim.model_ops.registry import resolve_model
+from budsim.performance.measured.resolved_names import automatic_cache
 from budsim.performance.predictor import AnalyticPredictor
 from tests.performance.measured.measured_rows import read
 
@@ -86,3 +90,18 @@ def test_versions_tell_whether_sequences_share_a_cache(version: str, profile: st
         read({"engine": "llama.cpp", "engine_version": version}).candidates.engines[0].name
         == "llama.cpp"
     )
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "cache"),
+    [
+        ("vllm", "nvidia/Llama-3.1-70B-Instruct-FP8", Precision.FP8),
+        ("vllm", "meta-llama/Llama-3.1-70B-Instruct", Precision.BF16),
+        ("trtllm", "nvidia/Llama-3.1-70B-Instruct-FP8", Precision.BF16),
+    ],
+)
+def test_a_cache_nobody_states_is_what_the_engine_picks(
+    engine: str, model: str, cache: Precision
+) -> None:
+    """An engine follows checkpoints with FP8 scales of the cache, as its plans do."""
+    assert automatic_cache(engine, resolve_model(model), devices()["H100-SXM"]) is cache
