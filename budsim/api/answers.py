@@ -67,20 +67,19 @@ class Simulation(Tabular):
         return self.outcome.rejections
 
     def what_if(self, **changes: object) -> KnobChange:
-        """Return the best plan before and after one changed setting, such as ``tp=8``.
+        """Return the best plan before and after changed settings, such as ``tp=4, replicas=2``.
+
+        All are changed at once.
 
         Raises
         ------
         InvalidInput
-            There is no plan, no such setting, or the engine refuses the value.
+            There is no plan, no such setting, or the engine refuses a value.
         """
-        from budsim.commons.errors import InvalidInput
         from budsim.simulator.planning.whatif import what_if
 
-        if len(changes) != 1:
-            raise InvalidInput("what_if", f"got {len(changes)} changes", "one setting, as tp=8")
-        ((name, value),) = changes.items()
-        return what_if(self.question, self.outcome, self.predictor, name, str(value))
+        settings = {name: str(value) for name, value in changes.items()}
+        return what_if(self.question, self.outcome, self.predictor, settings)
 
     def render(self, form: str, *, number: int = 1) -> str:
         """Return what starts plan ``number`` (1 is the best).

@@ -20,7 +20,7 @@ def print_changes(question: Question, changes: Iterable[KnobChange]) -> None:
         if not number:
             what = f"as it is: {cells.described(each.before)}"
             rows.add_row(what, *_cells(each.before))
-        change = f"{each.knob}={each.value}"
+        change = each.change
         if each.after:
             what = f"{change}\n   [dim]{cells.limits(each.after.service)}[/dim]"
             rows.add_row(what, *_cells(each.after))

@@ -41,7 +41,8 @@ class OutputOptions:
         list[str] | None,
         typer.Option(
             metavar="KNOB=VALUE",
-            help="Also show the best plan with this setting changed. May be repeated.",
+            help="Also show the best plan with this setting changed, or with several at once: "
+            "tp=4,replicas=2. May be repeated.",
         ),
     ] = None
     plot: Annotated[
@@ -88,7 +89,7 @@ def simulate(
         outcome = answer(question, predictor, progress=tell)
     found = Simulation(question=question, outcome=outcome, predictor=predictor)
     changes = [
-        changed(question, outcome, predictor, *_setting(change)) for change in output.what_if or ()
+        changed(question, outcome, predictor, _settings(change)) for change in output.what_if or ()
     ]
     _print(found, changes, output)
     if not output.as_json:
@@ -143,11 +144,15 @@ def _draw(found: Simulation, report: Path | None, *, in_terminal: bool) -> None:
         typer.echo(f"written to {report}", err=True)
 
 
-def _setting(change: str) -> tuple[str, str]:
-    """Return name and value of ``KNOB=VALUE``."""
-    knob, equals, value = change.partition("=")
-    if not (knob.strip() and equals and value.strip()):
-        raise InvalidInput(
-            "--what-if", f"{change!r} is no change", "KNOB=VALUE, such as max_num_seqs=64"
-        )
-    return knob, value
+def _settings(change: str) -> dict[str, str]:
+    """Return names and values of ``KNOB=VALUE``, or of several joined by commas."""
+    found: dict[str, str] = {}
+    for part in change.split(","):
+        knob, equals, value = part.partition("=")
+        if not (knob.strip() and equals and value.strip()):
+            expected = "KNOB=VALUE, such as max_num_seqs=64, or several joined by commas"
+            raise InvalidInput("--what-if", f"{part!r} is no change", expected)
+        if knob.strip() in found:
+            raise InvalidInput("--what-if", f"{knob.strip()} stands twice", "each setting once")
+        found[knob.strip()] = value
+    return found

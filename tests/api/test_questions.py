@@ -101,8 +101,10 @@ def test_a_changed_setting_and_what_starts_the_plan(found):
     change = found.what_if(tp=2)
     assert (change.before.config.tp, change.after.config.tp) == (1, 2)
     assert "vllm serve" in found.render("command")
-    with pytest.raises(InvalidInput, match="what_if"):
-        found.what_if(tp=2, pp=2)
+    both = found.what_if(tp=2, concurrency=2)
+    assert repr(both).startswith("tp=2, concurrency=2:")
+    with pytest.raises(InvalidInput, match="what-if"):
+        found.what_if()
 
 
 def test_nothing_fits_is_an_answer(cluster, traffic):

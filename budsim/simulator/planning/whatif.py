@@ -1,4 +1,4 @@
-"""What one changed knob would do to a plan while every other stays as it is."""
+"""What one or more changed knobs would do to a plan while every other stays as it is."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 
 from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision
-from budsim.commons.units import GIB
+from budsim.commons.units import GIB, MILLI
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.candidates import Integers
 from budsim.performance.lengths import FixedLength
 from budsim.performance.predictor import Predictor
+from budsim.simulator.planning.chances import chance_text
 from budsim.simulator.planning.choices import PRECISIONS, Choices, make_option, with_burst_room
 from budsim.simulator.planning.hardware_groups import HardwareGroup, usable, with_whole_nodes
 from budsim.simulator.planning.placement import devices_of
@@ -37,11 +38,12 @@ SPELLINGS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class KnobChange:
-    """A plan's slowest group as it is, and with one knob changed.
+    """A plan's slowest group as it is, and with one knob changed, or several at once.
 
-    Where that does not fit, ``problem`` says why.
+    Where that does not fit, ``problem`` says why. Names and values of several knobs are joined by
+    commas.
     """
 
     knob: str
@@ -50,15 +52,29 @@ class KnobChange:
     after: ReplicaGroup | None
     problem: str = ""
 
+    @property
+    def change(self) -> str:
+        """What was changed: "tp=8" or "tp=4, replicas=2"."""
+        pairs = zip(self.knob.split(", "), self.value.split(", "), strict=True)
+        return ", ".join(f"{name}={value}" for name, value in pairs)
+
+    def __repr__(self) -> str:
+        """Return the figures before and after in a few lines."""
+        if self.after is None:
+            return f"{self.change}: {self.problem}"
+        figures = zip(_told(self.before), _told(self.after), strict=True)
+        lines = [f"  {name}: {old} -> {new}" for (name, old), (_, new) in figures]
+        return "\n".join([f"{self.change}:", *lines])
+
 
 def what_if(
-    question: Question, outcome: Outcome, predictor: Predictor, knob: str, value: str
+    question: Question, outcome: Outcome, predictor: Predictor, changes: Mapping[str, str]
 ) -> KnobChange:
-    """Return what the slowest group of the best plan does with one knob changed.
+    """Return what the slowest group of the best plan does with knobs changed, all at once.
 
-    ``knob`` is a field of `ReplicaConfig` (``max_num_seqs``, ``tp``), the engine's own flag
-    (``--max-num-seqs``), ``replicas``, or the traffic's ``concurrency``, ``input_tokens``,
-    ``output_tokens``, ``rate``.
+    ``changes`` are values by knob. A knob is a field of `ReplicaConfig` (``max_num_seqs``, ``tp``),
+    the engine's own flag (``--max-num-seqs``), ``replicas``, or the traffic's ``concurrency``,
+    ``input_tokens``, ``output_tokens``, ``rate``.
 
     Raises
     ------
@@ -68,7 +84,9 @@ def what_if(
     """
     if not outcome.plans:
         raise InvalidInput(FIELD, "there is no plan to change", "a question that has one")
-    return change_plan(question, outcome.plans[0], predictor, {knob: value})
+    if not changes:
+        raise InvalidInput(FIELD, "nothing is changed", "one or more settings, as tp=8")
+    return change_plan(question, outcome.plans[0], predictor, changes)
 
 
 def change_plan(
@@ -109,6 +127,22 @@ def change_plan(
         after=after,
         problem=problem,
     )
+
+
+def _told(group: ReplicaGroup) -> list[tuple[str, str]]:
+    """Return name and value of what is told of a group, in the units people use."""
+    service, config = group.service, group.config
+    pipeline = f" pp{config.pp}" if config.pp > 1 else ""
+    return [
+        ("runs", f"{group.replicas} x {config.device.name} tp{config.tp}{pipeline}"),
+        ("TTFT", f"{service.ttft_s.value / MILLI:.0f} ms"),
+        ("tokens/s per user", f"{service.tokens_per_s_per_user.value:.1f}"),
+        ("end to end", f"{service.e2e_s.value:.2f} s"),
+        ("requests/s of a replica", f"{service.requests_per_s.value:.2f}"),
+        ("chance of meeting the targets", chance_text(group.chance)),
+        ("USD/h", f"{group.cost_usd_per_h:.2f}"),
+        ("USD per million tokens", f"{group.cost_per_million_tokens_usd:.2f}"),
+    ]
 
 
 def _named(knob: str, engine: ServingEngine, group: ReplicaGroup) -> str:

@@ -18,7 +18,9 @@ ASKED = make_question(
 def change(text: str, question: Question = ASKED) -> KnobChange:
     """Return what a change does to the best plan."""
     outcome = answer(question, AnalyticPredictor())
-    return what_if(question, outcome, AnalyticPredictor(), *text.split("="))
+    return what_if(
+        question, outcome, AnalyticPredictor(), dict(part.split("=") for part in text.split(","))
+    )
 
 
 def test_a_knob_left_as_it_is_changes_nothing():
@@ -33,6 +35,31 @@ def test_half_the_requests_are_what_two_replicas_serve():
     assert doubled.after.service == halved.after.service
     assert doubled.after.cost_usd_per_h == pytest.approx(2 * doubled.before.cost_usd_per_h)
     assert doubled.after.replicas == len(doubled.after.placements) == 2
+
+
+def test_several_knobs_change_at_once():
+    """Two replicas of TP 2 use all four devices; the text tells the figures before and after."""
+    both = change("tp=2,replicas=2")
+    assert both.after is not None
+    assert (both.after.config.tp, both.after.replicas, both.after.devices) == (2, 2, 4)
+    lines = repr(both).splitlines()
+    assert lines[0] == "tp=2, replicas=2:"
+    assert lines[1] == "  runs: 1 x H100-SXM tp1 -> 2 x H100-SXM tp2"
+    assert all(" -> " in line for line in lines[1:])
+
+
+def test_what_does_not_fit_tells_why():
+    """The text of a change that fails is its reason."""
+    failed = KnobChange(
+        knob="tp", value="8", before=change("tp=2").before, after=None, problem="too large"
+    )
+    assert repr(failed) == "tp=8: too large"
+
+
+def test_nothing_changed_is_refused():
+    """A change without a setting says what is expected."""
+    with pytest.raises(InvalidInput, match="nothing is changed"):
+        what_if(ASKED, answer(ASKED, AnalyticPredictor()), AnalyticPredictor(), {})
 
 
 def test_fewer_sequences_than_requests_make_them_wait():
