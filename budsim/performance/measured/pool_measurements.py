@@ -9,12 +9,18 @@ import pandas as pd
 
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers, rows_of
 from budsim.performance.measured.measurements import Measurements, read_measurements
-from budsim.performance.measured.pool_columns import COLUMNS, MODE, StatedPools, stated_pools
+from budsim.performance.measured.pool_columns import (
+    COLUMNS,
+    MODE,
+    StatedPools,
+    most_decoding,
+    stated_pools,
+)
 from budsim.performance.measured.protocols import SOURCES
 from budsim.performance.serving.pools.pool_times import Pools
 
 # Columns that are read here and may be missing.
-_READ = ("mode", "notes", "n_devices", "precision", "concurrency")
+_READ = ("mode", "notes", "n_devices", "precision", "concurrency", "engine")
 
 _UNKNOWN = (
     "prefill_tp: expected whole sizes and workers of both pools, 1 to 4096, in prefill_tp, "
@@ -57,18 +63,24 @@ def read_pools(table: pd.DataFrame) -> PoolMeasurements:
         for first, second, fine in zip(prefill.problems, decode.problems, known, strict=True)
     ]
     rows = np.array([row for row, each in enumerate(problems) if not each], dtype=np.int64)
+    concurrency = pd.to_numeric(fresh.concurrency, errors="coerce").to_numpy()[rows]
+    known_party = _sources(fresh).isin(SOURCES).to_numpy(dtype=bool)[rows]
+    tensorrt = fresh["engine"].astype(str).str.contains("trtllm").to_numpy(dtype=bool)[rows]
     return PoolMeasurements(
         pools=Pools(
             prefill=_plain(_picked(prefill, rows)),
             decode=_picked(decode, rows),
             prefill_workers=stated.prefill_workers[rows],
             decode_workers=stated.decode_workers[rows],
-            concurrency=pd.to_numeric(fresh.concurrency, errors="coerce").to_numpy()[rows],
+            concurrency=concurrency,
+            most_decoding=most_decoding(
+                concurrency, known_party & tensorrt & (stated.decode_ranks[rows] > 1)
+            ),
         ),
         rows=rows,
         stated=stated.stated[rows] > 0,
         median=decode.median[_places(decode, rows)],
-        known_party=_sources(fresh).isin(SOURCES).to_numpy(dtype=bool)[rows],
+        known_party=known_party,
         problems=problems,
     )
 

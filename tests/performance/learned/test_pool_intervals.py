@@ -11,7 +11,7 @@ from tests.performance.serving.pools.test_queues import pools
 
 
 def test_a_range_contains_its_value_and_is_as_wide_as_the_residuals() -> None:
-    """TTFT of pools that are not full: from 0.64 to 30 times the value, of 90 %."""
+    """TTFT of pools that are not full: from 0.61 to 20 times the value, of 90 %."""
     both = pools(load=2.0)
     found = pool_predictions(both, steady_pools(both))
     value, interval = found.service.ttft_s, found.ttft_s[0.9]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from budsim.performance.measured.pool_columns import stated_pools
+from budsim.performance.measured.pool_columns import most_decoding, stated_pools
 from budsim.performance.measured.pool_measurements import read_pools
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.training.score import predict_table
@@ -76,6 +77,12 @@ def test_pools_of_no_whole_size_are_not_stated(count: str) -> None:
     table = pd.DataFrame([{**DISAGGREGATED, "notes": "", **own}]).fillna("")
     told = predict_table(table, AnalyticPredictor()).iloc[0].pred_error
     assert "whole sizes and workers of both pools, 1 to 4096" in told
+
+
+def test_requests_beyond_the_places_of_a_recipe_wait() -> None:
+    """563 requests in flight decode 512 at a time; 512 and 900 say nothing of places."""
+    found = most_decoding(np.array([563.0, 512.0, 900.0, 563.0]), np.array([True] * 3 + [False]))
+    assert found.tolist() == [512.0, np.inf, np.inf, np.inf]
 
 
 def test_disaggregated_rows_are_predicted() -> None:

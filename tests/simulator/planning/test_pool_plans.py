@@ -89,7 +89,7 @@ def test_cost_is_that_of_both_pools() -> None:
 
 
 def test_time_to_first_token_is_unsure() -> None:
-    """The 90 % range reaches ten times the value, as residuals of measured pools do."""
+    """The 90 % range reaches twenty times the value, as residuals of measured pools do."""
     ttft = best().groups[0].service.ttft_s
     assert ttft.high90 > 10.0 * ttft.value
 

@@ -34,6 +34,9 @@ class Pools:
         Requests in flight in the whole deployment.
     link_bytes_per_s : float array, shape (n,), or None
         Between one device of each pool; None: the network that joins their nodes.
+    most_decoding : float array, shape (n,), or None
+        Sequences that all decode workers are told to run at most, inf where nothing is known; None:
+        of no row. Their caches bound them, too.
     """
 
     prefill: Candidates
@@ -42,6 +45,7 @@ class Pools:
     decode_workers: Floats
     concurrency: Floats
     link_bytes_per_s: Floats | None = None
+    most_decoding: Floats | None = None
 
     def __len__(self) -> int:
         """Return the number of deployments."""
@@ -94,6 +98,8 @@ def pool_times(pools: Pools) -> PoolTimes:
     """Return the times of one worker of each pool, shape (n,)."""
     workers = prefill_times(pools.prefill)
     places = decode_places(pools.decode) * pools.decode_workers
+    if pools.most_decoding is not None:
+        places = np.minimum(places, pools.most_decoding)
     return joined_times(pools, workers, places)
 
 
