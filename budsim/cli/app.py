@@ -36,6 +36,7 @@ OPTIONS = {
     "max_loras": "--max-loras",
     "kv_offload_gib": "--kv-offload-gib",
     "prefix_set_tokens": "--prefix-set-tokens",
+    "route_by_prefix": "--route-by-prefix",
     "turns": "--turns",
     "interval_s": "--turn-interval-s",
     "images_per_request": "--images-per-request",

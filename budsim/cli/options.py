@@ -78,6 +78,14 @@ class LengthOptions:
             show_default="always found",
         ),
     ] = None
+    route_by_prefix: Annotated[
+        bool,
+        typer.Option(
+            "--route-by-prefix",
+            help="A router sends requests to the replica that holds their prefix (llm-d, Dynamo, "
+            "SGLang's router): replicas divide --prefix-set-tokens.",
+        ),
+    ] = False
     turns: Annotated[
         int | None,
         typer.Option(

@@ -82,6 +82,7 @@ def _of_lengths(lengths: LengthOptions, arrivals: Arrivals) -> Traffic:
         prefix=prefix_of(
             lengths.prefix_hits,
             lengths.prefix_set_tokens,
+            by_prefix=lengths.route_by_prefix,
             turns=lengths.turns,
             interval_s=lengths.turn_interval_s,
         ),

@@ -144,11 +144,13 @@ class PrefixSet:
     """``share`` (0..1) of every prompt's tokens is one of many prefixes, picked at random.
 
     All prefixes together have ``tokens`` tokens, and have been served for long. The caches hold as
-    many of them as there is room for.
+    many of them as there is room for. With ``by_prefix`` a router sends each request to the replica
+    that has its prefix, so that replicas divide the set; else each of them meets all of it.
     """
 
     share: float
     tokens: float
+    by_prefix: bool = False
 
     def __post_init__(self) -> None:
         require(0.0 < self.share <= 1.0, "prefix_hits", self.share, "above 0, at most 1")
@@ -195,6 +197,7 @@ def prefix_of(
     share: float,
     set_tokens: float | None = None,
     *,
+    by_prefix: bool = False,
     turns: int | None = None,
     interval_s: float = 30.0,
 ) -> Prefix:
@@ -203,16 +206,20 @@ def prefix_of(
     Raises
     ------
     InvalidInput
-        A number is out of range, or conversations are given beside a share.
+        A number is out of range, conversations are given beside a share, or a router by prefix
+        without a set.
     """
     if turns is not None:
         if share or set_tokens is not None:
             problem = "is given beside turns, which say what is shared"
             raise InvalidInput("prefix_hits", problem, "one of both")
         return Sessions(turns=turns, interval_s=interval_s)
-    if set_tokens is None:
-        return PrefixShare(share=share)
-    return PrefixSet(share=share, tokens=set_tokens)
+    if set_tokens is not None:
+        return PrefixSet(share=share, tokens=set_tokens, by_prefix=by_prefix)
+    if by_prefix:
+        problem = "is asked for without the tokens of all prefixes"
+        raise InvalidInput("route_by_prefix", problem, "prefix_set_tokens beside it")
+    return PrefixShare(share=share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -363,7 +370,7 @@ class Traffic:
         if isinstance(self.arrivals, Trace):
             return _mean_reuse_tokens(self.arrivals) / replicas
         if isinstance(prefix, PrefixSet):
-            return float(prefix.tokens)
+            return _part_of(prefix, replicas).tokens
         if isinstance(prefix, SharedPrefixes):
             return float(prefix.groups * prefix.tokens)
         if isinstance(prefix, Sessions) and self.is_open:
@@ -430,6 +437,13 @@ class Traffic:
         times = arrivals.send_s * (arrivals.requests_per_s / requests_per_s)
         return replace(self, arrivals=replace(arrivals, send_s=times))
 
+    def routed_to(self, replicas: float) -> Traffic:
+        """Return the traffic with the prefixes that one of so many replicas meets."""
+        prefix = self.prefix
+        if not isinstance(prefix, PrefixSet):
+            return self
+        return replace(self, prefix=_part_of(prefix, replicas))
+
     def shared_by(self, replicas: int) -> Traffic:
         """Return the part one of ``replicas`` equal replicas receives.
 
@@ -441,10 +455,10 @@ class Traffic:
         arrivals = self.arrivals
         if isinstance(arrivals, ClosedLoop):
             part = replace(arrivals, concurrency=-(-arrivals.concurrency // replicas))
-            return replace(self, arrivals=part)
+            return replace(self.routed_to(replicas), arrivals=part)
         if isinstance(arrivals, OpenLoop):
             slower = replace(arrivals, requests_per_s=arrivals.requests_per_s / replicas)
-            return replace(self, arrivals=slower)
+            return replace(self.routed_to(replicas), arrivals=slower)
         return replace(self, arrivals=_every(arrivals, replicas), requests=None)
 
 
@@ -468,6 +482,13 @@ def parse_arrival(text: str) -> tuple[Process, float]:
     except ValueError as error:
         problem = f"{text[:60]!r} is no arrival process"
         raise InvalidInput("arrival", problem, expected) from error
+
+
+def _part_of(prefix: PrefixSet, replicas: float) -> PrefixSet:
+    """Return the set of one replica: its part where a router knows prefixes, else all of it."""
+    if not prefix.by_prefix:
+        return prefix
+    return replace(prefix, tokens=max(prefix.tokens / replicas, 1.0))
 
 
 def _mean_reuse_tokens(trace: Trace) -> float:

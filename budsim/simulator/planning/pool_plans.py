@@ -12,6 +12,7 @@ import numpy as np
 from budsim.engine_ops.shared.pools import transfers_whole_state
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.performance.candidates import Integers
+from budsim.performance.traffic import PrefixSet
 from budsim.simulator.planning.choices import ServingOption
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.placement import EqualReplicas, free_after
@@ -155,6 +156,8 @@ def why_no_pools(question: Question) -> str:
         return "LoRA adapters are not modelled in pools"
     if question.traffic.media:
         return "images, video and audio are not modelled in pools"
+    if question.kv_offload_bytes or isinstance(question.traffic.prefix, PrefixSet):
+        return "caches that drop prefixes, and host memory for them, are not modelled in pools"
     if question.concurrency < 2:
         return "one request in flight is read or answered, and leaves one of two pools idle"
     return ""

@@ -115,6 +115,7 @@ def _traffic_of_rows(traffic: Traffic, choices: Choices, shares: Floats) -> list
 
 def _of_one_replica(traffic: Traffic, part: float, requests: int) -> Traffic:
     """Return one of ``part`` equal parts of the traffic, or a closed loop of so many requests."""
+    traffic = traffic.routed_to(part)
     arrivals = traffic.arrivals
     if isinstance(arrivals, ClosedLoop):
         return replace(traffic, arrivals=replace(arrivals, concurrency=requests))

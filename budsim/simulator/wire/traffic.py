@@ -23,6 +23,7 @@ from budsim.simulator.wire.envelopes import Body
 from budsim.simulator.wire.fields import (
     MAX_TEXT,
     Concurrency,
+    Flag,
     Items,
     Rate,
     Seconds,
@@ -105,6 +106,11 @@ class LoadFields(BaseModel):
         description="tokens of all prefixes that requests share, together; caches too small for "
         "them find part of prefix_hit_share; null: always found",
     )
+    route_by_prefix: Flag = Field(
+        False,
+        description="a router sends requests to the replica that holds their prefix, so that "
+        "replicas divide prefix_set_tokens",
+    )
     images_per_request: Items = Field(0, description="images in each request; 0: none")
     image_size: str = Field(
         "", max_length=MAX_TEXT, description="pixels of an image or of a frame of video: 1024x768"
@@ -160,7 +166,11 @@ class LoadFields(BaseModel):
             arrivals=self._arrivals,
             prompt=lengths_of_mean(self.input_lengths, self.input_tokens, "input_lengths"),
             output=lengths_of_mean(self.output_lengths, self.output_tokens, "output_lengths"),
-            prefix=prefix_of(self.prefix_hit_share, self.prefix_set_tokens),
+            prefix=prefix_of(
+                self.prefix_hit_share,
+                self.prefix_set_tokens,
+                by_prefix=self.route_by_prefix,
+            ),
             media=Media.named(
                 images=self.images_per_request,
                 size=self.image_size,

@@ -212,3 +212,13 @@ def test_sets_of_conversations_and_traces() -> None:
     # Between the first and the third: 60 tokens of the second and 60 of its own.
     assert replace(talks, arrivals=trace).prefix_set_tokens() == pytest.approx(2 * 120)
     assert talks.unshared_tokens == 0.0
+
+
+def test_a_router_by_prefix_divides_the_set() -> None:
+    """Each of four replicas meets a quarter of the prefixes, and all of them else."""
+    every = Traffic.at_rate(requests_per_s=8.0, input_tokens=100, output_tokens=20)
+    for by_prefix, tokens in ((False, 1e6), (True, 2.5e5)):
+        prefix = PrefixSet(share=0.5, tokens=1e6, by_prefix=by_prefix)
+        traffic = replace(every, prefix=prefix)
+        assert traffic.prefix_set_tokens(4) == tokens
+        assert traffic.shared_by(4).prefix_set_tokens() == tokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from budsim.commons.errors import InvalidInput
@@ -14,7 +15,12 @@ from budsim.performance.lengths import FixedLength
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.traffic import ClosedLoop, PrefixSet, Traffic
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.choices import one_replica_each
+from budsim.simulator.planning.hardware_groups import usable
+from budsim.simulator.planning.pool_plans import why_no_pools
+from budsim.simulator.planning.question import Disaggregation, Question
+from budsim.simulator.planning.scoring import Scoring
+from budsim.simulator.planning.serving_options import serving_options
 from budsim.simulator.planning.targets import Targets
 
 NODE = {"name": "gpu", "devices": [{"device": "H100-SXM", "count": 4}]}
@@ -111,3 +117,22 @@ def test_a_negative_size_is_refused() -> None:
     with pytest.raises(InvalidInput) as error:
         asked(-1.0)
     assert error.value.field == "kv_offload_gib"
+
+
+def test_replicas_divide_the_set_where_a_router_knows_prefixes() -> None:
+    """Four replicas meet a quarter of the prefixes each, or each meets all."""
+    for by_prefix, tokens in ((False, 5e6), (True, 1.25e6)):
+        prefix = PrefixSet(share=0.9, tokens=5e6, by_prefix=by_prefix)
+        question = replace(asked(0.0), traffic=replace(TRAFFIC, prefix=prefix))
+        cluster = question.clusters[0]
+        groups = usable(cluster, question.mode, skip_master_cpus=True).groups
+        option = serving_options(question, cluster, groups)[0][0]
+        four = replace(one_replica_each(option, [(1, 1)], 16), replicas=np.array([4]))
+        found = Scoring(question, (option,)).candidates(four).prefix_set_tokens
+        assert found == pytest.approx(tokens)
+
+
+def test_pools_are_not_proposed_where_caches_drop_prefixes() -> None:
+    """Their prefixes would be found always, which is no fair comparison."""
+    question = replace(asked(0.0), disaggregation=Disaggregation.ALSO)
+    assert "caches that drop prefixes" in why_no_pools(question)

@@ -135,6 +135,7 @@ def test_targets_at_percentiles_become_seconds_once(body: dict[str, Any]):
         ({"prefix_set_tokens": 1e6}, "prefix_hit_share"),
         ({"prefix_set_tokens": 0}, "prefix_set_tokens"),
         ({"kv_offload_gib": -1}, "kv_offload_gib"),
+        ({"route_by_prefix": True}, "route_by_prefix"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_its_field(
