@@ -55,6 +55,8 @@ from budsim.simulator.services import Simulations
 from budsim.simulator.site_costs import SiteCosts
 from budsim.simulator.storage.repository import Repository
 
+# What answers and the page need first. The last one is missing where nobody installed the page.
+FIRST_NEEDED = ("budsim.simulator.planning.answer", "budsim.page.views", "jinja2")
 # Threads that wait for the database; asyncio's default follows the number of cores.
 DATABASE_THREADS = 16
 
@@ -236,7 +238,11 @@ def _workers(settings: Settings) -> Workers:
     load = partial(load_predictor, models.pretrained_models_dir, models.calibration_file)
     if limits.worker_processes:
         return ProcessWorkers(
-            simulate, load, processes=limits.worker_processes, timeout_s=limits.simulation_timeout_s
+            simulate,
+            load,
+            processes=limits.worker_processes,
+            timeout_s=limits.simulation_timeout_s,
+            modules=FIRST_NEEDED,
         )
     return ThreadWorkers(simulate, load)
 

@@ -60,6 +60,9 @@ def test_a_search_that_fails_ends_the_stream_with_the_reason(make_client):
         async def check(self):
             return None
 
+        async def warm(self):
+            return None
+
         def close(self):
             return None
 

@@ -26,6 +26,8 @@ from budsim.simulator.http.application_state import ApplicationState
 from budsim.simulator.services import Simulations
 
 LOAD_AGAIN_S = 10.0
+# Pause between the first worker and the others.
+WARM_AFTER_S = 5.0
 # Longest wait for each part that is closed.
 CLOSING_S = 8.0
 # A process that has not ended so long after its last request was answered ends itself.
@@ -88,8 +90,11 @@ async def _load_models(state: ApplicationState) -> None:
             log.exception("the trained regressors cannot be used")
         else:
             state.models_error = ""
-            return
+            break
         await asyncio.sleep(LOAD_AGAIN_S)
+    # Whoever asks first has the cores to themselves.
+    await asyncio.sleep(WARM_AFTER_S)
+    await state.simulations.workers.warm()
 
 
 @cache

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -69,6 +69,10 @@ class Workers(Protocol):
         """Wait until a simulation can run; raises the reason when the artefacts do not load."""
         ...
 
+    async def warm(self) -> None:
+        """Start all workers, so that no question has to wait for that."""
+        ...
+
     def close(self) -> None:
         """Stop taking questions."""
         ...
@@ -87,12 +91,21 @@ class ProcessWorkers:
         Questions answered at a time.
     timeout_s : float
         CPU time that one question may take, s.
+    modules : sequence of str
+        What a new process imports before it is asked.
     """
 
     def __init__(
-        self, simulation: Simulation, load: Load, *, processes: int, timeout_s: float
+        self,
+        simulation: Simulation,
+        load: Load,
+        *,
+        processes: int,
+        timeout_s: float,
+        modules: Sequence[str] = (),
     ) -> None:
         self._simulation, self._load, self._timeout_s = simulation, load, timeout_s
+        self._modules = modules
         self._tickets = itertools.count(1)
         self._free = asyncio.LifoQueue[WorkerProcess | None]()
         for _ in range(processes):
@@ -136,11 +149,28 @@ class ProcessWorkers:
         done.pop().result()
         self._has_loaded = True
 
+    async def warm(self) -> None:
+        """See `Workers.warm`; one process after another, as there may be few cores."""
+        while (process := self._start_another()) is not None:
+            await asyncio.wait({asyncio.wrap_future(process.loaded)})
+
     def close(self) -> None:
         """See `Workers.close`."""
         for process in self._started:
             process.close()
         self._started.clear()
+
+    def _start_another(self) -> WorkerProcess | None:
+        """Start a process in a free place that has none; None where each has one or is busy."""
+        places = [self._free.get_nowait() for _ in range(self._free.qsize())]
+        started = None
+        if None in places:
+            started = self._start()
+            places[places.index(None)] = started
+        # The last place put back is taken first: that of a process that has run already.
+        for place in reversed(places):
+            self._free.put_nowait(place)
+        return started
 
     def _first_process(self) -> WorkerProcess:
         if self._first is None:
@@ -151,7 +181,7 @@ class ProcessWorkers:
         return self._first
 
     def _start(self) -> WorkerProcess:
-        process = WorkerProcess(self._load)
+        process = WorkerProcess(self._load, self._modules)
         self._started.add(process)
         return process
 
@@ -231,7 +261,7 @@ class ProcessWorkers:
 class WorkerProcess:
     """One process that runs one function at a time, and the pipe on which it tells progress."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, modules: Sequence[str]) -> None:
         context = multiprocessing.get_context("spawn")
         self._interrupted = context.Value("q", 0, lock=False)
         # A pipe of its own: a process killed while it writes to a shared queue would keep the lock.
@@ -249,6 +279,8 @@ class WorkerProcess:
             initargs=(load, sender, self._interrupted),
         )
         self.loaded: Future[int] = self._executor.submit(worker_main.load_predictor)
+        if modules:
+            self._executor.submit(worker_main.import_modules, modules)
         sender.close()
 
     @property
@@ -336,6 +368,9 @@ class ThreadWorkers:
     async def check(self) -> None:
         """See `Workers.check`."""
         await asyncio.get_running_loop().run_in_executor(self._pool, self._loaded)
+
+    async def warm(self) -> None:
+        """See `Workers.warm`; threads share what `check` has loaded."""
 
     def close(self) -> None:
         """See `Workers.close`."""

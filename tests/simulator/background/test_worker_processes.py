@@ -49,6 +49,11 @@ def whereabouts(_question: object, _predictor: object, _detail: object) -> dict[
     }
 
 
+def knows_colorsys(_question: object, _predictor: object, _detail: object) -> bool:
+    """Return whether a module that nothing here needs was imported in this process."""
+    return "colorsys" in sys.modules
+
+
 def ending(_question: object, _predictor: object, how: signal.Signals) -> None:
     """End the process this runs in."""
     os.kill(os.getpid(), how)
@@ -84,10 +89,13 @@ def broken_load() -> Any:
 
 
 def pool(
-    timeout_s: float = 60.0, processes: int = 1, load: Any = AnalyticPredictor
+    timeout_s: float = 60.0,
+    processes: int = 1,
+    load: Any = AnalyticPredictor,
+    modules: tuple[str, ...] = (),
 ) -> ProcessWorkers:
     """Return a pool, of one process unless told otherwise."""
-    return ProcessWorkers(told, load, processes=processes, timeout_s=timeout_s)
+    return ProcessWorkers(told, load, processes=processes, timeout_s=timeout_s, modules=modules)
 
 
 Ask = Callable[[ProcessWorkers], Coroutine[Any, Any, Any]]
@@ -273,6 +281,21 @@ def test_readiness_takes_nothing_from_runs(with_pool: WithPool, tmp_path: Path):
         return await run
 
     assert with_pool(ask)
+
+
+def test_a_warm_worker_has_started_and_imported():
+    """It exists before it is asked, and its first question imports nothing."""
+
+    async def ask() -> tuple[int, bool]:
+        workers = pool(modules=("colorsys",))
+        await workers.warm()
+        started = len(workers._started)
+        try:
+            return started, await workers.compute(knows_colorsys, None, None)
+        finally:
+            workers.close()
+
+    assert asyncio.run(ask()) == (1, True)
 
 
 def test_regressors_that_do_not_load_are_told():
