@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
+from budsim.performance.speculation import MOST_DRAFT_TOKENS
 
 LONGEST_NAME = 300
 # Knobs that one request may change, and the longest text of a value.
@@ -68,12 +69,13 @@ class Asked(Drawn):
     device: Name = ""
     devices_per_node: Annotated[Annotated[int, Field(ge=1, le=1024)] | None, Blank] = None
     nodes: Annotated[Annotated[int, Field(ge=1, le=10_000)] | None, Blank] = None
-    load: Literal["concurrency", "rate"] = "concurrency"
+    load: Literal["concurrency", "rate", "trace"] = "concurrency"
+    trace: Upload | None = None
     concurrency: Annotated[Annotated[int, Field(ge=1, le=MOST_REQUESTS)] | None, Blank] = None
     rate: Annotated[Annotated[float, Field(gt=0, le=1e6)] | None, Blank] = None
     arrival: Name = "poisson"
-    input_tokens: Tokens
-    output_tokens: Tokens
+    input_tokens: Annotated[Tokens | None, Blank] = None
+    output_tokens: Annotated[Tokens | None, Blank] = None
     lengths: Words = None
     prefix_hits: Share = None
     ttft_ms: Limit = None
@@ -88,9 +90,20 @@ class Asked(Drawn):
     risk: Words = None
     engine: Name = ""
     quantize: bool = False
+    max_loras: Annotated[Annotated[int, Field(ge=0, le=1024)] | None, Blank] = None
+    max_lora_rank: Annotated[Annotated[int, Field(ge=1, le=512)] | None, Blank] = None
+    speculative: Words = None
+    draft_tokens: Annotated[Annotated[int, Field(ge=1, le=MOST_DRAFT_TOKENS)] | None, Blank] = None
+    draft_model: Words = None
+    acceptance: Share = None
+    domain: Words = None
+    temperature: Limit = None
     basis: Name = ""
     term: Name = ""
     provider: Name = ""
+    pue: Limit = None
+    usd_per_kwh: Limit = None
+    g_co2_per_kwh: Limit = None
 
 
 class PlanChosen(PageBody):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.units import MILLI
+from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.hardware_ops.cluster import Cluster
+from budsim.hardware_ops.power import PowerSite
 from budsim.hardware_ops.pricing import Pricing, basis_named, term_named
 from budsim.hardware_ops.rents import provider_named
+from budsim.model_ops.architecture import Architecture
 from budsim.page.fields import Asked
-from budsim.page.work import read_clusters
+from budsim.page.work import read_clusters, read_uploaded_trace
+from budsim.performance.asked_speculation import AskedSpeculation
 from budsim.performance.lengths import lengths_of_mean, prompts_and_outputs
 from budsim.performance.traffic import (
     Arrivals,
@@ -20,11 +24,13 @@ from budsim.performance.traffic import (
     PrefixShare,
     Traffic,
 )
-from budsim.simulator.cluster_sources import Inventory, PricedInventory
+from budsim.simulator.cluster_sources import PricedInventory
+from budsim.simulator.context import ServiceOptions
 from budsim.simulator.planning.question import Question, chance_of
 from budsim.simulator.planning.targets import PercentileTarget, Targets
 from budsim.simulator.questions import allowed_engines, chosen_clusters, served
 from budsim.simulator.services import Simulations
+from budsim.simulator.site_costs import AskedCosts, SiteCosts
 
 # The fields that bound a percentile, and their unit in seconds.
 PERCENTILES = {
@@ -49,42 +55,75 @@ async def question_of(asked: Asked, service: Simulations) -> Question:
         There is no inventory now.
     """
     found = await _clusters_of(asked, service)
-    pricing = await asyncio.to_thread(_pricing, asked, service.inventory)
-    clusters = await asyncio.to_thread(pricing.priced_clusters, found)
-    return await asyncio.to_thread(_question, asked, clusters, service)
+    architecture = await asyncio.to_thread(service.options.source.find, asked.model)
+    traffic = await _traffic_of(asked, architecture, service)
+    costs = await asyncio.to_thread(_costs, asked, service)
+    clusters = await asyncio.to_thread(costs.pricing.priced_clusters, found)
+    return await asyncio.to_thread(
+        _question, asked, architecture, traffic, clusters, costs.power_site, service.options
+    )
 
 
-def _question(asked: Asked, clusters: tuple[Cluster, ...], service: Simulations) -> Question:
-    options = service.options
+def _question(
+    asked: Asked,
+    architecture: Architecture,
+    traffic: Traffic,
+    clusters: tuple[Cluster, ...],
+    power_site: PowerSite,
+    options: ServiceOptions,
+) -> Question:
     targets = targets_of(asked)
-    architecture = options.source.find(asked.model)
-    architecture, traffic = served(architecture, traffic_of(asked), targets)
+    architecture, traffic = served(architecture, traffic, targets)
+    names = [each.name for each in fields(AskedSpeculation)]
+    guesses = AskedSpeculation(**{name: getattr(asked, name) for name in names})
     return Question(
         architecture=architecture,
         traffic=traffic,
         targets=targets,
         clusters=clusters,
+        power_site=power_site,
         engines=allowed_engines([asked.engine] if asked.engine else None, options.engines),
         may_quantize=asked.quantize,
         chance=chance_of(asked.risk),
+        max_loras=asked.max_loras or 0,
+        max_lora_rank=asked.max_lora_rank or DEFAULT_MAX_LORA_RANK,
+        speculations=guesses.ways(architecture, options.source.find),
     )
 
 
+async def _traffic_of(asked: Asked, architecture: Architecture, service: Simulations) -> Traffic:
+    """Return what clients send: as the fields say, or as an uploaded trace recorded it."""
+    if asked.load != "trace":
+        return traffic_of(asked)
+    if asked.trace is None:
+        raise InvalidInput("trace", "is missing", "recorded requests in CSV or JSON lines")
+    # A large file takes seconds to parse, in which the service would answer nobody.
+    longest = architecture.max_context_tokens
+    return await service.workers.compute(read_uploaded_trace, asked.trace, longest)
+
+
 def traffic_of(asked: Asked) -> Traffic:
-    """Return what clients send.
+    """Return what clients send, by the fields of the form.
 
     Raises
     ------
     InvalidInput
-        The load is missing, or a law is none.
+        The load or a length is missing, or a law is none.
     """
     prompts, outputs = prompts_and_outputs(asked.lengths or "fixed")
     return Traffic(
         arrivals=_arrivals(asked),
-        prompt=lengths_of_mean(prompts, asked.input_tokens),
-        output=lengths_of_mean(outputs, asked.output_tokens),
+        prompt=lengths_of_mean(prompts, _tokens(asked, "input_tokens")),
+        output=lengths_of_mean(outputs, _tokens(asked, "output_tokens")),
         prefix=PrefixShare(share=asked.prefix_hits or 0.0),
     )
+
+
+def _tokens(asked: Asked, name: str) -> int:
+    found: int | None = getattr(asked, name)
+    if found is None:
+        raise InvalidInput(name, "is missing", "a mean number of tokens")
+    return found
 
 
 def targets_of(asked: Asked) -> Targets:
@@ -113,15 +152,22 @@ def _arrivals(asked: Asked) -> Arrivals:
     return ClosedLoop(concurrency=asked.concurrency)
 
 
-def _pricing(asked: Asked, inventory: Inventory) -> Pricing:
-    """Return how devices are priced: as the service does, except for what the form says."""
+def _costs(asked: Asked, service: Simulations) -> SiteCosts:
+    """Return how devices and power are priced: as at the site, except for what the form says."""
+    inventory = service.inventory
     known = inventory.pricing if isinstance(inventory, PricedInventory) else Pricing()
-    return replace(
+    term = term_named(asked.term) if asked.term else known.term
+    pricing = replace(
         known,
         basis=basis_named(asked.basis) if asked.basis else known.basis,
-        term=term_named(asked.term) if asked.term else known.term,
-        provider=provider_named(asked.provider) if asked.provider else known.provider,
+        term=term,
+        provider=provider_named(asked.provider, term) if asked.provider else known.provider,
     )
+    grid = service.options.costs.g_co2_per_kwh
+    wish = AskedCosts(
+        pue=asked.pue, usd_per_kwh=asked.usd_per_kwh, g_co2_per_kwh=asked.g_co2_per_kwh
+    )
+    return SiteCosts(pricing=pricing, g_co2_per_kwh=grid).asked(wish)
 
 
 async def _clusters_of(asked: Asked, service: Simulations) -> tuple[Cluster, ...]:

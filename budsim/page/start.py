@@ -31,7 +31,10 @@ def start_page(clusters: tuple[Cluster, ...], engines: frozenset[str], largest_b
     """
     from budsim.engine_ops import serving_engines
     from budsim.hardware_ops.catalog import devices
+    from budsim.hardware_ops.rents import providers
     from budsim.model_ops.registry import known_models
+    from budsim.performance.acceptance import domains
+    from budsim.performance.speculation import Method
 
     return rendered(
         "start.html",
@@ -39,6 +42,9 @@ def start_page(clusters: tuple[Cluster, ...], engines: frozenset[str], largest_b
         models=known_models(),
         devices=tuple(devices()),
         engines=sorted(engines or serving_engines),
+        providers=providers(),
+        methods=tuple(Method),
+        domains=domains(),
         largest_bytes=largest_bytes,
     )
 

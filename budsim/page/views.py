@@ -62,6 +62,7 @@ class PlanView:
     usd_per_month: str
     usd_per_million_of_all: str
     price_basis: str
+    energy: str
     devices: int
     basis: str
     why: tuple[str, ...]
@@ -149,6 +150,7 @@ def _plan(question: Question, outcome: Outcome, index: int, names: dict[str, str
         usd_per_month=f"{plan.cost_usd_per_month:,.0f}",
         usd_per_million_of_all=number(prices.cost_per_million_total_tokens_usd(question, plan)),
         price_basis=prices.basis_text(plan),
+        energy=prices.energy_text(question, plan),
         devices=plan.devices,
         basis=_basis(plan.slowest),
         why=why(question, outcome, index),
@@ -187,11 +189,12 @@ def _group(plan: Plan, group: ReplicaGroup) -> GroupView:
     whole = sum(each.replicas * each.service.requests_per_s.value for each in plan.groups)
     share = group.service.requests_per_s.value / whole if whole else 0.0
     nodes = dict.fromkeys(part.node_name for replica in group.placements for part in replica)
+    guesses = f", {words.guesses_text(group.speculation)}" if group.speculation else ""
     settings = [f"{name}={shlex.quote(value)}" for name, value in group.launch.envs.items()]
     return GroupView(
         title=_layout(group),
         formats=f"{group.engine}, {group.config.weight_precision} weights, "
-        f"{group.config.kv_precision} KV cache",
+        f"{group.config.kv_precision} KV cache{guesses}",
         nodes=", ".join(nodes),
         image=group.launch.image,
         command=" ".join([*settings, shlex.join(group.launch.command)]),

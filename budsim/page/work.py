@@ -23,6 +23,8 @@ from budsim.simulator.planning.question import Question
 if TYPE_CHECKING:
     import pandas as pd
 
+    from budsim.performance.traffic import Traffic
+
 # What decoding a file that is no text leaves behind.
 NO_TEXT = re.compile("[\x00-\x08\ufffd]")
 SUFFIXES = frozenset({".csv", ".json", ".jsonl"})
@@ -68,6 +70,21 @@ def read_clusters(upload: Upload, _predictor: Predictor, _detail: object) -> tup
     from budsim.hardware_ops.cluster_file import read_cluster_text
 
     return read_cluster_text(_checked(upload), upload.name)
+
+
+def read_uploaded_trace(upload: Upload, _predictor: Predictor, longest_tokens: int) -> Traffic:
+    """Return the requests of an uploaded trace; those longer than the context are left out.
+
+    Raises
+    ------
+    InvalidInput
+        The file is no trace, or has no usable row.
+    """
+    from budsim.performance.measured.traces import read_trace
+
+    with TemporaryDirectory(prefix="budsim-") as folder:
+        path = _stored(upload, Path(folder), "trace")
+        return read_trace(path, longest_tokens).traffic()
 
 
 def answer_page(question: Question, _predictor: Predictor, detail: AnswerDetail) -> str:
@@ -169,12 +186,12 @@ def _rows(measured: Measured) -> tuple[pd.DataFrame, list[str]]:
     return pd.concat(parts, ignore_index=True).fillna(""), list(imported.problems)
 
 
-def _stored(upload: Upload, folder: Path) -> Path:
+def _stored(upload: Upload, folder: Path, field: str = "files") -> Path:
     """Write an upload into a folder under a name that means nothing to the file system."""
     suffix = Path(upload.name).suffix.lower()
     if suffix not in SUFFIXES:
-        problem = f"{upload.name!r} is no result file"
-        raise InvalidInput("files", problem, f"a name that ends in {_listed(sorted(SUFFIXES))}")
+        problem = f"{upload.name!r} has another ending"
+        raise InvalidInput(field, problem, f"a name that ends in {_listed(sorted(SUFFIXES))}")
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(upload.name).stem)[:60]
     path = folder / f"{stem or 'upload'}{suffix}"
     if path.exists():

@@ -109,7 +109,26 @@ def test_wrong_field_is_marked_and_focused(open_page: OpenPage):
     field = page.locator("[name=ttft_ms]")
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_be_focused()
-    expect(page.locator("#question .problem")).to_contain_text("greater than or equal to 0")
+    message = "TTFT, mean, ms: Input should be greater than or equal to 0"
+    expect(page.locator("#question .problem")).to_have_text(message)
+
+
+def test_recorded_requests_are_planned_for(open_page: OpenPage, tmp_path: Path):
+    """A trace takes the place of rate and lengths; the plan says what it takes from the grid."""
+    file = tmp_path / "trace.csv"
+    rows = "".join(f"{at / 4},{200 + at},20\n" for at in range(40))
+    file.write_text(f"send_s,prompt_tokens,output_tokens\n{rows}")
+    page = open_page()
+    page.locator("#question [name=model]").fill("meta-llama/Llama-3.1-8B-Instruct")
+    page.locator("[name=engine]").first.select_option("vllm")
+    page.get_by_label("as recorded").check()
+    expect(page.locator("[name=input_tokens]")).to_be_hidden()
+    page.locator("[name=trace]").set_input_files(file)
+    page.get_by_text("Adapters, guessed tokens, power").click()
+    page.get_by_label("Grid, g CO2/kWh").fill("30")
+    ask(page)
+    expect(page.locator("#answer")).to_contain_text("a trace of 40 requests")
+    expect(page.locator("#plan-1")).to_contain_text("CO2 at 30 g/kWh")
 
 
 def test_uploaded_cluster_is_planned_on(open_page: OpenPage, tmp_path: Path):

@@ -111,3 +111,59 @@ async def test_unknown_basis_is_refused():
     asked = Asked(**FORM, basis="stolen").model_copy(update={"model": MODEL})
     with pytest.raises((InvalidInput, NotFound)):
         await question_of(asked, OwningService())
+
+
+async def test_power_and_the_grid_follow_the_form():
+    """Dearer power makes an owned hour dearer; the grid's intensity reaches the energy."""
+    form = FORM | {"model": MODEL, "usd_per_kwh": "1", "g_co2_per_kwh": "30", "pue": "1.1"}
+    question = await question_of(Asked(**form), OwningService())
+    (pool,) = (pool for _, pool in question.clusters[0].pools())
+    assert "1 USD/kWh" in pool.device.price_origin.source
+    assert (question.power_site.pue, question.power_site.g_co2_per_kwh) == (1.1, 30.0)
+
+
+async def test_adapters_and_guesses_reach_the_question():
+    """What the terminal asks by options, the page asks by fields."""
+    form = FORM | {"model": MODEL, "max_loras": "2", "speculative": "ngram", "draft_tokens": "4"}
+    question = await question_of(Asked(**form), OwningService())
+    assert (question.max_loras, question.max_lora_rank) == (2, 16)
+    assert [each.draft_tokens for each in question.speculations] == [4]
+
+
+class ReadingService(OwningService):
+    """A service whose workers compute at once."""
+
+    @property
+    def workers(self):
+        """The service itself."""
+        return self
+
+    @staticmethod
+    async def compute(work, topic, detail):
+        """Return what a worker would."""
+        return work(topic, None, detail)
+
+
+async def test_an_uploaded_trace_is_the_traffic():
+    """Three requests in two seconds, of the lengths that were recorded."""
+    rows = "send_s,prompt_tokens,output_tokens\n0,100,10\n1,200,20\n2,300,30\n"
+    form = {"model": MODEL, "load": "trace", "trace": {"name": "day.csv", "text": rows}}
+    question = await question_of(Asked(**form), ReadingService())
+    assert question.traffic.is_open
+    assert question.traffic.input_tokens == 200
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        ({"load": "trace"}, "trace"),
+        ({"load": "trace", "trace": {"name": "day.exe", "text": "x"}}, "trace"),
+        ({"load": "trace", "trace": {"name": "day.csv", "text": "no,trace\n1,2\n"}}, "trace"),
+        ({"concurrency": "4", "output_tokens": "5"}, "input_tokens"),
+    ],
+)
+async def test_a_missing_trace_or_length_is_named(form, field):
+    """Also a file that is none."""
+    with pytest.raises(InvalidInput) as caught:
+        await question_of(Asked(model=MODEL, **form), ReadingService())
+    assert caught.value.field == field

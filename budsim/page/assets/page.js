@@ -12,6 +12,7 @@ const RUNS_PAUSE = 3000;
 const FIELDS = {
   pretrained_model_uri: "model", target_throughput_per_user: "tokens_per_s_per_user",
   clusters: "upload", cluster: "upload", engines: "engine", prompt: "input_tokens",
+  price_basis: "basis",
 };
 
 class Refused extends Error {
@@ -148,11 +149,11 @@ function fieldsOf(form) {
   return found;
 }
 
-async function textOf(file) {
+async function textOf(file, field = "upload") {
   const most = Number($("#question").dataset.largestBytes);
   if (file.size > most) {
     const told = `${file.name} has ${file.size.toLocaleString("en")} bytes; the service takes`;
-    throw new Refused(`${told} ${most.toLocaleString("en")} (MAX_BODY_BYTES).`, "upload");
+    throw new Refused(`${told} ${most.toLocaleString("en")} (MAX_BODY_BYTES).`, field);
   }
   return { name: file.name, text: await file.text() };
 }
@@ -166,10 +167,19 @@ function tell(form, problem) {
   const name = FIELDS[named] ?? named;
   const field = form.elements[name] ?? form.elements[name.replace(/_s$/, "_ms")];
   if (!(field instanceof HTMLElement)) return;
+  place.textContent = inWordsOfTheForm(problem, field);
   const closed = field.closest("details:not([open])");
   if (closed) closed.open = true;
   field.setAttribute("aria-invalid", "true");
   field.focus();
+}
+
+// Return a message with the label people see in place of the name the service uses.
+function inWordsOfTheForm(problem, field) {
+  const label = field.closest("label")?.firstChild?.textContent.trim();
+  const named = `${problem.field}: `;
+  if (!label || !problem.message.startsWith(named)) return problem.message;
+  return `${label}: ${problem.message.slice(named.length)}`;
 }
 
 const widthOf = (element) => Math.round(element.clientWidth) || 640;
@@ -191,6 +201,8 @@ async function ask(event) {
     const question = { ...fieldsOf(form), width: widthOf($("#answer")) };
     const [file] = form.elements.upload.files;
     if (question.source === "upload" && file) question.upload = await textOf(file);
+    const [trace] = form.elements.trace.files;
+    if (question.load === "trace" && trace) question.trace = await textOf(trace, "trace");
     const response = await call("ask", question, mine.signal);
     for await (const line of lines(response)) {
       if (line.error !== undefined) throw new Refused(line.error, line.field);
@@ -360,7 +372,7 @@ async function compare(event) {
   tell(form, null);
   button.disabled = true;
   try {
-    const files = await Promise.all([...form.elements.files.files].map(textOf));
+    const files = await Promise.all([...form.elements.files.files].map((file) => textOf(file)));
     const body = { ...fieldsOf(form), files, width: widthOf($("#comparison")) };
     $("#comparison").innerHTML = await (await call("measured", body)).text();
     $("#comparison").focus();
