@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from budsim.cli import cells
+from budsim.model_ops.quantized_checkpoints import published_in
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from budsim.model_ops.architecture import Architecture
     from budsim.simulator.planning.checkpoint_offers import CheckpointOffer
+    from budsim.simulator.planning.plans import ReplicaGroup
 
 
 def print_model_taken(console: Console, asked: str, model_id: str) -> None:
@@ -36,4 +39,30 @@ def print_checkpoint(console: Console, offer: CheckpointOffer) -> None:
     )
 
 
+def print_quantization(console: Console, architecture: Architecture, group: ReplicaGroup) -> None:
+    """Say how the weights a group loads are made where no such checkpoint is published."""
+    from budsim.engine_ops.llmc import job_for
+
+    config = group.config
+    job = job_for(architecture, config.weight_precision, config.device)
+    if job is None:
+        return
+    minutes = max(1, round(job.hours * MINUTES_PER_HOUR))
+    console.print(
+        f"first: quantize. {group.launch.model} does not exist yet; LLM Compressor makes it of "
+        f"{architecture.model_id} ({job.method}, {job.scheme}) in about {minutes} min on one "
+        f"{config.device.name}. budsim render PLAN.json --format recipe writes the recipe "
+        "(--json writes PLAN.json).",
+        markup=False,
+    )
+    published = published_in(architecture, config.weight_precision)
+    if published:
+        console.print(
+            f"or load a checkpoint published in {config.weight_precision}, with no such step: "
+            f"--model {published}",
+            markup=False,
+        )
+
+
 OTHERS_TOLD = 3
+MINUTES_PER_HOUR = 60

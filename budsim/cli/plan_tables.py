@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from budsim.api import words
 from budsim.api.pools import router_command
 from budsim.api.prices import energy_text, price_text
-from budsim.cli import cells, tables
+from budsim.cli import cells, hints, tables
 from budsim.cli.replay_tables import print_requests
 from budsim.commons.units import GIB, MILLI
 from budsim.simulator.planning.taste import toss_ups
@@ -43,7 +43,7 @@ def print_outcome(question: Question, outcome: Outcome, *, explain: bool = False
         console.print(plan_table(question, shown, names))
         _print_notes(console, question, outcome)
         print_requests(console, question, shown)
-        _print_launch(console, shown[0])
+        _print_launch(console, question, shown[0])
         console.print(f"price: {price_text(question, shown[0])}", soft_wrap=True)
         console.print(f"energy: {energy_text(question, shown[0])}\n", soft_wrap=True)
         _print_length_note(console, question)
@@ -131,7 +131,7 @@ def _print_notes(console: Console, question: Question, outcome: Outcome) -> None
         )
 
 
-def _print_launch(console: Console, plan: Plan) -> None:
+def _print_launch(console: Console, question: Question, plan: Plan) -> None:
     for number, group in enumerate(plan.groups):
         told = _part_text(plan, group)
         named = "[bold]and[/bold]" if number else "[bold]best plan[/bold]"
@@ -140,6 +140,7 @@ def _print_launch(console: Console, plan: Plan) -> None:
             f"\n{named}: {group.replicas} x {group.label.name} on {', '.join(nodes)}{told}; "
             f"image {group.launch.image}"
         )
+        hints.print_quantization(console, question.architecture, group)
         settings = [f"{name}={shlex.quote(value)}" for name, value in group.launch.envs.items()]
         command = " ".join([*settings, shlex.join(group.launch.command)])
         # Neither colours nor line breaks: people copy it. Square brackets are no markup.

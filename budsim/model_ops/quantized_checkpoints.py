@@ -6,8 +6,10 @@ import re
 from functools import cache
 from typing import Final
 
+from budsim.commons.precision import Precision
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.catalog import catalog_entries
+from budsim.model_ops.registry import resolve_model
 
 # How publishers mark a quantized checkpoint behind the model's name. FP8 comes first: it loses the
 # least quality, and most devices of today multiply it.
@@ -45,6 +47,15 @@ def quantized_checkpoints(architecture: Architecture) -> tuple[str, ...]:
             ),
         )
     )
+
+
+def published_in(architecture: Architecture, precision: Precision) -> str | None:
+    """Return the first checkpoint of the catalog with a model's weights in this precision."""
+    for model_id in quantized_checkpoints(architecture):
+        quantization = resolve_model(model_id).quantization
+        if quantization and quantization.precision is precision:
+            return model_id
+    return None
 
 
 @cache

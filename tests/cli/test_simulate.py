@@ -193,3 +193,14 @@ def test_host_memory_is_a_flag_and_its_gain_is_told(simulate, capsys):
     assert "--kv-offload-gib" in capsys.readouterr().err
     assert run([*simulate, "--prefix-hits", "0.8", "--turns", "4"]) == 2
     assert "--prefix-hits" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_does_not_exist_yet_is_said_to(simulate, capsys):
+    """`--quantize` tells first how the weights are made, and which are published."""
+    assert run([*simulate, "--quantize", "--tokens-per-s-per-user", "150"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.index("first: quantize.") < out.index("vllm serve")
+    assert "--format recipe" in out
+    assert "or load a checkpoint published in fp8" in out
+    assert run(simulate) == 0
+    assert "first: quantize" not in capsys.readouterr().out

@@ -2,7 +2,8 @@
 
 import pytest
 
-from budsim.model_ops.quantized_checkpoints import quantized_checkpoints
+from budsim.commons.precision import Precision
+from budsim.model_ops.quantized_checkpoints import published_in, quantized_checkpoints
 from budsim.model_ops.registry import resolve_model
 
 
@@ -29,3 +30,12 @@ def test_a_quantized_model_has_none():
 def test_another_size_is_another_model():
     """Qwen3-32B is not offered the checkpoints of Qwen3-235B."""
     assert all("32b" in name.lower() for name in quantized_checkpoints(resolve_model("Qwen3-32B")))
+
+
+def test_the_published_checkpoint_of_a_format_is_found():
+    """Llama-3.1-8B is published in FP8, and in no format of 3 bits."""
+    model = resolve_model("meta-llama/Llama-3.1-8B-Instruct")
+    found = published_in(model, Precision.FP8)
+    assert found is not None
+    assert resolve_model(found).quantization.precision is Precision.FP8
+    assert published_in(model, Precision.FP32) is None

@@ -83,10 +83,15 @@ def in_order(plans: Sequence[Plan]) -> list[Plan]:
     while left:
         first = left[0]
         tied = [plan for plan in left if is_toss_up(first, plan)]
-        ordered += sorted(tied, key=lambda plan: (_effort(plan), rank(plan)))
+        ordered += sorted(tied, key=_simplest_first)
         chosen = {id(plan) for plan in tied}
         left = [plan for plan in left if id(plan) not in chosen]
     return ordered
+
+
+def _simplest_first(plan: Plan) -> tuple[object, ...]:
+    """Return what plans of a toss-up are sorted by: prices that can be paid, then simple plans."""
+    return (plan.has_estimated_price, _effort(plan), rank(plan))
 
 
 def is_toss_up(best: Plan, other: Plan) -> bool:
