@@ -19,15 +19,16 @@ from budsim.model_ops.image_tokens import (
     VideoRule,
 )
 from budsim.model_ops.media import Media
-from budsim.model_ops.vision import AUDIO_PARAMETERS
+from budsim.model_ops.vision import AUDIO_PARAMETERS, tower_sizes_of_qwen2
 
-# Qwen2.5-VL and Qwen3-VL attend to windows of this many pixels squared but in a few layers (config
-# of Qwen2.5-VL: window_size 112, fullatt_block_indexes of 4 layers of 32).
+# Qwen2.5-VL attends to windows of this many pixels squared but in a few layers (its config:
+# window_size 112, fullatt_block_indexes of 4 layers of 32).
 QWEN2_5_WINDOW_PIXELS: Final = 112
 QWEN2_5_WHOLE_LAYERS: Final = 4
 
-# preprocessor_config.json of Qwen2.5-VL: 3,136 to 12,845,056 pixels, 4 to 16,384 tokens.
-QWEN2_5_PIXELS: Final = (3_136, 12_845_056)
+# preprocessor_config.json of Qwen2-VL and Qwen2.5-VL: 3,136 to 12,845,056 pixels, 4 to 16,384
+# tokens.
+QWEN2_PIXELS: Final = (3_136, 12_845_056)
 # preprocessor_config.json of Qwen3-VL and Qwen3.5: 65,536 to 16,777,216 pixels, 64 to 16,384
 # tokens; video_preprocessor_config.json: 25,165,824 pixels of all frames together.
 QWEN3_PIXELS: Final = (65_536, 16_777_216)
@@ -250,9 +251,23 @@ def _merged(tower: ConfigReader, least: int, most: int, video: int = 0) -> Merge
     )
 
 
+def _qwen2(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
+    hidden, width = tower_sizes_of_qwen2(tower)
+    rule = _merged(tower, *QWEN2_PIXELS)
+    merged = hidden * rule.merge**2
+    found = Tower(
+        layers=tower.integer("depth", high=MAX_LAYERS),
+        hidden=hidden,
+        width=width,
+        block_parameters=_block(hidden, width, gated=False),
+        projector_parameters=merged * (merged + text_hidden),
+    )
+    return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)
+
+
 def _qwen2_5(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
     hidden, width, layers = _sizes(tower, "depth")
-    rule = _merged(tower, *QWEN2_5_PIXELS)
+    rule = _merged(tower, *QWEN2_PIXELS)
     merged = hidden * rule.merge**2
     found = Tower(
         layers=layers,
@@ -387,6 +402,7 @@ _READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoder
     "gemma4": _gemma4,
     "llama4": _llama4,
     "mistral3": _mistral3,
+    "qwen2_vl": _qwen2,
     "qwen2_5_vl": _qwen2_5,
     "hyperclovax_vision_v2": _qwen2_5,
     "vlm": _qwen2_5,

@@ -114,6 +114,25 @@ def _hyperclova(tower: ConfigReader, text_hidden: int) -> int:
     return _qwen2_5(tower, text_hidden) + (merged + 1) * text_hidden
 
 
+def _qwen2(tower: ConfigReader, text_hidden: int) -> int:
+    """Return Qwen2-VL's tower of plain blocks, and its merger (modeling_qwen2_vl.py)."""
+    hidden, width = tower_sizes_of_qwen2(tower)
+    patch, frames = _patch_and_frames(tower)
+    merged = hidden * tower.integer("spatial_merge_size", high=64) ** 2
+    stem = 3 * frames * patch * patch * hidden
+    blocks = tower.integer("depth", high=MAX_LAYERS) * _encoder_block(hidden, width)
+    return stem + blocks + 2 * hidden + merged * (merged + 1) + (merged + 1) * text_hidden
+
+
+def tower_sizes_of_qwen2(tower: ConfigReader) -> tuple[int, int]:
+    """Return the hidden size and the feed-forward width of Qwen2-VL's tower.
+
+    Its ``hidden_size`` is that of the language model.
+    """
+    hidden = tower.integer("embed_dim", high=MAX_HIDDEN)
+    return hidden, round(hidden * tower.number("mlp_ratio", default=4.0, high=64.0))
+
+
 def _llama4(tower: ConfigReader, text_hidden: int) -> int:
     """Return Llama 4's tower, adapter and projector (transformers modeling_llama4.py)."""
     hidden, width = _widths(tower)
@@ -246,6 +265,7 @@ GEMMA3N_TOWERS: Final = 1_010_000_000
 
 TOWERS: Final[Mapping[str, Callable[[ConfigReader, int], int]]] = {
     "gemma3": _siglip,
+    "qwen2_vl": _qwen2,
     "qwen2_5_vl": _qwen2_5,
     # The hub's configuration says `vlm`.
     "hyperclovax_vision_v2": _hyperclova,

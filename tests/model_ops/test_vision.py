@@ -6,6 +6,8 @@ import pytest
 
 from budsim.commons.errors import UnsupportedModel
 from budsim.model_ops.config import architecture_from_config
+from budsim.model_ops.encoders import encoder_work
+from budsim.model_ops.media import Media
 from tests.model_ops.configs import llama
 
 
@@ -60,3 +62,38 @@ def test_hyperclova_has_a_tower_of_qwen_and_a_projector(model_type: str) -> None
     whole = architecture_from_config("both", {**config, "vision_config": tower})
     assert whole.parameters - alone == pytest.approx(0.70e9, rel=0.05)
     assert whole.parameters == pytest.approx(33.3e9, rel=0.01)
+
+
+def test_qwen2_vl_has_the_published_size() -> None:
+    """8,291,375,616 weights (safetensors total of Qwen/Qwen2-VL-7B-Instruct)."""
+    text = {
+        "hidden_size": 3584,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "intermediate_size": 18944,
+        "vocab_size": 152064,
+        "max_position_embeddings": 32768,
+    }
+    tower = {
+        "depth": 32,
+        "embed_dim": 1280,
+        "hidden_size": 3584,
+        "mlp_ratio": 4,
+        "num_heads": 16,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    }
+    found = architecture_from_config(
+        "Qwen/Qwen2-VL-7B-Instruct",
+        {
+            "architectures": ["Qwen2VLForConditionalGeneration"],
+            "model_type": "qwen2_vl",
+            "vision_config": tower,
+            **text,
+        },
+    )
+    assert found.parameters == 8_291_375_616
+    image = encoder_work(found.encoders, Media(images=1, width=1024, height=1024), "qwen2-vl")
+    assert image.largest_item == 37 * 37

@@ -204,6 +204,8 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "qwen2_moe": (read_decoder, replace(QWEN2, experts=True, shared_gate=True)),
     "qwen3": (read_decoder, QWEN3),
     "qwen3_moe": (read_decoder, replace(QWEN3, experts=True)),
+    "qwen2_vl": (read_decoder, QWEN2),
+    "qwen2_vl_text": (read_decoder, QWEN2),
     "qwen2_5_vl": (read_decoder, QWEN2),
     "qwen2_5_vl_text": (read_decoder, QWEN2),
     "qwen3_vl_text": (read_decoder, QWEN3),
