@@ -60,13 +60,34 @@ ServerArgs.add_cli_args(parser)
 # Builds the engine's configuration of a command whose model is a folder with config.json alone.
 BUILD_CONFIGURATIONS = (
     READERS["vllm"]
-    + """
+    + '''
 import os, tempfile
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.model_executor.models import registry
+# vLLM looks at each class in a process of its own, which imports everything again.
+registry._LazyRegisteredModel.inspect_model_cls = lambda lazy: registry._ModelInfo.from_model_cls(
+    lazy.load_model_cls()
+)
 os.environ["HF_HUB_OFFLINE"] = "1"
+OWN_CODE = """
+import json
+from types import SimpleNamespace
+from transformers import PretrainedConfig
+class OwnConfig(PretrainedConfig):
+    model_type = "{}"
+    def __init__(self, block_configs=None, **stated):
+        super().__init__(**stated)
+        if block_configs:
+            as_object = lambda found: SimpleNamespace(**found)
+            self.block_configs = json.loads(json.dumps(block_configs), object_hook=as_object)
+"""
 for line in sys.stdin:
     words, config = json.loads(line)
     with tempfile.TemporaryDirectory() as folder:
+        if "--trust-remote-code" in words:  # stands for the code of the checkpoint's repository
+            config["auto_map"] = {"AutoConfig": "configuration_own.OwnConfig"}
+            with open(os.path.join(folder, "configuration_own.py"), "w") as file:
+                file.write(OWN_CODE.format(config["model_type"]))
         with open(os.path.join(folder, "config.json"), "w") as file:
             json.dump(config, file)
         try:
@@ -76,7 +97,7 @@ for line in sys.stdin:
             print(json.dumps(""), flush=True)
         except (Exception, SystemExit) as error:
             print(json.dumps(f"{type(error).__name__}: {error}"[:400]), flush=True)
-"""
+'''
 )
 # Fields of published checkpoints that vLLM reads, and that the catalog leaves out, by
 # ``quant_method`` and by ``model_type``.
@@ -84,12 +105,16 @@ QUANTIZATION_FIELDS: Mapping[str, Mapping[str, object]] = {
     "awq": {"zero_point": True, "version": "gemm"},
     "gptq": {"desc_act": False, "sym": True},
     "fp8": {"activation_scheme": "dynamic"},
+    "fbgemm_fp8": {"activation_scale_ub": 1200.0},
+}
+# The same of a group in compressed-tensors checkpoints whose activations have 8 bits, too.
+GROUP_OF_8_BIT: Mapping[str, Any] = {
+    "weights": {"strategy": "channel", "symmetric": True, "dynamic": False},
+    "input_activations": {"strategy": "token", "symmetric": True, "dynamic": True, "num_bits": 8},
 }
 CONFIG_FIELDS: Mapping[str, Mapping[str, object]] = {
     name: {"position_embedding_type": "absolute"} for name in ("bert", "roberta", "xlm-roberta")
 }
-# What vLLM says of checkpoints whose configuration is code of their own, which has to be fetched.
-REMOTE_CODE = "Transformers does not recognize this architecture"
 READ_LINES = """
 for line in sys.stdin:
     try:
@@ -127,11 +152,8 @@ def main() -> int:
         built = [each for each in emitted if each.engine == "vllm" and each.kind == "cpu"]
         built = [each for each in built if each.words[2] == each.model]
         pairs = [(_arguments(each), _config(each.model)) for each in built]
-        refused = _refused(built, pairs, options.vllm_python, BUILD_CONFIGURATIONS)
-        unread = [each for each, why in refused if REMOTE_CODE in why]
-        name = f"vllm's engine configuration, {len(built) - len(unread)} commands on processors"
-        problems[name] = [(each, why) for each, why in refused if REMOTE_CODE not in why]
-        skipped["configuration is remote code"] += len(unread)
+        name = f"vllm's engine configuration, {len(built)} commands on processors"
+        problems[name] = _refused(built, pairs, options.vllm_python, BUILD_CONFIGURATIONS)
     text = _report(emitted, skipped, problems)
     print(text)
     if options.report:
@@ -236,7 +258,24 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(stored, Mapping):
         method = str(stored.get("quant_method"))
         whole["quantization_config"] = {**QUANTIZATION_FIELDS.get(method, {}), **stored}
+        groups = stored.get("config_groups")
+        if isinstance(groups, Mapping):
+            completed_groups = {name: _group(group) for name, group in groups.items()}
+            whole["quantization_config"]["config_groups"] = completed_groups
     return whole
+
+
+def _group(group: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a group of compressed-tensors whose 8 bit weights meet activations of 8 bits."""
+    weights = group.get("weights", {})
+    if weights.get("num_bits") != 8 or "input_activations" in group:
+        return group
+    activations = {**GROUP_OF_8_BIT["input_activations"], "type": weights.get("type", "int")}
+    return {
+        **group,
+        "weights": {**GROUP_OF_8_BIT["weights"], **weights},
+        "input_activations": activations,
+    }
 
 
 def _refused(

@@ -10,6 +10,7 @@ from budsim.commons.units import GIGA
 from budsim.engine_ops.base import ArgumentValue, Drafting, PoolRole, ReplicaConfig
 from budsim.engine_ops.sglang.defaults import decode_graph_limit
 from budsim.engine_ops.shared.cores import thread_ranges
+from budsim.engine_ops.shared.families import code_arguments
 from budsim.engine_ops.shared.formats import format_arguments
 from budsim.engine_ops.shared.media import most_items
 from budsim.hardware_ops.device import DeviceKind
@@ -58,7 +59,7 @@ def flags(
         "mem-fraction-static": config.memory_fraction,
         "max-running-requests": config.max_num_seqs * config.dp,
     }
-    args |= format_arguments(engine, architecture, config)
+    args |= format_arguments(engine, architecture, config) | code_arguments(engine, architecture)
     args |= _scheduling(architecture, config)
     args |= _decode_graphs(config)
     args |= _drafting(config.drafting) | _items(architecture, config.media) | _offload(config)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from budsim.commons.constants import ENGINE_COMPATIBILITY_MAPPING
 from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision
-from budsim.engine_ops.base import ReplicaConfig
+from budsim.engine_ops.base import ArgumentValue, ReplicaConfig
 from budsim.engine_ops.shared.kernels import Requirement, requirement_from
 from budsim.engine_ops.shared.tables import load_table
 from budsim.hardware_ops.device import Device
@@ -53,6 +53,9 @@ class Family:
         Cache format the engine picks for the family by itself.
     min_batched_tokens : int
         Least tokens of a step the engine starts with; 0 where any number will do.
+    remote_code : bool
+        Whether its configuration is code in the checkpoint's repository, which the engine runs only
+        with ``--trust-remote-code``: neither engine nor its transformers (below 5.20) has it.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Family:
     float16: bool = True
     kv_cache: FamilyCache | None = None
     min_batched_tokens: int = 0
+    remote_code: bool = False
 
 
 def family_of(engine: str, architecture: Architecture) -> Family | None:
@@ -102,6 +106,12 @@ def scores_by_tokens(architecture: Architecture) -> bool:
     Qwen3-Reranker is published as a text model.
     """
     return "qwen3-reranker" in architecture.model_id.lower()
+
+
+def code_arguments(engine: str, architecture: Architecture) -> dict[str, ArgumentValue]:
+    """Return the flag that lets the engine run the code of a checkpoint whose family needs it."""
+    family = family_of(engine, architecture)
+    return {"trust-remote-code": True} if family is not None and family.remote_code else {}
 
 
 def check_abilities(engine: str, architecture: Architecture, config: ReplicaConfig) -> None:
@@ -172,6 +182,7 @@ def _family(entry: Mapping[str, Any]) -> Family:
         float16=entry.get("float16", True),
         kv_cache=_family_cache(entry.get("kv_cache")),
         min_batched_tokens=entry.get("min_batched_tokens", 0),
+        remote_code=entry.get("remote_code", False),
         **abilities,
     )
 

@@ -9,7 +9,11 @@ from typing import Final
 from budsim.commons.units import GIB
 from budsim.engine_ops.base import ArgumentValue, Drafting, PoolRole, ReplicaConfig
 from budsim.engine_ops.shared.cores import thread_ranges
-from budsim.engine_ops.shared.families import min_batched_tokens, scores_by_tokens
+from budsim.engine_ops.shared.families import (
+    code_arguments,
+    min_batched_tokens,
+    scores_by_tokens,
+)
 from budsim.engine_ops.shared.formats import format_arguments
 from budsim.engine_ops.shared.media import most_items
 from budsim.engine_ops.vllm.profiles import PROFILES_BY_KIND
@@ -38,6 +42,8 @@ _KV_ROLES: Final[Mapping[PoolRole, str]] = {
 LONGEST_LOOKUP: Final = 4
 
 _CACHE_VARIABLE: Final = "VLLM_CPU_KVCACHE_SPACE"
+# Quantizations vLLM 0.32 refuses unless told otherwise (model_executor/layers/quantization).
+_DEPRECATED_METHODS: Final = frozenset({"fbgemm_fp8", "fp_quant"})
 # Tokens in a block of the reference MLA on processors.
 _MLA_BLOCK: Final = 16
 _LARGE_BLOCKS: Final = frozenset({DeviceKind.CPU, DeviceKind.HPU})
@@ -67,7 +73,14 @@ def flags(
         args["block-size"] = _MLA_BLOCK if is_mla else PROFILES_BY_KIND[kind].block_tokens
     formats = format_arguments(engine, architecture, config)
     args |= formats | _runner(architecture, config) | _drafting(config.drafting)
+    args |= code_arguments(engine, architecture) | _deprecated(architecture)
     return args | _items(architecture, config.media) | _offload(config) | _transfer(config.role)
+
+
+def _deprecated(architecture: Architecture) -> dict[str, ArgumentValue]:
+    """Return the flag that lets vLLM load a checkpoint of a method it will give up."""
+    method = architecture.quantization.method if architecture.quantization else ""
+    return {"allow-deprecated-quantization": True} if method in _DEPRECATED_METHODS else {}
 
 
 def is_reference_mla(architecture: Architecture, device: Device) -> bool:

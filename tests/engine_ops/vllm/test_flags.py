@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from budsim.commons.errors import InvalidInput
+from budsim.commons.precision import Precision
 from budsim.engine_ops.vllm import Vllm
 from budsim.model_ops.registry import resolve_model
 from tests.engine_ops.samples import GIB, LLAMA, device, replica
@@ -59,3 +60,18 @@ def test_classes_without_lora_get_no_adapters(model: str) -> None:
     assert not VLLM.metadata(architecture).supports_lora
     with pytest.raises(InvalidInput, match="max_loras"):
         VLLM.launch(architecture, replica("L4", context_tokens=512, max_loras=2))
+
+
+def test_code_of_a_checkpoint_is_trusted_where_nothing_else_reads_it() -> None:
+    """Neither vLLM 0.32 nor transformers below 5.20 has the configuration of InternLM 2."""
+    theirs = VLLM.launch(resolve_model("internlm/internlm2-chat-7b"), replica("H100-SXM"))
+    assert theirs.args["trust-remote-code"]
+    assert "--trust-remote-code" in theirs.command
+    assert "trust-remote-code" not in VLLM.launch(LLAMA, replica("H100-SXM")).args
+
+
+def test_a_method_vllm_gives_up_is_allowed_by_its_flag() -> None:
+    """Without it vLLM 0.32 refuses Meta's FP8 checkpoint of Llama 3.1 405B (fbgemm_fp8)."""
+    model = resolve_model("meta-llama/Llama-3.1-405B-FP8")
+    config = replica("H100-SXM", tp=8, weight_precision=Precision.FP8)
+    assert VLLM.launch(model, config).args["allow-deprecated-quantization"]
