@@ -248,9 +248,12 @@ def _carried(capacity: Capacity) -> dict[str, float]:
 
 
 def _described(group: ReplicaGroup) -> str:
+    from budsim.engine_ops.base import PoolRole
+
     config = group.config
+    part = "" if group.role is PoolRole.WHOLE else f"{group.role}: "
     return (
-        f"{group.replicas} x {config.device.name} {layout_text(config)} ({group.engine}, "
+        f"{part}{group.replicas} x {config.device.name} {layout_text(config)} ({group.engine}, "
         f"{config.weight_precision} weights)"
     )
 

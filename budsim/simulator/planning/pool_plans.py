@@ -44,10 +44,28 @@ KEPT_OF_A_PAIR: Final = 4
 KEPT_OF_A_PART: Final = 2
 PARTS_OF_TARGETS: Final = (0.7, 0.5, 0.35, 0.25)
 SHOWN: Final = 4
+# Pairs of device types and engine whose best deployments are launched and placed.
+PAIRS_LAUNCHED: Final = 6
 
 SUBJECT: Final = "prefill and decode pools"
 
 Groups = tuple[HardwareGroup, HardwareGroup]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """Deployments of two options on ``groups``, and the rows of the ``best`` that can be placed."""
+
+    groups: Groups
+    judged: JudgedPools
+    best: Integers
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Shortfall and cost of the best deployment, by which pairs are compared."""
+        row = self.best[0]
+        judged = self.judged
+        return float(judged.judged.shortfall[row]), float(judged.usd_per_million_tokens[row])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +81,24 @@ class PoolSearch:
         reason = why_no_pools(self.question)
         if reason:
             return Outcome(plans=(), rejections=(self._rejection(SUBJECT, reason),), evaluations=0)
-        plans, reasons, evaluations = list[Plan](), list[Rejection](), 0
+        found, reasons = list[_Pair](), list[Rejection]()
         for prefill, decode in self._pairs():
-            named = _named(self.options[prefill], self.options[decode])
             reason = self._why_not(prefill, decode)
-            if reason:
-                reasons.append(self._rejection(named, reason))
-                continue
-            found, tried = self._of_pair(prefill, decode)
-            plans, evaluations = plans + found, evaluations + tried
-            if not found:
-                reasons.append(self._rejection(named, self._why_none(prefill, decode)))
-        best = in_order(plans)[:SHOWN]
-        return Outcome(plans=tuple(best), rejections=tuple(reasons), evaluations=evaluations)
+            pair = None if reason else self._judged(prefill, decode)
+            if pair:
+                found.append(pair)
+            else:
+                named = _named(self.options[prefill], self.options[decode])
+                why = reason or self._why_none(prefill, decode)
+                reasons.append(self._rejection(named, why))
+        # The best pairs are launched and placed; the others are known to be worse.
+        best = sorted(found, key=lambda pair: pair.rank)[:PAIRS_LAUNCHED]
+        plans = in_order([plan for pair in best for plan in self._plans(pair)])
+        return Outcome(
+            plans=tuple(plans[:SHOWN]),
+            rejections=tuple(reasons),
+            evaluations=sum(len(pair.judged.paired) for pair in found),
+        )
 
     @cached_property
     def _scoring(self) -> Scoring:
@@ -120,8 +143,8 @@ class PoolSearch:
             return f"no pools on these devices carry {traffic.rate:.3g} requests/s"
         return "no worker of each pool fits the devices"
 
-    def _of_pair(self, prefill: int, decode: int) -> tuple[list[Plan], int]:
-        """Return the best plans of two options, and how many deployments were compared."""
+    def _judged(self, prefill: int, decode: int) -> _Pair | None:
+        """Return the deployments of two options, or None where none can be placed."""
         groups = self.options[prefill].group, self.options[decode].group
         paired = pair_workers(
             self.question,
@@ -132,17 +155,19 @@ class PoolSearch:
             same_tp=transfers_whole_state(self.question.architecture),
         )
         if not len(paired):
-            return [], 0
+            return None
         judged = judge_pools(self.question, paired)
         best = _finalists(self.question, judged, groups)
-        if not len(best):
-            return [], len(paired)
-        in_flight = judged.pools.concurrency[best]
-        launched = as_launched(self._scoring, paired.rows(best), in_flight)
-        exact = judge_pools(self.question, launched, exact=True)
+        return _Pair(groups=groups, judged=judged, best=best) if len(best) else None
+
+    def _plans(self, pair: _Pair) -> list[Plan]:
+        """Return the best deployments of a pair as plans, predicted as they are launched."""
+        in_flight = pair.judged.pools.concurrency[pair.best]
+        launched = as_launched(self._scoring, pair.judged.paired.rows(pair.best), in_flight)
+        judged = judge_pools(self.question, launched)
         if self.question.needs_replay:
-            exact = replayed_pools(self.question, exact)
-        return pool_plans(self._scoring, self.cluster, exact, groups), len(paired)
+            judged = replayed_pools(self.question, judged)
+        return pool_plans(self._scoring, self.cluster, judged, pair.groups)
 
     def _rejection(self, subject: str, reason: str) -> Rejection:
         return Rejection(cluster_id=self.cluster.cluster_id, subject=subject, reason=reason)

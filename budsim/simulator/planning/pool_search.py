@@ -16,15 +16,19 @@ from budsim.performance.candidates import Booleans, Floats, Integers
 from budsim.performance.learned.pool_intervals import pool_predictions
 from budsim.performance.predictions import Predictions
 from budsim.performance.serving.pools.pool_replay import replay_pools
-from budsim.performance.serving.pools.pool_times import Pools, PoolTimes, joined_times, pool_times
+from budsim.performance.serving.pools.pool_times import Pools, PoolTimes, joined_times
 from budsim.performance.serving.pools.queues import PoolService, TokenTimes, steady_pools
 from budsim.performance.serving.pools.rates import pools_at_rate
-from budsim.performance.serving.pools.token_curves import token_curves
 from budsim.simulator.planning.chances import Judged, judge, only_stable
 from budsim.simulator.planning.choices import Choices, replica_counts, with_burst_room
 from budsim.simulator.planning.cost import usd_per_million_tokens
 from budsim.simulator.planning.hardware_groups import HardwareGroup
-from budsim.simulator.planning.pool_workers import DecodeWorkers, PrefillWorkers, read_only
+from budsim.simulator.planning.pool_workers import (
+    DecodeWorkers,
+    PrefillWorkers,
+    tabulated_decode,
+    tabulated_prefill,
+)
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.replays import ReplayedRows, figures_of_replay, limits_of
 from budsim.simulator.planning.scoring import Scoring
@@ -172,13 +176,10 @@ def pair_workers(
     return paired.rows(np.flatnonzero(_have_room(paired, groups)))
 
 
-def judge_pools(question: Question, paired: PairedPools, *, exact: bool = False) -> JudgedPools:
-    """Predict means of deployments and compare them with targets on means.
-
-    With ``exact`` the steps of their workers are computed instead of looked up.
-    """
+def judge_pools(question: Question, paired: PairedPools) -> JudgedPools:
+    """Predict means of deployments and compare them with targets on means."""
     pools = paired.pools(question.concurrency)
-    known = () if exact else (paired.times(pools), paired.token_times())
+    known = (paired.times(pools), paired.token_times())
     if question.traffic.is_open:
         rates = np.full(len(paired), question.traffic.rate)
         served = pools_at_rate(pools, rates, *known)
@@ -205,19 +206,22 @@ def replayed_pools(question: Question, means: JudgedPools) -> JudgedPools:
 
     Rows that do not carry the traffic miss without limit.
     """
-    pools, decode = means.pools, means.paired.decode
-    times = pool_times(pools)
-    curves = token_curves(decode.table, float((times.places / pools.decode_workers).max()))
-    limits = limits_of(question.targets)
-    traffic = question.traffic
-    served = replay_pools(pools, times, curves, traffic, limits=limits, seed=question.seed)
+    pools, paired = means.pools, means.paired
+    served = replay_pools(
+        pools,
+        paired.times(pools),
+        paired.decode.curves,
+        question.traffic,
+        limits=limits_of(question.targets),
+        seed=question.seed,
+    )
     replayed = ReplayedRows(served=served, figures=figures_of_replay(served))
     ttft, tpot = np.nan_to_num(served.ttft_s.mean), np.nan_to_num(served.tpot_s.mean)
     seen = replace(means.served, ttft_s=ttft, tpot_s=tpot)
     predictions = pool_predictions(pools, seen)
     judged = judge(question.targets, replayed.figures, predictions, question.chance)
     per_s = np.nan_to_num(served.requests_per_s) * question.traffic.counted_tokens
-    cost = usd_per_million_tokens(means.paired.usd_per_h, per_s)
+    cost = usd_per_million_tokens(paired.usd_per_h, per_s)
     return replace(
         means,
         served=seen,
@@ -243,8 +247,8 @@ def as_launched(scoring: Scoring, paired: PairedPools, in_flight: Floats) -> Pai
     )
     return replace(
         paired,
-        prefill=replace(paired.prefill, choices=first, table=read_only(scoring.candidates(first))),
-        decode=replace(paired.decode, choices=second, table=scoring.candidates(second)),
+        prefill=tabulated_prefill(scoring, first),
+        decode=tabulated_decode(scoring, second),
     )
 
 
@@ -283,8 +287,10 @@ def _counts(question: Question, capacity: int) -> list[int]:
     """Return the numbers of workers to try; at a rate each of them, or evenly spread ones."""
     if not question.traffic.is_open:
         return replica_counts(question.concurrency, capacity)
-    spread = np.geomspace(1, max(capacity, 1), min(capacity, MOST_COUNTS)).round()
-    return np.unique(spread).astype(np.int64).tolist() if capacity else []
+    if capacity <= MOST_COUNTS:
+        return list(range(1, capacity + 1))
+    spread = np.geomspace(1, capacity, MOST_COUNTS).round()
+    return [int(count) for count in np.unique(spread)]
 
 
 def _largest_rates(question: Question, decode: DecodeWorkers, counts: Integers) -> Floats:

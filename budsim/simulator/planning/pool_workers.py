@@ -88,13 +88,7 @@ class DecodeWorkers:
 def prefill_workers(scoring: Scoring, number: int) -> PrefillWorkers:
     """Return the prefill workers of option ``number`` that no other one beats."""
     choices = _fitting(scoring, _ways(scoring, number, scoring.options[number].max_num_seqs[0]))
-    table = read_only(scoring.candidates(choices))
-    workers = PrefillWorkers(
-        choices=choices,
-        table=table,
-        times=prefill_times(table),
-        usd_per_h=scoring.usd_per_h(choices, choices.devices),
-    )
+    workers = tabulated_prefill(scoring, choices)
     usd = workers.usd_per_h * workers.times.prompt_s
     formats = _formats(choices)
     best = [
@@ -107,22 +101,33 @@ def prefill_workers(scoring: Scoring, number: int) -> PrefillWorkers:
 def decode_workers(scoring: Scoring, number: int) -> DecodeWorkers:
     """Return the decode workers of option ``number`` that are best at some speed."""
     choices = _fitting(scoring, _ways(scoring, number, scoring.options[number].max_num_seqs[-1]))
-    table = scoring.candidates(choices)
-    places = decode_places(table)
-    workers = DecodeWorkers(
-        choices=choices,
-        table=table,
-        curves=token_curves(table, float(max(places.max(initial=1.0), 2.0))),
-        places=places,
-        usd_per_h=scoring.usd_per_h(choices, choices.devices),
-    )
+    workers = tabulated_decode(scoring, choices)
     best = [rows[_best_at_some_speed(workers.rows(rows))] for rows in _formats(choices)]
     return workers.rows(np.concatenate([np.zeros(0, dtype=np.int64), *best]))
 
 
-def read_only(table: Candidates) -> Candidates:
-    """Return prefill workers: they read prompts and guess nothing."""
-    return replace(table, speculations=(), speculation=None)
+def tabulated_prefill(scoring: Scoring, choices: Choices) -> PrefillWorkers:
+    """Return prefill workers with their times: they read prompts and guess nothing."""
+    table = replace(scoring.candidates(choices), speculations=(), speculation=None)
+    return PrefillWorkers(
+        choices=choices,
+        table=table,
+        times=prefill_times(table),
+        usd_per_h=scoring.usd_per_h(choices, choices.tp),
+    )
+
+
+def tabulated_decode(scoring: Scoring, choices: Choices) -> DecodeWorkers:
+    """Return decode workers with the times between their tokens, up to the places they have."""
+    table = scoring.candidates(choices)
+    places = decode_places(table)
+    return DecodeWorkers(
+        choices=choices,
+        table=table,
+        curves=token_curves(table, float(places.max(initial=1.0))),
+        places=places,
+        usd_per_h=scoring.usd_per_h(choices, choices.tp),
+    )
 
 
 def _ways(scoring: Scoring, number: int, max_num_seqs: int) -> Choices:
