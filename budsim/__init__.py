@@ -46,13 +46,13 @@ if TYPE_CHECKING:
     from budsim.performance.lengths import LognormalLength as LognormalLength
     from budsim.performance.lengths import UniformLength as UniformLength
     from budsim.performance.measured.traces import read_trace as read_trace
+    from budsim.performance.prefixes import PrefixSet as PrefixSet
+    from budsim.performance.prefixes import PrefixShare as PrefixShare
+    from budsim.performance.prefixes import Sessions as Sessions
+    from budsim.performance.prefixes import SharedPrefixes as SharedPrefixes
     from budsim.performance.traffic import ClosedLoop as ClosedLoop
     from budsim.performance.traffic import OpenLoop as OpenLoop
-    from budsim.performance.traffic import PrefixSet as PrefixSet
-    from budsim.performance.traffic import PrefixShare as PrefixShare
     from budsim.performance.traffic import Process as Process
-    from budsim.performance.traffic import Sessions as Sessions
-    from budsim.performance.traffic import SharedPrefixes as SharedPrefixes
     from budsim.performance.traffic import Trace as Trace
     from budsim.performance.traffic import Traffic as Traffic
     from budsim.simulator.planning.plans import Plan as Plan
@@ -74,9 +74,8 @@ _HOMES = {
     "budsim.model_ops.media": "Media",
     "budsim.performance.lengths": "EmpiricalLength FixedLength LognormalLength UniformLength",
     "budsim.performance.measured.traces": "read_trace",
-    "budsim.performance.traffic": (
-        "ClosedLoop OpenLoop PrefixSet PrefixShare Process Sessions SharedPrefixes Trace Traffic"
-    ),
+    "budsim.performance.prefixes": "PrefixSet PrefixShare Sessions SharedPrefixes",
+    "budsim.performance.traffic": "ClosedLoop OpenLoop Process Trace Traffic",
     "budsim.simulator.planning.plans": "Plan Rejection",
     "budsim.simulator.planning.targets": "PercentileTarget Targets",
 }

@@ -72,7 +72,8 @@ def at_any_rate_of(lengths: LengthOptions, arrival: str) -> Traffic:
 
 def _of_lengths(lengths: LengthOptions, arrivals: Arrivals) -> Traffic:
     from budsim.performance.lengths import prompts_and_outputs
-    from budsim.performance.traffic import Traffic, prefix_of
+    from budsim.performance.prefixes import prefix_of
+    from budsim.performance.traffic import Traffic
 
     prompts, outputs = prompts_and_outputs(lengths.lengths)
     return Traffic(

@@ -17,13 +17,8 @@ from budsim.page.fields import Asked
 from budsim.page.work import read_clusters, read_uploaded_trace
 from budsim.performance.asked_speculation import AskedSpeculation
 from budsim.performance.lengths import lengths_of_mean, prompts_and_outputs
-from budsim.performance.traffic import (
-    Arrivals,
-    ClosedLoop,
-    OpenLoop,
-    PrefixShare,
-    Traffic,
-)
+from budsim.performance.prefixes import PrefixShare
+from budsim.performance.traffic import Arrivals, ClosedLoop, OpenLoop, Traffic
 from budsim.simulator.cluster_sources import PricedInventory
 from budsim.simulator.context import ServiceOptions
 from budsim.simulator.planning.question import Question, chance_of

@@ -13,6 +13,15 @@ from budsim.commons.errors import InvalidInput
 from budsim.model_ops.media import TEXT_ONLY, Media
 from budsim.performance.lengths import FixedLength, LengthLaw, require
 from budsim.performance.limits import MOST_REQUESTS
+from budsim.performance.prefixes import (
+    NOTHING_SHARED,
+    Prefix,
+    PrefixSet,
+    PrefixShare,
+    Sessions,
+    SharedPrefixes,
+    part_of,
+)
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -25,8 +34,6 @@ OPEN_RUN = 2_000
 """Requests of an open run by default. The p99 of 2,000 requests rests on the 20 slowest."""
 CLOSED_TURNS, LEAST_CLOSED_RUN, MOST_CLOSED_RUN = 8, 600, 4_000
 """Requests of a closed run by default: so many for each request in flight, within bounds."""
-MOST_SET_TOKENS = 1e15
-"""Most tokens of all shared prefixes together; more than any store holds."""
 WARMUP_SHARE = 0.1
 """Share of an open run left out of the answer by default, because the queue starts empty."""
 
@@ -130,99 +137,6 @@ Arrivals = ClosedLoop | OpenLoop | Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PrefixShare:
-    """``share`` (0..1) of every prompt's tokens is found in the prefix cache."""
-
-    share: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(0.0 <= self.share <= 1.0, "prefix_hits", self.share, "a share from 0 to 1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrefixSet:
-    """``share`` (0..1) of every prompt's tokens is one of many prefixes, picked at random.
-
-    All prefixes together have ``tokens`` tokens, and have been served for long. The caches hold as
-    many of them as there is room for. With ``by_prefix`` a router sends each request to the replica
-    that has its prefix, so that replicas divide the set; else each of them meets all of it.
-    """
-
-    share: float
-    tokens: float
-    by_prefix: bool = False
-
-    def __post_init__(self) -> None:
-        require(0.0 < self.share <= 1.0, "prefix_hits", self.share, "above 0, at most 1")
-        fine = 1.0 <= self.tokens <= MOST_SET_TOKENS
-        require(fine, "prefix_set_tokens", self.tokens, f"1 to {MOST_SET_TOKENS:g} tokens")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedPrefixes:
-    """Every prompt starts with one of ``groups`` prefixes of ``tokens`` tokens, picked at random.
-
-    A prefix is computed by the first request that has it, and again when the cache dropped it.
-    """
-
-    groups: int
-    tokens: int
-
-    def __post_init__(self) -> None:
-        require(1 <= self.groups <= MOST_REQUESTS, "groups", self.groups, "1 prefix or more")
-        require(self.tokens >= 0, "tokens", self.tokens, "0 tokens or more")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sessions:
-    """Conversations of ``turns`` requests, sent every ``interval_s`` seconds in an open loop.
-
-    The law of prompts then gives the *new* tokens of a turn. A turn's prompt also holds what was
-    said before, which is found in the cache while there is room for it. In a closed loop each
-    client holds one conversation after the other, and ``interval_s`` is not read.
-    """
-
-    turns: int
-    interval_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        require(1 <= self.turns <= 1_000, "turns", self.turns, "1 to 1000 requests")
-        require(0.0 < self.interval_s < math.inf, "interval_s", self.interval_s, "above 0 s")
-
-
-Prefix = PrefixShare | PrefixSet | SharedPrefixes | Sessions
-
-
-def prefix_of(
-    share: float,
-    set_tokens: float | None = None,
-    *,
-    by_prefix: bool = False,
-    turns: int | None = None,
-    interval_s: float = 30.0,
-) -> Prefix:
-    """Return what prompts share: a part found always, one of a set of prefixes, or conversations.
-
-    Raises
-    ------
-    InvalidInput
-        A number is out of range, conversations are given beside a share, or a router by prefix
-        without a set.
-    """
-    if turns is not None:
-        if share or set_tokens is not None:
-            problem = "is given beside turns, which say what is shared"
-            raise InvalidInput("prefix_hits", problem, "one of both")
-        return Sessions(turns=turns, interval_s=interval_s)
-    if set_tokens is not None:
-        return PrefixSet(share=share, tokens=set_tokens, by_prefix=by_prefix)
-    if by_prefix:
-        problem = "is asked for without the tokens of all prefixes"
-        raise InvalidInput("route_by_prefix", problem, "prefix_set_tokens beside it")
-    return PrefixShare(share=share)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
     """Requests of one deployment or replica: when they come, how long they are, what they share.
 
@@ -248,7 +162,7 @@ class Traffic:
     arrivals: Arrivals
     prompt: LengthLaw
     output: LengthLaw
-    prefix: Prefix = PrefixShare()
+    prefix: Prefix = NOTHING_SHARED
     requests: int | None = None
     warmup: int | None = None
     media: Media = TEXT_ONLY
@@ -370,7 +284,7 @@ class Traffic:
         if isinstance(self.arrivals, Trace):
             return _mean_reuse_tokens(self.arrivals) / replicas
         if isinstance(prefix, PrefixSet):
-            return _part_of(prefix, replicas).tokens
+            return part_of(prefix, replicas).tokens
         if isinstance(prefix, SharedPrefixes):
             return float(prefix.groups * prefix.tokens)
         if isinstance(prefix, Sessions) and self.is_open:
@@ -442,7 +356,7 @@ class Traffic:
         prefix = self.prefix
         if not isinstance(prefix, PrefixSet):
             return self
-        return replace(self, prefix=_part_of(prefix, replicas))
+        return replace(self, prefix=part_of(prefix, replicas))
 
     def shared_by(self, replicas: int) -> Traffic:
         """Return the part one of ``replicas`` equal replicas receives.
@@ -482,13 +396,6 @@ def parse_arrival(text: str) -> tuple[Process, float]:
     except ValueError as error:
         problem = f"{text[:60]!r} is no arrival process"
         raise InvalidInput("arrival", problem, expected) from error
-
-
-def _part_of(prefix: PrefixSet, replicas: float) -> PrefixSet:
-    """Return the set of one replica: its part where a router knows prefixes, else all of it."""
-    if not prefix.by_prefix:
-        return prefix
-    return replace(prefix, tokens=max(prefix.tokens / replicas, 1.0))
 
 
 def _mean_reuse_tokens(trace: Trace) -> float:

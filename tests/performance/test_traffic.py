@@ -10,13 +10,11 @@ import pytest
 
 from budsim.commons.errors import InvalidInput
 from budsim.performance.lengths import FixedLength
+from budsim.performance.prefixes import PrefixShare, Sessions, SharedPrefixes
 from budsim.performance.traffic import (
     ClosedLoop,
     OpenLoop,
-    PrefixShare,
     Process,
-    Sessions,
-    SharedPrefixes,
     Start,
     Trace,
     Traffic,

@@ -18,14 +18,8 @@ from budsim.performance.lengths import (
 )
 from budsim.performance.measured.measurements import Measurements
 from budsim.performance.measured.protocols import client_entries, first_waves
-from budsim.performance.traffic import (
-    ClosedLoop,
-    OpenLoop,
-    Process,
-    Start,
-    Traffic,
-    prefix_of,
-)
+from budsim.performance.prefixes import prefix_of
+from budsim.performance.traffic import ClosedLoop, OpenLoop, Process, Start, Traffic
 
 # Clients of the InferenceX benchmark draw lengths from this share of the stated one upwards.
 NOMINAL_LOW = 0.8

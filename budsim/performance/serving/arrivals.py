@@ -9,19 +9,8 @@ import numpy as np
 
 from budsim.performance.candidates import Floats, Integers
 from budsim.performance.lengths import EmpiricalLength, LengthLaw
-from budsim.performance.traffic import (
-    ClosedLoop,
-    OpenLoop,
-    Prefix,
-    PrefixSet,
-    PrefixShare,
-    Process,
-    Sessions,
-    SharedPrefixes,
-    Start,
-    Trace,
-    Traffic,
-)
+from budsim.performance.prefixes import Prefix, PrefixSet, PrefixShare, Sessions, SharedPrefixes
+from budsim.performance.traffic import ClosedLoop, OpenLoop, Process, Start, Trace, Traffic
 
 # In ``reused_from``: the tokens are found in the cache, whoever computed them.
 ALWAYS_CACHED = -2

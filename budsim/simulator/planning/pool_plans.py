@@ -12,7 +12,7 @@ import numpy as np
 from budsim.engine_ops.shared.pools import transfers_whole_state
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.performance.candidates import Integers
-from budsim.performance.traffic import PrefixSet
+from budsim.performance.prefixes import PrefixSet
 from budsim.simulator.planning.choices import ServingOption
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.placement import EqualReplicas, free_after

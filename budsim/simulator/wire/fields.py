@@ -17,7 +17,8 @@ from pydantic_core import PydanticCustomError
 from budsim.commons.units import GIB
 from budsim.model_ops.media import LONGEST_AUDIO_S, MOST_FRAMES
 from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
-from budsim.performance.traffic import MOST_RATE, MOST_SET_TOKENS
+from budsim.performance.prefixes import MOST_SET_TOKENS
+from budsim.performance.traffic import MOST_RATE
 
 # Bytes of a GB of the wire: the inventory's writer calls a GiB a GB, and callers do the same.
 WIRE_GB = GIB

@@ -8,7 +8,7 @@ import pytest
 from budsim.commons.units import GIB
 from budsim.performance.measured.clients import client_traffic
 from budsim.performance.measured.measurements import read_measurements
-from budsim.performance.traffic import PrefixSet
+from budsim.performance.prefixes import PrefixSet
 
 ROW = {
     "device_name": "H100-SXM",

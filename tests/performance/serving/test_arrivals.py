@@ -8,17 +8,9 @@ import numpy as np
 import pytest
 
 from budsim.performance.lengths import FixedLength, UniformLength
+from budsim.performance.prefixes import Sessions, SharedPrefixes
 from budsim.performance.serving.arrivals import ALWAYS_CACHED, crowded, draw_requests
-from budsim.performance.traffic import (
-    ClosedLoop,
-    OpenLoop,
-    Process,
-    Sessions,
-    SharedPrefixes,
-    Start,
-    Trace,
-    Traffic,
-)
+from budsim.performance.traffic import ClosedLoop, OpenLoop, Process, Start, Trace, Traffic
 
 OPEN = Traffic.at_rate(requests_per_s=4.0, input_tokens=1000, output_tokens=200)
 

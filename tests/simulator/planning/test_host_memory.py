@@ -13,7 +13,8 @@ from budsim.hardware_ops.cluster_file import clusters_in
 from budsim.model_ops.registry import resolve_model
 from budsim.performance.lengths import FixedLength
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.performance.traffic import ClosedLoop, PrefixSet, Traffic
+from budsim.performance.prefixes import PrefixSet
+from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.choices import one_replica_each
 from budsim.simulator.planning.hardware_groups import usable

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from budsim.performance.lengths import FixedLength, LognormalLength, UniformLength
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.performance.traffic import ClosedLoop, OpenLoop, PrefixSet, PrefixShare, Process
+from budsim.performance.prefixes import PrefixSet, PrefixShare
+from budsim.performance.traffic import ClosedLoop, OpenLoop, Process
 from budsim.simulator.background.worker_processes import ThreadWorkers
 from budsim.simulator.cluster_sources import FixedInventory
 from budsim.simulator.planning.targets import PercentileTarget

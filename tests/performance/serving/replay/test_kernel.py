@@ -11,23 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budsim.performance.lengths import FixedLength, UniformLength
+from budsim.performance.prefixes import Prefix, PrefixSet, PrefixShare, Sessions, SharedPrefixes
 from budsim.performance.serving.arrivals import Requests, draw_requests
 from budsim.performance.serving.replay.runs import Replica, Run, run
 from budsim.performance.serving.replay.scheduling import Host, Router, Schedulers
 from budsim.performance.serving.replay.step_tables import CONTEXTS, TOKENS, PartTables, StepTables
-from budsim.performance.traffic import (
-    Arrivals,
-    ClosedLoop,
-    OpenLoop,
-    Prefix,
-    PrefixSet,
-    PrefixShare,
-    Process,
-    Sessions,
-    SharedPrefixes,
-    Start,
-    Traffic,
-)
+from budsim.performance.traffic import Arrivals, ClosedLoop, OpenLoop, Process, Start, Traffic
 from tests.performance.serving.replay.stepwise import Outcome, Scheduler, Simulator
 
 KINDS = {"mixed": 0, "prefill_first": 1, "static": 2}

@@ -11,8 +11,9 @@ from budsim.commons.precision import Precision
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.operators import step_time
 from budsim.performance.physics.ranks import prepare
+from budsim.performance.prefixes import SharedPrefixes
 from budsim.performance.serving.replay import FrontEnd, Host, ReplayedService, Router, replay
-from budsim.performance.traffic import OpenLoop, SharedPrefixes, Traffic
+from budsim.performance.traffic import OpenLoop, Traffic
 from tests.performance.populations import population
 
 RANKS = population(
