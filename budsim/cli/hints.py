@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from budsim.cli import cells
@@ -25,6 +26,19 @@ def print_model_taken(console: Console, asked: str, model_id: str) -> None:
     others = [name for name in known_models() if given in name.lower() and name != model_id]
     told = f"; also known: {', '.join(others[:OTHERS_TOLD])}" if others else ""
     console.print(f"{asked!r} was taken for {model_id}{told}", style="yellow", markup=False)
+
+
+def print_guesses(console: Console, group: ReplicaGroup) -> None:
+    """Say how many tokens a group's guesses yield, and who published that."""
+    way = group.speculation
+    if way is None:
+        return
+    low, high = (max(way.tokens_per_step * math.exp(s), 1.0) for s in (-way.spread, way.spread))
+    console.print(
+        f"guesses: {way.draft_tokens} a step yield {way.tokens_per_step:.2f} tokens "
+        f"({low:.2f} to {min(high, way.draft_tokens + 1.0):.2f}); {way.source}",
+        markup=False,
+    )
 
 
 def print_checkpoint(console: Console, offer: CheckpointOffer) -> None:

@@ -146,6 +146,7 @@ def _print_launch(console: Console, question: Question, plan: Plan) -> None:
         # Neither colours nor line breaks: people copy it. Square brackets are no markup.
         console.print(command, markup=False, soft_wrap=True)
         console.print(f"memory of a device: {_memory_text(group)}")
+        hints.print_guesses(console, group)
     if plan.is_disaggregated:
         _print_router(console, plan)
 

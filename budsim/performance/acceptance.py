@@ -249,9 +249,13 @@ def _of_other_models(method: Method, draft_tokens: int, domain: str) -> Acceptan
     return Acceptance(
         tokens_per_step=median(values),
         spread=OTHER_MODEL_SPREAD,
-        source=f"unknown for this model; median of {len(values)} curves of {stand_in}",
+        source=f"unknown for this model; median of {_counted(values)} of {stand_in}",
         known=False,
     )
+
+
+def _counted(values: Sequence[float]) -> str:
+    return "1 curve" if len(values) == 1 else f"{len(values)} curves"
 
 
 def _limited(value: float, draft_tokens: int) -> float:

@@ -10,7 +10,12 @@ import pandas as pd
 from budsim.commons.errors import BudsimError, NotFound
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import resolve_model
-from budsim.performance.acceptance import Acceptance, find_acceptance, stated_acceptance
+from budsim.performance.acceptance import (
+    Acceptance,
+    domains,
+    find_acceptance,
+    stated_acceptance,
+)
 from budsim.performance.candidates import Integers
 from budsim.performance.measured.protocols import draft_tokens, drafting, stated_flags
 from budsim.performance.speculation import (
@@ -23,7 +28,7 @@ from budsim.performance.speculation import (
 )
 
 # Optional columns that say how a row speculates.
-TEXTS = ("speculative_method", "draft_model")
+TEXTS = ("speculative_method", "draft_model", "domain")
 
 
 def mark_unreadable_drafts(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Series) -> None:
@@ -42,6 +47,10 @@ def mark_unreadable_drafts(text: pd.DataFrame, numbers: pd.DataFrame, problems: 
         (alone & (text.draft_model != ""), f"draft_model: {needed}"),
         (~known, f"speculative_method: expected one of {names}"),
         (~whole, f"draft_tokens: expected a whole number from 1 to {MOST_DRAFT_TOKENS}"),
+        (
+            (text.domain != "") & ~text.domain.isin(domains()),
+            f"domain: expected one of {', '.join(domains())}",
+        ),
         (~share, "acceptance: expected a share of guesses from 0 to 1"),
         (without, "draft_model: is blank; expected the model that drafts"),
     ):
@@ -87,18 +96,20 @@ def speculations(
     found: dict[Speculation, int] = {PLAIN: 0}
     codes = np.zeros(len(text), dtype=np.int64)
     for row in map(int, np.flatnonzero(guesses)):
-        way = _way(text.iloc[row], int(counts[row]), float(numbers.acceptance[row]), models[row])
+        stated = numbers[["acceptance", "temperature"]].iloc[row]
+        way = _way(text.iloc[row], int(counts[row]), stated, models[row])
         codes[row] = found.setdefault(way, len(found))
     return tuple(found), codes
 
 
-def _way(row: pd.Series, tokens: int, share: float, model: Architecture) -> Speculation:
+def _way(row: pd.Series, tokens: int, stated: pd.Series, model: Architecture) -> Speculation:
     method = Method(row.speculative_method.lower() or _method(row.notes))
     tokens = min(max(tokens, 1), MOST_DRAFT_TOKENS)
+    temperature = None if np.isnan(stated.temperature) else float(stated.temperature)
     found: Acceptance = (
-        find_acceptance(model.model_id, method, tokens)
-        if np.isnan(share)
-        else stated_acceptance(share, tokens)
+        find_acceptance(model.model_id, method, tokens, domain=row.domain, temperature=temperature)
+        if np.isnan(stated.acceptance)
+        else stated_acceptance(float(stated.acceptance), tokens)
     )
     draft = resolve_model(row.draft_model) if row.draft_model else None
     return Speculation(

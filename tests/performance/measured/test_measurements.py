@@ -140,9 +140,19 @@ def test_columns_say_how_a_row_speculates() -> None:
     assert candidates.tokens_per_step.tolist() == pytest.approx([1.0, 2.19])
 
 
+def test_columns_choose_the_published_acceptance() -> None:
+    """Prompt lookup finds more in code than in arithmetic."""
+    lookup = {"speculative_method": "ngram", "draft_tokens": "5"}
+    lookup |= {"model_hf": "meta-llama/Llama-3.1-8B-Instruct", "temperature": "0"}
+    found = read(lookup | {"domain": "coding"}, lookup | {"domain": "math"}).candidates
+    coding, maths = found.tokens_per_step
+    assert coding > 1.5 * maths
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
+        ({"domain": "poetry"}, "domain: expected one of chat"),
         ({"draft_tokens": "0"}, "draft_tokens"),
         ({"draft_tokens": "50"}, "draft_tokens"),
         ({"acceptance": "1.2"}, "acceptance"),

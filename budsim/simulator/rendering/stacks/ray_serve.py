@@ -9,10 +9,10 @@ from typing import Final
 from budsim.simulator.rendering.deployments import Deployment, Group
 from budsim.simulator.rendering.pods import Manifest, Workload
 from budsim.simulator.rendering.stacks.shared import (
+    engine_keywords,
     groups_of,
     launch_of,
     notes_of,
-    snake_case,
 )
 from budsim.simulator.rendering.writing import yaml_text
 
@@ -86,5 +86,5 @@ def _model(name: str, group: Group, workload: Workload) -> Manifest:
             "max_ongoing_requests": int(group.launch.args.get("max-num-seqs", 256)),
         },
         **({"runtime_env": {"env_vars": environment}} if environment else {}),
-        "engine_kwargs": snake_case(args),
+        "engine_kwargs": engine_keywords(args),
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import ArgumentValue, Launch, PoolRole
@@ -91,9 +93,15 @@ def flags_of(group: Group, *, without: Collection[str] = (), **changes: Argument
     return list(command_line(group.engine.name, {**args, **changes}))
 
 
-def snake_case(args: Mapping[str, ArgumentValue]) -> dict[str, ArgumentValue]:
-    """Return arguments under the names that Python gives them."""
-    return {name.replace("-", "_"): value for name, value in args.items()}
+def engine_keywords(args: Mapping[str, ArgumentValue]) -> dict[str, Any]:
+    """Return arguments as Python takes them: names with underscores, JSON objects as mappings."""
+    return {name.replace("-", "_"): _object_in(value) for name, value in args.items()}
+
+
+def _object_in(value: ArgumentValue) -> Any:
+    # The command line has no mappings: there vLLM reads `--speculative-config` from JSON.
+    is_object = isinstance(value, str) and value.startswith("{")
+    return json.loads(str(value)) if is_object else value
 
 
 def notes_of(deployment: Deployment, *notes: str) -> list[str]:

@@ -140,6 +140,16 @@ def test_ray_serve_names_accelerators_as_ray_does(layout):
     assert not any("-" in name for name in model["engine_kwargs"])
 
 
+def test_ray_serve_gets_guesses_as_a_mapping(layout):
+    """Python's argument is no JSON text: vLLM's own classes would refuse that."""
+    plan = json.loads(layout("cuda", "vllm", {"a": 2}))
+    stated = {"method": "mtp", "num_speculative_tokens": 3}
+    plan["node_groups"][0]["args"]["speculative-config"] = json.dumps(stated)
+    text = render(json.dumps(plan), "ray-serve")
+    model = yaml.safe_load(text)["applications"][0]["args"]["llm_configs"][0]
+    assert model["engine_kwargs"]["speculative_config"] == stated
+
+
 def _values(found: Any, name: str) -> list[Any]:
     """Return all values of a name, however deep."""
     if isinstance(found, dict):
