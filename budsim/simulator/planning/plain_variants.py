@@ -126,6 +126,13 @@ def with_default_knobs(space: SearchSpace, genomes: Integers) -> Integers:
     return space.repair(np.array(found).reshape(genomes.shape))
 
 
+def with_smaller_budget(space: SearchSpace, genomes: Integers, steps: int) -> Integers:
+    """Return genomes with a token budget so many values below their own, or the smallest."""
+    changed = genomes.copy()
+    changed[:, BUDGET] = np.maximum(changed[:, BUDGET] - steps, 0)
+    return space.repair(changed)
+
+
 def with_replicas(space: SearchSpace, genomes: Integers, genes: Integers) -> Integers:
     """Return genomes with other numbers of replicas.
 

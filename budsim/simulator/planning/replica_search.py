@@ -21,6 +21,7 @@ from budsim.simulator.planning.plain_variants import (
     with_default_knobs,
     with_default_sequences,
     with_replicas,
+    with_smaller_budget,
 )
 from budsim.simulator.planning.replica_groups import judge_rows
 
@@ -31,6 +32,10 @@ NEIGHBOURS: Final = (-1, 0, 1, 3)
 
 # Layouts, cheapest first, that are also tried with the knobs the search found.
 OWN_KNOBS: Final = 3
+
+# Smaller token budgets tried where gaps between tokens have a percentile target: a step of fewer
+# prompt tokens ends sooner, and no token waits longer than a step.
+SMALLER_BUDGETS: Final = 4
 
 _KNOBS: Final = [SEQS, BUDGET, FRACTION]
 
@@ -44,7 +49,8 @@ def replayed_rows(space: SearchSpace, layouts: Integers, predictor: Predictor) -
         What may be chosen, and what predicts it.
     layouts : int array, shape (n, genes)
         One genome a layout; its number of replicas does not matter. Its own knobs and the engine's
-        are tried, and the engine's kept where they need no more replicas.
+        are tried, and the engine's kept where they need no more replicas. With a percentile target
+        on gaps between tokens smaller token budgets are tried too.
     """
     trials = _Trials(space, predictor)
     usual = with_default_knobs(space, layouts)
@@ -52,11 +58,16 @@ def replayed_rows(space: SearchSpace, layouts: Integers, predictor: Predictor) -
     chosen = np.array(usual)
     # The knobs of the search are worth a replay where they may save the best deployment a replica.
     best = _cheapest(space, usual, least, counts)[:OWN_KNOBS]
+    if space.scoring.question.targets.bound_gaps:
+        for steps in range(1, SMALLER_BUDGETS + 1):
+            smaller = with_smaller_budget(space, usual, steps)
+            best = _cheapest(space, chosen, least, counts)[:OWN_KNOBS]
+            tried = (least < 0) | np.isin(np.arange(len(usual)), best)
+            rows = np.flatnonzero(tried & (smaller[:, BUDGET] != usual[:, BUDGET]))
+            trials.adopt(smaller[rows], rows, chosen, least)
     differs = (usual[:, _KNOBS] != layouts[:, _KNOBS]).any(axis=1)
     own = np.flatnonzero(differs & (np.isin(np.arange(len(usual)), best) | (least < 0)))
-    of_own = trials.fewest(layouts[own])
-    fewer = (of_own >= 0) & ((least[own] < 0) | (of_own < least[own]))
-    chosen[own[fewer]], least[own[fewer]] = layouts[own[fewer]], of_own[fewer]
+    trials.adopt(layouts[own], own, chosen, least)
     genomes = _around(space, chosen, least, counts)
     choices = with_default_sequences(space, space.decode(genomes))
     return PlainRows(genomes=genomes, choices=choices, evaluations=trials.evaluations)
@@ -104,6 +115,12 @@ class _Trials:
             return np.asarray(shortfall == 0.0)
 
         return first_that_meets(counts, starts, meets)
+
+    def adopt(self, tried: Integers, rows: Integers, chosen: Integers, least: Integers) -> None:
+        """Put genomes in the place of ``rows`` of ``chosen`` where they need fewer replicas."""
+        needed = self.fewest(tried)
+        fewer = (needed >= 0) & ((least[rows] < 0) | (needed < least[rows]))
+        chosen[rows[fewer]], least[rows[fewer]] = tried[fewer], needed[fewer]
 
     def _replicas_for_rate(self, genomes: Integers) -> Floats:
         """Return the replicas below which no queue of each row ends; 1 in a closed loop."""

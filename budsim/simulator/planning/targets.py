@@ -153,6 +153,11 @@ class Targets:
         first = {"ttft", "e2e"}
         return bool(self.ttft_s or self.e2e_s or first & {p.latency for p in self.percentiles})
 
+    @property
+    def bound_gaps(self) -> bool:
+        """Whether a percentile target bounds the gaps between tokens."""
+        return bool({"itl", "tpot"} & {each.latency for each in self.percentiles})
+
     def on_means(self, output_tokens: float, e2e_s: float = inf) -> Targets:
         """Return targets on means that every service within these targets meets.
 

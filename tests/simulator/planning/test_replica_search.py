@@ -11,7 +11,7 @@ from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.plans import Plan
 from budsim.simulator.planning.replica_search import first_that_meets
-from budsim.simulator.planning.targets import PercentileTarget
+from budsim.simulator.planning.targets import PercentileTarget, Targets
 from tests.simulator.situations import make_cluster, make_question
 
 
@@ -84,3 +84,33 @@ def test_rows_of_an_answer_differ_in_more_than_hidden_flags():
         for plan in plans_on(8)
     ]
     assert len(set(looks)) == len(looks)
+
+
+def test_a_tight_gap_between_tokens_is_met_by_smaller_steps():
+    """A step of 8,192 prompt tokens takes an H100 longer than the 50 ms a token may wait.
+
+    Fewer tokens a step keep within them on two devices; with the default it takes four.
+    """
+    question = make_question(
+        make_cluster((("H100-SXM", 8),)),
+        targets={"percentiles": (PercentileTarget.named("itl_p99_s", 0.05),)},
+        input_tokens=2048,
+        output_tokens=256,
+        concurrency=64,
+        engines=frozenset({"vllm"}),
+        chance=0.8,
+    )
+    best = answer(question, load_predictor()).plans[0]
+    assert best.meets_targets
+    assert best.devices == 2
+    assert best.groups[0].config.pp == 1
+    assert best.groups[0].config.max_num_batched_tokens < 8192
+
+
+def test_gaps_are_bounded_by_percentiles_of_their_own():
+    """TTFT alone bounds no gap; the gaps of tokens and their mean of a request do."""
+    bounded = [
+        Targets(percentiles=(PercentileTarget.named(name, 0.5),)).bound_gaps
+        for name in ("ttft_p99_s", "itl_p99_s", "tpot_p95_s", "e2e_p99_s")
+    ]
+    assert bounded == [False, True, True, False]
