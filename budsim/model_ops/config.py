@@ -13,7 +13,7 @@ from budsim.model_ops.config_reader import ConfigReader
 from budsim.model_ops.encoders import encoders_of
 from budsim.model_ops.families.common_names import with_common_names
 from budsim.model_ops.families.decoder import read_decoder
-from budsim.model_ops.families.model_types import READERS
+from budsim.model_ops.families.model_types import CLASS_READERS, READERS
 from budsim.model_ops.families.text_model import TextModel, group_layers
 from budsim.model_ops.families.traits import FamilyTraits
 from budsim.model_ops.quantization import quantization_from, with_short_experts
@@ -159,6 +159,10 @@ def _text_model(outer: ConfigReader, text: ConfigReader) -> TextModel:
         )
     if model_type in READERS:
         read, traits = READERS[model_type]
+        return read(text, traits)
+    named = next((name for name in outer.texts("architectures") if name in CLASS_READERS), "")
+    if named:
+        read, traits = CLASS_READERS[named]
         return read(text, traits)
     # Many new names are Llamas; a wrapper's unknown tower cannot be counted, so it is refused.
     if not outer.has("text_config") and all(outer.has(key) for key in LLAMA_KEYS):

@@ -24,6 +24,7 @@ from budsim.model_ops.families.early_decoders import (
 )
 from budsim.model_ops.families.encoder import read_bert
 from budsim.model_ops.families.encoder_decoder import read_t5
+from budsim.model_ops.families.k2_horizon import read_k2_horizon
 from budsim.model_ops.families.layer_inputs import read_gemma3n
 from budsim.model_ops.families.linear_attention import (
     read_delta_decoder,
@@ -45,6 +46,7 @@ from budsim.model_ops.families.mixed_heads import (
     read_mimo_v2,
     read_step3,
 )
+from budsim.model_ops.families.pangu import read_pangu_sinks
 from budsim.model_ops.families.qwen4 import read_qwen4_exp
 from budsim.model_ops.families.shared_weights import (
     read_hrm_text,
@@ -321,6 +323,10 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "laguna": (read_laguna, replace(QWEN3, experts=True, router_bias=True)),
     "lfm2": (read_short_convolution_decoder, LFM2),
     "lfm2_moe": (read_short_convolution_decoder, replace(LFM2, experts=True, router_bias=True)),
+    "k2_horizon": (
+        read_k2_horizon,
+        replace(QWEN3, experts=True, qk_norm_flag=("query_key_norm", True)),
+    ),
     "longcat_flash": (read_longcat, LATENT_EXPERTS),
     "longcat_flash_ngram": (read_longcat, LATENT_EXPERTS),
     "mamba": (read_mamba_model, replace(LLAMA, tied=True)),
@@ -361,4 +367,12 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "t5": (read_t5, FamilyTraits(tied=True)),
     "umt5": (read_t5, FamilyTraits(tied=True)),
     "mt5": (read_t5, FamilyTraits(tied=True)),
+}
+
+# Read by the class where the ``model_type`` is not known: its name was never published here.
+CLASS_READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
+    "PanguProMoEV2ForCausalLM": (
+        read_pangu_sinks,
+        replace(LATENT_EXPERTS, norms=4, windowed=False),
+    ),
 }
