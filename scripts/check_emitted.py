@@ -71,15 +71,15 @@ registry._LazyRegisteredModel.inspect_model_cls = lambda lazy: registry._ModelIn
 os.environ["HF_HUB_OFFLINE"] = "1"
 OWN_CODE = """
 import json
-from types import SimpleNamespace
 from transformers import PretrainedConfig
+class Fields(dict):
+    __getattr__ = dict.get
 class OwnConfig(PretrainedConfig):
     model_type = "{}"
     def __init__(self, block_configs=None, **stated):
         super().__init__(**stated)
         if block_configs:
-            as_object = lambda found: SimpleNamespace(**found)
-            self.block_configs = json.loads(json.dumps(block_configs), object_hook=as_object)
+            self.block_configs = json.loads(json.dumps(block_configs), object_hook=Fields)
 """
 for line in sys.stdin:
     words, config = json.loads(line)
