@@ -191,6 +191,7 @@ def _commands(questions: int, draw: random.Random) -> tuple[list[Emitted], Count
                 traffic=traffic,
                 quantize=draw.random() < 1 / 3,
                 analytic=draw.random() < 1 / 2,
+                disaggregated=draw.choice(("off", "off", "only")),
             )
         except BudsimError as error:
             skipped[type(error).__name__] += 1

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from budsim.commons.units import MILLI
-from budsim.performance.candidates import Floats
+from budsim.performance.candidates import Floats, Integers
 from budsim.performance.learned.pool_correction import load_pools
 from budsim.performance.measured.clients import served_traffic
 from budsim.performance.measured.contradictions import why_impossible
@@ -26,6 +26,11 @@ from budsim.performance.predictions import PERCENTILES, Basis, Interval, Predict
 from budsim.performance.predictor import Predictor, trained_folder
 from budsim.performance.serving.replay.answers import ReplayedService
 from budsim.performance.training.errors import error_figures
+from budsim.performance.training.pool_scores import (
+    DISAGGREGATED,
+    is_disaggregated,
+    judged_pools,
+)
 
 # A coverage below 90 % counts as drift where chance explains it once in a hundred times at most.
 CHANCE = 0.01
@@ -254,10 +259,15 @@ def judge(
     found, problems, seen = [], [], set[int]()
     for part, share in parts:
         rows, repeated = without_repeats(part, seen)
-        measurements = settle(read_measurements(rows))
+        pools = is_disaggregated(rows)
+        measurements = settle(read_measurements(rows[~pools]))
         problems += repeated + [problem for problem in measurements.problems if problem]
         if len(measurements):
             found.append(_judged(measurements, *predict(measurements, predictor)))
+        if pools.any():
+            of_pools, unread = judged_pools(rows[pools], predictor)
+            problems += unread
+            found += [of_pools] if len(of_pools) else []
         progress(share)
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(
         columns=list(GROUPINGS)
@@ -298,8 +308,11 @@ def _measured(measurements: Measurements) -> dict[str, Floats]:
 
 
 def scores(judged: pd.DataFrame, by: str = "device") -> list[Score]:
-    """Return how well each quantity was predicted: of all rows, then by each group of a column."""
-    groups = {"all": np.arange(len(judged))}
+    """Return how well each quantity was predicted: of all rows, then by each group of a column.
+
+    Disaggregated rows stand by themselves: nothing that is learned of others is learned of them.
+    """
+    groups = _whole_groups(judged)
     groups |= {
         f"{by} {name}": np.asarray(at) for name, at in sorted(judged.groupby(by).indices.items())
     }
@@ -313,6 +326,17 @@ def scores(judged: pd.DataFrame, by: str = "device") -> list[Score]:
             if score.rows:
                 found.append(score)
     return found
+
+
+def _whole_groups(judged: pd.DataFrame) -> dict[str, Integers]:
+    """Return all rows of replicas that serve whole requests, and those of pools beside them."""
+    if not len(judged):
+        return {}
+    pools = (judged["mode"] == DISAGGREGATED).to_numpy(dtype=bool)
+    if pools.all():
+        return {"all": np.arange(len(judged))}
+    groups = {"all": np.flatnonzero(~pools), DISAGGREGATED: np.flatnonzero(pools)}
+    return {name: at for name, at in groups.items() if len(at)}
 
 
 def _score(
