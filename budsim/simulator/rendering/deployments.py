@@ -20,6 +20,7 @@ from budsim.engine_ops.base import (
 )
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.shared.cores import core_ranges
+from budsim.engine_ops.shared.offload import host_cache_gib
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.plan_document import (
@@ -106,6 +107,11 @@ class Group:
     compression: Compression | None
     promised: Mapping[str, PromisedLatency]
     role: PoolRole = PoolRole.WHOLE
+
+    def host_cache_gib(self, devices: int) -> int:
+        """Return the host memory of KV cache of so many of a replica's devices, GiB, rounded up."""
+        of_replica = sum(len(process.devices) for process in self.replicas[0])
+        return math.ceil(host_cache_gib(self.launch.args, of_replica) * devices)
 
     def launched_as(self, role: ReplicaProcess) -> Launch:
         """Return what starts one process of a replica."""

@@ -86,10 +86,8 @@ def pod(
 ) -> Manifest:
     """Return a pod template that runs on the plan's nodes only."""
     role = {"budsim/answers": group.name} if answers else {}
-    shm = {
-        "name": "shm",
-        "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHM_GIB_PER_DEVICE * workload.devices}Gi"},
-    }
+    size_gib = SHM_GIB_PER_DEVICE * workload.devices + group.host_cache_gib(workload.devices)
+    shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{size_gib}Gi"}}
     spec = {
         **_where(deployment, group, workload),
         # Variables of a Service named like the engine would be taken for its settings (VLLM_PORT).
@@ -183,7 +181,8 @@ def environment_of(launch: Launch) -> list[Manifest]:
 def _resources(group: Group, devices: int) -> Manifest:
     """Return what a process is given.
 
-    On CPUs its cores and memory; elsewhere its devices, and host cores and memory to feed them.
+    On CPUs its cores and memory; elsewhere its devices, and host cores and memory to feed them and
+    to keep KV cache in.
     """
     shm = SHM_GIB_PER_DEVICE * devices
     if group.kind is DeviceKind.CPU:
@@ -191,7 +190,7 @@ def _resources(group: Group, devices: int) -> Manifest:
         cores = {"cpu": str(group.cores * devices)} if group.cores else {}
         return {"requests": {**cores, "memory": memory}, "limits": {**cores, "memory": memory}}
     processes = HOST_PROCESSES + devices
-    host = GIB_PER_PROCESS * processes + shm
+    host = GIB_PER_PROCESS * processes + shm + group.host_cache_gib(devices)
     wanted = _device_resources(group, devices)
     return {
         "requests": {"cpu": str(processes), "memory": f"{host}Gi", **wanted},

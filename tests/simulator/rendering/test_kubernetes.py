@@ -1,5 +1,7 @@
 """A plan as Kubernetes manifests, each held against the API's schema."""
 
+import json
+
 import pytest
 
 from budsim.commons.errors import InvalidInput
@@ -125,3 +127,25 @@ def _cache(text: str) -> dict:
     """Return the volume of a file's first pod that holds weights."""
     volumes = check_manifests(text)[0]["spec"]["template"]["spec"]["volumes"]
     return next(each for each in volumes if each["name"] == "model-cache")
+
+
+def test_pods_are_given_the_host_memory_of_their_kv_cache(layout):
+    """200 GiB for a replica of two devices: in its shared memory, its request and its limit."""
+    plain, offloading = (json.loads(layout("cuda", "vllm", {"a": 2})) for _ in range(2))
+    offloaded = {"kv-offloading-size": 200.0, "kv-offloading-backend": "native"}
+    offloading["node_groups"][0]["args"] |= offloaded
+    before, after = (
+        check_manifests(render(json.dumps(plan), "kubernetes"))[0]["spec"]["template"]["spec"]
+        for plan in (plain, offloading)
+    )
+    assert gib(after["volumes"][0]["emptyDir"]["sizeLimit"]) == 200 + gib(
+        before["volumes"][0]["emptyDir"]["sizeLimit"]
+    )
+    for kind in ("requests", "limits"):
+        sizes = [gib(pod["containers"][0]["resources"][kind]["memory"]) for pod in (before, after)]
+        assert sizes[1] - sizes[0] == 200
+
+
+def gib(size: str) -> int:
+    """Return a quantity of Kubernetes in GiB."""
+    return int(size.removesuffix("Gi"))

@@ -54,6 +54,7 @@ def _model(deployment: Deployment, group: Group, workload: Workload) -> Manifest
     repository, _, tag = launch.image.rpartition(":")
     main = container(group, workload, launch, answers=True)
     resource = platform_of(group.kind, group.device_name).resource
+    shm_gib = SHM_GIB_PER_DEVICE * workload.devices + group.host_cache_gib(workload.devices)
     devices = (
         {"requestGPU": workload.devices, "requestGPUType": resource}
         if resource
@@ -67,7 +68,7 @@ def _model(deployment: Deployment, group: Group, workload: Workload) -> Manifest
         "replicaCount": len(workload.replicas),
         **devices,
         "resources": main["resources"],
-        "shmSize": f"{SHM_GIB_PER_DEVICE * workload.devices}Gi",
+        "shmSize": f"{shm_gib}Gi",
         "hf_token": {"secretName": TOKEN_SECRET, "secretKey": "token"},
         "env": [{"name": name, "value": value} for name, value in launch.envs.items()],
         "nodeSelectorTerms": [{"matchExpressions": [on_the_nodes(workload)]}],
