@@ -101,6 +101,7 @@ class Asked(Drawn):
     basis: Name = ""
     term: Name = ""
     provider: Name = ""
+    prices: Upload | None = None
     pue: Limit = None
     usd_per_kwh: Limit = None
     g_co2_per_kwh: Limit = None

@@ -10,11 +10,12 @@ from budsim.commons.units import MILLI
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.hardware_ops.cluster import Cluster
 from budsim.hardware_ops.power import PowerSite
+from budsim.hardware_ops.price_file import PriceFile
 from budsim.hardware_ops.pricing import Pricing, basis_named, term_named
 from budsim.hardware_ops.rents import provider_named
 from budsim.model_ops.architecture import Architecture
 from budsim.page.fields import Asked
-from budsim.page.work import read_clusters, read_uploaded_trace
+from budsim.page.work import read_clusters, read_uploaded_prices, read_uploaded_trace
 from budsim.performance.asked_speculation import AskedSpeculation
 from budsim.performance.lengths import lengths_of_mean, prompts_and_outputs
 from budsim.performance.prefixes import PrefixShare
@@ -52,7 +53,8 @@ async def question_of(asked: Asked, service: Simulations) -> Question:
     found = await _clusters_of(asked, service)
     architecture = await asyncio.to_thread(service.options.source.find, asked.model)
     traffic = await _traffic_of(asked, architecture, service)
-    costs = await asyncio.to_thread(_costs, asked, service)
+    own = await _own_prices(asked, service)
+    costs = await asyncio.to_thread(_costs, asked, service, own)
     clusters = await asyncio.to_thread(costs.pricing.priced_clusters, found)
     return await asyncio.to_thread(
         _question, asked, architecture, traffic, clusters, costs.power_site, service.options
@@ -147,8 +149,18 @@ def _arrivals(asked: Asked) -> Arrivals:
     return ClosedLoop(concurrency=asked.concurrency)
 
 
-def _costs(asked: Asked, service: Simulations) -> SiteCosts:
-    """Return how devices and power are priced: as at the site, except for what the form says."""
+async def _own_prices(asked: Asked, service: Simulations) -> PriceFile:
+    """Return the prices of the uploaded file; none without one."""
+    if asked.prices is None:
+        return PriceFile(prices={})
+    return await service.workers.compute(read_uploaded_prices, asked.prices, None)
+
+
+def _costs(asked: Asked, service: Simulations, own: PriceFile) -> SiteCosts:
+    """Return how devices and power are priced: as at the site, except for what the form says.
+
+    Prices and assumptions of the uploaded file win over those of the site, single fields over both.
+    """
     inventory = service.inventory
     known = inventory.pricing if isinstance(inventory, PricedInventory) else Pricing()
     term = term_named(asked.term) if asked.term else known.term
@@ -157,6 +169,8 @@ def _costs(asked: Asked, service: Simulations) -> SiteCosts:
         basis=basis_named(asked.basis) if asked.basis else known.basis,
         term=term,
         provider=provider_named(asked.provider, term) if asked.provider else known.provider,
+        given={**known.given, **own.prices},
+        ownership=replace(known.ownership, **own.ownership),
     )
     grid = service.options.costs.g_co2_per_kwh
     wish = AskedCosts(

@@ -23,11 +23,13 @@ from budsim.simulator.planning.question import Question
 if TYPE_CHECKING:
     import pandas as pd
 
+    from budsim.hardware_ops.price_file import PriceFile
     from budsim.performance.traffic import Traffic
 
 # What decoding a file that is no text leaves behind.
 NO_TEXT = re.compile("[\x00-\x08\ufffd]")
 SUFFIXES = frozenset({".csv", ".json", ".jsonl"})
+PRICE_SUFFIXES = frozenset({".csv", ".json", ".yaml", ".yml"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,14 @@ def read_uploaded_trace(upload: Upload, _predictor: Predictor, longest_tokens: i
     with TemporaryDirectory(prefix="budsim-") as folder:
         path = _stored(upload, Path(folder), "trace")
         return read_trace(path, longest_tokens).traffic()
+
+
+def read_uploaded_prices(upload: Upload, _predictor: Predictor, _detail: object) -> PriceFile:
+    """Return the prices of an uploaded file; errors as `read_price_file`."""
+    from budsim.hardware_ops.price_file import read_price_file
+
+    with TemporaryDirectory(prefix="budsim-") as folder:
+        return read_price_file(_stored(upload, Path(folder), "prices", PRICE_SUFFIXES))
 
 
 def answer_page(question: Question, _predictor: Predictor, detail: AnswerDetail) -> str:
@@ -186,12 +196,14 @@ def _rows(measured: Measured) -> tuple[pd.DataFrame, list[str]]:
     return pd.concat(parts, ignore_index=True).fillna(""), list(imported.problems)
 
 
-def _stored(upload: Upload, folder: Path, field: str = "files") -> Path:
+def _stored(
+    upload: Upload, folder: Path, field: str = "files", suffixes: frozenset[str] = SUFFIXES
+) -> Path:
     """Write an upload into a folder under a name that means nothing to the file system."""
     suffix = Path(upload.name).suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in suffixes:
         problem = f"{upload.name!r} has another ending"
-        raise InvalidInput(field, problem, f"a name that ends in {_listed(sorted(SUFFIXES))}")
+        raise InvalidInput(field, problem, f"a name that ends in {_listed(sorted(suffixes))}")
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(upload.name).stem)[:60]
     path = folder / f"{stem or 'upload'}{suffix}"
     if path.exists():

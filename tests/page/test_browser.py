@@ -124,7 +124,7 @@ def test_recorded_requests_are_planned_for(open_page: OpenPage, tmp_path: Path):
     page.get_by_label("as recorded").check()
     expect(page.locator("[name=input_tokens]")).to_be_hidden()
     page.locator("[name=trace]").set_input_files(file)
-    page.get_by_text("Adapters, guessed tokens, power").click()
+    page.get_by_text("Own prices, power, adapters, guessed tokens").click()
     page.get_by_label("Grid, g CO2/kWh").fill("30")
     ask(page)
     expect(page.locator("#answer")).to_contain_text("a trace of 40 requests")

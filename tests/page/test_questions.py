@@ -153,6 +153,23 @@ async def test_an_uploaded_trace_is_the_traffic():
     assert question.traffic.input_tokens == 200
 
 
+async def test_uploaded_prices_win_over_those_of_the_service():
+    """Also their assumptions about owned devices."""
+    text = "{prices: [{device: H100-SXM, purchase_usd: 1000}], ownership: {years: 1}}"
+    form = FORM | {"model": MODEL, "prices": {"name": "mine.yaml", "text": text}}
+    question = await question_of(Asked(**form), ReadingService())
+    (pool,) = (pool for _, pool in question.clusters[0].pools())
+    assert pool.device.price_usd == 1000
+    assert "over 1 years" in pool.device.price_origin.source
+
+
+async def test_a_price_file_of_unknown_devices_is_refused():
+    """The message names file and row."""
+    upload = {"name": "mine.csv", "text": "device,usd_per_h\nH1000,2\n"}
+    with pytest.raises((InvalidInput, NotFound), match=r"mine\.csv row 1"):
+        await question_of(Asked(**FORM | {"model": MODEL, "prices": upload}), ReadingService())
+
+
 @pytest.mark.parametrize(
     ("form", "field"),
     [

@@ -203,6 +203,8 @@ async function ask(event) {
     if (question.source === "upload" && file) question.upload = await textOf(file);
     const [trace] = form.elements.trace.files;
     if (question.load === "trace" && trace) question.trace = await textOf(trace, "trace");
+    const [prices] = form.elements.prices.files;
+    if (prices) question.prices = await textOf(prices, "prices");
     const response = await call("ask", question, mine.signal);
     for await (const line of lines(response)) {
       if (line.error !== undefined) throw new Refused(line.error, line.field);
