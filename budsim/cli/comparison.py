@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,14 +47,20 @@ def explain(plan: Document, first: First = 1, second: Second = 2) -> None:
     rows.add_row("what runs", *("\n+ ".join(map(_layout, each)) for each in groups), "")
     devices = [sum(_devices(group) for group in each) for each in groups]
     rows.add_row("devices", *map(str, devices), _change(*map(float, devices)))
-    for name, label, _ in FIGURES:
-        values = [float(each.get(name) or 0.0) for each in plans]
-        if any(values):
-            rows.add_row(label, *(f"{value:.4g}" for value in values), _change(*values))
+    for row in _figure_rows(plans):
+        rows.add_row(*row)
     console.print(rows)
     console.print(_verdict((first, second), plans), markup=False)
     for flag, before, after in _different_flags(groups[0][0], groups[1][0]):
         console.print(f"  {flag}: {before} -> {after}", markup=False)
+
+
+def _figure_rows(plans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Yield label, both values and the change of every figure that a plan has."""
+    for name, label, _ in FIGURES:
+        values = [float(each.get(name) or 0.0) for each in plans]
+        if any(values):
+            yield (label, *(f"{value:.4g}" for value in values), _change(*values))
 
 
 def _layout(group: NodeGroup) -> str:
@@ -72,15 +78,23 @@ def _change(before: float, after: float) -> str:
 
 def _verdict(numbers: Sequence[int], plans: Sequence[Mapping[str, Any]]) -> str:
     """Return in one sentence what the second plan buys for its price."""
-    better, worse = list[str](), list[str]()
+    changes = list(_changes(plans))
+    told = [
+        f"{word} in {', '.join(of_them)}"
+        for word in ("better", "worse")
+        if (of_them := [text for each, text in changes if each == word])
+    ]
+    words = " and ".join(told)
+    return f"Plan {numbers[1]} beside plan {numbers[0]}: {words or 'no difference of 1 %'}."
+
+
+def _changes(plans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield better or worse and the change of every figure that differs by enough to be told."""
     for name, label, less_is_better in FIGURES:
         before, after = (float(each.get(name) or 0.0) for each in plans)
         if before and abs(after / before - 1.0) >= LEAST_TOLD:
             is_better = (after < before) == less_is_better
-            (better if is_better else worse).append(f"{label} {after / before - 1.0:+.0%}")
-    told = [f"better in {', '.join(better)}" if better else "", f"worse in {', '.join(worse)}"]
-    words = " and ".join(part for part in (told[0], told[1] if worse else "") if part)
-    return f"Plan {numbers[1]} beside plan {numbers[0]}: {words or 'no difference of 1 %'}."
+            yield "better" if is_better else "worse", f"{label} {after / before - 1.0:+.0%}"
 
 
 def _different_flags(one: NodeGroup, other: NodeGroup) -> list[tuple[str, str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 from typing import TYPE_CHECKING
 
@@ -110,24 +110,25 @@ def _print_notes(console: Console, question: Question, outcome: Outcome) -> None
             f"sure: the chance that a measurement meets all targets; {words.risk_text(question)}",
             style="dim",
         )
-    if any(plan.has_estimated_price for plan in outcome.plans[:PLANS_SHOWN]):
-        console.print(cells.ESTIMATE_NOTE, style="dim")
-    if any(plan.is_knee for plan in outcome.plans[:PLANS_SHOWN]):
-        console.print(
-            "knee: the best compromise of cost, number of devices and latency", style="dim"
-        )
-    shown = outcome.plans[:PLANS_SHOWN]
+    for note in _marks_told(outcome.plans[:PLANS_SHOWN]):
+        console.print(note, style="dim")
+
+
+def _marks_told(shown: Sequence[Plan]) -> Iterator[str]:
+    """Yield what the marks in the table of plans stand for."""
+    if any(plan.has_estimated_price for plan in shown):
+        yield cells.ESTIMATE_NOTE
+    if any(plan.is_knee for plan in shown):
+        yield "knee: the best compromise of cost, number of devices and latency"
     if toss_ups(shown):
-        console.print(
+        yield (
             "toss-up: its cost differs by less than our predictions can tell; the simpler plan "
-            "comes first",
-            style="dim",
+            "comes first"
         )
     if any(group.config.dp > 1 for plan in shown for group in plan.groups):
-        console.print(
+        yield (
             "tp counts all devices of a replica's stage. attn-dp4: attention runs in 4 ranks of "
-            "tp/4 devices each\n(vLLM: --tensor-parallel-size tp/4 --data-parallel-size 4)",
-            style="dim",
+            "tp/4 devices each\n(vLLM: --tensor-parallel-size tp/4 --data-parallel-size 4)"
         )
 
 

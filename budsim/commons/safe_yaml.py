@@ -67,10 +67,15 @@ def _refuse_repeats(root: Any) -> None:
             continue
         seen.add(id(node))
         pairs = [each for each in node.value if isinstance(each, tuple)]
-        keys = [str(key.value) for key, _ in pairs if isinstance(key.value, str)]
-        if len(set(keys)) < len(keys):
-            repeated, _ = Counter(keys).most_common(1)[0]
-            line = node.start_mark.line + 1
-            raise ValueError(f"the mapping at line {line} has {repeated!r} twice")
+        _refuse_repeated(
+            [str(key.value) for key, _ in pairs if isinstance(key.value, str)],
+            line=node.start_mark.line + 1,
+        )
         left.extend(value for _, value in pairs)
         left.extend(each for each in node.value if not isinstance(each, tuple))
+
+
+def _refuse_repeated(keys: list[str], line: int) -> None:
+    if len(set(keys)) < len(keys):
+        repeated, _ = Counter(keys).most_common(1)[0]
+        raise ValueError(f"the mapping at line {line} has {repeated!r} twice")

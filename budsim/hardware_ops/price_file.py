@@ -244,22 +244,26 @@ def read_pricing(
         As `read_price_file`, and of a word or number that is not one of these.
     """
     file = read_price_file(Path(prices)) if prices else PriceFile(prices={})
-    assumed = {**file.ownership, **(ownership or {})}
-    known = {each.name for each in fields(Ownership)}
-    if unknown := sorted(assumed.keys() - known):
-        raise InvalidInput(unknown[0], "is no assumption", f"one of {', '.join(sorted(known))}")
-    owned = basis is not None and basis_named(basis) is PriceBasis.OWN
-    _refuse_idle_options(owned, term, provider, ownership or {})
-    how = term_named(term) if term else RentTerm.ON_DEMAND
+    assumed = _assumptions({**file.ownership, **(ownership or {})})
+    chosen = basis_named(basis or PriceBasis.RENT)
+    _refuse_idle_options(chosen is PriceBasis.OWN, term, provider, ownership or {})
+    how = term_named(term or RentTerm.ON_DEMAND)
     pricing = Pricing(
-        basis=PriceBasis.OWN if owned else PriceBasis.RENT,
+        basis=chosen,
         term=how,
         provider=provider_named(provider, how) if provider else "",
-        ownership=Ownership(**assumed),
+        ownership=assumed,
         given=file.prices,
     )
     _refuse_idle_rows(pricing)
     return pricing
+
+
+def _assumptions(stated: Mapping[str, float]) -> Ownership:
+    known = sorted(each.name for each in fields(Ownership))
+    if unknown := sorted(stated.keys() - set(known)):
+        raise InvalidInput(unknown[0], "is no assumption", f"one of {', '.join(known)}")
+    return Ownership(**stated)
 
 
 def _refuse_idle_options(

@@ -101,6 +101,9 @@ class Pricing:
             return "never sold"
         if self.basis is PriceBasis.OWN:
             return "" if availability.is_sold else _not_sold(availability)
+        return self._why_not_rented(device, availability)
+
+    def _why_not_rented(self, device: Device, availability: Availability) -> str:
         rented = bool(asked_prices(device.name, RentTerm.ON_DEMAND, self.provider))
         if self.provider and not rented:
             return f"not rented out by {self.provider}"

@@ -18,13 +18,7 @@ LEAST_TOLD = 0.01
 def why(question: Question, outcome: Outcome, index: int) -> tuple[str, ...]:
     """Return what a plan is best at, and what it changes against the first plan."""
     plan, best = outcome.plans[index], outcome.plans[0]
-    meeting = [each for each in outcome.plans if each.meets_targets]
-    rivals, told = meeting or list(outcome.plans), []
-    if any(plan is each for each in rivals):
-        among = "plans that meet the targets" if meeting and question.targets else "plans"
-        told = [f"{best_in} of the {among}." for best_in in _superlatives(plan, rivals)]
-    if len(meeting) == 1 and plan is meeting[0] and question.targets:
-        told = ["The only plan that meets the targets."]
+    told = _best_at(question, outcome, plan)
     if plan.is_knee:
         told.append("The knee: the best compromise of cost, number of devices and latency.")
     if any(plan is each for each in toss_ups(outcome.plans)):
@@ -32,6 +26,18 @@ def why(question: Question, outcome: Outcome, index: int) -> tuple[str, ...]:
     if index:
         told.append(f"Against plan 1: {_difference(best, plan)}.")
     return tuple(told)
+
+
+def _best_at(question: Question, outcome: Outcome, plan: Plan) -> list[str]:
+    """Return in what a plan is the best of those that meet the targets, or of all."""
+    meeting = [each for each in outcome.plans if each.meets_targets]
+    rivals = meeting or list(outcome.plans)
+    if not any(plan is each for each in rivals):
+        return []
+    if len(meeting) == 1 and question.targets:
+        return ["The only plan that meets the targets."]
+    among = "plans that meet the targets" if meeting and question.targets else "plans"
+    return [f"{best_in} of the {among}." for best_in in _superlatives(plan, rivals)]
 
 
 def limits(plan: Plan) -> tuple[str, ...]:

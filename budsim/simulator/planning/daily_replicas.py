@@ -385,13 +385,19 @@ class _Fleet:
         )
 
 
-def _largest_rate(at: Callable[[float], JudgedRows], start: float) -> float:
-    """Return the largest rate of a replica that meets the targets, to 1 %; 0 where none does."""
+def _ends_of_rate(at: Callable[[float], JudgedRows], start: float) -> tuple[float, float]:
+    """Return a rate that meets the targets (0: none does) and one that does not."""
     low, high = (start, 0.0) if _meets(at(start)) else (0.0, start)
     while not high:
         low, high = (2.0 * low, 0.0) if _meets(at(2.0 * low)) else (low, 2.0 * low)
     while not low and high > start / 1e3:
         low, high = (high / 4.0, high) if _meets(at(high / 4.0)) else (0.0, high / 4.0)
+    return low, high
+
+
+def _largest_rate(at: Callable[[float], JudgedRows], start: float) -> float:
+    """Return the largest rate of a replica that meets the targets, to 1 %; 0 where none does."""
+    low, high = _ends_of_rate(at, start)
     while low and high / low > CLOSE:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if _meets(at(middle)) else (low, middle)

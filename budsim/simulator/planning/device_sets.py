@@ -390,16 +390,22 @@ def _shown(found: Sequence[DeviceSet]) -> tuple[tuple[DeviceSet, ...], list[Reje
     ranked = sorted(found, key=_price)
     good = [each for each in ranked if each.plan.meets_targets]
     pool = good or ranked
-    firsts = {id(each) for each in {each.device.vendor: each for each in reversed(pool)}.values()}
-    known = set(references([each.device for each in pool]))
-    shown = [
-        each
-        for at, each in enumerate(pool)
-        if at < SHOWN or id(each) in firsts or each.device in known
-    ]
+    shown = _worth_showing(pool)
     dearer = [_rejection(each.device, DEARER) for each in pool if each not in shown]
     missing = [_rejection(each.device, "misses the targets") for each in ranked if each not in pool]
     return tuple(shown), [*dearer, *missing]
+
+
+def _worth_showing(ranked: Sequence[DeviceSet]) -> list[DeviceSet]:
+    """Return the first `SHOWN`, the best of each vendor, and what most providers let."""
+    best_of_vendors = {each.device.vendor: each for each in reversed(ranked)}.values()
+    firsts = {id(each) for each in best_of_vendors}
+    known = set(references([each.device for each in ranked]))
+    return [
+        each
+        for at, each in enumerate(ranked)
+        if at < SHOWN or id(each) in firsts or each.device in known
+    ]
 
 
 def _rejection(device: Device, reason: str) -> Rejection:

@@ -95,7 +95,7 @@ class SearchSpace:
         self._kv = _padded([_precision_codes(option.kv) for option in options])
 
     def _tabulate_expert_spread(self, architecture: Architecture) -> None:
-        """Tabulate for each TP whether experts must or can be spread, and which DP divide it."""
+        """Tabulate for each TP whether experts must or can be spread, and its least DP."""
         spread = [[o.engine.ep_sizes(architecture, tp) for tp in o.tp] for o in self.options]
         ranks = [[o.least_attention_ranks(tp) for tp in o.tp] for o in self.options]
         self._least_dp = _padded(
@@ -109,7 +109,10 @@ class SearchSpace:
             ]
         )
         self._most_ep = _padded([[int(sizes[-1] > 1) for sizes in of_tp] for of_tp in spread])
-        # Shape (options, TP sizes, DP sizes).
+        self._tabulate_ranks()
+
+    def _tabulate_ranks(self) -> None:
+        """Tabulate which DP sizes divide each TP, shape (options, TP sizes, DP sizes)."""
         self._ranks_fit = np.zeros((*self._tp.shape, self._dp.shape[1]), dtype=bool)
         for number, option in enumerate(self.options):
             for t, tp in enumerate(option.tp):

@@ -265,14 +265,8 @@ def hardware_of_group(
 
     The best that include those they lie on, without other groups'.
     """
-    where = {(part.node_id, part.pool) for replica in group.placements for part in replica}
     found = usable(cluster, question.mode, skip_master_cpus=question.skip_master_cpus).groups
-    holding = [
-        each
-        for each in found
-        if each.device == group.config.device
-        and where <= {(node.node.node_id, pool) for node in each.nodes for pool, _ in node.pools}
-    ]
+    holding = [each for each in found if _holds(each, group)]
     others = (
         replica for other in plan.groups if other is not group for replica in other.placements
     )
@@ -280,6 +274,13 @@ def hardware_of_group(
     if group.config.tp > mine.largest_node:
         mine = with_whole_nodes(mine)
     return mine.without(devices_of(others))
+
+
+def _holds(hardware: HardwareGroup, group: ReplicaGroup) -> bool:
+    """Return whether devices include all those that a group of replicas lies on."""
+    where = {(part.node_id, part.pool) for replica in group.placements for part in replica}
+    pools = {(node.node.node_id, pool) for node in hardware.nodes for pool, _ in node.pools}
+    return hardware.device == group.config.device and where <= pools
 
 
 def _check(

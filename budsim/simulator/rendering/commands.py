@@ -37,9 +37,13 @@ def heading(deployment: Deployment) -> Iterator[str]:
         part = "" if group.role is PoolRole.WHOLE else f" ({group.role} workers)"
         replicas = f"{len(group.replicas)} x {engine} on {group.device_name}{part}"
         yield f"{group.name}: {replicas}, configuration {group.config_id}"
-    for checkpoint in dict.fromkeys(
-        group.launch.model for group in deployment.groups if group.compression
-    ):
+    yield from _warnings(deployment)
+
+
+def _warnings(deployment: Deployment) -> Iterator[str]:
+    """Yield what has to be done first, and what the commands leave to whoever starts them."""
+    made = (group.launch.model for group in deployment.groups if group.compression)
+    for checkpoint in dict.fromkeys(made):
         yield f"{checkpoint} has to be made first: budsim render --format recipe"
     if any("enable-lora" in group.launch.args for group in deployment.groups):
         yield "LoRA adapters take memory from the KV cache that the prediction does not count"
