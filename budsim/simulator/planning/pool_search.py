@@ -212,6 +212,7 @@ def replayed_pools(question: Question, means: JudgedPools) -> JudgedPools:
         paired.times(pools),
         paired.decode.curves,
         question.traffic,
+        transfer_s=means.served.transfer_s,
         limits=limits_of(question.targets),
         seed=question.seed,
     )

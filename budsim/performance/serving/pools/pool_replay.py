@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ class Deployment:
 
     ``prompt_s`` is a worker's time for a prompt of mean length, ``more_s`` what follows until the
     first token. ``token_s`` (k,) are times between tokens of all decode workers together at
-    ``loads`` (k,), sequences of all of them; ``places`` decode at a time.
+    ``loads`` (k,), sequences of all of them; ``places`` decode at a time. The links are busy for
+    ``link_share`` seconds with each prompt.
     """
 
     prefill_workers: int
@@ -39,6 +40,7 @@ class Deployment:
     places: int
     loads: Floats
     token_s: Floats
+    link_share: float = 0.0
 
     def token_at(self, running: Floats | float) -> Floats:
         """Return seconds between tokens while so many sequences decode."""
@@ -48,7 +50,8 @@ class Deployment:
         """Return the requests/s carried in the long run, of so many tokens after the first."""
         decoding = tokens * float(self.token_at(self.places))
         decoded = self.places / decoding if decoding > 0 else np.inf
-        return min(self.prefill_workers / self.prompt_s, decoded)
+        sent = 1.0 / self.link_share if self.link_share > 0 else np.inf
+        return min(self.prefill_workers / self.prompt_s, decoded, sent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +80,19 @@ def replay_pools(
     curves: TokenCurves,
     traffic: Traffic,
     *,
+    transfer_s: Floats | None = None,
     limits: Limits | None = None,
     seed: int = 0,
 ) -> ReplayedService:
     """Replay the traffic through each deployment, one a row; nan where it is not carried.
 
+    ``transfer_s`` (n,) are transfers under the load; by default each is alone on its link.
     Prefill workers take requests in turn, in the order they are sent. A request decodes as soon as
     its cache is transferred and a place is free, as fast as the load of all decode workers lets it.
     """
     requests, bounds = draw_requests(traffic, seed), limits or Limits()
-    rows = [_row(pools, times, curves, row) for row in range(len(pools))]
+    known = times if transfer_s is None else replace(times, transfer_s=transfer_s)
+    rows = [_row(pools, known, curves, row) for row in range(len(pools))]
     found = [_served(each, requests, traffic, bounds) for each in rows]
     return _table(found)
 
@@ -110,6 +116,7 @@ def _row(pools: Pools, times: PoolTimes, curves: TokenCurves, row: int) -> Deplo
         places=max(int(times.places[row]), 1),
         loads=curves.loads * workers,
         token_s=token_s,
+        link_share=float(times.link_share[row]),
     )
 
 

@@ -19,6 +19,9 @@ TRANSFER_EFFICIENCY = 0.7
 # lone requests in InferenceX, which is 50 to 90 ms longer than prefill and transfer.
 HANDSHAKE_S = 60e-3
 
+# A link is never said to be busier than this: a closed loop's queue is finite.
+BUSIEST_LINK = 0.95
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pools:
@@ -75,6 +78,15 @@ class PoolTimes:
     transfer_s: Floats
     link_share: Floats
     places: Floats
+
+    def transfer_at(self, rate: Floats) -> Floats:
+        """Return seconds that a cache takes while so many prompts come per second, (n,).
+
+        Transfers share the links of the smaller pool, as jobs share a processor: on links that are
+        busy for half of the time each takes twice as long.
+        """
+        busy = np.minimum(rate * self.link_share, BUSIEST_LINK)
+        return np.asarray(HANDSHAKE_S + (self.transfer_s - HANDSHAKE_S) / (1.0 - busy))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,9 +23,6 @@ SETTLING_ROUNDS, STEP = 40, 0.5
 # planned already.
 AWAITED_STEPS = 1.5
 
-# A link is never said to be busier than this: a closed loop's queue is finite.
-BUSIEST_LINK = 0.95
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolService:
@@ -76,13 +73,14 @@ def steady_pools(
     outputs, requests = pools.decode.output_tokens, np.maximum(pools.concurrency, 1.0)
     running, present = np.minimum(requests, known.places), np.zeros(len(pools))
     each, busy = known.prompt_s / pools.prefill_workers, np.zeros(len(pools))
+    rate = np.zeros(len(pools))
     for _ in range(SETTLING_ROUNDS):
         tpot = token_s(running / pools.decode_workers)
         decoding = np.maximum(outputs - 1.0, 1.0) * tpot
         found = present * (requests - 1.0) / requests
-        service = _service(pools, known, Found(present=found, busy=busy), tpot)
+        service = _service(pools, known, Found(present=found, busy=busy, rate=rate), tpot)
         place = np.maximum(requests * decoding / known.places - decoding - sum(service), 0.0)
-        rate = requests / (sum(service) + place + decoding)
+        rate = rate + STEP * (requests / (sum(service) + place + decoding) - rate)
         present = present + STEP * (np.minimum(rate * (service[0] + each), requests) - present)
         busy = busy + STEP * (np.minimum(rate * each, 1.0) - busy)
         running = running + STEP * (np.minimum(rate * decoding, known.places) - running)
@@ -109,12 +107,13 @@ def token_times(pools: Pools) -> TokenTimes:
 class Found:
     """What a request finds at the prefill workers; arrays of shape (n,).
 
-    ``present`` others where all workers together are one that is as much faster, and ``busy``, the
-    share of their time (0..1) that they work.
+    ``present`` others where all workers together are one that is as much faster, ``busy``, the
+    share of their time (0..1) that they work, and the ``rate`` of prompts, 1/s.
     """
 
     present: Floats
     busy: Floats
+    rate: Floats
 
 
 def _service(
@@ -130,4 +129,4 @@ def _service(
     free = found.busy ** (np.sqrt(2.0 * (workers + 1.0)) - 2.0)
     waiting = found.present * times.prompt_s / workers * free
     step = tpot * pools.decode.tokens_per_step
-    return waiting, times.lone_prompt_s, times.transfer_s, AWAITED_STEPS * step
+    return waiting, times.lone_prompt_s, times.transfer_at(found.rate), AWAITED_STEPS * step

@@ -40,13 +40,14 @@ def pools_at_rate(
     busy = np.minimum(rate * known.prompt_s / workers, BUSIEST)
     crowd = busy ** (np.sqrt(2.0 * (workers + 1.0)) - 1.0) / (workers * (1.0 - busy))
     waited = 0.5 * known.prompt_s * crowd
+    transfer = known.transfer_at(rate)
     awaited = AWAITED_STEPS * tpot * pools.decode.tokens_per_step
     return PoolService(
-        ttft_s=waited + known.lone_prompt_s + known.transfer_s + awaited,
+        ttft_s=waited + known.lone_prompt_s + transfer + awaited,
         tpot_s=tpot,
         queue_s=waited,
         prefill_s=known.lone_prompt_s,
-        transfer_s=known.transfer_s,
+        transfer_s=transfer,
         place_s=awaited,
         running=running,
         prefill_busy=busy,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,7 +72,8 @@ def run_pools(pools: Pools, shares: tuple[float, float], seed: int = 0) -> PoolR
     ``shares`` of the mean are the least and the longest of prompts and outputs, uniform between.
     """
     times, decode = pool_times(pools), decode_ranks(pools.decode)
-    running = steady_pools(pools, times).running
+    steady = steady_pools(pools, times)
+    running, times = steady.running, replace(times, transfer_s=steady.transfer_s)
     figures = np.zeros((len(pools), 8))
     for _ in range(ROUNDS):
         token = token_time(decode, running / pools.decode_workers)

@@ -50,6 +50,18 @@ def test_the_worker_with_fewer_ranks_bounds_the_transfer() -> None:
     assert moved == pytest.approx(4000 * 131_072 / (50e9 * TRANSFER_EFFICIENCY), rel=1e-6)
 
 
+def test_transfers_share_the_links() -> None:
+    """A link busy for half of the time: each transfer takes twice as long, the handshake as ever.
+
+    Nothing is said to take more than twenty times as long.
+    """
+    times = pool_times(pools())
+    alone, share = times.transfer_s[0] - HANDSHAKE_S, times.link_share[0]
+    half, beyond = (times.transfer_at(np.array([load / share]))[0] for load in (0.5, 2.0))
+    assert half - HANDSHAKE_S == pytest.approx(2.0 * alone)
+    assert beyond - HANDSHAKE_S == pytest.approx(20.0 * alone)
+
+
 def test_requests_in_flight_are_somewhere() -> None:
     """Little's law: what decodes, waits and is read adds up to all requests."""
     service, load = served(load=64.0), 64.0
