@@ -8,6 +8,7 @@ from typing import Final
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.drafters import has_mtp_layer
 from budsim.performance.acceptance import domains, speculation_of
 from budsim.performance.speculation import Method, Speculation
 
@@ -70,7 +71,7 @@ class AskedSpeculation:
         if self.speculative is None:
             self._check_without_method()
             return ()
-        method, drafter = self._method(), self.draft_model or ""
+        method, drafter = self._method(architecture), self.draft_model or ""
         self._check_drafter(method)
         self._check_texts()
         draft = _found(drafter, find) if method is Method.DRAFT_MODEL else None
@@ -93,10 +94,15 @@ class AskedSpeculation:
             return SEARCHED_DRAFT_TOKENS[method]
         return (self.draft_tokens,)
 
-    def _method(self) -> Method:
-        name = (self.speculative or "").strip().lower()
+    def _method(self, architecture: Architecture) -> Method:
+        name, model = (self.speculative or "").strip().lower(), architecture.model_id
         if name not in set(Method):
             raise InvalidInput("speculative", f"{name[:60]!r} is no method", ", ".join(Method))
+        if architecture.is_embedding:
+            raise InvalidInput("speculative", f"{model} generates no tokens", "none")
+        if name == Method.MTP and not has_mtp_layer(architecture):
+            problem = f"{model} has no layer for multi-token prediction"
+            raise InvalidInput("speculative", problem, "eagle3, draft_model or ngram")
         return Method(name)
 
     def _check_without_method(self) -> None:
