@@ -166,8 +166,8 @@ def _print_router(console: Console, plan: Plan) -> None:
     console.print("\n[bold]and[/bold]: the router before both pools")
     console.print(shlex.join(router_command(plan)), markup=False, soft_wrap=True)
     console.print(
-        "workers of one node need ports of their own, as the router is told them: "
-        "budsim render writes each command",
+        "workers of one node need ports of their own, and vLLM's tell each other their nodes: "
+        "budsim render --format command\nwrites each command in full",
         style="dim",
     )
 

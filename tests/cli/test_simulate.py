@@ -204,3 +204,20 @@ def test_a_checkpoint_that_does_not_exist_yet_is_said_to(simulate, capsys):
     assert "or load a checkpoint published in " in out
     assert run(simulate) == 0
     assert "first: quantize" not in capsys.readouterr().out
+
+
+def test_pools_are_told_with_their_router(simulate, capsys):
+    """Both groups state their part, and the router is told every worker's address."""
+    assert (
+        run([*simulate, "--engine", "vllm", "--disaggregated", "only", "--risk", "expected"]) == 0
+    )
+    out = capsys.readouterr().out
+    assert "prefill: " in out
+    assert "decode: " in out
+    assert "vllm-router --vllm-pd-disaggregation --prefill http://gpu-0:8000" in out
+
+
+def test_an_unknown_wish_for_pools_names_its_option(simulate, capsys):
+    """Only off, also and only are known."""
+    assert run([*simulate, "--disaggregated", "maybe"]) == 2
+    assert "disaggregated" in capsys.readouterr().err
