@@ -48,8 +48,9 @@ FORMATS: Final[Mapping[str, Callable[[Deployment], str]]] = MappingProxyType(
     }
 )
 
-# Formats that start prefill and decode workers.
-OF_POOLS: Final = ("command", "dynamo", "llm-d", "kserve-llm", "recipe")
+# Formats that start prefill and decode workers; LLMC's recipe is of the checkpoint alone.
+STARTS_POOLS: Final = ("command", "dynamo", "llm-d", "kserve-llm")
+OF_POOLS: Final = (*STARTS_POOLS, "recipe")
 
 NOTHING: Final = Additions()
 
@@ -71,7 +72,8 @@ def render(text: str, form: str, *, number: int = 1, additions: Additions = NOTH
     deployment = read_deployment(text, number, additions)
     if deployment.is_disaggregated and form not in OF_POOLS:
         problem = f"{form} does not start prefill and decode pools"
-        raise InvalidInput("--format", problem, f"one of {', '.join(OF_POOLS)}, or another plan")
+        expected = f"one of {', '.join(STARTS_POOLS)}, or another plan"
+        raise InvalidInput("--format", problem, expected)
     return FORMATS[form](deployment)
 
 

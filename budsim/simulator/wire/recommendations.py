@@ -272,7 +272,8 @@ def _stored_plan(
         rank=rank,
         cluster_id=plan.cluster_id,
         replicas=sum(group.replicas for group in plan.groups),
-        concurrency=sum(group.replicas * group.config.concurrency for group in plan.groups),
+        # Requests go through both pools of a disaggregated plan: they are in flight once.
+        concurrency=sum(group.replicas * group.config.concurrency for group in plan.answering),
         ttft_s=plan.ttft_s,
         tokens_per_s_per_user=plan.tokens_per_s_per_user,
         e2e_s=plan.e2e_s,

@@ -39,6 +39,9 @@ def test_node_groups_state_their_part(question: Question) -> None:
     assert [group.role for group in groups] == ["prefill", "decode"]
     told = ClusterMetrics.of(stored).metrics.requests_per_s
     assert told == pytest.approx(outcome.plans[0].requests_per_s)
+    # 32 requests are in flight, whichever pool they are in.
+    decode = outcome.plans[0].answering[0]
+    assert stored.concurrency == decode.replicas * decode.config.concurrency < 64
 
 
 def test_energy_counts_requests_once(question: Question) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import ArgumentValue, Launch, PoolRole
@@ -14,6 +14,9 @@ from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import Deployment, Group
 from budsim.simulator.rendering.pods import OWN_ADDRESS, Workload, workloads
+
+# Formats that start pools of every engine.
+_ALL_POOLS: Final = "command or dynamo"
 
 
 def groups_of(
@@ -80,9 +83,12 @@ def pools_of(
     InvalidInput
         As `groups_of`.
     """
+    for group in deployment.groups:
+        if group.engine.name != "vllm":
+            raise _refused(form, f"prefill and decode pools of {group.engine.name}", _ALL_POOLS)
     found = list(groups_of(deployment, form, engines=("vllm",), several_nodes=several_nodes))
     if len(found) != len(deployment.groups):
-        raise _refused(form, "workers of one pool that are not alike", "command")
+        raise _refused(form, "workers of one pool that are not alike", _ALL_POOLS)
     by_role = {group.role: (group, workload) for group, workload in found}
     return by_role[PoolRole.PREFILL], by_role[PoolRole.DECODE]
 

@@ -58,8 +58,9 @@ def test_other_formats_refuse_pools_by_name(pools, form):
 @pytest.mark.parametrize("form", ["llm-d", "kserve-llm"])
 def test_stacks_of_vllm_refuse_other_pools(pools, form):
     """Their proxies speak vLLM's protocol of transfers."""
-    with pytest.raises(InvalidInput, match="sglang"):
+    with pytest.raises(InvalidInput, match="sglang") as refused:
         render(pools["sglang"], form)
+    assert "command or dynamo" in refused.value.expected
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
