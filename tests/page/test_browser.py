@@ -121,6 +121,8 @@ def test_recorded_requests_are_planned_for(open_page: OpenPage, tmp_path: Path):
     page = open_page()
     page.locator("#question [name=model]").fill("meta-llama/Llama-3.1-8B-Instruct")
     page.locator("[name=engine]").first.select_option("vllm")
+    page.get_by_label("chosen here").check()
+    page.locator("[name=nodes]").fill("1")
     page.get_by_label("as recorded").check()
     expect(page.locator("[name=input_tokens]")).to_be_hidden()
     page.locator("[name=trace]").set_input_files(file)
