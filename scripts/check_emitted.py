@@ -3,8 +3,8 @@
 Draws questions from the catalogs of models and devices, answers them, and reads every command of
 every plan back: with the packaged argument tables always, and with the real parser of an engine
 where the Python it is installed in is named. vLLM then also builds its whole configuration for each
-command on processors, from a folder with the model's config.json and no weights: that is where it
-checks ranges, formats and what a model class supports. The engines are no dependencies of budsim.
+command, from a folder with the model's config.json and no weights: that is where it checks ranges,
+formats and what a model class supports. The engines are no dependencies of budsim.
 
     python scripts/check_emitted.py --questions 150 --vllm-python ~/vllm/bin/python --report out.md
 """
@@ -106,6 +106,7 @@ QUANTIZATION_FIELDS: Mapping[str, Mapping[str, object]] = {
     "gptq": {"desc_act": False, "sym": True},
     "fp8": {"activation_scheme": "dynamic"},
     "fbgemm_fp8": {"activation_scale_ub": 1200.0},
+    "quark": {"export": {"kv_cache_group": [], "pack_method": "reorder"}},
 }
 # The same of a group in compressed-tensors checkpoints whose activations have 8 bits, too.
 GROUP_OF_8_BIT: Mapping[str, Any] = {
@@ -133,7 +134,6 @@ class Emitted:
     words: tuple[str, ...]
     question: str
     model: str
-    kind: str
 
 
 def main() -> int:
@@ -149,10 +149,11 @@ def main() -> int:
             program = READERS[engine] + READ_LINES
             problems[f"the parser of {engine}"] = _refused(own, lines, python, program)
     if options.vllm_python:
-        built = [each for each in emitted if each.engine == "vllm" and each.kind == "cpu"]
+        # Commands of GPUs are built as on a processor: all but the rules of their devices is read.
+        built = [each for each in emitted if each.engine == "vllm"]
         built = [each for each in built if each.words[2] == each.model]
         pairs = [(_arguments(each), _config(each.model)) for each in built]
-        name = f"vllm's engine configuration, {len(built)} commands on processors"
+        name = f"vllm's engine configuration, {len(built)} commands"
         problems[name] = _refused(built, pairs, options.vllm_python, BUILD_CONFIGURATIONS)
     text = _report(emitted, skipped, problems)
     print(text)
@@ -205,7 +206,6 @@ def _commands(questions: int, draw: random.Random) -> tuple[list[Emitted], Count
                 words=words,
                 question=question,
                 model=model,
-                kind=str(device.kind),
             )
     return list(found.values()), skipped
 
