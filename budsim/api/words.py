@@ -38,7 +38,8 @@ def load_text(traffic: Traffic) -> str:
 
     arrivals = traffic.arrivals
     if isinstance(arrivals, ClosedLoop):
-        return f"{arrivals.concurrency} requests in flight"
+        noun = "request" if arrivals.concurrency == 1 else "requests"
+        return f"{arrivals.concurrency} {noun} in flight"
     if isinstance(arrivals, OpenLoop):
         varied = arrivals.process.value in {"gamma", "burst"}
         process = f"{arrivals.process.value}{f':{arrivals.variation:g}' if varied else ''}"

@@ -61,6 +61,7 @@ OPTIONS = {
     "lead_time_s": "--lead-time-s",
     "risk": "--risk",
     "speculative": "--speculative",
+    "disaggregated": "--disaggregated",
     "draft_tokens": "--draft-tokens",
     "draft_model": "--draft-model",
     "acceptance": "--acceptance",

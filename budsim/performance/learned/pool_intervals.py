@@ -68,7 +68,11 @@ def _ttft(served: PoolService, coverage: float) -> Interval:
         np.where(is_full, TTFT_FULL[coverage][side], TTFT_BELOW_FULL[coverage][side])
         for side in (0, 1)
     )
-    return _around(served.ttft_s, low, high)
+    found = _around(served.ttft_s, low, high)
+    # However wrong a queue is, no prompt is read sooner than by an idle worker.
+    idle = served.prefill_s + served.transfer_s
+    least = idle * np.exp(TTFT_BELOW_FULL[coverage][0])
+    return Interval(low=np.minimum(np.maximum(found.low, least), served.ttft_s), high=found.high)
 
 
 def _around(value: Floats, low: Floats | float, high: Floats | float) -> Interval:

@@ -250,7 +250,7 @@ def replicas_over_a_day(
     if lead_time_s is not None and not 0.0 <= lead_time_s <= LONGEST_LEAD_S:
         expected = f"0 to {LONGEST_LEAD_S:g} s"
         raise InvalidInput("lead_time_s", f"{lead_time_s} is out of range", expected)
-    question.refuse_pools("a day")
+    question.refuse_pools("day")
     hours = [with_items(question.architecture, hour) for hour in hours]
     # Replicas of one kind: those of several kinds cannot be scaled by one threshold.
     busiest = max(hours, key=lambda each: each.rate)

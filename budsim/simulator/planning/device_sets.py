@@ -191,7 +191,7 @@ def cheapest_devices(
     InvalidInput
         Pools are asked for.
     """
-    question.refuse_pools("a size")
+    question.refuse_pools("size")
     offered = devices if isinstance(devices, Offer) else _named(devices)
     judge = AnalyticPredictor() if question.analytic_only else predictor
     alone = replace(question, mode=HardwareMode.DEDICATED, plain_layouts=True, allow_mixed=False)

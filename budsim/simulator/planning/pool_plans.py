@@ -140,8 +140,27 @@ class PoolSearch:
         """Return why two options have no plan."""
         traffic = self.question.traffic
         if traffic.is_open and len(self._prefill[prefill]) and len(self._decode[decode]):
-            return f"no pools on these devices carry {traffic.rate:.3g} requests/s"
+            most = self._largest_rate(prefill, decode)
+            return (
+                f"unstable: {traffic.rate:,.4g} requests/s come and pools on these devices carry "
+                f"{most:,.3g} at most"
+            )
         return "no worker of each pool fits the devices"
+
+    def _largest_rate(self, prefill: int, decode: int) -> float:
+        """Return about how many requests/s the best pools of two options carry.
+
+        A request takes a prefill worker for its prompt, and its share of a full decode worker.
+        """
+        first, second = self._prefill[prefill], self._decode[decode]
+        prompt_s = float((first.times.prompt_s * first.choices.tp).min())
+        token_s = second.curves.of(np.arange(len(second)))(second.places)
+        further = max(self.question.traffic.output_tokens - 1.0, 1.0)
+        decode_s = float((further * token_s / second.places * second.choices.tp).min())
+        groups = self.options[prefill].group, self.options[decode].group
+        if groups[0] is groups[1]:
+            return groups[0].devices / (prompt_s + decode_s)
+        return min(groups[0].devices / prompt_s, groups[1].devices / decode_s)
 
     def _judged(self, prefill: int, decode: int) -> _Pair | None:
         """Return the deployments of two options, or None where none can be placed."""

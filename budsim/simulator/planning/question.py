@@ -278,7 +278,7 @@ class Question:
         return ClosedLoop(concurrency=requests)
 
     def refuse_pools(self, asked: str) -> None:
-        """Refuse pools where ``asked`` is answered of replicas that serve whole requests.
+        """Refuse pools in a command (``size``) that plans replicas of whole requests only.
 
         Raises
         ------
@@ -286,7 +286,7 @@ class Question:
             Prefill and decode may have workers of their own.
         """
         if self.disaggregation is not Disaggregation.OFF:
-            problem = f"{asked} is not answered of prefill and decode pools"
+            problem = f"{asked} does not plan prefill and decode pools"
             raise InvalidInput("disaggregated", problem, "off, or budsim simulate")
 
     def for_partition(self, name: str) -> Question:

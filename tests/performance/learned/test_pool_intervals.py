@@ -20,6 +20,17 @@ def test_a_range_contains_its_value_and_is_as_wide_as_the_residuals() -> None:
     assert interval.high / value == pytest.approx(np.exp(high))
 
 
+def test_no_range_reaches_below_an_idle_worker() -> None:
+    """Full prefill workers, whose queue is a guess: a prompt is still read and transferred."""
+    both = pools(load=4000.0)
+    served = steady_pools(both)
+    found = pool_predictions(both, served)
+    idle = served.prefill_s + served.transfer_s
+    low = found.ttft_s[0.9].low
+    assert low >= idle * np.exp(TTFT_BELOW_FULL[0.9][0]) - 1e-12
+    assert low <= found.service.ttft_s
+
+
 def test_the_latency_is_no_surer_than_its_parts() -> None:
     """The upper end is that of TTFT and of 199 times that of TPOT."""
     both = pools(load=2.0)
