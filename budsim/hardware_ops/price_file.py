@@ -246,7 +246,7 @@ def read_pricing(
     file = read_price_file(Path(prices)) if prices else PriceFile(prices={})
     assumed = _assumptions({**file.ownership, **(ownership or {})})
     chosen = basis_named(basis or PriceBasis.RENT)
-    _refuse_idle_options(chosen is PriceBasis.OWN, term, provider, ownership or {})
+    refuse_idle_options(chosen is PriceBasis.OWN, term, provider, ownership or {})
     how = term_named(term or RentTerm.ON_DEMAND)
     pricing = Pricing(
         basis=chosen,
@@ -266,10 +266,17 @@ def _assumptions(stated: Mapping[str, float]) -> Ownership:
     return Ownership(**stated)
 
 
-def _refuse_idle_options(
+def refuse_idle_options(
     owned: bool, term: str | None, provider: str | None, ownership: Mapping[str, float]
 ) -> None:
-    """Refuse options that change nothing on the basis that is asked for."""
+    """Refuse options that change nothing on the basis that is asked for.
+
+    Raises
+    ------
+    InvalidInput
+        A term or provider where devices are ``owned``, or an assumption about owned ones (but for
+        the PUE) where they are rented.
+    """
     spot = bool(term) and term_named(term or "") is not RentTerm.ON_DEMAND
     rented = {"term": spot, "provider": bool(provider)}
     idle = [name for name, is_given in rented.items() if is_given] if owned else []

@@ -9,8 +9,9 @@ from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.units import MILLI
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.hardware_ops.cluster import Cluster
+from budsim.hardware_ops.device import PriceBasis
 from budsim.hardware_ops.power import PowerSite
-from budsim.hardware_ops.price_file import PriceFile
+from budsim.hardware_ops.price_file import PriceFile, refuse_idle_options
 from budsim.hardware_ops.pricing import Pricing, basis_named, term_named
 from budsim.hardware_ops.rents import provider_named
 from budsim.model_ops.architecture import Architecture
@@ -163,10 +164,12 @@ def _costs(asked: Asked, service: Simulations, own: PriceFile) -> SiteCosts:
     """
     inventory = service.inventory
     known = inventory.pricing if isinstance(inventory, PricedInventory) else Pricing()
+    basis = basis_named(asked.basis) if asked.basis else known.basis
+    refuse_idle_options(basis is PriceBasis.OWN, asked.term, asked.provider, {})
     term = term_named(asked.term) if asked.term else known.term
     pricing = replace(
         known,
-        basis=basis_named(asked.basis) if asked.basis else known.basis,
+        basis=basis,
         term=term,
         provider=provider_named(asked.provider, term) if asked.provider else known.provider,
         given={**known.given, **own.prices},

@@ -113,6 +113,13 @@ async def test_unknown_basis_is_refused():
         await question_of(asked, OwningService())
 
 
+async def test_a_provider_of_owned_devices_is_refused():
+    """Nobody would read its rents."""
+    asked = Asked(**FORM, basis="own", provider="AWS").model_copy(update={"model": MODEL})
+    with pytest.raises(InvalidInput, match="changes nothing with basis own"):
+        await question_of(asked, OwningService())
+
+
 async def test_power_and_the_grid_follow_the_form():
     """Dearer power makes an owned hour dearer; the grid's intensity reaches the energy."""
     form = FORM | {"model": MODEL, "usd_per_kwh": "1", "g_co2_per_kwh": "30", "pue": "1.1"}

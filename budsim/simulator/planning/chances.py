@@ -34,8 +34,8 @@ NORMAL_90: Final = 1.6449
 # How far targets are met or missed together: 0 as independent coins, 1 as one coin; chosen by us.
 # On 6,192 measured rows log residuals of TTFT and TPOT have a correlation of -0.08 with the trained
 # models and 0.02 with physics alone; what is new to the models errs in both. Of two targets said
-# to be met with 0.8, rows of withheld parties met 0.75 with every party counting alike, and 0.86
-# of all rows (scripts/check_chances.py).
+# to be met with 0.8, rows of withheld parties met 0.77 with every party counting alike, and 0.88
+# of all rows, three quarters of which are InferenceX's (scripts/check_chances.py).
 COMMON_CAUSE: Final = 0.5
 
 NARROWEST: Final = 1e-6
