@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import DevicePool
 from budsim.hardware_ops.device import Device
@@ -14,6 +15,8 @@ from budsim.hardware_ops.inventory_reader import InventoryReader
 MOST_CORES = 10_000
 MOST_SOCKETS = 64
 MOST_NUMA_NODES = 1024
+# Sixteen groups of cores with a last-level cache each, exposed as nodes (EPYC 9005, 16 dies).
+MOST_NODES_OF_SOCKET = 16
 # Time-sliced cores are handed out more than once.
 MOST_PERCENT = 1e4
 _REMEDY = "state what other containers hold, 0 where they hold nothing"
@@ -74,9 +77,22 @@ class _NodeProcessors:
             return device.compute_units
         return min(device.compute_units, max(1, round(self.cores / sockets)))
 
-    def nodes_of_socket(self, sockets: int) -> int:
-        """Return the NUMA nodes of a socket; one where the entry states none."""
-        return max(1, (self.numa_nodes or sockets) // sockets)
+    def nodes_of_socket(self, device: Device, sockets: int, path: str) -> int:
+        """Return the NUMA nodes of a socket; one where the entry states none.
+
+        Raises
+        ------
+        InvalidInput
+            The nodes at ``path`` do not divide among sockets, or are more than a socket can have.
+        """
+        if self.numa_nodes in (None, 1):  # one node may hold several interleaved sockets
+            return 1
+        nodes, rest = divmod(self.numa_nodes or sockets, sockets)
+        most = min(MOST_NODES_OF_SOCKET, device.compute_units)
+        if rest or not 1 <= nodes <= most:
+            expected = f"1 or a multiple of the {sockets} sockets, at most {most} a socket"
+            raise InvalidInput(path, f"is {self.numa_nodes}", f"{expected}, as lscpu prints it")
+        return nodes
 
 
 def with_processor_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
@@ -96,7 +112,7 @@ def with_processor_load(pool: DevicePool, entry: InventoryReader) -> DevicePool:
         return unusable(_per_socket(pool, stated.sockets or 1), reason)
     sockets = stated.count(pool, device)
     cores = stated.cores_of_socket(device, sockets)
-    nodes = stated.nodes_of_socket(sockets)
+    nodes = stated.nodes_of_socket(device, sockets, entry.at("numa_nodes"))
     socket = _socket(device, cores, stated.memory_gb * GIB / sockets)
     pool = _per_socket(replace(pool, device=numa_node(socket, nodes)), sockets)
     pool = replace(pool, total=pool.total * nodes, available=pool.available * nodes)

@@ -171,3 +171,13 @@ def test_a_processor_has_the_numa_nodes_of_its_default_mode(
     (_, pool) = next(read_cluster_file(file)[0].pools())
     assert (pool.total, pool.available) == (nodes, nodes)
     assert pool.memory_free_bytes == 768 / nodes * GIB
+
+
+@pytest.mark.parametrize("nodes", [3, 7, 999])
+def test_numa_nodes_divide_among_sockets(tmp_path: Path, nodes: int) -> None:
+    """Two sockets have 2, 4, ... 32 nodes, or one that holds both."""
+    file = tmp_path / "one.yaml"
+    device = f"{{device: Xeon Platinum 8592+, sockets: 2, memory_gb: 1024, numa_nodes: {nodes}}}"
+    file.write_text(f"clusters: [{{name: c, nodes: [{{name: n, devices: [{device}]}}]}}]")
+    with pytest.raises(InvalidInput, match=r"numa_nodes.*a multiple of the 2 sockets, at most 16"):
+        read_cluster_file(file)
