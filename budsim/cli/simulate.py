@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from budsim.simulator.planning.whatif import KnobChange
 
 
+WHAT_IF = "--what-if"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
     """What is shown of the answer, and how."""
@@ -78,7 +81,6 @@ def simulate(
     from budsim.api import inputs
     from budsim.api.answers import Simulation
     from budsim.simulator.planning.answer import answer
-    from budsim.simulator.planning.whatif import what_if as changed
 
     options, clusters = search_of(search, targets, shared=shared), read_clusters(cluster)
     traffic = with_media(traffic_of(lengths, load, model), lengths)
@@ -88,9 +90,7 @@ def simulate(
         predictor = predictor_of(search)
         outcome = answer(question, predictor, progress=tell)
     found = Simulation(question=question, outcome=outcome, predictor=predictor)
-    changes = [
-        changed(question, outcome, predictor, _settings(change)) for change in output.what_if or ()
-    ]
+    changes = [_changed(found, change) for change in output.what_if or ()]
     _print(found, changes, output)
     if not output.as_json:
         _print_hints(model, found)
@@ -144,6 +144,17 @@ def _draw(found: Simulation, report: Path | None, *, in_terminal: bool) -> None:
         typer.echo(f"written to {report}", err=True)
 
 
+def _changed(found: Simulation, change: str) -> KnobChange:
+    """Return what a change does to the best plan; an error names the option, then the setting."""
+    from budsim.simulator.planning.whatif import what_if
+
+    try:
+        return what_if(found.question, found.outcome, found.predictor, _settings(change))
+    except InvalidInput as error:
+        told = error.problem if error.field == WHAT_IF else f"{error.field}: {error.problem}"
+        raise InvalidInput(WHAT_IF, told, error.expected) from error
+
+
 def _settings(change: str) -> dict[str, str]:
     """Return names and values of ``KNOB=VALUE``, or of several joined by commas."""
     found: dict[str, str] = {}
@@ -151,8 +162,8 @@ def _settings(change: str) -> dict[str, str]:
         knob, equals, value = part.partition("=")
         if not (knob.strip() and equals and value.strip()):
             expected = "KNOB=VALUE, such as max_num_seqs=64, or several joined by commas"
-            raise InvalidInput("--what-if", f"{part!r} is no change", expected)
+            raise InvalidInput(WHAT_IF, f"{part!r} is no change", expected)
         if knob.strip() in found:
-            raise InvalidInput("--what-if", f"{knob.strip()} stands twice", "each setting once")
+            raise InvalidInput(WHAT_IF, f"{knob.strip()} stands twice", "each setting once")
         found[knob.strip()] = value
     return found

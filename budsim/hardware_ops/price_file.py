@@ -284,7 +284,7 @@ def refuse_idle_options(
     idle += [] if owned else sorted(set(ownership) - {"pue"})
     if idle:
         basis, other = ("own", "rent") if owned else ("rent", "own")
-        raise InvalidInput(idle[0], f"changes nothing with basis {basis}", f"basis {other}")
+        raise InvalidInput(idle[0], f"changes nothing with `basis` {basis}", f"`basis` {other}")
 
 
 def _refuse_idle_rows(pricing: Pricing) -> None:

@@ -109,7 +109,7 @@ class AskedSpeculation:
         others = ("draft_tokens", "draft_model", "acceptance", "domain", "temperature")
         for name in others:
             if getattr(self, name) is not None:
-                raise InvalidInput(name, "is given without a method", "speculative beside it")
+                raise InvalidInput(name, "is given without a method", "`speculative` beside it")
 
     def _check_drafter(self, method: Method) -> None:
         if method in NAMED_DRAFTERS and not self.draft_model:
@@ -117,7 +117,7 @@ class AskedSpeculation:
             raise InvalidInput("draft_model", "is missing", f"the Hugging Face id of the {what}")
         if self.draft_model and method not in NAMED_DRAFTERS:
             problem = f"is given, and {method} has none"
-            raise InvalidInput("draft_model", problem, "no draft_model")
+            raise InvalidInput("draft_model", problem, "no `draft_model`")
 
     def _check_texts(self) -> None:
         """Refuse texts that no published curve is about, and texts beside a stated acceptance."""
@@ -129,7 +129,7 @@ class AskedSpeculation:
             raise InvalidInput("temperature", f"is {self.temperature:g}", expected)
         for name in ("domain", "temperature"):
             if self.acceptance is not None and getattr(self, name) is not None:
-                problem = "chooses a published acceptance, and acceptance is given"
+                problem = "chooses a published acceptance, and `acceptance` is given"
                 raise InvalidInput(name, problem, "one of both")
 
 

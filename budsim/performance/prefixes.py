@@ -99,7 +99,7 @@ def prefix_of(
     """
     if turns is not None:
         if share or set_tokens is not None:
-            problem = "is given beside turns, which say what is shared"
+            problem = "is given beside `turns`, which say what is shared"
             raise InvalidInput("prefix_hits", problem, "one of both")
         return Sessions(turns=turns, interval_s=interval_s)
     if set_tokens is not None:

@@ -145,9 +145,9 @@ def test_an_empty_value_of_yaml_is_no_price(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"basis": "own", "provider": "AWS"}, "provider: changes nothing with basis own"),
-        ({"basis": "own", "term": "spot"}, "term: changes nothing with basis own"),
-        ({"ownership": {"years": 3.0}}, "years: changes nothing with basis rent"),
+        ({"basis": "own", "provider": "AWS"}, "provider: changes nothing with `basis` own"),
+        ({"basis": "own", "term": "spot"}, "term: changes nothing with `basis` own"),
+        ({"ownership": {"years": 3.0}}, "years: changes nothing with `basis` rent"),
         ({"term": "spot", "provider": "Lambda"}, "provider: no spot prices of 'Lambda' are known"),
     ],
 )

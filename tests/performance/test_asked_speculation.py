@@ -23,7 +23,10 @@ def ways(model: str = LLAMA, **asked: Any) -> tuple[Speculation, ...]:
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ({"draft_tokens": 3}, "draft_tokens: is given without a method"),
+        (
+            {"draft_tokens": 3},
+            "draft_tokens: is given without a method; expected `speculative` beside it",
+        ),
         ({"temperature": 0.0}, "temperature: is given without a method"),
         ({"speculative": "medusa"}, "no method"),
         ({"speculative": "mtp"}, "speculative: .* has no layer"),
