@@ -26,7 +26,7 @@ from budsim.simulator.planning.partitions import (
     search_partitions,
 )
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
-from budsim.simulator.planning.pool_plans import PoolSearch, with_better_pools
+from budsim.simulator.planning.pool_plans import PoolSearch, with_better_pools, without_adapters
 from budsim.simulator.planning.question import Disaggregation, Question
 from budsim.simulator.planning.serving_options import serving_options
 from budsim.simulator.planning.shortlist import Shortlist
@@ -173,7 +173,8 @@ def _answer_cluster(
     reasons = (*rejections, *plain.rejections)
     if question.disaggregation is Disaggregation.OFF:
         return replace(plain, rejections=reasons)
-    found = PoolSearch(question=question, cluster=cluster, options=search.options).answer()
+    options = without_adapters(search.options)
+    found = PoolSearch(question=question, cluster=cluster, options=options).answer()
     both = with_better_pools(question, plain.plans, found)
     return Outcome(
         plans=tuple(with_knee(both.plans)),

@@ -145,7 +145,26 @@ class PoolSearch:
                 f"unstable: {traffic.rate:,.4g} requests/s come and pools on these devices carry "
                 f"{most:,.3g} at most"
             )
-        return "no worker of each pool fits the devices"
+        return self._why_too_large(prefill, decode)
+
+    def _why_too_large(self, prefill: int, decode: int) -> str:
+        """Return why two options have no workers, no pair of workers, or no room for both."""
+        first, second = self._prefill[prefill], self._decode[decode]
+        groups = self.options[prefill].group, self.options[decode].group
+        for role, workers, at in (("prefill", first, prefill), ("decode", second, decode)):
+            if not len(workers):
+                most = max(self.options[at].tp)
+                return (
+                    f"no {role} worker of up to {most} devices (tp={most}) holds the weights and "
+                    "one sequence, and workers of pools are no pipelines"
+                )
+        needed = int(first.choices.tp.min()), int(second.choices.tp.min())
+        if groups[0] is groups[1] and sum(needed) > groups[0].devices:
+            return (
+                f"a prefill worker takes {needed[0]} devices at least and a decode worker "
+                f"{needed[1]}, and there are {groups[0].devices}"
+            )
+        return "no prefill and decode worker of one format have room beside each other"
 
     def _largest_rate(self, prefill: int, decode: int) -> float:
         """Return about how many requests/s the best pools of two options carry.
@@ -202,9 +221,17 @@ def why_no_pools(question: Question) -> str:
         return "images, video and audio are not modelled in pools"
     if question.kv_offload_bytes or isinstance(question.traffic.prefix, PrefixSet):
         return "caches that drop prefixes, and host memory for them, are not modelled in pools"
-    if question.concurrency < 2:
-        return "one request in flight is read or answered, and leaves one of two pools idle"
+    if question.traffic.output.most == 1:
+        return "one output token comes from prefill: nothing is left to decode"
     return ""
+
+
+def without_adapters(options: Sequence[ServingOption]) -> tuple[ServingOption, ...]:
+    """Return options whose workers are started without the LoRA slots that a deployer adds.
+
+    Questions with adapters of their own are refused, see `why_no_pools`.
+    """
+    return tuple(replace(option, max_loras=0) for option in options)
 
 
 def with_better_pools(question: Question, plain: Sequence[Plan], found: Outcome) -> Outcome:

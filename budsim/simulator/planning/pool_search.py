@@ -7,6 +7,7 @@ tried, all at once in closed form. The product of all layouts is never enumerate
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -157,15 +158,10 @@ def pair_workers(
     both = prefill.choices.rows(pairs[:, 0]), decode.choices.rows(at[pairs[:, 1]])
     pairs = pairs[_alike(*both) & (not same_tp or (both[0].tp == both[1].tp))]
     load = rates[pairs[:, 1]] * prefill.times.prompt_s[pairs[:, 0]]
-    # A rate has to be carried; clients of a closed loop wait for each other.
-    shares = [busy for busy in BUSY if busy < 1.0 or not question.traffic.is_open]
-    tried = np.concatenate(
-        [
-            np.column_stack([pairs, np.maximum(np.ceil(load / busy), 1.0).astype(np.int64)])
-            for busy in shares
-        ]
-    )
-    p, d, workers = np.unique(tried, axis=0).T
+    taken = counts[pairs[:, 1]] * decode.choices.tp[at[pairs[:, 1]]]
+    room = _left_devices(groups, taken) // prefill.choices.tp[pairs[:, 0]]
+    tried = [np.column_stack([pairs, each]) for each in _prefill_counts(question, load, room)]
+    p, d, workers = np.unique(np.concatenate(tried), axis=0).T
     paired = PairedPools(
         prefill=prefill.rows(p),
         decode=decode.rows(at[d]),
@@ -292,6 +288,26 @@ def _counts(question: Question, capacity: int) -> list[int]:
         return list(range(1, capacity + 1))
     spread = np.geomspace(1, capacity, MOST_COUNTS).round()
     return [int(count) for count in np.unique(spread)]
+
+
+def _left_devices(groups: tuple[HardwareGroup, HardwareGroup], taken: Integers) -> Integers:
+    """Return the devices for prefill workers beside decode workers on ``taken`` devices, (n,)."""
+    prefill, decode = groups
+    return np.asarray(prefill.devices - (taken if prefill is decode else np.zeros_like(taken)))
+
+
+def _prefill_counts(question: Question, load: Floats, room: Integers) -> Iterator[Integers]:
+    """Yield numbers of prefill workers to try, (n,), where ``load`` (n,) keep as many busy.
+
+    Clients of a closed loop wait for each other: fewer workers than the load needs are tried where
+    there is ``room`` (n,) for no more. A rate has to be carried.
+    """
+    for busy in BUSY:
+        count = np.maximum(np.ceil(load / busy), 1.0).astype(np.int64)
+        if not question.traffic.is_open:
+            yield np.maximum(np.minimum(count, room), 1)
+        elif busy < 1.0:
+            yield np.where(room > load, np.minimum(count, np.maximum(room, 1)), count)
 
 
 def _largest_rates(question: Question, decode: DecodeWorkers, counts: Integers) -> Floats:

@@ -18,7 +18,12 @@ from budsim.simulator.planning.device_sets import cheapest_devices
 from budsim.simulator.planning.hardware_groups import usable
 from budsim.simulator.planning.plans import Outcome, Plan
 from budsim.simulator.planning.pool_plans import SUBJECT, link_between
-from budsim.simulator.planning.question import Disaggregation, Question, disaggregation_of
+from budsim.simulator.planning.question import (
+    Disaggregation,
+    FixedKnobs,
+    Question,
+    disaggregation_of,
+)
 from budsim.simulator.planning.replay_curves import replay_plan
 from budsim.simulator.planning.targets import PercentileTarget
 from budsim.simulator.planning.taste import effort_factor
@@ -140,7 +145,44 @@ def test_one_device_is_not_enough() -> None:
     told = reasons(
         asked(make_cluster((("H200-SXM", 1),)), model="meta-llama/Llama-3.1-8B-Instruct")
     )
-    assert "no worker of each pool fits the devices" in told
+    assert "takes 1 devices at least and a decode worker 1, and there are 1" in told
+
+
+def test_more_requests_than_places_wait() -> None:
+    """32 H100 hold one worker of each pool: 512 requests in flight queue before them."""
+    cluster, model = make_cluster(*[(("H100-SXM", 8),)] * 4), "deepseek-ai/DeepSeek-R1"
+    question = asked(cluster, model=model, output_tokens=200, targets={}, concurrency=512)
+    plan = answer(question, AnalyticPredictor()).plans[0]
+    assert [group.replicas for group in plan.groups] == [1, 1]
+    assert plan.requests_per_s == pytest.approx(512 / plan.e2e_s)
+
+
+def test_a_model_that_only_pipelines_hold_is_told_so() -> None:
+    """The weights of DeepSeek-R1 take more than eight H100, and pools have no pipelines."""
+    cluster = make_cluster((("H100-SXM", 8),))
+    told = reasons(asked(cluster, model="deepseek-ai/DeepSeek-R1"))
+    assert "no prefill worker of up to 8 devices (tp=8) holds the weights" in told
+
+
+def test_one_output_token_needs_no_decode_worker() -> None:
+    """Prefill makes the first token."""
+    told = reasons(asked(make_cluster((("H100-SXM", 8),)), output_tokens=1))
+    assert "nothing is left to decode" in told
+
+
+def test_a_deployer_starts_pools_without_adapters() -> None:
+    """It adds five LoRA slots to replicas of vLLM, and none to workers of pools."""
+    knobs = FixedKnobs(memory_fraction=0.9, engines=frozenset({"vllm"}), max_loras=5)
+    question = make_question(
+        make_cluster((("H100-SXM", 4),)),
+        engines=frozenset({"vllm"}),
+        disaggregation=Disaggregation.ONLY,
+        analytic_only=True,
+        fixed_knobs=knobs,
+    )
+    for group in answer(question, AnalyticPredictor()).plans[0].groups:
+        assert group.config.max_loras == 0
+        assert "lora" not in " ".join(group.launch.args)
 
 
 def test_devices_that_transfer_no_caches_are_named() -> None:
