@@ -32,6 +32,14 @@ Model = str | Path | Mapping[str, object]
 """A Hugging Face id, a known short name, a path below MODEL_REGISTRY_DIR, or a config.json."""
 
 
+# Options that are text, and those that are one number.
+TEXTS = frozenset("speculative draft_model domain disaggregated basis term provider".split())
+NUMBERS = frozenset(
+    "max_context_tokens max_loras max_lora_rank kv_offload_gib draft_tokens acceptance temperature "
+    "seed g_co2_per_kwh".split()
+)
+
+
 class SearchOptions(TypedDict, total=False):
     """What the search may try, and how it judges; every option may be left out.
 
@@ -210,6 +218,7 @@ def question_of(
     if unknown:
         expected = f"one of {', '.join(SearchOptions.__annotations__)}"
         raise InvalidInput(unknown[0], "is no option of a search", expected)
+    _check_types(options)
     targets, pricing = targets or Targets(), pricing_of(options)
     architecture, traffic = served(architecture_of(model), traffic, targets)
     return Question(
@@ -233,6 +242,16 @@ def question_of(
         kv_offload_bytes=options.get("kv_offload_gib", 0.0) * GIB,
         seed=options.get("seed", 0),
     )
+
+
+def _check_types(options: SearchOptions) -> None:
+    """Refuse text in place of a number, and anything else in place of text."""
+    for name, value in options.items():
+        text, number = name in TEXTS, name in NUMBERS
+        if text and not isinstance(value, str | None):
+            raise InvalidInput(name, f"is {value!r}"[:60], "text")
+        if number and (isinstance(value, bool) or not isinstance(value, int | float | None)):
+            raise InvalidInput(name, f"is {value!r}"[:60], "a number")
 
 
 def asked_speculation(options: SearchOptions) -> AskedSpeculation:

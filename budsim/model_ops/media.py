@@ -14,6 +14,7 @@ MOST_FRAMES: Final = 10_000
 LARGEST_SIDE: Final = 16_384
 LONGEST_AUDIO_S: Final = 36_000.0
 
+WHOLE: Final = "whole number"
 _SIZE: Final = re.compile(r"(\d{1,9})\s*[xX]\s*(\d{1,9})")
 
 
@@ -40,8 +41,8 @@ class Media:
     audio_s: float = 0.0
 
     def __post_init__(self) -> None:
-        _require_range("images_per_request", self.images, MOST_IMAGES, "whole number")
-        _require_range("video_frames", self.video_frames, MOST_FRAMES, "whole number")
+        _require_range("images_per_request", self.images, MOST_IMAGES, WHOLE)
+        _require_range("video_frames", self.video_frames, MOST_FRAMES, WHOLE)
         _require_range("audio_seconds", self.audio_s, LONGEST_AUDIO_S, "number")
         seen = self.images or self.video_frames
         sized = min(self.width, self.height) > 0
@@ -85,9 +86,11 @@ def _sides(text: str) -> tuple[int, int]:
     return sides
 
 
-def _require_range(field: str, value: float, most: float, kind: str) -> None:
-    if not 0 <= value <= most:
-        raise InvalidInput(field, f"is {value:g}", f"a {kind} from 0 to {most:g}")
+def _require_range(field: str, value: object, most: float, kind: str) -> None:
+    # Python callers may pass anything; JSON and options are numbers by then.
+    if isinstance(value, int | float) and 0 <= value <= most and (kind != WHOLE or not value % 1):
+        return
+    raise InvalidInput(field, f"is {value!r}", f"a {kind} from 0 to {most:g}")
 
 
 # Requests of text alone.

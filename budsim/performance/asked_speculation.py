@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +24,8 @@ SEARCHED_DRAFT_TOKENS: Final = {
 }
 # Methods for which the caller names what guesses.
 NAMED_DRAFTERS: Final = frozenset({Method.EAGLE3, Method.DRAFT_MODEL})
+# Names of drafters; they go into commands, where anything else may mean something to a shell.
+DRAFTER_NAMES: Final = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./-]{0,511}")
 # Highest temperature that OpenAI's API takes.
 MOST_TEMPERATURE: Final = 2.0
 
@@ -115,6 +118,9 @@ class AskedSpeculation:
         if method in NAMED_DRAFTERS and not self.draft_model:
             what = "EAGLE-3 head" if method is Method.EAGLE3 else "model that drafts"
             raise InvalidInput("draft_model", "is missing", f"the Hugging Face id of the {what}")
+        if self.draft_model and not DRAFTER_NAMES.fullmatch(self.draft_model):
+            problem = f"{self.draft_model[:60]!r} is no name of a model"
+            raise InvalidInput("draft_model", problem, "a Hugging Face id, or a path")
         if self.draft_model and method not in NAMED_DRAFTERS:
             problem = f"is given, and {method} has none"
             raise InvalidInput("draft_model", problem, "no `draft_model`")

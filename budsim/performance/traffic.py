@@ -173,6 +173,8 @@ class Traffic:
         asked = least if self.requests is None else self.requests
         fine = least <= asked <= MOST_REQUESTS
         require(fine, "requests", asked, f"{least} (warm-up and one) to {MOST_REQUESTS:,}")
+        if not isinstance(self.media, Media):
+            raise InvalidInput("media", f"is {self.media!r}"[:60], "a budsim.Media")
         require(self.prompt.most >= 1, "prompt", self.prompt.most, "1 token or more")
 
     @classmethod

@@ -1,6 +1,7 @@
 """The Python API answers what the terminal answers, in values that notebooks show."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -233,3 +234,22 @@ def test_a_plan_that_guesses_is_started_with_its_guesses(cluster):
     assert stated["num_speculative_tokens"] == guesses["draft_tokens"] > 1
     assert (stated["method"], guesses["drafter"]) == ("ngram", None)
     assert "InstructCoder" in guesses["source"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"disaggregated": True}, "disaggregated: is True; expected text"),
+        ({"kv_offload_gib": "10"}, "kv_offload_gib: is '10'; expected a number"),
+    ],
+)
+def test_options_of_the_wrong_type_are_named(cluster, traffic, options, told):
+    """Python callers may pass anything."""
+    with pytest.raises(InvalidInput, match=told):
+        budsim.simulate(model=MODEL, cluster=cluster, traffic=traffic, analytic=True, **options)
+
+
+def test_items_are_media(traffic):
+    """Text in place of items is no request without them."""
+    with pytest.raises(InvalidInput, match=r"media: is 'x'; expected a budsim\.Media"):
+        replace(traffic, media="x")

@@ -20,6 +20,8 @@ def test_a_size_is_read() -> None:
     ("options", "field"),
     [
         ({"images": -1, "size": "10x10"}, "images_per_request"),
+        ({"images": 1.5, "size": "10x10"}, "images_per_request"),
+        ({"images": "2", "size": "10x10"}, "images_per_request"),
         ({"images": 1}, "image_size"),
         ({"images": 1, "size": "large"}, "image_size"),
         ({"images": 1, "size": "0x100"}, "image_size"),

@@ -63,6 +63,15 @@ def test_every_law_grows(law: UniformLength | EmpiricalLength | LognormalLength)
     assert (found.at(quantiles) == law.at(quantiles) + 7).all()
 
 
+def test_too_many_items_are_named_by_their_field() -> None:
+    """A thousand images of the largest size are more tokens than any prompt."""
+    media = Media(images=1000, width=16_384, height=16_384)
+    traffic = Traffic.closed(concurrency=1, input_tokens=9, output_tokens=9, media=media)
+    with pytest.raises(InvalidInput) as error:
+        with_items(resolve_model("Qwen/Qwen2.5-VL-7B-Instruct"), traffic)
+    assert error.value.field == "images_per_request"
+
+
 def test_a_text_model_refuses_images() -> None:
     """The error names the field, and the model."""
     llama = resolve_model("meta-llama/Llama-3.1-8B-Instruct")

@@ -22,7 +22,37 @@ def host_bytes_per_device(question: Question, group: HardwareGroup, engine: Serv
     """
     if not question.kv_offload_bytes or why_no_host_memory(question, group, engine):
         return 0.0
-    return question.kv_offload_bytes / group.largest_node
+    return _offered_bytes(question, group) / group.largest_node
+
+
+def _offered_bytes(question: Question, group: HardwareGroup) -> float:
+    """Return the host memory that each node of a group can offer: as asked, or what it has.
+
+    Less is offered where the smallest node has less beside what is left to others; 1,000 GiB asked
+    of a node of 512 GiB are 502.
+    """
+    stated = [node.node.known_host_memory_bytes for node in group.nodes]
+    room = [there - HOST_RESERVE_BYTES for there in stated if there > 0]
+    return max(min([question.kv_offload_bytes, *room]), 0.0)
+
+
+def told_of_host_memory(question: Question, group: HardwareGroup, engine: ServingEngine) -> str:
+    """Return why host memory holds no KV cache, less of it than asked, or gains nothing; or ""."""
+    wanted, why = question.kv_offload_bytes, why_no_host_memory(question, group, engine)
+    if not wanted or why:
+        return why
+    if not question.traffic.prefix_set_tokens():
+        return (
+            "host memory changes nothing: caches drop no prefix unless the tokens of all prefixes "
+            "are given"
+        )
+    offered = _offered_bytes(question, group)
+    if offered < wanted:
+        return (
+            f"nodes offer {offered / GIB:.0f} of the {wanted / GIB:.0f} GiB of host memory asked "
+            "for KV cache: 10 GiB are left to others"
+        )
+    return ""
 
 
 def why_no_host_memory(question: Question, group: HardwareGroup, engine: ServingEngine) -> str:
@@ -36,9 +66,9 @@ def why_no_host_memory(question: Question, group: HardwareGroup, engine: Serving
         return f"{device.name} shares its memory with its host: offloading KV cache gains nothing"
     for each in group.nodes:
         there = each.node.known_host_memory_bytes
-        if 0 < there < wanted + HOST_RESERVE_BYTES:
+        if 0 < there <= HOST_RESERVE_BYTES:
             return (
-                f"{wanted / GIB:.0f} GiB of KV cache leave less than 10 GiB of the "
-                f"{there / GIB:.0f} GiB of host memory of {each.node.name}"
+                f"KV cache leaves less than 10 GiB of the {there / GIB:.0f} GiB of host memory of "
+                f"{each.node.name}"
             )
     return ""

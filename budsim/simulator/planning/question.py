@@ -15,6 +15,7 @@ from budsim.engine_ops.shared.checks import check_adapters
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.hardware_ops.power import PowerSite
 from budsim.model_ops.architecture import Architecture
+from budsim.performance.prefixes import PrefixSet
 from budsim.performance.speculation import Speculation
 from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.simulator.planning.targets import Targets
@@ -209,6 +210,7 @@ class Question:
         """Refuse what cannot be asked, so that nobody further down has to check again."""
         self._check_traffic()
         self._check_context()
+        self._check_prefixes()
         if not 0.0 <= self.chance < 1.0:
             raise InvalidInput("risk", f"{self.chance} is no chance", "a number from 0 to below 1")
         if self.max_loras:
@@ -296,6 +298,16 @@ class Question:
         """
         chosen = (each for each in self.clusters if name.startswith(f"{each.cluster_id}/"))
         return replace(self, clusters=tuple(chosen))
+
+    def _check_prefixes(self) -> None:
+        """Refuse a set of prefixes that is smaller than the prefix of one request."""
+        prefix = self.traffic.prefix
+        if not isinstance(prefix, PrefixSet):
+            return
+        shared = self.traffic.prompt.mean * prefix.share
+        if prefix.tokens < shared:
+            problem = f"{prefix.tokens:g} are fewer than each request shares, {shared:g}"
+            raise InvalidInput("prefix_set_tokens", problem, f"at least {shared:g}")
 
     def _check_traffic(self) -> None:
         # Without a duration there is no rate to keep up with.

@@ -11,7 +11,7 @@ from budsim.engine_ops.base import ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.simulator.planning.choices import ServingOption, make_option, spanning_nodes
 from budsim.simulator.planning.hardware_groups import HardwareGroup
-from budsim.simulator.planning.host_memory import why_no_host_memory
+from budsim.simulator.planning.host_memory import told_of_host_memory
 from budsim.simulator.planning.plans import Rejection
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import fitting_layouts_of
@@ -66,7 +66,7 @@ def _on_device(
         weights, reason = _weight_formats(question, groups[0], engine)
         found = (make_option(question, group, engine, weights) for group in groups if weights)
         options += [_with_caches_that_fit(question, option) for option in found]
-        reasons += filter(None, (reason, why_no_host_memory(question, groups[0], engine)))
+        reasons += filter(None, (reason, told_of_host_memory(question, groups[0], engine)))
     return options, reasons
 
 

@@ -13,7 +13,7 @@ from budsim.hardware_ops.cluster_file import clusters_in
 from budsim.model_ops.registry import resolve_model
 from budsim.performance.lengths import FixedLength
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.performance.prefixes import PrefixSet
+from budsim.performance.prefixes import PrefixSet, PrefixShare
 from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.choices import one_replica_each
@@ -73,14 +73,35 @@ def test_without_a_set_there_is_nothing_to_tell() -> None:
     assert answer(plain, AnalyticPredictor()).plans[0].groups[0].explanation.host_tier is None
 
 
-def test_more_than_the_host_has_is_a_reason_and_the_rest_is_answered() -> None:
-    """505 GiB leave too little of 512; the plan goes without, and the node is named."""
-    found = answer(asked(505.0, host_memory_gb=512), AnalyticPredictor())
+def test_no_more_than_the_host_has_is_taken() -> None:
+    """20,000 GiB asked of 512 are the 502 that leave 10 to others, 125.5 a device; it is told."""
+    found = answer(asked(20_000.0, host_memory_gb=512), AnalyticPredictor())
+    best = found.plans[0].groups[0].config
+    assert best.kv_offload_bytes == best.tp * best.pp * 125.5 * GIB
+    told = "nodes offer 502 of the 20000 GiB of host memory asked for KV cache"
+    assert any(each.reason.startswith(told) for each in found.rejections)
+
+
+def test_a_host_with_too_little_is_a_reason_and_the_rest_is_answered() -> None:
+    """8 GiB are all left to others; the plan goes without, and the node is named."""
+    found = answer(asked(100.0, host_memory_gb=8), AnalyticPredictor())
     assert found.plans[0].groups[0].config.kv_offload_bytes == 0.0
     assert not any("kv-offloading" in flag for flag in found.plans[0].groups[0].launch.args)
-    reasons = [each.reason for each in found.rejections]
-    told = "505 GiB of KV cache leave less than 10 GiB of the 512 GiB of host memory of gpu"
-    assert told in reasons
+    told = "KV cache leaves less than 10 GiB of the 8 GiB of host memory of gpu"
+    assert told in [each.reason for each in found.rejections]
+
+
+def test_host_memory_that_changes_nothing_is_told() -> None:
+    """Without the tokens of all prefixes no cache ever drops one."""
+    always = replace(asked(100.0), traffic=replace(TRAFFIC, prefix=PrefixShare(share=0.9)))
+    reasons = [each.reason for each in answer(always, AnalyticPredictor()).rejections]
+    assert any(each.startswith("host memory changes nothing") for each in reasons)
+
+
+def test_all_prefixes_together_hold_at_least_one() -> None:
+    """7,200 shared tokens of each request do not come from 10."""
+    with pytest.raises(InvalidInput, match=r"prefix_set_tokens: 10 are .* expected at least 7200"):
+        replace(asked(0.0), traffic=replace(TRAFFIC, prefix=PrefixSet(share=0.9, tokens=10)))
 
 
 def test_listed_processors_bound_the_host_memory_too() -> None:
@@ -88,7 +109,7 @@ def test_listed_processors_bound_the_host_memory_too() -> None:
     xeon = {"device": "Xeon Platinum 8480+", "sockets": 2, "memory_gb": 512}
     devices = [*NODE["devices"], xeon]  # type: ignore[misc]
     found = answer(asked(600.0, devices=devices), AnalyticPredictor())
-    assert any("of the 512 GiB" in each.reason for each in found.rejections)
+    assert any("offer 502 of the 600 GiB" in each.reason for each in found.rejections)
 
 
 def test_an_engine_without_a_host_tier_is_named() -> None:
