@@ -44,11 +44,10 @@ def print_guesses(console: Console, group: ReplicaGroup) -> None:
 def print_checkpoint(console: Console, offer: CheckpointOffer) -> None:
     """Say that a quantized checkpoint would meet the targets for less."""
     cost = offer.plan.cost_per_million_tokens_usd
-    saving = f"{offer.cost_share:.0%} of the cost" if offer.cost_share else "which the model misses"
     layout = " + ".join(cells.described(group).split("\n")[0] for group in offer.plan.groups)
     console.print(
-        f"a quantized checkpoint of this model exists: {offer.model_id} meets the targets for "
-        f"{cells.price(cost)} USD/Mtok ({saving}): {layout}. Test its quality for your task.",
+        f"a quantized checkpoint of this model exists: {offer.model_id} {offer.does} "
+        f"{cells.price(cost)} USD/Mtok ({offer.saving}): {layout}. Test its quality for your task.",
         markup=False,
     )
 

@@ -61,13 +61,13 @@ class Pricing:
         """Return a device with its price of an hour; one that an inventory prices stays as it is.
 
         Memory and cores that an inventory states do not change the price. A MIG slice or a NUMA
-        node has its share of the whole device's.
+        node has its share of the whole device's, unless a user states its own price.
         """
         if device.price_origin and device.price_origin.kind is PriceKind.INVENTORY:
             return device
-        if device.whole is not None:
-            return _priced_part(device, self.priced(device.whole))
         own = self.given.get(device.name)
+        if device.whole is not None and not self._has_price(own):
+            return _priced_part(device, self.priced(device.whole))
         if own and own.purchase_usd is not None:
             device = replace(device, price_usd=own.purchase_usd)
         if self.basis is PriceBasis.OWN:
@@ -75,6 +75,13 @@ class Pricing:
         if own and own.usd_per_h is not None:
             return with_price(device, Rent(usd_per_h=own.usd_per_h, origin=_given(own)))
         return with_price(device, rent_of(device, rent_ratios(), self.term, self.provider))
+
+    def _has_price(self, own: GivenPrice | None) -> bool:
+        """Return whether a user's own price is one on the basis that is asked for."""
+        if own is None:
+            return False
+        stated = own.purchase_usd if self.basis is PriceBasis.OWN else own.usd_per_h
+        return stated is not None
 
     def priced_clusters(self, clusters: Iterable[Cluster]) -> tuple[Cluster, ...]:
         """Return clusters with the prices of their devices."""

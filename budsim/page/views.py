@@ -94,6 +94,7 @@ class OfferView:
     """A quantized checkpoint of the model that meets the targets for much less."""
 
     model: str
+    does: str
     runs: str
     usd_per_million: str
     saving: str
@@ -121,12 +122,12 @@ def answer_view(question: Question, outcome: Outcome, model: str, width: int) ->
 
 def offer_view(offer: CheckpointOffer) -> OfferView:
     """Return what is shown of a quantized checkpoint."""
-    share = offer.cost_share
     return OfferView(
+        does=offer.does,
         model=offer.model_id,
         runs=" + ".join(_layout(group) for group in offer.plan.groups),
         usd_per_million=number(offer.plan.cost_per_million_tokens_usd),
-        saving=f"{share:.0%} of the cost" if share else "which the model itself misses",
+        saving=offer.saving,
     )
 
 

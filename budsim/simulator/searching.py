@@ -60,12 +60,11 @@ def offered_checkpoint(
     if offer is None:
         return None
     group = offer.plan.groups[0]
-    saving = f"{offer.cost_share:.0%} of the cost" if own_usd else "which the model itself misses"
     return Rejection(
         cluster_id=offer.plan.cluster_id,
         subject=offer.model_id,
-        reason=f"a quantized checkpoint of this model; it meets the targets for "
-        f"{offer.plan.cost_per_million_tokens_usd:.2f} USD per million tokens ({saving}) on "
+        reason=f"a quantized checkpoint of this model; it {offer.does} "
+        f"{offer.plan.cost_per_million_tokens_usd:.2f} USD per million tokens ({offer.saving}) on "
         f"{offer.plan.devices} x {group.config.device.name}; test its quality for your task",
         devices=offer.plan.devices,
     )

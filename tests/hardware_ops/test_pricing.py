@@ -8,6 +8,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.catalog import devices
 from budsim.hardware_ops.cluster import Cluster
 from budsim.hardware_ops.device import PriceBasis, PriceKind
+from budsim.hardware_ops.device_names import find_device
 from budsim.hardware_ops.inventory import read_inventory
 from budsim.hardware_ops.ownership import Ownership
 from budsim.hardware_ops.pricing import GivenPrice, Pricing, basis_named, term_named
@@ -102,3 +103,23 @@ def test_words_for_basis_and_term() -> None:
         basis_named("lease")
     with pytest.raises(InvalidInput, match="term: 'daily' is not known"):
         term_named("daily")
+
+
+@pytest.mark.parametrize(
+    ("basis", "given", "usd_per_h"),
+    [
+        (PriceBasis.RENT, {"usd_per_h": 1.1, "purchase_usd": None}, 1.1),
+        (PriceBasis.RENT, {"usd_per_h": None, "purchase_usd": 9000.0}, None),
+    ],
+)
+def test_a_price_of_a_slice_wins_over_its_share(
+    basis: PriceBasis, given: dict[str, float | None], usd_per_h: float | None
+) -> None:
+    """A stated rent of a MIG slice is its price; without one it has its share of the GPU's."""
+    part = find_device("NVIDIA H200 MIG 3g.71gb")
+    assert part is not None
+    assert part.whole is not None
+    own = GivenPrice(where="p.yaml row 1", **given)
+    priced = Pricing(basis=basis, given={part.name: own}).priced(part)
+    share = part.share_of_whole * part.whole.price_usd_per_h
+    assert priced.price_usd_per_h == pytest.approx(usd_per_h or share)

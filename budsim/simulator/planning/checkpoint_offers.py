@@ -28,6 +28,19 @@ class CheckpointOffer:
     model_id: str
     plan: Plan
     cost_share: float
+    has_targets: bool = True
+
+    @property
+    def does(self) -> str:
+        """What its best plan does for its cost, in words that a cost follows."""
+        return "meets the targets for" if self.has_targets else "costs"
+
+    @property
+    def saving(self) -> str:
+        """How the cost compares with that of the model itself."""
+        if self.cost_share:
+            return f"{self.cost_share:.0%} of the cost"
+        return "which the model itself misses" if self.has_targets else "the model has no plan"
 
 
 def cheaper_checkpoint(
@@ -59,5 +72,10 @@ def checkpoint_below(
         if plans and plans[0].meets_targets:
             share = plans[0].cost_per_million_tokens_usd / own_usd if own_usd else 0.0
             if share <= 1.0 - LEAST_SAVING:
-                return CheckpointOffer(model_id=model_id, plan=plans[0], cost_share=share)
+                return CheckpointOffer(
+                    model_id=model_id,
+                    plan=plans[0],
+                    cost_share=share,
+                    has_targets=bool(question.targets),
+                )
     return None
