@@ -35,7 +35,12 @@ class Changed:
 
 
 def sliders(question: Question, plan: Plan) -> tuple[Slider, ...]:
-    """Return the sliders of a plan: load, lengths, replicas of its slowest group."""
+    """Return the sliders of a plan: load, lengths, replicas of its slowest group.
+
+    None of prefill and decode pools, whose changes are not predicted.
+    """
+    if plan.is_disaggregated:
+        return ()
     group, traffic = plan.slowest, question.traffic
     share = group.replicas * group.config.concurrency
     rate = group.replicas * group.service.requests_per_s.value

@@ -234,8 +234,10 @@ function showAnswer(html) {
     $(".load", plan).addEventListener("toggle", () => showLoad(plan), { once: true });
     for (const slider of plan.querySelectorAll(".sliders input")) place(slider);
     $(".files", plan).addEventListener("submit", (event) => download(event, plan));
-    $(".sliders", plan).addEventListener("input", () => slid(plan));
-    $(".sliders", plan).addEventListener("reset", () => setTimeout(() => reset(plan)));
+    // Plans of prefill and decode pools have none.
+    const sliders = $(".sliders", plan);
+    sliders?.addEventListener("input", () => slid(plan));
+    sliders?.addEventListener("reset", () => setTimeout(() => reset(plan)));
   }
   answer.focus({ preventScroll: true });
   answer.scrollIntoView({ block: "start" });

@@ -129,6 +129,16 @@ class HardwareGroup:
         """
         return tp <= self.device.scale_up.domain_devices
 
+    @property
+    def is_one_domain(self) -> bool:
+        """Whether the devices' own link joins all of them: one node, or nodes of one rack.
+
+        18 nodes of four GB200 are an NVL72. Nodes of several racks are joined by the network.
+        """
+        domain = self.device.scale_up.domain_devices
+        total = sum(each.node.pools[at].total for each in self.nodes for at, _ in each.pools)
+        return len(self.nodes) == 1 or (domain > USUAL_NODE and total <= domain)
+
     def whole_nodes(self) -> list[list[NodeDevices]]:
         """Return the nodes with all their devices free, by link domain, in inventory order."""
         whole = [node for node in self.nodes if node.free == self.whole_node]

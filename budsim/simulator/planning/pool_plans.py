@@ -250,11 +250,12 @@ def with_better_pools(question: Question, plain: Sequence[Plan], found: Outcome)
 def link_between(prefill: HardwareGroup, decode: HardwareGroup) -> float:
     """Return bytes per second between a device of each group.
 
-    Over the network between nodes. Where all devices of both are in one node, over its own link.
+    Over the network between nodes. Where all devices of both are in one node or one rack-scale
+    domain (NVL72), over its own link.
     """
     devices = (prefill.device, decode.device)
     nodes = {each.node.node_id for each in (*prefill.nodes, *decode.nodes)}
-    if len(nodes) == 1:
+    if len(nodes) == 1 or (prefill is decode and prefill.is_one_domain):
         return min(device.scale_up.bandwidth_bytes_per_s for device in devices)
     return min(device.scale_out.bandwidth_bytes_per_s for device in devices)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from budsim.commons.errors import InvalidInput
@@ -14,7 +15,7 @@ from budsim.performance.traffic import MOST_RATE
 from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.answer import answer, answer_and_guess, guess_carried
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection, ReplicaGroup
-from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.question import Disaggregation, Question
 
 # Capacities are guessed from a search at 64 requests, and sought exactly below 100 and to 1 %
 # above; to 2 % where requests are replayed. Where no guess helps, the second step is twice the
@@ -78,7 +79,7 @@ def capacities(
 
 def _capacity(question: Question, predictor: Predictor) -> Capacity:
     """Return the most requests in flight a cluster carries."""
-    first = guess_carried(question.with_concurrency(FIRST_REQUESTS), predictor)
+    first = _first_guess(question, predictor)
     outcomes: dict[int, Outcome] = {}
     guesses: dict[int, int] = {}
     close = CLOSE_REPLAYED if question.needs_replay else CLOSE
@@ -91,6 +92,9 @@ def _capacity(question: Question, predictor: Predictor) -> Capacity:
             outcomes[concurrency], guesses[concurrency] = answer(asked, predictor), first
         else:
             outcomes[concurrency], guesses[concurrency] = answer_and_guess(asked, predictor)
+        guesses[concurrency] = _with_pools(
+            question, outcomes[concurrency], concurrency, guesses[concurrency]
+        )
         return _meets_targets(outcomes[concurrency])
 
     start = min(max(first, 1), MOST_REQUESTS)
@@ -104,6 +108,26 @@ def _capacity(question: Question, predictor: Predictor) -> Capacity:
         beyond=_best_plan(refused),
         rejections=refused.rejections if refused else (),
     )
+
+
+def _first_guess(question: Question, predictor: Predictor) -> int:
+    """Return the requests to try first; those of pools are not guessed."""
+    guess = guess_carried(question.with_concurrency(FIRST_REQUESTS), predictor)
+    pools_alone = question.disaggregation is Disaggregation.ONLY
+    return FIRST_REQUESTS if pools_alone else guess
+
+
+def _with_pools(question: Question, outcome: Outcome, asked: int, guess: int) -> int:
+    """Return a guess of what is carried where pools are allowed; ``guess`` is of plain replicas.
+
+    Pools that carry the requests asked for may carry twice as many.
+    """
+    if question.disaggregation is Disaggregation.OFF:
+        return guess
+    best = _best_plan(outcome)
+    if best and best.meets_targets and best.is_disaggregated:
+        return max(guess, 2 * asked)
+    return guess or asked // STRIDE
 
 
 def _bracket_concurrency(
@@ -166,12 +190,23 @@ def _times_over(cluster: Cluster, outcome: Outcome) -> float:
     """
     had = cluster.free_by_label()
     best: dict[str, float] = {}
+    pools = 1.0
     for plan in outcome.plans:
         group = plan.groups[0]
+        if plan.is_disaggregated and plan.meets_targets:
+            pools = max(pools, _times_of_pools(had, plan))
         if len(plan.groups) == 1 and plan.meets_targets:
             times = had[group.label.name] / group.devices * math.sqrt(_spare(group))
             best[group.label.name] = max(best.get(group.label.name, 0.0), times)
-    return max(sum(best.values()), 1.0)
+    return max(sum(best.values()), pools)
+
+
+def _times_of_pools(had: Mapping[str, int], plan: Plan) -> float:
+    """Return how many times a plan's pools fit the devices there are of each type."""
+    used = Counter[str]()
+    for group in plan.groups:
+        used[group.label.name] += group.devices
+    return min(had[name] / devices for name, devices in used.items())
 
 
 def _spare(group: ReplicaGroup) -> float:

@@ -79,8 +79,8 @@ def what_if(
     Raises
     ------
     InvalidInput
-        There is no plan, no such knob, the engine refuses the value, or the cluster has too few
-        devices.
+        There is no plan or it has pools, there is no such knob, the engine refuses the value, or
+        the cluster has too few devices.
     """
     if not outcome.plans:
         raise InvalidInput(FIELD, "there is no plan to change", "a question that has one")
@@ -96,17 +96,12 @@ def change_plan(
 
     The knobs of the result are joined by commas. Errors as those of `what_if`.
     """
+    if plan.is_disaggregated:
+        problem = "changes of prefill and decode pools are not predicted"
+        raise InvalidInput(FIELD, problem, "a question of plain replicas (disaggregated: off)")
     before = plan.slowest
     engine = serving_engines[before.engine]
     named = {_named(knob, engine, before): value for knob, value in changes.items()}
-    if plan.is_disaggregated:
-        return KnobChange(
-            knob=", ".join(named),
-            value=", ".join(named.values()),
-            before=before,
-            after=None,
-            problem="changes of prefill and decode pools are not predicted",
-        )
     asked, replicas = question_of_group(question, plan, before), before.replicas
     config = before.config
     for name, value in named.items():

@@ -250,17 +250,23 @@ def found_message(plans: Sequence[StoredPlan], reasons: Sequence[Mapping[str, An
 
 
 def _nearest_reason(plan: StoredPlan) -> Reason:
-    group = plan.groups[0].document
-    layout = f"TP {group['tp_size']}, PP {group['pp_size']}"
+    groups = " + ".join(_group_in_words(group.document) for group in plan.groups)
     return Reason(
         cluster_id=plan.cluster_id,
-        subject=f"nearest: {group['replicas']} x {group['device_name']} ({layout})",
+        subject=f"nearest: {groups}",
         reason=f"misses the targets by {plan.error_rate:.0%} on average: "
         f"TTFT {(plan.ttft_s or 0.0) * KILO:.0f} ms, "
         f"{plan.tokens_per_s_per_user or 0.0:.1f} tokens/s per user, "
         f"{plan.e2e_s or 0.0:.1f} s end to end",
         devices=plan.devices,
     )
+
+
+def _group_in_words(group: Mapping[str, Any]) -> str:
+    """Return replicas, device and layout of a node group, and its role where it is a pool."""
+    role = f"{group['role']}: " if group.get("role") else ""
+    layout = f"TP {group['tp_size']}, PP {group['pp_size']}"
+    return f"{role}{group['replicas']} x {group['device_name']} ({layout})"
 
 
 def _stored_plan(

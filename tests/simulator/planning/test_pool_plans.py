@@ -261,15 +261,15 @@ def test_percentiles_ask_for_more_than_means() -> None:
 
 
 def test_days_and_sizes_are_told_of_whole_replicas() -> None:
-    """Pools are refused by name there, and changed knobs of a disaggregated plan say why not."""
+    """Pools are refused by name there, and so are changed knobs of a disaggregated plan."""
     question = asked(make_cluster((("H100-SXM", 2),)))
     with pytest.raises(InvalidInput, match="pools"):
         cheapest_devices(question, AnalyticPredictor(), [])
     with pytest.raises(InvalidInput, match="pools"):
         replicas_over_a_day(question, [], AnalyticPredictor())
     predictor = AnalyticPredictor()
-    changed = change_plan(question, best(), predictor, {"max_num_seqs": "8"})
-    assert "not predicted" in changed.problem
+    with pytest.raises(InvalidInput, match="not predicted"):
+        change_plan(question, best(), predictor, {"max_num_seqs": "8"})
     assert replay_plan(question, best(), predictor).curve is None
 
 
@@ -288,3 +288,12 @@ def test_within_a_node_the_own_link_transfers() -> None:
         question = asked(make_cluster(*[(("H100-SXM", 8),)] * nodes))
         group = usable(question.clusters[0], question.mode, skip_master_cpus=True).groups[0]
         assert link_between(group, group) == told.bandwidth_bytes_per_s
+
+
+@pytest.mark.parametrize(("nodes", "link"), [(18, "scale_up"), (19, "scale_out")])
+def test_within_an_nvl72_the_own_link_transfers(nodes: int, link: str) -> None:
+    """Eighteen nodes of four GB200 share NVLink; the nineteenth stands in another rack."""
+    question = asked(make_cluster(*[(("GB200", 4),)] * nodes))
+    group = usable(question.clusters[0], question.mode, skip_master_cpus=True).groups[0]
+    wanted = getattr(group.device, link).bandwidth_bytes_per_s
+    assert link_between(group, group) == wanted

@@ -8,7 +8,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer, answer_and_guess
-from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.question import Disaggregation, Question
 from budsim.simulator.planning.sizing import (
     Capacity,
     _bracket_concurrency,
@@ -182,3 +182,25 @@ def test_capacity_within_a_percentile_takes_few_searches(monkeypatch):
     assert found.plan.meets_targets
     assert found.concurrency < found.refused <= max(found.concurrency + 1, 1.02 * found.concurrency)
     assert len(searched) <= 5
+
+
+@pytest.mark.parametrize("rate", [None, 1.0])
+def test_pools_alone_carry_what_meets_the_targets(rate):
+    """Two H100 carry tens of requests in flight, or several requests/s, as pools."""
+    question = make_question(
+        make_cluster((("H100-SXM", 2),)),
+        targets={"ttft_s": 1.0},
+        input_tokens=4000,
+        output_tokens=200,
+        engines=frozenset({"vllm"}),
+        chance=0.0,
+        analytic_only=True,
+        disaggregation=Disaggregation.ONLY,
+    )
+    if rate:
+        traffic = Traffic.at_rate(requests_per_s=rate, input_tokens=4000, output_tokens=200)
+        question = replace(question, traffic=traffic)
+    found = ask_capacity(question)
+    assert found.plan is not None
+    assert found.plan.is_disaggregated
+    assert (found.rate if rate else found.concurrency) > (3.0 if rate else 20)

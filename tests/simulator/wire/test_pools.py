@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.energy import energy_of
 from budsim.simulator.planning.question import Disaggregation, Question
+from budsim.simulator.planning.targets import Targets
 from budsim.simulator.schemas import (
     ClusterMetrics,
     DeploymentConfiguration,
     RunRequest,
     stored_plans,
 )
+from budsim.simulator.wire.recommendations import _nearest_reason
 from tests.simulator.situations import make_cluster, make_question
 
 
@@ -70,3 +73,12 @@ def test_a_request_asks_for_pools_by_name(body: dict[str, Any]) -> None:
     assert asked.disaggregated is Disaggregation.ALSO
     with pytest.raises(ValidationError, match="disaggregated"):
         RunRequest.model_validate(body | {"disaggregated": "maybe"})
+
+
+def test_the_nearest_deployment_is_told_with_both_pools(question: Question) -> None:
+    """Where everything misses, the reason names prefill and decode workers."""
+    hard = replace(question, targets=Targets(ttft_s=0.001))
+    stored = stored_plans(answer(hard, AnalyticPredictor()), hard, keep=1)[0]
+    told = _nearest_reason(stored).subject
+    assert told.startswith("nearest: prefill: ")
+    assert " + decode: " in told
