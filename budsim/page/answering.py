@@ -12,7 +12,7 @@ import structlog
 
 from budsim.commons.errors import BudsimError
 from budsim.page.fields import Asked, PlanChosen
-from budsim.page.questions import question_of
+from budsim.page.questions import PosedQuestion, question_of
 from budsim.page.remembered import Answer, RememberedAnswers
 from budsim.page.work import AnswerDetail, PlanDetail, answer_page
 from budsim.performance.predictor import Predictor
@@ -35,14 +35,14 @@ class Answering:
     state: ApplicationState
     answers: RememberedAnswers
 
-    async def lines(self, asked: Asked, question: Question) -> AsyncIterator[str]:
+    async def lines(self, asked: Asked, posed: PosedQuestion) -> AsyncIterator[str]:
         """Yield lines of JSON: the share done, again and again, then the answer or an error.
 
         The search ends when nobody reads the lines any more.
         """
         try:
             async with self.state.computing():
-                async for line in self._progress_and_answer(asked, question):
+                async for line in self._progress_and_answer(asked, posed):
                     yield line
         except BudsimError as error:
             yield _line(error=str(error), field=getattr(error, "field", None))
@@ -58,8 +58,9 @@ class Answering:
             given = PlanDetail(outcome=answer.outcome, number=chosen.number, **detail)
             return await self.state.simulations.workers.compute(work, answer.question, given)
 
-    async def _progress_and_answer(self, asked: Asked, question: Question) -> AsyncIterator[str]:
+    async def _progress_and_answer(self, asked: Asked, posed: PosedQuestion) -> AsyncIterator[str]:
         workers, shares = self.state.simulations.workers, asyncio.Queue[float]()
+        question = posed.question
         search = asyncio.create_task(workers.simulate(question, shares.put_nowait))
         try:
             yield _line(share=0.0)
@@ -70,7 +71,11 @@ class Answering:
             search.cancel()
         name = self.answers.add(Answer(question=question, outcome=outcome))
         detail = AnswerDetail(
-            outcome=outcome, name=name, model=asked.model, width=asked.drawn_width
+            outcome=outcome,
+            name=name,
+            model=asked.model,
+            width=asked.drawn_width,
+            note=posed.note,
         )
         yield _line(html=await workers.compute(answer_page, question, detail))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.units import MILLI
@@ -39,8 +39,21 @@ PERCENTILES = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PosedQuestion:
+    """The question a form asks, and which rows of its trace are left out, in words."""
+
+    question: Question
+    note: str = ""
+
+
 async def question_of(asked: Asked, service: Simulations) -> Question:
-    """Return the question a form asks.
+    """Return the question a form asks; errors as those of `posed_question`."""
+    return (await posed_question(asked, service)).question
+
+
+async def posed_question(asked: Asked, service: Simulations) -> PosedQuestion:
+    """Return the question a form asks, with what there is to say about its trace.
 
     Raises
     ------
@@ -53,13 +66,14 @@ async def question_of(asked: Asked, service: Simulations) -> Question:
     """
     found = await _clusters_of(asked, service)
     architecture = await asyncio.to_thread(service.options.source.find, asked.model)
-    traffic = await _traffic_of(asked, architecture, service)
+    traffic, note = await _traffic_of(asked, architecture, service)
     own = await _own_prices(asked, service)
     costs = await asyncio.to_thread(_costs, asked, service, own)
     clusters = await asyncio.to_thread(costs.pricing.priced_clusters, found)
-    return await asyncio.to_thread(
+    question = await asyncio.to_thread(
         _question, asked, architecture, traffic, clusters, costs.power_site, service.options
     )
+    return PosedQuestion(question=question, note=note)
 
 
 def _question(
@@ -89,10 +103,12 @@ def _question(
     )
 
 
-async def _traffic_of(asked: Asked, architecture: Architecture, service: Simulations) -> Traffic:
+async def _traffic_of(
+    asked: Asked, architecture: Architecture, service: Simulations
+) -> tuple[Traffic, str]:
     """Return what clients send: as the fields say, or as an uploaded trace recorded it."""
     if asked.load != "trace":
-        return traffic_of(asked)
+        return traffic_of(asked), ""
     if asked.trace is None:
         raise InvalidInput("trace", "is missing", "recorded requests in CSV or JSON lines")
     # A large file takes seconds to parse, in which the service would answer nobody.

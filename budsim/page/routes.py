@@ -13,7 +13,7 @@ from budsim.commons.errors import BudsimError
 from budsim.page import work
 from budsim.page.answering import Answering
 from budsim.page.fields import Asked, Changes, FileChosen, Measured, PlanChosen
-from budsim.page.questions import question_of
+from budsim.page.questions import posed_question
 from budsim.simulator.http.application_state import ApplicationState, application_state
 from budsim.simulator.storage.records import EVERY_PLAN
 
@@ -52,8 +52,8 @@ async def start(state: State) -> HTMLResponse:
 @router.post("/ask")
 async def ask(asked: Asked, answers: Answers) -> StreamingResponse:
     """Answer a question: lines of JSON with the share done, then one with the answer as HTML."""
-    question = await question_of(asked, answers.state.simulations)
-    lines = answers.lines(asked, question)
+    posed = await posed_question(asked, answers.state.simulations)
+    lines = answers.lines(asked, posed)
     return StreamingResponse(lines, media_type="application/x-ndjson", headers=UNSTORED)
 
 

@@ -40,6 +40,7 @@ class AnswerDetail:
     name: str
     model: str
     width: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +75,12 @@ def read_clusters(upload: Upload, _predictor: Predictor, _detail: object) -> tup
     return read_cluster_text(_checked(upload), upload.name)
 
 
-def read_uploaded_trace(upload: Upload, _predictor: Predictor, longest_tokens: int) -> Traffic:
-    """Return the requests of an uploaded trace; those longer than the context are left out.
+def read_uploaded_trace(
+    upload: Upload, _predictor: Predictor, longest_tokens: int
+) -> tuple[Traffic, str]:
+    """Return the requests of an uploaded trace, and which rows are left out, in words.
+
+    Requests longer than the context are left out, as are rows that are none.
 
     Raises
     ------
@@ -86,7 +91,11 @@ def read_uploaded_trace(upload: Upload, _predictor: Predictor, longest_tokens: i
 
     with TemporaryDirectory(prefix="budsim-") as folder:
         path = _stored(upload, Path(folder), "trace")
-        return read_trace(path, longest_tokens).traffic()
+        found = read_trace(path, longest_tokens)
+    if not found.left_out:
+        return found.traffic(), ""
+    told = f"{found.left_out:,} of {found.rows:,} rows of the trace are left out"
+    return found.traffic(), f"{told}: {found.problems[0]}" if found.problems else told
 
 
 def read_uploaded_prices(upload: Upload, _predictor: Predictor, _detail: object) -> PriceFile:
@@ -103,7 +112,7 @@ def answer_page(question: Question, _predictor: Predictor, detail: AnswerDetail)
     from budsim.page.views import answer_view
 
     view = answer_view(question, detail.outcome, detail.model, detail.width)
-    return rendered("answer.html", view=view, name=detail.name)
+    return rendered("answer.html", view=view, name=detail.name, note=detail.note)
 
 
 def changed_page(question: Question, predictor: Predictor, detail: PlanDetail) -> str:
@@ -208,16 +217,16 @@ def _stored(
     path = folder / f"{stem or 'upload'}{suffix}"
     if path.exists():
         raise InvalidInput("files", f"{upload.name!r} was given twice", "files of distinct names")
-    path.write_text(_checked(upload), encoding="utf-8")
+    path.write_text(_checked(upload, field), encoding="utf-8")
     return path
 
 
-def _checked(upload: Upload) -> str:
+def _checked(upload: Upload, field: str = "upload") -> str:
     """Return the text of an upload; refuse one that is no text."""
     if not upload.text.strip():
-        raise InvalidInput("upload", f"{upload.name!r} is empty", "a text file")
+        raise InvalidInput(field, f"{upload.name!r} is empty", "a text file")
     if NO_TEXT.search(upload.text):
-        raise InvalidInput("upload", f"{upload.name!r} is no text file", "JSON, YAML or CSV")
+        raise InvalidInput(field, f"{upload.name!r} is no text file", "JSON, YAML or CSV")
     return upload.text
 
 

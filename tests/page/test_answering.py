@@ -6,9 +6,11 @@ import pytest
 
 from budsim.page.answering import Answering
 from budsim.page.fields import Asked
+from budsim.page.questions import PosedQuestion
 from budsim.page.remembered import RememberedAnswers
 
 ASKED = Asked(model="m", concurrency=1, input_tokens=1, output_tokens=1)
+POSED = PosedQuestion(question=None)
 
 
 class EndlessWorkers:
@@ -43,7 +45,7 @@ async def test_search_ends_when_nobody_reads_its_progress():
     """A reader that goes away in the middle cancels the search and gives its turn back."""
     workers = EndlessWorkers()
     state = State(workers)
-    lines = Answering(state=state, answers=RememberedAnswers(1)).lines(ASKED, None)
+    lines = Answering(state=state, answers=RememberedAnswers(1)).lines(ASKED, POSED)
     assert [await anext(lines), await anext(lines)] == ['{"share": 0.0}\n', '{"share": 0.5}\n']
     await lines.aclose()
     async with asyncio.timeout(5):
@@ -54,7 +56,7 @@ async def test_search_ends_when_nobody_reads_its_progress():
 async def test_search_ends_when_its_request_is_cancelled():
     """The middleware cancels the request of a client that left: its search ends too."""
     workers = EndlessWorkers()
-    lines = Answering(state=State(workers), answers=RememberedAnswers(1)).lines(ASKED, None)
+    lines = Answering(state=State(workers), answers=RememberedAnswers(1)).lines(ASKED, POSED)
 
     searching = asyncio.Event()
 

@@ -7,7 +7,7 @@ from budsim.commons.errors import InvalidInput, NotFound
 from budsim.hardware_ops.device import PriceBasis
 from budsim.hardware_ops.pricing import Pricing
 from budsim.page.fields import Asked
-from budsim.page.questions import question_of, targets_of, traffic_of
+from budsim.page.questions import posed_question, question_of, targets_of, traffic_of
 from budsim.simulator.cluster_sources import FixedInventory, PricedInventory
 from budsim.simulator.context import ServiceOptions
 from tests.simulator.situations import MODEL, make_cluster
@@ -160,6 +160,16 @@ async def test_an_uploaded_trace_is_the_traffic():
     assert question.traffic.input_tokens == 200
 
 
+async def test_requests_longer_than_the_context_are_counted():
+    """One row of three needs more than the 131,072 tokens of the model: it is told, and why."""
+    rows = "send_s,prompt_tokens,output_tokens\n0,100,10\n1,200000,20\n2,300,30\n"
+    form = {"model": MODEL, "load": "trace", "trace": {"name": "day.csv", "text": rows}}
+    posed = await posed_question(Asked(**form), ReadingService())
+    assert posed.note.startswith("1 of 3 rows of the trace are left out: ")
+    assert "200020 tokens; at most 131072 fit" in posed.note
+    assert len(posed.question.traffic.arrivals) == 2
+
+
 async def test_uploaded_prices_win_over_those_of_the_service():
     """Also their assumptions about owned devices."""
     text = "{prices: [{device: H100-SXM, purchase_usd: 1000}], ownership: {years: 1}}"
@@ -182,6 +192,7 @@ async def test_a_price_file_of_unknown_devices_is_refused():
     [
         ({"load": "trace"}, "trace"),
         ({"load": "trace", "trace": {"name": "day.exe", "text": "x"}}, "trace"),
+        ({"load": "trace", "trace": {"name": "day.csv", "text": " "}}, "trace"),
         ({"load": "trace", "trace": {"name": "day.csv", "text": "no,trace\n1,2\n"}}, "trace"),
         ({"concurrency": "4", "output_tokens": "5"}, "input_tokens"),
     ],
