@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from budsim.commons.units import GIB
 from budsim.engine_ops import serving_engines
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Floats
-from budsim.performance.measured.measurements import Measurements
+from budsim.performance.measured.measurements import BLANKS, Measurements
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
 
@@ -23,9 +24,9 @@ OFFLOADING = frozenset({"llama.cpp"})
 def why_impossible(measurements: Measurements) -> list[str]:
     """Return why no server can be as each readable row says, "" where one can.
 
-    Weights are larger than the memory of the devices the row states, or the engine cannot divide
-    the model's heads by the tensor ranks. Rows that do not state their devices are left alone, as
-    are rows with a measured figure: they ran, whatever their columns say.
+    Columns contradict each other, weights are larger than the memory of the stated devices, or the
+    engine cannot divide the model's heads by the tensor ranks. Rows that do not state their devices
+    are left alone, as are rows with a measured figure: they ran, whatever their columns say.
     """
     figures = np.stack(
         [
@@ -36,8 +37,62 @@ def why_impossible(measurements: Measurements) -> list[str]:
         ]
     )
     ran: Booleans = np.asarray(np.isfinite(figures).any(axis=0), dtype=bool)
-    reasons = zip(ran.tolist(), _heads(measurements), _memory(measurements), strict=True)
-    return ["" if measured else heads or memory for measured, heads, memory in reasons]
+    kinds = (_devices, _hardware, _lengths, _heads, _memory)
+    reasons = zip(*(each(measurements) for each in kinds), strict=True)
+    return [
+        "" if measured else next(filter(None, told), "")
+        for measured, told in zip(ran.tolist(), reasons, strict=True)
+    ]
+
+
+def _devices(measurements: Measurements) -> list[str]:
+    """Return why the layout of a row needs more devices than it states, in words."""
+    table, count = measurements.candidates, _numbers(measurements, "n_devices")
+    processors = table.by_device([each.kind is DeviceKind.CPU for each in table.devices]) > 0
+    # Attention ranks of a MoE model are tensor ranks too, and processes of a processor share it.
+    used = table.tp * table.pp * np.where(processors, 1.0, measurements.replicas)
+    return [
+        f"n_devices: {count[row]:g} do not hold the {used[row]:g} of tp, pp and dp; expected as "
+        "many or more"
+        if used[row] > count[row]
+        else ""
+        for row in range(len(used))
+    ]
+
+
+def _hardware(measurements: Measurements) -> list[str]:
+    """Return why a row's kind of device or its cores are not those of the device, in words."""
+    table, kinds = measurements.candidates, _texts(measurements, "device_type")
+    cores, found = _stated(measurements, "cores"), []
+    for row, kind in enumerate(kinds):
+        device = table.devices[table.device[row]]
+        if kind in set(DeviceKind) and kind != device.kind:
+            found.append(f"device_type: {kind} of {device.name}; expected {device.kind}")
+        elif cores[row] and device.kind is not DeviceKind.CPU:
+            found.append(f"cores: given for {device.name}; expected a processor")
+        else:
+            found.append("")
+    return found
+
+
+def _lengths(measurements: Measurements) -> list[str]:
+    """Return why a model cannot read or write as many tokens as a row states, in words."""
+    table, prompts = measurements.candidates, _numbers(measurements, "input_tokens")
+    outputs, found = _numbers(measurements, "output_tokens"), []
+    for row, (prompt, output) in enumerate(zip(prompts, outputs, strict=True)):
+        model = table.architectures[table.architecture[row]]
+        written = 0.0 if model.is_embedding else output
+        if prompt + written > model.max_context_tokens:
+            most = f"input_tokens + output_tokens of at most {model.max_context_tokens}"
+            found.append(
+                f"input_tokens: {prompt:g} + {written:g} exceed the context; expected {most}"
+            )
+        elif model.is_embedding and output > 1:
+            told = f"output_tokens: {output:g} of {model.model_id}, which generates none"
+            found.append(f"{told}; expected blank or 0")
+        else:
+            found.append("")
+    return found
 
 
 def _memory(measurements: Measurements) -> list[str]:
@@ -90,8 +145,19 @@ def _serves(engine: str) -> bool:
 
 def _stated(measurements: Measurements, column: str) -> Booleans:
     """Return which readable rows say something in a column."""
+    return np.array([text != "" for text in _texts(measurements, column)], dtype=bool)
+
+
+def _numbers(measurements: Measurements, column: str) -> Floats:
+    """Return the numbers of a column, nan where a row states none: nan exceeds nothing."""
+    texts = pd.Series(_texts(measurements, column), dtype=object)
+    return pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
+
+
+def _texts(measurements: Measurements, column: str) -> list[str]:
+    """Return what readable rows say in a column, in lower case, "" where nothing."""
     table = measurements.table
     if column not in table:
-        return np.zeros(len(measurements), dtype=bool)
-    text = table[column].astype(str).str.strip().str.lower()
-    return ~text.isin(["", "nan", "none", "null"]).to_numpy()[measurements.rows]
+        return [""] * len(measurements)
+    text = table[column].astype(str).str.strip().str.lower().to_numpy()[measurements.rows]
+    return ["" if each in BLANKS else each for each in text]

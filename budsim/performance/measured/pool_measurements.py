@@ -49,6 +49,28 @@ class PoolMeasurements:
         return len(self.rows)
 
 
+def _other_counts(table: pd.DataFrame, stated: StatedPools) -> list[str]:
+    """Return why the devices of a row are not those of its stated workers, "" where they are.
+
+    Two prefill workers of one device and a decode worker of one are three devices, not eight. Only
+    rows that state both pools in columns of their own are asked.
+    """
+    if not set(COLUMNS) <= set(table.columns):
+        return [""] * len(table)
+    own = table[list(COLUMNS)].apply(pd.to_numeric, errors="coerce").notna().all(axis=1)
+    count = pd.to_numeric(table["n_devices"], errors="coerce").where(own).to_numpy(dtype=np.float64)
+    used = (
+        stated.prefill_devices * stated.prefill_workers
+        + stated.decode_devices * stated.decode_workers
+    )
+    return [
+        f"n_devices: {has:g} are not the {needs:g} of all workers; expected {needs:g}, or blank"
+        if np.isfinite(has) and has != needs
+        else ""
+        for has, needs in zip(count, used, strict=True)
+    ]
+
+
 def read_pools(table: pd.DataFrame) -> PoolMeasurements:
     """Read rows of disaggregated deployments: each pool's worker as a server of its own."""
     fresh = table.reset_index(drop=True)
@@ -59,8 +81,10 @@ def read_pools(table: pd.DataFrame) -> PoolMeasurements:
     decode = read_measurements(_workers(fresh, stated, "decode"))
     known = np.isfinite(stated.prefill_devices)
     problems = [
-        (first or second) if fine else _UNKNOWN
-        for first, second, fine in zip(prefill.problems, decode.problems, known, strict=True)
+        ((first or second) if fine else _UNKNOWN) or wrong
+        for first, second, fine, wrong in zip(
+            prefill.problems, decode.problems, known, _other_counts(fresh, stated), strict=True
+        )
     ]
     rows = np.array([row for row, each in enumerate(problems) if not each], dtype=np.int64)
     concurrency = pd.to_numeric(fresh.concurrency, errors="coerce").to_numpy()[rows]

@@ -12,6 +12,7 @@ from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.training.score import predict_table
 from tests.performance.measured.measured_rows import ROW, read
 
+EMBEDDING = {"model_hf": "BAAI/bge-m3", "precision": "", "n_devices": "1", "tp": "1"}
 LARGE = {"model_hf": "meta-llama/Llama-3.1-405B-Instruct", "precision": "bf16"}
 
 
@@ -24,6 +25,14 @@ LARGE = {"model_hf": "meta-llama/Llama-3.1-405B-Instruct", "precision": "bf16"}
         ({**LARGE, "engine": "llama.cpp", "n_devices": "1", "tp": "1"}, ""),
         ({**LARGE, "n_devices": "", "tp": ""}, ""),
         ({**LARGE, "n_devices": "1", "tp": "1", "ttft_ms_mean": "500"}, ""),
+        ({"n_devices": "4"}, "n_devices: 4 do not hold the 8 of tp, pp and dp"),
+        ({"n_devices": "8", "dp": "2"}, "n_devices: 8 do not hold the 16"),
+        ({"n_devices": "4", "ttft_ms_mean": "500"}, ""),
+        ({"input_tokens": "200000"}, "input_tokens: 200000 .* 100 exceed the context"),
+        ({"device_type": "hpu"}, "device_type: hpu of H100-SXM; expected cuda"),
+        ({"cores": "8"}, "cores: given for H100-SXM; expected a processor"),
+        (EMBEDDING | {"output_tokens": "200"}, "output_tokens: 200 of BAAI/bge-m3, which gen"),
+        (EMBEDDING | {"output_tokens": "1"}, ""),
         ({}, ""),
     ],
 )

@@ -103,3 +103,12 @@ def test_each_worker_has_its_share_of_the_load() -> None:
     pools = read_pools(pd.DataFrame([DISAGGREGATED]).fillna("")).pools
     assert pools.decode.concurrency.tolist() == pytest.approx([8.0])
     assert pools.prefill.concurrency.tolist() == pytest.approx([16.0])
+
+
+@pytest.mark.parametrize(("devices", "told"), [("8", "n_devices: 8 are not the 24"), ("24", "")])
+def test_devices_are_those_of_all_workers(devices: str, told: str) -> None:
+    """One prefill worker and two decode workers of eight are 24 devices."""
+    own = {"prefill_tp": "8", "prefill_workers": "1", "decode_tp": "8", "decode_workers": "2"}
+    found = read_pools(pd.DataFrame([DISAGGREGATED | own | {"n_devices": devices}]))
+    assert found.problems[0].startswith(told)
+    assert bool(found.problems[0]) == bool(told)
