@@ -61,15 +61,26 @@ def _service(groups: Sequence[ReplicaGroup]) -> tuple[str, ...]:
 
 
 def verdict(question: Question, plan: Plan) -> str:
-    """Return whether a plan meets the targets and how sure that is, or by how much it misses."""
+    """Return whether a plan meets the targets and how sure that is, or by how much it misses.
+
+    Without targets, whether a rate is carried surely enough.
+    """
     if not question.targets:
-        return "none" if plan.meets_targets else f"[red]missed\n{plan.error_rate:.0%}[/red]"
+        return _without_targets(plan)
     chance = f"[dim]{'>99%' if plan.chance > CERTAIN else f'{plan.chance:.0%}'} sure[/dim]"
     if plan.meets_targets:
         return f"[green]met[/green]\n{chance}"
     if plan.error_rate:
         return f"[red]missed by\n{plan.error_rate:.0%}[/red]\n{chance}"
     return f"[yellow]not sure\nenough[/yellow]\n[dim]{chance_text(plan.chance)} sure[/dim]"
+
+
+def _without_targets(plan: Plan) -> str:
+    if plan.meets_targets:
+        return "none"
+    if plan.error_rate:
+        return f"[red]missed\n{plan.error_rate:.0%}[/red]"
+    return f"[yellow]rate: only[/yellow]\n[dim]{chance_text(plan.chance)} sure[/dim]"
 
 
 def hourly_price(plan: Plan) -> str:

@@ -51,8 +51,8 @@ def explain(plan: Document, first: First = 1, second: Second = 2) -> None:
         rows.add_row(*row)
     console.print(rows)
     console.print(_verdict((first, second), plans), markup=False)
-    for flag, before, after in _different_flags(groups[0][0], groups[1][0]):
-        console.print(f"  {flag}: {before} -> {after}", markup=False)
+    for line in _flag_lines(*groups):
+        console.print(f"  {line}", markup=False)
 
 
 def _figure_rows(plans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
@@ -95,6 +95,20 @@ def _changes(plans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         if before and abs(after / before - 1.0) >= LEAST_TOLD:
             is_better = (after < before) == less_is_better
             yield "better" if is_better else "worse", f"{label} {after / before - 1.0:+.0%}"
+
+
+def _flag_lines(first: Sequence[NodeGroup], second: Sequence[NodeGroup]) -> Iterator[str]:
+    """Yield the flags that differ between the groups of two plans, in their order.
+
+    A plan of one group is compared with every group of the other: plain replicas with prefill
+    workers, then with decode workers.
+    """
+    for at in range(max(len(first), len(second))):
+        one, other = (each[min(at, len(each) - 1)] for each in (first, second))
+        pool = other.role or one.role
+        part = f"{pool.value}: " if pool else ""
+        for flag, before, after in _different_flags(one, other):
+            yield f"{part}{flag}: {before} -> {after}"
 
 
 def _different_flags(one: NodeGroup, other: NodeGroup) -> list[tuple[str, str, str]]:

@@ -48,7 +48,10 @@ def front_view(question: Question, plans: Sequence[Plan], width: int) -> FrontVi
     unit = "tokens/s per user" if question.traffic.output_tokens else "requests/s"
     return FrontView(
         frame=box,
-        points=tuple(_point(box, index, plan, speed, unit) for index, plan, speed in shown),
+        points=tuple(
+            _point(box, index, plan, (speed, unit), _verdict(question, plan))
+            for index, plan, speed in shown
+        ),
         line=box.line(
             [speed for _, speed in best], [plan.cost_per_million_tokens_usd for plan, _ in best]
         ),
@@ -57,9 +60,16 @@ def front_view(question: Question, plans: Sequence[Plan], width: int) -> FrontVi
     )
 
 
-def _point(box: Frame, index: int, plan: Plan, speed: Figure, unit: str) -> PlanPoint:
-    cost = plan.cost_per_million_tokens_usd
-    verdict = "meets the targets" if plan.meets_targets else "misses the targets"
+def _verdict(question: Question, plan: Plan) -> str:
+    """Return whether a plan meets the targets; nothing where there are none."""
+    if not question.targets:
+        return ""
+    return ", meets the targets" if plan.meets_targets else ", misses the targets"
+
+
+def _point(box: Frame, index: int, plan: Plan, told: tuple[Figure, str], verdict: str) -> PlanPoint:
+    """Return the mark of a plan whose speed is ``told`` with its unit."""
+    cost, (speed, unit) = plan.cost_per_million_tokens_usd, told
     return PlanPoint(
         number=index,
         x=box.x.at(speed.value),
@@ -70,7 +80,7 @@ def _point(box: Frame, index: int, plan: Plan, speed: Figure, unit: str) -> Plan
         is_knee=plan.is_knee,
         title=f"Plan {index}{', the knee' if plan.is_knee else ''}: {number(cost)} USD per million "
         f"tokens, {number(speed.value)} {unit} ({number(speed.low90)} to "
-        f"{number(speed.high90)}), {verdict}",
+        f"{number(speed.high90)}){verdict}",
     )
 
 

@@ -170,14 +170,15 @@ def _layout(group: ReplicaGroup) -> str:
 
 def _verdict(question: Question, plan: Plan) -> str:
     """Return whether a plan meets the targets and how sure that is, or by how much it misses."""
-    if not question.targets:
+    if not question.targets and (plan.meets_targets or plan.error_rate):
         return "" if plan.meets_targets else f"misses by {plan.error_rate:.0%}"
     sure = ">99 %" if plan.chance > CERTAIN else f"{100 * plan.chance:.0f} %"
     if plan.meets_targets:
         return f"meets the targets, {sure} sure"
     if plan.error_rate:
         return f"misses the targets by {100 * plan.error_rate:.0f} %, {sure} sure"
-    return f"not sure enough: {chance_text(plan.chance)}"
+    what = "" if question.targets else " to carry the rate"
+    return f"not sure enough{what}: {chance_text(plan.chance)}"
 
 
 def _time_shares(group: ReplicaGroup) -> tuple[Part, ...]:

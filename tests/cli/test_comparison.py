@@ -1,11 +1,14 @@
 """`budsim explain` puts two plans of an answer side by side."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 import budsim
 from budsim.cli.app import run_command
+from budsim.cli.comparison import _flag_lines
+from budsim.engine_ops.base import PoolRole
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +52,13 @@ def test_the_document_names_its_answer(answer):
     best = document["configurations"][0]["node_groups"][0]["config_id"]
     assert document["answer"] == best
     assert best not in document["toss_ups"]
+
+
+def test_flags_of_both_pools_are_compared():
+    """Plain replicas are compared with prefill workers and with decode workers."""
+    plain, prefill, decode = (
+        SimpleNamespace(role=role, args={"tp": tp})
+        for role, tp in ((None, 1), (PoolRole.PREFILL, 2), (PoolRole.DECODE, 4))
+    )
+    told = list(_flag_lines([plain], [prefill, decode]))
+    assert told == ["prefill: --tp: 1 -> 2", "decode: --tp: 1 -> 4"]
