@@ -167,7 +167,11 @@ def ask_of(load: ModelLoad) -> Ask:
 
 def options_of(load: ModelLoad) -> SearchOptions:
     """Return what the search may try, and how it judges."""
-    options: SearchOptions = {"engines": load.engines, "quantize": load.quantize}
+    options: SearchOptions = {
+        "engines": load.engines,
+        "quantize": load.quantize,
+        "kv_offload_gib": load.kv_offload_gib,
+    }
     if load.chance is not None:
         options["risk"] = load.chance
     guesses = asdict(load.asked_speculation)

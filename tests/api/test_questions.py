@@ -216,6 +216,16 @@ def test_an_unknown_option_is_refused_by_name(cluster, traffic):
         budsim.simulate(model=MODEL, cluster=cluster, traffic=traffic, engine="vllm")
 
 
+def test_guesses_that_never_gain_are_a_reason(cluster, traffic):
+    """Where every guess is wrong, plans go without, and the answer says so."""
+    asked = {"model": MODEL, "cluster": cluster, "traffic": traffic, "engines": ["vllm"]}
+    found = budsim.simulate(**asked, analytic=True, speculative="ngram", acceptance=0.0)
+    reasons = {each.subject: each.reason for each in found.outcome.rejections}
+    assert reasons["ngram"].startswith("guessing 1, 3, 5, 8 tokens a step ends no request 2 %")
+    plain = budsim.simulate(**asked, analytic=True)
+    assert "ngram" not in {each.subject for each in plain.outcome.rejections}
+
+
 def test_a_plan_that_guesses_is_started_with_its_guesses(cluster):
     """What the prediction counts on is in the command and in the answer."""
     few = budsim.Traffic.closed(concurrency=2, input_tokens=512, output_tokens=128)

@@ -70,6 +70,7 @@ def test_a_model_without_targets_is_not_said_to_meet_them(ask, capsys):
         ("- {model: x, output_tokens: 1}", "input_tokens: is missing; expected a value"),
         ("- 3", "questions[0]: is no mapping; expected a list of models"),
         (ONE + "  colour: red", "is no field of a model; expected one of"),
+        (ONE + "  kv_offload_gib: -1", "questions[0].kv_offload_gib: is -1"),
         (ONE + "  engines: [foo]", "questions[0].engines: 'foo'"),
         (ONE + "  target_ttft: 1.0e-300", "is 1e-300; expected 0 (no target) or"),
         (ONE.replace("concurrency: 8", "concurrency: -1"), "is -1; expected greater than or equal"),

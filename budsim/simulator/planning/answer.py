@@ -16,6 +16,7 @@ from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.carried import most_carried, most_carried_replayed
 from budsim.simulator.planning.choices import ServingOption
 from budsim.simulator.planning.genome import SearchSpace
+from budsim.simulator.planning.guessing import LEAST_GAIN
 from budsim.simulator.planning.hardware_groups import usable
 from budsim.simulator.planning.mixed_deployments import find_mixed_deployments
 from budsim.simulator.planning.partitions import (
@@ -170,7 +171,7 @@ def _answer_cluster(
             ]
         return Outcome(plans=(), rejections=tuple(rejections), evaluations=0)
     plain = _plain_outcome(search, predictor, known, progress)
-    reasons = (*rejections, *plain.rejections)
+    reasons = (*rejections, *plain.rejections, *_unused_guesses(search, plain.plans))
     if question.disaggregation is Disaggregation.OFF:
         return replace(plain, rejections=reasons)
     options = without_adapters(search.options)
@@ -181,6 +182,21 @@ def _answer_cluster(
         rejections=(*reasons, *both.rejections),
         evaluations=plain.evaluations + both.evaluations,
     )
+
+
+def _unused_guesses(search: _ClusterSearch, plans: Sequence[Plan]) -> list[Rejection]:
+    """Return the reason why plans do not guess tokens ahead, where that was asked for."""
+    ways, groups = search.question.speculations, [group for each in plans for group in each.groups]
+    if not ways or not groups or any(group.speculation for group in groups):
+        return []
+    gain = f"{round(100 * (1.0 - LEAST_GAIN))} %"
+    lengths = ", ".join(str(each.draft_tokens) for each in ways)
+    reason = (
+        f"guessing {lengths} tokens a step ends no request {gain} sooner within the targets, or "
+        "engines do not guess on these devices: plans go without"
+    )
+    cluster = search.cluster.cluster_id
+    return [Rejection(cluster_id=cluster, subject=ways[0].method.value, reason=reason)]
 
 
 def _plain_outcome(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from budsim.simulator.wire.fields import Text
+from budsim.simulator.wire.fields import Gib, Text
 from budsim.simulator.wire.guesses import SpeculationFields
 from budsim.simulator.wire.traffic import LoadFields
 
@@ -24,6 +24,9 @@ class ModelLoad(LoadFields, SpeculationFields):
         [], description="serving engines that may be used (vllm, sglang); empty: all"
     )
     quantize: bool = Field(False, description="also try quantized weights")
+    kv_offload_gib: Gib = Field(
+        0.0, description="host memory of each node that may hold KV cache of its replicas, GiB"
+    )
     chance: float | None = Field(
         None, ge=0, lt=1, description="least chance of meeting all targets; null: 0.8"
     )
