@@ -9,6 +9,7 @@ from budsim.performance.predictor import load_predictor
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.plans import Outcome, Plan
 from budsim.simulator.planning.taste import (
+    effort_factor,
     in_order,
     is_toss_up,
     toss_ups,
@@ -149,3 +150,9 @@ def test_of_a_toss_up_the_plan_without_a_queue_comes_first():
     waiting = replace(group.explanation, time_shares={"queue": 0.5, "compute": 0.5})
     queued = replace(costing(1.0, devices=2), groups=(replace(group, explanation=waiting),))
     assert in_order([queued, served])[0] is served
+
+
+def test_a_deeper_pipeline_has_to_save_more():
+    """Two stages count as 15 % more than none, four as 30 %, twelve as 54 %."""
+    more = [effort_factor(costing(1.0, pp=pp)) - effort_factor(costing(1.0)) for pp in (2, 4, 12)]
+    assert more == pytest.approx([0.15, 0.30, 0.54], abs=0.005)
