@@ -13,7 +13,7 @@ from budsim.simulator.rendering.writing import comments
 
 def commands(deployment: Deployment) -> str:
     """Return one shell command for each process of each replica, with its node above it."""
-    parts = [comments(heading(deployment))]
+    parts = [comments([*heading(deployment), *device_notes(deployment)])]
     parts += [
         _command(group, process, replica[0])
         for group in deployment.groups
@@ -47,6 +47,10 @@ def _warnings(deployment: Deployment) -> Iterator[str]:
         yield f"{checkpoint} has to be made first: budsim render --format recipe"
     if any("enable-lora" in group.launch.args for group in deployment.groups):
         yield "LoRA adapters take memory from the KV cache that the prediction does not count"
+
+
+def device_notes(deployment: Deployment) -> Iterator[str]:
+    """Yield what to check where devices are chosen by number, not by a cluster's scheduler."""
     if any(platform_of(each.kind, each.device_name).by_uuid for each in deployment.groups):
         yield "set CUDA_VISIBLE_DEVICES of each command to the UUID of its MIG slice: nvidia-smi -L"
     if any(platform_of(each.kind, each.device_name).visible for each in deployment.groups):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from budsim.commons.errors import InvalidInput
-from budsim.simulator.rendering.commands import heading
+from budsim.simulator.rendering.commands import device_notes, heading
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
 from budsim.simulator.rendering.platforms import Platform, platform_of, visible_devices
 from budsim.simulator.rendering.routing import PROXY_IMAGE, PROXY_PORT, proxy_config, replicas
@@ -39,7 +39,7 @@ def compose(deployment: Deployment) -> str:
             }
         },
     }
-    return yaml_text([*heading(deployment), *_how(nodes)], document)
+    return yaml_text([*heading(deployment), *device_notes(deployment), *_how(nodes)], document)
 
 
 def _how(nodes: tuple[str, ...]) -> tuple[str, ...]:

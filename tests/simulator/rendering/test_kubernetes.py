@@ -32,9 +32,11 @@ def test_kubernetes_runs_several_nodes_as_a_leader_worker_set(layout, engine):
 def test_kubernetes_asks_for_mig_slices_by_their_profile(layout):
     """NVIDIA's plugin calls them by profile; a command or compose file needs their UUID."""
     plan = layout("cuda", "vllm", {"a": 1}, device_name="NVIDIA-H200-MIG-3g.71gb")
-    (deployment, *_) = check_manifests(render(plan, "kubernetes"))
+    text = render(plan, "kubernetes")
+    (deployment, *_) = check_manifests(text)
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     assert container["resources"]["limits"]["nvidia.com/mig-3g.71gb"] == "1"
+    assert "UUID" not in text, "the device plugin sets it"
     command = render(plan, "command")
     assert "UUID of its MIG slice" in command
     assert "CUDA_VISIBLE_DEVICES=" not in command

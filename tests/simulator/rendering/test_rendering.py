@@ -34,7 +34,7 @@ def test_a_plan_of_several_device_types_is_one_deployment(document):
     cluster = make_cluster((("Gaudi3", 2),), (("H100-SXM", 1),))
     targets = {"ttft_s": 0.25, "tokens_per_s_per_user": 80.0}
     text = json.dumps(
-        document(make_question(cluster, concurrency=100, targets=targets, analytic_only=True))
+        document(make_question(cluster, concurrency=120, targets=targets, analytic_only=True))
     )
     groups = json.loads(text)["configurations"][0]["node_groups"]
     assert {group["type"] for group in groups} == {"cuda", "hpu"}

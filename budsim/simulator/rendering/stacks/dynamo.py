@@ -9,7 +9,7 @@ from typing import Final
 from budsim.engine_ops.base import PoolRole
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.deployments import Deployment, Group
-from budsim.simulator.rendering.platforms import SHM_GIB_PER_DEVICE
+from budsim.simulator.rendering.platforms import PLATFORMS, SHM_GIB_PER_DEVICE, platform_of
 from budsim.simulator.rendering.pods import (
     Manifest,
     Workload,
@@ -89,6 +89,13 @@ def _mode(role: PoolRole) -> list[str]:
     return [] if role is PoolRole.WHOLE else [f"--{_MODE}", str(role)]
 
 
+def _devices(group: Group, count: int) -> Manifest:
+    """Return the devices of a pod: GPUs, or slices of them under the name of their resource."""
+    resource = platform_of(group.kind, group.device_name).resource
+    sliced = {"gpuType": resource} if resource != PLATFORMS[group.kind].resource else {}
+    return {"gpu": str(count), **sliced}
+
+
 def _worker(group: Group, workload: Workload) -> Manifest:
     name = group.engine.name
     flags = flags_of(group, without=("port", _MODE))
@@ -105,7 +112,7 @@ def _worker(group: Group, workload: Workload) -> Manifest:
         **pool,
         "replicas": len(workload.replicas),
         **nodes,
-        "resources": {"limits": {"gpu": str(workload.devices)}},
+        "resources": {"limits": _devices(group, workload.devices)},
         "sharedMemory": {"size": f"{SHM_GIB_PER_DEVICE * workload.devices}Gi"},
         "extraPodSpec": {"mainContainer": container},
     }

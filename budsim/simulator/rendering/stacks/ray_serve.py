@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from budsim.simulator.rendering.deployments import Deployment, Group
+from budsim.simulator.rendering.platforms import platform_of
 from budsim.simulator.rendering.pods import Manifest, Workload
 from budsim.simulator.rendering.stacks.shared import (
     engine_keywords,
@@ -55,6 +56,8 @@ def ray_serve(deployment: Deployment) -> str:
         "the cluster's image holds vLLM of its own version; predicted was the one above",
     )
     found = list(groups_of(deployment, "ray-serve", engines=("vllm",), several_nodes=True))
+    for name in dict.fromkeys(group.device_name for group, _ in found if _is_sliced(group)):
+        notes.append(f"Ray takes any GPU of its workers: start them with {name} devices only")
     names = _names(deployment, len(found))
     application = {
         "name": deployment.slug,
@@ -65,6 +68,10 @@ def ray_serve(deployment: Deployment) -> str:
         },
     }
     return yaml_text(notes, {"applications": [application]})
+
+
+def _is_sliced(group: Group) -> bool:
+    return platform_of(group.kind, group.device_name).by_uuid
 
 
 def _names(deployment: Deployment, count: int) -> list[str]:

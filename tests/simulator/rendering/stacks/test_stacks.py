@@ -45,6 +45,16 @@ def test_what_a_stack_does_not_start_is_refused(layout, form, engine, kind):
     assert "kubernetes" in refused.value.expected
 
 
+def test_slices_of_gpus_are_asked_for_by_their_name(layout):
+    """Dynamo names the resource of a slice; Ray takes any GPU, which its file says."""
+    plan = layout("cuda", "vllm", {"a": 1}, device_name="NVIDIA-H200-MIG-3g.71gb")
+    dynamo = render(plan, "dynamo")
+    assert check_stack("dynamo", dynamo)
+    worker = yaml.safe_load(dynamo)["spec"]["services"]["g1"]
+    assert worker["resources"]["limits"] == {"gpu": "1", "gpuType": "nvidia.com/mig-3g.71gb"}
+    assert "NVIDIA-H200-MIG-3g.71gb devices only" in render(plan, "ray-serve")
+
+
 def words(form: str, document: dict[str, Any]) -> list[str]:
     """Return the engine's command line in a file, without the program and its model."""
     if form == "kserve":
