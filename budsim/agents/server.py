@@ -43,9 +43,9 @@ MOST_PROBLEMS = 5
 ARGUMENTS = {
     "pretrained_model_uri": "model",
     "engine": "engines",
-    "--device": "devices",
-    "--format": "form",
-    "--what-if": "setting",
+    "device": "devices",
+    "format": "form",
+    "what_if": "setting",
 }
 READ_ONLY = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 

@@ -318,7 +318,7 @@ def devices_named(names: Sequence[str]) -> list[Device]:
     for name in names:
         device = find_device(name)
         if device is None:
-            raise NotFound("--device", name, "`budsim devices` lists them")
+            raise NotFound("device", name, "`budsim devices` lists them")
         found.setdefault(device.name, device)
     return list(found.values()) or list(devices().values())
 

@@ -146,12 +146,13 @@ def _draw(found: Simulation, report: Path | None, *, in_terminal: bool) -> None:
 
 def _changed(found: Simulation, change: str) -> KnobChange:
     """Return what a change does to the best plan; an error names the option, then the setting."""
+    from budsim.simulator.planning.whatif import FIELD as WHAT_IF_FIELD
     from budsim.simulator.planning.whatif import what_if
 
     try:
         return what_if(found.question, found.outcome, found.predictor, _settings(change))
     except InvalidInput as error:
-        told = error.problem if error.field == WHAT_IF else f"{error.field}: {error.problem}"
+        told = error.problem if error.field == WHAT_IF_FIELD else f"{error.field}: {error.problem}"
         raise InvalidInput(WHAT_IF, told, error.expected) from error
 
 

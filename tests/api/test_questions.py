@@ -104,7 +104,7 @@ def test_a_changed_setting_and_what_starts_the_plan(found):
     assert "vllm serve" in found.render("command")
     both = found.what_if(tp=2, concurrency=2)
     assert repr(both).startswith("tp=2, concurrency=2:")
-    with pytest.raises(InvalidInput, match="what-if"):
+    with pytest.raises(InvalidInput, match="what_if: "):
         found.what_if()
 
 

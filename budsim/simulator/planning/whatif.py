@@ -26,7 +26,7 @@ from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.replica_groups import PredictedChoices, predict_choices
 from budsim.simulator.planning.scoring import Scoring
 
-FIELD: Final = "--what-if"
+FIELD: Final = "what_if"
 TRAFFIC: Final = ("concurrency", "rate", "input_tokens", "output_tokens")
 # The engines' own names for what is no `Knob` of theirs (vLLM's, then SGLang's).
 SPELLINGS: Final = {

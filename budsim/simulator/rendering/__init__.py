@@ -68,12 +68,12 @@ def render(text: str, form: str, *, number: int = 1, additions: Additions = NOTH
     for model in additions.fallbacks:
         _check_fallback(model)
     if form not in FORMATS:
-        raise InvalidInput("--format", f"{form!r} is no format", "one of " + ", ".join(FORMATS))
+        raise InvalidInput("format", f"{form!r} is no format", "one of " + ", ".join(FORMATS))
     deployment = read_deployment(text, number, additions)
     if deployment.is_disaggregated and form not in OF_POOLS:
         problem = f"{form} does not start prefill and decode pools"
         expected = f"one of {', '.join(STARTS_POOLS)}, or another plan"
-        raise InvalidInput("--format", problem, expected)
+        raise InvalidInput("format", problem, expected)
     return FORMATS[form](deployment)
 
 
@@ -81,7 +81,7 @@ def _check_fallback(model: str) -> None:
     try:
         ROUTER.price(model)
     except NotFound as error:
-        raise NotFound("--fallback", error.value, error.hint) from error
+        raise NotFound("fallback", error.value, error.hint) from error
 
 
 __all__ = ["FORMATS", "Additions", "Metrics", "render"]

@@ -51,7 +51,7 @@ def alerts(deployment: Deployment) -> str:
     """
     if not deployment.groups:
         problem = "alerts watch an engine's own metrics, and the model runs at its provider"
-        raise InvalidInput("--format", problem, "litellm, or another plan")
+        raise InvalidInput("format", problem, "litellm, or another plan")
     groups = [
         {"name": part_name(deployment, group.name), "rules": list(_rules(group))}
         for group in deployment.groups

@@ -198,7 +198,7 @@ def read_deployment(text: str, number: int, additions: Additions) -> Deployment:
 def _claim_name(name: str) -> str:
     if name and not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", name):
         expected = "lower case letters, digits, dashes and dots, as names in Kubernetes"
-        raise InvalidInput("--weights-claim", f"{name!r} is no name of a claim", expected)
+        raise InvalidInput("weights_claim", f"{name!r} is no name of a claim", expected)
     return name
 
 
@@ -306,7 +306,7 @@ def _adapters(
         return {}
     if not group.supports_lora:
         problem = f"{group.engine_type} serves no LoRA adapters of {group.architecture_family}"
-        raise InvalidInput("--max-loras", problem, "0, or another plan")
+        raise InvalidInput("max_loras", problem, "0, or another plan")
     return engine.adapters(additions.max_loras, additions.max_lora_rank)
 
 

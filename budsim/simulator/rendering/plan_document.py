@@ -59,7 +59,7 @@ def chosen_plan(document: Mapping[str, Any], number: int) -> Mapping[str, Any]:
         )
     if not 1 <= number <= len(plans):
         known = "1, the only plan" if len(plans) == 1 else f"1 to {len(plans)}, best first"
-        raise InvalidInput("--number", f"there is no plan {number}", known)
+        raise InvalidInput("number", f"there is no plan {number}", known)
     chosen: Mapping[str, Any] = plans[number - 1]
     return chosen
 

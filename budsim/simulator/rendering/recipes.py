@@ -21,7 +21,7 @@ def recipes(deployment: Deployment) -> str:
     }
     if not jobs:
         raise InvalidInput(
-            "--format",
+            "format",
             "the plan serves its checkpoint as it is: there is no recipe",
             "a plan with --quantize",
         )

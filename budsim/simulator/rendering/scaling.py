@@ -48,12 +48,12 @@ class Metrics:
         """Refuse an address or a zone that the autoscaler would fail on once it runs."""
         if not re.fullmatch(r"https?://[^\s/?#]+\S*", self.address):
             expected = "an address such as http://prometheus:9090"
-            raise InvalidInput("--prometheus", f"is {self.address[:60]!r}", expected)
+            raise InvalidInput("prometheus", f"is {self.address[:60]!r}", expected)
         # A system without the zones' data knows none of them: then the spelling alone counts.
         known = available_timezones() or {self.timezone}
         if self.timezone not in known or not re.fullmatch(ZONE, self.timezone):
             expected = "a zone of the IANA database, such as Europe/Berlin"
-            raise InvalidInput("--timezone", f"is {self.timezone[:60]!r}", expected)
+            raise InvalidInput("timezone", f"is {self.timezone[:60]!r}", expected)
 
 
 USUAL_METRICS: Final = Metrics()

@@ -33,7 +33,7 @@ def test_adapters_are_served_where_the_family_has_them(layout, engine, count):
     flags = flags_of(commands_of(text)[0])
     assert (flags["enable-lora"], flags[count], flags["max-lora-rank"]) == (True, 4, 32)
     assert "LoRA adapters take memory" in text
-    with pytest.raises(InvalidInput, match="--max-loras"):
+    with pytest.raises(InvalidInput, match="max_loras: "):
         render(layout("cuda", engine, {"a": 1}, supports_lora=False), "command", additions=wanted)
     with pytest.raises(InvalidInput, match="max_lora_rank"):
         render(

@@ -101,7 +101,7 @@ def test_weights_are_kept_on_a_claim_that_is_named(layout):
     text = render(plan, "kubernetes", additions=Additions(weights_claim="weights"))
     assert _cache(text)["persistentVolumeClaim"] == {"claimName": "weights"}
     assert "emptyDir" in _cache(render(plan, "kubernetes"))
-    with pytest.raises(InvalidInput, match="--weights-claim"):
+    with pytest.raises(InvalidInput, match="weights_claim: "):
         render(plan, "kubernetes", additions=Additions(weights_claim="My Weights"))
 
 

@@ -116,4 +116,4 @@ def notes_of(deployment: Deployment, *notes: str) -> list[str]:
 
 
 def _refused(form: str, what: str, instead: str) -> InvalidInput:
-    return InvalidInput("--format", f"{form} does not start {what}", f"{instead}, or another plan")
+    return InvalidInput("format", f"{form} does not start {what}", f"{instead}, or another plan")
