@@ -6,13 +6,13 @@ from budsim.engine_ops.engine_profile import DefaultLimits
 from tests.engine_ops.samples import GIB, device
 
 
-def test_a_row_holds_within_its_memory_generations_and_versions() -> None:
-    """A row for sm80, 70 GiB or more, since 0.20 holds only for an A100-80GB from 0.20 on."""
+def test_a_row_holds_within_its_memory_name_and_versions() -> None:
+    """A row for A100, 70 GiB or more, since 0.20 holds only for an A100-80GB from 0.20 on."""
     row = DefaultLimits(
         max_num_batched_tokens=1,
         max_num_seqs=1,
         from_bytes=70.0 * GIB,
-        generations=frozenset({"sm80"}),
+        name_part="A100",
         since=(0, 20),
     )
     assert row.holds_for(device("A100-SXM-80GB"), (0, 20))
