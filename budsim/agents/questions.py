@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from budsim.commons.errors import InvalidInput
 from budsim.simulator.wire.model_loads import ModelLoad
@@ -35,6 +35,18 @@ class Question(ModelLoad):
     def clusters(self) -> tuple[Cluster, ...]:
         """The machines as one cluster; errors as `clusters_of`."""
         return clusters_of(self.nodes)
+
+
+class CapacityQuestion(Question):
+    """A question of how many requests are served, which needs no number of them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _at_any_load(cls, given: object) -> object:
+        """Ask for requests in flight where neither load is given; the number changes nothing."""
+        if not isinstance(given, dict) or {"concurrency", "request_rate"} & given.keys():
+            return given
+        return {**given, "concurrency": 1}
 
 
 def clusters_of(nodes: list[dict[str, Any]]) -> tuple[Cluster, ...]:

@@ -13,7 +13,7 @@ from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
 from pydantic import Field, ValidationError
 
 import budsim
-from budsim.agents.questions import Nodes, Question, clusters_of
+from budsim.agents.questions import CapacityQuestion, Nodes, Question, clusters_of
 from budsim.api.several_models import ask_of, options_of
 from budsim.commons.errors import BudsimError
 from budsim.commons.units import GIB
@@ -118,11 +118,11 @@ def simulate(question: Question) -> dict[str, Any]:
     return {"summary": found.summary(), "plans": found.rows(), "reasons": _reasons(found)}
 
 
-def capacity(question: Question) -> dict[str, Any]:
+def capacity(question: CapacityQuestion) -> dict[str, Any]:
     """Find how many requests given machines serve within the targets.
 
-    In flight with `concurrency`, per second with `request_rate`; the number that is given does not
-    matter. At least one target must be a latency.
+    Per second with any `request_rate`, else in flight; the number that is given does not matter. At
+    least one target must be a latency.
     """
     found = budsim.capacity(
         model=question.model,

@@ -76,6 +76,13 @@ async def test_capacity_counts_what_the_machines_serve():
     assert told["clusters"][0]["concurrency"] > 16
 
 
+async def test_capacity_needs_no_load():
+    """It asks how many requests are served: nobody has to say how many there are."""
+    unloaded = {name: value for name, value in LOAD.items() if name != "concurrency"}
+    told = await answer("capacity", {"question": {**unloaded, "nodes": NODES}})
+    assert told["clusters"][0]["concurrency"] > 16
+
+
 async def test_size_names_only_the_devices_it_was_given():
     """`size` tries the named devices and no others."""
     told = await answer("size", {"load": LOAD, "devices": ["L40S"]})
