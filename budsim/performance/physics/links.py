@@ -35,7 +35,7 @@ def link_bandwidth(candidates: Candidates) -> LinkBandwidth:
     """
     devices = candidates.devices
     peers = candidates.by_device(
-        [d.scale_up.domain_devices - 1.0 if d.scale_up.meshed else 1.0 for d in devices]
+        [max(d.scale_up.domain_devices - 1.0, 1.0) if d.scale_up.meshed else 1.0 for d in devices]
     )
     inside = candidates.by_device([d.scale_up.bandwidth_bytes_per_s for d in devices])
     network = candidates.by_device([d.scale_out.bandwidth_bytes_per_s for d in devices])

@@ -225,7 +225,7 @@ def usable(cluster: Cluster, mode: HardwareMode, *, skip_master_cpus: bool) -> U
             if free and pool.device:
                 mine = found[pool.device][node.node_id]
                 mine.append(_FreePool(node, index, pool, pool.device, free))
-    by_level = (_levels(list(nodes.values()), mode) for nodes in found.values())
+    by_level = (_levels(_linked(device, nodes), mode) for device, nodes in found.items())
     groups = tuple(chain.from_iterable(by_level))
     return Usable(groups=groups, rejections=tuple(_rejections(cluster.cluster_id, refused)))
 
@@ -239,6 +239,14 @@ class _FreePool:
     pool: DevicePool
     device: Device
     free: int
+
+
+def _linked(device: Device, nodes: Mapping[str, list[_FreePool]]) -> list[list[_FreePool]]:
+    """Return the pools of a device by node, with the link that their largest node has."""
+    every = [pools[0].node.pools for pools in nodes.values()]
+    largest = max(sum(pool.total for pool in pools if pool.device == device) for pools in every)
+    linked = in_nodes_of(device, largest)
+    return [[replace(each, device=linked) for each in pools] for pools in nodes.values()]
 
 
 def _free_devices(pool: DevicePool, reason: str) -> int:
@@ -371,6 +379,23 @@ def _group(nodes: Sequence[Sequence[_FreePool]]) -> HardwareGroup | None:
         nodes=free,
         sizes=_sizes(free),
     )
+
+
+def in_nodes_of(device: Device, size: int) -> Device:
+    """Return a device whose link joins no more than the ``size`` devices of its node.
+
+    The catalog states the link of a whole server. Of two servers with four H100 each, NVLink joins
+    four and not eight. A device with a way to each other one has fewer ways. Links of a rack
+    (GB200 NVL72) join several nodes and stay.
+    """
+    link = device.scale_up
+    if not size < link.domain_devices <= USUAL_NODE:
+        return device
+    ways = max(size - 1, 1) / (link.domain_devices - 1) if link.meshed else 1.0
+    smaller = replace(
+        link, domain_devices=size, bandwidth_bytes_per_s=link.bandwidth_bytes_per_s * ways
+    )
+    return replace(device, scale_up=smaller)
 
 
 def _without(devices: NodeDevices, counts: Mapping[tuple[str, int], int]) -> NodeDevices:

@@ -379,7 +379,7 @@ def test_every_question_is_answered_and_every_device_accounted_for(
         assert all(count <= free.get(where, 0) for where, count in used.items())
         for group in plan.groups:
             assert all(
-                pools[part.node_id, part.pool].device == group.config.device
+                pools[part.node_id, part.pool].device.name == group.config.device.name
                 for replica in group.placements
                 for part in replica
             )

@@ -159,3 +159,29 @@ def test_taken_nodes_hold_no_wide_group():
     group = group_of("H200-SXM", 8, 8, 8).without([("n1", 0, 3)])
     assert group.capacity(16, 1) == 1
     assert [part.node_id for part in place(group, 16, 1, 1)[0]] == ["n0", "n2"]
+
+
+def test_a_link_joins_the_devices_of_its_node_only():
+    """Of two nodes of four H100, NVLink joins four devices; the eight of one node are all joined.
+
+    Each of four MI300X has three of the seven links it has among eight; an NVL72 joins its nodes.
+    """
+    halves, whole, mesh, rack = (
+        usable(make_cluster(*[((name, count),)] * 2), DEDICATED, skip_master_cpus=True).groups[0]
+        for name, count in (("H100-SXM", 4), ("H100-SXM", 8), ("MI300X", 4), ("GB200", 4))
+    )
+    joined = [each.device.scale_up.domain_devices for each in (halves, whole, mesh, rack)]
+    assert joined == [4, 8, 4, 72]
+    alone = make_cluster((("MI300X", 8),))
+    (full,) = usable(alone, DEDICATED, skip_master_cpus=True).groups
+    links = [each.device.scale_up.bandwidth_bytes_per_s for each in (mesh, full)]
+    assert links[0] == pytest.approx(3 / 7 * links[1])
+
+
+def test_dense_models_do_not_span_halves_of_a_server():
+    """Eight devices of two nodes of four are no tensor-parallel group of one fast link."""
+    halves = make_cluster(*[(("H100-SXM", 4),)] * 2)
+    (group,) = usable(halves, DEDICATED, skip_master_cpus=True).groups
+    wide = with_whole_nodes(group)
+    assert wide.is_wide(8)
+    assert not wide.is_linked(8)
