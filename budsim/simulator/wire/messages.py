@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from budsim.simulator.storage.records import WORKFLOW_NAME, Json, Run, Status
 
@@ -42,6 +42,8 @@ class Error(BaseModel):
 class WorkflowStep(BaseModel):
     """One step of a workflow."""
 
+    model_config = ConfigDict(frozen=True)
+
     id: str
     title: str
     description: str
@@ -53,9 +55,10 @@ class WorkflowMetadata(BaseModel):
     object: Literal["workflow_metadata"] = "workflow_metadata"
     workflow_id: UUID
     workflow_name: str = WORKFLOW_NAME
-    steps: list[WorkflowStep] = [
+    # A tuple of frozen steps is not copied for every answer.
+    steps: tuple[WorkflowStep, ...] = tuple(
         WorkflowStep(id=name, title=title, description=text) for name, title, text in STEPS
-    ]
+    )
     status: Status
     eta: int | None = None
 
