@@ -110,9 +110,10 @@ def smallest_layout_that_fits(
     """
     group = option.group
     # The cluster's own nodes may be small because others use them now.
-    node = max(group.largest_node, usual_node(group.device))
+    device = group.device_of_whole_servers
+    node = max(group.largest_node, usual_node(device))
     question = replace(scoring.question.with_concurrency(1), analytic_only=True, layout=None)
-    wide = replace(group, sizes=((node, MOST_NODES),), whole_node=0)
+    wide = replace(group, device=device, sizes=((node, MOST_NODES),), whole_node=0)
     space = SearchSpace([make_option(question, wide, option.engine, option.weights)], question)
     genomes = space.all_genomes(MOST_LAYOUTS)
     if genomes is None:

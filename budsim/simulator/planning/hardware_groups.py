@@ -90,6 +90,13 @@ class HardwareGroup:
         return sum(free * nodes for free, nodes in self.sizes)
 
     @property
+    def device_of_whole_servers(self) -> Device:
+        """The device with the link of a whole server, however few of it a node offers here."""
+        first = self.nodes[0]
+        place, _ = first.pools[0]
+        return first.node.pools[place].device or self.device
+
+    @property
     def largest_node(self) -> int:
         """Most devices free on one node: the largest tensor-parallel group; 1 of MIG slices."""
         return 1 if self.device.works_alone else max(free for free, _ in self.sizes)
@@ -137,7 +144,7 @@ class HardwareGroup:
         """
         domain = self.device.scale_up.domain_devices
         total = sum(each.node.pools[at].total for each in self.nodes for at, _ in each.pools)
-        return len(self.nodes) == 1 or (domain > USUAL_NODE and total <= domain)
+        return len(self.nodes) == 1 or total <= domain
 
     def whole_nodes(self) -> list[list[NodeDevices]]:
         """Return the nodes with all their devices free, by link domain, in inventory order."""
@@ -242,10 +249,9 @@ class _FreePool:
 
 
 def _linked(device: Device, nodes: Mapping[str, list[_FreePool]]) -> list[list[_FreePool]]:
-    """Return the pools of a device by node, with the link that their largest node has."""
-    every = [pools[0].node.pools for pools in nodes.values()]
-    largest = max(sum(pool.total for pool in pools if pool.device == device) for pools in every)
-    linked = in_nodes_of(device, largest)
+    """Return the pools of a device by node, with the link among the most that one node has free."""
+    most = max(sum(each.free for each in pools) for pools in nodes.values())
+    linked = in_nodes_of(device, most)
     return [[replace(each, device=linked) for each in pools] for pools in nodes.values()]
 
 
@@ -382,7 +388,7 @@ def _group(nodes: Sequence[Sequence[_FreePool]]) -> HardwareGroup | None:
 
 
 def in_nodes_of(device: Device, size: int) -> Device:
-    """Return a device whose link joins no more than the ``size`` devices of its node.
+    """Return a device whose link joins no more than the ``size`` devices that a node offers.
 
     The catalog states the link of a whole server. Of two servers with four H100 each, NVLink joins
     four and not eight. A device with a way to each other one has fewer ways. Links of a rack

@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_told_how_many_would_do():
         make_question(make_cluster((("H100-SXM", 1),)), model=SEVENTY), AnalyticPredictor()
     )
     reason = next(each.reason for each in outcome.rejections if "weights need" in each.reason)
-    assert "would do (tp=" in reason
+    assert "2 would do (tp=2, pp=1)" in reason, "other servers have more than one device"
     devices = int(reason.split("; ")[-1].split()[0])
     assert devices >= 141e9 / 80e9
     wider = make_cluster((("H100-SXM", devices),))

@@ -185,3 +185,17 @@ def test_dense_models_do_not_span_halves_of_a_server():
     wide = with_whole_nodes(group)
     assert wide.is_wide(8)
     assert not wide.is_linked(8)
+    assert wide.device_of_whole_servers.scale_up.domain_devices == 8
+
+
+def test_what_is_left_of_two_servers_is_not_one_link():
+    """Four free devices on each of two nodes of eight are joined by the network."""
+    cluster = make_cluster(*[(("H100-SXM", 8),)] * 2)
+    busy = tuple(
+        replace(node, pools=tuple(replace(pool, available=4) for pool in node.pools))
+        for node in cluster.nodes
+    )
+    left = usable(replace(cluster, nodes=busy), DEDICATED, skip_master_cpus=True).groups[0]
+    assert with_whole_nodes(left).is_wide(8)
+    assert not with_whole_nodes(left).is_linked(8)
+    assert not left.is_one_domain
