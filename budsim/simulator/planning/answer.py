@@ -95,9 +95,7 @@ def answer_and_guess(question: Question, predictor: Predictor) -> tuple[Outcome,
 
     That is a guess of how many requests in flight its devices carry; see `most_carried`.
     """
-    judge = _predictor_for(question, predictor)
-    search = _cluster_search(question, *question.clusters)
-    known = search.run(judge, search.partitions) if search.partitions else {}
+    search, judge, known = _searched(question, predictor)
     outcome = _answer_cluster(search, judge, known, lambda _: None)
     carried = _guessed(search, known, judge)
     return replace(outcome, plans=tuple(in_order(outcome.plans))), carried
@@ -105,10 +103,17 @@ def answer_and_guess(question: Question, predictor: Predictor) -> tuple[Outcome,
 
 def guess_carried(question: Question, predictor: Predictor) -> int:
     """Return a guess of how many requests the only cluster of a question carries; 0: none."""
+    search, judge, known = _searched(question, predictor)
+    return _guessed(search, known, judge)
+
+
+def _searched(
+    question: Question, predictor: Predictor
+) -> tuple[_ClusterSearch, Predictor, KnownResults]:
+    """Return the search of the only cluster of a question, its predictor, and what it found."""
     judge = _predictor_for(question, predictor)
     search = _cluster_search(question, *question.clusters)
-    known = search.run(judge, search.partitions) if search.partitions else {}
-    return _guessed(search, known, judge)
+    return search, judge, search.run(judge, search.partitions) if search.partitions else {}
 
 
 def _guessed(search: _ClusterSearch, known: KnownResults, predictor: Predictor) -> int:

@@ -29,6 +29,11 @@ class Figure:
     low90: float
     high90: float
 
+    @classmethod
+    def certain(cls, value: float) -> Figure:
+        """Return a figure that is known: both intervals are the number itself."""
+        return cls(value=value, low80=value, high80=value, low90=value, high90=value)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictedService:

@@ -171,8 +171,7 @@ class _PlanParts:
         if not traffic.is_open:
             return per_s_of(float(self.judged.pools.concurrency[row]) / workers, e2e_s)
         # What comes at a rate that is carried passes at that rate.
-        each = traffic.rate / workers
-        return Figure(value=each, low80=each, high80=each, low90=each, high90=each)
+        return Figure.certain(traffic.rate / workers)
 
     def _replayed(self, row: int, role: PoolRole, workers: int) -> ReplayedRequests | None:
         """Return what replayed requests saw of both pools, with the load of one worker."""

@@ -142,8 +142,7 @@ class PredictedChoices:
         if not question.traffic.is_open:
             return per_s_of(question.concurrency * part, e2e_s)
         # What comes at a rate that is carried is finished at that rate.
-        rate = question.traffic.rate * part
-        return Figure(value=rate, low80=rate, high80=rate, low90=rate, high90=rate)
+        return Figure.certain(question.traffic.rate * part)
 
     def _requests(self, row: int) -> ReplayedRequests | None:
         """Return what replayed requests saw; nothing where none were, or the row is not stable."""
