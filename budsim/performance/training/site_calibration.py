@@ -112,7 +112,7 @@ def calibrate(table: pd.DataFrame, predictor: Predictor, *, created: str) -> Cal
     ------
     InvalidInput
         When no row can be used, or more than `MOST_POINTS` distinct ones are left: those are for
-        `budsim train --add`.
+        training.
     """
     measurements, problems = _usable(table)
     predictions, served = predict(measurements, predictor)
@@ -129,9 +129,9 @@ def calibrate(table: pd.DataFrame, predictor: Predictor, *, created: str) -> Cal
     rows = _rows(measurements, ratios, half)
     if len(rows) > MOST_POINTS:
         raise InvalidInput(
-            "--with",
-            f"has {len(rows)} configurations",
-            f"at most {MOST_POINTS}, or `budsim train --add`",
+            "rows",
+            f"hold {len(rows)} configurations",
+            f"at most {MOST_POINTS}; more are for training",
         )
     checks, targets = [], {}
     for target in TARGETS:
@@ -140,7 +140,7 @@ def calibrate(table: pd.DataFrame, predictor: Predictor, *, created: str) -> Cal
         targets[target] = _verdict(found, rows, target)
     if not any(stated["rows"] for stated in targets.values()):
         raise InvalidInput(
-            "--with", "no row gives TTFT, TPOT, latency or throughput of serving", "measured values"
+            "rows", "none gives TTFT, TPOT, latency or throughput of serving", "measured values"
         )
     document = {
         "format": FORMAT,
@@ -180,9 +180,7 @@ def _usable(table: pd.DataFrame) -> tuple[Measurements, list[str]]:
     measurements = settle(read_measurements(kept[serving & ~drafts].reset_index(drop=True)))
     problems += [problem for problem in measurements.problems if problem]
     if not len(measurements):
-        raise InvalidInput(
-            "--with", "no row can be used", problems[0] if problems else "serving rows"
-        )
+        raise InvalidInput("rows", "none can be used", problems[0] if problems else "serving rows")
     return measurements, problems
 
 

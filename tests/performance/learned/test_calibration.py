@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from budsim.commons.errors import InvalidInput, Unavailable
-from budsim.performance.learned.calibration import NOISE, POINT, SHARES, load_calibration
+from budsim.performance.learned.calibration import NOISE, SHARES, load_calibration
 from budsim.performance.predictions import Basis
 from budsim.performance.traffic import Traffic
 from budsim.performance.training.site_calibration import calibrate
@@ -29,7 +29,7 @@ def test_three_rows_carry_over_by_how_much_is_alike(shipped, few):
     ladder = np.stack([engine, model, layout, here])
     assert (np.diff(ladder, axis=0) > 0).all()
     assert (here > 1.3).all()
-    assert (here < 1.01 * SLOWER).all()
+    assert (here < 1.03 * SLOWER).all()  # measured with a noise of 3 %
     assert (engine > 1.0).all()
 
 
@@ -37,6 +37,18 @@ def test_other_devices_and_static_batches_are_left_alone(shipped, few):
     """Nothing measured here says anything of an A100, nor of a batch without arrivals."""
     assert corrected(shipped, few, device="A100-80GB") == pytest.approx([1.0, 1.0])
     assert corrected(shipped, few, static_batch=True) == pytest.approx([1.0, 1.0])
+
+
+def test_a_row_says_half_as_much_at_ten_times_the_load_and_hardly_anything_far_away(shipped):
+    """What is wrong with short prompts of few requests need not be wrong with long ones of many.
+
+    exp(-ln(10)**2 / 8) is 0.515 of the 0.9 that are believed where the row was measured.
+    """
+    found = calibrate(site(shipped, sweep(4), noise=0.0), shipped, created=CREATED)
+    tenfold = np.log(corrected(shipped, found, precision="fp8", concurrency=40))
+    assert tenfold == pytest.approx([0.9 * 0.515 * np.log(SLOWER)] * 2, rel=1e-2)
+    far = corrected(shipped, found, precision="fp8", concurrency=400, input_tokens=16384)
+    assert far == pytest.approx([1.0, 1.0], abs=0.01)
 
 
 def test_basis_is_measured_near_a_measurement_only(shipped, few):
@@ -94,7 +106,7 @@ def test_one_row_is_shrunk_by_its_noise(shipped):
     found = calibrate(site(shipped, sweep(16), noise=0.0), shipped, created=CREATED)
     factor = corrected(shipped, found, precision="fp8")
     assert np.log(factor) == pytest.approx([0.9 * np.log(SLOWER)] * 2, rel=1e-3)
-    assert sum(SHARES.values()) + POINT + NOISE == pytest.approx(1.0)
+    assert sum(SHARES.values()) + NOISE == pytest.approx(1.0)
 
 
 def test_calibrations_are_refused_where_they_do_not_belong(shipped, few, tmp_path):

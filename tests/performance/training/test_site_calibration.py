@@ -84,7 +84,7 @@ def test_nothing_to_learn_from_is_bad_input(shipped):
     """Rows without a measured value, and tables without usable rows, are refused."""
     blank = pd.DataFrame([{**ROW, "concurrency": "4"}])
     for table in (blank, blank.assign(device_name="?")):
-        with pytest.raises(InvalidInput, match="--with"):
+        with pytest.raises(InvalidInput, match="rows"):
             calibrate(table, shipped, created=CREATED)
 
 
