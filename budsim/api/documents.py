@@ -10,7 +10,7 @@ from budsim.api.prices import price_document
 
 if TYPE_CHECKING:
     from budsim.simulator.planning.device_sets import SizingResult
-    from budsim.simulator.planning.plans import Outcome, Plan, Rejection
+    from budsim.simulator.planning.plans import Outcome, Plan, Rejection, ReplicaGroup
     from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.sizing import Capacity
     from budsim.simulator.planning.whatif import KnobChange
@@ -107,19 +107,32 @@ def sized_document(question: Question, found: SizingResult) -> dict[str, Any]:
 
 
 def changes_document(question: Question, changes: Iterable[KnobChange]) -> list[dict[str, Any]]:
-    """Return what each changed setting does: the node group before and after."""
+    """Return what each changed setting does: the node group before and after.
+
+    Of a disaggregated plan these are the decode workers, and the prefill workers stand beside them.
+    """
     from budsim.simulator.schemas import node_group
+
+    def stated(group: ReplicaGroup | None) -> dict[str, Any] | None:
+        """Return a group as callers read it."""
+        return node_group(group, question).model_dump(mode="json") if group else None
 
     return [
         {
             "knob": each.knob,
             "value": each.value,
-            "before": node_group(each.before, question).model_dump(mode="json"),
-            "after": node_group(each.after, question).model_dump(mode="json")
-            if each.after
-            else None,
+            "before": stated(each.before),
+            "after": stated(each.after),
             "problem": each.problem or None,
         }
+        | (
+            {
+                "prefill_before": stated(each.prefill_before),
+                "prefill_after": stated(each.prefill_after),
+            }
+            if each.prefill_before
+            else {}
+        )
         for each in changes
     ]
 

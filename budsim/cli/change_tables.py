@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from budsim.cli import cells, tables
@@ -14,24 +14,27 @@ if TYPE_CHECKING:
 
 
 def print_changes(question: Question, changes: Iterable[KnobChange]) -> None:
-    """Print the best plan's group before and after each change."""
+    """Print the best plan's group, or both its pools, before and after each change."""
     rows = tables.table("what if", *cells.service_columns(question), "USD/Mtok>", "USD/h>")
     for number, each in enumerate(changes):
         if not number:
-            what = f"as it is: {cells.described(each.before)}"
-            rows.add_row(what, *_cells(each.before))
+            what = "\n + ".join(map(cells.described, each.groups_before))
+            rows.add_row(f"as it is: {what}", *_cells(each.groups_before))
         change = each.change
         if each.after:
             what = f"{change}\n   [dim]{cells.limits(each.after.service)}[/dim]"
-            rows.add_row(what, *_cells(each.after))
+            rows.add_row(what, *_cells(each.groups_after))
         else:
             rows.add_row(f"{change} {each.problem}")
     tables.show(rows)
 
 
-def _cells(group: ReplicaGroup) -> tuple[str, ...]:
+def _cells(groups: Sequence[ReplicaGroup]) -> tuple[str, ...]:
+    from budsim.simulator.planning.knob_changes import usd_per_h, usd_per_million_tokens
+
     return (
-        *cells.group_service(group),
-        cells.price(group.cost_per_million_tokens_usd),
-        f"{group.cost_usd_per_h:.2f}",
+        # Both pools see the same requests: the decode workers stand for them.
+        *cells.group_service(groups[-1]),
+        cells.price(usd_per_million_tokens(groups)),
+        f"{usd_per_h(groups):.2f}",
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from budsim.commons.units import GIB, MILLI
 from budsim.page.charts import number
 from budsim.page.figures import Ranged, ranged
+from budsim.simulator.planning.knob_changes import usd_per_h, usd_per_million_tokens
 from budsim.simulator.planning.plans import Plan, ReplicaGroup
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.whatif import KnobChange
@@ -37,14 +39,12 @@ class Changed:
 def sliders(question: Question, plan: Plan) -> tuple[Slider, ...]:
     """Return the sliders of a plan: load, lengths, replicas of its slowest group.
 
-    None of prefill and decode pools, whose changes are not predicted.
+    Of a disaggregated plan, the workers of both pools.
     """
-    if plan.is_disaggregated:
-        return ()
     group, traffic = plan.slowest, question.traffic
     share = group.replicas * group.config.concurrency
     rate = group.replicas * group.service.requests_per_s.value
-    alone = len(plan.groups) == 1
+    alone = len(plan.groups) == 1 or plan.is_disaggregated
     load = (
         ("rate", "requests/s", traffic.rate if alone else rate, False)
         if traffic.is_open
@@ -54,9 +54,18 @@ def sliders(question: Question, plan: Plan) -> tuple[Slider, ...]:
         load,
         ("input_tokens", "prompt tokens", round(question.traffic.input_tokens), True),
         ("output_tokens", "output tokens", round(question.traffic.output_tokens), True),
-        ("replicas", "replicas", group.replicas, True),
+        *_counts(plan),
     ]
     return tuple(_slider(*knob) for knob in knobs if knob[2])
+
+
+def _counts(plan: Plan) -> Iterator[tuple[str, str, float, bool]]:
+    """Yield the sliders of numbers: of replicas, or of the workers of both pools."""
+    if not plan.is_disaggregated:
+        yield "replicas", "replicas", plan.slowest.replicas, True
+        return
+    for group in plan.groups:
+        yield f"{group.role}_workers", f"{group.role} workers", group.replicas, True
 
 
 def changed_view(question: Question, change: KnobChange) -> tuple[str, tuple[Changed, ...]]:
@@ -64,6 +73,7 @@ def changed_view(question: Question, change: KnobChange) -> tuple[str, tuple[Cha
     if change.after is None:
         return change.problem, ()
     before, after = change.before, change.after
+    sides = change.groups_before, change.groups_after
     has_rate = bool(before.service.tokens_per_s_per_user.value)
     figures = (
         ("TTFT, ms", "ttft_s", 1 / MILLI),
@@ -80,9 +90,9 @@ def changed_view(question: Question, change: KnobChange) -> tuple[str, tuple[Cha
         _plain("requests/s", *(_rate_of(group) for group in (before, after))),
         _plain(
             "USD per million output tokens",
-            *(number(group.cost_per_million_tokens_usd) for group in (before, after)),
+            *(number(usd_per_million_tokens(groups)) for groups in sides),
         ),
-        _plain("USD per hour", *(f"{group.cost_usd_per_h:,.2f}" for group in (before, after))),
+        _plain("USD per hour", *(f"{usd_per_h(groups):,.2f}" for groups in sides)),
         _plain("KV cache of a device, GiB", *(_kv_gib(group) for group in (before, after))),
     ]
     if question.targets:
@@ -91,7 +101,8 @@ def changed_view(question: Question, change: KnobChange) -> tuple[str, tuple[Cha
 
 
 def _slider(name: str, label: str, value: float, whole: bool) -> Slider:
-    least, most = (1, max(8, 4 * value)) if name == "replicas" else (value / 16, value * 16)
+    is_count = name.endswith(("replicas", "workers"))
+    least, most = (1, max(8, 4 * value)) if is_count else (value / 16, value * 16)
     return Slider(
         name=name,
         label=label,

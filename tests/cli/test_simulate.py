@@ -106,6 +106,18 @@ def test_a_changed_knob_stands_beside_the_plan(simulate, capsys):
         assert "--what-if" in capsys.readouterr().err
 
 
+def test_changed_pools_stand_beside_the_plan(simulate, capsys):
+    """Both pools are told before and after, in the table and in JSON."""
+    asked = [*simulate, "--disaggregated", "only", "--what-if", "prefill_workers=2"]
+    assert run(asked) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "as it is: prefill: 1 x H100-SXM" in out
+    assert run([*asked, "--json"]) == 0
+    change = json.loads(capsys.readouterr().out)["what_if"][0]
+    assert (change["prefill_before"]["replicas"], change["prefill_after"]["replicas"]) == (1, 2)
+    assert change["after"]["role"] == "decode"
+
+
 def test_a_file_that_is_no_calibration_is_named_by_its_option(simulate, capsys, tmp_path):
     """Not by the cluster's, which is read well."""
     file = tmp_path / "site.json"

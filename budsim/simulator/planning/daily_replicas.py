@@ -23,6 +23,7 @@ from budsim.performance.traffic import LEAST_RATE, OpenLoop, Trace, Traffic
 from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.choices import make_option
+from budsim.simulator.planning.group_changes import hardware_of_group, row_of
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.plans import (
     HOURS_PER_MONTH,
@@ -34,7 +35,6 @@ from budsim.simulator.planning.plans import (
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.replica_groups import JudgedRows, judge_rows, predict_choices
 from budsim.simulator.planning.scoring import Scoring
-from budsim.simulator.planning.whatif import hardware_of_group, row_of
 
 HOURS_PER_DAY: Final = 24
 DAYS_PER_MONTH: Final = HOURS_PER_MONTH / HOURS_PER_DAY

@@ -28,10 +28,11 @@ from budsim.simulator.planning.plans import (
 from budsim.simulator.planning.pool_search import JudgedPools
 from budsim.simulator.planning.replica_groups import (
     config_id_of,
-    figure_of,
+    figures_of_row,
     memory_of_row,
     metadata_of,
     per_s_of,
+    service_of_row,
 )
 from budsim.simulator.planning.scoring import Scoring
 
@@ -148,21 +149,10 @@ class _PlanParts:
 
     def _service(self, row: int) -> PredictedService:
         """Return what one request sees of both pools; its requests/s are those of all workers."""
-        found, service = self.judged.predictions, self.judged.predictions.service
-        ttft_s, tpot_s, e2e_s, rate = (
-            figure_of(getattr(service, name), getattr(found, name), row)
-            for name in ("ttft_s", "tpot_s", "e2e_s", "tokens_per_s_per_user")
-        )
-        return PredictedService(
-            ttft_s=ttft_s,
-            tpot_s=tpot_s,
-            e2e_s=e2e_s,
-            tokens_per_s_per_user=rate,
-            requests_per_s=self._per_s(row, 1, e2e_s),
-            basis=found.basis(row),
-            bases=found.bases(row),
-            in_range=bool(found.in_range[row]),
-            bound_by=BOUNDS[int(self.time_s[:, row].argmax())],
+        found = self.judged.predictions
+        figures = figures_of_row(found, row)
+        return service_of_row(
+            found, row, figures, self._per_s(row, 1, figures["e2e_s"]), self.time_s
         )
 
     def _per_s(self, row: int, workers: int, e2e_s: Figure) -> Figure:

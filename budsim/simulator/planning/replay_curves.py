@@ -16,10 +16,10 @@ from budsim.performance.serving.replay.runs import Run, run
 from budsim.performance.serving.replay.summary import timeline
 from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.simulator.planning.choices import make_option
+from budsim.simulator.planning.group_changes import hardware_of_group, question_of_group, row_of
 from budsim.simulator.planning.plans import Plan
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
-from budsim.simulator.planning.whatif import hardware_of_group, question_of_group, row_of
 
 # Loads tried for a curve.
 POINTS = 14

@@ -109,27 +109,12 @@ class PredictedChoices:
 
     def service(self, row: int) -> PredictedService:
         """Return what one request of a row's replica will see."""
-        found, service, seen = self.predictions, self.predictions.service, self._requests(row)
-        ttft_s, tpot_s, e2e_s, rate = (
-            figure_of(getattr(service, name), getattr(found, name), row)
-            for name in ("ttft_s", "tpot_s", "e2e_s", "tokens_per_s_per_user")
-        )
+        found, seen = self.predictions, self._requests(row)
+        figures = figures_of_row(found, row)
         if seen:
-            # Means over requests of varied lengths; intervals keep their width relative to them.
-            ttft_s, e2e_s = _moved(ttft_s, seen.ttft_s.mean), _moved(e2e_s, seen.e2e_s.mean)
-            if seen.tpot_s.mean > 0:
-                tpot_s, rate = _moved(tpot_s, seen.tpot_s.mean), _moved(rate, 1 / seen.tpot_s.mean)
-        return PredictedService(
-            ttft_s=ttft_s,
-            tpot_s=tpot_s,
-            e2e_s=e2e_s,
-            tokens_per_s_per_user=rate,
-            requests_per_s=self._finished_per_s(row, e2e_s),
-            basis=found.basis(row),
-            bases=found.bases(row),
-            in_range=bool(found.in_range[row]),
-            bound_by=BOUNDS[int(found.time_s[:, row].argmax())],
-        )
+            figures = _as_replayed(figures, seen)
+        per_s = self._finished_per_s(row, figures["e2e_s"])
+        return service_of_row(found, row, figures, per_s, found.time_s)
 
     def _finished_per_s(self, row: int, e2e_s: Figure) -> Figure:
         """Return the requests one replica of a row finishes per second, on average over them.
@@ -259,7 +244,33 @@ def metadata_of(question: Question, engine: ServingEngine, kind: DeviceKind) -> 
     return named if has_parser else engine.metadata(architecture, kind)
 
 
-def figure_of(values: Floats, intervals: Mapping[float, Interval], row: int) -> Figure:
+def figures_of_row(found: Predictions, row: int) -> dict[str, Figure]:
+    """Return the latencies of a row and its speed, by their names in `PredictedService`."""
+    names = ("ttft_s", "tpot_s", "e2e_s", "tokens_per_s_per_user")
+    return {
+        name: _figure_of(getattr(found.service, name), getattr(found, name), row) for name in names
+    }
+
+
+def service_of_row(
+    found: Predictions,
+    row: int,
+    figures: Mapping[str, Figure],
+    requests_per_s: Figure,
+    time_s: Floats,
+) -> PredictedService:
+    """Return the service of a row; ``time_s`` (len(`BOUNDS`), n) says where its time goes."""
+    return PredictedService(
+        **figures,
+        requests_per_s=requests_per_s,
+        basis=found.basis(row),
+        bases=found.bases(row),
+        in_range=bool(found.in_range[row]),
+        bound_by=BOUNDS[int(time_s[:, row].argmax())],
+    )
+
+
+def _figure_of(values: Floats, intervals: Mapping[float, Interval], row: int) -> Figure:
     """Return a row's figure with its intervals."""
     return Figure(
         value=float(values[row]),
@@ -268,6 +279,17 @@ def figure_of(values: Floats, intervals: Mapping[float, Interval], row: int) -> 
         low90=float(intervals[0.9].low[row]),
         high90=float(intervals[0.9].high[row]),
     )
+
+
+def _as_replayed(figures: Mapping[str, Figure], seen: ReplayedRequests) -> dict[str, Figure]:
+    """Return means over requests of varied lengths; intervals keep their width relative to them."""
+    means = {"ttft_s": seen.ttft_s.mean, "e2e_s": seen.e2e_s.mean}
+    if seen.tpot_s.mean > 0:
+        means |= {"tpot_s": seen.tpot_s.mean, "tokens_per_s_per_user": 1 / seen.tpot_s.mean}
+    return {
+        name: _moved(figure, means[name]) if name in means else figure
+        for name, figure in figures.items()
+    }
 
 
 def _moved(figure: Figure, value: float) -> Figure:

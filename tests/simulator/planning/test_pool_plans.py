@@ -27,7 +27,6 @@ from budsim.simulator.planning.question import (
 from budsim.simulator.planning.replay_curves import replay_plan
 from budsim.simulator.planning.targets import PercentileTarget
 from budsim.simulator.planning.taste import effort_factor
-from budsim.simulator.planning.whatif import change_plan
 from tests.simulator.situations import devices_used, make_cluster, make_question, time_sliced
 
 BIG = "meta-llama/Llama-3.3-70B-Instruct"
@@ -261,16 +260,13 @@ def test_percentiles_ask_for_more_than_means() -> None:
 
 
 def test_days_and_sizes_are_told_of_whole_replicas() -> None:
-    """Pools are refused by name there, and so are changed knobs of a disaggregated plan."""
+    """Pools are refused by name there."""
     question = asked(make_cluster((("H100-SXM", 2),)))
     with pytest.raises(InvalidInput, match="pools"):
         cheapest_devices(question, AnalyticPredictor(), [])
     with pytest.raises(InvalidInput, match="pools"):
         replicas_over_a_day(question, [], AnalyticPredictor())
-    predictor = AnalyticPredictor()
-    with pytest.raises(InvalidInput, match="not predicted"):
-        change_plan(question, best(), predictor, {"max_num_seqs": "8"})
-    assert replay_plan(question, best(), predictor).curve is None
+    assert replay_plan(question, best(), AnalyticPredictor()).curve is None
 
 
 def test_an_unknown_wish_is_refused() -> None:

@@ -1,0 +1,262 @@
+"""What changed workers would do to a plan of prefill and decode pools while all else stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from budsim.commons.errors import InvalidInput
+from budsim.engine_ops import serving_engines
+from budsim.engine_ops.base import PoolRole, ReplicaConfig, ServingEngine
+from budsim.engine_ops.shared.pools import transfers_whole_state
+from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.ranks import prepare
+from budsim.simulator.planning.choices import make_option
+from budsim.simulator.planning.group_changes import (
+    check_knob,
+    hardware_of_pools,
+    row_of,
+    why_too_large,
+)
+from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.knob_changes import (
+    FIELD,
+    FORMATS,
+    TRAFFIC,
+    KnobChange,
+    knob_name,
+    roomy,
+    whole,
+    with_knob,
+    with_traffic,
+)
+from budsim.simulator.planning.placement import EqualReplicas, free_after
+from budsim.simulator.planning.plans import Plan, ReplicaGroup
+from budsim.simulator.planning.pool_groups import pool_plans
+from budsim.simulator.planning.pool_plans import link_between
+from budsim.simulator.planning.pool_search import (
+    JudgedPools,
+    PairedPools,
+    judge_pools,
+    replayed_pools,
+)
+from budsim.simulator.planning.pool_workers import tabulated_decode, tabulated_prefill
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.scoring import Scoring
+
+_ROLES: Final = (PoolRole.PREFILL, PoolRole.DECODE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Workers:
+    """The workers of one pool: what each is launched with, and how many there are."""
+
+    config: ReplicaConfig
+    count: int
+
+    def with_knob(self, name: str, value: str) -> _Workers:
+        """Return the workers with one field changed, or another number of them."""
+        if name == "workers":
+            return replace(self, count=whole(name, value))
+        return replace(self, config=with_knob(self.config, name, value))
+
+    def sharing(self, in_flight: int, named: set[str]) -> _Workers:
+        """Return the workers with their share of the requests, and room for bursts of them."""
+        shared = replace(self.config, concurrency=-(-in_flight // self.count))
+        return replace(
+            self, config=shared if "max_num_seqs" in named else roomy(self.config, shared)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """What is asked of a changed plan: its question, the workers of both pools, their devices."""
+
+    question: Question
+    plan: Plan
+    prefill: _Workers
+    decode: _Workers
+    hardware: tuple[HardwareGroup, HardwareGroup]
+
+    @property
+    def pools(self) -> tuple[_Workers, _Workers]:
+        """Both pools."""
+        return self.prefill, self.decode
+
+    @property
+    def scoring(self) -> Scoring:
+        """One option for each pool: its engine on its devices, in its format."""
+        engine = serving_engines[self.plan.groups[0].engine]
+        options = (
+            make_option(self.question, group, engine, (workers.config.weight_precision,))
+            for group, workers in zip(self.hardware, self.pools, strict=True)
+        )
+        return Scoring(self.question, tuple(replace(each, max_loras=0) for each in options))
+
+    def paired(self) -> PairedPools:
+        """Return the deployment as a table of one row."""
+        first, second = (row_of(each.config, each.count) for each in self.pools)
+        second = replace(second, option=np.ones_like(second.option))
+        return PairedPools(
+            prefill=tabulated_prefill(self.scoring, first),
+            decode=tabulated_decode(self.scoring, second),
+            prefill_count=first.replicas,
+            decode_count=second.replicas,
+            link_bytes_per_s=link_between(*self.hardware),
+        )
+
+
+def change_pools(question: Question, plan: Plan, changes: Mapping[str, str]) -> KnobChange:
+    """Return what both pools of a disaggregated plan do with knobs changed, all at once.
+
+    A knob of one pool has its name in front: ``prefill_workers``, ``decode_tp``,
+    ``decode_max_num_seqs``. Formats are those of both pools; ``concurrency``, ``rate``,
+    ``input_tokens`` and ``output_tokens`` are the traffic's.
+
+    Raises
+    ------
+    InvalidInput
+        There is no such knob, the engine refuses the value, or the cluster has too few devices.
+    """
+    prefill, decode = plan.groups
+    engine = serving_engines[prefill.engine]
+    named: dict[tuple[PoolRole, str], str] = {}
+    for knob, value in changes.items():
+        named |= dict.fromkeys(_knobs(knob, engine, prefill), value)
+    change = _changed(question, plan, named)
+    _check(change, engine, named)
+    problem = _why_too_large(change)
+    after = () if problem else _predicted(change)
+    if not problem and not after:
+        traffic = change.question.traffic
+        problem = f"does not carry {traffic.rate:,.4g} requests/s"
+    spelled = {_spelled(*each): value for each, value in named.items()}
+    return KnobChange(
+        knob=", ".join(spelled),
+        value=", ".join(spelled.values()),
+        before=decode,
+        after=after[1] if after else None,
+        problem=problem,
+        prefill_before=prefill,
+        prefill_after=after[0] if after else None,
+    )
+
+
+def _knobs(knob: str, engine: ServingEngine, group: ReplicaGroup) -> Iterator[tuple[PoolRole, str]]:
+    """Yield which pools a knob is of, and its name there; ``WHOLE`` for the traffic."""
+    spelled = knob.strip().lstrip("-").replace("-", "_").lower()
+    role, _, rest = spelled.partition("_")
+    if role not in _ROLES:
+        name = knob_name(knob, engine, group)
+        if name in TRAFFIC:
+            yield PoolRole.WHOLE, name
+        elif name in FORMATS:
+            yield from ((each, name) for each in _ROLES)
+        else:
+            one = "workers" if name == "replicas" else name
+            raise InvalidInput(
+                FIELD, f"{knob} is of one pool", f"prefill_{one} or decode_{one}, as KNOB=VALUE"
+            )
+        return
+    name = "replicas" if rest == "workers" else knob_name(rest, engine, group)
+    if name in TRAFFIC or name in FORMATS:
+        raise InvalidInput(FIELD, f"{name} is the same in both pools", f"{name}, as KNOB=VALUE")
+    if name == "pp":
+        problem = "workers of pools are no pipelines"
+        raise InvalidInput(FIELD, problem, f"{role}_tp or {role}_workers, as KNOB=VALUE")
+    yield PoolRole(role), "workers" if name == "replicas" else name
+
+
+def _spelled(role: PoolRole, name: str) -> str:
+    return name if role is PoolRole.WHOLE or name in FORMATS else f"{role}_{name}"
+
+
+def _changed(question: Question, plan: Plan, named: Mapping[tuple[PoolRole, str], str]) -> _Change:
+    """Return question and workers as they are asked for, each with its share of the requests."""
+    pools = {
+        group.role: _Workers(config=group.config, count=group.replicas) for group in plan.groups
+    }
+    for (role, name), value in named.items():
+        if role is PoolRole.WHOLE:
+            question = with_traffic(question, name, value)
+        else:
+            pools[role] = pools[role].with_knob(name, value)
+    change = _Change(
+        question=question,
+        plan=plan,
+        prefill=pools[PoolRole.PREFILL],
+        decode=pools[PoolRole.DECODE],
+        hardware=hardware_of_pools(question, plan),
+    )
+    is_shared_anew = any(name == "workers" or name in TRAFFIC for _, name in named)
+    return _sharing(change, set(named)) if is_shared_anew else change
+
+
+def _sharing(change: _Change, named: set[tuple[PoolRole, str]]) -> _Change:
+    """Return workers with their shares of the requests in flight; those of a rate follow."""
+    in_flight = change.question.concurrency
+    if change.question.traffic.is_open:
+        means = judge_pools(change.question, change.paired())
+        in_flight = int(np.ceil(means.pools.concurrency[0]))
+    prefill, decode = (
+        workers.sharing(in_flight, {name for own, name in named if own is role})
+        for workers, role in zip(change.pools, _ROLES, strict=True)
+    )
+    return replace(change, prefill=prefill, decode=decode)
+
+
+def _check(
+    change: _Change, engine: ServingEngine, named: Mapping[tuple[PoolRole, str], str]
+) -> None:
+    """Refuse what the engine or the cluster cannot do, as `InvalidInput`."""
+    for role, name in named:
+        if role is not PoolRole.WHOLE:
+            at = _ROLES.index(role)
+            check_knob(change.question, engine, change.hardware[at], change.pools[at].config, name)
+    sizes = [workers.config.tp for workers in change.pools]
+    if transfers_whole_state(change.question.architecture) and sizes[0] != sizes[1]:
+        problem = f"a recurrent state is handed over whole, and tp is {sizes[0]} and {sizes[1]}"
+        raise InvalidInput(FIELD, problem, "prefill_tp and decode_tp that are equal")
+    if not _has_room(change):
+        told = " and ".join(
+            f"{workers.count} {role} workers of tp={workers.config.tp}"
+            for role, workers in zip(_ROLES, change.pools, strict=True)
+        )
+        devices = {group.label.name: group.devices for group in change.hardware}
+        most = ", ".join(f"{count} x {name}" for name, count in devices.items())
+        raise InvalidInput(FIELD, f"{told} have no place on {most}", "fewer or smaller workers")
+
+
+def _has_room(change: _Change) -> bool:
+    first, second = change.hardware
+    sets = [EqualReplicas(tp=each.config.tp, pp=1, replicas=each.count) for each in change.pools]
+    if first is second:
+        return free_after(first, sets) is not None
+    pairs = zip(change.hardware, sets, strict=True)
+    return all(group.capacity(each.tp, 1) >= each.replicas for group, each in pairs)
+
+
+def _why_too_large(change: _Change) -> str:
+    """Return why a worker of either pool does not fit in memory, or nothing."""
+    scoring, paired = change.scoring, change.paired()
+    first, second = paired.prefill, paired.decode
+    tables = (first.choices, first.table), (second.choices, second.table)
+    for role, (choices, table) in zip(_ROLES, tables, strict=True):
+        problem = why_too_large(scoring, choices, memory_use(prepare(table)))
+        if problem:
+            return f"a {role} worker {problem}"
+    return ""
+
+
+def _predicted(change: _Change) -> tuple[ReplicaGroup, ...]:
+    """Return the workers of both pools as they are launched; empty where a rate is not carried."""
+    question, clusters = change.question, change.question.clusters
+    judged: JudgedPools = judge_pools(question, change.paired())
+    if question.needs_replay:
+        judged = replayed_pools(question, judged)
+    cluster = next(each for each in clusters if each.cluster_id == change.plan.cluster_id)
+    plans = pool_plans(change.scoring, cluster, judged, change.hardware)
+    return plans[0].groups if plans else ()
