@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     from budsim.performance.prefixes import PrefixShare as PrefixShare
     from budsim.performance.prefixes import Sessions as Sessions
     from budsim.performance.prefixes import SharedPrefixes as SharedPrefixes
+    from budsim.performance.recorded import Trace as Trace
     from budsim.performance.traffic import ClosedLoop as ClosedLoop
     from budsim.performance.traffic import OpenLoop as OpenLoop
     from budsim.performance.traffic import Process as Process
-    from budsim.performance.traffic import Trace as Trace
     from budsim.performance.traffic import Traffic as Traffic
     from budsim.simulator.planning.plans import Plan as Plan
     from budsim.simulator.planning.plans import Rejection as Rejection
@@ -75,7 +75,8 @@ _HOMES = {
     "budsim.performance.lengths": "EmpiricalLength FixedLength LognormalLength UniformLength",
     "budsim.performance.measured.traces": "read_trace",
     "budsim.performance.prefixes": "PrefixSet PrefixShare Sessions SharedPrefixes",
-    "budsim.performance.traffic": "ClosedLoop OpenLoop Process Trace Traffic",
+    "budsim.performance.recorded": "Trace",
+    "budsim.performance.traffic": "ClosedLoop OpenLoop Process Traffic",
     "budsim.simulator.planning.plans": "Plan Rejection",
     "budsim.simulator.planning.targets": "PercentileTarget Targets",
 }

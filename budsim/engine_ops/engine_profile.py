@@ -129,6 +129,42 @@ class HostTierRule:
     source: str
 
 
+class StoreKind(StrEnum):
+    """Stores of KV cache that all replicas share.
+
+    ``MOONCAKE``: memory of all nodes, put together by Mooncake Store. ``LMCACHE``: a Redis server
+    that LMCache reads and writes.
+    """
+
+    MOONCAKE = "mooncake"
+    LMCACHE = "lmcache"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRule:
+    """How an engine uses a store of one kind.
+
+    Attributes
+    ----------
+    kind : StoreKind
+        The store.
+    hardware : frozenset of DeviceKind
+        Hardware for which its client is published.
+    reached : float
+        Share (0..1) of the network that reads of it reach.
+    through_host : bool
+        Whether it is read into the engine's host memory first, so that there has to be some.
+    source : str
+        Where this was read.
+    """
+
+    kind: StoreKind
+    hardware: frozenset[DeviceKind]
+    reached: float
+    through_host: bool
+    source: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineProfile:
     """What the performance model needs to know of an engine, launched or only measured.
@@ -173,6 +209,8 @@ class EngineProfile:
         of every step.
     host_tier : HostTierRule, optional
         How it keeps KV cache in host memory; None where it does not.
+    stores : tuple of StoreRule
+        The stores of KV cache it shares with other replicas.
     """
 
     name: str
@@ -194,6 +232,12 @@ class EngineProfile:
     multiplied_in: tuple[tuple[DeviceKind, Precision, Precision], ...] = ()
     captures_graphs: bool = True
     host_tier: HostTierRule | None = None
+    stores: tuple[StoreRule, ...] = ()
+
+    def store(self, kind: StoreKind, hardware: DeviceKind) -> StoreRule | None:
+        """Return how the engine uses a store of this kind on hardware, or None: it cannot."""
+        fitting = (rule for rule in self.stores if rule.kind is kind and hardware in rule.hardware)
+        return next(fitting, None)
 
     def limits_on(self, device: Device, version: tuple[int, int] = NEWEST) -> tuple[int, int]:
         """Return the default tokens of a step and running sequences on ``device``.

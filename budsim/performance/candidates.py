@@ -72,6 +72,11 @@ class Candidates:
         where ``prefix_set_tokens`` counts them already.
     tier_bytes : float array, shape (n,), or None
         Host memory for KV cache, for each device; None where there is none.
+    store_bytes, store_bytes_per_s : float arrays, shape (n,), or None
+        KV cache in a store that replicas share, of the prefixes this replica meets, and what one
+        device reads of it; None where there is none.
+    store_through_host : bool array, shape (n,), or None
+        Whether the engine reads it into host memory, so that there has to be some.
     media : tuple of Media
         The distinct items of a request; empty where all rows read text alone.
     medium : int array, shape (n,), or None
@@ -121,6 +126,9 @@ class Candidates:
     prefix_set_tokens: Floats | None = None
     unshared_tokens: Floats | None = None
     tier_bytes: Floats | None = None
+    store_bytes: Floats | None = None
+    store_bytes_per_s: Floats | None = None
+    store_through_host: Booleans | None = None
     media: tuple[Media, ...] = ()
     medium: Integers | None = None
 

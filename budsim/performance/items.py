@@ -9,7 +9,8 @@ from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.encoders import encoder_work
 from budsim.performance.lengths import longer
 from budsim.performance.limits import MOST_TOKENS
-from budsim.performance.traffic import Trace, Traffic
+from budsim.performance.recorded import Trace
+from budsim.performance.traffic import Traffic
 
 
 def with_items(architecture: Architecture, traffic: Traffic) -> Traffic:

@@ -6,9 +6,6 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-import numpy as np
-from numpy.typing import NDArray
-
 from budsim.commons.errors import InvalidInput
 from budsim.model_ops.media import TEXT_ONLY, Media
 from budsim.performance.lengths import FixedLength, LengthLaw, require
@@ -22,9 +19,7 @@ from budsim.performance.prefixes import (
     SharedPrefixes,
     part_of,
 )
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from budsim.performance.recorded import Trace, mean_reuse_tokens, part_of_trace
 
 LEAST_RATE = 1e-6
 """Lowest rate we answer for: a request in eleven days."""
@@ -99,38 +94,6 @@ class OpenLoop:
         """Return requests at a rate by the process that ``arrival`` names; see `parse_arrival`."""
         process, variation = parse_arrival(arrival)
         return cls(requests_per_s=requests_per_s, process=process, variation=variation)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Trace:
-    """Recorded requests in the order they were sent; arrays of shape (n,).
-
-    ``send_s`` counts seconds from any origin and does not decrease. The first ``reused_tokens`` of
-    a prompt are those of the earlier request ``reused_from`` (its index; -1 where there is none).
-    """
-
-    send_s: Floats
-    prompt_tokens: Integers
-    output_tokens: Integers
-    reused_from: Integers
-    reused_tokens: Integers
-
-    def __post_init__(self) -> None:
-        require(len(self.send_s) > 0, "trace", "empty", "at least one request")
-        ordered = bool((np.diff(self.send_s) >= 0.0).all() and np.isfinite(self.send_s).all())
-        require(ordered, "trace", "not sorted by time", "finite times in ascending order")
-        fine = bool((self.prompt_tokens >= 1).all() and (self.output_tokens >= 0).all())
-        require(fine, "trace", "of negative lengths", "prompts of 1 token or more")
-
-    def __len__(self) -> int:
-        """Return the number of requests."""
-        return len(self.send_s)
-
-    @property
-    def requests_per_s(self) -> float:
-        """Mean rate, requests per second; infinite where all are sent in the same instant."""
-        seconds = float(self.send_s[-1] - self.send_s[0])
-        return (len(self) - 1) / seconds if seconds > 0 else math.inf
 
 
 Arrivals = ClosedLoop | OpenLoop | Trace
@@ -284,7 +247,7 @@ class Traffic:
         """
         prefix = self.prefix
         if isinstance(self.arrivals, Trace):
-            return _mean_reuse_tokens(self.arrivals) / replicas
+            return mean_reuse_tokens(self.arrivals) / replicas
         if isinstance(prefix, PrefixSet):
             return part_of(prefix, replicas).tokens
         if isinstance(prefix, SharedPrefixes):
@@ -375,7 +338,7 @@ class Traffic:
         if isinstance(arrivals, OpenLoop):
             slower = replace(arrivals, requests_per_s=arrivals.requests_per_s / replicas)
             return replace(self.routed_to(replicas), arrivals=slower)
-        return replace(self, arrivals=_every(arrivals, replicas), requests=None)
+        return replace(self, arrivals=part_of_trace(arrivals, replicas), requests=None)
 
 
 def parse_arrival(text: str) -> tuple[Process, float]:
@@ -398,32 +361,3 @@ def parse_arrival(text: str) -> tuple[Process, float]:
     except ValueError as error:
         problem = f"{text[:60]!r} is no arrival process"
         raise InvalidInput("arrival", problem, expected) from error
-
-
-def _mean_reuse_tokens(trace: Trace) -> float:
-    """Return twice the mean of the tokens computed until a prefix is used again.
-
-    Twice, because a cache of C tokens holds C / W of a set of W tokens that are used again after 0
-    to W others, W / 2 on average.
-    """
-    new = trace.prompt_tokens - trace.reused_tokens + trace.output_tokens
-    written, again = np.cumsum(new), np.flatnonzero(trace.reused_from >= 0)
-    weight = trace.reused_tokens[again].astype(np.float64)
-    if not weight.sum():
-        return 0.0
-    between = written[again] - written[trace.reused_from[again]]
-    return 2.0 * float((between * weight).sum() / weight.sum())
-
-
-def _every(trace: Trace, replicas: int) -> Trace:
-    """Return each ``replicas``-th request; what another replica computed is no reuse."""
-    kept = np.arange(0, len(trace), replicas)
-    source = trace.reused_from[kept]
-    same = (source >= 0) & (source % replicas == 0)
-    return Trace(
-        send_s=trace.send_s[kept],
-        prompt_tokens=trace.prompt_tokens[kept],
-        output_tokens=trace.output_tokens[kept],
-        reused_from=np.where(same, source // replicas, -1),
-        reused_tokens=np.where(same, trace.reused_tokens[kept], 0),
-    )

@@ -12,7 +12,8 @@ from budsim.model_ops.media import Media
 from budsim.model_ops.registry import resolve_model
 from budsim.performance.items import with_items
 from budsim.performance.lengths import EmpiricalLength, LognormalLength, UniformLength, longer
-from budsim.performance.traffic import Trace, Traffic
+from budsim.performance.recorded import Trace
+from budsim.performance.traffic import Traffic
 
 QWEN = resolve_model("Qwen/Qwen3-VL-8B-Instruct")
 IMAGE = Media(images=1, width=640, height=320)

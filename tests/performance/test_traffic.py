@@ -11,12 +11,12 @@ import pytest
 from budsim.commons.errors import InvalidInput
 from budsim.performance.lengths import FixedLength
 from budsim.performance.prefixes import PrefixShare, Sessions, SharedPrefixes
+from budsim.performance.recorded import Trace
 from budsim.performance.traffic import (
     ClosedLoop,
     OpenLoop,
     Process,
     Start,
-    Trace,
     Traffic,
     parse_arrival,
 )

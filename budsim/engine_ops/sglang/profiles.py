@@ -18,6 +18,8 @@ from budsim.engine_ops.engine_profile import (
     EngineProfile,
     FirstToken,
     HostTierRule,
+    StoreKind,
+    StoreRule,
 )
 from budsim.engine_ops.sglang.defaults import LIMITS, MAX_RUNNING_REQUESTS
 from budsim.engine_ops.sglang.memory import CPU_RULE, GPU_RULES
@@ -51,9 +53,22 @@ HOST_TIER: Final = HostTierRule(
     "pool is larger than the device's (mem_cache/memory_pool_host.py)",
 )
 
+# Its host memory takes what it reads of a store, and prompts wait for that.
+STORES: Final = (
+    StoreRule(
+        kind=StoreKind.MOONCAKE,
+        hardware=frozenset({DeviceKind.CUDA}),
+        reached=0.7,
+        through_host=True,
+        source="SGLang docs, HiCache design and best practices (mooncake as L3); share as vLLM's: "
+        "between the 0.87 and 0.48 of Mooncake's README",
+    ),
+)
+
 GPU: Final = replace(
     _BASE,
     host_tier=HOST_TIER,
+    stores=STORES,
     first_token=FirstToken(request_s=0.002, steps=OVERLAPPED_STEPS, prompt_launch_s=0.001),
     multiplied_in=MXFP4_AS_FP8,
 )
@@ -61,6 +76,7 @@ GPU: Final = replace(
 CPU: Final = replace(
     GPU,
     host_tier=None,
+    stores=(),
     max_num_seqs=256,
     limits=(),
     memory_fraction=0.8,

@@ -19,6 +19,8 @@ from budsim.engine_ops.engine_profile import (
     EngineProfile,
     FirstToken,
     HostTierRule,
+    StoreKind,
+    StoreRule,
 )
 from budsim.engine_ops.vllm.memory import CPU_RULE, GAUDI_RULE, GPU_RULES
 from budsim.hardware_ops.device import DeviceKind
@@ -65,9 +67,31 @@ HOST_TIER: Final = HostTierRule(
     source="vLLM blog, 2026-01-08, Inside vLLM's New Offloading Connector (figures 3 and 4)",
 )
 
+# Clients of both stores are published for CUDA alone (wheels of mooncake-transfer-engine, lmcache).
+STORES: Final = (
+    StoreRule(
+        kind=StoreKind.MOONCAKE,
+        hardware=frozenset({DeviceKind.CUDA}),
+        reached=0.7,
+        through_host=False,
+        source="vLLM docs, MooncakeStoreConnector usage guide: reads into the GPU by RDMA; share: "
+        "Mooncake's README states 87 GB/s of 4 x 200 Gbit/s (0.87) and 190 of 8 x 400 (0.48); "
+        "chosen between both by us",
+    ),
+    StoreRule(
+        kind=StoreKind.LMCACHE,
+        hardware=frozenset({DeviceKind.CUDA}),
+        reached=0.83,
+        through_host=False,
+        source="vLLM examples, disaggregated/lmcache (LMCacheConnectorV1); share: Valkey blog, "
+        "2026-09-03: 9.4 GB/s at the peak of 3 servers with 30 Gbit/s each",
+    ),
+)
+
 GPU: Final = replace(
     _BASE,
     host_tier=HOST_TIER,
+    stores=STORES,
     first_token=FirstToken(request_s=0.003, steps=USUAL_STEPS, prompt_launch_s=0.0003),
     multiplied_in=MXFP4_AS_FP8,
 )
@@ -90,6 +114,7 @@ CPU: Final = replace(
 GAUDI: Final = replace(
     GPU,
     host_tier=None,
+    stores=(),
     limits=(),
     max_num_seqs=256,
     memory_fraction=0.9,

@@ -25,7 +25,8 @@ from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
 from budsim.performance.lengths import EmpiricalLength
 from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
-from budsim.performance.traffic import Trace, Traffic
+from budsim.performance.recorded import Trace
+from budsim.performance.traffic import Traffic
 
 AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 OWN = ("send_s", "prompt_tokens", "output_tokens")

@@ -10,7 +10,8 @@ import numpy as np
 from budsim.performance.candidates import Floats, Integers
 from budsim.performance.lengths import EmpiricalLength, LengthLaw
 from budsim.performance.prefixes import Prefix, PrefixSet, PrefixShare, Sessions, SharedPrefixes
-from budsim.performance.traffic import ClosedLoop, OpenLoop, Process, Start, Trace, Traffic
+from budsim.performance.recorded import Trace
+from budsim.performance.traffic import ClosedLoop, OpenLoop, Process, Start, Traffic
 
 # In ``reused_from``: the tokens are found in the cache, whoever computed them.
 ALWAYS_CACHED = -2
@@ -48,6 +49,9 @@ class Requests:
     reuse_distance : float array, optional
         Distinct tokens that were used since a prefix was used last, of requests that are
         `BY_DISTANCE`.
+    far_tokens, far_distance : float arrays, optional
+        Tokens that another replica computed, which only a shared store holds, and what each replica
+        computed since.
     unseen : int
         Requests in flight beyond `MOST_IN_FLIGHT`, which only wait: they are not replayed, and the
         time they take is added by Little's law.
@@ -64,6 +68,8 @@ class Requests:
     measured_to: int
     unseen: int = 0
     reuse_distance: Floats | None = None
+    far_tokens: Floats | None = None
+    far_distance: Floats | None = None
 
     def __len__(self) -> int:
         """Return the number of requests."""
@@ -147,8 +153,14 @@ def crowded(requests: Requests, concurrency: int) -> Requests:
         first_wave_s=0.0,
         measured_from=2 * concurrency,
         measured_to=count - concurrency,
-        reuse_distance=None if requests.reuse_distance is None else requests.reuse_distance[at],
+        reuse_distance=_of(requests.reuse_distance, at),
+        far_tokens=_of(requests.far_tokens, at),
+        far_distance=_of(requests.far_distance, at),
     )
+
+
+def _of(column: Floats | None, at: Integers) -> Floats | None:
+    return None if column is None else column[at]
 
 
 def _kinds(requests: Requests) -> Integers:
@@ -197,6 +209,8 @@ def _of_trace(traffic: Traffic, trace: Trace) -> Requests:
         first_wave_s=0.0,
         measured_from=traffic.run_warmup,
         measured_to=count,
+        far_tokens=_of(trace.far_tokens, at),
+        far_distance=_of(trace.far_distance, at),
     )
 
 

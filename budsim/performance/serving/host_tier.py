@@ -40,15 +40,20 @@ class HostTier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundShares:
-    """Shares (0..1) of reusable prompt tokens found on the device, and in host memory, (n,)."""
+    """Shares (0..1) of reusable prompt tokens, (n,).
+
+    Those found on the device, those found in host memory only, and those found only in a store
+    that replicas share.
+    """
 
     device: Floats
     host: Floats
+    store: Floats
 
     @property
     def all(self) -> Floats:
         """Found anywhere."""
-        return self.device + self.host
+        return self.device + self.host + self.store
 
 
 def host_tier(table: Candidates, memory: MemoryUse) -> HostTier:
@@ -75,19 +80,21 @@ def host_tier(table: Candidates, memory: MemoryUse) -> HostTier:
 def found_shares(table: Candidates, memory: MemoryUse) -> FoundShares:
     """Return which share of reusable tokens is still on the device, and which on the host.
 
-    The device has as much room for them as running requests leave.
+    The device has as much room for them as running requests leave. `shared_store.with_store` adds
+    what a store holds.
     """
+    nothing = np.zeros(len(table))
     if table.prefix_set_tokens is None:
-        return FoundShares(device=np.ones(len(table)), host=np.zeros(len(table)))
+        return FoundShares(device=np.ones(len(table)), host=nothing, store=nothing)
     context = table.input_tokens + table.output_tokens / 2.0
     running = np.minimum(table.concurrency, table.max_num_seqs * table.dp) * context
     room = np.maximum(memory.kv_running_tokens - running, 0.0) / table.dp
     most = np.maximum(room, host_tier(table, memory).tokens / table.dp)
-    device, both = _held_share(table, room), _held_share(table, most)
-    return FoundShares(device=device, host=both - device)
+    device, both = held_share(table, room), held_share(table, most)
+    return FoundShares(device=device, host=both - device, store=nothing)
 
 
-def _held_share(table: Candidates, room: Floats) -> Floats:
+def held_share(table: Candidates, room: Floats) -> Floats:
     """Return the share of a set of prefixes that a cache of ``room`` tokens holds, (n,).
 
     Prefixes of T tokens each, W in all, are used at random, and each request leaves a further N

@@ -19,7 +19,7 @@ from budsim.performance.candidates import Booleans, Candidates, Floats
 from budsim.performance.physics.operators import StepTime, step_time, with_prompts
 from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
-from budsim.performance.serving.host_tier import found_shares, host_tier
+from budsim.performance.serving.found_prefixes import with_found_prefixes
 
 # Keeps a queue of servers that are always busy from dividing by 0.
 TINY = 1e-9
@@ -110,7 +110,7 @@ class _Mix:
 
 def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
     """Return the modelled service of each candidate, arrays of shape (n,)."""
-    ranks, waited_s = _with_found_prefixes(ranks, memory)
+    ranks, waited_s, busiest_s = with_found_prefixes(ranks, memory)
     table = ranks.candidates
     load = _load(ranks, memory)
     mix = _mix(ranks, load)
@@ -133,39 +133,14 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
         mixed=mix.mixed,
     )
     if waited_s.any():
-        modelled = _with_busy_link(table, modelled, waited_s)
+        modelled = _with_busy_link(table, modelled, busiest_s)
     if not table.output_tokens.all():
         modelled = _with_pooling(ranks, load, modelled)
     return _with_static_batches(ranks, load, modelled) if table.static_batch.any() else modelled
 
 
-def _with_found_prefixes(ranks: Ranks, memory: MemoryUse) -> tuple[Ranks, Floats]:
-    """Return the ranks with the prefixes that caches still hold, and the time loads of them take.
-
-    Seconds a request, shape (n,). Where loads hide behind the step's prompts only the longer of
-    both counts; about so much of the load is left.
-    """
-    table = ranks.candidates
-    if table.prefix_set_tokens is None:
-        return ranks, np.zeros(len(table))
-    found, tier = found_shares(table, memory), host_tier(table, memory)
-    reused = table.input_tokens * table.prefix_hit_share
-    load_s = reused * found.host * tier.token_s
-    share = table.prefix_hit_share * found.all
-    ranks = replace(ranks, candidates=replace(table, prefix_hit_share=share))
-    prompt = np.maximum(table.input_tokens * (1.0 - share), 1.0)
-    alone = step_time(
-        ranks,
-        prefill=np.minimum(prompt, table.token_budget),
-        decode=np.zeros_like(prompt),
-        prefill_context=table.input_tokens,
-        decode_context=table.input_tokens,
-    ).total_s
-    return ranks, np.where(tier.overlaps, np.maximum(load_s - alone, 0.0), load_s)
-
-
 def _with_busy_link(table: Candidates, modelled: Modelled, load_s: Floats) -> Modelled:
-    """Return the service with requests that wait for the link to the host, one after another.
+    """Return the service with requests that wait for a link to caches, one after another.
 
     No turn of n requests that load for s seconds each takes less than n s.
     """

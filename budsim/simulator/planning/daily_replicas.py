@@ -19,7 +19,8 @@ from budsim.engine_ops import serving_engines
 from budsim.performance.candidates import Integers
 from budsim.performance.items import with_items
 from budsim.performance.predictor import Predictor
-from budsim.performance.traffic import LEAST_RATE, OpenLoop, Trace, Traffic
+from budsim.performance.recorded import Trace
+from budsim.performance.traffic import LEAST_RATE, OpenLoop, Traffic
 from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.choices import make_option

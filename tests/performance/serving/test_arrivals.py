@@ -9,8 +9,9 @@ import pytest
 
 from budsim.performance.lengths import FixedLength, UniformLength
 from budsim.performance.prefixes import Sessions, SharedPrefixes
+from budsim.performance.recorded import Trace
 from budsim.performance.serving.arrivals import ALWAYS_CACHED, crowded, draw_requests
-from budsim.performance.traffic import ClosedLoop, OpenLoop, Process, Start, Trace, Traffic
+from budsim.performance.traffic import ClosedLoop, OpenLoop, Process, Start, Traffic
 
 OPEN = Traffic.at_rate(requests_per_s=4.0, input_tokens=1000, output_tokens=200)
 

@@ -12,10 +12,11 @@ from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.prefixes import PrefixSet, Sessions
+from budsim.performance.recorded import Trace
 from budsim.performance.serving.arrivals import draw_requests
 from budsim.performance.serving.host_tier import found_shares, host_tier
 from budsim.performance.serving.replay import replay
-from budsim.performance.traffic import ClosedLoop, FixedLength, Trace, Traffic
+from budsim.performance.traffic import ClosedLoop, FixedLength, Traffic
 from tests.performance.populations import population
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"

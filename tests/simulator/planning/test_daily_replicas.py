@@ -8,7 +8,8 @@ import pytest
 
 from budsim.commons.errors import InvalidInput
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.performance.traffic import ClosedLoop, OpenLoop, Trace, Traffic
+from budsim.performance.recorded import Trace
+from budsim.performance.traffic import ClosedLoop, OpenLoop, Traffic
 from budsim.simulator.planning.daily_replicas import (
     DayAnswer,
     DayOfReplicas,

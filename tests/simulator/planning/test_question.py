@@ -7,7 +7,8 @@ import pytest
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.performance.lengths import FixedLength
-from budsim.performance.traffic import Trace, Traffic
+from budsim.performance.recorded import Trace
+from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.question import partition_name
 from tests.simulator.situations import make_cluster, make_question
 

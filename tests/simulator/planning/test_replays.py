@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.performance.traffic import OpenLoop, Process, Trace, Traffic
+from budsim.performance.recorded import Trace
+from budsim.performance.traffic import OpenLoop, Process, Traffic
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question

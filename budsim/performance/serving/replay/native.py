@@ -67,7 +67,7 @@ class Setting(ctypes.Structure):
                 "token_budget max_sequences cache_tokens block_tokens lag_steps receive_steps "
                 "imbalance request_s token_s reply_s first_wave_s "
                 "prefill_factor decode_factor step_floor_s prompt_step_floor_s "
-                "tier_tokens tier_token_s"
+                "tier_tokens tier_token_s store_tokens store_rank_tokens store_token_s"
             ).split()
         ),
     ]
@@ -80,7 +80,10 @@ class Requests(ctypes.Structure):
         *((name, ctypes.c_int64) for name in "count concurrency measured_from measured_to".split()),
         *(
             (name, ctypes.c_void_p)
-            for name in "prompt output reused distance reused_from send admitted first done".split()
+            for name in (
+                "prompt output reused distance far far_distance reused_from send admitted "
+                "first done"
+            ).split()
         ),
     ]
 

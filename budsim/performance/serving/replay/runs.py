@@ -64,7 +64,7 @@ class Replica:
     @property
     def cache_tokens(self) -> float:
         """Tokens that the caches of all ranks and lanes hold."""
-        return float(self._spread * self.schedulers.cache_tokens[self.row])
+        return float(self.spread * self.schedulers.cache_tokens[self.row])
 
     @property
     def cache_tokens_of_request(self) -> float:
@@ -73,11 +73,12 @@ class Replica:
 
     def places(self, context_tokens: float) -> float:
         """Return how many requests of that mean length can run at a time, at least 1."""
-        sequences = self._spread * self.schedulers.max_sequences[self.row]
+        sequences = self.spread * self.schedulers.max_sequences[self.row]
         return float(max(min(sequences, self.cache_tokens / context_tokens), 1.0))
 
     @property
-    def _spread(self) -> int:
+    def spread(self) -> int:
+        """Attention ranks of all lanes, each with a cache of its own."""
         return int(self.schedulers.ranks[self.row] * self.schedulers.lanes[self.row])
 
 
@@ -114,12 +115,22 @@ def _lane(requests: Requests, lane: int, lanes: int) -> Requests:
         output_tokens=requests.output_tokens[kept],
         reused_from=np.where(source < 0, source, np.where(same, source // lanes, ALWAYS_CACHED)),
         reused_tokens=requests.reused_tokens[kept],
-        reuse_distance=None if requests.reuse_distance is None else requests.reuse_distance[kept],
+        reuse_distance=_part_of(requests.reuse_distance, kept),
+        far_tokens=_part_of(requests.far_tokens, kept),
+        far_distance=_part_of(requests.far_distance, kept),
         # Rounded up: the first lanes take the clients that do not divide evenly.
         concurrency=-(-(requests.concurrency - lane) // lanes),
         measured_from=-(-max(requests.measured_from - lane, 0) // lanes),
         measured_to=-(-max(requests.measured_to - lane, 0) // lanes),
     )
+
+
+def _part_of(column: Floats | None, kept: slice) -> Floats | None:
+    return None if column is None else column[kept]
+
+
+def _or_zeros(column: Floats | None, count: int) -> Floats:
+    return np.zeros(count) if column is None else column
 
 
 def _run(replica: Replica, requests: Requests) -> Run:
@@ -133,7 +144,9 @@ def _run(replica: Replica, requests: Requests) -> Run:
             requests.prompt_tokens,
             requests.output_tokens,
             requests.reused_tokens,
-            np.zeros(count) if requests.reuse_distance is None else requests.reuse_distance,
+            _or_zeros(requests.reuse_distance, count),
+            _or_zeros(requests.far_tokens, count),
+            _or_zeros(requests.far_distance, count),
         )
     ]
     source = np.ascontiguousarray(requests.reused_from, dtype=np.int64)
@@ -222,4 +235,7 @@ def _setting(replica: Replica, first_wave_s: float) -> native.Setting:
         prompt_step_floor_s=replica.tables.prompt_step_floor_s[row],
         tier_tokens=table.tier_tokens[row],
         tier_token_s=table.tier_token_s[row],
+        store_tokens=table.store_tokens[row],
+        store_rank_tokens=table.store_tokens[row] / replica.spread,
+        store_token_s=table.store_token_s[row],
     )

@@ -15,6 +15,7 @@ from budsim.performance.physics.architecture_arrays import architecture_arrays
 from budsim.performance.physics.constants import PhysicsConstants
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.serving.host_tier import host_tier
+from budsim.performance.serving.shared_store import store_tier
 
 
 class Router(IntEnum):
@@ -115,6 +116,8 @@ class Schedulers:
         Tokens one rank keeps in host memory, 0 for none, and seconds to load one of them.
     loads_overlap : bool array
         Whether loads are hidden behind the prompts of the same step, layer by layer.
+    store_tokens, store_token_s : float arrays
+        The same of the store that replicas share, for which requests wait.
     """
 
     kind: Integers
@@ -131,6 +134,8 @@ class Schedulers:
     tier_tokens: Floats
     tier_token_s: Floats
     loads_overlap: Booleans
+    store_tokens: Floats
+    store_token_s: Floats
 
 
 def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
@@ -146,6 +151,7 @@ def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
         architecture_arrays(candidates.architectures).bidirectional[candidates.architecture] > 0
     )
     guesses, tier = _guesses(candidates), host_tier(candidates, memory)
+    store = store_tier(candidates, memory)
     # Pooling and attention in both directions need the whole prompt in one step.
     pooling = candidates.output_tokens == 0
     return Schedulers(
@@ -163,6 +169,8 @@ def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
         tier_tokens=tier.tokens / ranks / lanes,
         tier_token_s=tier.token_s,
         loads_overlap=tier.overlaps,
+        store_tokens=store.tokens,
+        store_token_s=store.token_s,
     )
 
 

@@ -74,9 +74,12 @@ def tables() -> StepTables:
 # Tokens in host memory, seconds to load one, and whether prompts hide the load.
 Tier = tuple[float, float, bool]
 NO_TIER: Tier = (0.0, 0.0, False)
+# Tokens in a shared store, and seconds to read one.
+Store = tuple[float, float]
+NO_STORE: Store = (0.0, 0.0)
 
 
-def replica(scheduler: Scheduler, tier: Tier = NO_TIER) -> Replica:
+def replica(scheduler: Scheduler, tier: Tier = NO_TIER, store: Store = NO_STORE) -> Replica:
     """Return the invented device with the scheduler, as the kernel reads it."""
 
     def column(value: float, kind: type = float) -> np.ndarray:
@@ -97,6 +100,8 @@ def replica(scheduler: Scheduler, tier: Tier = NO_TIER) -> Replica:
         tier_tokens=column(tier[0]),
         tier_token_s=column(tier[1]),
         loads_overlap=column(tier[2], bool),
+        store_tokens=column(store[0]),
+        store_token_s=column(store[1]),
     )
     host = Host(
         request_s=scheduler.request_s,
@@ -302,6 +307,7 @@ prefixes = st.one_of(
     st.builds(PrefixSet, share=st.just(0.5), tokens=st.sampled_from([1e3, 1e5])),
 )
 tiers = st.sampled_from([NO_TIER, (1e3, 1e-4, False), (1e9, 1e-3, False), (1e9, 1e-3, True)])
+stores = st.sampled_from([NO_STORE, (1e3, 1e-4), (1e9, 1e-3)])
 
 
 @given(
@@ -310,15 +316,21 @@ tiers = st.sampled_from([NO_TIER, (1e3, 1e-4, False), (1e9, 1e-3, False), (1e9, 
     prefix=prefixes,
     router=st.sampled_from(list(Router)),
     tier=tiers,
+    store=stores,
 )
 @settings(max_examples=150, deadline=None)
 def test_every_request_of_any_traffic_ends(
-    scheduler: Scheduler, arrivals: Arrivals, prefix: Prefix, router: Router, tier: Tier
+    scheduler: Scheduler,
+    arrivals: Arrivals,
+    prefix: Prefix,
+    router: Router,
+    tier: Tier,
+    store: Store,
 ) -> None:
     """L19: whatever the limits, all tokens are generated, and nothing is held at the end."""
     traffic = replace(CLOSED, arrivals=arrivals, prefix=prefix, requests=80, warmup=0)
     drawn = replace(draw_requests(traffic), measured_from=0, measured_to=1 << 40)
-    served = run(replace(replica(scheduler, tier), router=router), drawn)[0]
+    served = run(replace(replica(scheduler, tier, store), router=router), drawn)[0]
     assert (served.send_s <= served.admitted_s).all()
     assert (served.admitted_s < served.first_s).all()
     assert (served.first_s <= served.done_s).all()

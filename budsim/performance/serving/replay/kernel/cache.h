@@ -34,6 +34,28 @@ static double tier_tokens(const Replica *r, const Rank *rank, int64_t request) {
     return running || rank->written - r->left_at[source] <= r->set->tier_tokens ? reused : 0.0;
 }
 
+/* Tokens of this prompt that a shared store may hold: reused here, or computed by another replica. */
+static double shared_tokens(const Replica *r, int64_t request) {
+    double most = r->req->prompt[request] - 1.0;
+    double reused = r->req->reused[request];
+    if (r->req->far[request] > reused) reused = r->req->far[request];
+    return reused < most ? reused : most;
+}
+
+/* Tokens of this prompt that the store of all replicas holds, whichever rank computed them. */
+static double store_tokens(const Replica *r, int64_t request) {
+    if (r->set->store_tokens <= 0.0) return 0.0;
+    int64_t source = r->req->reused_from[request];
+    double found = shared_tokens(r, request);
+    if (source == BY_DISTANCE)
+        return r->req->distance[request] <= r->set->store_tokens ? found : 0.0;
+    if (r->req->far[request] > 0.0)
+        return r->req->far_distance[request] <= r->set->store_tokens ? found : 0.0;
+    if (source < 0 || r->req->first[source] < 0.0) return 0.0;
+    double since = r->rank[r->home[source]].written - r->left_at[source];
+    return r->req->done[source] < 0.0 || since <= r->set->store_rank_tokens ? found : 0.0;
+}
+
 /* Count a shared prefix once, however many running requests hold it. Where the source still runs
    and was charged for it, the charge moves to the prefix. */
 static void hold_prefix(Replica *r, Rank *rank, int64_t request, double hit) {
@@ -48,7 +70,7 @@ static void hold_prefix(Replica *r, Rank *rank, int64_t request, double hit) {
         else rank->used += more;
         r->held[root] = hit;
     }
-    r->charged[request] = source == ALWAYS_CACHED || source == BY_DISTANCE ? hit : 0.0;
+    r->charged[request] = source < 0 ? hit : 0.0;
     rank->used += r->charged[request];
 }
 

@@ -28,12 +28,15 @@ typedef struct {
     double prefill_factor, decode_factor;
     double step_floor_s, prompt_step_floor_s;  /* no step, none with prompt tokens, is shorter */
     double tier_tokens, tier_token_s;          /* of one rank in host memory; to load one token */
+    /* Of a store that all replicas share: tokens of this replica, of one rank; to read one token. */
+    double store_tokens, store_rank_tokens, store_token_s;
 } Setting;
 
 /* Arrays of `count` requests: what they ask, and when they were sent, admitted and answered. */
 typedef struct {
     int64_t count, concurrency, measured_from, measured_to;
     const double *prompt, *output, *reused, *distance;
+    const double *far, *far_distance;          /* tokens another replica computed, and how long ago */
     const int64_t *reused_from;
     double *send, *admitted, *first, *done;
 } Requests;
@@ -62,7 +65,8 @@ typedef struct {
     double prefill, prefill_cost;   /* of the step being formed: prompt tokens, attention seconds */
     int64_t decodes_now;            /* whether its sequences decode in this step */
     int64_t begun;                  /* of its sequences, those that have not decoded yet */
-    double written, link_free;      /* tokens computed so far; when its link to the host is idle */
+    double written;                 /* tokens computed so far */
+    double link_free, network_free; /* when its link to the host, and to the store, is idle */
     double load_s;                  /* of the step being formed: loads that its prompts hide */
     double stalled;                 /* seconds its other sequences have waited for prompts */
 } Rank;

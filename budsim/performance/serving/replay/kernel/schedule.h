@@ -53,12 +53,6 @@ static void admit(Replica *r, Rank *rank, int64_t request, double hit, double le
     rank->partial_length = hit + left;
 }
 
-/* What a request found when it was loaded: all that its prompt shares, but for one token. */
-static double tier_most(const Replica *r, int64_t request) {
-    double most = r->req->prompt[request] - 1.0;
-    return r->req->reused[request] < most ? r->req->reused[request] : most;
-}
-
 /* Loaded tokens take blocks of the cache; where prompts hide the load, their step may wait. */
 static void take_loaded(Replica *r, Rank *rank, double tokens) {
     rank->allocated += tokens;
@@ -67,18 +61,29 @@ static void take_loaded(Replica *r, Rank *rank, double tokens) {
     r->loaded_tokens += tokens;
 }
 
-/* Load the prefix of the first of the queue from the host, where only the host holds it. Returns
-   the tokens found: all of them at once where prompts hide the load, later else. */
-static double load_first(Replica *r, Rank *rank, int64_t request) {
-    double found = tier_tokens(r, rank, request);
-    if (found <= 0.0) return 0.0;
-    double seconds = found * r->set->tier_token_s;
-    if (r->set->loads_overlap) return found;
-    double begins = r->now > rank->link_free ? r->now : rank->link_free;
-    r->loaded_at[request] = rank->link_free = begins + seconds;
-    r->loaded_tokens += found;
+/* Let the first of the queue wait for a load of so long over a link that is idle from `idle` on. */
+static void await_load(Replica *r, Rank *rank, int64_t request, double seconds, double *idle) {
+    double begins = r->now > *idle ? r->now : *idle;
+    r->loaded_at[request] = *idle = begins + seconds;
     dequeue(r, rank);
     r->loading[r->loading_count++] = request;
+}
+
+/* Load the prefix of the first of the queue from the host, where the device does not hold it, or
+   from the store, where neither does. Returns the tokens found: all of them at once where prompts
+   hide the load from the host, later else. */
+static double load_first(Replica *r, Rank *rank, int64_t request) {
+    double found = tier_tokens(r, rank, request);
+    if (found > 0.0) {
+        if (r->set->loads_overlap) return found;
+        r->loaded_tokens += found;
+        await_load(r, rank, request, found * r->set->tier_token_s, &rank->link_free);
+        return LOADING;
+    }
+    found = store_tokens(r, request);
+    if (found <= 0.0) return 0.0;
+    if (!r->set->loads_overlap) r->loaded_tokens += found;
+    await_load(r, rank, request, found * r->set->store_token_s, &rank->network_free);
     return LOADING;
 }
 
@@ -90,7 +95,7 @@ static double admit_first(Replica *r, Rank *rank, double budget, double reserved
     if (r->ready[request] > r->step || runs >= r->set->max_sequences) return 0.0;
     double hit = hit_tokens(r, rank, request), loads = 0.0;
     if (hit <= 0.0 && r->loaded_at[request] > 0.0) {
-        hit = tier_most(r, request);
+        hit = shared_tokens(r, request);
         loads = hit;
     } else if (hit <= 0.0) {
         hit = loads = load_first(r, rank, request);
