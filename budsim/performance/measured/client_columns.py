@@ -11,6 +11,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB
 from budsim.performance.candidates import Integers
 from budsim.performance.lengths import parse_lengths
+from budsim.performance.limits import MOST_REQUESTS
 from budsim.performance.traffic import parse_arrival
 
 # Optional columns of text.
@@ -20,8 +21,27 @@ NUMBERS = ("prefix_hit_share", "prefix_set_tokens", "kv_offload_gib", "warmup")
 # Tokens a law of lengths is tried with; whether it can be read does not depend on them.
 ANY_MEAN = 1_000
 
+# What `arrival` says of requests in flight that come and go for long, without a first burst.
+STEADY = "steady"
+
+
+def is_steady(arrival: str) -> bool:
+    """Return whether an ``arrival`` is that of a deployment which has run for long."""
+    return arrival.strip().lower() == STEADY
+
+
+def _read_arrival(text: str) -> None:
+    if is_steady(text):
+        return
+    try:
+        parse_arrival(text)
+    except InvalidInput as error:
+        expected = f"{error.expected}; {STEADY} for a concurrency without a burst"
+        raise InvalidInput(error.field, error.problem, expected) from error
+
+
 _READERS: Mapping[str, Callable[[str], object]] = {
-    "arrival": parse_arrival,
+    "arrival": _read_arrival,
     "length_law": lambda text: parse_lengths(text, ANY_MEAN),
 }
 
@@ -52,6 +72,11 @@ def mark_unreadable(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Seri
                 read(stated)
             except InvalidInput as error:
                 problems[(text[name] == stated) & (problems == "")] = f"{name}: {error}"
+    at_a_rate = text.arrival.map(is_steady) & numbers.concurrency.isna() & (problems == "")
+    problems[at_a_rate] = f"arrival: {STEADY} is of requests in flight; expected a concurrency"
+    for name in ("concurrency", "n_requests"):
+        many = (numbers[name] > MOST_REQUESTS) & (problems == "")
+        problems[many] = f"{name}: expected at most {MOST_REQUESTS:,} requests"
     outside = (numbers.prefix_hit_share > 1.0) & (problems == "")
     problems[outside] = "prefix_hit_share: expected a share from 0 to 1"
     nothing = (numbers.prefix_set_tokens > 0) & ~(numbers.prefix_hit_share > 0) & (problems == "")

@@ -56,7 +56,7 @@ COLUMNS = (
 ).split()
 
 # Written where a row has them: what its client sent.
-OPTIONAL_COLUMNS = ("length_law", "prefix_hit_share", "cores")
+OPTIONAL_COLUMNS = ("arrival", "length_law", "prefix_hit_share", "cores")
 
 # Larger files are refused: they would not fit into memory.
 LARGEST_FILE_BYTES = 2_000_000_000

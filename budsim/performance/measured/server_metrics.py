@@ -16,6 +16,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.metrics import ServerMetrics
+from budsim.performance.measured.client_columns import STEADY
 from budsim.performance.measured.result_fields import Row
 
 # Fewer requests say little of a mean.
@@ -169,6 +170,7 @@ def metrics_row(window: Window) -> Row:
         "output_tokens_per_s_total": part.generation_tokens / seconds,
         "requests_per_s": ended / seconds,
         "date": datetime.fromtimestamp(after.at_s, UTC).date().isoformat(),
+        "arrival": STEADY,
         "length_law": "lognormal",
         "prefix_hit_share": min(part.cached_tokens / part.prompt_tokens, 1.0)
         if part.prompt_tokens

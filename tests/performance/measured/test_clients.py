@@ -34,12 +34,49 @@ def traffic(**columns: str) -> Traffic:
     return client_traffic(read_measurements(table))[0]
 
 
-def test_a_question_of_no_source_is_a_deployment_in_a_steady_state() -> None:
-    """Equal lengths, 16 requests in flight, no first wave."""
+def test_a_row_of_no_source_is_a_benchmarks_run() -> None:
+    """16 requests at once, 160 in all, lengths within 5 % of their means, no first wave."""
     asked = traffic()
+    assert asked.arrivals == ClosedLoop(concurrency=16, start=Start.AT_ONCE, first_wave_s=0.0)
+    assert asked.requests == 160
+    assert asked.prompt == UniformLength(low=950, high=1050)
+    assert asked.output == UniformLength(low=190, high=210)
+
+
+def test_a_row_may_be_of_steady_traffic() -> None:
+    """``steady``: 16 requests in flight for long, however many are sent."""
+    asked = traffic(arrival="steady", length_law="fixed")
     assert asked.arrivals == ClosedLoop(concurrency=16, start=Start.STEADY, first_wave_s=0.0)
-    assert asked.prompt == FixedLength(tokens=1000)
     assert asked.requests is None
+    assert asked.prompt == FixedLength(tokens=1000)
+
+
+def test_a_number_of_requests_alone_does_not_make_lengths_exact() -> None:
+    """Exact lengths end together for ever after; only ``fixed`` says so."""
+    assert traffic(n_requests="64").output == UniformLength(low=190, high=210)
+    assert traffic(n_requests="64", length_law="fixed").output == FixedLength(tokens=200)
+
+
+@pytest.mark.parametrize(
+    ("columns", "field"),
+    [
+        ({"arrival": "steady", "concurrency": "", "request_rate": "3"}, "arrival"),
+        ({"arrival": "sometimes"}, "arrival"),
+        ({"concurrency": "90000000"}, "concurrency"),
+        ({"n_requests": "90000000"}, "n_requests"),
+    ],
+)
+def test_a_client_that_cannot_be_is_a_problem_of_its_row(columns: dict, field: str) -> None:
+    """The row says which column is wrong; other rows are answered."""
+    table = pd.DataFrame([{**ROW, "arrival": "", "n_requests": "", **columns}, ROW]).fillna("")
+    found = read_measurements(table)
+    assert found.problems[0].startswith(f"{field}: ")
+    assert len(client_traffic(found)) == 1
+
+
+def test_the_largest_runs_are_bounded() -> None:
+    """Ten for each of 500,000 in flight would be five million: one million are sent."""
+    assert traffic(concurrency="500000").requests == 1_000_000
 
 
 def test_a_rate_is_an_open_loop_of_its_arrival_process() -> None:
