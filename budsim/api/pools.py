@@ -29,4 +29,4 @@ def router_command(plan: Plan) -> tuple[str, ...]:
             port = engine.port + PORT_STEP * started[first]
             addresses[group.role].append(f"http://{first}:{port}")
             started.update(nodes.keys())
-    return engine.pool_router(addresses[PoolRole.PREFILL], addresses[PoolRole.DECODE])
+    return engine.pool_router.command(addresses[PoolRole.PREFILL], addresses[PoolRole.DECODE])

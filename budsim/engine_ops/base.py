@@ -17,6 +17,7 @@ from budsim.engine_ops.limits import (
 )
 from budsim.engine_ops.memory_rule import VersionedRules
 from budsim.engine_ops.metrics import ServerMetrics
+from budsim.engine_ops.pool_router import PoolRouter
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.media import TEXT_ONLY, Media
@@ -247,8 +248,9 @@ class ServingEngine(Engine, Protocol):
         """Return why a worker on ``decode`` cannot take over KV caches of one on ``prefill``."""
         ...
 
-    def pool_router(self, prefill: Sequence[str], decode: Sequence[str]) -> tuple[str, ...]:
-        """Return the command of the router before both pools, given their workers' addresses."""
+    @property
+    def pool_router(self) -> PoolRouter:
+        """The router before pools of its prefill and decode workers."""
         ...
 
     def precisions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -16,6 +16,7 @@ from budsim.engine_ops.limits import (
 )
 from budsim.engine_ops.llmc import served_architecture, served_name
 from budsim.engine_ops.metrics import ServerMetrics
+from budsim.engine_ops.pool_router import PoolRouter
 from budsim.engine_ops.sglang.flags import CORES_VARIABLE, FIRST_BOOTSTRAP, environment, flags
 from budsim.engine_ops.sglang.memory import MEMORY_RULES
 from budsim.engine_ops.sglang.profiles import GPU, PROFILES, PROFILES_BY_KIND
@@ -29,8 +30,7 @@ from budsim.engine_ops.shared.images import image_for
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 
-# Port of the router before both pools; workers of one node have the ports from 30000 on.
-ROUTER_PORT: Final = 29999
+PORT: Final = 30000
 
 BOOTSTRAP: Final = "disaggregation-bootstrap-port"
 
@@ -66,7 +66,7 @@ class Sglang(TableEngine):
 
     name = "sglang"
     version = "0.5.23"
-    port = 30000
+    port = PORT
     metrics = ServerMetrics(
         ttft="sglang:time_to_first_token_seconds",
         itl="sglang:inter_token_latency_seconds",
@@ -80,6 +80,15 @@ class Sglang(TableEngine):
         model_label="model_name",
         source="https://docs.sglang.io/references/production_metrics.html",
         enabled_by={"enable-metrics": True},
+    )
+    # SGLang docs, PD disaggregation and model gateway.
+    pool_router = PoolRouter(
+        package="sglang-router",
+        version="0.3.2",
+        image="lmsysorg/sgl-model-gateway:v0.3.2",
+        program=("python", "-m", "sglang_router.launch_router", "--pd-disaggregation"),
+        port=PORT - 1,
+        bootstrap=FIRST_BOOTSTRAP - PORT,
     )
     all_knobs = _KNOBS
     profiles = PROFILES
@@ -149,22 +158,9 @@ class Sglang(TableEngine):
                 "dist-init-addr": f"{process.leader}:{process.rendezvous_port}",
             }
         if BOOTSTRAP in args:
-            args[BOOTSTRAP] = FIRST_BOOTSTRAP + process.port - self.port
+            args[BOOTSTRAP] = process.port + FIRST_BOOTSTRAP - PORT
         envs = bind_cores(launch.envs, CORES_VARIABLE, process)
         return replace(launch, command=self._command(launch.model, args), args=args, envs=envs)
-
-    def pool_router(self, prefill: Sequence[str], decode: Sequence[str]) -> tuple[str, ...]:
-        """Return the command of SGLang's router before both pools (PyPI: sglang-router).
-
-        It is told the bootstrap port of each prefill worker after its address.
-        """
-        words = ["python", "-m", "sglang_router.launch_router", "--pd-disaggregation"]
-        for each in prefill:
-            port = int(each.rpartition(":")[2])
-            words += ["--prefill", each, str(FIRST_BOOTSTRAP + port - self.port)]
-        for each in decode:
-            words += ["--decode", each]
-        return (*words, "--host", "0.0.0.0", "--port", str(ROUTER_PORT))
 
     def _command(self, model: str, args: Mapping[str, ArgumentValue]) -> tuple[str, ...]:
         program = ("python", "-m", "sglang.launch_server", "--model-path", model)

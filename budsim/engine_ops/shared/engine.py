@@ -10,6 +10,7 @@ from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.engine_ops.llmc import served_architecture
 from budsim.engine_ops.memory_rule import VersionedRules
 from budsim.engine_ops.metrics import ServerMetrics
+from budsim.engine_ops.pool_router import PoolRouter
 from budsim.engine_ops.shared import formats, pools, sizes
 from budsim.engine_ops.shared.families import (
     family_of,
@@ -42,6 +43,8 @@ class TableEngine:
         Profiles on hardware with defaults of its own.
     memory_rules : mapping
         How versions of its builds divide a device, newest first.
+    pool_router : PoolRouter
+        The router before pools of its workers.
     """
 
     name: str
@@ -52,6 +55,7 @@ class TableEngine:
     profiles: tuple[EngineProfile, ...]
     profiles_by_kind: Mapping[DeviceKind, EngineProfile]
     memory_rules: Mapping[str, VersionedRules]
+    pool_router: PoolRouter
 
     def profile(self, kind: DeviceKind) -> EngineProfile:
         """Return what the performance model needs to know on hardware of ``kind``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -16,6 +16,7 @@ from budsim.engine_ops.limits import (
 )
 from budsim.engine_ops.llmc import served_architecture, served_name
 from budsim.engine_ops.metrics import ServerMetrics
+from budsim.engine_ops.pool_router import PoolRouter
 from budsim.engine_ops.shared.arguments import command_line
 from budsim.engine_ops.shared.checks import check_adapters, check_config, check_kv_space
 from budsim.engine_ops.shared.cores import bind_cores
@@ -37,9 +38,6 @@ from budsim.engine_ops.vllm.memory import MEMORY_RULES
 from budsim.engine_ops.vllm.profiles import GPU, PROFILES, PROFILES_BY_KIND
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
-
-# Port of the router before both pools; workers of one node have the ports from 8000 on.
-ROUTER_PORT: Final = 7999
 
 _ALL: Final = frozenset({*WITH_FRACTION, DeviceKind.CPU})
 
@@ -86,6 +84,14 @@ class Vllm(TableEngine):
         cached_tokens="vllm:prefix_cache_hits_total",
         model_label="model_name",
         source="https://docs.vllm.ai/en/latest/usage/metrics/",
+    )
+    # vLLM router docs, prefill-decode disaggregation; image: its release pipeline.
+    pool_router = PoolRouter(
+        package="vllm-router",
+        version="0.1.17",
+        image="vllm/vllm-router:v0.1.17",
+        program=("vllm-router", "--vllm-pd-disaggregation"),
+        port=7999,
     )
     all_knobs = _KNOBS
     profiles = PROFILES
@@ -160,15 +166,6 @@ class Vllm(TableEngine):
         if "kv-transfer-config" in args:
             envs = {**envs, **self._side_channel(process)}
         return replace(launch, command=self._command(launch.model, args), args=args, envs=envs)
-
-    def pool_router(self, prefill: Sequence[str], decode: Sequence[str]) -> tuple[str, ...]:
-        """Return the command of vLLM's router before both pools (PyPI: vllm-router)."""
-        workers = [("--prefill", each) for each in prefill] + [
-            ("--decode", each) for each in decode
-        ]
-        where = ("--host", "0.0.0.0", "--port", str(ROUTER_PORT))
-        named = (word for pair in workers for word in pair)
-        return ("vllm-router", "--vllm-pd-disaggregation", *named, *where)
 
     def _side_channel(self, process: ReplicaProcess) -> Mapping[str, str]:
         """Return where a worker agrees on transfers with those of the other pool."""

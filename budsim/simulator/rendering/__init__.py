@@ -48,9 +48,12 @@ FORMATS: Final[Mapping[str, Callable[[Deployment], str]]] = MappingProxyType(
     }
 )
 
-# Formats that start prefill and decode workers; LLMC's recipe is of the checkpoint alone.
-STARTS_POOLS: Final = ("command", "dynamo", "llm-d", "kserve-llm")
-OF_POOLS: Final = (*STARTS_POOLS, "recipe")
+# Formats that start prefill and decode workers. LLMC's recipe is of the checkpoint alone, and
+# LiteLLM's configuration leads to the router before them.
+STARTS_POOLS: Final = ("command", "compose", "kubernetes", "dynamo", "llm-d", "kserve-llm")
+OF_POOLS: Final = (*STARTS_POOLS, "recipe", "litellm")
+# Of these, formats with a router of their own in place of LiteLLM's, which alone has fallbacks.
+OWN_ROUTER: Final = ("compose", "kubernetes")
 
 NOTHING: Final = Additions()
 
@@ -74,6 +77,9 @@ def render(text: str, form: str, *, number: int = 1, additions: Additions = NOTH
         problem = f"{form} does not start prefill and decode pools"
         expected = f"one of {', '.join(STARTS_POOLS)}, or another plan"
         raise InvalidInput("format", problem, expected)
+    if deployment.is_disaggregated and form in OWN_ROUTER and additions.fallbacks:
+        problem = "the router before prefill and decode pools knows no other models"
+        raise InvalidInput("fallback", problem, "none, and LiteLLM before it: --format litellm")
     return FORMATS[form](deployment)
 
 

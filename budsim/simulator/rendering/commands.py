@@ -22,8 +22,15 @@ def commands(deployment: Deployment) -> str:
     ]
     if deployment.is_disaggregated:
         about = "the router before both pools: requests go to it, on any node that reaches all"
-        parts.append(f"{comments([about])}{shlex.join(deployment.pool_router())}\n")
+        program = f"pip install {_package(deployment)}, or image {deployment.pool_router.image}"
+        told = shlex.join(deployment.pool_router_command())
+        parts.append(f"{comments([about, program])}{told}\n")
     return "\n".join(parts)
+
+
+def _package(deployment: Deployment) -> str:
+    router = deployment.pool_router
+    return f"{router.package}=={router.version}"
 
 
 def heading(deployment: Deployment) -> Iterator[str]:
@@ -37,6 +44,8 @@ def heading(deployment: Deployment) -> Iterator[str]:
         part = "" if group.role is PoolRole.WHOLE else f" ({group.role} workers)"
         replicas = f"{len(group.replicas)} x {engine} on {group.device_name}{part}"
         yield f"{group.name}: {replicas}, configuration {group.config_id}"
+    if deployment.is_disaggregated:
+        yield "KV caches go over the network by UCX: give each container its RDMA devices"
     yield from _warnings(deployment)
 
 

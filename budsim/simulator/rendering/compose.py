@@ -28,25 +28,29 @@ def compose(deployment: Deployment) -> str:
         for replica in group.replicas
         for process in replica
     }
-    services[ROUTER] = _router(profiled=len(nodes) > 1)
+    if deployment.is_disaggregated:
+        services[ROUTER] = _pool_router(deployment, profiled=len(nodes) > 1)
+        configs = {}
+    else:
+        services[ROUTER] = _router(profiled=len(nodes) > 1)
+        config = yaml_text((), proxy_config(deployment, replicas(deployment)))
+        configs = {"configs": {ROUTER: {"content": _escaped(config)}}}
     document = {
         "name": deployment.slug,
         "services": services,
         "volumes": {CACHE: {}},
-        "configs": {
-            ROUTER: {
-                "content": _escaped(yaml_text((), proxy_config(deployment, replicas(deployment))))
-            }
-        },
+        **configs,
     }
-    return yaml_text([*heading(deployment), *device_notes(deployment), *_how(nodes)], document)
+    port = deployment.pool_router.port if deployment.is_disaggregated else PROXY_PORT
+    notes = [*heading(deployment), *device_notes(deployment), *_how(nodes, port)]
+    return yaml_text(notes, document)
 
 
-def _how(nodes: tuple[str, ...]) -> tuple[str, ...]:
+def _how(nodes: tuple[str, ...], port: int) -> tuple[str, ...]:
     if len(nodes) <= 1:
         return (
             "start (Docker Compose 2.24 or newer): docker compose up;"
-            f" requests go to the router on port {PROXY_PORT}",
+            f" requests go to the router on port {port}",
         )
     return (
         "start on every node (Docker Compose 2.24 or newer): docker compose --profile NODE up,"
@@ -131,6 +135,24 @@ def _router(*, profiled: bool) -> dict[str, Any]:
         "env_file": [{"path": f"{ROUTER}.env", "required": False}],
         "network_mode": "host",
         "command": ["--config", "/app/config.yaml", "--port", str(PROXY_PORT)],
+        "restart": "unless-stopped",
+    }
+
+
+def _pool_router(deployment: Deployment, *, profiled: bool) -> dict[str, Any]:
+    """Return the router before both pools: it starts after the workers, or waits for them.
+
+    Services of other nodes are not started here, so that only those of one node can be named.
+    """
+    program, *words = deployment.pool_router_command()
+    answering = [replica[0].name for group in deployment.groups for replica in group.replicas]
+    after = {name: {"condition": "service_healthy"} for name in answering}
+    return {
+        "image": deployment.pool_router.image,
+        **({"profiles": [ROUTER]} if profiled else {"depends_on": after}),
+        "network_mode": "host",
+        "entrypoint": [program],
+        "command": words,
         "restart": "unless-stopped",
     }
 

@@ -19,6 +19,7 @@ from budsim.engine_ops.base import (
     ServingEngine,
 )
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
+from budsim.engine_ops.pool_router import PoolRouter
 from budsim.engine_ops.shared.cores import core_ranges
 from budsim.engine_ops.shared.offload import host_cache_gib
 from budsim.hardware_ops.cluster import HardwareMode
@@ -150,13 +151,18 @@ class Deployment:
         """Return the workers of one pool of a disaggregated deployment."""
         return next(group for group in self.groups if group.role is role)
 
-    def pool_router(self) -> tuple[str, ...]:
-        """Return the command of the router before both pools, told every worker's address."""
+    @property
+    def pool_router(self) -> PoolRouter:
+        """The router before both pools."""
+        return self.groups[0].engine.pool_router
+
+    def pool_router_command(self) -> tuple[str, ...]:
+        """Return the command of the router before both pools, told every worker's node and port."""
         prefill, decode = (
             [f"http://{each[0].node}:{each[0].role.port}" for each in self.pool(role).replicas]
             for role in (PoolRole.PREFILL, PoolRole.DECODE)
         )
-        return self.groups[0].engine.pool_router(prefill, decode)
+        return self.pool_router.command(prefill, decode)
 
     def nodes(self) -> tuple[str, ...]:
         """Return the nodes the deployment uses, each once."""

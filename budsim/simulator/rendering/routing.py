@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from budsim.engine_ops import routers
-from budsim.engine_ops.base import RouteTarget
+from budsim.engine_ops.base import PoolRole, RouteTarget
 from budsim.simulator.provider_models import IMAGE
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import SECONDS_PER_MINUTE, Deployment, Group
@@ -38,7 +38,15 @@ def proxy_config(deployment: Deployment, targets: Iterable[RouteTarget]) -> Mapp
 
 
 def replicas(deployment: Deployment) -> Iterator[RouteTarget]:
-    """Yield every replica at its node's address, weighted by its speed."""
+    """Yield every replica at its node's address, weighted by its speed.
+
+    Of pools, the router before them on the plan's first node.
+    """
+    if deployment.is_disaggregated:
+        decode, node = deployment.pool(PoolRole.DECODE), deployment.nodes()[0]
+        address = f"http://{node}:{deployment.pool_router.port}/v1"
+        yield target(deployment, decode, address, replicas=len(decode.replicas))
+        return
     for group in deployment.groups:
         for replica in group.replicas:
             yield target(

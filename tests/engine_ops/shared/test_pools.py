@@ -78,9 +78,18 @@ def test_whole_replicas_transfer_nothing() -> None:
 def test_routers_are_told_every_worker() -> None:
     """SGLang's also the bootstrap port of each prefill worker."""
     prefill, decode = ["http://a:8000", "http://b:8100"], ["http://c:8000"]
-    command = " ".join(serving_engines["vllm"].pool_router(prefill, decode))
+    command = " ".join(serving_engines["vllm"].pool_router.command(prefill, decode))
     assert command.startswith("vllm-router --vllm-pd-disaggregation --prefill http://a:8000")
-    assert command.count("--prefill") == 2
+    assert command.count("--prefill ") == 2
     assert "--decode http://c:8000" in command
-    told = serving_engines["sglang"].pool_router(["http://a:30100"], ["http://c:30000"])
+    told = serving_engines["sglang"].pool_router.command(["http://a:30100"], ["http://c:30000"])
     assert "--prefill http://a:30100 9098 --decode http://c:30000" in " ".join(told)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_routers_take_turns_as_predicted(engine: str) -> None:
+    """Their default favours cached prefixes over even loads; and large weights take long."""
+    command = serving_engines[engine].pool_router.command(["http://a:8000"], ["http://b:8000"])
+    assert command[command.index("--prefill-policy") + 1] == "round_robin"
+    assert command[command.index("--decode-policy") + 1] == "round_robin"
+    assert int(command[command.index("--worker-startup-timeout-secs") + 1]) >= 3600

@@ -10,9 +10,10 @@ import yaml
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.shared.arguments import parse_command_line
 from budsim.simulator.planning.question import Disaggregation
-from budsim.simulator.rendering import FORMATS, OF_POOLS, render
+from budsim.simulator.rendering import FORMATS, OF_POOLS, Additions, render
 from tests.engine_ops.samples import real_arguments
 from tests.simulator.rendering.stacks.published import check_stack
+from tests.simulator.rendering.validators import check_compose, check_manifests
 from tests.simulator.situations import make_cluster, make_question
 
 
@@ -117,5 +118,91 @@ def test_commands_number_ports_and_end_with_the_router(pools, engine):
     )
     assert router.count("http://node-0:") == workers
     assert len(set(router.split())) >= workers
+    assert "==" in text.partition("pip install ")[2].split()[0]
     port = "VLLM_NIXL_SIDE_CHANNEL_PORT=5700" if engine == "vllm" else "--port 30100"
     assert port in text
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_compose_starts_the_router_after_the_workers(pools, engine):
+    """On one node the router waits until every worker answers; it is told each of them."""
+    services = check_compose(render(pools[engine], "compose"))["services"]
+    router = services.pop("router")
+    assert set(router["depends_on"]) == set(services)
+    assert all(each["condition"] == "service_healthy" for each in router["depends_on"].values())
+    told = " ".join(router["command"])
+    for service in services.values():
+        words = service["command"]
+        assert f"http://node-0:{words[words.index('--port') + 1]}" in told
+    devices = [
+        device
+        for service in services.values()
+        for each in service["deploy"]["resources"]["reservations"]["devices"]
+        for device in each["device_ids"]
+    ]
+    assert len(devices) == len(set(devices))
+
+
+def test_compose_leaves_workers_of_other_nodes_to_the_router(pools):
+    """Services of other profiles would be started here: the router waits for them by itself."""
+    document = json.loads(pools["vllm"])
+    for each in document["configurations"][0]["node_groups"]:
+        for number, replica in enumerate(each["placements"]):
+            replica[0]["node"] = f"{each['role']}-{number}"
+    services = check_compose(render(json.dumps(document), "compose"))["services"]
+    assert services["router"]["profiles"] == ["router"]
+    assert "depends_on" not in services["router"]
+    assert "http://prefill-0:8000" in services["router"]["command"]
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_kubernetes_gives_each_worker_an_address(pools, engine):
+    """Stateful sets with a service of their own; the router is told the name of every pod."""
+    manifests = check_manifests(render(pools[engine], "kubernetes"))
+    sets = [each for each in manifests if each["kind"] == "StatefulSet"]
+    services = {each["metadata"]["name"]: each for each in manifests if each["kind"] == "Service"}
+    (router,) = (each for each in manifests if each["kind"] == "Deployment")
+    container = router["spec"]["template"]["spec"]["containers"][0]
+    told = [word for word in container["command"] if word.startswith("http://")]
+    pods = []
+    for each in sets:
+        name, spec = each["metadata"]["name"], each["spec"]
+        assert services[name]["spec"]["clusterIP"] == "None"
+        assert services[name]["spec"]["selector"] == spec["selector"]["matchLabels"]
+        port = services[name]["spec"]["ports"][0]["port"]
+        pods += [f"http://{name}-{k}.{name}:{port}" for k in range(spec["replicas"])]
+    assert told == pods
+    assert manifests[-2] is router
+    port = container["command"][container["command"].index("--port") + 1]
+    assert services["llama-3-1-8b-instruct-router"]["spec"]["ports"][0]["port"] == int(port)
+
+
+def test_kubernetes_runs_wide_workers_as_leader_worker_sets(pools):
+    """A decode worker over two nodes: its leader answers, and each pod tells its own address."""
+    document = json.loads(pools["vllm"])
+    decode = document["configurations"][0]["node_groups"][1]
+    decode["placements"] = [[{"node": "a", "devices": 1}, {"node": "b", "devices": 1}]]
+    decode["replicas"], decode["tp_size"] = 1, 2
+    decode["args"]["tensor-parallel-size"] = 2
+    manifests = check_manifests(render(json.dumps(document), "kubernetes"))
+    (wide,) = (each for each in manifests if each["kind"] == "LeaderWorkerSet")
+    name = wide["metadata"]["name"]
+    # The set makes the service of its own name.
+    assert [each["kind"] for each in manifests if each["metadata"]["name"] == name] == [
+        "LeaderWorkerSet"
+    ]
+    router = manifests[-2]["spec"]["template"]["spec"]["containers"][0]
+    assert f"http://{name}-0.{name}:8000" in router["command"]
+    pod = wide["spec"]["leaderWorkerTemplate"]["leaderTemplate"]["spec"]["containers"][0]
+    assert {"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "value": "$(POD_IP)"} in pod["env"]
+
+
+def test_litellm_leads_to_the_router_of_pools(pools):
+    """One target, at the port of the router; fallbacks belong to LiteLLM."""
+    config = yaml.safe_load(render(pools["vllm"], "litellm"))
+    (target,) = config["model_list"]
+    assert target["litellm_params"]["api_base"] == "http://node-0:7999/v1"
+    for form in ("compose", "kubernetes"):
+        with pytest.raises(InvalidInput, match="fallback") as refused:
+            render(pools["vllm"], form, additions=Additions(fallbacks=("gpt-4o-mini",)))
+        assert "litellm" in refused.value.expected
