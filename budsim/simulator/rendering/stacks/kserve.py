@@ -15,6 +15,7 @@ from budsim.simulator.rendering.stacks.shared import (
     launch_of,
     notes_of,
     pools_of,
+    where_of,
 )
 from budsim.simulator.rendering.writing import yaml_text
 
@@ -88,7 +89,7 @@ def _llm_workers(deployment: Deployment, group: Group, workload: Workload, port:
     return {
         "replicas": len(workload.replicas),
         "parallelism": {"tensor": int(group.launch.args.get("tensor-parallel-size", 1))},
-        "template": {**_where(template), "containers": [container]},
+        "template": {**where_of(template), "containers": [container]},
     }
 
 
@@ -121,7 +122,7 @@ def _service(deployment: Deployment, group: Group, workload: Workload) -> Manife
             "predictor": {
                 "minReplicas": count,
                 "maxReplicas": count,
-                **_where(spec),
+                **where_of(spec),
                 "enableServiceLinks": False,
                 "containers": [main],
                 "volumes": spec["volumes"],
@@ -135,14 +136,6 @@ def _pod_spec(deployment: Deployment, group: Group, workload: Workload) -> Manif
         "spec"
     ]
     return found
-
-
-def _where(spec: Manifest) -> Manifest:
-    return {
-        name: spec[name]
-        for name in ("nodeSelector", "affinity", "topologySpreadConstraints")
-        if name in spec
-    }
 
 
 def _metadata(deployment: Deployment, group: Group, workload: Workload) -> Manifest:

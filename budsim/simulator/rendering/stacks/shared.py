@@ -13,7 +13,7 @@ from budsim.engine_ops.shared.arguments import command_line
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import Deployment, Group
-from budsim.simulator.rendering.pods import OWN_ADDRESS, Workload, workloads
+from budsim.simulator.rendering.pods import OWN_ADDRESS, Manifest, Workload, workloads
 
 # Formats that start pools of every engine.
 _ALL_POOLS: Final = "command or dynamo"
@@ -91,6 +91,12 @@ def pools_of(
         raise _refused(form, "workers of one pool that are not alike", _ALL_POOLS)
     by_role = {group.role: (group, workload) for group, workload in found}
     return by_role[PoolRole.PREFILL], by_role[PoolRole.DECODE]
+
+
+def where_of(spec: Manifest) -> Manifest:
+    """Return the fields of a pod that keep it on the plan's nodes."""
+    kept = ("nodeSelector", "affinity", "topologySpreadConstraints")
+    return {name: spec[name] for name in kept if name in spec}
 
 
 def flags_of(group: Group, *, without: Collection[str] = (), **changes: ArgumentValue) -> list[str]:

@@ -68,14 +68,18 @@ def test_stacks_of_vllm_refuse_other_pools(pools, form):
 def test_dynamo_tells_workers_their_part(pools, engine):
     """A worker service for each pool, with as many replicas as the plan."""
     graph = yaml.safe_load(render(pools[engine], "dynamo"))
-    workers = [each for each in graph["spec"]["services"].values() if "subComponentType" in each]
-    assert [each["subComponentType"] for each in workers] == ["prefill", "decode"]
+    assert graph["spec"]["backendFramework"] == engine
+    frontend, *workers = graph["spec"]["components"]
+    assert frontend["type"] == "frontend"
+    assert [each["type"] for each in workers] == ["prefill", "decode"]
     for each in workers:
-        role = each["subComponentType"]
+        role = each["type"]
         assert each["replicas"] == group(pools[engine], role)["replicas"]
-        args = each["extraPodSpec"]["mainContainer"]["args"]
+        pod = each["podTemplate"]["spec"]
+        args = pod["containers"][0]["args"]
         assert args.count("--disaggregation-mode") == 1
         assert args[args.index("--disaggregation-mode") + 1] == role
+        assert pod["nodeSelector"] == {"kubernetes.io/hostname": "node-0"}
 
 
 def test_llm_d_puts_decode_workers_behind_the_proxy(pools):

@@ -50,9 +50,16 @@ def test_slices_of_gpus_are_asked_for_by_their_name(layout):
     plan = layout("cuda", "vllm", {"a": 1}, device_name="NVIDIA-H200-MIG-3g.71gb")
     dynamo = render(plan, "dynamo")
     assert check_stack("dynamo", dynamo)
-    worker = yaml.safe_load(dynamo)["spec"]["services"]["g1"]
-    assert worker["resources"]["limits"] == {"gpu": "1", "gpuType": "nvidia.com/mig-3g.71gb"}
+    limits = dynamo_worker(dynamo)["podTemplate"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits["nvidia.com/mig-3g.71gb"] == "1"
     assert "NVIDIA-H200-MIG-3g.71gb devices only" in render(plan, "ray-serve")
+
+
+def dynamo_worker(text: str) -> dict[str, Any]:
+    """Return the only worker of a graph."""
+    _, worker = yaml.safe_load(text)["spec"]["components"]
+    assert worker["name"] == "g1"
+    return worker
 
 
 def words(form: str, document: dict[str, Any]) -> list[str]:
@@ -64,7 +71,7 @@ def words(form: str, document: dict[str, Any]) -> list[str]:
     if form == "llm-d":
         return document["decode"]["containers"][0]["command"][3:]
     if form == "dynamo":
-        worker = document["spec"]["services"]["g1"]["extraPodSpec"]["mainContainer"]
+        worker = document["spec"]["components"][1]["podTemplate"]["spec"]["containers"][0]
         assert worker["args"][0] == "--model"
         return worker["args"][2:]
     if form == "aibrix":
@@ -111,15 +118,16 @@ def test_replicas_over_nodes_are_started_or_refused(layout, form):
 def test_dynamo_counts_the_nodes_of_a_replica(layout):
     """A worker over two nodes asks for two nodes, and for the devices of each."""
     text = render(layout("cuda", "vllm", {"a": 2, "b": 2}), "dynamo")
-    worker = yaml.safe_load(text)["spec"]["services"]["g1"]
+    worker = dynamo_worker(text)
     assert worker["multinode"] == {"nodeCount": 2}
-    assert worker["resources"]["limits"]["gpu"] == "2"
+    main = worker["podTemplate"]["spec"]["containers"][0]
+    assert main["resources"]["limits"]["nvidia.com/gpu"] == "2"
 
 
 def test_dynamo_starts_sglang_by_its_own_name(layout):
     """SGLang's worker is told its model by SGLang's flag."""
     text = render(layout("cuda", "sglang", {"a": 2}), "dynamo")
-    worker = yaml.safe_load(text)["spec"]["services"]["g1"]["extraPodSpec"]["mainContainer"]
+    worker = dynamo_worker(text)["podTemplate"]["spec"]["containers"][0]
     assert worker["command"][-1] == "dynamo.sglang"
     assert worker["args"][0] == "--model-path"
 
