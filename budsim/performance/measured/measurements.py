@@ -337,9 +337,10 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
     architectures, architecture = _coded(picked.models)
     devices, device = _coded(picked.devices)
     engines, engine = _coded(picked.engines)
-    asked = zip(picked.caches, picked.engines, picked.models, picked.devices, strict=True)
+    asked = zip(picked.engines, picked.models, picked.devices, picked.precisions, strict=True)
     caches = [
-        stated or automatic_cache(e.name, model, device) for stated, e, model, device in asked
+        stated or automatic_cache(engine.name, model, device, weights)
+        for stated, (engine, model, device, weights) in zip(picked.caches, asked, strict=True)
     ]
     precisions, codes = _coded([*picked.precisions, *caches])
     limits = _limits(picked)
@@ -415,13 +416,13 @@ def _protocol(picked: _Picked, tokens: Floats) -> dict[str, Any]:
     """
     text, rows = picked.text, picked.text.join(picked.numbers)
     usual = memory_fractions(rows, np.array([engine.memory_fraction for engine in picked.engines]))
+    told = stated_flags(text.notes)
+    waited = told.receive_interval / 2.0
     return {
         "token_budget": token_budgets(rows, tokens),
-        "admission_steps": admission_steps(rows),
+        "admission_steps": waited.fillna(pd.Series(admission_steps(rows))).to_numpy(),
         "cold_start": cold_starts(rows),
-        "memory_fraction": stated_flags(text.notes)
-        .memory_fraction.fillna(pd.Series(usual))
-        .to_numpy(),
+        "memory_fraction": told.memory_fraction.fillna(pd.Series(usual)).to_numpy(),
         "stack_year": np.array([_year(date) for date in text.date]),
         "engine_year": np.array(
             [release_year(*each) for each in zip(text.engine, text.engine_version, strict=True)]

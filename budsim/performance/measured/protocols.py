@@ -43,6 +43,7 @@ FLAGS = {
     "tokens": "max-num-batched-tokens|chunked-prefill-size|max_num_tokens",
     "sequences": "max-num-seqs|max-running-requests|max_batch_size",
     "memory_fraction": "gpu-memory-utilization|mem-fraction-static|free_gpu_memory_fraction",
+    "receive_interval": "scheduler-recv-interval",
     "pp": "pipeline-parallel-size|pp-size|pp_size|pp",
     "ep": "ep-size|ep_size",
     "draft_tokens": "speculative-num-steps|num_nextn_predict_layers|num-speculative-tokens",

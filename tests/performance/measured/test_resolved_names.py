@@ -105,3 +105,16 @@ def test_a_cache_nobody_states_is_what_the_engine_picks(
 ) -> None:
     """An engine follows checkpoints with FP8 scales of the cache, as its plans do."""
     assert automatic_cache(engine, resolve_model(model), devices()["H100-SXM"]) is cache
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_deployments_in_nvfp4_keep_an_fp8_cache(engine: str) -> None:
+    """Where nobody states the cache: checkpoints in NVFP4 hold its scales, or recipes ask for it.
+
+    Weights in FP8 say nothing of it, and devices without NVFP4 kernels unpack it to 16 bit.
+    """
+    model = resolve_model("MiniMaxAI/MiniMax-M2.5")
+    on_b200, on_h100 = devices()["B200-SXM"], devices()["H100-SXM"]
+    assert automatic_cache(engine, model, on_b200, Precision.NVFP4) is Precision.FP8
+    assert automatic_cache(engine, model, on_b200, Precision.FP8) is Precision.BF16
+    assert automatic_cache(engine, model, on_h100, Precision.NVFP4) is Precision.BF16
