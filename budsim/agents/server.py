@@ -192,14 +192,16 @@ def explain(question: Question, number: Number = 1) -> dict[str, Any]:
 
 
 def _host_memory(tier: HostTierEffect | None) -> dict[str, Any] | None:
-    """Return where shared prefixes are found, and TTFT in seconds without host memory."""
+    """Return where shared prefixes are found, and TTFT in seconds without host and store."""
     if tier is None:
         return None
     without = tier.ttft_without_s
     return {
         "found_on_device": tier.device_share,
         "found_on_host": tier.host_share,
+        "found_in_store": tier.store_share,
         "host_memory_gib": tier.host_bytes / GIB,
+        "store_gib": tier.store_bytes / GIB,
         "ttft_without_s": None if isnan(without) else without,
     }
 

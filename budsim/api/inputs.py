@@ -33,10 +33,12 @@ Model = str | Path | Mapping[str, object]
 
 
 # Options that are text, and those that are one number.
-TEXTS = frozenset("speculative draft_model domain disaggregated basis term provider".split())
+TEXTS = frozenset(
+    "speculative draft_model domain disaggregated kv_store basis term provider".split()
+)
 NUMBERS = frozenset(
-    "max_context_tokens max_loras max_lora_rank kv_offload_gib draft_tokens acceptance temperature "
-    "seed g_co2_per_kwh".split()
+    "max_context_tokens max_loras max_lora_rank kv_offload_gib kv_store_gib kv_store_gb_per_s "
+    "draft_tokens acceptance temperature seed g_co2_per_kwh".split()
 )
 
 
@@ -62,6 +64,12 @@ class SearchOptions(TypedDict, total=False):
         LoRA adapters that each replica serves at once, and their highest rank. Default: 0, 16.
     kv_offload_gib : float
         Host memory of each node that replicas may keep KV cache in, GiB. Default: 0.
+    kv_store_gib : float
+        KV cache in a store that all replicas share, GiB. Default: 0.
+    kv_store : "mooncake" or "lmcache"
+        Memory of all nodes, or a Redis server behind LMCache. Default: "mooncake".
+    kv_store_gb_per_s : float
+        What the store delivers to all replicas together. Default: what its network cards can.
     speculative : str
         Let replicas guess tokens ahead where it gains: ``mtp``, ``eagle3``, ``draft_model`` or
         ``ngram``. Default: none does.
@@ -105,6 +113,9 @@ class SearchOptions(TypedDict, total=False):
     max_loras: int
     max_lora_rank: int
     kv_offload_gib: float
+    kv_store_gib: float
+    kv_store: str
+    kv_store_gb_per_s: float
     speculative: str
     draft_tokens: int
     draft_model: str
@@ -208,6 +219,7 @@ def question_of(
     InvalidInput
         A value is out of range, or the requests are longer than the model's context.
     """
+    from budsim.engine_ops.kv_store import kv_store_of
     from budsim.hardware_ops.cluster import HardwareMode
     from budsim.hardware_ops.power import PowerSite
     from budsim.simulator.planning.question import Question, chance_of, disaggregation_of
@@ -240,6 +252,9 @@ def question_of(
         speculations=asked_speculation(options).ways(architecture, architecture_of),
         disaggregation=disaggregation_of(options.get("disaggregated")),
         kv_offload_bytes=options.get("kv_offload_gib", 0.0) * GIB,
+        kv_store=kv_store_of(
+            options.get("kv_store_gib"), options.get("kv_store"), options.get("kv_store_gb_per_s")
+        ),
         seed=options.get("seed", 0),
     )
 

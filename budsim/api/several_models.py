@@ -171,10 +171,12 @@ def options_of(load: ModelLoad) -> SearchOptions:
         "engines": load.engines,
         "quantize": load.quantize,
         "kv_offload_gib": load.kv_offload_gib,
+        "kv_store_gib": load.kv_store_gib,
     }
     if load.chance is not None:
         options["risk"] = load.chance
     guesses = asdict(load.asked_speculation)
+    guesses |= {"kv_store": load.kv_store, "kv_store_gb_per_s": load.kv_store_gb_per_s}
     stated = {name: value for name, value in guesses.items() if value is not None}
     return cast("SearchOptions", {**options, **stated})
 

@@ -234,6 +234,24 @@ class SearchOptions:
         float,
         typer.Option(help="Host memory of each node that may hold KV cache of its replicas, GiB."),
     ] = 0.0
+    kv_store_gib: Annotated[
+        float,
+        typer.Option(help="KV cache in a store that all replicas share, GiB."),
+    ] = 0.0
+    kv_store: Annotated[
+        str | None,
+        typer.Option(
+            help="That store: mooncake (memory of all nodes) or lmcache (a Redis server).",
+            show_default="mooncake",
+        ),
+    ] = None
+    kv_store_gb_per_s: Annotated[
+        float | None,
+        typer.Option(
+            help="What it delivers to all replicas together, GB/s.",
+            show_default="what its network cards can",
+        ),
+    ] = None
     speculative: Annotated[
         str | None,
         typer.Option(help="Guess tokens ahead where it gains: mtp, eagle3, draft_model or ngram."),

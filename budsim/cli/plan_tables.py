@@ -219,21 +219,26 @@ def _print_explanation(console: Console, question: Question, plan: Plan, number:
 
 
 def _print_host_tier(console: Console, group: ReplicaGroup) -> None:
-    """Say where shared prefixes are found, and what KV cache in host memory gains."""
+    """Say where shared prefixes are found, and what host memory and a store gain."""
     tier = group.explanation.host_tier
     if tier is None:
         return
-    missed = max(1.0 - tier.device_share - tier.host_share, 0.0)
     found = f"prefixes: {tier.device_share:.0%} found on the device"
-    if not tier.host_bytes:
-        console.print(f"{found}, {missed:.0%} computed again (--kv-offload-gib: none here)")
+    again = f"{tier.missed_share:.0%} computed again"
+    if not tier.host_bytes and not tier.store_bytes:
+        console.print(f"{found}, {again} (--kv-offload-gib: none here)")
         return
     before = tier.ttft_without_s / MILLI
     without = "the traffic is not carried" if isnan(before) else f"TTFT is {before:.0f} ms"
-    console.print(
-        f"{found}, {tier.host_share:.0%} in {tier.host_bytes / GIB:.0f} GiB of host memory, "
-        f"{missed:.0%} computed again; without host memory {without}"
-    )
+    tiers = [
+        (tier.host_share, tier.host_bytes, "host memory"),
+        (tier.store_share, tier.store_bytes, "the store of all replicas"),
+    ]
+    parts = [
+        f"{share:.0%} in {size / GIB:,.0f} GiB of {name}" for share, size, name in tiers if size
+    ]
+    names = " and ".join(name for _, size, name in tiers if size)
+    console.print(f"{found}, {', '.join(parts)}, {again}; without {names} {without}")
 
 
 def _print_room(console: Console, explanation: Explanation) -> None:

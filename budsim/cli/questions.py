@@ -64,15 +64,17 @@ def search_of(options: SearchOptions, targets: TargetOptions, *, shared: bool = 
         "max_loras": options.max_loras,
         "max_lora_rank": options.max_lora_rank,
         "kv_offload_gib": options.kv_offload_gib,
+        "kv_store_gib": options.kv_store_gib,
         "seed": options.seed,
         **_guesses(options),
     }
 
 
 def _guesses(options: SearchOptions) -> Search:
-    """Return the options about guessed tokens and pools that were given."""
+    """Return the options about guessed tokens, pools and the store that were given."""
     names = (
-        "speculative draft_tokens draft_model acceptance domain temperature disaggregated"
+        "speculative draft_tokens draft_model acceptance domain temperature disaggregated "
+        "kv_store kv_store_gb_per_s"
     ).split()
     given = {name: getattr(options, name) for name in names}
     return cast("Search", {name: value for name, value in given.items() if value is not None})

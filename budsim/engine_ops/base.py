@@ -9,6 +9,7 @@ from typing import Protocol
 
 from budsim.commons.precision import Precision
 from budsim.engine_ops.engine_profile import EngineProfile
+from budsim.engine_ops.kv_store import KvStore
 from budsim.engine_ops.limits import (
     DEFAULT_MAX_LORA_RANK,
     DEFAULT_MAX_NUM_BATCHED_TOKENS,
@@ -103,6 +104,8 @@ class ReplicaConfig:
         Images, video and audio one request holds at most.
     kv_offload_bytes : float
         Host memory of all devices' KV cache, bytes; 0: none.
+    kv_store : KvStore, optional
+        Store of KV cache that all replicas share.
     """
 
     device: Device
@@ -126,6 +129,7 @@ class ReplicaConfig:
     drafting: Drafting | None = None
     media: Media = TEXT_ONLY
     kv_offload_bytes: float = 0.0
+    kv_store: KvStore | None = None
     role: PoolRole = PoolRole.WHOLE
 
 

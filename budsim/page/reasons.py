@@ -62,9 +62,12 @@ def limits(plan: Plan) -> tuple[str, ...]:
 
 def _prefixes(tier: HostTierEffect) -> str:
     """Return where shared prefixes are found."""
-    missed = max(1.0 - tier.device_share - tier.host_share, 0.0)
     host = f", {tier.host_share:.0%} in host memory" if tier.host_bytes else ""
-    return f"Prefixes: {tier.device_share:.0%} on the device{host}, {missed:.0%} computed again."
+    store = f", {tier.store_share:.0%} in the store of all replicas" if tier.store_bytes else ""
+    return (
+        f"Prefixes: {tier.device_share:.0%} on the device{host}{store}, "
+        f"{tier.missed_share:.0%} computed again."
+    )
 
 
 def _superlatives(plan: Plan, rivals: Sequence[Plan]) -> list[str]:

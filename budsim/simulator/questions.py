@@ -149,6 +149,7 @@ def question_of(
         max_loras=request.max_loras,
         max_lora_rank=request.max_lora_rank,
         kv_offload_bytes=request.kv_offload_gib * GIB,
+        kv_store=request.asked_store,
         disaggregation=request.disaggregated,
         speculations=request.asked_speculation.ways(architecture, source.find),
     )

@@ -251,6 +251,8 @@ def test_a_plan_that_guesses_is_started_with_its_guesses(cluster):
     [
         ({"disaggregated": True}, "disaggregated: is True; expected text"),
         ({"kv_offload_gib": "10"}, "kv_offload_gib: is '10'; expected a number"),
+        ({"kv_store_gib": "10"}, "kv_store_gib: is '10'; expected a number"),
+        ({"kv_store": 7, "kv_store_gib": 9.0}, "kv_store: is 7; expected text"),
     ],
 )
 def test_options_of_the_wrong_type_are_named(cluster, traffic, options, told):

@@ -207,6 +207,20 @@ def test_host_memory_is_a_flag_and_its_gain_is_told(simulate, capsys):
     assert "--prefix-hits" in capsys.readouterr().err
 
 
+def test_a_store_of_all_replicas_is_a_flag_and_its_gain_is_told(simulate, capsys):
+    """Prefixes larger than the device are found in the store, whichever replica computed them."""
+    prefixes = ["--prefix-hits", "0.8", "--prefix-set-tokens", "5e7", "--engine", "vllm"]
+    longer = ["--input-tokens", "8000"]
+    assert run([*simulate, *longer, *prefixes, "--kv-store-gib", "9000"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "MooncakeStoreConnector" in out
+    assert "in 9,000 GiB of the store of all replicas" in out
+    assert run([*simulate, *prefixes, "--kv-store-gib", "9", "--kv-store", "memcached"]) == 2
+    assert "--kv-store: 'memcached' is not known" in capsys.readouterr().err
+    assert run([*simulate, *prefixes, "--kv-store-gb-per-s", "9"]) == 2
+    assert "--kv-store-gb-per-s" in capsys.readouterr().err
+
+
 def test_a_checkpoint_that_does_not_exist_yet_is_said_to(simulate, capsys):
     """`--quantize` tells first how the weights are made, and which are published."""
     assert run([*simulate, "--quantize", "--tokens-per-s-per-user", "150"]) == 0

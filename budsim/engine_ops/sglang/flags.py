@@ -13,6 +13,7 @@ from budsim.engine_ops.shared.cores import thread_ranges
 from budsim.engine_ops.shared.families import code_arguments
 from budsim.engine_ops.shared.formats import format_arguments
 from budsim.engine_ops.shared.media import most_items
+from budsim.engine_ops.shared.stores import mooncake_variables, protocol_of
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.media import Media
@@ -70,7 +71,7 @@ def flags(
 def environment(config: ReplicaConfig) -> Mapping[str, str]:
     """Return the environment variables of one replica."""
     if config.device.kind is not DeviceKind.CPU:
-        return {}
+        return mooncake_variables(protocol_of(config.device)) if config.kv_store else {}
     bound = {CORES_VARIABLE: thread_ranges(config)} if config.cores else {}
     return {"SGLANG_USE_CPU_ENGINE": "1", **bound}
 
@@ -111,11 +112,15 @@ def _drafting(drafting: Drafting | None) -> dict[str, ArgumentValue]:
 
 
 def _offload(config: ReplicaConfig) -> dict[str, ArgumentValue]:
-    """Return the host memory of the KV cache, GB (1e9 bytes) of each device; none in pools."""
+    """Return the host memory of the KV cache, GB (1e9 bytes) of each device; none in pools.
+
+    A store that all replicas share is read into it.
+    """
     size_gb = int(config.kv_offload_bytes / (config.tp * config.pp) / GIGA)
     if not size_gb or config.role is not PoolRole.WHOLE:
         return {}
-    return {"enable-hierarchical-cache": True, "hicache-size": size_gb}
+    store = {"hicache-storage-backend": "mooncake"} if config.kv_store else {}
+    return {"enable-hierarchical-cache": True, "hicache-size": size_gb, **store}
 
 
 def _items(architecture: Architecture, media: Media) -> dict[str, ArgumentValue]:

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from typing import Any, Final
 
 from budsim.commons.units import GIB, GIGA
 from budsim.engine_ops.base import ArgumentValue
 
 # vLLM's flag, GiB of all devices of one attention rank; SGLang's, GB of each device.
 _OF_RANK, _RANKS, _OF_DEVICE = "kv-offloading-size", "data-parallel-size", "hicache-size"
+# The same as bytes in the settings of vLLM's connector, and GiB of each device in LMCache's.
+HOST_BYTES: Final = "cpu_bytes_to_use"
+LMCACHE_HOST_GIB: Final = "LMCACHE_MAX_LOCAL_CPU_SIZE"
+_CONNECTORS = "kv-transfer-config"
 
 
-def host_cache_gib(args: Mapping[str, ArgumentValue], devices: int) -> float:
+def host_cache_gib(
+    args: Mapping[str, ArgumentValue], devices: int, envs: Mapping[str, str] | None = None
+) -> float:
     """Return the host memory of KV cache for each of ``devices`` of a replica, GiB.
 
     300 GiB for two devices are 150 each; 161 GB a device are 149.9.
     """
-    of_ranks = float(args.get(_OF_RANK, 0)) * int(args.get(_RANKS, 1))
-    return of_ranks / devices + float(args.get(_OF_DEVICE, 0)) * GIGA / GIB
+    stated = float(args.get(_OF_RANK, 0)) + _bytes_in(args.get(_CONNECTORS)) / GIB
+    of_ranks = stated * int(args.get(_RANKS, 1))
+    of_device = float(args.get(_OF_DEVICE, 0)) * GIGA / GIB
+    return of_ranks / devices + of_device + float((envs or {}).get(LMCACHE_HOST_GIB, 0.0))
+
+
+def _bytes_in(config: ArgumentValue | None) -> float:
+    """Return the bytes of host memory that the connectors of a ``kv-transfer-config`` state."""
+
+    def stated(connector: Mapping[str, Any]) -> float:
+        extra = connector.get("kv_connector_extra_config", {})
+        return float(extra.get(HOST_BYTES, 0)) + sum(map(stated, extra.get("connectors", ())))
+
+    return stated(json.loads(config)) if isinstance(config, str) else 0.0

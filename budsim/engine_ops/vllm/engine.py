@@ -27,6 +27,7 @@ from budsim.engine_ops.shared.images import image_for
 from budsim.engine_ops.vllm.flags import (
     CORES_VARIABLE,
     FIRST_SIDE_CHANNEL,
+    POOL_CONNECTOR,
     SIDE_CHANNEL_HOST,
     SIDE_CHANNEL_PORT,
     WITH_FRACTION,
@@ -163,7 +164,7 @@ class Vllm(TableEngine):
         if process.rank != 0:
             args["headless"] = True
         envs = bind_cores(launch.envs, CORES_VARIABLE, process)
-        if "kv-transfer-config" in args:
+        if POOL_CONNECTOR in str(args.get("kv-transfer-config")):
             envs = {**envs, **self._side_channel(process)}
         return replace(launch, command=self._command(launch.model, args), args=args, envs=envs)
 

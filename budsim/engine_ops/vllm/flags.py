@@ -8,6 +8,7 @@ from typing import Final
 
 from budsim.commons.units import GIB
 from budsim.engine_ops.base import ArgumentValue, Drafting, PoolRole, ReplicaConfig
+from budsim.engine_ops.engine_profile import StoreKind
 from budsim.engine_ops.shared.cores import thread_ranges
 from budsim.engine_ops.shared.families import (
     code_arguments,
@@ -16,6 +17,13 @@ from budsim.engine_ops.shared.families import (
 )
 from budsim.engine_ops.shared.formats import format_arguments
 from budsim.engine_ops.shared.media import most_items
+from budsim.engine_ops.shared.offload import HOST_BYTES, LMCACHE_HOST_GIB
+from budsim.engine_ops.shared.stores import (
+    MOONCAKE_FILE,
+    MOONCAKE_VARIABLE,
+    REDIS_PORT,
+    STORE_HOST,
+)
 from budsim.engine_ops.vllm.profiles import PROFILES_BY_KIND
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
@@ -32,6 +40,8 @@ CORES_VARIABLE: Final = "VLLM_CPU_OMP_THREADS_BIND"
 SIDE_CHANNEL_HOST: Final = "VLLM_NIXL_SIDE_CHANNEL_HOST"
 SIDE_CHANNEL_PORT: Final = "VLLM_NIXL_SIDE_CHANNEL_PORT"
 FIRST_SIDE_CHANNEL: Final = 5600
+# Hands caches of one pool to the other.
+POOL_CONNECTOR: Final = "NixlConnector"
 
 _KV_ROLES: Final[Mapping[PoolRole, str]] = {
     PoolRole.PREFILL: "kv_producer",
@@ -74,7 +84,8 @@ def flags(
     formats = format_arguments(engine, architecture, config)
     args |= formats | _runner(architecture, config) | _drafting(config.drafting)
     args |= code_arguments(engine, architecture) | _deprecated(architecture)
-    return args | _items(architecture, config.media) | _offload(config) | _transfer(config.role)
+    args |= _items(architecture, config.media) | _transfer(config.role)
+    return args | (_offload(config) if config.kv_store is None else _shared(config))
 
 
 def _deprecated(architecture: Architecture) -> dict[str, ArgumentValue]:
@@ -99,7 +110,9 @@ def environment(config: ReplicaConfig) -> Mapping[str, str]:
     if config.device.kind is DeviceKind.CPU:
         space_gib = int(config.kv_space_bytes // GIB)
         return {_CACHE_VARIABLE: str(space_gib), CORES_VARIABLE: thread_ranges(config)}
-    return _GAUDI if config.device.kind is DeviceKind.HPU else {}
+    if config.device.kind is DeviceKind.HPU:
+        return _GAUDI
+    return _store_variables(config) if config.kv_store else {}
 
 
 def _step_tokens(engine: str, architecture: Architecture, config: ReplicaConfig) -> int:
@@ -154,6 +167,46 @@ def _offload(config: ReplicaConfig) -> dict[str, ArgumentValue]:
     return {"kv-offloading-size": round(size_gib, 1), "kv-offloading-backend": "native"}
 
 
+def _shared(config: ReplicaConfig) -> dict[str, ArgumentValue]:
+    """Return how a store is read that all replicas share, and host memory beside it.
+
+    LMCache has both itself. Mooncake's connector has the store, and vLLM's own the host; what the
+    first of several finds is loaded (vLLM docs, MooncakeStoreConnector usage guide).
+    """
+    if config.kv_store and config.kv_store.kind is StoreKind.LMCACHE:
+        return {"kv-transfer-config": json.dumps(_connector("LMCacheConnectorV1"))}
+    store = _connector("MooncakeStoreConnector")
+    size = int(config.kv_offload_bytes / config.dp)
+    if not size:
+        return {"kv-transfer-config": json.dumps(store)}
+    host = _connector("OffloadingConnector", {HOST_BYTES: size})
+    both = _connector("MultiConnector", {"connectors": [host, store]})
+    return {"kv-transfer-config": json.dumps(both)}
+
+
+def _connector(name: str, extra: Mapping[str, object] | None = None) -> dict[str, object]:
+    stated: dict[str, object] = {"kv_connector": name, "kv_role": "kv_both"}
+    return {**stated, "kv_connector_extra_config": extra} if extra else stated
+
+
+def _store_variables(config: ReplicaConfig) -> Mapping[str, str]:
+    """Return the variables by which a client finds the store.
+
+    Mooncake's is told a file. LMCache's host memory is that of one device, and keys of blocks have
+    to be the same in all replicas (LMCache docs, sharing across instances).
+    """
+    if config.kv_store and config.kv_store.kind is StoreKind.MOONCAKE:
+        return {MOONCAKE_VARIABLE: MOONCAKE_FILE}
+    size_gib = config.kv_offload_bytes / (config.tp * config.pp) / GIB
+    return {
+        "LMCACHE_REMOTE_URL": f"redis://{STORE_HOST}:{REDIS_PORT}",
+        "LMCACHE_REMOTE_SERDE": "naive",
+        "LMCACHE_LOCAL_CPU": str(size_gib > 0),
+        **({LMCACHE_HOST_GIB: f"{size_gib:.1f}"} if size_gib else {}),
+        "PYTHONHASHSEED": "0",
+    }
+
+
 def _items(architecture: Architecture, media: Media) -> dict[str, ArgumentValue]:
     """Return the items a request may hold; vLLM keeps memory for items of the stated size."""
     if not media:
@@ -179,7 +232,7 @@ def _transfer(role: PoolRole) -> dict[str, ArgumentValue]:
     if role is PoolRole.WHOLE:
         return {}
     stated = {
-        "kv_connector": "NixlConnector",
+        "kv_connector": POOL_CONNECTOR,
         "kv_role": _KV_ROLES[role],
         "kv_load_failure_policy": "fail",
     }

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from budsim.commons.errors import InvalidInput
-from budsim.commons.units import GIB
+from budsim.commons.units import GIB, GIGA
 from budsim.performance.candidates import Integers
 from budsim.performance.lengths import parse_lengths
 from budsim.performance.limits import MOST_REQUESTS
@@ -17,7 +17,8 @@ from budsim.performance.traffic import parse_arrival
 # Optional columns of text.
 TEXTS = ("arrival", "length_law")
 # Optional columns of numbers.
-NUMBERS = ("prefix_hit_share", "prefix_set_tokens", "kv_offload_gib", "warmup")
+STORE = ("kv_store_gib", "kv_store_gb_per_s")
+NUMBERS = ("prefix_hit_share", "prefix_set_tokens", "kv_offload_gib", "warmup", *STORE)
 # Tokens a law of lengths is tried with; whether it can be read does not depend on them.
 ANY_MEAN = 1_000
 
@@ -49,7 +50,8 @@ _READERS: Mapping[str, Callable[[str], object]] = {
 def prefix_columns(numbers: pd.DataFrame, devices: Integers) -> dict[str, Any]:
     """Return the columns of `Candidates` about caches that may drop prefixes; None: none does.
 
-    ``devices`` (n,) of a replica share the host memory its row states.
+    ``devices`` (n,) of a replica share the host memory its row states, and read equal parts of a
+    store.
     """
     sets = numbers.prefix_set_tokens.fillna(0.0).to_numpy()
     if not sets.any():
@@ -61,7 +63,16 @@ def prefix_columns(numbers: pd.DataFrame, devices: Integers) -> dict[str, Any]:
         "prefix_set_tokens": sets,
         "unshared_tokens": unshared,
         "tier_bytes": host_bytes / devices,
+        **_store_columns(numbers, devices),
     }
+
+
+def _store_columns(numbers: pd.DataFrame, devices: Integers) -> dict[str, Any]:
+    capacity = numbers.kv_store_gib.fillna(0.0).to_numpy() * GIB
+    if not capacity.any():
+        return {}
+    speed = numbers.kv_store_gb_per_s.fillna(0.0).to_numpy() * GIGA
+    return {"store_bytes": capacity, "store_bytes_per_s": speed / devices}
 
 
 def mark_unreadable(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Series) -> None:
@@ -81,5 +92,7 @@ def mark_unreadable(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Seri
     problems[outside] = "prefix_hit_share: expected a share from 0 to 1"
     nothing = (numbers.prefix_set_tokens > 0) & ~(numbers.prefix_hit_share > 0) & (problems == "")
     problems[nothing] = "prefix_set_tokens: is given without a prefix_hit_share above 0"
+    unread = (numbers.kv_store_gib > 0) & ~(numbers.kv_store_gb_per_s > 0) & (problems == "")
+    problems[unread] = "kv_store_gb_per_s: expected GB/s above 0 beside kv_store_gib"
     late = (numbers.warmup >= numbers.n_requests) & (problems == "")
     problems[late] = "warmup: expected fewer requests than n_requests"

@@ -67,7 +67,7 @@ from budsim.performance.predictions import PERCENTILES
 NUMBERS = (
     "n_devices tp pp ep dp input_tokens output_tokens concurrency request_rate n_requests "
     "draft_tokens acceptance temperature cores "
-    "prefix_hit_share prefix_set_tokens kv_offload_gib warmup "
+    "prefix_hit_share prefix_set_tokens kv_offload_gib kv_store_gib kv_store_gb_per_s warmup "
     "ttft_ms_mean ttft_ms_p50 ttft_ms_p99 tpot_ms_mean tpot_ms_p50 "
     "tpot_ms_p99 itl_ms e2e_latency_ms e2e_ms_p50 e2e_ms_p99 output_tokens_per_s_total "
     "output_tok_per_s_per_user"

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
+from budsim.commons.units import GIGA
+from budsim.engine_ops.kv_store import told
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.evolution import Progress
@@ -176,7 +178,8 @@ def _answer_cluster(
             ]
         return Outcome(plans=(), rejections=tuple(rejections), evaluations=0)
     plain = _plain_outcome(search, predictor, known, progress)
-    reasons = (*rejections, *plain.rejections, *_unused_guesses(search, plain.plans))
+    unused = (*_unused_guesses(search, plain.plans), *_unused_store(search, plain.plans))
+    reasons = (*rejections, *plain.rejections, *unused)
     if question.disaggregation is Disaggregation.OFF:
         return replace(plain, rejections=reasons)
     options = without_adapters(search.options)
@@ -202,6 +205,22 @@ def _unused_guesses(search: _ClusterSearch, plans: Sequence[Plan]) -> list[Rejec
     )
     cluster = search.cluster.cluster_id
     return [Rejection(cluster_id=cluster, subject=ways[0].method.value, reason=reason)]
+
+
+def _unused_store(search: _ClusterSearch, plans: Sequence[Plan]) -> list[Rejection]:
+    """Return the reason why plans read no shared store, where they could."""
+    groups = [group for each in plans for group in each.groups]
+    linked = [option.store for option in search.options if option.store]
+    if not groups or not linked or any(group.config.kv_store for group in groups):
+        return []
+    if not search.question.traffic.prefix_set_tokens():
+        return []  # told already: it changes nothing
+    reason = (
+        f"reading it ({linked[0].device_bytes_per_s / GIGA:.1f} GB/s a device at most) ends no "
+        "request sooner than computing again: plans go without"
+    )
+    cluster = search.cluster.cluster_id
+    return [Rejection(cluster_id=cluster, subject=told(linked[0].store), reason=reason)]
 
 
 def _plain_outcome(

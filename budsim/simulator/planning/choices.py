@@ -23,6 +23,7 @@ from budsim.performance.candidates import Floats, Integers
 from budsim.performance.limits import MOST_REQUESTS
 from budsim.simulator.planning.hardware_groups import HardwareGroup, with_whole_nodes
 from budsim.simulator.planning.host_memory import host_bytes_per_device
+from budsim.simulator.planning.kv_stores import StoreLink, store_link
 from budsim.simulator.planning.question import Question
 
 # The deploying service launches with a maximum length of 1.1 x (input + output) tokens: one such
@@ -48,7 +49,7 @@ class ServingOption:
     first): of candidates that do equally well the search keeps the first. With
     ``follows_requests`` a replica's ``max_num_seqs`` is the number of its requests. Every replica
     has ``max_loras`` slots for LoRA adapters of at most ``max_lora_rank``, and each device
-    ``host_bytes`` of host memory for KV cache.
+    ``host_bytes`` of host memory for KV cache. Replicas may share the store behind ``store``.
     """
 
     group: HardwareGroup
@@ -67,6 +68,7 @@ class ServingOption:
     max_loras: int = 0
     max_lora_rank: int = DEFAULT_MAX_LORA_RANK
     host_bytes: float = 0.0
+    store: StoreLink | None = None
 
     def attention_ranks(self, tp: int) -> tuple[int, ...]:
         """Return the numbers of attention ranks (DP) that ``tp`` devices may have here.
@@ -140,6 +142,7 @@ def make_option(
         max_loras=question.max_loras,
         max_lora_rank=question.max_lora_rank,
         host_bytes=host_bytes_per_device(question, group, engine),
+        store=store_link(question, group, engine),
     )
     return _as_deployed(question, option)
 

@@ -83,7 +83,7 @@ class NextReplica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostTierEffect:
-    """Where the prefixes of requests are found, and what host memory gains.
+    """Where the prefixes of requests are found, and what host memory and a shared store gain.
 
     Attributes
     ----------
@@ -92,13 +92,24 @@ class HostTierEffect:
     device_share, host_share : float
         Shares (0..1) of the shared prefix tokens found on the device, and only in host memory.
     ttft_without_s : float
-        Mean TTFT without host memory, seconds; nan where the traffic is then not carried.
+        Mean TTFT without host memory and store, seconds; nan where the traffic is then not carried.
+    store_bytes : float
+        Capacity of the store that all replicas share; 0: this replica reads none.
+    store_share : float
+        Share (0..1) found only in that store.
     """
 
     host_bytes: float
     device_share: float
     host_share: float
     ttft_without_s: float
+    store_bytes: float = 0.0
+    store_share: float = 0.0
+
+    @property
+    def missed_share(self) -> float:
+        """Share (0..1) of the shared prefix tokens that is computed again."""
+        return max(1.0 - self.device_share - self.host_share - self.store_share, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -219,8 +219,14 @@ def why_no_pools(question: Question) -> str:
         return "LoRA adapters are not modelled in pools"
     if question.traffic.media:
         return "images, video and audio are not modelled in pools"
-    if question.kv_offload_bytes or isinstance(question.traffic.prefix, PrefixSet):
-        return "caches that drop prefixes, and host memory for them, are not modelled in pools"
+    if (
+        question.kv_offload_bytes
+        or question.kv_store
+        or isinstance(question.traffic.prefix, PrefixSet)
+    ):
+        return (
+            "caches that drop prefixes, host memory and stores for them are not modelled in pools"
+        )
     if question.traffic.output.most == 1:
         return "one output token comes from prefill: nothing is left to decode"
     return ""

@@ -10,6 +10,7 @@ from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
 from budsim.engine_ops import serving_engines
+from budsim.engine_ops.kv_store import KvStore
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.shared.checks import check_adapters
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
@@ -169,6 +170,8 @@ class Question:
         Whether prefill and decode may have workers of their own.
     kv_offload_bytes : float
         Host memory of each node that replicas may keep KV cache in, bytes; 0: none.
+    kv_store : KvStore, optional
+        Store of KV cache that all replicas share.
     seed : int
         Seed of the search and of replayed requests: same question and seed, same answer.
 
@@ -204,6 +207,7 @@ class Question:
     speculations: tuple[Speculation, ...] = ()
     disaggregation: Disaggregation = Disaggregation.OFF
     kv_offload_bytes: float = 0.0
+    kv_store: KvStore | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -341,19 +345,20 @@ class Question:
             )
 
     def _check_offload(self) -> None:
-        """Refuse host memory for what has no KV cache that could be found again."""
+        """Refuse host memory and a store for what has no KV cache that could be found again."""
         wanted, model = self.kv_offload_bytes, self.architecture
         if not 0.0 <= wanted <= MOST_OFFLOAD_BYTES:
             most = f"0 to {MOST_OFFLOAD_BYTES / GIB:g} GiB"
             raise InvalidInput("kv_offload_gib", f"is {wanted / GIB:g}", most)
-        if not wanted:
+        if not wanted and self.kv_store is None:
             return
+        field = "kv_offload_gib" if wanted else "kv_store_gib"
         if model.is_embedding or model.is_bidirectional:
             problem = f"{model.model_id} keeps no KV cache between requests"
-            raise InvalidInput("kv_offload_gib", problem, "0, or a model that generates text")
+            raise InvalidInput(field, problem, "0, or a model that generates text")
         if model.state_bytes_per_sequence():
             problem = f"{model.model_id} keeps a recurrent state, which is not offloaded"
-            raise InvalidInput("kv_offload_gib", problem, "0, or a model of attention layers alone")
+            raise InvalidInput(field, problem, "0, or a model of attention layers alone")
 
     def _check_context(self) -> None:
         limit, longest = self.context_limit, self.traffic.context_tokens

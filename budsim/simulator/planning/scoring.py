@@ -15,6 +15,7 @@ import numpy as np
 
 from budsim.commons.units import GIB
 from budsim.engine_ops.base import Drafting, ReplicaConfig
+from budsim.engine_ops.kv_store import KvStore
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.predictions import MemoryUse, Predictions, Service
@@ -32,6 +33,7 @@ from budsim.simulator.planning.choices import (
 from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.planning.guessing import guessing_where_it_gains
 from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.kv_stores import store_columns, storing_where_it_gains
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.targets import figures_of
 from budsim.simulator.search_result import Scores
@@ -173,7 +175,17 @@ class Scoring:
             speculative=np.zeros(rows, dtype=bool),
         )
         ways = self.question.speculations
-        return guessing_where_it_gains(plain, ways, self.question.mean_targets) if ways else plain
+        if ways:
+            plain = guessing_where_it_gains(plain, ways, self.question.mean_targets)
+        return storing_where_it_gains(plain)
+
+    def kv_store(self, choices: Choices, row: int) -> KvStore | None:
+        """Return the store that one row reads, or None."""
+        link = self.options[int(choices.option[row])].store
+        if link is None:
+            return None
+        stored = self.candidates(choices.rows(np.array([row]))).store_bytes
+        return link.store if stored is not None and stored[0] else None
 
     def speculation(self, choices: Choices, row: int) -> Speculation | None:
         """Return how one row guesses tokens ahead, or None."""
@@ -220,11 +232,17 @@ class Scoring:
         sizes = {
             count: traffic.prefix_set_tokens(count) for count in set(choices.replicas.tolist())
         }
+        met = np.array([sizes[count] for count in choices.replicas.tolist()])
         return {
             "unshared_tokens": np.full(len(choices.tp), traffic.unshared_tokens),
-            "prefix_set_tokens": np.array([sizes[count] for count in choices.replicas.tolist()]),
+            "prefix_set_tokens": met,
             "tier_bytes": self._of_option(
                 [option.host_bytes for option in self.options], choices.option
+            ),
+            **store_columns(
+                [self.options[at].store for at in choices.option.tolist()],
+                met / traffic.prefix_set_tokens(),
+                choices.devices.tolist(),
             ),
         }
 
@@ -305,6 +323,7 @@ class Scoring:
             media=self.question.traffic.media,
             kv_offload_bytes=_host_bytes(option, cache_bytes)
             * int(choices.tp[row] * choices.pp[row]),
+            kv_store=self.kv_store(choices, row),
         )
 
     def _on_cpu(self, choices: Choices) -> Booleans:

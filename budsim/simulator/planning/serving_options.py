@@ -12,9 +12,13 @@ from budsim.hardware_ops.cluster import Cluster
 from budsim.simulator.planning.choices import ServingOption, make_option, spanning_nodes
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.host_memory import told_of_host_memory
+from budsim.simulator.planning.kv_stores import told_of_store
 from budsim.simulator.planning.plans import Rejection
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import fitting_layouts_of
+
+# What is told of further tiers of KV cache.
+TOLD_OF_CACHES = (told_of_host_memory, told_of_store)
 
 
 def serving_options(
@@ -66,7 +70,8 @@ def _on_device(
         weights, reason = _weight_formats(question, groups[0], engine)
         found = (make_option(question, group, engine, weights) for group in groups if weights)
         options += [_with_caches_that_fit(question, option) for option in found]
-        reasons += filter(None, (reason, told_of_host_memory(question, groups[0], engine)))
+        of_caches = (told(question, groups[0], engine) for told in TOLD_OF_CACHES)
+        reasons += filter(None, (reason, *of_caches))
     return options, reasons
 
 

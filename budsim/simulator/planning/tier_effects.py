@@ -1,4 +1,4 @@
-"""What KV cache in host memory gains: where prefixes are found, and TTFT without it."""
+"""What KV cache in host memory and in a store gains: where prefixes are found, TTFT without."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictor import Predictor
 from budsim.performance.serving.host_tier import found_shares
+from budsim.performance.serving.shared_store import store_tier, with_store
 from budsim.simulator.planning.choices import Choices
 from budsim.simulator.planning.plans import HostTierEffect
 from budsim.simulator.planning.replays import replay_rows
@@ -21,7 +22,7 @@ from budsim.simulator.planning.scoring import Scoring
 def tier_effects(
     scoring: Scoring, choices: Choices, shares: Floats, predictor: Predictor, *, replayed: bool
 ) -> Sequence[HostTierEffect | None]:
-    """Return the effect of host memory on each row, None where no prefix may be dropped.
+    """Return the effect of host memory and store on each row, None where no prefix may be dropped.
 
     ``shares`` (0..1] of the traffic go to each row. ``replayed`` compares replays of single
     requests, as the rows themselves are shown; else the closed form.
@@ -29,8 +30,10 @@ def tier_effects(
     candidates = scoring.candidates(choices)
     if candidates.prefix_set_tokens is None or not candidates.prefix_set_tokens.any():
         return [None] * len(choices.tp)
-    found = found_shares(candidates, memory_use(prepare(candidates)))
-    without = replace(candidates, tier_bytes=None)
+    memory = memory_use(prepare(candidates))
+    store = store_tier(candidates, memory)
+    found = with_store(candidates, found_shares(candidates, memory), store)
+    without = replace(candidates, tier_bytes=None, store_bytes=None)
     _, predictions = predictor.predict(without)
     if replayed:
         predictions, _ = replay_rows(scoring.question, predictor, without, choices, shares)
@@ -43,6 +46,14 @@ def tier_effects(
             device_share=float(found.device[row]),
             host_share=float(found.host[row]),
             ttft_without_s=float(predictions.service.ttft_s[row]),
+            store_bytes=_capacity(scoring, choices, row) if store.tokens[row] else 0.0,
+            store_share=float(found.store[row]),
         )
         for row in range(len(choices.tp))
     ]
+
+
+def _capacity(scoring: Scoring, choices: Choices, row: int) -> float:
+    """Return the bytes of the store that a row reads, all of it."""
+    link = scoring.options[int(choices.option[row])].store
+    return link.store.capacity_bytes if link else 0.0

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from budsim.engine_ops.base import PoolRole
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
 from budsim.simulator.rendering.platforms import platform_of, visible_devices
+from budsim.simulator.rendering.stores import store_commands, store_notes
 from budsim.simulator.rendering.writing import comments
 
 
 def commands(deployment: Deployment) -> str:
     """Return one shell command for each process of each replica, with its node above it."""
-    parts = [comments([*heading(deployment), *device_notes(deployment)])]
+    notes = [*heading(deployment), *store_notes(deployment), *device_notes(deployment)]
+    parts = [comments(notes)]
+    parts += [f"{comments([about])}{line}\n" for about, line in store_commands(deployment)]
     parts += [
         _command(group, process, replica[0])
         for group in deployment.groups

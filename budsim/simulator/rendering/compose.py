@@ -9,6 +9,12 @@ from budsim.simulator.rendering.commands import device_notes, heading
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
 from budsim.simulator.rendering.platforms import Platform, platform_of, visible_devices
 from budsim.simulator.rendering.routing import PROXY_IMAGE, PROXY_PORT, proxy_config, replicas
+from budsim.simulator.rendering.stores import (
+    client_keys,
+    store_configs,
+    store_notes,
+    store_services,
+)
 from budsim.simulator.rendering.writing import yaml_text
 
 ROUTER: Final = "router"
@@ -23,27 +29,28 @@ def compose(deployment: Deployment) -> str:
     nodes = deployment.nodes()
     _check_names(nodes)
     services = {
-        process.name: _service(group, process, profiled=len(nodes) > 1)
+        process.name: _service(deployment, group, process)
         for group in deployment.groups
         for replica in group.replicas
         for process in replica
     }
+    services |= store_services(deployment, profiled=len(nodes) > 1)
+    configs = store_configs(deployment)
     if deployment.is_disaggregated:
         services[ROUTER] = _pool_router(deployment, profiled=len(nodes) > 1)
-        configs = {}
     else:
         services[ROUTER] = _router(profiled=len(nodes) > 1)
         config = yaml_text((), proxy_config(deployment, replicas(deployment)))
-        configs = {"configs": {ROUTER: {"content": _escaped(config)}}}
+        configs[ROUTER] = {"content": _escaped(config)}
     document = {
         "name": deployment.slug,
         "services": services,
         "volumes": {CACHE: {}},
-        **configs,
+        **({"configs": configs} if configs else {}),
     }
     port = deployment.pool_router.port if deployment.is_disaggregated else PROXY_PORT
-    notes = [*heading(deployment), *device_notes(deployment), *_how(nodes, port)]
-    return yaml_text(notes, document)
+    notes = [*heading(deployment), *store_notes(deployment), *device_notes(deployment)]
+    return yaml_text([*notes, *_how(nodes, port)], document)
 
 
 def _how(nodes: tuple[str, ...], port: int) -> tuple[str, ...]:
@@ -70,7 +77,8 @@ def _check_names(nodes: tuple[str, ...]) -> None:
             )
 
 
-def _service(group: Group, process: Process, *, profiled: bool) -> dict[str, Any]:
+def _service(deployment: Deployment, group: Group, process: Process) -> dict[str, Any]:
+    profiled = len(deployment.nodes()) > 1
     launch = group.launched_as(process.role)
     platform = platform_of(group.kind, group.device_name)
     return {
@@ -92,6 +100,7 @@ def _service(group: Group, process: Process, *, profiled: bool) -> dict[str, Any
         "ipc": "host",
         **platform.container,
         **({"cap_add": list(platform.capabilities)} if platform.capabilities else {}),
+        **client_keys(deployment),
     }
 
 

@@ -18,6 +18,7 @@ from budsim.engine_ops.base import (
     ReplicaProcess,
     ServingEngine,
 )
+from budsim.engine_ops.kv_store import KvStore
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.engine_ops.pool_router import PoolRouter
 from budsim.engine_ops.shared.cores import core_ranges
@@ -112,7 +113,8 @@ class Group:
     def host_cache_gib(self, devices: int) -> int:
         """Return the host memory of KV cache of so many of a replica's devices, GiB, rounded up."""
         of_replica = sum(len(process.devices) for process in self.replicas[0])
-        return math.ceil(host_cache_gib(self.launch.args, of_replica) * devices)
+        each = host_cache_gib(self.launch.args, of_replica, self.launch.envs)
+        return math.ceil(each * devices)
 
     def launched_as(self, role: ReplicaProcess) -> Launch:
         """Return what starts one process of a replica."""
@@ -125,7 +127,7 @@ class Deployment:
 
     ``model`` is the name callers ask for; ``tokens_per_request`` is a mean, 0 where the document
     does not say it; ``scaling`` is None where the document is not about a day. ``weights_claim``
-    is the claim that keeps weights, empty for none.
+    is the claim that keeps weights, empty for none. Replicas share ``kv_store``.
     """
 
     model: str
@@ -136,6 +138,7 @@ class Deployment:
     weights_claim: str = ""
     scaling: Scaling | None = None
     metrics: Metrics = USUAL_METRICS
+    kv_store: KvStore | None = None
 
     @property
     def slug(self) -> str:
@@ -165,9 +168,10 @@ class Deployment:
         return self.pool_router.command(prefill, decode)
 
     def nodes(self) -> tuple[str, ...]:
-        """Return the nodes the deployment uses, each once."""
+        """Return the nodes the deployment uses, each once: of replicas, and of their store."""
         parts = (part for group in self.groups for replica in group.replicas for part in replica)
-        return tuple(dict.fromkeys(part.node for part in parts))
+        stored = self.kv_store.nodes if self.kv_store else ()
+        return tuple(dict.fromkeys([*(part.node for part in parts), *stored]))
 
 
 def read_deployment(text: str, number: int, additions: Additions) -> Deployment:
@@ -198,6 +202,7 @@ def read_deployment(text: str, number: int, additions: Additions) -> Deployment:
         weights_claim=_claim_name(additions.weights_claim),
         scaling=scaling_of(document),
         metrics=additions.metrics,
+        kv_store=next((each.kv_store.value() for each in serving if each.kv_store), None),
     )
 
 

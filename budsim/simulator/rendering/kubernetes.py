@@ -28,6 +28,7 @@ from budsim.simulator.rendering.pods import (
     workloads,
 )
 from budsim.simulator.rendering.routing import PROXY_PORT, target
+from budsim.simulator.rendering.stores import store_manifests, store_notes
 from budsim.simulator.rendering.writing import yaml_text
 
 
@@ -35,7 +36,11 @@ def kubernetes(deployment: Deployment) -> str:
     """Return all manifests as YAML documents; requests go to the router's Service."""
     router = part_name(deployment, "router")
     port = deployment.pool_router.port if deployment.is_disaggregated else PROXY_PORT
-    notes = [*heading(deployment), f"requests go to http://{router}:{port}/v1 inside the cluster"]
+    notes = [
+        *heading(deployment),
+        *store_notes(deployment),
+        f"requests go to http://{router}:{port}/v1 inside the cluster",
+    ]
     if any(len(replica) > 1 for group in deployment.groups for replica in group.replicas):
         notes.append(
             "replicas over several nodes need LeaderWorkerSet 0.6 or newer (lws.sigs.k8s.io)"
@@ -55,6 +60,7 @@ def _manifests(deployment: Deployment) -> Iterator[Manifest]:
             yield _workload(deployment, group, workload)
         yield service(deployment, group.name, _address(group), group.engine.port)
     yield from proxy_router(deployment, _targets(deployment))
+    yield from store_manifests(deployment)
 
 
 def _workload(deployment: Deployment, group: Group, workload: Workload) -> Manifest:

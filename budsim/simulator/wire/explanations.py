@@ -31,18 +31,21 @@ class NextReplica(BaseModel):
 
 
 class HostTier(BaseModel):
-    """Where shared prefixes are found, and what KV cache in host memory gains.
+    """Where shared prefixes are found, and what KV cache in host memory and in a store gains.
 
     Of the shared prefix tokens ``device_share`` are found on the device, ``host_share`` only in
-    host memory, and the rest is computed again.
+    host memory, ``store_share`` only in the store of all replicas, and the rest is computed again.
     """
 
     host_memory_gb: float = Field(description="host memory of one replica's KV cache; 0: none")
     device_share: float = Field(description="found on the device, 0 to 1")
     host_share: float = Field(description="found only in host memory, 0 to 1")
     ttft_without: float | None = Field(
-        description="TTFT without host memory, ms; null where the traffic is then not carried"
+        description="TTFT without host memory and store, ms; null where the traffic is then not "
+        "carried"
     )
+    store_gb: float = Field(0.0, description="capacity of the store of all replicas; 0: none")
+    store_share: float = Field(0.0, description="found only in that store, 0 to 1")
 
 
 class Explanation(BaseModel):
@@ -102,4 +105,6 @@ def _host_tier(found: plans.HostTierEffect) -> HostTier:
         device_share=round(found.device_share, 4),
         host_share=round(found.host_share, 4),
         ttft_without=None if math.isnan(without) else without * KILO,
+        store_gb=gigabytes(found.store_bytes),
+        store_share=round(found.store_share, 4),
     )

@@ -6,12 +6,13 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from budsim.simulator.wire.fields import Gib, Text
+from budsim.simulator.wire.fields import Text
 from budsim.simulator.wire.guesses import SpeculationFields
+from budsim.simulator.wire.kv_stores import KvTierFields
 from budsim.simulator.wire.traffic import LoadFields
 
 
-class ModelLoad(LoadFields, SpeculationFields):
+class ModelLoad(LoadFields, SpeculationFields, KvTierFields):
     """A model, what clients send to it, the targets of its service, and what may be tried.
 
     Exactly one of ``concurrency`` and ``request_rate`` is given.
@@ -24,9 +25,6 @@ class ModelLoad(LoadFields, SpeculationFields):
         [], description="serving engines that may be used (vllm, sglang); empty: all"
     )
     quantize: bool = Field(False, description="also try quantized weights")
-    kv_offload_gib: Gib = Field(
-        0.0, description="host memory of each node that may hold KV cache of its replicas, GiB"
-    )
     chance: float | None = Field(
         None, ge=0, lt=1, description="least chance of meeting all targets; null: 0.8"
     )

@@ -26,6 +26,7 @@ from budsim.simulator.planning.question import Question
 from budsim.simulator.wire.explanations import Explanation, explanation_of
 from budsim.simulator.wire.fields import gigabytes
 from budsim.simulator.wire.guesses import GuessedTokens
+from budsim.simulator.wire.kv_stores import SharedKvStore
 
 CHANCE = Field(None, description="chance of meeting all targets, 0 to 1; null where it is unknown")
 COST_PER_H = Field(None, description="USD per hour of all devices; null where it is unknown")
@@ -233,6 +234,9 @@ class NodeGroup(EngineMetadata):
     speculation: GuessedTokens | None = Field(
         None, description="how tokens are guessed ahead; null: they are not"
     )
+    kv_store: SharedKvStore | None = Field(
+        None, description="store of KV cache that replicas share, to be started first; null: none"
+    )
     cost_usd_per_h: float | None = COST_PER_H
     price: DevicePrice | None = Field(None, description="price of one device and its origin")
     power_w: float | None = Field(
@@ -296,6 +300,7 @@ def node_group(
         explanation=explanation_of(group.explanation),
         requests=_requests(group.replayed) if group.replayed else None,
         speculation=GuessedTokens.of(group.speculation) if group.speculation else None,
+        kv_store=SharedKvStore.of(group.config.kv_store) if group.config.kv_store else None,
         cost_usd_per_h=group.cost_usd_per_h,
         price=_price(group.config.device),
         **_energy(question, group),

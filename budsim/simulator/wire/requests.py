@@ -28,7 +28,6 @@ from budsim.simulator.wire.fields import (
     Chance,
     Concurrency,
     Flag,
-    Gib,
     LoraRank,
     Loras,
     Parallel,
@@ -39,6 +38,7 @@ from budsim.simulator.wire.fields import (
     wrong_field,
 )
 from budsim.simulator.wire.guesses import SpeculationFields
+from budsim.simulator.wire.kv_stores import KvTierFields
 from budsim.simulator.wire.traffic import TrafficFields
 
 # Endpoints whose models answer with vectors or scores.
@@ -58,7 +58,7 @@ class SimulationMethod(StrEnum):
     HEURISTIC = "heuristic"
 
 
-class RunRequest(TrafficFields, SpeculationFields, CostFields):
+class RunRequest(TrafficFields, SpeculationFields, KvTierFields, CostFields):
     """What should be deployed for which traffic and targets (`POST /simulator/run`)."""
 
     model_config = ConfigDict(
@@ -113,9 +113,6 @@ class RunRequest(TrafficFields, SpeculationFields, CostFields):
         False,
         description="also search a published quantized checkpoint of the model, and name it in "
         "`reasons` where it meets the targets for a fifth less; takes as long as the search itself",
-    )
-    kv_offload_gib: Gib = Field(
-        0.0, description="host memory of each node that may hold KV cache of its replicas, GiB"
     )
     max_loras: Loras = Field(0, description="LoRA adapters every replica serves at a time; 0: none")
     max_lora_rank: LoraRank = Field(DEFAULT_MAX_LORA_RANK, description="highest rank of an adapter")

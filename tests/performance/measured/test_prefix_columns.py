@@ -48,3 +48,21 @@ def test_a_set_of_nothing_is_refused(share: str) -> None:
     """The row's problem names the column."""
     problems = read_measurements(pd.DataFrame([{**SET, "prefix_hit_share": share}])).problems
     assert problems[0].startswith("prefix_set_tokens")
+
+
+def test_a_store_of_all_replicas_is_read() -> None:
+    """20 GB/s of one replica are 10 for each of two devices; the second row has none."""
+    store = {**SET, "kv_store_gib": "3000", "kv_store_gb_per_s": "20"}
+    table = read_measurements(pd.DataFrame([store, SET]).fillna("")).candidates
+    assert table.store_bytes is not None
+    assert table.store_bytes_per_s is not None
+    assert table.store_bytes.tolist() == [3000 * GIB, 0.0]
+    assert table.store_bytes_per_s.tolist() == [1e10, 0.0]
+
+
+@pytest.mark.parametrize("speed", ["", "0"])
+def test_a_store_that_delivers_nothing_is_refused(speed: str) -> None:
+    """The row's problem names the column."""
+    row = {**SET, "kv_store_gib": "3000", "kv_store_gb_per_s": speed}
+    problems = read_measurements(pd.DataFrame([row])).problems
+    assert problems[0].startswith("kv_store_gb_per_s")

@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
+from budsim.engine_ops.kv_store import kv_store_of
 from budsim.performance.lengths import FixedLength, LognormalLength, UniformLength
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.prefixes import PrefixSet, PrefixShare
@@ -136,6 +137,11 @@ def test_targets_at_percentiles_become_seconds_once(body: dict[str, Any]):
         ({"prefix_set_tokens": 1e6}, "prefix_hit_share"),
         ({"prefix_set_tokens": 0}, "prefix_set_tokens"),
         ({"kv_offload_gib": -1}, "kv_offload_gib"),
+        ({"kv_store_gib": -1}, "kv_store_gib"),
+        ({"kv_store_gib": 2e6}, "kv_store_gib"),
+        ({"kv_store_gib": 10, "kv_store": "memcached"}, "kv_store"),
+        ({"kv_store": "lmcache"}, "kv_store"),
+        ({"kv_store_gib": 10, "kv_store_gb_per_s": 0}, "kv_store_gb_per_s"),
         ({"route_by_prefix": True}, "route_by_prefix"),
     ],
 )
@@ -217,6 +223,13 @@ def test_images_for_a_text_model_are_refused(real: TestClient, body: dict[str, A
     answer = real.post("/simulator/run", json=asked)
     assert answer.status_code == 422
     assert answer.json()["param"] == "images_per_request"
+
+
+def test_a_store_of_all_replicas_is_an_optional_field(body: dict[str, Any]):
+    """By its size; its kind and what it delivers have defaults."""
+    asked = parsed(body, kv_store_gib=2000, kv_store="lmcache", kv_store_gb_per_s=10)
+    assert asked.asked_store == kv_store_of(2000.0, "lmcache", 10.0)
+    assert parsed(body).asked_store is None
 
 
 def test_a_set_of_prefixes_is_an_optional_field(body: dict[str, Any]):

@@ -14,6 +14,7 @@ from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import Deployment, Group
 from budsim.simulator.rendering.pods import OWN_ADDRESS, Manifest, Workload, workloads
+from budsim.simulator.rendering.stores import first_notes, refuse_file
 
 # Formats that start pools of every engine.
 _ALL_POOLS: Final = "command or dynamo"
@@ -47,6 +48,7 @@ def groups_of(
     """
     if not deployment.groups:
         raise _refused(form, "a model at its provider", "litellm")
+    refuse_file(deployment, form)
     for group in deployment.groups:
         if group.engine.name not in engines:
             raise _refused(form, f"{group.engine.name} ({group.name})", "kubernetes")
@@ -118,7 +120,7 @@ def _object_in(value: ArgumentValue) -> Any:
 
 def notes_of(deployment: Deployment, *notes: str) -> list[str]:
     """Return the heading of a file: what is started, then what to know about the stack."""
-    return [*heading(deployment), *notes]
+    return [*heading(deployment), *first_notes(deployment), *notes]
 
 
 def _refused(form: str, what: str, instead: str) -> InvalidInput:
