@@ -207,11 +207,13 @@ def _print_explanation(console: Console, question: Question, plan: Plan, number:
     shares = sorted(explanation.time_shares.items(), key=lambda share: -share[1])
     told = [f"{cause} {share:.0%}" for cause, share in shares if share >= LEAST_SHARE_TOLD]
     console.print(f"a request's time: {', '.join(told)}")
-    _print_host_tier(console, group)
-    if explanation.encoder_s:
+    # The prompt is read by the prefill workers, where there are any.
+    reader = plan.groups[0] if plan.is_disaggregated else group
+    _print_host_tier(console, reader)
+    if reader.explanation.encoder_s:
         console.print(
             f"its images, video and audio: {question.traffic.item_tokens:,} prompt tokens; their "
-            f"encoder takes {explanation.encoder_s / MILLI:.0f} ms of the device"
+            f"encoder takes {reader.explanation.encoder_s / MILLI:.0f} ms of the device"
         )
     _print_room(console, explanation)
     _print_next_replica(console, group)

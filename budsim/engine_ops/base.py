@@ -252,6 +252,10 @@ class ServingEngine(Engine, Protocol):
         """Return why a worker on ``decode`` cannot take over KV caches of one on ``prefill``."""
         ...
 
+    def needs_equal_pools(self, architecture: Architecture) -> bool:
+        """Return whether attention must be split over equally many ranks in both pools."""
+        ...
+
     @property
     def pool_router(self) -> PoolRouter:
         """The router before pools of its prefill and decode workers."""

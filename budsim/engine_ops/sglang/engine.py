@@ -27,6 +27,7 @@ from budsim.engine_ops.shared.engine import TableEngine
 from budsim.engine_ops.shared.families import check_abilities, scores_by_tokens
 from budsim.engine_ops.shared.formats import check_formats
 from budsim.engine_ops.shared.images import image_for
+from budsim.engine_ops.shared.pools import has_windows
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 
@@ -103,6 +104,14 @@ class Sglang(TableEngine):
             served = f"{self.name} {self.version} answers with embeddings of {architecture.family}"
             return f"{served}, not with scores"
         return None
+
+    def needs_equal_pools(self, architecture: Architecture) -> bool:
+        """Return whether attention must be split over equally many ranks in both pools.
+
+        Also where layers have sliding windows: "PD Disaggregation does NOT support PD different TP
+        sizes for non-MLA SWA hybrid models yet" (0.5.23, ``disaggregation/nixl/conn.py``).
+        """
+        return super().needs_equal_pools(architecture) or has_windows(architecture)
 
     def launch(self, architecture: Architecture, config: ReplicaConfig) -> Launch:
         """Return the ``python -m sglang.launch_server`` command, image and environment.

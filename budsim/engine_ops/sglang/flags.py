@@ -112,12 +112,12 @@ def _drafting(drafting: Drafting | None) -> dict[str, ArgumentValue]:
 
 
 def _offload(config: ReplicaConfig) -> dict[str, ArgumentValue]:
-    """Return the host memory of the KV cache, GB (1e9 bytes) of each device; none in pools.
+    """Return the host memory of the KV cache, GB (1e9 bytes) of each device; none to decode.
 
     A store that all replicas share is read into it.
     """
     size_gb = int(config.kv_offload_bytes / (config.tp * config.pp) / GIGA)
-    if not size_gb or config.role is not PoolRole.WHOLE:
+    if not size_gb or config.role is PoolRole.DECODE:
         return {}
     store = {"hicache-storage-backend": "mooncake"} if config.kv_store else {}
     return {"enable-hierarchical-cache": True, "hicache-size": size_gb, **store}

@@ -75,6 +75,10 @@ class TableEngine:
         """Return why a worker on ``decode`` cannot take over KV caches of one on ``prefill``."""
         return pools.why_no_pools(self.name, architecture, prefill, decode)
 
+    def needs_equal_pools(self, architecture: Architecture) -> bool:
+        """Return whether attention must be split over equally many ranks in both pools."""
+        return pools.transfers_whole_state(architecture)
+
     def why_not_here(
         self,
         architecture: Architecture,  # noqa: ARG002

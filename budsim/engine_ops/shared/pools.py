@@ -6,6 +6,7 @@ from typing import Final
 
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.layers import AttentionKind
 
 # NIXL, RIXL and Mooncake register the memory of GPUs of these kinds (vLLM docs, NixlConnector usage
 # guide; SGLang docs, PD disaggregation).
@@ -45,5 +46,14 @@ def _why_not_devices(engine: str, prefill: Device, decode: Device) -> str | None
 
 
 def transfers_whole_state(architecture: Architecture) -> bool:
-    """Return whether a recurrent state is handed over too, which needs equal TP in both pools."""
+    """Return whether a recurrent state is handed over too: rank by rank, as it is stored.
+
+    vLLM docs, NixlConnector compatibility matrix: hybrid models need equal TP in both pools.
+    """
     return architecture.state_bytes_per_sequence() > 0
+
+
+def has_windows(architecture: Architecture) -> bool:
+    """Return whether layers with a sliding window keep caches of their own beside full ones."""
+    kinds = {group.attention.kind for group in architecture.layers}
+    return AttentionKind.SLIDING in kinds and AttentionKind.MLA not in kinds

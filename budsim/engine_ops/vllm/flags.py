@@ -84,7 +84,7 @@ def flags(
     formats = format_arguments(engine, architecture, config)
     args |= formats | _runner(architecture, config) | _drafting(config.drafting)
     args |= code_arguments(engine, architecture) | _deprecated(architecture)
-    args |= _items(architecture, config.media) | _transfer(config.role)
+    args |= _items(architecture, config.media) | _transfer(config)
     return args | (_offload(config) if config.kv_store is None else _shared(config))
 
 
@@ -159,7 +159,7 @@ def _drafting(drafting: Drafting | None) -> dict[str, ArgumentValue]:
 def _offload(config: ReplicaConfig) -> dict[str, ArgumentValue]:
     """Return the host memory of the KV cache, GiB of all devices of one attention rank.
 
-    Workers of pools hand their caches over by a connector of their own, and have none on the host.
+    Workers of pools are told of it with the connector that hands their caches over.
     """
     size_gib = config.kv_offload_bytes / config.dp / GIB
     if not size_gib or config.role is not PoolRole.WHOLE:
@@ -223,19 +223,24 @@ def _items(architecture: Architecture, media: Media) -> dict[str, ArgumentValue]
     return {"limit-mm-per-prompt": json.dumps(limits)}
 
 
-def _transfer(role: PoolRole) -> dict[str, ArgumentValue]:
+def _transfer(config: ReplicaConfig) -> dict[str, ArgumentValue]:
     """Return how KV caches are handed over (vLLM docs, NixlConnector usage guide).
 
     A request whose cache does not arrive fails: a decode worker that read the prompt itself would
     keep all of its others waiting.
     """
-    if role is PoolRole.WHOLE:
+    if config.role is PoolRole.WHOLE:
         return {}
-    stated = {
+    stated: dict[str, object] = {
         "kv_connector": POOL_CONNECTOR,
-        "kv_role": _KV_ROLES[role],
+        "kv_role": _KV_ROLES[config.role],
         "kv_load_failure_policy": "fail",
     }
+    size_bytes = int(config.kv_offload_bytes / config.dp)
+    if size_bytes and config.role is PoolRole.PREFILL:
+        # `--kv-offloading-size` would replace the connector that hands caches over.
+        host = _connector("OffloadingConnector", {HOST_BYTES: size_bytes})
+        stated = _connector("MultiConnector", {"connectors": [stated, host]})
     return {"kv-transfer-config": json.dumps(stated)}
 
 

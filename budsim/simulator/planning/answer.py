@@ -29,7 +29,12 @@ from budsim.simulator.planning.partitions import (
     search_partitions,
 )
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
-from budsim.simulator.planning.pool_plans import PoolSearch, with_better_pools, without_adapters
+from budsim.simulator.planning.pool_plans import (
+    PoolSearch,
+    with_better_pools,
+    with_racks,
+    without_adapters,
+)
 from budsim.simulator.planning.question import Disaggregation, Question
 from budsim.simulator.planning.serving_options import serving_options
 from budsim.simulator.planning.shortlist import Shortlist
@@ -182,7 +187,7 @@ def _answer_cluster(
     reasons = (*rejections, *plain.rejections, *unused)
     if question.disaggregation is Disaggregation.OFF:
         return replace(plain, rejections=reasons)
-    options = without_adapters(search.options)
+    options = with_racks(without_adapters(question, search.options))
     found = PoolSearch(question=question, cluster=cluster, options=options).answer()
     both = with_better_pools(question, plain.plans, found)
     return Outcome(

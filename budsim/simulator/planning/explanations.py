@@ -72,7 +72,7 @@ def explain(
     ``hardware`` is where each may lie, and ``shares`` (0..1] of the traffic go to each.
     """
     targets, figures = scoring.question.targets, found.figures
-    time_shares, encoder_s = found.time_shares, _encoder_s(scoring, choices)
+    time_shares, towers_s = found.time_shares, encoder_s(scoring, choices)
     tiers = tier_effects(scoring, choices, shares, predictor, replayed=found.replayed is not None)
     following = _next_replicas(scoring, choices, hardware, found, shares, predictor)
     return tuple(
@@ -80,14 +80,14 @@ def explain(
             time_shares=dict(zip(BOUNDS, time_shares[:, row].tolist(), strict=True)),
             headroom=targets.margins(figures, row),
             next_replica=following[row],
-            encoder_s=float(encoder_s[row]),
+            encoder_s=float(towers_s[row]),
             host_tier=tiers[row],
         )
         for row in range(len(choices.tp))
     )
 
 
-def _encoder_s(scoring: Scoring, choices: Choices) -> Floats:
+def encoder_s(scoring: Scoring, choices: Choices) -> Floats:
     """Return the seconds of towers for one request of each row."""
     if not scoring.question.traffic.media:
         return np.zeros(len(choices.tp))

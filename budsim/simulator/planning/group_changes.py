@@ -110,7 +110,10 @@ def hardware_of_pools(question: Question, plan: Plan) -> tuple[HardwareGroup, Ha
     prefill, decode = plan.groups
     if prefill.config.device == decode.config.device:
         both = _holding(question, cluster, plan.groups)
-        return both, both
+        # Pools that lie in one rack were searched there: its link hands their caches over.
+        rack = both.largest_domain
+        mine = rack if all(_holds(rack, group) for group in plan.groups) else both
+        return mine, mine
     return _holding(question, cluster, [prefill]), _holding(question, cluster, [decode])
 
 

@@ -146,6 +146,26 @@ class HardwareGroup:
         total = sum(each.node.pools[at].total for each in self.nodes for at, _ in each.pools)
         return len(self.nodes) == 1 or total <= domain
 
+    @property
+    def largest_domain(self) -> HardwareGroup:
+        """The devices of the link domain that has most of them free; all where it is one.
+
+        36 nodes of four GB200 are two NVL72. Racks are taken to be nodes in inventory order.
+        """
+        if self.is_one_domain or self.device.scale_up.domain_devices <= USUAL_NODE:
+            return self
+        racks: list[list[NodeDevices]] = [[]]
+        left = self.device.scale_up.domain_devices
+        for node in self.nodes:
+            total = sum(node.node.pools[at].total for at, _ in node.pools)
+            if total > left:
+                racks.append([])
+                left = self.device.scale_up.domain_devices
+            racks[-1].append(node)
+            left -= total
+        nodes = tuple(max(racks, key=lambda rack: sum(node.free for node in rack)))
+        return replace(self, nodes=nodes, sizes=_sizes(nodes))
+
     def whole_nodes(self) -> list[list[NodeDevices]]:
         """Return the nodes with all their devices free, by link domain, in inventory order."""
         whole = [node for node in self.nodes if node.free == self.whole_node]

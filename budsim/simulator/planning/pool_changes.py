@@ -11,7 +11,6 @@ import numpy as np
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import PoolRole, ReplicaConfig, ServingEngine
-from budsim.engine_ops.shared.pools import transfers_whole_state
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
 from budsim.simulator.planning.choices import make_option
@@ -36,7 +35,7 @@ from budsim.simulator.planning.knob_changes import (
 from budsim.simulator.planning.placement import EqualReplicas, free_after
 from budsim.simulator.planning.plans import Plan, ReplicaGroup
 from budsim.simulator.planning.pool_groups import pool_plans
-from budsim.simulator.planning.pool_plans import link_between
+from budsim.simulator.planning.pool_plans import link_between, without_adapters
 from budsim.simulator.planning.pool_search import (
     JudgedPools,
     PairedPools,
@@ -94,7 +93,7 @@ class _Change:
             make_option(self.question, group, engine, (workers.config.weight_precision,))
             for group, workers in zip(self.hardware, self.pools, strict=True)
         )
-        return Scoring(self.question, tuple(replace(each, max_loras=0) for each in options))
+        return Scoring(self.question, without_adapters(self.question, tuple(options)))
 
     def paired(self) -> PairedPools:
         """Return the deployment as a table of one row."""
@@ -216,9 +215,9 @@ def _check(
         if role is not PoolRole.WHOLE:
             at = _ROLES.index(role)
             check_knob(change.question, engine, change.hardware[at], change.pools[at].config, name)
-    sizes = [workers.config.tp for workers in change.pools]
-    if transfers_whole_state(change.question.architecture) and sizes[0] != sizes[1]:
-        problem = f"a recurrent state is handed over whole, and tp is {sizes[0]} and {sizes[1]}"
+    sizes = [workers.config.tp // workers.config.dp for workers in change.pools]
+    if engine.needs_equal_pools(change.question.architecture) and sizes[0] != sizes[1]:
+        problem = f"{engine.name} hands this model's caches over between equal workers"
         raise InvalidInput(FIELD, problem, "prefill_tp and decode_tp that are equal")
     if not _has_room(change):
         told = " and ".join(

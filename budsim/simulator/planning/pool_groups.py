@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,17 +16,20 @@ from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictions import BOUNDS, MemoryUse
 from budsim.performance.serving.pools.causes import pool_causes
 from budsim.simulator.planning.choices import Choices
+from budsim.simulator.planning.explanations import encoder_s
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.placement import EqualReplicas, groups_for_sets, place
 from budsim.simulator.planning.plans import (
     Explanation,
     Figure,
+    HostTierEffect,
     Plan,
     PredictedService,
     ReplayedRequests,
     ReplicaGroup,
 )
-from budsim.simulator.planning.pool_search import JudgedPools
+from budsim.simulator.planning.pool_search import JudgedPools, judge_pools, replayed_pools
+from budsim.simulator.planning.pool_workers import prefixes_held, tabulated_prefill
 from budsim.simulator.planning.replica_groups import (
     config_id_of,
     figures_of_row,
@@ -63,9 +67,41 @@ def pool_plans(
         _pool(PoolRole.DECODE, paired.decode.choices, paired.decode.table, hardware),
     )
     spent = pool_causes(judged.pools, judged.served)
-    parts = _PlanParts(scoring=scoring, cluster=cluster, judged=judged, time_s=spent)
+    parts = _PlanParts(
+        scoring=scoring,
+        cluster=cluster,
+        judged=judged,
+        time_s=spent,
+        encoder_s=encoder_s(scoring, paired.prefill.choices),
+        tiers=_tiers(scoring, judged),
+    )
     carried = np.isfinite(judged.judged.shortfall)
     return [parts.plan(row, pools) for row in np.flatnonzero(carried).tolist()]
+
+
+def _tiers(scoring: Scoring, judged: JudgedPools) -> Sequence[HostTierEffect | None]:
+    """Return where each row's prefill workers find prefixes; None where none is ever dropped."""
+    question, paired = scoring.question, judged.paired
+    table, rows = scoring.candidates(paired.prefill.choices), range(len(paired))
+    if table.prefix_set_tokens is None:
+        return [None for _ in rows]
+    found = prefixes_held(table)
+    alone = tabulated_prefill(scoring, paired.prefill.choices, host_memory=False)
+    without = judge_pools(question, replace(paired, prefill=alone))
+    if judged.replayed:
+        without = replayed_pools(question, without)
+    host = np.zeros(len(paired)) if table.tier_bytes is None else table.tier_bytes
+    return [
+        HostTierEffect(
+            host_bytes=float(host[row] * paired.prefill.choices.tp[row]),
+            device_share=float(found.device[row]),
+            host_share=float(found.host[row]),
+            ttft_without_s=float(without.predictions.service.ttft_s[row])
+            if np.isfinite(without.judged.shortfall[row])
+            else math.nan,
+        )
+        for row in rows
+    ]
 
 
 def _pool(role: PoolRole, choices: Choices, table: Candidates, hardware: Sequence[_Pair]) -> _Pool:
@@ -92,12 +128,17 @@ def _hardware(judged: JudgedPools, row: int, groups: _Pair) -> _Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PlanParts:
-    """What the plans of several deployments are made of; ``time_s`` is (len(`BOUNDS`), n)."""
+    """What the plans of several deployments are made of; ``time_s`` is (len(`BOUNDS`), n).
+
+    ``encoder_s`` (n,) and ``tiers`` are what prefill workers do with items and prefixes.
+    """
 
     scoring: Scoring
     cluster: Cluster
     judged: JudgedPools
     time_s: Floats
+    encoder_s: Floats
+    tiers: Sequence[HostTierEffect | None]
 
     def plan(self, row: int, pools: tuple[_Pool, _Pool]) -> Plan:
         """Return one deployment as a plan of two groups."""
@@ -121,6 +162,8 @@ class _PlanParts:
         # Workers of both pools are told the same drafter: it keeps a cache of prompts, too.
         way = scoring.speculation(judged.paired.decode.choices, row)
         config = replace(scoring.config(choices, row, cache_bytes, way), role=pool.role)
+        if pool.role is PoolRole.DECODE:
+            config = replace(config, kv_offload_bytes=0.0)
         workers, question = int(choices.replicas[row]), scoring.question
         launch = option.engine.launch(question.architecture, config)
         placements = place(pool.hardware[row], config.tp, 1, workers)
@@ -137,7 +180,7 @@ class _PlanParts:
             memory=memory_of_row(pool.memory, row, cache_bytes),
             launch=launch,
             metadata=metadata_of(question, option.engine, config.device.kind),
-            explanation=self._explanation(row),
+            explanation=self._explanation(row, pool.role),
             error_rate=float(judged.judged.missed[row]),
             chance=float(judged.judged.chance[row]),
             shortfall=float(judged.judged.shortfall[row]),
@@ -180,11 +223,13 @@ class _PlanParts:
             utilisation=busy,
         )
 
-    def _explanation(self, row: int) -> Explanation:
+    def _explanation(self, row: int, role: PoolRole) -> Explanation:
         shares = self.time_s[:, row] / self.time_s[:, row].sum()
-        figures = self.judged.figures
+        figures, reads = self.judged.figures, role is PoolRole.PREFILL
         return Explanation(
             time_shares=dict(zip(BOUNDS, shares.tolist(), strict=True)),
             headroom=self.scoring.question.targets.margins(figures, row),
             next_replica=None,
+            encoder_s=float(self.encoder_s[row]) if reads else 0.0,
+            host_tier=self.tiers[row] if reads else None,
         )

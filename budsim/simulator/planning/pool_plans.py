@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from budsim.engine_ops.shared.pools import transfers_whole_state
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.performance.candidates import Integers
 from budsim.performance.prefixes import PrefixSet
@@ -87,7 +86,8 @@ class PoolSearch:
             pair = None if reason else self._judged(prefill, decode)
             if pair:
                 found.append(pair)
-            else:
+            # What the whole cluster says of these devices is not said again of one rack.
+            elif prefill not in self._racks:
                 named = _named(self.options[prefill], self.options[decode])
                 why = reason or self._why_none(prefill, decode)
                 reasons.append(self._rejection(named, why))
@@ -117,11 +117,23 @@ class PoolSearch:
         """Options whose devices can be both pools."""
         return [at for at in range(len(self.options)) if not self._why_not(at, at)]
 
+    @cached_property
+    def _racks(self) -> set[int]:
+        """Options that are others within one rack, see `with_racks`."""
+        parts = {
+            (option.engine.name, option.group.largest_domain.nodes)
+            for option in self.options
+            if option.group.largest_domain is not option.group
+        }
+        pairs = enumerate((each.engine.name, each.group.nodes) for each in self.options)
+        return {at for at, part in pairs if part in parts}
+
     def _pairs(self) -> Iterator[tuple[int, int]]:
         """Yield options of one engine: on the same devices, or on two types of device."""
+        alone = [at for at in self._able if at not in self._racks]
         for at, first in enumerate(self.options):
             yield at, at
-            for other in self._able if at in self._able else ():
+            for other in alone if at in alone else ():
                 second = self.options[other]
                 if first.engine is second.engine and first.group.device != second.group.device:
                     yield at, other
@@ -190,7 +202,7 @@ class PoolSearch:
             self._decode[decode],
             groups,
             link_between(*groups),
-            same_tp=transfers_whole_state(self.question.architecture),
+            same_ranks=self.options[prefill].engine.needs_equal_pools(self.question.architecture),
         )
         if not len(paired):
             return None
@@ -215,29 +227,39 @@ def why_no_pools(question: Question) -> str:
     """Return why no pools are proposed for a question whatever the devices, or nothing."""
     if question.mode is HardwareMode.SHARED:
         return "workers of pools take whole devices, and hardware_mode is shared"
-    if question.max_loras:
-        return "LoRA adapters are not modelled in pools"
-    if question.traffic.media:
-        return "images, video and audio are not modelled in pools"
-    if (
-        question.kv_offload_bytes
-        or question.kv_store
-        or isinstance(question.traffic.prefix, PrefixSet)
-    ):
-        return (
-            "caches that drop prefixes, host memory and stores for them are not modelled in pools"
-        )
+    if question.kv_store:
+        return "a KV store that replicas share is not modelled in pools"
+    prefix = question.traffic.prefix
+    if isinstance(prefix, PrefixSet) and prefix.by_prefix:
+        return "routers of pools send prompts in turn, and route_by_prefix sends them by prefix"
     if question.traffic.output.most == 1:
         return "one output token comes from prefill: nothing is left to decode"
     return ""
 
 
-def without_adapters(options: Sequence[ServingOption]) -> tuple[ServingOption, ...]:
+def without_adapters(
+    question: Question, options: Sequence[ServingOption]
+) -> tuple[ServingOption, ...]:
     """Return options whose workers are started without the LoRA slots that a deployer adds.
 
-    Questions with adapters of their own are refused, see `why_no_pools`.
+    Those that the question asks for stay, in both pools.
     """
+    if question.max_loras:
+        return tuple(options)
     return tuple(replace(option, max_loras=0) for option in options)
+
+
+def with_racks(options: Sequence[ServingOption]) -> tuple[ServingOption, ...]:
+    """Return options, and beside those over several racks the same within one, which is linked.
+
+    Between racks caches go over the network. Two NVL72 are pools over both, or in either.
+    """
+    racks = [
+        replace(option, group=rack)
+        for option in options
+        if (rack := option.group.largest_domain) is not option.group
+    ]
+    return (*options, *racks)
 
 
 def with_better_pools(question: Question, plain: Sequence[Plan], found: Outcome) -> Outcome:

@@ -140,12 +140,12 @@ def pair_workers(
     groups: tuple[HardwareGroup, HardwareGroup],
     link_bytes_per_s: float,
     *,
-    same_tp: bool = False,
+    same_ranks: bool = False,
 ) -> PairedPools:
     """Return deployments of every pair of workers of one format, with numbers worth a look.
 
     ``groups`` are the devices of the prefill and of the decode workers; they may be the same. With
-    ``same_tp`` workers of both pools have equally many devices.
+    ``same_ranks`` attention is split over equally many devices in both pools.
     """
     at, counts = _decode_counts(question, decode, groups[1])
     rates = _largest_rates(question, decode.rows(at), counts)
@@ -156,7 +156,7 @@ def pair_workers(
     first, second = np.meshgrid(np.arange(len(prefill)), np.arange(len(at)), indexing="ij")
     pairs = np.stack([first.ravel(), second.ravel()], axis=1)
     both = prefill.choices.rows(pairs[:, 0]), decode.choices.rows(at[pairs[:, 1]])
-    pairs = pairs[_alike(*both) & (not same_tp or (both[0].tp == both[1].tp))]
+    pairs = pairs[_alike(*both) & (not same_ranks or _equally_split(*both))]
     load = rates[pairs[:, 1]] * prefill.times.prompt_s[pairs[:, 0]]
     taken = counts[pairs[:, 1]] * decode.choices.tp[at[pairs[:, 1]]]
     room = _left_devices(groups, taken) // prefill.choices.tp[pairs[:, 0]]
@@ -324,6 +324,11 @@ def _largest_rates(question: Question, decode: DecodeWorkers, counts: Integers) 
 def _alike(prefill: Choices, decode: Choices) -> Booleans:
     """Return which rows have the same formats: a cache is handed over as it is."""
     return np.asarray((prefill.weights == decode.weights) & (prefill.kv == decode.kv))
+
+
+def _equally_split(prefill: Choices, decode: Choices) -> Booleans:
+    """Return which rows have as many devices in each attention rank."""
+    return np.asarray(prefill.tp // prefill.dp == decode.tp // decode.dp)
 
 
 def _have_room(paired: PairedPools, groups: tuple[HardwareGroup, HardwareGroup]) -> Booleans:

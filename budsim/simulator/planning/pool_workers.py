@@ -15,6 +15,8 @@ import numpy as np
 from budsim.performance.candidates import Candidates, Floats, Integers, rows_of
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
+from budsim.performance.serving.found_prefixes import with_found_prefixes
+from budsim.performance.serving.host_tier import FoundShares, found_shares
 from budsim.performance.serving.pools.pool_times import (
     PrefillTimes,
     decode_places,
@@ -106,15 +108,52 @@ def decode_workers(scoring: Scoring, number: int) -> DecodeWorkers:
     return workers.rows(np.concatenate([np.zeros(0, dtype=np.int64), *best]))
 
 
-def tabulated_prefill(scoring: Scoring, choices: Choices) -> PrefillWorkers:
-    """Return prefill workers with their times: they read prompts and guess nothing."""
+def tabulated_prefill(
+    scoring: Scoring, choices: Choices, *, host_memory: bool = True
+) -> PrefillWorkers:
+    """Return prefill workers with their times: they read prompts and guess nothing.
+
+    Without ``host_memory`` their caches are those of their devices alone.
+    """
     table = replace(scoring.candidates(choices), speculations=(), speculation=None)
+    table, waited_s, busy_s = _with_held_prefixes(
+        table if host_memory else replace(table, tier_bytes=None)
+    )
+    times = prefill_times(table)
     return PrefillWorkers(
         choices=choices,
         table=table,
-        times=prefill_times(table),
+        times=replace(
+            times,
+            prompt_s=times.prompt_s + busy_s,
+            lone_prompt_s=times.lone_prompt_s + waited_s,
+        ),
         usd_per_h=scoring.usd_per_h(choices, choices.tp),
     )
+
+
+def prefixes_held(table: Candidates) -> FoundShares:
+    """Return where the prefixes of prompts are found on prefill workers, (n,)."""
+    reading = _reading(table)
+    return found_shares(reading, memory_use(prepare(reading)))
+
+
+def _with_held_prefixes(table: Candidates) -> tuple[Candidates, Floats, Floats]:
+    """Return prefill workers with the prefixes they still hold.
+
+    With seconds that loads from the host add to a prompt: of its own, and of its worker.
+    """
+    reading = _reading(table)
+    ranks = prepare(reading)
+    found, waited_s, busy_s = with_found_prefixes(ranks, memory_use(ranks))
+    return replace(table, prefix_hit_share=found.candidates.prefix_hit_share), waited_s, busy_s
+
+
+def _reading(table: Candidates) -> Candidates:
+    """Return prefill workers that run the prompts of one step and hand their caches on."""
+    at_once = np.maximum(np.floor(table.token_budget / table.input_tokens), 1.0) * table.dp
+    running = np.minimum(at_once, np.maximum(table.concurrency, 1.0))
+    return replace(table, concurrency=running, output_tokens=np.zeros(len(table)))
 
 
 def tabulated_decode(scoring: Scoring, choices: Choices) -> DecodeWorkers:

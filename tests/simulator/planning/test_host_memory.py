@@ -18,8 +18,7 @@ from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.choices import one_replica_each
 from budsim.simulator.planning.hardware_groups import usable
-from budsim.simulator.planning.pool_plans import why_no_pools
-from budsim.simulator.planning.question import Disaggregation, Question
+from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.serving_options import serving_options
 from budsim.simulator.planning.targets import Targets
@@ -153,9 +152,3 @@ def test_replicas_divide_the_set_where_a_router_knows_prefixes() -> None:
         four = replace(one_replica_each(option, [(1, 1)], 16), replicas=np.array([4]))
         found = Scoring(question, (option,)).candidates(four).prefix_set_tokens
         assert found == pytest.approx(tokens)
-
-
-def test_pools_are_not_proposed_where_caches_drop_prefixes() -> None:
-    """Their prefixes would be found always, which is no fair comparison."""
-    question = replace(asked(0.0), disaggregation=Disaggregation.ALSO)
-    assert "caches that drop prefixes" in why_no_pools(question)

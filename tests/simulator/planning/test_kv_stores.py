@@ -185,7 +185,7 @@ def test_pools_are_not_proposed_beside_a_store() -> None:
     """Their prefixes would be found always, which is no fair comparison."""
     always = replace(TRAFFIC, prefix=PrefixShare(share=0.5))
     question = replace(asked(MOONCAKE), disaggregation=Disaggregation.ALSO, traffic=always)
-    assert "stores for them are not modelled in pools" in why_no_pools(question)
+    assert "KV store that replicas share is not modelled in pools" in why_no_pools(question)
 
 
 @pytest.mark.parametrize("model", ["BAAI/bge-large-en-v1.5", "nvidia/NVIDIA-Nemotron-Nano-9B-v2"])

@@ -27,6 +27,7 @@ from budsim.simulator.planning.question import (
 from budsim.simulator.planning.replay_curves import replay_plan
 from budsim.simulator.planning.targets import PercentileTarget
 from budsim.simulator.planning.taste import effort_factor
+from budsim.simulator.planning.whatif import change_plan
 from tests.simulator.situations import devices_used, make_cluster, make_question, time_sliced
 
 BIG = "meta-llama/Llama-3.3-70B-Instruct"
@@ -293,3 +294,35 @@ def test_within_an_nvl72_the_own_link_transfers(nodes: int, link: str) -> None:
     group = usable(question.clusters[0], question.mode, skip_master_cpus=True).groups[0]
     wanted = getattr(group.device, link).bandwidth_bytes_per_s
     assert link_between(group, group) == wanted
+
+
+def test_pools_within_one_rack_are_linked_and_others_are_not() -> None:
+    """Of 36 nodes of four GB200 half are one NVL72; caches of its pools go over NVLink.
+
+    A cache takes longer from rack to rack, which the search compares.
+    """
+    cluster = make_cluster(*[(("GB200", 4),)] * 36)
+    group = usable(cluster, HardwareMode.DEDICATED, skip_master_cpus=True).groups[0]
+    rack = group.largest_domain
+    assert [each.node.node_id for each in rack.nodes] == [f"n{k}" for k in range(18)]
+    assert rack.largest_domain is rack
+    assert link_between(rack, rack) > link_between(group, group)
+    question = asked(cluster, concurrency=32, targets={}, engines=frozenset({"vllm"}))
+    best = answer(question, AnalyticPredictor()).plans[0]
+    nodes = {node for node, _ in devices_used(best)}
+    assert nodes <= {f"n{k}" for k in range(18)}
+    same = change_plan(question, best, AnalyticPredictor(), {"concurrency": "32"})
+    assert same.after.service.ttft_s.value == pytest.approx(best.ttft_s, rel=1e-3)
+
+
+def test_a_rack_with_more_free_devices_is_taken() -> None:
+    """The first rack has one node free: pools lie in the second."""
+    cluster = make_cluster(*[(("GB200", 4),)] * 36)
+    used = replace(cluster.nodes[0].pools[0], available=0)
+    taken = tuple(
+        replace(node, pools=(used,)) if number < 17 else node
+        for number, node in enumerate(cluster.nodes)
+    )
+    found = usable(replace(cluster, nodes=taken), HardwareMode.DEDICATED, skip_master_cpus=True)
+    rack = found.groups[0].largest_domain
+    assert rack.devices == 72
