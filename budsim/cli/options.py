@@ -8,6 +8,7 @@ import typer
 
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
+from budsim.performance.prefixes import USUAL_INTERVAL_S
 
 LARGEST_SEED = 2**63 - 1
 # XGBoost reads its seed as a signed 32-bit number.
@@ -95,7 +96,7 @@ class LengthOptions:
     ] = None
     turn_interval_s: Annotated[
         float, typer.Option(help="Seconds between the turns of a conversation, at a --rate.")
-    ] = 30.0
+    ] = USUAL_INTERVAL_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,27 +92,13 @@ def _of_lengths(lengths: LengthOptions, arrivals: Arrivals) -> Traffic:
 
 def _prompt_law(text: str, lengths: LengthOptions) -> LengthLaw:
     """Return the law of prompts; with a longest prompt they vary up to it."""
-    from dataclasses import replace
-
-    from budsim.performance.lengths import LognormalLength
+    from budsim.performance.lengths import cut_at
 
     # A mean and a longest prompt contradict equal lengths: prompts then vary.
     longest = lengths.max_input_tokens
     named = "lognormal" if longest and text.strip().lower() == "fixed" else text
     law = _law(named, "--input-tokens", lengths.input_tokens)
-    if longest is None:
-        return law
-    if longest < law.mean:
-        raise typer.BadParameter(
-            f"{longest} is less than the mean of {law.mean:g} tokens.",
-            param_hint="'--max-input-tokens'",
-        )
-    if isinstance(law, LognormalLength):
-        return replace(law, longest=longest)
-    raise typer.BadParameter(
-        "does not go with uniform lengths: uniform:LOW-HIGH states the longest.",
-        param_hint="'--max-input-tokens'",
-    )
+    return law if longest is None else cut_at(law, longest)
 
 
 def _law(text: str, option: str, mean: int | None) -> LengthLaw:

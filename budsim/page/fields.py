@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from budsim.model_ops.media import MOST_FRAMES
 from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
+from budsim.performance.prefixes import MOST_TURNS
 from budsim.performance.speculation import MOST_DRAFT_TOKENS
 
 LONGEST_NAME = 300
@@ -29,6 +31,7 @@ Share = Annotated[Annotated[float, Field(ge=0, le=1)] | None, Blank]
 Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 Name = Annotated[str, Field(max_length=LONGEST_NAME)]
 Degree = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, Blank]
+Count = Annotated[Annotated[int, Field(ge=0, le=MOST_FRAMES)] | None, Blank]
 Words = Annotated[Name | None, Blank]
 
 
@@ -77,7 +80,20 @@ class Asked(Drawn):
     input_tokens: Annotated[Tokens | None, Blank] = None
     output_tokens: Annotated[Tokens | None, Blank] = None
     lengths: Words = None
+    max_input_tokens: Annotated[Tokens | None, Blank] = None
     prefix_hits: Share = None
+    prefix_set_tokens: Limit = None
+    route_by_prefix: bool = False
+    turns: Annotated[Annotated[int, Field(ge=1, le=MOST_TURNS)] | None, Blank] = None
+    turn_interval_s: Limit = None
+    images_per_request: Count = None
+    image_size: Words = None
+    video_frames: Count = None
+    audio_seconds: Limit = None
+    kv_offload_gib: Limit = None
+    kv_store_gib: Limit = None
+    kv_store: Words = None
+    kv_store_gb_per_s: Limit = None
     ttft_ms: Limit = None
     tokens_per_s_per_user: Limit = None
     e2e_s: Limit = None

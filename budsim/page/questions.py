@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass, fields, replace
 
 from budsim.commons.errors import InvalidInput, NotFound
-from budsim.commons.units import MILLI
+from budsim.commons.units import GIB, MILLI
+from budsim.engine_ops.kv_store import kv_store_of
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.hardware_ops.cluster import Cluster
 from budsim.hardware_ops.device import PriceBasis
@@ -15,11 +16,12 @@ from budsim.hardware_ops.price_file import PriceFile, refuse_idle_options
 from budsim.hardware_ops.pricing import Pricing, basis_named, term_named
 from budsim.hardware_ops.rents import provider_named
 from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.media import Media
 from budsim.page.fields import Asked
 from budsim.page.work import read_clusters, read_uploaded_prices, read_uploaded_trace
 from budsim.performance.asked_speculation import AskedSpeculation
-from budsim.performance.lengths import lengths_of_mean, prompts_and_outputs
-from budsim.performance.prefixes import PrefixShare
+from budsim.performance.lengths import lengths_of_mean, prompts_and_outputs, prompts_up_to
+from budsim.performance.prefixes import USUAL_INTERVAL_S, prefix_of
 from budsim.performance.traffic import Arrivals, ClosedLoop, OpenLoop, Traffic
 from budsim.simulator.cluster_sources import PricedInventory
 from budsim.simulator.context import ServiceOptions
@@ -99,6 +101,8 @@ def _question(
         chance=chance_of(asked.risk),
         max_loras=asked.max_loras or 0,
         max_lora_rank=asked.max_lora_rank or DEFAULT_MAX_LORA_RANK,
+        kv_offload_bytes=(asked.kv_offload_gib or 0.0) * GIB,
+        kv_store=kv_store_of(asked.kv_store_gib, asked.kv_store, asked.kv_store_gb_per_s),
         speculations=guesses.ways(architecture, options.source.find),
     )
 
@@ -113,7 +117,8 @@ async def _traffic_of(
         raise InvalidInput("trace", "is missing", "recorded requests in CSV or JSON lines")
     # A large file takes seconds to parse, in which the service would answer nobody.
     longest = architecture.max_context_tokens
-    return await service.workers.compute(read_uploaded_trace, asked.trace, longest)
+    traffic, note = await service.workers.compute(read_uploaded_trace, asked.trace, longest)
+    return replace(traffic, media=media_of(asked)), note
 
 
 def traffic_of(asked: Asked) -> Traffic:
@@ -127,9 +132,26 @@ def traffic_of(asked: Asked) -> Traffic:
     prompts, outputs = prompts_and_outputs(asked.lengths or "fixed")
     return Traffic(
         arrivals=_arrivals(asked),
-        prompt=lengths_of_mean(prompts, _tokens(asked, "input_tokens")),
+        prompt=prompts_up_to(prompts, _tokens(asked, "input_tokens"), asked.max_input_tokens),
         output=lengths_of_mean(outputs, _tokens(asked, "output_tokens")),
-        prefix=PrefixShare(share=asked.prefix_hits or 0.0),
+        prefix=prefix_of(
+            asked.prefix_hits or 0.0,
+            asked.prefix_set_tokens,
+            by_prefix=asked.route_by_prefix,
+            turns=asked.turns,
+            interval_s=USUAL_INTERVAL_S if asked.turn_interval_s is None else asked.turn_interval_s,
+        ),
+        media=media_of(asked),
+    )
+
+
+def media_of(asked: Asked) -> Media:
+    """Return the images, video and audio of each request; errors name their fields."""
+    return Media.named(
+        images=asked.images_per_request or 0,
+        size=asked.image_size or "",
+        video_frames=asked.video_frames or 0,
+        audio_s=asked.audio_seconds or 0.0,
     )
 
 

@@ -236,6 +236,35 @@ def lengths_of_mean(text: str, mean: int, field: str = "lengths") -> LengthLaw:
     return law
 
 
+def prompts_up_to(text: str, mean: int, longest: int | None, field: str = "lengths") -> LengthLaw:
+    """Return the law of prompts that ``text`` names, none of them above ``longest`` if given.
+
+    A mean and a longest prompt contradict equal lengths: those vary then (lognormal).
+
+    Raises
+    ------
+    InvalidInput
+        As `lengths_of_mean`, or the longest prompt is below the mean or beside uniform lengths.
+    """
+    named = "lognormal" if longest and text.strip().lower() == "fixed" else text
+    law = lengths_of_mean(named, mean, field)
+    return law if longest is None else cut_at(law, longest)
+
+
+def cut_at(law: LengthLaw, longest: int) -> LengthLaw:
+    """Return a law of prompts none of which is above ``longest``; errors as `prompts_up_to`."""
+    if longest < law.mean:
+        problem = f"{longest} is less than the mean of {law.mean:g} tokens"
+        raise InvalidInput("max_input_tokens", problem, f"at least {law.mean:g}")
+    if isinstance(law, LognormalLength):
+        return replace(law, longest=longest)
+    raise InvalidInput(
+        "max_input_tokens",
+        "does not go with uniform lengths: uniform:LOW-HIGH states the longest",
+        "lognormal lengths",
+    )
+
+
 def prompts_and_outputs(text: str) -> tuple[str, str]:
     """Return the laws of prompts and of outputs of ``LAW`` for both, or ``LAW,LAW``."""
     prompts, comma, outputs = text.partition(",")

@@ -13,6 +13,11 @@ from budsim.performance.limits import MOST_REQUESTS
 MOST_SET_TOKENS = 1e15
 """Most tokens of all shared prefixes together; more than any store holds."""
 
+MOST_TURNS = 1_000
+"""Most requests of a conversation."""
+USUAL_INTERVAL_S = 30.0
+"""Seconds between two turns where nothing is said: our choice."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixShare:
@@ -68,10 +73,11 @@ class Sessions:
     """
 
     turns: int
-    interval_s: float = 30.0
+    interval_s: float = USUAL_INTERVAL_S
 
     def __post_init__(self) -> None:
-        require(1 <= self.turns <= 1_000, "turns", self.turns, "1 to 1000 requests")
+        expected = f"1 to {MOST_TURNS} requests"
+        require(1 <= self.turns <= MOST_TURNS, "turns", self.turns, expected)
         require(0.0 < self.interval_s < math.inf, "interval_s", self.interval_s, "above 0 s")
 
 
@@ -87,7 +93,7 @@ def prefix_of(
     *,
     by_prefix: bool = False,
     turns: int | None = None,
-    interval_s: float = 30.0,
+    interval_s: float = USUAL_INTERVAL_S,
 ) -> Prefix:
     """Return what prompts share: a part found always, one of a set of prefixes, or conversations.
 

@@ -148,14 +148,18 @@ class Traffic:
         input_tokens: int,
         output_tokens: int,
         prefix_hit_share: float = 0.0,
+        prefix: Prefix | None = None,
         media: Media = TEXT_ONLY,
     ) -> Traffic:
-        """Return a closed loop of requests of equal lengths."""
+        """Return a closed loop of requests of equal lengths.
+
+        What prompts share is a part that is always found, or any other ``prefix``.
+        """
         return cls(
             arrivals=ClosedLoop(concurrency=concurrency),
             prompt=FixedLength(tokens=input_tokens),
             output=FixedLength(tokens=output_tokens),
-            prefix=PrefixShare(share=prefix_hit_share),
+            prefix=_one_of(prefix_hit_share, prefix),
             media=media,
         )
 
@@ -167,16 +171,17 @@ class Traffic:
         input_tokens: int,
         output_tokens: int,
         prefix_hit_share: float = 0.0,
+        prefix: Prefix | None = None,
         process: Process = Process.POISSON,
         variation: float = 1.0,
         media: Media = TEXT_ONLY,
     ) -> Traffic:
-        """Return an open loop of requests of equal lengths."""
+        """Return an open loop of requests of equal lengths; ``prefix`` as in `closed`."""
         return cls(
             arrivals=OpenLoop(requests_per_s=requests_per_s, process=process, variation=variation),
             prompt=FixedLength(tokens=input_tokens),
             output=FixedLength(tokens=output_tokens),
-            prefix=PrefixShare(share=prefix_hit_share),
+            prefix=_one_of(prefix_hit_share, prefix),
             media=media,
         )
 
@@ -339,6 +344,16 @@ class Traffic:
             slower = replace(arrivals, requests_per_s=arrivals.requests_per_s / replicas)
             return replace(self.routed_to(replicas), arrivals=slower)
         return replace(self, arrivals=part_of_trace(arrivals, replicas), requests=None)
+
+
+def _one_of(share: float, prefix: Prefix | None) -> Prefix:
+    """Return what prompts share, given as a part that is always found or in full."""
+    if prefix is None:
+        return PrefixShare(share=share)
+    if share:
+        problem = "is given beside `prefix`, which says what is shared"
+        raise InvalidInput("prefix_hit_share", problem, "one of both")
+    return prefix
 
 
 def parse_arrival(text: str) -> tuple[Process, float]:

@@ -80,8 +80,6 @@ def test_a_trace_states_lengths_and_times(tmp_path, capsys):
         ({"concurrency": None}, "--concurrency"),
         ({"input_tokens": None}, "--input-tokens"),
         ({"lengths": "uniform:100-200"}, "--input-tokens"),
-        ({"max_input_tokens": 100}, "--max-input-tokens"),
-        ({"max_input_tokens": 1000, "lengths": "uniform"}, "--max-input-tokens"),
         ({"trace": Path("x.csv")}, "--input-tokens"),
         ({"trace": Path("x.csv"), "concurrency": 1}, "--concurrency"),
         (
@@ -102,6 +100,8 @@ def test_contradictions_name_their_option(options, named):
 @pytest.mark.parametrize(
     ("options", "field"),
     [
+        ({"max_input_tokens": 100}, "max_input_tokens"),
+        ({"max_input_tokens": 1000, "lengths": "uniform"}, "max_input_tokens"),
         ({"rate": 0.0}, "rate"),
         ({"rate": -1.0}, "rate"),
         ({"rate": float("inf")}, "rate"),

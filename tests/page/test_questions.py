@@ -6,8 +6,10 @@ from pydantic import ValidationError
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.hardware_ops.device import PriceBasis
 from budsim.hardware_ops.pricing import Pricing
+from budsim.model_ops.media import Media
 from budsim.page.fields import Asked
 from budsim.page.questions import posed_question, question_of, targets_of, traffic_of
+from budsim.performance.prefixes import PrefixSet, Sessions
 from budsim.simulator.cluster_sources import FixedInventory, PricedInventory
 from budsim.simulator.context import ServiceOptions
 from tests.simulator.situations import MODEL, make_cluster
@@ -54,9 +56,27 @@ def test_traffic_at_a_rate_with_varied_lengths():
     assert traffic.prompt.most > traffic.prompt.mean
 
 
+def test_shared_prefixes_conversations_and_items_reach_the_traffic():
+    """The page takes every option of traffic that the terminal takes."""
+    shared = traffic_of(
+        Asked(**FORM, prefix_hits="0.5", prefix_set_tokens="1e6", route_by_prefix="true")
+    )
+    assert shared.prefix == PrefixSet(share=0.5, tokens=1e6, by_prefix=True)
+    talks = traffic_of(Asked(**FORM, turns="4", turn_interval_s="9", max_input_tokens="9000"))
+    assert talks.prefix == Sessions(turns=4, interval_s=9.0)
+    assert talks.prompt.most == 9000
+    seen = traffic_of(Asked(**FORM, images_per_request="2", image_size="640x480"))
+    assert seen.media == Media(images=2, width=640, height=480)
+    with pytest.raises(InvalidInput, match="image_size: is missing"):
+        traffic_of(Asked(**FORM, images_per_request="2"))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"turns": "0"},
+        {"video_frames": "many"},
+        {"kv_store_gib": "-1"},
         {"concurrency": "0"},
         {"input_tokens": "many"},
         {"ttft_ms": "-1"},

@@ -165,3 +165,13 @@ def test_impossible_traffic_is_refused_by_field(make: object, field: str) -> Non
     """The error names the field that is wrong."""
     with pytest.raises(InvalidInput, match=f"^{field}:"):
         make()  # type: ignore[operator]
+
+
+def test_what_prompts_share_is_given_in_one_word() -> None:
+    """A part that is always found, or any other prefix; both contradict each other."""
+    talks = Sessions(turns=4)
+    lengths = {"input_tokens": 100, "output_tokens": 10}
+    assert Traffic.closed(concurrency=2, prefix=talks, **lengths).prefix == talks
+    assert Traffic.at_rate(requests_per_s=2.0, prefix=talks, **lengths).prefix == talks
+    with pytest.raises(InvalidInput, match="prefix_hit_share: is given beside `prefix`"):
+        Traffic.closed(concurrency=2, prefix=talks, prefix_hit_share=0.5, **lengths)

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from budsim.commons.units import GIB
 from budsim.model_ops.media import LONGEST_AUDIO_S, MOST_FRAMES
 from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
-from budsim.performance.prefixes import MOST_SET_TOKENS
+from budsim.performance.prefixes import MOST_SET_TOKENS, MOST_TURNS
 from budsim.performance.traffic import MOST_RATE
 
 # Bytes of a GB of the wire: the inventory's writer calls a GiB a GB, and callers do the same.
@@ -67,6 +67,8 @@ Seconds = Annotated[
 SetTokens = Annotated[
     float, Field(ge=1, le=MOST_SET_TOKENS, allow_inf_nan=False), BeforeValidator(only_number)
 ]
+Turns = Annotated[int, Field(ge=1, le=MOST_TURNS), BeforeValidator(only_number)]
+Interval = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(only_number)]
 Gib = Annotated[float, Field(ge=0, le=65536, allow_inf_nan=False), BeforeValidator(only_number)]
 Loras = Annotated[int, Field(ge=0, le=1024), BeforeValidator(only_number)]
 LoraRank = Annotated[int, Field(ge=1, le=512), BeforeValidator(only_number)]

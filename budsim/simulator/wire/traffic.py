@@ -9,8 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
 from budsim.model_ops.media import Media
-from budsim.performance.lengths import lengths_of_mean
-from budsim.performance.prefixes import prefix_of
+from budsim.performance.lengths import lengths_of_mean, prompts_up_to
+from budsim.performance.prefixes import USUAL_INTERVAL_S, prefix_of
 from budsim.performance.traffic import MOST_RATE, Arrivals, ClosedLoop, OpenLoop, Traffic
 from budsim.simulator.planning.targets import PercentileTarget, Targets
 from budsim.simulator.wire.envelopes import Body
@@ -18,6 +18,7 @@ from budsim.simulator.wire.fields import (
     MAX_TEXT,
     Concurrency,
     Flag,
+    Interval,
     Items,
     Rate,
     Seconds,
@@ -26,6 +27,7 @@ from budsim.simulator.wire.fields import (
     Target,
     Text,
     Tokens,
+    Turns,
     wrong_field,
 )
 
@@ -44,6 +46,8 @@ FIELDS = {
     "tokens_per_s_per_user": "target_throughput_per_user",
     "goodput": "target_goodput",
     "prefix_hits": "prefix_hit_share",
+    "interval_s": "turn_interval_s",
+    "longest": "max_input_tokens",
     **{figure: field for field, (figure, _) in PERCENTILES.items()},
 }
 
@@ -105,6 +109,19 @@ class LoadFields(BaseModel):
         description="a router sends requests to the replica that holds their prefix, so that "
         "replicas divide prefix_set_tokens",
     )
+    turns: Turns | None = Field(
+        None,
+        description="requests of a conversation, each with all that was said before; input_tokens "
+        "are then the new ones of a turn; null: requests stand alone",
+    )
+    turn_interval_s: Interval = Field(
+        USUAL_INTERVAL_S,
+        description="seconds between the turns of a conversation, with request_rate",
+    )
+    max_input_tokens: Tokens | None = Field(
+        None,
+        description="longest prompt; prompts then vary (lognormal) unless input_lengths says how",
+    )
     images_per_request: Items = Field(0, description="images in each request; 0: none")
     image_size: str = Field(
         "", max_length=MAX_TEXT, description="pixels of an image or of a frame of video: 1024x768"
@@ -158,12 +175,16 @@ class LoadFields(BaseModel):
         """The traffic in the core's words."""
         return Traffic(
             arrivals=self._arrivals,
-            prompt=lengths_of_mean(self.input_lengths, self.input_tokens, "input_lengths"),
+            prompt=prompts_up_to(
+                self.input_lengths, self.input_tokens, self.max_input_tokens, "input_lengths"
+            ),
             output=lengths_of_mean(self.output_lengths, self.output_tokens, "output_lengths"),
             prefix=prefix_of(
                 self.prefix_hit_share,
                 self.prefix_set_tokens,
                 by_prefix=self.route_by_prefix,
+                turns=self.turns,
+                interval_s=self.turn_interval_s,
             ),
             media=Media.named(
                 images=self.images_per_request,

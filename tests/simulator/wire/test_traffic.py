@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from budsim.engine_ops.kv_store import kv_store_of
 from budsim.performance.lengths import FixedLength, LognormalLength, UniformLength
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.performance.prefixes import PrefixSet, PrefixShare
+from budsim.performance.prefixes import PrefixSet, PrefixShare, Sessions
 from budsim.performance.traffic import ClosedLoop, OpenLoop, Process
 from budsim.simulator.background.worker_processes import ThreadWorkers
 from budsim.simulator.cluster_sources import FixedInventory
@@ -238,3 +238,29 @@ def test_a_set_of_prefixes_is_an_optional_field(body: dict[str, Any]):
     assert asked.traffic.prefix == PrefixSet(share=0.5, tokens=1e6)
     assert asked.kv_offload_gib == 100
     assert parsed(body, prefix_hit_share=0.5).traffic.prefix == PrefixShare(share=0.5)
+
+
+def test_conversations_and_longest_prompts_are_optional_fields(body: dict[str, Any]):
+    """As `--turns`, `--turn-interval-s` and `--max-input-tokens` of the terminal."""
+    asked = parsed(body, turns=8, turn_interval_s=12, max_input_tokens=100_000).traffic
+    assert asked.prefix == Sessions(turns=8, interval_s=12.0)
+    assert asked.prompt.most == 100_000
+    assert parsed(body, turns=2).traffic.prefix == Sessions(turns=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"turns": 0}, "turns"),
+        ({"turns": 2, "turn_interval_s": 0}, "turn_interval_s"),
+        ({"turns": 2, "prefix_hit_share": 0.5}, "prefix_hit_share"),
+        ({"max_input_tokens": 10}, "max_input_tokens"),
+        ({"max_input_tokens": 100_000, "input_lengths": "uniform"}, "max_input_tokens"),
+    ],
+)
+def test_conversations_that_make_no_sense_are_refused(
+    client: TestClient, body: dict[str, Any], changes: dict[str, Any], field: str
+):
+    """422 with the name of the request's own field."""
+    answer = client.post("/simulator/run", json=body | changes)
+    assert (answer.status_code, answer.json()["param"]) == (422, field), answer.text
