@@ -70,6 +70,11 @@ PROFILES: Final = (
         source=f"TensorRT-LLM before 1.0; {_FITTED}; {GPU.source}",
     ),
     replace(
+        GPU,
+        name="trtllm(deepgemm)",
+        source=f"TensorRT-LLM before 1.2 with DeepGEMM's experts; {GPU.source}",
+    ),
+    replace(
         _BASE,
         name="dynamo-trtllm",
         source=f"NVIDIA Dynamo over TensorRT-LLM workers; {GPU.source}",

@@ -69,7 +69,7 @@ GPU: Final = replace(
     _BASE,
     host_tier=HOST_TIER,
     stores=STORES,
-    first_token=FirstToken(request_s=0.002, steps=OVERLAPPED_STEPS, prompt_launch_s=0.001),
+    first_token=FirstToken(request_s=0.002, steps=OVERLAPPED_STEPS, prompt_launch_s=0.0005),
     multiplied_in=MXFP4_AS_FP8,
 )
 

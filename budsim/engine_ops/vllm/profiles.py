@@ -92,7 +92,7 @@ GPU: Final = replace(
     _BASE,
     host_tier=HOST_TIER,
     stores=STORES,
-    first_token=FirstToken(request_s=0.003, steps=USUAL_STEPS, prompt_launch_s=0.0003),
+    first_token=FirstToken(request_s=0.003, steps=USUAL_STEPS, prompt_launch_s=0.00027),
     multiplied_in=MXFP4_AS_FP8,
 )
 

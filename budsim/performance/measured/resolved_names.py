@@ -12,7 +12,7 @@ import pandas as pd
 from budsim.commons.errors import BudsimError, InvalidInput
 from budsim.commons.precision import Precision, bytes_per_value
 from budsim.engine_ops import serving_engines
-from budsim.engine_ops.engine_profile import EngineProfile
+from budsim.engine_ops.engine_profile import EngineProfile, version_pair
 from budsim.engine_ops.profiles import profile_for, profiles
 from budsim.engine_ops.shared.formats import kv_precisions
 from budsim.hardware_ops.device import Device, DeviceKind
@@ -50,6 +50,12 @@ OF_A_YEAR = {
     ("vllm", DeviceKind.ROCM.value, "2024"): "vllm(rocm 2024)",
     ("trtllm", DeviceKind.CUDA.value, "2024"): "trtllm(2024)",
 }
+
+# TensorRT-LLM multiplied experts in blocks of FP8 on Blackwell by DeepGEMM before 1.2 (InferenceX's
+# perf-changelog.yaml: "Change default MOE backend from DEEPGEMM to TRTLLM", with 1.2.0rc6). Rows
+# without a version are older than that benchmark's first run with it.
+BLOCK_MODELS = "DeepSeek|Qwen3"
+LAST_DEEPGEMM, FIRST_WITHOUT_DEEPGEMM = (1, 1), "2026-01-29"
 
 # llama.cpp gives each sequence a cache of its own since pull request 14363 (July 2025, about build
 # 5900).
@@ -119,7 +125,17 @@ def engine_names(text: pd.DataFrame) -> pd.Series:
             (text.engine == engine) & (text.device_type == kind) & text.date.str.startswith(year),
             profile,
         )
-    return named
+    return named.mask(_uses_deepgemm(text), "trtllm(deepgemm)")
+
+
+def _uses_deepgemm(text: pd.DataFrame) -> pd.Series:
+    """Return which rows are of TensorRT-LLM with DeepGEMM's experts."""
+    version = [version_pair(each) for each in text.engine_version]
+    early = (text.date != "") & (text.date < FIRST_WITHOUT_DEEPGEMM)
+    old = np.array([each is not None and each <= LAST_DEEPGEMM for each in version], dtype=bool)
+    old |= (text.engine_version == "").to_numpy() & early.to_numpy()
+    blocks = (text.precision == "fp8") & text.model.str.contains(BLOCK_MODELS)
+    return (text.engine == "trtllm") & text.device_name.str.contains("B200") & blocks & old
 
 
 def profile_of(engine: EngineProfile | None, kind: DeviceKind) -> EngineProfile:

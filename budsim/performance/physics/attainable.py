@@ -31,8 +31,13 @@ class KernelConstants(Generic[Number]):
         A product of so many rows reaches half of its share.
     bandwidth, expert_bandwidth, cache_bandwidth : share of the memory bandwidth, 0..1
         While weights, experts and the KV cache are read.
+    bandwidth_4bit : ratio
+        What reading weights of dense products in 4 bit reaches, relative to ``bandwidth``.
     decode_attention, prefill_attention : share of the peak FLOP/s, 0..1
         What attention reaches for running sequences and for prompts.
+    sparse_prefill : ratio
+        What prompts reach in models whose indexers choose the tokens, relative to
+        ``prefill_attention``.
     score_dims : dimensions of a head
         What one score costs besides its two products (softmax), as so many further dimensions.
     reread : share, 0..1
@@ -80,8 +85,10 @@ class KernelConstants(Generic[Number]):
     bandwidth: Number
     expert_bandwidth: Number
     cache_bandwidth: Number
+    bandwidth_4bit: Number
     decode_attention: Number
     prefill_attention: Number
+    sparse_prefill: Number
     score_dims: Number
     reread: Number
     link: Number
@@ -123,8 +130,10 @@ IDEAL: KernelConstants[float] = KernelConstants(
     bandwidth=1.0,
     expert_bandwidth=1.0,
     cache_bandwidth=1.0,
+    bandwidth_4bit=1.0,
     decode_attention=1.0,
     prefill_attention=1.0,
+    sparse_prefill=1.0,
     score_dims=0.0,
     reread=0.0,
     link=1.0,

@@ -66,7 +66,9 @@ GAUDI_3 = replace(GAUDI, gemm_8bit=1.6, bandwidth=0.72)
 # 0.24, SGLang 0.5.14, TensorRT-LLM 1.3). Those tables leave out the rest of a layer, steps with
 # prompts, indexers and linear layers: their latencies were fitted on the serving rows of
 # InferenceX, by scripts/fit_serving.py. Dense FP8 products were 0.73 by those timings; serving rows
-# of Llama models on H100 and H200 (two parties, three engines) say 0.88.
+# of Llama models on H100 and H200 (two parties, three engines) say 0.88. Attention of prompts was
+# 0.45 to 0.56 by the timings of Hopper and 0.39 to 0.49 by those of B200; prompts of 8,000 and
+# 32,000 tokens of three parties say the upper end.
 HOPPER = replace(
     IDEAL,
     gemm=0.79,
@@ -80,7 +82,7 @@ HOPPER = replace(
     expert_traffic=10.0,
     cache_bandwidth=0.75,
     decode_attention=0.45,
-    prefill_attention=0.5,
+    prefill_attention=0.55,
     link=0.66,
     all_reduce_latency_s=4.3e-6,
     all_reduce_depth=0.0,
@@ -106,6 +108,8 @@ AMPERE = replace(
     HOPPER,
     gemm=0.84,
     gemm_8bit=0.73,
+    # 0.25 by the timings; long prompts of models of 106 to 235 billion parameters say 0.3.
+    expert_gemm=0.3,
     bandwidth=0.77,
     cache_bandwidth=0.64,
     prefill_attention=0.52,
@@ -130,11 +134,13 @@ BLACKWELL = replace(
     gemm=0.7,
     gemm_8bit=0.79,
     gemm_4bit=0.72,
-    expert_gemm=0.3,
-    expert_gemm_8bit=0.43,
+    expert_gemm=0.33,
+    expert_gemm_8bit=0.4,
     bandwidth=0.79,
+    # NVFP4 products read 0.60 (SGLang) and 0.61 (vLLM) of the bandwidth, 16 bit ones 0.76 and 0.77.
+    bandwidth_4bit=0.78,
     cache_bandwidth=0.85,
-    prefill_attention=0.42,
+    prefill_attention=0.5,
     link=0.56,
     all_reduce_latency_s=6.8e-6,
     moe_latency_s=29e-6,
@@ -154,8 +160,29 @@ BLACKWELL_WORKSTATION = replace(
     bandwidth=0.87,
     cache_bandwidth=0.86,
     prefill_attention=0.52,
+    # FlashMLA's sparse kernels need sm90 or sm100 (its README); what replaces them was fitted on
+    # prompts of DeepSeek-V4 on RTX PRO 6000 and GB10, of one party.
+    sparse_prefill=0.04,
     link=0.44,
 )
+
+# llama.cpp multiplies blocks of 8 and 4 bit by its own kernels, 512 tokens at a time. Fitted on
+# prompts of three models on GB10, of one party (llama.cpp's benches/dgx-spark.md).
+LLAMA_CPP_GB10 = replace(BLACKWELL_WORKSTATION, gemm=0.34, expert_gemm=0.043)
+
+# gpt-oss runs on Triton's experts there (TensorRT-LLM's guide to gpt-oss: `moe_config` with the
+# backend TRITON on Hopper), which nothing fuses. Fitted on its decode steps on H200, InferenceX.
+TRTLLM_HOPPER = replace(HOPPER, fused_experts_s=-30e-6)
+
+# TGIS multiplied by FlashAttention 2, which was written for Ampere.
+TGIS_HOPPER = replace(HOPPER, prefill_attention=0.5)
+
+# Experts take 18 us by the timings, 23 and 26 us on SGLang and vLLM.
+TRTLLM_BLACKWELL = replace(BLACKWELL, moe_latency_s=22e-6)
+
+# DeepGEMM's experts pad each expert's tokens and take as much longer at 4 requests as at 64. Fitted
+# on DeepSeek-R1 on B200 before and after the change of backend, InferenceX.
+TRTLLM_DEEPGEMM = replace(BLACKWELL, moe_latency_s=115e-6)
 
 # Fitted on serving rows of 2025 and later on MI300X and MI325X, by training.physics_fit.
 ROCM = replace(
@@ -218,6 +245,11 @@ KERNEL_CONSTANTS: Mapping[str, KernelConstants[float]] = {
     DeviceKind.ROCM: ROCM,
     "gfx950": INSTINCT_350,
     "vllm(rocm 2024)": VLLM_ROCM_2024,
+    "llama.cpp on sm121": LLAMA_CPP_GB10,
+    "tgis on sm90": TGIS_HOPPER,
+    "trtllm on sm90": TRTLLM_HOPPER,
+    "trtllm on sm100": TRTLLM_BLACKWELL,
+    "trtllm(deepgemm) on sm100": TRTLLM_DEEPGEMM,
     **dict.fromkeys(("sm60", "sm61", "sm70", "sm75", "sm80", "sm86", "sm87"), AMPERE),
     "sm89": ADA,
     "sm89(half rate)": ADA_HALF_RATE,

@@ -31,7 +31,7 @@ def link_bandwidth(candidates: Candidates) -> LinkBandwidth:
 
     Where every pair of devices has links of its own (meshed), a group of n uses n - 1 of them and a
     hop one: of eight MI300X two reduce over a seventh of the bandwidth. What does not fit into one
-    link domain goes over the network between nodes.
+    link domain goes over the network between nodes. A device alone in its domain has only that.
     """
     devices = candidates.devices
     peers = candidates.by_device(
@@ -40,7 +40,7 @@ def link_bandwidth(candidates: Candidates) -> LinkBandwidth:
     inside = candidates.by_device([d.scale_up.bandwidth_bytes_per_s for d in devices])
     network = candidates.by_device([d.scale_out.bandwidth_bytes_per_s for d in devices])
     domain = candidates.by_device([float(d.scale_up.domain_devices) for d in devices])
-    beyond = np.minimum(inside, network)
+    beyond = np.where(domain > 1, np.minimum(inside, network), network)
     group = inside * np.clip((candidates.tp - 1.0) / peers, 1.0 / peers, 1.0)
     return LinkBandwidth(
         group=np.where(candidates.tp <= domain, group, beyond),

@@ -274,7 +274,7 @@ def matrices(ranks: Ranks, batch: Batch) -> OperatorTime:
     half = _by_expert(ranks, constants.expert_half_rows, constants.half_rows)
     reached = held.reached * tile_rows / np.maximum(tile_rows + half, TINY)
     busy_compute = compute / np.maximum(reached, LEAST_REACHED)
-    busy_traffic = traffic / _by_expert(ranks, constants.expert_bandwidth, constants.bandwidth)
+    busy_traffic = traffic / held.read_share
 
     both = p_norm(busy_compute, busy_traffic, constants.roofline_exponent[:, None])
     by_traffic = both * busy_traffic / np.maximum(busy_compute + busy_traffic, TINY)
@@ -354,9 +354,10 @@ def prefill_attention(ranks: Ranks, batch: Batch) -> OperatorTime:
     each = (attention.prefill_flops * seen).sum(axis=1)
     indexed = attention.index_flops * batch.prefill_context
     flops = batch.prefill / ranks.candidates.dp * (each + indexed)
-    compute = flops / attention.peak_flops_per_s
+    compute, constants = flops / attention.peak_flops_per_s, ranks.constants
+    chosen = np.where(ranks.layers.indexed > 0, constants.sparse_prefill, 1.0)
     return OperatorTime(
-        compute_s=compute / ranks.constants.prefill_attention, ideal_compute_s=compute
+        compute_s=compute / (constants.prefill_attention * chosen), ideal_compute_s=compute
     )
 
 

@@ -41,6 +41,10 @@ MXFP4 = list(Precision).index(Precision.MXFP4)
 # and attention without fused kernels. Fitted on decode steps of T5 models in TGIS (LLM Pilot).
 CROSS_ATTENTION_LAUNCHES = 2.3
 
+# Launches of a layer of experts, by those of a dense one: routing, sorting, grouped products and
+# the sum instead of two products. 2 fits TTFT of short prompts on vLLM, SGLang and TensorRT-LLM.
+EXPERT_LAUNCHES = 2.0
+
 # Place of the format that towers are run in.
 BF16 = list(Precision).index(Precision.BF16)
 
@@ -59,6 +63,7 @@ class MatrixOperators:
     flops_per_token : FLOPs for each row multiplied, those of the experts a token visits
     peak_flops_per_s : of the format it is multiplied in
     reached : share of that peak with many rows, 0..1
+    read_share : share of the memory bandwidth that reading it reaches, 0..1
     token_share : of the step's tokens, 0..1: attention ranks divide them
     is_expert, is_sampled : 1.0 for experts, and for the head, which only sampled tokens meet
     """
@@ -68,6 +73,7 @@ class MatrixOperators:
     flops_per_token: Floats
     peak_flops_per_s: Floats
     reached: Floats
+    read_share: Floats
     token_share: Floats
     is_expert: Booleans
     is_sampled: Booleans
@@ -187,9 +193,7 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
         model=model,
         constants=kernels,
         host=host,
-        matrices=_matrix_operators(
-            candidates, model, peak, _reached(candidates, model, kernels, bits)
-        ),
+        matrices=_matrix_operators(candidates, model, peak, kernels, bits),
         attention=_attention_operators(
             candidates, model, kernels, attention_peaks[pair] * compute_share
         ),
@@ -222,12 +226,14 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
 def _launched(model: ArchitectureArrays, row: Integers, host: HostTime) -> tuple[Floats, Floats]:
     """Return seconds the host takes to launch the layers of a step without, and with, prompts.
 
-    A prompt passes the encoder's layers, too. 0.4 ms a layer, 24 layers of encoder and of decoder:
-    24 x 2.3 x 0.4 = 22 ms without prompts, 9.6 ms more with some.
+    A prompt passes the encoder's layers, too, and a layer of experts launches twice as much. 0.4 ms
+    a layer, 24 layers of encoder and of decoder: 24 x 2.3 x 0.4 = 22 ms without prompts, 9.6 ms
+    more with some.
     """
-    encoder = model.encoder_layers[row]
+    encoder, moe = model.encoder_layers[row], model.moe_layers[row]
     kernels = np.where(encoder > 0, CROSS_ATTENTION_LAUNCHES, 1.0)
-    decoded = model.layers[row] * kernels * host.prompt_launch_s
+    launched = model.layers[row] * kernels + moe * (EXPERT_LAUNCHES - 1.0)
+    decoded = launched * host.prompt_launch_s
     return decoded, decoded + encoder * host.prompt_launch_s
 
 
@@ -271,7 +277,11 @@ def attention_ranks(candidates: Candidates) -> Floats:
 
 
 def _matrix_operators(
-    candidates: Candidates, model: ArchitectureArrays, peak: Floats, reached: Floats
+    candidates: Candidates,
+    model: ArchitectureArrays,
+    peak: Floats,
+    kernels: KernelConstants[Floats],
+    bits: Floats,
 ) -> MatrixOperators:
     matrices, row = model.matrices, candidates.architecture
     held = (matrices.layers * matrices.inputs * matrices.outputs)[row]
@@ -285,7 +295,8 @@ def _matrix_operators(
         read_bytes=multiplied * matrices.copies[row].clip(1.0) * width,
         flops_per_token=2.0 * multiplied * matrices.active_copies[row],
         peak_flops_per_s=peak,
-        reached=reached,
+        reached=_reached(candidates, model, kernels, bits),
+        read_share=_read_share(matrices.expert[row], kernels, bits),
         token_share=np.where(matrices.attention[row], 1.0 / candidates.dp[:, None], 1.0),
         is_expert=matrices.expert[row],
         is_sampled=matrices.sampled[row],
@@ -381,6 +392,13 @@ def _reached(
     ratio = np.where(bits < FOUR_BIT_BELOW, four, np.where(bits < EIGHT_BIT_BELOW, eight, wide))
     share = np.where(expert, kernels.expert_gemm[:, None], kernels.gemm[:, None])
     return np.asarray(share * ratio, dtype=np.float64)
+
+
+def _read_share(expert: Booleans, kernels: KernelConstants[Floats], bits: Floats) -> Floats:
+    """Return the share of the memory bandwidth reading each matrix reaches, (n, matrices)."""
+    narrow = np.where(bits < FOUR_BIT_BELOW, kernels.bandwidth_4bit[:, None], 1.0)
+    dense = kernels.bandwidth[:, None] * narrow
+    return np.where(expert, kernels.expert_bandwidth[:, None], dense)
 
 
 def _launches(

@@ -70,6 +70,32 @@ def test_an_engine_of_an_early_year_is_another_engine(
 
 
 @pytest.mark.parametrize(
+    ("version", "date", "profile"),
+    [
+        ("1.1.0rc2.post2", "2026-01-05", "trtllm(deepgemm)"),
+        ("1.2.0rc6.post2", "2026-01-05", "trtllm"),
+        ("", "2025-12-10", "trtllm(deepgemm)"),
+        ("", "2026-02-10", "trtllm"),
+        ("", "", "trtllm"),
+    ],
+)
+def test_experts_in_blocks_were_slower_before_tensorrt_llm_1_2(
+    version: str, date: str, profile: str
+) -> None:
+    """DeepGEMM multiplied them on Blackwell; without a version the date says so."""
+    row = {
+        "device_name": "B200-SXM",
+        "engine": "trtllm",
+        "model_hf": "deepseek-ai/DeepSeek-R1",
+        "model": "DeepSeek-R1",
+        "precision": "fp8",
+        "engine_version": version,
+        "date": date,
+    }
+    assert read(row).candidates.engines[0].name == profile
+
+
+@pytest.mark.parametrize(
     ("version", "profile"),
     [
         ("", "llama.cpp-cpu"),

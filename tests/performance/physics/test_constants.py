@@ -16,7 +16,12 @@ from budsim.performance.physics.constants import (
     kernel_constants,
 )
 from budsim.performance.physics.first_token import OTHER_ENGINE
-from budsim.performance.physics.kernel_constants import BLACKWELL, BLACKWELL_WORKSTATION, HOPPER
+from budsim.performance.physics.kernel_constants import (
+    AMPERE,
+    BLACKWELL,
+    BLACKWELL_WORKSTATION,
+    HOPPER,
+)
 from budsim.performance.physics.processor_constants import LLAMA_CPP
 from tests.performance.by_hand import candidates
 from tests.performance.populations import population
@@ -61,9 +66,30 @@ def test_devices_without_a_link_share_one_network() -> None:
 
 def test_an_engines_own_prompt_factor_comes_before_the_devices() -> None:
     """TensorRT-LLM adds its kernels' times alone, vLLM 1.3 times as much."""
-    device = devices()["H100-SXM"]
-    assert FITTED.of_kernels("trtllm", device) == replace(HOPPER, prompt_factor=1.0)
+    device = devices()["A100-80GB"]
+    assert FITTED.of_kernels("trtllm", device) == replace(AMPERE, prompt_factor=1.0)
     assert FITTED.of_kernels("vllm", device).prompt_factor == 1.3
+
+
+def test_kernels_of_an_engine_on_a_generation_come_first() -> None:
+    """Constants of "toy on sm90" hold for that engine on H100, not for others or on A100."""
+    table = {
+        DeviceKind.CUDA: IDEAL,
+        "sm80": replace(IDEAL, gemm=0.4),
+        "toy on sm90": replace(IDEAL, gemm=0.5),
+    }
+    known = PhysicsConstants(kernels=table, first_token={}, processor_kernels={})
+    shares = {
+        (engine, name): known.of_kernels(engine, devices()[name]).gemm
+        for engine in ("toy", "vllm")
+        for name in ("H100-SXM", "A100-80GB")
+    }
+    assert shares == {
+        ("toy", "H100-SXM"): 0.5,
+        ("toy", "A100-80GB"): 0.4,
+        ("vllm", "H100-SXM"): 1.0,
+        ("vllm", "A100-80GB"): 0.4,
+    }
 
 
 def test_an_engine_never_measured_gets_a_guess() -> None:

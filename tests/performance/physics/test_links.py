@@ -36,6 +36,12 @@ def test_what_does_not_fit_into_a_node_goes_over_the_network() -> None:
     assert (two_nodes.group[0], two_nodes.hop[0]) == (1e9, 0.5e9)
 
 
+def test_a_device_alone_in_its_node_has_the_whole_network() -> None:
+    """One device a node, whose catalog entry has a nominal link of 1 MB/s: 0.5 GB/s of network."""
+    alone = replace(DEVICE, scale_up=replace(LINK, bandwidth_bytes_per_s=1e6, domain_devices=1))
+    assert link_bandwidth(candidates(device=alone, tp=2)).group == 0.5e9
+
+
 def test_a_pair_in_a_mesh_has_only_the_links_between_them() -> None:
     """Of eight meshed devices two reduce over one seventh of the links and eight over all.
 

@@ -78,6 +78,13 @@ def test_at_the_ridge_neither_ceiling_is_reached() -> None:
     assert ridge.compute_s == pytest.approx(0.5 * np.sqrt(2) * MS)
 
 
+def test_four_bit_weights_reach_less_of_the_bandwidth() -> None:
+    """10 million values in 0.5625 B at half of 20 GB/s: 0.5625 ms, beside little arithmetic."""
+    fast = replace(DEVICE, flops_per_s={Precision.BF16: 1e18, Precision.NVFP4: 1e18})
+    prepared = ranks(device=fast, kernels=constants(bandwidth_4bit=0.5), precision=Precision.NVFP4)
+    assert operator(prepared, "matrices", decode=1).weights_s == pytest.approx(0.5625 * MS)
+
+
 def test_few_rows_reach_half_of_a_products_share() -> None:
     """100,000 rows take 100 ms; where so many rows reach half of the share, 200 ms."""
     half = operator(ranks(kernels=constants(half_rows=1e5)), "matrices", prefill=1e5)
@@ -258,6 +265,17 @@ def test_prompts_look_back_at_half_of_themselves() -> None:
     seen = operator(ranks(kernels=kernels), "prefill attention", prefill=1000, context=500)
     assert seen.ideal_compute_s == pytest.approx(0.1 * MS)
     assert seen.compute_s == pytest.approx(0.2 * MS)
+
+
+def test_prompts_of_sparse_models_reach_their_own_share() -> None:
+    """The 0.1 ms of such a prompt take 0.2 ms at half of the peak, and 2 ms at a tenth of that.
+
+    The indexer's 1000 x 500 x 2 x 100 = 1e8 FLOP are a twentieth on top.
+    """
+    kernels = constants(prefill_attention=0.5, sparse_prefill=0.1)
+    sparse = model(replace(ATTENTION, index_heads=1, index_head_dim=100, index_topk=1000))
+    seen = operator(ranks(sparse, kernels=kernels), "prefill attention", prefill=1000, context=500)
+    assert seen.compute_s == pytest.approx(1.05 * 2.0 * MS)
 
 
 def test_attention_ranks_divide_sequences_but_not_weights() -> None:

@@ -93,7 +93,7 @@ STATIC = _KINDS[Batching.STATIC]
 
 # Engines that admit a request only when the cache has room for its whole output: TensorRT-LLM's
 # default policy GUARANTEED_NO_EVICT (tensorrt_llm/llmapi CapacitySchedulerPolicy, 1.0).
-RESERVING = frozenset({"trtllm", "trtllm(2024)", "dynamo-trtllm"})
+RESERVING = frozenset({"trtllm", "trtllm(deepgemm)", "trtllm(2024)", "dynamo-trtllm"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
