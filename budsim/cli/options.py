@@ -7,8 +7,7 @@ from typing import Annotated, ClassVar
 import typer
 
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
-from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
-from budsim.performance.prefixes import USUAL_INTERVAL_S
+from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS, USUAL_INTERVAL_S
 
 LARGEST_SEED = 2**63 - 1
 # XGBoost reads its seed as a signed 32-bit number.

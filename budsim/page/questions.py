@@ -21,7 +21,8 @@ from budsim.page.fields import Asked
 from budsim.page.work import read_clusters, read_uploaded_prices, read_uploaded_trace
 from budsim.performance.asked_speculation import AskedSpeculation
 from budsim.performance.lengths import lengths_of_mean, prompts_and_outputs, prompts_up_to
-from budsim.performance.prefixes import USUAL_INTERVAL_S, prefix_of
+from budsim.performance.limits import USUAL_INTERVAL_S
+from budsim.performance.prefixes import prefix_of
 from budsim.performance.traffic import Arrivals, ClosedLoop, OpenLoop, Traffic
 from budsim.simulator.cluster_sources import PricedInventory
 from budsim.simulator.context import ServiceOptions

@@ -6,3 +6,5 @@ MOST_TOKENS: Final = 10_000_000
 """The longest prompt or output, tokens."""
 MOST_REQUESTS: Final = 1_000_000
 """Most requests in flight, or in one run."""
+USUAL_INTERVAL_S = 30.0
+"""Seconds between two turns of a conversation where nothing is said: our choice."""

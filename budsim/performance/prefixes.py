@@ -8,15 +8,13 @@ from typing import Final
 
 from budsim.commons.errors import InvalidInput
 from budsim.performance.lengths import require
-from budsim.performance.limits import MOST_REQUESTS
+from budsim.performance.limits import MOST_REQUESTS, USUAL_INTERVAL_S
 
 MOST_SET_TOKENS = 1e15
 """Most tokens of all shared prefixes together; more than any store holds."""
 
 MOST_TURNS = 1_000
 """Most requests of a conversation."""
-USUAL_INTERVAL_S = 30.0
-"""Seconds between two turns where nothing is said: our choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

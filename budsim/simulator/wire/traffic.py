@@ -10,7 +10,8 @@ from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
 from budsim.model_ops.media import Media
 from budsim.performance.lengths import lengths_of_mean, prompts_up_to
-from budsim.performance.prefixes import USUAL_INTERVAL_S, prefix_of
+from budsim.performance.limits import USUAL_INTERVAL_S
+from budsim.performance.prefixes import prefix_of
 from budsim.performance.traffic import MOST_RATE, Arrivals, ClosedLoop, OpenLoop, Traffic
 from budsim.simulator.planning.targets import PercentileTarget, Targets
 from budsim.simulator.wire.envelopes import Body
