@@ -317,7 +317,10 @@ class SearchSpace:
         }
         grid = np.stack(np.meshgrid(*values.values(), indexing="ij"), axis=-1)
         genomes = grid.reshape(-1, len(GENES)).astype(np.int64)
-        return np.asarray(np.unique(self.repair(genomes), axis=0))
+        legal = self.repair(genomes)
+        # One number a genome: unique rows of a table take four times as long to find.
+        _, first = np.unique(np.ravel_multi_index(legal.T, self.sizes), return_index=True)
+        return legal[first]
 
 
 def _lengths(option: ServingOption) -> tuple[int, ...]:
