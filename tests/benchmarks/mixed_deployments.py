@@ -123,7 +123,8 @@ def of_one_replica(
     engines = [
         each
         for each in serving_engines.values()
-        if each.why_not(question.architecture, group.device) is None
+        if each.name in (question.engines or serving_engines)
+        and each.why_not(question.architecture, group.device) is None
     ]
     offers = [
         make_option(

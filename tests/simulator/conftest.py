@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,34 +43,36 @@ def body() -> dict[str, Any]:
 @pytest.fixture
 def make_client(sqlite_url: str) -> Iterator[MakeClient]:
     """Start services on one SQLite file and stop them when the test ends."""
-    started: list[TestClient] = []
-
-    def make(*, inventory: Any = None, workers: Workers | None = None, **groups: Any) -> TestClient:
-        settings = service_settings(sqlite_url, **groups)
-        known = inventory or FixedInventory(
-            (h100_cluster(CLUSTER_ID), h100_cluster(OTHER_CLUSTER_ID))
-        )
-        if settings.dapr.has_sidecar and inventory is None:
-            known = None
-        app = create_app(
-            settings,
-            inventory=known,
-            workers=workers or ThreadWorkers(known_answer, AnalyticPredictor),
-        )
-        client = TestClient(app, raise_server_exceptions=False)
-        client.__enter__()
-        started.append(client)
-        return client
-
-    yield make
-    for client in started:
-        client.__exit__(None, None, None)
+    with starting(sqlite_url) as make:
+        yield make
 
 
-@pytest.fixture
-def client(make_client: MakeClient) -> TestClient:
-    """Return the service as it starts without a sidecar."""
-    return make_client()
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """Return the service as it starts without a sidecar; the tests of a file share it."""
+    with starting(f"sqlite:///{tmp_path_factory.mktemp('service') / 'runs.db'}") as make:
+        yield make()
+
+
+@contextmanager
+def starting(url: str) -> Iterator[MakeClient]:
+    """Yield a starter of services on one database, which are stopped at the end."""
+    with ExitStack() as started:
+
+        def make(
+            *, inventory: Any = None, workers: Workers | None = None, **groups: Any
+        ) -> TestClient:
+            settings = service_settings(url, **groups)
+            known = inventory or FixedInventory(
+                (h100_cluster(CLUSTER_ID), h100_cluster(OTHER_CLUSTER_ID))
+            )
+            if settings.dapr.has_sidecar and inventory is None:
+                known = None
+            workers = workers or ThreadWorkers(known_answer, AnalyticPredictor)
+            app = create_app(settings, inventory=known, workers=workers)
+            return started.enter_context(TestClient(app, raise_server_exceptions=False))
+
+        yield make
 
 
 @pytest.fixture

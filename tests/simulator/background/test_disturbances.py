@@ -3,7 +3,7 @@
 import itertools
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +17,7 @@ from budsim.simulator.background.worker_processes import ThreadWorkers
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question
 from budsim.simulator.searching import simulate
+from tests.simulator.conftest import starting
 from tests.simulator.serving import (
     CLUSTER_ID,
     OTHER_CLUSTER_ID,
@@ -289,19 +290,25 @@ NUMBERS = ["1e-300", "5e-324", "1e-9", "1e300", "1.7976931348623157e308", "-0.0"
 FIELDS = ["target_ttft", "target_throughput_per_user", "target_e2e_latency", "concurrency"]
 
 
+@pytest.fixture(scope="module")
+def searching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """Return a service that searches by physics alone."""
+    with starting(f"sqlite:///{tmp_path_factory.mktemp('searching') / 'runs.db'}") as make:
+        yield make(workers=ThreadWorkers(simulate, AnalyticPredictor))
+
+
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("field", FIELDS)
 def test_any_number_is_answered_or_refused(
-    make_client: MakeClient, body: dict[str, Any], field: str, number: str
+    searching: TestClient, body: dict[str, Any], field: str, number: str
 ):
     """By a real search: no 500, no run that fails by an unexpected error."""
-    client = make_client(workers=ThreadWorkers(simulate, AnalyticPredictor))
     asked = body | {"debug": True, "simulation_method": "heuristic"}
     text = json.dumps(asked).replace(
         f'"{field}": {json.dumps(asked[field])}', f'"{field}": {number}'
     )
     assert number in text
-    answer = client.post(
+    answer = searching.post(
         "/simulator/run", content=text, headers={"content-type": "application/json"}
     )
     assert answer.status_code in {200, 400, 422}, answer.text[:300]

@@ -32,14 +32,27 @@ def best_of(question: Question) -> Plan:
     return answer(question, AnalyticPredictor()).plans[0]
 
 
+@cache
+def best_on_grid(name: str) -> Plan:
+    """Return the best plan of a situation's question."""
+    return best_of(grid(name))
+
+
 def grid(name: str) -> Question:
     """Return a situation's question, on the grid of layouts with every knob at its default."""
     cluster, concurrency = SITUATIONS[name]
-    return make_question(cluster, concurrency=concurrency, targets=TIGHT, analytic_only=True)
+    return make_question(
+        cluster,
+        concurrency=concurrency,
+        targets=TIGHT,
+        analytic_only=True,
+        engines=frozenset({"vllm"}),
+    )
 
 
 @pytest.mark.parametrize(
-    "question", [grid(name) for name in SITUATIONS] + [drawn(seed) for seed in range(8)]
+    "question",
+    [grid("in one node"), grid("another vendor"), *(drawn(seed) for seed in range(5))],
 )
 def test_no_split_over_two_kinds_of_replica_is_better(question):
     """Of every way to split the traffic over two layouts of one type or of two.
@@ -98,7 +111,7 @@ def test_all_requests_have_a_place_and_all_groups_meet_the_targets():
 
     Every group keeps to the targets.
     """
-    best = best_of(grid("another vendor"))
+    best = best_on_grid("another vendor")
     places = sum(group.replicas * group.config.concurrency for group in best.groups)
     wanted = SITUATIONS["another vendor"][1]
     assert wanted <= places < wanted + sum(group.replicas for group in best.groups)
@@ -116,7 +129,7 @@ def test_all_requests_have_a_place_and_all_groups_meet_the_targets():
 def test_no_device_is_in_two_groups():
     """L8: placements of a mix in one node of two types use no pool past what is free in it."""
     question = grid("in one node")
-    used = devices_used(best_of(question))
+    used = devices_used(best_on_grid("in one node"))
     free = {
         (node.node_id, at): pool.available
         for node in question.clusters[0].nodes
@@ -140,7 +153,7 @@ def on_three(concurrency: int) -> tuple[Plan, ...]:
     return answer(question, AnalyticPredictor()).plans
 
 
-LOADS = range(40, 140, 4)
+LOADS = range(40, 140, 8)
 
 
 def test_the_device_a_layout_leaves_of_a_node_is_used():
@@ -187,7 +200,7 @@ def test_equal_devices_in_one_layout_are_loaded_equally():
     )
     question = make_question(cluster, input_tokens=1000, output_tokens=200, targets=targets)
     predictor = load_predictor()
-    for concurrency in range(110, 170, 10):
+    for concurrency in range(110, 170, 20):
         loaded = question.with_concurrency(concurrency)
         for plan in answer(loaded, predictor).plans:
             layouts = [(group.config.tp, group.config.pp) for group in plan.groups]
@@ -204,7 +217,7 @@ def test_what_layouts_leave_of_several_nodes_is_shared_out():
         {"ttft_s": 0.2, "tokens_per_s_per_user": 100.0},
     )
     full = []
-    for concurrency in range(100, 220, 12):
+    for concurrency in range(100, 220, 24):
         best = best_of(
             make_question(cluster, concurrency=concurrency, targets=targets, analytic_only=True)
         )
@@ -222,7 +235,7 @@ def test_an_easier_target_keeps_a_mix_or_finds_better(name, easing):
     """
     question = grid(name)
     eased = replace(question, targets=replace(question.targets, ttft_s=TIGHT["ttft_s"] * easing))
-    before, after = best_of(question), best_of(eased)
+    before, after = best_on_grid(name), best_of(eased)
     assert len(before.groups) > 1
     assert after.meets_targets
     assert after.cost_per_million_tokens_usd <= 1.01 * before.cost_per_million_tokens_usd
@@ -240,7 +253,7 @@ def test_another_node_keeps_a_mix_or_finds_better(name, extra):
     cluster = question.clusters[0]
     more = Node(node_id="more", name="more", pools=(make_pool(extra, 2),))
     before, after = (
-        best_of(question),
+        best_on_grid(name),
         best_of(replace(question, clusters=(replace(cluster, nodes=(*cluster.nodes, more)),))),
     )
     assert after.meets_targets
@@ -331,7 +344,7 @@ def test_the_genetic_search_is_mixed_too(seed):
     assert first.meets_targets
     assert (
         first.cost_per_million_tokens_usd
-        <= 1.02 * best_of(grid("another vendor")).cost_per_million_tokens_usd
+        <= 1.02 * best_on_grid("another vendor").cost_per_million_tokens_usd
     )
 
 

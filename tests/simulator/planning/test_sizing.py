@@ -50,10 +50,10 @@ def test_a_cluster_carries_what_meets_the_targets_and_no_request_more():
 
 @pytest.mark.parametrize("seed", [9, 12, 14])
 def test_asking_for_loads_in_turn_finds_the_same_capacity(seed):
-    """What was found meets the targets; of ten loads from one more to twice as many none does."""
+    """What was found meets the targets; of five loads from one more to twice as many none does."""
     question = replace(drawn(seed), analytic_only=True)
     found = ask_capacity(question).concurrency
-    loads = {found, found + 1, *range(found + 2, 2 * found + 1, max(1, found // 10))}
+    loads = {found, found + 1, *range(found + 2, 2 * found + 1, max(1, found // 4))}
     plans = {
         load: answer(with_requests(question, load), AnalyticPredictor()).plans for load in loads
     }
@@ -147,7 +147,7 @@ def test_few_searches_find_the_most_requests(most, known):
     assert low <= most < high
     assert high - low <= max(1, 0.01 * low) or low == 1_000_000
     assert len(tried) == len(set(tried))
-    assert set(tried) <= set(range(1, 1_000_001))
+    assert all(1 <= requests <= 1_000_000 for requests in tried)
     assert len(tried) <= (3 if known == 1.0 else 30)
 
 
