@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from budsim.commons.units import MILLI
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import PoolRole
+from budsim.engine_ops.pool_router import POLICY, PoolRouter
 
 if TYPE_CHECKING:
     from budsim.simulator.planning.plans import Plan
@@ -30,3 +32,19 @@ def router_command(plan: Plan) -> tuple[str, ...]:
             addresses[group.role].append(f"http://{first}:{port}")
             started.update(nodes.keys())
     return engine.pool_router.command(addresses[PoolRole.PREFILL], addresses[PoolRole.DECODE])
+
+
+def router_text(router: PoolRouter, ttft_s: float) -> str:
+    """Return in words what the router before both pools is and does, and its part of TTFT.
+
+    That part includes the handshake between two workers: measurements do not tell them apart.
+    """
+    from budsim.performance.serving.pools.pool_times import HANDSHAKE_S
+
+    share = HANDSHAKE_S / ttft_s
+    return (
+        f"{router.package} {router.version} (from PyPI, or image {router.image}) gives each pool's "
+        f"workers requests in turn ({POLICY}); it and the handshake of two workers are about "
+        f"{HANDSHAKE_S / MILLI:.0f} of the {ttft_s / MILLI:.0f} ms until the first token "
+        f"({share:.0%})"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from budsim.cli import tables
 from budsim.cli.files import read_plan
+from budsim.commons.units import MILLI
 
 if TYPE_CHECKING:
     from budsim.simulator.schemas import NodeGroup
@@ -39,7 +41,8 @@ def explain(plan: Document, first: First = 1, second: Second = 2) -> None:
         parsed_document,
     )
 
-    document = parsed_document(read_plan(plan))
+    text = read_plan(plan)
+    document = parsed_document(text)
     plans = [chosen_plan(document, number) for number in (first, second)]
     groups = [node_groups_of(each) for each in plans]
     console = tables.console()
@@ -53,6 +56,25 @@ def explain(plan: Document, first: First = 1, second: Second = 2) -> None:
     console.print(_verdict((first, second), plans), markup=False)
     for line in _flag_lines(*groups):
         console.print(f"  {line}", markup=False)
+    for number in dict.fromkeys((first, second)):
+        for line in _router_lines(text, number):
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def _router_lines(text: str, number: int) -> Iterator[str]:
+    """Yield what the router of a plan's pools does, and its command; nothing of other plans."""
+    from budsim.api.pools import router_text
+    from budsim.simulator.rendering import NOTHING
+    from budsim.simulator.rendering.deployments import read_deployment
+    from budsim.simulator.rendering.plan_document import chosen_plan, parsed_document
+
+    # LiteLLM spreads requests over whole replicas: see `budsim render --format litellm`.
+    deployment = read_deployment(text, number, NOTHING)
+    if deployment.is_disaggregated:
+        ttft_s = float(chosen_plan(parsed_document(text), number)["ttft"]) * MILLI
+        told = router_text(deployment.pool_router, ttft_s)
+        yield f"router of plan {number}: {told}"
+        yield f"  {shlex.join(deployment.pool_router_command())}"
 
 
 def _figure_rows(plans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:

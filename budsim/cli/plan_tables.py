@@ -8,11 +8,12 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 from budsim.api import words
-from budsim.api.pools import router_command
+from budsim.api.pools import router_command, router_text
 from budsim.api.prices import energy_text, price_text
 from budsim.cli import cells, hints, tables
 from budsim.cli.replay_tables import print_requests
 from budsim.commons.units import GIB, MILLI
+from budsim.engine_ops import serving_engines
 from budsim.simulator.planning.taste import toss_ups
 
 if TYPE_CHECKING:
@@ -163,7 +164,9 @@ def _part_text(plan: Plan, group: ReplicaGroup) -> str:
 
 def _print_router(console: Console, plan: Plan) -> None:
     """Print what starts the router before both pools."""
-    console.print("\n[bold]and[/bold]: the router before both pools")
+    router = serving_engines[plan.groups[0].engine].pool_router
+    told = router_text(router, plan.groups[0].service.ttft_s.value)
+    console.print(f"\n[bold]and[/bold]: the router before both pools: {told}", soft_wrap=True)
     console.print(shlex.join(router_command(plan)), markup=False, soft_wrap=True)
     console.print(
         "workers of one node need ports of their own, and vLLM's tell each other their nodes: "

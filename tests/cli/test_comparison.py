@@ -9,6 +9,7 @@ import budsim
 from budsim.cli.app import run_command
 from budsim.cli.comparison import _flag_lines
 from budsim.engine_ops.base import PoolRole
+from tests.simulator.situations import make_cluster
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +63,24 @@ def test_flags_of_both_pools_are_compared():
     )
     told = list(_flag_lines([plain], [prefill, decode]))
     assert told == ["prefill: --tp: 1 -> 2", "decode: --tp: 1 -> 4"]
+
+
+def test_the_router_of_pools_is_told(tmp_path, capsys):
+    """What it is, how it spreads requests, its part of TTFT, and its command; once for a plan."""
+    found = budsim.simulate(
+        model="meta-llama/Llama-3.1-8B-Instruct",
+        cluster=make_cluster((("H100-SXM", 4),)),
+        traffic=budsim.Traffic.closed(concurrency=32, input_tokens=512, output_tokens=128),
+        engines=["vllm"],
+        disaggregated="only",
+        analytic=True,
+    )
+    path = tmp_path / "plans.json"
+    path.write_text(json.dumps(found.to_dict()))
+    assert not run_command(["explain", str(path), "1", "1"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.count("router of plan 1: vllm-router ") == 1
+    assert "requests in turn (round_robin)" in told
+    ttft_ms = found.best.ttft_s * 1000
+    assert f"60 of the {ttft_ms:.0f} ms until the first token ({60 / ttft_ms:.0%})" in told
+    assert "vllm-router --vllm-pd-disaggregation --prefill http://node-0:8000" in told
