@@ -22,6 +22,7 @@ from budsim.performance.learned.intervals import (
     Regime,
     Spread,
     Strata,
+    bounded,
     reciprocal,
     widened,
 )
@@ -161,7 +162,7 @@ class Predictor:
         candidates = analysis.ranks.candidates
         generating = bool(candidates.output_tokens.all())
         corrections = self._corrections(
-            candidates,
+            analysis,
             analysis.features(known.median) if self.regressors and generating else None,
             known.parties,
         )
@@ -190,9 +191,10 @@ class Predictor:
         return predictions, corrections
 
     def _corrections(
-        self, candidates: Candidates, features: Matrix | None, parties: Sequence[str] | None
+        self, analysis: _Analysis, features: Matrix | None, parties: Sequence[str] | None
     ) -> _Corrections:
         """Return the corrections of each kind of hardware; none without regressors or features."""
+        candidates = analysis.ranks.candidates
         rows = len(candidates)
         factors = {target: np.ones(rows) for target in TARGETS}
         learned, in_range = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
@@ -230,6 +232,7 @@ class Predictor:
             strata=strata,
             spreads=spreads,
             guessing=_guessing_spread(candidates),
+            least=analysis.modelled.least_s(candidates.output_tokens),
         )
 
 
@@ -315,7 +318,8 @@ class _Analysis:
 class _Corrections:
     """Factors on the analytic model by target, and ``spreads`` with the rows they hold for.
 
-    ``guessing`` is the log half width of the tokens a step yields, of 90 % coverage, (n,).
+    ``guessing`` is the log half width of the tokens a step yields, of 90 % coverage, (n,);
+    ``least`` what no request is faster than, by target, seconds, (n,).
     """
 
     factors: Mapping[str, Floats]
@@ -324,6 +328,7 @@ class _Corrections:
     strata: Strata
     spreads: list[tuple[Integers, Mapping[str, Spread]]]
     guessing: Floats
+    least: Mapping[str, Floats]
 
     def intervals(self, name: str, value: Floats) -> dict[float, Interval]:
         """Return the intervals of one quantity by coverage."""
@@ -336,7 +341,9 @@ class _Corrections:
             part = spreads[name].interval(value[at], coverage, self.strata.at(at), certain[at])
             low[at], high[at] = part.low, part.high
         interval = Interval(low=low, high=high)
-        return interval if name.startswith("ttft") else widened(interval, value, self.guessing)
+        if not name.startswith("ttft"):
+            interval = widened(interval, value, self.guessing)
+        return bounded(interval, value, self.least[name.split("_", 1)[0]])
 
 
 def _over(corrected: Floats, before: Floats) -> Floats:

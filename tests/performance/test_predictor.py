@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from budsim.commons.precision import Precision
+from budsim.hardware_ops.catalog import devices
 from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.performance.speculation import Speculation
 from tests.performance.populations import population
@@ -22,6 +24,21 @@ def test_kinds_without_regressors_degrade_to_physics(artefacts: Path) -> None:
     )
     assert not trained.learned[0]
     assert trained.service.tpot_s[0] == plain.service.tpot_s[0]
+
+
+@pytest.mark.parametrize("device", ["MI300X", "B200-SXM"])
+def test_no_range_reaches_below_the_data_sheet(device: str) -> None:
+    """A token of Llama-3.1-70B reads 69 billion values, and a prompt of 1,024 multiplies them.
+
+    The range of physics alone is a factor of 2.5 wide, more than kernels lose.
+    """
+    asked = population(device=device, concurrency=1, tp=1)
+    predictions, known = AnalyticPredictor().predict(asked)[1], devices()[device]
+    weights_s = 69e9 * 2.0 / known.memory_bandwidth_bytes_per_s
+    prompt_s = 1024 * 2.0 * 68e9 / known.peak_flops_per_s(Precision.BF16)
+    service = predictions.service
+    assert service.tpot_s[0] / 2.5 < weights_s < predictions.tpot_s[0.9].low[0] < service.tpot_s[0]
+    assert prompt_s < predictions.ttft_s[0.9].low[0] < service.ttft_s[0]
 
 
 def test_guesses_widen_the_interval_of_tokens_not_of_the_first() -> None:

@@ -236,6 +236,11 @@ def widened(interval: Interval, value: Floats, spread: Floats) -> Interval:
     )
 
 
+def bounded(interval: Interval, value: Floats, least: Floats) -> Interval:
+    """Return the interval with nothing below ``least`` (n,); it still contains each ``value``."""
+    return Interval(low=np.maximum(interval.low, np.minimum(least, value)), high=interval.high)
+
+
 def reciprocal(interval: Interval) -> Interval:
     """Return the interval of 1 / x, of nothing where x is 0."""
     return Interval(low=rate(interval.high), high=rate(interval.low))

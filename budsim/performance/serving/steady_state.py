@@ -15,10 +15,11 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from budsim.engine_ops.engine_profile import AttendedTokens, Batching, EngineProfile
+from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats
 from budsim.performance.physics.operators import StepTime, step_time, with_prompts
 from budsim.performance.physics.ranks import Ranks
-from budsim.performance.predictions import MemoryUse
+from budsim.performance.predictions import MemoryUse, latency
 from budsim.performance.serving.found_prefixes import with_found_prefixes
 
 # Keeps a queue of servers that are always busy from dividing by 0.
@@ -34,6 +35,8 @@ class Modelled:
     ttft_s, tpot_s : mean time to first token, and mean time per further output token
     queue_s, service_s : what TTFT is made of
     solo_prefill_s, solo_decode_s : one prompt, and one token, on an idle engine
+    least_ttft_s, least_tpot_s : the same by the data sheet alone, which no accelerator is faster
+        than; 0 on processors, where a share of the cores reaches more than its share of a sheet
     running : sequences that decode at a time, of the whole replica
     chunk : prompt tokens in one step
     prefill_share : steps with prompts for each step that decodes
@@ -46,11 +49,18 @@ class Modelled:
     service_s: Floats
     solo_prefill_s: Floats
     solo_decode_s: Floats
+    least_ttft_s: Floats
+    least_tpot_s: Floats
     running: Floats
     chunk: Floats
     prefill_share: Floats
     decode: StepTime
     mixed: StepTime
+
+    def least_s(self, output_tokens: Floats) -> dict[str, Floats]:
+        """Return the least TTFT, TPOT and end-to-end latency, seconds, shape (n,) each."""
+        least = {"ttft": self.least_ttft_s, "tpot": self.least_tpot_s}
+        return least | {"e2e": latency(self.least_ttft_s, self.least_tpot_s, output_tokens)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,15 +127,19 @@ def steady_state(ranks: Ranks, memory: MemoryUse) -> Modelled:
     turn = _turn(load, mix, ranks.host.awaited_steps)
     service = mix.prompt_s + load.arrival_s
     queue = turn.first_s - mix.prompt_s + _wait_for_place(load, mix, turn)
+    on_sheet = table.by_device([float(d.kind is not DeviceKind.CPU) for d in table.devices])
+    lone = np.minimum(load.prompt, load.budget)
+    prompt = _prompt_step(ranks, load, lone)
+    token = _step(ranks, load, np.zeros_like(mix.chunk), np.ones_like(mix.chunk))
     modelled = Modelled(
         ttft_s=queue + service + waited_s,
         tpot_s=turn.step_s / load.pace,
         queue_s=queue,
         service_s=service + waited_s,
-        solo_prefill_s=mix.steps_per_prompt
-        * _prompt_step(ranks, load, np.minimum(load.prompt, load.budget)).total_s,
-        solo_decode_s=_step(ranks, load, np.zeros_like(mix.chunk), np.ones_like(mix.chunk)).total_s
-        / load.pace,
+        solo_prefill_s=mix.steps_per_prompt * prompt.total_s,
+        solo_decode_s=token.total_s / load.pace,
+        least_ttft_s=on_sheet * load.prompt / lone * prompt.ceiling_s,
+        least_tpot_s=on_sheet * token.ceiling_s / (1.0 + table.draft_tokens),
         running=mix.running * table.pp,
         chunk=mix.chunk,
         prefill_share=mix.prefill_share,

@@ -66,6 +66,19 @@ def test_a_lone_request_waits_for_nobody() -> None:
     assert alone.solo_decode_s == pytest.approx(10 * MS)
 
 
+def test_nothing_is_faster_than_the_data_sheet() -> None:
+    """20 MB of weights at 20 GB/s: 1 ms a token; 1000 tokens x 20 MFLOP at 20 TFLOP/s: 1 ms.
+
+    The prompt's attention, 1000 x 500 x 4,000 FLOP, adds 0.1 ms. No share of kernels matters.
+    """
+    kernels = constants(gemm=0.5, bandwidth=0.5, layer_latency_s=10 * MS)
+    prepared = ranks(kernels=kernels, input_tokens=1000, token_budget=1000, concurrency=8)
+    least = steady_state(prepared, memory_use(prepared)).least_s(np.array([11.0]))
+    assert least["ttft"] == pytest.approx(1.1 * MS, rel=0.02)
+    assert least["tpot"] == pytest.approx(1.0 * MS, rel=0.3)
+    assert least["e2e"] == pytest.approx(least["ttft"] + 10 * least["tpot"])
+
+
 def test_long_prompts_take_several_steps() -> None:
     """4000 tokens in steps of 1000: four steps of 20 ms."""
     assert service(input_tokens=4000).ttft_s == pytest.approx(80 * MS)
