@@ -14,16 +14,18 @@ from pydantic import Field, ValidationError
 
 import budsim
 from budsim.agents.questions import CapacityQuestion, Nodes, Question, clusters_of
+from budsim.api.pools import router_command, router_text
 from budsim.api.several_models import ask_of, options_of
 from budsim.commons.errors import BudsimError
 from budsim.commons.units import GIB
+from budsim.engine_ops import serving_engines
 from budsim.simulator.wire.model_loads import ModelLoad
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from budsim.api.answers import Simulation
-    from budsim.simulator.planning.plans import HostTierEffect
+    from budsim.simulator.planning.plans import HostTierEffect, Plan
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -160,7 +162,8 @@ def what_if(question: Question, setting: str, value: str) -> dict[str, Any]:
     """Predict what one changed setting does to the best plan, all others as they are.
 
     `setting` is the engine's flag (`max-num-seqs`), a size of the layout (`tp`, `pp`, `replicas`),
-    or a part of the traffic (`concurrency`, `rate`, `input_tokens`, `output_tokens`).
+    or a part of the traffic (`concurrency`, `rate`, `input_tokens`, `output_tokens`). Of pools it
+    names the workers: `prefill_workers`, `decode_tp`.
     """
     from budsim.api.documents import changes_document
 
@@ -173,9 +176,11 @@ def explain(question: Question, number: Number = 1) -> dict[str, Any]:
     """Explain a plan: where its time goes, how far each figure is from its target, what binds."""
     found = _simulated(question)
     row = _chosen(found, number)
-    groups = found.plans[number - 1].groups
+    plan = found.plans[number - 1]
+    groups = plan.groups
     return {
         "plan": row,
+        "router": _router(plan),
         "groups": [
             {
                 "engine": group.engine,
@@ -189,6 +194,15 @@ def explain(question: Question, number: Number = 1) -> dict[str, Any]:
             for group in groups
         ],
     }
+
+
+def _router(plan: Plan) -> dict[str, Any] | None:
+    """Return the router before both pools of a disaggregated plan."""
+    if not plan.is_disaggregated:
+        return None
+    router = serving_engines[plan.groups[0].engine].pool_router
+    told = router_text(router, plan.groups[0].service.ttft_s.value)
+    return {"what": told, "image": router.image, "command": list(router_command(plan))}
 
 
 def _host_memory(tier: HostTierEffect | None) -> dict[str, Any] | None:

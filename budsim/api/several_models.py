@@ -172,6 +172,7 @@ def options_of(load: ModelLoad) -> SearchOptions:
         "quantize": load.quantize,
         "kv_offload_gib": load.kv_offload_gib,
         "kv_store_gib": load.kv_store_gib,
+        "disaggregated": load.disaggregated,
     }
     if load.chance is not None:
         options["risk"] = load.chance

@@ -108,6 +108,17 @@ async def test_explain_divides_the_time_of_a_plan():
     assert sum(told["groups"][0]["time_shares"].values()) == pytest.approx(1)
 
 
+async def test_pools_have_a_router_and_workers_to_change():
+    """`explain` tells the router before them, and `what_if` names the workers of one pool."""
+    pools = {"question": {**QUESTION["question"], "disaggregated": "only"}}
+    told = await answer("explain", pools)
+    assert "in turn" in told["router"]["what"]
+    assert "--prefill" in told["router"]["command"]
+    assert (await answer("explain", QUESTION))["router"] is None
+    told = await answer("what_if", {**pools, "setting": "prefill_workers", "value": "2"})
+    assert told["change"]["prefill_after"]["replicas"] == 2
+
+
 async def test_render_writes_what_starts_a_plan():
     """`render` answers commands that name the model."""
     told = await answer("render", {**QUESTION, "form": "command"})

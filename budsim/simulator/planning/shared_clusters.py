@@ -17,7 +17,12 @@ from budsim.hardware_ops.cluster import Cluster, DevicePool, HardwareMode, Node
 from budsim.performance.predictor import Predictor
 from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.hardware_groups import DeviceCount, HardwareGroup, usable
+from budsim.simulator.planning.hardware_groups import (
+    USUAL_NODE,
+    DeviceCount,
+    HardwareGroup,
+    usable,
+)
 from budsim.simulator.planning.placement import Replica, devices_of, place
 from budsim.simulator.planning.plans import Outcome, Plan
 from budsim.simulator.planning.question import Question
@@ -249,6 +254,8 @@ def _choose(alone: Sequence[Outcome], devices: Devices) -> tuple[Plan | None, ..
 def _placed(plan: Plan, devices: Devices) -> tuple[Plan, Devices] | None:
     """Return a plan on devices that are left, and what then is left; None where it does not fit."""
     left = devices[plan.cluster_id]
+    if _is_bound(plan):
+        return _where_it_is(plan, devices)
     groups = []
     for group in plan.groups:
         spread = max(len({part.node_id for part in replica}) for replica in group.placements)
@@ -263,6 +270,27 @@ def _placed(plan: Plan, devices: Devices) -> tuple[Plan, Devices] | None:
         groups.append(replace(group, placements=placements))
         left = tuple(each.without(devices_of(placements)) for each in left)
     return replace(plan, groups=tuple(groups)), {**devices, plan.cluster_id: left}
+
+
+def _is_bound(plan: Plan) -> bool:
+    """Return whether a plan's pools may hand caches over the link of a rack, and so stay in it."""
+    links = (group.config.device.scale_up for group in plan.groups)
+    return plan.is_disaggregated and any(link.domain_devices > USUAL_NODE for link in links)
+
+
+def _where_it_is(plan: Plan, devices: Devices) -> tuple[Plan, Devices] | None:
+    """Return a plan on its own devices, and what then is left; None where one is taken."""
+    left, free = devices[plan.cluster_id], Counter[tuple[str, int]]()
+    for group in left:
+        free |= Counter({(node, pool): count for node, pool, count in group.free()})
+    taken = list(_used(iter([plan])))
+    needed = Counter[tuple[str, int]]()
+    for node, pool, count in taken:
+        needed[node, pool] += count
+    if needed - free:
+        return None
+    rest = tuple(each.without(taken) for each in left)
+    return plan, {**devices, plan.cluster_id: rest}
 
 
 def _first_that_fits(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
+from budsim.simulator.planning.question import Disaggregation
 from budsim.simulator.wire.fields import Text
 from budsim.simulator.wire.guesses import SpeculationFields
 from budsim.simulator.wire.kv_stores import KvTierFields
@@ -25,6 +26,11 @@ class ModelLoad(LoadFields, SpeculationFields, KvTierFields):
         [], description="serving engines that may be used (vllm, sglang); empty: all"
     )
     quantize: bool = Field(False, description="also try quantized weights")
+    disaggregated: Disaggregation = Field(
+        Disaggregation.OFF,
+        description="workers of their own for prefill and decode: off; also, where that is better; "
+        "only",
+    )
     chance: float | None = Field(
         None, ge=0, lt=1, description="least chance of meeting all targets; null: 0.8"
     )

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from budsim.commons.errors import InvalidInput
+from budsim.engine_ops.base import PoolRole
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.performance.predictor import AnalyticPredictor
-from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.question import Disaggregation, Question
 from budsim.simulator.planning.shared_clusters import SharedOutcome, answer_together
 from tests.simulator.situations import make_cluster, make_question
 
@@ -117,6 +118,55 @@ def test_no_plan_alone_is_a_reason():
     assert found.plans[1] is not None
     assert found.reasons[0]
     assert found.contentions == ()
+
+
+def test_three_models_one_of_them_in_pools_share_two_nodes():
+    """Prefill and decode workers beside plain replicas; the pools are told who holds devices."""
+    nodes = ((("H100-SXM", 4),), (("H100-SXM", 4),))
+    large, *small = asked(LARGE, SMALL, SMALL, nodes=nodes)
+    pools = replace(large, disaggregation=Disaggregation.ONLY)
+    found = answer_together([pools, *small], PREDICTOR)
+    assert found.served == 3
+    first = found.plans[0]
+    assert [group.role for group in first.groups] == [PoolRole.PREFILL, PoolRole.DECODE]
+    assert max(used(found).values()) <= 4
+    assert sum(used(found).values()) == sum(plan.devices for plan in found.plans)
+    (more,) = found.more
+    assert more.served == 3
+    assert more.cost_usd_per_h <= found.cost_usd_per_h
+
+
+def test_pools_that_have_no_room_are_told_who_binds():
+    """Two workers of two devices each, and three devices are left: one more node serves all."""
+    large, *small = asked(LARGE, SMALL, SMALL, nodes=((("H100-SXM", 5),),))
+    pools = replace(large, disaggregation=Disaggregation.ONLY)
+    found = answer_together([pools, *small], PREDICTOR)
+    assert found.served == 2
+    assert found.plans[0] is None
+    (lack,) = found.contentions
+    assert (lack.model, lack.device, lack.wanted, lack.left) == (0, "H100-SXM", 4, 3)
+    assert dict(lack.held_by) == {1: 1, 2: 1}
+    assert found.more[0].served == 3
+
+
+def test_pools_stay_in_the_rack_that_links_them():
+    """Both models would take the same devices of an NVL72: the second gets others of one rack."""
+    questions = [
+        replace(each, disaggregation=Disaggregation.ONLY, analytic_only=True)
+        for each in asked(SMALL, SMALL, nodes=((("GB200", 4),),) * 36)
+    ]
+    found = answer_together(questions, PREDICTOR, one_more_node=False)
+    assert found.served == 2
+    assert max(used(found).values()) <= 4
+    assert sum(used(found).values()) == sum(plan.devices for plan in found.plans)
+    for plan in found.plans:
+        nodes = {
+            int(part.node_id[1:])
+            for group in plan.groups
+            for replica in group.placements
+            for part in replica
+        }
+        assert len({node // 18 for node in nodes}) == 1
 
 
 def test_questions_about_other_clusters_or_shared_devices_are_refused():
