@@ -79,7 +79,7 @@ class Predictor:
         Pooling models have no regressors. ``median`` marks rows (1.0) whose measured values were
         medians over requests; leave it out to predict means.
         """
-        known = _Known(median=median, parties=None)
+        known = _Known(median=median)
         ranks = prepare(candidates)
         memory = memory_use(ranks)
         return memory, self._predictions(_Analysis.of(ranks, memory), known)[0]
@@ -93,6 +93,7 @@ class Predictor:
         parties: Sequence[str] | None = None,
         limits: Limits | None = None,
         measured: bool = False,
+        client_spread: Floats | None = None,
         seed: int = 0,
     ) -> tuple[MemoryUse, Predictions, ReplayedService]:
         """Return memory, predictions and replay of candidates under any traffic.
@@ -111,6 +112,8 @@ class Predictor:
             What makes a request good.
         measured : bool
             The rows were measured, so that their longest requests do fit the cache.
+        client_spread : float array, shape (n,), optional
+            Log half width of 90 % by which TTFT is less sure, because ``traffic`` was assumed.
         seed : int
             Of the requests drawn.
 
@@ -127,7 +130,7 @@ class Predictor:
         served = replay_served(candidates, room, traffic, limits=limits, factors=factors, seed=seed)
         medians = np.zeros(len(candidates)) if median is None else median
         analysis = _Analysis.of(ranks, memory).replayed(served, medians > 0.0)
-        known = _Known(median=median, parties=parties)
+        known = _Known(median=median, parties=parties, client_spread=client_spread)
         predictions, corrections = self._predictions(analysis.before(factors), known)
         service = predictions.service
         corrected = served.scaled(
@@ -164,7 +167,7 @@ class Predictor:
         corrections = self._corrections(
             analysis,
             analysis.features(known.median) if self.regressors and generating else None,
-            known.parties,
+            known,
         )
         service = Service(
             ttft_s=analysis.ttft_s * corrections.factors["ttft"],
@@ -191,7 +194,7 @@ class Predictor:
         return predictions, corrections
 
     def _corrections(
-        self, analysis: _Analysis, features: Matrix | None, parties: Sequence[str] | None
+        self, analysis: _Analysis, features: Matrix | None, known: _Known
     ) -> _Corrections:
         """Return the corrections of each kind of hardware; none without regressors or features."""
         candidates = analysis.ranks.candidates
@@ -207,7 +210,7 @@ class Predictor:
             spreads.append((at, regressors.spreads if regressors else ANALYTIC_SPREADS))
             if regressors is None or features is None:
                 continue
-            stratum[at] = regressors.stratum(candidates, parties)[at]
+            stratum[at] = regressors.stratum(candidates, known.parties)[at]
             for target, factor in factors.items():
                 factor[at] = regressors.correct(target, features[at], stratum[at])
             learned[at] = regressors.corrects(stratum[at])
@@ -232,6 +235,7 @@ class Predictor:
             strata=strata,
             spreads=spreads,
             guessing=_guessing_spread(candidates),
+            client=np.zeros(rows) if known.client_spread is None else known.client_spread,
             least=analysis.modelled.least_s(candidates.output_tokens),
         )
 
@@ -258,10 +262,14 @@ def _strata(candidates: Candidates, stratum: Integers) -> Strata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """What is known of rows beside the candidates: medians (n,), and who measured them."""
+    """What is known of rows beside the candidates.
 
-    median: Floats | None
-    parties: Sequence[str] | None
+    Medians (n,), who measured them, and how unsure TTFT is because their client is unknown (n,).
+    """
+
+    median: Floats | None = None
+    parties: Sequence[str] | None = None
+    client_spread: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,7 +327,8 @@ class _Corrections:
     """Factors on the analytic model by target, and ``spreads`` with the rows they hold for.
 
     ``guessing`` is the log half width of the tokens a step yields, of 90 % coverage, (n,);
-    ``least`` what no request is faster than, by target, seconds, (n,).
+    ``client`` that of TTFT because nobody says how requests were sent; ``least`` what no request is
+    faster than, by target, seconds, (n,).
     """
 
     factors: Mapping[str, Floats]
@@ -328,6 +337,7 @@ class _Corrections:
     strata: Strata
     spreads: list[tuple[Integers, Mapping[str, Spread]]]
     guessing: Floats
+    client: Floats
     least: Mapping[str, Floats]
 
     def intervals(self, name: str, value: Floats) -> dict[float, Interval]:
@@ -341,8 +351,8 @@ class _Corrections:
             part = spreads[name].interval(value[at], coverage, self.strata.at(at), certain[at])
             low[at], high[at] = part.low, part.high
         interval = Interval(low=low, high=high)
-        if not name.startswith("ttft"):
-            interval = widened(interval, value, self.guessing)
+        unsure = self.client if name.startswith("ttft") else self.guessing
+        interval = widened(interval, value, unsure)
         return bounded(interval, value, self.least[name.split("_", 1)[0]])
 
 

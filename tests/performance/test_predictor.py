@@ -10,8 +10,10 @@ import pytest
 
 from budsim.commons.precision import Precision
 from budsim.hardware_ops.catalog import devices
+from budsim.performance.candidates import rows_of
 from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.performance.speculation import Speculation
+from budsim.performance.traffic import Traffic
 from tests.performance.populations import population
 
 
@@ -53,3 +55,15 @@ def test_guesses_widen_the_interval_of_tokens_not_of_the_first() -> None:
     )
     assert (wide.tpot_s[0.9].high > 1.1 * narrow.tpot_s[0.9].high).all()
     assert wide.ttft_s[0.9].high == pytest.approx(narrow.ttft_s[0.9].high)
+
+
+def test_an_assumed_client_widens_the_interval_of_the_first_token_alone() -> None:
+    """A log half width of 0.8 beside one of 0.6 makes 1.0; TPOT stays as sure as it was."""
+    asked = [Traffic.closed(concurrency=4, input_tokens=500, output_tokens=50)]
+    predictor, one = AnalyticPredictor(), rows_of(population(), np.array([0]))
+    sure = predictor.predict_traffic(one, asked)[1]
+    unsure = predictor.predict_traffic(one, asked, client_spread=np.array([0.8]))[1]
+    was = np.log(sure.ttft_s[0.9].high / sure.service.ttft_s)
+    now = np.log(unsure.ttft_s[0.9].high / unsure.service.ttft_s)
+    assert now == pytest.approx(np.hypot(was, 0.8))
+    assert unsure.tpot_s[0.9].high == pytest.approx(sure.tpot_s[0.9].high)

@@ -13,7 +13,7 @@ import pandas as pd
 from budsim.commons.units import MILLI
 from budsim.performance.candidates import Floats, Integers
 from budsim.performance.learned.pool_correction import load_pools
-from budsim.performance.measured.clients import served_traffic
+from budsim.performance.measured.clients import client_spread, served_traffic
 from budsim.performance.measured.contradictions import why_impossible
 from budsim.performance.measured.measurements import Measurements, read_measurements
 from budsim.performance.measured.open_loop import settle
@@ -187,6 +187,7 @@ def predict(
         median=measurements.median.astype(np.float64),
         parties=[party_of(source) for source in measurements.source],
         measured=True,
+        client_spread=client_spread(measurements),
     )
     return predictions, served
 

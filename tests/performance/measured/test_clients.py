@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from budsim.performance.lengths import FixedLength, LognormalLength, UniformLength
-from budsim.performance.measured.clients import client_traffic
+from budsim.performance.measured.clients import CLIENT_SPREAD, client_spread, client_traffic
 from budsim.performance.measured.measurements import read_measurements
 from budsim.performance.traffic import ClosedLoop, OpenLoop, Process, Start, Traffic
 
@@ -128,3 +128,17 @@ def test_optional_columns_say_what_a_source_would() -> None:
 def test_who_measured_a_row_matters_only_by_what_its_client_did(source: str) -> None:
     """L21: an unknown source changes nothing."""
     assert traffic(source=source) == traffic()
+
+
+def test_ttft_is_less_sure_where_nobody_says_how_many_requests_were_sent() -> None:
+    """Not where the row or its source says so, nor in traffic without a beginning."""
+    rows = [
+        {},
+        {"n_requests": "64"},
+        {"source": "inferencex"},
+        {"arrival": "steady"},
+        {"concurrency": "", "request_rate": "3"},
+        {"mode": "static_batch"},
+    ]
+    table = pd.DataFrame([{**ROW, **each} for each in rows]).fillna("")
+    assert client_spread(read_measurements(table)).tolist() == [CLIENT_SPREAD, 0, 0, 0, 0, 0]
