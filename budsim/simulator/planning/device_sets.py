@@ -186,12 +186,9 @@ def cheapest_devices(
 ) -> SizingResult:
     """Return how many of which devices carry the question's load; its clusters do not matter.
 
-    Raises
-    ------
-    InvalidInput
-        Pools are asked for.
+    Prefill and decode pools are of one device type here. Bounds are those of whole replicas, which
+    only tell the order in which devices are searched.
     """
-    question.refuse_pools("size")
     offered = devices if isinstance(devices, Offer) else _named(devices)
     judge = AnalyticPredictor() if question.analytic_only else predictor
     alone = replace(question, mode=HardwareMode.DEDICATED, plain_layouts=True, allow_mixed=False)

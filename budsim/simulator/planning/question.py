@@ -284,7 +284,7 @@ class Question:
         return ClosedLoop(concurrency=requests)
 
     def refuse_pools(self, asked: str) -> None:
-        """Refuse pools in a command (``size``) that plans replicas of whole requests only.
+        """Refuse pools in a command (``day``) that plans replicas of whole requests only.
 
         Raises
         ------
@@ -293,7 +293,9 @@ class Question:
         """
         if self.disaggregation is not Disaggregation.OFF:
             problem = f"{asked} does not plan prefill and decode pools"
-            raise InvalidInput("disaggregated", problem, "off, or budsim simulate")
+            raise InvalidInput(
+                "disaggregated", problem, "off, or budsim simulate at the rate of the busiest hour"
+            )
 
     def for_partition(self, name: str) -> Question:
         """Return the question with only the cluster that the partition of this name is in.

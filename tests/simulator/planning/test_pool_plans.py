@@ -10,6 +10,7 @@ import pytest
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import PoolRole
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
+from budsim.hardware_ops.device_names import find_device
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer, partitions_of
@@ -260,14 +261,26 @@ def test_percentiles_ask_for_more_than_means() -> None:
     assert seen.ttft_s.p99 <= 2.0
 
 
-def test_days_and_sizes_are_told_of_whole_replicas() -> None:
+def test_days_are_told_of_whole_replicas() -> None:
     """Pools are refused by name there."""
     question = asked(make_cluster((("H100-SXM", 2),)))
-    with pytest.raises(InvalidInput, match="pools"):
-        cheapest_devices(question, AnalyticPredictor(), [])
-    with pytest.raises(InvalidInput, match="pools"):
+    with pytest.raises(InvalidInput, match="pools") as refused:
         replicas_over_a_day(question, [], AnalyticPredictor())
+    assert "busiest hour" in refused.value.expected
     assert replay_plan(question, best(), AnalyticPredictor()).curve is None
+
+
+def test_the_cheapest_devices_may_be_pools() -> None:
+    """Sets of both device types have workers of both pools, cheapest first."""
+    named = [find_device(name) for name in ("H100-SXM", "H200-SXM")]
+    question = asked(concurrency=32, engines=frozenset({"vllm"}))
+    found = cheapest_devices(question, AnalyticPredictor(), [each for each in named if each])
+    assert {each.device.name for each in found.sets} == {"H100-SXM", "H200-SXM"}
+    costs = [each.compared_usd_per_h for each in found.sets]
+    assert costs == sorted(costs)
+    for each in found.sets:
+        assert each.plan.is_disaggregated
+        assert each.plan.devices == sum(devices_used(each.plan).values())
 
 
 def test_an_unknown_wish_is_refused() -> None:
