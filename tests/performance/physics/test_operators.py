@@ -169,6 +169,17 @@ def test_two_all_reduces_a_layer_send_twice_the_message(tp: int, milliseconds: f
     assert reduced == pytest.approx(milliseconds * MS)
 
 
+@pytest.mark.parametrize(("tokens", "microseconds"), [(2, 2 * (10 + 12)), (100, 2 * (20 + 300))])
+def test_small_messages_are_sent_whole_to_all_ranks(tokens: int, microseconds: float) -> None:
+    """Four ranks, 2,000 B a token, 1 GB/s: 2 tokens take 10 us and 3 x 4 us, sent whole.
+
+    In parts they would take 20 us and 1.5 x 4 us; 100 tokens take 20 us and 1.5 x 200 us so.
+    """
+    kernels = constants(all_reduce_latency_s=10e-6, all_reduce_depth=0.0)
+    reduced = operator(ranks(kernels=kernels, tp=4), "all-reduces", prefill=tokens)
+    assert reduced.link_s == pytest.approx(microseconds * US)
+
+
 def test_each_layer_reduces() -> None:
     """Five layers of 4 ms: 20 ms."""
     five = operator(ranks(model(layers=5), tp=2), "all-reduces", prefill=1000)
