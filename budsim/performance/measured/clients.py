@@ -41,7 +41,7 @@ USUAL_SPREAD = 0.05
 # Lengths drawn for an exponential law; a run with more requests repeats them.
 EXPONENTIAL_LENGTHS = 1_000
 
-# How unsure TTFT is of a run whose number of requests nobody states: log half width that holds 90 %.
+# How unsure TTFT is of a run whose number of requests nobody states: log half width of 90 %.
 # The true number makes it half to twice as long. With 0.8 the 90 % range holds 90 % of other
 # parties' TTFT, every party counting alike (7); without it 83 %.
 CLIENT_SPREAD = 0.8
