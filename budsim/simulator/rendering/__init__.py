@@ -50,7 +50,16 @@ FORMATS: Final[Mapping[str, Callable[[Deployment], str]]] = MappingProxyType(
 
 # Formats that start prefill and decode workers. LLMC's recipe is of the checkpoint alone, and
 # LiteLLM's configuration leads to the router before them.
-STARTS_POOLS: Final = ("command", "compose", "kubernetes", "dynamo", "llm-d", "kserve-llm")
+STARTS_POOLS: Final = (
+    "command",
+    "compose",
+    "kubernetes",
+    "dynamo",
+    "llm-d",
+    "kserve-llm",
+    "ray-serve",
+    "aibrix",
+)
 OF_POOLS: Final = (*STARTS_POOLS, "recipe", "litellm")
 # Of these, formats with a router of their own in place of LiteLLM's, which alone has fallbacks.
 OWN_ROUTER: Final = ("compose", "kubernetes")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from budsim.engine_ops.base import PoolRole
 from budsim.simulator.rendering.deployments import Deployment, Group
 from budsim.simulator.rendering.platforms import platform_of
 from budsim.simulator.rendering.pods import Manifest, Workload
@@ -14,6 +15,7 @@ from budsim.simulator.rendering.stacks.shared import (
     groups_of,
     launch_of,
     notes_of,
+    pools_of,
 )
 from budsim.simulator.rendering.writing import yaml_text
 
@@ -40,7 +42,7 @@ _OF_RAY: Final = ("port", "host", "served-model-name")
 
 
 def ray_serve(deployment: Deployment) -> str:
-    """Return an application with one model entry for each group.
+    """Return an application with one model entry for each group, or one for each of two pools.
 
     Groups of one model are told apart by a suffix, because Ray serves each entry under its own
     name.
@@ -58,16 +60,32 @@ def ray_serve(deployment: Deployment) -> str:
     found = list(groups_of(deployment, "ray-serve", engines=("vllm",), several_nodes=True))
     for name in dict.fromkeys(group.device_name for group, _ in found if _is_sliced(group)):
         notes.append(f"Ray takes any GPU of its workers: start them with {name} devices only")
-    names = _names(deployment, len(found))
+    builder, args = (
+        ("build_pd_openai_app", _pools(deployment))
+        if deployment.is_disaggregated
+        else ("build_openai_app", _models(deployment, found))
+    )
     application = {
         "name": deployment.slug,
         "route_prefix": "/",
-        "import_path": "ray.serve.llm:build_openai_app",
-        "args": {
-            "llm_configs": [_model(name, *each) for name, each in zip(names, found, strict=True)]
-        },
+        "import_path": f"ray.serve.llm:{builder}",
+        "args": args,
     }
     return yaml_text(notes, {"applications": [application]})
+
+
+def _models(deployment: Deployment, found: Sequence[tuple[Group, Workload]]) -> Manifest:
+    names = _names(deployment, len(found))
+    return {"llm_configs": [_model(name, *each) for name, each in zip(names, found, strict=True)]}
+
+
+def _pools(deployment: Deployment) -> Manifest:
+    """Return the workers of both pools under one name (Ray docs, prefill/decode disaggregation)."""
+    prefill, decode = pools_of(deployment, "ray-serve", several_nodes=True)
+    return {
+        "prefill_config": _model(deployment.model, *prefill),
+        "decode_config": _model(deployment.model, *decode),
+    }
 
 
 def _is_sliced(group: Group) -> bool:
@@ -84,7 +102,9 @@ def _model(name: str, group: Group, workload: Workload) -> Manifest:
     count = len(workload.replicas)
     args = {key: value for key, value in group.launch.args.items() if key not in _OF_RAY}
     accelerator = ACCELERATORS.get(group.device_name)
-    environment = dict(launch_of(group, workload).envs)
+    # Ray tells workers of pools where they agree on transfers.
+    launch = launch_of(group, workload) if group.role is PoolRole.WHOLE else group.launch
+    environment = dict(launch.envs)
     return {
         "model_loading_config": {"model_id": name, "model_source": group.launch.model},
         **({"accelerator_type": accelerator} if accelerator else {}),

@@ -17,7 +17,7 @@ from budsim.simulator.rendering.pods import OWN_ADDRESS, Manifest, Workload, wor
 from budsim.simulator.rendering.stores import first_notes, refuse_file
 
 # Formats that start pools of every engine.
-_ALL_POOLS: Final = "command or dynamo"
+_ALL_POOLS: Final = "command, compose, kubernetes or dynamo"
 
 
 def groups_of(

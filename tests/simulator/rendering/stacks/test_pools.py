@@ -41,7 +41,7 @@ def group(plan: str, role: str) -> dict:
     return next(each for each in groups if each["role"] == role)
 
 
-@pytest.mark.parametrize("form", ["dynamo", "llm-d", "kserve-llm"])
+@pytest.mark.parametrize("form", ["dynamo", "llm-d", "kserve-llm", "ray-serve", "aibrix"])
 def test_files_name_published_fields_only(pools, form):
     """Every field of a file for two pools is one that its project publishes."""
     assert check_stack(form, render(pools["vllm"], form))
@@ -56,12 +56,12 @@ def test_other_formats_refuse_pools_by_name(pools, form):
     assert "dynamo" in refused.value.expected
 
 
-@pytest.mark.parametrize("form", ["llm-d", "kserve-llm"])
+@pytest.mark.parametrize("form", ["llm-d", "kserve-llm", "ray-serve"])
 def test_stacks_of_vllm_refuse_other_pools(pools, form):
     """Their proxies speak vLLM's protocol of transfers."""
     with pytest.raises(InvalidInput, match="sglang") as refused:
         render(pools["sglang"], form)
-    assert "command or dynamo" in refused.value.expected
+    assert "kubernetes" in refused.value.expected
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
@@ -210,3 +210,29 @@ def test_litellm_leads_to_the_router_of_pools(pools):
         with pytest.raises(InvalidInput, match="fallback") as refused:
             render(pools["vllm"], form, additions=Additions(fallbacks=("gpt-4o-mini",)))
         assert "litellm" in refused.value.expected
+
+
+def test_ray_serve_builds_an_application_of_two_pools(pools):
+    """Each pool has its own replicas and role; Ray itself says where they agree on transfers."""
+    application = yaml.safe_load(render(pools["vllm"], "ray-serve"))["applications"][0]
+    assert application["import_path"] == "ray.serve.llm:build_pd_openai_app"
+    for role, told in (("prefill", "kv_producer"), ("decode", "kv_consumer")):
+        config = application["args"][f"{role}_config"]
+        count = config["deployment_config"]["autoscaling_config"]["min_replicas"]
+        assert count == group(pools["vllm"], role)["replicas"]
+        assert config["engine_kwargs"]["kv_transfer_config"]["kv_role"] == told
+        assert "runtime_env" not in config
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_aibrix_labels_the_workers_of_both_pools(pools, engine):
+    """The gateway pairs workers of one set; requests are locked to its strategy of pools."""
+    documents = list(yaml.safe_load_all(render(pools[engine], "aibrix")))
+    workers = [each for each in documents if each["kind"] == "Deployment"]
+    found = [each["spec"]["template"]["metadata"] for each in workers]
+    assert [each["labels"]["role-name"] for each in found] == ["prefill", "decode"]
+    assert len({each["labels"]["roleset-name"] for each in found}) == 1
+    config = json.loads(found[0]["annotations"]["model.aibrix.ai/config"])
+    assert config["lockedRoutingStrategy"] == "pd"
+    port = found[0]["annotations"].get("model.aibrix.ai/sglang-bootstrap-port")
+    assert port == ("8998" if engine == "sglang" else None)
