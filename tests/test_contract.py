@@ -1,6 +1,6 @@
 """The contract's list of the predecessor's mistakes, each with the tests that prevent it."""
 
-import ast
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -66,7 +66,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "simulator/test_evolution.py::test_the_same_seed_looks_at_the_same_genomes",
     ),
     "11. blocking calls, remote code, pickles, no authentication, exception text to clients": (
-        "test_contract.py::test_no_code_is_fetched_or_unpickled",
+        "test_contract.py::test_no_code_is_fetched",
         "commons/test_dapr.py::test_an_absent_sidecar_never_blocks",
         "simulator/test_routes.py::test_token_is_demanded_everywhere_but_on_health",
         "simulator/test_routes.py::test_unexpected_errors_say_nothing",
@@ -136,25 +136,11 @@ def test_each_device_of_a_mixed_node_has_its_own_price(body: dict[str, Any]):
     assert (first.cost_usd_per_h, first.ttft_s) == (second.cost_usd_per_h, second.ttft_s)
 
 
-def test_no_code_is_fetched_or_unpickled():
-    """Nothing in the package trusts remote code or imports a module that unpickles."""
+def test_no_code_is_fetched():
+    """Nothing in the package trusts remote code; import-linter forbids what unpickles."""
     for file in (TESTS.parent / "budsim").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                names = {alias.name.split(".")[0] for alias in node.names} | {
-                    (getattr(node, "module", "") or "").split(".")[0]
-                }
-                assert not names & {
-                    "pickle",
-                    "dill",
-                    "joblib",
-                    "shelve",
-                    "marshal",
-                    "transformers",
-                }, file
-            if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
-                assert isinstance(node.value, ast.Constant), file
-                assert node.value.value is False, file
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"\btrust_remote_code\s*=(?!=|\s*False\b)", text), file
 
 
 @pytest.fixture
@@ -201,9 +187,5 @@ def cheapest(outcome: Outcome, device: str) -> Plan:
 
 @cache
 def _tests_in(file: Path) -> frozenset[str]:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    return frozenset(
-        node.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    )
+    text = file.read_text(encoding="utf-8")
+    return frozenset(re.findall(r"^(?:async )?def (\w+)", text, flags=re.M))

@@ -374,11 +374,18 @@ def test_scripts_refuse_what_they_do_not_know(script: str):
     assert (ran.returncode, "usage" in ran.stderr) == (2, True)
 
 
-def test_wheel_carries_migrations_and_regressors(tmp_path: Path):
-    """An installed wheel can bring its database up to date and predict."""
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_wheel_carries_migrations_and_regressors(wheel: Path):
+    """An installed wheel can bring its database up to date and predict."""
     names = set(_inside(wheel))
     versions = {
         f"budsim/_migrations/alembic/versions/{file.name}"
@@ -392,11 +399,8 @@ def test_wheel_carries_migrations_and_regressors(tmp_path: Path):
     assert "budsim/_pretrained_models/cuda/manifest.json" in names
 
 
-def test_wheel_carries_the_compiled_kernel_of_this_source(tmp_path: Path):
+def test_wheel_carries_the_compiled_kernel_of_this_source(wheel: Path):
     """Nothing is compiled where such a wheel is installed; its name says the platform."""
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
     assert "py3-none-linux" in wheel.name
     library = native.library_name(native.source_digest())
     assert f"budsim/performance/serving/replay/{library}" in set(_inside(wheel))

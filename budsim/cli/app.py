@@ -50,12 +50,13 @@ for command in (
 ):
     app.command()(command)
 app.command("import")(import_results)
+commands = typer.main.get_command(app)
 
 
 def run_command(arguments: list[str]) -> int:
     """Run one command and return its exit code; errors become one line on stderr."""
     try:
-        code = app(arguments, standalone_mode=False)
+        code = commands(arguments, standalone_mode=False)
     except TyperException as error:
         message = error.format_message() or _usage(arguments)
         return complain(message + _advice(message, arguments), BAD_INPUT)
@@ -93,7 +94,6 @@ def _told(error: InvalidInput | NotFound, arguments: list[str]) -> str:
 
 def _options(arguments: list[str]) -> frozenset[str]:
     """Return the options of the command that was given."""
-    group = typer.main.get_command(app)
-    command = getattr(group, "commands", {}).get(next(iter(arguments), ""))
+    command = getattr(commands, "commands", {}).get(next(iter(arguments), ""))
     parameters = command.params if command else ()
     return frozenset(option for each in parameters for option in each.opts)

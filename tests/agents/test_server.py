@@ -14,7 +14,7 @@ from mcp.client.stdio import stdio_client
 import budsim
 from budsim.agents.server import server
 
-NODES = [{"name": "gpu", "count": 2, "devices": [{"device": "H100-SXM", "count": 4}]}]
+NODES = [{"name": "gpu", "devices": [{"device": "H100-SXM", "count": 2}]}]
 LOAD = {
     "model": "meta-llama/Llama-3.1-8B-Instruct",
     "concurrency": 16,
@@ -71,13 +71,7 @@ async def test_an_agent_gets_the_plans_of_the_python_api():
 
 
 async def test_capacity_counts_what_the_machines_serve():
-    """`capacity` answers more requests in flight than were asked, for an easy target."""
-    told = await answer("capacity", QUESTION)
-    assert told["clusters"][0]["concurrency"] > 16
-
-
-async def test_capacity_needs_no_load():
-    """It asks how many requests are served: nobody has to say how many there are."""
+    """`capacity` needs no load: it answers how many requests are served within an easy target."""
     unloaded = {name: value for name, value in LOAD.items() if name != "concurrency"}
     told = await answer("capacity", {"question": {**unloaded, "nodes": NODES}})
     assert told["clusters"][0]["concurrency"] > 16

@@ -20,14 +20,19 @@ def day(tmp_path, lengths) -> list[str]:
     return ["day", "--cluster", str(file), *lengths, *TARGETS]
 
 
-def test_a_day_is_a_table_and_a_document_for_render(day, capsys, monkeypatch):
-    """Replicas of each hour, both costs, and the rule; KEDA's manifest is made of the document."""
+def test_a_day_is_a_table_and_a_document_for_render(day, tmp_path, capsys, monkeypatch):
+    """Replicas of each hour, both costs, and the rule; KEDA's manifest is made of the document.
+
+    Rates are separated by commas, or stand in a file, one a line.
+    """
+    file = tmp_path / "rates.txt"
+    file.write_text("0.1\n0.2\n")
     assert run([*day, "--hourly", "0.1, 0.2", "--plot"]) == 0
     out = capsys.readouterr().out
     assert "replicas" in out
     assert "all the time" in out
     assert "--lead-time-s" in out
-    assert run([*day, "--hourly", "0.1,0.2", "--json", "--lead-time-s", "60"]) == 0
+    assert run([*day, "--hourly", str(file), "--json", "--lead-time-s", "60"]) == 0
     text = capsys.readouterr().out
     found = json.loads(text)
     assert [hour["requests_per_s"] for hour in found["hours"]] == [0.1, 0.2]
@@ -37,14 +42,6 @@ def test_a_day_is_a_table_and_a_document_for_render(day, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     assert run(["render", "-", "--format", "keda", "--prometheus", "http://prom:9090"]) == 0
     assert "http://prom:9090" in capsys.readouterr().out
-
-
-def test_rates_may_stand_in_a_file(day, tmp_path, capsys):
-    """One number a line, or separated by commas."""
-    file = tmp_path / "rates.txt"
-    file.write_text("0.1\n0.2\n")
-    assert run([*day, "--hourly", str(file), "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["hours"]) == 2
 
 
 @pytest.mark.parametrize(

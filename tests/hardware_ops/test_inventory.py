@@ -228,7 +228,7 @@ def read_or_refused(payload: object) -> tuple[Cluster, ...] | str:
         return refused.field
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(payload=payloads | device_entries.map(inventory))
 def test_anything_either_reads_or_is_refused(payload: object) -> None:
     """Any JSON gives clusters whose counts add up, or InvalidInput with a path into it."""

@@ -146,7 +146,7 @@ async def until(found: Callable[[], Any]) -> Any:
     """Return what ``found`` finds once it is true; fail when that takes too long."""
     async with asyncio.timeout(40):
         while not (answer := await found()):  # noqa: ASYNC110 - the other side tells nobody
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
         return answer
 
 
