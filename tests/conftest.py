@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import structlog
 from hypothesis import HealthCheck
 from hypothesis import settings as drawing
 
@@ -24,6 +25,11 @@ drawing.register_profile(
 )
 drawing.register_profile("explore", drawing.get_profile("budsim"), derandomize=False)
 drawing.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "budsim"))
+
+# By default structlog draws tracebacks with their variables, a tenth of a second each.
+structlog.configure(
+    processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+)
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -2,14 +2,7 @@
 
 import io
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
-import urllib.error
-import urllib.request
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,46 +119,3 @@ def test_one_event_id_of_two_sources_is_two_events(client: TestClient, body: dic
 
     assert sent("deployer") == sent("deployer")
     assert sent("deployer") != sent("pipeline")
-
-
-def test_an_orderly_end_says_so_first(tmp_path: Path):
-    """After SIGTERM health is 503 while the server still answers; then it exits by itself."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    given = {
-        "DATABASE_URL": f"sqlite:///{tmp_path}/b.sqlite3",
-        "DRAIN_S": "1",
-        "WORKER_PROCESSES": "0",
-    }
-    server = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "uvicorn",
-            "budsim.main:app",
-            "--port",
-            str(port),
-            "--log-level",
-            "error",
-        ],
-        env=os.environ | given,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def health() -> int | None:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            return None
-
-    try:
-        wait_for(lambda: health() == 200, longest_s=60)
-        server.send_signal(signal.SIGTERM)
-        wait_for(lambda: health() == 503)
-        assert server.wait(30) in {0, -signal.SIGTERM}
-    finally:
-        server.kill()

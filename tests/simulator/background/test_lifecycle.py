@@ -39,7 +39,7 @@ class Service:
     """The service in a process of its own."""
 
     def __init__(self, command: list[str], folder: Path, **settings: str) -> None:
-        self.port = free_port()
+        self.port, self.folder = free_port(), folder
         (folder / "inventory.json").write_text(json.dumps(inventory()))
         given = {
             "PATH": os.environ["PATH"],
@@ -97,10 +97,14 @@ class Service:
         """Return the status it ends with."""
         return self._process.wait(longest_s)
 
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._process.send_signal(signal.SIGTERM)
+
     def stop(self) -> float:
         """Send SIGTERM; return how long it takes to end, s."""
         started_s = time.monotonic()
-        self._process.send_signal(signal.SIGTERM)
+        self.terminate()
         self.ended(60)
         return time.monotonic() - started_s
 
@@ -121,12 +125,21 @@ def service(command: list[str], folder: Path, **settings: str) -> Iterator[Servi
         running.kill()
 
 
-def test_it_listens_on_app_port(tmp_path: Path):
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Run the service with two workers and eight places for debug runs."""
+    given = {"WORKER_PROCESSES": "2", "MAX_SYNCHRONOUS_RUNS": "8"}
+    folder = tmp_path_factory.mktemp("service")
+    with service(SERVE, folder, DATABASE_URL="sqlite:///here.db", **given) as started:
+        started.wait_until_up()
+        wait_for(lambda: started.status("/ready") == 200, 60)
+        yield started
+
+
+def test_it_listens_on_app_port(running: Service):
     """`budsim serve` without --port; the database is the file DATABASE_URL names."""
-    with service(SERVE, tmp_path, DATABASE_URL="sqlite:///here.db") as running:
-        running.wait_until_up()
-        assert wait_for(lambda: running.status("/ready") == 200, 60)
-    assert (tmp_path / "here.db").is_file()
+    assert running.status("/ready") == 200
+    assert (running.folder / "here.db").is_file()
 
 
 def test_it_starts_with_a_postgres_url_as_documented(tmp_path: Path, postgres_url: str):
@@ -212,21 +225,27 @@ def test_nothing_under_way_holds_up_its_end(tmp_path: Path):
     assert 503 in found
 
 
-def test_sixteen_debug_callers_are_answered_or_told_to_come_again(tmp_path: Path):
-    """Two workers, sixteen callers: no 500, whatever the time they wait."""
-    with service(SERVE, tmp_path, WORKER_PROCESSES="2", MAX_SYNCHRONOUS_RUNS="8") as running:
+def test_an_orderly_end_says_so_first(tmp_path: Path):
+    """After SIGTERM health is 503 while the server still answers; then it exits by itself."""
+    with service(UVICORN, tmp_path, DRAIN_S="1") as running:
         running.wait_until_up()
-        wait_for(lambda: running.status("/ready") == 200, 60)
-        found: list[int] = []
+        running.terminate()
+        wait_for(lambda: running.status("/health") == 503)
+        assert running.ended(30) in {0, -signal.SIGTERM}
 
-        def ask(number: int) -> None:
-            asked = BODY | {"concurrency": 64 + number, "simulation_method": "heuristic"}
-            found.append(running.status("/simulator/run", asked))
 
-        callers = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
-        for caller in callers:
-            caller.start()
-        for caller in callers:
-            caller.join()
+def test_sixteen_debug_callers_are_answered_or_told_to_come_again(running: Service):
+    """Two workers, sixteen callers: no 500, whatever the time they wait."""
+    found: list[int] = []
+
+    def ask(number: int) -> None:
+        asked = BODY | {"concurrency": 64 + number, "simulation_method": "heuristic"}
+        found.append(running.status("/simulator/run", asked))
+
+    callers = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
     assert set(found) <= {200, 503}
     assert found.count(200) >= 8

@@ -13,11 +13,14 @@ from tests.simulator.situations import make_cluster, make_question
 
 
 @pytest.mark.parametrize("form", ["command", "compose", "kubernetes", "litellm"])
-def test_every_plan_of_an_answer_renders_in_every_format(answered, form):
+def test_every_kind_of_plan_renders_in_every_format(answered, form):
     """CUDA, ROCm, Gaudi and CPU, vLLM and SGLang: each file passes the validator of its format."""
-    plans = answered["configurations"]
-    assert {plan["node_groups"][0]["type"] for plan in plans} >= {"cuda", "rocm", "hpu", "cpu"}
-    for number in range(1, len(plans) + 1):
+    kinds = {}
+    for number, plan in enumerate(answered["configurations"], start=1):
+        told = [(g["type"], g["engine_type"], g["tp_size"] > 1) for g in plan["node_groups"]]
+        kinds.setdefault(tuple(told), number)
+    assert {kind[0][0] for kind in kinds} >= {"cuda", "rocm", "hpu", "cpu"}
+    for number in kinds.values():
         text = render(json.dumps(answered), form, number=number)
         if form == "command":
             assert all(flags_of(words) for words in commands_of(text))
