@@ -14,7 +14,7 @@ from mcp.client.stdio import stdio_client
 import budsim
 from budsim.agents.server import server
 
-NODES = [{"name": "gpu", "devices": [{"device": "H100-SXM", "count": 2}]}]
+NODES = [{"name": "gpu", "devices": [{"device": "H100-SXM", "count": 4}]}]
 LOAD = {
     "model": "meta-llama/Llama-3.1-8B-Instruct",
     "concurrency": 16,
