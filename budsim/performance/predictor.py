@@ -298,11 +298,12 @@ class _Analysis:
         """Return the same with times of the replay, medians or means, where there is one."""
         times = served.times(median)
         static = self.ranks.candidates.static_batch
-        pooling = self.ranks.candidates.output_tokens == 0
+        # Nothing comes after a single token, so that no gap was seen.
+        gapless = np.isnan(times["tpot"]) & np.isfinite(times["ttft"])
         return replace(
             self,
             ttft_s=np.where(static, self.ttft_s, times["ttft"]),
-            tpot_s=np.where(static | pooling, self.tpot_s, times["tpot"]),
+            tpot_s=np.where(static | gapless, self.tpot_s, times["tpot"]),
         )
 
     def before(self, factors: Factors | None) -> _Analysis:

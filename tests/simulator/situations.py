@@ -1,6 +1,8 @@
 """Clusters and questions of real devices and models, small enough to reason about."""
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device_names import find_device
@@ -8,6 +10,7 @@ from budsim.model_ops.registry import resolve_model
 from budsim.performance.candidates import Candidates
 from budsim.performance.predictions import MemoryUse, Predictions
 from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.serving.replay.answers import ReplayedService
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.plans import Plan
 from budsim.simulator.planning.question import Question
@@ -102,3 +105,10 @@ class CountingPredictor:
         """Predict as `AnalyticPredictor` does."""
         self.calls.append(len(candidates))
         return AnalyticPredictor().predict(candidates)
+
+    def predict_traffic(
+        self, candidates: Candidates, traffic: Sequence[Traffic | None], **options: Any
+    ) -> tuple[MemoryUse, Predictions, ReplayedService]:
+        """Replay as `AnalyticPredictor` does."""
+        self.calls.append(len(candidates))
+        return AnalyticPredictor().predict_traffic(candidates, traffic, **options)

@@ -343,7 +343,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         for stated, (engine, model, device, weights) in zip(picked.caches, asked, strict=True)
     ]
     precisions, codes = _coded([*picked.precisions, *caches])
-    limits = _limits(picked)
+    limits = _limits(picked, dp)
     ways, way = speculations(picked.text, picked.numbers, picked.models)
     media, medium, item_tokens = items_of(picked.text, picked.numbers, picked.models)
     threads = stated_threads(picked.text.notes, picked.numbers.cores)
@@ -430,10 +430,11 @@ def _protocol(picked: _Picked, tokens: Floats) -> dict[str, Any]:
     }
 
 
-def _limits(picked: _Picked) -> Floats:
-    """Return the tokens of a step and the running sequences of each row, shape (n, 2).
+def _limits(picked: _Picked, dp: Integers) -> Floats:
+    """Return the tokens of a step and the running sequences of each attention rank, shape (n, 2).
 
-    Those its serve command sets, else the engine's defaults on the device.
+    Those its serve command sets, else the engine's defaults on the device. SGLang is told those of
+    all ``dp`` (n,) ranks together and divides them (`ServerArgs`, `enable_dp_attention`).
     """
     versions = [version_pair(text) or (0, 0) for text in picked.text.engine_version]
     served = zip(picked.engines, picked.devices, versions, strict=True)
@@ -442,7 +443,8 @@ def _limits(picked: _Picked) -> Floats:
         dtype=np.float64,
     ).reshape(-1, 2)
     told = stated_flags(picked.text.notes)[["tokens", "sequences"]].to_numpy(dtype=np.float64)
-    return np.where(told > 0, told, default)
+    parts = np.where(picked.text.engine == "sglang", dp, 1)[:, None]
+    return np.where(told > 0, told / parts, default)
 
 
 @lru_cache(maxsize=8192)

@@ -22,6 +22,10 @@ from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse, latency
 from budsim.performance.serving.found_prefixes import with_found_prefixes
 
+# Attention ranks wait for the fullest one in their attention, while experts see the mean load: the
+# time of a step lies half-way between both. Chosen among 0, 0.5 and 1 on rows with attention ranks.
+IMBALANCE = 0.5
+
 # Keeps a queue of servers that are always busy from dividing by 0.
 TINY = 1e-9
 
@@ -70,7 +74,8 @@ class _Load:
     ``places`` is how many sequences cache and ``max_num_seqs`` admit; ``prompt`` the tokens of one
     that are not in the prefix cache; ``steps`` the decode steps of its output, of which each yields
     ``pace`` tokens; ``guesses`` says where tokens are guessed ahead; ``budget`` the tokens of one
-    step; ``arrival_s`` host time.
+    step; ``arrival_s`` host time. A step counts ``crowding`` times its tokens where there are fewer
+    requests than attention ranks: the others wait for those that have one.
     """
 
     concurrency: Floats
@@ -82,6 +87,7 @@ class _Load:
     budget: Floats
     context: Floats
     arrival_s: Floats
+    crowding: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +179,11 @@ def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
     whole = np.maximum(table.token_budget, prompt)
     budget = np.where(table.chunked_prefill, table.token_budget, whole) * table.dp
     tokenized = ranks.constants.token_latency_s * table.input_tokens
+    # Fewer requests than lanes: those lanes that have one have a whole one.
+    concurrency = np.maximum(table.concurrency / table.pp, np.minimum(table.concurrency, 1.0))
+    ranks_per_request = np.maximum(table.dp / np.maximum(concurrency, 1.0), 1.0)
     return _Load(
-        concurrency=table.concurrency / table.pp,
+        concurrency=concurrency,
         places=places / table.pp,
         prompt=prompt,
         steps=np.maximum(table.output_tokens / table.tokens_per_step, 1.0),
@@ -183,6 +192,7 @@ def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
         budget=np.maximum(budget, 1.0),
         context=context,
         arrival_s=ranks.host.request_s + tokenized,
+        crowding=1.0 + IMBALANCE * (ranks_per_request - 1.0),
     )
 
 
@@ -361,8 +371,8 @@ def _step(ranks: Ranks, load: _Load, prefill: Floats, decode: Floats) -> StepTim
         seen, attended = _attended(ranks, load, prefill, decode)
     return step_time(
         ranks,
-        prefill=prefill,
-        decode=decode,
+        prefill=load.crowding * prefill,
+        decode=load.crowding * decode,
         prefill_context=seen,
         decode_context=load.context,
         decode_attended=attended,

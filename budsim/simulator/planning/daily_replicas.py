@@ -421,7 +421,7 @@ def _meets(found: JudgedRows) -> bool:
 
 
 def _seen(found: JudgedRows) -> ReplayedRequests | None:
-    seen = found.replayed.requests(0) if found.replayed else None
+    seen = found.replayed.requests(0)
     return seen if isinstance(seen, ReplayedRequests) else None
 
 

@@ -36,23 +36,23 @@ MOST_LAYOUTS: Final = 10_000
 class Explained:
     """What is explained: predictions as they are shown, and figures with targets.
 
-    ``replayed`` is None where they are those of the closed form.
+    ``replayed`` says how long requests wait.
     """
 
     shown: Predictions
     figures: Figures
-    replayed: ReplayedRows | None
+    replayed: ReplayedRows
 
     @property
     def time_shares(self) -> Floats:
         """Shares of a request's time by cause, shape (len(`BOUNDS`), n).
 
-        A replay says how long requests wait; what they do meanwhile is shared as physics says.
+        A replay says how long requests wait; what they do meanwhile is shared as physics says. What
+        a lone request waits for is the engine.
         """
         shares: Floats = self.shown.time_s / self.shown.time_s.sum(axis=0)
-        if self.replayed is None:
-            return shares
-        queue, waiting = BOUNDS.index("queue"), self.replayed.waiting_share
+        is_lone = np.isnan(self.replayed.served.rate) & (self.shown.service.concurrency <= 1.0)
+        queue, waiting = BOUNDS.index("queue"), np.where(is_lone, 0.0, self.replayed.waiting_share)
         others = np.delete(shares, queue, axis=0).sum(axis=0)
         shares = shares * _ratio(1.0 - waiting, others)
         shares[queue] = waiting
@@ -73,8 +73,8 @@ def explain(
     """
     targets, figures = scoring.question.targets, found.figures
     time_shares, towers_s = found.time_shares, encoder_s(scoring, choices)
-    tiers = tier_effects(scoring, choices, shares, predictor, replayed=found.replayed is not None)
-    following = _next_replicas(scoring, choices, hardware, found, shares, predictor)
+    tiers = tier_effects(scoring, choices, shares, predictor)
+    following = _next_replicas(scoring, choices, hardware, shares, predictor)
     return tuple(
         Explanation(
             time_shares=dict(zip(BOUNDS, time_shares[:, row].tolist(), strict=True)),
@@ -131,7 +131,6 @@ def _next_replicas(
     scoring: Scoring,
     choices: Choices,
     hardware: Sequence[HardwareGroup],
-    found: Explained,
     shares: Floats,
     predictor: Predictor,
 ) -> list[NextReplica | None]:
@@ -148,10 +147,8 @@ def _next_replicas(
     each = np.where(shares < 1, each, np.ceil(in_flight / replicas - ROUNDING)).astype(np.int64)
     shares = np.where(shares < 1, replicas * choices.concurrency / after, 1.0)
     more = replace(choices, replicas=replicas, concurrency=each)
-    _, predictions = scoring.predict(more, predictor, shares)
-    if found.replayed:
-        candidates = scoring.candidates(more)
-        predictions, _ = replay_rows(question, predictor, candidates, more, shares)
+    candidates = scoring.candidates(more)
+    predictions, _ = replay_rows(question, predictor, candidates, more, shares)
     service = predictions.service
     # What comes at a rate is finished at that rate, however fast each request is.
     traffic = question.traffic

@@ -37,7 +37,7 @@ from budsim.simulator.planning.plans import (
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.replays import ReplayedRows, replay_rows
 from budsim.simulator.planning.scoring import Scoring
-from budsim.simulator.planning.targets import Figures, figures_of
+from budsim.simulator.planning.targets import Figures
 
 # Namespace of configuration ids: the same configuration has the same id in every answer.
 CONFIGURATIONS: Final = UUID("9b7c2f5e-6d0a-5c34-9a50-4f1f3c1f0b11")
@@ -48,7 +48,7 @@ class PredictedChoices:
     """Rows of chosen values on a cluster with their predictions.
 
     ``hardware`` says where the replicas of each row may lie, ``shares`` which share (0..1] of the
-    traffic they receive, and ``replayed`` what single requests see, where that was asked.
+    traffic they receive, and ``replayed`` what single requests see.
     """
 
     cluster: Cluster
@@ -60,7 +60,7 @@ class PredictedChoices:
     predictions: Predictions
     explanations: Sequence[Explanation]
     judged: Judged
-    replayed: ReplayedRows | None = None
+    replayed: ReplayedRows
 
     def in_flight(self, rows: Sequence[int]) -> Floats:
         """Return the requests in flight on all replicas of each of some rows."""
@@ -103,7 +103,7 @@ class PredictedChoices:
             shortfall=float(self.judged.shortfall[row]),
             cost_usd_per_h=per_h,
             cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, tokens_per_s)),
-            replayed=self._requests(row),
+            replayed=self._requests(row) if question.needs_replay else None,
             speculation=way,
         )
 
@@ -130,8 +130,8 @@ class PredictedChoices:
         return Figure.certain(question.traffic.rate * part)
 
     def _requests(self, row: int) -> ReplayedRequests | None:
-        """Return what replayed requests saw; nothing where none were, or the row is not stable."""
-        found = self.replayed.requests(row) if self.replayed else None
+        """Return what replayed requests saw; nothing where the row is not stable."""
+        found = self.replayed.requests(row)
         return found if isinstance(found, ReplayedRequests) else None
 
     def memory_of(self, row: int, cache_bytes: float) -> PredictedMemory:
@@ -160,7 +160,7 @@ def predict_choices(
     predictor: Predictor,
     shares: Floats | None = None,
 ) -> PredictedChoices:
-    """Predict and explain rows of chosen values; replay their requests where the question needs it.
+    """Predict and explain rows of chosen values, as `budsim predict` does: by a replay.
 
     ``shares`` of the traffic go to the rows; by default all of it goes to each.
     """
@@ -196,7 +196,7 @@ class JudgedRows:
     """Rows of choices, what they do, and how far that is within the targets.
 
     ``choices`` hold the requests in flight that a rate settles at; ``predictions`` are
-    those of the replay where there is one, and ``figures`` what is compared with targets.
+    those of the replay, and ``figures`` what is compared with targets.
     """
 
     choices: Choices
@@ -204,32 +204,27 @@ class JudgedRows:
     predictions: Predictions
     figures: Figures
     judged: Judged
-    replayed: ReplayedRows | None
+    replayed: ReplayedRows
 
 
 def judge_rows(
     scoring: Scoring, choices: Choices, predictor: Predictor, shares: Floats
 ) -> JudgedRows:
-    """Predict rows, replay their requests where the question needs it, and compare with targets."""
+    """Replay the requests of rows and compare what they see with targets."""
     question = scoring.question
     memory, closed = scoring.predict(choices, predictor, shares)
-    predictions, figures, replayed = closed, figures_of(closed.service), None
     if question.traffic.is_open:
         settled = np.ceil(closed.service.concurrency).astype(np.int64)
         choices = replace(choices, concurrency=settled)
-    if question.needs_replay:
-        candidates = scoring.candidates(choices)
-        predictions, replayed = replay_rows(question, predictor, candidates, choices, shares)
-        figures = replayed.figures
-    judged = judge(question.targets, figures, predictions, question.chance)
-    if replayed:
-        judged = only_stable(judged, replayed.stable)
+    candidates = scoring.candidates(choices)
+    predictions, replayed = replay_rows(question, predictor, candidates, choices, shares)
+    judged = judge(question.targets, replayed.figures, predictions, question.chance)
     return JudgedRows(
         choices=choices,
         memory=memory,
         predictions=predictions,
-        figures=figures,
-        judged=judged,
+        figures=replayed.figures,
+        judged=only_stable(judged, replayed.stable),
         replayed=replayed,
     )
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from budsim.performance.candidates import Booleans, Floats, Integers
 from budsim.performance.predictor import Predictor
-from budsim.simulator.planning.genome import BUDGET, FRACTION, SEQS, SearchSpace
+from budsim.simulator.planning.genome import BUDGET, FRACTION, REPLICAS, SEQS, SearchSpace
 from budsim.simulator.planning.plain_variants import (
     PlainRows,
     with_default_knobs,
@@ -73,6 +73,19 @@ def replayed_rows(space: SearchSpace, layouts: Integers, predictor: Predictor) -
     return PlainRows(genomes=genomes, choices=choices, evaluations=trials.evaluations)
 
 
+def more_replicas(space: SearchSpace, genomes: Integers, predictor: Predictor) -> PlainRows:
+    """Return genomes with the fewest more replicas that meet the targets, where any number does.
+
+    Of rows whose means met them by the closed form, and a replay does not.
+    """
+    trials = _Trials(space, predictor)
+    next_up = np.minimum(genomes[:, REPLICAS] + 1, space.legal_counts(genomes) - 1)
+    least = trials.fewest_from(genomes, next_up)
+    found = with_replicas(space, genomes[least >= 0], least[least >= 0])
+    choices = with_default_sequences(space, space.decode(found))
+    return PlainRows(genomes=found, choices=choices, evaluations=trials.evaluations)
+
+
 def first_that_meets(
     counts: Integers, starts: Integers, meets: Callable[[Integers, Integers], Booleans]
 ) -> Integers:
@@ -108,13 +121,17 @@ class _Trials:
             return np.zeros(0, dtype=np.int64)
         counts, stable = self._space.legal_counts(genomes), self._replicas_for_rate(genomes)
         starts = np.minimum(np.searchsorted(self._space.replicas, stable), counts - 1)
+        return self.fewest_from(genomes, starts)
+
+    def fewest_from(self, genomes: Integers, starts: Integers) -> Integers:
+        """Return what `fewest` does, of no fewer replicas than those of the genes ``starts``."""
 
         def meets(rows: Integers, places: Integers) -> Booleans:
             """Return which rows meet the targets with the replicas of a place each."""
             shortfall, _ = self._judged(with_replicas(self._space, genomes[rows], places))
             return np.asarray(shortfall == 0.0)
 
-        return first_that_meets(counts, starts, meets)
+        return first_that_meets(self._space.legal_counts(genomes), starts, meets)
 
     def adopt(self, tried: Integers, rows: Integers, chosen: Integers, least: Integers) -> None:
         """Put genomes in the place of ``rows`` of ``chosen`` where they need fewer replicas."""
@@ -139,9 +156,7 @@ class _Trials:
         self.evaluations += len(genomes)
         shortfall = np.where(space.scoring.violation(choices, rows.memory) > 0, np.inf, 1.0)
         shortfall = np.where(shortfall < np.inf, rows.judged.shortfall, np.inf)
-        served = rows.replayed.served if rows.replayed else None
-        carried = np.ones(len(genomes)) if served is None else served.largest_stable_rate
-        return shortfall, np.nan_to_num(carried)
+        return shortfall, np.nan_to_num(rows.replayed.served.largest_stable_rate)
 
 
 def _around(space: SearchSpace, genomes: Integers, least: Integers, counts: Integers) -> Integers:

@@ -33,7 +33,7 @@ from budsim.simulator.planning.plain_variants import PlainRows, plain_rows, with
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.replica_groups import PredictedChoices, predict_choices
-from budsim.simulator.planning.replica_search import replayed_rows
+from budsim.simulator.planning.replica_search import more_replicas, replayed_rows
 from budsim.simulator.planning.taste import (
     in_order,
     with_knee,
@@ -79,6 +79,10 @@ class Shortlist:
         """
         shown = self._to_show()
         predicted, members = self._predicted(shown, mixed)
+        more = self._more_replicas(shown, predicted)
+        if more:
+            shown = shown.followed_by(more)
+            predicted, members = self._predicted(shown, mixed)
         plans = [
             self._plan(predicted, member)
             for member in members
@@ -101,6 +105,23 @@ class Shortlist:
         plain = plain_rows(self.space, self.found.genomes[self._rows()], self.predictor)
         # Several rows may be the same deployment once they are plain.
         return plain.rows(first_of_each(plain.genomes[:, LAYOUT]))
+
+    def _more_replicas(self, shown: PlainRows, predicted: PredictedChoices) -> PlainRows | None:
+        """Return rows with more replicas, where the search thought those shown were enough.
+
+        It compared means of the closed form with the targets; a replay may find a miss.
+        """
+        if self.question.needs_replay or not self.question.targets:
+            return None
+        by_means = self.space.scoring.score(shown.choices, self.predictor).objectives[:, 0]
+        short = np.asarray(predicted.judged.shortfall[: len(by_means)] > 0.0)
+        rows = np.flatnonzero((by_means == 0.0) & short)
+        if not len(rows):
+            return None
+        found = more_replicas(self.space, shown.genomes[rows], self.predictor)
+        known = {tuple(genome) for genome in shown.genomes[:, LAYOUT].tolist()}
+        new = [tuple(genome) not in known for genome in found.genomes[:, LAYOUT].tolist()]
+        return found.rows(np.flatnonzero(new)) if any(new) else None
 
     def _predicted(
         self, shown: PlainRows, mixed: MixedDeployments | None
@@ -164,8 +185,6 @@ class Shortlist:
 
     def _unstable(self, predicted: PredictedChoices, plans: Sequence[Plan]) -> list[Rejection]:
         """Return a rejection for every device type none of whose deployments carries the rate."""
-        if predicted.replayed is None:
-            return []
         carrying = {group.label.name for plan in plans for group in plan.groups}
         served, replicas = predicted.replayed.served, predicted.choices.replicas
         carried = np.nan_to_num(served.largest_stable_rate) * replicas

@@ -20,12 +20,12 @@ from budsim.simulator.planning.scoring import Scoring
 
 
 def tier_effects(
-    scoring: Scoring, choices: Choices, shares: Floats, predictor: Predictor, *, replayed: bool
+    scoring: Scoring, choices: Choices, shares: Floats, predictor: Predictor
 ) -> Sequence[HostTierEffect | None]:
     """Return the effect of host memory and store on each row, None where no prefix may be dropped.
 
-    ``shares`` (0..1] of the traffic go to each row. ``replayed`` compares replays of single
-    requests, as the rows themselves are shown; else the closed form.
+    ``shares`` (0..1] of the traffic go to each row. Replays are compared, as the rows themselves
+    are shown.
     """
     candidates = scoring.candidates(choices)
     if candidates.prefix_set_tokens is None or not candidates.prefix_set_tokens.any():
@@ -34,9 +34,7 @@ def tier_effects(
     store = store_tier(candidates, memory)
     found = with_store(candidates, found_shares(candidates, memory), store)
     without = replace(candidates, tier_bytes=None, store_bytes=None)
-    _, predictions = predictor.predict(without)
-    if replayed:
-        predictions, _ = replay_rows(scoring.question, predictor, without, choices, shares)
+    predictions, _ = replay_rows(scoring.question, predictor, without, choices, shares)
     tiers = candidates.tier_bytes
     stated = np.zeros(len(choices.tp)) if tiers is None else tiers
     devices = choices.tp * choices.pp

@@ -50,6 +50,18 @@ def test_a_serve_command_sets_what_the_columns_leave_open() -> None:
     assert table.speculative.tolist() == [False, True]
 
 
+def test_sglang_is_told_the_limits_of_all_attention_ranks_together() -> None:
+    """256 sequences and 32,768 tokens of four ranks are 64 and 8,192 of each; vLLM's are each's."""
+    flags = "--max-running-requests 256 --chunked-prefill-size 32768"
+    ranks = {"tp": "4", "dp": "4", "n_devices": "4", "model_hf": "Qwen/Qwen3-30B-A3B"}
+    sglang = {"engine": "sglang", "notes": f"args: python3 -m sglang.launch_server {flags}"}
+    vllm = {"notes": "args: vllm serve M --max-num-seqs 256 --max-num-batched-tokens 32768"}
+    table = read({**ranks, **sglang}, {**ranks, **vllm}).candidates
+    assert table.dp.tolist() == [4, 4]
+    assert table.max_num_seqs.tolist() == [64, 256]
+    assert table.token_budget.tolist() == [8192, 32768]
+
+
 def test_eager_mode_is_a_column_or_a_flag() -> None:
     """``enforce_eager`` of the row, or the flag of its serve command; else graphs are captured."""
     command = "args: vllm serve M --enforce-eager --max-num-seqs 64"

@@ -15,8 +15,10 @@ from budsim.engine_ops.engine_profile import EngineProfile, FirstToken
 from budsim.engine_ops.profiles import profiles
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
+from budsim.performance.serving.replay import replay
 from budsim.performance.serving.steady_state import Modelled, steady_state
 from budsim.performance.speculation import Speculation
+from budsim.performance.traffic import Traffic
 from tests.performance.by_hand import (
     DEVICE,
     ENGINE,
@@ -319,3 +321,31 @@ def _e2e_s(engine: str, prompt: int, outputs: list[int], loads: list[int]) -> np
     prepared = prepare(table)
     found = steady_state(prepared, memory_use(prepared))
     return found.ttft_s + (table.output_tokens - 1.0) * found.tpot_s
+
+
+def test_a_lone_request_is_no_faster_for_lanes_and_ranks_that_idle() -> None:
+    """Eight stages or eight attention ranks do not share one prompt of one step.
+
+    Stages work one after another; ranks without a request wait for the one that has it. The replay
+    says the same of both, within 3 %.
+    """
+    table = population(
+        tp=[1, 1, 8],
+        pp=[1, 8, 1],
+        dp=[1, 1, 8],
+        model="meta-llama/Llama-3.1-8B-Instruct",
+        concurrency=1,
+        input_tokens=8192,
+        output_tokens=128,
+        token_budget=8192,
+    )
+    prepared = prepare(table)
+    memory = memory_use(prepared)
+    found = steady_state(prepared, memory)
+    one, stages, attention = found.ttft_s
+    assert one < stages < 1.2 * one
+    assert attention > 0.3 * one
+    lone = Traffic.closed(concurrency=1, input_tokens=8192, output_tokens=128)
+    served = replay(table, memory, lone)
+    assert found.ttft_s == pytest.approx(served.ttft_s.mean, rel=0.03)
+    assert found.tpot_s == pytest.approx(served.tpot_s.mean, rel=0.03)

@@ -23,3 +23,11 @@ def test_predictions_keep_order_index_and_columns() -> None:
     assert list(result["pred_error"] == "") == [True, False, True]
     assert set(COLUMNS) <= set(result.columns)
     assert result["pred_ttft_ms"].iloc[1] == ""
+
+
+def test_one_token_has_a_latency_and_a_throughput() -> None:
+    """Nothing comes after the first token, so that TTFT is the latency."""
+    row = {**ROW, "input_tokens": "512", "output_tokens": "1", "concurrency": "16"}
+    found = predict_table(pd.DataFrame([row]), AnalyticPredictor()).iloc[0]
+    assert found.pred_e2e_ms == found.pred_ttft_ms
+    assert found.pred_output_tokens_per_s > 0

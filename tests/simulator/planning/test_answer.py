@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.plans import Outcome, ReplicaGroup
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.targets import Targets
+from budsim.simulator.planning.taste import counted_cost, effort_factor
 from budsim.simulator.searching import simulate
 from tests.simulator.situations import (
     CountingPredictor,
@@ -90,12 +92,14 @@ def test_the_cache_of_a_processor_follows_its_memory():
 def test_plans_come_best_first():
     """Plans that meet every target come first and cheapest first.
 
-    The others by how much they miss.
+    The others by how much they miss, but for toss-ups; that counts more for a pipeline.
     """
     question = make_question(MIXED, targets={"ttft_s": 0.2, "tokens_per_s_per_user": 60.0})
     plans = ask(question).plans
-    keys = [(plan.error_rate, plan.cost_per_million_tokens_usd) for plan in plans]
-    assert keys == sorted(keys)
+    misses = np.array([plan.error_rate * effort_factor(plan) for plan in plans])
+    assert (misses[1:] >= 0.97 * misses[:-1]).all()
+    costs = [counted_cost(plan) for plan in plans if plan.meets_targets]
+    assert costs == sorted(costs)
     assert plans[0].meets_targets
     assert not plans[-1].meets_targets
 
@@ -263,7 +267,7 @@ def test_a_generation_is_one_prediction():
         make_question(make_cluster((("H100-SXM", 8),), (("L40S", 8),)), concurrency=300), predictor
     )
     assert len(predictor.calls) <= 60
-    assert sum(predictor.calls) <= outcome.evaluations + 40
+    assert sum(predictor.calls) <= outcome.evaluations + 60
 
 
 def test_same_question_same_answer_in_other_processes():

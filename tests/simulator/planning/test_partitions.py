@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from budsim.performance.candidates import Candidates
-from budsim.performance.predictions import MemoryUse, Predictions
 from budsim.performance.predictor import AnalyticPredictor, Predictor, load_predictor
 from budsim.simulator.evolution import SearchSettings
 from budsim.simulator.planning.answer import answer, partitions_of, search_partition
@@ -23,7 +21,7 @@ from budsim.simulator.planning.partitions import (
 from budsim.simulator.planning.question import Question
 from budsim.simulator.search_result import SearchResult
 from tests.benchmarks.spaces import drawn, make_space
-from tests.simulator.situations import make_cluster, make_question
+from tests.simulator.situations import CountingPredictor, make_cluster, make_question
 
 PREDICTOR = AnalyticPredictor()
 SEEDS = (0, 21)
@@ -144,18 +142,11 @@ def test_nothing_known_is_searched_again(question: Question, parts: dict[str, Pa
 
     By exactly as many as the searches looked at.
     """
-    rows = []
-
-    class Counting:
-        def predict(self, candidates: Candidates) -> tuple[MemoryUse, Predictions]:
-            rows.append(len(candidates.tp))
-            return PREDICTOR.predict(candidates)
-
-    answer(question, Counting())
-    everything = sum(rows)
-    rows.clear()
-    answer(question, Counting(), known=parts)
-    assert everything - sum(rows) == sum(found.evaluations for found in parts.values())
+    everything, rest = CountingPredictor(), CountingPredictor()
+    answer(question, everything)
+    answer(question, rest, known=parts)
+    searched = sum(found.evaluations for found in parts.values())
+    assert sum(everything.calls) - sum(rest.calls) == searched
 
 
 def test_what_was_found_on_other_devices_is_not_taken(

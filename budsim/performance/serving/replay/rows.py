@@ -14,8 +14,8 @@ from budsim.performance.serving.replay.answers import Limits, Percentiles, Repla
 from budsim.performance.serving.replay.replay import Factors, replay
 from budsim.performance.traffic import Traffic
 
-# The cache of a server that was measured holds its longest request this often at least: what memory
-# rules say cannot be right where they leave less.
+# The cache of a server that was measured holds its longest request. What memory rules say cannot be
+# right where they leave less, and is then taken to hold it so often.
 ROOM_FOR_LONGEST = 2.0
 
 
@@ -66,11 +66,16 @@ def with_room(
     # Each attention rank and lane has a pool of its own, and any of them may get the longest
     # request.
     pools = candidates.dp * candidates.pp
-    least = ROOM_FOR_LONGEST * longest * pools
+    least = longest * pools
+
+    def roomy(tokens: Floats) -> Floats:
+        """Return the tokens, more where not one request fits."""
+        return np.where(tokens < least, ROOM_FOR_LONGEST * least, tokens)
+
     return replace(
         memory,
-        kv_capacity_tokens=np.maximum(memory.kv_capacity_tokens, least),
-        kv_running_tokens=np.maximum(memory.kv_running_tokens, least),
+        kv_capacity_tokens=roomy(memory.kv_capacity_tokens),
+        kv_running_tokens=roomy(memory.kv_running_tokens),
     )
 
 

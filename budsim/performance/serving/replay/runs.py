@@ -12,10 +12,7 @@ from budsim.performance.serving.arrivals import ALWAYS_CACHED, Requests
 from budsim.performance.serving.replay import native
 from budsim.performance.serving.replay.scheduling import Host, Router, Schedulers
 from budsim.performance.serving.replay.step_tables import CONTEXTS, TOKENS, PartTables, StepTables
-
-# Attention ranks wait for the fullest one in their attention, while experts see the mean load: the
-# time of a step lies half-way between both. Chosen among 0, 0.5 and 1 on rows with attention ranks.
-IMBALANCE = 0.5
+from budsim.performance.serving.steady_state import IMBALANCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
