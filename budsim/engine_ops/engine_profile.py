@@ -211,6 +211,9 @@ class EngineProfile:
         How it keeps KV cache in host memory; None where it does not.
     stores : tuple of StoreRule
         The stores of KV cache it shares with other replicas.
+    max_waiting_tokens : float
+        Decode steps after which a lone newcomer interrupts decoding. Before, as many have to wait
+        as run, less the share of these steps that passed. 0 where newcomers wait for nobody.
     """
 
     name: str
@@ -233,6 +236,20 @@ class EngineProfile:
     captures_graphs: bool = True
     host_tier: HostTierRule | None = None
     stores: tuple[StoreRule, ...] = ()
+    max_waiting_tokens: float = 0.0
+
+    def gathering_steps(self, output_tokens: float, concurrency: float) -> float:
+        """Return the mean decode steps a newcomer waits for others, in a closed loop.
+
+        With outputs of L tokens 1 / L of the running requests end in a step, and as many come. They
+        are enough after T L / (T + L) steps, T being ``max_waiting_tokens``, and a newcomer waits
+        half of that (24 and 24: 6 steps). The threshold is rounded down, so that fewer requests
+        wait less, one of three not at all: by 1 - 3 / concurrency, fitted on LLM Pilot.
+        """
+        if not self.max_waiting_tokens:
+            return 0.0
+        interval = 1.0 / (1.0 / self.max_waiting_tokens + 1.0 / output_tokens)
+        return interval / 2.0 * max(1.0 - 3.0 / concurrency, 0.0)
 
     def store(self, kind: StoreKind, hardware: DeviceKind) -> StoreRule | None:
         """Return how the engine uses a store of this kind on hardware, or None: it cannot."""

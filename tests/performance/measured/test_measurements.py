@@ -62,6 +62,13 @@ def test_sglang_is_told_the_limits_of_all_attention_ranks_together() -> None:
     assert table.token_budget.tolist() == [8192, 32768]
 
 
+def test_newcomers_wait_by_the_rule_of_their_engine() -> None:
+    """Outputs of 24 tokens in TGIS of 2023, six in flight: three steps; none in vLLM."""
+    row = {"output_tokens": "24", "concurrency": "6", "date": "2023-10-01"}
+    steps = read({**row, "engine": "tgis"}, row).candidates.admission_steps
+    assert steps == pytest.approx([3.0, 0.0])
+
+
 def test_eager_mode_is_a_column_or_a_flag() -> None:
     """``enforce_eager`` of the row, or the flag of its serve command; else graphs are captured."""
     command = "args: vllm serve M --enforce-eager --max-num-seqs 64"
