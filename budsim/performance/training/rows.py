@@ -51,6 +51,14 @@ _LITTLES_COLUMNS = (
     "concurrency",
 )
 
+# What rows of one run share, times among them.
+_TIMES = ("ttft_ms_mean", "tpot_ms_mean")
+_OF_ONE_RUN = (
+    *("source", "engine", "model", "model_hf", "tp"),
+    *("input_tokens", "output_tokens", "concurrency"),
+    *_TIMES,
+)
+
 # Modes the analytic model knows.
 TRAINED_MODES = (*SERVING_MODES, "static_batch", "offline")
 
@@ -150,7 +158,20 @@ def usable_rows(table: pd.DataFrame) -> pd.DataFrame:
     worth = table["quality"].isin(list(QUALITY_WEIGHT)) & table["mode"].isin(TRAINED_MODES)
     if "notes" in table:
         worth &= ~table["notes"].astype(str).str.contains(UNKNOWN_LOAD, regex=False)
-    return table[worth & ~_contradicts_littles_law(table)].reset_index(drop=True)
+    wrong = _contradicts_littles_law(table) | _names_two_devices(table)
+    return table[worth & ~wrong].reset_index(drop=True)
+
+
+def _names_two_devices(table: pd.DataFrame) -> pd.Series:
+    """Return which rows state the times of another device's row to the last digit.
+
+    Times copied from one page to another are wrong on one of them, and nobody can say on which.
+    """
+    if not {"source", "device_name", *_TIMES} <= set(table):
+        return pd.Series(False, table.index)
+    same = [name for name in _OF_ONE_RUN if name in table]
+    stated = (table[[*_TIMES]].astype(str) != "").all(axis=1)
+    return stated & (table.groupby(same)["device_name"].transform("nunique") > 1)
 
 
 def _contradicts_littles_law(table: pd.DataFrame) -> pd.Series:

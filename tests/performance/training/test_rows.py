@@ -57,6 +57,17 @@ def test_rows_that_contradict_littles_law_teach_nothing(benchmark: pd.DataFrame)
     assert len(usable_rows(row.assign(concurrency="1000"))) == 1
 
 
+def test_times_of_two_devices_to_the_last_digit_teach_nothing(benchmark: pd.DataFrame) -> None:
+    """A run copied from the page of A100 to that of H100 says nothing of either."""
+    table = benchmark.assign(
+        quality="A", mode="serving", source="page", ttft_ms_mean="1", tpot_ms_mean="2"
+    )
+    run = table.iloc[[0, 0, 0]].reset_index(drop=True)
+    run["device_name"] = ["A100-80GB", "H100-SXM", "H100-SXM"]
+    run.loc[2, "tpot_ms_mean"] = "3"
+    assert usable_rows(run).tpot_ms_mean.tolist() == ["3"]
+
+
 def test_throughput_alone_teaches_the_latency_of_the_whole(benchmark: pd.DataFrame) -> None:
     """Without a TTFT, physics' shares of prefill and decode stay.
 
