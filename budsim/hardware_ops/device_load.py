@@ -78,16 +78,22 @@ class _NodeProcessors:
         return min(device.compute_units, max(1, round(self.cores / sockets)))
 
     def nodes_of_socket(self, device: Device, sockets: int, path: str) -> int:
-        """Return the NUMA nodes of a socket; one where the entry states none.
+        """Return the NUMA nodes of a socket.
+
+        Where the entry states none those that its BIOS sets up by default, in whole sockets: a
+        virtual machine that has a part of one is told nothing of them.
 
         Raises
         ------
         InvalidInput
             The nodes at ``path`` do not divide among sockets, or are more than a socket can have.
         """
-        if self.numa_nodes in (None, 1):  # one node may hold several interleaved sockets
+        if self.numa_nodes is None:
+            is_whole = (self.cores or 0) >= sockets * device.compute_units
+            return device.numa_nodes if is_whole else 1
+        if self.numa_nodes == 1:  # one node may hold several interleaved sockets
             return 1
-        nodes, rest = divmod(self.numa_nodes or sockets, sockets)
+        nodes, rest = divmod(self.numa_nodes, sockets)
         most = min(MOST_NODES_OF_SOCKET, device.compute_units)
         if rest or not 1 <= nodes <= most:
             expected = f"1 or a multiple of the {sockets} sockets, at most {most} a socket"

@@ -59,6 +59,22 @@ def test_each_numa_node_is_a_device() -> None:
     assert pool.compute_free_share == pytest.approx(0.75)
 
 
+@pytest.mark.parametrize(
+    ("stated", "ranks", "cores"),
+    [({}, 6, 32), ({"numa_nodes": 2}, 2, 96), ({"numa_nodes": 1}, 2, 96), ({"cores": 48}, 2, 24)],
+)
+def test_a_socket_has_the_numa_nodes_of_its_default_bios(
+    stated: dict[str, int], ranks: int, cores: int
+) -> None:
+    """A Xeon 6900P starts in three nodes a socket (SNC3) unless lscpu says otherwise.
+
+    A virtual machine with a part of its cores is told of none.
+    """
+    pool = only_pool({**XEON, "name": "Xeon 6972P", "cores": 192, **stated})
+    assert pool.device is not None
+    assert (pool.total, pool.device.compute_units) == (ranks, cores)
+
+
 def test_a_cpu_node_without_memory_says_so() -> None:
     """Nothing can be placed where memory is not known."""
     pool = only_pool({**XEON, "memory_gb": None})

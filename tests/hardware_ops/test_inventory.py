@@ -39,7 +39,7 @@ def test_down_nodes_and_masters_stay_in_the_count() -> None:
                 ("Xeon Platinum 8480+", 2, 2),
                 ("H100-SXM", 8, 8),
                 ("Gaudi3", 8, 8),
-                ("Xeon 6972P", 2, 2),
+                ("Xeon 6972P NUMA node", 6, 6),
                 ("EPYC 9654", 2, 2),
                 ("H100-SXM", 8, 0),
             ],
