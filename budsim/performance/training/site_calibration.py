@@ -32,6 +32,7 @@ from budsim.performance.measured.measurements import Measurements, read_measurem
 from budsim.performance.measured.open_loop import settle
 from budsim.performance.measured.tables import table_digest, without_repeats
 from budsim.performance.predictor import Predictor
+from budsim.performance.traffic import Traffic
 from budsim.performance.training.errors import error_figures
 from budsim.performance.training.physics_fit import modelled
 from budsim.performance.training.rows import measured_times, modelled_times
@@ -210,9 +211,10 @@ def _used(
     corrected: Predictor,
 ) -> list[Used]:
     """Return what was taken from each row for each quantity."""
-    service = corrected.predict(measurements.candidates)[1].service
+    table = measurements.candidates
+    service = corrected.predict_traffic(table, _steady(table), measured=True)[1].service
     steady = {"ttft": service.ttft_s, "tpot": service.tpot_s}
-    names, table = _names_of_rows(measurements.candidates), measurements.candidates
+    names = _names_of_rows(table)
     return [
         Used(
             target=target,
@@ -227,6 +229,20 @@ def _used(
         for row in range(len(measurements))
         for target in TARGETS
         if np.isfinite(ratios[target][row])
+    ]
+
+
+def _steady(table: Candidates) -> list[Traffic]:
+    """Return traffic of each row's load as a question asks about it: steady, of equal requests."""
+    columns = (table.concurrency, table.input_tokens, table.output_tokens, table.prefix_hit_share)
+    return [
+        Traffic.closed(
+            concurrency=max(round(concurrency), 1),
+            input_tokens=max(round(prompt), 1),
+            output_tokens=round(output),
+            prefix_hit_share=share,
+        )
+        for concurrency, prompt, output, share in zip(*(c.tolist() for c in columns), strict=True)
     ]
 
 

@@ -12,7 +12,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.performance.measured.measurements import read_measurements
 from budsim.performance.measured.tables import read_tables
 from budsim.performance.predictions import Basis
-from budsim.performance.training.score import evaluate
+from budsim.performance.training.score import evaluate, predict_table
 from budsim.performance.training.site_calibration import calibrate
 from tests.performance.learned.site import CREATED, ROW, site, sweep
 
@@ -152,3 +152,14 @@ def test_one_row_is_used_and_shown(shipped, tmp_path, capsys):
     assert "used unchecked" in told
     assert "ttft" in told.split("Answers are about steady traffic")[1]
     assert "each row" not in told
+
+
+def test_the_steady_figure_is_what_a_corrected_prediction_of_steady_traffic_says(shipped):
+    """It comes from the replay that answers and `predict` show."""
+    table = site(shipped, sweep(4, 64))
+    found = calibrate(table, shipped, created=CREATED)
+    own = replace(shipped, calibration=found.calibration)
+    steady = predict_table(table.assign(arrival="steady", length_law="fixed"), own)
+    for target in ("ttft", "tpot"):
+        told = [each.steady_ms for each in found.used if each.target == target]
+        assert told == pytest.approx(steady[f"pred_{target}_ms"].astype(float).tolist(), rel=1e-4)
