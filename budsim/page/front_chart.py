@@ -38,8 +38,7 @@ class FrontView:
 
 def front_view(question: Question, plans: Sequence[Plan], width: int) -> FrontView | None:
     """Return where the plans lie; None where no plan has a finite cost and speed."""
-    shown = [(index, plan, _speed(question, plan)) for index, plan in enumerate(plans, start=1)]
-    shown = [each for each in shown if _can_be_drawn(each[1], each[2])]
+    shown = _drawn(question, plans)
     if not shown:
         return None
     xs = [max(end, 1e-9) for _, _, speed in shown for end in (speed.low90, speed.high90)]
@@ -58,6 +57,12 @@ def front_view(question: Question, plans: Sequence[Plan], width: int) -> FrontVi
         x_name=f"{unit}, mean",
         y_name="USD per million tokens",
     )
+
+
+def _drawn(question: Question, plans: Sequence[Plan]) -> list[tuple[int, Plan, Figure]]:
+    """Return number, plan and speed of each plan with a finite cost and speed."""
+    told = ((number, plan, _speed(question, plan)) for number, plan in enumerate(plans, start=1))
+    return [each for each in told if _can_be_drawn(each[1], each[2])]
 
 
 def _verdict(question: Question, plan: Plan) -> str:

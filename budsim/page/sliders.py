@@ -87,16 +87,16 @@ def changed_view(question: Question, change: KnobChange) -> tuple[str, tuple[Cha
         for name, field, factor in figures
     ]
     rows += [
-        _plain("requests/s", *(_rate_of(group) for group in (before, after))),
+        _plain("requests/s", _rate_of(before), _rate_of(after)),
         _plain(
             "USD per million output tokens",
             *(number(usd_per_million_tokens(groups)) for groups in sides),
         ),
         _plain("USD per hour", *(f"{usd_per_h(groups):,.2f}" for groups in sides)),
-        _plain("KV cache of a device, GiB", *(_kv_gib(group) for group in (before, after))),
+        _plain("KV cache of a device, GiB", _kv_gib(before), _kv_gib(after)),
     ]
     if question.targets:
-        rows.append(_plain("meets the targets", *(_chance(g) for g in (before, after))))
+        rows.append(_plain("meets the targets", _chance(before), _chance(after)))
     return "", tuple(rows)
 
 

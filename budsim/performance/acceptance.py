@@ -157,18 +157,27 @@ def find_acceptance(
     own = [each for each in curves() if each.method is method and _is_of(each, model_id)]
     if not own:
         return _of_other_models(method, draft_tokens, domain)
-    # The domain moves acceptance further than the temperature does.
-    of_domain = [each for each in own if not domain or each.domain == domain]
-    candidates = of_domain or own
-    matching = [each for each in candidates if _is_at(each, temperature)]
-    values = [_limited(each.at(draft_tokens), draft_tokens) for each in matching or candidates]
-    exact = bool(of_domain and matching) and (bool(domain) or len(own) == 1)
+    chosen, are_alike = _most_alike(own, domain, temperature)
+    is_certain = are_alike and bool(domain or len(own) == 1)
     return Acceptance(
-        tokens_per_step=median(values),
-        spread=SAME_MODEL_SPREAD if exact else OTHER_DOMAIN_SPREAD,
-        source="; ".join(dict.fromkeys(each.source for each in matching or candidates)),
+        tokens_per_step=median(_limited(each.at(draft_tokens), draft_tokens) for each in chosen),
+        spread=SAME_MODEL_SPREAD if is_certain else OTHER_DOMAIN_SPREAD,
+        source="; ".join(dict.fromkeys(each.source for each in chosen)),
         known=True,
     )
+
+
+def _most_alike(
+    own: Sequence[Curve], domain: str, temperature: float | None
+) -> tuple[Sequence[Curve], bool]:
+    """Return the curves of a model nearest to what is asked, and whether they are just that.
+
+    The domain moves acceptance further than the temperature does, so it is matched first.
+    """
+    of_domain = [each for each in own if domain in ("", each.domain)]
+    candidates = of_domain or own
+    at_temperature = [each for each in candidates if _is_at(each, temperature)]
+    return at_temperature or candidates, bool(of_domain and at_temperature)
 
 
 def stated_acceptance(share: float, draft_tokens: int) -> Acceptance:

@@ -200,11 +200,12 @@ def parse_lengths(text: str, mean: int) -> LengthLaw:
     try:
         if name == "fixed" and not rest:
             return FixedLength(tokens=mean)
-        if name == "uniform" and not rest:
-            return UniformLength(low=max(mean - mean // 2, 1), high=mean + mean // 2)
         if name == "uniform":
             low, _, high = rest.partition("-")
-            return UniformLength(low=int(low), high=int(high))
+            return UniformLength(
+                low=int(low) if rest else max(mean - mean // 2, 1),
+                high=int(high) if rest else mean + mean // 2,
+            )
         if name == "lognormal":
             return LognormalLength(mean_tokens=mean, variation=float(rest or 1.0))
     except InvalidInput as error:

@@ -215,29 +215,31 @@ class Predictor:
                 factor[at] = regressors.correct(target, features[at], stratum[at])
             learned[at] = regressors.corrects(stratum[at])
             in_range[at] = regressors.in_range(features[at])
-        if guesses.any():
-            # Regressors learned what drafts were worth from runs of one model: physics knows more.
-            for factor in factors.values():
-                factor[guesses] = 1.0
-            learned, in_range = learned & ~guesses, in_range & ~guesses
-            stranger = STRATA.index((Novelty.NEW_PARTY, Regime.SERVING))
-            stratum = np.where(guesses & ~candidates.static_batch, stranger, stratum)
-        if candidates.medium is not None:
-            # No measurement with images or audio was learned from.
-            in_range &= ~candidates.has_items
-        if candidates.prefix_set_tokens is not None:
-            in_range &= candidates.prefix_set_tokens == 0
-        strata = _strata(candidates, stratum)
+        # Regressors learned what drafts were worth from runs of one model: physics knows more.
+        for factor in factors.values():
+            factor[guesses] = 1.0
+        stranger = STRATA.index((Novelty.NEW_PARTY, Regime.SERVING))
+        stratum = np.where(guesses & ~candidates.static_batch, stranger, stratum)
         return _Corrections(
             factors=factors,
-            learned=learned,
-            in_range=in_range,
-            strata=strata,
+            learned=learned & ~guesses,
+            in_range=in_range & ~guesses & ~_is_of_unlearned_kind(candidates),
+            strata=_strata(candidates, stratum),
             spreads=spreads,
             guessing=_guessing_spread(candidates),
             client=np.zeros(rows) if known.client_spread is None else known.client_spread,
             least=analysis.modelled.least_s(candidates.output_tokens),
         )
+
+
+def _is_of_unlearned_kind(candidates: Candidates) -> Booleans:
+    """Return which requests hold items or share sets of prefixes: no such row was learned from."""
+    found = np.zeros(len(candidates), dtype=bool)
+    if candidates.medium is not None:
+        found |= candidates.has_items
+    if candidates.prefix_set_tokens is not None:
+        found |= candidates.prefix_set_tokens != 0
+    return found
 
 
 def _guessing_spread(candidates: Candidates) -> Floats:

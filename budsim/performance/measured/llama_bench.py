@@ -99,21 +99,24 @@ def tables_in(text: str) -> Iterator[dict[str, Any]]:
     """Yield the lines of Markdown tables of either program in the form of its JSON."""
     titles: list[str] = []
     for line in text.splitlines():
-        if line.startswith(_BATCHED_TITLE) or _collapsed(line).startswith(_BATCHED_TITLE):
-            titles = list(BATCHED)
-        elif _SINGLE_TITLE.match(line):
-            titles = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        elif titles and line.startswith("|") and not set(line) <= set("|-: "):
-            cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-            values = dict(zip(titles, cells, strict=False))
-            yield values if titles == list(BATCHED) else _single_of_table(values)
-        elif not line.startswith("|"):
+        if not line.startswith("|"):
             titles = []
+        elif found := _titles(line):
+            titles = found
+        elif titles and not set(line) <= set("|-: "):
+            values = dict(zip(titles, _cells(line), strict=False))
+            yield values if titles == list(BATCHED) else _single_of_table(values)
 
 
-def _collapsed(line: str) -> str:
-    """Return a line with single spaces."""
-    return re.sub(r" +", " ", line)
+def _titles(line: str) -> list[str]:
+    """Return the titles that a line of a table holds; none where it is no line of titles."""
+    if re.sub(r" +", " ", line).startswith(_BATCHED_TITLE):
+        return list(BATCHED)
+    return _cells(line) if _SINGLE_TITLE.match(line) else []
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
 def _single_of_table(cells: Mapping[str, str]) -> dict[str, Any]:

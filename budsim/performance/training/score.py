@@ -18,7 +18,7 @@ from budsim.performance.measured.contradictions import why_impossible
 from budsim.performance.measured.measurements import Measurements, read_measurements
 from budsim.performance.measured.open_loop import settle
 from budsim.performance.measured.pool_columns import MODE
-from budsim.performance.measured.pool_measurements import read_pools
+from budsim.performance.measured.pool_measurements import PoolMeasurements, read_pools
 from budsim.performance.measured.pool_predictions import predict_pools
 from budsim.performance.measured.protocols import party_of
 from budsim.performance.measured.tables import UNREADABLE, read_parts, without_repeats
@@ -138,6 +138,14 @@ def _write_pools(table: pd.DataFrame, result: pd.DataFrame, predictor: Predictor
     result.loc[result.index[at], "pred_error"] = measurements.problems
     if not len(measurements):
         return
+    for name, values in _pool_columns(measurements, predictor).items():
+        column = result[name].to_numpy(dtype=object, copy=True)
+        column[at[measurements.rows]] = values
+        result[name] = column
+
+
+def _pool_columns(measurements: PoolMeasurements, predictor: Predictor) -> dict[str, list[object]]:
+    """Return the prediction columns of disaggregated deployments."""
     correction = load_pools(trained_folder()) if predictor.regressors else None
     found = predict_pools(measurements, correction)
     columns: dict[str, list[object]] = {}
@@ -148,10 +156,7 @@ def _write_pools(table: pd.DataFrame, result: pd.DataFrame, predictor: Predictor
     bases = np.where(found.learned, Basis.LEARNED.value, Basis.ANALYTIC.value)
     columns["pred_basis"] = bases.tolist()
     columns["pred_in_range"] = ["true" if each else "false" for each in measurements.stated]
-    for name, values in columns.items():
-        column = result[name].to_numpy(dtype=object, copy=True)
-        column[at[measurements.rows]] = values
-        result[name] = column
+    return columns
 
 
 def _columns(
