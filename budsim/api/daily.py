@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from budsim.api.tabular import Tabular
 
 if TYPE_CHECKING:
-    from budsim.simulator.planning.daily_replicas import DayAnswer, DayOfReplicas, HourOfDay
+    from budsim.simulator.planning.daily_replicas import DayAnswer
+    from budsim.simulator.planning.days import DayOfReplicas, HourOfDay
     from budsim.simulator.planning.plans import Rejection
     from budsim.simulator.planning.question import Question
 
@@ -71,8 +72,9 @@ class DailyReplicas(Tabular):
         if day is None:
             reason = f" {self.rejections[0].reason}" if self.rejections else ""
             return f"{self.question.architecture.model_id}: nothing fits.{reason}"
+        noun = "workers" if day.plan.is_disaggregated else "replicas"
         return (
-            f"{day.fewest} to {day.most} replicas, {day.usd_per_day:.2f} USD a day; "
+            f"{day.fewest} to {day.most} {noun}, {day.usd_per_day:.2f} USD a day; "
             f"{day.constant_usd_per_day:.2f} USD with {day.most} all day."
         )
 
@@ -84,6 +86,7 @@ def hour_row(hour: HourOfDay) -> dict[str, Any]:
         "hour": hour.hour,
         "requests_per_s": hour.rate,
         "replicas": hour.replicas,
+        **({"prefill_workers": hour.prefill_workers} if hour.prefill_workers else {}),
         "meets_targets": hour.meets_targets,
         "chance": hour.chance,
         "ttft_p99_s": seen.ttft_s.p99 if seen else None,
@@ -110,7 +113,7 @@ def scaling_document(day: DayOfReplicas) -> dict[str, Any]:
 
 def cost_document(day: DayOfReplicas) -> dict[str, Any]:
     """Return what following the load costs, and what the most replicas cost all the time."""
-    from budsim.simulator.planning.daily_replicas import DAYS_PER_MONTH
+    from budsim.simulator.planning.days import DAYS_PER_MONTH
 
     return {
         "usd_per_day": day.usd_per_day,

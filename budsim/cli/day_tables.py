@@ -13,7 +13,8 @@ from budsim.commons.units import MILLI
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from budsim.simulator.planning.daily_replicas import DayAnswer, DayOfReplicas, HourOfDay
+    from budsim.simulator.planning.daily_replicas import DayAnswer
+    from budsim.simulator.planning.days import DayOfReplicas, HourOfDay
     from budsim.simulator.planning.question import Question
 
 # Widest bar of replicas, characters.
@@ -33,7 +34,8 @@ def print_day(question: Question, found: DayAnswer) -> None:
         print_rejections(console, found.rejections, names)
         return
     day = found.day
-    count = f"{day.fewest} to {day.most} replicas" if day.most > 1 else "1 replica"
+    noun = "workers" if day.plan.is_disaggregated else "replicas"
+    count = f"{day.fewest} to {day.most} {noun}" if day.most > 1 else "1 replica"
     console.print(f"\n[bold]{count}[/bold], cheapest over the day:")
     console.print(cells.headline(day.plan, names))
     console.print(_hours(day))
@@ -42,22 +44,23 @@ def print_day(question: Question, found: DayAnswer) -> None:
 
 
 def _hours(day: DayOfReplicas) -> object:
+    pools = day.plan.is_disaggregated
     rows = tables.table(
         "hour>",
         "requests/s>",
-        "replicas>",
+        "prefill + decode\nworkers>" if pools else "replicas>",
         "",
         "TTFT ms\np50 / p99>",
         "e2e s\np50 / p99>",
-        "in flight\nper replica>",
+        f"in flight\nper {'worker' if pools else 'replica'}>",
         "targets",
     )
     for hour in day.hours:
-        bar = math.ceil(WIDEST * hour.replicas / day.most)
+        bar = math.ceil(WIDEST * hour.workers / day.most)
         rows.add_row(
             f"{hour.hour}",
             f"{hour.rate:.3g}",
-            f"{hour.replicas}",
+            f"{hour.prefill_workers} + {hour.replicas}" if pools else f"{hour.replicas}",
             "#" * bar,
             *_latencies(hour),
             _verdict(hour),
@@ -84,7 +87,7 @@ def _verdict(hour: HourOfDay) -> str:
 
 
 def _print_cost(console: Console, day: DayOfReplicas) -> None:
-    from budsim.simulator.planning.daily_replicas import DAYS_PER_MONTH
+    from budsim.simulator.planning.days import DAYS_PER_MONTH
 
     console.print(
         "p50 / p99: of 100 requests of the hour, 50 / 99 see at most this, as a replay says.",
@@ -103,6 +106,12 @@ def _print_cost(console: Console, day: DayOfReplicas) -> None:
 
 def _print_rule(console: Console, day: DayOfReplicas) -> None:
     rule = day.rule
+    if day.plan.is_disaggregated:
+        console.print(
+            "two pools have no load of one replica in common: scale them by the clock, "
+            f"{day.lead_time_s:.0f} s before each hour (--lead-time-s)"
+        )
+        return
     if rule is None:
         console.print("no load of one replica meets the targets, so none says when to add one")
         return

@@ -13,7 +13,7 @@ import numpy as np
 from budsim.commons.units import MILLI
 
 if TYPE_CHECKING:
-    from budsim.simulator.planning.daily_replicas import DayOfReplicas
+    from budsim.simulator.planning.days import DayOfReplicas
     from budsim.simulator.planning.plans import Plan
     from budsim.simulator.planning.replay_curves import LoadCurve, PlanReplay, RequestTimes
 

@@ -1,4 +1,4 @@
-"""How many replicas each hour of a day needs, and what that costs against a constant fleet.
+"""How many replicas each hour of a day needs, of the deployment that is cheapest over the day.
 
 A day is given by hourly rates or by a trace. The deployment is searched for the busiest hour; every
 hour is then replayed on fewer of its replicas, and judged with the same chance as any plan.
@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from budsim.commons.errors import InvalidInput
-from budsim.commons.units import GIB, SECONDS_PER_HOUR
+from budsim.commons.units import SECONDS_PER_HOUR
 from budsim.engine_ops import serving_engines
 from budsim.performance.candidates import Integers
 from budsim.performance.items import with_items
@@ -24,136 +24,26 @@ from budsim.performance.traffic import LEAST_RATE, OpenLoop, Traffic
 from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.choices import make_option
+from budsim.simulator.planning.daily_pools import pools_over_a_day
+from budsim.simulator.planning.days import (
+    HOURS_PER_DAY,
+    DayOfReplicas,
+    HourOfDay,
+    ScalingRule,
+    usual_lead_s,
+)
 from budsim.simulator.planning.group_changes import hardware_of_group, row_of
 from budsim.simulator.planning.hardware_groups import HardwareGroup
-from budsim.simulator.planning.plans import (
-    HOURS_PER_MONTH,
-    Plan,
-    Rejection,
-    ReplayedRequests,
-    ReplicaGroup,
-)
+from budsim.simulator.planning.plans import Plan, Rejection, ReplayedRequests
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.replica_groups import JudgedRows, judge_rows, predict_choices
 from budsim.simulator.planning.scoring import Scoring
 
-HOURS_PER_DAY: Final = 24
-DAYS_PER_MONTH: Final = HOURS_PER_MONTH / HOURS_PER_DAY
-# Rate of reading weights, and time until an engine serves beside it (process, compilation, graph
-# capture): our estimates, for a replica whose image and weights are on the node already.
-LOAD_BYTES_PER_S: Final = 1.0 * GIB
-ENGINE_START_S: Final = 120.0
 LONGEST_LEAD_S: Final = SECONDS_PER_HOUR
 # The most a replica carries is sought to 1 %.
 CLOSE: Final = 1.01
 # Plans for the busiest hour whose cost over the day is compared.
 COMPARED: Final = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HourOfDay:
-    """One hour: its requests/s, the replicas it needs, and what they do.
-
-    ``chance`` is that of meeting all targets. ``seen`` is what requests of one replica see (None:
-    the replicas do not carry the rate).
-    """
-
-    hour: int
-    rate: float
-    replicas: int
-    chance: float
-    meets_targets: bool
-    seen: ReplayedRequests | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScalingRule:
-    """When to add a replica, from the replay of one.
-
-    Attributes
-    ----------
-    largest_rate : float
-        Most requests/s of one replica within the targets, with the chance that was asked for.
-    largest_in_flight : float
-        Mean requests running and waiting on a replica at that rate.
-    trigger_in_flight : float
-        Mean requests running and waiting on a replica at which the next one is started: while it
-        loads, the load grows to ``largest_in_flight``.
-    growth : float
-        Share by which the load grows in the lead time where the day rises most steeply.
-    """
-
-    largest_rate: float
-    largest_in_flight: float
-    trigger_in_flight: float
-    growth: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DayOfReplicas:
-    """A deployment through a day. ``plan`` has as many replicas as the busiest hour needs."""
-
-    plan: Plan
-    hours: tuple[HourOfDay, ...]
-    rule: ScalingRule | None
-    lead_time_s: float
-
-    @property
-    def group(self) -> ReplicaGroup:
-        """The replicas, all alike."""
-        return self.plan.groups[0]
-
-    @property
-    def meets_targets(self) -> bool:
-        """Whether every hour meets the targets with the chance that was asked for."""
-        return all(hour.meets_targets for hour in self.hours)
-
-    @property
-    def most(self) -> int:
-        """Replicas of the busiest hour: those of a constant fleet."""
-        return max(hour.replicas for hour in self.hours)
-
-    @property
-    def fewest(self) -> int:
-        """Replicas of the quietest hour."""
-        return min(hour.replicas for hour in self.hours)
-
-    @property
-    def replica_hours(self) -> float:
-        """Replica-hours of the hours given, with those spent loading before an hour begins.
-
-        Hours of 2 and 4 replicas with a lead time of 360 s: 6, and 2 x 0.1 for two that load.
-        """
-        needed = np.array([hour.replicas for hour in self.hours])
-        # Of a whole day the first hour follows the last one.
-        before = np.roll(needed, 1)
-        if len(needed) < HOURS_PER_DAY:
-            before[0] = needed[0]
-        started = np.maximum(needed - before, 0).sum()
-        return float(needed.sum() + started * self.lead_time_s / SECONDS_PER_HOUR)
-
-    @property
-    def usd_per_replica_hour(self) -> float:
-        """What one replica costs an hour."""
-        return self.group.cost_usd_per_h / self.group.replicas
-
-    @property
-    def usd_per_day(self) -> float:
-        """Cost of a day of such hours with as many replicas as each needs."""
-        return self._per_day(self.replica_hours)
-
-    @property
-    def constant_usd_per_day(self) -> float:
-        """Cost of a day with as many replicas as the busiest hour needs, all the time."""
-        return self._per_day(float(self.most * len(self.hours)))
-
-    @property
-    def saved_share(self) -> float:
-        """Share of the constant fleet's cost that following the load saves."""
-        return 1.0 - self.usd_per_day / self.constant_usd_per_day if self.usd_per_day else 0.0
-
-    def _per_day(self, replica_hours: float) -> float:
-        return self.usd_per_replica_hour * replica_hours * HOURS_PER_DAY / len(self.hours)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,12 +136,11 @@ def replicas_over_a_day(
     Raises
     ------
     InvalidInput
-        The lead time is out of range, or pools are asked for.
+        The lead time is out of range.
     """
     if lead_time_s is not None and not 0.0 <= lead_time_s <= LONGEST_LEAD_S:
         expected = f"0 to {LONGEST_LEAD_S:g} s"
         raise InvalidInput("lead_time_s", f"{lead_time_s} is out of range", expected)
-    question.refuse_pools("day")
     hours = [with_items(question.architecture, hour) for hour in hours]
     # Replicas of one kind: those of several kinds cannot be scaled by one threshold.
     busiest = max(hours, key=lambda each: each.rate)
@@ -260,10 +149,23 @@ def replicas_over_a_day(
     plans = [plan for plan in outcome.plans if plan.meets_targets] or outcome.plans[:1]
     days = []
     for number, plan in enumerate(plans[:COMPARED], start=1):
-        days.append(_Fleet.of(asked, plan, predictor).through(hours, lead_time_s))
+        days.append(_day_of(asked, plan, hours, lead_time_s, predictor))
         progress(0.5 + 0.5 * number / len(plans[:COMPARED]))
     best = min(days, key=lambda day: (not day.meets_targets, day.usd_per_day), default=None)
     return DayAnswer(day=best, rejections=outcome.rejections, evaluations=outcome.evaluations)
+
+
+def _day_of(
+    question: Question,
+    plan: Plan,
+    hours: Sequence[Traffic],
+    lead_time_s: float | None,
+    predictor: Predictor,
+) -> DayOfReplicas:
+    """Return a plan through the day: replicas by a threshold, workers of pools by the clock."""
+    if plan.is_disaggregated:
+        return pools_over_a_day(question, plan, hours, lead_time_s)
+    return _Fleet.of(question, plan, predictor).through(hours, lead_time_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,7 +193,7 @@ class _Fleet:
 
     def through(self, hours: Sequence[Traffic], lead_time_s: float | None) -> DayOfReplicas:
         """Return the replicas of each hour, and the rule by which they are scaled."""
-        lead_s = self._usual_lead_s() if lead_time_s is None else lead_time_s
+        lead_s = usual_lead_s(self.plan.groups) if lead_time_s is None else lead_time_s
         rates = [each.rate for each in hours]
         rule = self._rule(rates, lead_s)
         known: dict[int, HourOfDay] = {}
@@ -306,10 +208,6 @@ class _Fleet:
         return DayOfReplicas(
             plan=self._plan_of(most), hours=tuple(found), rule=rule, lead_time_s=lead_s
         )
-
-    def _usual_lead_s(self) -> float:
-        # Devices of a replica load their own parts of the weights side by side.
-        return self.plan.groups[0].memory.weight_bytes / LOAD_BYTES_PER_S + ENGINE_START_S
 
     def _hour(self, number: int, traffic: Traffic, rule: ScalingRule | None) -> HourOfDay:
         """Return the fewest replicas with which an hour meets the targets; all where none do."""

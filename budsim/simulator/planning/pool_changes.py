@@ -13,11 +13,9 @@ from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import PoolRole, ReplicaConfig, ServingEngine
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
-from budsim.simulator.planning.choices import make_option
 from budsim.simulator.planning.group_changes import (
     check_knob,
     hardware_of_pools,
-    row_of,
     why_too_large,
 )
 from budsim.simulator.planning.hardware_groups import HardwareGroup
@@ -32,17 +30,16 @@ from budsim.simulator.planning.knob_changes import (
     with_knob,
     with_traffic,
 )
+from budsim.simulator.planning.known_pools import (
+    Configs,
+    judged_as_shown,
+    paired_of,
+    scoring_of,
+)
 from budsim.simulator.planning.placement import EqualReplicas, free_after
 from budsim.simulator.planning.plans import Plan, ReplicaGroup
 from budsim.simulator.planning.pool_groups import pool_plans
-from budsim.simulator.planning.pool_plans import link_between, without_adapters
-from budsim.simulator.planning.pool_search import (
-    JudgedPools,
-    PairedPools,
-    judge_pools,
-    replayed_pools,
-)
-from budsim.simulator.planning.pool_workers import tabulated_decode, tabulated_prefill
+from budsim.simulator.planning.pool_search import PairedPools, judge_pools
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
 
@@ -86,26 +83,20 @@ class _Change:
         return self.prefill, self.decode
 
     @property
+    def configs(self) -> Configs:
+        """What a worker of each pool is launched with."""
+        return self.prefill.config, self.decode.config
+
+    @property
     def scoring(self) -> Scoring:
-        """One option for each pool: its engine on its devices, in its format."""
+        """One option for each pool."""
         engine = serving_engines[self.plan.groups[0].engine]
-        options = (
-            make_option(self.question, group, engine, (workers.config.weight_precision,))
-            for group, workers in zip(self.hardware, self.pools, strict=True)
-        )
-        return Scoring(self.question, without_adapters(self.question, tuple(options)))
+        return scoring_of(self.question, engine, self.hardware, self.configs)
 
     def paired(self) -> PairedPools:
         """Return the deployment as a table of one row."""
-        first, second = (row_of(each.config, each.count) for each in self.pools)
-        second = replace(second, option=np.ones_like(second.option))
-        return PairedPools(
-            prefill=tabulated_prefill(self.scoring, first),
-            decode=tabulated_decode(self.scoring, second),
-            prefill_count=first.replicas,
-            decode_count=second.replicas,
-            link_bytes_per_s=link_between(*self.hardware),
-        )
+        counts = self.prefill.count, self.decode.count
+        return paired_of(self.scoring, self.hardware, self.configs, counts)
 
 
 def change_pools(question: Question, plan: Plan, changes: Mapping[str, str]) -> KnobChange:
@@ -253,9 +244,7 @@ def _why_too_large(change: _Change) -> str:
 def _predicted(change: _Change) -> tuple[ReplicaGroup, ...]:
     """Return the workers of both pools as they are launched; empty where a rate is not carried."""
     question, clusters = change.question, change.question.clusters
-    judged: JudgedPools = judge_pools(question, change.paired())
-    if question.needs_replay:
-        judged = replayed_pools(question, judged)
+    judged = judged_as_shown(question, change.paired())
     cluster = next(each for each in clusters if each.cluster_id == change.plan.cluster_id)
     plans = pool_plans(change.scoring, cluster, judged, change.hardware)
     return plans[0].groups if plans else ()

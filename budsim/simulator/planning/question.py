@@ -283,20 +283,6 @@ class Question:
             return replace(arrivals, concurrency=requests)
         return ClosedLoop(concurrency=requests)
 
-    def refuse_pools(self, asked: str) -> None:
-        """Refuse pools in a command (``day``) that plans replicas of whole requests only.
-
-        Raises
-        ------
-        InvalidInput
-            Prefill and decode may have workers of their own.
-        """
-        if self.disaggregation is not Disaggregation.OFF:
-            problem = f"{asked} does not plan prefill and decode pools"
-            raise InvalidInput(
-                "disaggregated", problem, "off, or budsim simulate at the rate of the busiest hour"
-            )
-
     def for_partition(self, name: str) -> Question:
         """Return the question with only the cluster that the partition of this name is in.
 

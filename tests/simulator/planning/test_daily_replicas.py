@@ -10,13 +10,8 @@ from budsim.commons.errors import InvalidInput
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.recorded import Trace
 from budsim.performance.traffic import ClosedLoop, OpenLoop, Traffic
-from budsim.simulator.planning.daily_replicas import (
-    DayAnswer,
-    DayOfReplicas,
-    HourOfDay,
-    hours_of,
-    replicas_over_a_day,
-)
+from budsim.simulator.planning.daily_replicas import DayAnswer, hours_of, replicas_over_a_day
+from budsim.simulator.planning.days import DayOfReplicas, HourOfDay
 from budsim.simulator.planning.targets import PercentileTarget, Targets
 from tests.simulator.situations import make_cluster, make_question
 
@@ -114,7 +109,7 @@ def test_replicas_are_paid_while_they_load():
     """Hours of 2 and 4 replicas and a lead time of 360 s: 6 replica-hours, and 2 x 0.1 to load."""
     found = replace(day(), hours=hours(2, 4), lead_time_s=360.0)
     assert found.replica_hours == pytest.approx(6.2)
-    each = found.usd_per_replica_hour
+    each = found.group.cost_usd_per_h / found.group.replicas
     assert found.usd_per_day == pytest.approx(6.2 * 12 * each)
     assert found.constant_usd_per_day == pytest.approx(4 * 24 * each)
     assert found.saved_share == pytest.approx(1 - 6.2 / 8)

@@ -14,7 +14,6 @@ from budsim.hardware_ops.device_names import find_device
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer, partitions_of
-from budsim.simulator.planning.daily_replicas import replicas_over_a_day
 from budsim.simulator.planning.device_sets import cheapest_devices
 from budsim.simulator.planning.hardware_groups import usable
 from budsim.simulator.planning.plans import Outcome, Plan
@@ -261,12 +260,9 @@ def test_percentiles_ask_for_more_than_means() -> None:
     assert seen.ttft_s.p99 <= 2.0
 
 
-def test_days_are_told_of_whole_replicas() -> None:
-    """Pools are refused by name there."""
+def test_no_load_curve_is_drawn_of_pools() -> None:
+    """The replay of whole requests is not that of their workers."""
     question = asked(make_cluster((("H100-SXM", 2),)))
-    with pytest.raises(InvalidInput, match="pools") as refused:
-        replicas_over_a_day(question, [], AnalyticPredictor())
-    assert "busiest hour" in refused.value.expected
     assert replay_plan(question, best(), AnalyticPredictor()).curve is None
 
 
