@@ -35,6 +35,7 @@ FIGURES: tuple[tuple[str, str, bool], ...] = (
 
 def explain(plan: Document, first: First = 1, second: Second = 2) -> None:
     """Compare two plans of an answer: what each costs and gives, and which flags differ."""
+    from budsim.engine_ops.base import PoolRole
     from budsim.simulator.rendering.plan_document import (
         chosen_plan,
         node_groups_of,
@@ -56,25 +57,25 @@ def explain(plan: Document, first: First = 1, second: Second = 2) -> None:
     console.print(_verdict((first, second), plans), markup=False)
     for line in _flag_lines(*groups):
         console.print(f"  {line}", markup=False)
-    for number in dict.fromkeys((first, second)):
-        for line in _router_lines(text, number):
+    in_pools = {
+        number: plan
+        for number, plan, each in zip((first, second), plans, groups, strict=True)
+        if any(group.role is PoolRole.PREFILL for group in each)
+    }
+    for number, chosen in in_pools.items():
+        for line in _router_lines(text, number, float(chosen["ttft"]) * MILLI):
             console.print(line, markup=False, soft_wrap=True)
 
 
-def _router_lines(text: str, number: int) -> Iterator[str]:
-    """Yield what the router of a plan's pools does, and its command; nothing of other plans."""
+def _router_lines(text: str, number: int, ttft_s: float) -> Iterator[str]:
+    """Yield what the router of a plan's pools does, its part of TTFT, and its command."""
     from budsim.api.pools import router_text
     from budsim.simulator.rendering import NOTHING
     from budsim.simulator.rendering.deployments import read_deployment
-    from budsim.simulator.rendering.plan_document import chosen_plan, parsed_document
 
-    # LiteLLM spreads requests over whole replicas: see `budsim render --format litellm`.
     deployment = read_deployment(text, number, NOTHING)
-    if deployment.is_disaggregated:
-        ttft_s = float(chosen_plan(parsed_document(text), number)["ttft"]) * MILLI
-        told = router_text(deployment.pool_router, ttft_s)
-        yield f"router of plan {number}: {told}"
-        yield f"  {shlex.join(deployment.pool_router_command())}"
+    yield f"router of plan {number}: {router_text(deployment.pool_router, ttft_s)}"
+    yield f"  {shlex.join(deployment.pool_router_command())}"
 
 
 def _figure_rows(plans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:

@@ -226,12 +226,15 @@ class PoolSearch:
 def why_no_pools(question: Question) -> str:
     """Return why no pools are proposed for a question whatever the devices, or nothing."""
     if question.mode is HardwareMode.SHARED:
-        return "workers of pools take whole devices, and hardware_mode is shared"
+        return "workers of pools take whole devices, and hardware_mode is shared: ask for dedicated"
     if question.kv_store:
-        return "a KV store that replicas share is not modelled in pools"
+        return "a KV store that replicas share is not modelled in pools: ask for one of both"
     prefix = question.traffic.prefix
     if isinstance(prefix, PrefixSet) and prefix.by_prefix:
-        return "routers of pools send prompts in turn, and route_by_prefix sends them by prefix"
+        return (
+            "routers of pools send prompts in turn, and route_by_prefix sends them by prefix: ask "
+            "for one of both"
+        )
     if question.traffic.output.most == 1:
         return "one output token comes from prefill: nothing is left to decode"
     return ""
