@@ -9,9 +9,9 @@
         targets=budsim.Targets(ttft_s=2.0, tokens_per_s_per_user=20),
     )
 
-`simulate`, `capacity`, `size`, `together` and `predict` are the questions. Their answers show
-themselves in a notebook and have ``to_pandas()`` and ``to_json()``. Names are imported when they
-are first used: ``import budsim`` itself loads nothing.
+`simulate`, `capacity`, `day`, `size`, `together` and `predict` are the questions. Their answers
+show themselves in a notebook and have ``to_pandas()`` and ``to_json()``. Names are imported when
+they are first used: ``import budsim`` itself loads nothing.
 """
 
 from __future__ import annotations
