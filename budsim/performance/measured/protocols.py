@@ -183,17 +183,19 @@ def _stated(setting: str, key: str, rows: pd.DataFrame, default: Floats) -> Floa
 
 
 def _matches(setting: str, rows: pd.DataFrame) -> Iterator[tuple[Entry, Booleans]]:
-    """Yield the entries of a setting with the rows each is the first to match."""
+    """Yield the entries of a setting that match, with the rows each is the first to match."""
     free = np.ones(len(rows), dtype=bool)
     for entry in _protocols():
         if entry["setting"] != setting:
             continue
         conditions: Entry = {"sources": SOURCES, **entry}
         fits = free.copy()
-        for name in _CONDITIONS.keys() & conditions.keys():
-            fits &= _CONDITIONS[name](rows, conditions[name]).to_numpy(dtype=bool)
-        free &= ~fits
-        yield entry, fits
+        for name, wanted in conditions.items():
+            if name in _CONDITIONS and fits.any():
+                fits &= _CONDITIONS[name](rows, wanted).to_numpy(dtype=bool)
+        if fits.any():
+            free &= ~fits
+            yield entry, fits
 
 
 @lru_cache(maxsize=1)

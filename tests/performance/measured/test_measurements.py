@@ -78,35 +78,35 @@ def test_eager_mode_is_a_column_or_a_flag() -> None:
     assert read({}).candidates.eager is None
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"device_name": "Frobnicator-9000"}, "device_name"),
-        ({"model_hf": "nobody/nothing"}, "nobody/nothing"),
-        ({"engine": "abacus"}, "engine"),
-        ({"precision": "fp3"}, "precision"),
-        ({"input_tokens": "-5"}, "input_tokens"),
-        ({"input_tokens": "many"}, "input_tokens"),
-        ({"output_tokens": "0"}, "output_tokens"),
-        ({"concurrency": ""}, "concurrency"),
-        ({"concurrency": "1e300"}, "concurrency"),
-        ({"tp": "0"}, "tp"),
-        ({"mode": "serving_disagg"}, "mode"),
-        ({"mode": "foo"}, "mode: expected one of serving"),
-        ({"prefill_tp": "4"}, "prefill_tp: is given without its mode"),
-        ({"draft_tokens": "3"}, "draft_tokens: is given without its method"),
-        ({"acceptance": "0.5"}, "acceptance: is given without its method"),
-        ({"draft_model": "Qwen/Qwen3-0.6B"}, "draft_model: is given without its method"),
-    ],
+UNREADABLE = (
+    ({"device_name": "Frobnicator-9000"}, "device_name"),
+    ({"model_hf": "nobody/nothing"}, "nobody/nothing"),
+    ({"engine": "abacus"}, "engine"),
+    ({"precision": "fp3"}, "precision"),
+    ({"input_tokens": "-5"}, "input_tokens"),
+    ({"input_tokens": "many"}, "input_tokens"),
+    ({"output_tokens": "0"}, "output_tokens"),
+    ({"concurrency": ""}, "concurrency"),
+    ({"concurrency": "1e300"}, "concurrency"),
+    ({"tp": "0"}, "tp"),
+    ({"mode": "serving_disagg"}, "mode"),
+    ({"mode": "foo"}, "mode: expected one of serving"),
+    ({"prefill_tp": "4"}, "prefill_tp: is given without its mode"),
+    ({"draft_tokens": "3"}, "draft_tokens: is given without its method"),
+    ({"acceptance": "0.5"}, "acceptance: is given without its method"),
+    ({"draft_model": "Qwen/Qwen3-0.6B"}, "draft_model: is given without its method"),
 )
-def test_unreadable_rows_name_the_field(change: dict[str, str], named: str) -> None:
+
+
+def test_unreadable_rows_name_the_field() -> None:
     """A row with a wrong or missing value is left out with a reason that names it.
 
     Its neighbour is read.
     """
-    measurements = read(change, {})
-    assert named in measurements.problems[0]
-    assert list(measurements.rows) == [1]
+    measurements = read(*(change for change, _ in UNREADABLE), {})
+    for (change, named), problem in zip(UNREADABLE, measurements.problems, strict=False):
+        assert named in problem, change
+    assert list(measurements.rows) == [len(UNREADABLE)]
 
 
 def test_a_whole_generation_in_the_column_of_tpot_is_told_by_the_throughput() -> None:
@@ -175,24 +175,25 @@ def test_columns_choose_the_published_acceptance() -> None:
     assert coding > 1.5 * maths
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"domain": "poetry"}, "domain: expected one of chat"),
-        ({"draft_tokens": "0"}, "draft_tokens"),
-        ({"draft_tokens": "50"}, "draft_tokens"),
-        ({"acceptance": "1.2"}, "acceptance"),
-        ({"speculative_method": "medusa"}, "speculative_method"),
-        ({"speculative_method": "mtp"}, "no layer"),
-        ({"speculative_method": "draft_model"}, "draft_model"),
-        ({"speculative_method": "draft_model", "draft_model": "Qwen/Qwen3-0.6B"}, "vocabulary"),
-    ],
+CANNOT_SPECULATE = (
+    ({"domain": "poetry"}, "domain: expected one of chat"),
+    ({"draft_tokens": "0"}, "draft_tokens"),
+    ({"draft_tokens": "50"}, "draft_tokens"),
+    ({"acceptance": "1.2"}, "acceptance"),
+    ({"speculative_method": "medusa"}, "speculative_method"),
+    ({"speculative_method": "mtp"}, "no layer"),
+    ({"speculative_method": "draft_model"}, "draft_model"),
+    ({"speculative_method": "draft_model", "draft_model": "Qwen/Qwen3-0.6B"}, "vocabulary"),
 )
-def test_rows_that_cannot_speculate_say_why(change: dict[str, str], reason: str) -> None:
+
+
+def test_rows_that_cannot_speculate_say_why() -> None:
     """The other row is still read."""
-    measurements = read({"speculative_method": "eagle3", **change}, {})
-    assert reason in measurements.problems[0]
-    assert measurements.problems[1] == ""
+    rows = [{"speculative_method": "eagle3", **change} for change, _ in CANNOT_SPECULATE]
+    *problems, other = read(*rows, {}).problems
+    for (change, reason), problem in zip(CANNOT_SPECULATE, problems, strict=True):
+        assert reason in problem, change
+    assert other == ""
 
 
 def test_rows_without_guesses_have_no_column_of_them() -> None:
