@@ -106,6 +106,7 @@ class Asked(Drawn):
     risk: Words = None
     engine: Name = ""
     quantize: bool = False
+    disaggregated: Words = None
     max_loras: Annotated[Annotated[int, Field(ge=0, le=1024)] | None, Blank] = None
     max_lora_rank: Annotated[Annotated[int, Field(ge=1, le=512)] | None, Blank] = None
     speculative: Words = None

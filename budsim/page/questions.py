@@ -26,7 +26,7 @@ from budsim.performance.prefixes import prefix_of
 from budsim.performance.traffic import Arrivals, ClosedLoop, OpenLoop, Traffic
 from budsim.simulator.cluster_sources import PricedInventory
 from budsim.simulator.context import ServiceOptions
-from budsim.simulator.planning.question import Question, chance_of
+from budsim.simulator.planning.question import Question, chance_of, disaggregation_of
 from budsim.simulator.planning.targets import PercentileTarget, Targets
 from budsim.simulator.questions import allowed_engines, chosen_clusters, served
 from budsim.simulator.services import Simulations
@@ -99,6 +99,7 @@ def _question(
         power_site=power_site,
         engines=allowed_engines([asked.engine] if asked.engine else None, options.engines),
         may_quantize=asked.quantize,
+        disaggregation=disaggregation_of(asked.disaggregated),
         chance=chance_of(asked.risk),
         max_loras=asked.max_loras or 0,
         max_lora_rank=asked.max_lora_rank or DEFAULT_MAX_LORA_RANK,

@@ -6,7 +6,9 @@ import shlex
 from dataclasses import dataclass
 
 from budsim.api import prices, words
+from budsim.api.pools import router_command, router_text
 from budsim.commons.units import GIB, MILLI
+from budsim.engine_ops import serving_engines
 from budsim.page.charts import number
 from budsim.page.figures import Part, Ranged, memory_parts, parts, ranged
 from budsim.page.front_chart import FrontView, front_view
@@ -41,7 +43,15 @@ class GroupView:
     command: str
     memory: tuple[Part, ...]
     memory_text: str
-    requests_share: str
+    part: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterView:
+    """The router before the pools of a plan: what it is, and what starts it."""
+
+    text: str
+    command: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +80,7 @@ class PlanView:
     time: tuple[Part, ...]
     percentiles: tuple[tuple[str, str], ...]
     groups: tuple[GroupView, ...]
+    router: RouterView | None
     sliders: tuple[Slider, ...]
 
 
@@ -159,6 +170,7 @@ def _plan(question: Question, outcome: Outcome, index: int, names: dict[str, str
         time=_time_shares(plan.slowest),
         percentiles=_percentiles(plan.slowest),
         groups=tuple(_group(plan, group) for group in plan.groups),
+        router=_router(plan) if plan.is_disaggregated else None,
         sliders=sliders(question, plan),
     )
 
@@ -188,8 +200,6 @@ def _time_shares(group: ReplicaGroup) -> tuple[Part, ...]:
 
 
 def _group(plan: Plan, group: ReplicaGroup) -> GroupView:
-    whole = sum(each.replicas * each.service.requests_per_s.value for each in plan.groups)
-    share = group.service.requests_per_s.value / whole if whole else 0.0
     nodes = dict.fromkeys(part.node_name for replica in group.placements for part in replica)
     guesses = f", {words.guesses_text(group.speculation)}" if group.speculation else ""
     settings = [f"{name}={shlex.quote(value)}" for name, value in group.launch.envs.items()]
@@ -202,9 +212,23 @@ def _group(plan: Plan, group: ReplicaGroup) -> GroupView:
         command=" ".join([*settings, shlex.join(group.launch.command)]),
         memory=memory_parts(group.memory),
         memory_text=f"{group.memory.budget_bytes / GIB:.1f} GiB of a {group.label.name}",
-        requests_share=f"each replica gets {share:.1%} of the requests"
-        if len(plan.groups) > 1
-        else "",
+        part=_part(plan, group),
+    )
+
+
+def _part(plan: Plan, group: ReplicaGroup) -> str:
+    """Return which part of the work a replica of a group does, where there are several groups."""
+    if plan.is_disaggregated:
+        return f"{group.role} workers"
+    share = group.service.requests_per_s.value / plan.requests_per_s if plan.requests_per_s else 0.0
+    return f"each replica gets {share:.1%} of the requests" if len(plan.groups) > 1 else ""
+
+
+def _router(plan: Plan) -> RouterView:
+    engine = serving_engines[plan.groups[0].engine]
+    return RouterView(
+        text=router_text(engine.pool_router, plan.groups[0].service.ttft_s.value),
+        command=shlex.join(router_command(plan)),
     )
 
 
@@ -240,7 +264,7 @@ def _rejection(rejection: Rejection, names: dict[str, str]) -> tuple[str, str, s
 def _requests_per_s(plan: Plan) -> Ranged:
     """Return the requests/s of all replicas; those of a rate that is carried have no range."""
     value, low, high = (
-        sum(each.replicas * getattr(each.service.requests_per_s, end) for each in plan.groups)
+        sum(each.replicas * getattr(each.service.requests_per_s, end) for each in plan.answering)
         for end in ("value", "low90", "high90")
     )
     if low == high:

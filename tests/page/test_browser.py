@@ -126,11 +126,27 @@ def test_recorded_requests_are_planned_for(open_page: OpenPage, tmp_path: Path):
     page.get_by_label("as recorded").check()
     expect(page.locator("[name=input_tokens]")).to_be_hidden()
     page.locator("[name=trace]").set_input_files(file)
-    page.get_by_text("Own prices, power, adapters, guessed tokens").click()
+    page.get_by_text("Own prices, power, pools, host memory").click()
     page.get_by_label("Grid, g CO2/kWh").fill("30")
     ask(page)
     expect(page.locator("#answer")).to_contain_text("a trace of 40 requests")
     expect(page.locator("#plan-1")).to_contain_text("CO2 at 30 g/kWh")
+
+
+def test_pools_have_a_router_and_sliders_of_workers(open_page: OpenPage):
+    """A plan of pools shows what starts its router; another number of workers is predicted."""
+    page = open_page()
+    page.locator("#question [name=model]").fill("meta-llama/Llama-3.1-8B-Instruct")
+    page.locator("[name=engine]").first.select_option("vllm")
+    page.get_by_text("Own prices, power, pools, host memory").click()
+    page.get_by_label("Workers for prefill and decode apart").select_option("only")
+    ask(page)
+    plan = page.locator("#plan-1")
+    expect(plan.get_by_role("heading", name="Start the router before both pools")).to_be_visible()
+    expect(plan.locator("pre").last).to_contain_text("vllm-router --vllm-pd-disaggregation")
+    expect(plan.locator(".load")).to_have_count(0)
+    plan.get_by_text("What if").click()
+    expect(plan.locator("[name=decode_workers]")).to_be_visible()
 
 
 def test_uploaded_cluster_is_planned_on(open_page: OpenPage, tmp_path: Path):

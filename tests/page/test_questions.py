@@ -12,6 +12,7 @@ from budsim.page.questions import posed_question, question_of, targets_of, traff
 from budsim.performance.prefixes import PrefixSet, Sessions
 from budsim.simulator.cluster_sources import FixedInventory, PricedInventory
 from budsim.simulator.context import ServiceOptions
+from budsim.simulator.planning.question import Disaggregation
 from tests.simulator.situations import MODEL, make_cluster
 
 FORM = {"model": "m", "concurrency": "64", "input_tokens": "2048", "output_tokens": "512"}
@@ -92,6 +93,21 @@ def test_fields_out_of_range_are_refused(wrong):
     """A number out of range, an unknown choice and an unknown field are refused."""
     with pytest.raises(ValidationError):
         Asked(**(FORM | wrong))
+
+
+@pytest.mark.parametrize(("field", "allowed"), [("", "off"), ("also", "also"), ("only", "only")])
+async def test_pools_are_asked_for(field, allowed):
+    """Workers for prefill and decode apart are off, shown where better, or all that is tried."""
+    asked = Asked(**FORM, disaggregated=field).model_copy(update={"model": MODEL})
+    question = await question_of(asked, OwningService())
+    assert question.disaggregation == Disaggregation(allowed)
+
+
+async def test_unknown_kind_of_pools_is_refused():
+    """What is no kind of pools is refused by its field."""
+    asked = Asked(**FORM, disaggregated="maybe").model_copy(update={"model": MODEL})
+    with pytest.raises(InvalidInput, match="'maybe' is not known"):
+        await question_of(asked, OwningService())
 
 
 @pytest.mark.parametrize(("width", "drawn"), [(1, 280), (640, 640), (9999, 1200)])

@@ -231,10 +231,10 @@ function showAnswer(html) {
   const answer = $("#answer");
   answer.innerHTML = html;
   for (const plan of answer.querySelectorAll(".plan")) {
-    $(".load", plan).addEventListener("toggle", () => showLoad(plan), { once: true });
+    // Plans of prefill and decode pools have none: they are not tried at other loads.
+    $(".load", plan)?.addEventListener("toggle", () => showLoad(plan), { once: true });
     for (const slider of plan.querySelectorAll(".sliders input")) place(slider);
     $(".files", plan).addEventListener("submit", (event) => download(event, plan));
-    // Plans of prefill and decode pools have none.
     const sliders = $(".sliders", plan);
     sliders?.addEventListener("input", () => slid(plan));
     sliders?.addEventListener("reset", () => setTimeout(() => reset(plan)));
