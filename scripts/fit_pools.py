@@ -1,29 +1,38 @@
 """Fit the correction of disaggregated deployments: `python scripts/fit_pools.py MEASUREMENTS.csv`.
 
-Prints errors on withheld curves and devices, physics beside the correction, and writes
-`cache/pretrained_models/pools`. Same table, same bytes.
+Prints errors and intervals on withheld curves and devices, physics beside the correction, and
+writes `cache/pretrained_models/pools`. Same table, same bytes.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import xgboost
+from scipy.optimize import minimize
 
-from budsim.performance.learned.pool_correction import TARGETS, pool_features, save_pools
+from budsim.performance.candidates import rows_of
+from budsim.performance.learned.pool_correction import BUSY, PoolCorrection, save_pools, strata
 from budsim.performance.learned.pool_intervals import FULL
+from budsim.performance.learned.pool_speeds import SPEED_TERMS, speed_terms
 from budsim.performance.measured.pool_columns import MODE
 from budsim.performance.measured.pool_measurements import PoolMeasurements, read_pools
-from budsim.performance.measured.pool_predictions import LENGTH_SHARES
+from budsim.performance.measured.pool_predictions import (
+    LENGTH_SHARES,
+    reported_ttft,
+    run_features,
+)
 from budsim.performance.predictor import CHECKOUT
+from budsim.performance.serving.pools.pool_times import Pools, decode_ranks, token_time
 from budsim.performance.serving.pools.queues import steady_pools
-from budsim.performance.serving.pools.waves import run_pools
+from budsim.performance.serving.pools.runs import PoolRuns, Speeds, run_pools
 
 ROUNDS, FOLDS = 200, 5
 # Errors differ by a tenth with the draw of the folds, so that they are told over several draws.
-FOLD_SEEDS = (0, 1, 2)
+FOLD_SEEDS = (0, 1)
 PARAMETERS = {
     "eta": 0.05,
     "max_depth": 5,
@@ -35,24 +44,136 @@ PARAMETERS = {
     "seed": 0,
 }
 
+# Logs of factors on prefill seconds at which rows are replayed; between them TTFT is interpolated.
+GRID = np.linspace(-1.6, 1.6, 13)
+# Errors of TTFT in the log beyond this count little: the median is what is asked for.
+CAP = 0.5
+# Weight of the 99th percentile of TTFT, which the first wave makes, beside the mean or median.
+TAIL = 0.3
+# Ridge on the weights of standardised terms; configurations measured n times count as sqrt(n).
+RIDGE = 1.0
 
-def residuals(features: np.ndarray, target: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return what is left of each row with its group withheld, shape (seeds, n)."""
-    return np.stack([target - grouped(features, target, groups, seed) for seed in FOLD_SEEDS])
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Measured rows, and what fitting needs of each; arrays of shape (n,), seconds.
+
+    ``tables`` (2, n, len(`GRID`)) are logs of the modelled TTFT and its 99th percentile by the
+    speed of prefill; of rows that do not state their workers nan.
+    """
+
+    measurements: PoolMeasurements
+    ttft_s: np.ndarray
+    tail_s: np.ndarray
+    tpot_s: np.ndarray
+    repeats: np.ndarray
+    terms: np.ndarray
+    tables: np.ndarray
+
+    @property
+    def stated(self) -> np.ndarray:
+        """Whether a row states the workers of both pools."""
+        return self.measurements.stated
 
 
-def grouped(features: np.ndarray, target: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """Return predictions of rows whose group was withheld, five folds of groups."""
-    codes = np.unique(groups, return_inverse=True)[1]
-    order = np.random.default_rng(seed).permutation(codes.max() + 1)
-    folds = [order[start::FOLDS] for start in range(min(FOLDS, len(order)))]
-    found = np.zeros(len(target))
-    for fold in folds:
-        held = np.isin(codes, fold)
-        known = ~held & np.isfinite(target)
-        booster = train(features[known], target[known])
-        found[held] = booster.inplace_predict(features[held])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withheld:
+    """What is left of each row by a correction that did not know its group, and its stratum."""
+
+    tpot: np.ndarray
+    ttft: np.ndarray
+    strata: np.ndarray
+    folds: np.ndarray
+
+
+def read(table: pd.DataFrame) -> tuple[Rows, pd.DataFrame]:
+    """Return the readable rows, with their tables."""
+    measurements = read_pools(table)
+    rows = table.iloc[measurements.rows].reset_index(drop=True)
+    ttft, tpot = (
+        _first(rows, "ttft_ms_mean", "ttft_ms_p50"),
+        _first(rows, "tpot_ms_mean", "tpot_ms_p50"),
+    )
+    names = "device_name engine precision input_tokens output_tokens notes concurrency".split()
+    keys = rows[names].agg("|".join, axis=1)
+    found = Rows(
+        measurements=measurements,
+        ttft_s=ttft,
+        tail_s=_first(rows, "ttft_ms_p99"),
+        tpot_s=tpot,
+        repeats=keys.map(keys.value_counts()).to_numpy(dtype=np.float64),
+        terms=speed_terms(measurements.pools),
+        tables=np.full((2, len(rows), len(GRID)), np.nan),
+    )
+    return replace(found, tables=_tables(found)), rows
+
+
+def _first(rows: pd.DataFrame, *names: str) -> np.ndarray:
+    columns = [pd.to_numeric(rows[name], errors="coerce") for name in names]
+    return pd.concat(columns, axis=1).bfill(axis=1).iloc[:, 0].to_numpy(dtype=np.float64) / 1e3
+
+
+def _tables(rows: Rows) -> np.ndarray:
+    """Return TTFT by the speed of prefill, with tokens as fast as they were measured."""
+    at = np.flatnonzero(rows.stated)
+    pools, median = _some(rows.measurements.pools, at), rows.measurements.median[at]
+    ttft, tpot = rows.ttft_s[at], rows.tpot_s[at]
+    decoding = (pools.decode.output_tokens - 1.0) * tpot
+    running = np.maximum(pools.concurrency * decoding / (ttft + decoding), 1.0)
+    token = tpot / token_time(decode_ranks(pools.decode), running / pools.decode_workers)
+    tables = np.full_like(rows.tables, np.nan)
+    for step, log in enumerate(GRID):
+        speeds = Speeds(prefill=np.full(len(at), np.exp(log)), token=token)
+        runs = run_pools(pools, LENGTH_SHARES, speeds)
+        tables[0, at, step] = np.log(np.where(median, runs.ttft_p50, runs.ttft_mean))
+        tables[1, at, step] = np.log(runs.ttft_p99)
+    return tables
+
+
+def _some(pools: Pools, at: np.ndarray) -> Pools:
+    picked = {
+        name: None if getattr(pools, name) is None else getattr(pools, name)[at]
+        for name in "prefill_workers decode_workers concurrency most_decoding".split()
+    }
+    return Pools(prefill=rows_of(pools.prefill, at), decode=rows_of(pools.decode, at), **picked)
+
+
+def fit_speeds(rows: Rows, known: np.ndarray) -> np.ndarray:
+    """Return weights of `SPEED_TERMS` that make the replayed TTFT of ``known`` rows right."""
+    at = np.flatnonzero(known & rows.stated)
+    mean, spread = rows.terms.mean(axis=0), rows.terms.std(axis=0) + 1e-9
+    mean[0], spread[0] = 0.0, 1.0
+    terms, weight = (rows.terms[at] - mean) / spread, rows.repeats[at] ** -0.5
+    sides = (
+        (rows.tables[0, at], rows.ttft_s[at], 1.0),
+        (rows.tables[1, at], rows.tail_s[at], TAIL),
+    )
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        total, slope = RIDGE * float((weights[1:] ** 2).sum()), 2.0 * RIDGE * weights
+        slope[0] = 0.0
+        for table, measured, share in sides:
+            modelled, change = _between(table, terms @ weights)
+            error = modelled - np.log(measured)
+            fine = np.isfinite(error)
+            error, change = np.where(fine, error, 0.0), np.where(fine, change, 0.0)
+            size = np.sqrt(error**2 + 0.02**2)
+            total += share * float((weight * size / (size + CAP)).sum())
+            slope += share * terms.T @ (weight * error / size * CAP / (size + CAP) ** 2 * change)
+        return total, slope
+
+    found = minimize(loss, np.zeros(terms.shape[1]), jac=True, method="L-BFGS-B").x / spread
+    found[0] -= float((found[1:] * mean[1:]).sum())
     return found
+
+
+def _between(table: np.ndarray, log: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return values of tables over `GRID` between its points, and their slopes."""
+    step = GRID[1] - GRID[0]
+    place = np.clip((log - GRID[0]) / step, 0.0, len(GRID) - 1.001)
+    low, every = place.astype(int), np.arange(len(log))
+    first, second = table[every, low], table[every, low + 1]
+    return first + (place - low) * (second - first), (second - first) / step
 
 
 def train(features: np.ndarray, target: np.ndarray) -> xgboost.Booster:
@@ -60,11 +181,107 @@ def train(features: np.ndarray, target: np.ndarray) -> xgboost.Booster:
     return xgboost.train(PARAMETERS, xgboost.DMatrix(features, target), ROUNDS)
 
 
-def told(name: str, errors: np.ndarray, stated: np.ndarray) -> None:
-    """Print median absolute errors of rows that state their workers, and of others."""
-    each = (errors[..., stated], errors[..., ~stated])
-    medians = " ".join(f"{np.expm1(np.nanmedian(np.abs(e))):.3f}" for e in each)
-    print(f"{name:42} stated, inferred: {medians}")
+def withheld(rows: Rows, groups: np.ndarray, seed: int) -> Withheld:
+    """Return what is left of rows whose group was withheld from each part, five folds of groups."""
+    codes = np.unique(groups, return_inverse=True)[1]
+    order = np.random.default_rng(seed).permutation(codes.max() + 1)
+    folds = np.zeros(len(codes), dtype=int)
+    for fold in range(FOLDS):
+        folds[np.isin(codes, order[fold::FOLDS])] = fold
+    prefill, stated = np.ones(len(codes)), rows.stated
+    for fold in np.unique(folds):
+        held = folds == fold
+        weights = fit_speeds(rows, ~held)
+        prefill[held] = np.exp(np.clip(rows.terms[held] @ weights, GRID[0], GRID[-1]))
+    first, tpot = _tpot_left(rows, prefill, folds)
+    token = rows.tpot_s / np.exp(tpot) / first.tpot_s
+    speeds = Speeds(prefill=prefill, token=np.where(np.isfinite(token), token, 1.0))
+    runs = run_pools(rows.measurements.pools, LENGTH_SHARES, speeds)
+    left = np.log(rows.ttft_s / reported_ttft(rows.measurements, runs))
+    features = run_features(rows.measurements, runs)
+    ttft = np.where(stated, left, left - _apart(features, left, folds, np.ones_like(stated)))
+    return Withheld(tpot=tpot, ttft=ttft, strata=np.array(strata(runs, stated)), folds=folds)
+
+
+def _tpot_left(rows: Rows, prefill: np.ndarray, folds: np.ndarray) -> tuple[PoolRuns, np.ndarray]:
+    speeds = Speeds(prefill=prefill, token=np.ones(len(prefill)))
+    runs = run_pools(rows.measurements.pools, LENGTH_SHARES, speeds)
+    target, features = np.log(rows.tpot_s / runs.tpot_s), run_features(rows.measurements, runs)
+    own = _apart(features, target, folds, rows.stated)
+    every = _apart(features, target, folds, np.ones_like(rows.stated))
+    return runs, target - np.where(rows.stated, own, every)
+
+
+def _apart(
+    features: np.ndarray, target: np.ndarray, folds: np.ndarray, used: np.ndarray
+) -> np.ndarray:
+    """Return predictions of every fold by trees that saw the ``used`` rows of the others."""
+    found = np.zeros(len(target))
+    for fold in np.unique(folds):
+        held = folds == fold
+        known = ~held & used & np.isfinite(target)
+        found[held] = train(features[known], target[known]).inplace_predict(features[held])
+    return found
+
+
+def fit(rows: Rows, spreads: dict[str, dict[str, tuple[float, float]]]) -> PoolCorrection:
+    """Return the correction of all rows."""
+    every = np.ones(len(rows.ttft_s), dtype=bool)
+    weights = fit_speeds(rows, every).round(4)
+    prefill = np.exp(np.clip(rows.terms @ weights, GRID[0], GRID[-1]))
+    speeds = Speeds(prefill=prefill, token=np.ones(len(prefill)))
+    first = run_pools(rows.measurements.pools, LENGTH_SHARES, speeds)
+    features, target = run_features(rows.measurements, first), np.log(rows.tpot_s / first.tpot_s)
+    known = np.isfinite(target)
+    boosters = {
+        "tpot_stated": train(features[known & rows.stated], target[known & rows.stated]),
+        "tpot_inferred": train(features[known], target[known]),
+    }
+    found = PoolCorrection(weights=weights, boosters=boosters, spreads=spreads)
+    token = found.tpot_factors(rows.stated, features)
+    runs = run_pools(rows.measurements.pools, LENGTH_SHARES, replace(speeds, token=token))
+    left = np.log(rows.ttft_s / reported_ttft(rows.measurements, runs))
+    seen = np.isfinite(left)
+    boosters["ttft_inferred"] = train(run_features(rows.measurements, runs)[seen], left[seen])
+    return found
+
+
+def spreads_of(found: list[Withheld]) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return the logs between which 90 % of withheld rows lie, by quantity and stratum."""
+    strata_found = np.concatenate([each.strata for each in found])
+    spreads: dict[str, dict[str, tuple[float, float]]] = {}
+    for name in ("tpot", "ttft"):
+        left = np.concatenate([getattr(each, name) for each in found])
+        spreads[name] = {
+            part: tuple(np.nanquantile(left[strata_found == part], (0.05, 0.95)).round(4).tolist())
+            for part in (*BUSY, "inferred")
+        }
+    return spreads
+
+
+def tell(name: str, left: np.ndarray, at: np.ndarray) -> None:
+    """Print the median and third quartile of absolute errors, and the bias."""
+    errors = left[..., at]
+    middle, most = np.expm1(np.nanquantile(np.abs(errors), (0.5, 0.75)))
+    print(f"{name:56} {middle:.3f}, 75 % below {most:.2f}, bias {np.nanmedian(errors):+.2f}")
+
+
+def tell_coverage(found: list[Withheld]) -> None:
+    """Print how often intervals hold whose ends come from the other folds, and their width."""
+    for name in ("tpot", "ttft"):
+        for part in (*BUSY, "inferred"):
+            inside, widths = [], []
+            for each in found:
+                left, own = getattr(each, name), each.strata == part
+                for fold in np.unique(each.folds):
+                    others = left[own & (each.folds != fold)]
+                    low, high = np.nanquantile(others, (0.05, 0.95))
+                    held = left[own & (each.folds == fold)]
+                    held = held[np.isfinite(held)]
+                    inside += ((held >= min(low, 0.0)) & (held <= max(high, 0.0))).tolist()
+                    widths += [np.exp(high - low)] * len(held)
+            told = f"{np.mean(inside):.2f} inside, median high / low {np.median(widths):.1f}"
+            print(f"{name}, {part} ({len(inside)} rows over the draws): {told}")
 
 
 def tell_steady(name: str, measured: np.ndarray, measurements: PoolMeasurements) -> None:
@@ -78,44 +295,56 @@ def tell_steady(name: str, measured: np.ndarray, measurements: PoolMeasurements)
         print(f"{name}, steady state, {part} ({at.sum()}): 5, 10, 90, 95 %: {ends}")
 
 
+def curves(rows: pd.DataFrame, measurements: PoolMeasurements) -> np.ndarray:
+    """Return the curve of each row: all loads of one device, engine, lengths and layout."""
+    tensorrt = rows.engine.str.contains("trtllm").astype(str)
+    pools = measurements.pools
+    sizes = [pools.prefill.tp, pools.decode.tp, pools.decode.dp]
+    columns = [tensorrt, rows.precision, rows.input_tokens, rows.output_tokens]
+    columns += [pd.Series(each).astype(str) for each in sizes]
+    return rows.device_name.str.cat(columns, "|").to_numpy(dtype=str)
+
+
+def tell_groups(found: list[Withheld], rows: pd.DataFrame, stated: np.ndarray) -> None:
+    """Print errors by device and engine."""
+    for (device, engine), group in rows.groupby(["device_name", "engine"]):
+        at = np.zeros(len(rows), dtype=bool)
+        at[group.index] = True
+        for name in ("tpot", "ttft"):
+            left = np.stack([getattr(each, name) for each in found])
+            if (at & stated).any():
+                tell(f"  {device}, {engine}: {name}", left, at & stated)
+
+
 def main(path: str) -> None:
     """Fit, judge and write."""
     table = pd.read_csv(path, dtype=str).fillna("")
-    table = table[table["mode"] == MODE].reset_index(drop=True)
-    measurements = read_pools(table)
-    rows = table.iloc[measurements.rows].reset_index(drop=True)
-    runs = run_pools(measurements.pools, LENGTH_SHARES)
-    ttft = np.where(measurements.median, runs.ttft_p50, runs.ttft_mean)
-    stated = measurements.stated
-    features = pool_features(measurements.pools, runs, stated, measurements.median, ttft)
-    modelled = {"tpot": runs.tpot_s, "ttft": ttft}
-    decode = measurements.pools.decode
-    device = rows.device_name.to_numpy(dtype=str)
-    columns = [rows.precision, rows.input_tokens, rows.output_tokens]
-    sizes = [measurements.pools.prefill.tp, decode.tp, decode.dp, features[:, 0], features[:, 1]]
-    curve = pd.Series(device).str.cat(
-        [pd.Series(each).astype(str) for each in columns + sizes], "|"
-    )
-    boosters, spreads = {}, {}
-    for name in TARGETS:
-        stated_ms = [
-            pd.to_numeric(rows[f"{name}_ms_{each}"], errors="coerce") for each in ("mean", "p50")
-        ]
-        measured = stated_ms[0].fillna(stated_ms[1]).to_numpy() / 1e3
-        target = np.log(measured / modelled[name])
-        told(f"{name}, physics", target, stated)
-        left = residuals(features, target, curve.to_numpy(dtype=str))
-        told(f"{name}, each curve withheld", left, stated)
-        told(f"{name}, each device withheld", residuals(features, target, device), stated)
-        spreads[name] = {
-            part: tuple(np.nanquantile(left[:, at], (0.05, 0.95)).round(4).tolist())
-            for part, at in (("stated", stated), ("inferred", ~stated))
-        }
-        known = np.isfinite(target)
-        boosters[name] = train(features[known], target[known])
+    rows, columns = read(table[table["mode"] == MODE].reset_index(drop=True))
+    measurements, stated = rows.measurements, rows.stated
+    plain = run_pools(measurements.pools, LENGTH_SHARES)
+    physics = {
+        "tpot": np.log(rows.tpot_s / plain.tpot_s),
+        "ttft": np.log(rows.ttft_s / reported_ttft(measurements, plain)),
+    }
+    groups = {"curve": curves(columns, measurements), "device": columns.device_name.to_numpy(str)}
+    found = {
+        name: [withheld(rows, each, seed) for seed in (FOLD_SEEDS if name == "curve" else (0,))]
+        for name, each in groups.items()
+    }
+    for part, at in (("stated", stated), ("inferred", ~stated)):
+        for name, left in physics.items():
+            tell(f"{name}, {part}, physics", left, at)
+            for group, each in found.items():
+                held = np.stack([getattr(one, name) for one in each])
+                tell(f"{name}, {part}, each {group} withheld", held, at)
+    tell_groups(found["curve"], columns, stated)
+    tell_coverage(found["curve"])
+    for name, measured in (("tpot", rows.tpot_s), ("ttft", rows.ttft_s)):
         tell_steady(name, measured, measurements)
-    save_pools(CHECKOUT, boosters, spreads, {"rows": len(rows), "parties": ["inferencex"]})
-    print(spreads)
+    correction = fit(rows, spreads_of(found["curve"]))
+    print(dict(zip(SPEED_TERMS, correction.weights.tolist(), strict=True)))
+    print(correction.spreads)
+    save_pools(CHECKOUT, correction, {"rows": len(columns), "parties": ["inferencex"]})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What physics gets wrong on disaggregated deployments: two regressors of their own."""
+"""What physics gets wrong on disaggregated deployments: speeds of prefill, and regressors."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +16,9 @@ from budsim.commons.errors import Unavailable
 from budsim.engine_ops.engine_profile import Batching
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Floats
+from budsim.performance.learned.pool_speeds import SPEED_TERMS, prefill_factors
 from budsim.performance.serving.pools.pool_times import Pools
-from budsim.performance.serving.pools.waves import PoolRuns
+from budsim.performance.serving.pools.runs import PoolRuns
 
 if TYPE_CHECKING:
     import xgboost
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 # Where the artefacts lie below the folder of trained models.
 FOLDER = "pools"
 MANIFEST = "pools.json"
-TARGETS = ("tpot", "ttft")
+
+# What the regressors correct: TPOT of rows that state their workers, and both of rows that do not.
+# TTFT of rows that state them follows from the speed of prefill alone: regressors made it worse.
+TARGETS = ("tpot_stated", "tpot_inferred", "ttft_inferred")
+
+# Strata of the intervals: by the share of their time that prefill workers read.
+BUSY = {"idle": 0.0, "loaded": 0.4, "full": 0.8}
 
 # A correction is clipped to this factor either way, in the log.
 LARGEST = 3.0
@@ -40,27 +47,44 @@ FEATURES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolCorrection:
-    """Regressors of log(measured / modelled), and what they leave on withheld curves.
+    """Weights of the speed of prefill, regressors, and what they leave on withheld curves.
 
-    ``spreads`` holds, by target and by whether the workers are ``stated``, the logs between which
-    90 % of the withheld rows lie.
+    Regressors predict log(measured / modelled). ``spreads`` holds, by "tpot" and "ttft" and by
+    stratum, the logs between which 90 % of the withheld rows lie.
     """
 
+    weights: Floats
     boosters: Mapping[str, xgboost.Booster]
     spreads: Mapping[str, Mapping[str, tuple[float, float]]]
 
-    def factors(self, target: str, features: Floats) -> Floats:
-        """Return the factors on the modelled ``target``, shape (n,)."""
+    def prefill_factors(self, pools: Pools) -> Floats:
+        """Return the factors on seconds of prefill, shape (n,)."""
+        return prefill_factors(pools, self.weights)
+
+    def tpot_factors(self, stated: Booleans, features: Floats) -> Floats:
+        """Return the factors on modelled TPOT, shape (n,)."""
+        own = self._factors("tpot_stated", features)
+        return np.where(stated, own, self._factors("tpot_inferred", features))
+
+    def ttft_factors(self, stated: Booleans, features: Floats) -> Floats:
+        """Return the factors on modelled TTFT, shape (n,): 1 where the workers are stated."""
+        return np.where(stated, 1.0, self._factors("ttft_inferred", features))
+
+    def ends(self, quantity: str, strata: Sequence[str]) -> tuple[Floats, Floats]:
+        """Return the factors on a prediction at both ends of its 90 % interval, shape (n,)."""
+        found = np.array([self.spreads[quantity][each] for each in strata]).reshape(-1, 2)
+        return np.exp(np.minimum(found[:, 0], 0.0)), np.exp(np.maximum(found[:, 1], 0.0))
+
+    def _factors(self, target: str, features: Floats) -> Floats:
         raw = np.asarray(self.boosters[target].inplace_predict(features), dtype=np.float64)
         return np.asarray(np.exp(np.clip(raw, -LARGEST, LARGEST)), dtype=np.float64)
 
-    def ends(self, target: str, stated: Booleans) -> tuple[Floats, Floats]:
-        """Return the factors on a prediction at both ends of its 90 % interval, shape (n,)."""
-        both = self.spreads[target]
-        low, high = (
-            np.where(stated, both["stated"][side], both["inferred"][side]) for side in (0, 1)
-        )
-        return np.exp(np.minimum(low, 0.0)), np.exp(np.maximum(high, 0.0))
+
+def strata(runs: PoolRuns, stated: Booleans) -> list[str]:
+    """Return the stratum of the interval of each row: one of `BUSY`, or "inferred"."""
+    names, bounds = list(BUSY), list(BUSY.values())
+    found = np.searchsorted(bounds, runs.prefill_busy, side="right") - 1
+    return [names[at] if own else "inferred" for at, own in zip(found, stated, strict=True)]
 
 
 def pool_features(
@@ -104,21 +128,23 @@ def _format(precision: Any) -> Any:
     return FORMATS[precision]
 
 
-def save_pools(
-    folder: Path,
-    boosters: Mapping[str, xgboost.Booster],
-    spreads: Mapping[str, Mapping[str, tuple[float, float]]],
-    notes: Mapping[str, object],
-) -> None:
+def save_pools(folder: Path, correction: PoolCorrection, notes: Mapping[str, object]) -> None:
     """Write the artefacts and a manifest with their hashes below ``folder``."""
     where = folder / FOLDER
     where.mkdir(parents=True, exist_ok=True)
     hashes = {}
-    for target, booster in boosters.items():
+    for target, booster in correction.boosters.items():
         content = bytes(booster.save_raw("ubj"))
         (where / f"{target}.ubj").write_bytes(content)
         hashes[target] = hashlib.sha256(content).hexdigest()
-    manifest = {"features": list(FEATURES), "sha256": hashes, "spreads": spreads, **notes}
+    manifest = {
+        "features": list(FEATURES),
+        "speed_terms": list(SPEED_TERMS),
+        "speed_weights": correction.weights.round(4).tolist(),
+        "sha256": hashes,
+        "spreads": correction.spreads,
+        **notes,
+    }
     (where / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
@@ -134,21 +160,29 @@ def load_pools(folder: Path) -> PoolCorrection | None:
     path = folder / FOLDER / MANIFEST
     if not path.is_file():
         return None
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    made_for = (manifest.get("features"), manifest.get("speed_terms"))
+    if made_for != (list(FEATURES), list(SPEED_TERMS)):
+        raise Unavailable(f"{MANIFEST} was made for other features; run scripts/fit_pools.py")
+    return PoolCorrection(
+        weights=np.array(manifest["speed_weights"], dtype=np.float64),
+        boosters={
+            target: _booster(path.parent / f"{target}.ubj", manifest["sha256"][target])
+            for target in TARGETS
+        },
+        spreads={
+            target: {name: (float(low), float(high)) for name, (low, high) in each.items()}
+            for target, each in manifest["spreads"].items()
+        },
+    )
+
+
+def _booster(path: Path, sha256: str) -> xgboost.Booster:
     import xgboost
 
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    if manifest.get("features") != list(FEATURES):
-        raise Unavailable(f"{MANIFEST} was made for other features; run scripts/fit_pools.py")
-    boosters = {}
-    for target in TARGETS:
-        content = (path.parent / f"{target}.ubj").read_bytes()
-        if hashlib.sha256(content).hexdigest() != manifest["sha256"][target]:
-            raise Unavailable(f"{FOLDER}/{target}.ubj is not the file its manifest describes")
-        booster = xgboost.Booster({"nthread": 1})
-        booster.load_model(bytearray(content))
-        boosters[target] = booster
-    spreads = {
-        target: {name: (float(low), float(high)) for name, (low, high) in each.items()}
-        for target, each in manifest["spreads"].items()
-    }
-    return PoolCorrection(boosters=boosters, spreads=spreads)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise Unavailable(f"{FOLDER}/{path.name} is not the file its manifest describes")
+    booster = xgboost.Booster({"nthread": 1})
+    booster.load_model(bytearray(content))
+    return booster

@@ -14,10 +14,10 @@ from budsim.performance.serving.pools.queues import PoolService
 FULL = 0.95
 
 # Ends of the intervals of log(measured / modelled) by coverage. Quantiles over the 433 rows of
-# InferenceX that state their workers: 268 below `FULL`, 165 above (scripts/fit_pools.py).
-TTFT_BELOW_FULL = {0.8: (-0.18, 2.35), 0.9: (-0.5, 3.02)}
-TTFT_FULL = {0.8: (-2.58, 1.17), 0.9: (-3.11, 2.69)}
-TPOT = {0.8: (-0.22, 0.64), 0.9: (-0.33, 0.82)}
+# InferenceX that state their workers: 264 below `FULL`, 169 above (scripts/fit_pools.py).
+TTFT_BELOW_FULL = {0.8: (-0.33, 2.12), 0.9: (-0.51, 2.99)}
+TTFT_FULL = {0.8: (-2.51, 1.17), 0.9: (-3.12, 2.64)}
+TPOT = {0.8: (-0.22, 0.63), 0.9: (-0.28, 0.71)}
 
 
 def pool_predictions(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from budsim.performance.candidates import Booleans, Floats
+from budsim.performance.candidates import Floats
 
 # Mode of such rows.
 MODE = "serving_disagg"
@@ -24,11 +24,6 @@ MOST_DEVICES = 4096.0
 
 # Devices of a prefill worker that is known to have attention ranks, but not how many.
 PREFILL_SIZES = {"fp8": (8, 4, 16), "": (4, 8, 16)}
-
-# InferenceX runs TensorRT-LLM's decode workers of attention ranks with a power of two of sequences
-# in all, and keeps 5 to 45 % more requests in flight: 563 with 512, 4916 with 4096. The rest waits
-# for a place, as 40 of its rows show (563 requests of 98 s: 51 of them wait 9.8 s, measured 9.5).
-MOST_OVER_PLACES = 1.45
 
 _WITH_WORKERS = r"prefill tp(\d+) x(\d+) workers, decode tp(\d+) x(\d+)"
 _WITH_RANKS = r"prefill tp(\d+) dp(\d+), decode tp(\d+) dp(\d+)"
@@ -63,16 +58,6 @@ def stated_pools(rows: pd.DataFrame) -> StatedPools:
         "stated"
     ).split()
     return StatedPools(**dict(zip(names, columns.T, strict=True)))
-
-
-def most_decoding(concurrency: Floats, recipe: Booleans) -> Floats:
-    """Return the sequences that decode at most where a ``recipe`` is known, else inf, (n,).
-
-    563 requests in flight: 512. 512 requests: inf, because all have a place.
-    """
-    power = 2.0 ** np.floor(np.log2(np.maximum(concurrency, 1.0)))
-    over = concurrency / power
-    return np.where(recipe & (over > 1.0) & (over <= MOST_OVER_PLACES), power, np.inf)
 
 
 def _pools(row: dict[str, object]) -> tuple[float, ...]:
@@ -121,6 +106,10 @@ def _from_workers(
     """
     if not p_workers or not d_workers:
         return _whole(prefill, precision)
+    whole = devices / (p_workers + d_workers)
+    if not ranked and prefill == decode == 1 and whole in SIZES:
+        # Experts over a whole node, written as tp 1: 24 devices of three workers are 8 each.
+        return _ranked(whole, p_workers, whole, d_workers, ranked, 1.0)
     unknown_prefill, unknown_decode = ranked and prefill == 1, ranked and decode == 1
     if np.isnan(devices) or not (unknown_prefill or unknown_decode):
         return _ranked(prefill, p_workers, decode, d_workers, ranked, 1.0)

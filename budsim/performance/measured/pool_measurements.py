@@ -13,14 +13,23 @@ from budsim.performance.measured.pool_columns import (
     COLUMNS,
     MODE,
     StatedPools,
-    most_decoding,
     stated_pools,
 )
+from budsim.performance.measured.pool_recipes import most_decoding, with_recipes
 from budsim.performance.measured.protocols import SOURCES
 from budsim.performance.serving.pools.pool_times import Pools
 
 # Columns that are read here and may be missing.
-_READ = ("mode", "notes", "n_devices", "precision", "concurrency", "engine")
+_READ = (
+    "mode",
+    "notes",
+    "n_devices",
+    "precision",
+    "concurrency",
+    "engine",
+    "date",
+    "device_name",
+)
 
 _UNKNOWN = (
     "prefill_tp: expected whole sizes and workers of both pools, 1 to 4096, in prefill_tp, "
@@ -76,7 +85,8 @@ def read_pools(table: pd.DataFrame) -> PoolMeasurements:
     fresh = table.reset_index(drop=True)
     missing = [name for name in _READ if name not in fresh]
     fresh = fresh.assign(**dict.fromkeys(missing, ""))
-    stated = stated_pools(fresh)
+    known_party = _sources(fresh).isin(SOURCES).to_numpy(dtype=bool)
+    stated = with_recipes(fresh, stated_pools(fresh), known_party)
     prefill = read_measurements(_workers(fresh, stated, "prefill"))
     decode = read_measurements(_workers(fresh, stated, "decode"))
     known = np.isfinite(stated.prefill_devices)
@@ -87,24 +97,20 @@ def read_pools(table: pd.DataFrame) -> PoolMeasurements:
         )
     ]
     rows = np.array([row for row, each in enumerate(problems) if not each], dtype=np.int64)
-    concurrency = pd.to_numeric(fresh.concurrency, errors="coerce").to_numpy()[rows]
-    known_party = _sources(fresh).isin(SOURCES).to_numpy(dtype=bool)[rows]
-    tensorrt = fresh["engine"].astype(str).str.contains("trtllm").to_numpy(dtype=bool)[rows]
+    load = pd.to_numeric(fresh.concurrency, errors="coerce").to_numpy(dtype=np.float64)
     return PoolMeasurements(
         pools=Pools(
             prefill=_plain(_picked(prefill, rows)),
             decode=_picked(decode, rows),
             prefill_workers=stated.prefill_workers[rows],
             decode_workers=stated.decode_workers[rows],
-            concurrency=concurrency,
-            most_decoding=most_decoding(
-                concurrency, known_party & tensorrt & (stated.decode_ranks[rows] > 1)
-            ),
+            concurrency=load[rows],
+            most_decoding=most_decoding(fresh, stated, load, known_party)[rows],
         ),
         rows=rows,
         stated=stated.stated[rows] > 0,
         median=decode.median[_places(decode, rows)],
-        known_party=known_party,
+        known_party=known_party[rows],
         problems=problems,
     )
 

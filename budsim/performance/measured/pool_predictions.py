@@ -8,9 +8,9 @@ import numpy as np
 
 from budsim.commons.units import MILLI
 from budsim.performance.candidates import Booleans, Floats
-from budsim.performance.learned.pool_correction import PoolCorrection, pool_features
+from budsim.performance.learned.pool_correction import PoolCorrection, pool_features, strata
 from budsim.performance.measured.pool_measurements import PoolMeasurements
-from budsim.performance.serving.pools.waves import PoolRuns, run_pools
+from budsim.performance.serving.pools.runs import PoolRuns, Speeds, run_pools
 
 # Clients of InferenceX draw lengths uniformly from 0.8 to 1.0 of the nominal one: 0.89 to 1.11 of
 # the mean.
@@ -43,13 +43,11 @@ def predict_pools(
 
     ``correction`` is applied to rows of the party it was fitted on; others stay with physics.
     """
-    runs = run_pools(measurements.pools, LENGTH_SHARES)
-    ttft = np.where(measurements.median, runs.ttft_p50, runs.ttft_mean)
     learned = measurements.known_party & (correction is not None)
-    factors, ends = _corrections(measurements, runs, ttft, learned, correction)
-    tpot = runs.tpot_s * factors["tpot"]
-    ttft_p50, ttft_p99 = runs.ttft_p50 * factors["ttft"], runs.ttft_p99 * factors["ttft"]
-    ttft = ttft * factors["ttft"]
+    runs, tpot, own = corrected_runs(measurements, correction, learned)
+    ends = _ends(measurements, runs, learned, correction)
+    ttft_p50, ttft_p99 = runs.ttft_p50 * own, runs.ttft_p99 * own
+    ttft = reported_ttft(measurements, runs) * own
     further = np.maximum(measurements.pools.decode.output_tokens - 1.0, 0.0)
     e2e = ttft + further * tpot
     tokens = measurements.pools.concurrency * (further + 1.0) / e2e
@@ -75,27 +73,54 @@ def _pairs(ends: dict[str, tuple[Floats, Floats]]) -> tuple[tuple[Floats, Floats
     return ends["ttft"], ends["tpot"]
 
 
-def _corrections(
+def reported_ttft(measurements: PoolMeasurements, runs: PoolRuns) -> Floats:
+    """Return the modelled TTFT that each row reports: the median or the mean, seconds."""
+    return np.where(measurements.median, runs.ttft_p50, runs.ttft_mean)
+
+
+def corrected_runs(
+    measurements: PoolMeasurements, correction: PoolCorrection | None, learned: Booleans
+) -> tuple[PoolRuns, Floats, Floats]:
+    """Return runs as corrected, the time between tokens, and factors on their TTFT.
+
+    The first run, with the learned speed of prefill, tells the load that the correction of TPOT
+    looks at; the second has tokens of that speed.
+    """
+    pools, ones = measurements.pools, np.ones(len(measurements))
+    if correction is None:
+        runs = run_pools(pools, LENGTH_SHARES)
+        return runs, runs.tpot_s, ones
+    prefill = np.where(learned, correction.prefill_factors(pools), 1.0)
+    first = run_pools(pools, LENGTH_SHARES, Speeds(prefill=prefill, token=ones))
+    factors = correction.tpot_factors(measurements.stated, run_features(measurements, first))
+    token = np.where(learned, factors, 1.0)
+    runs = run_pools(pools, LENGTH_SHARES, Speeds(prefill=prefill, token=token))
+    left = correction.ttft_factors(measurements.stated, run_features(measurements, runs))
+    return runs, first.tpot_s * token, np.where(learned, left, 1.0)
+
+
+def run_features(measurements: PoolMeasurements, runs: PoolRuns) -> Floats:
+    """Return what the regressors see of each row."""
+    ttft = reported_ttft(measurements, runs)
+    return pool_features(measurements.pools, runs, measurements.stated, measurements.median, ttft)
+
+
+def _ends(
     measurements: PoolMeasurements,
     runs: PoolRuns,
-    ttft: Floats,
     learned: Booleans,
     correction: PoolCorrection | None,
-) -> tuple[dict[str, Floats], dict[str, tuple[Floats, Floats]]]:
-    """Return factors on TPOT and TTFT, and those at the ends of their intervals."""
-    stated, ones = measurements.stated, np.ones(len(measurements))
-    factors, ends = {}, {}
+) -> dict[str, tuple[Floats, Floats]]:
+    """Return the factors at both ends of the intervals of TPOT and TTFT."""
+    found = {}
     for name, factor in FACTORS_STATED.items():
-        wide = np.where(stated, factor, FACTORS_INFERRED[name])
-        factors[name], ends[name] = ones, (1.0 / wide, wide)
-    if correction is None:
-        return factors, ends
-    features = pool_features(measurements.pools, runs, stated, measurements.median, ttft)
-    for name, (low, high) in ends.items():
-        own = correction.ends(name, stated)
-        factors[name] = np.where(learned, correction.factors(name, features), 1.0)
-        ends[name] = (np.where(learned, own[0], low), np.where(learned, own[1], high))
-    return factors, ends
+        wide = np.where(measurements.stated, factor, FACTORS_INFERRED[name])
+        low, high = 1.0 / wide, wide
+        if correction is not None:
+            own = correction.ends(name, strata(runs, measurements.stated))
+            low, high = np.where(learned, own[0], low), np.where(learned, own[1], high)
+        found[name] = (low, high)
+    return found
 
 
 def _ranged(value: Floats, low: Floats, high: Floats) -> Ranged:

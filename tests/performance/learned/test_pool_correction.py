@@ -61,9 +61,9 @@ def test_intervals_contain_the_value() -> None:
 def test_altered_artefacts_are_refused(tmp_path: Path) -> None:
     """One byte more is another file."""
     shutil.copytree(trained_folder() / FOLDER, tmp_path / FOLDER)
-    with (tmp_path / FOLDER / "tpot.ubj").open("ab") as file:
+    with (tmp_path / FOLDER / "tpot_stated.ubj").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(Unavailable, match="tpot"):
+    with pytest.raises(Unavailable, match="tpot_stated"):
         load_pools(tmp_path)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from budsim.performance.measured.pool_columns import most_decoding, stated_pools
+from budsim.performance.measured.pool_columns import stated_pools
 from budsim.performance.measured.pool_measurements import read_pools
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.training.score import predict_table
@@ -50,6 +49,11 @@ def test_attention_ranks_alone_take_the_devices_that_are_left() -> None:
     assert sizes(notes, 72.0, "fp4") == [4, 6, 48, 1, 48]
 
 
+def test_experts_over_a_node_take_its_devices() -> None:
+    """24 devices of one prefill and two decode workers, written as tp 1: eight each."""
+    assert sizes("prefill tp1 x1 workers, decode tp1 x2", 24.0) == [8, 1, 8, 2, 1]
+
+
 def test_rows_of_ranks_state_no_workers() -> None:
     """One of each is taken, and the row says so."""
     found = stated_pools(
@@ -77,12 +81,6 @@ def test_pools_of_no_whole_size_are_not_stated() -> None:
     table = pd.DataFrame([{**DISAGGREGATED, **own, "prefill_tp": count} for count in counts])
     told = predict_table(table.fillna(""), AnalyticPredictor()).pred_error
     assert told.str.contains("whole sizes and workers of both pools, 1 to 4096").all()
-
-
-def test_requests_beyond_the_places_of_a_recipe_wait() -> None:
-    """563 requests in flight decode 512 at a time; 512 and 900 say nothing of places."""
-    found = most_decoding(np.array([563.0, 512.0, 900.0, 563.0]), np.array([True] * 3 + [False]))
-    assert found.tolist() == [512.0, np.inf, np.inf, np.inf]
 
 
 def test_disaggregated_rows_are_predicted() -> None:
