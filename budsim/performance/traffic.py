@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from budsim.commons.errors import InvalidInput
 from budsim.model_ops.media import TEXT_ONLY, Media
-from budsim.performance.lengths import FixedLength, LengthLaw, require
+from budsim.performance.lengths import FixedLength, LengthLaw, lengths_about, require
 from budsim.performance.limits import MOST_REQUESTS
 from budsim.performance.prefixes import (
     NOTHING_SHARED,
@@ -328,6 +328,15 @@ class Traffic:
             return self
         return replace(self, prefix=part_of(prefix, replicas))
 
+    def with_usual_spread(self) -> Traffic:
+        """Return a closed loop whose equal lengths vary by a few percent; see `lengths_about`.
+
+        Requests of exactly equal lengths that follow each other never meet, or always do.
+        """
+        if self.is_open:
+            return self
+        return replace(self, prompt=_varied(self.prompt), output=_varied(self.output))
+
     def shared_by(self, replicas: int) -> Traffic:
         """Return the part one of ``replicas`` equal replicas receives.
 
@@ -354,6 +363,11 @@ def _one_of(share: float, prefix: Prefix | None) -> Prefix:
         problem = "is given beside `prefix`, which says what is shared"
         raise InvalidInput("prefix_hit_share", problem, "one of both")
     return prefix
+
+
+def _varied(law: LengthLaw) -> LengthLaw:
+    """Return equal lengths varied by a few percent; other laws, and 0 tokens, as they are."""
+    return lengths_about(law.tokens) if isinstance(law, FixedLength) and law.tokens else law
 
 
 def parse_arrival(text: str) -> tuple[Process, float]:

@@ -16,6 +16,7 @@ from budsim.performance.lengths import (
     FixedLength,
     LengthLaw,
     UniformLength,
+    lengths_about,
     parse_lengths,
 )
 from budsim.performance.limits import MOST_REQUESTS
@@ -32,11 +33,6 @@ NOMINAL_LOW = 0.8
 # 10; medians of eight parties' rows lie between 1 and 10, and at 109. With 5 to 15 the median
 # errors of withheld parties are alike; endless traffic errs more, above all in TTFT.
 USUAL_PROMPTS = 10
-
-# How far lengths lie around their mean where nobody says by which law they were drawn. Exact ones
-# end together and start together for ever after, which servers under test do not: with 0.05 to 1
-# errors are alike, and smaller than with 0 for six parties of seven.
-USUAL_SPREAD = 0.05
 
 # Lengths drawn for an exponential law; a run with more requests repeats them.
 EXPONENTIAL_LENGTHS = 1_000
@@ -175,8 +171,7 @@ def _law(
     tokens = max(round(mean), 1)
     name = str(columns["length_law"] or entry.get(f"{which}_law", ""))
     if not name:
-        low, high = (max(round(mean * (1.0 + end)), 1) for end in (-USUAL_SPREAD, USUAL_SPREAD))
-        return UniformLength(low=low, high=high)
+        return lengths_about(mean)
     if name == "nominal":
         most = max(round(mean * 2.0 / (1.0 + NOMINAL_LOW)), 1)
         return UniformLength(low=max(round(NOMINAL_LOW * most), 1), high=most)

@@ -233,7 +233,7 @@ def _used(
 
 
 def _steady(table: Candidates) -> list[Traffic]:
-    """Return traffic of each row's load as a question asks about it: steady, of equal requests."""
+    """Return traffic of each row's load as a question asks about it: in a steady state."""
     columns = (table.concurrency, table.input_tokens, table.output_tokens, table.prefix_hit_share)
     return [
         Traffic.closed(
@@ -241,7 +241,7 @@ def _steady(table: Candidates) -> list[Traffic]:
             input_tokens=max(round(prompt), 1),
             output_tokens=round(output),
             prefix_hit_share=share,
-        )
+        ).with_usual_spread()
         for concurrency, prompt, output, share in zip(*(c.tolist() for c in columns), strict=True)
     ]
 

@@ -23,7 +23,7 @@ from budsim.simulator.planning.plans import Explanation, NextReplica
 from budsim.simulator.planning.question import ParallelLayout
 from budsim.simulator.planning.replays import ReplayedRows, replay_rows
 from budsim.simulator.planning.scoring import Scoring
-from budsim.simulator.planning.targets import Figures
+from budsim.simulator.planning.targets import MEANS, Figures
 from budsim.simulator.planning.tier_effects import tier_effects
 
 ROUNDING: Final = 1e-9
@@ -148,12 +148,11 @@ def _next_replicas(
     shares = np.where(shares < 1, replicas * choices.concurrency / after, 1.0)
     more = replace(choices, replicas=replicas, concurrency=each)
     candidates = scoring.candidates(more)
-    predictions, _ = replay_rows(question, predictor, candidates, more, shares)
-    service = predictions.service
+    figures = replay_rows(question, predictor, candidates, more, shares)[1].figures
     # What comes at a rate is finished at that rate, however fast each request is.
     traffic = question.traffic
     finished_per_s = (
-        traffic.rate * shares if traffic.is_open else in_flight * shares / service.e2e_s
+        traffic.rate * shares if traffic.is_open else in_flight * shares / figures["e2e_s"]
     )
     tokens_per_s = finished_per_s * traffic.counted_tokens
     per_h = scoring.usd_per_h(more, more.devices)
@@ -162,9 +161,7 @@ def _next_replicas(
         NextReplica(
             devices=int(more.tp[row] * more.pp[row]),
             is_free=hardware[row].capacity(int(more.tp[row]), int(more.pp[row])) >= replicas[row],
-            ttft_s=float(service.ttft_s[row]),
-            tokens_per_s_per_user=float(service.tokens_per_s_per_user[row]),
-            e2e_s=float(service.e2e_s[row]),
+            **{name: float(figures[name][row]) for name in MEANS},
             cost_per_million_tokens_usd=float(cost[row]),
         )
         if more.concurrency[row] < choices.concurrency[row]

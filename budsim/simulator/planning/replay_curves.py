@@ -93,7 +93,7 @@ def replay_plan(question: Question, plan: Plan, predictor: Predictor) -> PlanRep
     group = plan.slowest
     asked = question_of_group(question, plan, group)
     candidates = _candidates(asked, plan)
-    one = asked.traffic.shared_by(group.replicas)
+    one = asked.traffic.shared_by(group.replicas).with_usual_spread()
     loads = _loads(candidates, one, predictor)
     if not len(loads):
         return PlanReplay(curve=None, times=None)

@@ -121,7 +121,8 @@ def _of_one_replica(traffic: Traffic, part: float, requests: int) -> Traffic:
     traffic = traffic.routed_to(part)
     arrivals = traffic.arrivals
     if isinstance(arrivals, ClosedLoop):
-        return replace(traffic, arrivals=replace(arrivals, concurrency=requests))
+        alone = replace(traffic, arrivals=replace(arrivals, concurrency=requests))
+        return alone.with_usual_spread()
     if isinstance(arrivals, OpenLoop):
         return traffic.at(traffic.rate / part)
     return traffic.shared_by(max(1, round(part)))

@@ -159,7 +159,7 @@ def test_the_steady_figure_is_what_a_corrected_prediction_of_steady_traffic_says
     table = site(shipped, sweep(4, 64))
     found = calibrate(table, shipped, created=CREATED)
     own = replace(shipped, calibration=found.calibration)
-    steady = predict_table(table.assign(arrival="steady", length_law="fixed"), own)
+    steady = predict_table(table.assign(arrival="steady"), own)
     for target in ("ttft", "tpot"):
         told = [each.steady_ms for each in found.used if each.target == target]
         assert told == pytest.approx(steady[f"pred_{target}_ms"].astype(float).tolist(), rel=1e-4)

@@ -65,7 +65,6 @@ def as_row(question: Question, plan: Plan) -> dict[str, object]:
         "concurrency": config.concurrency,
         "mode": "serving",
         "arrival": "steady",
-        "length_law": "fixed",
         "notes": f"args: {' '.join(group.launch.command)}",
     }
 
