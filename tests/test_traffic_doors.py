@@ -88,9 +88,9 @@ OPTIONS: dict[str, tuple[Name, Name, Name, Name]] = {
 NOT_TRAFFIC = frozenset(
     "width model source cluster_id upload device devices_per_node nodes load ttft_ms "
     "tokens_per_s_per_user e2e_s ttft_p95_ms ttft_p99_ms itl_p99_ms e2e_p95_s e2e_p99_s goodput "
-    "risk engine quantize max_loras max_lora_rank kv_offload_gib kv_store_gib kv_store "
-    "kv_store_gb_per_s speculative draft_tokens draft_model acceptance domain temperature basis "
-    "term provider prices pue usd_per_kwh g_co2_per_kwh".split()
+    "risk engine quantize disaggregated max_loras max_lora_rank kv_offload_gib kv_store_gib "
+    "kv_store kv_store_gb_per_s speculative draft_tokens draft_model acceptance domain temperature "
+    "basis term provider prices pue usd_per_kwh g_co2_per_kwh".split()
 )
 # What else Python's values hold: parts of an option above, or filled in by the program.
 PARTS = frozenset(

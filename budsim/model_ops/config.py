@@ -10,7 +10,6 @@ from budsim.commons.errors import InvalidInput, UnsupportedModel
 from budsim.commons.precision import Precision
 from budsim.model_ops.architecture import Architecture, Quantization
 from budsim.model_ops.config_reader import ConfigReader
-from budsim.model_ops.encoders import encoders_of
 from budsim.model_ops.families.common_names import with_common_names
 from budsim.model_ops.families.decoder import read_decoder
 from budsim.model_ops.families.model_types import CLASS_READERS, READERS
@@ -18,7 +17,8 @@ from budsim.model_ops.families.text_model import TextModel, group_layers
 from budsim.model_ops.families.traits import FamilyTraits
 from budsim.model_ops.quantization import quantization_from, with_short_experts
 from budsim.model_ops.rotary import rotary_values
-from budsim.model_ops.vision import vision_parameters
+from budsim.model_ops.towers.reading import encoders_of
+from budsim.model_ops.vision import audio_parameters, vision_parameters
 
 DTYPES: Final = {
     "bfloat16": Precision.BF16,
@@ -36,10 +36,19 @@ TEXT_TYPES: Final = {
     "llama4": "llama4_text",
     "mistral3": "mistral",
     "minimax_m3_vl": "minimax_m3",
+    "qwen2_audio": "qwen2",
 }
 
+# Where wrappers keep their text model; InternVL's says llm_config.
+TEXT_PARTS: Final = ("text_config", "llm_config")
+
+# What a model that also speaks states for all of its parts.
+OF_WHOLE: Final = ("architectures", "model_type", "quantization_config", "torch_dtype", "dtype")
+
 # Classes without an output head: bodies, classifiers, reward models.
-POOLING: Final = re.compile(r"(?<!LMHead)(?<!ChatGLM)Model$|For(Sequence|Token)Classification$")
+POOLING: Final = re.compile(
+    r"(?<!LMHead)(?<!ChatGLM)(?<!VLChat)(?<!Omni)Model$|For(Sequence|Token)Classification$"
+)
 
 LLAMA_KEYS: Final = (
     "hidden_size",
@@ -82,10 +91,11 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
         A field that is missing, of the wrong kind or absurd; the error names it.
     """
     _check_is_object(config)
-    outer = ConfigReader(config)
+    outer = _served_part(ConfigReader(config))
     text = _text_fields(outer)
     text_model = _text_model(outer, text)
-    vision = vision_parameters(outer, text_model.hidden)
+    towers = vision_parameters(outer, text_model.hidden)
+    towers += audio_parameters(outer, text_model.hidden)
     quantization = _quantization(outer, text, len(text_model.layers))
     family = (outer.texts("architectures") or ("",))[0] or outer.text("model_type")
     return Architecture(
@@ -102,7 +112,7 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
         is_bidirectional=_is_bidirectional(text, text_model),
         position_embeddings=text_model.positions,
         layer_inputs=text_model.layer_inputs,
-        extra_parameters=text_model.all_extra_parameters + vision,
+        extra_parameters=text_model.all_extra_parameters + towers,
         rotary_values=rotary_values(text, text_model),
         quantization=quantization,
         encoders=encoders_of(outer, text_model.hidden),
@@ -135,8 +145,17 @@ def _has_fp4_experts(outer: ConfigReader, declared: ConfigReader) -> bool:
     return "fp4" in {outer.text("expert_dtype"), declared.text("expert_dtype")}
 
 
+def _served_part(outer: ConfigReader) -> ConfigReader:
+    """Return the part that engines serve: of a model that also speaks, the one that thinks."""
+    thinker = outer.nested("thinker_config")
+    if thinker is None:
+        return outer
+    stated = {name: outer.values[name] for name in OF_WHOLE if name in outer.values}
+    return ConfigReader({**thinker.values, **stated}, thinker.prefix)
+
+
 def _text_fields(outer: ConfigReader) -> ConfigReader:
-    nested = outer.nested("text_config")
+    nested = next(filter(None, map(outer.nested, TEXT_PARTS)), None)
     if nested is None:
         return with_common_names(outer)
     wrapper = outer.text("model_type")
@@ -165,7 +184,7 @@ def _text_model(outer: ConfigReader, text: ConfigReader) -> TextModel:
         read, traits = CLASS_READERS[named]
         return read(text, traits)
     # Many new names are Llamas; a wrapper's unknown tower cannot be counted, so it is refused.
-    if not outer.has("text_config") and all(outer.has(key) for key in LLAMA_KEYS):
+    if not any(map(outer.has, TEXT_PARTS)) and all(outer.has(key) for key in LLAMA_KEYS):
         return _llama_like(outer, model_type)
     raise UnsupportedModel(
         text.path("model_type"),

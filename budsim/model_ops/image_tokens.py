@@ -200,5 +200,117 @@ class PatchRows:
         return EncodedItem(tokens=tokens, marks=rows, patches=patches, span=patches)
 
 
-ImageRule = MergedPatches | FixedImage | PooledPatches | Tiles | PatchRows
-VideoRule = MergedPatches | PooledPatches
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaddedPatches:
+    """Kimi's MoonViT: any size up to a number of patches, padded to whole squares of patches.
+
+    An image is never enlarged (transformers 5.23 ``navit_resize`` of Kimi-K2.5).
+    """
+
+    patch: int
+    merge: int
+    most_patches: int
+    marks: int
+    most_side: int = 512
+
+    def image(self, width: int, height: int) -> EncodedItem:
+        """Return an image; 1024 x 1024 at 28 pixels a token is 37 x 37 = 1,369 tokens."""
+        edge, longest = self.patch * self.merge, self.most_side * self.patch
+        count = max(height // self.patch, 1) * max(width // self.patch, 1)
+        scale = min(1.0, math.sqrt(self.most_patches / count), longest / height, longest / width)
+        sides = [min(max(int(side * scale), 1), longest) for side in (width, height)]
+        tokens = math.ceil(sides[0] / edge) * math.ceil(sides[1] / edge)
+        patches = tokens * self.merge**2
+        return EncodedItem(tokens=tokens, marks=self.marks, patches=patches, span=patches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosestGrid:
+    """Muse Glimmer: the grid of tokens whose shape is nearest to the image's, up to a number.
+
+    A token stands for ``edge`` pixels squared (transformers 5.23 ``smart_resize`` of Muse Glimmer).
+    """
+
+    edge: int
+    merge: int
+    most_tokens: int
+    marks: int = 2
+
+    def image(self, width: int, height: int) -> EncodedItem:
+        """Return an image; 1024 x 1024 at 28 pixels a token is 36 x 36 or 37 x 37."""
+        rows, columns = height / self.edge, width / self.edge
+        if rows * columns > self.most_tokens:
+            rows = math.sqrt(self.most_tokens * height / width)
+            columns = rows * width / height
+        grids = [
+            (tall, wide)
+            for tall in (math.floor(rows), math.ceil(rows))
+            for wide in (math.floor(columns), math.ceil(columns))
+            if min(tall, wide) >= 1 and tall * wide <= self.most_tokens
+        ] or [(max(round(rows), 1), max(round(columns), 1))]
+        tall, wide = min(grids, key=lambda grid: abs(grid[0] / grid[1] - height / width))
+        patches = tall * wide * self.merge**2
+        return EncodedItem(tokens=tall * wide, marks=self.marks, patches=patches, span=patches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioTiles:
+    """InternVL: cut into square tiles, as many as fit the image's shape, and one of the whole.
+
+    Of the grids of at most ``most_tiles`` tiles the one of the nearest aspect ratio is taken, and
+    of equal ones the largest that the image fills by half (``find_closest_aspect_ratio`` on the
+    model cards). A frame of video is one tile.
+    """
+
+    side: int
+    tile_tokens: int
+    tile_patches: int
+    most_tiles: int
+    has_thumbnail: bool
+
+    def image(self, width: int, height: int) -> EncodedItem:
+        """Return an image; 896 x 448 is 2 tiles and the whole: 3 x 256 = 768 tokens."""
+        tiles = self._tiles(width, height)
+        return self._item(tiles + (1 if self.has_thumbnail and tiles > 1 else 0), marks=2)
+
+    def video(self, frames: int, width: int, height: int) -> EncodedItem:  # noqa: ARG002
+        """Return a video: ``Frame1: <img>...</img>`` and a line break for each frame."""
+        return self._item(frames, marks=FRAME_MARKS * frames)
+
+    def _item(self, tiles: int, *, marks: int) -> EncodedItem:
+        return EncodedItem(
+            tokens=tiles * self.tile_tokens,
+            marks=marks,
+            patches=tiles * self.tile_patches,
+            span=self.tile_patches,
+        )
+
+    def _tiles(self, width: int, height: int) -> int:
+        grids = [
+            (columns, rows)
+            for columns in range(1, self.most_tiles + 1)
+            for rows in range(1, self.most_tiles // columns + 1)
+        ]
+        best, least = (1, 1), math.inf
+        for columns, rows in sorted(grids, key=lambda grid: grid[0] * grid[1]):
+            difference = abs(width / height - columns / rows)
+            filled = width * height > columns * rows * self.side**2 / 2
+            if difference < least or (difference == least and filled):
+                best, least = (columns, rows), difference
+        return best[0] * best[1]
+
+
+# Tokens around a frame of InternVL: its name, a number, a colon, begin, end, line break; our count.
+FRAME_MARKS = 6
+
+ImageRule = (
+    MergedPatches
+    | FixedImage
+    | PooledPatches
+    | Tiles
+    | PatchRows
+    | PaddedPatches
+    | ClosestGrid
+    | RatioTiles
+)
+VideoRule = MergedPatches | PooledPatches | RatioTiles

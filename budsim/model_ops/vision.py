@@ -256,6 +256,55 @@ def _muse_glimmer(tower: ConfigReader, text_hidden: int) -> int:
     return stem + layers * _encoder_block(hidden, width) + projections
 
 
+def _glm4(tower: ConfigReader, text_hidden: int) -> int:  # noqa: ARG001
+    """Return the tower and merger of GLM-4.1V to 4.6V (transformers modeling_glm4v.py).
+
+    Gated blocks as wide as the output; what the config calls intermediate_size is the merger's.
+    """
+    hidden = tower.integer("hidden_size", high=MAX_HIDDEN)
+    out = tower.integer("out_hidden_size", high=MAX_HIDDEN)
+    patch, frames = _patch_and_frames(tower)
+    patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2
+    stem = hidden * (3 * frames * patch * patch + 1) + patches * hidden + 2 * hidden
+    block = 4 * hidden * hidden + 3 * hidden * out + 2 * hidden
+    merger = 4 * hidden * out + out + out * out + 2 * out
+    merger += 3 * out * tower.integer("intermediate_size", high=MAX_WIDTH)
+    return stem + tower.integer("depth", high=MAX_LAYERS) * block + merger
+
+
+def _intern_vit(tower: ConfigReader, text_hidden: int) -> int:
+    """Return InternViT, whose blocks scale what they add, and its projector (model cards)."""
+    hidden, width = _widths(tower)
+    layers, patch = _layers_and_patch(tower)
+    # One position more: the class token.
+    patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2 + 1
+    stem = hidden + hidden * (3 * patch * patch + 1) + patches * hidden
+    merged = 4 * hidden
+    projector = 2 * merged + (merged + 1) * text_hidden + (text_hidden + 1) * text_hidden
+    return stem + layers * (_encoder_block(hidden, width) + 2 * hidden) + projector
+
+
+def audio_parameters(config: ConfigReader, text_hidden: int) -> int:
+    """Return the weights of an audio encoder of Whisper's kind and of its projector, or 0.
+
+    Two convolutions before plain blocks (transformers modeling_qwen2_audio.py); the third of
+    Qwen3-Omni's is small beside them.
+    """
+    tower = config.nested("audio_config")
+    if tower is None or config.text("model_type") not in WHISPERS:
+        return 0
+    hidden = tower.integer("d_model", high=MAX_HIDDEN)
+    width = tower.integer("encoder_ffn_dim", high=MAX_WIDTH)
+    layers = tower.integer("encoder_layers", high=MAX_LAYERS)
+    mels = tower.integer("num_mel_bins", high=MAX_HIDDEN, default=128)
+    stem = 3 * hidden * (mels + hidden) + 2 * hidden
+    blocks = layers * _encoder_block(hidden, width)
+    return stem + blocks + 2 * hidden + (hidden + 1) * text_hidden
+
+
+# Wrappers whose audio encoder is of Whisper's kind.
+WHISPERS: Final = frozenset({"qwen2_audio", "qwen2_5_omni", "qwen3_omni_moe"})
+
 # Gemma 4's encoder of audio in E2B and E4B, as its card rounds it.
 AUDIO_PARAMETERS: Final = 305_000_000
 
@@ -279,6 +328,12 @@ TOWERS: Final[Mapping[str, Callable[[ConfigReader, int], int]]] = {
     "gemma4": _gemma4,
     "gemma3n": lambda _tower, _text_hidden: GEMMA3N_TOWERS,
     "kimi_k25": _moonvit,
+    "kimi_vl": _moonvit,
+    "glm4v": _glm4,
+    "glm4v_moe": _glm4,
+    "internvl_chat": _intern_vit,
+    "qwen2_5_omni": _qwen2_5,
+    "qwen3_omni_moe": _qwen3,
     "kimi_k3": _moonvit3,
     "minimax_m3_vl": _minimax3,
     "muse_glimmer": _muse_glimmer,

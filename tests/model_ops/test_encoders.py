@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from budsim.commons.errors import InvalidInput
@@ -21,6 +23,8 @@ def test_arithmetic_by_hand() -> None:
     assert found.linear_flops == 2 * (2 * 1_000 * 64 + 100 * 16)
     assert found.attention_flops == 4 * 10 * 64 * 64 * 2
     assert found.weight_bytes == 2 * 2 * 1_000
+    # 26 x 10 and 2 x 40 values of 2 B for each of 64 patches, twice.
+    assert found.touched_bytes == 2 * 2 * 64 * (26 * 10 + 2 * 40)
 
 
 def test_windows_shorten_attention() -> None:
@@ -36,6 +40,13 @@ def test_windows_shorten_attention() -> None:
     )
     found = encoder_work(Encoders(tower=windowed, image=RULE), IMAGE, "toy")
     assert found.attention_flops == 4 * 10 * 64 * (16 + 64)
+
+
+def test_heads_may_be_wider_than_the_residual() -> None:
+    """Kimi-K3's heads have 1,536 values together, its residual fewer: scores count heads."""
+    wide = replace(TOWER, attention=20)
+    found, narrow = (encoder_work(Encoders(tower=t, image=RULE), IMAGE, "") for t in (wide, TOWER))
+    assert found.attention_flops == 2 * narrow.attention_flops
 
 
 def test_blocks_of_towers_are_counted_like_their_weights() -> None:
@@ -56,7 +67,9 @@ def test_blocks_of_towers_are_counted_like_their_weights() -> None:
         ("Qwen/Qwen3-VL-8B-Instruct", Media(audio_s=1.0), "audio_seconds"),
         ("google/gemma-4-E2B-it", Media(audio_s=31.0), "audio_seconds"),
         # Its tower is counted, but nobody wrote down how it cuts images.
-        ("moonshotai/Kimi-K2.5", IMAGE, "images_per_request"),
+        ("deepseek-ai/DeepSeek-V4.1-Flash", IMAGE, "images_per_request"),
+        # It takes videos; how it samples them is not written down here.
+        ("moonshotai/Kimi-K2.5", Media(video_frames=8, width=8, height=8), "video_frames"),
     ],
 )
 def test_items_a_model_does_not_read_are_refused(model: str, media: Media, field: str) -> None:

@@ -12,6 +12,11 @@ QWEN2_5, QWEN3 = "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"
 GEMMA3, GEMMA4 = "google/gemma-3-27b-it", "google/gemma-4-31B-it"
 LLAMA4 = "meta-llama/Llama-4-Scout-17B-16E-Instruct"
 MISTRAL3 = "mistralai/Mistral-Small-3.1-24B-Instruct-2503"
+INTERNVL3, GEMMA3N = "OpenGVLab/InternVL3-8B", "google/gemma-3n-E4B-it"
+KIMI_VL, KIMI_K2_5 = "moonshotai/Kimi-VL-A3B-Instruct", "moonshotai/Kimi-K2.5"
+GLM4_1V, GLM4_5V = "zai-org/GLM-4.1V-9B-Thinking", "zai-org/GLM-4.5V"
+MINIMAX3, MUSE = "MiniMaxAI/MiniMax-M3", "meta-models/Muse-Glimmer-30B"
+QWEN3_OMNI = "Qwen/Qwen3-Omni-30B-A3B-Instruct"
 
 
 def work(model: str, media: Media) -> EncoderWork:
@@ -46,6 +51,26 @@ def work(model: str, media: Media) -> EncoderWork:
         # 28 x 28 pixels a token, sides of at most 1,540: 55 x 55.
         (MISTRAL3, 1540, 1540, 3_025),
         (MISTRAL3, 3080, 1540, 55 * 28),
+        # "Each 448 x 448 tile is 256 tokens", 1 to 12 tiles and a thumbnail (model cards of
+        # InternVL 2.5 and 3): one tile, 2 x 1, 3 x 4 as 4000 x 3000 is.
+        (INTERNVL3, 448, 448, 256),
+        (INTERNVL3, 896, 448, 3 * 256),
+        (INTERNVL3, 4000, 3000, 13 * 256),
+        # Patches of 14 pixels, four a token, never enlarged: 4,096 patches at most in Kimi-VL
+        # (its in_token_limit), 16,384 in Kimi-K2.5.
+        (KIMI_VL, 28, 28, 1),
+        (KIMI_VL, 896, 896, 1_024),
+        (KIMI_K2_5, 896, 896, 1_024),
+        (KIMI_K2_5, 3584, 3584, 4_096),
+        # 28 x 28 pixels a token, 8 to 6,144 of them (Glm4vImageProcessor).
+        (GLM4_1V, 1024, 1024, 37 * 37),
+        (GLM4_5V, 1024, 1024, 37 * 37),
+        # At most 451,584 pixels, 24 x 24 tokens (MiniMaxM3VLImageProcessor).
+        (MINIMAX3, 672, 672, 576),
+        (MINIMAX3, 2000, 2000, 576),
+        # Images of 256, 512 or 768 pixels "encoded to 256 tokens each" (Gemma 3n model card).
+        (GEMMA3N, 768, 768, 256),
+        (QWEN3_OMNI, 1024, 1024, 1_024),
     ],
 )
 def test_an_image_is_as_long_as_published(model: str, width: int, height: int, tokens: int) -> None:
@@ -61,6 +86,8 @@ def test_an_image_is_as_long_as_published(model: str, width: int, height: int, t
         (GEMMA4, 2),  # begin and end
         (LLAMA4, 3 + 2 * 1 + 2),  # begin, whole, end; one mark in each of two rows, one after each
         (MISTRAL3, 24),  # one after each row of 28 pixels of 672
+        (INTERNVL3, 2),  # <img> and </img>
+        (KIMI_K2_5, 4),  # <|media_begin|>image<|media_content|> and <|media_end|>
     ],
 )
 def test_marks_around_an_image_are_prompt_tokens_too(model: str, marks: int) -> None:
@@ -91,7 +118,23 @@ def test_frames_of_a_long_video_are_reduced() -> None:
     assert found.largest_item == 384 * 7 * 4
 
 
-def test_audio_of_gemma_is_25_tokens_a_second() -> None:
-    """Ten seconds are 250 tokens (ai.google.dev/gemma/docs/capabilities/audio), and two marks."""
-    found = work("google/gemma-4-E4B-it", Media(audio_s=10.0))
-    assert (found.largest_item, found.prompt_tokens) == (250, 252)
+@pytest.mark.parametrize(("model", "most"), [(KIMI_VL, 1_024), (GLM4_1V, 6_144), (MUSE, 4_096)])
+def test_large_images_are_reduced(model: str, most: int) -> None:
+    """An image of any size takes no more tokens than the family's limit, but nearly as many."""
+    for width, height in ((9000, 9000), (9000, 3000), (3000, 9001)):
+        found = work(model, Media(images=1, width=width, height=height)).largest_item
+        # Kimi pads a side that is no whole number of tokens.
+        assert 0.9 * most < found <= 1.07 * most
+
+
+def test_a_long_image_is_cut_along_its_long_side() -> None:
+    """Of grids of at most 12 tiles 6 x 2 is nearest to 3:1 and filled by 3000 x 1000 pixels."""
+    assert work(INTERNVL3, Media(images=1, width=3000, height=1000)).largest_item == 13 * 256
+    # A small one takes the smaller grid of the same shape: 3 x 1.
+    assert work(INTERNVL3, Media(images=1, width=900, height=300)).largest_item == 4 * 256
+
+
+def test_a_frame_of_internvl_is_one_tile() -> None:
+    """Eight frames are eight tiles of 256 tokens, each with its name around it."""
+    found = work(INTERNVL3, Media(video_frames=8, width=1920, height=1080))
+    assert (found.largest_item, found.prompt_tokens) == (8 * 256, 8 * (256 + 6))

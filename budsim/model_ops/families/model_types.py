@@ -204,7 +204,9 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "step3p5": (read_step3, replace(LLAMA, experts=True, router_bias=True, qk_norm=QkNorm.HEAD)),
     "step3p7": (read_step3, replace(LLAMA, experts=True, router_bias=True, qk_norm=QkNorm.HEAD)),
     "qwen2_moe": (read_decoder, replace(QWEN2, experts=True, shared_gate=True)),
+    "qwen2_5_omni_text": (read_decoder, QWEN2),
     "qwen3": (read_decoder, QWEN3),
+    "qwen3_omni_moe_text": (read_decoder, replace(QWEN3, experts=True)),
     "qwen3_moe": (read_decoder, replace(QWEN3, experts=True)),
     "qwen2_vl": (read_decoder, QWEN2),
     "qwen2_vl_text": (read_decoder, QWEN2),
@@ -232,6 +234,8 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "cohere2": (read_decoder, FamilyTraits(norms=1, tied=True, window_pattern=4)),
     "glm": (read_decoder, GLM),
     "glm4": (read_decoder, replace(GLM, norms=4)),
+    "glm4v_text": (read_decoder, replace(GLM, norms=4)),
+    "glm4v_moe_text": (read_decoder, replace(GLM, experts=True, router_bias=True)),
     "glm4_moe": (
         read_decoder,
         replace(

@@ -15,13 +15,9 @@ import numpy as np
 from budsim.model_ops.encoders import EncoderWork, encoder_work
 from budsim.performance.candidates import Candidates, Floats, Integers
 from budsim.performance.physics.attainable import KernelConstants
-from budsim.performance.physics.links import LinkBandwidth
 
 # Bytes of a value of the towers: engines run them in 16 bit.
 VALUE_BYTES = 2.0
-# All-reduces of a block whose weights are split over ranks: after attention and after the
-# feed-forward part.
-ALL_REDUCES = 2.0
 # Vectors of the tower's hidden size alive at the peak of a block: residual, its norm, queries, keys
 # and values, and both halves of the feed-forward part (about three hidden sizes each). Our count.
 HIDDEN_COPIES = 11.0
@@ -38,7 +34,6 @@ class TowerRates:
     attention_flops_per_s: Floats
     bandwidth: Floats
     launch_s: Floats
-    links: LinkBandwidth
 
 
 def encoder_s_per_token(
@@ -55,9 +50,11 @@ def encoder_s(
 ) -> Floats:
     """Return seconds of the towers for one request, shape (n,).
 
-    The longer of their arithmetic and of reading their weights, each divided among tensor-parallel
-    ranks, and no less than the host takes to launch their blocks; then the all-reduces. A tower of
-    1e12 FLOPs on a device that reaches 5e14 FLOP/s takes 2 ms.
+    Their arithmetic, or the time to read their weights if that is longer, and then what is read
+    and written between their products; no less than the host takes to launch their blocks. A tower
+    of 1e12 FLOPs on a device that reaches 5e14 FLOP/s takes 2 ms. Tensor-parallel ranks are no
+    faster than one: with 2, 4 and 8 of them a tower was measured to take the same time (LMSYS,
+    lmsys.org/blog/2026-01-12-epd).
     """
     works, code = _work_of_rows(table, medium)
 
@@ -65,19 +62,16 @@ def encoder_s(
         """Return one figure of each row's work, shape (n,)."""
         return np.array([float(getattr(work, name)) for work in works])[code]
 
-    ranks = table.tp.astype(np.float64)
     patches = column("patches")
     reached = kernels.gemm * patches / np.maximum(patches + kernels.half_rows, 1.0)
     products = column("linear_flops") / np.maximum(rates.peak_flops_per_s * reached, 1.0)
     attention = column("attention_flops") / (
         rates.attention_flops_per_s * kernels.prefill_attention
     )
-    read = column("weight_bytes") / (rates.bandwidth * kernels.bandwidth)
-    computed = np.maximum(products + attention, read) / ranks
-    sent = 2.0 * (ranks - 1.0) / ranks * VALUE_BYTES * patches * column("hidden")
-    each = kernels.all_reduce_latency_s + sent / (rates.links.group * kernels.link)
-    summed = np.where(ranks > 1, ALL_REDUCES * column("layers") * each, 0.0)
-    return np.asarray(np.maximum(computed, column("layers") * rates.launch_s) + summed)
+    bytes_per_s = rates.bandwidth * kernels.bandwidth
+    computed = np.maximum(products + attention, column("weight_bytes") / bytes_per_s)
+    touched = column("touched_bytes") / bytes_per_s
+    return np.asarray(np.maximum(computed + touched, column("layers") * rates.launch_s))
 
 
 def encoder_bytes(table: Candidates, hidden: Floats) -> tuple[Floats, Floats]:

@@ -216,7 +216,6 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
                 attention_flops_per_s=attention_peaks[pair] * compute_share,
                 bandwidth=bandwidth,
                 launch_s=host.prompt_launch_s,
-                links=link_bandwidth(candidates),
             ),
         ),
         drafts=_drafts(candidates, constants),

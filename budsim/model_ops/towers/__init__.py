@@ -1,0 +1,1 @@
+"""Towers of families: their sizes, and how they cut what they read."""

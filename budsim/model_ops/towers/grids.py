@@ -1,0 +1,143 @@
+"""Towers that cut images into tiles, or into rows or grids of patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, ConfigReader
+from budsim.model_ops.encoders import Encoders, Tower
+from budsim.model_ops.image_tokens import ClosestGrid, PaddedPatches, PatchRows, RatioTiles, Tiles
+from budsim.model_ops.towers.blocks import block, sizes
+
+# Llama 4: at most 16 tiles; a quarter of a tile's patches are left after the pixel shuffle
+# (transformers image_processing_llama4_fast.py, max_patches; config: pixel_shuffle_ratio 0.5).
+LLAMA4_TILES: Final = 16
+LLAMA4_SHUFFLE: Final = 4
+
+# Kimi: patches of an image at most, 4 a token: K2.5 (transformers 5.23 `Kimi_K25ImageProcessor`),
+# K3 (its preprocessor_config.json: in_patch_limit) and Kimi-VL-A3B-Instruct (in_token_limit).
+KIMI_PATCHES: Final[Mapping[str, int]] = {"kimi_k25": 16_384, "kimi_k3": 65_536, "kimi_vl": 4_096}
+KIMI_MERGE: Final = 2
+# <|media_begin|>image<|media_content|> before, <|media_end|> behind (chat template of its card).
+KIMI_MARKS: Final = 4
+
+# Muse Glimmer: tokens of an image at most (transformers 5.23 `MuseGlimmerImageProcessor`).
+MUSE_TOKENS: Final = 4_096
+
+# InternVL: 12 tiles unless config.json says otherwise; the pixel shuffle leaves a quarter
+# (downsample_ratio 0.5; model cards of InternVL 2.5 and later).
+INTERNVL_TILES: Final = 12
+INTERNVL_SHUFFLE: Final = 4
+
+# Mistral 3: longest side of an image (preprocessor_config.json: longest_edge 1540).
+PIXTRAL_LONGEST: Final = 1_540
+PIXTRAL_MERGE: Final = 2
+
+
+def llama4(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
+    """Return tiles of the tower's size, and one of the whole."""
+    hidden, width, layers = sizes(tower, "num_hidden_layers")
+    side = tower.integer("image_size", high=MAX_HIDDEN)
+    patches = (side // tower.integer("patch_size", high=MAX_HIDDEN)) ** 2
+    inner = tower.integer("projector_input_dim", high=MAX_HIDDEN)
+    found = Tower(
+        layers=layers,
+        hidden=hidden,
+        width=width,
+        block_parameters=block(hidden, width, gated=False),
+        projector_parameters=inner * (width + inner + text_hidden),
+    )
+    rule = Tiles(
+        side=side,
+        tile_tokens=patches // LLAMA4_SHUFFLE,
+        # One position more: the class token.
+        tile_patches=patches + 1,
+        most_tiles=LLAMA4_TILES,
+    )
+    return Encoders(modalities=("image",), tower=found, image=rule)
+
+
+def internvl(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
+    """Return tiles of 448 x 448 pixels, and one of the whole."""
+    hidden, width, layers = sizes(tower, "num_hidden_layers")
+    side = tower.integer("image_size", high=MAX_HIDDEN)
+    patches = (side // tower.integer("patch_size", high=MAX_HIDDEN)) ** 2
+    found = Tower(
+        layers=layers,
+        hidden=hidden,
+        width=width,
+        block_parameters=block(hidden, width, gated=False),
+        projector_parameters=(INTERNVL_SHUFFLE * hidden + text_hidden) * text_hidden,
+    )
+    rule = RatioTiles(
+        side=side,
+        tile_tokens=patches // INTERNVL_SHUFFLE,
+        # One position more: the class token.
+        tile_patches=patches + 1,
+        most_tiles=config.integer("max_dynamic_patch", high=MAX_LAYERS, default=INTERNVL_TILES),
+        has_thumbnail=config.flag("use_thumbnail", default=True),
+    )
+    return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)
+
+
+def mistral3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
+    """Return rows of patches, each with a mark."""
+    hidden, width, layers = sizes(tower, "num_hidden_layers")
+    merge = config.integer("spatial_merge_size", high=64, default=PIXTRAL_MERGE)
+    found = Tower(
+        layers=layers,
+        hidden=hidden,
+        width=width,
+        block_parameters=block(hidden, width, gated=True),
+        projector_parameters=4 * hidden * hidden + (hidden + text_hidden) * text_hidden,
+    )
+    rule = PatchRows(
+        patch=tower.integer("patch_size", high=MAX_HIDDEN),
+        merge=merge,
+        longest=tower.integer("image_size", high=MAX_HIDDEN, default=PIXTRAL_LONGEST),
+    )
+    return Encoders(modalities=("image",), tower=found, image=rule)
+
+
+def kimi(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
+    """Return images of any size, padded to whole squares of patches."""
+    hidden = tower.integer("vt_hidden_size", "hidden_size", high=MAX_HIDDEN)
+    width = tower.integer("vt_intermediate_size", "intermediate_size", high=MAX_WIDTH)
+    heads = tower.integer("qkv_hidden_size", high=MAX_HIDDEN, default=hidden)
+    merged = 4 * hidden
+    found = Tower(
+        layers=tower.integer("vt_num_hidden_layers", "num_hidden_layers", high=MAX_LAYERS),
+        hidden=hidden,
+        width=width,
+        block_parameters=4 * hidden * heads + 2 * hidden * width,
+        projector_parameters=merged * (merged + text_hidden),
+        attention=heads,
+    )
+    rule = PaddedPatches(
+        patch=tower.integer("patch_size", high=MAX_HIDDEN),
+        merge=KIMI_MERGE,
+        most_patches=KIMI_PATCHES[config.text("model_type")],
+        marks=KIMI_MARKS,
+    )
+    return Encoders(modalities=("image",), tower=found, image=rule)
+
+
+def muse_glimmer(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
+    """Return the grid of tokens that is nearest to an image."""
+    hidden, width, layers = sizes(tower, "num_hidden_layers")
+    merge = tower.integer("merge_size", high=64, default=2)
+    inner = tower.integer("projector_hidden_size", high=MAX_HIDDEN, default=4096)
+    found = Tower(
+        layers=layers,
+        hidden=hidden,
+        width=width,
+        block_parameters=block(hidden, width, gated=False),
+        projector_parameters=(hidden * merge**2 + inner + text_hidden) * inner,
+    )
+    rule = ClosestGrid(
+        edge=tower.integer("patch_size", high=MAX_HIDDEN) * merge,
+        merge=merge,
+        most_tokens=MUSE_TOKENS,
+    )
+    return Encoders(modalities=("image", "video"), tower=found, image=rule)

@@ -1,0 +1,80 @@
+"""What a config.json says of the towers that read images and audio, family by family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, ConfigReader
+from budsim.model_ops.encoders import TEXT, Encoders, Tower
+from budsim.model_ops.sounds import QWEN2_5_SOUND, QWEN2_SOUND, QWEN3_SOUND, AudioRule
+from budsim.model_ops.towers.blocks import block
+from budsim.model_ops.towers.gemma import gemma3, gemma3n, gemma4
+from budsim.model_ops.towers.grids import internvl, kimi, llama4, mistral3, muse_glimmer
+from budsim.model_ops.towers.merged import glm4, minimax3, qwen2, qwen2_5, qwen3
+
+
+def encoders_of(config: ConfigReader, text_hidden: int) -> Encoders:
+    """Return what a whole config.json says of images and audio."""
+    kind, tower = config.text("model_type"), config.nested("vision_config")
+    seen = TEXT
+    if tower is not None:
+        read = _READERS.get(kind)
+        seen = read(config, tower, text_hidden) if read else Encoders(modalities=("image",))
+    heard = config.nested("audio_config")
+    if heard is None or kind not in _SOUNDS:
+        return seen
+    return replace(
+        seen,
+        modalities=(*seen.modalities, "audio"),
+        audio_tower=_whisper(heard, text_hidden),
+        audio=_SOUNDS[kind],
+    )
+
+
+def _whisper(tower: ConfigReader, text_hidden: int) -> Tower:
+    """Return an encoder of Whisper's kind: plain blocks, and a projection of what leaves them."""
+    hidden = tower.integer("d_model", high=MAX_HIDDEN)
+    width = tower.integer("encoder_ffn_dim", high=MAX_WIDTH)
+    return Tower(
+        layers=tower.integer("encoder_layers", high=MAX_LAYERS),
+        hidden=hidden,
+        width=width,
+        block_parameters=block(hidden, width, gated=False),
+        projector_parameters=hidden * text_hidden,
+    )
+
+
+# Audio encoders of Whisper's kind, by their wrapper.
+_SOUNDS: Final[Mapping[str, AudioRule]] = {
+    "qwen2_audio": QWEN2_SOUND,
+    "qwen2_5_omni": QWEN2_5_SOUND,
+    "qwen3_omni_moe": QWEN3_SOUND,
+}
+
+_READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders]]] = {
+    "gemma3": gemma3,
+    "gemma3n": gemma3n,
+    "glm4v": glm4,
+    "glm4v_moe": glm4,
+    "internvl_chat": internvl,
+    "kimi_k25": kimi,
+    "kimi_k3": kimi,
+    "kimi_vl": kimi,
+    "minimax_m3_vl": minimax3,
+    "muse_glimmer": muse_glimmer,
+    "qwen2_5_omni": qwen2_5,
+    "qwen3_omni_moe": qwen3,
+    "gemma4": gemma4,
+    "llama4": llama4,
+    "mistral3": mistral3,
+    "qwen2_vl": qwen2,
+    "qwen2_5_vl": qwen2_5,
+    "hyperclovax_vision_v2": qwen2_5,
+    "vlm": qwen2_5,
+    "qwen3_vl": qwen3,
+    "qwen3_vl_moe": qwen3,
+    "qwen3_5": qwen3,
+    "qwen3_5_moe": qwen3,
+}

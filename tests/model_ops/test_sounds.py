@@ -1,0 +1,77 @@
+"""Sounds become as many tokens as each family's own processor makes of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from budsim.commons.errors import InvalidInput
+from budsim.model_ops.encoders import EncoderWork, encoder_work
+from budsim.model_ops.media import Media
+from budsim.model_ops.registry import resolve_model
+from budsim.model_ops.sounds import QWEN2_5_SOUND, QWEN2_SOUND, QWEN3_SOUND
+
+GEMMA4, GEMMA3N = "google/gemma-4-E4B-it", "google/gemma-3n-E4B-it"
+QWEN2, QWEN2_5 = "Qwen/Qwen2-Audio-7B-Instruct", "Qwen/Qwen2.5-Omni-7B"
+QWEN3 = "Qwen/Qwen3-Omni-30B-A3B-Instruct"
+
+
+def heard(model: str, seconds: float) -> EncoderWork:
+    """Return what a catalog model's encoder of audio does."""
+    return encoder_work(resolve_model(model).encoders, Media(audio_s=seconds), model)
+
+
+@pytest.mark.parametrize(
+    ("model", "seconds", "tokens"),
+    [
+        # 25 tokens a second (ai.google.dev/gemma/docs/capabilities/audio).
+        (GEMMA4, 10.0, 250),
+        # 188 whatever the length (transformers 5.23 Gemma3nProcessor).
+        (GEMMA3N, 1.0, 188),
+        (GEMMA3N, 30.0, 188),
+        # "Each frame of the encoder output corresponds to about 40 ms" (arXiv 2407.10759).
+        (QWEN2, 10.0, 250),
+        (QWEN2, 30.0, 750),
+        # "Each frame corresponds to about 40 ms" (arXiv 2503.20215).
+        (QWEN2_5, 60.0, 1_500),
+        # 12.5 tokens a second in blocks that are rounded up: 13 (arXiv 2509.17765, transformers).
+        (QWEN3, 1.0, 13),
+        (QWEN3, 60.0, 780),
+    ],
+)
+def test_a_sound_is_as_long_as_published(model: str, seconds: float, tokens: int) -> None:
+    """The embeddings of one sound, by the family's published rule."""
+    assert heard(model, seconds).largest_item == tokens
+
+
+@pytest.mark.parametrize(
+    ("model", "marks"), [(GEMMA4, 2), (GEMMA3N, 4), (QWEN2, 2), (QWEN2_5, 2), (QWEN3, 2)]
+)
+def test_marks_around_a_sound_are_prompt_tokens_too(model: str, marks: int) -> None:
+    """Tokens that begin and end it."""
+    found = heard(model, 10.0)
+    assert found.prompt_tokens - found.largest_item == marks
+
+
+@pytest.mark.parametrize(
+    ("model", "longest_s"),
+    [(GEMMA4, 30), (GEMMA3N, 30), (QWEN2, 30), (QWEN2_5, 300), (QWEN3, 2400)],
+)
+def test_longer_sounds_are_refused(model: str, longest_s: float) -> None:
+    """The error names the field and the longest sound."""
+    heard(model, longest_s)
+    with pytest.raises(InvalidInput, match=f"at most {longest_s}") as error:
+        heard(model, longest_s + 1.0)
+    assert error.value.field == "audio_seconds"
+
+
+def test_a_short_sound_is_padded_where_whisper_was_trained_so() -> None:
+    """Qwen2-Audio: 1,500 positions always; Qwen2.5-Omni: 50 for each second."""
+    assert QWEN2_SOUND.sound(1.0).patches == QWEN2_SOUND.sound(30.0).patches == 1_500
+    assert QWEN2_5_SOUND.sound(1.0).patches == 50
+
+
+def test_long_sounds_attend_to_windows() -> None:
+    """Blocks of 2 s of 50 positions; of 8 s of 13."""
+    assert QWEN2_5_SOUND.sound(100.0).span == 100
+    assert QWEN3_SOUND.sound(100.0).span == 104
+    assert QWEN3_SOUND.sound(1.0).span == 13
