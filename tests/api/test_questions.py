@@ -9,6 +9,7 @@ import pytest
 import budsim
 from budsim.cli import run
 from budsim.commons.errors import InvalidInput
+from tests.simulator.situations import make_cluster
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 INVENTORY = """
@@ -119,15 +120,16 @@ def test_nothing_fits_is_an_answer(cluster, traffic):
     assert found.to_pandas().empty
 
 
-def test_capacity_counts_requests(cluster, traffic):
+def test_capacity_counts_requests(traffic):
     """A tighter target allows fewer requests in flight; each row holds the plan's figures."""
     served = [
         budsim.capacity(
             model=MODEL,
-            cluster=cluster,
+            cluster=make_cluster((("H100-SXM", 1),)),
             traffic=traffic,
             targets=budsim.Targets(ttft_s=ttft_s),
             analytic=True,
+            engines=["vllm"],
         )
         for ttft_s in (0.2, 0.4)
     ]

@@ -2,32 +2,40 @@
 
 import json
 
+import pytest
+
 from budsim.cli import run
 
 
-def test_capacity_is_what_the_cluster_serves(cluster, lengths, capsys):
-    """`budsim capacity` says how many requests each cluster serves and what fails beyond.
-
-    It needs a target.
-    """
-    asked = ["capacity", "--cluster", cluster, *lengths]
-    assert run([*asked, "--ttft-ms", "60", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["clusters"][0]
-    assert found["concurrency"] < found["refused_concurrency"]
-    assert found["configuration"]["error_rate"] == 0
-    assert run([*asked, "--ttft-ms", "60"]) == 0
-    assert f"lab serves {found['concurrency']} requests" in capsys.readouterr().out
-    assert run(asked) == 2
-    assert "--ttft-ms" in capsys.readouterr().err
-
-
-def test_capacity_is_a_rate_where_requests_come_by_themselves(tmp_path, lengths, capsys):
-    """`--arrival` asks for the largest rate; the answer names a rate below it and one too high."""
+@pytest.fixture
+def one(tmp_path) -> str:
+    """Path of a cluster of one L4."""
     file = tmp_path / "one.yaml"
     file.write_text(
         "clusters: [{name: one, nodes: [{name: a, devices: [{device: L4, count: 1}]}]}]"
     )
-    asked = ["capacity", "--cluster", str(file), *lengths, "--arrival", "poisson"]
+    return str(file)
+
+
+def test_capacity_is_what_the_cluster_serves(one, lengths, capsys):
+    """`budsim capacity` says how many requests each cluster serves and what fails beyond.
+
+    It needs a target.
+    """
+    asked = ["capacity", "--cluster", one, *lengths, "--engine", "vllm"]
+    assert run([*asked, "--ttft-ms", "600", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["clusters"][0]
+    assert found["concurrency"] < found["refused_concurrency"]
+    assert found["configuration"]["error_rate"] == 0
+    assert run([*asked, "--ttft-ms", "600"]) == 0
+    assert f"one serves {found['concurrency']} requests" in capsys.readouterr().out
+    assert run(asked) == 2
+    assert "--ttft-ms" in capsys.readouterr().err
+
+
+def test_capacity_is_a_rate_where_requests_come_by_themselves(one, lengths, capsys):
+    """`--arrival` asks for the largest rate; the answer names a rate below it and one too high."""
+    asked = ["capacity", "--cluster", one, *lengths, "--arrival", "poisson"]
     asked += ["--ttft-p99-ms", "3000", "--engine", "vllm"]
     assert run([*asked, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["clusters"][0]

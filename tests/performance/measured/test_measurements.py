@@ -137,7 +137,7 @@ cells = st.one_of(
         max_size=4,
     )
 )
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_whatever_a_table_holds_each_row_is_predicted_or_explained(
     rows: list[dict[str, str]],
 ) -> None:
