@@ -11,7 +11,7 @@ README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"(`make demo` prints \(shortened\):\n\n```\n).*?(```)", re.DOTALL)
 PLANS_SHOWN = 2
 COLUMNS = 120
-LEFT_OUT = ("memory", "The server refuses", "If yours vary", "one more replica")
+LEFT_OUT = ("memory", "energy", "The server refuses", "If yours vary", "one more replica")
 
 
 def main() -> None:
