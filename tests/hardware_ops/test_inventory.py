@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from budsim.commons.errors import InvalidInput
@@ -230,6 +230,8 @@ def read_or_refused(payload: object) -> tuple[Cluster, ...] | str:
 
 @settings(max_examples=100)
 @given(payload=payloads | device_entries.map(inventory))
+@example(payload=inventory(H100 | {"available_count": 7}))
+@example(payload=inventory(H100 | {"available_count": 9}))
 def test_anything_either_reads_or_is_refused(payload: object) -> None:
     """Any JSON gives clusters whose counts add up, or InvalidInput with a path into it."""
     clusters = read_or_refused(payload)
