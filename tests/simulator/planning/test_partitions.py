@@ -165,6 +165,17 @@ def test_what_was_found_on_other_devices_is_not_taken(
     assert search_partition(after, PREDICTOR, partitions_of(question)[0]) is None
 
 
+def test_what_parts_left_of_the_budget_is_spent_around_the_best_of_all(
+    question: Question, parts: dict[str, PartitionResult]
+):
+    """Joining the parts looks at more genomes, and finds nothing worse."""
+    found, evaluations = merge_results(make_space(question), PREDICTOR, list(parts.values())[::-1])
+    assert evaluations > 1.5 * sum(each.evaluations for each in parts.values())
+    best = found.objectives[found.ranking()[0], :2].tolist()
+    of_parts = [each.found.objectives[each.found.ranking()[0], :2] for each in parts.values()]
+    assert best <= min(each.tolist() for each in of_parts)
+
+
 def test_a_prediction_does_not_depend_on_its_company(question: Question):
     """Scored among others, by the shipped regressors, a genome has the scores it has alone.
 
