@@ -5,15 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import schemathesis
 import uvicorn
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from pydantic import TypeAdapter
-from schemathesis import GenerationMode
-from schemathesis.checks import CHECKS
 
 from budsim.commons.config import AppSettings, LimitSettings
 from budsim.main import create_app
@@ -135,6 +132,10 @@ def test_every_operation_documents_what_can_go_wrong(client: TestClient):
 
 def test_the_service_keeps_its_document(served: str):
     """Right and wrong requests made from the document: no 5xx, no undocumented status."""
+    import schemathesis
+    from schemathesis import GenerationMode
+    from schemathesis.checks import CHECKS
+
     schema = schemathesis.openapi.from_url(
         f"{served}/openapi.json", headers={"dapr-api-token": TOKEN}
     )
