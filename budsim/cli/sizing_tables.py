@@ -42,8 +42,8 @@ def print_capacities(question: Question, found: Iterable[Capacity]) -> None:
         console.print(f"\n[bold]{each.cluster.name} serves {_served(each, each.plan)}[/bold]")
         console.print(plan_table(question, (each.plan,), names))
         print_requests(console, question, (each.plan,))
-        if each.beyond:
-            _print_beyond(console, each, each.beyond)
+        if each.refused or each.refused_rate:
+            _print_beyond(console, each)
     console.print(cells.RANGE_NOTE, style="dim")
 
 
@@ -56,13 +56,19 @@ def _served(capacity: Capacity, plan: Plan) -> str:
     return f"{capacity.rate:.3g} requests/s, about {in_flight:.0f} requests in flight"
 
 
-def _print_beyond(console: Console, capacity: Capacity, plan: Plan) -> None:
-    headroom = plan.slowest.explanation.headroom
-    missed = [words.figure_name(name) for name, room in headroom.items() if room < 0]
-    what = f"misses {', '.join(missed)}" if missed else f"is only {chance_text(plan.chance)} sure"
+def _print_beyond(console: Console, capacity: Capacity) -> None:
     at_a_rate = not math.isnan(capacity.rate)
     refused = f"{capacity.refused_rate:.3g} requests/s" if at_a_rate else str(capacity.refused)
-    console.print(f"{refused} are too many: the best plan for them {what}")
+    console.print(f"{refused} are too many: the best plan found {_what_fails(capacity.beyond)}")
+
+
+def _what_fails(plan: Plan | None) -> str:
+    """Return in words what a plan under too much load does; none is not stable."""
+    if plan is None:
+        return "has queues without end"
+    headroom = plan.slowest.explanation.headroom
+    missed = [words.figure_name(name) for name, room in headroom.items() if room < 0]
+    return f"misses {', '.join(missed)}" if missed else f"is only {chance_text(plan.chance)} sure"
 
 
 def print_sized(question: Question, found: SizingResult, *, explain: bool = False) -> None:

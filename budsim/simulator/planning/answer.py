@@ -10,12 +10,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
+import numpy as np
+
 from budsim.commons.units import GIGA
 from budsim.engine_ops.kv_store import told
 from budsim.hardware_ops.cluster import Cluster
+from budsim.performance.candidates import Integers
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.evolution import Progress
-from budsim.simulator.planning.carried import most_carried, most_carried_replayed
+from budsim.simulator.planning.carried import as_closed_loop
+from budsim.simulator.planning.carried_replayed import loads_replayed
 from budsim.simulator.planning.choices import ServingOption
 from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.guessing import LEAST_GAIN
@@ -25,6 +29,7 @@ from budsim.simulator.planning.partitions import (
     KnownResults,
     PartitionResult,
     merge_results,
+    of_option,
     partition_names,
     search_partitions,
 )
@@ -97,35 +102,25 @@ def search_partition(question: Question, predictor: Predictor, name: str) -> Par
     return None
 
 
-def answer_and_guess(question: Question, predictor: Predictor) -> tuple[Outcome, int]:
-    """Return the answer for the only cluster of a question, and what it may carry at most.
+def carried_loads(question: Question, predictor: Predictor) -> list[int]:
+    """Return loads that the only cluster of a question carries, the largest first; none: empty.
 
-    That is a guess of how many requests in flight its devices carry; see `most_carried`.
+    The next one is surer. No plan is made: each way to run a replica is put under load. The
+    question's own load does not matter; see `carried.under` for how loads are counted.
     """
-    search, judge, known = _searched(question, predictor)
-    outcome = _answer_cluster(search, judge, known, lambda _: None)
-    carried = _guessed(search, known, judge)
-    return replace(outcome, plans=tuple(in_order(outcome.plans))), carried
-
-
-def guess_carried(question: Question, predictor: Predictor) -> int:
-    """Return a guess of how many requests the only cluster of a question carries; 0: none."""
-    search, judge, known = _searched(question, predictor)
-    return _guessed(search, known, judge)
-
-
-def _searched(
-    question: Question, predictor: Predictor
-) -> tuple[_ClusterSearch, Predictor, KnownResults]:
-    """Return the search of the only cluster of a question, its predictor, and what it found."""
     judge = _predictor_for(question, predictor)
-    search = _cluster_search(question, *question.clusters)
-    return search, judge, search.run(judge, search.partitions) if search.partitions else {}
+    search = _cluster_search(as_closed_loop(question), *question.clusters)
+    if not search.options:
+        return []
 
+    def found() -> Integers:
+        """Return the genomes that a search keeps."""
+        known = search.run(judge, search.partitions).values()
+        return np.concatenate(
+            [of_option(each.found.genomes, number) for number, each in enumerate(known)]
+        )
 
-def _guessed(search: _ClusterSearch, known: KnownResults, predictor: Predictor) -> int:
-    guess = most_carried_replayed if search.question.needs_replay else most_carried
-    return guess(search.space, list(known.values()), predictor) if known else 0
+    return loads_replayed(question, search.space, found, judge)
 
 
 def _predictor_for(question: Question, predictor: Predictor) -> Predictor:
@@ -157,6 +152,8 @@ class _ClusterSearch:
         self, predictor: Predictor, names: Sequence[str], progress: Progress = lambda _: None
     ) -> dict[str, PartitionResult]:
         """Return what the searches of some partitions find."""
+        if not names:
+            return {}
         return search_partitions(
             self.cluster.cluster_id, self.space, predictor, names, progress=progress
         )

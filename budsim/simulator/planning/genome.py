@@ -6,6 +6,7 @@ Genomes of integers, which of them are legal, and the choices each one spells.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -139,7 +140,7 @@ class SearchSpace:
             return 0
         return option.group.capacity(tp, pp)
 
-    @property
+    @cached_property
     def count(self) -> int:
         """See `Space.count`."""
         return sum(self._count_of_layout(*layout) for layout in self._layouts())

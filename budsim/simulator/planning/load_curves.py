@@ -22,9 +22,11 @@ from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.targets import figures_of
 from budsim.simulator.search_result import first_of_each
 
-# Loads tried between one request and all of them: of every type at first, and of the types kept.
+# Loads tried between one request and all of them.
 FIRST_LOADS: Final = 24
-LOADS: Final = 48
+# Loads tried around the capacity of each type that is kept, twice: the second time between those
+# next to it. With 1,000 requests they are in the end 0.5 % apart.
+CLOSER_LOADS: Final = 16
 # Types kept of each group: cheapest per request, largest capacity on all its devices, cheapest
 # replica.
 TYPES_KEPT: Final = (4, 3, 2)
@@ -187,13 +189,15 @@ def loaded_types(model: LoadModel, types: ReplicaTypes, *, may_miss: bool) -> Lo
 def _loaded_beyond(model: LoadModel, types: ReplicaTypes) -> LoadedTypes:
     """Return the types worth combining where the targets are missed by as little as possible."""
     concurrency = model.question.concurrency
-    rough = _curves(model, types, FIRST_LOADS)
+    loads = _grid(concurrency, FIRST_LOADS)
+    rough = _at_loads(model, types, np.broadcast_to(loads, (len(types), len(loads))))
     nothing = np.zeros((len(types), 1), dtype=np.int64)
     looks = (rough, rough.one_load_more())
     kept = [rough.worth_combining(each.least_miss(concurrency, nothing)) for each in looks]
-    curves = _curves(model, types.rows(np.union1d(*kept)), LOADS)
+    curves = rough.rows(np.union1d(*kept))
     beside = room_beside_each(curves.types)
-    curves = _refined(model, curves, curves.least_miss(concurrency, beside))
+    for _ in range(2):
+        curves = _refined(model, curves, curves.least_miss(concurrency, beside))
     few = curves.rows(curves.worth_combining(curves.least_miss(concurrency, beside)))
     return _at_capacity(few, few.least_miss(concurrency, room_beside_each(few.types)))
 
@@ -228,12 +232,6 @@ def _exactly_within(model: LoadModel, rough: LoadCurves) -> LoadCurves:
     return _at_loads(model, rough.types, np.stack([-(-most // 2), most], axis=1))
 
 
-def _curves(model: LoadModel, types: ReplicaTypes, count: int) -> LoadCurves:
-    """Return curves at about ``count`` loads, in equal ratios from one request to all."""
-    loads = _grid(model.question.concurrency, count)
-    return _at_loads(model, types, np.broadcast_to(loads, (len(types), len(loads))))
-
-
 def _grid(concurrency: int, count: int) -> Integers:
     return np.unique(np.geomspace(1, concurrency, count).round().astype(np.int64))
 
@@ -244,7 +242,7 @@ def _refined(model: LoadModel, curves: LoadCurves, allowed: float) -> LoadCurves
     most = curves.loads.shape[1] - 1
     low, high = (curves.loads[rows, np.clip(last + step, 0, most)] for step in (-1, 1))
     # The capacity lies between the last load within the miss and the next one.
-    between = np.linspace(low, high, FIRST_LOADS + 2, axis=1)[:, 1:-1].astype(np.int64)
+    between = np.linspace(low, high, CLOSER_LOADS + 2, axis=1)[:, 1:-1].astype(np.int64)
     more = _at_loads(model, curves.types, between)
     both = (
         np.concatenate([getattr(each, name) for each in (curves, more)], axis=1)

@@ -146,12 +146,12 @@ def merge_results(
     usual, question = settings or SearchSettings(), space.scoring.question
     found = SearchResult(
         genomes=np.concatenate(
-            [_of_option(each.found.genomes, number) for number, each in enumerate(results)]
+            [of_option(each.found.genomes, number) for number, each in enumerate(results)]
         ),
         objectives=np.concatenate([each.found.objectives for each in results]),
         violation=np.concatenate([each.found.violation for each in results]),
     )
-    seen = np.concatenate([_of_option(each.seen, number) for number, each in enumerate(results)])
+    seen = np.concatenate([of_option(each.seen, number) for number, each in enumerate(results)])
     if _is_small(question, space.count, usual):
         return found, len(seen)
     # What partitions left of the budget is spent around the best of all of them.
@@ -248,7 +248,7 @@ def _scored_together(
 
     def scores(asked: dict[int, Integers]) -> dict[int, Scores]:
         """Score the genomes of each partition, in chunks, and split the scores by partition."""
-        genomes = np.concatenate([_of_option(wanted, options[at]) for at, wanted in asked.items()])
+        genomes = np.concatenate([of_option(wanted, options[at]) for at, wanted in asked.items()])
         tables = [
             space.score(genomes[start : start + CHUNK], predictor)
             for start in range(0, len(genomes), CHUNK)
@@ -265,7 +265,8 @@ def _scored_together(
     return scores
 
 
-def _of_option(genomes: Integers, number: int) -> Integers:
+def of_option(genomes: Integers, number: int) -> Integers:
+    """Return the genomes of a partition, whose only option is 0, as those of another option."""
     numbered = genomes.copy()
     numbered[:, OPTION] = number
     return numbered

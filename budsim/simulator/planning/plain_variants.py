@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from budsim.performance.candidates import Booleans, Integers
+from budsim.performance.candidates import Booleans, Floats, Integers
 from budsim.performance.predictor import Predictor
-from budsim.simulator.planning.choices import Choices, ServingOption, with_burst_room
+from budsim.simulator.planning.choices import COLUMNS, Choices, ServingOption, with_burst_room
 from budsim.simulator.planning.genome import (
     BUDGET,
     DP,
@@ -27,6 +27,7 @@ from budsim.simulator.planning.genome import (
     TP,
     SearchSpace,
 )
+from budsim.simulator.planning.mixed_deployments import MixedDeployments
 from budsim.simulator.planning.taste import FILLER, NOISE, nearest, plainest
 from budsim.simulator.search_result import Scores
 
@@ -189,20 +190,41 @@ def with_default_limits(space: SearchSpace, choices: Choices) -> Choices:
     return replace(choices, max_num_batched_tokens=budgets, memory_fraction=fractions)
 
 
-def with_plain_knobs(space: SearchSpace, choices: Choices, predictor: Predictor) -> Choices:
-    """Return choices with the engine's own knobs where every row then does as well.
+def plain_mixes(
+    space: SearchSpace, mixed: MixedDeployments, predictor: Predictor
+) -> tuple[Choices, Floats]:
+    """Return the rows of mixed deployments as they are launched, and each one's share of the load.
 
-    For rows that share the traffic: one row that does worse keeps the knobs of all.
+    With the engine's own knobs where all rows of a deployment, which share the traffic, then do as
+    well.
     """
+    choices, shares = mixed.choices, np.ones(len(mixed.choices.tp))
+    if not mixed.members:
+        return choices, shares
     usual = with_default_limits(space, choices)
     budgets = np.maximum(usual.max_num_batched_tokens, choices.max_num_seqs)
-    usual = replace(usual, max_num_batched_tokens=budgets)
-    usual = with_default_sequences(space, usual)
-    now, then = (space.scoring.score(each, predictor) for each in (choices, usual))
+    usual = with_default_sequences(space, replace(usual, max_num_batched_tokens=budgets))
+    as_well = _as_good(space, usual, choices, predictor)
+    load = choices.replicas * choices.concurrency
+    for member in mixed.members:
+        rows = list(member)
+        as_well[rows] = as_well[rows].all()
+        shares[rows] = load[rows] / load[rows].sum()
+    columns = {
+        name: np.where(as_well, getattr(usual, name), getattr(choices, name)) for name in COLUMNS
+    }
+    return Choices(**columns), shares
+
+
+def _as_good(
+    space: SearchSpace, tried: Choices, choices: Choices, predictor: Predictor
+) -> Booleans:
+    """Return which rows of ``tried`` fit as well, miss no target more and are about as fast."""
+    now, then = (space.scoring.score(each, predictor) for each in (choices, tried))
     fits = then.violation <= now.violation
     as_good = then.objectives[:, 0] <= now.objectives[:, 0]
     as_fast = then.objectives[:, -1] <= now.objectives[:, -1] * (1.0 + NOISE)
-    return usual if (fits & as_good & as_fast).all() else choices
+    return np.asarray(fits & as_good & as_fast)
 
 
 def _default_values(option: ServingOption) -> tuple[int, float]:

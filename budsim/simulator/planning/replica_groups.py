@@ -29,6 +29,7 @@ from budsim.simulator.planning.plans import (
     Explanation,
     Figure,
     Placement,
+    Plan,
     PredictedMemory,
     PredictedService,
     ReplayedRequests,
@@ -226,6 +227,29 @@ def judge_rows(
         figures=replayed.figures,
         judged=only_stable(judged, replayed.stable),
         replayed=replayed,
+    )
+
+
+def plan_of(predicted: PredictedChoices, rows: Sequence[int]) -> Plan:
+    """Return the plan of some rows, which share the traffic as their loads say."""
+    counted_tokens = predicted.scoring.question.traffic.counted_tokens
+    in_flight = predicted.in_flight(rows)
+    pairs = list(zip(rows, in_flight, strict=True))
+    groups = [predicted.replica_group(row, float(requests)) for row, requests in pairs]
+    per_h = sum(group.cost_usd_per_h for group in groups)
+    per_s = sum(
+        requests / group.service.e2e_s.value
+        for requests, group in zip(in_flight, groups, strict=True)
+    )
+    return Plan(
+        cluster_id=predicted.cluster.cluster_id,
+        groups=tuple(groups),
+        ttft_s=max(group.service.ttft_s.value for group in groups),
+        tokens_per_s_per_user=min(group.service.tokens_per_s_per_user.value for group in groups),
+        e2e_s=max(group.service.e2e_s.value for group in groups),
+        error_rate=max(group.error_rate for group in groups),
+        cost_usd_per_h=per_h,
+        cost_per_million_tokens_usd=float(usd_per_million_tokens(per_h, per_s * counted_tokens)),
     )
 
 

@@ -40,7 +40,9 @@ SMALLER_BUDGETS: Final = 4
 _KNOBS: Final = [SEQS, BUDGET, FRACTION]
 
 
-def replayed_rows(space: SearchSpace, layouts: Integers, predictor: Predictor) -> PlainRows:
+def replayed_rows(
+    space: SearchSpace, layouts: Integers, spare: Integers, predictor: Predictor
+) -> PlainRows:
     """Return deployments of each layout around the fewest replicas that meet the targets.
 
     Parameters
@@ -51,8 +53,27 @@ def replayed_rows(space: SearchSpace, layouts: Integers, predictor: Predictor) -
         One genome a layout; its number of replicas does not matter. Its own knobs and the engine's
         are tried, and the engine's kept where they need no more replicas. With a percentile target
         on gaps between tokens smaller token budgets are tried too.
+    spare
+        Genomes of further layouts, tried with the engine's knobs where no layout meets the targets.
     """
-    trials = _Trials(space, predictor)
+    trials = Trials(space, predictor)
+    chosen, least = _with_best_knobs(trials, space, layouts)
+    if len(spare) and not (least >= 0).any():
+        others = trials.able(with_default_knobs(space, spare))
+        chosen = np.concatenate([chosen, others])
+        least = np.append(least, trials.fewest(others))
+    genomes = _around(space, chosen, least, space.legal_counts(chosen))
+    choices = with_default_sequences(space, space.decode(genomes))
+    return PlainRows(genomes=genomes, choices=choices, evaluations=trials.evaluations)
+
+
+def _with_best_knobs(
+    trials: Trials, space: SearchSpace, layouts: Integers
+) -> tuple[Integers, Integers]:
+    """Return layouts with the knobs that need fewest replicas, and the gene of so many.
+
+    It is -1 where none meets the targets.
+    """
     usual = with_default_knobs(space, layouts)
     least, counts = trials.fewest(usual), space.legal_counts(usual)
     chosen = np.array(usual)
@@ -68,9 +89,7 @@ def replayed_rows(space: SearchSpace, layouts: Integers, predictor: Predictor) -
     differs = (usual[:, _KNOBS] != layouts[:, _KNOBS]).any(axis=1)
     own = np.flatnonzero(differs & (np.isin(np.arange(len(usual)), best) | (least < 0)))
     trials.adopt(layouts[own], own, chosen, least)
-    genomes = _around(space, chosen, least, counts)
-    choices = with_default_sequences(space, space.decode(genomes))
-    return PlainRows(genomes=genomes, choices=choices, evaluations=trials.evaluations)
+    return chosen, least
 
 
 def more_replicas(space: SearchSpace, genomes: Integers, predictor: Predictor) -> PlainRows:
@@ -78,7 +97,7 @@ def more_replicas(space: SearchSpace, genomes: Integers, predictor: Predictor) -
 
     Of rows whose means met them by the closed form, and a replay does not.
     """
-    trials = _Trials(space, predictor)
+    trials = Trials(space, predictor)
     next_up = np.minimum(genomes[:, REPLICAS] + 1, space.legal_counts(genomes) - 1)
     least = trials.fewest_from(genomes, next_up)
     found = with_replicas(space, genomes[least >= 0], least[least >= 0])
@@ -108,12 +127,18 @@ def first_that_meets(
     return np.where(found, high, -1)
 
 
-class _Trials:
+class Trials:
     """Replays deployments and counts how many."""
 
     def __init__(self, space: SearchSpace, predictor: Predictor) -> None:
         self._space, self._predictor = space, predictor
         self.evaluations = 0
+
+    def able(self, genomes: Integers) -> Integers:
+        """Return the genomes that meet the targets with as many replicas as there is room for."""
+        most = with_replicas(self._space, genomes, self._space.legal_counts(genomes) - 1)
+        shortfall, _ = self.judged(most)
+        return np.asarray(genomes[shortfall == 0.0])
 
     def fewest(self, genomes: Integers) -> Integers:
         """Return the gene of the fewest replicas that meet the targets; -1 where none do."""
@@ -128,7 +153,7 @@ class _Trials:
 
         def meets(rows: Integers, places: Integers) -> Booleans:
             """Return which rows meet the targets with the replicas of a place each."""
-            shortfall, _ = self._judged(with_replicas(self._space, genomes[rows], places))
+            shortfall, _ = self.judged(with_replicas(self._space, genomes[rows], places))
             return np.asarray(shortfall == 0.0)
 
         return first_that_meets(self._space.legal_counts(genomes), starts, meets)
@@ -145,10 +170,10 @@ class _Trials:
         if not traffic.is_open:
             return np.ones(len(genomes))
         first = with_replicas(self._space, genomes, np.zeros(len(genomes), dtype=np.int64))
-        _, stable_rate = self._judged(first)
+        _, stable_rate = self.judged(first)
         return np.asarray(np.ceil(traffic.rate / np.maximum(stable_rate, 1e-9)))
 
-    def _judged(self, genomes: Integers) -> tuple[Floats, Floats]:
+    def judged(self, genomes: Integers) -> tuple[Floats, Floats]:
         """Return the shortfall of each row and the largest stable rate of one of its replicas."""
         space, choices = self._space, self._space.decode(genomes)
         choices = with_default_sequences(space, choices)

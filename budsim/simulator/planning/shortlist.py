@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Final
 
 import numpy as np
 
 from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import Cluster
-from budsim.performance.candidates import Booleans
+from budsim.performance.candidates import Booleans, Integers
 from budsim.performance.predictor import Predictor
 from budsim.simulator.planning.chances import chance_text
 from budsim.simulator.planning.choices import PRECISIONS, Choices
-from budsim.simulator.planning.cost import usd_per_million_tokens
 from budsim.simulator.planning.explanations import smallest_layout_that_fits
 from budsim.simulator.planning.genome import (
     DP,
@@ -29,10 +27,10 @@ from budsim.simulator.planning.genome import (
     SearchSpace,
 )
 from budsim.simulator.planning.mixed_deployments import MixedDeployments
-from budsim.simulator.planning.plain_variants import PlainRows, plain_rows, with_plain_knobs
+from budsim.simulator.planning.plain_variants import PlainRows, plain_mixes, plain_rows
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.replica_groups import PredictedChoices, predict_choices
+from budsim.simulator.planning.replica_groups import PredictedChoices, plan_of, predict_choices
 from budsim.simulator.planning.replica_search import more_replicas, replayed_rows
 from budsim.simulator.planning.taste import (
     in_order,
@@ -51,6 +49,8 @@ PLANS_PER_CLUSTER: Final = 12
 ROWS_PER_CLUSTER: Final = 24
 # Layouts replayed beside those of the usual plans, of each part of the targets.
 LAYOUTS_OF_EACH_PART: Final = 2
+# Layouts replayed where none of the others meets the targets.
+SPARE_LAYOUTS: Final = 6
 # Parts of the targets on means that rows to be replayed keep within.
 PARTS_OF_TARGETS: Final = (1.0, 0.7, 0.5, 0.35, 0.25)
 
@@ -84,7 +84,7 @@ class Shortlist:
             shown = shown.followed_by(more)
             predicted, members = self._predicted(shown, mixed)
         plans = [
-            self._plan(predicted, member)
+            plan_of(predicted, member)
             for member in members
             if np.isfinite(predicted.judged.shortfall[list(member)]).all()
         ]
@@ -101,7 +101,8 @@ class Shortlist:
             found = self.found.genomes[self._layouts_to_replay()]
             plain = plain_rows(self.space, found, self.predictor)
             layouts = plain.genomes[first_of_each(plain.genomes[:, LAYOUT[:-1]])]
-            return replayed_rows(self.space, layouts, self.predictor)
+            spare = self.found.genomes[self._spare_layouts(layouts)]
+            return replayed_rows(self.space, layouts, spare, self.predictor)
         plain = plain_rows(self.space, self.found.genomes[self._rows()], self.predictor)
         # Several rows may be the same deployment once they are plain.
         return plain.rows(first_of_each(plain.genomes[:, LAYOUT]))
@@ -133,24 +134,14 @@ class Shortlist:
         shares = np.ones(equal)
         if mixed:
             members += [tuple(equal + row for row in each) for each in mixed.members]
-            plain = self._plain_mixes(mixed)
-            choices, hardware = choices.followed_by(plain), [*hardware, *mixed.groups]
-            load = choices.replicas * choices.concurrency
-            for member in members[equal:]:
-                mine = load[list(member)]
-                shares = np.concatenate([shares, mine / mine.sum()])
+            unlike, of_unlike = plain_mixes(self.space, mixed, self.predictor)
+            choices, hardware = choices.followed_by(unlike), [*hardware, *mixed.groups]
+            shares = np.concatenate([shares, of_unlike])
         scoring = self.space.scoring
         predicted = predict_choices(
             self.cluster, scoring, choices, hardware, self.predictor, shares
         )
         return predicted, members
-
-    def _plain_mixes(self, mixed: MixedDeployments) -> Choices:
-        """Return mixed deployments with the engine's knobs where those do as well."""
-        rows = [np.array(member, dtype=np.int64) for member in mixed.members]
-        each = (mixed.choices.rows(member) for member in rows)
-        plain = [with_plain_knobs(self.space, some, self.predictor) for some in each]
-        return reduce(Choices.followed_by, plain, mixed.choices.rows(np.arange(0)))
 
     def _too_small(self) -> list[Rejection]:
         """Return a rejection with figures for every device type on which the model does not fit."""
@@ -257,35 +248,27 @@ class Shortlist:
                     break
         return list(kept.values())
 
+    def _spare_layouts(self, layouts: Integers) -> list[int]:
+        """Return rows of other layouts, those that miss least on means and then the fastest first.
+
+        Simpler layouts were preferred to them, as good on means, and may not keep to percentiles.
+        """
+        found = self.found
+        order = np.lexsort((found.objectives[:, SLOWEST], found.objectives[:, 0]))
+        able = order[found.violation[order] <= 0]
+        known = set(map(tuple, layouts[:, LAYOUT[:-1]].tolist()))
+        spare: dict[tuple[int, ...], int] = {}
+        for row in able.tolist():
+            if (layout := self._one_replica(row)) not in known:
+                spare.setdefault(layout, row)
+        return list(spare.values())[:SPARE_LAYOUTS]
+
     def _one_replica(self, row: int) -> tuple[int, ...]:
         """Return the layout of a row's replicas, however many there are."""
         return tuple(self.found.genomes[row, LAYOUT[:-1]].tolist())
 
     def _layout(self, row: int) -> tuple[int, ...]:
         return tuple(self.found.genomes[row, LAYOUT].tolist())
-
-    def _plan(self, predicted: PredictedChoices, rows: Sequence[int]) -> Plan:
-        """Return the plan of some sets of replicas, which share the traffic as their loads say."""
-        counted_tokens, in_flight = self.question.traffic.counted_tokens, predicted.in_flight(rows)
-        pairs = list(zip(rows, in_flight, strict=True))
-        groups = [predicted.replica_group(row, float(requests)) for row, requests in pairs]
-        per_h = sum(group.cost_usd_per_h for group in groups)
-        per_s = sum(
-            requests / group.service.e2e_s.value
-            for requests, group in zip(in_flight, groups, strict=True)
-        )
-        cost = float(usd_per_million_tokens(per_h, per_s * counted_tokens))
-        rates = (group.service.tokens_per_s_per_user.value for group in groups)
-        return Plan(
-            cluster_id=self.cluster.cluster_id,
-            groups=tuple(groups),
-            ttft_s=max(group.service.ttft_s.value for group in groups),
-            tokens_per_s_per_user=min(rates),
-            e2e_s=max(group.service.e2e_s.value for group in groups),
-            error_rate=max(group.error_rate for group in groups),
-            cost_usd_per_h=per_h,
-            cost_per_million_tokens_usd=cost,
-        )
 
     def _least_violation(self, rows: Booleans) -> float:
         return float(self.found.violation[rows].min()) if rows.any() else float("inf")

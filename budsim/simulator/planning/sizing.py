@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.cluster import Cluster
-from budsim.performance.limits import MOST_REQUESTS
 from budsim.performance.predictor import Predictor
-from budsim.performance.traffic import MOST_RATE
 from budsim.simulator.evolution import Progress
-from budsim.simulator.planning.answer import answer, answer_and_guess, guess_carried
-from budsim.simulator.planning.plans import Outcome, Plan, Rejection, ReplicaGroup
+from budsim.simulator.planning.answer import answer, carried_loads
+from budsim.simulator.planning.carried import RATE_STEP, most_load, under
+from budsim.simulator.planning.group_changes import plan_under
+from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Disaggregation, Question
 
-# Capacities are guessed from a search at 64 requests, and sought exactly below 100 and to 1 %
-# above; to 2 % where requests are replayed. Where no guess helps, the second step is twice the
-# first, and the next ones grow fourfold.
-FIRST_REQUESTS = 64
+# Loads are sought exactly below 100 and to 1 % above. Where what was told of them does not help,
+# the second step is twice the first, and the next ones grow fourfold.
 STRIDE = 4
-CLOSE, CLOSE_REPLAYED = 0.01, 0.02
-# Rates are sought from 1 request/s, down to 0.001, and to 2 %.
-FIRST_RATE, LOWEST_RATE, CLOSE_RATE = 1.0, 1e-3, 1.02
-# First step above a rate that is carried, or below one that is refused; the next are squared.
-STEP_RATE = 1.04
+CLOSE = 0.01
+# Pools alone are first asked for so many requests in flight, or for 1 request/s.
+FIRST_REQUESTS, FIRST_RATE = 64, 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +31,9 @@ class Capacity:
 
     Of a closed loop the requests in flight (``concurrency``); of traffic at a rate the requests per
     second (``rate``, nan in a closed loop). ``plan`` carries them (None: not even one request, or
-    the lowest rate tried, meets the targets). ``beyond`` is the best for ``refused`` requests or
-    ``refused_rate``, the least tried that is too much (0: none was).
+    the lowest rate tried, meets the targets). ``refused`` requests or ``refused_rate`` are the
+    least known to be too much (0: none is). ``beyond`` is what misses targets then: ``plan``, or
+    the best that was found where that was asked for (None: queues grow without end).
     """
 
     cluster: Cluster
@@ -71,173 +68,111 @@ def capacities(
     found = []
     for number, cluster in enumerate(question.clusters):
         alone = replace(question, clusters=(cluster,))
-        carried = _rate_carried if question.traffic.is_open else _capacity
-        found.append(carried(alone, predictor))
+        found.append(_capacity(_Loads(alone, predictor)))
         progress((number + 1) / len(question.clusters))
     return tuple(found)
 
 
-def _capacity(question: Question, predictor: Predictor) -> Capacity:
-    """Return the most requests in flight a cluster carries."""
-    first = _first_guess(question, predictor)
-    outcomes: dict[int, Outcome] = {}
-    guesses: dict[int, int] = {}
-    close = CLOSE_REPLAYED if question.needs_replay else CLOSE
+class _Loads:
+    """The loads of a question that were asked for on its only cluster, counted as by `under`.
 
-    def carries(concurrency: int) -> bool:
-        """Say whether a plan meets the targets at this concurrency, and keep the outcome."""
-        asked = question.with_concurrency(concurrency)
-        if question.needs_replay:
-            # Replays of single replicas told it; a second guess would be the same.
-            outcomes[concurrency], guesses[concurrency] = answer(asked, predictor), first
-        else:
-            outcomes[concurrency], guesses[concurrency] = answer_and_guess(asked, predictor)
-        guesses[concurrency] = _with_pools(
-            question, outcomes[concurrency], concurrency, guesses[concurrency]
-        )
-        return _meets_targets(outcomes[concurrency])
+    ``told`` are loads that the cluster carries as far as is known without asking, largest first.
+    """
 
-    start = min(max(first, 1), MOST_REQUESTS)
-    low, high = _bracket_concurrency(carries, guesses.__getitem__, start, close)
-    refused = outcomes.get(high)
+    def __init__(self, question: Question, predictor: Predictor) -> None:
+        self.question, self._predictor = question, predictor
+        self.outcomes: dict[int, Outcome] = {}
+        self._pools = question.disaggregation
+        self.told: list[int] = []
+        if self._pools is not Disaggregation.ONLY:
+            self.told = carried_loads(question, predictor)
+
+    @property
+    def most(self) -> int:
+        """The largest load that is carried as far as is known; 0: none."""
+        return self.told[0] if self.told else 0
+
+    @property
+    def first(self) -> int:
+        """The load to ask for first."""
+        if self._pools is not Disaggregation.ONLY:
+            return min(max(self.most, 1), most_load(self.question))
+        return int(FIRST_RATE / RATE_STEP) if self.question.traffic.is_open else FIRST_REQUESTS
+
+    def carries(self, load: int) -> bool:
+        """Say whether a plan meets the targets under a load."""
+        asked = under(self.question, load)
+        known = any(map(_meets_targets, self.outcomes.values()))
+        if self._pools is Disaggregation.OFF and self.told and known and load > self.most:
+            # Nothing that was found carries it, and what was found does carry less.
+            return False
+        self.outcomes[load] = answer(asked, self._predictor)
+        meets = _meets_targets(self.outcomes[load])
+        self.told = [each for each in self.told if meets or each < load]
+        return meets
+
+    def guess(self, load: int) -> int:
+        """Return the load that may be carried, after one was asked for."""
+        if self._pools is Disaggregation.OFF:
+            return self.most or load
+        best = _best_plan(self.outcomes[load])
+        if best and best.meets_targets and best.is_disaggregated:
+            return max(self.most, int(load * _times_of_pools(self.question.clusters[0], best)))
+        return self.most or load // STRIDE
+
+    def beyond(self, plan: Plan, load: int) -> Plan | None:
+        """Return the best plan for a load that is too much, or ``plan`` under that load."""
+        if load in self.outcomes:
+            return _best_plan(self.outcomes[load])
+        return plan_under(under(self.question, load), plan, self._predictor)
+
+
+def _capacity(loads: _Loads) -> Capacity:
+    """Return the largest load a cluster carries."""
+    low, high = _bracket(loads.carries, loads.guess, loads.first, most_load(loads.question))
+    is_open, refused = loads.question.traffic.is_open, high <= most_load(loads.question)
+    plan = loads.outcomes[low].plans[0] if low else None
     return Capacity(
-        cluster=question.clusters[0],
-        concurrency=low,
-        plan=outcomes[low].plans[0] if low else None,
-        refused=high if refused else 0,
-        beyond=_best_plan(refused),
-        rejections=refused.rejections if refused else (),
+        cluster=loads.question.clusters[0],
+        concurrency=0 if is_open else low,
+        plan=plan,
+        refused=high if refused and not is_open else 0,
+        beyond=loads.beyond(plan, high) if plan and refused else None,
+        rejections=loads.outcomes[low or high].rejections,
+        rate=low * RATE_STEP if is_open else math.nan,
+        refused_rate=high * RATE_STEP if refused and is_open else 0.0,
     )
 
 
-def _first_guess(question: Question, predictor: Predictor) -> int:
-    """Return the requests to try first; those of pools are not guessed."""
-    guess = guess_carried(question.with_concurrency(FIRST_REQUESTS), predictor)
-    pools_alone = question.disaggregation is Disaggregation.ONLY
-    return FIRST_REQUESTS if pools_alone else guess
+def _times_of_pools(cluster: Cluster, plan: Plan) -> float:
+    """Return how many times a plan's pools fit the devices there are of each type, at least 2."""
+    had, used = cluster.free_by_label(), Counter[str]()
+    for group in plan.groups:
+        used[group.label.name] += group.devices
+    return max(2.0, *(had[name] / devices for name, devices in used.items()))
 
 
-def _with_pools(question: Question, outcome: Outcome, asked: int, guess: int) -> int:
-    """Return a guess of what is carried where pools are allowed; ``guess`` is of plain replicas.
-
-    Pools that carry the requests asked for may carry twice as many.
-    """
-    if question.disaggregation is Disaggregation.OFF:
-        return guess
-    best = _best_plan(outcome)
-    if best and best.meets_targets and best.is_disaggregated:
-        return max(guess, 2 * asked)
-    return guess or asked // STRIDE
-
-
-def _bracket_concurrency(
-    carries: Callable[[int], bool], guess: Callable[[int], int], start: int, close: float
+def _bracket(
+    carries: Callable[[int], bool], guess: Callable[[int], int], start: int, most: int
 ) -> tuple[int, int]:
-    """Return the most requests carried (0: none) and the fewest refused or not tried.
+    """Return the largest load carried (0: none) and the least refused (above ``most``: none).
 
-    They are sought from ``start`` on, to a share of ``close``. ``guess`` tells from a number that
-    was tried how many may be carried; each number tried is a whole search. Where guesses do not
-    help, steps grow.
+    They are sought from ``start`` on. ``guess`` tells from a load that was tried how much may be
+    carried; each load tried may be a whole search. Where guesses do not help, steps grow.
     """
-    low, high, asked, step = 0, MOST_REQUESTS + 1, start, 1
-    while low < MOST_REQUESTS and high - low > max(1, close * low):
+    low, high, asked, step = 0, most + 1, start, 1
+    while low < most and high - low > max(1, CLOSE * low):
         if carries(asked):
-            low, next_up = asked, asked + step * max(1, int(close * asked))
-            wanted = min(max(guess(asked), next_up), MOST_REQUESTS)
+            low, next_up = asked, asked + step * max(1, int(CLOSE * asked))
+            wanted = min(max(guess(asked), next_up), most)
             helped = wanted > next_up
         else:
-            high, next_down = asked, asked - step * max(1, int(close * asked / (1 + close)))
+            high, next_down = asked, asked - step * max(1, int(CLOSE * asked / (1 + CLOSE)))
             wanted = max(min(guess(asked), next_down), 1)
             helped = wanted < next_down
         step = step if helped else step * (2 if step == 1 else STRIDE)
         middle = math.isqrt(low * high) if low else high // STRIDE
         asked = wanted if low < wanted < high else min(max(middle, low + 1), high - 1)
-    return low, high
-
-
-def _rate_carried(question: Question, predictor: Predictor) -> Capacity:
-    """Return the largest rate a cluster carries, to 2 %."""
-    outcomes: dict[float, Outcome] = {}
-
-    def carries(rate: float) -> bool:
-        """Say whether a plan meets the targets at this rate, and keep the outcome."""
-        outcomes[rate] = answer(question.at_rate(rate), predictor)
-        return _meets_targets(outcomes[rate])
-
-    def guess(rate: float) -> float:
-        """Return the rate that all devices may carry, from the plans for a lower one."""
-        return rate * _times_over(question.clusters[0], outcomes[rate])
-
-    low, high = _bracket_rate(carries, guess)
-    refused, plan = outcomes.get(high), outcomes[low].plans[0] if low else None
-    return Capacity(
-        cluster=question.clusters[0],
-        concurrency=0,
-        plan=plan,
-        refused=0,
-        beyond=_best_plan(refused),
-        rejections=refused.rejections if refused else (),
-        rate=low,
-        refused_rate=high if refused else 0.0,
-    )
-
-
-def _times_over(cluster: Cluster, outcome: Outcome) -> float:
-    """Return how many times the load all devices may carry, from the best plan of each type.
-
-    Four replicas on four of eight H100, and one on one of three L4 that is stable up to four times
-    its load, carry 2 x sqrt(4 / 3) + 3 x sqrt(4) times the load.
-    """
-    had = cluster.free_by_label()
-    best: dict[str, float] = {}
-    pools = 1.0
-    for plan in outcome.plans:
-        group = plan.groups[0]
-        if plan.is_disaggregated and plan.meets_targets:
-            pools = max(pools, _times_of_pools(had, plan))
-        if len(plan.groups) == 1 and plan.meets_targets:
-            times = had[group.label.name] / group.devices * math.sqrt(_spare(group))
-            best[group.label.name] = max(best.get(group.label.name, 0.0), times)
-    return max(sum(best.values()), pools)
-
-
-def _times_of_pools(had: Mapping[str, int], plan: Plan) -> float:
-    """Return how many times a plan's pools fit the devices there are of each type."""
-    used = Counter[str]()
-    for group in plan.groups:
-        used[group.label.name] += group.devices
-    return min(had[name] / devices for name, devices in used.items())
-
-
-def _spare(group: ReplicaGroup) -> float:
-    """Return how many times its load a group carries at most: one replica less was too few."""
-    seen, replicas = group.replayed, group.replicas
-    stable = seen.largest_stable_rate / seen.rate if seen and seen.rate > 0 else math.inf
-    spare = min(stable, replicas / (replicas - 1) if replicas > 1 else math.inf)
-    return max(spare, 1.0) if math.isfinite(spare) else 1.0
-
-
-def _bracket_rate(
-    carries: Callable[[float], bool], guess: Callable[[float], float]
-) -> tuple[float, float]:
-    """Return the largest rate carried (0: none) and the least that is refused or not tried.
-
-    ``guess`` tells from a rate that was carried which one may be; each rate tried is a whole
-    search, so that the next ones are near it.
-    """
-    low, high = 0.0, FIRST_RATE
-    step = STEP_RATE
-    while high <= MOST_RATE and carries(high):
-        low, high = high, max(guess(high), step * high)
-        step *= step
-    while not low and high > LOWEST_RATE:
-        below = high / STRIDE
-        low, high = (below, high) if carries(below) else (0.0, below)
-    near = STEP_RATE
-    while low and high / low > CLOSE_RATE:
-        middle = max(math.sqrt(low * high), high / near)
-        low, high = (middle, high) if carries(middle) else (low, middle)
-        near *= near
     return low, high
 
 

@@ -1,0 +1,78 @@
+"""What a cluster carries within percentiles is told by few replays."""
+
+from dataclasses import replace
+
+import pytest
+
+from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.traffic import Traffic
+from budsim.simulator.planning.answer import answer, carried_loads
+from budsim.simulator.planning.carried import under
+from budsim.simulator.planning.carried_replayed import _largest, _largest_mix
+from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.sizing import capacities
+from budsim.simulator.planning.targets import PercentileTarget
+from tests.simulator.situations import make_cluster, make_question
+
+PREDICTOR = AnalyticPredictor()
+
+
+def asked(rate: float | None, **limits_s: float) -> Question:
+    """Return a question about two H100 with targets at percentiles, at a rate or a closed loop."""
+    percentiles = tuple(PercentileTarget.named(name, each) for name, each in limits_s.items())
+    question = make_question(
+        make_cluster((("H100-SXM", 2),)),
+        targets={"percentiles": percentiles},
+        analytic_only=True,
+        engines=frozenset({"vllm"}),
+    )
+    if rate is None:
+        return question
+    traffic = Traffic.at_rate(requests_per_s=rate, input_tokens=512, output_tokens=128)
+    return replace(question, traffic=traffic)
+
+
+def meets(question: Question, load: int) -> bool:
+    """Say whether the best plan under a load meets the targets."""
+    plans = answer(under(question, load), PREDICTOR).plans
+    return bool(plans) and plans[0].meets_targets
+
+
+@pytest.mark.parametrize("rate", [None, 1.0])
+@pytest.mark.parametrize("limits_s", [{"ttft_p99_s": 0.5}, {"ttft_p95_s": 1.0, "tpot_p99_s": 0.02}])
+def test_what_is_told_is_carried_and_a_tenth_more_is_not(rate, limits_s):
+    """Asked as a plain question, the load meets the targets, and 1.1 times as much does not."""
+    question = asked(rate, **limits_s)
+    told = carried_loads(question, PREDICTOR)
+    assert told == sorted(told, reverse=True)
+    assert meets(question, told[0])
+    assert not meets(question, int(1.1 * told[0]) + 1)
+    found = capacities(question, PREDICTOR)[0]
+    carried = found.concurrency if rate is None else found.rate / 1e-4
+    assert carried == pytest.approx(told[0])
+
+
+def test_nothing_is_told_where_nothing_is_carried():
+    """No request sees its first token within a microsecond."""
+    assert carried_loads(asked(None, ttft_p99_s=1e-6), PREDICTOR) == []
+
+
+@pytest.mark.parametrize("most", [0, 1, 7, 93, 1_000, 250_000])
+@pytest.mark.parametrize("first", [1, 90, 20_000, 400_000])
+def test_the_largest_load_is_found_to_a_hundredth(most, first):
+    """From any first load on, with at most 30 tries."""
+    tried = []
+
+    def carries(load: int) -> bool:
+        tried.append(load)
+        return load <= most
+
+    found = _largest(carries, 0, first)
+    assert found <= most <= max(1.01 * found, found)
+    assert len(tried) <= 30
+
+
+def test_mixes_are_tried_from_larger_loads_on():
+    """Mixes that carry up to 150 of 200 are found from 100, and at most to 2 % too few."""
+    assert 147 <= _largest_mix(lambda load: load <= 150, 100, 200) <= 150
+    assert _largest_mix(lambda load: False, 100, 200) == 100
