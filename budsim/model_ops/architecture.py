@@ -169,14 +169,13 @@ class Architecture:
 
     @cached_property
     def active_parameters(self) -> int:
-        """Weights one token is multiplied with.
+        """Weights one token of text is multiplied with.
 
-        All but the experts it is not routed to, and but the table of inputs for each layer.
+        All but the experts it is not routed to, the table of inputs for each layer, and towers.
         """
-        looked_up = math.prod(self.layer_inputs)
-        return (
-            self.parameters - looked_up - sum(self._idle_parameters(group) for group in self.layers)
-        )
+        idle = math.prod(self.layer_inputs) + self.encoders.parameters
+        idle += sum(self._idle_parameters(group) for group in self.layers)
+        return self.parameters - idle
 
     def _idle_parameters(self, group: LayerGroup) -> int:
         experts = group.feed_forward

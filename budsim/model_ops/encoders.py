@@ -6,9 +6,33 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from budsim.commons.errors import InvalidInput
-from budsim.model_ops.image_tokens import EncodedItem, ImageRule, VideoRule
+from budsim.model_ops.image_tiles import RatioTiles, Tiles, WindowTiles
+from budsim.model_ops.image_tokens import (
+    BudgetedRows,
+    ClosestGrid,
+    EncodedItem,
+    FixedImage,
+    MergedPatches,
+    PaddedPatches,
+    PatchRows,
+    PooledPatches,
+)
 from budsim.model_ops.media import Media
 from budsim.model_ops.sounds import AudioRule
+
+ImageRule = (
+    BudgetedRows
+    | ClosestGrid
+    | FixedImage
+    | MergedPatches
+    | PaddedPatches
+    | PatchRows
+    | PooledPatches
+    | RatioTiles
+    | Tiles
+    | WindowTiles
+)
+VideoRule = MergedPatches | PooledPatches | RatioTiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +83,14 @@ class Encoders:
     video: VideoRule | None = None
     audio_tower: Tower | None = None
     audio: AudioRule | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the towers' blocks and projectors, which no token of text meets."""
+        towers = filter(None, (self.tower, self.audio_tower))
+        return sum(
+            each.layers * each.block_parameters + each.projector_parameters for each in towers
+        )
 
 
 TEXT: Final = Encoders()

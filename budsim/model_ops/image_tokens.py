@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -137,48 +136,6 @@ class PooledPatches:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tiles:
-    """Llama 4: cut into square tiles of the tower's size, and one of the whole where several are.
-
-    The canvas of at most ``most_tiles`` tiles is chosen that enlarges the image least, or reduces
-    it least, and has the smallest area (transformers ``get_best_fit``).
-    """
-
-    side: int
-    tile_tokens: int
-    tile_patches: int
-    most_tiles: int
-
-    def image(self, width: int, height: int) -> EncodedItem:
-        """Return an image; 672 x 672 is 4 tiles and the whole: 5 x 144 = 720 tokens."""
-        rows, columns = self._canvas(width, height)
-        tiles = rows * columns
-        whole = 1 if tiles > 1 else 0
-        # Begin, end and the mark of the whole; marks between tiles of a row and after each row.
-        between = rows * (columns - 1) + rows if whole else 0
-        return EncodedItem(
-            tokens=(tiles + whole) * self.tile_tokens,
-            marks=3 + between,
-            patches=(tiles + whole) * self.tile_patches,
-            span=self.tile_patches,
-        )
-
-    def _canvas(self, width: int, height: int) -> tuple[int, int]:
-        def order(canvas: tuple[int, int]) -> tuple[bool, float, int]:
-            """Return how good a canvas is: enlarging comes first, by the least change of size."""
-            rows, columns = canvas
-            scale = min(rows * self.side / height, columns * self.side / width)
-            return scale < 1, scale if scale >= 1 else -scale, rows * columns
-
-        return min(self._canvases(), key=order)
-
-    def _canvases(self) -> Iterator[tuple[int, int]]:
-        for rows in range(1, self.most_tiles + 1):
-            for columns in range(1, self.most_tiles // rows + 1):
-                yield rows, columns
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PatchRows:
     """Pixtral's tower in Mistral 3: any size up to a longest side, and a mark after each row.
 
@@ -254,63 +211,43 @@ class ClosestGrid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RatioTiles:
-    """InternVL: cut into square tiles, as many as fit the image's shape, and one of the whole.
+class BudgetedRows:
+    """DeepSeek V4.1: squares of patches up to a number of tokens, with a mark after each row.
 
-    Of the grids of at most ``most_tiles`` tiles the one of the nearest aspect ratio is taken, and
-    of equal ones the largest that the image fills by half (``find_closest_aspect_ratio`` on the
-    model cards). A frame of video is one tile.
+    Small images are enlarged (vLLM ``deepseek_v41/common/mm_preprocess.py``).
     """
 
-    side: int
-    tile_tokens: int
-    tile_patches: int
-    most_tiles: int
-    has_thumbnail: bool
+    patch: int
+    merge: int
+    most_tokens: int
+    least_pixels: int
 
     def image(self, width: int, height: int) -> EncodedItem:
-        """Return an image; 896 x 448 is 2 tiles and the whole: 3 x 256 = 768 tokens."""
-        tiles = self._tiles(width, height)
-        return self._item(tiles + (1 if self.has_thumbnail and tiles > 1 else 0), marks=2)
+        """Return an image; 1024 x 1024 is 25 x 25 = 625 tokens, 25 marks and two more."""
+        scale = max(1.0, math.sqrt(self.least_pixels / (width * height)))
+        sides = (int(width * scale), int(height * scale))
+        columns, rows = (math.ceil(side / self.patch) for side in sides)
+        if self._tokens(columns, rows) > self.most_tokens:
+            columns, rows = self._reduced(*sides)
+        tall = math.ceil(rows / self.merge)
+        tokens = tall * math.ceil(columns / self.merge)
+        patches = rows * columns
+        return EncodedItem(tokens=tokens, marks=tall + 2, patches=patches, span=patches)
 
-    def video(self, frames: int, width: int, height: int) -> EncodedItem:  # noqa: ARG002
-        """Return a video: ``Frame1: <img>...</img>`` and a line break for each frame."""
-        return self._item(frames, marks=FRAME_MARKS * frames)
+    def _tokens(self, columns: int, rows: int) -> int:
+        return math.ceil(rows / self.merge) * (math.ceil(columns / self.merge) + 1) + 2
 
-    def _item(self, tiles: int, *, marks: int) -> EncodedItem:
-        return EncodedItem(
-            tokens=tiles * self.tile_tokens,
-            marks=marks,
-            patches=tiles * self.tile_patches,
-            span=self.tile_patches,
-        )
-
-    def _tiles(self, width: int, height: int) -> int:
-        grids = [
-            (columns, rows)
-            for columns in range(1, self.most_tiles + 1)
-            for rows in range(1, self.most_tiles // columns + 1)
-        ]
-        best, least = (1, 1), math.inf
-        for columns, rows in sorted(grids, key=lambda grid: grid[0] * grid[1]):
-            difference = abs(width / height - columns / rows)
-            filled = width * height > columns * rows * self.side**2 / 2
-            if difference < least or (difference == least and filled):
-                best, least = (columns, rows), difference
-        return best[0] * best[1]
-
-
-# Tokens around a frame of InternVL: its name, a number, a colon, begin, end, line break; our count.
-FRAME_MARKS = 6
-
-ImageRule = (
-    MergedPatches
-    | FixedImage
-    | PooledPatches
-    | Tiles
-    | PatchRows
-    | PaddedPatches
-    | ClosestGrid
-    | RatioTiles
-)
-VideoRule = MergedPatches | PooledPatches | RatioTiles
+    def _reduced(self, width: int, height: int) -> tuple[int, int]:
+        """Return the columns and rows of patches of the largest image that fits."""
+        ratio = height / width
+        widest = math.sqrt((self.most_tokens - 2) / ratio + 0.25) - 0.5
+        tallest = widest * ratio
+        if widest < 1.0:
+            return self.merge, (self.most_tokens - 2) // 2 * self.merge
+        if tallest < 1.0:
+            return (self.most_tokens - 3) * self.merge, self.merge
+        # In the processor's own order, whose quotients may come out below a whole number.
+        cell = self.patch * self.merge
+        scale = min(math.floor(widest) * cell / width, math.floor(tallest) * cell / height)
+        columns, rows = (math.floor(side * scale / self.patch) for side in (width, height))
+        return columns, rows

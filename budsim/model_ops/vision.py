@@ -239,6 +239,28 @@ def _deepseek(tower: ConfigReader, text_hidden: int) -> int:
     return hidden * (3 * patch * patch + 1) + layers * block + hidden + aligner
 
 
+def step3p7_sizes(tower: ConfigReader) -> tuple[int, int, int]:
+    """Return the sizes and blocks of Step 3.7's tower, whose feed-forward part has a ratio."""
+    hidden = tower.integer("hidden_size", "width", high=MAX_HIDDEN)
+    ratio = tower.number("mlp_ratio", high=64.0, default=8960 / 1536)
+    return (
+        hidden,
+        int(hidden * ratio),
+        tower.integer("num_hidden_layers", "layers", high=MAX_LAYERS),
+    )
+
+
+def _step3p7(tower: ConfigReader, text_hidden: int) -> int:
+    """Return Step 3.7's tower, two convolutions and its projector (modeling_step3p7.py)."""
+    hidden, width, layers = step3p7_sizes(tower)
+    patch = tower.integer("patch_size", high=MAX_HIDDEN)
+    patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2
+    stem = hidden * (3 * patch * patch + patches) + 2 * hidden
+    convolutions = 9 * 2 * hidden**2 + 9 * 8 * hidden**2 + 6 * hidden
+    blocks = layers * (_encoder_block(hidden, width) + 2 * hidden)
+    return stem + blocks + convolutions + 4 * hidden * text_hidden
+
+
 def _muse_glimmer(tower: ConfigReader, text_hidden: int) -> int:
     """Return Muse Glimmer's tower and its three projections (vLLM 0.33 ``muse_glimmer.py``).
 
@@ -337,5 +359,6 @@ TOWERS: Final[Mapping[str, Callable[[ConfigReader, int], int]]] = {
     "kimi_k3": _moonvit3,
     "minimax_m3_vl": _minimax3,
     "muse_glimmer": _muse_glimmer,
+    "step3p7": _step3p7,
     "deepseek_v41": _deepseek,
 }

@@ -66,8 +66,6 @@ def test_blocks_of_towers_are_counted_like_their_weights() -> None:
         ("google/gemma-3-4b-it", Media(video_frames=8, width=8, height=8), "video_frames"),
         ("Qwen/Qwen3-VL-8B-Instruct", Media(audio_s=1.0), "audio_seconds"),
         ("google/gemma-4-E2B-it", Media(audio_s=31.0), "audio_seconds"),
-        # Its tower is counted, but nobody wrote down how it cuts images.
-        ("deepseek-ai/DeepSeek-V4.1-Flash", IMAGE, "images_per_request"),
         # It takes videos; how it samples them is not written down here.
         ("moonshotai/Kimi-K2.5", Media(video_frames=8, width=8, height=8), "video_frames"),
     ],

@@ -17,6 +17,7 @@ KIMI_VL, KIMI_K2_5 = "moonshotai/Kimi-VL-A3B-Instruct", "moonshotai/Kimi-K2.5"
 GLM4_1V, GLM4_5V = "zai-org/GLM-4.1V-9B-Thinking", "zai-org/GLM-4.5V"
 MINIMAX3, MUSE = "MiniMaxAI/MiniMax-M3", "meta-models/Muse-Glimmer-30B"
 QWEN3_OMNI = "Qwen/Qwen3-Omni-30B-A3B-Instruct"
+DEEPSEEK, STEP = "deepseek-ai/DeepSeek-V4.1-Flash", "stepfun-ai/Step-3.7-Flash"
 
 
 def work(model: str, media: Media) -> EncoderWork:
@@ -71,6 +72,17 @@ def work(model: str, media: Media) -> EncoderWork:
         # Images of 256, 512 or 768 pixels "encoded to 256 tokens each" (Gemma 3n model card).
         (GEMMA3N, 768, 768, 256),
         (QWEN3_OMNI, 1024, 1024, 1_024),
+        # 42 x 42 pixels a token, at least 295,936 of them, at most 1,024 tokens with the marks
+        # (vLLM deepseek_v41/common/mm_preprocess.py): 13 x 13, 18 x 18 and 27 x 36.
+        (DEEPSEEK, 448, 448, 13 * 13),
+        (DEEPSEEK, 756, 756, 18 * 18),
+        (DEEPSEEK, 4000, 3000, 27 * 36),
+        # A whole of 169 tokens and windows of 81 (transformers 5.23 Step3p7Processor): none, 2 x 2,
+        # 6 x 5 (of 3,024 x 2,268 pixels), 3 along a long image.
+        (STEP, 728, 728, 169),
+        (STEP, 1024, 1024, 169 + 4 * 81),
+        (STEP, 4000, 3000, 169 + 30 * 81),
+        (STEP, 600, 200, 169 + 3 * 81),
     ],
 )
 def test_an_image_is_as_long_as_published(model: str, width: int, height: int, tokens: int) -> None:
@@ -87,6 +99,8 @@ def test_an_image_is_as_long_as_published(model: str, width: int, height: int, t
         (LLAMA4, 3 + 2 * 1 + 2),  # begin, whole, end; one mark in each of two rows, one after each
         (MISTRAL3, 24),  # one after each row of 28 pixels of 672
         (INTERNVL3, 2),  # <img> and </img>
+        (DEEPSEEK, 16 + 2),  # one after each row of 42 pixels of 672, begin and end
+        (STEP, 2),  # begin and end of the whole
         (KIMI_K2_5, 4),  # <|media_begin|>image<|media_content|> and <|media_end|>
     ],
 )

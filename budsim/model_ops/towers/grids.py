@@ -7,8 +7,10 @@ from typing import Final
 
 from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, ConfigReader
 from budsim.model_ops.encoders import Encoders, Tower
-from budsim.model_ops.image_tokens import ClosestGrid, PaddedPatches, PatchRows, RatioTiles, Tiles
+from budsim.model_ops.image_tiles import RatioTiles, Tiles, WindowTiles
+from budsim.model_ops.image_tokens import BudgetedRows, ClosestGrid, PaddedPatches, PatchRows
 from budsim.model_ops.towers.blocks import block, sizes
+from budsim.model_ops.vision import step3p7_sizes
 
 # Llama 4: at most 16 tiles; a quarter of a tile's patches are left after the pixel shuffle
 # (transformers image_processing_llama4_fast.py, max_patches; config: pixel_shuffle_ratio 0.5).
@@ -33,6 +35,17 @@ INTERNVL_SHUFFLE: Final = 4
 # Mistral 3: longest side of an image (preprocessor_config.json: longest_edge 1540).
 PIXTRAL_LONGEST: Final = 1_540
 PIXTRAL_MERGE: Final = 2
+
+# DeepSeek V4.1: tokens of an image with its marks, and pixels to which smaller ones are enlarged
+# (vLLM's DeepseekV41Config).
+DEEPSEEK_TOKENS: Final = 1_024
+DEEPSEEK_PIXELS: Final = 295_936
+
+# Step 3.7 (transformers 5.23 `Step3p7ImageProcessor`): pixels of a window, and of the longest side;
+# two convolutions leave a token of four patches' side.
+STEP_WINDOW: Final = 504
+STEP_LONGEST: Final = 3_024
+STEP_STRIDE: Final = 4
 
 
 def llama4(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
@@ -141,3 +154,46 @@ def muse_glimmer(config: ConfigReader, tower: ConfigReader, text_hidden: int) ->
         most_tokens=MUSE_TOKENS,
     )
     return Encoders(modalities=("image", "video"), tower=found, image=rule)
+
+
+def deepseek(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
+    """Return what DeepSeek V4.1 reads: rows of squares of patches."""
+    hidden, width, layers = sizes(tower, "num_hidden_layers")
+    merge = tower.integer("downsample_ratio", high=64, default=3)
+    found = Tower(
+        layers=layers,
+        hidden=hidden,
+        width=width,
+        block_parameters=block(hidden, width, gated=True),
+        projector_parameters=(hidden * merge**2 + text_hidden) * text_hidden,
+    )
+    rule = BudgetedRows(
+        patch=tower.integer("patch_size", high=MAX_HIDDEN),
+        merge=merge,
+        most_tokens=tower.integer("max_image_tokens", high=MAX_WIDTH, default=DEEPSEEK_TOKENS),
+        least_pixels=tower.integer("min_pixels", high=2**31, default=DEEPSEEK_PIXELS),
+    )
+    return Encoders(modalities=("image",), tower=found, image=rule)
+
+
+def step3p7(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
+    """Return what Step 3.7 reads: windows of an image and the whole."""
+    hidden, width, layers = step3p7_sizes(tower)
+    # Four positions of the first convolution for each of the second.
+    convolutions = 4 * 9 * 2 * hidden**2 + 9 * 8 * hidden**2
+    found = Tower(
+        layers=layers,
+        hidden=hidden,
+        width=width,
+        block_parameters=block(hidden, width, gated=False),
+        projector_parameters=convolutions + 4 * hidden * text_hidden,
+    )
+    patch = tower.integer("patch_size", high=MAX_HIDDEN)
+    rule = WindowTiles(
+        side=tower.integer("image_size", high=MAX_HIDDEN),
+        window=STEP_WINDOW,
+        patch=patch,
+        edge=patch * STEP_STRIDE,
+        longest=STEP_LONGEST,
+    )
+    return Encoders(modalities=("image",), tower=found, image=rule)

@@ -11,7 +11,15 @@ from budsim.model_ops.encoders import TEXT, Encoders, Tower
 from budsim.model_ops.sounds import QWEN2_5_SOUND, QWEN2_SOUND, QWEN3_SOUND, AudioRule
 from budsim.model_ops.towers.blocks import block
 from budsim.model_ops.towers.gemma import gemma3, gemma3n, gemma4
-from budsim.model_ops.towers.grids import internvl, kimi, llama4, mistral3, muse_glimmer
+from budsim.model_ops.towers.grids import (
+    deepseek,
+    internvl,
+    kimi,
+    llama4,
+    mistral3,
+    muse_glimmer,
+    step3p7,
+)
 from budsim.model_ops.towers.merged import glm4, minimax3, qwen2, qwen2_5, qwen3
 
 
@@ -54,6 +62,7 @@ _SOUNDS: Final[Mapping[str, AudioRule]] = {
 }
 
 _READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders]]] = {
+    "deepseek_v41": deepseek,
     "gemma3": gemma3,
     "gemma3n": gemma3n,
     "glm4v": glm4,
@@ -64,6 +73,7 @@ _READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoder
     "kimi_vl": kimi,
     "minimax_m3_vl": minimax3,
     "muse_glimmer": muse_glimmer,
+    "step3p7": step3p7,
     "qwen2_5_omni": qwen2_5,
     "qwen3_omni_moe": qwen3,
     "gemma4": gemma4,

@@ -29,6 +29,8 @@ def weights(tower: Tower | None) -> float:
         ("moonshotai/Kimi-VL-A3B-Instruct", 441e6, 0.01),
         # "MoonViT-400M" with its projector of 54 M (Kimi-K2.5's card).
         ("moonshotai/Kimi-K2.5", 467e6, 0.02),
+        # "198 B with its vision tower", 196 B without (vLLM recipes).
+        ("stepfun-ai/Step-3.7-Flash", 2e9, 0.1),
         # "675M ViT" of Qwen2-VL and newer (arXiv 2409.12191).
         (OMNI2_5, 675e6, 0.01),
         # SigLIP2-SO-400M (543 M with four projectors; arXiv 2509.17765).
