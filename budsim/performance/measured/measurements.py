@@ -18,6 +18,8 @@ from budsim.engine_ops.releases import calendar_year, release_year
 from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.model_ops.architecture import Architecture
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
+from budsim.performance.measured.adapter_columns import NUMBERS as ADAPTER_NUMBERS
+from budsim.performance.measured.adapter_columns import adapter_ranks, mark_unreadable_adapters
 from budsim.performance.measured.client_columns import TEXTS as CLIENT_TEXTS
 from budsim.performance.measured.client_columns import mark_unreadable, prefix_columns
 from budsim.performance.measured.item_columns import NUMBERS as ITEM_NUMBERS
@@ -71,7 +73,7 @@ NUMBERS = (
     "ttft_ms_mean ttft_ms_p50 ttft_ms_p99 tpot_ms_mean tpot_ms_p50 "
     "tpot_ms_p99 itl_ms e2e_latency_ms e2e_ms_p50 e2e_ms_p99 output_tokens_per_s_total "
     "output_tok_per_s_per_user"
-).split() + list(ITEM_NUMBERS)
+).split() + list(ITEM_NUMBERS + ADAPTER_NUMBERS)
 
 # Columns read as text.
 TEXTS = (
@@ -174,6 +176,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     mark_unreadable(text, numbers, problems)
     mark_unreadable_drafts(text, numbers, problems)
     mark_unreadable_items(text, numbers, models, problems)
+    mark_unreadable_adapters(numbers, problems)
     mark_modes(table, text["mode"], problems)
     _mark(
         problems,
@@ -371,6 +374,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         speculations=ways,
         speculation=way,
         eager=_eager(picked.text),
+        adapter_ranks=adapter_ranks(picked.text, picked.numbers),
         media=media,
         medium=medium,
         **prefix_columns(picked.numbers, tp * pp),

@@ -47,6 +47,8 @@ FLAGS = {
     "pp": "pipeline-parallel-size|pp-size|pp_size|pp",
     "ep": "ep-size|ep_size",
     "draft_tokens": "speculative-num-steps|num_nextn_predict_layers|num-speculative-tokens",
+    "adapters": "max-loras|max-loras-per-batch",
+    "adapter_rank": "max-lora-rank",
 }
 
 # What the catalog settles, and the keys its entries may have.

@@ -102,6 +102,22 @@ def test_changed_plans_show_what_predict_says_too():
     assert_alike([after], predicted(question, [after]))
 
 
+def test_adapters_take_the_same_memory_in_both():
+    """Eight slots of rank 64 fill a 70B model's two devices: plan and row wait alike."""
+    question = make_question(
+        make_cluster((("H100-SXM", 2),)),
+        model="meta-llama/Llama-3.1-70B-Instruct",
+        input_tokens=2048,
+        output_tokens=256,
+        concurrency=16,
+        max_loras=8,
+        max_lora_rank=64,
+    )
+    plans = answer(question, PREDICTOR).plans
+    assert plans
+    assert_alike(plans, predicted(question, plans))
+
+
 @pytest.mark.parametrize("seed", range(1, 8))
 def test_the_order_of_plans_follows_the_figures_they_show(seed: int):
     """A plan whose shown TTFT meets the target never comes after one whose does not."""
