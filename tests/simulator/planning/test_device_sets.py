@@ -162,7 +162,7 @@ def test_the_cheapest_devices_are_cheaper_than_any_other_of_the_list():
         assert all(plan.cost_usd_per_h >= best.plan.cost_usd_per_h - 1e-9 for plan in plans)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_no_configuration_of_equal_replicas_carries_a_load_for_less(seed):
     """Of every configuration on sixteen nodes of each of four types.
 
