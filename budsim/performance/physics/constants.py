@@ -13,7 +13,14 @@ from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.performance.candidates import Candidates, Floats
 from budsim.performance.physics.attainable import KernelConstants
 from budsim.performance.physics.first_token import FIRST_TOKEN, OTHER_ENGINE, HostTime
-from budsim.performance.physics.kernel_constants import KERNEL_CONSTANTS, NETWORK_LINK, through_host
+from budsim.performance.physics.kernel_constants import (
+    KERNEL_CONSTANTS,
+    NETWORK_LINK,
+    SLOWED,
+    WHOLE_RATE,
+    through_host,
+    with_slowed_cores,
+)
 from budsim.performance.physics.processor_kernels import PROCESSOR_KERNELS, ProcessorKernels
 
 # Instructions with 16 bit kernels; x86 processors with none of them have AVX2 at most.
@@ -34,6 +41,15 @@ def has_half_rate(device: Device) -> bool:
     return 0.0 < bf16 < HALF_RATE * fp32
 
 
+def tensor_rate(device: Device) -> float:
+    """Return the speed of one unit's tensor cores over that of the generation's whole boards.
+
+    1 where that is not known. H20: 0.25.
+    """
+    whole = WHOLE_RATE.get(device.generation)
+    return device.peak_flops_per_s(Precision.BF16) / device.compute_units / whole if whole else 1.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicsConstants:
     """Fitted constants by name: of kernels, of engines' hosts, and of llama.cpp's kernels."""
@@ -45,8 +61,9 @@ class PhysicsConstants:
     def of_kernels(self, engine: str, device: Device) -> KernelConstants[float]:
         """Return the constants of an engine on a device, with its own prompt factor if any."""
         factor = self.of_engine(engine).prompt_factor
-        found = self._of_device(engine, device)
-        return found if factor is None else replace(found, prompt_factor=factor)
+        found, rate = self._of_device(engine, device), tensor_rate(device)
+        found = found if factor is None else replace(found, prompt_factor=factor)
+        return with_slowed_cores(found, rate) if rate < SLOWED else found
 
     def _of_device(self, engine: str, device: Device) -> KernelConstants[float]:
         """Return the engine's own constants, else those of the device's generation or kind."""

@@ -280,6 +280,28 @@ NETWORK_LINK = BLACKWELL_WORKSTATION.link
 HOST_ALL_REDUCE = {"all_reduce_latency_s": 6.5e-6, "all_reduce_depth": 1.0}
 
 
+# FLOP/s in 16 bit of one unit of a whole Hopper (H100 SXM: 989.4 TFLOPS, 132 units). The tensor
+# cores of boards with less than half of that were slowed down for export (H20: to a quarter).
+WHOLE_RATE = {"sm90": 989.4e12 / 132}
+SLOWED = 0.5
+
+
+def with_slowed_cores(constants: KernelConstants[float], rate: float) -> KernelConstants[float]:
+    """Return the constants of a board whose tensor cores run at ``rate`` (0..1) of whole ones.
+
+    The rest of a kernel (addresses, exponentials, launches) and of a prompt keeps its speed, so it
+    takes a smaller part of a longer time: a share of 0.55 becomes 0.83 at a quarter of the rate.
+    H20 says as much or more: 120 to 130 of its 148 TFLOPS in decode attention, 0.76 of them by this
+    rule (github.com/deepseek-ai/FlashMLA, issue 30); 15.2 s for 65,536 tokens of
+    Qwen3-Coder-30B-A3B (microbenchmark of SGLang's HiCache), 19 s by this rule, 40 s without.
+    """
+    names = ("gemm", "expert_gemm", "decode_attention", "prefill_attention")
+    shares = {name: getattr(constants, name) for name in names}
+    reached = {name: 1.0 / (1.0 + (1.0 / share - 1.0) * rate) for name, share in shares.items()}
+    factor = 1.0 + (constants.prompt_factor - 1.0) * rate
+    return replace(constants, prompt_factor=factor, **reached)
+
+
 def through_host(constants: KernelConstants[float], link: str) -> KernelConstants[float]:
     """Return the constants of GPUs that reach each other by PCIe only, ``PCIe 4.0 x16`` say."""
     share = next((v for name, v in HOST_LINK.items() if link.startswith(name)), OLDER_HOST_LINK)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from budsim.engine_ops.engine_profile import FirstToken
 from budsim.hardware_ops.catalog import devices
 from budsim.hardware_ops.device import DeviceKind
@@ -14,6 +16,7 @@ from budsim.performance.physics.constants import (
     has_half_rate,
     host_time,
     kernel_constants,
+    tensor_rate,
 )
 from budsim.performance.physics.first_token import OTHER_ENGINE
 from budsim.performance.physics.kernel_constants import (
@@ -52,6 +55,18 @@ def test_tensor_cores_at_half_rate_reach_more_of_their_data_sheet() -> None:
     assert FITTED.of_kernels("vllm", known["L20"]).gemm == 0.9
     assert FITTED.of_kernels("vllm", known["L40S"]).gemm == 0.6
     assert FITTED.of_kernels("vllm", known["RTX5090"]).gemm == BLACKWELL_WORKSTATION.gemm
+
+
+def test_slowed_tensor_cores_leave_the_rest_of_a_kernel_alone() -> None:
+    """H20 computes at a quarter of H100's rate: 1 / (1 + (1 / 0.55 - 1) / 4), not 0.55."""
+    known = devices()
+    slowed = FITTED.of_kernels("vllm", known["H20"])
+    assert tensor_rate(known["H20"]) == pytest.approx(0.253, abs=0.001)
+    assert slowed.prefill_attention == pytest.approx(0.829, abs=0.001)
+    assert slowed.decode_attention == pytest.approx(0.764, abs=0.001)
+    assert slowed.prompt_factor == pytest.approx(1.076, abs=0.001)
+    assert slowed.bandwidth == HOPPER.bandwidth
+    assert FITTED.of_kernels("vllm", known["H100-PCIe"]).gemm == HOPPER.gemm
 
 
 def test_devices_without_a_link_share_one_network() -> None:
