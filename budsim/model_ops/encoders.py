@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from budsim.commons.errors import InvalidInput
@@ -138,27 +139,6 @@ class EncoderWork:
     hidden: int = 0
 
 
-@dataclass(slots=True)
-class _Sum:
-    """Work of several items, added up."""
-
-    items: list[tuple[Tower, EncodedItem, int]] = field(default_factory=list)
-
-    def work(self) -> EncoderWork:
-        towers = {id(tower): tower for tower, _, _ in self.items}.values()
-        return EncoderWork(
-            prompt_tokens=sum(count * item.prompt_tokens for _, item, count in self.items),
-            largest_item=max((item.tokens for _, item, _ in self.items), default=0),
-            linear_flops=sum(count * _linear_flops(t, item) for t, item, count in self.items),
-            attention_flops=sum(count * _attention_flops(t, item) for t, item, count in self.items),
-            weight_bytes=2.0 * sum(t.layers * t.block_parameters for t in towers),
-            touched_bytes=sum(count * _touched_bytes(t, item) for t, item, count in self.items),
-            layers=sum(tower.layers for tower in towers),
-            patches=sum(count * item.patches for _, item, count in self.items),
-            hidden=max((tower.hidden for tower in towers), default=0),
-        )
-
-
 def encoder_work(encoders: Encoders, media: Media, model_id: str) -> EncoderWork:
     """Return what a model's towers do for the items of one request.
 
@@ -167,23 +147,39 @@ def encoder_work(encoders: Encoders, media: Media, model_id: str) -> EncoderWork
     InvalidInput
         The model does not read one of them, or its rule is not known here; the field is named.
     """
-    found = _Sum()
+    items: list[tuple[Tower, EncodedItem, int]] = []
     tower = encoders.tower
     if media.images:
         if tower is None or encoders.image is None:
             raise _unreadable("images_per_request", model_id)
         item = encoders.image.image(media.width, media.height)
-        found.items.append((tower, item, media.images))
+        items.append((tower, item, media.images))
     if media.video_frames:
         if tower is None or encoders.video is None:
             raise _unreadable("video_frames", model_id)
         item = encoders.video.video(media.video_frames, media.width, media.height)
-        found.items.append((tower, item, 1))
+        items.append((tower, item, 1))
     if media.audio_s:
         if encoders.audio_tower is None or encoders.audio is None:
             raise _unreadable("audio_seconds", model_id)
-        found.items.append((encoders.audio_tower, encoders.audio.sound(media.audio_s), 1))
-    return found.work()
+        items.append((encoders.audio_tower, encoders.audio.sound(media.audio_s), 1))
+    return _work(items)
+
+
+def _work(items: Sequence[tuple[Tower, EncodedItem, int]]) -> EncoderWork:
+    """Return the work of all items together, each with its tower and how often it comes."""
+    towers = {id(tower): tower for tower, _, _ in items}.values()
+    return EncoderWork(
+        prompt_tokens=sum(count * item.prompt_tokens for _, item, count in items),
+        largest_item=max((item.tokens for _, item, _ in items), default=0),
+        linear_flops=sum(count * _linear_flops(tower, item) for tower, item, count in items),
+        attention_flops=sum(count * _attention_flops(tower, item) for tower, item, count in items),
+        weight_bytes=2.0 * sum(tower.layers * tower.block_parameters for tower in towers),
+        touched_bytes=sum(count * _touched_bytes(tower, item) for tower, item, count in items),
+        layers=sum(tower.layers for tower in towers),
+        patches=sum(count * item.patches for _, item, count in items),
+        hidden=max((tower.hidden for tower in towers), default=0),
+    )
 
 
 def _unreadable(field: str, model_id: str) -> InvalidInput:

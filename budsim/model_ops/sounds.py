@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,3 +90,10 @@ QWEN2_5_SOUND: Final = AudioRule(
 # Qwen3-Omni: 13 positions for each second, in blocks of 8 s (transformers 5.23
 # `_get_feat_extract_output_lengths`, n_window_infer 800); "up to 40 minutes" (arXiv 2509.17765).
 QWEN3_SOUND: Final = AudioRule(tokens_per_s=13.0, window_s=8.0, longest_s=2400.0)
+
+# Audio encoders of Whisper's kind, by the ``model_type`` of their whole config.json.
+WHISPER_SOUNDS: Final[Mapping[str, AudioRule]] = {
+    "qwen2_audio": QWEN2_SOUND,
+    "qwen2_5_omni": QWEN2_5_SOUND,
+    "qwen3_omni_moe": QWEN3_SOUND,
+}

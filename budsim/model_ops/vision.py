@@ -12,6 +12,7 @@ from budsim.model_ops.config_reader import (
     MAX_WIDTH,
     ConfigReader,
 )
+from budsim.model_ops.sounds import WHISPER_SOUNDS
 
 
 def vision_parameters(config: ConfigReader, text_hidden: int) -> int:
@@ -313,7 +314,7 @@ def audio_parameters(config: ConfigReader, text_hidden: int) -> int:
     Qwen3-Omni's is small beside them.
     """
     tower = config.nested("audio_config")
-    if tower is None or config.text("model_type") not in WHISPERS:
+    if tower is None or config.text("model_type") not in WHISPER_SOUNDS:
         return 0
     hidden = tower.integer("d_model", high=MAX_HIDDEN)
     width = tower.integer("encoder_ffn_dim", high=MAX_WIDTH)
@@ -323,9 +324,6 @@ def audio_parameters(config: ConfigReader, text_hidden: int) -> int:
     blocks = layers * _encoder_block(hidden, width)
     return stem + blocks + 2 * hidden + (hidden + 1) * text_hidden
 
-
-# Wrappers whose audio encoder is of Whisper's kind.
-WHISPERS: Final = frozenset({"qwen2_audio", "qwen2_5_omni", "qwen3_omni_moe"})
 
 # Gemma 4's encoder of audio in E2B and E4B, as its card rounds it.
 AUDIO_PARAMETERS: Final = 305_000_000

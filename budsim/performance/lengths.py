@@ -20,9 +20,9 @@ USUAL_MOST = 0.999
 
 # The mean beside ``uniform:LOW-HIGH`` may be rounded.
 MEAN_TOLERANCE_TOKENS = 1
-# How far lengths lie around their mean where nobody says by which law they were drawn. Exact ones
-# end together and start together for ever after, which servers under test do not: with 0.05 to 1
-# errors are alike, and smaller than with 0 for six parties of seven.
+# Half width of lengths around their mean, as a share of it, where nobody states their law. Requests
+# of exactly equal lengths keep starting and ending together, which measured servers do not:
+# with 0.05 to 1 errors are alike, and smaller than with 0 for six parties of seven.
 USUAL_SPREAD = 0.05
 
 

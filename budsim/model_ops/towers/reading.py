@@ -8,7 +8,7 @@ from typing import Final
 
 from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, ConfigReader
 from budsim.model_ops.encoders import TEXT, Encoders, Tower
-from budsim.model_ops.sounds import QWEN2_5_SOUND, QWEN2_SOUND, QWEN3_SOUND, AudioRule
+from budsim.model_ops.sounds import WHISPER_SOUNDS
 from budsim.model_ops.towers.blocks import block
 from budsim.model_ops.towers.gemma import gemma3, gemma3n, gemma4
 from budsim.model_ops.towers.grids import (
@@ -31,13 +31,13 @@ def encoders_of(config: ConfigReader, text_hidden: int) -> Encoders:
         read = _READERS.get(kind)
         seen = read(config, tower, text_hidden) if read else Encoders(modalities=("image",))
     heard = config.nested("audio_config")
-    if heard is None or kind not in _SOUNDS:
+    if heard is None or kind not in WHISPER_SOUNDS:
         return seen
     return replace(
         seen,
         modalities=(*seen.modalities, "audio"),
         audio_tower=_whisper(heard, text_hidden),
-        audio=_SOUNDS[kind],
+        audio=WHISPER_SOUNDS[kind],
     )
 
 
@@ -53,13 +53,6 @@ def _whisper(tower: ConfigReader, text_hidden: int) -> Tower:
         projector_parameters=hidden * text_hidden,
     )
 
-
-# Audio encoders of Whisper's kind, by their wrapper.
-_SOUNDS: Final[Mapping[str, AudioRule]] = {
-    "qwen2_audio": QWEN2_SOUND,
-    "qwen2_5_omni": QWEN2_5_SOUND,
-    "qwen3_omni_moe": QWEN3_SOUND,
-}
 
 _READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders]]] = {
     "deepseek_v41": deepseek,

@@ -95,8 +95,8 @@ def evened(residuals: Residuals) -> Residuals:
 def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) -> dict[str, Floats]:
     """Return, by quantity, 1.0 where a row lies in a 90 % interval of other groups' residuals.
 
-    nan where unknown. The intervals for each tenth of the groups come from the other nine tenths of
-    the stratum, so that near duplicates never decide their own interval.
+    It is nan where the row's value is unknown. The intervals for each tenth of the groups come from
+    the other nine tenths of the stratum, so that near duplicates never decide their own interval.
     """
     groups = rows.groups[SPLITS[novelty]]
     fold = groups % COVERAGE_FOLDS

@@ -134,12 +134,10 @@ def _columns(choices: Choices, *names: str) -> Floats | Integers:
 
 
 def _disjoint_groups(space: SearchSpace) -> tuple[tuple[HardwareGroup, ...], Integers]:
-    """Return groups of devices that share none, and the one each option is on (-1.
-
-    On none that is left).
+    """Return groups of devices that share none, and the number of each option's group.
 
     Time-sliced devices are in several groups, one for each level of what is left of them: a device
-    belongs to the first.
+    belongs to the first. The number is -1 where all devices of an option belong to other groups.
     """
     groups = {id(option.group): option.group for option in space.options}
     disjoint: list[HardwareGroup] = []

@@ -29,9 +29,7 @@ def test_a_process_has_as_many_cores_as_its_share_of_the_socket() -> None:
 
 
 def test_memory_bound_to_one_of_two_nodes_is_read_from_afar() -> None:
-    """Ampere's benchmark keeps memory on node 0.
-
-    On a machine of two nodes one process has less than half the bandwidth.
+    """Memory bound to node 0 of two gives one process less than half the bandwidth.
 
     The more processes share a last-level cache, the better off all are together; on a machine of
     one node nothing changes.

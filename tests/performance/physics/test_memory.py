@@ -117,9 +117,9 @@ def test_gaudi_gives_a_share_of_what_is_left_to_graphs() -> None:
 
 
 def test_stages_of_a_pipeline_hold_what_is_theirs() -> None:
-    """Llama-3.1-8B in 4.
+    """Of Llama-3.1-8B in 4 stages the fullest has 8 layers and the table of inputs or the head.
 
-    The fullest rank has 8 layers and the table or the head, not a quarter of everything.
+    That is more than a quarter of everything.
     """
     whole = use(model=LLAMA_8B, tp=1, pp=1).weight_bytes[0]
     quarter = use(model=LLAMA_8B, tp=1, pp=4).weight_bytes[0]

@@ -516,10 +516,7 @@ def test_bad_entries_are_named_and_the_good_one_is_answered():
 
 
 def test_an_engine_that_cannot_run_is_named_and_other_devices_are_answered():
-    """SGLang asked for on H100 and Gaudi 3.
-
-    Plans on the H100, and for the Gaudi the reason with the engine's name.
-    """
+    """SGLang on H100 and Gaudi 3: plans on the H100, and for Gaudi 3 a reason that names SGLang."""
     cluster = make_cluster((("H100-SXM", 2),), (("Gaudi3", 2),))
     outcome = ask(make_question(cluster, engines=frozenset({"sglang"})))
     assert {group.config.device.name for plan in outcome.plans for group in plan.groups} == {
