@@ -94,8 +94,12 @@ class LengthOptions:
         ),
     ] = None
     turn_interval_s: Annotated[
-        float, typer.Option(help="Seconds between the turns of a conversation, at a --rate.")
-    ] = USUAL_INTERVAL_S
+        float | None,
+        typer.Option(
+            help="Seconds between the turns of a conversation, at a --rate.",
+            show_default=f"{USUAL_INTERVAL_S:g}",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

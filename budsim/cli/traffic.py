@@ -165,6 +165,10 @@ def _refuse_beside_a_trace(lengths: LengthOptions, load: LoadOptions) -> None:
         "--lengths": lengths.lengths != "fixed",
         "--max-input-tokens": lengths.max_input_tokens is not None,
         "--prefix-hits": lengths.prefix_hits != 0.0,
+        "--prefix-set-tokens": lengths.prefix_set_tokens is not None,
+        "--route-by-prefix": lengths.route_by_prefix,
+        "--turns": lengths.turns is not None,
+        "--turn-interval-s": lengths.turn_interval_s is not None,
         "--arrival": load.arrival is not None,
     }
     for option, is_given in given.items():

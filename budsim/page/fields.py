@@ -85,7 +85,9 @@ class Asked(Drawn):
     prefix_set_tokens: Limit = None
     route_by_prefix: bool = False
     turns: Annotated[Annotated[int, Field(ge=1, le=MOST_TURNS)] | None, Blank] = None
-    turn_interval_s: Limit = None
+    turn_interval_s: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, Blank] = (
+        None
+    )
     images_per_request: Count = None
     image_size: Words = None
     video_frames: Count = None

@@ -21,7 +21,6 @@ from budsim.page.fields import Asked
 from budsim.page.work import read_clusters, read_uploaded_prices, read_uploaded_trace
 from budsim.performance.asked_speculation import AskedSpeculation
 from budsim.performance.lengths import lengths_of_mean, prompts_and_outputs, prompts_up_to
-from budsim.performance.limits import USUAL_INTERVAL_S
 from budsim.performance.prefixes import prefix_of
 from budsim.performance.traffic import Arrivals, ClosedLoop, OpenLoop, Traffic
 from budsim.simulator.cluster_sources import PricedInventory
@@ -141,7 +140,7 @@ def traffic_of(asked: Asked) -> Traffic:
             asked.prefix_set_tokens,
             by_prefix=asked.route_by_prefix,
             turns=asked.turns,
-            interval_s=USUAL_INTERVAL_S if asked.turn_interval_s is None else asked.turn_interval_s,
+            interval_s=asked.turn_interval_s,
         ),
         media=media_of(asked),
     )

@@ -91,21 +91,26 @@ def prefix_of(
     *,
     by_prefix: bool = False,
     turns: int | None = None,
-    interval_s: float = USUAL_INTERVAL_S,
+    interval_s: float | None = None,
 ) -> Prefix:
     """Return what prompts share: a part found always, one of a set of prefixes, or conversations.
 
     Raises
     ------
     InvalidInput
-        A number is out of range, conversations are given beside a share, or a router by prefix
-        without a set.
+        A number is out of range, conversations are given beside a share, seconds between turns
+        without conversations, or a router by prefix without a set.
     """
     if turns is not None:
         if share or set_tokens is not None:
             problem = "is given beside `turns`, which say what is shared"
             raise InvalidInput("prefix_hits", problem, "one of both")
-        return Sessions(turns=turns, interval_s=interval_s)
+        return Sessions(
+            turns=turns, interval_s=USUAL_INTERVAL_S if interval_s is None else interval_s
+        )
+    if interval_s is not None:
+        problem = "is given without conversations"
+        raise InvalidInput("turn_interval_s", problem, "`turns` beside it")
     if set_tokens is not None:
         return PrefixSet(share=share, tokens=set_tokens, by_prefix=by_prefix)
     if by_prefix:

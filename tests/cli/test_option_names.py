@@ -50,6 +50,8 @@ def test_every_option_of_a_search_is_known_by_its_field():
         (["--own", "usd_per_kwh=1"], "--own usd_per_kwh: changes nothing with --basis rent"),
         (["--disaggregated", "maybe"], "--disaggregated: 'maybe' is not known"),
         (["--turns", "3", "--prefix-hits", "0.2"], "--prefix-hits: is given beside --turns,"),
+        (["--turn-interval-s", "-1"], "--turn-interval-s: is given without conversations; exp"),
+        (["--turn-interval-s", "9"], "expected --turns beside it"),
         (["--goodput", "0.9"], "expected --ttft-ms, --e2e-s or --tokens-per-s-per-user as well"),
     ],
 )

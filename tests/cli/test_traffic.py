@@ -11,6 +11,9 @@ from budsim.commons.errors import InvalidInput
 from budsim.performance.lengths import FixedLength, LognormalLength, UniformLength
 from budsim.performance.traffic import ClosedLoop, OpenLoop, Process
 
+# A trace without the lengths that `traffic` gives by default.
+OF_TRACE = {"trace": Path("x.csv"), "input_tokens": None, "output_tokens": None}
+
 
 def traffic(**options: object):
     """Return the traffic of options, by default sixteen requests of 512 + 128 tokens in flight."""
@@ -82,12 +85,12 @@ def test_a_trace_states_lengths_and_times(tmp_path, capsys):
         ({"lengths": "uniform:100-200"}, "--input-tokens"),
         ({"trace": Path("x.csv")}, "--input-tokens"),
         ({"trace": Path("x.csv"), "concurrency": 1}, "--concurrency"),
-        (
-            {"trace": Path("x.csv"), "arrival": "poisson", "input_tokens": None}
-            | {"output_tokens": None},
-            "--arrival",
-        ),
+        ({**OF_TRACE, "arrival": "poisson"}, "--arrival"),
         ({"concurrency": 4, "arrival": "poisson"}, "--arrival"),
+        ({**OF_TRACE, "prefix_set_tokens": 1e6}, "--prefix-set-tokens"),
+        ({**OF_TRACE, "route_by_prefix": True}, "--route-by-prefix"),
+        ({**OF_TRACE, "turns": 3}, "--turns"),
+        ({**OF_TRACE, "turn_interval_s": 9.0}, "--turn-interval-s"),
     ],
 )
 def test_contradictions_name_their_option(options, named):

@@ -32,6 +32,9 @@ def test_options_name_what_is_shared() -> None:
         ({"share": 0.5, "turns": 3}, "prefix_hits"),
         ({"share": 0.0, "turns": 0}, "turns"),
         ({"share": 0.5, "by_prefix": True}, "route_by_prefix"),
+        ({"share": 0.0, "interval_s": 9.0}, "turn_interval_s"),
+        ({"share": 0.5, "set_tokens": 1e6, "interval_s": -1.0}, "turn_interval_s"),
+        ({"share": 0.0, "turns": 2, "interval_s": float("nan")}, "interval_s"),
     ],
 )
 def test_what_contradicts_itself_is_refused_by_name(options: dict[str, float], field: str) -> None:

@@ -115,9 +115,10 @@ class LoadFields(BaseModel):
         description="requests of a conversation, each with all that was said before; input_tokens "
         "are then the new ones of a turn; null: requests stand alone",
     )
-    turn_interval_s: Interval = Field(
-        USUAL_INTERVAL_S,
-        description="seconds between the turns of a conversation, with request_rate",
+    turn_interval_s: Interval | None = Field(
+        None,
+        description="seconds between the turns of a conversation, with turns and request_rate; "
+        f"null: {USUAL_INTERVAL_S:g}",
     )
     max_input_tokens: Tokens | None = Field(
         None,

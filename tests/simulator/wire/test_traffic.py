@@ -253,6 +253,7 @@ def test_conversations_and_longest_prompts_are_optional_fields(body: dict[str, A
     [
         ({"turns": 0}, "turns"),
         ({"turns": 2, "turn_interval_s": 0}, "turn_interval_s"),
+        ({"turn_interval_s": 9}, "turn_interval_s"),
         ({"turns": 2, "prefix_hit_share": 0.5}, "prefix_hit_share"),
         ({"max_input_tokens": 10}, "max_input_tokens"),
         ({"max_input_tokens": 100_000, "input_lengths": "uniform"}, "max_input_tokens"),
