@@ -166,7 +166,9 @@ class Targets:
         """
         at = {name: [inf, *self._limits(name)] for name in LATENCIES}
         slowest_s = min(*at["itl"], *at["tpot"])
-        rates = [self.tokens_per_s_per_user or 0.0, 1.0 / slowest_s if output_tokens > 1 else 0.0]
+        rate = 1.0 / slowest_s if output_tokens > 1 else 0.0
+        # A rate below the least target is one that every service has.
+        rates = [self.tokens_per_s_per_user or 0.0, rate if rate >= LEAST_TARGET else 0.0]
         return Targets(
             ttft_s=_finite(min(self.ttft_s or inf, *at["ttft"])),
             e2e_s=_finite(min(self.e2e_s or inf, e2e_s, *at["e2e"])),

@@ -95,6 +95,12 @@ def test_with_a_goodput_limits_are_those_of_single_requests():
     assert targets.missed_by(figures) == pytest.approx(1 - 0.9 / 0.99)
 
 
+def test_a_gap_that_everything_meets_bounds_no_rate():
+    """A limit of 1e27 s between tokens is no error of the rate it would make."""
+    gaps = PercentileTarget(latency="itl", percent=99, limit_s=1e27)
+    assert Targets(percentiles=(gaps,)).on_means(output_tokens=100.0) == Targets()
+
+
 def test_means_are_bounded_by_the_percentiles_above_them():
     """A p99 of TTFT bounds its mean, a p50 does not; gaps of 0.05 s are 20 tokens/s."""
     half = PercentileTarget.named("e2e_p50_s", 9.0)
