@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -304,17 +305,16 @@ def node_group(
         cost_usd_per_h=group.cost_usd_per_h,
         price=_price(group.config.device),
         **_energy(question, group),
-        engine_version=group.metadata.engine_version,
-        tool_calling_parser_type=group.metadata.tool_calling_parser_type,
-        reasoning_parser_type=group.metadata.reasoning_parser_type,
-        architecture_family=group.metadata.architecture_family,
-        chat_template=group.metadata.chat_template,
-        supports_lora=group.metadata.supports_lora,
-        supports_pipeline_parallelism=group.metadata.supports_pipeline_parallelism,
+        **_metadata(group),
     )
 
 
-def _energy(question: Question, group: ReplicaGroup) -> dict[str, float]:
+def _metadata(group: ReplicaGroup) -> dict[str, Any]:
+    """Return the facts about engine and model that `EngineMetadata` has fields for."""
+    return {name: getattr(group.metadata, name) for name in EngineMetadata.model_fields}
+
+
+def _energy(question: Question, group: ReplicaGroup) -> dict[str, Any]:
     found = energy_of(question, [group])
     return {
         "power_w": round(found.power_w, 1),
