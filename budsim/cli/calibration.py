@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -14,6 +14,7 @@ from budsim.cli import tables
 from budsim.cli.accuracy import score_table, tell_drift, tell_left_out
 from budsim.cli.files import writing
 from budsim.cli.option_groups import with_option_groups
+from budsim.cli.option_names import in_options
 from budsim.cli.options import ModelsFolder
 from budsim.commons.errors import InvalidInput
 
@@ -165,10 +166,19 @@ def _table(
 
     found = import_records(read_metrics(metrics or [], window_s), Setup(**asdict(setup)))
     if found.rows.empty:
-        raise InvalidInput("--from-metrics", found.problems[0], "metrics that become a row")
+        problem = _in_options(found.problems)[0]
+        raise InvalidInput("--from-metrics", problem, "metrics that become a row")
     for row in found.rows.to_dict("records"):
         typer.echo(f"read: {row['notes']}", err=True)
     return found.rows
+
+
+def _in_options(problems: Sequence[str]) -> list[str]:
+    """Return problems of benchmarks with the options that say of a deployment what files do not."""
+    from dataclasses import fields
+
+    names = {f"--{each.name.replace('_', '-')}" for each in fields(SetupOptions)}
+    return [in_options(problem, "FILES", names) for problem in problems]
 
 
 def _show_used(found: Calibrated) -> None:
@@ -242,17 +252,18 @@ def import_results(
     from budsim.performance.measured.importers import import_results as imported
 
     found = imported(files, Setup(**asdict(setup)))
+    problems = _in_options(found.problems)
     if found.rows.empty:
         raise InvalidInput(
             "files",
-            found.problems[0] if found.problems else "hold no benchmark",
+            problems[0] if problems else "hold no benchmark",
             "results that become rows",
         )
     with writing(output):
         found.rows.to_csv(output, index=False)
-    for problem in found.problems:
+    for problem in problems:
         typer.echo(problem, err=True)
     typer.echo(
-        f"{len(found.rows)} rows written to {output}, {len(found.problems)} benchmarks left out",
+        f"{len(found.rows)} rows written to {output}, {len(problems)} benchmarks left out",
         err=True,
     )

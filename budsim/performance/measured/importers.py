@@ -213,14 +213,14 @@ def _row(record: object, setup: Setup) -> Row:
 
 
 def _complete(row: Row, setup: Setup) -> Row:
-    """Return a row with what the options say of its deployment."""
+    """Return a row with what the setup says of its deployment."""
     given = {field.name: getattr(setup, field.name) for field in fields(setup)}
     row |= {"quality": "A", "license": "own measurement", **_named(row, given)}
     for name in ("tp", "pp", "ep", "dp", "engine", "engine_version", "precision", "kv_cache_dtype"):
         row[name] = _agreed(name, row.get(name), given[name])
     for name in ("tp", "engine"):
         if not row[name]:
-            raise InvalidInput(name, "the file does not say it", f"the option --{name}")
+            raise _unsaid(name)
     row["engine"] = _engine_on(str(row["engine"]), DeviceKind(str(row["device_type"])))
     row["n_devices"] = _agreed("devices", row.get("n_devices"), given["devices"])
     if setup.attn_dp:
@@ -234,7 +234,7 @@ def _complete(row: Row, setup: Setup) -> Row:
 
 def _require_processor(row: Row) -> None:
     if row["device_type"] != DeviceKind.CPU.value:
-        raise InvalidInput("cores", f"given for {row['device_name']}", "a processor as --device")
+        raise InvalidInput("cores", f"given for {row['device_name']}", "a processor as `device`")
 
 
 def _devices_of_layout(row: Row, setup: Setup) -> int:
@@ -278,17 +278,14 @@ def _named(row: Row, given: Mapping[str, Any]) -> Row:
     """Return the names of device, model and source."""
     name = given["device"] or row.get("device_name")
     if not name:
-        raise InvalidInput("device", "the file does not say it", "the option --device")
+        raise _unsaid("device")
     device = find_device(str(name))
     if device is None:
-        raise InvalidInput(
-            "device",
-            f"{name!r} is not known",
-            "the option --device with a name of `budsim devices`",
-        )
+        expected = "`device` with a name of `budsim devices`"
+        raise InvalidInput("device", f"{name!r} is not known", expected)
     model = given["model"] or row.get("model")
     if not model:
-        raise InvalidInput("model", "the file does not say it", "the option --model")
+        raise _unsaid("model")
     return {
         "device_name": device.name,
         "device_type": device.kind.value,
@@ -299,13 +296,14 @@ def _named(row: Row, given: Mapping[str, Any]) -> Row:
 
 
 def _agreed(name: str, stated: object, given: object) -> object:
-    """Return what file and option say; both may say the same."""
+    """Return what file and setup say; both may say the same."""
     if given in (None, ""):
         return stated
     if stated not in (None, "") and str(stated) != str(given):
-        raise InvalidInput(
-            name,
-            f"the file says {stated}, the option says {given}",
-            f"--{name.replace('_', '-')} left out",
-        )
+        problem = f"the file says {stated}, which contradicts {given}"
+        raise InvalidInput(name, problem, f"`{name}` left out")
     return given
+
+
+def _unsaid(name: str) -> InvalidInput:
+    return InvalidInput(name, "the file does not say it", f"`{name}`")

@@ -124,7 +124,7 @@ def test_load_is_what_the_server_saw(tmp_path, change, concurrency, rate):
         ({"ramp_up_strategy": "linear"}, "ramp_up_strategy"),
         ({"request_rate": 40.0, "max_concurrency": None}, "queue grew"),
         ({"model_id": "nobody/nothing"}, "nobody/nothing"),
-        ({"model_id": None}, "--model"),
+        ({"model_id": None}, "`model`"),
     ],
 )
 def test_what_cannot_be_a_row_says_why(tmp_path, change, reason):
@@ -140,22 +140,24 @@ def test_what_cannot_be_a_row_says_why(tmp_path, change, reason):
 
 
 @pytest.mark.parametrize(
-    ("setup", "option"),
+    ("setup", "named"),
     [
-        (Setup(tp=1, engine="vllm"), "--device"),
-        (Setup(device="H100-SXM", engine="vllm"), "--tp"),
-        (Setup(device="H100-SXM", tp=1), "--engine"),
+        (Setup(tp=1, engine="vllm"), "`device`"),
+        (Setup(device="H100-SXM", engine="vllm"), "`tp`"),
+        (Setup(device="H100-SXM", tp=1), "`engine`"),
         (Setup(device="Frobnicator", tp=1, engine="vllm"), "Frobnicator"),
         (Setup(device="H100-SXM", tp=1, engine="abacus"), "abacus"),
         (Setup(device="H100-SXM", tp=1, engine="vllm", precision="fp3"), "fp3"),
     ],
 )
-def test_what_the_file_does_not_say_is_asked_for(setup, option):
-    """What is missing or unknown names the option that sets it.
+def test_what_the_file_does_not_say_is_asked_for(setup, named):
+    """What is missing or unknown names the field of `Setup`, which is no option everywhere.
 
     Device, parallelism, engine and precision.
     """
-    assert option in import_results([RESULTS / "vllm.json"], setup).problems[0]
+    problem = import_results([RESULTS / "vllm.json"], setup).problems[0]
+    assert named in problem
+    assert "option" not in problem
 
 
 def test_engines_are_named_as_simulations_name_them():
@@ -170,9 +172,9 @@ def test_engines_are_named_as_simulations_name_them():
     assert list(import_results([RESULTS / "vllm.json"], H100).rows.engine) == ["vllm"]
 
 
-def test_an_option_never_contradicts_the_file_silently():
-    """InferenceX says tp 8; --tp 4 beside it is an error of the row."""
-    assert "--tp" in import_results([RESULTS / "inferencex.json"], Setup(tp=4)).problems[0]
+def test_a_setup_never_contradicts_the_file_silently():
+    """InferenceX says tp 8; tp 4 given beside it is an error of the row."""
+    assert "`tp` left out" in import_results([RESULTS / "inferencex.json"], Setup(tp=4)).problems[0]
 
 
 def test_few_failures_and_drafts_are_noted(tmp_path):
@@ -250,7 +252,11 @@ def test_the_terminal_writes_what_the_other_commands_read(tmp_path, capsys):
     assert "2 rows written" in capsys.readouterr().err
     assert len(read_measurements(read_tables([out]))) == 2
     assert run(["import", files[0], "-o", str(out)]) == 2
-    assert "--device" in capsys.readouterr().err
+    assert "vllm.json: device: the file does not say it; expected --device" in (
+        capsys.readouterr().err
+    )
+    assert run(["import", files[1], "-o", str(out), "--tp", "4"]) == 2
+    assert "expected --tp left out" in capsys.readouterr().err
 
 
 def test_data_ranks_multiply_devices_and_attention_ranks_share_them(tmp_path):
