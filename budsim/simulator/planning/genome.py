@@ -97,19 +97,19 @@ class SearchSpace:
 
     def _tabulate_expert_spread(self, architecture: Architecture) -> None:
         """Tabulate for each TP whether experts must or can be spread, and its least DP."""
-        spread = [[o.engine.ep_sizes(architecture, tp) for tp in o.tp] for o in self.options]
-        ranks = [[o.least_attention_ranks(tp) for tp in o.tp] for o in self.options]
-        self._least_dp = _padded(
-            [[o.dp.index(dp) for dp in of_tp] for o, of_tp in zip(self.options, ranks, strict=True)]
-        )
-        # Over a network, experts are spread and attention is not.
-        self._least_ep = _padded(
-            [
-                [int(sizes[0] > 1 or dp > 1) for sizes, dp in zip(of_tp, of_dp, strict=True)]
-                for of_tp, of_dp in zip(spread, ranks, strict=True)
-            ]
-        )
-        self._most_ep = _padded([[int(sizes[-1] > 1) for sizes in of_tp] for of_tp in spread])
+        least_dp: list[list[int]] = []
+        least_ep: list[list[int]] = []
+        most_ep: list[list[int]] = []
+        for option in self.options:
+            spread = [option.engine.ep_sizes(architecture, tp) for tp in option.tp]
+            ranks = [option.least_attention_ranks(tp) for tp in option.tp]
+            least_dp.append([option.dp.index(dp) for dp in ranks])
+            # Over a network, experts are spread and attention is not.
+            is_spread = [sizes[0] > 1 or dp > 1 for sizes, dp in zip(spread, ranks, strict=True)]
+            least_ep.append([int(each) for each in is_spread])
+            most_ep.append([int(sizes[-1] > 1) for sizes in spread])
+        self._least_dp, self._least_ep = _padded(least_dp), _padded(least_ep)
+        self._most_ep = _padded(most_ep)
         self._tabulate_ranks()
 
     def _tabulate_ranks(self) -> None:
