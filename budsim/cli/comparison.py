@@ -48,10 +48,7 @@ def explain(plan: Document, first: First = 1, second: Second = 2) -> None:
     groups = [node_groups_of(each) for each in plans]
     console = tables.console()
     rows = tables.table("", f"plan {first}>", f"plan {second}>", "change>")
-    rows.add_row("what runs", *("\n+ ".join(map(_layout, each)) for each in groups), "")
-    devices = [sum(_devices(group) for group in each) for each in groups]
-    rows.add_row("devices", *map(str, devices), _change(*map(float, devices)))
-    for row in _figure_rows(plans):
+    for row in (*_layout_rows(groups), *_figure_rows(plans)):
         rows.add_row(*row)
     console.print(rows)
     console.print(_verdict((first, second), plans), markup=False)
@@ -65,6 +62,13 @@ def explain(plan: Document, first: First = 1, second: Second = 2) -> None:
     for number, chosen in in_pools.items():
         for line in _router_lines(text, number, float(chosen["ttft"]) * MILLI):
             console.print(line, markup=False, soft_wrap=True)
+
+
+def _layout_rows(groups: Sequence[Sequence[NodeGroup]]) -> Iterator[tuple[str, ...]]:
+    """Yield what runs in both plans, and how many devices it takes."""
+    yield "what runs", *("\n+ ".join(map(_layout, each)) for each in groups), ""
+    devices = [sum(_devices(group) for group in each) for each in groups]
+    yield "devices", *map(str, devices), _change(*map(float, devices))
 
 
 def _router_lines(text: str, number: int, ttft_s: float) -> Iterator[str]:
