@@ -10,14 +10,17 @@ from budsim.performance.predictions import BOUNDS, Interval, Predictions, Servic
 from budsim.performance.serving.pools.pool_times import Pools
 from budsim.performance.serving.pools.queues import PoolService
 
-# Share of their time that prefill workers work, from which on they are full and TTFT is a queue.
-FULL = 0.95
+# Share of their time that prefill workers work, from which on TTFT is often a queue, and from which
+# on they are full and it is one.
+LOADED, FULL = 0.4, 0.95
 
 # Ends of the intervals of log(measured / modelled) by coverage. Quantiles over the 433 rows of
-# InferenceX that state their workers: 264 below `FULL`, 169 above (scripts/fit_pools.py).
-TTFT_BELOW_FULL = {0.8: (-0.33, 2.12), 0.9: (-0.51, 2.99)}
-TTFT_FULL = {0.8: (-2.51, 1.17), 0.9: (-3.12, 2.64)}
-TPOT = {0.8: (-0.22, 0.63), 0.9: (-0.28, 0.71)}
+# InferenceX that state their workers: 188 below `LOADED`, 81 up to `FULL`, 164 above
+# (scripts/fit_pools.py).
+TTFT_IDLE = {0.8: (-0.36, 1.65), 0.9: (-0.46, 2.98)}
+TTFT_LOADED = {0.8: (-0.11, 2.49), 0.9: (-0.93, 4.05)}
+TTFT_FULL = {0.8: (-2.59, 1.19), 0.9: (-3.11, 2.71)}
+TPOT = {0.8: (-0.22, 0.63), 0.9: (-0.27, 0.71)}
 
 
 def pool_predictions(
@@ -63,15 +66,19 @@ def pool_predictions(
 
 
 def _ttft(served: PoolService, coverage: float) -> Interval:
-    is_full = served.prefill_busy >= FULL
+    busy = served.prefill_busy
     low, high = (
-        np.where(is_full, TTFT_FULL[coverage][side], TTFT_BELOW_FULL[coverage][side])
+        np.select(
+            [busy < LOADED, busy < FULL],
+            [TTFT_IDLE[coverage][side], TTFT_LOADED[coverage][side]],
+            TTFT_FULL[coverage][side],
+        )
         for side in (0, 1)
     )
     found = _around(served.ttft_s, low, high)
     # However wrong a queue is, no prompt is read sooner than by an idle worker.
     idle = served.prefill_s + served.transfer_s
-    least = idle * np.exp(TTFT_BELOW_FULL[coverage][0])
+    least = idle * np.exp(TTFT_IDLE[coverage][0])
     return Interval(low=np.minimum(np.maximum(found.low, least), served.ttft_s), high=found.high)
 
 

@@ -106,19 +106,26 @@ def _from_workers(
     """
     if not p_workers or not d_workers:
         return _whole(prefill, precision)
-    whole = devices / (p_workers + d_workers)
-    if not ranked and prefill == decode == 1 and whole in SIZES:
-        # Experts over a whole node, written as tp 1: 24 devices of three workers are 8 each.
-        return _ranked(whole, p_workers, whole, d_workers, ranked, 1.0)
+    size = _node_of_experts(prefill, decode, devices / (p_workers + d_workers), ranked)
+    if size:
+        return _ranked(size, p_workers, size, d_workers, ranked, 1.0)
     unknown_prefill, unknown_decode = ranked and prefill == 1, ranked and decode == 1
     if np.isnan(devices) or not (unknown_prefill or unknown_decode):
         return _ranked(prefill, p_workers, decode, d_workers, ranked, 1.0)
     sizes = PREFILL_SIZES["fp8" if "fp8" in precision else ""] if unknown_prefill else (prefill,)
-    for size in sizes:
-        left = (devices - p_workers * size) / d_workers
+    for each in sizes:
+        left = (devices - p_workers * each) / d_workers
         if left in SIZES:
-            return _ranked(size, p_workers, left, d_workers, ranked, 1.0)
+            return _ranked(each, p_workers, left, d_workers, ranked, 1.0)
     return _ranked(prefill, p_workers, decode, d_workers, ranked, 0.0)
+
+
+def _node_of_experts(prefill: float, decode: float, devices: float, ranked: bool) -> float:
+    """Return the devices of each worker whose experts take a whole node, written as tp 1; else 0.
+
+    24 devices of three workers: 8 each.
+    """
+    return devices if not ranked and prefill == decode == 1 and devices in SIZES else 0.0
 
 
 def _from_ranks(

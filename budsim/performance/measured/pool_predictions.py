@@ -8,7 +8,12 @@ import numpy as np
 
 from budsim.commons.units import MILLI
 from budsim.performance.candidates import Booleans, Floats
-from budsim.performance.learned.pool_correction import PoolCorrection, pool_features, strata
+from budsim.performance.learned.pool_correction import (
+    BUSY,
+    PoolCorrection,
+    pool_features,
+    strata,
+)
 from budsim.performance.measured.pool_measurements import PoolMeasurements
 from budsim.performance.serving.pools.runs import PoolRuns, Speeds, run_pools
 
@@ -17,9 +22,9 @@ from budsim.performance.serving.pools.runs import PoolRuns, Speeds, run_pools
 LENGTH_SHARES = (0.8 / 0.9, 1.0 / 0.9)
 
 # Factors that hold 90 % of 433 rows of InferenceX that state their workers, and of 824 that do not
-# (physics alone, nothing fitted to them but the handshake's time).
-FACTORS_STATED = {"ttft": 14.0, "tpot": 2.2}
-FACTORS_INFERRED = {"ttft": 34.0, "tpot": 3.4}
+# (physics alone; scripts/fit_pools.py).
+FACTORS_STATED = {"ttft": 8.1, "tpot": 2.0}
+FACTORS_INFERRED = {"ttft": 29.0, "tpot": 3.3}
 
 Ranged = tuple[Floats, Floats, Floats]
 
@@ -119,8 +124,20 @@ def _ends(
         if correction is not None:
             own = correction.ends(name, strata(runs, measurements.stated))
             low, high = np.where(learned, own[0], low), np.where(learned, own[1], high)
+        if name == "ttft" and correction is not None:
+            low = np.maximum(low, _least(measurements, runs, correction))
         found[name] = (low, high)
     return found
+
+
+def _least(measurements: PoolMeasurements, runs: PoolRuns, correction: PoolCorrection) -> Floats:
+    """Return the least factor on TTFT, 0 where workers are not stated.
+
+    However wrong a queue is, no prompt is read sooner than by an idle worker.
+    """
+    idle, _ = correction.ends("ttft", [next(iter(BUSY))] * len(measurements))
+    least = runs.idle_s * idle / reported_ttft(measurements, runs)
+    return np.where(measurements.stated, np.minimum(least, 1.0), 0.0)
 
 
 def _ranged(value: Floats, low: Floats, high: Floats) -> Ranged:

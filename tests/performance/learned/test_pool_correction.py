@@ -12,7 +12,7 @@ import pytest
 from budsim.commons.errors import Unavailable
 from budsim.performance.learned.pool_correction import FEATURES, FOLDER, load_pools
 from budsim.performance.measured.pool_measurements import read_pools
-from budsim.performance.measured.pool_predictions import predict_pools
+from budsim.performance.measured.pool_predictions import corrected_runs, predict_pools
 from budsim.performance.predictor import trained_folder
 
 ROW = {
@@ -56,6 +56,20 @@ def test_intervals_contain_the_value() -> None:
     found = predict_pools(read_pools(pd.DataFrame([ROW])), load_pools(trained_folder()))
     for value, low, high in found.quantities.values():
         assert np.all((low <= value) & (value <= high))
+
+
+def test_no_range_reaches_below_an_idle_worker() -> None:
+    """4096 requests queue for one prefill worker; each prompt is still read and transferred."""
+    rows, correction = (
+        read_pools(pd.DataFrame([{**ROW, "concurrency": "4096"}])),
+        load_pools(trained_folder()),
+    )
+    assert correction is not None
+    runs, _, _ = corrected_runs(rows, correction, np.array([True]))
+    value, low, _ = predict_pools(rows, correction).quantities["ttft_ms"]
+    least = 1e3 * runs.idle_s[0] * np.exp(correction.spreads["ttft"]["idle"][0])
+    assert value[0] > 10.0 * least
+    assert low[0] >= least * (1.0 - 1e-9)
 
 
 def test_altered_artefacts_are_refused(tmp_path: Path) -> None:

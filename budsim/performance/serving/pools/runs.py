@@ -35,7 +35,7 @@ class PoolRuns:
     """What finite runs saw; arrays of shape (n,), seconds, and tokens per second of all workers.
 
     ``running`` are sequences that decode, ``prefill_busy`` the share of their time (0..1) that
-    prefill workers read.
+    prefill workers read, and ``idle_s`` TTFT where nobody waits for a worker or a place.
     """
 
     ttft_mean: Floats
@@ -48,6 +48,7 @@ class PoolRuns:
     output_tokens_per_s: Floats
     running: Floats
     prefill_busy: Floats
+    idle_s: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +126,7 @@ def run_pools(
         output_tokens_per_s=figures[:, 6],
         running=running,
         prefill_busy=np.minimum(prompts_per_s * batches.prompt_s / pools.prefill_workers, 1.0),
+        idle_s=batches.lone_s + known.transfer_s,
     )
 
 
