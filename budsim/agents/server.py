@@ -14,11 +14,10 @@ from pydantic import Field, ValidationError
 
 import budsim
 from budsim.agents.questions import CapacityQuestion, Nodes, Question, clusters_of
-from budsim.api.pools import router_command, router_text
+from budsim.api.pools import router_command, router_of, router_text
 from budsim.api.several_models import ask_of, options_of
 from budsim.commons.errors import BudsimError
 from budsim.commons.units import GIB
-from budsim.engine_ops import serving_engines
 from budsim.simulator.wire.model_loads import ModelLoad
 
 if TYPE_CHECKING:
@@ -200,7 +199,7 @@ def _router(plan: Plan) -> dict[str, Any] | None:
     """Return the router before both pools of a disaggregated plan."""
     if not plan.is_disaggregated:
         return None
-    router = serving_engines[plan.groups[0].engine].pool_router
+    router = router_of(plan)
     told = router_text(router, plan.groups[0].service.ttft_s.value)
     return {"what": told, "image": router.image, "command": list(router_command(plan))}
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from budsim.performance.predictor import Predictor
     from budsim.simulator.planning.device_sets import DeviceSet, SizingResult
+    from budsim.simulator.planning.knob_changes import KnobChange
     from budsim.simulator.planning.plans import (
         Figure,
         Outcome,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     )
     from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.sizing import Capacity
-    from budsim.simulator.planning.whatif import KnobChange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

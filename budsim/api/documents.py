@@ -10,10 +10,10 @@ from budsim.api.prices import price_document
 
 if TYPE_CHECKING:
     from budsim.simulator.planning.device_sets import SizingResult
+    from budsim.simulator.planning.knob_changes import KnobChange
     from budsim.simulator.planning.plans import Outcome, Plan, Rejection, ReplicaGroup
     from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.sizing import Capacity
-    from budsim.simulator.planning.whatif import KnobChange
 
 
 def outcome_document(question: Question, outcome: Outcome) -> dict[str, Any]:

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from budsim.simulator.planning.plans import Plan
 
 
+def router_of(plan: Plan) -> PoolRouter:
+    """Return the router before both pools of a disaggregated plan."""
+    return serving_engines[plan.groups[0].engine].pool_router
+
+
 def router_command(plan: Plan) -> tuple[str, ...]:
     """Return the command of the router before both pools of a disaggregated plan.
 

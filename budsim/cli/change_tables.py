@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from budsim.cli import cells, tables
 
 if TYPE_CHECKING:
+    from budsim.simulator.planning.knob_changes import KnobChange
     from budsim.simulator.planning.plans import ReplicaGroup
     from budsim.simulator.planning.question import Question
-    from budsim.simulator.planning.whatif import KnobChange
 
 
 def print_changes(question: Question, changes: Iterable[KnobChange]) -> None:
@@ -30,11 +30,11 @@ def print_changes(question: Question, changes: Iterable[KnobChange]) -> None:
 
 
 def _cells(groups: Sequence[ReplicaGroup]) -> tuple[str, ...]:
-    from budsim.simulator.planning.knob_changes import usd_per_h, usd_per_million_tokens
+    from budsim.simulator.planning.knob_changes import cost_per_million_tokens_usd, cost_usd_per_h
 
     return (
         # Both pools see the same requests: the decode workers stand for them.
         *cells.group_service(groups[-1]),
-        cells.price(usd_per_million_tokens(groups)),
-        f"{usd_per_h(groups):.2f}",
+        cells.price(cost_per_million_tokens_usd(groups)),
+        f"{cost_usd_per_h(groups):.2f}",
     )

@@ -8,12 +8,11 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 from budsim.api import words
-from budsim.api.pools import router_command, router_text
+from budsim.api.pools import router_command, router_of, router_text
 from budsim.api.prices import energy_text, price_text
 from budsim.cli import cells, hints, tables
 from budsim.cli.replay_tables import print_requests
 from budsim.commons.units import GIB, MILLI
-from budsim.engine_ops import serving_engines
 from budsim.simulator.planning.taste import toss_ups
 
 if TYPE_CHECKING:
@@ -164,8 +163,7 @@ def _part_text(plan: Plan, group: ReplicaGroup) -> str:
 
 def _print_router(console: Console, plan: Plan) -> None:
     """Print what starts the router before both pools."""
-    router = serving_engines[plan.groups[0].engine].pool_router
-    told = router_text(router, plan.groups[0].service.ttft_s.value)
+    told = router_text(router_of(plan), plan.groups[0].service.ttft_s.value)
     console.print(f"\n[bold]and[/bold]: the router before both pools: {told}", soft_wrap=True)
     console.print(shlex.join(router_command(plan)), markup=False, soft_wrap=True)
     console.print(
@@ -210,8 +208,7 @@ def _print_explanation(console: Console, question: Question, plan: Plan, number:
     shares = sorted(explanation.time_shares.items(), key=lambda share: -share[1])
     told = [f"{cause} {share:.0%}" for cause, share in shares if share >= LEAST_SHARE_TOLD]
     console.print(f"a request's time: {', '.join(told)}")
-    # The prompt is read by the prefill workers, where there are any.
-    reader = plan.groups[0] if plan.is_disaggregated else group
+    reader = plan.prompt_reader
     _print_host_tier(console, reader)
     if reader.explanation.encoder_s:
         console.print(

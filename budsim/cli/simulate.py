@@ -28,7 +28,7 @@ from budsim.commons.errors import InvalidInput
 
 if TYPE_CHECKING:
     from budsim.api.answers import Simulation
-    from budsim.simulator.planning.whatif import KnobChange
+    from budsim.simulator.planning.knob_changes import KnobChange
 
 
 WHAT_IF = "--what-if"
@@ -146,7 +146,7 @@ def _draw(found: Simulation, report: Path | None, *, in_terminal: bool) -> None:
 
 def _changed(found: Simulation, change: str) -> KnobChange:
     """Return what a change does to the best plan; an error names the option, then the setting."""
-    from budsim.simulator.planning.whatif import FIELD as WHAT_IF_FIELD
+    from budsim.simulator.planning.knob_changes import FIELD as WHAT_IF_FIELD
     from budsim.simulator.planning.whatif import what_if
 
     try:

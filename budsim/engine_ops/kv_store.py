@@ -77,6 +77,6 @@ def _kind_of(name: str | None) -> StoreKind | None:
     return StoreKind(wanted) if wanted else None
 
 
-def told(store: KvStore) -> str:
+def store_text(store: KvStore) -> str:
     """Return a store in words: ``2,000 GiB in mooncake``."""
     return f"{math.floor(store.capacity_bytes / GIB):,} GiB in {store.kind}"

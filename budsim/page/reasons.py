@@ -53,9 +53,7 @@ def limits(plan: Plan) -> tuple[str, ...]:
             if room < 0
             else f"{figure} may get {room:.0%} worse before its target is missed."
         )
-    # Prompts are read by the prefill workers, where there are any.
-    tier = plan.groups[0].explanation.host_tier if plan.is_disaggregated else explanation.host_tier
-    if tier:
+    if tier := plan.prompt_reader.explanation.host_tier:
         told.append(_prefixes(tier))
     if explanation.next_replica:
         told.append(_next_replica(group, explanation.next_replica))

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from budsim.commons.units import GIB, MILLI
 from budsim.page.charts import number
 from budsim.page.figures import Ranged, ranged
-from budsim.simulator.planning.knob_changes import usd_per_h, usd_per_million_tokens
+from budsim.simulator.planning.knob_changes import (
+    KnobChange,
+    cost_per_million_tokens_usd,
+    cost_usd_per_h,
+)
 from budsim.simulator.planning.plans import Plan, ReplicaGroup
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.whatif import KnobChange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +93,9 @@ def changed_view(question: Question, change: KnobChange) -> tuple[str, tuple[Cha
         _plain("requests/s", _rate_of(before), _rate_of(after)),
         _plain(
             "USD per million output tokens",
-            *(number(usd_per_million_tokens(groups)) for groups in sides),
+            *(number(cost_per_million_tokens_usd(groups)) for groups in sides),
         ),
-        _plain("USD per hour", *(f"{usd_per_h(groups):,.2f}" for groups in sides)),
+        _plain("USD per hour", *(f"{cost_usd_per_h(groups):,.2f}" for groups in sides)),
         _plain("KV cache of a device, GiB", _kv_gib(before), _kv_gib(after)),
     ]
     if question.targets:

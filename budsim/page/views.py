@@ -6,9 +6,8 @@ import shlex
 from dataclasses import dataclass
 
 from budsim.api import prices, words
-from budsim.api.pools import router_command, router_text
+from budsim.api.pools import router_command, router_of, router_text
 from budsim.commons.units import GIB, MILLI
-from budsim.engine_ops import serving_engines
 from budsim.page.charts import number
 from budsim.page.figures import Part, Ranged, memory_parts, parts, ranged
 from budsim.page.front_chart import FrontView, front_view
@@ -225,9 +224,8 @@ def _part(plan: Plan, group: ReplicaGroup) -> str:
 
 
 def _router(plan: Plan) -> RouterView:
-    engine = serving_engines[plan.groups[0].engine]
     return RouterView(
-        text=router_text(engine.pool_router, plan.groups[0].service.ttft_s.value),
+        text=router_text(router_of(plan), plan.groups[0].service.ttft_s.value),
         command=shlex.join(router_command(plan)),
     )
 

@@ -153,13 +153,14 @@ def crowded(requests: Requests, concurrency: int) -> Requests:
         first_wave_s=0.0,
         measured_from=2 * concurrency,
         measured_to=count - concurrency,
-        reuse_distance=_of(requests.reuse_distance, at),
-        far_tokens=_of(requests.far_tokens, at),
-        far_distance=_of(requests.far_distance, at),
+        reuse_distance=rows_of_column(requests.reuse_distance, at),
+        far_tokens=rows_of_column(requests.far_tokens, at),
+        far_distance=rows_of_column(requests.far_distance, at),
     )
 
 
-def _of(column: Floats | None, at: Integers) -> Floats | None:
+def rows_of_column(column: Floats | None, at: Integers | slice) -> Floats | None:
+    """Return some rows of a column that may be left out."""
     return None if column is None else column[at]
 
 
@@ -209,8 +210,8 @@ def _of_trace(traffic: Traffic, trace: Trace) -> Requests:
         first_wave_s=0.0,
         measured_from=traffic.run_warmup,
         measured_to=count,
-        far_tokens=_of(trace.far_tokens, at),
-        far_distance=_of(trace.far_distance, at),
+        far_tokens=rows_of_column(trace.far_tokens, at),
+        far_distance=rows_of_column(trace.far_distance, at),
     )
 
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from budsim.commons.units import GIGA
-from budsim.engine_ops.kv_store import told
+from budsim.engine_ops.kv_store import store_text
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.candidates import Integers
 from budsim.performance.predictor import AnalyticPredictor, Predictor
@@ -222,7 +222,7 @@ def _unused_store(search: _ClusterSearch, plans: Sequence[Plan]) -> list[Rejecti
         "request sooner than computing again: plans go without"
     )
     cluster = search.cluster.cluster_id
-    return [Rejection(cluster_id=cluster, subject=told(linked[0].store), reason=reason)]
+    return [Rejection(cluster_id=cluster, subject=store_text(linked[0].store), reason=reason)]
 
 
 def _plain_outcome(

@@ -12,10 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from budsim.engine_ops import serving_engines
-from budsim.hardware_ops.cluster import Cluster
-from budsim.performance.recorded import Trace
 from budsim.performance.traffic import Traffic
-from budsim.simulator.planning.days import DayOfReplicas, HourOfDay, usual_lead_s
+from budsim.simulator.planning.days import DayOfReplicas, HourOfDay, each_hour, usual_lead_s
 from budsim.simulator.planning.group_changes import hardware_of_pools
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.known_pools import (
@@ -39,18 +37,11 @@ def pools_over_a_day(
     No rule says when to add one: two pools have no load of one replica in common.
     """
     fleet = _PoolFleet.of(question, plan)
-    known: dict[int, HourOfDay] = {}
-    found = []
-    for number, traffic in enumerate(hours):
-        # Equal rates need equal workers; hours of a trace are different objects.
-        key = id(traffic) if isinstance(traffic.arrivals, Trace) else hash(traffic.rate)
-        if key not in known:
-            known[key] = fleet.hour(number, traffic)
-        found.append(replace(known[key], hour=number))
+    found = each_hour(hours, fleet.hour)
     most = max(each.prefill_workers for each in found), max(each.replicas for each in found)
     return DayOfReplicas(
         plan=fleet.plan_of(most),
-        hours=tuple(found),
+        hours=found,
         rule=None,
         lead_time_s=usual_lead_s(plan.groups) if lead_time_s is None else lead_time_s,
     )
@@ -85,14 +76,11 @@ class _PoolFleet:
 
     question: Question
     plan: Plan
-    cluster: Cluster
     hardware: tuple[HardwareGroup, HardwareGroup]
 
     @classmethod
     def of(cls, question: Question, plan: Plan) -> _PoolFleet:
-        cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
-        hardware = hardware_of_pools(question, plan)
-        return cls(question=question, plan=plan, cluster=cluster, hardware=hardware)
+        return cls(question=question, plan=plan, hardware=hardware_of_pools(question, plan))
 
     def hour(self, number: int, traffic: Traffic) -> HourOfDay:
         """Return the cheapest workers with which an hour meets the targets; all where none do."""
@@ -127,7 +115,8 @@ class _PoolFleet:
         if counts == tuple(group.replicas for group in self.plan.groups):
             return self.plan
         scoring, judged = self._judged(self.question, counts)
-        return next(iter(pool_plans(scoring, self.cluster, judged, self.hardware)), self.plan)
+        cluster = self.question.cluster(self.plan.cluster_id)
+        return next(iter(pool_plans(scoring, cluster, judged, self.hardware)), self.plan)
 
     def _judged(self, question: Question, counts: Counts) -> tuple[Scoring, JudgedPools]:
         """Replay requests through so many workers."""

@@ -30,13 +30,19 @@ from budsim.simulator.planning.days import (
     DayOfReplicas,
     HourOfDay,
     ScalingRule,
+    each_hour,
     usual_lead_s,
 )
 from budsim.simulator.planning.group_changes import hardware_of_group, row_of
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.plans import Plan, Rejection, ReplayedRequests
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.replica_groups import JudgedRows, judge_rows, predict_choices
+from budsim.simulator.planning.replica_groups import (
+    JudgedRows,
+    judge_rows,
+    plan_of,
+    predict_choices,
+)
 from budsim.simulator.planning.scoring import Scoring
 
 LONGEST_LEAD_S: Final = SECONDS_PER_HOUR
@@ -181,8 +187,7 @@ class _Fleet:
     @classmethod
     def of(cls, question: Question, plan: Plan, predictor: Predictor) -> _Fleet:
         group = plan.groups[0]
-        cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
-        hardware = hardware_of_group(question, cluster, plan, group)
+        hardware = hardware_of_group(question, plan, group)
         return cls(
             question=question,
             plan=plan,
@@ -194,20 +199,10 @@ class _Fleet:
     def through(self, hours: Sequence[Traffic], lead_time_s: float | None) -> DayOfReplicas:
         """Return the replicas of each hour, and the rule by which they are scaled."""
         lead_s = usual_lead_s(self.plan.groups) if lead_time_s is None else lead_time_s
-        rates = [each.rate for each in hours]
-        rule = self._rule(rates, lead_s)
-        known: dict[int, HourOfDay] = {}
-        found = []
-        for number, traffic in enumerate(hours):
-            # Equal rates need equal replicas; hours of a trace are different objects.
-            key = id(traffic) if isinstance(traffic.arrivals, Trace) else hash(traffic.rate)
-            if key not in known:
-                known[key] = self._hour(number, traffic, rule)
-            found.append(replace(known[key], hour=number))
+        rule = self._rule([each.rate for each in hours], lead_s)
+        found = each_hour(hours, lambda number, traffic: self._hour(number, traffic, rule))
         most = max(hour.replicas for hour in found)
-        return DayOfReplicas(
-            plan=self._plan_of(most), hours=tuple(found), rule=rule, lead_time_s=lead_s
-        )
+        return DayOfReplicas(plan=self._plan_of(most), hours=found, rule=rule, lead_time_s=lead_s)
 
     def _hour(self, number: int, traffic: Traffic, rule: ScalingRule | None) -> HourOfDay:
         """Return the fewest replicas with which an hour meets the targets; all where none do."""
@@ -264,24 +259,11 @@ class _Fleet:
         """Return the plan with another number of replicas, in its busiest hour."""
         if replicas == self.plan.groups[0].replicas:
             return self.plan
-        clusters, here = self.question.clusters, self.plan.cluster_id
-        cluster = next(each for each in clusters if each.cluster_id == here)
-        scoring, row = (
-            self._scoring(self.question.traffic),
-            row_of(self.plan.groups[0].config, replicas),
-        )
+        cluster = self.question.cluster(self.plan.cluster_id)
+        scoring = self._scoring(self.question.traffic)
+        row = row_of(self.plan.groups[0].config, replicas)
         found = predict_choices(cluster, scoring, row, [self.hardware], self.predictor)
-        group = found.replica_group(0, float(found.in_flight([0])[0]))
-        return replace(
-            self.plan,
-            groups=(group,),
-            ttft_s=group.service.ttft_s.value,
-            tokens_per_s_per_user=group.service.tokens_per_s_per_user.value,
-            e2e_s=group.service.e2e_s.value,
-            error_rate=group.error_rate,
-            cost_usd_per_h=group.cost_usd_per_h,
-            cost_per_million_tokens_usd=group.cost_per_million_tokens_usd,
-        )
+        return replace(plan_of(found, [0]), is_knee=self.plan.is_knee)
 
 
 def _ends_of_rate(at: Callable[[float], JudgedRows], start: float) -> tuple[float, float]:

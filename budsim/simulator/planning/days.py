@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from budsim.commons.units import GIB, SECONDS_PER_HOUR
+from budsim.performance.recorded import Trace
+from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.plans import (
     HOURS_PER_MONTH,
     Plan,
@@ -80,11 +82,6 @@ class DayOfReplicas:
     lead_time_s: float
 
     @property
-    def group(self) -> ReplicaGroup:
-        """The replicas, all alike; of pools the prefill workers."""
-        return self.plan.groups[0]
-
-    @property
     def meets_targets(self) -> bool:
         """Whether every hour meets the targets with the chance that was asked for."""
         return all(hour.meets_targets for hour in self.hours)
@@ -144,6 +141,23 @@ class DayOfReplicas:
 
     def _per_day(self, usd: float) -> float:
         return usd * HOURS_PER_DAY / len(self.hours)
+
+
+def each_hour(
+    hours: Sequence[Traffic], judged: Callable[[int, Traffic], HourOfDay]
+) -> tuple[HourOfDay, ...]:
+    """Return what each hour needs by ``judged``, which is asked once for hours of equal rates.
+
+    Hours of a trace are all different, whatever their rates.
+    """
+    known: dict[int, HourOfDay] = {}
+    found = []
+    for number, traffic in enumerate(hours):
+        key = id(traffic) if isinstance(traffic.arrivals, Trace) else hash(traffic.rate)
+        if key not in known:
+            known[key] = judged(number, traffic)
+        found.append(replace(known[key], hour=number))
+    return tuple(found)
 
 
 def usual_lead_s(groups: Sequence[ReplicaGroup]) -> float:

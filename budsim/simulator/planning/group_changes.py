@@ -48,13 +48,13 @@ def change_group(
     config = before.config
     for name, value in named.items():
         asked, replicas, config = _with(asked, replicas, config, name, value)
-    cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
-    hardware = hardware_of_group(question, cluster, plan, before)
+    hardware = hardware_of_group(question, plan, before)
     for name in named:
         check_knob(asked, engine, hardware, config, name)
     check_room(hardware, replicas, config)
     scoring = Scoring(asked, (make_option(asked, hardware, engine, (config.weight_precision,)),))
     choices = row_of(config, replicas)
+    cluster = question.cluster(plan.cluster_id)
     changed = predict_choices(cluster, scoring, choices, [hardware], predictor)
     problem = why_too_large(changed.scoring, changed.choices, changed.memory)
     after = None if problem else changed.replica_group(0, float(changed.in_flight([0])[0]))
@@ -72,8 +72,7 @@ def plan_under(question: Question, plan: Plan, predictor: Predictor) -> Plan | N
 
     Groups share it as they share the plan's own. The plan has no pools.
     """
-    cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
-    hardware = [hardware_of_group(question, cluster, plan, group) for group in plan.groups]
+    hardware = [hardware_of_group(question, plan, group) for group in plan.groups]
     options, rows = [], []
     for number, (group, devices) in enumerate(zip(plan.groups, hardware, strict=True)):
         engine, weights = serving_engines[group.engine], group.config.weight_precision
@@ -85,6 +84,7 @@ def plan_under(question: Question, plan: Plan, predictor: Predictor) -> Plan | N
     shares = load / load.sum()
     each = np.ceil(shares * question.concurrency / choices.replicas).astype(np.int64)
     choices, scoring = replace(choices, concurrency=each), Scoring(question, tuple(options))
+    cluster = question.cluster(plan.cluster_id)
     predicted = predict_choices(cluster, scoring, choices, hardware, predictor, shares)
     carried = np.isfinite(predicted.judged.shortfall).all()
     return plan_of(predicted, range(len(rows))) if carried else None
@@ -115,9 +115,7 @@ def _with(
     return question, replicas, config if name == "max_num_seqs" else roomy(before, config)
 
 
-def hardware_of_group(
-    question: Question, cluster: Cluster, plan: Plan, group: ReplicaGroup
-) -> HardwareGroup:
+def hardware_of_group(question: Question, plan: Plan, group: ReplicaGroup) -> HardwareGroup:
     """Return the devices the group's replicas may lie on.
 
     The best that include those they lie on, without other groups'.
@@ -125,12 +123,13 @@ def hardware_of_group(
     others = (
         replica for other in plan.groups if other is not group for replica in other.placements
     )
-    return _holding(question, cluster, [group]).without(devices_of(others))
+    mine = _holding(question, question.cluster(plan.cluster_id), [group])
+    return mine.without(devices_of(others))
 
 
 def hardware_of_pools(question: Question, plan: Plan) -> tuple[HardwareGroup, HardwareGroup]:
     """Return the devices workers of both pools may lie on: the same twice, or two types."""
-    cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
+    cluster = question.cluster(plan.cluster_id)
     prefill, decode = plan.groups
     if prefill.config.device == decode.config.device:
         both = _holding(question, cluster, plan.groups)

@@ -13,7 +13,7 @@ from budsim.simulator.planning.question import Question
 # Host memory that engines leave to others: SGLang does not start with less (0.5.23,
 # mem_cache/memory_pool_host.py).
 HOST_RESERVE_BYTES: Final = 10.0 * GIB
-_RESERVE: Final = f"{HOST_RESERVE_BYTES / GIB:.0f} GiB"
+RESERVE_TEXT: Final = f"{HOST_RESERVE_BYTES / GIB:.0f} GiB"
 
 
 def host_bytes_per_device(question: Question, group: HardwareGroup, engine: ServingEngine) -> float:
@@ -51,7 +51,7 @@ def told_of_host_memory(question: Question, group: HardwareGroup, engine: Servin
     if offered < wanted:
         return (
             f"nodes offer {offered / GIB:.0f} of the {wanted / GIB:.0f} GiB of host memory asked "
-            f"for KV cache: {_RESERVE} are left to others"
+            f"for KV cache: {RESERVE_TEXT} are left to others"
         )
     return ""
 
@@ -69,7 +69,7 @@ def why_no_host_memory(question: Question, group: HardwareGroup, engine: Serving
         there = each.node.known_host_memory_bytes
         if 0 < there <= HOST_RESERVE_BYTES:
             return (
-                f"KV cache leaves less than {_RESERVE} of the {there / GIB:.0f} GiB of host memory "
-                f"of {each.node.name}"
+                f"KV cache leaves less than {RESERVE_TEXT} of the {there / GIB:.0f} GiB of host "
+                f"memory of {each.node.name}"
             )
     return ""

@@ -74,12 +74,12 @@ class KnobChange:
         return "\n".join([f"{self.change}:", *lines])
 
 
-def usd_per_h(groups: Sequence[ReplicaGroup]) -> float:
+def cost_usd_per_h(groups: Sequence[ReplicaGroup]) -> float:
     """Return what the groups of one side of a change cost together, USD per hour."""
     return sum(group.cost_usd_per_h for group in groups)
 
 
-def usd_per_million_tokens(groups: Sequence[ReplicaGroup]) -> float:
+def cost_per_million_tokens_usd(groups: Sequence[ReplicaGroup]) -> float:
     """Return what a million tokens of one side of a change cost, USD."""
     return sum(group.cost_per_million_tokens_usd for group in groups)
 
@@ -94,8 +94,8 @@ def _told(groups: Sequence[ReplicaGroup]) -> list[tuple[str, str]]:
         ("end to end", f"{service.e2e_s.value:.2f} s"),
         *((f"requests/s of {_noun(each)}", f"{_per_s(each):.2f}") for each in groups),
         ("chance of meeting the targets", chance_text(group.chance)),
-        ("USD/h", f"{usd_per_h(groups):.2f}"),
-        ("USD per million tokens", f"{usd_per_million_tokens(groups):.2f}"),
+        ("USD/h", f"{cost_usd_per_h(groups):.2f}"),
+        ("USD per million tokens", f"{cost_per_million_tokens_usd(groups):.2f}"),
     ]
 
 

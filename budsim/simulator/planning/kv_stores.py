@@ -16,7 +16,11 @@ from budsim.engine_ops.kv_store import KvStore
 from budsim.performance.candidates import Candidates, Floats
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.planning.hardware_groups import HardwareGroup
-from budsim.simulator.planning.host_memory import HOST_RESERVE_BYTES, host_bytes_per_device
+from budsim.simulator.planning.host_memory import (
+    HOST_RESERVE_BYTES,
+    RESERVE_TEXT,
+    host_bytes_per_device,
+)
 from budsim.simulator.planning.question import Question
 
 
@@ -76,7 +80,8 @@ def told_of_store(question: Question, group: HardwareGroup, engine: ServingEngin
     if room < store.capacity_bytes:
         return (
             f"nodes hold {room / GIB:.0f} of the {store.capacity_bytes / GIB:.0f} GiB asked for "
-            f"the {store.kind} store beside other KV cache and 10 GiB that are left to others"
+            f"the {store.kind} store beside other KV cache and {RESERVE_TEXT} that are left to "
+            "others"
         )
     return ""
 
@@ -97,7 +102,10 @@ def why_no_store(question: Question, group: HardwareGroup, engine: ServingEngine
             "it none"
         )
     if not _placed(question, group, store).capacity_bytes:
-        return f"host memory has no room for the {store.kind} store beside 10 GiB left to others"
+        return (
+            f"host memory has no room for the {store.kind} store beside {RESERVE_TEXT} left to "
+            "others"
+        )
     return ""
 
 

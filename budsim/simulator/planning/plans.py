@@ -303,6 +303,11 @@ class Plan:
         )
 
     @property
+    def prompt_reader(self) -> ReplicaGroup:
+        """The group whose prompts are explained: the prefill workers, else the slowest group."""
+        return self.groups[0] if self.is_disaggregated else self.slowest
+
+    @property
     def cost_usd_per_month(self) -> float:
         """What a month of 730 hours costs, USD: a deployment is paid for day and night."""
         return self.cost_usd_per_h * HOURS_PER_MONTH

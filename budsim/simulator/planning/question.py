@@ -283,6 +283,10 @@ class Question:
             return replace(arrivals, concurrency=requests)
         return ClosedLoop(concurrency=requests)
 
+    def cluster(self, cluster_id: str) -> Cluster:
+        """Return the cluster of this id, which is one of the question's."""
+        return next(each for each in self.clusters if each.cluster_id == cluster_id)
+
     def for_partition(self, name: str) -> Question:
         """Return the question with only the cluster that the partition of this name is in.
 

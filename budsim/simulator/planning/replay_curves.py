@@ -113,8 +113,7 @@ def _repeated(candidates: Candidates, rows: int) -> Candidates:
 def _candidates(question: Question, plan: Plan) -> Candidates:
     """Return one replica of the plan's slowest group, a table of one row."""
     group = plan.slowest
-    cluster = next(each for each in question.clusters if each.cluster_id == plan.cluster_id)
-    hardware = hardware_of_group(question, cluster, plan, group)
+    hardware = hardware_of_group(question, plan, group)
     engine = serving_engines[group.engine]
     option = make_option(question, hardware, engine, (group.config.weight_precision,))
     return Scoring(question, (option,)).candidates(row_of(group.config, group.replicas))

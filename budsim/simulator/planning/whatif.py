@@ -47,6 +47,3 @@ def change_plan(
     if plan.is_disaggregated:
         return change_pools(question, plan, changes)
     return change_group(question, plan, predictor, changes)
-
-
-__all__ = ["FIELD", "KnobChange", "change_plan", "what_if"]

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from budsim.commons.errors import InvalidInput
-from budsim.engine_ops.kv_store import KvStore, told
+from budsim.engine_ops.engine_profile import StoreKind
+from budsim.engine_ops.kv_store import store_text
 from budsim.engine_ops.shared.stores import (
     MOONCAKE_FILE,
     MOONCAKE_VARIABLE,
@@ -46,7 +47,7 @@ def store_notes(deployment: Deployment) -> Iterator[str]:
     store = deployment.kv_store
     if store is None:
         return
-    yield f"replicas share a store of KV cache ({told(store)}) on the host {STORE_HOST}"
+    yield f"replicas share a store of KV cache ({store_text(store)}) on the host {STORE_HOST}"
     if _uses_rdma(deployment):
         yield "Mooncake reads over RDMA: processes need the network cards and may lock memory"
 
@@ -160,7 +161,7 @@ def refuse_file(deployment: Deployment, form: str) -> None:
 
 
 def _processes(deployment: Deployment) -> tuple[StoreProcess, ...]:
-    store: KvStore | None = deployment.kv_store
+    store = deployment.kv_store
     if store is None:
         return ()
     nodes = len(_store_nodes(deployment))
@@ -189,7 +190,9 @@ def _protocol(deployment: Deployment) -> str:
 
 def _uses_rdma(deployment: Deployment) -> bool:
     store = deployment.kv_store
-    return store is not None and store.kind == "mooncake" and _protocol(deployment) == "rdma"
+    return (
+        store is not None and store.kind is StoreKind.MOONCAKE and _protocol(deployment) == "rdma"
+    )
 
 
 def _reads_file(deployment: Deployment) -> bool:

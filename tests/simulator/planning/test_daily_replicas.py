@@ -69,7 +69,7 @@ def test_busier_hours_need_more_replicas():
     assert needed[0] < needed[2]
     assert needed[1] == needed[3]
     assert needed == sorted(needed[:3]) + needed[3:]
-    assert found.group.replicas == found.most == needed[2]
+    assert found.plan.groups[0].replicas == found.most == needed[2]
 
 
 def test_one_replica_less_would_miss():
@@ -109,7 +109,7 @@ def test_replicas_are_paid_while_they_load():
     """Hours of 2 and 4 replicas and a lead time of 360 s: 6 replica-hours, and 2 x 0.1 to load."""
     found = replace(day(), hours=hours(2, 4), lead_time_s=360.0)
     assert found.replica_hours == pytest.approx(6.2)
-    each = found.group.cost_usd_per_h / found.group.replicas
+    each = found.plan.groups[0].cost_usd_per_h / found.plan.groups[0].replicas
     assert found.usd_per_day == pytest.approx(6.2 * 12 * each)
     assert found.constant_usd_per_day == pytest.approx(4 * 24 * each)
     assert found.saved_share == pytest.approx(1 - 6.2 / 8)
@@ -142,7 +142,7 @@ def test_the_usual_lead_time_loads_the_weights():
     """An 8B model in 16 bit has 15 GiB of weights: 120 s to start, and 15 s at 1 GiB/s."""
     found = answered((5.0, 60.0), None).day
     assert found
-    per_device = 15.0 / found.group.config.tp / found.group.config.pp
+    per_device = 15.0 / found.plan.groups[0].config.tp / found.plan.groups[0].config.pp
     assert found.lead_time_s == pytest.approx(120 + per_device, abs=2)
 
 

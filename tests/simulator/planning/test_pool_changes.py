@@ -11,9 +11,10 @@ from budsim.commons.errors import InvalidInput
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.knob_changes import KnobChange
 from budsim.simulator.planning.plans import Plan
 from budsim.simulator.planning.question import Disaggregation, Question
-from budsim.simulator.planning.whatif import KnobChange, change_plan
+from budsim.simulator.planning.whatif import change_plan
 from tests.simulator.situations import make_cluster, make_question
 
 

@@ -5,8 +5,9 @@ import pytest
 from budsim.commons.errors import InvalidInput
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.knob_changes import KnobChange
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.whatif import KnobChange, what_if
+from budsim.simulator.planning.whatif import what_if
 from tests.simulator.situations import make_cluster, make_question
 
 FOUR = make_cluster((("H100-SXM", 4),))

@@ -8,7 +8,7 @@ import numpy as np
 
 from budsim.commons.errors import Unavailable
 from budsim.performance.candidates import Floats
-from budsim.performance.serving.arrivals import ALWAYS_CACHED, Requests
+from budsim.performance.serving.arrivals import ALWAYS_CACHED, Requests, rows_of_column
 from budsim.performance.serving.replay import native
 from budsim.performance.serving.replay.scheduling import Host, Router, Schedulers
 from budsim.performance.serving.replay.step_tables import CONTEXTS, TOKENS, PartTables, StepTables
@@ -112,18 +112,14 @@ def _lane(requests: Requests, lane: int, lanes: int) -> Requests:
         output_tokens=requests.output_tokens[kept],
         reused_from=np.where(source < 0, source, np.where(same, source // lanes, ALWAYS_CACHED)),
         reused_tokens=requests.reused_tokens[kept],
-        reuse_distance=_part_of(requests.reuse_distance, kept),
-        far_tokens=_part_of(requests.far_tokens, kept),
-        far_distance=_part_of(requests.far_distance, kept),
+        reuse_distance=rows_of_column(requests.reuse_distance, kept),
+        far_tokens=rows_of_column(requests.far_tokens, kept),
+        far_distance=rows_of_column(requests.far_distance, kept),
         # Rounded up: the first lanes take the clients that do not divide evenly.
         concurrency=-(-(requests.concurrency - lane) // lanes),
         measured_from=-(-max(requests.measured_from - lane, 0) // lanes),
         measured_to=-(-max(requests.measured_to - lane, 0) // lanes),
     )
-
-
-def _part_of(column: Floats | None, kept: slice) -> Floats | None:
-    return None if column is None else column[kept]
 
 
 def _or_zeros(column: Floats | None, count: int) -> Floats:
