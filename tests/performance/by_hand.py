@@ -14,8 +14,9 @@ from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.layers import Attention, AttentionKind, FeedForward, LayerGroup
 from budsim.performance.candidates import Candidates
 from budsim.performance.physics.attainable import IDEAL
+from budsim.performance.physics.batch import Batch, OperatorTime
 from budsim.performance.physics.constants import PhysicsConstants
-from budsim.performance.physics.operators import Batch, OperatorTime, StepTime
+from budsim.performance.physics.operators import StepTime
 from budsim.performance.physics.operators import operator_times as times_of
 from budsim.performance.physics.operators import step_time as time_of
 from budsim.performance.physics.ranks import Ranks, prepare

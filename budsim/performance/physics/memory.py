@@ -19,9 +19,9 @@ from budsim.engine_ops.memory_rule import MemoryRule, ShareOf
 from budsim.engine_ops.shared.kernels import compute_capability
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
+from budsim.performance.physics.batch import ACTIVATION_BYTES
 from budsim.performance.physics.compressed_caches import bytes_per_token_by_pages, stream_copies
 from budsim.performance.physics.encoders import encoder_bytes
-from budsim.performance.physics.operators import ACTIVATION_BYTES
 from budsim.performance.physics.ranks import Ranks
 from budsim.performance.predictions import MemoryUse
 
