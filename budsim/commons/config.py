@@ -9,18 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import Any
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 
-from budsim.commons.errors import InvalidInput
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-DEFAULT_DATABASE = "sqlite:///budsim.db"
-POSTGRES_SCHEMES = frozenset({"postgres", "postgresql", "postgresql+psycopg2"})
-SQLITE_SCHEMES = frozenset({"sqlite", "sqlite+pysqlite"})
+from budsim.commons.database_settings import DatabaseSettings
+from budsim.commons.settings_group import Port, SettingsGroup, read_group, secret
 
 
 class Environment(StrEnum):
@@ -28,29 +22,6 @@ class Environment(StrEnum):
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
-
-
-class SettingsGroup(BaseSettings):
-    """Settings that belong together; each field is an environment variable of the same name."""
-
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-    )
-
-
-Group = TypeVar("Group", bound=SettingsGroup)
-
-
-def _secret(name: str, default: Any, description: str) -> Any:
-    """Return a field that the callers' platform may also name with the prefix SECRETS_."""
-    # The prefixed name first: a copied .env.sample sets DATABASE_URL to its default.
-    aliases = AliasChoices(f"secrets_{name}", name)
-    return Field(default, validation_alias=aliases, description=description)
 
 
 class AppSettings(SettingsGroup):
@@ -72,7 +43,7 @@ class AppSettings(SettingsGroup):
         le=600,
         description="then requests under way have so long before they are answered 503, s",
     )
-    app_api_token: SecretStr | None = _secret(
+    app_api_token: SecretStr | None = secret(
         "app_api_token",
         None,
         "callers must send it in the header dapr-api-token; unset: anyone may",
@@ -101,63 +72,6 @@ class TelemetrySettings(SettingsGroup):
     )
 
 
-class DatabaseSettings(SettingsGroup):
-    """Where runs, plans and events are kept."""
-
-    database_url: SecretStr = _secret(
-        "database_url",
-        SecretStr(DEFAULT_DATABASE),
-        "sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME",
-    )
-    psql_host: str | None = Field(
-        None, description="host of Postgres, where DATABASE_URL is unset; the next four go with it"
-    )
-    psql_port: Port = Field(5432, description="port of Postgres")
-    psql_user: str = _secret("psql_user", "budsim", "user of Postgres")
-    psql_password: SecretStr | None = _secret("psql_password", None, "password of Postgres")
-    psql_db_name: str = Field("budsim", description="database of Postgres")
-    database_pool_size: int = Field(
-        10, ge=1, le=200, description="connections kept open (Postgres)"
-    )
-    migrate_at_start: bool = Field(
-        True, description="bring the schema up to date at start; false where a job does it"
-    )
-    retention_days: float = Field(
-        30.0, gt=0, le=3650, description="finished runs are deleted after so many days"
-    )
-
-    @property
-    def url(self) -> str:
-        """SQLAlchemy URL with the driver budsim ships: psycopg2 or SQLite's own."""
-        given = self.database_url.get_secret_value()
-        if self.psql_host and given == DEFAULT_DATABASE:
-            return self._psql_url(self.psql_host)
-        scheme, _, rest = given.partition("://")
-        return f"postgresql+psycopg2://{rest}" if scheme in POSTGRES_SCHEMES else given
-
-    def _psql_url(self, host: str) -> str:
-        password = self.psql_password.get_secret_value() if self.psql_password else ""
-        login = quote(self.psql_user, safe="") + (
-            f":{quote(password, safe='')}" if password else ""
-        )
-        name = quote(self.psql_db_name, safe="")
-        return f"postgresql+psycopg2://{login}@{host}:{self.psql_port}/{name}"
-
-    @field_validator("database_url")
-    @classmethod
-    def _check_url(cls, value: SecretStr) -> SecretStr:
-        # Checked by hand: an error of a URL library repeats the URL, and with it the password.
-        url = value.get_secret_value()
-        scheme, separator, rest = url.partition("://")
-        if separator and scheme in SQLITE_SCHEMES:
-            _check_sqlite_path(rest)
-        elif separator and scheme in POSTGRES_SCHEMES:
-            _check_postgres_host(url)
-        else:
-            raise ValueError("the scheme is not sqlite or postgresql")
-        return value
-
-
 class DaprSettings(SettingsGroup):
     """The sidecar; without ports everything happens in this process."""
 
@@ -168,7 +82,7 @@ class DaprSettings(SettingsGroup):
     dapr_grpc_port: Port | None = Field(
         None, description="the sidecar's gRPC port, preferred where set"
     )
-    dapr_api_token: SecretStr | None = _secret(
+    dapr_api_token: SecretStr | None = secret(
         "dapr_api_token", None, "sent to the sidecar on every call"
     )
     dapr_workflows: bool = Field(
@@ -479,37 +393,5 @@ def read_settings() -> Settings:
     return Settings(**groups)
 
 
-def read_group(group: type[Group], values: Mapping[str, Any] | None = None) -> Group:
-    """Read one group of settings; ``values`` win over the environment.
-
-    Raises
-    ------
-    InvalidInput
-        A value is out of its bounds; names the variable and never repeats the value.
-    """
-    try:
-        return group(**(values or {}))
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        name = ".".join(str(part) for part in first["loc"]).upper()
-        problem = first["msg"].removeprefix("Value error, ")
-        raise InvalidInput(name, problem, "what .env.sample says") from None
-
-
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _check_sqlite_path(path: str) -> None:
-    if len(path) <= 1 or not path.startswith("/") or ":memory:" in path:
-        raise ValueError("SQLite needs a file, as in sqlite:///budsim.db")
-
-
-def _check_postgres_host(url: str) -> None:
-    try:
-        named = urlsplit(url)
-        host, _ = named.hostname or "host=" in named.query, named.port
-    except ValueError:
-        raise ValueError("the port is not a number from 1 to 65535") from None
-    if not host:
-        raise ValueError("it names no host")

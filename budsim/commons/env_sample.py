@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
-from budsim.commons.config import GROUPS, SettingsGroup
+from budsim.commons.config import GROUPS
+from budsim.commons.settings_group import SettingsGroup
 
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 # Fields whose variable is better known under its alias.

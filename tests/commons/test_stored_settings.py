@@ -7,13 +7,13 @@ import pytest
 from budsim.commons.config import (
     AppSettings,
     DaprSettings,
-    DatabaseSettings,
     Environment,
     InventorySettings,
     LimitSettings,
     Settings,
 )
 from budsim.commons.dapr import Sidecar, connect
+from budsim.commons.database_settings import DatabaseSettings
 from budsim.commons.errors import InvalidInput, Unavailable
 from budsim.commons.stored_settings import stored_settings
 from tests.simulator.serving import StandInSidecar

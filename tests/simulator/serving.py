@@ -13,11 +13,11 @@ from fastapi.testclient import TestClient
 from budsim.commons.config import (
     AppSettings,
     DaprSettings,
-    DatabaseSettings,
     InventorySettings,
     LimitSettings,
     Settings,
 )
+from budsim.commons.database_settings import DatabaseSettings
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIGA, TERA
 from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig
