@@ -39,6 +39,8 @@ NORMAL_90: Final = 1.6449
 COMMON_CAUSE: Final = 0.5
 
 NARROWEST: Final = 1e-6
+# What a chance that is too small lacks at least where best estimates miss; chosen by us.
+LEAST_LACKING: Final = 0.01
 # Figure of replayed traffic: the largest stable rate over the rate that comes.
 SPARE_RATE: Final = "spare_rate"
 
@@ -89,21 +91,6 @@ class Residuals:
         )
         return np.asarray(ndtr(np.where(above, score, -score)))
 
-    def quantile(self, level: float) -> Floats:
-        """Return the residual that is not exceeded with a chance of ``level`` (0..1)."""
-        from scipy.special import ndtri
-
-        score = float(ndtri(level))
-        above = score >= 0
-        inner, outer = (self.high80, self.high90) if above else (-self.low80, -self.low90)
-        size = np.interp(abs(score), [0.0, NORMAL_80], [0.0, 1.0]) * inner
-        if abs(score) > NORMAL_80:
-            share = min((abs(score) - NORMAL_80) / (NORMAL_90 - NORMAL_80), 1.0)
-            size = inner + share * (np.maximum(outer, inner) - inner)
-        if abs(score) > NORMAL_90:
-            size = outer * abs(score) / NORMAL_90
-        return np.asarray(size if above else -size)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
@@ -116,7 +103,8 @@ class Judged:
     chance : float array
         Chance (0..1) that every target is met; 1 without targets.
     shortfall : float array
-        0 where the targets are met with the chance that was asked for; else how far from it.
+        0 where the targets are met with the chance that was asked for. Else what the chance lacks,
+        at most what it lacks where best estimates just meet every target, and the relative miss.
     """
 
     missed: Floats
@@ -140,11 +128,14 @@ def judge(targets: Targets, figures: Figures, predictions: Predictions, asked: f
     if not targets and SPARE_RATE not in figures:
         return Judged(missed=missed, chance=np.ones(len(missed)), shortfall=missed)
     residuals = _residuals(predictions)
-    chance = _joint(list(_chances(targets, figures, residuals)))
+    chances = list(_chances(targets, figures, residuals))
+    chance = _joint(chances)
     if asked <= 0:
         return Judged(missed=missed, chance=chance, shortfall=missed)
-    worse = targets.missed_by(_worse(figures, residuals, asked))
-    shortfall = np.where(chance >= asked, 0.0, np.maximum(worse, asked - chance))
+    # Chances near 0 are alike: there the miss tells which row is nearer to the targets.
+    at_limits = _joint([np.full(len(chance), 0.5)] * len(chances))
+    lacking = np.minimum(asked - chance, np.maximum(asked - at_limits, LEAST_LACKING))
+    shortfall = np.where(chance >= asked, 0.0, lacking + missed)
     return Judged(missed=missed, chance=chance, shortfall=shortfall)
 
 
@@ -204,15 +195,3 @@ def _joint(chances: list[Floats]) -> Floats:
     logs = np.log(np.maximum(chances, 1e-12))
     joint = COMMON_CAUSE * logs.min(axis=0) + (1.0 - COMMON_CAUSE) * logs.sum(axis=0)
     return np.asarray(np.exp(joint))
-
-
-def _worse(figures: Figures, residuals: Mapping[str, Residuals], level: float) -> Figures:
-    """Return figures that are no worse than this with a chance of ``level`` each."""
-    factors = {name: np.exp(each.quantile(level)) for name, each in residuals.items()}
-    worse = {}
-    for name, figure in figures.items():
-        if name in HIGHER_IS_BETTER:
-            worse[name] = figure if name == GOOD_SHARE else figure / factors["tpot_s"]
-        elif name != SPARE_RATE:
-            worse[name] = figure * factors[_FAMILIES[name.removesuffix("_s").split("_")[0]]]
-    return worse

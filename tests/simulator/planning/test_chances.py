@@ -66,13 +66,6 @@ def test_a_limit_at_the_end_of_an_interval_has_its_chance(limit, expected):
     assert chance(Targets(ttft_s=limit)) == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize("level", [0.03, 0.1, 0.3, 0.5, 0.8, 0.9, 0.93, 0.97])
-def test_the_quantile_at_a_chance_has_that_chance(level):
-    """Chance and quantile are inverse to each other."""
-    residuals = Residuals.of(VALUE, intervals(1.0))
-    assert residuals.chance_below(residuals.quantile(level)) == pytest.approx(level, abs=1e-3)
-
-
 def test_a_rate_is_as_likely_as_the_time_per_token():
     """13.3 tokens/s are 1.5 times the 0.05 s predicted for a token: nine of ten."""
     assert chance(Targets(tokens_per_s_per_user=20 / 1.5)) == pytest.approx(0.9, abs=1e-3)
@@ -95,6 +88,33 @@ def test_a_shortfall_ends_where_the_chance_is_as_asked():
     assert short[0.0] == short[0.8] == 0.0
     assert short[0.95] > 0.0
     assert judge(targets, figures, rows, 0.95).missed[0] == 0.0
+
+
+@pytest.mark.parametrize("asked", [0.0, 0.5, 0.8])
+def test_of_two_that_surely_miss_the_one_that_misses_more_falls_shorter(asked):
+    """Six times too slow is further off than twice too slow, although both have no chance."""
+    targets = Targets(tokens_per_s_per_user=30.0)
+    judged = [
+        judge(targets, figures_of(rows.service), rows, asked)
+        for rows in (predicted(tpot_s=1 / 5), predicted(tpot_s=1 / 15))
+    ]
+    assert [float(each.chance[0]) for each in judged] == pytest.approx([0.0, 0.0], abs=0.05)
+    slow, slower = (float(each.shortfall[0]) for each in reversed(judged))
+    assert slower > 1.2 * slow
+
+
+def test_a_chance_that_is_too_small_falls_short_where_best_estimates_do_not():
+    """Two targets that are both met with 0.7 are met together with 0.59: 0.21 less than 0.8."""
+    rows = predicted()
+    limit = float(np.exp(Residuals.of(VALUE, intervals(1.0)).high80[0] * 0.5244 / 1.2816))
+    judged = judge(
+        Targets(ttft_s=limit, tokens_per_s_per_user=20.0 / limit),
+        figures_of(rows.service),
+        rows,
+        0.8,
+    )
+    assert judged.missed[0] == 0.0
+    assert judged.shortfall[0] == pytest.approx(0.8 - 0.7**1.5, abs=1e-3)
 
 
 def test_without_targets_everything_is_sure():
