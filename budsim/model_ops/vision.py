@@ -64,7 +64,7 @@ def _siglip(tower: ConfigReader, text_hidden: int) -> int:
     """Return Gemma 3's SigLIP tower and projector (transformers modeling_siglip.py)."""
     hidden, width = _widths(tower)
     layers, patch = _layers_and_patch(tower)
-    patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2
+    patches = image_patches(tower)
     stem = hidden * (3 * patch * patch + 1) + patches * hidden
     return (
         stem + layers * _encoder_block(hidden, width) + 2 * hidden + hidden * text_hidden + hidden
@@ -139,7 +139,7 @@ def _llama4(tower: ConfigReader, text_hidden: int) -> int:
     hidden, width = _widths(tower)
     layers, patch = _layers_and_patch(tower)
     # One position more: the class token.
-    patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2 + 1
+    patches = image_patches(tower) + 1
     inner, out = (
         tower.integer("projector_input_dim", high=MAX_HIDDEN),
         tower.integer("vision_output_dim", high=MAX_HIDDEN),
@@ -219,6 +219,12 @@ def _moonvit3(tower: ConfigReader, text_hidden: int) -> int:
     )
 
 
+def image_patches(tower: ConfigReader) -> int:
+    """Return the patches of a square image of the tower's size: 448 pixels by 14 are 1,024."""
+    patch = tower.integer("patch_size", high=MAX_HIDDEN)
+    return (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2
+
+
 def _minimax3(tower: ConfigReader, text_hidden: int) -> int:
     """Return MiniMax M3's tower and projector (vLLM 0.33 ``minimax_m3/common/vision_tower.py``)."""
     hidden, width = _widths(tower)
@@ -255,7 +261,7 @@ def _step3p7(tower: ConfigReader, text_hidden: int) -> int:
     """Return Step 3.7's tower, two convolutions and its projector (modeling_step3p7.py)."""
     hidden, width, layers = step3p7_sizes(tower)
     patch = tower.integer("patch_size", high=MAX_HIDDEN)
-    patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2
+    patches = image_patches(tower)
     stem = hidden * (3 * patch * patch + patches) + 2 * hidden
     convolutions = 9 * 2 * hidden**2 + 9 * 8 * hidden**2 + 6 * hidden
     blocks = layers * (_encoder_block(hidden, width) + 2 * hidden)
@@ -287,7 +293,7 @@ def _glm4(tower: ConfigReader, text_hidden: int) -> int:  # noqa: ARG001
     hidden = tower.integer("hidden_size", high=MAX_HIDDEN)
     out = tower.integer("out_hidden_size", high=MAX_HIDDEN)
     patch, frames = _patch_and_frames(tower)
-    patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2
+    patches = image_patches(tower)
     stem = hidden * (3 * frames * patch * patch + 1) + patches * hidden + 2 * hidden
     block = 4 * hidden * hidden + 3 * hidden * out + 2 * hidden
     merger = 4 * hidden * out + out + out * out + 2 * out
@@ -300,7 +306,7 @@ def _intern_vit(tower: ConfigReader, text_hidden: int) -> int:
     hidden, width = _widths(tower)
     layers, patch = _layers_and_patch(tower)
     # One position more: the class token.
-    patches = (tower.integer("image_size", high=MAX_HIDDEN) // patch) ** 2 + 1
+    patches = image_patches(tower) + 1
     stem = hidden + hidden * (3 * patch * patch + 1) + patches * hidden
     merged = 4 * hidden
     projector = 2 * merged + (merged + 1) * text_hidden + (text_hidden + 1) * text_hidden

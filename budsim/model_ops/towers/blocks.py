@@ -1,14 +1,26 @@
-"""What readers of towers have in common: sizes of blocks, and squares of merged patches."""
+"""What readers of towers have in common: towers of equal blocks, and squares of merged patches."""
 
 from __future__ import annotations
 
 from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, ConfigReader
+from budsim.model_ops.encoders import Tower
 from budsim.model_ops.image_tokens import MergedPatches
 
 
-def block(hidden: int, width: int, *, gated: bool) -> int:
-    """Return the weights of four projections and a feed-forward part."""
-    return 4 * hidden * hidden + (3 if gated else 2) * hidden * width
+def tower_of_blocks(
+    hidden: int, width: int, layers: int, *, projector: int, gated: bool = False
+) -> Tower:
+    """Return a tower of equal blocks: four projections and a feed-forward part each.
+
+    ``projector`` counts the weights between the tower and the language model.
+    """
+    return Tower(
+        layers=layers,
+        hidden=hidden,
+        width=width,
+        block_parameters=4 * hidden * hidden + (3 if gated else 2) * hidden * width,
+        projector_parameters=projector,
+    )
 
 
 def sizes(tower: ConfigReader, layers: str) -> tuple[int, int, int]:

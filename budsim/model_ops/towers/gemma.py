@@ -8,8 +8,8 @@ from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_WIDTH, ConfigReader
 from budsim.model_ops.encoders import Encoders, Tower
 from budsim.model_ops.image_tokens import FixedImage, PooledPatches
 from budsim.model_ops.sounds import GEMMA3N_SOUND, GEMMA4_SOUND
-from budsim.model_ops.towers.blocks import block, sizes
-from budsim.model_ops.vision import AUDIO_PARAMETERS
+from budsim.model_ops.towers.blocks import sizes, tower_of_blocks
+from budsim.model_ops.vision import AUDIO_PARAMETERS, image_patches
 
 # Gemma 3: 4 x 4 patches are pooled (mm_tokens_per_image 256 of 64 x 64 patches); two line breaks
 # and begin and end of the image around them (transformers Gemma3Processor).
@@ -54,31 +54,16 @@ GEMMA4_AUDIO: Final = Tower(
 def gemma3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
     """Return what SigLIP reads: every image becomes the same tokens."""
     hidden, width, layers = sizes(tower, "num_hidden_layers")
-    side = tower.integer("image_size", high=MAX_HIDDEN) // tower.integer(
-        "patch_size", high=MAX_HIDDEN
-    )
     tokens = config.integer("mm_tokens_per_image", high=MAX_WIDTH, default=GEMMA3_TOKENS)
-    found = Tower(
-        layers=layers,
-        hidden=hidden,
-        width=width,
-        block_parameters=block(hidden, width, gated=False),
-        projector_parameters=hidden * text_hidden,
-    )
-    rule = FixedImage(tokens=tokens, patches=side**2, marks=GEMMA3_MARKS)
+    found = tower_of_blocks(hidden, width, layers, projector=hidden * text_hidden)
+    rule = FixedImage(tokens=tokens, patches=image_patches(tower), marks=GEMMA3_MARKS)
     return Encoders(modalities=("image",), tower=found, image=rule)
 
 
 def gemma4(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
     """Return what Gemma 4 reads; E2B and E4B hear, too."""
     hidden, width, layers = sizes(tower, "num_hidden_layers")
-    found = Tower(
-        layers=layers,
-        hidden=hidden,
-        width=width,
-        block_parameters=block(hidden, width, gated=True),
-        projector_parameters=hidden * text_hidden,
-    )
+    found = tower_of_blocks(hidden, width, layers, projector=hidden * text_hidden, gated=True)
     rule = PooledPatches(
         patch=tower.integer("patch_size", high=MAX_HIDDEN),
         pool=tower.integer("pooling_kernel_size", high=64, default=GEMMA4_POOL),

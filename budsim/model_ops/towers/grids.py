@@ -9,8 +9,8 @@ from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, Co
 from budsim.model_ops.encoders import Encoders, Tower
 from budsim.model_ops.image_tiles import RatioTiles, Tiles, WindowTiles
 from budsim.model_ops.image_tokens import BudgetedRows, ClosestGrid, PaddedPatches, PatchRows
-from budsim.model_ops.towers.blocks import block, sizes
-from budsim.model_ops.vision import step3p7_sizes
+from budsim.model_ops.towers.blocks import sizes, tower_of_blocks
+from budsim.model_ops.vision import image_patches, step3p7_sizes
 
 # Llama 4: at most 16 tiles; a quarter of a tile's patches are left after the pixel shuffle
 # (transformers image_processing_llama4_fast.py, max_patches; config: pixel_shuffle_ratio 0.5).
@@ -52,15 +52,9 @@ def llama4(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encod
     """Return tiles of the tower's size, and one of the whole."""
     hidden, width, layers = sizes(tower, "num_hidden_layers")
     side = tower.integer("image_size", high=MAX_HIDDEN)
-    patches = (side // tower.integer("patch_size", high=MAX_HIDDEN)) ** 2
+    patches = image_patches(tower)
     inner = tower.integer("projector_input_dim", high=MAX_HIDDEN)
-    found = Tower(
-        layers=layers,
-        hidden=hidden,
-        width=width,
-        block_parameters=block(hidden, width, gated=False),
-        projector_parameters=inner * (width + inner + text_hidden),
-    )
+    found = tower_of_blocks(hidden, width, layers, projector=inner * (width + inner + text_hidden))
     rule = Tiles(
         side=side,
         tile_tokens=patches // LLAMA4_SHUFFLE,
@@ -75,14 +69,9 @@ def internvl(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Enc
     """Return tiles of 448 x 448 pixels, and one of the whole."""
     hidden, width, layers = sizes(tower, "num_hidden_layers")
     side = tower.integer("image_size", high=MAX_HIDDEN)
-    patches = (side // tower.integer("patch_size", high=MAX_HIDDEN)) ** 2
-    found = Tower(
-        layers=layers,
-        hidden=hidden,
-        width=width,
-        block_parameters=block(hidden, width, gated=False),
-        projector_parameters=(INTERNVL_SHUFFLE * hidden + text_hidden) * text_hidden,
-    )
+    patches = image_patches(tower)
+    projector = (INTERNVL_SHUFFLE * hidden + text_hidden) * text_hidden
+    found = tower_of_blocks(hidden, width, layers, projector=projector)
     rule = RatioTiles(
         side=side,
         tile_tokens=patches // INTERNVL_SHUFFLE,
@@ -98,13 +87,8 @@ def mistral3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Enc
     """Return rows of patches, each with a mark."""
     hidden, width, layers = sizes(tower, "num_hidden_layers")
     merge = config.integer("spatial_merge_size", high=64, default=PIXTRAL_MERGE)
-    found = Tower(
-        layers=layers,
-        hidden=hidden,
-        width=width,
-        block_parameters=block(hidden, width, gated=True),
-        projector_parameters=4 * hidden * hidden + (hidden + text_hidden) * text_hidden,
-    )
+    projector = 4 * hidden * hidden + (hidden + text_hidden) * text_hidden
+    found = tower_of_blocks(hidden, width, layers, projector=projector, gated=True)
     rule = PatchRows(
         patch=tower.integer("patch_size", high=MAX_HIDDEN),
         merge=merge,
@@ -141,13 +125,8 @@ def muse_glimmer(config: ConfigReader, tower: ConfigReader, text_hidden: int) ->
     hidden, width, layers = sizes(tower, "num_hidden_layers")
     merge = tower.integer("merge_size", high=64, default=2)
     inner = tower.integer("projector_hidden_size", high=MAX_HIDDEN, default=4096)
-    found = Tower(
-        layers=layers,
-        hidden=hidden,
-        width=width,
-        block_parameters=block(hidden, width, gated=False),
-        projector_parameters=(hidden * merge**2 + inner + text_hidden) * inner,
-    )
+    projector = (hidden * merge**2 + inner + text_hidden) * inner
+    found = tower_of_blocks(hidden, width, layers, projector=projector)
     rule = ClosestGrid(
         edge=tower.integer("patch_size", high=MAX_HIDDEN) * merge,
         merge=merge,
@@ -160,13 +139,8 @@ def deepseek(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Enc
     """Return what DeepSeek V4.1 reads: rows of squares of patches."""
     hidden, width, layers = sizes(tower, "num_hidden_layers")
     merge = tower.integer("downsample_ratio", high=64, default=3)
-    found = Tower(
-        layers=layers,
-        hidden=hidden,
-        width=width,
-        block_parameters=block(hidden, width, gated=True),
-        projector_parameters=(hidden * merge**2 + text_hidden) * text_hidden,
-    )
+    projector = (hidden * merge**2 + text_hidden) * text_hidden
+    found = tower_of_blocks(hidden, width, layers, projector=projector, gated=True)
     rule = BudgetedRows(
         patch=tower.integer("patch_size", high=MAX_HIDDEN),
         merge=merge,
@@ -181,13 +155,8 @@ def step3p7(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Enco
     hidden, width, layers = step3p7_sizes(tower)
     # Four positions of the first convolution for each of the second.
     convolutions = 4 * 9 * 2 * hidden**2 + 9 * 8 * hidden**2
-    found = Tower(
-        layers=layers,
-        hidden=hidden,
-        width=width,
-        block_parameters=block(hidden, width, gated=False),
-        projector_parameters=convolutions + 4 * hidden * text_hidden,
-    )
+    projector = convolutions + 4 * hidden * text_hidden
+    found = tower_of_blocks(hidden, width, layers, projector=projector)
     patch = tower.integer("patch_size", high=MAX_HIDDEN)
     rule = WindowTiles(
         side=tower.integer("image_size", high=MAX_HIDDEN),

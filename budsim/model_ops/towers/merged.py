@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, ConfigReader
-from budsim.model_ops.encoders import Encoders, Tower
+from budsim.model_ops.encoders import Encoders
 from budsim.model_ops.image_tokens import MergedPatches
-from budsim.model_ops.towers.blocks import block, merged_patches, sizes
+from budsim.model_ops.towers.blocks import merged_patches, sizes, tower_of_blocks
 from budsim.model_ops.vision import tower_sizes_of_qwen2
 
 # Qwen2.5-VL attends to windows of this many pixels squared but in a few layers (its config:
@@ -38,13 +39,8 @@ def qwen2(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encode
     hidden, width = tower_sizes_of_qwen2(tower)
     rule = merged_patches(tower, *QWEN2_PIXELS)
     merged = hidden * rule.merge**2
-    found = Tower(
-        layers=tower.integer("depth", high=MAX_LAYERS),
-        hidden=hidden,
-        width=width,
-        block_parameters=block(hidden, width, gated=False),
-        projector_parameters=merged * (merged + text_hidden),
-    )
+    layers = tower.integer("depth", high=MAX_LAYERS)
+    found = tower_of_blocks(hidden, width, layers, projector=merged * (merged + text_hidden))
     return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)
 
 
@@ -53,12 +49,9 @@ def qwen2_5(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Enco
     hidden, width, layers = sizes(tower, "depth")
     rule = merged_patches(tower, *QWEN2_PIXELS)
     merged = hidden * rule.merge**2
-    found = Tower(
-        layers=layers,
-        hidden=hidden,
-        width=width,
-        block_parameters=block(hidden, width, gated=True),
-        projector_parameters=merged * (merged + text_hidden),
+    projector = merged * (merged + text_hidden)
+    found = replace(
+        tower_of_blocks(hidden, width, layers, projector=projector, gated=True),
         window=(QWEN2_5_WINDOW_PIXELS // rule.patch) ** 2,
         whole_layers=QWEN2_5_WHOLE_LAYERS,
     )
@@ -72,12 +65,8 @@ def qwen3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encode
     merged = hidden * rule.merge**2
     _, again = tower.raw("deepstack_visual_indexes")
     outputs = 1 + (len(again) if isinstance(again, list | tuple) else 0)
-    found = Tower(
-        layers=layers,
-        hidden=hidden,
-        width=width,
-        block_parameters=block(hidden, width, gated=False),
-        projector_parameters=outputs * merged * (merged + text_hidden),
+    found = replace(
+        tower_of_blocks(hidden, width, layers, projector=outputs * merged * (merged + text_hidden)),
         outputs=outputs,
     )
     return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)
@@ -89,13 +78,9 @@ def glm4(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoder
     out = tower.integer("out_hidden_size", high=MAX_HIDDEN)
     # What its config calls intermediate_size is that of the merger; blocks have out_hidden_size.
     merger = tower.integer("intermediate_size", high=MAX_WIDTH)
-    found = Tower(
-        layers=tower.integer("depth", high=MAX_LAYERS),
-        hidden=hidden,
-        width=out,
-        block_parameters=block(hidden, out, gated=True),
-        projector_parameters=out * (4 * hidden + out + 3 * merger),
-    )
+    layers = tower.integer("depth", high=MAX_LAYERS)
+    projector = out * (4 * hidden + out + 3 * merger)
+    found = tower_of_blocks(hidden, out, layers, projector=projector, gated=True)
     rule = merged_patches(tower, *GLM4_PIXELS)
     return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)
 
@@ -103,13 +88,7 @@ def glm4(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoder
 def minimax3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
     """Return what MiniMax M3 reads."""
     hidden, width, layers = sizes(tower, "num_hidden_layers")
-    found = Tower(
-        layers=layers,
-        hidden=hidden,
-        width=width,
-        block_parameters=block(hidden, width, gated=False),
-        projector_parameters=(hidden + text_hidden) * text_hidden,
-    )
+    found = tower_of_blocks(hidden, width, layers, projector=(hidden + text_hidden) * text_hidden)
     rule = MergedPatches(
         patch=tower.integer("patch_size", high=MAX_HIDDEN),
         merge=MINIMAX3_MERGE,

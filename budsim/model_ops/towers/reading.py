@@ -9,7 +9,7 @@ from typing import Final
 from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, ConfigReader
 from budsim.model_ops.encoders import TEXT, Encoders, Tower
 from budsim.model_ops.sounds import WHISPER_SOUNDS
-from budsim.model_ops.towers.blocks import block
+from budsim.model_ops.towers.blocks import tower_of_blocks
 from budsim.model_ops.towers.gemma import gemma3, gemma3n, gemma4
 from budsim.model_ops.towers.grids import (
     deepseek,
@@ -45,13 +45,8 @@ def _whisper(tower: ConfigReader, text_hidden: int) -> Tower:
     """Return an encoder of Whisper's kind: plain blocks, and a projection of what leaves them."""
     hidden = tower.integer("d_model", high=MAX_HIDDEN)
     width = tower.integer("encoder_ffn_dim", high=MAX_WIDTH)
-    return Tower(
-        layers=tower.integer("encoder_layers", high=MAX_LAYERS),
-        hidden=hidden,
-        width=width,
-        block_parameters=block(hidden, width, gated=False),
-        projector_parameters=hidden * text_hidden,
-    )
+    layers = tower.integer("encoder_layers", high=MAX_LAYERS)
+    return tower_of_blocks(hidden, width, layers, projector=hidden * text_hidden)
 
 
 _READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders]]] = {
