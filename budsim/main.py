@@ -118,6 +118,12 @@ def create_app(
         # Generated clients name their functions after these: `run`, not `run_simulator_run_post`.
         generate_unique_id_function=lambda route: route.name,
     )
+    _add_routes(app)
+    return app
+
+
+def _add_routes(app: FastAPI) -> None:
+    """Add routes, errors and the page, inside the middleware."""
     app.include_router(router)
     app.include_router(service_routes.router)
     add_cloud_event(app)
@@ -126,7 +132,6 @@ def create_app(
     app.add_middleware(AdmissionMiddleware)
     add_page(app)
     app.add_middleware(OneLineStartupErrors)
-    return app
 
 
 async def _with_stored_settings(settings: Settings, sidecar: Sidecar | None) -> Settings:

@@ -92,13 +92,11 @@ def _of_lengths(lengths: LengthOptions, arrivals: Arrivals) -> Traffic:
 
 def _prompt_law(text: str, lengths: LengthOptions) -> LengthLaw:
     """Return the law of prompts; with a longest prompt they vary up to it."""
-    from budsim.performance.lengths import cut_at
+    from budsim.performance.lengths import cut_at, law_up_to
 
-    # A mean and a longest prompt contradict equal lengths: prompts then vary.
     longest = lengths.max_input_tokens
-    named = "lognormal" if longest and text.strip().lower() == "fixed" else text
-    law = _law(named, "--input-tokens", lengths.input_tokens)
-    return law if longest is None else cut_at(law, longest)
+    law = _law(law_up_to(text, longest), "--input-tokens", lengths.input_tokens)
+    return cut_at(law, longest)
 
 
 def _law(text: str, option: str, mean: int | None) -> LengthLaw:

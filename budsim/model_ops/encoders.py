@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -168,14 +168,19 @@ def encoder_work(encoders: Encoders, media: Media, model_id: str) -> EncoderWork
 
 def _work(items: Sequence[tuple[Tower, EncodedItem, int]]) -> EncoderWork:
     """Return the work of all items together, each with its tower and how often it comes."""
+
+    def total(work: Callable[[Tower, EncodedItem], float]) -> float:
+        """Return the sum of one kind of work over all items."""
+        return sum(count * work(tower, item) for tower, item, count in items)
+
     towers = {id(tower): tower for tower, _, _ in items}.values()
     return EncoderWork(
         prompt_tokens=sum(count * item.prompt_tokens for _, item, count in items),
         largest_item=max((item.tokens for _, item, _ in items), default=0),
-        linear_flops=sum(count * _linear_flops(tower, item) for tower, item, count in items),
-        attention_flops=sum(count * _attention_flops(tower, item) for tower, item, count in items),
+        linear_flops=total(_linear_flops),
+        attention_flops=total(_attention_flops),
         weight_bytes=2.0 * sum(tower.layers * tower.block_parameters for tower in towers),
-        touched_bytes=sum(count * _touched_bytes(tower, item) for tower, item, count in items),
+        touched_bytes=total(_touched_bytes),
         layers=sum(tower.layers for tower in towers),
         patches=sum(count * item.patches for _, item, count in items),
         hidden=max((tower.hidden for tower in towers), default=0),

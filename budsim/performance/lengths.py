@@ -250,20 +250,27 @@ def lengths_of_mean(text: str, mean: int, field: str = "lengths") -> LengthLaw:
 def prompts_up_to(text: str, mean: int, longest: int | None, field: str = "lengths") -> LengthLaw:
     """Return the law of prompts that ``text`` names, none of them above ``longest`` if given.
 
-    A mean and a longest prompt contradict equal lengths: those vary then (lognormal).
-
     Raises
     ------
     InvalidInput
         As `lengths_of_mean`, or the longest prompt is below the mean or beside uniform lengths.
     """
-    named = "lognormal" if longest and text.strip().lower() == "fixed" else text
-    law = lengths_of_mean(named, mean, field)
-    return law if longest is None else cut_at(law, longest)
+    law = lengths_of_mean(law_up_to(text, longest), mean, field)
+    return cut_at(law, longest)
 
 
-def cut_at(law: LengthLaw, longest: int) -> LengthLaw:
+def law_up_to(text: str, longest: int | None) -> str:
+    """Return the name of a law of prompts that may have a longest one: equal ones then vary.
+
+    A mean and a longer prompt contradict equal lengths; they become lognormal.
+    """
+    return "lognormal" if longest and text.strip().lower() == "fixed" else text
+
+
+def cut_at(law: LengthLaw, longest: int | None) -> LengthLaw:
     """Return a law of prompts none of which is above ``longest``; errors as `prompts_up_to`."""
+    if longest is None:
+        return law
     if longest < law.mean:
         problem = f"{longest} is less than the mean of {law.mean:g} tokens"
         raise InvalidInput("max_input_tokens", problem, f"at least {law.mean:g}")

@@ -8,7 +8,13 @@ from budsim.commons.errors import InvalidInput
 from budsim.simulator.rendering.commands import device_notes, heading
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
 from budsim.simulator.rendering.platforms import Platform, platform_of, visible_devices
-from budsim.simulator.rendering.routing import PROXY_IMAGE, PROXY_PORT, proxy_config, replicas
+from budsim.simulator.rendering.routing import (
+    PROXY_IMAGE,
+    PROXY_PORT,
+    proxy_config,
+    replicas,
+    router_port,
+)
 from budsim.simulator.rendering.stores import (
     client_keys,
     store_configs,
@@ -48,9 +54,8 @@ def compose(deployment: Deployment) -> str:
         "volumes": {CACHE: {}},
         **({"configs": configs} if configs else {}),
     }
-    port = deployment.pool_router.port if deployment.is_disaggregated else PROXY_PORT
     notes = [*heading(deployment), *store_notes(deployment), *device_notes(deployment)]
-    return yaml_text([*notes, *_how(nodes, port)], document)
+    return yaml_text([*notes, *_how(nodes, router_port(deployment))], document)
 
 
 def _how(nodes: tuple[str, ...], port: int) -> tuple[str, ...]:

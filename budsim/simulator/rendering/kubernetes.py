@@ -27,7 +27,7 @@ from budsim.simulator.rendering.pods import (
     pod,
     workloads,
 )
-from budsim.simulator.rendering.routing import PROXY_PORT, target
+from budsim.simulator.rendering.routing import router_port, target
 from budsim.simulator.rendering.stores import store_manifests, store_notes
 from budsim.simulator.rendering.writing import yaml_text
 
@@ -35,11 +35,10 @@ from budsim.simulator.rendering.writing import yaml_text
 def kubernetes(deployment: Deployment) -> str:
     """Return all manifests as YAML documents; requests go to the router's Service."""
     router = part_name(deployment, "router")
-    port = deployment.pool_router.port if deployment.is_disaggregated else PROXY_PORT
     notes = [
         *heading(deployment),
         *store_notes(deployment),
-        f"requests go to http://{router}:{port}/v1 inside the cluster",
+        f"requests go to http://{router}:{router_port(deployment)}/v1 inside the cluster",
     ]
     if any(len(replica) > 1 for group in deployment.groups for replica in group.replicas):
         notes.append(

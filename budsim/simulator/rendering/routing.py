@@ -37,6 +37,11 @@ def proxy_config(deployment: Deployment, targets: Iterable[RouteTarget]) -> Mapp
     )
 
 
+def router_port(deployment: Deployment) -> int:
+    """Return where the router of a deployment listens: LiteLLM's proxy, or that before pools."""
+    return deployment.pool_router.port if deployment.is_disaggregated else PROXY_PORT
+
+
 def replicas(deployment: Deployment) -> Iterator[RouteTarget]:
     """Yield every replica at its node's address, weighted by its speed.
 
