@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, model_validator
 
 from budsim.commons.errors import InvalidInput
+from budsim.hardware_ops.cluster_file import clusters_in
 from budsim.simulator.wire.model_loads import ModelLoad
 
 if TYPE_CHECKING:
@@ -57,8 +58,6 @@ def clusters_of(nodes: list[dict[str, Any]]) -> tuple[Cluster, ...]:
     InvalidInput
         A group of machines is spelled wrong; the message names its field.
     """
-    from budsim.hardware_ops.cluster_file import clusters_in
-
     try:
         return clusters_in({"clusters": [{"name": "machines", "nodes": nodes}]})
     except InvalidInput as error:

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 import budsim
 from budsim.agents.questions import CapacityQuestion, Nodes, Question, clusters_of
+from budsim.api.documents import changes_document
 from budsim.api.pools import router_command, router_of, router_text
 from budsim.api.several_models import ask_of, options_of
 from budsim.commons.errors import BudsimError
@@ -164,8 +165,6 @@ def what_if(question: Question, setting: str, value: str) -> dict[str, Any]:
     or a part of the traffic (`concurrency`, `rate`, `input_tokens`, `output_tokens`). Of pools it
     names the workers: `prefill_workers`, `decode_tp`.
     """
-    from budsim.api.documents import changes_document
-
     found = _simulated(question)
     change = found.what_if(**{setting: value})
     return {"change": changes_document(found.question, [change])[0]}

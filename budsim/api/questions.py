@@ -13,8 +13,10 @@ from budsim.api.inputs import (
     SearchOptions,
     architecture_of,
     clusters_of,
+    offer_of,
     predictor_of,
     question_of,
+    table_of,
 )
 
 if TYPE_CHECKING:
@@ -178,7 +180,6 @@ def size(
     InvalidInput
         A value is out of range.
     """
-    from budsim.api.inputs import offer_of
     from budsim.simulator.planning.device_sets import cheapest_devices
 
     predictor = _predictor(options)
@@ -210,7 +211,6 @@ def predict(
     RowPredictions
         The rows with ``pred_`` columns; rows without a prediction say why in ``pred_error``.
     """
-    from budsim.api.inputs import table_of
     from budsim.performance.training.score import predict_table
 
     predictor = predictor_of(analytic=analytic, calibration=calibration)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -159,7 +159,6 @@ def _table(
         raise InvalidInput("--with", stated, "either --with or --from-metrics")
     if measured:
         return read_tables(measured)
-    from dataclasses import asdict
 
     from budsim.cli.server_metrics import read_metrics
     from budsim.performance.measured.importers import Setup, import_records
@@ -175,8 +174,6 @@ def _table(
 
 def _in_options(problems: Sequence[str]) -> list[str]:
     """Return problems of benchmarks with the options that say of a deployment what files do not."""
-    from dataclasses import fields
-
     names = {f"--{each.name.replace('_', '-')}" for each in fields(SetupOptions)}
     return [in_options(problem, "FILES", names) for problem in problems]
 
@@ -246,8 +243,6 @@ def import_results(
 
     Results that cannot become a row say why.
     """
-    from dataclasses import asdict
-
     from budsim.performance.measured.importers import Setup
     from budsim.performance.measured.importers import import_results as imported
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from budsim.cli import tables
+from budsim.commons.constants import ENGINE_COMPATIBILITY_MAPPING
 from budsim.commons.units import GIB, GIGA, TERA
+from budsim.engine_ops import compressors, routers, serving_engines
+from budsim.hardware_ops.device import DeviceKind
 
 if TYPE_CHECKING:
     from budsim.hardware_ops.device import Device
@@ -50,10 +53,6 @@ def models() -> None:
 
 def engines() -> None:
     """List the engines: their stage, their hardware, and the settings the search changes."""
-    from budsim.commons.constants import ENGINE_COMPATIBILITY_MAPPING
-    from budsim.engine_ops import compressors, routers, serving_engines
-    from budsim.hardware_ops.device import DeviceKind
-
     table = tables.table("engine", "version", "stage", "hardware", "settings searched")
     for engine in (*serving_engines.values(), *routers.values(), *compressors.values()):
         kinds = tuple(ENGINE_COMPATIBILITY_MAPPING.get(engine.name, ()))

@@ -12,6 +12,7 @@ import typer
 from budsim.cli import tables
 from budsim.cli.files import read_plan
 from budsim.commons.units import MILLI
+from budsim.engine_ops.base import PoolRole
 
 if TYPE_CHECKING:
     from budsim.simulator.schemas import NodeGroup
@@ -35,7 +36,6 @@ FIGURES: tuple[tuple[str, str, bool], ...] = (
 
 def explain(plan: Document, first: First = 1, second: Second = 2) -> None:
     """Compare two plans of an answer: what each costs and gives, and which flags differ."""
-    from budsim.engine_ops.base import PoolRole
     from budsim.simulator.rendering.plan_document import (
         chosen_plan,
         node_groups_of,

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from budsim.cli import cells
+from budsim.engine_ops.llmc import job_for
 from budsim.model_ops.quantized_checkpoints import published_in
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ def print_checkpoint(console: Console, offer: CheckpointOffer) -> None:
 
 def print_quantization(console: Console, architecture: Architecture, group: ReplicaGroup) -> None:
     """Say how the weights a group loads are made where no such checkpoint is published."""
-    from budsim.engine_ops.llmc import job_for
-
     config = group.config
     job = job_for(architecture, config.weight_precision, config.device)
     if job is None:

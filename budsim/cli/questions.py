@@ -11,6 +11,7 @@ from budsim.api import inputs
 from budsim.cli.options import PriceOptions, SearchOptions, TargetOptions
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import MILLI
+from budsim.engine_ops import serving_engines
 
 if TYPE_CHECKING:
     from budsim.api.inputs import SearchOptions as Search
@@ -132,8 +133,6 @@ def _target(option: str, value: float | None, unit: float = 1.0) -> float | None
 
 
 def _engine(name: str) -> str:
-    from budsim.engine_ops import serving_engines
-
     wanted = name.strip().lower()
     if wanted not in serving_engines:
         raise typer.BadParameter(

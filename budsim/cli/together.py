@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from budsim.cli import tables
 from budsim.cli.files import read_clusters
 from budsim.cli.options import AsJson, ClusterFile
 from budsim.cli.progress import progress
@@ -40,7 +41,6 @@ def together(
 ) -> None:
     """Find plans of several models that fit on one cluster together."""
     from budsim.api.several_models import together as found_together
-    from budsim.cli import tables
 
     asks = read_asks(questions)
     clusters = read_clusters(cluster)
@@ -111,8 +111,6 @@ def _entries(path: Path) -> list[Any]:
 
 
 def _print(found: SharedCluster) -> None:
-    from budsim.cli import tables
-
     console = tables.console()
     console.print(found.summary())
     for question, row in zip(found.questions, found.rows(), strict=True):

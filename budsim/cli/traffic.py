@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import typer
 
 from budsim.cli.options import LengthOptions, LoadOptions, RequestOptions
 from budsim.commons.errors import InvalidInput
+from budsim.model_ops.media import Media
 from budsim.performance.limits import MOST_TOKENS
 
 if TYPE_CHECKING:
@@ -43,10 +45,6 @@ def with_media(traffic: Traffic, options: RequestOptions) -> Traffic:
     InvalidInput
         An option is out of range, or a size is missing.
     """
-    from dataclasses import replace
-
-    from budsim.model_ops.media import Media
-
     media = Media.named(
         images=options.images_per_request,
         size=options.image_size,

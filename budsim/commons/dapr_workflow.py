@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+import structlog
+
 from budsim.commons.config import DaprSettings
 from budsim.commons.dapr import GrpcSidecar
 from budsim.commons.errors import Unavailable
@@ -181,8 +183,6 @@ class _StructuredLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        import structlog
-
         text = record.getMessage()
         if "readiness check" not in text:
             structlog.get_logger().log(
@@ -200,8 +200,6 @@ def _detail(error: Unavailable) -> str:
 
 def _start(runtime: Any) -> None:
     """Connect; the SDK raises here when it is shut down before it ever connected."""
-    import structlog
-
     try:
         runtime.start()
     except RuntimeError as error:

@@ -10,7 +10,9 @@ from budsim.commons.units import GIB, MILLI
 from budsim.engine_ops.kv_store import kv_store_of
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.hardware_ops.cluster import Cluster
-from budsim.hardware_ops.device import PriceBasis
+from budsim.hardware_ops.cluster_file import clusters_in
+from budsim.hardware_ops.device import DeviceKind, PriceBasis
+from budsim.hardware_ops.device_names import find_device
 from budsim.hardware_ops.power import PowerSite
 from budsim.hardware_ops.price_file import PriceFile, refuse_idle_options
 from budsim.hardware_ops.pricing import Pricing, basis_named, term_named
@@ -237,10 +239,6 @@ async def _clusters_of(asked: Asked, service: Simulations) -> tuple[Cluster, ...
 
 def _named_devices(asked: Asked) -> tuple[Cluster, ...]:
     """Return a cluster of equal nodes with the device that was chosen."""
-    from budsim.hardware_ops.cluster_file import clusters_in
-    from budsim.hardware_ops.device import DeviceKind
-    from budsim.hardware_ops.device_names import find_device
-
     device = find_device(asked.device) if asked.device else None
     if device is None:
         raise NotFound("device", asked.device, "choose one of the list")

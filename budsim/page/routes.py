@@ -14,6 +14,8 @@ from budsim.page import work
 from budsim.page.answering import Answering
 from budsim.page.fields import Asked, Changes, FileChosen, Measured, PlanChosen
 from budsim.page.questions import posed_question
+from budsim.page.runs import run_page, runs_page
+from budsim.page.start import start_page
 from budsim.simulator.http.application_state import ApplicationState, application_state
 from budsim.simulator.storage.records import EVERY_PLAN
 
@@ -37,8 +39,6 @@ Answers = Annotated[Answering, Depends(answering)]
 @router.get("/start")
 async def start(state: State) -> HTMLResponse:
     """Return the forms, with the models, devices and clusters to choose from."""
-    from budsim.page.start import start_page
-
     try:
         clusters = await state.simulations.inventory.clusters()
     except BudsimError:
@@ -94,8 +94,6 @@ async def measured(body: Measured, state: State) -> HTMLResponse:
 @router.get("/runs")
 def runs(state: State) -> HTMLResponse:
     """Return the newest runs of the service and their state."""
-    from budsim.page.runs import runs_page
-
     found = state.simulations.repository.latest(RUNS_SHOWN)
     return _html(runs_page(found, now_s=state.simulations.clock()))
 
@@ -103,8 +101,6 @@ def runs(state: State) -> HTMLResponse:
 @router.get("/runs/{workflow_id}")
 def run(workflow_id: UUID, state: State) -> HTMLResponse:
     """Return one run with what it recommends."""
-    from budsim.page.runs import run_page
-
     found = state.simulations.find(str(workflow_id))
     return _html(run_page(found, state.simulations.repository.plans(found.run_id, EVERY_PLAN)))
 

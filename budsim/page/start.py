@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from budsim.engine_ops import serving_engines
+from budsim.hardware_ops.catalog import devices
 from budsim.hardware_ops.cluster import Cluster
+from budsim.hardware_ops.rents import providers
+from budsim.model_ops.registry import known_models
 from budsim.page.html import rendered
+from budsim.performance.acceptance import domains
+from budsim.performance.speculation import Method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +35,6 @@ def start_page(clusters: tuple[Cluster, ...], engines: frozenset[str], largest_b
     largest_bytes : int
         Largest body the service accepts.
     """
-    from budsim.engine_ops import serving_engines
-    from budsim.hardware_ops.catalog import devices
-    from budsim.hardware_ops.rents import providers
-    from budsim.model_ops.registry import known_models
-    from budsim.performance.acceptance import domains
-    from budsim.performance.speculation import Method
-
     return rendered(
         "start.html",
         clusters=[_choice(cluster) for cluster in clusters],

@@ -6,6 +6,7 @@ uploads, predicting, and turning answers into HTML.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,11 @@ from typing import TYPE_CHECKING
 
 from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.cluster import Cluster
+from budsim.hardware_ops.cluster_file import read_cluster_text
+from budsim.hardware_ops.price_file import read_price_file
 from budsim.page.fields import Measured, Upload
+from budsim.page.html import rendered
+from budsim.performance.measured.traces import read_trace
 from budsim.performance.predictor import Predictor
 from budsim.simulator.planning.plans import Outcome, Plan
 from budsim.simulator.planning.question import Question
@@ -70,8 +75,6 @@ class PlanDetail:
 
 def read_clusters(upload: Upload, _predictor: Predictor, _detail: object) -> tuple[Cluster, ...]:
     """Return the clusters of an uploaded inventory; errors as `read_cluster_text`."""
-    from budsim.hardware_ops.cluster_file import read_cluster_text
-
     return read_cluster_text(_checked(upload), upload.name)
 
 
@@ -87,8 +90,6 @@ def read_uploaded_trace(
     InvalidInput
         The file is no trace, or has no usable row.
     """
-    from budsim.performance.measured.traces import read_trace
-
     with TemporaryDirectory(prefix="budsim-") as folder:
         path = _stored(upload, Path(folder), "trace")
         found = read_trace(path, longest_tokens)
@@ -100,15 +101,12 @@ def read_uploaded_trace(
 
 def read_uploaded_prices(upload: Upload, _predictor: Predictor, _detail: object) -> PriceFile:
     """Return the prices of an uploaded file; errors as `read_price_file`."""
-    from budsim.hardware_ops.price_file import read_price_file
-
     with TemporaryDirectory(prefix="budsim-") as folder:
         return read_price_file(_stored(upload, Path(folder), "prices", PRICE_SUFFIXES))
 
 
 def answer_page(question: Question, _predictor: Predictor, detail: AnswerDetail) -> str:
     """Return an answer as HTML: the front, the plans, what was rejected."""
-    from budsim.page.html import rendered
     from budsim.page.views import answer_view
 
     view = answer_view(question, detail.outcome, detail.model, detail.width)
@@ -117,7 +115,6 @@ def answer_page(question: Question, _predictor: Predictor, detail: AnswerDetail)
 
 def changed_page(question: Question, predictor: Predictor, detail: PlanDetail) -> str:
     """Return as HTML what changed knobs do to a plan; errors as `change_plan`."""
-    from budsim.page.html import rendered
     from budsim.page.sliders import changed_view
     from budsim.simulator.planning.whatif import change_plan
 
@@ -127,7 +124,6 @@ def changed_page(question: Question, predictor: Predictor, detail: PlanDetail) -
 
 def offer_page(question: Question, predictor: Predictor, detail: PlanDetail) -> str:
     """Return as HTML which quantized checkpoint would do for much less; empty where none would."""
-    from budsim.page.html import rendered
     from budsim.page.views import offer_view
     from budsim.simulator.planning.checkpoint_offers import cheaper_checkpoint
 
@@ -137,7 +133,6 @@ def offer_page(question: Question, predictor: Predictor, detail: PlanDetail) -> 
 
 def load_page(question: Question, predictor: Predictor, detail: PlanDetail) -> str:
     """Return as HTML how the latency of a plan grows with the load, up to its knee and beyond."""
-    from budsim.page.html import rendered
     from budsim.page.load_chart import load_view
     from budsim.simulator.planning.replay_curves import replay_plan
 
@@ -148,8 +143,6 @@ def load_page(question: Question, predictor: Predictor, detail: PlanDetail) -> s
 
 def plan_file(question: Question, _predictor: Predictor, detail: PlanDetail) -> str:
     """Return the text of a file that starts a plan; errors as `rendering.render`."""
-    import json
-
     from budsim.api.documents import outcome_document
     from budsim.simulator.rendering import render
 
@@ -165,7 +158,6 @@ def measured_page(measured: Measured, predictor: Predictor, _detail: object) -> 
     InvalidInput
         A file is no benchmark, or none of them has a row that can be compared.
     """
-    from budsim.page.html import rendered
     from budsim.page.measured_view import measured_view
     from budsim.performance.training.score import judge
 

@@ -13,6 +13,8 @@ from typing import Protocol
 from budsim.commons.dapr import Sidecar
 from budsim.commons.errors import InvalidInput, Unavailable
 from budsim.hardware_ops.cluster import Cluster
+from budsim.hardware_ops.cluster_file import read_cluster_file
+from budsim.hardware_ops.inventory import read_inventory
 from budsim.hardware_ops.pricing import Pricing
 
 
@@ -85,8 +87,6 @@ class FileInventory:
         return await asyncio.to_thread(self._read)
 
     def _read(self) -> tuple[Cluster, ...]:
-        from budsim.hardware_ops.cluster_file import read_cluster_file
-
         try:
             stat = self._path.stat()
         except OSError as error:
@@ -158,8 +158,6 @@ def _parse(body: bytes) -> tuple[Cluster, ...]:
     Unavailable
         Nothing in it can be read as a cluster.
     """
-    from budsim.hardware_ops.inventory import read_inventory
-
     try:
         payload = json.loads(body)
         payload = json.loads(payload) if isinstance(payload, str) else payload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from typing import Any, Final
 
@@ -171,8 +172,6 @@ def _provider(price: ProviderPrice, name: str = "") -> dict[str, object]:
 
 
 def _hint(model: str, rows: Mapping[str, object]) -> str:
-    from difflib import get_close_matches
-
     close = get_close_matches(model, rows, n=3, cutoff=0.6)
     return f"did you mean {', '.join(close)}?" if close else "see the models of LiteLLM's cost map"
 
