@@ -43,6 +43,8 @@ from tests.simulator.serving import CLUSTER_ID, OTHER_CLUSTER_ID, h100_cluster, 
 FAN_OUT = ["validation", *4 * ["performance_estimation"], "ranking", "publish"]
 """Two clusters of one group of devices and two engines each."""
 EVERYTHING = PlanFilter(error_rate_threshold=float("inf"))
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What a workflow does to a run is the same on both; the other tests read and write on each."""
 
 
 class Stage:
@@ -208,6 +210,7 @@ async def test_a_workflow_finds_what_one_process_finds(
     assert spread.message == in_process.message
 
 
+@on_sqlite
 async def test_an_inventory_replaced_while_parts_are_searched_is_the_one_answered_for(
     stage: Stage, body: dict[str, Any]
 ):
@@ -244,6 +247,7 @@ async def test_replicas_share_the_searches_of_runs(stage: Stage, body: dict[str,
     assert min(searched) > 0
 
 
+@on_sqlite
 async def test_more_runs_than_can_be_worked_on_wait_in_the_database(
     stage: Stage, body: dict[str, Any]
 ):
@@ -279,6 +283,7 @@ async def test_what_is_estimated_is_not_searched_again(stage: Stage, body: dict[
     assert stage.repository.findings(run.run_id, 1) == {}
 
 
+@on_sqlite
 async def test_what_is_missing_for_now_is_tried_again(stage: Stage, body: dict[str, Any]):
     """An activity that fails for want of something is repeated, and nobody is told of it."""
     calls = 0
@@ -327,6 +332,7 @@ async def test_a_run_that_cannot_be_carried_out_fails_and_says_so(
     assert stage.hub.instances[run.run_id].status == "COMPLETED"
 
 
+@on_sqlite
 async def test_a_request_nobody_can_answer_fails_in_its_validation(
     stage: Stage, body: dict[str, Any]
 ):
@@ -356,6 +362,7 @@ async def test_a_paused_run_is_held_by_the_database(stage: Stage, body: dict[str
     assert stage.hub.told == []
 
 
+@on_sqlite
 async def test_a_run_resumed_before_its_workflow_notices_goes_on(
     stage: Stage, body: dict[str, Any]
 ):
@@ -372,6 +379,7 @@ async def test_a_run_resumed_before_its_workflow_notices_goes_on(
     assert stage.hub.told == []
 
 
+@on_sqlite
 async def test_a_workflow_that_skipped_its_steps_is_followed_by_another(
     stage: Stage, body: dict[str, Any]
 ):
@@ -391,6 +399,7 @@ async def test_a_workflow_that_skipped_its_steps_is_followed_by_another(
     assert stage.log_of(run) == ORDER
 
 
+@on_sqlite
 async def test_a_restarted_run_gets_a_workflow_of_its_own(stage: Stage, body: dict[str, Any]):
     """Under another name; the events of the first attempt stay."""
     service = await stage.add()
@@ -430,6 +439,7 @@ async def test_what_the_sidecar_was_told_becomes_of_the_run_too(
     assert stage.repository.get(run.run_id).status is becomes
 
 
+@on_sqlite
 async def test_a_sidecar_that_forgets_loses_no_run(stage: Stage, body: dict[str, Any]):
     """A run whose workflow is gone is handed over again, and tells nothing twice."""
     await stage.add()
@@ -441,6 +451,7 @@ async def test_a_sidecar_that_forgets_loses_no_run(stage: Stage, body: dict[str,
     assert stage.log_of(run) == ORDER
 
 
+@on_sqlite
 async def test_a_workflow_that_fails_by_itself_begins_anew(stage: Stage, body: dict[str, Any]):
     """A run whose workflow could not be replayed loses and repeats nothing."""
     await stage.add()
@@ -453,6 +464,7 @@ async def test_a_workflow_that_fails_by_itself_begins_anew(stage: Stage, body: d
     assert stage.log_of(run) == ORDER
 
 
+@on_sqlite
 async def test_a_run_whose_workflow_always_fails_ends(stage: Stage, body: dict[str, Any]):
     """Where beginning anew does not help, the run says so instead of beginning for ever."""
     await stage.add()
@@ -469,6 +481,7 @@ async def test_a_run_whose_workflow_always_fails_ends(stage: Stage, body: dict[s
     )
 
 
+@on_sqlite
 async def test_a_stalled_workflow_s_run_goes_on_in_a_process(stage: Stage, body: dict[str, Any]):
     """A replica finishes the run; the workflow, awake again, changes nothing."""
     service = await stage.add()
@@ -484,6 +497,7 @@ async def test_a_stalled_workflow_s_run_goes_on_in_a_process(stage: Stage, body:
     assert stage.hub.activities == ["validation", "publish"]
 
 
+@on_sqlite
 async def test_a_run_no_workflow_can_be_begun_for_goes_on_in_a_process(
     stage: Stage, body: dict[str, Any]
 ):
@@ -500,6 +514,7 @@ async def test_a_run_no_workflow_can_be_begun_for_goes_on_in_a_process(
     assert stage.hub.instances == {}
 
 
+@on_sqlite
 async def test_without_a_sidecar_nothing_waits_and_nothing_is_claimed(
     stage: Stage, body: dict[str, Any]
 ):
