@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from budsim.performance.candidates import Integers
+from budsim.performance.candidates import Floats, Integers
 from budsim.performance.predictor import Predictor
 from budsim.simulator.planning.carried import (
     RATE_STEP,
@@ -34,18 +34,22 @@ from budsim.simulator.search_result import SearchResult
 
 # All replicas of a layout may carry so much more than means say.
 SLACK: Final = 1.25
-# Share of the largest bound that is tried first; where that is too much, the next load is smaller
-# by STEP_DOWN, then by its square; where it is not, larger by STEP_UP, then by its square.
-FIRST_SHARE: Final = 0.9
-STEP_DOWN: Final = 0.8
+# Share of the largest bound, or of what mixes may carry, that is tried first. Where that is too
+# much, the next load is smaller by as much as the targets are missed by, at most by MOST_DOWN;
+# where it is not, larger by STEP_UP, and then by its square.
+FIRST_SHARE: Final = 0.95
+MOST_DOWN: Final = 1.5
 STEP_UP: Final = 1.02
 # Loads are in the end 1 % or 1 apart; 2 % where mixes are made for each of them.
 CLOSE: Final = 1.01
 CLOSE_MIX: Final = 1.02
+# Most loads that are tried, and that mixes are made for.
+MOST_TRIES: Final = 40
+MIX_TRIES: Final = 6
 # Other knobs than the engine's own have to carry 2 % more.
 WORTH: Final = 1.02
-# Loads for which mixes are made first, between what equal replicas carry (0) and a guess (1).
-MIX_SHARES: Final = (0.98, 0.8, 0.4)
+# Tells by what part the best deployments miss the targets under a load; 0: it is carried.
+Miss = Callable[[int], float]
 
 
 def loads_replayed(
@@ -74,12 +78,13 @@ def loads_replayed(
     plain = _largest(tried.equal_replicas(usual), 0, int(FIRST_SHARE * bounds.max()))
     others = tried.equal_replicas(_other_knobs(question, ways.genomes, usual))
     more = above(plain, WORTH)
-    most = mixed = _largest(others, more, above(more)) if others(more) else plain
+    most = mixed = _largest(others, more, above(more)) if others(more) <= 0.0 else plain
     together = max(sums_of_groups(space, ways, bounds), default=0)
     # All types are taken to carry the share of their bounds that the best one does.
     together = int(together * most / bounds.max())
-    if together > above(most):
-        mixed = _largest_mix(tried.mixes(found()), most, together)
+    if together > above(most, WORTH):
+        first = int(FIRST_SHARE * together)
+        mixed = _largest(tried.mixes(found()), most, max(first, above(most)), CLOSE_MIX, MIX_TRIES)
     return sorted({mixed, most, int(most / CLOSE), plain} - {0}, reverse=True)
 
 
@@ -88,43 +93,27 @@ def above(load: int, close: float = CLOSE) -> int:
     return max(load + 1, int(close * load))
 
 
-def _largest_mix(carries: Callable[[int], bool], low: int, guess: int) -> int:
-    """Return the largest load that mixes are found to carry, or ``low``.
-
-    They are made by means, so that they may keep to percentiles at one load and not at a smaller
-    one: the larger loads are tried first.
-    """
-    high: float = math.inf
-    for share in MIX_SHARES:
-        load = round(low ** (1.0 - share) * guess**share)
-        if carries(load):
-            following = int(STEP_UP * load) if high == math.inf else math.isqrt(load * int(high))
-            return _largest(carries, load, following, high, CLOSE_MIX)
-        high = load
-    return low
-
-
 def _largest(
-    carries: Callable[[int], bool],
-    low: int,
-    first: int,
-    high: float = math.inf,
-    close: float = CLOSE,
+    miss: Miss, low: int, first: int, close: float = CLOSE, tries: int = MOST_TRIES
 ) -> int:
-    """Return the largest load below ``high`` that is carried, where ``low`` is.
+    """Return the largest load that is carried, where ``low`` is, to a factor of ``close``.
 
-    The ``first`` is tried first, others ever further apart until one is carried and one is not.
+    The ``first`` is tried first, and at most so many ``tries`` are made. Larger loads are ever
+    further apart until one is too much; by how much it misses the targets tells how much smaller
+    the next one is.
     """
-    asked, down, up = max(first, 1), STEP_DOWN, STEP_UP
-    while above(low, close) < high:
-        if carries(asked):
-            low, following = asked, int(up * asked)
+    high, asked, up, down = math.inf, max(first, 1), STEP_UP, close
+    while above(low, close) < high and tries > 0:
+        missed, tries = miss(asked), tries - 1
+        if missed <= 0.0:
+            low = asked
+            following = int(up * low) if high == math.inf else math.isqrt(low * int(high))
             up *= up
         else:
-            high, following = asked, int(down * asked)
+            high = asked
+            smaller = int(asked / min(max(1.0 + missed, down), MOST_DOWN))
+            following = max(smaller, math.isqrt(low * asked))
             down *= down
-        if low and high < math.inf:
-            following = math.isqrt(low * int(high))
         asked = int(min(max(following, low + 1), high - 1))
     return low
 
@@ -141,37 +130,40 @@ class _Tried:
     bounds: Integers
     predictor: Predictor
 
-    def equal_replicas(self, genomes: Integers) -> Callable[[int], bool]:
-        """Return what tells whether any of the genomes, for all ways in turn, carries a load.
+    def equal_replicas(self, genomes: Integers) -> Miss:
+        """Return what tells how any of the genomes, for all ways in turn, misses under a load.
 
         With as many replicas as there is room for. What does not carry a load that others do is
         not tried again.
         """
         bounds = SLACK * np.tile(self.bounds, len(genomes) // len(self.bounds))
 
-        def carries(load: int) -> bool:
-            """Say whether any that may still carry a load does, and keep those."""
+        def miss(load: int) -> float:
+            """Replay those that may still carry a load, and keep those that do."""
             nonlocal bounds, genomes
             rows = np.flatnonzero(bounds >= load)
-            able = rows[self._meet(load, genomes[rows])] if len(rows) else rows
+            if not len(rows):
+                return math.inf
+            misses = self._misses(load, genomes[rows])
+            able = rows[misses <= 0.0]
             if len(able):
                 bounds, genomes = bounds[able], genomes[able]
-            return len(able) > 0
+            return float(misses.min())
 
-        return carries
+        return miss
 
-    def _meet(self, load: int, genomes: Integers) -> Integers:
-        """Return the genomes that meet the targets with as many replicas as there is room for."""
+    def _misses(self, load: int, genomes: Integers) -> Floats:
+        """Return by how much each genome misses, with as many replicas as there is room for."""
         space = self._space_at(load)
         genomes = self._with_all_replicas(space, genomes)
         distinct, place = np.unique(genomes, axis=0, return_inverse=True)
         shortfall, _ = Trials(space, self.predictor).judged(distinct)
-        return np.flatnonzero(shortfall[place.ravel()] == 0.0)
+        return np.asarray(shortfall[place.ravel()])
 
-    def mixes(self, genomes: Integers) -> Callable[[int], bool]:
-        """Return what tells whether unlike replicas of some genomes carry a load together."""
+    def mixes(self, genomes: Integers) -> Miss:
+        """Return what tells how unlike replicas of some genomes together miss under a load."""
 
-        def carries(load: int) -> bool:
+        def miss(load: int) -> float:
             """Make the mixes that a search would, and replay them."""
             space = self._space_at(load)
             question, tried = space.scoring.question, self._with_all_replicas(space, genomes)
@@ -182,12 +174,12 @@ class _Tried:
             )
             mixed = find_mixed_deployments(question, space, found, self.predictor)
             if mixed is None or not mixed.members:
-                return False
+                return math.inf
             choices, shares = plain_mixes(space, mixed, self.predictor)
             judged = judge_rows(space.scoring, choices, self.predictor, shares).judged
-            return any((judged.shortfall[list(rows)] == 0.0).all() for rows in mixed.members)
+            return min(float(judged.shortfall[list(rows)].max()) for rows in mixed.members)
 
-        return carries
+        return miss
 
     @staticmethod
     def _with_all_replicas(space: SearchSpace, genomes: Integers) -> Integers:
