@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from budsim.performance.candidates import Candidates
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictor import AnalyticPredictor
@@ -15,42 +14,16 @@ from budsim.performance.prefixes import PrefixSet, Sessions
 from budsim.performance.recorded import Trace
 from budsim.performance.serving.arrivals import draw_requests
 from budsim.performance.serving.host_tier import found_shares, host_tier
-from budsim.performance.serving.replay import replay
 from budsim.performance.traffic import ClosedLoop, FixedLength, Traffic
-from tests.performance.populations import population
-
-LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
-ENOUGH_BYTES, ENOUGH_TOKENS = 1e16, 1e9
-GB = 1e9
-
-
-def served(engine: str = "vllm", **columns: object) -> Candidates:
-    """Return Llama 8B on one H100, with prompts of 8,000 tokens that share nine of ten."""
-    asked = {
-        "input_tokens": 8000.0,
-        "output_tokens": 200.0,
-        "concurrency": 16.0,
-        "prefix_hit_share": 0.9,
-        "tp": 1,
-        **columns,
-    }
-    return population(model=LLAMA, engine=engine, **asked)  # type: ignore[arg-type]
-
-
-def returning(table: Candidates, set_tokens: float, host_bytes: float) -> Candidates:
-    """Return the rows with a set of prefixes, and host memory for each device."""
-    rows = np.ones(len(table))
-    return replace(
-        table,
-        prefix_set_tokens=set_tokens * rows,
-        unshared_tokens=table.input_tokens * (1.0 - table.prefix_hit_share) + table.output_tokens,
-        tier_bytes=host_bytes * rows,
-    )
-
-
-def ttft_s(table: Candidates) -> np.ndarray:
-    """Return TTFT by the closed form, seconds."""
-    return AnalyticPredictor().predict(table)[1].service.ttft_s
+from tests.performance.serving.returning_prefixes import (
+    ENOUGH_BYTES,
+    ENOUGH_TOKENS,
+    GB,
+    assert_closed_form_is_near_replay,
+    returning,
+    served,
+    ttft_s,
+)
 
 
 def test_tokens_of_the_host_and_seconds_of_a_load() -> None:
@@ -137,16 +110,7 @@ def test_without_a_set_prefixes_are_always_found() -> None:
 def test_closed_form_and_replay_agree(engine: str, host_gib: float) -> None:
     """TTFT and TPOT within 25 %, for a set larger than the device."""
     table = returning(served(engine), 3e6, host_gib * 2**30)
-    traffic = Traffic(
-        arrivals=ClosedLoop(concurrency=16),
-        prompt=FixedLength(tokens=8000),
-        output=FixedLength(tokens=200),
-        prefix=PrefixSet(share=0.9, tokens=3e6),
-    )
-    memory, found = AnalyticPredictor().predict(table)
-    seen = replay(table, memory, traffic)
-    assert found.service.tpot_s == pytest.approx(seen.tpot_s.mean, rel=0.25)
-    assert found.service.ttft_s == pytest.approx(seen.ttft_s.mean, rel=0.25)
+    assert_closed_form_is_near_replay(table, set_tokens=3e6)
 
 
 def test_more_host_memory_never_answers_later() -> None:
@@ -183,7 +147,7 @@ def test_hits_save_as_much_as_hicache_published() -> None:
 
     https://lmsys.org/blog/2025-09-10-sglang-hicache (Ant Group; lengths and hardware not stated).
     """
-    lone = population(
+    lone = served(
         model="deepseek-ai/DeepSeek-R1",
         engine="sglang",
         device="H200-SXM",

@@ -9,40 +9,28 @@ import pytest
 
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB
-from budsim.hardware_ops.cluster_file import clusters_in
-from budsim.model_ops.registry import resolve_model
-from budsim.performance.lengths import FixedLength
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.prefixes import PrefixSet, PrefixShare
-from budsim.performance.traffic import ClosedLoop, Traffic
+from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.choices import one_replica_each
 from budsim.simulator.planning.hardware_groups import usable
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.serving_options import serving_options
-from budsim.simulator.planning.targets import Targets
-
-NODE = {"name": "gpu", "devices": [{"device": "H100-SXM", "count": 4}]}
-TRAFFIC = Traffic(
-    arrivals=ClosedLoop(concurrency=16),
-    prompt=FixedLength(tokens=8000),
-    output=FixedLength(tokens=200),
-    prefix=PrefixSet(share=0.9, tokens=5e6),
+from tests.simulator.planning.returning_questions import (
+    NODE,
+    assert_model_is_refused,
+    returning_question,
+    returning_traffic,
 )
+
+TRAFFIC = returning_traffic(5e6)
 
 
 def asked(offload_gib: float, **node: object) -> Question:
-    """Return a question about Llama 8B on a node of four H100."""
-    return Question(
-        architecture=resolve_model("meta-llama/Llama-3.1-8B-Instruct"),
-        traffic=TRAFFIC,
-        targets=Targets(),
-        clusters=clusters_in({"clusters": [{"name": "lab", "nodes": [NODE | node]}]}),
-        analytic_only=True,
-        engines=frozenset({"vllm"}),
-        kv_offload_bytes=offload_gib * GIB,
-    )
+    """Return a question of 5 million tokens of prefixes with host memory."""
+    return replace(returning_question(5e6, **node), kv_offload_bytes=offload_gib * GIB)
 
 
 def test_each_device_gets_its_part_and_the_command_says_so() -> None:
@@ -123,15 +111,7 @@ def test_an_engine_without_a_host_tier_is_named() -> None:
 @pytest.mark.parametrize("model", ["BAAI/bge-reranker-v2-m3", "Qwen/Qwen3-Next-80B-A3B-Instruct"])
 def test_models_without_caches_to_find_again_are_refused(model: str) -> None:
     """Encoders keep none, and recurrent states are not offloaded."""
-    architecture = resolve_model(model)
-    output = 0 if architecture.is_embedding else 9
-    traffic = replace(
-        Traffic.closed(concurrency=4, input_tokens=9, output_tokens=9),
-        output=FixedLength(tokens=output),
-    )
-    with pytest.raises(InvalidInput) as error:
-        replace(asked(9.0), architecture=architecture, traffic=traffic)
-    assert error.value.field == "kv_offload_gib"
+    assert_model_is_refused(asked(9.0), model, field="kv_offload_gib")
 
 
 def test_a_negative_size_is_refused() -> None:

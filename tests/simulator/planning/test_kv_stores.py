@@ -10,12 +10,8 @@ import pytest
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB
 from budsim.engine_ops.kv_store import KvStore, StoreKind, kv_store_of
-from budsim.hardware_ops.cluster_file import clusters_in
-from budsim.model_ops.registry import resolve_model
-from budsim.performance.lengths import FixedLength
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.prefixes import PrefixSet, PrefixShare
-from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.choices import one_replica_each
 from budsim.simulator.planning.hardware_groups import usable
@@ -25,30 +21,20 @@ from budsim.simulator.planning.pool_plans import why_no_pools
 from budsim.simulator.planning.question import Disaggregation, Question
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.serving_options import serving_options
-from budsim.simulator.planning.targets import Targets
-
-NODE = {"name": "gpu", "devices": [{"device": "H100-SXM", "count": 4}]}
-TRAFFIC = Traffic(
-    arrivals=ClosedLoop(concurrency=16),
-    prompt=FixedLength(tokens=8000),
-    output=FixedLength(tokens=200),
-    prefix=PrefixSet(share=0.9, tokens=2e7),
+from tests.simulator.planning.returning_questions import (
+    assert_model_is_refused,
+    returning_question,
+    returning_traffic,
 )
+
+TRAFFIC = returning_traffic(2e7)
 MOONCAKE = KvStore(kind=StoreKind.MOONCAKE, capacity_bytes=4000.0 * GIB)
 LMCACHE = replace(MOONCAKE, kind=StoreKind.LMCACHE)
 
 
 def asked(store: KvStore | None, engine: str = "vllm", **node: object) -> Question:
-    """Return a question about Llama 8B on a node of four H100."""
-    return Question(
-        architecture=resolve_model("meta-llama/Llama-3.1-8B-Instruct"),
-        traffic=TRAFFIC,
-        targets=Targets(),
-        clusters=clusters_in({"clusters": [{"name": "lab", "nodes": [NODE | node]}]}),
-        analytic_only=True,
-        engines=frozenset({engine}),
-        kv_store=store,
-    )
+    """Return a question of 20 million tokens of prefixes with a store."""
+    return replace(returning_question(2e7, engine, **node), kv_store=store)
 
 
 def answered(question: Question) -> Outcome:
@@ -191,15 +177,7 @@ def test_pools_are_not_proposed_beside_a_store() -> None:
 @pytest.mark.parametrize("model", ["BAAI/bge-large-en-v1.5", "nvidia/NVIDIA-Nemotron-Nano-9B-v2"])
 def test_models_that_find_nothing_again_have_no_store(model: str) -> None:
     """Embedding models and recurrent states are refused by the field's name."""
-    architecture = resolve_model(model)
-    output = 0 if architecture.is_embedding else 9
-    traffic = replace(
-        Traffic.closed(concurrency=4, input_tokens=9, output_tokens=9),
-        output=FixedLength(tokens=output),
-    )
-    with pytest.raises(InvalidInput) as error:
-        replace(asked(MOONCAKE), architecture=architecture, traffic=traffic)
-    assert error.value.field == "kv_store_gib"
+    assert_model_is_refused(asked(MOONCAKE), model, field="kv_store_gib")
 
 
 def test_the_usual_store_is_mooncake() -> None:
