@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -24,7 +25,7 @@ from budsim.performance.measured.client_columns import is_steady
 from budsim.performance.measured.measurements import Measurements
 from budsim.performance.measured.protocols import client_entries, first_waves
 from budsim.performance.prefixes import prefix_of
-from budsim.performance.traffic import ClosedLoop, OpenLoop, Process, Start, Traffic
+from budsim.performance.traffic import LEAST_RATE, ClosedLoop, OpenLoop, Process, Start, Traffic
 
 # Clients of the InferenceX benchmark draw lengths from this share of the stated one upwards.
 NOMINAL_LOW = 0.8
@@ -45,12 +46,9 @@ CLIENT_SPREAD = 0.8
 # Optional columns that say more of a client than its source does.
 COLUMNS = (
     "arrival",
-    "n_requests",
     "length_law",
-    "prefix_hit_share",
-    "prefix_set_tokens",
-    "warmup",
 )
+COUNTS = ("n_requests", "prefix_hit_share", "prefix_set_tokens", "warmup")
 
 
 def client_traffic(measurements: Measurements) -> list[Traffic]:
@@ -101,7 +99,7 @@ def client_spread(measurements: Measurements) -> Floats:
 
 
 _TEXTS = ("source", "engine", "model", "device_name", "precision", "date")
-_NUMBERS = ("input_tokens", "output_tokens", "concurrency", "tp", "dp", "n_requests")
+_NUMBERS = ("input_tokens", "output_tokens", "concurrency", "tp", "dp", *COUNTS)
 
 
 def _client_table(measurements: Measurements) -> tuple[pd.DataFrame, list[Entry]]:
@@ -109,7 +107,7 @@ def _client_table(measurements: Measurements) -> tuple[pd.DataFrame, list[Entry]
     table = measurements.table.iloc[measurements.rows].reset_index(drop=True)
     text = pd.DataFrame({name: _text(table, name) for name in (*_TEXTS, *COLUMNS)})
     numbers = pd.DataFrame({name: _numbers(table, name) for name in _NUMBERS})
-    rows = text.drop(columns="n_requests").join(numbers)
+    rows = text.join(numbers)
     return rows, client_entries(rows)
 
 
@@ -130,10 +128,11 @@ def _row_traffic(
 ) -> Traffic:
     candidates = measurements.candidates
     concurrency = max(round(float(candidates.concurrency[row])), 1)
-    requests = _stated_requests(columns, float(measurements.replicas[row]))
+    replicas = float(measurements.replicas[row])
+    requests = stated = _stated_requests(columns, replicas)
     arrivals: ClosedLoop | OpenLoop
     if measurements.open_loop[row]:
-        rate = float(measurements.request_rate[row] / measurements.replicas[row])
+        rate = max(float(measurements.request_rate[row]) / replicas, LEAST_RATE)
         arrivals = OpenLoop.named(str(columns["arrival"]) or Process.POISSON, rate)
     elif is_steady(str(columns["arrival"])):
         arrivals = ClosedLoop(concurrency=concurrency, first_wave_s=first_wave_s)
@@ -145,22 +144,28 @@ def _row_traffic(
             start=Start.AT_ONCE,
             first_wave_s=first_wave_s,
         )
-    return Traffic(
+    asked = Traffic(
         arrivals=arrivals,
         prompt=_law(columns, entry, "prompt", float(candidates.input_tokens[row])),
         output=_law(columns, entry, "output", float(candidates.output_tokens[row])),
         prefix=prefix_of(
-            _number(columns["prefix_hit_share"], 0.0),
-            _number(columns["prefix_set_tokens"], 0.0) or None,
+            _number(columns, "prefix_hit_share"), _number(columns, "prefix_set_tokens") or None
         ),
         requests=requests,
-        warmup=int(_number(columns["warmup"], 0.0)) if columns["warmup"] else None,
     )
+    left_out = _number(columns, "warmup", math.nan) / replicas
+    return asked if math.isnan(left_out) else _leaving_out(asked, int(left_out), stated)
+
+
+def _leaving_out(asked: Traffic, warmup: int, stated: int | None) -> Traffic:
+    """Return traffic whose first requests are left out; those not ``stated`` come beside them."""
+    sent = stated or min(asked.run_requests + warmup, MOST_REQUESTS)
+    return replace(asked, requests=sent, warmup=min(warmup, sent - 1))
 
 
 def _stated_requests(columns: Mapping[str, object], replicas: float) -> int | None:
     """Return how many requests one replica's run had, None where the row does not say."""
-    stated = _number(columns["n_requests"], math.nan)
+    stated = _number(columns, "n_requests")
     return max(round(stated / replicas), 1) if stated >= 1.0 else None
 
 
@@ -189,8 +194,6 @@ def _exponential(mean: float) -> EmpiricalLength:
     return EmpiricalLength(values=tuple(int(each) for each in np.maximum(np.rint(drawn), 2.0)))
 
 
-def _number(value: object, default: float) -> float:
-    try:
-        return float(str(value))
-    except ValueError:
-        return default
+def _number(columns: Mapping[str, object], name: str, blank: float = 0.0) -> float:
+    value = float(str(columns[name]))
+    return blank if math.isnan(value) else value

@@ -46,6 +46,7 @@ from budsim.performance.measured.protocols import (
 )
 from budsim.performance.measured.resolved_names import (
     automatic_cache,
+    cache_format_of,
     device_of,
     engine_names,
     engine_profile,
@@ -55,6 +56,7 @@ from budsim.performance.measured.resolved_names import (
     resolve_all,
     stored_format,
 )
+from budsim.performance.measured.server_columns import eager, mark_unreadable_servers
 from budsim.performance.measured.speculations import (
     TEXTS as SPECULATION_TEXTS,
 )
@@ -169,7 +171,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     formats = text.kv_cache_dtype.str.lower()
     numbers = _with_lengths(text, numbers)
     caches = resolve_all(
-        formats.where(formats != "", cache_formats(text.join(numbers))), precision_of, problems
+        formats.where(formats != "", cache_formats(text.join(numbers))), cache_format_of, problems
     )
     text["notes"] = with_drafts(text.join(numbers))
     _require_traffic(text, numbers, problems)
@@ -177,6 +179,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     mark_unreadable_drafts(text, numbers, problems)
     mark_unreadable_items(text, numbers, models, problems)
     mark_unreadable_adapters(numbers, problems)
+    mark_unreadable_servers(text, problems)
     mark_modes(table, text["mode"], problems)
     _mark(
         problems,
@@ -270,7 +273,7 @@ def _require_traffic(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Ser
     for name in ("tp", "pp", "ep", "dp", "n_devices"):
         _mark(
             problems,
-            (numbers[name] < 1) | (numbers[name] > 4096),
+            (numbers[name] < 1) | (numbers[name] > 4096) | (numbers[name] % 1 > 0),
             f"{name}: expected a whole number from 1 to 4096",
         )
 
@@ -373,7 +376,7 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         speculative=drafting(picked.text.notes),
         speculations=ways,
         speculation=way,
-        eager=_eager(picked.text),
+        eager=eager(picked.text),
         adapter_ranks=adapter_ranks(picked.text, picked.numbers),
         media=media,
         medium=medium,
@@ -381,14 +384,6 @@ def _candidates(picked: _Picked) -> tuple[Candidates, Floats]:
         **_traffic(picked, replicas, limits[:, 1], item_tokens),
         **_protocol(picked, limits[:, 0]),
     ), replicas
-
-
-def _eager(text: pd.DataFrame) -> Booleans | None:
-    """Return which rows ran without captured graphs, by their column or their serve command."""
-    stated = text.enforce_eager.str.lower().isin(("true", "1", "yes"))
-    flagged = text.notes.str.contains(r"--(?:enforce-eager|disable-cuda-graph)(?:\s|$)")
-    found = np.asarray(stated | flagged, dtype=bool)
-    return found if found.any() else None
 
 
 def _traffic(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from budsim.commons.errors import BudsimError, InvalidInput
+from budsim.commons.errors import BudsimError, InvalidInput, NotFound
 from budsim.commons.precision import Precision, bytes_per_value
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.engine_profile import EngineProfile, version_pair
@@ -147,7 +147,10 @@ def model_of(name: str) -> Architecture:
     """Return the model of a Hugging Face id."""
     if not name:
         raise InvalidInput("model", "is blank", "a Hugging Face id")
-    return resolve_model(name)
+    try:
+        return resolve_model(name)
+    except NotFound as error:
+        raise NotFound("model", name, error.hint) from error
 
 
 def device_of(name: str) -> Device:
@@ -172,6 +175,14 @@ def precision_of(name: str) -> Precision | None:
             "precision", f"{name!r} is not known", "one of " + ", ".join(sorted(PRECISIONS))
         )
     return found
+
+
+def cache_format_of(name: str) -> Precision | None:
+    """Return the format of a KV cache; None where a row leaves it to the engine."""
+    try:
+        return precision_of(name)
+    except InvalidInput as error:
+        raise InvalidInput("kv_cache_dtype", error.problem, error.expected) from error
 
 
 def stored_format(

@@ -64,6 +64,15 @@ def test_a_number_of_requests_alone_does_not_make_lengths_exact() -> None:
         ({"arrival": "sometimes"}, "arrival"),
         ({"concurrency": "90000000"}, "concurrency"),
         ({"n_requests": "90000000"}, "n_requests"),
+        ({"n_requests": "16.5"}, "n_requests"),
+        ({"warmup": "1.5"}, "warmup"),
+        ({"warmup": "90000000"}, "warmup"),
+        ({"warmup": "160", "n_requests": "160"}, "warmup"),
+        ({"arrival": "poisson"}, "arrival"),
+        ({"arrival": "burst:4"}, "arrival"),
+        ({"request_rate": "3"}, "request_rate"),
+        ({"concurrency": "", "request_rate": "1e-9"}, "request_rate"),
+        ({"concurrency": "", "request_rate": "1e8"}, "request_rate"),
     ],
 )
 def test_a_client_that_cannot_be_is_a_problem_of_its_row(columns: dict, field: str) -> None:
@@ -84,6 +93,12 @@ def test_a_rate_is_an_open_loop_of_its_arrival_process() -> None:
     assert traffic(concurrency="", request_rate="3").arrivals == OpenLoop(requests_per_s=3.0)
     bursty = traffic(concurrency="", request_rate="3", arrival="gamma:2").arrivals
     assert bursty == OpenLoop(requests_per_s=3.0, process=Process.GAMMA, variation=2.0)
+
+
+def test_the_least_rate_has_replicas_too() -> None:
+    """A millionth of a request per second over four replicas is the least rate of each."""
+    least = {"concurrency": "", "request_rate": "1e-6", "tp": "2", "dp": "4"}
+    assert traffic(**least).arrivals == OpenLoop(requests_per_s=1e-6)
 
 
 def test_inferencex_sends_ten_prompts_for_each_request_in_flight() -> None:
@@ -122,6 +137,29 @@ def test_optional_columns_say_what_a_source_would() -> None:
     assert asked.output == LognormalLength(mean_tokens=200, variation=0.5)
     assert asked.prefix_hit_share == 0.4
     assert (asked.run_requests, asked.run_warmup) == (100, 10)
+
+
+@pytest.mark.parametrize("blank", ["", "nan", "none", "NaN"])
+def test_blank_cells_of_a_client_say_nothing(blank: str) -> None:
+    """As in every other column of numbers."""
+    names = ("n_requests", "warmup", "prefix_hit_share", "prefix_set_tokens")
+    assert traffic(**dict.fromkeys(names, blank)) == traffic()
+
+
+def test_requests_left_out_were_sent_beside_those_assumed() -> None:
+    """1,000 of warm-up and ten for each of 16 in flight; at a rate, in a run long enough."""
+    asked = traffic(warmup="1000")
+    assert (asked.run_requests, asked.run_warmup) == (1160, 1000)
+    open_run = traffic(concurrency="", request_rate="3", warmup="5000")
+    assert open_run.run_requests > open_run.run_warmup == 5000
+    steady = traffic(arrival="steady", warmup="50000")
+    assert steady.run_requests > steady.run_warmup == 50_000
+
+
+def test_replicas_share_the_requests_left_out_too() -> None:
+    """Of 100 requests of four replicas, 32 left out, each answers 25 and leaves out 8."""
+    asked = traffic(n_devices="8", tp="2", dp="4", n_requests="100", warmup="32")
+    assert (asked.run_requests, asked.run_warmup) == (25, 8)
 
 
 @pytest.mark.parametrize("source", ["", "somebody"])

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budsim.performance.measured.measurements import NUMBERS, TEXTS
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.training.score import COLUMNS, predict_table
 from tests.performance.measured.measured_rows import ROW, read
@@ -79,6 +80,11 @@ def test_eager_mode_is_a_column_or_a_flag() -> None:
 
 
 UNREADABLE = (
+    ({"kv_cache_dtype": "abc"}, "kv_cache_dtype: 'abc'"),
+    ({"model_hf": "foo"}, "model: 'foo'"),
+    ({"tp": "1.5"}, "tp: expected a whole number"),
+    ({"enforce_eager": "abc"}, "enforce_eager: expected true or false"),
+    ({"device_type": "abc"}, "device_type"),
     ({"device_name": "Frobnicator-9000"}, "device_name"),
     ({"model_hf": "nobody/nothing"}, "nobody/nothing"),
     ({"engine": "abacus"}, "engine"),
@@ -130,9 +136,7 @@ cells = st.one_of(
 
 @given(
     rows=st.lists(
-        st.dictionaries(
-            st.sampled_from([*ROW, "request_rate", "n_requests", "dp", "pp", "ep"]), cells
-        ),
+        st.dictionaries(st.sampled_from([*NUMBERS, *TEXTS]), cells),
         min_size=1,
         max_size=4,
     )
