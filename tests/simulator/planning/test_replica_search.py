@@ -6,11 +6,16 @@ from functools import cache
 import numpy as np
 import pytest
 
-from budsim.performance.predictor import load_predictor
+from budsim.commons.precision import Precision
+from budsim.engine_ops import serving_engines
+from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.choices import make_option
+from budsim.simulator.planning.genome import SearchSpace
+from budsim.simulator.planning.hardware_groups import usable
 from budsim.simulator.planning.plans import Plan
-from budsim.simulator.planning.replica_search import first_that_meets
+from budsim.simulator.planning.replica_search import first_that_meets, replayed_rows
 from budsim.simulator.planning.targets import PercentileTarget, Targets
 from tests.simulator.situations import make_cluster, make_question
 
@@ -114,3 +119,26 @@ def test_gaps_are_bounded_by_percentiles_of_their_own():
         for name in ("ttft_p99_s", "itl_p99_s", "tpot_p95_s", "e2e_p99_s")
     ]
     assert bounded == [False, True, True, False]
+
+
+def test_spare_layouts_are_replayed_where_no_other_meets_the_targets():
+    """One L40S alone is too slow for 14 ms a token; four together are not."""
+    question = make_question(
+        make_cluster((("L40S", 4),)),
+        targets={"percentiles": (PercentileTarget.named("tpot_p99_s", 0.014),)},
+        concurrency=4,
+        engines=frozenset({"vllm"}),
+    )
+    group = usable(question.clusters[0], question.mode, skip_master_cpus=True).groups[0]
+    option = make_option(question, group, serving_engines["vllm"], (Precision.BF16,))
+    space = SearchSpace([option], question)
+    genomes = space.first_genomes(1)
+    one, four = (
+        genomes[(space.decode(genomes).tp == tp) & (space.decode(genomes).pp == 1)][:1]
+        for tp in (1, 4)
+    )
+    alone, both = (
+        replayed_rows(space, one, spare, AnalyticPredictor()).choices.tp for spare in (one, four)
+    )
+    assert set(alone.tolist()) == {1}
+    assert set(both.tolist()) == {1, 4}
