@@ -151,9 +151,9 @@ class StoreRule:
     hardware : frozenset of DeviceKind
         Hardware for which its client is published.
     reached : float
-        Share (0..1) of the network that reads of it reach.
+        Share (0..1) of the network's bandwidth that reads reach.
     through_host : bool
-        Whether it is read into the engine's host memory first, so that there has to be some.
+        Whether it is read into the engine's host memory first, which must then be given.
     source : str
         Where this was read.
     """
@@ -212,8 +212,9 @@ class EngineProfile:
     stores : tuple of StoreRule
         The stores of KV cache it shares with other replicas.
     max_waiting_tokens : float
-        Decode steps after which a lone newcomer interrupts decoding. Before, as many have to wait
-        as run, less the share of these steps that passed. 0 where newcomers wait for nobody.
+        Decode steps after which a single waiting request interrupts decoding. Before that, the
+        requests that wait have to be as many as those that run, times the share of these steps that
+        is left. 0: a request waits for no others.
     """
 
     name: str
@@ -239,12 +240,12 @@ class EngineProfile:
     max_waiting_tokens: float = 0.0
 
     def gathering_steps(self, output_tokens: float, concurrency: float) -> float:
-        """Return the mean decode steps a newcomer waits for others, in a closed loop.
+        """Return the mean decode steps a new request waits for others, in a closed loop.
 
-        With outputs of L tokens 1 / L of the running requests end in a step, and as many come. They
-        are enough after T L / (T + L) steps, T being ``max_waiting_tokens``, and a newcomer waits
-        half of that (24 and 24: 6 steps). The threshold is rounded down, so that fewer requests
-        wait less, one of three not at all: by 1 - 3 / concurrency, fitted on LLM Pilot.
+        With outputs of L tokens, 1 / L of the running requests end in each step and are replaced.
+        After T L / (T + L) steps enough of them wait, where T is ``max_waiting_tokens``; a request
+        waits half of that on average (24 and 24: 6 steps). The engine rounds the number needed
+        down, which shortens the wait of few requests by 3 / concurrency, fitted on LLM Pilot.
         """
         if not self.max_waiting_tokens:
             return 0.0

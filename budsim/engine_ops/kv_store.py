@@ -10,10 +10,10 @@ from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB, GIGA
 from budsim.engine_ops.engine_profile import StoreKind
 
-# Larger than any published deployment (Mooncake's README: petabytes of DRAM in all of Kimi); a
-# larger number is a mistake of units.
+# A pebibyte. All of Kimi together has petabytes of DRAM (Mooncake's README); more for one
+# deployment is a mistake of units.
 MOST_STORE_BYTES: Final = 1024.0 * 1024.0 * GIB
-# A terabyte per second: 20 nodes of 8 network cards of 50 GB/s deliver 8.
+# 100 TB/s: 20 nodes of 8 network cards of 50 GB/s each deliver 8.
 MOST_STORE_GB_PER_S: Final = 100_000.0
 
 
@@ -42,7 +42,7 @@ class KvStore:
 def kv_store_of(
     capacity_gib: float | None, kind: str | None = None, gb_per_s: float | None = None
 ) -> KvStore | None:
-    """Return the store that is asked for; 0 GiB or None is none, and the usual kind is Mooncake.
+    """Return the store that is asked for, by default Mooncake; None for 0 GiB or no size.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The router before prefill and decode workers: where it comes from and how it is told of them."""
+"""The router before prefill and decode workers: its package, its image and its command."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-# Workers of each pool get requests in turn, as they are predicted. The routers' own default,
+# Predictions assume that the workers of a pool get requests in turn. The routers' own default,
 # ``cache_aware``, lets one worker have 64 requests more than another (both routers' documentation).
 POLICY: Final = "round_robin"
-# The router waits so long for its workers, seconds: large weights take longer than its own 10 or 30
-# minutes.
+# How long the router waits for its workers, seconds. Its defaults are 10 or 30 minutes, and large
+# weights take longer to load.
 STARTUP_S: Final = 3600
 
 
@@ -29,8 +29,8 @@ class PoolRouter:
     port : int
         Where it listens: next to the ports of the workers of a node.
     bootstrap : int, optional
-        What is added to a prefill worker's port for the port where it meets decode workers; None
-        where the router is not told.
+        Added to a prefill worker's port, the port where decode workers reach it; None where the
+        router is not told one.
     """
 
     package: str

@@ -146,7 +146,7 @@ def _has_fp4_experts(outer: ConfigReader, declared: ConfigReader) -> bool:
 
 
 def _served_part(outer: ConfigReader) -> ConfigReader:
-    """Return the part that engines serve: of a model that also speaks, the one that thinks."""
+    """Return the part that engines serve: the thinker of a model that also speaks."""
     thinker = outer.nested("thinker_config")
     if thinker is None:
         return outer

@@ -12,6 +12,14 @@ from budsim.model_ops.image_tokens import EncodedItem
 # Tokens around a frame of InternVL: its name, a number, a colon, begin, end, line break; our count.
 FRAME_MARKS: Final = 6
 
+# Of Step 3.7 (`_plan_patches`): sides below NARROW pixels and shapes above LONG are padded to a
+# square; shapes above ELONGATED are cut even where the whole holds them; a rest of more than
+# SNAPPED of a window becomes one.
+NARROW: Final = 32
+LONG: Final = 4
+ELONGATED: Final = 1.5
+SNAPPED: Final = 0.2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiles:
@@ -149,12 +157,3 @@ class WindowTiles:
         )
         columns, rows = (max(1, count) for count in counts)
         return columns, rows
-
-
-# Of Step 3.7 (`_plan_patches`): sides below NARROW pixels and shapes above LONG are padded to a
-# square; shapes above ELONGATED are cut even where the whole holds them; a rest of more than
-# SNAPPED of a window becomes one.
-NARROW: Final = 32
-LONG: Final = 4
-ELONGATED: Final = 1.5
-SNAPPED: Final = 0.2

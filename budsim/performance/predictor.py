@@ -233,7 +233,7 @@ class Predictor:
 
 
 def _is_of_unlearned_kind(candidates: Candidates) -> Booleans:
-    """Return which requests hold items or share sets of prefixes: no such row was learned from."""
+    """Return which rows have items or sets of prefixes, of which none were trained on."""
     found = np.zeros(len(candidates), dtype=bool)
     if candidates.medium is not None:
         found |= candidates.has_items
@@ -264,9 +264,10 @@ def _strata(candidates: Candidates, stratum: Integers) -> Strata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """What is known of rows beside the candidates.
+    """What is known of measured rows beside the candidates.
 
-    Medians (n,), who measured them, and how unsure TTFT is because their client is unknown (n,).
+    Which are medians (n,), who measured them, and the extra spread of TTFT where their clients are
+    assumed (n,).
     """
 
     median: Floats | None = None

@@ -20,8 +20,8 @@ class Trace:
 
     ``send_s`` counts seconds from any origin and does not decrease. The first ``reused_tokens`` of
     a prompt are those of the earlier request ``reused_from`` (its index; -1 where there is none).
-    Of a part of a trace the first ``far_tokens`` may be those of a request of another part, after
-    which each part computed ``far_distance`` tokens.
+    In one replica's part of a trace (`part_of_trace`), the first ``far_tokens`` are those of a
+    request on another replica; each replica has computed ``far_distance`` tokens since.
     """
 
     send_s: Floats
@@ -65,7 +65,7 @@ def mean_reuse_tokens(trace: Trace) -> float:
 
 
 def part_of_trace(trace: Trace, replicas: int) -> Trace:
-    """Return each ``replicas``-th request; what another replica computed is far."""
+    """Return each ``replicas``-th request, as one replica gets them; see `Trace` on the others."""
     kept = np.arange(0, len(trace), replicas)
     source = trace.reused_from[kept]
     same = (source >= 0) & (source % replicas == 0)

@@ -159,7 +159,7 @@ class Traffic:
             arrivals=ClosedLoop(concurrency=concurrency),
             prompt=FixedLength(tokens=input_tokens),
             output=FixedLength(tokens=output_tokens),
-            prefix=_one_of(prefix_hit_share, prefix),
+            prefix=_prefix_given(prefix_hit_share, prefix),
             media=media,
         )
 
@@ -181,7 +181,7 @@ class Traffic:
             arrivals=OpenLoop(requests_per_s=requests_per_s, process=process, variation=variation),
             prompt=FixedLength(tokens=input_tokens),
             output=FixedLength(tokens=output_tokens),
-            prefix=_one_of(prefix_hit_share, prefix),
+            prefix=_prefix_given(prefix_hit_share, prefix),
             media=media,
         )
 
@@ -355,7 +355,7 @@ class Traffic:
         return replace(self, arrivals=part_of_trace(arrivals, replicas), requests=None)
 
 
-def _one_of(share: float, prefix: Prefix | None) -> Prefix:
+def _prefix_given(share: float, prefix: Prefix | None) -> Prefix:
     """Return what prompts share, given as a part that is always found or in full."""
     if prefix is None:
         return PrefixShare(share=share)

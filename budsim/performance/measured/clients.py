@@ -38,8 +38,8 @@ USUAL_PROMPTS = 10
 # Lengths drawn for an exponential law; a run with more requests repeats them.
 EXPONENTIAL_LENGTHS = 1_000
 
-# How unsure TTFT is of a run whose number of requests nobody states: log half width of 90 %. The
-# true number makes it half to twice as long. With 0.8 the 90 % range holds 88 % of other parties'
+# Extra spread of TTFT in a run whose number of requests nobody states: log half width of 90 %. The
+# true number makes TTFT half to twice as long. With 0.8 the 90 % range holds 88 % of other parties'
 # TTFT, every party counting alike (7), with 1.0 90 %; without it 80 %.
 CLIENT_SPREAD = 0.8
 
@@ -84,9 +84,10 @@ def served_traffic(measurements: Measurements) -> list[Traffic | None]:
 
 
 def client_spread(measurements: Measurements) -> Floats:
-    """Return by how much TTFT of each readable row is unsure because its client is, (n,).
+    """Return the extra spread of each readable row's TTFT where its client is assumed, (n,).
 
-    0 where a row or its source says how many requests were sent, and in steady or open traffic.
+    It is a log half width of 90 %: `CLIENT_SPREAD`, or 0 where a row or its source says how many
+    requests were sent, and in steady or open traffic.
     """
     table, entries = _client_table(measurements)
     assumed = (

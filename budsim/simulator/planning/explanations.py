@@ -34,10 +34,7 @@ MOST_LAYOUTS: Final = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """What is explained: predictions as they are shown, and figures with targets.
-
-    ``replayed`` says how long requests wait.
-    """
+    """What is explained: predictions as shown, figures with targets, and replayed requests."""
 
     shown: Predictions
     figures: Figures
@@ -47,8 +44,8 @@ class Explained:
     def time_shares(self) -> Floats:
         """Shares of a request's time by cause, shape (len(`BOUNDS`), n).
 
-        A replay says how long requests wait; what they do meanwhile is shared as physics says. What
-        a lone request waits for is the engine.
+        The replay says how long requests wait; physics shares out the rest of their time. A lone
+        request in flight waits for no other: its wait is not counted as a queue.
         """
         shares: Floats = self.shown.time_s / self.shown.time_s.sum(axis=0)
         is_lone = np.isnan(self.replayed.served.rate) & (self.shown.service.concurrency <= 1.0)

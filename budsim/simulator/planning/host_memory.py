@@ -37,8 +37,8 @@ def _offered_bytes(question: Question, group: HardwareGroup) -> float:
     return max(min([question.kv_offload_bytes, *room]), 0.0)
 
 
-def told_of_host_memory(question: Question, group: HardwareGroup, engine: ServingEngine) -> str:
-    """Return why host memory holds no KV cache, less of it than asked, or gains nothing; or ""."""
+def host_memory_note(question: Question, group: HardwareGroup, engine: ServingEngine) -> str:
+    """Return why host memory is not used, is less than asked or gains nothing; else ""."""
     wanted, why = question.kv_offload_bytes, why_no_host_memory(question, group, engine)
     if not wanted or why:
         return why

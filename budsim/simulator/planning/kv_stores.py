@@ -66,8 +66,8 @@ def store_link(question: Question, group: HardwareGroup, engine: ServingEngine) 
     )
 
 
-def told_of_store(question: Question, group: HardwareGroup, engine: ServingEngine) -> str:
-    """Return why there is no shared store, less of it than asked, or no gain; or ""."""
+def store_note(question: Question, group: HardwareGroup, engine: ServingEngine) -> str:
+    """Return why the store is not used, is smaller than asked or gains nothing; else ""."""
     store, why = question.kv_store, why_no_store(question, group, engine)
     if store is None or why:
         return why

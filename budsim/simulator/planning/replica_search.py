@@ -59,7 +59,7 @@ def replayed_rows(
     trials = Trials(space, predictor)
     chosen, least = _with_best_knobs(trials, space, layouts)
     if len(spare) and not (least >= 0).any():
-        others = trials.able(with_default_knobs(space, spare))
+        others = trials.feasible(with_default_knobs(space, spare))
         chosen = np.concatenate([chosen, others])
         least = np.append(least, trials.fewest(others))
     genomes = _around(space, chosen, least, space.legal_counts(chosen))
@@ -134,7 +134,7 @@ class Trials:
         self._space, self._predictor = space, predictor
         self.evaluations = 0
 
-    def able(self, genomes: Integers) -> Integers:
+    def feasible(self, genomes: Integers) -> Integers:
         """Return the genomes that meet the targets with as many replicas as there is room for."""
         most = with_replicas(self._space, genomes, self._space.legal_counts(genomes) - 1)
         shortfall, _ = self.judged(most)

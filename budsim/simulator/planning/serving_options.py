@@ -11,14 +11,14 @@ from budsim.engine_ops.base import ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.simulator.planning.choices import ServingOption, make_option, spanning_nodes
 from budsim.simulator.planning.hardware_groups import HardwareGroup
-from budsim.simulator.planning.host_memory import told_of_host_memory
-from budsim.simulator.planning.kv_stores import told_of_store
+from budsim.simulator.planning.host_memory import host_memory_note
+from budsim.simulator.planning.kv_stores import store_note
 from budsim.simulator.planning.plans import Rejection
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import fitting_layouts_of
 
-# What is told of further tiers of KV cache.
-TOLD_OF_CACHES = (told_of_host_memory, told_of_store)
+# Notes on KV cache beyond the device.
+CACHE_NOTES = (host_memory_note, store_note)
 
 
 def serving_options(
@@ -70,8 +70,8 @@ def _on_device(
         weights, reason = _weight_formats(question, groups[0], engine)
         found = (make_option(question, group, engine, weights) for group in groups if weights)
         options += [_with_caches_that_fit(question, option) for option in found]
-        of_caches = (told(question, groups[0], engine) for told in TOLD_OF_CACHES)
-        reasons += filter(None, (reason, *of_caches))
+        notes = (note(question, groups[0], engine) for note in CACHE_NOTES)
+        reasons += filter(None, (reason, *notes))
     return options, reasons
 
 

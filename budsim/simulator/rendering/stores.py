@@ -52,7 +52,7 @@ def store_notes(deployment: Deployment) -> Iterator[str]:
         yield "Mooncake reads over RDMA: processes need the network cards and may lock memory"
 
 
-def first_notes(deployment: Deployment) -> Iterator[str]:
+def start_notes(deployment: Deployment) -> Iterator[str]:
     """Yield `store_notes` and the commands that start the store, for files that do not start it."""
     yield from store_notes(deployment)
     for process in _processes(deployment):
@@ -87,7 +87,7 @@ def store_services(deployment: Deployment, *, profiled: bool) -> dict[str, Docum
             "entrypoint": [process.command[0]],
             "command": list(process.command[1:]),
             "restart": "unless-stopped",
-            **(_reaches(deployment) if every else {}),
+            **(_store_access(deployment) if every else {}),
         }
     return found
 
@@ -97,10 +97,10 @@ def client_keys(deployment: Deployment) -> Document:
     if deployment.kv_store is None:
         return {}
     configs = {"configs": [{"source": CLIENT_CONFIG, "target": MOONCAKE_FILE}]}
-    return {**(configs if _reads_file(deployment) else {}), **_reaches(deployment)}
+    return {**(configs if _reads_file(deployment) else {}), **_store_access(deployment)}
 
 
-def _reaches(deployment: Deployment) -> Document:
+def _store_access(deployment: Deployment) -> Document:
     """Return what a compose service needs to reach the store: its host, and RDMA devices.
 
     A single node is the store's host itself; several have to resolve its name.
@@ -122,9 +122,8 @@ def store_manifests(deployment: Deployment) -> Iterator[Document]:
     if deployment.kv_store is None:
         return
     for process in _processes(deployment):
-        yield (
-            _every_node(deployment, process) if process.on_every_node else _one(deployment, process)
-        )
+        write = _daemon_set if process.on_every_node else _deployment
+        yield write(deployment, process)
         if process.port:
             ports = [{"name": "store", "port": process.port, "targetPort": process.port}]
             spec = {"selector": _labels(deployment, process), "ports": ports}
@@ -216,14 +215,14 @@ def _object(
     return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
 
 
-def _one(deployment: Deployment, process: StoreProcess) -> Document:
+def _deployment(deployment: Deployment, process: StoreProcess) -> Document:
     labels = _labels(deployment, process)
     template = {"metadata": {"labels": labels}, "spec": _pod(deployment, process)}
     spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
     return _object(deployment, process, "apps/v1", "Deployment", spec)
 
 
-def _every_node(deployment: Deployment, process: StoreProcess) -> Document:
+def _daemon_set(deployment: Deployment, process: StoreProcess) -> Document:
     labels, nodes = _labels(deployment, process), list(_store_nodes(deployment))
     here = {"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}
     terms = {"nodeSelectorTerms": [{"matchExpressions": [here]}]}

@@ -14,7 +14,7 @@ from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import Deployment, Group
 from budsim.simulator.rendering.pods import OWN_ADDRESS, Manifest, Workload, workloads
-from budsim.simulator.rendering.stores import first_notes, refuse_file
+from budsim.simulator.rendering.stores import refuse_file, start_notes
 
 # Formats that start pools of every engine.
 _ALL_POOLS: Final = "command, compose, kubernetes or dynamo"
@@ -120,7 +120,7 @@ def _object_in(value: ArgumentValue) -> Any:
 
 def notes_of(deployment: Deployment, *notes: str) -> list[str]:
     """Return the heading of a file: what is started, then what to know about the stack."""
-    return [*heading(deployment), *first_notes(deployment), *notes]
+    return [*heading(deployment), *start_notes(deployment), *notes]
 
 
 def _refused(form: str, what: str, instead: str) -> InvalidInput:
