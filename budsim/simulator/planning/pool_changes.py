@@ -11,8 +11,6 @@ import numpy as np
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import PoolRole, ReplicaConfig, ServingEngine
-from budsim.performance.physics.memory import memory_use
-from budsim.performance.physics.ranks import prepare
 from budsim.simulator.planning.group_changes import (
     check_knob,
     hardware_of_pools,
@@ -39,7 +37,7 @@ from budsim.simulator.planning.known_pools import (
 from budsim.simulator.planning.placement import EqualReplicas, free_after
 from budsim.simulator.planning.plans import Plan, ReplicaGroup
 from budsim.simulator.planning.pool_groups import pool_plans
-from budsim.simulator.planning.pool_search import PairedPools, judge_pools
+from budsim.simulator.planning.pool_search import PairedPools, judge_pools, memory_of_workers
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
 
@@ -169,19 +167,21 @@ def _changed(question: Question, plan: Plan, named: Mapping[tuple[PoolRole, str]
     pools = {
         group.role: _Workers(config=group.config, count=group.replicas) for group in plan.groups
     }
+    asked = question
     for (role, name), value in named.items():
         if role is PoolRole.WHOLE:
-            question = with_traffic(question, name, value)
+            asked = with_traffic(asked, name, value)
         else:
             pools[role] = pools[role].with_knob(name, value)
     change = _Change(
-        question=question,
+        question=asked,
         plan=plan,
         prefill=pools[PoolRole.PREFILL],
         decode=pools[PoolRole.DECODE],
         hardware=hardware_of_pools(question, plan),
     )
-    is_shared_anew = any(name == "workers" or name in TRAFFIC for _, name in named)
+    counts = tuple(group.replicas for group in plan.groups)
+    is_shared_anew = asked != question or counts != (change.prefill.count, change.decode.count)
     return _sharing(change, set(named)) if is_shared_anew else change
 
 
@@ -232,10 +232,9 @@ def _has_room(change: _Change) -> bool:
 def _why_too_large(change: _Change) -> str:
     """Return why a worker of either pool does not fit in memory, or nothing."""
     scoring, paired = change.scoring, change.paired()
-    first, second = paired.prefill, paired.decode
-    tables = (first.choices, first.table), (second.choices, second.table)
-    for role, (choices, table) in zip(_ROLES, tables, strict=True):
-        problem = why_too_large(scoring, choices, memory_use(prepare(table)))
+    choices = paired.prefill.choices, paired.decode.choices
+    for role, chosen, memory in zip(_ROLES, choices, memory_of_workers(paired), strict=True):
+        problem = why_too_large(scoring, chosen, memory)
         if problem:
             return f"a {role} worker {problem}"
     return ""

@@ -10,9 +10,7 @@ import numpy as np
 
 from budsim.engine_ops.base import PoolRole
 from budsim.hardware_ops.cluster import Cluster
-from budsim.performance.candidates import Candidates, Floats
-from budsim.performance.physics.memory import memory_use
-from budsim.performance.physics.ranks import prepare
+from budsim.performance.candidates import Floats
 from budsim.performance.predictions import BOUNDS, MemoryUse
 from budsim.performance.serving.pools.causes import pool_causes
 from budsim.simulator.planning.choices import Choices
@@ -28,7 +26,12 @@ from budsim.simulator.planning.plans import (
     ReplayedRequests,
     ReplicaGroup,
 )
-from budsim.simulator.planning.pool_search import JudgedPools, judge_pools, replayed_pools
+from budsim.simulator.planning.pool_search import (
+    JudgedPools,
+    judge_pools,
+    memory_of_workers,
+    replayed_pools,
+)
 from budsim.simulator.planning.pool_workers import prefixes_held, tabulated_prefill
 from budsim.simulator.planning.replica_groups import (
     config_id_of,
@@ -62,9 +65,10 @@ def pool_plans(
     """Return each row as a plan; ``groups`` are the devices of both pools, or the same twice."""
     paired = judged.paired
     hardware = [_hardware(judged, row, groups) for row in range(len(paired))]
+    memory = memory_of_workers(paired)
     pools = (
-        _pool(PoolRole.PREFILL, paired.prefill.choices, paired.prefill.table, hardware),
-        _pool(PoolRole.DECODE, paired.decode.choices, paired.decode.table, hardware),
+        _pool(PoolRole.PREFILL, paired.prefill.choices, memory[0], hardware),
+        _pool(PoolRole.DECODE, paired.decode.choices, memory[1], hardware),
     )
     spent = pool_causes(judged.pools, judged.served)
     parts = _PlanParts(
@@ -104,13 +108,13 @@ def _tiers(scoring: Scoring, judged: JudgedPools) -> Sequence[HostTierEffect | N
     ]
 
 
-def _pool(role: PoolRole, choices: Choices, table: Candidates, hardware: Sequence[_Pair]) -> _Pool:
+def _pool(role: PoolRole, choices: Choices, memory: MemoryUse, hardware: Sequence[_Pair]) -> _Pool:
     place_of = 0 if role is PoolRole.PREFILL else 1
     return _Pool(
         role=role,
         choices=choices,
         hardware=[pair[place_of] for pair in hardware],
-        memory=memory_use(prepare(table)),
+        memory=memory,
     )
 
 
@@ -159,7 +163,6 @@ class _PlanParts:
         choices, scoring, judged = pool.choices, self.scoring, self.judged
         option = scoring.options[int(choices.option[row])]
         cache_bytes = scoring.cache_bytes(choices, row, pool.memory)
-        # Workers of both pools are told the same drafter: it keeps a cache of prompts, too.
         way = scoring.speculation(judged.paired.decode.choices, row)
         config = replace(scoring.config(choices, row, cache_bytes, way), role=pool.role)
         if pool.role is PoolRole.DECODE:

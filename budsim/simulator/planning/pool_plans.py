@@ -14,8 +14,8 @@ from budsim.performance.candidates import Integers
 from budsim.performance.prefixes import PrefixSet
 from budsim.simulator.planning.choices import ServingOption
 from budsim.simulator.planning.hardware_groups import HardwareGroup
-from budsim.simulator.planning.placement import EqualReplicas, free_after
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
+from budsim.simulator.planning.pool_finalists import Groups, finalists, no_more_workers
 from budsim.simulator.planning.pool_groups import pool_plans
 from budsim.simulator.planning.pool_search import (
     JudgedPools,
@@ -24,6 +24,7 @@ from budsim.simulator.planning.pool_search import (
     judge_pools,
     pair_workers,
     replayed_pools,
+    starting,
 )
 from budsim.simulator.planning.pool_workers import (
     DecodeWorkers,
@@ -34,27 +35,20 @@ from budsim.simulator.planning.pool_workers import (
 from budsim.simulator.planning.question import Disaggregation, Question
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.taste import in_order
-from budsim.simulator.search_result import first_of_each
 
-# Deployments of each pair of device types and engine that are predicted exactly, and those of a
-# cluster that are shown.
-KEPT_OF_A_PAIR: Final = 4
-# Of each part of the targets on means, so many more are replayed.
-KEPT_OF_A_PART: Final = 2
-PARTS_OF_TARGETS: Final = (0.7, 0.5, 0.35, 0.25)
+# Deployments of a cluster that are shown.
 SHOWN: Final = 4
 # Pairs of device types and engine whose best deployments are launched and placed.
 PAIRS_LAUNCHED: Final = 6
 
 SUBJECT: Final = "prefill and decode pools"
 
-Groups = tuple[HardwareGroup, HardwareGroup]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pair:
     """Deployments of two options on ``groups``, and the rows of the ``best`` that can be placed."""
 
+    name: str
     groups: Groups
     judged: JudgedPools
     best: Integers
@@ -91,12 +85,17 @@ class PoolSearch:
                 named = _named(self.options[prefill], self.options[decode])
                 why = reason or self._why_none(prefill, decode)
                 reasons.append(self._rejection(named, why))
+        plans, unplanned = list[Plan](), list[Rejection]()
         # The best pairs are launched and placed; the others are known to be worse.
-        best = sorted(found, key=lambda pair: pair.rank)[:PAIRS_LAUNCHED]
-        plans = in_order([plan for pair in best for plan in self._plans(pair)])
+        for pair in sorted(found, key=lambda pair: pair.rank)[:PAIRS_LAUNCHED]:
+            made = self._plans(pair)
+            plans += made
+            if not made:
+                unplanned.append(self._rejection(pair.name, self._why_no_plan()))
+        plans = in_order(plans)
         return Outcome(
             plans=tuple(plans[:SHOWN]),
-            rejections=tuple(reasons),
+            rejections=(*reasons, *(() if plans else unplanned)),
             evaluations=sum(len(pair.judged.paired) for pair in found),
         )
 
@@ -159,6 +158,13 @@ class PoolSearch:
             )
         return self._why_too_large(prefill, decode)
 
+    def _why_no_plan(self) -> str:
+        """Return why none of the best deployments of two options is a plan."""
+        traffic = self.question.traffic
+        if traffic.is_open:
+            return f"unstable: {traffic.rate:,.4g} requests/s come, and queues grow without end"
+        return "no worker holds its drafter and one sequence: ask for no speculation, or another"
+
     def _why_too_large(self, prefill: int, decode: int) -> str:
         """Return why two options have no workers, no pair of workers, or no room for both."""
         first, second = self._prefill[prefill], self._decode[decode]
@@ -207,17 +213,36 @@ class PoolSearch:
         if not len(paired):
             return None
         judged = judge_pools(self.question, paired)
-        best = _finalists(self.question, judged, groups)
-        return _Pair(groups=groups, judged=judged, best=best) if len(best) else None
+        best = finalists(self.question, judged, groups, judged.ranking())
+        name = _named(self.options[prefill], self.options[decode])
+        return _Pair(name=name, groups=groups, judged=judged, best=best) if len(best) else None
 
     def _plans(self, pair: _Pair) -> list[Plan]:
         """Return the best deployments of a pair as plans, predicted as they are launched."""
-        in_flight = pair.judged.pools.concurrency[pair.best]
-        launched = as_launched(self._scoring, pair.judged.paired.rows(pair.best), in_flight)
+        launched = self._launched(pair)
+        if not len(launched):
+            return []
         judged = judge_pools(self.question, launched)
         if self.question.needs_replay:
             judged = replayed_pools(self.question, judged)
         return pool_plans(self._scoring, self.cluster, judged, pair.groups)
+
+    def _launched(self, pair: _Pair) -> PairedPools:
+        """Return the best deployments of a pair that start, with the limits they start with.
+
+        A drafter that gains with few requests of each worker takes memory of both. Where one does
+        not start, those of its layouts with no more workers are not tried either.
+        """
+        judged, order, best = pair.judged, pair.judged.ranking(), pair.best
+        while True:
+            in_flight = judged.pools.concurrency[best]
+            launched = as_launched(self._scoring, judged.paired.rows(best), in_flight)
+            starts = starting(self._scoring, launched) if len(best) else np.ones(0, dtype=bool)
+            if starts.all():
+                return launched
+            for row in best[~starts].tolist():
+                order = order[~no_more_workers(judged.paired, order, row)]
+            best = finalists(self.question, judged, pair.groups, order)
 
     def _rejection(self, subject: str, reason: str) -> Rejection:
         return Rejection(cluster_id=self.cluster.cluster_id, subject=subject, reason=reason)
@@ -316,53 +341,3 @@ def _named(prefill: ServingOption, decode: ServingOption) -> str:
     """Return the name of two pools: ``H100-SXM -> L40S pools, vllm``."""
     names = dict.fromkeys(option.group.label.name for option in (prefill, decode))
     return f"{' -> '.join(names)} pools, {prefill.engine.name}"
-
-
-def _finalists(question: Question, judged: JudgedPools, groups: Groups) -> Integers:
-    """Return the rows of the best deployments that can be placed, one of each pair of layouts.
-
-    Means do not tell percentiles. Where requests are replayed, the best of those that keep within
-    ever smaller parts of the targets follow.
-    """
-    order = judged.ranking()
-    kept = _placeable(judged, order, groups, KEPT_OF_A_PAIR)
-    if question.needs_replay:
-        used = np.max(question.mean_targets.ratios(judged.figures), axis=0, initial=0.0)
-        for part in PARTS_OF_TARGETS:
-            within = order[used[order] <= part]
-            kept += _placeable(judged, within, groups, KEPT_OF_A_PART)
-    return np.array(list(dict.fromkeys(kept)), dtype=np.int64)
-
-
-def _placeable(judged: JudgedPools, order: Integers, groups: Groups, most: int) -> list[int]:
-    """Return the first rows of an order that can be placed, one of each pair of layouts."""
-    paired = judged.paired.rows(order)
-    layouts = np.stack(
-        [
-            getattr(workers.choices, name)
-            for workers in (paired.prefill, paired.decode)
-            for name in ("tp", "ep", "dp", "weights", "kv", "max_num_batched_tokens")
-        ],
-        axis=1,
-    )
-    kept: list[int] = []
-    for row in first_of_each(layouts).tolist() if len(order) else []:
-        if len(kept) < most and _has_place(paired, row, groups):
-            kept.append(int(order[row]))
-    return kept
-
-
-def _has_place(paired: PairedPools, row: int, groups: Groups) -> bool:
-    if groups[0] is not groups[1]:
-        return True
-    return free_after(groups[0], equal_replicas(paired, row)) is not None
-
-
-def equal_replicas(paired: PairedPools, row: int) -> list[EqualReplicas]:
-    """Return the workers of both pools of a row as sets of equal replicas."""
-    sizes = (paired.prefill.choices.tp, paired.decode.choices.tp)
-    counts = (paired.prefill_count, paired.decode_count)
-    return [
-        EqualReplicas(tp=int(tp[row]), pp=1, replicas=int(count[row]))
-        for tp, count in zip(sizes, counts, strict=True)
-    ]

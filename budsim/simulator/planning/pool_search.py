@@ -15,7 +15,9 @@ import numpy as np
 
 from budsim.performance.candidates import Booleans, Floats, Integers
 from budsim.performance.learned.pool_intervals import pool_predictions
-from budsim.performance.predictions import Predictions
+from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.ranks import prepare
+from budsim.performance.predictions import MemoryUse, Predictions
 from budsim.performance.serving.pools.pool_replay import replay_pools
 from budsim.performance.serving.pools.pool_times import Pools, PoolTimes, joined_times
 from budsim.performance.serving.pools.queues import PoolService, TokenTimes, steady_pools
@@ -232,7 +234,8 @@ def replayed_pools(question: Question, means: JudgedPools) -> JudgedPools:
 def as_launched(scoring: Scoring, paired: PairedPools, in_flight: Floats) -> PairedPools:
     """Return deployments with the numbers of workers and the limits they are launched with.
 
-    A worker allows its share of the requests ``in_flight`` (n,), and room for bursts.
+    A worker allows its share of the requests ``in_flight`` (n,), and room for bursts, as far as it
+    starts with so many.
     """
     requests = np.ceil(in_flight).astype(np.int64)
     first, second = (
@@ -249,9 +252,28 @@ def as_launched(scoring: Scoring, paired: PairedPools, in_flight: Floats) -> Pai
     )
 
 
+def memory_of_workers(paired: PairedPools) -> tuple[MemoryUse, MemoryUse]:
+    """Return what prefill and decode workers hold: plans show it, and starts are judged by it.
+
+    Workers of both pools are told the same drafter: it keeps a cache of prompts, too.
+    """
+    first, second = paired.prefill.table, paired.decode.table
+    first = replace(first, speculations=second.speculations, speculation=second.speculation)
+    return memory_use(prepare(first)), memory_use(prepare(second))
+
+
+def starting(scoring: Scoring, paired: PairedPools) -> Booleans:
+    """Return which deployments start: a worker of either pool holds the longest sequence."""
+    choices = paired.prefill.choices, paired.decode.choices
+    pools = zip(choices, memory_of_workers(paired), strict=True)
+    excess = [scoring.violation(chosen, memory) for chosen, memory in pools]
+    return np.asarray(np.maximum(*excess) <= 0)
+
+
 def _launched(scoring: Scoring, choices: Choices, workers: Integers, requests: Integers) -> Choices:
     shared = replace(choices, replicas=workers, concurrency=-(-requests // workers))
-    return replace(shared, max_num_seqs=_roomy(scoring, shared))
+    allowed = np.minimum(_roomy(scoring, shared), choices.max_num_seqs)
+    return replace(shared, max_num_seqs=allowed)
 
 
 def _roomy(scoring: Scoring, choices: Choices) -> Integers:

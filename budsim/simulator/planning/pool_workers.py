@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from budsim.performance.candidates import Candidates, Floats, Integers, rows_of
+from budsim.performance.candidates import Booleans, Candidates, Floats, Integers, rows_of
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.serving.found_prefixes import with_found_prefixes
@@ -23,11 +23,11 @@ from budsim.performance.serving.pools.pool_times import (
     prefill_times,
 )
 from budsim.performance.serving.pools.token_curves import TokenCurves, token_curves
-from budsim.simulator.planning.choices import PRECISIONS, Choices, ServingOption
+from budsim.simulator.planning.choices import PRECISIONS, Choices, ServingOption, with_burst_room
 from budsim.simulator.planning.scoring import Scoring
 
-# Workers of one pool on one group of devices that are paired with those of the other pool.
-KEPT_OF_A_POOL: Final = 8
+# Workers of as many devices, of one pool, that are paired with those of the other pool.
+KEPT_OF_A_SIZE: Final = 6
 # Times between tokens, from the fastest worker's to the slowest's, at which decode workers are
 # compared.
 SPEEDS_COMPARED: Final = 12
@@ -88,24 +88,45 @@ class DecodeWorkers:
 
 
 def prefill_workers(scoring: Scoring, number: int) -> PrefillWorkers:
-    """Return the prefill workers of option ``number`` that no other one beats."""
-    choices = _fitting(scoring, _ways(scoring, number, scoring.options[number].max_num_seqs[0]))
+    """Return the prefill workers of option ``number`` that no other one of their size beats.
+
+    Each size of steps is compared by itself: slower prompts leave fewer sequences that decode.
+    """
+    choices = workers_that_start(scoring, number)
     workers = tabulated_prefill(scoring, choices)
-    usd = workers.usd_per_h * workers.times.prompt_s
-    formats = _formats(choices)
-    best = [
-        rows[_front(np.stack([usd, workers.times.lone_prompt_s, choices.devices], axis=1)[rows])]
-        for rows in formats
-    ]
+    costs = np.stack([workers.times.prompt_s, workers.times.lone_prompt_s], axis=1)
+    best = [rows[_front(costs[rows])] for rows in _sizes(choices, choices.max_num_batched_tokens)]
     return workers.rows(np.concatenate([np.zeros(0, dtype=np.int64), *best]))
 
 
 def decode_workers(scoring: Scoring, number: int) -> DecodeWorkers:
-    """Return the decode workers of option ``number`` that are best at some speed."""
-    choices = _fitting(scoring, _ways(scoring, number, scoring.options[number].max_num_seqs[-1]))
+    """Return the decode workers of option ``number`` that run most at some speed, of each size."""
+    choices = workers_that_start(scoring, number)
     workers = tabulated_decode(scoring, choices)
-    best = [rows[_best_at_some_speed(workers.rows(rows))] for rows in _formats(choices)]
+    best = [rows[_best_at_some_speed(workers.rows(rows))] for rows in _sizes(choices)]
     return workers.rows(np.concatenate([np.zeros(0, dtype=np.int64), *best]))
+
+
+def workers_that_start(scoring: Scoring, number: int) -> Choices:
+    """Return every layout of a worker of option ``number`` that holds the longest sequence.
+
+    Each is told to run as many sequences as leave room for that one, no more than one worker of all
+    requests needs: they take memory from the cache.
+    """
+    limits, question = scoring.options[number].max_num_seqs, scoring.question
+    if not question.traffic.is_open:
+        most = with_burst_room(np.array(question.concurrency))
+        limits = limits[: int(np.searchsorted(limits, most)) + 1]
+    least = _ways(scoring, number, limits[0])
+    left = np.flatnonzero(_fits(scoring, least))
+    found = least.rows(left[:0])
+    for limit in limits[::-1]:
+        ways = _ways(scoring, number, limit).rows(left)
+        fits = _fits(scoring, ways)
+        found, left = found.followed_by(ways.rows(np.flatnonzero(fits))), left[~fits]
+        if not len(left):
+            break
+    return found
 
 
 def tabulated_prefill(
@@ -217,18 +238,20 @@ def _budgets(option: ServingOption) -> tuple[int, ...]:
     return tuple(sorted({nearest, values[-1]}))
 
 
-def _fitting(scoring: Scoring, choices: Choices) -> Choices:
-    """Return the rows whose worker holds the longest sequence."""
+def _fits(scoring: Scoring, choices: Choices) -> Booleans:
     memory = memory_use(prepare(scoring.candidates(choices)))
-    return choices.rows(np.flatnonzero(scoring.violation(choices, memory) <= 0))
+    return np.asarray(scoring.violation(choices, memory) <= 0)
 
 
-def _formats(choices: Choices) -> list[Integers]:
-    """Return the rows of each pair of weight and cache format: both pools must have the same."""
-    pairs, of_row = np.unique(
-        np.stack([choices.weights, choices.kv], axis=1), axis=0, return_inverse=True
-    )
-    return [np.flatnonzero(of_row.ravel() == pair) for pair in range(len(pairs))]
+def _sizes(choices: Choices, *more: Integers) -> list[Integers]:
+    """Return the rows of each format, size and width of attention, told apart by ``more``, too.
+
+    Both pools must have the same formats, and some models' attention as wide. A larger worker is
+    cheaper per token and leaves fewer devices for the other pool: both are paired.
+    """
+    keys = (choices.weights, choices.kv, choices.tp, choices.tp // choices.dp, *more)
+    groups, of_row = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
+    return [np.flatnonzero(of_row.ravel() == group) for group in range(len(groups))]
 
 
 def _front(costs: Floats) -> Integers:
@@ -238,7 +261,7 @@ def _front(costs: Floats) -> Integers:
     for row in order.tolist():
         if not _is_beaten(costs[row], costs[kept]):
             kept.append(row)
-    return np.array(kept[:KEPT_OF_A_POOL], dtype=np.int64)
+    return np.array(kept[:KEPT_OF_A_SIZE], dtype=np.int64)
 
 
 def _is_beaten(row: Floats, others: Floats) -> bool:
@@ -246,15 +269,14 @@ def _is_beaten(row: Floats, others: Floats) -> bool:
 
 
 def _best_at_some_speed(workers: DecodeWorkers) -> Integers:
-    """Return the workers that make tokens cheapest at some speed, or are the fewest devices.
+    """Return the workers, all of one size, that run the most sequences at some speed.
 
     A worker's load at a speed is the most sequences whose tokens come no slower, within its places.
     """
     loads, seconds = workers.curves.loads, workers.curves.seconds
     held = np.minimum(loads, workers.places[:, None])
-    kept: list[int] = [int(np.argmin(workers.choices.devices))]
-    for token_s in np.geomspace(seconds.min(), seconds.max(), SPEEDS_COMPARED):
-        most = np.where(seconds <= token_s * (1.0 + 1e-9), held, 0.0).max(axis=1)
-        usd = np.divide(workers.usd_per_h, most, out=np.full(len(workers), np.inf), where=most > 0)
-        kept.append(int(np.argmin(usd)))
-    return np.array(list(dict.fromkeys(kept))[:KEPT_OF_A_POOL], dtype=np.int64)
+    kept = [
+        int(np.argmax(np.where(seconds <= token_s * (1.0 + 1e-9), held, 0.0).max(axis=1)))
+        for token_s in np.geomspace(seconds.min(), seconds.max(), SPEEDS_COMPARED)
+    ]
+    return np.array(list(dict.fromkeys(kept))[:KEPT_OF_A_SIZE], dtype=np.int64)

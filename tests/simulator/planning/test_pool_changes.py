@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 
 from budsim.commons.errors import InvalidInput
 from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.speculation import Speculation
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.knob_changes import KnobChange
 from budsim.simulator.planning.plans import Plan
 from budsim.simulator.planning.question import Disaggregation, Question
 from budsim.simulator.planning.whatif import change_plan
-from tests.simulator.situations import make_cluster, make_question
+from tests.simulator.situations import MODEL, make_cluster, make_question
+
+BIG = "meta-llama/Llama-3.3-70B-Instruct"
 
 
 def asked(**changes: object) -> Question:
@@ -51,15 +55,58 @@ def change(text: str, rate: float = 0.0) -> KnobChange:
 
 @pytest.mark.parametrize("rate", [0.0, 5.0])
 def test_a_knob_left_as_it_is_changes_nothing(rate: float) -> None:
-    """Workers of the same TP are the same workers, to the configurations' ids.
+    """Workers of the same TP and number are the same workers, to the configurations' ids."""
+    groups = best(rate)[1].groups
+    found = change(f"decode_tp={groups[1].config.tp},prefill_workers={groups[0].replicas}", rate)
+    assert found.groups_before == groups
+    assert_same(found)
 
-    Times between tokens are interpolated, among fewer loads where fewer workers are compared.
-    """
-    found = change(f"decode_tp={best(rate)[1].groups[1].config.tp}", rate)
-    assert found.groups_before == best(rate)[1].groups
+
+def assert_same(found: KnobChange) -> None:
+    """Assert that a change changed nothing."""
+    assert not found.problem
     for before, after in zip(found.groups_before, found.groups_after, strict=True):
         assert after.config_id == before.config_id
-        assert after.service.e2e_s.value == pytest.approx(before.service.e2e_s.value, rel=1e-3)
+        assert after.service.e2e_s.value == pytest.approx(before.service.e2e_s.value, rel=1e-9)
+        assert after.memory.kv_cache_bytes == pytest.approx(before.memory.kv_cache_bytes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_shown_starts_and_is_what_it_is(seed: int) -> None:
+    """Of drawn questions, every plan left as it is: its workers hold the longest sequence."""
+    draw = np.random.default_rng(seed)
+    question = asked(
+        model=BIG if seed % 2 else MODEL,
+        input_tokens=int(draw.integers(500, 9000)),
+        output_tokens=int(draw.integers(100, 900)),
+        concurrency=int(draw.integers(4, 300)),
+        targets={"ttft_s": float(draw.uniform(0.3, 4.0))},
+        analytic_only=bool(seed % 4 > 1),
+        speculations=(Speculation(draft_tokens=4, tokens_per_step=2.5),) if seed == 3 else (),
+    )
+    for plan in answer(question, AnalyticPredictor()).plans:
+        prefill, decode = plan.groups
+        asks = {"prefill_tp": prefill.config.tp, "decode_workers": decode.replicas}
+        changes = {name: str(value) for name, value in asks.items()}
+        assert_same(change_plan(question, plan, AnalyticPredictor(), changes))
+
+
+@pytest.mark.parametrize("tokens", [4000, 4390, 4400])
+def test_a_prefill_worker_that_is_shown_holds_a_sequence(tokens: int) -> None:
+    """70B parameters and a step of 32,768 tokens leave a cache of 4,866 tokens on two H100.
+
+    Those that are told to run more sequences hold fewer.
+    """
+    cluster = make_cluster(*[(("H100-SXM", 8),)] * 2)
+    question = replace(
+        asked(model=BIG, concurrency=128, analytic_only=False, input_tokens=tokens),
+        clusters=(cluster,),
+    )
+    plans = answer(question, AnalyticPredictor()).plans
+    assert plans
+    for plan in plans:
+        for group in plan.groups:
+            assert group.memory.kv_capacity_tokens >= group.config.context_tokens
 
 
 def test_one_more_prefill_worker_reads_prompts_sooner() -> None:

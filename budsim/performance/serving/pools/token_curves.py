@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,8 @@ from budsim.performance.candidates import Candidates, Floats, Integers, rows_of
 from budsim.performance.serving.pools.pool_times import decode_ranks, token_time
 from budsim.performance.serving.pools.queues import TokenTimes
 
-# Loads tabulated between one sequence and the most: a step's time bends where a limit takes over.
-LOADS = 25
+# Loads tabulated each time the sequences double: a step's time bends where a limit takes over.
+LOADS_PER_DOUBLING = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +43,13 @@ class TokenCurves:
 
 
 def token_curves(workers: Candidates, most: float) -> TokenCurves:
-    """Return the curves of decode workers, one a row, up to ``most`` sequences each."""
-    loads, count = np.geomspace(1.0, max(most, 2.0), LOADS), len(workers)
-    repeated = rows_of(workers, np.repeat(np.arange(count), LOADS))
-    seconds = token_time(decode_ranks(repeated), np.tile(loads, count))
-    return TokenCurves(loads=loads, seconds=seconds.reshape(count, LOADS))
+    """Return the curves of decode workers, one a row, to ``most`` sequences each or a little more.
+
+    Loads are the same however many that is, so that a worker's times do not depend on the others.
+    """
+    intervals = max(math.ceil(LOADS_PER_DOUBLING * math.log2(max(most, 2.0))), 1)
+    loads = 2.0 ** (np.arange(intervals + 1) / LOADS_PER_DOUBLING)
+    rows, columns = len(workers), len(loads)
+    repeated = rows_of(workers, np.repeat(np.arange(rows), columns))
+    seconds = token_time(decode_ranks(repeated), np.tile(loads, rows))
+    return TokenCurves(loads=loads, seconds=seconds.reshape(rows, columns))

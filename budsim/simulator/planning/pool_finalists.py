@@ -1,0 +1,90 @@
+"""Which deployments of two pools are launched and placed: the best of each pair of layouts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from budsim.performance.candidates import Booleans, Integers
+from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.placement import EqualReplicas, free_after
+from budsim.simulator.planning.pool_search import JudgedPools, PairedPools
+from budsim.simulator.planning.question import Question
+
+# Deployments of each pair of device types and engine that are predicted exactly.
+KEPT_OF_A_PAIR: Final = 4
+# Of each part of the targets on means, so many more are replayed.
+KEPT_OF_A_PART: Final = 2
+PARTS_OF_TARGETS: Final = (0.7, 0.5, 0.35, 0.25)
+
+# Devices of the prefill and of the decode workers, which may be the same.
+Groups = tuple[HardwareGroup, HardwareGroup]
+
+
+def finalists(question: Question, judged: JudgedPools, groups: Groups, order: Integers) -> Integers:
+    """Return the first rows of an order that can be placed, one of each pair of layouts.
+
+    Means do not tell percentiles. Where requests are replayed, the best of those that keep within
+    ever smaller parts of the targets follow.
+    """
+    kept = _placeable(judged, order, groups, KEPT_OF_A_PAIR)
+    if question.needs_replay:
+        used = np.max(question.mean_targets.ratios(judged.figures), axis=0, initial=0.0)
+        for part in PARTS_OF_TARGETS:
+            within = order[used[order] <= part]
+            kept += _placeable(judged, within, groups, KEPT_OF_A_PART)
+    return np.array(list(dict.fromkeys(kept)), dtype=np.int64)
+
+
+def _layouts(paired: PairedPools) -> Integers:
+    """Return what tells the layouts of both pools apart, (n, k)."""
+    columns = [
+        getattr(workers.choices, name)
+        for workers in (paired.prefill, paired.decode)
+        for name in ("tp", "ep", "dp", "weights", "kv", "max_num_batched_tokens")
+    ]
+    return np.stack(columns, axis=1)
+
+
+def no_more_workers(paired: PairedPools, rows: Integers, than: int) -> Booleans:
+    """Return which rows have the layouts of one row, and no more workers of either pool."""
+    layouts = _layouts(paired)
+    alike = (layouts[rows] == layouts[than]).all(axis=1)
+    counts = np.stack([paired.prefill_count, paired.decode_count], axis=1)
+    return np.asarray(alike & (counts[rows] <= counts[than]).all(axis=1))
+
+
+def _placeable(judged: JudgedPools, order: Integers, groups: Groups, most: int) -> list[int]:
+    """Return the first rows of an order that can be placed, one of each pair of layouts."""
+    paired = judged.paired
+    _, layouts = np.unique(_layouts(paired), axis=0, return_inverse=True)
+    layout_of, kept = layouts.ravel().tolist(), dict[int, int]()
+    full = set[object]()
+    for row in order.tolist():
+        if len(kept) == most:
+            break
+        sizes = tuple(equal_replicas(paired, row))
+        if layout_of[row] in kept or sizes in full:
+            continue
+        if _has_place(paired, row, groups):
+            kept[layout_of[row]] = row
+        else:
+            full.add(sizes)
+    return list(kept.values())
+
+
+def _has_place(paired: PairedPools, row: int, groups: Groups) -> bool:
+    if groups[0] is not groups[1]:
+        return True
+    return free_after(groups[0], equal_replicas(paired, row)) is not None
+
+
+def equal_replicas(paired: PairedPools, row: int) -> list[EqualReplicas]:
+    """Return the workers of both pools of a row as sets of equal replicas."""
+    sizes = (paired.prefill.choices.tp, paired.decode.choices.tp)
+    counts = (paired.prefill_count, paired.decode_count)
+    return [
+        EqualReplicas(tp=int(tp[row]), pp=1, replicas=int(count[row]))
+        for tp, count in zip(sizes, counts, strict=True)
+    ]
