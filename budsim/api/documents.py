@@ -109,7 +109,7 @@ def sized_document(question: Question, found: SizingResult) -> dict[str, Any]:
 def changes_document(question: Question, changes: Iterable[KnobChange]) -> list[dict[str, Any]]:
     """Return what each changed setting does: the node group before and after.
 
-    Of a disaggregated plan these are the decode workers, and the prefill workers stand beside them.
+    Of a disaggregated plan these are its decode workers; prefill workers have keys of their own.
     """
     from budsim.simulator.schemas import node_group
 

@@ -80,8 +80,8 @@ class _NodeProcessors:
     def nodes_of_socket(self, device: Device, sockets: int, path: str) -> int:
         """Return the NUMA nodes of a socket.
 
-        Where the entry states none those that its BIOS sets up by default, in whole sockets: a
-        virtual machine that has a part of one is told nothing of them.
+        Where the entry states none, whole sockets have those that the BIOS sets up by default; a
+        part of a socket has one, because virtual machines do not see them.
 
         Raises
         ------

@@ -27,11 +27,11 @@ class AudioRule:
     window_s : float
         Seconds that a position attends to; by default the whole sound.
     padded_s : float
-        Every sound is as long in the tower as this, however short it is; 0: as long as it is.
+        Length to which the tower pads shorter sounds; 0: it pads none.
     longest_s : float
         Longest sound that is taken, seconds.
     fixed_tokens : int
-        Tokens of every sound, whatever its length; 0: by the second.
+        Tokens of every sound; 0: they follow from its length.
     marks : int
         Further prompt tokens around it.
     """
@@ -45,7 +45,7 @@ class AudioRule:
     marks: int = MARKS
 
     def sound(self, seconds: float) -> EncodedItem:
-        """Return a sound of so many seconds; 10 s at 25 tokens a second are 250.
+        """Return a sound of ``seconds``; 10 s at 25 tokens a second are 250.
 
         Raises
         ------

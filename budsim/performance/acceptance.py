@@ -170,7 +170,7 @@ def find_acceptance(
 def _most_alike(
     own: Sequence[Curve], domain: str, temperature: float | None
 ) -> tuple[Sequence[Curve], bool]:
-    """Return the curves of a model nearest to what is asked, and whether they are just that.
+    """Return a model's curves nearest to a domain and temperature, and whether both match.
 
     The domain moves acceptance further than the temperature does, so it is matched first.
     """

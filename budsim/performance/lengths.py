@@ -190,7 +190,7 @@ def longer(law: LengthLaw, tokens: int) -> LengthLaw:
 
 
 def lengths_about(mean: float) -> UniformLength:
-    """Return lengths within `USUAL_SPREAD` of their mean: where nobody says how they vary."""
+    """Return lengths within `USUAL_SPREAD` of their mean, for those whose law is not stated."""
     low, high = (max(round(mean * (1.0 + end)), 1) for end in (-USUAL_SPREAD, USUAL_SPREAD))
     return UniformLength(low=low, high=high)
 

@@ -331,8 +331,8 @@ class _Corrections:
     """Factors on the analytic model by target, and ``spreads`` with the rows they hold for.
 
     ``guessing`` is the log half width of the tokens a step yields, of 90 % coverage, (n,);
-    ``client`` that of TTFT because nobody says how requests were sent; ``least`` what no request is
-    faster than, by target, seconds, (n,).
+    ``client`` the further one of TTFT where the client is assumed; ``least`` the times that no
+    request is faster than, by target, seconds, (n,).
     """
 
     factors: Mapping[str, Floats]

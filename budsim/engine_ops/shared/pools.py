@@ -54,6 +54,6 @@ def transfers_whole_state(architecture: Architecture) -> bool:
 
 
 def has_windows(architecture: Architecture) -> bool:
-    """Return whether layers with a sliding window keep caches of their own beside full ones."""
+    """Return whether layers with sliding windows have caches of their own, which MLA has not."""
     kinds = {group.attention.kind for group in architecture.layers}
     return AttentionKind.SLIDING in kinds and AttentionKind.MLA not in kinds

@@ -58,7 +58,7 @@ class StoreProcess:
     envs : mapping
         Its environment; one that runs on every node is also told ``OWN_NAME``.
     port : int
-        Where it listens; 0: nobody asks it by a port that is known before.
+        Where it listens; 0: no other process has to know.
     image : str
         Its image; empty: that of the engine.
     memory_gib : float
@@ -89,7 +89,7 @@ def mooncake_variables(protocol: str) -> Mapping[str, str]:
 def store_processes(
     kind: StoreKind, capacity_bytes: float, nodes: int, protocol: str
 ) -> tuple[StoreProcess, ...]:
-    """Return what runs a store on so many nodes.
+    """Return the processes of a store whose memory is on ``nodes`` nodes.
 
     Redis drops what was used longest ago. Mooncake has a master, and every node gives an equal
     part of the memory.

@@ -159,7 +159,7 @@ def _drafting(drafting: Drafting | None) -> dict[str, ArgumentValue]:
 def _offload(config: ReplicaConfig) -> dict[str, ArgumentValue]:
     """Return the host memory of the KV cache, GiB of all devices of one attention rank.
 
-    Workers of pools are told of it with the connector that hands their caches over.
+    Those of workers of pools stand in the settings of their connector; see `_transfer`.
     """
     size_gib = config.kv_offload_bytes / config.dp / GIB
     if not size_gib or config.role is not PoolRole.WHOLE:
@@ -168,7 +168,7 @@ def _offload(config: ReplicaConfig) -> dict[str, ArgumentValue]:
 
 
 def _shared(config: ReplicaConfig) -> dict[str, ArgumentValue]:
-    """Return how a store is read that all replicas share, and host memory beside it.
+    """Return the connectors that read a shared store and, where given, host memory.
 
     LMCache has both itself. Mooncake's connector has the store, and vLLM's own the host; what the
     first of several finds is loaded (vLLM docs, MooncakeStoreConnector usage guide).
@@ -192,8 +192,8 @@ def _connector(name: str, extra: Mapping[str, object] | None = None) -> dict[str
 def _store_variables(config: ReplicaConfig) -> Mapping[str, str]:
     """Return the variables by which a client finds the store.
 
-    Mooncake's is told a file. LMCache's host memory is that of one device, and keys of blocks have
-    to be the same in all replicas (LMCache docs, sharing across instances).
+    Mooncake's client reads a file. LMCache's host memory is stated for one device, and all replicas
+    must make the same keys of blocks (LMCache docs, sharing across instances).
     """
     if config.kv_store and config.kv_store.kind is StoreKind.MOONCAKE:
         return {MOONCAKE_VARIABLE: MOONCAKE_FILE}

@@ -30,7 +30,7 @@ from budsim.performance.traffic import LEAST_RATE, ClosedLoop, OpenLoop, Process
 # Clients of the InferenceX benchmark draw lengths from this share of the stated one upwards.
 NOMINAL_LOW = 0.8
 
-# Prompts for each request in flight where nobody says how many were sent. InferenceX's scripts send
+# Requests sent for each one in flight, where their number is not stated. InferenceX's scripts send
 # 10; medians of eight parties' rows lie between 1 and 10, and at 109. With 5 to 15 the median
 # errors of withheld parties are alike; endless traffic errs more, above all in TTFT.
 USUAL_PROMPTS = 10

@@ -17,9 +17,9 @@ from budsim.performance.serving.shared_store import store_tier, with_store
 def with_found_prefixes(ranks: Ranks, memory: MemoryUse) -> tuple[Ranks, Floats, Floats]:
     """Return the ranks with the prefixes that caches still hold, and the time loads of them take.
 
-    Seconds a request, shape (n,): of all loads, and on the busier of the links to the host and to
-    a shared store. Where loads from the host hide behind the step's prompts only the longer of both
-    counts; about so much of the load is left. Prompts wait for a store.
+    Times are seconds a request, shape (n,): of all loads, and of those on the busier link, to the
+    host or to a shared store. Loads from the host that overlap the step's prompts count only as far
+    as they take longer; reads of a store do not overlap.
     """
     table = ranks.candidates
     if table.prefix_set_tokens is None:

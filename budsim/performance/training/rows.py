@@ -165,7 +165,7 @@ def usable_rows(table: pd.DataFrame) -> pd.DataFrame:
 def _names_two_devices(table: pd.DataFrame) -> pd.Series:
     """Return which rows state the times of another device's row to the last digit.
 
-    Times copied from one page to another are wrong on one of them, and nobody can say on which.
+    Times copied from one page to another are wrong on one of them, and rows do not tell which.
     """
     if not {"source", "device_name", *_TIMES} <= set(table):
         return pd.Series(False, table.index)

@@ -89,7 +89,7 @@ class _PoolFleet:
         known: dict[Counts, JudgedPools] = {}
 
         def judged(counts: Counts) -> JudgedPools:
-            """Replay the hour on so many workers, once."""
+            """Replay the hour on these workers, once for each pair of numbers."""
             if counts not in known:
                 _, known[counts] = self._judged(question, counts)
             return known[counts]
@@ -119,7 +119,7 @@ class _PoolFleet:
         return next(iter(pool_plans(scoring, cluster, judged, self.hardware)), self.plan)
 
     def _judged(self, question: Question, counts: Counts) -> tuple[Scoring, JudgedPools]:
-        """Replay requests through so many workers."""
+        """Replay requests through these numbers of workers."""
         prefill, decode = (group.config for group in self.plan.groups)
         engine = serving_engines[self.plan.groups[0].engine]
         configs = prefill, decode

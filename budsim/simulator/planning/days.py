@@ -20,7 +20,7 @@ from budsim.simulator.planning.plans import (
 
 HOURS_PER_DAY: Final = 24
 DAYS_PER_MONTH: Final = HOURS_PER_MONTH / HOURS_PER_DAY
-# Rate of reading weights, and time until an engine serves beside it (process, compilation, graph
+# Rate of reading weights, and further time until an engine serves (process, compilation, graph
 # capture): our estimates, for a replica whose image and weights are on the node already.
 LOAD_BYTES_PER_S: Final = 1.0 * GIB
 ENGINE_START_S: Final = 120.0

@@ -22,7 +22,7 @@ from budsim.simulator.planning.question import Question
 FIELD: Final = "what_if"
 TRAFFIC: Final = ("concurrency", "rate", "input_tokens", "output_tokens")
 FORMATS: Final = ("weight_precision", "kv_precision")
-# The engines' own names for what is no `Knob` of theirs (vLLM's, then SGLang's).
+# The engines' own names of fields that are not among their `Knob`s (vLLM's, then SGLang's).
 SPELLINGS: Final = {
     "tensor_parallel_size": "tp",
     "tp_size": "tp",
@@ -85,7 +85,7 @@ def cost_per_million_tokens_usd(groups: Sequence[ReplicaGroup]) -> float:
 
 
 def _told(groups: Sequence[ReplicaGroup]) -> list[tuple[str, str]]:
-    """Return name and value of what is told of a side, in the units people use."""
+    """Return name and value of each figure of one side, in the units people use."""
     group, service = groups[-1], groups[-1].service
     return [
         ("runs", " + ".join(map(_runs, groups))),

@@ -39,7 +39,7 @@ def scoring_of(
 
 
 def paired_of(scoring: Scoring, hardware: Groups, configs: Configs, counts: Counts) -> PairedPools:
-    """Return so many workers of both pools as a table of one row."""
+    """Return workers of both pools, in these numbers, as a table of one row."""
     first, second = (row_of(*each) for each in zip(configs, counts, strict=True))
     second = replace(second, option=np.ones_like(second.option))
     return PairedPools(

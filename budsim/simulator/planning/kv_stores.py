@@ -46,7 +46,7 @@ class StoreLink:
     through_host: bool
 
     def bytes_per_s(self, devices: int) -> float:
-        """Return what each of so many devices reads: all have equal parts of what is delivered."""
+        """Return what each of ``devices`` reads, bytes/s: an equal part of what is delivered."""
         return min(self.device_bytes_per_s, self.all_bytes_per_s / devices)
 
 
@@ -133,8 +133,8 @@ def store_columns(
 def storing_where_it_gains(table: Candidates) -> Candidates:
     """Return the rows, with a store where requests then end sooner.
 
-    Engines read whatever they find. Over a slow network that takes longer than to compute it again:
-    such rows are started without.
+    Engines always read what the store holds. Where that takes longer than computing it again, as
+    over a slow network, the row has no store.
     """
     if table.store_bytes is None or not table.store_bytes.any():
         return table

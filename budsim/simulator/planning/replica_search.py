@@ -70,7 +70,7 @@ def replayed_rows(
 def _with_best_knobs(
     trials: Trials, space: SearchSpace, layouts: Integers
 ) -> tuple[Integers, Integers]:
-    """Return layouts with the knobs that need fewest replicas, and the gene of so many.
+    """Return layouts with the knobs that need fewest replicas, and the gene of that number.
 
     It is -1 where none meets the targets.
     """

@@ -32,8 +32,8 @@ Document = dict[str, Any]
 # Where a ConfigMap of Mooncake's client is mounted, and its name.
 _FOLDER, _FILE = MOONCAKE_FILE.rsplit("/", 1)
 CLIENT_CONFIG: Final = "kv-store-client"
-# What a process of the store needs beside the caches it holds: our estimate.
-GIB_BESIDE: Final = 2
+# Memory of a process of the store on top of the caches it holds, GiB: our estimate.
+EXTRA_GIB: Final = 2
 # Docker: RDMA devices and memory that stays where it is (Mooncake docs, deployment).
 _RDMA: Final[Mapping[str, Any]] = {
     "devices": ["/dev/infiniband:/dev/infiniband"],
@@ -234,7 +234,7 @@ def _daemon_set(deployment: Deployment, process: StoreProcess) -> Document:
 
 
 def _pod(deployment: Deployment, process: StoreProcess) -> Document:
-    memory = f"{math.ceil(process.memory_gib) + GIB_BESIDE}Gi"
+    memory = f"{math.ceil(process.memory_gib) + EXTRA_GIB}Gi"
     address = {"name": OWN_NAME, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
     envs: list[Document] = [{"name": name, "value": value} for name, value in process.envs.items()]
     container: Document = {

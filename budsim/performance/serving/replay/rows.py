@@ -14,8 +14,8 @@ from budsim.performance.serving.replay.answers import Limits, Percentiles, Repla
 from budsim.performance.serving.replay.replay import Factors, replay
 from budsim.performance.traffic import Traffic
 
-# The cache of a server that was measured holds its longest request. What memory rules say cannot be
-# right where they leave less, and is then taken to hold it so often.
+# The cache of a measured server holds its longest request. Where memory rules leave less they are
+# wrong, and the cache is assumed to hold that request this many times.
 ROOM_FOR_LONGEST = 2.0
 
 
