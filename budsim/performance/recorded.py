@@ -67,17 +67,37 @@ def mean_reuse_tokens(trace: Trace) -> float:
 def part_of_trace(trace: Trace, replicas: int) -> Trace:
     """Return each ``replicas``-th request, as one replica gets them; see `Trace` on the others."""
     kept = np.arange(0, len(trace), replicas)
-    source = trace.reused_from[kept]
-    same = (source >= 0) & (source % replicas == 0)
+    source, reused = _reused_within(trace, kept, replicas)
+    from_others = trace.reused_tokens[kept] > reused
     return Trace(
         send_s=trace.send_s[kept],
         prompt_tokens=trace.prompt_tokens[kept],
         output_tokens=trace.output_tokens[kept],
-        reused_from=np.where(same, source // replicas, -1),
-        reused_tokens=np.where(same, trace.reused_tokens[kept], 0),
-        far_tokens=np.where((source >= 0) & ~same, trace.reused_tokens[kept], 0.0),
+        reused_from=np.where(source >= 0, source // replicas, -1),
+        reused_tokens=reused,
+        far_tokens=np.where(from_others, trace.reused_tokens[kept], 0.0),
         far_distance=_between(trace, kept) / replicas,
     )
+
+
+def _reused_within(trace: Trace, kept: Integers, replicas: int) -> tuple[Integers, Integers]:
+    """Return the last request of the same part whose prefix each kept one reuses (-1), and tokens.
+
+    A request shares with the source of its source what both reuse: 80 tokens of B, of which 60 are
+    A's, are 60 tokens of A. Every round doubles the length of the chains that are followed.
+    """
+    # One more request, after the last, stands for no source.
+    none = len(trace)
+    own = np.append(np.arange(none) % replicas == 0, True)
+    before = np.append(np.where(trace.reused_from >= 0, trace.reused_from, none), none)
+    ends = np.where(own, np.arange(none + 1), before)
+    tokens = np.where(own, np.iinfo(np.int64).max, np.append(trace.reused_tokens, 0))
+    while not own[ends].all():
+        tokens, ends = np.minimum(tokens, tokens[ends]), ends[ends]
+    source, first = ends[before[kept]], before[kept]
+    reused = np.minimum(trace.reused_tokens[kept], tokens[first])
+    found = (source < none) & (reused > 0)
+    return np.where(found, source, -1), np.where(found, reused, 0)
 
 
 def _between(trace: Trace, at: Integers) -> Floats:

@@ -11,7 +11,7 @@ import pytest
 from budsim.commons.errors import InvalidInput
 from budsim.performance.lengths import FixedLength
 from budsim.performance.prefixes import PrefixShare, Sessions, SharedPrefixes
-from budsim.performance.recorded import Trace
+from budsim.performance.recorded import Trace, part_of_trace
 from budsim.performance.traffic import (
     ClosedLoop,
     OpenLoop,
@@ -69,6 +69,28 @@ def test_a_replica_of_two_gets_every_second_request_of_a_trace() -> None:
     assert part.prompt_tokens.tolist() == [100, 300]
     assert part.reused_from.tolist() == [-1, 0]
     assert part.reused_tokens.tolist() == [0, 60]
+
+
+def test_a_part_of_a_trace_finds_what_its_own_requests_share() -> None:
+    """Each request repeats the one before it: request 4 of replica 0 finds what request 2 left.
+
+    Of a chain with a short link only that much is shared: 60 tokens where 80 came from between.
+    """
+    chain = Trace(
+        send_s=np.arange(6.0),
+        prompt_tokens=np.full(6, 100),
+        output_tokens=np.full(6, 10),
+        reused_from=np.arange(6) - 1,
+        reused_tokens=np.array([0, 60, 80, 80, 80, 80]),
+    )
+    part = part_of_trace(chain, 2)
+    assert part.reused_from.tolist() == [-1, 0, 1]
+    assert part.reused_tokens.tolist() == [0, 60, 80]
+    assert part.far_tokens is not None
+    assert part.far_tokens.tolist() == [0, 80, 0]
+    third = part_of_trace(chain, 3)
+    assert third.reused_from.tolist() == [-1, 0]
+    assert third.reused_tokens.tolist() == [0, 60]
 
 
 def test_a_trace_at_twice_the_rate_takes_half_the_time() -> None:

@@ -96,12 +96,12 @@ def test_a_slow_network_is_slower_than_computing() -> None:
 
 
 def shared_trace() -> Traffic:
-    """Return 400 requests at 5/s of which each but the first two repeats the last but one's prompt.
+    """Return 400 requests at 5/s: of every four the last two repeat the prompts of the first two.
 
-    Sent to three replicas in turn, two of three neighbours are on other replicas.
+    Sent to three replicas in turn, no prompt comes to one of them twice.
     """
     count = 400
-    before = np.maximum(np.arange(count) - 2, -1)
+    before = np.where(np.arange(count) % 4 >= 2, np.arange(count) - 2, -1)
     return Traffic(
         arrivals=Trace(
             send_s=np.arange(count) / 5.0,
@@ -126,27 +126,28 @@ def test_what_another_replica_computed_is_found_in_the_store() -> None:
     memory, _ = AnalyticPredictor().predict(table)
     computed, found = (replay(each, memory, part) for each in (plain, stored))
     alone = replay(plain, memory, shared_trace().shared_by(2))
-    assert found.ttft_s.mean[0] < 0.5 * computed.ttft_s.mean[0]
-    # As soon as on a replica that computed the prefix itself, but for the read of 0.47 GB.
-    read_s = 3600 * 131_072 / (35 * GB)
+    assert found.ttft_s.mean[0] < 0.7 * computed.ttft_s.mean[0]
+    # As soon as on a replica that computed the prefix itself, but for the read of 0.47 GB, which
+    # half of the requests wait for.
+    read_s = 0.5 * 3600 * 131_072 / (35 * GB)
     assert found.ttft_s.mean[0] - alone.ttft_s.mean[0] == pytest.approx(read_s, rel=0.5)
 
 
 def test_a_store_too_small_has_dropped_what_another_replica_computed() -> None:
-    """Two neighbours leave 808 new tokens between two uses: a store of 500 finds none."""
+    """Between two uses 808 or 4,408 tokens are computed: a store of 100 finds none."""
     part = shared_trace().shared_by(3)
     table = served(input_tokens=4000.0, output_tokens=4.0)
     memory, _ = AnalyticPredictor().predict(table)
-    sizes = (0.0, 100.0, 500.0)
+    sizes = (0.0, 100.0, 2000.0)
     ttfts = [
         replay(
             returning(table, 0.0, store=tokens * 131_072, speed=35 * GB), memory, part
         ).ttft_s.mean[0]
         for tokens in sizes
     ]
-    # Of three replicas each keeps a third of what they share: 808 / 3 = 269 tokens apart.
+    # Of three replicas each keeps a third of what they share: 4,408 / 3 = 1,469 tokens apart.
     assert ttfts[0] == ttfts[1]
-    assert ttfts[2] < 0.5 * ttfts[0]
+    assert ttfts[2] < 0.7 * ttfts[0]
 
 
 def test_a_hit_costs_what_an_experiment_on_an_h20_paid_for_it() -> None:
