@@ -114,15 +114,20 @@ def _per_s(group: ReplicaGroup) -> float:
     return group.service.requests_per_s.value
 
 
+def known_knobs() -> list[str]:
+    """Return the names of what may be changed."""
+    columns = {column.name for column in fields(Choices)} & {
+        column.name for column in fields(ReplicaConfig)
+    }
+    return sorted(columns | {*FORMATS, "replicas", *TRAFFIC})
+
+
 def knob_name(knob: str, engine: ServingEngine, group: ReplicaGroup) -> str:
     """Return the name of a knob, however it is spelled."""
     spelled = knob.strip().lstrip("-").replace("-", "_").lower()
     flags = {each.flag.replace("-", "_"): each.name for each in engine.knobs(group.kind)}
     name = flags.get(spelled, SPELLINGS.get(spelled, spelled))
-    columns = {column.name for column in fields(Choices)} & {
-        column.name for column in fields(ReplicaConfig)
-    }
-    known = sorted(columns | {*FORMATS, "replicas", *TRAFFIC})
+    known = known_knobs()
     if name not in known:
         raise InvalidInput(
             FIELD, f"{knob!r} is no knob of the plan", f"one of {', '.join(known)}, as KNOB=VALUE"

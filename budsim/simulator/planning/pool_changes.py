@@ -23,6 +23,7 @@ from budsim.simulator.planning.knob_changes import (
     TRAFFIC,
     KnobChange,
     knob_name,
+    known_knobs,
     roomy,
     whole,
     with_knob,
@@ -138,24 +139,41 @@ def _knobs(knob: str, engine: ServingEngine, group: ReplicaGroup) -> Iterator[tu
     spelled = knob.strip().lstrip("-").replace("-", "_").lower()
     role, _, rest = spelled.partition("_")
     if role not in _ROLES:
-        name = knob_name(knob, engine, group)
-        if name in TRAFFIC:
-            yield PoolRole.WHOLE, name
-        elif name in FORMATS:
-            yield from ((each, name) for each in _ROLES)
-        else:
-            one = "workers" if name == "replicas" else name
-            raise InvalidInput(
-                FIELD, f"{knob} is of one pool", f"prefill_{one} or decode_{one}, as KNOB=VALUE"
-            )
+        yield from _common_knobs(knob, _known_name(knob, spelled, engine, group))
         return
-    name = "replicas" if rest == "workers" else knob_name(rest, engine, group)
+    name = _known_name(knob, "replicas" if rest == "workers" else rest, engine, group)
     if name in TRAFFIC or name in FORMATS:
         raise InvalidInput(FIELD, f"{name} is the same in both pools", f"{name}, as KNOB=VALUE")
     if name == "pp":
         problem = "workers of pools are no pipelines"
         raise InvalidInput(FIELD, problem, f"{role}_tp or {role}_workers, as KNOB=VALUE")
     yield PoolRole(role), "workers" if name == "replicas" else name
+
+
+def _common_knobs(knob: str, name: str) -> Iterator[tuple[PoolRole, str]]:
+    """Yield whose knob one without a pool's name is; errors as those of `change_pools`."""
+    if name in TRAFFIC:
+        yield PoolRole.WHOLE, name
+    elif name in FORMATS:
+        yield from ((each, name) for each in _ROLES)
+    else:
+        one = "workers" if name == "replicas" else name
+        raise InvalidInput(
+            FIELD, f"{knob} is of one pool", f"prefill_{one} or decode_{one}, as KNOB=VALUE"
+        )
+
+
+def _known_name(knob: str, spelled: str, engine: ServingEngine, group: ReplicaGroup) -> str:
+    """Return the name of a knob; what pools have is told where there is no such knob."""
+    try:
+        return knob_name(spelled, engine, group)
+    except InvalidInput as error:
+        both = sorted((*TRAFFIC, *FORMATS))
+        own = [name for name in known_knobs() if name not in {*both, "pp", "replicas"}]
+        each = ", ".join(f"prefill_{name}, decode_{name}" for name in ("workers", *own))
+        problem = f"{knob!r} is no knob of prefill and decode pools"
+        expected = f"one of {each}, {', '.join(both)}, as KNOB=VALUE"
+        raise InvalidInput(FIELD, problem, expected) from error
 
 
 def _spelled(role: PoolRole, name: str) -> str:
@@ -172,7 +190,7 @@ def _changed(question: Question, plan: Plan, named: Mapping[tuple[PoolRole, str]
         if role is PoolRole.WHOLE:
             asked = with_traffic(asked, name, value)
         else:
-            pools[role] = pools[role].with_knob(name, value)
+            pools[role] = _with_knob(pools[role], role, name, value)
     change = _Change(
         question=asked,
         plan=plan,
@@ -183,6 +201,15 @@ def _changed(question: Question, plan: Plan, named: Mapping[tuple[PoolRole, str]
     counts = tuple(group.replicas for group in plan.groups)
     is_shared_anew = asked != question or counts != (change.prefill.count, change.decode.count)
     return _sharing(change, set(named)) if is_shared_anew else change
+
+
+def _with_knob(workers: _Workers, role: PoolRole, name: str, value: str) -> _Workers:
+    """Return workers with one field changed; errors start with the knob as it was given."""
+    try:
+        return workers.with_knob(name, value)
+    except InvalidInput as error:
+        problem = error.problem if name in FORMATS else f"{role}_{error.problem}"
+        raise InvalidInput(error.field, problem, error.expected) from error
 
 
 def _sharing(change: _Change, named: set[tuple[PoolRole, str]]) -> _Change:

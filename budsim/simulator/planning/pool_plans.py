@@ -319,22 +319,31 @@ def link_between(prefill: HardwareGroup, decode: HardwareGroup) -> float:
 def _needless(plans: Sequence[Plan]) -> Rejection:
     """Return why the best pools are not shown beside a plain plan that ranks before them."""
     best = next(plan for plan in plans if plan.is_disaggregated)
-    first = plans[0]
-    cost = best.cost_per_million_tokens_usd / first.cost_per_million_tokens_usd - 1.0
     prefill, decode = best.groups
     layout = " + ".join(
         f"{group.replicas} x {group.label.name} tp={group.config.tp}" for group in (prefill, decode)
     )
-    if not best.meets_targets and first.meets_targets:
-        why = f"they meet the targets with a chance of {best.chance:.0%} only"
-    else:
-        side = f"cost {cost:.0%} more" if cost > 0 else f"save {-cost:.0%}, which is not worth them"
-        why = f"they {side}"
     return Rejection(
         cluster_id=best.cluster_id,
         subject=SUBJECT,
-        reason=f"not better than a plain plan: {why}; nearest: {layout}",
+        reason=f"not better than a plain plan: {_behind(best, plans[0])}; nearest: {layout}",
     )
+
+
+def _behind(pools: Plan, plain: Plan) -> str:
+    """Return what ranks pools behind a plain plan: the targets, or else the cost."""
+    if not pools.meets_targets and plain.meets_targets:
+        return f"they meet the targets with a chance of {pools.chance:.0%} only"
+    misses = [f"{each.error_rate:.0%}" for each in (pools, plain)]
+    if pools.error_rate > plain.error_rate and misses[0] != misses[1]:
+        return f"they miss the targets by {misses[0]}, a plain plan by {misses[1]}"
+    chances = [f"{each.chance:.0%}" for each in (pools, plain)]
+    if pools.shortfall > plain.shortfall and chances[0] != chances[1]:
+        return f"they meet the targets with a chance of {chances[0]}, a plain plan of {chances[1]}"
+    cost = pools.cost_per_million_tokens_usd / plain.cost_per_million_tokens_usd - 1.0
+    if f"{abs(cost):.0%}" == "0%":
+        return "they cost as much"
+    return f"they cost {cost:.0%} more" if cost > 0 else f"they save {-cost:.0%}, too little"
 
 
 def _named(prefill: ServingOption, decode: ServingOption) -> str:

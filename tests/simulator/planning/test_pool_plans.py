@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -112,6 +113,13 @@ def test_pools_that_are_no_better_are_left_out_and_named() -> None:
     outcome = answer(question, AnalyticPredictor())
     assert not any(plan.is_disaggregated for plan in outcome.plans)
     assert [each for each in outcome.rejections if each.subject == SUBJECT]
+
+
+def test_pools_that_miss_by_more_are_told_by_how_much() -> None:
+    """Neither kind answers within a millisecond: the cost is not the reason."""
+    cluster, targets = make_cluster((("H100-SXM", 8),)), {"ttft_s": 0.001}
+    told = reasons(asked(cluster, pools="also", targets=targets, concurrency=16))
+    assert re.search(r"they miss the targets by \d+%, a plain plan by \d+%; nearest", told)
 
 
 def test_nothing_changes_where_pools_are_not_asked_for() -> None:

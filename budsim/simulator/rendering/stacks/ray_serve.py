@@ -57,11 +57,16 @@ def ray_serve(deployment: Deployment) -> str:
         "start: serve deploy FILE, on a Ray cluster with ray[serve,llm]",
         "the cluster's image holds vLLM of its own version; predicted was the one above",
     )
-    found = list(groups_of(deployment, "ray-serve", engines=("vllm",), several_nodes=True))
+    if deployment.is_disaggregated:
+        found: Sequence[tuple[Group, Workload]] = pools_of(
+            deployment, "ray-serve", several_nodes=True
+        )
+    else:
+        found = list(groups_of(deployment, "ray-serve", engines=("vllm",), several_nodes=True))
     for name in dict.fromkeys(group.device_name for group, _ in found if _is_sliced(group)):
         notes.append(f"Ray takes any GPU of its workers: start them with {name} devices only")
     builder, args = (
-        ("build_pd_openai_app", _pools(deployment))
+        ("build_pd_openai_app", _pools(deployment, found))
         if deployment.is_disaggregated
         else ("build_openai_app", _models(deployment, found))
     )
@@ -79,9 +84,9 @@ def _models(deployment: Deployment, found: Sequence[tuple[Group, Workload]]) -> 
     return {"llm_configs": [_model(name, *each) for name, each in zip(names, found, strict=True)]}
 
 
-def _pools(deployment: Deployment) -> Manifest:
+def _pools(deployment: Deployment, found: Sequence[tuple[Group, Workload]]) -> Manifest:
     """Return the workers of both pools under one name (Ray docs, prefill/decode disaggregation)."""
-    prefill, decode = pools_of(deployment, "ray-serve", several_nodes=True)
+    prefill, decode = found
     return {
         "prefill_config": _model(deployment.model, *prefill),
         "decode_config": _model(deployment.model, *decode),

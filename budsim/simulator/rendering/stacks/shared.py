@@ -17,7 +17,7 @@ from budsim.simulator.rendering.pods import OWN_ADDRESS, Manifest, Workload, wor
 from budsim.simulator.rendering.stores import refuse_file, start_notes
 
 # Formats that start pools of every engine.
-_ALL_POOLS: Final = "command, compose, kubernetes or dynamo"
+_ALL_POOLS: Final = "command, compose, kubernetes, dynamo or aibrix"
 
 
 def groups_of(

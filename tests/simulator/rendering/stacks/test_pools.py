@@ -58,10 +58,14 @@ def test_other_formats_refuse_pools_by_name(pools, form):
 
 @pytest.mark.parametrize("form", ["llm-d", "kserve-llm", "ray-serve"])
 def test_stacks_of_vllm_refuse_other_pools(pools, form):
-    """Their proxies speak vLLM's protocol of transfers."""
+    """Their proxies speak vLLM's protocol of transfers; the formats named start them."""
     with pytest.raises(InvalidInput, match="sglang") as refused:
         render(pools["sglang"], form)
-    assert "kubernetes" in refused.value.expected
+    told = refused.value.expected.removesuffix(", or another plan")
+    named = told.removeprefix("one of ").replace(" or ", ", ").split(", ")
+    assert {"kubernetes", "dynamo", "aibrix"} <= set(named)
+    for other in named:
+        assert render(pools["sglang"], other)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
