@@ -9,9 +9,6 @@ from enum import StrEnum
 
 from budsim.commons.precision import Precision, compute_format
 
-# Instruction sets with bf16 products, as ``/proc/cpuinfo`` names them.
-BF16_INSTRUCTIONS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-
 
 class DeviceKind(StrEnum):
     """Families of hardware with an engine build and a regressor of their own."""
@@ -232,15 +229,6 @@ class Device:
         free = self.memory_at_start_bytes / self.memory_bytes
         fitting = tuple(share for share in shares if share <= free)
         return fitting or (math.floor(free * 100) / 100,)
-
-    @property
-    def has_bf16_instructions(self) -> bool:
-        """Whether the arithmetic units of a processor multiply bf16; true of accelerators.
-
-        AVX2-only processors convert each value in scalar code: 8 GFLOP/s a core in bf16 against 58
-        in fp32, measured on EPYC Zen 3. Engines should compute in fp32 there.
-        """
-        return self.kind is not DeviceKind.CPU or bool(self.instruction_sets & BF16_INSTRUCTIONS)
 
     def runs_natively(self, precision: Precision) -> bool:
         """Return whether the arithmetic units multiply this format without converting it first."""

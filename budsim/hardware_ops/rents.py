@@ -32,10 +32,6 @@ class RentTerm(StrEnum):
     SPOT = "spot"
 
 
-# Machines of third parties without a data centre's promises; their prices are listed and not used.
-MARKETPLACE = "marketplace"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedRent:
     """What one provider asks for an hour of one device.
@@ -43,7 +39,8 @@ class PublishedRent:
     Attributes
     ----------
     provider, term : str
-        Who asks it, and a `RentTerm` or ``marketplace``.
+        Who asks it, and a `RentTerm`; or ``marketplace``: machines of third parties without a data
+        centre's promises, whose prices are listed and not used.
     usd_per_h : float
         USD per hour of one device: the price of an instance divided by its devices.
     read : str

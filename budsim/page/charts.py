@@ -105,16 +105,14 @@ class Frame:
         return " ".join(f"{self.x.at(x)},{self.y.at(y)}" for x, y in zip(xs, ys, strict=True))
 
 
-def frame(
-    xs: Sequence[float], ys: Sequence[float], width: int, *, log_x: bool = True, log_y: bool = True
-) -> Frame:
-    """Return a box that holds all values (finite; above 0 on a ``log`` axis)."""
+def frame(xs: Sequence[float], ys: Sequence[float], width: int, *, log_x: bool = True) -> Frame:
+    """Return a box that holds all values (finite; above 0 on a logarithmic axis)."""
     height = max(LEAST_HEIGHT, round(width / SHAPE))
     return Frame(
         width=width,
         height=height,
         x=_scale(xs, LEFT, width - RIGHT, log=log_x),
-        y=_scale(ys, height - BOTTOM, TOP, log=log_y),
+        y=_scale(ys, height - BOTTOM, TOP, log=True),
     )
 
 

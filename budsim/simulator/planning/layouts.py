@@ -40,12 +40,6 @@ class DeviceLayouts:
     layouts: tuple[FittingLayout, ...]
     supports_pipeline: bool
 
-    @property
-    def min_tp(self) -> int | None:
-        """Smallest TP size that fits on its own, else the smallest that fits with a pipeline."""
-        alone = [layout.tp for layout in self.layouts if layout.pp == 1]
-        return min(alone or [layout.tp for layout in self.layouts], default=None)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenLayout:

@@ -11,7 +11,6 @@ from budsim.performance.serving.replay.answers import (
 )
 from budsim.performance.serving.replay.replay import Factors, replay
 from budsim.performance.serving.replay.scheduling import FrontEnd, Host, Router
-from budsim.performance.serving.replay.targets import largest_rates
 
 __all__ = [
     "Factors",
@@ -25,6 +24,5 @@ __all__ = [
     "Spread",
     "Timeline",
     "Unstable",
-    "largest_rates",
     "replay",
 ]
