@@ -99,12 +99,13 @@ class Scoring:
 
         ``shares`` (0..1] of the traffic go to the replicas of a row. Requests that come at a rate
         are in flight as long as each takes (Little's law), which takes longer the more there are: a
-        few rounds from the most that targets allow find how many.
+        few rounds from the most that targets allow find how many. Prefixes that caches may drop
+        are all found in the first round: so many requests would leave no room for them.
         """
         candidates = self.candidates(choices)
-        memory, predictions = predictor.predict(candidates)
         if not self.question.traffic.is_open:
-            return memory, predictions
+            return predictor.predict(candidates)
+        memory, predictions = predictor.predict(replace(candidates, prefix_set_tokens=None))
         per_replica = self.question.traffic.rate * shares / choices.replicas
         for _ in range(SETTLING_ROUNDS):
             in_flight = np.clip(per_replica * predictions.service.e2e_s, 1.0, choices.concurrency)

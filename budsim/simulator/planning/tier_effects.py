@@ -30,11 +30,15 @@ def tier_effects(
     candidates = scoring.candidates(choices)
     if candidates.prefix_set_tokens is None or not candidates.prefix_set_tokens.any():
         return [None] * len(choices.tp)
+    without = replace(candidates, tier_bytes=None, store_bytes=None)
+    predictions, replayed = replay_rows(scoring.question, predictor, without, choices, shares)
+    if scoring.question.traffic.is_open:
+        # Caches are as full as running requests make them, not as the most allowed would.
+        running = np.nan_to_num(replayed.served.running, nan=np.inf)
+        candidates = replace(candidates, concurrency=np.clip(running, 1.0, choices.concurrency))
     memory = memory_use(prepare(candidates))
     store = store_tier(candidates, memory)
     found = with_store(candidates, found_shares(candidates, memory), store)
-    without = replace(candidates, tier_bytes=None, store_bytes=None)
-    predictions, _ = replay_rows(scoring.question, predictor, without, choices, shares)
     tiers = candidates.tier_bytes
     stated = np.zeros(len(choices.tp)) if tiers is None else tiers
     devices = choices.tp * choices.pp

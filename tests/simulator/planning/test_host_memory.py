@@ -9,8 +9,10 @@ import pytest
 
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB
+from budsim.performance.lengths import FixedLength
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.prefixes import PrefixSet, PrefixShare
+from budsim.performance.recorded import Trace
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.choices import one_replica_each
@@ -49,6 +51,29 @@ def test_the_plan_tells_what_host_memory_gains() -> None:
     assert effect is not None
     assert effect.host_share > 0.3
     assert effect.ttft_without_s > 1.2 * group.service.ttft_s.value
+
+
+def test_at_a_rate_the_cache_is_as_full_as_the_requests_in_flight_make_it() -> None:
+    """Eight prompts that 50 requests a second repeat: one H100 finds them and is enough.
+
+    With a thousand requests in flight, as many as may run, there were no room for them.
+    """
+    count = 200
+    recorded = Trace(
+        send_s=np.arange(count) / 50.0,
+        prompt_tokens=np.full(count, 1200),
+        output_tokens=np.full(count, 50),
+        reused_from=np.maximum(np.arange(count) - 8, -1),
+        reused_tokens=np.where(np.arange(count) >= 8, 1190, 0),
+    )
+    lengths = {"prompt": FixedLength(tokens=1200), "output": FixedLength(tokens=50)}
+    traffic = Traffic(arrivals=recorded, **lengths)
+    question = replace(returning_question(5e6), traffic=traffic)
+    best = answer(question, AnalyticPredictor()).plans[0]
+    assert best.devices == 1
+    effect = best.groups[0].explanation.host_tier
+    assert effect is not None
+    assert effect.device_share > 0.95
 
 
 def test_without_a_set_there_is_nothing_to_tell() -> None:
