@@ -32,6 +32,7 @@ SITUATIONS: dict[str, tuple[Cluster, dict[str, Any]]] = {
     "time-sliced": (time_sliced(), {"hardware_mode": "shared", "concurrency": 4}),
     "several nodes": (TWO_NODES, {"pretrained_model_uri": "deepseek-ai/DeepSeek-R1"}),
     "unequal devices": (make_cluster((("H100-SXM", 1), ("L40S", 4))), {"concurrency": 200}),
+    "bursts at a rate": (H100, {"concurrency": None, "request_rate": 10, "arrival": "gamma:2"}),
     "quantized": (H100, {"is_quantization": True, "quantization_method": "AWQ"}),
 }
 

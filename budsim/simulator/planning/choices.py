@@ -47,9 +47,10 @@ class ServingOption:
 
     Values ascend, except formats (best quality first) and ``memory_fraction`` (the engine's default
     first): of candidates that do equally well the search keeps the first. With
-    ``follows_requests`` a replica's ``max_num_seqs`` is the number of its requests. Every replica
-    has ``max_loras`` slots for LoRA adapters of at most ``max_lora_rank``, and each device
-    ``host_bytes`` of host memory for KV cache. Replicas may share the store behind ``store``.
+    ``follows_requests`` a replica's ``max_num_seqs`` is the number of its requests: of a rate, the
+    most that targets allow. Every replica has ``max_loras`` slots for LoRA adapters of at most
+    ``max_lora_rank``, and each device ``host_bytes`` of host memory for KV cache. Replicas may
+    share the store behind ``store``.
     """
 
     group: HardwareGroup
@@ -154,8 +155,10 @@ def _as_deployed(question: Question, option: ServingOption) -> ServingOption:
         return option
     if not question.max_loras and engine.metadata(question.architecture).supports_lora:
         option = replace(option, max_loras=fixed.max_loras, max_lora_rank=fixed.max_lora_rank)
-    # Scoring cuts the limit to the requests of each replica: that is what is launched.
-    option = replace(option, max_num_seqs=(MOST_REQUESTS,), follows_requests=True)
+    # Scoring cuts the limit to the requests of each replica: that is what is launched. How many a
+    # rate makes is ours to say: as many as its targets allow, within what engines are asked for.
+    most = option.max_num_seqs[-1] if question.traffic.is_open else MOST_REQUESTS
+    option = replace(option, max_num_seqs=(most,), follows_requests=True)
     if option.group.device.kind is DeviceKind.CPU:  # its cache is a size, not a share of the memory
         return option
     return replace(option, memory_fraction=(fixed.memory_fraction,))

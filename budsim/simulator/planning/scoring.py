@@ -266,10 +266,14 @@ class Scoring:
         }
 
     def max_num_seqs(self, choices: Choices) -> Integers:
-        """Return the running sequences each row is launched with; see `ServingOption`."""
+        """Return the running sequences each row is launched with; see `ServingOption`.
+
+        Requests at a rate come in bursts: their mean in flight, where rows settle, leaves no room.
+        """
         follows = np.array([option.follows_requests for option in self.options])[choices.option]
-        most = np.minimum(choices.max_num_seqs, choices.concurrency)
-        return np.where(follows, most, choices.max_num_seqs)
+        is_open, question = self.question.traffic.is_open, self.question
+        requests = -(-question.concurrency // choices.replicas) if is_open else choices.concurrency
+        return np.where(follows, np.minimum(choices.max_num_seqs, requests), choices.max_num_seqs)
 
     def cache_bytes(self, choices: Choices, row: int, memory: MemoryUse) -> float:
         """Return the KV cache one device keeps.

@@ -85,7 +85,9 @@ class Labels(BaseModel):
     """Labels of a node group; all of them text."""
 
     device_name: str
-    concurrency: str
+    concurrency: str = Field(
+        description="requests at a time that a replica is started for; at a rate, with its bursts"
+    )
 
 
 class Range(BaseModel):
@@ -261,7 +263,7 @@ def node_group(
     return NodeGroup(
         config_id=group.config_id,
         name=group.label.name,
-        labels=Labels(device_name=group.label.name, concurrency=str(group.config.concurrency)),
+        labels=Labels(device_name=group.label.name, concurrency=str(_started_for(group, question))),
         type=group.label.wire_type,
         engine_type=group.engine,
         tp_size=group.config.tp,
@@ -307,6 +309,17 @@ def node_group(
         **_energy(question, group),
         **_metadata(group),
     )
+
+
+def _started_for(group: ReplicaGroup, question: Question) -> int:
+    """Return the requests at a time that callers start a replica for.
+
+    Of requests at a rate more than are in flight on average, where callers take it for the limit.
+    """
+    knobs, is_open = question.fixed_knobs, question.traffic.is_open
+    is_limit = knobs is not None and group.engine in knobs.engines and is_open
+    is_whole = group.config.role is PoolRole.WHOLE
+    return group.config.max_num_seqs if is_limit and is_whole else group.config.concurrency
 
 
 def _metadata(group: ReplicaGroup) -> dict[str, Any]:
