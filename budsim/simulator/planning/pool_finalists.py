@@ -17,6 +17,9 @@ KEPT_OF_A_PAIR: Final = 4
 # Of each part of the targets on means, so many more are replayed.
 KEPT_OF_A_PART: Final = 2
 PARTS_OF_TARGETS: Final = (0.7, 0.5, 0.35, 0.25)
+# Means of a closed loop count turns that collide, of which a replay finds fewer: the cheapest that
+# miss by means are replayed, too, up to so many times the targets.
+TIMES_OF_TARGETS: Final = (1.25, 1.6, 2.5)
 
 # Devices of the prefill and of the decode workers, which may be the same.
 Groups = tuple[HardwareGroup, HardwareGroup]
@@ -26,7 +29,7 @@ def finalists(question: Question, judged: JudgedPools, groups: Groups, order: In
     """Return the first rows of an order that can be placed, one of each pair of layouts.
 
     Means do not tell percentiles. Where requests are replayed, the best of those that keep within
-    ever smaller parts of the targets follow.
+    ever smaller parts of the targets follow, and the cheapest that are near them.
     """
     kept = _placeable(judged, order, groups, KEPT_OF_A_PAIR)
     if question.needs_replay:
@@ -34,22 +37,26 @@ def finalists(question: Question, judged: JudgedPools, groups: Groups, order: In
         for part in PARTS_OF_TARGETS:
             within = order[used[order] <= part]
             kept += _placeable(judged, within, groups, KEPT_OF_A_PART)
+        cheapest = order[np.argsort(judged.usd_per_million_tokens[order], kind="stable")]
+        for times in TIMES_OF_TARGETS:
+            near = cheapest[used[cheapest] <= times]
+            kept += _placeable(judged, near, groups, KEPT_OF_A_PART)
     return np.array(list(dict.fromkeys(kept)), dtype=np.int64)
 
 
-def _layouts(paired: PairedPools) -> Integers:
-    """Return what tells the layouts of both pools apart, (n, k)."""
+def _layouts(paired: PairedPools, *more: str) -> Integers:
+    """Return what tells the layouts of both pools apart, and ``more`` knobs, (n, k)."""
     columns = [
         getattr(workers.choices, name)
         for workers in (paired.prefill, paired.decode)
-        for name in ("tp", "ep", "dp", "weights", "kv", "max_num_batched_tokens")
+        for name in ("tp", "ep", "dp", "weights", "kv", *more)
     ]
     return np.stack(columns, axis=1)
 
 
 def no_more_workers(paired: PairedPools, rows: Integers, than: int) -> Booleans:
     """Return which rows have the layouts of one row, and no more workers of either pool."""
-    layouts = _layouts(paired)
+    layouts = _layouts(paired, "max_num_batched_tokens")
     alike = (layouts[rows] == layouts[than]).all(axis=1)
     counts = np.stack([paired.prefill_count, paired.decode_count], axis=1)
     return np.asarray(alike & (counts[rows] <= counts[than]).all(axis=1))

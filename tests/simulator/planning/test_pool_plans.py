@@ -27,7 +27,7 @@ from budsim.simulator.planning.question import (
 )
 from budsim.simulator.planning.replay_curves import replay_plan
 from budsim.simulator.planning.targets import PercentileTarget
-from budsim.simulator.planning.taste import effort_factor
+from budsim.simulator.planning.taste import effort_factor, without_repeats
 from budsim.simulator.planning.whatif import change_plan
 from tests.simulator.situations import devices_used, make_cluster, make_question, time_sliced
 
@@ -127,6 +127,15 @@ def test_nothing_changes_where_pools_are_not_asked_for() -> None:
     plain = [plan for plan in answered("also").plans if not plan.is_disaggregated]
     ids = [plan.groups[0].config_id for plan in answered("off").plans]
     assert sorted(plan.groups[0].config_id for plan in plain) == sorted(ids)
+
+
+def test_no_two_plans_differ_in_flags_only() -> None:
+    """A table would show them as equal rows."""
+    cluster = make_cluster(*[(("H100-SXM", 8),)] * 2)
+    targets = {"ttft_s": 4.0, "tokens_per_s_per_user": 15.0}
+    question = asked(cluster, targets=targets, analytic_only=False, engines=frozenset({"vllm"}))
+    plans = list(answer(question, AnalyticPredictor()).plans)
+    assert without_repeats(plans) == plans
 
 
 def test_two_pools_have_to_be_worth_their_router() -> None:
