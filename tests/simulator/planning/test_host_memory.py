@@ -15,11 +15,12 @@ from budsim.performance.prefixes import PrefixSet, PrefixShare
 from budsim.performance.recorded import Trace
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.choices import one_replica_each
+from budsim.simulator.planning.choices import ServingOption, one_replica_each
 from budsim.simulator.planning.hardware_groups import usable
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.serving_options import serving_options
+from budsim.simulator.planning.tier_effects import tier_effects
 from tests.simulator.planning.returning_questions import (
     NODE,
     assert_model_is_refused,
@@ -33,6 +34,13 @@ TRAFFIC = returning_traffic(5e6)
 def asked(offload_gib: float, **node: object) -> Question:
     """Return a question of 5 million tokens of prefixes with host memory."""
     return replace(returning_question(5e6, **node), kv_offload_bytes=offload_gib * GIB)
+
+
+def first_option(question: Question) -> ServingOption:
+    """Return the first engine and device that can serve a question."""
+    cluster = question.clusters[0]
+    groups = usable(cluster, question.mode, skip_master_cpus=True).groups
+    return serving_options(question, cluster, groups)[0][0]
 
 
 def test_each_device_gets_its_part_and_the_command_says_so() -> None:
@@ -54,24 +62,27 @@ def test_the_plan_tells_what_host_memory_gains() -> None:
 
 
 def test_at_a_rate_the_cache_is_as_full_as_the_requests_in_flight_make_it() -> None:
-    """Eight prompts that 50 requests a second repeat: one H100 finds them and is enough.
+    """Eight prompts that 30 requests a second repeat: 0.6 s each, 18 of them are in flight.
 
-    With a thousand requests in flight, as many as may run, there were no room for them.
+    With the 1,024 that may run there were no room for their prompts, and each took 20 s.
     """
     count = 200
     recorded = Trace(
-        send_s=np.arange(count) / 50.0,
+        send_s=np.arange(count) / 30.0,
         prompt_tokens=np.full(count, 1200),
         output_tokens=np.full(count, 50),
         reused_from=np.maximum(np.arange(count) - 8, -1),
         reused_tokens=np.where(np.arange(count) >= 8, 1190, 0),
     )
     lengths = {"prompt": FixedLength(tokens=1200), "output": FixedLength(tokens=50)}
-    traffic = Traffic(arrivals=recorded, **lengths)
-    question = replace(returning_question(5e6), traffic=traffic)
-    best = answer(question, AnalyticPredictor()).plans[0]
-    assert best.devices == 1
-    effect = best.groups[0].explanation.host_tier
+    question = replace(returning_question(5e6), traffic=Traffic(arrivals=recorded, **lengths))
+    scoring = Scoring(question, (first_option(question),))
+    many = replace(
+        one_replica_each(scoring.options[0], [(1, 1)], 1024), max_num_seqs=np.array([1024])
+    )
+    _, predictions = scoring.predict(many, AnalyticPredictor())
+    assert predictions.service.e2e_s[0] < 0.7
+    (effect,) = tier_effects(scoring, many, np.ones(1), AnalyticPredictor())
     assert effect is not None
     assert effect.device_share > 0.95
 
@@ -151,9 +162,7 @@ def test_replicas_divide_the_set_where_a_router_knows_prefixes() -> None:
     for by_prefix, tokens in ((False, 5e6), (True, 1.25e6)):
         prefix = PrefixSet(share=0.9, tokens=5e6, by_prefix=by_prefix)
         question = replace(asked(0.0), traffic=replace(TRAFFIC, prefix=prefix))
-        cluster = question.clusters[0]
-        groups = usable(cluster, question.mode, skip_master_cpus=True).groups
-        option = serving_options(question, cluster, groups)[0][0]
+        option = first_option(question)
         four = replace(one_replica_each(option, [(1, 1)], 16), replicas=np.array([4]))
         found = Scoring(question, (option,)).candidates(four).prefix_set_tokens
         assert found == pytest.approx(tokens)
