@@ -9,7 +9,7 @@ from functools import cached_property
 
 from budsim.commons.precision import FORMATS, Precision, bytes_per_value
 from budsim.model_ops.encoders import TEXT, Encoders
-from budsim.model_ops.layers import AttentionKind, LayerGroup
+from budsim.model_ops.layers import LayerGroup
 from budsim.model_ops.matrices import OUTER_ROLES, Matrix, MatrixRole, Shard
 
 
@@ -192,19 +192,6 @@ class Architecture:
             group.feed_forward is not None and group.feed_forward.experts > 0
             for group in self.layers
         )
-
-    @property
-    def attention_heads(self) -> int:
-        """Query heads that tensor parallelism must divide.
-
-        Those of the attention layers, or of the linear layers if the model has no others.
-        """
-        attending = [
-            group.attention.heads
-            for group in self.layers
-            if group.attention.kind is not AttentionKind.LINEAR
-        ]
-        return max(attending or [group.attention.heads for group in self.layers])
 
     def stored_precision(self, matrix: Matrix, precision: Precision) -> Precision:
         """Return the format ``matrix`` is stored in when the model is run at ``precision``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -124,11 +124,6 @@ class Predictions:
     time_s: Floats
     percentiles: Mapping[str, Mapping[float, Interval]] = field(default_factory=dict)
     measured_targets: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
-
-    @property
-    def worst(self) -> Service:
-        """The service at the worse end of the 90 % intervals of TTFT and TPOT."""
-        return replace(self.service, ttft_s=self.ttft_s[0.9].high, tpot_s=self.tpot_s[0.9].high)
 
     def basis(self, row: int) -> Basis:
         """Return what the whole prediction of a row rests on: measured where TTFT and TPOT were."""

@@ -45,11 +45,6 @@ class PartyScore:
     coverage90: float
     width90: float
 
-    @property
-    def helps(self) -> bool:
-        """Whether the learned part is at least as good as physics alone."""
-        return self.learned <= self.physics
-
 
 def party_scores(rows: Rows, corrections: Mapping[str, Floats]) -> list[PartyScore]:
     """Return the score of every party with enough values, by regime and target, and of all."""

@@ -12,7 +12,7 @@ def test_linear_layers_hold_a_state_instead_of_a_cache() -> None:
     architecture = resolve_model("Qwen/Qwen3-Next-80B-A3B-Instruct")
     assert architecture.state_bytes_per_sequence() == 2 * 36 * (32 * 128 * 128 + 3 * 8192)
     assert architecture.kv_bytes_per_token(Precision.BF16) == 12 * 2 * 2 * 256 * 2
-    assert architecture.attention_heads == 16
+    assert {group.attention.heads for group in architecture.layers} == {16, 32}
 
 
 def test_a_state_is_kept_in_the_format_its_configuration_asks_for() -> None:
@@ -44,5 +44,5 @@ def test_models_of_linear_layers_only_still_have_heads() -> None:
         "max_position_embeddings": 64,
     }
     architecture = architecture_from_config("linear", {**config, **attention, **rest})
-    assert architecture.attention_heads == 8
+    assert {group.attention.heads for group in architecture.layers} == {8}
     assert architecture.kv_bytes_per_token(Precision.BF16) == 0

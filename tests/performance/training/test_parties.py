@@ -48,7 +48,6 @@ def test_a_correction_learned_from_others_can_be_worse_than_none(
     assert other.physics == pytest.approx(0.0, abs=1e-3)
     assert other.learned == pytest.approx(0.5, abs=0.05)
     assert other.learned_bias == pytest.approx(0.5, abs=0.05)
-    assert not other.helps
 
 
 def test_a_party_is_not_helped_by_its_own_rows(

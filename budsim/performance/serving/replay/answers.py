@@ -102,7 +102,6 @@ class Replayed:
     waiting: float
     cache_share: float
     peak_waiting: float
-    peak_cache_share: float
     utilisation: float
     preemptions: float
 
@@ -127,8 +126,8 @@ class ReplayedService:
         Share (0..1) and rate of requests within all limits.
     running, waiting : float arrays
         Mean requests being served, and sent but not being served yet.
-    cache_share, peak_cache_share : float arrays
-        Part of the KV cache that running requests hold, 0..1.
+    cache_share : float array
+        Mean part of the KV cache that running requests hold, 0..1.
     peak_waiting : float array
         Most requests that waited at a time.
     utilisation : float array
@@ -156,7 +155,6 @@ class ReplayedService:
     waiting: Floats
     cache_share: Floats
     peak_waiting: Floats
-    peak_cache_share: Floats
     utilisation: Floats
     preemptions: Floats
     stable: Booleans

@@ -63,7 +63,6 @@ def summarise(
         waiting=rate * float((admitted - sent - reply_s).mean()),
         cache_share=cached / cache_tokens,
         peak_waiting=sum(each.peak_waiting for each in runs) + unseen,
-        peak_cache_share=sum(each.peak_cached_tokens for each in runs) / cache_tokens,
         utilisation=float(np.mean([each.busy_s / max(_span(each), 1e-30) for each in runs])),
         preemptions=sum(each.preemptions for each in runs) / sum(len(each.send_s) for each in runs),
     )
