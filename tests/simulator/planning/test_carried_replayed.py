@@ -3,13 +3,20 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from budsim.commons.precision import Precision
+from budsim.engine_ops import serving_engines
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer, carried_loads
-from budsim.simulator.planning.carried import under
-from budsim.simulator.planning.carried_replayed import _largest
+from budsim.simulator.planning.carried import as_closed_loop, bounded, under
+from budsim.simulator.planning.carried_replayed import _largest, _Tried
+from budsim.simulator.planning.choices import make_option
+from budsim.simulator.planning.genome import SearchSpace
+from budsim.simulator.planning.hardware_groups import usable
+from budsim.simulator.planning.plain_variants import with_default_knobs
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.sizing import capacities
 from budsim.simulator.planning.targets import PercentileTarget
@@ -51,6 +58,22 @@ def test_what_is_told_is_carried_and_a_tenth_more_is_not(rate, limits_s):
     found = capacities(question, PREDICTOR)[0]
     carried = found.concurrency if rate is None else found.rate / 1e-4
     assert carried == pytest.approx(told[0])
+
+
+def test_replays_may_carry_far_more_than_means_say():
+    """Bounds of a third of what is carried do not end the search for it."""
+    question = asked(None, ttft_p99_s=0.5)
+    found = question.clusters[0], as_closed_loop(question)
+    group = usable(found[0], question.mode, skip_master_cpus=True).groups[0]
+    option = make_option(question, group, serving_engines["vllm"], (Precision.BF16,))
+    space = SearchSpace([option], found[1])
+    genomes = with_default_knobs(space, bounded(space, PREDICTOR).genomes)
+    most, ends = carried_loads(question, PREDICTOR)[0], []
+    for part in (1, 3):
+        bounds = np.full(len(genomes), most // part)
+        tried = _Tried(question, space, bounds, PREDICTOR)
+        ends.append(_largest(tried.equal_replicas(genomes), 0, most // part))
+    assert ends[1] == pytest.approx(ends[0], rel=0.02)
 
 
 def test_nothing_is_told_where_nothing_is_carried():
