@@ -31,6 +31,8 @@ KEPT_OF_A_SIZE: Final = 6
 # Times between tokens, from the fastest worker's to the slowest's, at which decode workers are
 # compared.
 SPEEDS_COMPARED: Final = 12
+# Steps that a prefill worker's cache holds: one that is read, and one that is handed over.
+STEPS_HELD: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,7 @@ def prefill_workers(scoring: Scoring, number: int) -> PrefillWorkers:
 
     Each size of steps is compared by itself: slower prompts leave fewer sequences that decode.
     """
-    choices = workers_that_start(scoring, number)
+    choices = prefill_ways(scoring, number)
     workers = tabulated_prefill(scoring, choices)
     costs = np.stack([workers.times.prompt_s, workers.times.lone_prompt_s], axis=1)
     best = [rows[_front(costs[rows])] for rows in _sizes(choices, choices.max_num_batched_tokens)]
@@ -101,13 +103,26 @@ def prefill_workers(scoring: Scoring, number: int) -> PrefillWorkers:
 
 def decode_workers(scoring: Scoring, number: int) -> DecodeWorkers:
     """Return the decode workers of option ``number`` that run most at some speed, of each size."""
-    choices = workers_that_start(scoring, number)
+    choices = worker_ways(scoring, number)
     workers = tabulated_decode(scoring, choices)
     best = [rows[_best_at_some_speed(workers.rows(rows))] for rows in _sizes(choices)]
     return workers.rows(np.concatenate([np.zeros(0, dtype=np.int64), *best]))
 
 
-def workers_that_start(scoring: Scoring, number: int) -> Choices:
+def prefill_ways(scoring: Scoring, number: int) -> Choices:
+    """Return every layout of a prefill worker of option ``number`` that holds what it reads.
+
+    A step's prompts are in the cache while they are read, and stay until they are handed over,
+    beside those of the next step. Steps of the engine's own size are read as far as they fit.
+    """
+    choices = worker_ways(scoring, number)
+    steps = choices.max_num_batched_tokens
+    held = memory_use(prepare(scoring.candidates(choices))).kv_capacity_tokens
+    usual = steps == steps.min(initial=np.iinfo(np.int64).max)
+    return choices.rows(np.flatnonzero(usual | (held >= STEPS_HELD * steps)))
+
+
+def worker_ways(scoring: Scoring, number: int) -> Choices:
     """Return every layout of a worker of option ``number`` that holds the longest sequence.
 
     Each is told to run as many sequences as leave room for that one, no more than one worker of all

@@ -95,7 +95,8 @@ def test_what_is_shown_starts_and_is_what_it_is(seed: int) -> None:
 def test_a_prefill_worker_that_is_shown_holds_a_sequence(tokens: int) -> None:
     """70B parameters and a step of 32,768 tokens leave a cache of 4,866 tokens on two H100.
 
-    Those that are told to run more sequences hold fewer.
+    Those that are told to run more sequences hold fewer. A cache that is smaller than a step makes
+    steps as large as it is: a larger one than usual has room for two.
     """
     cluster = make_cluster(*[(("H100-SXM", 8),)] * 2)
     question = replace(
@@ -107,6 +108,9 @@ def test_a_prefill_worker_that_is_shown_holds_a_sequence(tokens: int) -> None:
     for plan in plans:
         for group in plan.groups:
             assert group.memory.kv_capacity_tokens >= group.config.context_tokens
+        prefill = plan.groups[0]
+        step = prefill.config.max_num_batched_tokens
+        assert step == 8192 or prefill.memory.kv_capacity_tokens >= 2 * step
 
 
 def test_one_more_prefill_worker_reads_prompts_sooner() -> None:

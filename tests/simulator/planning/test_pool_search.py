@@ -25,10 +25,11 @@ from budsim.simulator.planning.pool_search import (
 )
 from budsim.simulator.planning.pool_workers import (
     decode_workers,
+    prefill_ways,
     prefill_workers,
     tabulated_decode,
     tabulated_prefill,
-    workers_that_start,
+    worker_ways,
 )
 from budsim.simulator.planning.question import Disaggregation, Question
 from budsim.simulator.planning.scoring import Scoring
@@ -121,20 +122,20 @@ def best_of_all(question: Question) -> tuple[float, float]:
     """Return miss and cost of the best of every pair of layouts with every number of workers."""
     options = _cluster_search(question, question.clusters[0]).options
     scoring, group = Scoring(question, without_adapters(question, options)), options[0].group
-    ways = workers_that_start(scoring, 0)
-    p, d = np.meshgrid(np.arange(len(ways.tp)), np.arange(len(ways.tp)), indexing="ij")
+    prefill, decode = prefill_ways(scoring, 0), worker_ways(scoring, 0)
+    p, d = np.meshgrid(np.arange(len(prefill.tp)), np.arange(len(decode.tp)), indexing="ij")
     counts = np.array(
         [
             (first, second, n, m)
             for first, second in zip(p.ravel(), d.ravel(), strict=True)
-            for n in range(1, group.devices // int(ways.tp[first]) + 1)
-            for m in range(1, group.devices // int(ways.tp[second]) + 1)
-            if n * ways.tp[first] + m * ways.tp[second] <= group.devices
+            for n in range(1, group.devices // int(prefill.tp[first]) + 1)
+            for m in range(1, group.devices // int(decode.tp[second]) + 1)
+            if n * prefill.tp[first] + m * decode.tp[second] <= group.devices
         ]
     ).T
     every = PairedPools(
-        prefill=tabulated_prefill(scoring, ways).rows(counts[0]),
-        decode=tabulated_decode(scoring, ways).rows(counts[1]),
+        prefill=tabulated_prefill(scoring, prefill).rows(counts[0]),
+        decode=tabulated_decode(scoring, decode).rows(counts[1]),
         prefill_count=counts[2],
         decode_count=counts[3],
         link_bytes_per_s=link_between(group, group),
