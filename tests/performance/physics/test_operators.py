@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 
 from budsim.commons.precision import Precision
-from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.layers import AttentionKind
 from budsim.performance.candidates import Candidates
 from budsim.performance.physics.attainable import IDEAL
 from budsim.performance.physics.operators import StepTime, p_norm, step_time, touched_experts
 from budsim.performance.physics.ranks import prepare
-from budsim.performance.speculation import PLAIN, Method, Speculation
 from tests.performance.by_hand import (
     ATTENTION,
     DEVICE,
@@ -157,52 +155,6 @@ def test_attention_ranks_divide_the_activations() -> None:
     """Two data-parallel attention ranks pass half of the tokens each: 0.7 ms of 1.4."""
     halved = operator(ranks(tp=2, dp=2), "activations", prefill=1000)
     assert halved.compute_s == pytest.approx(0.7 * MS)
-
-
-@pytest.mark.parametrize(("tp", "milliseconds"), [(1, 0.0), (2, 4.0), (4, 6.0), (8, 7.0)])
-def test_two_all_reduces_a_layer_send_twice_the_message(tp: int, milliseconds: float) -> None:
-    """1000 tokens x 1000 values x 2 B = 2 MB; n ranks send 2 (n - 1) / n of it at 1 GB/s, twice.
-
-    Two ranks: 2 x 2 MB x 2 x 1/2 / 1 GB/s = 4 ms. Four: 2 x 2 MB x 2 x 3/4 = 6 ms.
-    """
-    reduced = operator(ranks(tp=tp), "all-reduces", prefill=1000).link_s
-    assert reduced == pytest.approx(milliseconds * MS)
-
-
-@pytest.mark.parametrize(("tokens", "microseconds"), [(2, 2 * (10 + 12)), (100, 2 * (20 + 300))])
-def test_small_messages_are_sent_whole_to_all_ranks(tokens: int, microseconds: float) -> None:
-    """Four ranks, 2,000 B a token, 1 GB/s: 2 tokens take 10 us and 3 x 4 us, sent whole.
-
-    In parts they would take 20 us and 1.5 x 4 us; 100 tokens take 20 us and 1.5 x 200 us so.
-    """
-    kernels = constants(all_reduce_latency_s=10e-6, all_reduce_depth=0.0)
-    reduced = operator(ranks(kernels=kernels, tp=4), "all-reduces", prefill=tokens)
-    assert reduced.link_s == pytest.approx(microseconds * US)
-
-
-def test_each_layer_reduces() -> None:
-    """Five layers of 4 ms: 20 ms."""
-    five = operator(ranks(model(layers=5), tp=2), "all-reduces", prefill=1000)
-    assert five.link_s == pytest.approx(20 * MS)
-
-
-@pytest.mark.parametrize(("depth", "microseconds"), [(1.0, 60.0), (0.0, 20.0)])
-def test_the_latency_of_an_all_reduce_follows_its_tree(depth: float, microseconds: float) -> None:
-    """Eight ranks: 2 x 10 us x log2(8) = 60 us along a tree; 2 x 10 us where all write at once."""
-    kernels = constants(all_reduce_latency_s=10e-6, all_reduce_depth=depth)
-    reduced = operator(ranks(tp=8, kernels=kernels), "all-reduces", decode=1e-9)
-    assert reduced.link_s == pytest.approx(microseconds * US, rel=1e-6)
-
-
-def test_stages_hand_hidden_states_on() -> None:
-    """Three stages: 2 hops x (5 us + 2 MB / 1 GB/s) = 4.01 ms; one stage: none."""
-    kernels = constants(hop_latency_s=5e-6)
-    three, one = (
-        operator(ranks(pp=pp, kernels=kernels), "pipeline hops", prefill=1000).link_s
-        for pp in (3, 1)
-    )
-    assert three == pytest.approx(4.01 * MS)
-    assert one == 0.0
 
 
 def test_running_sequences_read_their_cache() -> None:
@@ -500,98 +452,3 @@ def test_a_sparse_indexer_costs_each_layer() -> None:
         for name in ("V3", "V3.2")
     )
     assert sparse > dense * 1.2
-
-
-def guessing(way: Speculation, **columns: object) -> Candidates:
-    """Return one toy candidate that speculates."""
-    plain = ranks(model(head=True), **columns).candidates
-    return replace(plain, speculations=(way,), speculation=np.zeros(1, dtype=np.int64))
-
-
-FREE_GUESSES = replace(ENGINE, guess_step_s=0.0)
-
-
-def guessed(way: Speculation, *, decode: int, engine: EngineProfile = FREE_GUESSES) -> StepTime:
-    """Return a decode step of so many sequences that look back at 1,000 tokens."""
-    table = replace(guessing(way), engines=(engine,))
-    zero, count = np.zeros(1), np.full(1, float(decode))
-    return step_time(
-        prepare(table, constants()),
-        prefill=zero,
-        decode=count,
-        prefill_context=zero,
-        decode_context=np.full(1, 1000.0),
-    )
-
-
-LOOKUP = Speculation(method=Method.NGRAM, draft_tokens=3, tokens_per_step=2.0)
-"""Guesses three tokens without a model."""
-
-
-def test_a_step_multiplies_each_guess_as_a_token() -> None:
-    """3000 guesses: 2 x 11e6 x 3000 FLOP at 20 TFLOP/s and 14 x 2,000 B x 3000 at 20 GB/s: 7.5 ms.
-
-    A part of it hides behind the weights' 1 ms.
-    """
-    plain, with_guesses = (guessed(way, decode=1000).compute_s for way in (PLAIN, LOOKUP))
-    assert with_guesses - plain == pytest.approx((3.3 + 4.2) * MS, rel=0.1)
-
-
-def test_guesses_share_one_pass_over_the_cache() -> None:
-    """8 sequences x 1000 tokens x 4,000 B = 32 MB at 20 GB/s: 1.6 ms, with guesses or without."""
-    plain, with_guesses = (guessed(way, decode=8).cache_s for way in (PLAIN, LOOKUP))
-    assert plain == pytest.approx(1.6 * MS, rel=1e-2)
-    assert with_guesses == pytest.approx(plain, rel=1e-2)
-
-
-def test_a_drafter_runs_once_for_each_guess() -> None:
-    """Three passes of a second toy model read its 22 MB three times: 3.3 ms at 20 GB/s."""
-    drafter = model(head=True)
-    way = replace(LOOKUP, method=Method.DRAFT_MODEL, drafter=drafter)
-    alone = guessed(LOOKUP, decode=1)
-    longer = guessed(way, decode=1).weights_s - alone.weights_s
-    assert longer == pytest.approx(3 * 1.1 * MS, rel=2e-2)
-
-
-def test_the_host_verifies_each_sequence() -> None:
-    """1 ms a step and 0.1 ms for each of 8 sequences: 1.8 ms; nothing without guesses."""
-    engine = replace(ENGINE, guess_step_s=1 * MS, guess_sequence_s=0.1 * MS)
-    free = guessed(LOOKUP, decode=8).overhead_s
-    assert guessed(LOOKUP, decode=8, engine=engine).overhead_s - free == pytest.approx(1.8 * MS)
-    assert guessed(PLAIN, decode=8, engine=engine).overhead_s == pytest.approx(free)
-
-
-def test_wide_experts_exchange_tokens_instead_of_summing() -> None:
-    """16 ranks of one link domain, a token each: 3 B x 2 experts x 1000 = 6 kB at 0.5 GB/s: 12 us.
-
-    Two all-reduces of 16 tokens would send 2 x 2 x 15 / 16 x 32 kB in 240 us.
-    """
-    link = replace(DEVICE.scale_up, bandwidth_bytes_per_s=0.5e9, domain_devices=16)
-    rack = replace(DEVICE, scale_up=link)
-    experts = model(feed_forward=EXPERTS)
-    wide, summed = (
-        operator(ranks(experts, rack, tp=16, ep=16, dp=dp), "all-reduces", decode=16)
-        for dp in (16, 8)
-    )
-    assert wide.link_s == pytest.approx(12 * US)
-    assert summed.link_s == pytest.approx(240 * US)
-
-
-def test_tokens_travel_to_experts_on_other_nodes_and_back() -> None:
-    """DeepSeek-R1 on two nodes of eight H100, 128 tokens a device, attention on each device alone.
-
-    128 x 8 experts x 7,168 values x 1/2 remote = 3.67 MB in FP8 and 7.34 MB back at 50 GB/s: 220
-    us, and 2 x 45 us to send. DeepEP measured 118 + 195 us. 58 layers with experts.
-    """
-    table = population(
-        model="deepseek-ai/DeepSeek-R1",
-        device="H100-SXM",
-        precision=Precision.FP8,
-        tp=16,
-        ep=16,
-        dp=16,
-    )
-    found = operator(prepare(table), "all-reduces", decode=128 * 16)
-    each = 128 * 8 * 7168 * 0.5 * 3 / 50e9 + 90e-6
-    assert found.link_s == pytest.approx(58 * each)
-    assert pytest.approx(each, rel=0.05) == 118 * US + 195 * US
