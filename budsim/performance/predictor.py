@@ -12,7 +12,11 @@ import numpy as np
 
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
-from budsim.performance.learned.calibration import Calibration, load_calibration
+from budsim.performance.learned.calibration import (
+    Calibration,
+    load_calibration,
+    waiting_share,
+)
 from budsim.performance.learned.features import Matrix, feature_matrix
 from budsim.performance.learned.intervals import (
     ANALYTIC_SPREADS,
@@ -40,7 +44,7 @@ from budsim.performance.predictions import (
 from budsim.performance.serving.replay.answers import Limits, ReplayedService
 from budsim.performance.serving.replay.replay import Factors
 from budsim.performance.serving.replay.rows import replay_served, with_room
-from budsim.performance.serving.steady_state import Modelled, steady_state
+from budsim.performance.serving.steady_state import Modelled, running_of, steady_state
 from budsim.performance.traffic import Traffic
 
 # Trained models inside an installed package.
@@ -130,7 +134,8 @@ class Predictor:
         served = replay_served(candidates, room, traffic, limits=limits, factors=factors, seed=seed)
         medians = np.zeros(len(candidates)) if median is None else median
         analysis = _Analysis.of(ranks, memory).replayed(served, medians > 0.0)
-        known = _Known(median=median, parties=parties, client_spread=client_spread)
+        is_open = _are_open(traffic)
+        known = _Known(median=median, parties=parties, client_spread=client_spread, is_open=is_open)
         predictions, corrections = self._predictions(analysis.before(factors), known)
         service = predictions.service
         corrected = served.scaled(
@@ -153,10 +158,11 @@ class Predictor:
         """
         if self.calibration is None:
             return None
-        is_open = np.array([each is not None and each.is_open for each in traffic])
+        is_open = _are_open(traffic)
+        running = running_of(candidates, memory_use(prepare(candidates)))
         found = {
             target: np.where(is_open, np.clip(factor, *FACTOR_BOUNDS), 1.0)
-            for target, factor in self.calibration.factors(candidates).items()
+            for target, factor in self.calibration.factors(candidates, running).items()
         }
         return Factors(prefill=found["ttft"], decode=found["tpot"])
 
@@ -190,7 +196,11 @@ class Predictor:
             time_s=time_by_cause(analysis.modelled, candidates),
         )
         if self.calibration and generating:
-            predictions = self.calibration.applied(candidates, predictions)
+            running = running_of(candidates, analysis.memory)
+            waiting = waiting_share(candidates, running, service)
+            if known.is_open is not None:  # their replay had the site's steps
+                waiting[known.is_open] = 0.0
+            predictions = self.calibration.applied(candidates, predictions, running, waiting)
         return predictions, corrections
 
     def _corrections(
@@ -232,6 +242,10 @@ class Predictor:
         )
 
 
+def _are_open(traffic: Sequence[Traffic | None]) -> Booleans:
+    return np.array([each is not None and each.is_open for each in traffic], dtype=bool)
+
+
 def _is_of_unlearned_kind(candidates: Candidates) -> Booleans:
     """Return which rows have items or sets of prefixes, of which none were trained on."""
     found = np.zeros(len(candidates), dtype=bool)
@@ -266,13 +280,14 @@ def _strata(candidates: Candidates, stratum: Integers) -> Strata:
 class _Known:
     """What is known of measured rows beside the candidates.
 
-    Which are medians (n,), who measured them, and the extra spread of TTFT where their clients are
-    assumed (n,).
+    Which are medians (n,), who measured them, the extra spread of TTFT where their clients are
+    assumed (n,), and which come at a rate (n,); left out, none does.
     """
 
     median: Floats | None = None
     parties: Sequence[str] | None = None
     client_spread: Floats | None = None
+    is_open: Booleans | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

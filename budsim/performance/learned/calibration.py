@@ -7,10 +7,11 @@ the covariance
     c(i, j) = exp(-d**2 / (2 LENGTH**2)) sum of SHARES over what i and j have in common
               + NOISE if i is j
 
-where d is the distance of their loads in the logarithm of prompt tokens, output tokens and
-concurrency. The best guess for a configuration is the conditional mean given the site's rows, and
-no correction where nothing is shared. The variance that is left narrows the shipped intervals
-(Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, eq. 2.25, 2.26).
+where d is the distance of their loads in the logarithm of prompt tokens, output tokens and the
+requests that run at a time: steps do not see those that wait for a place. The best guess for a
+configuration is the conditional mean given the site's rows, and no correction where nothing is
+shared. The variance that is left narrows the shipped intervals (Rasmussen and Williams, Gaussian
+Processes for Machine Learning, 2006, eq. 2.25, 2.26).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 from budsim.commons.errors import InvalidInput, Unavailable
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.learned.intervals import reciprocal
-from budsim.performance.predictions import Interval, Predictions
+from budsim.performance.predictions import Interval, Predictions, Service
 
 # Version of a stored calibration.
 FORMAT = 1
@@ -54,7 +55,7 @@ MOST_POINTS = 500
 # What configurations have in common.
 KEYS = ("device", "engine", "model", "precision", "kv_precision", "tp", "pp", "ep", "dp")
 
-# What loads differ by.
+# What loads differ by; of ``concurrency`` the requests that may run at a time.
 LOAD = ("input_tokens", "output_tokens", "concurrency")
 
 
@@ -112,12 +113,13 @@ class Calibration:
     learned: Mapping[str, Learned]
     document: Mapping[str, Any]
 
-    def factors(self, candidates: Candidates) -> dict[str, Floats]:
+    def factors(self, candidates: Candidates, running: Floats) -> dict[str, Floats]:
         """Return measured over predicted TTFT and TPOT by target, shape (n,); 1 for static batches.
 
+        ``running`` (n,) are the requests that run at a time.
         1 where nothing the site measured is shared.
         """
-        at = points_of(candidates, self.names)
+        at = points_of(candidates, running, self.names)
         found = {target: np.ones(len(at)) for target in TARGETS}
         for target, learned in self.learned.items():
             mean, left = learned.conditional(at)
@@ -125,23 +127,43 @@ class Calibration:
             found[target] = np.where(told, np.exp(mean), 1.0)
         return found
 
-    def applied(self, candidates: Candidates, predictions: Predictions) -> Predictions:
+    def applied(
+        self, candidates: Candidates, predictions: Predictions, running: Floats, waiting: Floats
+    ) -> Predictions:
         """Return predictions corrected by the site's measurements; static batches stay as they are.
 
+        ``running`` as in `factors`; ``waiting`` (n,) is the part of TTFT in which requests wait for
+        a place, see `waiting_share`. Places are freed as fast as tokens come, so that it is
+        corrected as TPOT.
         Intervals shrink with the variance that is left and widen where the site's rows left them.
         ``measured_targets`` is set where that quantity of a near-identical configuration was
         measured.
         """
-        at = points_of(candidates, self.names)
+        at = points_of(candidates, running, self.names)
         serving = ~candidates.static_batch
-        factor, width = self.factors(candidates), {t: np.ones(len(at)) for t in TARGETS}
+        factor, width = self.factors(candidates, running), {t: np.ones(len(at)) for t in TARGETS}
+        factor["ttft"] = factor["ttft"] ** (1.0 - waiting) * factor["tpot"] ** waiting
         measured = {target: np.zeros(len(at), dtype=bool) for target in TARGETS}
         for target, learned in self.learned.items():
             _, left = learned.conditional(at)
             told = serving & (left < 1.0)
             width[target] = np.where(told, np.sqrt(left) * learned.widening, 1.0)
             measured[target] = serving & near(at, learned.points)
+        measured["ttft"] &= waiting < NEAR
         return _corrected(predictions, factor, width, measured)
+
+
+def waiting_share(candidates: Candidates, running: Floats, service: Service) -> Floats:
+    """Return the part of TTFT in which requests of a closed loop wait for a place, 0..1, (n,).
+
+    ``running`` (n,) of those in flight have one. By Little's law requests wait for the share of
+    their end-to-end latency that the others are of all.
+    """
+    waiting_s = service.e2e_s * (1.0 - running / candidates.concurrency)
+    share = np.divide(
+        waiting_s, service.ttft_s, out=np.zeros(len(candidates)), where=service.ttft_s > 0
+    )
+    return np.where(candidates.static_batch, 0.0, np.clip(np.nan_to_num(share), 0.0, 1.0))
 
 
 def _corrected(
@@ -182,8 +204,8 @@ def _around(
     }
 
 
-def points_of(candidates: Candidates, names: Sequence[str]) -> Points:
-    """Return the candidates as points.
+def points_of(candidates: Candidates, running: Floats, names: Sequence[str]) -> Points:
+    """Return the candidates as points, with the requests that run at a time.
 
     A name that is not among ``names`` has the code -1 and is like nothing.
     """
@@ -205,7 +227,7 @@ def points_of(candidates: Candidates, names: Sequence[str]) -> Points:
         candidates.ep,
         candidates.dp,
     ]
-    load = [candidates.input_tokens, candidates.output_tokens, candidates.concurrency]
+    load = [candidates.input_tokens, candidates.output_tokens, running]
     return Points(keys=np.stack(keys, axis=1), load=np.log(np.stack(load, axis=1)))
 
 

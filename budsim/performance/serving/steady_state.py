@@ -169,12 +169,23 @@ def _with_busy_link(table: Candidates, modelled: Modelled, load_s: Floats) -> Mo
     return replace(modelled, ttft_s=modelled.ttft_s + queue_s, queue_s=modelled.queue_s + queue_s)
 
 
-def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
-    table = ranks.candidates
+def places_of(table: Candidates, memory: MemoryUse) -> Floats:
+    """Return how many sequences cache and ``max_num_seqs`` of a replica admit, shape (n,)."""
     context = table.input_tokens + table.output_tokens / 2.0
     # Guesses need slots in the cache, too.
     cached = np.maximum(memory.kv_running_tokens / (context + table.draft_tokens), 1.0)
-    places = np.maximum(np.minimum(cached, table.max_num_seqs * table.dp), 1.0)
+    return np.maximum(np.minimum(cached, table.max_num_seqs * table.dp), 1.0)
+
+
+def running_of(table: Candidates, memory: MemoryUse) -> Floats:
+    """Return how many requests in flight have a place, shape (n,); the others wait for one."""
+    return np.minimum(table.concurrency, places_of(table, memory))
+
+
+def _load(ranks: Ranks, memory: MemoryUse) -> _Load:
+    table = ranks.candidates
+    context = table.input_tokens + table.output_tokens / 2.0
+    places = places_of(table, memory)
     prompt = np.maximum(table.input_tokens * (1.0 - table.prefix_hit_share), 1.0)
     whole = np.maximum(table.token_budget, prompt)
     budget = np.where(table.chunked_prefill, table.token_budget, whole) * table.dp

@@ -26,12 +26,16 @@ from budsim.performance.learned.calibration import (
     Points,
     from_document,
     inverse_covariance,
+    waiting_share,
 )
 from budsim.performance.learned.intervals import conformal_ends
 from budsim.performance.measured.measurements import Measurements, read_measurements
 from budsim.performance.measured.open_loop import settle
 from budsim.performance.measured.tables import table_digest, without_repeats
+from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictor import Predictor
+from budsim.performance.serving.steady_state import running_of
 from budsim.performance.traffic import Traffic
 from budsim.performance.training.errors import error_figures
 from budsim.performance.training.physics_fit import modelled
@@ -125,9 +129,13 @@ def calibrate(table: pd.DataFrame, predictor: Predictor, *, created: str) -> Cal
         "tpot": _half_width(predictions.tpot_s[0.9]),
     }
     ratios = {target: _log_ratio(measured[target], predicted[target]) for target in TARGETS}
+    candidates = measurements.candidates
+    runs = running_of(candidates, memory_use(prepare(candidates)))
+    waits = waiting_share(candidates, runs, predictions.service)
+    ratios["ttft"] = without_waiting(ratios["ttft"], ratios["tpot"], waits)
     for target in TARGETS:
         problems += _too_far(target, measured[target], predicted[target])
-    rows = _rows(measurements, ratios, half)
+    rows = _rows(measurements, runs, ratios, half)
     if len(rows) > MOST_POINTS:
         raise InvalidInput(
             "rows",
@@ -189,6 +197,15 @@ def _log_ratio(measured: Floats, predicted: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.log(measured / predicted)
     return np.where(np.abs(ratio) <= LARGEST_LOG_RATIO, ratio, np.nan)
+
+
+def without_waiting(ttft: Floats, tpot: Floats, waiting: Floats) -> Floats:
+    """Return log ratios of TTFT without the part ``waiting`` (0..1), which follows that of TPOT.
+
+    nan where more than half of TTFT is such waiting: it says nothing of prompts.
+    """
+    rest = np.where(waiting > 0.5, np.nan, 1.0 - waiting)
+    return np.where(waiting > 0.0, (ttft - waiting * np.nan_to_num(tpot)) / rest, ttft)
 
 
 def _too_far(target: str, measured: Floats, predicted: Floats) -> list[str]:
@@ -262,7 +279,10 @@ def _names_of_rows(table: Candidates) -> dict[str, list[str]]:
 
 
 def _rows(
-    measurements: Measurements, residuals: Mapping[str, Floats], half: Mapping[str, Floats]
+    measurements: Measurements,
+    running: Floats,
+    residuals: Mapping[str, Floats],
+    half: Mapping[str, Floats],
 ) -> pd.DataFrame:
     """Return one row for each measured configuration and load; repeats are averaged."""
     table = measurements.candidates
@@ -274,6 +294,7 @@ def _rows(
             "ep": table.ep,
             "dp": table.dp,
             **{name: getattr(table, name).round(3) for name in LOAD},
+            "concurrency": running.round(3),
             **{f"log_{target}": residuals[target] for target in TARGETS},
             **{f"half_{target}": half[target] for target in TARGETS},
         }

@@ -40,15 +40,45 @@ def test_other_devices_and_static_batches_are_left_alone(shipped, few):
 
 
 def test_a_row_says_half_as_much_at_ten_times_the_load_and_hardly_anything_far_away(shipped):
-    """What is wrong with short prompts of few requests need not be wrong with long ones of many.
+    """What is wrong with long prompts of few requests need not be wrong with short ones of many.
 
     exp(-ln(10)**2 / 8) is 0.515 of the 0.9 that are believed where the row was measured.
     """
     found = calibrate(site(shipped, sweep(4), noise=0.0), shipped, created=CREATED)
     tenfold = np.log(corrected(shipped, found, precision="fp8", concurrency=40))
     assert tenfold == pytest.approx([0.9 * 0.515 * np.log(SLOWER)] * 2, rel=1e-2)
-    far = corrected(shipped, found, precision="fp8", concurrency=400, input_tokens=16384)
+    far = corrected(
+        shipped, found, precision="fp8", concurrency=400, max_num_seqs=512, input_tokens=32
+    )
     assert far == pytest.approx([1.0, 1.0], abs=0.01)
+
+
+def test_requests_that_wait_for_a_place_are_no_load_of_steps(shipped):
+    """Of 160 in flight 16 run: steps are those measured at 16, and so is the wait for a place.
+
+    More of them run with 64 places: less of the correction holds for those steps.
+    """
+    found = calibrate(site(shipped, sweep(16), noise=0.0), shipped, created=CREATED)
+    few, more = (
+        corrected(shipped, found, precision="fp8", concurrency=160, max_num_seqs=places)
+        for places in (16, 64)
+    )
+    assert np.log(few) == pytest.approx([0.9 * np.log(SLOWER)] * 2, rel=1e-2)
+    assert (more < 0.97 * few).all()
+    own = replace(shipped, calibration=found.calibration)
+    where = {"tp": 4, "precision": "fp8", "input_tokens": 1024, "output_tokens": 256}
+    waiting = own.predict(population(**where, concurrency=160, max_num_seqs=16))[1]
+    assert waiting.measured_targets["tpot"].all()
+    assert not waiting.measured_targets["ttft"].any()
+
+
+def test_slow_places_make_requests_wait_longer(shipped):
+    """A site of slow steps and quick prompts: most of a queue's TTFT is waiting for steps."""
+    rows = site(shipped, sweep(16), noise=0.0)
+    rows["ttft_ms_mean"] = (rows.ttft_ms_mean.astype(float) / SLOWER**2).astype(str)
+    found = calibrate(rows, shipped, created=CREATED)
+    ttft, tpot = corrected(shipped, found, precision="fp8", concurrency=160, max_num_seqs=16)
+    assert 0.9 * tpot < ttft <= tpot
 
 
 def test_basis_is_measured_near_a_measurement_only(shipped, few):
