@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from budsim.commons.units import GIB
@@ -175,13 +175,21 @@ def _shared(config: ReplicaConfig) -> dict[str, ArgumentValue]:
     """
     if config.kv_store and config.kv_store.kind is StoreKind.LMCACHE:
         return {"kv-transfer-config": json.dumps(_connector("LMCacheConnectorV1"))}
-    store = _connector("MooncakeStoreConnector")
-    size = int(config.kv_offload_bytes / config.dp)
-    if not size:
-        return {"kv-transfer-config": json.dumps(store)}
-    host = _connector("OffloadingConnector", {HOST_BYTES: size})
-    both = _connector("MultiConnector", {"connectors": [host, store]})
-    return {"kv-transfer-config": json.dumps(both)}
+    connectors = [*_host_connectors(config), _connector("MooncakeStoreConnector")]
+    return {"kv-transfer-config": json.dumps(_as_one(connectors))}
+
+
+def _host_connectors(config: ReplicaConfig) -> list[dict[str, object]]:
+    """Return vLLM's own connector to host memory, or none."""
+    size_bytes = int(config.kv_offload_bytes / config.dp)
+    return [_connector("OffloadingConnector", {HOST_BYTES: size_bytes})] if size_bytes else []
+
+
+def _as_one(connectors: Sequence[dict[str, object]]) -> dict[str, object]:
+    """Return the only connector, or one that asks several in turn."""
+    if len(connectors) == 1:
+        return connectors[0]
+    return _connector("MultiConnector", {"connectors": connectors})
 
 
 def _connector(name: str, extra: Mapping[str, object] | None = None) -> dict[str, object]:
@@ -236,12 +244,9 @@ def _transfer(config: ReplicaConfig) -> dict[str, ArgumentValue]:
         "kv_role": _KV_ROLES[config.role],
         "kv_load_failure_policy": "fail",
     }
-    size_bytes = int(config.kv_offload_bytes / config.dp)
-    if size_bytes and config.role is PoolRole.PREFILL:
-        # `--kv-offloading-size` would replace the connector that hands caches over.
-        host = _connector("OffloadingConnector", {HOST_BYTES: size_bytes})
-        stated = _connector("MultiConnector", {"connectors": [stated, host]})
-    return {"kv-transfer-config": json.dumps(stated)}
+    # `--kv-offloading-size` would replace the connector that hands caches over.
+    hosts = _host_connectors(config) if config.role is PoolRole.PREFILL else []
+    return {"kv-transfer-config": json.dumps(_as_one([stated, *hosts]))}
 
 
 def _runner(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:

@@ -12,7 +12,7 @@ from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
 from budsim.simulator.rendering.platforms import SHM_GIB_PER_DEVICE, platform_of
-from budsim.simulator.rendering.stores import client_volume
+from budsim.simulator.rendering.stores import client_mounts, client_volumes
 
 # Processes beside one for each device: 2 + N cores for N devices (vLLM docs, optimization, "CPU
 # resources for GPU deployments").
@@ -89,13 +89,12 @@ def pod(
     role = {"budsim/answers": group.name} if answers else {}
     size_gib = SHM_GIB_PER_DEVICE * workload.devices + group.host_cache_gib(workload.devices)
     shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{size_gib}Gi"}}
-    volumes, _ = client_volume(group)
     spec = {
         **_where(deployment, group, workload),
         # Variables of a Service named like the engine would be taken for its settings (VLLM_PORT).
         "enableServiceLinks": False,
         "containers": [container(group, workload, launch, answers=answers)],
-        "volumes": [shm, {"name": "model-cache", **_weights(deployment)}, *volumes],
+        "volumes": [shm, {"name": "model-cache", **_weights(deployment)}, *client_volumes(group)],
     }
     return {
         "metadata": {"labels": {**part_labels(deployment, workload.name), **role}},
@@ -164,7 +163,7 @@ def container(group: Group, workload: Workload, launch: Launch, *, answers: bool
         "volumeMounts": [
             {"name": "shm", "mountPath": "/dev/shm"},
             {"name": "model-cache", "mountPath": "/root/.cache/huggingface"},
-            *client_volume(group)[1],
+            *client_mounts(group),
         ],
     }
 

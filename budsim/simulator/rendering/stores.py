@@ -137,12 +137,15 @@ def store_manifests(deployment: Deployment) -> Iterator[Document]:
         }
 
 
-def client_volume(group: Group) -> tuple[list[Document], list[Document]]:
-    """Return the volumes and mounts of a pod whose engine reads how it reaches the store."""
-    if MOONCAKE_VARIABLE not in group.launch.envs:
-        return [], []
+def client_volumes(group: Group) -> list[Document]:
+    """Return the volume of the file by which a pod's engine reaches the store, or none."""
     volume = {"name": CLIENT_CONFIG, "configMap": {"name": CLIENT_CONFIG}}
-    return [volume], [{"name": CLIENT_CONFIG, "mountPath": _FOLDER}]
+    return [volume] if MOONCAKE_VARIABLE in group.launch.envs else []
+
+
+def client_mounts(group: Group) -> list[Document]:
+    """Return where a container mounts that volume, or nothing."""
+    return [{"name": each["name"], "mountPath": _FOLDER} for each in client_volumes(group)]
 
 
 def refuse_file(deployment: Deployment, form: str) -> None:

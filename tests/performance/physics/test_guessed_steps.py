@@ -19,7 +19,7 @@ from tests.performance.by_hand import (
     ranks,
 )
 
-MS, US = 1e-3, 1e-6
+MS = 1e-3
 
 
 def guessing(way: Speculation, **columns: object) -> Candidates:
