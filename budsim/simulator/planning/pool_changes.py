@@ -35,8 +35,9 @@ from budsim.simulator.planning.known_pools import (
     paired_of,
     scoring_of,
 )
-from budsim.simulator.planning.placement import EqualReplicas, free_after
+from budsim.simulator.planning.placement import EqualReplicas
 from budsim.simulator.planning.plans import Plan, ReplicaGroup
+from budsim.simulator.planning.pool_finalists import have_place
 from budsim.simulator.planning.pool_groups import pool_plans
 from budsim.simulator.planning.pool_search import PairedPools, judge_pools, memory_of_workers
 from budsim.simulator.planning.question import Question
@@ -237,7 +238,8 @@ def _check(
     if engine.needs_equal_pools(change.question.architecture) and sizes[0] != sizes[1]:
         problem = f"{engine.name} hands this model's caches over between equal workers"
         raise InvalidInput(FIELD, problem, "prefill_tp and decode_tp that are equal")
-    if not _has_room(change):
+    sets = [EqualReplicas(tp=each.config.tp, pp=1, replicas=each.count) for each in change.pools]
+    if not have_place(sets, change.hardware):
         told = " and ".join(
             f"{workers.count} {role} workers of tp={workers.config.tp}"
             for role, workers in zip(_ROLES, change.pools, strict=True)
@@ -245,15 +247,6 @@ def _check(
         devices = {group.label.name: group.devices for group in change.hardware}
         most = ", ".join(f"{count} x {name}" for name, count in devices.items())
         raise InvalidInput(FIELD, f"{told} have no place on {most}", "fewer or smaller workers")
-
-
-def _has_room(change: _Change) -> bool:
-    first, second = change.hardware
-    sets = [EqualReplicas(tp=each.config.tp, pp=1, replicas=each.count) for each in change.pools]
-    if first is second:
-        return free_after(first, sets) is not None
-    pairs = zip(change.hardware, sets, strict=True)
-    return all(group.capacity(each.tp, 1) >= each.replicas for group, each in pairs)
 
 
 def _why_too_large(change: _Change) -> str:

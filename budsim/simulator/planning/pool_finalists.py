@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -44,6 +45,14 @@ def finalists(question: Question, judged: JudgedPools, groups: Groups, order: In
     return np.array(list(dict.fromkeys(kept)), dtype=np.int64)
 
 
+def have_place(sets: Sequence[EqualReplicas], groups: Groups) -> bool:
+    """Return whether the workers of both pools lie on free devices, no two on the same."""
+    if groups[0] is groups[1]:
+        return free_after(groups[0], sets) is not None
+    pairs = zip(groups, sets, strict=True)
+    return all(group.capacity(each.tp, 1) >= each.replicas for group, each in pairs)
+
+
 def _layouts(paired: PairedPools, *more: str) -> Integers:
     """Return what tells the layouts of both pools apart, and ``more`` knobs, (n, k)."""
     columns = [
@@ -74,17 +83,11 @@ def _placeable(judged: JudgedPools, order: Integers, groups: Groups, most: int) 
         sizes = tuple(equal_replicas(paired, row))
         if layout_of[row] in kept or sizes in full:
             continue
-        if _has_place(paired, row, groups):
+        if have_place(sizes, groups):
             kept[layout_of[row]] = row
         else:
             full.add(sizes)
     return list(kept.values())
-
-
-def _has_place(paired: PairedPools, row: int, groups: Groups) -> bool:
-    if groups[0] is not groups[1]:
-        return True
-    return free_after(groups[0], equal_replicas(paired, row)) is not None
 
 
 def equal_replicas(paired: PairedPools, row: int) -> list[EqualReplicas]:

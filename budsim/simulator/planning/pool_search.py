@@ -161,7 +161,9 @@ def pair_workers(
     pairs = pairs[_alike(*both) & (not same_ranks or _equally_split(*both))]
     load = rates[pairs[:, 1]] * prefill.times.prompt_s[pairs[:, 0]]
     taken = counts[pairs[:, 1]] * decode.choices.tp[at[pairs[:, 1]]]
+    most = np.array([groups[0].capacity(tp, 1) for tp in prefill.choices.tp.tolist()], dtype=int)
     room = _left_devices(groups, taken) // prefill.choices.tp[pairs[:, 0]]
+    room = np.minimum(room, most[pairs[:, 0]])
     tried = [np.column_stack([pairs, each]) for each in _prefill_counts(question, load, room)]
     p, d, workers = np.unique(np.concatenate(tried), axis=0).T
     paired = PairedPools(

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 
 from budsim.commons.errors import InvalidInput
@@ -155,6 +156,34 @@ def test_pools_may_be_on_two_types_of_device() -> None:
     plans = answer(question, AnalyticPredictor()).plans
     pairs = {tuple(group.label.name for group in plan.groups) for plan in plans}
     assert pairs & {("H100-SXM", "A100-SXM4-80GB"), ("A100-SXM4-80GB", "H100-SXM")}
+
+
+@pytest.mark.parametrize("seed", [1, 5, 11])
+def test_pools_on_two_types_lie_on_what_is_free(seed: int) -> None:
+    """Nodes of eight with three to seven free: two workers of four need four on one node each."""
+    draw = np.random.default_rng(seed)
+    cluster = make_cluster(*[(("H100-SXM", 8),)] * 2, *[(("A100-SXM4-80GB", 8),)] * 2)
+    nodes = tuple(
+        replace(
+            node,
+            pools=tuple(replace(each, available=int(draw.integers(3, 8))) for each in node.pools),
+        )
+        for node in cluster.nodes
+    )
+    question = asked(
+        replace(cluster, nodes=nodes),
+        input_tokens=int(draw.integers(2000, 9000)),
+        output_tokens=int(draw.integers(50, 400)),
+        concurrency=int(draw.integers(16, 400)),
+        targets={"ttft_s": float(draw.uniform(0.5, 6.0))},
+        analytic_only=False,
+    )
+    plans = answer(question, AnalyticPredictor()).plans
+    assert plans
+    for plan in plans:
+        assert [len(group.placements) for group in plan.groups] == [
+            group.replicas for group in plan.groups
+        ]
 
 
 def test_one_device_is_not_enough() -> None:
