@@ -12,6 +12,7 @@ from budsim.commons.units import GIB, GIGA
 from budsim.performance.candidates import Integers
 from budsim.performance.lengths import parse_lengths
 from budsim.performance.limits import MOST_REQUESTS
+from budsim.performance.measured.problems import mark
 from budsim.performance.traffic import LEAST_RATE, MOST_RATE, parse_arrival
 
 # Optional columns of text.
@@ -82,7 +83,7 @@ def mark_unreadable(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Seri
             try:
                 read(stated)
             except InvalidInput as error:
-                problems[(text[name] == stated) & (problems == "")] = f"{name}: {error}"
+                mark(problems, text[name] == stated, f"{name}: {error}")
     _mark_loads(text, numbers, problems)
     _mark_counts(numbers, problems)
     _mark_prefixes(numbers, problems)
@@ -91,34 +92,30 @@ def mark_unreadable(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Seri
 def _mark_loads(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Series) -> None:
     rate, steady = numbers.request_rate, text.arrival.map(is_steady).astype(bool)
     both = "request_rate: is given beside a concurrency; expected one of both"
-    _mark(problems, numbers.concurrency.notna() & rate.notna(), both)
+    mark(problems, numbers.concurrency.notna() & rate.notna(), both)
     absurd = ((rate < LEAST_RATE) | (rate > MOST_RATE)) & (rate > 0)
     limits = f"request_rate: expected {LEAST_RATE:g} to {MOST_RATE:,.0f} requests/s"
-    _mark(problems, absurd, limits)
+    mark(problems, absurd, limits)
     in_flight = f"arrival: {STEADY} is of requests in flight; expected a concurrency"
-    _mark(problems, steady & numbers.concurrency.isna(), in_flight)
+    mark(problems, steady & numbers.concurrency.isna(), in_flight)
     of_rates = f"arrival: says how requests of a request_rate come; expected {STEADY} or none"
-    _mark(problems, (text.arrival != "") & ~steady & rate.isna(), of_rates)
+    mark(problems, (text.arrival != "") & ~steady & rate.isna(), of_rates)
 
 
 def _mark_counts(numbers: pd.DataFrame, problems: pd.Series) -> None:
     for name in ("n_requests", "warmup"):
-        _mark(problems, numbers[name] % 1 > 0, f"{name}: expected a whole number")
+        mark(problems, numbers[name] % 1 > 0, f"{name}: expected a whole number")
     for name in ("concurrency", "n_requests", "warmup"):
         most = f"{name}: expected at most {MOST_REQUESTS:,} requests"
-        _mark(problems, numbers[name] > MOST_REQUESTS, most)
+        mark(problems, numbers[name] > MOST_REQUESTS, most)
     late = numbers.warmup >= numbers.n_requests
-    _mark(problems, late, "warmup: expected fewer requests than n_requests")
+    mark(problems, late, "warmup: expected fewer requests than n_requests")
 
 
 def _mark_prefixes(numbers: pd.DataFrame, problems: pd.Series) -> None:
     share = numbers.prefix_hit_share
-    _mark(problems, share > 1.0, "prefix_hit_share: expected a share from 0 to 1")
+    mark(problems, share > 1.0, "prefix_hit_share: expected a share from 0 to 1")
     nothing = (numbers.prefix_set_tokens > 0) & ~(share > 0)
-    _mark(problems, nothing, "prefix_set_tokens: is given without a prefix_hit_share above 0")
+    mark(problems, nothing, "prefix_set_tokens: is given without a prefix_hit_share above 0")
     unread = (numbers.kv_store_gib > 0) & ~(numbers.kv_store_gb_per_s > 0)
-    _mark(problems, unread, "kv_store_gb_per_s: expected GB/s above 0 beside kv_store_gib")
-
-
-def _mark(problems: pd.Series, wrong: pd.Series, reason: str) -> None:
-    problems[wrong & (problems == "")] = reason
+    mark(problems, unread, "kv_store_gb_per_s: expected GB/s above 0 beside kv_store_gib")

@@ -27,6 +27,7 @@ from budsim.performance.measured.item_columns import TEXTS as ITEM_TEXTS
 from budsim.performance.measured.item_columns import items_of, mark_unreadable_items
 from budsim.performance.measured.modes import OFFLINE_MODES, STATIC_MODES, mark_modes
 from budsim.performance.measured.parallelism import device_layout
+from budsim.performance.measured.problems import mark
 from budsim.performance.measured.processors import (
     bandwidth_share,
     physical_cores,
@@ -181,13 +182,13 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     mark_unreadable_adapters(numbers, problems)
     mark_unreadable_servers(text, problems)
     mark_modes(table, text["mode"], problems)
-    _mark(
+    mark(
         problems,
         other_engines_flags(text),
         "engine: the serve command in the notes has flags of another engine; expected its own",
     )
     disaggregated = text["mode"] == "serving_disagg"
-    _mark(
+    mark(
         problems,
         disaggregated,
         "mode: disaggregated prefill and decode is not modelled; "
@@ -257,7 +258,7 @@ def _with_lengths(text: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
 
 def _require_traffic(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Series) -> None:
     for name in ("input_tokens", "output_tokens"):
-        _mark(
+        mark(
             problems,
             ~(numbers[name] > 0),
             f"{name}: is blank or 0; expected the mean tokens of a request, at least 1",
@@ -265,21 +266,17 @@ def _require_traffic(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Ser
     loaded = (
         (numbers.concurrency > 0) | (numbers.request_rate > 0) | text["mode"].isin(OFFLINE_MODES)
     )
-    _mark(
+    mark(
         problems,
         ~loaded,
         "concurrency: is blank or 0; expected requests in flight, at least 1, or a request_rate",
     )
     for name in ("tp", "pp", "ep", "dp", "n_devices"):
-        _mark(
+        mark(
             problems,
             (numbers[name] < 1) | (numbers[name] > 4096) | (numbers[name] % 1 > 0),
             f"{name}: expected a whole number from 1 to 4096",
         )
-
-
-def _mark(problems: pd.Series, wrong: pd.Series, reason: str) -> None:
-    problems[wrong & (problems == "")] = reason
 
 
 def _measured(

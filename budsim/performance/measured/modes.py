@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from budsim.performance.measured.pool_columns import COLUMNS, MODE
+from budsim.performance.measured.problems import mark
 
 # Modes in which all prompts are one batch.
 STATIC_MODES = ("static_batch", "low_latency")
@@ -26,9 +27,9 @@ MODES = ("serving", MODE, *STATIC_MODES, *OFFLINE_MODES, *MLPERF_MODES)
 def mark_modes(table: pd.DataFrame, modes: pd.Series, problems: pd.Series) -> None:
     """Write into ``problems`` which modes are unknown, and where columns of pools lack theirs."""
     known = modes.isin(["", *MODES])
-    problems[~known & (problems == "")] = f"mode: expected one of {', '.join(MODES)}"
+    mark(problems, ~known, f"mode: expected one of {', '.join(MODES)}")
     for name in COLUMNS:
         if name in table:
             given = table[name].astype(str).str.strip() != ""
-            wrong = given & (modes != MODE) & (problems == "")
-            problems[wrong] = f"{name}: is given without its mode; expected mode {MODE}"
+            reason = f"{name}: is given without its mode; expected mode {MODE}"
+            mark(problems, given & (modes != MODE), reason)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Booleans
+from budsim.performance.measured.problems import mark
 
 _YES = ("true", "1", "yes")
 _NO = ("", "false", "0", "no", "nan", "none", "null")
@@ -27,8 +28,8 @@ def eager(text: pd.DataFrame) -> Booleans | None:
 
 def mark_unreadable_servers(text: pd.DataFrame, problems: pd.Series) -> None:
     """Write into ``problems`` which rows state a server that cannot be."""
-    unclear = ~text.enforce_eager.str.lower().isin((*_YES, *_NO)) & (problems == "")
-    problems[unclear] = "enforce_eager: expected true or false"
+    unclear = ~text.enforce_eager.str.lower().isin((*_YES, *_NO))
+    mark(problems, unclear, "enforce_eager: expected true or false")
     kinds = [kind.value for kind in DeviceKind]
-    unknown = ~text.device_type.isin((*kinds, *_OTHER_KINDS)) & (problems == "")
-    problems[unknown] = f"device_type: expected one of {', '.join(kinds)}, or none"
+    unknown = ~text.device_type.isin((*kinds, *_OTHER_KINDS))
+    mark(problems, unknown, f"device_type: expected one of {', '.join(kinds)}, or none")

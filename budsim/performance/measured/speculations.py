@@ -17,6 +17,7 @@ from budsim.performance.acceptance import (
     stated_acceptance,
 )
 from budsim.performance.candidates import Integers
+from budsim.performance.measured.problems import mark
 from budsim.performance.measured.protocols import draft_tokens, drafting, stated_flags
 from budsim.performance.speculation import (
     MOST_DRAFT_TOKENS,
@@ -54,7 +55,7 @@ def mark_unreadable_drafts(text: pd.DataFrame, numbers: pd.DataFrame, problems: 
         (~share, "acceptance: expected a share of guesses from 0 to 1"),
         (without, "draft_model: is blank; expected the model that drafts"),
     ):
-        problems[wrong & (problems == "")] = reason
+        mark(problems, wrong, reason)
     for row in np.flatnonzero((method != "") & (problems == "")):
         if reason := _why_no_draft(text.iloc[row]):
             problems.iloc[int(row)] = reason
