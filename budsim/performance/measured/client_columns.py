@@ -11,7 +11,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB, GIGA
 from budsim.performance.candidates import Integers
 from budsim.performance.lengths import parse_lengths
-from budsim.performance.limits import MOST_REQUESTS
+from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
 from budsim.performance.measured.problems import mark
 from budsim.performance.traffic import LEAST_RATE, MOST_RATE, parse_arrival
 
@@ -22,6 +22,8 @@ STORE = ("kv_store_gib", "kv_store_gb_per_s")
 NUMBERS = ("prefix_hit_share", "prefix_set_tokens", "kv_offload_gib", "warmup", *STORE)
 # Tokens a law of lengths is tried with; whether it can be read does not depend on them.
 ANY_MEAN = 1_000
+# Longest mean: laws of lengths reach up to twice theirs.
+LONGEST_MEAN = MOST_TOKENS // 2
 
 # What `arrival` says of requests in flight that come and go for long, without a first burst.
 STEADY = "steady"
@@ -108,6 +110,9 @@ def _mark_counts(numbers: pd.DataFrame, problems: pd.Series) -> None:
     for name in ("concurrency", "n_requests", "warmup"):
         most = f"{name}: expected at most {MOST_REQUESTS:,} requests"
         mark(problems, numbers[name] > MOST_REQUESTS, most)
+    for name in ("input_tokens", "output_tokens"):
+        most = f"{name}: expected at most {LONGEST_MEAN:,} tokens"
+        mark(problems, numbers[name] > LONGEST_MEAN, most)
     late = numbers.warmup >= numbers.n_requests
     mark(problems, late, "warmup: expected fewer requests than n_requests")
 
