@@ -152,6 +152,8 @@ class PoolSearch:
         traffic = self.question.traffic
         if traffic.is_open and len(self._prefill[prefill]) and len(self._decode[decode]):
             most = self._largest_rate(prefill, decode)
+            if most > traffic.rate:
+                return f"unstable: no whole numbers of workers carry {traffic.rate:,.4g} requests/s"
             return (
                 f"unstable: {traffic.rate:,.4g} requests/s come and pools on these devices carry "
                 f"{most:,.3g} at most"

@@ -337,9 +337,12 @@ def _prefill_counts(question: Question, load: Floats, room: Integers) -> Iterato
 def _largest_rates(question: Question, decode: DecodeWorkers, counts: Integers) -> Floats:
     """Return requests per second that decode workers finish at most, (n,).
 
-    As many decode as are in flight, or as have a place: 64 that take 4 s each are 16 a second.
+    As many decode as are in flight, or as have a place: 64 that take 4 s each are 16 a second. At a
+    rate more may be in flight than targets allow, which are missed then.
     """
-    running = np.minimum(question.concurrency, decode.places * counts)
+    running = decode.places * counts
+    if not question.traffic.is_open:
+        running = np.minimum(question.concurrency, running)
     tpot = decode.curves.of(np.arange(len(counts)))(running / counts)
     further = max(question.traffic.output_tokens - 1.0, 1.0)
     return np.asarray(running / (further * tpot))

@@ -285,6 +285,17 @@ def test_a_rate_is_carried_and_told_in_percentiles() -> None:
     assert plan.requests_per_s == pytest.approx(5.0)
 
 
+def test_a_rate_is_carried_slower_than_the_targets() -> None:
+    """No L40S sends 70 tokens/s: more requests are in flight than targets allow, none is lost."""
+    question = replace(
+        asked(make_cluster(*[(("L40S", 8),)] * 2), targets={"tokens_per_s_per_user": 70.0}),
+        traffic=Traffic.at_rate(requests_per_s=0.5, input_tokens=3400, output_tokens=430),
+    )
+    plan = answer(question, AnalyticPredictor()).plans[0]
+    assert plan.requests_per_s == pytest.approx(0.5)
+    assert plan.error_rate > 0.0
+
+
 def test_a_rate_beyond_all_devices_is_refused() -> None:
     """The reason names the rate, and the most that eight devices carry."""
     question = replace(
