@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from budsim.api import prices, words
 from budsim.api.pools import router_command, router_of, router_text
 from budsim.commons.units import GIB, MILLI
+from budsim.engine_ops.llmc import job_for
 from budsim.page.charts import number
 from budsim.page.figures import Part, Ranged, memory_parts, parts, ranged
 from budsim.page.front_chart import FrontView, front_view
@@ -23,7 +24,7 @@ from budsim.simulator.planning.plans import (
     ReplicaGroup,
 )
 from budsim.simulator.planning.question import Question
-from budsim.simulator.rendering import FORMATS
+from budsim.simulator.rendering import FORMATS, OF_A_DAY, OF_POOLS
 
 # Smaller shares of a request's time are left out.
 LEAST_SHARE = 0.01
@@ -81,6 +82,7 @@ class PlanView:
     groups: tuple[GroupView, ...]
     router: RouterView | None
     sliders: tuple[Slider, ...]
+    forms: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,6 @@ class AnswerView:
     front: FrontView | None
     plans: tuple[PlanView, ...]
     rejections: tuple[tuple[str, str, str], ...]
-    forms: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +127,6 @@ def answer_view(question: Question, outcome: Outcome, model: str, width: int) ->
         front=front_view(question, outcome.plans, width) if outcome.plans else None,
         plans=tuple(_plan(question, outcome, index, names) for index in range(len(outcome.plans))),
         rejections=tuple(_rejection(each, names) for each in outcome.rejections),
-        forms=tuple(FORMATS),
     )
 
 
@@ -171,7 +171,19 @@ def _plan(question: Question, outcome: Outcome, index: int, names: dict[str, str
         groups=tuple(_group(plan, group) for group in plan.groups),
         router=_router(plan) if plan.is_disaggregated else None,
         sliders=sliders(question, plan),
+        forms=_forms(question, plan),
     )
+
+
+def _forms(question: Question, plan: Plan) -> tuple[str, ...]:
+    """Return the formats that can start a plan, without those of a day's scaling."""
+    asked = question.architecture
+    jobs = [
+        job_for(asked, each.config.weight_precision, each.config.device) for each in plan.groups
+    ]
+    never = {*OF_A_DAY, *(() if any(jobs) else ("recipe",))}
+    known = OF_POOLS if plan.is_disaggregated else FORMATS
+    return tuple(form for form in known if form not in never)
 
 
 def _layout(group: ReplicaGroup) -> str:

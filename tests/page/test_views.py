@@ -5,6 +5,7 @@ from budsim.page.views import answer_view
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.question import Disaggregation
+from budsim.simulator.rendering import OF_POOLS
 from tests.simulator.situations import make_cluster, make_question
 
 
@@ -27,6 +28,16 @@ def test_plans_of_pools_show_both_parts_and_the_router():
     assert float(first.requests_per_s.value) == float(
         f"{answering.replicas * answering.service.requests_per_s.value:.3g}"
     )
+    assert first.forms == tuple(form for form in OF_POOLS if form != "recipe")
     html = rendered("answer.html", view=view, name="", note="")
     assert "Start the router before both pools" in html
     assert "Load against latency" not in html
+
+
+def test_only_formats_that_can_start_a_plan_are_offered():
+    """Scaling needs a day's traffic, and a recipe is of checkpoints that are quantized."""
+    question = make_question(make_cluster((("H100-SXM", 1),)), analytic_only=True)
+    outcome = answer(question, AnalyticPredictor())
+    forms = answer_view(question, outcome, question.architecture.model_id, 640).plans[0].forms
+    assert {"command", "compose", "kubernetes", "alerts"} <= set(forms)
+    assert not {"keda", "hpa", "recipe"} & set(forms)

@@ -64,6 +64,9 @@ OF_POOLS: Final = (*STARTS_POOLS, "recipe", "litellm")
 # Of these, formats with a router of their own in place of LiteLLM's, which alone has fallbacks.
 OWN_ROUTER: Final = ("compose", "kubernetes")
 
+# Formats that need to know when a day's traffic comes.
+OF_A_DAY: Final = ("keda", "hpa")
+
 NOTHING: Final = Additions()
 
 
@@ -99,4 +102,4 @@ def _check_fallback(model: str) -> None:
         raise NotFound("fallback", error.value, error.hint) from error
 
 
-__all__ = ["FORMATS", "Additions", "Metrics", "render"]
+__all__ = ["FORMATS", "OF_A_DAY", "OF_POOLS", "Additions", "Metrics", "render"]
