@@ -101,14 +101,20 @@ def prices_of(options: PriceOptions) -> Search:
 
 
 def _assumption(text: str) -> tuple[str, float]:
+    from budsim.hardware_ops.ownership import LIMITS
+
     name, equals, value = text.partition("=")
+    known = name.strip().replace("-", "_")
+    if equals and known not in LIMITS:
+        expected = f"one of {', '.join(LIMITS)}, as years=4"
+        raise InvalidInput("--own", f"{name.strip()[:60]!r} is no assumption", expected)
     try:
         number = float(value)
     except ValueError:
         number = math.nan
     if not equals or math.isnan(number):
         raise InvalidInput("--own", f"{text[:60]!r} is no assumption", "NAME=NUMBER, as years=4")
-    return name.strip().replace("-", "_"), number
+    return known, number
 
 
 def predictor_of(options: SearchOptions) -> Predictor:

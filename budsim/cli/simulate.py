@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -86,11 +88,12 @@ def simulate(
     traffic = with_media(traffic_of(lengths, load, model), lengths)
     options |= prices_of(prices)
     question = inputs.question_of(model, traffic, targets_of(targets), clusters, options)
+    settings = [_settings(change) for change in output.what_if or ()]
     with progress() as tell:
         predictor = predictor_of(search)
         outcome = answer(question, predictor, progress=tell)
     found = Simulation(question=question, outcome=outcome, predictor=predictor)
-    changes = [_changed(found, change) for change in output.what_if or ()]
+    changes = [_changed(found, each) for each in settings]
     _print(found, changes, output)
     if not output.as_json:
         _print_hints(model, found)
@@ -144,20 +147,33 @@ def _draw(found: Simulation, report: Path | None, *, in_terminal: bool) -> None:
         typer.echo(f"written to {report}", err=True)
 
 
-def _changed(found: Simulation, change: str) -> KnobChange:
-    """Return what a change does to the best plan; an error names the option, then the setting."""
-    from budsim.simulator.planning.knob_changes import FIELD as WHAT_IF_FIELD
+def _changed(found: Simulation, settings: dict[str, str]) -> KnobChange:
+    """Return what a change does to the best plan; errors name the option, then the setting."""
     from budsim.simulator.planning.whatif import what_if
 
+    with _naming_what_if():
+        return what_if(found.question, found.outcome, found.predictor, settings)
+
+
+@contextmanager
+def _naming_what_if() -> Iterator[None]:
+    """Let errors name the option, then the setting."""
+    from budsim.simulator.planning.knob_changes import FIELD as WHAT_IF_FIELD
+
     try:
-        return what_if(found.question, found.outcome, found.predictor, _settings(change))
+        yield
     except InvalidInput as error:
         told = error.problem if error.field == WHAT_IF_FIELD else f"{error.field}: {error.problem}"
         raise InvalidInput(WHAT_IF, told, error.expected) from error
 
 
 def _settings(change: str) -> dict[str, str]:
-    """Return names and values of ``KNOB=VALUE``, or of several joined by commas."""
+    """Return names and values of ``KNOB=VALUE``, or of several joined by commas.
+
+    What no plan can have is refused here, before one is searched.
+    """
+    from budsim.simulator.planning.knob_changes import check_changes
+
     found: dict[str, str] = {}
     for part in change.split(","):
         knob, equals, value = part.partition("=")
@@ -167,4 +183,6 @@ def _settings(change: str) -> dict[str, str]:
         if knob.strip() in found:
             raise InvalidInput(WHAT_IF, f"{knob.strip()} stands twice", "each setting once")
         found[knob.strip()] = value
+    with _naming_what_if():
+        check_changes(found)
     return found

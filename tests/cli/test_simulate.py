@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from budsim.cli import run
 
 
@@ -101,9 +103,30 @@ def test_a_changed_knob_stands_beside_the_plan(simulate, capsys):
     assert run([*simulate, "--json", "--what-if", "tp=2"]) == 0
     change = json.loads(capsys.readouterr().out)["what_if"][0]
     assert (change["before"]["tp_size"], change["after"]["tp_size"]) == (1, 2)
-    for change in ("turbo=on", "max_num_seqs", "=3"):
-        assert run([*simulate, "--what-if", change]) == 2
-        assert "--what-if" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change", ["turbo=on", "max_num_seqs", "=3", "tp=4,tp=8", "tp=many", "prefill_x=2", "rate=x"]
+)
+def test_a_change_no_plan_can_have_is_refused_before_the_search(simulate, capsys, change):
+    """The option is named once, and nothing is searched."""
+    assert run([*simulate, "--what-if", change]) == 2
+    err = capsys.readouterr().err
+    assert err.count("--what-if") == 1
+    assert "searching" not in err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--max-lora-rank", "64"], "--max-lora-rank: is given without adapters"),
+        (["--basis", "own", "--own", "foo=1"], "--own: 'foo' is no assumption"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(simulate, capsys, options, told):
+    """By the option that was given."""
+    assert run([*simulate, *options]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_changed_pools_stand_beside_the_plan(simulate, capsys):

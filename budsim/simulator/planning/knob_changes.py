@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
@@ -11,7 +11,9 @@ import numpy as np
 from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision
 from budsim.commons.units import MILLI
+from budsim.engine_ops import serving_engines
 from budsim.engine_ops.base import PoolRole, ReplicaConfig, ServingEngine
+from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.candidates import Integers
 from budsim.performance.lengths import FixedLength
 from budsim.simulator.planning.chances import chance_text
@@ -122,6 +124,32 @@ def known_knobs() -> list[str]:
     return sorted(columns | {*FORMATS, "replicas", *TRAFFIC})
 
 
+def check_changes(changes: Mapping[str, str]) -> None:
+    """Refuse changes that no plan can have, before one is searched.
+
+    Raises
+    ------
+    InvalidInput
+        No plan has such a knob, or its value cannot be read.
+    """
+    flags = {
+        each.flag.replace("-", "_"): each.name
+        for engine in serving_engines.values()
+        for kind in DeviceKind
+        for each in engine.knobs(kind)
+    }
+    known = known_knobs()
+    for knob, value in changes.items():
+        spelled = knob.strip().lstrip("-").replace("-", "_").lower()
+        of_pool = spelled.removeprefix("prefill_").removeprefix("decode_")
+        of_pool = "replicas" if of_pool == "workers" and of_pool != spelled else of_pool
+        name = flags.get(of_pool, SPELLINGS.get(of_pool, of_pool))
+        if name not in known:
+            expected = f"one of {', '.join(known)}, as KNOB=VALUE"
+            raise InvalidInput(FIELD, f"{knob!r} is no knob of the plan", expected)
+        _reader(name)(knob.strip(), value)
+
+
 def knob_name(knob: str, engine: ServingEngine, group: ReplicaGroup) -> str:
     """Return the name of a knob, however it is spelled."""
     spelled = knob.strip().lstrip("-").replace("-", "_").lower()
@@ -155,13 +183,15 @@ def with_traffic(question: Question, name: str, value: str) -> Question:
 
 def with_knob(config: ReplicaConfig, name: str, value: str) -> ReplicaConfig:
     """Return a configuration with one field changed; experts stay spread over all devices."""
-    read: Callable[[str, str], object] = whole
-    if name in FORMATS:
-        read = _precision
-    elif name == "memory_fraction":
-        read = _number
-    config = replace(config, **{name: read(name, value)})  # type: ignore[arg-type]
+    config = replace(config, **{name: _reader(name)(name, value)})  # type: ignore[arg-type]
     return replace(config, ep=config.tp) if name == "tp" and config.ep > 1 else config
+
+
+def _reader(name: str) -> Callable[[str, str], object]:
+    """Return what reads a value of a knob; it gets the knob's name for its errors."""
+    if name in FORMATS:
+        return _precision
+    return _number if name in ("memory_fraction", "rate") else whole
 
 
 def roomy(before: ReplicaConfig, after: ReplicaConfig) -> ReplicaConfig:

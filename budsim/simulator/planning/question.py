@@ -219,6 +219,9 @@ class Question:
             raise InvalidInput("risk", f"{self.chance} is no chance", "a number from 0 to below 1")
         if self.max_loras:
             check_adapters(self.max_loras, self.max_lora_rank)
+        elif self.max_lora_rank != DEFAULT_MAX_LORA_RANK:
+            problem = "is given without adapters"
+            raise InvalidInput("max_lora_rank", problem, "`max_loras` of 1 or more beside it")
         self._check_offload()
         for name in sorted(self.engines - serving_engines.keys()):
             raise NotFound("engine", name, f"one of {', '.join(serving_engines)}")

@@ -43,6 +43,8 @@ def test_unknown_engines_and_adapters_are_refused():
         make_question(ONE, engines=frozenset({"vlm"}))
     with pytest.raises(InvalidInput, match="rank"):
         make_question(ONE, max_loras=1, max_lora_rank=17)
+    with pytest.raises(InvalidInput, match="max_lora_rank: is given without adapters"):
+        make_question(ONE, max_lora_rank=64)
 
 
 def test_changing_a_question_checks_it_again():
