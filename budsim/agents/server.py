@@ -20,6 +20,7 @@ from budsim.api.several_models import ask_of, options_of
 from budsim.commons.errors import BudsimError
 from budsim.commons.units import GIB
 from budsim.simulator.wire.model_loads import ModelLoad
+from budsim.simulator.wire.traffic import FIELDS
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -43,6 +44,7 @@ MOST_REASONS = 20
 MOST_PROBLEMS = 5
 # The argument of a tool for each field that an error of another caller's words names.
 ARGUMENTS = {
+    **FIELDS,
     "pretrained_model_uri": "model",
     "engine": "engines",
     "device": "devices",

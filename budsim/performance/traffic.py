@@ -87,7 +87,8 @@ class OpenLoop:
         expected = f"{LEAST_RATE:g} to {MOST_RATE:,.0f} requests/s"
         require(fine, "rate", self.requests_per_s, expected)
         fine = 0.0 < self.variation <= 1_000.0
-        require(fine, "arrival", self.variation, "a variation above 0, at most 1000")
+        what = "requests of a burst" if self.process is Process.BURST else "a variation"
+        require(fine, "arrival", self.variation, f"{what} above 0, at most 1000")
 
     @classmethod
     def named(cls, arrival: str, requests_per_s: float) -> OpenLoop:

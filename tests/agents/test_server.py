@@ -70,6 +70,14 @@ async def test_an_agent_gets_the_plans_of_the_python_api():
     assert told["plans"][0]["meets_targets"]
 
 
+async def test_a_capacity_without_a_latency_names_the_argument():
+    """Not the figure of the search."""
+    question = {name: value for name, value in LOAD.items() if name != "target_ttft"}
+    told = await refusal("capacity", {"question": {**question, "nodes": NODES}})
+    assert "target_ttft: requests may wait for ever" in told
+    assert "ttft_s" not in told
+
+
 async def test_capacity_counts_what_the_machines_serve():
     """`capacity` needs no load: it answers how many requests are served within an easy target."""
     unloaded = {name: value for name, value in LOAD.items() if name != "concurrency"}

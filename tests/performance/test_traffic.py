@@ -158,6 +158,14 @@ def test_an_arrival_process_is_read_from_its_name(
     assert parse_arrival(text) == (process, variation)
 
 
+def test_a_burst_of_nothing_is_told_in_requests() -> None:
+    """A burst has a size; only gamma's gaps have a variation."""
+    with pytest.raises(InvalidInput, match="requests of a burst above 0"):
+        OpenLoop.named("burst:0", 1.0)
+    with pytest.raises(InvalidInput, match="a variation above 0"):
+        OpenLoop.named("gamma:0", 1.0)
+
+
 @pytest.mark.parametrize("text", ["", "poison", "gamma:x", "poisson:2", "constant:3"])
 def test_an_unknown_process_is_an_error_that_lists_the_known_ones(text: str) -> None:
     """The message names the field and what may be written."""
