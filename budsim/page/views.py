@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from budsim.api import prices, words
@@ -148,7 +149,7 @@ def _plan(question: Question, outcome: Outcome, index: int, names: dict[str, str
     where = f"{names[plan.cluster_id]}: " if len(names) > 1 else ""
     return PlanView(
         number=index + 1,
-        titles=tuple(where + _layout(group) for group in plan.groups),
+        titles=_titles(outcome.plans, index, where),
         verdict=_verdict(question, plan),
         meets=plan.meets_targets,
         is_knee=plan.is_knee,
@@ -172,6 +173,17 @@ def _plan(question: Question, outcome: Outcome, index: int, names: dict[str, str
         router=_router(plan) if plan.is_disaggregated else None,
         sliders=sliders(question, plan),
         forms=_forms(question, plan),
+    )
+
+
+def _titles(plans: Sequence[Plan], index: int, where: str) -> tuple[str, ...]:
+    """Return what the groups of a plan run; with engine and weights where another plan looks so."""
+    layouts = [[_layout(group) for group in plan.groups] for plan in plans]
+    if layouts.count(layouts[index]) == 1:
+        return tuple(where + layout for layout in layouts[index])
+    return tuple(
+        f"{where}{layout}, {group.engine}, {group.config.weight_precision}"
+        for layout, group in zip(layouts[index], plans[index].groups, strict=True)
     )
 
 

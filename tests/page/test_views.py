@@ -41,3 +41,13 @@ def test_only_formats_that_can_start_a_plan_are_offered():
     forms = answer_view(question, outcome, question.architecture.model_id, 640).plans[0].forms
     assert {"command", "compose", "kubernetes", "alerts"} <= set(forms)
     assert not {"keda", "hpa", "recipe"} & set(forms)
+
+
+def test_plans_of_one_layout_are_told_apart_by_engine_and_weights():
+    """Two engines on the same device stand in a table under two names."""
+    question = make_question(make_cluster((("H100-SXM", 1),)), analytic_only=True)
+    outcome = answer(question, AnalyticPredictor())
+    view = answer_view(question, outcome, question.architecture.model_id, 640)
+    titles = [plan.titles for plan in view.plans]
+    assert len(set(titles)) == len(titles) > 1
+    assert titles[0] == ("1 x H100-SXM tp1, vllm, bf16",)
