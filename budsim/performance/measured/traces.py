@@ -193,10 +193,14 @@ def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, _Row | str]]:
 Text = TypeVar("Text")
 
 
+# What the readers of single rows raise; a row may be nested too deeply for JSON.
+_UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, AttributeError, RecursionError)
+
+
 def _parsed(parse: Callable[[Text], _Row], text: Text) -> _Row | str:
     try:
         return parse(text)
-    except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
+    except _UNREADABLE as error:
         return f"not readable ({type(error).__name__}: {str(error)[:80]})"
 
 

@@ -87,6 +87,14 @@ def test_a_row_that_is_no_request_is_left_out_with_a_reason(
     assert reason in read.problems[0].reason
 
 
+def test_a_line_nested_too_deeply_is_left_out_as_any_other(tmp_path: Path) -> None:
+    """A line of 100,000 brackets is no request; the one after it is read."""
+    lines = (mooncake(0, 1500, 10, 1), "[" * 100_000, mooncake(9, 600, 10, 1))
+    read = written(tmp_path, "deep.jsonl", *lines)
+    assert len(read.trace) == 2
+    assert "not readable (RecursionError" in str(read.problems[0])
+
+
 def test_problems_are_bounded_however_many_rows_are_wrong(tmp_path: Path) -> None:
     """Of 5,000 wrong rows 100 are kept in words and all are counted."""
     wrong = ["1,0,0"] * 5000
