@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB, GIGA
 from budsim.engine_ops.base import ArgumentValue
 
@@ -37,4 +38,8 @@ def _bytes_in(config: ArgumentValue | None) -> float:
         extra = connector.get("kv_connector_extra_config", {})
         return float(extra.get(HOST_BYTES, 0)) + sum(map(stated, extra.get("connectors", ())))
 
-    return stated(json.loads(config)) if isinstance(config, str) else 0.0
+    try:
+        return stated(json.loads(config)) if isinstance(config, str) else 0.0
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        problem, expected = "names no connectors", "what vLLM's --kv-transfer-config takes"
+        raise InvalidInput(_CONNECTORS, problem, expected) from error

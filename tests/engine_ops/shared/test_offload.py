@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB
 from budsim.engine_ops import serving_engines
 from budsim.engine_ops.shared.offload import host_cache_gib
@@ -26,3 +27,12 @@ def test_what_a_replica_was_given_is_read_back(engine: str, layout: dict[str, in
 def test_without_the_flags_there_is_none() -> None:
     """Engines keep nothing on the host by themselves."""
     assert host_cache_gib({"max-num-seqs": 8}, 4) == 0.0
+
+
+@pytest.mark.parametrize(
+    "config", ["garbage", "{bad", "[1, 2]", "[" * 100_000, '{"kv_connector_extra_config": 5}']
+)
+def test_connectors_that_cannot_be_read_are_named(config: str) -> None:
+    """A plan's document that somebody edited names its argument, whatever stands there."""
+    with pytest.raises(InvalidInput, match=r"^kv-transfer-config: names no connectors"):
+        host_cache_gib({"kv-transfer-config": config}, 1)

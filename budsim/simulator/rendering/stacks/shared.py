@@ -109,13 +109,16 @@ def flags_of(group: Group, *, without: Collection[str] = (), **changes: Argument
 
 def engine_keywords(args: Mapping[str, ArgumentValue]) -> dict[str, Any]:
     """Return arguments as Python takes them: names with underscores, JSON objects as mappings."""
-    return {name.replace("-", "_"): _object_in(value) for name, value in args.items()}
+    return {name.replace("-", "_"): _object_in(name, value) for name, value in args.items()}
 
 
-def _object_in(value: ArgumentValue) -> Any:
+def _object_in(name: str, value: ArgumentValue) -> Any:
     # The command line has no mappings: there vLLM reads `--speculative-config` from JSON.
     is_object = isinstance(value, str) and value.startswith("{")
-    return json.loads(str(value)) if is_object else value
+    try:
+        return json.loads(str(value)) if is_object else value
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(name, "is no JSON", "an object, as its engine takes it") from error
 
 
 def notes_of(deployment: Deployment, *notes: str) -> list[str]:

@@ -11,6 +11,7 @@ import yaml
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.shared.arguments import parse_command_line
 from budsim.simulator.rendering import render
+from budsim.simulator.rendering.stacks.shared import engine_keywords
 from tests.engine_ops.samples import real_arguments
 from tests.simulator.rendering.stacks.published import check_stack
 
@@ -176,3 +177,10 @@ def _values(found: Any, name: str) -> list[Any]:
     if isinstance(found, str | int | float | bool | None):
         return []
     return [each for value in found for each in _values(value, name)]
+
+
+@pytest.mark.parametrize("value", ["{bad", '{"a":' * 100_000])
+def test_an_argument_that_is_no_json_is_named(value: str):
+    """Ray Serve takes objects as mappings; an edited document may hold anything."""
+    with pytest.raises(InvalidInput, match=r"^speculative-config: is no JSON"):
+        engine_keywords({"speculative-config": value})
