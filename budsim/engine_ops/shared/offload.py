@@ -25,10 +25,18 @@ def host_cache_gib(
 
     300 GiB for two devices are 150 each; 161 GB a device are 149.9.
     """
-    stated = float(args.get(_OF_RANK, 0)) + _bytes_in(args.get(_CONNECTORS)) / GIB
+    stated = _number(args, _OF_RANK) + _bytes_in(args.get(_CONNECTORS)) / GIB
     of_ranks = stated * int(args.get(_RANKS, 1))
-    of_device = float(args.get(_OF_DEVICE, 0)) * GIGA / GIB
+    of_device = _number(args, _OF_DEVICE) * GIGA / GIB
     return of_ranks / devices + of_device + float((envs or {}).get(LMCACHE_HOST_GIB, 0.0))
+
+
+def _number(args: Mapping[str, ArgumentValue], name: str) -> float:
+    value = args.get(name, 0)
+    try:
+        return float(value)
+    except ValueError as error:
+        raise InvalidInput(name, f"{str(value)[:40]!r} is no number", "GiB or GB") from error
 
 
 def _bytes_in(config: ArgumentValue | None) -> float:

@@ -36,3 +36,10 @@ def test_connectors_that_cannot_be_read_are_named(config: str) -> None:
     """A plan's document that somebody edited names its argument, whatever stands there."""
     with pytest.raises(InvalidInput, match=r"^kv-transfer-config: names no connectors"):
         host_cache_gib({"kv-transfer-config": config}, 1)
+
+
+@pytest.mark.parametrize("flag", ["kv-offloading-size", "hicache-size"])
+def test_a_size_that_is_no_number_is_named(flag: str) -> None:
+    """As connectors are."""
+    with pytest.raises(InvalidInput, match=f"^{flag}: 'abc' is no number"):
+        host_cache_gib({flag: "abc"}, 1)
