@@ -94,14 +94,18 @@ def mark_unreadable(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Seri
 def _mark_loads(text: pd.DataFrame, numbers: pd.DataFrame, problems: pd.Series) -> None:
     rate, steady = numbers.request_rate, text.arrival.map(is_steady).astype(bool)
     both = "request_rate: is given beside a concurrency; expected one of both"
-    mark(problems, numbers.concurrency.notna() & rate.notna(), both)
+    mark(problems, numbers.concurrency.notna() & (rate > 0), both)
     absurd = ((rate < LEAST_RATE) | (rate > MOST_RATE)) & (rate > 0)
     limits = f"request_rate: expected {LEAST_RATE:g} to {MOST_RATE:,.0f} requests/s"
     mark(problems, absurd, limits)
-    in_flight = f"arrival: {STEADY} is of requests in flight; expected a concurrency"
-    mark(problems, steady & numbers.concurrency.isna(), in_flight)
-    of_rates = f"arrival: says how requests of a request_rate come; expected {STEADY} or none"
-    mark(problems, (text.arrival != "") & ~steady & rate.isna(), of_rates)
+    lacking = f"arrival: {STEADY} is of requests in flight; expected a concurrency"
+    mark(problems, steady & numbers.concurrency.isna(), lacking)
+    # Runs with requests in flight begin with a burst unless they are steady.
+    in_flight = steady | text.arrival.str.strip().str.lower().isin(("", "burst"))
+    of_rates = (
+        f"arrival: says how requests of a request_rate come; expected burst, {STEADY} or none"
+    )
+    mark(problems, ~in_flight & rate.isna(), of_rates)
 
 
 def _mark_counts(numbers: pd.DataFrame, problems: pd.Series) -> None:

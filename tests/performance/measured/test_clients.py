@@ -51,6 +51,14 @@ def test_a_row_may_be_of_steady_traffic() -> None:
     assert asked.prompt == FixedLength(tokens=1000)
 
 
+@pytest.mark.parametrize(
+    "said", [{"arrival": "burst"}, {"request_rate": "inf"}, {"request_rate": "0"}]
+)
+def test_a_burst_beside_requests_in_flight_is_how_a_run_begins(said: dict[str, str]) -> None:
+    """So says who asks for all at once, for an infinite rate, or for none."""
+    assert traffic(**said) == traffic()
+
+
 def test_a_number_of_requests_alone_does_not_make_lengths_exact() -> None:
     """Exact lengths end together for ever after; only ``fixed`` says so."""
     assert traffic(n_requests="64").output == UniformLength(low=190, high=210)
