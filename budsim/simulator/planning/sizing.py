@@ -21,6 +21,9 @@ from budsim.simulator.planning.question import Disaggregation, Question
 # the second step is twice the first, and the next ones grow fourfold.
 STRIDE = 4
 CLOSE = 0.01
+# A plan that leaves so many devices free, relative to those it takes, may carry more on them. What
+# replays told of loads may be too little, as percentiles and chances do not only fall with load.
+SPARE = 1.1
 # Pools alone are first asked for so many requests in flight, or for 1 request/s.
 FIRST_REQUESTS, FIRST_RATE = 64, 1.0
 
@@ -84,6 +87,8 @@ class _Loads:
         self.outcomes: dict[int, Outcome] = {}
         self._pools = question.disaggregation
         self.told: list[int] = []
+        self._with_spare = 0
+        self._refused: dict[int, Plan | None] = {}
         if self._pools is not Disaggregation.ONLY:
             self.told = carried_loads(question, predictor)
 
@@ -103,27 +108,54 @@ class _Loads:
         """Say whether a plan meets the targets under a load."""
         asked = under(self.question, load)
         known = any(map(_meets_targets, self.outcomes.values()))
-        if self._pools is Disaggregation.OFF and self.told and known and load > self.most:
-            # Nothing that was found carries it, and what was found does carry less.
-            return False
+        most = max(self.most, self._with_spare)
+        if self._pools is Disaggregation.OFF and self.told and known and load > most:
+            return self._still_carries(load)
         self.outcomes[load] = answer(asked, self._predictor)
         meets = _meets_targets(self.outcomes[load])
         self.told = [each for each in self.told if meets or each < load]
+        self._with_spare = self._on_all_devices(load) if meets else 0
         return meets
+
+    def _still_carries(self, load: int) -> bool:
+        """Say whether the plan for the largest load carried meets the targets under this one.
+
+        Nothing that was told carries it; but percentiles and chances do not only fall with load.
+        """
+        known = max(each for each, found in self.outcomes.items() if _meets_targets(found))
+        found = self.outcomes[known]
+        asked = under(self.question, load)
+        plan = plan_under(asked, found.plans[0], self._predictor)
+        if plan is None or not plan.meets_targets:
+            self._refused[load] = plan
+            return False
+        self.outcomes[load] = replace(found, plans=(plan,))
+        return True
 
     def guess(self, load: int) -> int:
         """Return the load that may be carried, after one was asked for."""
         if self._pools is Disaggregation.OFF:
-            return self.most or load
+            return max(self.most, self._with_spare) or load
         best = _best_plan(self.outcomes[load])
         if best and best.meets_targets and best.is_disaggregated:
-            return max(self.most, int(load * _times_of_pools(self.question.clusters[0], best)))
+            times = _times_of_devices(self.question.clusters[0], best)
+            return max(self.most, int(load * max(2.0, times)))
         return self.most or load // STRIDE
+
+    def _on_all_devices(self, load: int) -> int:
+        """Return what the plan for a load may carry on all devices of its type; 0: no more."""
+        plan = self.outcomes[load].plans[0]
+        if len(plan.groups) > 1:
+            return 0
+        times = _times_of_devices(self.question.clusters[0], plan)
+        return int(load * times) if times >= SPARE else 0
 
     def beyond(self, plan: Plan, load: int) -> Plan | None:
         """Return the best plan for a load that is too much, or ``plan`` under that load."""
         if load in self.outcomes:
             return _best_plan(self.outcomes[load])
+        if load in self._refused:
+            return self._refused[load]
         return plan_under(under(self.question, load), plan, self._predictor)
 
 
@@ -144,12 +176,12 @@ def _capacity(loads: _Loads) -> Capacity:
     )
 
 
-def _times_of_pools(cluster: Cluster, plan: Plan) -> float:
-    """Return how many times a plan's pools fit the devices there are of each type, at least 2."""
+def _times_of_devices(cluster: Cluster, plan: Plan) -> float:
+    """Return how many times a plan fits the devices there are of any of its types."""
     had, used = cluster.free_by_label(), Counter[str]()
     for group in plan.groups:
         used[group.label.name] += group.devices
-    return max(2.0, *(had[name] / devices for name, devices in used.items()))
+    return max(had[name] / devices for name, devices in used.items())
 
 
 def _bracket(

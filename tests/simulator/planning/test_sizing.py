@@ -61,6 +61,23 @@ def test_what_is_beyond_is_the_same_plan_under_more_requests():
     assert requests >= found.refused
 
 
+def test_free_devices_and_larger_loads_are_tried_where_a_chance_does_not_only_fall():
+    """Short answers on eight H100: six carry 124, and more on all eight is no less sure."""
+    question = make_question(
+        make_cluster((("H100-SXM", 8),)),
+        model="openai/gpt-oss-120b",
+        input_tokens=1000,
+        output_tokens=16,
+        targets={"ttft_s": 2.0, "tokens_per_s_per_user": 20.0},
+        chance=0.8,
+        engines=("vllm",),
+    )
+    found = ask_capacity(question)
+    assert (found.plan.devices, found.beyond.meets_targets) == (8, False)
+    again = answer(with_requests(question, found.concurrency), AnalyticPredictor()).plans[0]
+    assert again.meets_targets
+
+
 @pytest.mark.parametrize("seed", [9, 14])
 def test_asking_for_loads_in_turn_finds_the_same_capacity(seed):
     """What was found meets the targets; of five loads from one more to twice as many none does."""
