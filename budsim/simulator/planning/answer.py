@@ -10,12 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
-import numpy as np
-
 from budsim.commons.units import GIGA
 from budsim.engine_ops.kv_store import store_text
 from budsim.hardware_ops.cluster import Cluster
-from budsim.performance.candidates import Integers
 from budsim.performance.predictor import AnalyticPredictor, Predictor
 from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.carried import as_closed_loop
@@ -29,7 +26,6 @@ from budsim.simulator.planning.partitions import (
     KnownResults,
     PartitionResult,
     merge_results,
-    of_option,
     partition_names,
     search_partitions,
 )
@@ -112,15 +108,7 @@ def carried_loads(question: Question, predictor: Predictor) -> list[int]:
     search = _cluster_search(as_closed_loop(question), *question.clusters)
     if not search.options:
         return []
-
-    def found() -> Integers:
-        """Return the genomes that a search keeps."""
-        known = search.run(judge, search.partitions).values()
-        return np.concatenate(
-            [of_option(each.found.genomes, number) for number, each in enumerate(known)]
-        )
-
-    return loads_replayed(question, search.space, found, judge)
+    return loads_replayed(question, search.space, judge)
 
 
 def _predictor_for(question: Question, predictor: Predictor) -> Predictor:

@@ -44,18 +44,21 @@ STEP_UP: Final = 1.02
 # Loads are in the end 1 % or 1 apart; 2 % where mixes are made for each of them.
 CLOSE: Final = 1.01
 CLOSE_MIX: Final = 1.02
-# Most loads that are tried, and that mixes are made for.
-MOST_TRIES: Final = 40
-MIX_TRIES: Final = 6
+# Most loads that may be too much, and of those that mixes are made for.
+MOST_MISSES: Final = 40
+MIX_MISSES: Final = 4
+# Where none carries a load, replicas that miss by more than twice as much as the best, and by 5 %
+# more, are not tried again: they carry less. Misses of half and more tell of queues, not of that.
+FAR_TIMES: Final = 2.0
+FAR_MORE: Final = 0.05
+NEAR: Final = 0.5
 # Other knobs than the engine's own have to carry 2 % more.
 WORTH: Final = 1.02
 # Tells by what part the best deployments miss the targets under a load; 0: it is carried.
 Miss = Callable[[int], float]
 
 
-def loads_replayed(
-    question: Question, space: SearchSpace, found: Callable[[], Integers], predictor: Predictor
-) -> list[int]:
+def loads_replayed(question: Question, space: SearchSpace, predictor: Predictor) -> list[int]:
     """Return loads of the question that replays let its cluster carry, the largest first.
 
     By unlike replicas together where that is more, by equal ones, by these with 1 % room, and with
@@ -67,8 +70,6 @@ def loads_replayed(
         Its own load does not matter.
     space
         What may be chosen, of the question as a closed loop (`as_closed_loop`).
-    found
-        Returns genomes of which unlike replicas are made; called where these may carry more.
     """
     ways = bounded(space, predictor)
     if not len(ways.group):
@@ -76,8 +77,10 @@ def loads_replayed(
     bounds = _bounds(question, space, ways, predictor)
     tried = _Tried(question, space, bounds, predictor)
     usual = with_default_knobs(space, ways.genomes)
-    plain = _largest(tried.equal_replicas(usual), 0, int(FIRST_SHARE * bounds.max()))
-    others = tried.equal_replicas(_other_knobs(question, ways.genomes, usual))
+    plainly = tried.equal_replicas(usual)
+    plain = _largest(plainly, 0, int(FIRST_SHARE * bounds.max()))
+    best = plainly.first
+    others = tried.equal_replicas(_other_knobs(question, ways.genomes[best], usual[best]), best)
     more = above(plain, WORTH)
     most = mixed = _largest(others, more, above(more)) if others(more) <= 0.0 else plain
     together = max(sums_of_groups(space, ways, bounds), default=0)
@@ -85,8 +88,13 @@ def loads_replayed(
     together = int(together * most / bounds.max())
     if together > above(most, WORTH):
         first = int(FIRST_SHARE * together)
-        mixed = _largest(tried.mixes(found()), most, max(first, above(most)), CLOSE_MIX, MIX_TRIES)
-    return sorted({mixed, most, int(most / CLOSE), plain} - {0}, reverse=True)
+        types = np.concatenate([usual, _other_knobs(question, ways.genomes, usual)])
+        mixed = _largest(tried.mixes(types), most, max(first, above(most)), CLOSE_MIX, MIX_MISSES)
+    loads, less = {mixed, most, plain}, int(most / CLOSE)
+    # Where other knobs barely carry more than the engine's own, nothing between is worth asking.
+    if not plain < less <= more:
+        loads.add(less)
+    return sorted(loads - {0}, reverse=True)
 
 
 def above(load: int, close: float = CLOSE) -> int:
@@ -95,25 +103,26 @@ def above(load: int, close: float = CLOSE) -> int:
 
 
 def _largest(
-    miss: Miss, low: int, first: int, close: float = CLOSE, tries: int = MOST_TRIES
+    miss: Miss, low: int, first: int, close: float = CLOSE, misses: int = MOST_MISSES
 ) -> int:
     """Return the largest load that is carried, where ``low`` is, to a factor of ``close``.
 
-    The ``first`` is tried first, and at most so many ``tries`` are made. Larger loads are ever
+    The ``first`` is tried first, and at most so many ``misses`` are made. Larger loads are ever
     further apart until one is too much; by how much it misses the targets tells how much smaller
-    the next one is.
+    the next one is, at most by half of the way to ``low``; by two thirds where that tells nothing.
     """
-    high, asked, up, down = math.inf, max(first, 1), STEP_UP, close
-    while above(low, close) < high and tries > 0:
-        missed, tries = miss(asked), tries - 1
+    high, asked, up, down = math.inf, max(first, 1), STEP_UP, CLOSE
+    while above(low, close) < high and misses > 0:
+        missed = miss(asked)
         if missed <= 0.0:
             low = asked
             following = int(up * low) if high == math.inf else math.isqrt(low * int(high))
             up *= up
         else:
-            high = asked
-            smaller = int(asked / min(max(1.0 + missed, down), MOST_DOWN))
-            following = max(smaller, math.isqrt(low * asked))
+            high, misses = asked, misses - 1
+            smaller = int(asked / max(min(1.0 + missed, MOST_DOWN), down))
+            nearer = 2 / 3 if missed == math.inf else 1 / 2
+            following = max(smaller, int(asked * (low / asked) ** nearer))
             down *= down
         asked = int(min(max(following, low + 1), high - 1))
     return low
@@ -131,30 +140,16 @@ class _Tried:
     bounds: Integers
     predictor: Predictor
 
-    def equal_replicas(self, genomes: Integers) -> Miss:
-        """Return what tells how any of the genomes, for all ways in turn, misses under a load.
+    def equal_replicas(self, genomes: Integers, ways: Integers | None = None) -> _EqualReplicas:
+        """Return what tells how any of the genomes, for some or all ways in turn, misses.
 
-        With as many replicas as there is room for. What does not carry a load that others do is
-        not tried again.
+        With as many replicas as there is room for.
         """
-        bounds = SLACK * np.tile(self.bounds, len(genomes) // len(self.bounds))
+        bounds = self.bounds if ways is None else self.bounds[ways]
+        repeated = np.tile(bounds, len(genomes) // len(bounds)).astype(np.float64)
+        return _EqualReplicas(self, genomes, SLACK * repeated)
 
-        def miss(load: int) -> float:
-            """Replay those that may still carry a load, and keep those that do."""
-            nonlocal bounds, genomes
-            rows = np.flatnonzero(bounds >= load)
-            if not len(rows):
-                return math.inf
-            misses = self._misses(load, genomes[rows])
-            able = rows[misses <= 0.0]
-            if len(able):
-                # What a replay has shown is not bounded by means any more.
-                bounds, genomes = np.full(len(able), np.inf), genomes[able]
-            return float(misses.min())
-
-        return miss
-
-    def _misses(self, load: int, genomes: Integers) -> Floats:
+    def misses(self, load: int, genomes: Integers) -> Floats:
         """Return by how much each genome misses, with as many replicas as there is room for."""
         space = self._space_at(load)
         genomes = self._with_all_replicas(space, genomes)
@@ -193,6 +188,38 @@ class _Tried:
 
     def _space_at(self, load: int) -> SearchSpace:
         return SearchSpace(self.space.options, under(self.question, load))
+
+
+class _EqualReplicas:
+    """Tells how the best of some genomes misses under a load.
+
+    What does not carry a load that others do, or misses by far more, is not tried again. ``first``
+    are the rows of the genomes that carried the first load that any did; all where none did.
+    """
+
+    def __init__(self, tried: _Tried, genomes: Integers, bounds: Floats) -> None:
+        self._tried, self._genomes, self._bounds = tried, genomes, bounds
+        self._some_do = False
+        self.first: Integers = np.arange(len(genomes))
+
+    def __call__(self, load: int) -> float:
+        """Replay those that may still carry a load, and keep those that do."""
+        rows = np.flatnonzero(self._bounds >= load)
+        if not len(rows):
+            return math.inf
+        misses = self._tried.misses(load, self._genomes[rows])
+        least = float(misses.min())
+        if least > 0.0:
+            if least < NEAR:
+                self._bounds[rows[misses > FAR_TIMES * least + FAR_MORE]] = 0.0
+            return least
+        able = rows[misses <= 0.0]
+        if not self._some_do:
+            self._some_do, self.first = True, able
+        # What a replay has shown is not bounded by means any more.
+        self._bounds[:] = 0.0
+        self._bounds[able] = np.inf
+        return least
 
 
 def _bounds(question: Question, space: SearchSpace, ways: Ways, predictor: Predictor) -> Integers:

@@ -12,7 +12,7 @@ from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer, carried_loads
 from budsim.simulator.planning.carried import as_closed_loop, bounded, under
-from budsim.simulator.planning.carried_replayed import _largest, _Tried
+from budsim.simulator.planning.carried_replayed import _EqualReplicas, _largest, _Tried
 from budsim.simulator.planning.choices import make_option
 from budsim.simulator.planning.genome import SearchSpace
 from budsim.simulator.planning.hardware_groups import usable
@@ -113,3 +113,21 @@ def test_a_load_that_is_known_is_kept_where_no_other_is_carried():
     """Nothing above 100 is carried, by however little it misses."""
     assert _largest(lambda load: 1e-6, 100, 200) == 100
     assert _largest(lambda load: math.inf, 100, 200) == 100
+
+
+def test_only_what_may_still_carry_a_load_is_replayed_again():
+    """What misses by far more than the best is left out, and so is what others carry and it not."""
+    most, replayed = np.array([100, 95, 70, 20]), []
+
+    class Replays:
+        """Misses of each way, a load's excess over the most it carries."""
+
+        def misses(self, load, genomes):
+            replayed.append(genomes.tolist())
+            return np.maximum(load / most[genomes] - 1.0, 0.0)
+
+    ways = _EqualReplicas(Replays(), np.arange(4), np.full(4, 1_000.0))
+    misses = [ways(load) for load in (200, 110, 98, 99)]
+    assert misses == pytest.approx([1.0, 0.1, 0.0, 0.0])
+    assert replayed == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1], [0]]
+    assert ways.first.tolist() == [0]
