@@ -44,9 +44,9 @@ STEP_UP: Final = 1.02
 # Loads are in the end 1 % or 1 apart; 2 % where mixes are made for each of them.
 CLOSE: Final = 1.01
 CLOSE_MIX: Final = 1.02
-# Most loads that may be too much, and of those that mixes are made for.
+# Most loads that may be too much before one is carried, and of those that mixes are made for.
 MOST_MISSES: Final = 40
-MIX_MISSES: Final = 4
+MIX_MISSES: Final = 3
 # Where none carries a load, replicas that miss by more than twice as much as the best, and by 5 %
 # more, are not tried again: they carry less. Misses of half and more tell of queues, not of that.
 FAR_TIMES: Final = 2.0
@@ -107,12 +107,13 @@ def _largest(
 ) -> int:
     """Return the largest load that is carried, where ``low`` is, to a factor of ``close``.
 
-    The ``first`` is tried first, and at most so many ``misses`` are made. Larger loads are ever
-    further apart until one is too much; by how much it misses the targets tells how much smaller
-    the next one is, at most by half of the way to ``low``; by two thirds where that tells nothing.
+    The ``first`` is tried first, and it is given up where so many ``misses`` come before one that
+    is carried. Larger loads are ever further apart until one is too much; by how much it misses the
+    targets tells how much smaller the next one is, at most by half of the way to what is carried,
+    and by two thirds of the way to the ``low`` that was given.
     """
-    high, asked, up, down = math.inf, max(first, 1), STEP_UP, CLOSE
-    while above(low, close) < high and misses > 0:
+    known, high, asked, up, down = low, math.inf, max(first, 1), STEP_UP, CLOSE
+    while above(low, close) < high and (misses > 0 or low > known):
         missed = miss(asked)
         if missed <= 0.0:
             low = asked
@@ -121,7 +122,7 @@ def _largest(
         else:
             high, misses = asked, misses - 1
             smaller = int(asked / max(min(1.0 + missed, MOST_DOWN), down))
-            nearer = 2 / 3 if missed == math.inf else 1 / 2
+            nearer = 2 / 3 if low == known else 1 / 2
             following = max(smaller, int(asked * (low / asked) ** nearer))
             down *= down
         asked = int(min(max(following, low + 1), high - 1))
