@@ -120,17 +120,19 @@ class _Loads:
     def _still_carries(self, load: int) -> bool:
         """Say whether the plan for the largest load carried meets the targets under this one.
 
-        Nothing that was told carries it; but percentiles and chances do not only fall with load.
+        Nothing that was told carries it; but percentiles and chances do not only fall with load. A
+        search for a plan would not always find the same mix again, nor replicas for a rate that the
+        closed form takes for too much.
         """
         known = max(each for each, found in self.outcomes.items() if _meets_targets(found))
         found = self.outcomes[known]
-        asked = under(self.question, load)
-        plan = plan_under(asked, found.plans[0], self._predictor)
-        if plan is None or not plan.meets_targets:
-            self._refused[load] = plan
-            return False
-        self.outcomes[load] = replace(found, plans=(plan,))
-        return True
+        plan = plan_under(under(self.question, load), found.plans[0], self._predictor)
+        found_again = len(found.plans[0].groups) == 1 and not self.question.traffic.is_open
+        if found_again and plan and plan.meets_targets:
+            self.outcomes[load] = replace(found, plans=(plan,))
+            return True
+        self._refused[load] = plan
+        return False
 
     def guess(self, load: int) -> int:
         """Return the load that may be carried, after one was asked for."""
