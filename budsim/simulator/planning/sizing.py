@@ -136,13 +136,25 @@ class _Loads:
 
     def guess(self, load: int) -> int:
         """Return the load that may be carried, after one was asked for."""
+        best = _best_plan(self.outcomes.get(load))
         if self._pools is Disaggregation.OFF:
+            missed = best is not None and not best.meets_targets
+            if best and missed and len(best.groups) == 1 and not self.most:
+                return self._met_below(best, load)
             return max(self.most, self._with_spare) or load
-        best = _best_plan(self.outcomes[load])
         if best and best.meets_targets and best.is_disaggregated:
             times = _times_of_devices(self.question.clusters[0], best)
             return max(self.most, int(load * max(2.0, times)))
         return self.most or load // STRIDE
+
+    def _met_below(self, plan: Plan, load: int) -> int:
+        """Return the largest load under which a plan that misses the targets meets them, to 1 %."""
+        low, high = 1, load
+        while high - low > max(1, CLOSE * low):
+            middle = max(math.isqrt(low * high), low + 1)
+            moved = plan_under(under(self.question, middle), plan, self._predictor)
+            low, high = (middle, high) if moved and moved.meets_targets else (low, middle)
+        return low
 
     def _on_all_devices(self, load: int) -> int:
         """Return what the plan for a load may carry on all devices of its type; 0: no more."""
