@@ -138,28 +138,30 @@ def check_changes(changes: Mapping[str, str]) -> None:
         for kind in DeviceKind
         for each in engine.knobs(kind)
     }
-    known = known_knobs()
     for knob, value in changes.items():
-        spelled = knob.strip().lstrip("-").replace("-", "_").lower()
-        of_pool = spelled.removeprefix("prefill_").removeprefix("decode_")
-        of_pool = "replicas" if of_pool == "workers" and of_pool != spelled else of_pool
-        name = flags.get(of_pool, SPELLINGS.get(of_pool, of_pool))
-        if name not in known:
-            expected = f"one of {', '.join(known)}, as KNOB=VALUE"
-            raise InvalidInput(FIELD, f"{knob!r} is no knob of the plan", expected)
-        _reader(name)(knob.strip(), value)
+        given = spelled(knob)
+        of_pool = given.removeprefix("prefill_").removeprefix("decode_")
+        of_pool = "replicas" if of_pool == "workers" and of_pool != given else of_pool
+        _reader(_known(knob, of_pool, flags))(knob.strip(), value)
 
 
 def knob_name(knob: str, engine: ServingEngine, group: ReplicaGroup) -> str:
     """Return the name of a knob, however it is spelled."""
-    spelled = knob.strip().lstrip("-").replace("-", "_").lower()
     flags = {each.flag.replace("-", "_"): each.name for each in engine.knobs(group.kind)}
-    name = flags.get(spelled, SPELLINGS.get(spelled, spelled))
-    known = known_knobs()
+    return _known(knob, spelled(knob), flags)
+
+
+def spelled(knob: str) -> str:
+    """Return a knob as fields are spelled: ``--Max-Num-Seqs`` as max_num_seqs."""
+    return knob.strip().lstrip("-").replace("-", "_").lower()
+
+
+def _known(knob: str, given: str, flags: Mapping[str, str]) -> str:
+    """Return the name of a knob that is spelled as a field, or as a flag of an engine."""
+    name, known = flags.get(given, SPELLINGS.get(given, given)), known_knobs()
     if name not in known:
-        raise InvalidInput(
-            FIELD, f"{knob!r} is no knob of the plan", f"one of {', '.join(known)}, as KNOB=VALUE"
-        )
+        expected = f"one of {', '.join(known)}, as KNOB=VALUE"
+        raise InvalidInput(FIELD, f"{knob!r} is no knob of the plan", expected)
     return name
 
 

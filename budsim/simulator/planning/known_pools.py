@@ -9,7 +9,7 @@ import numpy as np
 from budsim.engine_ops.base import ReplicaConfig, ServingEngine
 from budsim.simulator.planning.choices import make_option
 from budsim.simulator.planning.group_changes import row_of
-from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.pool_finalists import Groups
 from budsim.simulator.planning.pool_plans import link_between, without_adapters
 from budsim.simulator.planning.pool_search import (
     JudgedPools,
@@ -24,7 +24,6 @@ from budsim.simulator.planning.scoring import Scoring
 # Of the prefill and of the decode workers.
 Configs = tuple[ReplicaConfig, ReplicaConfig]
 Counts = tuple[int, int]
-Groups = tuple[HardwareGroup, HardwareGroup]
 
 
 def scoring_of(

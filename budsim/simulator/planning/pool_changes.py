@@ -25,6 +25,7 @@ from budsim.simulator.planning.knob_changes import (
     knob_name,
     known_knobs,
     roomy,
+    spelled,
     whole,
     with_knob,
     with_traffic,
@@ -123,10 +124,10 @@ def change_pools(question: Question, plan: Plan, changes: Mapping[str, str]) -> 
     if not problem and not after:
         traffic = change.question.traffic
         problem = f"does not carry {traffic.rate:,.4g} requests/s"
-    spelled = {_spelled(*each): value for each, value in named.items()}
+    changed = {_spelled(*each): value for each, value in named.items()}
     return KnobChange(
-        knob=", ".join(spelled),
-        value=", ".join(spelled.values()),
+        knob=", ".join(changed),
+        value=", ".join(changed.values()),
         before=decode,
         after=after[1] if after else None,
         problem=problem,
@@ -137,10 +138,10 @@ def change_pools(question: Question, plan: Plan, changes: Mapping[str, str]) -> 
 
 def _knobs(knob: str, engine: ServingEngine, group: ReplicaGroup) -> Iterator[tuple[PoolRole, str]]:
     """Yield which pools a knob is of, and its name there; ``WHOLE`` for the traffic."""
-    spelled = knob.strip().lstrip("-").replace("-", "_").lower()
-    role, _, rest = spelled.partition("_")
+    given = spelled(knob)
+    role, _, rest = given.partition("_")
     if role not in _ROLES:
-        yield from _common_knobs(knob, _known_name(knob, spelled, engine, group))
+        yield from _common_knobs(knob, _known_name(knob, given, engine, group))
         return
     name = _known_name(knob, "replicas" if rest == "workers" else rest, engine, group)
     if name in TRAFFIC or name in FORMATS:
@@ -164,10 +165,10 @@ def _common_knobs(knob: str, name: str) -> Iterator[tuple[PoolRole, str]]:
         )
 
 
-def _known_name(knob: str, spelled: str, engine: ServingEngine, group: ReplicaGroup) -> str:
+def _known_name(knob: str, given: str, engine: ServingEngine, group: ReplicaGroup) -> str:
     """Return the name of a knob; what pools have is told where there is no such knob."""
     try:
-        return knob_name(spelled, engine, group)
+        return knob_name(given, engine, group)
     except InvalidInput as error:
         both = sorted((*TRAFFIC, *FORMATS))
         own = [name for name in known_knobs() if name not in {*both, "pp", "replicas"}]
@@ -262,8 +263,7 @@ def _why_too_large(change: _Change) -> str:
 
 def _predicted(change: _Change) -> tuple[ReplicaGroup, ...]:
     """Return the workers of both pools as they are launched; empty where a rate is not carried."""
-    question, clusters = change.question, change.question.clusters
-    judged = judged_as_shown(question, change.paired())
-    cluster = next(each for each in clusters if each.cluster_id == change.plan.cluster_id)
+    judged = judged_as_shown(change.question, change.paired())
+    cluster = change.question.cluster(change.plan.cluster_id)
     plans = pool_plans(change.scoring, cluster, judged, change.hardware)
     return plans[0].groups if plans else ()
