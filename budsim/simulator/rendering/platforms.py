@@ -1,4 +1,4 @@
-"""Names of each kind of device in Kubernetes, in containers and in environment variables."""
+"""Names of devices in Kubernetes, in containers and in environment variables; and of nodes."""
 
 from __future__ import annotations
 
@@ -78,6 +78,18 @@ PLATFORMS: Final[Mapping[DeviceKind, Platform]] = MappingProxyType(
         ),
     }
 )
+
+
+def node_terms(nodes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the terms of a Kubernetes node selector that keep a pod on nodes of these names."""
+    there = {"key": "kubernetes.io/hostname", "operator": "In", "values": list(nodes)}
+    return [{"matchExpressions": [there]}]
+
+
+def required_nodes(nodes: Sequence[str]) -> dict[str, Any]:
+    """Return the node affinity by which a pod runs nowhere but on nodes of these names."""
+    terms = {"nodeSelectorTerms": node_terms(nodes)}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
 
 
 def platform_of(kind: DeviceKind, device_name: str) -> Platform:

@@ -11,7 +11,7 @@ from budsim.engine_ops.base import Launch
 from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.deployments import Deployment, Group, Process
-from budsim.simulator.rendering.platforms import SHM_GIB_PER_DEVICE, platform_of
+from budsim.simulator.rendering.platforms import SHM_GIB_PER_DEVICE, platform_of, required_nodes
 from budsim.simulator.rendering.stores import client_mounts, client_volumes
 
 # Processes beside one for each device: 2 + N cores for N devices (vLLM docs, optimization, "CPU
@@ -117,8 +117,7 @@ def _where(deployment: Deployment, group: Group, workload: Workload) -> Manifest
     nodes = workload.nodes
     if len(nodes) == 1:
         return {"nodeSelector": {"kubernetes.io/hostname": nodes[0]}}
-    terms = {"nodeSelectorTerms": [{"matchExpressions": [on_the_nodes(workload)]}]}
-    affinity: Manifest = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    affinity = required_nodes(nodes)
     if group.kind is DeviceKind.CPU:
         apart = {
             "labelSelector": {"matchLabels": part_labels(deployment, workload.name)},
@@ -136,11 +135,6 @@ def _spread(deployment: Deployment, workload: Workload) -> Manifest:
         "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": part_labels(deployment, workload.name)},
     }
-
-
-def on_the_nodes(workload: Workload) -> Manifest:
-    """Return the expression that keeps pods on the plan's nodes."""
-    return {"key": "kubernetes.io/hostname", "operator": "In", "values": workload.nodes}
 
 
 def container(group: Group, workload: Workload, launch: Launch, *, answers: bool) -> Manifest:

@@ -26,6 +26,7 @@ from budsim.engine_ops.shared.stores import (
 )
 from budsim.hardware_ops.device_names import find_device
 from budsim.simulator.rendering.deployments import Deployment, Group
+from budsim.simulator.rendering.platforms import required_nodes
 
 Document = dict[str, Any]
 
@@ -226,10 +227,7 @@ def _deployment(deployment: Deployment, process: StoreProcess) -> Document:
 
 
 def _daemon_set(deployment: Deployment, process: StoreProcess) -> Document:
-    labels, nodes = _labels(deployment, process), list(_store_nodes(deployment))
-    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}
-    terms = {"nodeSelectorTerms": [{"matchExpressions": [here]}]}
-    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    labels, affinity = _labels(deployment, process), required_nodes(_store_nodes(deployment))
     pod = {"affinity": affinity, **_pod(deployment, process)}
     template = {"metadata": {"labels": labels}, "spec": pod}
     spec = {"selector": {"matchLabels": labels}, "template": template}

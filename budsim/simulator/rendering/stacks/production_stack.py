@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from budsim.simulator.rendering.deployments import Deployment, Group
-from budsim.simulator.rendering.platforms import SHM_GIB_PER_DEVICE, platform_of
+from budsim.simulator.rendering.platforms import SHM_GIB_PER_DEVICE, node_terms, platform_of
 from budsim.simulator.rendering.pods import (
     TOKEN_SECRET,
     Manifest,
     Workload,
     container,
-    on_the_nodes,
 )
 from budsim.simulator.rendering.stacks.shared import (
     flags_of,
@@ -71,7 +70,7 @@ def _model(deployment: Deployment, group: Group, workload: Workload) -> Manifest
         "shmSize": f"{shm_gib}Gi",
         "hf_token": {"secretName": TOKEN_SECRET, "secretKey": "token"},
         "env": [{"name": name, "value": value} for name, value in launch.envs.items()],
-        "nodeSelectorTerms": [{"matchExpressions": [on_the_nodes(workload)]}],
+        "nodeSelectorTerms": node_terms(workload.nodes),
         "vllmConfig": {
             "tensorParallelSize": int(group.launch.args.get("tensor-parallel-size", 1)),
             "enablePrefixCaching": bool(group.launch.args.get("enable-prefix-caching", True)),
