@@ -106,6 +106,18 @@ class DefaultLimits:
         return self.from_bytes <= device.memory_bytes < self.below_bytes
 
 
+class PrefixSharing(StrEnum):
+    """When other requests find the tokens of a prompt that an engine computes.
+
+    ``AFTER_PROMPT``: with its first token. ``AFTER_STEP``: after the step that computes them.
+    ``AS_SCHEDULED``: as soon as they are scheduled, in the same step.
+    """
+
+    AFTER_PROMPT = "after_prompt"
+    AFTER_STEP = "after_step"
+    AS_SCHEDULED = "as_scheduled"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostTierRule:
     """How an engine keeps KV cache in host memory.
@@ -207,6 +219,8 @@ class EngineProfile:
     captures_graphs : bool
         Whether steps that only decode run from captured graphs; else the host launches the kernels
         of every step.
+    prefix_sharing : PrefixSharing
+        When a prompt's tokens are found by others.
     host_tier : HostTierRule, optional
         How it keeps KV cache in host memory; None where it does not.
     stores : tuple of StoreRule
@@ -235,6 +249,7 @@ class EngineProfile:
     guess_sequence_s: float = 0.0
     multiplied_in: tuple[tuple[DeviceKind, Precision, Precision], ...] = ()
     captures_graphs: bool = True
+    prefix_sharing: PrefixSharing = PrefixSharing.AFTER_PROMPT
     host_tier: HostTierRule | None = None
     stores: tuple[StoreRule, ...] = ()
     max_waiting_tokens: float = 0.0

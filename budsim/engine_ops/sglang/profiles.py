@@ -18,6 +18,7 @@ from budsim.engine_ops.engine_profile import (
     EngineProfile,
     FirstToken,
     HostTierRule,
+    PrefixSharing,
     StoreKind,
     StoreRule,
 )
@@ -38,10 +39,12 @@ _BASE: Final = EngineProfile(
     guess_step_s=1000 * MICRO,
     guess_sequence_s=50 * MICRO,
     block_tokens=1,
+    prefix_sharing=PrefixSharing.AFTER_STEP,
     source="SGLang 0.5.23 wheel: arg_groups/memory_hook.py (defaults by memory, see defaults.py), "
     "enable_mixed_chunk off, page_size 1, running requests at least 2048; mem_fraction_static "
     "0.83-0.9 on devices of 80 GiB and more; host time: fitted to measured TPOT; of guesses: to 30 "
-    "pairs of InferenceX runs with and without MTP",
+    "pairs of InferenceX runs with and without MTP; prefixes: Scheduler.stash_chunked_request puts "
+    "what a step computed into the radix tree before the next (managers/scheduler.py)",
 )
 
 # Its kernels copy as fast as DMA does with large blocks (about 50 of an H100's 63 GB/s).

@@ -19,6 +19,7 @@ from budsim.engine_ops.engine_profile import (
     EngineProfile,
     FirstToken,
     HostTierRule,
+    PrefixSharing,
     StoreKind,
     StoreRule,
 )
@@ -51,12 +52,14 @@ _BASE: Final = EngineProfile(
     sequence_overhead_s=18 * MICRO,
     guess_step_s=1200 * MICRO,
     block_tokens=16,
+    prefix_sharing=PrefixSharing.AS_SCHEDULED,
     limits=_LIMITS,
     source="vLLM 0.32.0 serve parser (gpu_memory_utilization 0.92) and "
     "EngineArgs.get_batch_defaults: API server on GPUs of 70 GiB and more but A100: 8192 tokens, "
     "1024 sequences; others 2048 and 256; from 160 GiB on 16384 and 1024 since 0.28 (read in the "
     "wheels of 0.21 to 0.32); host time of guesses: SpecDecode-Bench/simulator@2fdccbd, "
-    f"Llama-3.1-8B on H100, 1.2 ms a step; {_FITTED}",
+    f"Llama-3.1-8B on H100, 1.2 ms a step; {_FITTED}; prefixes: KVCacheManager.allocate_slots "
+    "caches the blocks it schedules (v1/core/kv_cache_manager.py)",
 )
 
 # Copies by DMA: about 50 GB/s in one direction on an H100, whose link has 63.

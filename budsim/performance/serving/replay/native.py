@@ -58,7 +58,7 @@ class Setting(ctypes.Structure):
         *(
             (name, ctypes.c_int64)
             for name in (
-                "kind router ranks whole_prompts reserve_output both_ways loads_overlap"
+                "kind router ranks whole_prompts reserve_output both_ways loads_overlap sharing"
             ).split()
         ),
         *(

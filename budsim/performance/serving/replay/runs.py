@@ -211,6 +211,7 @@ def _setting(replica: Replica, first_wave_s: float) -> native.Setting:
         reserve_output=int(table.reserves_output[row]),
         both_ways=int(table.looks_both_ways[row]),
         loads_overlap=int(table.loads_overlap[row]),
+        sharing=table.sharing[row],
         token_budget=table.token_budget[row],
         max_sequences=table.max_sequences[row],
         cache_tokens=table.cache_tokens[row],

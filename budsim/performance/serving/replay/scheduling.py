@@ -9,7 +9,7 @@ from enum import IntEnum
 import numpy as np
 
 from budsim.commons.units import MICRO, MILLI
-from budsim.engine_ops.engine_profile import Batching, EngineProfile
+from budsim.engine_ops.engine_profile import Batching, EngineProfile, PrefixSharing
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.physics.architecture_arrays import architecture_arrays
 from budsim.performance.physics.constants import PhysicsConstants
@@ -89,6 +89,12 @@ _KINDS: Mapping[Batching, int] = {
     Batching.STATIC: 2,
 }
 
+_SHARINGS: Mapping[PrefixSharing, int] = {
+    PrefixSharing.AFTER_PROMPT: 0,
+    PrefixSharing.AFTER_STEP: 1,
+    PrefixSharing.AS_SCHEDULED: 2,
+}
+
 STATIC = _KINDS[Batching.STATIC]
 
 # Engines that admit a request only when the cache has room for its whole output: TensorRT-LLM's
@@ -108,6 +114,9 @@ class Schedulers:
         Attention ranks that step together, and pipeline stages that each hold a batch of their own.
     whole_prompts, reserves_output, looks_both_ways : bool arrays
         Whether prompts are never cut, outputs are reserved, and attention sees the whole prompt.
+    sharing : int array
+        When others find a prompt's tokens in the cache (`PrefixSharing`): 0 with its first token, 1
+        after the step that computes them, 2 as soon as they are scheduled.
     token_budget, max_sequences, cache_tokens, block_tokens : float arrays
         Limits of one rank in one lane.
     receive_steps : float array
@@ -126,6 +135,7 @@ class Schedulers:
     whole_prompts: Booleans
     reserves_output: Booleans
     looks_both_ways: Booleans
+    sharing: Integers
     token_budget: Floats
     max_sequences: Floats
     cache_tokens: Floats
@@ -161,6 +171,7 @@ def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
         whole_prompts=~candidates.chunked_prefill | both_ways | pooling,
         reserves_output=np.array([e.name in RESERVING for e in engines])[candidates.engine],
         looks_both_ways=both_ways,
+        sharing=np.array([_SHARINGS[each.prefix_sharing] for each in engines])[candidates.engine],
         token_budget=np.maximum(candidates.token_budget - guesses, candidates.token_budget / 2.0),
         max_sequences=np.maximum(np.ceil(candidates.max_num_seqs / lanes), 1.0),
         cache_tokens=(memory.kv_running_tokens / ranks - guesses) / lanes,

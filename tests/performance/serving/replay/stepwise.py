@@ -30,6 +30,7 @@ class Scheduler:
     block_tokens: float = 16.0
     reserves_output: bool = False
     whole_prompts: bool = False
+    sharing: str = "after_prompt"
     lag: int = 1
     receive_steps: float = 0.0
     ranks: int = 1
@@ -59,6 +60,7 @@ class Asked:
     done: float = -1.0
     rank: int = 0
     kept_until: float = -1.0
+    known: float = 0.0
 
 
 @dataclass
@@ -214,6 +216,8 @@ class Simulator:
     def form(self, rank: Rank) -> None:
         """Choose the prompt pieces of a rank's step."""
         rank.pieces = []
+        if rank.partial and self.scheduler.sharing == "after_step":
+            rank.partial.known = rank.partial.computed
         kind = self.scheduler.kind
         if rank.decoding and self.make_room(rank):
             return
@@ -235,6 +239,8 @@ class Simulator:
         tokens = left if self.scheduler.whole_prompts else min(left, budget)
         rank.pieces.append((tokens, asked.computed + tokens / 2.0))
         asked.computed += tokens
+        if self.scheduler.sharing == "as_scheduled":
+            asked.known = asked.computed
         if not self.scheduler.reserves_output:
             asked.cached += tokens
             rank.allocated += tokens
@@ -255,11 +261,13 @@ class Simulator:
         """Tokens of the prompt found in the rank's cache."""
         if asked.reused_from == ALWAYS_CACHED:
             return asked.reused
-        source = self.requests[asked.reused_from]
-        if asked.reused_from < 0 or source.first < 0.0 or self.ranks[source.rank] is not rank:
-            return 0.0
-        kept = source.done < 0.0 or rank.allocated <= source.kept_until
-        return asked.reused if kept else 0.0
+        shared, source = asked.reused, asked
+        while source.reused_from >= 0:
+            shared = min(shared, source.reused)
+            source = self.requests[source.reused_from]
+            if source.known > 0.0 and self.ranks[source.rank] is rank:
+                return min(shared, source.known) if rank.allocated <= source.kept_until else 0.0
+        return 0.0
 
     def admit(self, rank: Rank, budget: float, reserved: float) -> bool:
         """Take the first of the queue if there is a place and cache for it."""
@@ -279,6 +287,9 @@ class Simulator:
         if scheduler.whole_prompts and left > budget and others:
             return False
         rank.queue.pop(0)
+        asked.kept_until = np.inf
+        if scheduler.sharing != "after_prompt":
+            asked.known = max(asked.known, hit)
         asked.computed, asked.to_compute = hit, hit + left
         new = scheduler.block_tokens / 2.0
         if scheduler.reserves_output:
@@ -339,6 +350,7 @@ class Simulator:
         """Prompts are computed and their first tokens are out."""
         for asked in rank.starting:
             asked.first = self.delivered if asked.first < 0.0 else asked.first
+            asked.known = asked.prompt
             if asked.generated > 0.0:
                 self.gaps.append(self.now - asked.last)
             asked.last = self.now

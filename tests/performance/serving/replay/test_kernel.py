@@ -19,6 +19,7 @@ from budsim.performance.serving.replay.step_tables import CONTEXTS, TOKENS, Part
 from budsim.performance.traffic import Arrivals, ClosedLoop, OpenLoop, Process, Start, Traffic
 from tests.performance.serving.replay.stepwise import Outcome, Scheduler, Simulator
 
+SHARINGS = ("after_prompt", "after_step", "as_scheduled")
 KINDS = {"mixed": 0, "prefill_first": 1, "static": 2}
 CLOSED = Traffic.closed(concurrency=24, input_tokens=600, output_tokens=80)
 CLOSED = replace(
@@ -29,6 +30,7 @@ CLOSED = replace(
 )
 OPEN = replace(CLOSED, arrivals=OpenLoop(requests_per_s=12.0))
 BURSTS = replace(CLOSED, arrivals=OpenLoop(requests_per_s=10.0, process=Process.BURST, variation=6))
+SHARED = replace(CLOSED, prefix=SharedPrefixes(groups=60, tokens=90))
 POOLING = replace(CLOSED, output=FixedLength(tokens=0))
 STEP_S, TOKEN_S, SEQUENCE_S, PAST_S, PROMPT_PAST_S = 5e-3, 40e-6, 60e-6, 20e-9, 10e-9
 """An invented device: 5 ms a step, 40 us a token, 20 ns for each token looked back at."""
@@ -92,6 +94,7 @@ def replica(scheduler: Scheduler, tier: Tier = NO_TIER, store: Store = NO_STORE)
         whole_prompts=column(scheduler.whole_prompts, bool),
         reserves_output=column(scheduler.reserves_output, bool),
         looks_both_ways=column(0, bool),
+        sharing=column(SHARINGS.index(scheduler.sharing), int),
         token_budget=column(scheduler.budget),
         max_sequences=column(scheduler.places),
         cache_tokens=column(scheduler.cache_tokens),
@@ -178,6 +181,15 @@ CASES = {
         Scheduler(whole_prompts=True),
     ),
     "sessions": (replace(OPEN, prefix=Sessions(turns=4, interval_s=3.0)), Scheduler()),
+    "vLLM with one prefix on two ranks": (SHARED, Scheduler(ranks=2, sharing="as_scheduled")),
+    "vLLM with a shared prefix in small steps": (
+        SHARED,
+        Scheduler(budget=256, sharing="as_scheduled"),
+    ),
+    "SGLang with a shared prefix in small steps": (
+        SHARED,
+        Scheduler(kind="prefill_first", budget=256, sharing="after_step"),
+    ),
     "SGLang at a rate with a short cache": (
         OPEN,
         Scheduler(kind="prefill_first", cache_tokens=SHORT),
@@ -249,6 +261,49 @@ def test_a_cache_that_drops_prefixes_computes_them_again() -> None:
     assert short.busy_s < 0.98 * never.busy_s
 
 
+@pytest.mark.parametrize(
+    ("kind", "sharing", "computed"),
+    [
+        # The second waits for no token of the first: 900 of its 1,000 are shared at once.
+        ("mixed", "as_scheduled", 1_100.0),
+        # 512 tokens of the first are known when its rest and the second are put into one step.
+        ("prefill_first", "after_step", 2_000.0 - 512.0),
+        # Nothing is known before the first token of the first.
+        ("mixed", "after_prompt", 2_000.0),
+    ],
+)
+def test_a_prompt_in_prefill_is_shared_by_each_engine_s_rule(
+    kind: str, sharing: str, computed: float
+) -> None:
+    """Two prompts of 1,000 tokens at once, 900 alike, in steps of 512: three or four steps."""
+    traffic = Traffic(
+        arrivals=ClosedLoop(concurrency=2, start=Start.AT_ONCE),
+        prompt=FixedLength(tokens=1_000),
+        output=FixedLength(tokens=1),
+        prefix=SharedPrefixes(groups=1, tokens=900),
+        requests=2,
+    )
+    scheduler = Scheduler(kind=kind, sharing=sharing, budget=512.0, request_s=0.0, token_s=0.0)
+    slow, fast = both(traffic, scheduler)
+    steps = np.ceil(computed / 512.0)
+    assert fast.steps == slow.steps == steps
+    # Looking back at earlier tokens takes 10 ns each, the rest 40 us a token and 5 ms a step.
+    assert fast.busy_s == pytest.approx(steps * STEP_S + computed * TOKEN_S, rel=0.25)
+    assert fast.busy_s == pytest.approx(float((slow.e2e).max()), rel=1e-6)
+
+
+def test_a_prefix_computed_on_the_own_rank_is_found_whoever_ran_last() -> None:
+    """Three requests alike take turns on two ranks: the third finds what the first computed.
+
+    Its source, the second, ran on the other rank.
+    """
+    drawn = whole(replace(lone(SharedPrefixes(groups=1, tokens=900)), requests=3))
+    served = run(replica(Scheduler(ranks=2, router="in_turn")), drawn)[0]
+    first, second, third = served.first_s - served.send_s
+    assert second == pytest.approx(first)
+    assert third < 0.5 * first
+
+
 def test_a_prefix_that_was_found_counts_as_held() -> None:
     """A lone request with a hit of 900 tokens holds 1,000 and more, as one without does."""
     served = run(replica(Scheduler(cache_tokens=30_000.0)), draw_requests(ONE_BY_ONE))[0]
@@ -288,6 +343,7 @@ schedulers = st.builds(
     block_tokens=st.sampled_from([1.0, 16.0, 128.0]),
     reserves_output=st.booleans(),
     whole_prompts=st.booleans(),
+    sharing=st.sampled_from(SHARINGS),
     lag=st.integers(0, 3),
     receive_steps=st.sampled_from([0.0, 7.0, 30.0]),
     ranks=st.integers(1, 3),

@@ -33,8 +33,10 @@ BARE = FrontEnd(host=Host(request_s=0.0, token_s=0.0))
 
 
 def routed(router: Router) -> ReplayedService:
-    """Serve prompts with 40 prefixes on eight attention ranks."""
-    return replay(RANKS, memory_use(prepare(RANKS)), PREFIXES, front_end=FrontEnd(router=router))
+    """Serve prompts with 40 prefixes, 64,000 tokens, on eight caches of 40,000 tokens each."""
+    room = np.array([8 * 40_000.0])
+    memory = replace(memory_use(prepare(RANKS)), kv_capacity_tokens=room, kv_running_tokens=room)
+    return replay(RANKS, memory, PREFIXES, front_end=FrontEnd(router=router))
 
 
 def test_a_router_that_knows_prefixes_answers_sooner() -> None:

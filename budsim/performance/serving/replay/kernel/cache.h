@@ -5,18 +5,38 @@
 
 #include "replica.h"
 
+static double reused_tokens(const Replica *r, int64_t request) {
+    double reused = r->req->reused[request], most = r->req->prompt[request] - 1.0;
+    return reused < most ? reused : most;
+}
+
+/* The last request that computed the beginning of this prompt, on one rank or (NULL) on any: its
+   source, or where that waits still or ran elsewhere, the source of it, and so on; -1 for none.
+   `shared` is what this prompt shares with it, as far as others find it already. */
+static int64_t last_sharer(const Replica *r, const Rank *rank, int64_t request, double *shared) {
+    const Requests *req = r->req;
+    int64_t source = req->reused_from[request];
+    for (int64_t i = 0; source >= 0 && i < MOST_SOURCES; i++) {
+        if (r->known[source] > 0.0 && (!rank || &r->rank[r->home[source]] == rank)) {
+            if (r->known[source] < *shared) *shared = r->known[source];
+            return source;
+        }
+        if (req->reused[source] < *shared) *shared = req->reused[source];
+        source = req->reused_from[source];
+    }
+    return -1;
+}
+
 /* Tokens of this prompt that the cache of the rank still holds. */
-static double hit_tokens(const Replica *r, const Rank *rank, int64_t request) {
+static double hit_tokens(Replica *r, const Rank *rank, int64_t request) {
     int64_t source = r->req->reused_from[request];
-    double reused = r->req->reused[request];
-    double most = r->req->prompt[request] - 1.0;
-    if (reused > most) reused = most;
+    double reused = reused_tokens(r, request);
+    r->sharer[request] = -1;
     if (source == ALWAYS_CACHED) return reused;
     if (source == BY_DISTANCE)
         return r->req->distance[request] <= r->set->cache_tokens - rank->used ? reused : 0.0;
-    if (source < 0 || r->req->first[source] < 0.0 || &r->rank[r->home[source]] != rank) return 0.0;
-    int running = r->req->done[source] < 0.0;
-    return running || rank->allocated <= r->evicted_at[source] ? reused : 0.0;
+    source = r->sharer[request] = last_sharer(r, rank, request, &reused);
+    return source >= 0 && rank->allocated <= r->evicted_at[source] ? reused : 0.0;
 }
 
 /* Tokens of this prompt that the host's memory holds. What a rank computes is written there, too, so
@@ -24,14 +44,12 @@ static double hit_tokens(const Replica *r, const Rank *rank, int64_t request) {
 static double tier_tokens(const Replica *r, const Rank *rank, int64_t request) {
     if (r->set->tier_tokens <= 0.0) return 0.0;
     int64_t source = r->req->reused_from[request];
-    double reused = r->req->reused[request];
-    double most = r->req->prompt[request] - 1.0;
-    if (reused > most) reused = most;
+    double reused = reused_tokens(r, request);
     if (source == BY_DISTANCE)
         return r->req->distance[request] <= r->set->tier_tokens ? reused : 0.0;
-    if (source < 0 || r->req->first[source] < 0.0 || &r->rank[r->home[source]] != rank) return 0.0;
-    int running = r->req->done[source] < 0.0;
-    return running || rank->written - r->left_at[source] <= r->set->tier_tokens ? reused : 0.0;
+    source = last_sharer(r, rank, request, &reused);
+    if (source < 0) return 0.0;
+    return rank->written - r->left_at[source] <= r->set->tier_tokens ? reused : 0.0;
 }
 
 /* Tokens of this prompt that a shared store may hold: reused here, or computed by another replica. */
@@ -51,15 +69,16 @@ static double store_tokens(const Replica *r, int64_t request) {
         return r->req->distance[request] <= r->set->store_tokens ? found : 0.0;
     if (r->req->far[request] > 0.0)
         return r->req->far_distance[request] <= r->set->store_tokens ? found : 0.0;
-    if (source < 0 || r->req->first[source] < 0.0) return 0.0;
+    source = last_sharer(r, NULL, request, &found);
+    if (source < 0) return 0.0;
     double since = r->rank[r->home[source]].written - r->left_at[source];
-    return r->req->done[source] < 0.0 || since <= r->set->store_rank_tokens ? found : 0.0;
+    return since <= r->set->store_rank_tokens ? found : 0.0;
 }
 
 /* Count a shared prefix once, however many running requests hold it. Where the source still runs
    and was charged for it, the charge moves to the prefix. */
 static void hold_prefix(Replica *r, Rank *rank, int64_t request, double hit) {
-    int64_t source = r->req->reused_from[request];
+    int64_t source = r->sharer[request];
     int shared = source >= 0 && hit > 0.0;
     int64_t root = shared ? r->root[source] : request;
     double more = shared ? hit - r->held[root] : 0.0;
@@ -70,7 +89,7 @@ static void hold_prefix(Replica *r, Rank *rank, int64_t request, double hit) {
         else rank->used += more;
         r->held[root] = hit;
     }
-    r->charged[request] = source < 0 ? hit : 0.0;
+    r->charged[request] = shared ? 0.0 : hit;
     rank->used += r->charged[request];
 }
 

@@ -127,6 +127,7 @@ static void begin_decode(Replica *r, int64_t request) {
     Rank *rank = &r->rank[r->home[request]];
     if (r->req->first[request] < 0.0) r->req->first[request] = r->delivered;
     if (r->generated[request] > 0.0) count_gaps(r, r->now - r->token_at[request], 1.0);
+    r->known[request] = r->req->prompt[request];
     r->token_at[request] = r->now;
     r->generated[request] += 1.0;
     double to_come = r->req->output[request] - r->generated[request];
@@ -339,11 +340,11 @@ static void *cut(char **arena, int64_t count) {
 
 static void cut_arrays(Replica *r, char *arena, int64_t n, int64_t heap) {
     double **reals[] = {&r->enter, &r->generated, &r->charged, &r->base, &r->evicted_at, &r->held,
-                        &r->token_at, &r->left_at, &r->loaded_at};
+                        &r->token_at, &r->left_at, &r->loaded_at, &r->known, &r->found};
     int64_t **wholes[] = {&r->ready, &r->next, &r->older, &r->newer, &r->key, &r->place, &r->since,
-                          &r->home, &r->root, &r->holders, &r->starting, &r->begun, &r->loading};
-    for (int i = 0; i < 9; i++) *reals[i] = cut(&arena, n);
-    for (int i = 0; i < 13; i++) *wholes[i] = cut(&arena, n);
+                          &r->home, &r->root, &r->holders, &r->sharer, &r->starting, &r->begun, &r->loading};
+    for (int i = 0; i < 11; i++) *reals[i] = cut(&arena, n);
+    for (int i = 0; i < 14; i++) *wholes[i] = cut(&arena, n);
     for (int64_t i = 0; i < r->set->ranks; i++) r->rank[i].heap = cut(&arena, heap);
 }
 
@@ -370,7 +371,7 @@ int replay(const Tables *tables, const Setting *set, Requests *req, Record *rec)
     Replica r = {.tables = tables, .set = set, .req = req, .rec = rec};
     memset(rec, 0, sizeof *rec);
     r.rank = calloc((size_t)set->ranks, sizeof(Rank));
-    char *arena = calloc((size_t)(n * (22 + set->ranks)), 8);
+    char *arena = calloc((size_t)(n * (25 + set->ranks)), 8);
     int status = r.rank && arena ? DONE : NO_MEMORY;
     if (status == DONE) {
         cut_arrays(&r, arena, n, n);

@@ -7,9 +7,14 @@
 
 enum { MIXED = 0, PREFILL_FIRST = 1, STATIC = 2 };
 enum { IN_TURN = 0, LEAST_LOAD = 1, PREFIX_AWARE = 2 };
+/* When others find a prompt's tokens in the cache: with its first token, after the step that computes
+   them, or as soon as they are scheduled. */
+enum { AFTER_PROMPT = 0, AFTER_STEP = 1, AS_SCHEDULED = 2 };
 enum { DONE = 0, NO_MEMORY = 1, STUCK = 2 };
 enum { SAMPLES = 256, GAPS = 800, GAP_OCTAVE = -14, GAP_SHIFT = 47 };
 #define ALWAYS_CACHED (-2)
+/* Requests that are followed back from one to its source, the source's source and so on. */
+enum { MOST_SOURCES = 64 };
 /* Computed before: caches that hold more than `distance` tokens hold it still. */
 #define BY_DISTANCE (-3)
 /* SGLang: share of the output it reserves at first and at least, steps until the least, and the
@@ -21,7 +26,7 @@ static const int64_t RESERVE_STEPS = 16;
 
 /* How the replica schedules, and what its host and corrections of step times are. */
 typedef struct {
-    int64_t kind, router, ranks, whole_prompts, reserve_output, both_ways, loads_overlap;
+    int64_t kind, router, ranks, whole_prompts, reserve_output, both_ways, loads_overlap, sharing;
     double token_budget, max_sequences, cache_tokens, block_tokens;
     double lag_steps, receive_steps, imbalance;
     double request_s, token_s, reply_s, first_wave_s;
@@ -83,7 +88,10 @@ typedef struct {
     int64_t reached;                /* requests that came to it before those tokens */
     int64_t step, sent, seen, finished, turn;
     double *enter, *generated, *charged, *base, *evicted_at, *held, *token_at, *left_at, *loaded_at;
+    double *known;                  /* tokens of its prompt that others find */
+    double *found;                  /* tokens it found on the host or in the store */
     int64_t *ready, *next, *older, *newer, *key, *place, *since, *home, *root, *holders;
+    int64_t *sharer;                /* of its rank, the last that computed what it shares, or -1 */
     int64_t *starting;              /* requests whose prompt ends in this step */
     int64_t starting_count;
     int64_t *begun;                 /* requests that have not decoded since they began */

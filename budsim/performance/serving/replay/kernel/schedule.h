@@ -25,6 +25,7 @@ static int take_prompt(Replica *r, Rank *rank, int64_t request, double tokens) {
                                          r->req->prompt[request]);
     if (!r->set->reserve_output) charge(r, rank, request, tokens);
     rank->partial_done += tokens;
+    if (r->set->sharing == AS_SCHEDULED) r->known[request] = rank->partial_done;
     if (rank->partial_done < rank->partial_length - 1e-9) return 0;
     rank->partial = -1;
     r->starting[r->starting_count++] = request;
@@ -46,6 +47,9 @@ static void admit(Replica *r, Rank *rank, int64_t request, double hit, double le
     run(r, rank, request);
     if (r->req->admitted[request] < 0.0) r->req->admitted[request] = r->now;
     hold_prefix(r, rank, request, hit);
+    /* Until it is released, nothing of it is dropped. */
+    r->evicted_at[request] = r->left_at[request] = HUGE_VAL;
+    if (r->set->sharing != AFTER_PROMPT && hit > r->known[request]) r->known[request] = hit;
     double to_come = r->req->output[request] - r->generated[request];
     charge(r, rank, request, half_block + (r->set->reserve_output ? left + to_come : 0.0));
     rank->partial = request;
@@ -61,8 +65,11 @@ static void take_loaded(Replica *r, Rank *rank, double tokens) {
     r->loaded_tokens += tokens;
 }
 
-/* Let the first of the queue wait for a load of so long over a link that is idle from `idle` on. */
-static void await_load(Replica *r, Rank *rank, int64_t request, double seconds, double *idle) {
+/* Let the first of the queue wait for a load of so many tokens over a link that is idle from `idle` on. */
+static void await_load(Replica *r, Rank *rank, int64_t request, double tokens, double token_s,
+                       double *idle) {
+    double seconds = tokens * token_s;
+    r->found[request] = tokens;
     double begins = r->now > *idle ? r->now : *idle;
     r->loaded_at[request] = *idle = begins + seconds;
     dequeue(r, rank);
@@ -77,13 +84,13 @@ static double load_first(Replica *r, Rank *rank, int64_t request) {
     if (found > 0.0) {
         if (r->set->loads_overlap) return found;
         r->loaded_tokens += found;
-        await_load(r, rank, request, found * r->set->tier_token_s, &rank->link_free);
+        await_load(r, rank, request, found, r->set->tier_token_s, &rank->link_free);
         return LOADING;
     }
     found = store_tokens(r, request);
     if (found <= 0.0) return 0.0;
     if (!r->set->loads_overlap) r->loaded_tokens += found;
-    await_load(r, rank, request, found * r->set->store_token_s, &rank->network_free);
+    await_load(r, rank, request, found, r->set->store_token_s, &rank->network_free);
     return LOADING;
 }
 
@@ -95,8 +102,7 @@ static double admit_first(Replica *r, Rank *rank, double budget, double reserved
     if (r->ready[request] > r->step || runs >= r->set->max_sequences) return 0.0;
     double hit = hit_tokens(r, rank, request), loads = 0.0;
     if (hit <= 0.0 && r->loaded_at[request] > 0.0) {
-        hit = shared_tokens(r, request);
-        loads = hit;
+        hit = loads = r->found[request];
     } else if (hit <= 0.0) {
         hit = loads = load_first(r, rank, request);
         if (hit == LOADING) return LOADING;
@@ -148,6 +154,8 @@ static int is_closed(const Replica *r, Rank *rank) {
 /* Form the next step of a rank: which prompt tokens it computes and whether it decodes. */
 static void form(Replica *r, Rank *rank) {
     rank->prefill = rank->prefill_cost = rank->load_s = 0.0;
+    if (rank->partial >= 0 && r->set->sharing == AFTER_STEP)
+        r->known[rank->partial] = rank->partial_done;
     int full = rank->decoding > 0 && make_room(r, rank);
     int nothing = rank->queued == 0 && rank->partial < 0;
     if (!full && !nothing && !is_closed(r, rank)) {
