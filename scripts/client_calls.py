@@ -12,10 +12,12 @@ import time
 
 from budsim_client import Client
 from budsim_client.api.service import about, ready
-from budsim_client.api.simulator import configurations, recommendations, run
+from budsim_client.api.simulator import configurations, day, recommendations, run
 from budsim_client.api.workflow import events, status
 from budsim_client.models import (
     ConfigurationsRequest,
+    DayOfReplicasAnswer,
+    DayRequest,
     DeploymentConfiguration,
     Error,
     EventPage,
@@ -38,8 +40,9 @@ def main(address: str) -> None:
         assert isinstance(ready.sync(client=client), Info)
         answer_at_once(client)
         answer_later(client)
+        answer_for_a_day(client)
         refusal(client)
-    print("the generated client called 7 operations; all answers had their types")
+    print("the generated client called 8 operations; all answers had their types")
 
 
 def question(*, debug: bool, acceptance: float = 0.6) -> RunRequest:
@@ -84,6 +87,21 @@ def answer_later(client: Client) -> None:
     assert isinstance(best, DeploymentConfiguration), best
     assert best.node_groups[0].speculation.method == "ngram"
     assert isinstance(events.sync(started.workflow_id, client=client), EventPage)
+
+
+def answer_for_a_day(client: Client) -> None:
+    """Wait for the replicas of three hours."""
+    asked = DayRequest(
+        pretrained_model_uri="meta-llama/Llama-3.1-8B-Instruct",
+        input_tokens=512,
+        output_tokens=128,
+        hourly=[1.0, 5.0, 2.0],
+        target_throughput_per_user=20.0,
+        simulation_method=SimulationMethod.HEURISTIC,
+    )
+    found = day.sync(client=client, body=asked)
+    assert isinstance(found, DayOfReplicasAnswer), found
+    assert [hour.requests_per_s for hour in found.hours] == asked.hourly
 
 
 def refusal(client: Client) -> None:

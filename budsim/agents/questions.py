@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.cluster_file import clusters_in
-from budsim.simulator.wire.model_loads import ModelLoad
+from budsim.simulator.wire.model_loads import ModelDay, ModelLoad
 
 if TYPE_CHECKING:
     from budsim.hardware_ops.cluster import Cluster
@@ -27,8 +27,8 @@ Nodes = Annotated[
 ]
 
 
-class Question(ModelLoad):
-    """A load, and the machines that are to serve it."""
+class Machines(BaseModel):
+    """The machines that are to serve a load."""
 
     nodes: Nodes
 
@@ -36,6 +36,14 @@ class Question(ModelLoad):
     def clusters(self) -> tuple[Cluster, ...]:
         """The machines as one cluster; errors as `clusters_of`."""
         return clusters_of(self.nodes)
+
+
+class Question(ModelLoad, Machines):
+    """A load, and the machines that are to serve it."""
+
+
+class DayQuestion(ModelDay, Machines):
+    """The load of each hour of a day, and the machines that are to serve it."""
 
 
 class CapacityQuestion(Question):

@@ -13,7 +13,8 @@ from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
 from pydantic import Field, ValidationError
 
 import budsim
-from budsim.agents.questions import CapacityQuestion, Nodes, Question, clusters_of
+from budsim.agents.questions import CapacityQuestion, DayQuestion, Nodes, Question, clusters_of
+from budsim.api.answers import plan_row
 from budsim.api.documents import changes_document
 from budsim.api.pools import router_command, router_of, router_text
 from budsim.api.several_models import ask_of, options_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from budsim.api.answers import Simulation
+    from budsim.api.daily import DailyReplicas
     from budsim.simulator.planning.plans import HostTierEffect, Plan
 
 P = ParamSpec("P")
@@ -34,10 +36,10 @@ T = TypeVar("T")
 INSTRUCTIONS = """\
 budsim predicts how large language models are served: which engine configuration to deploy, its
 latency and throughput with 90 % intervals, its cost, and the chance that it meets all targets.
-Ask `simulate` when the machines are known, `capacity` for how much they serve, `size` for which
-devices to rent, `together` for several models on the same machines. `what_if` changes one setting
-of the best plan, `explain` says why a plan is as good as it is, and `render` writes the files that
-start it. Figures in `_s` are seconds."""
+Ask `simulate` when the machines are known, `capacity` for how much they serve, `day` for how many
+replicas each hour needs, `size` for which devices to rent, `together` for several models on the
+same machines. `what_if` changes one setting of the best plan, `explain` says why a plan is as good
+as it is, and `render` writes the files that start it. Figures in `_s` are seconds."""
 
 MOST_REASONS = 20
 # Wrong arguments that a refusal names.
@@ -107,7 +109,7 @@ def _words(problem: ErrorDetails) -> str:
 def server() -> MCPServer:
     """Return the server with all its tools; it keeps nothing between two calls."""
     found = Server(name="budsim", instructions=INSTRUCTIONS, version=budsim.__version__)
-    for tool in (simulate, capacity, size, together, what_if, explain, render):
+    for tool in (simulate, capacity, day, size, together, what_if, explain, render):
         found.add_tool(_told(tool), annotations=READ_ONLY)
     return found
 
@@ -136,6 +138,30 @@ def capacity(question: CapacityQuestion) -> dict[str, Any]:
         **options_of(question),
     )
     return {"summary": found.summary(), "clusters": found.rows()}
+
+
+def day(question: DayQuestion) -> dict[str, Any]:
+    """Find how many replicas each hour of a day needs within the targets, and what that costs.
+
+    `scaling` says when to add a replica, `cost` what following the load saves. Without hours,
+    `reasons` say why nothing serves the busiest one.
+    """
+    found = budsim.day(
+        model=question.model,
+        cluster=question.clusters,
+        traffic=question.traffic,
+        targets=question.targets,
+        hourly=question.hourly,
+        lead_time_s=question.lead_time_s,
+        **options_of(question),
+    )
+    told = found.to_dict()
+    return {
+        "summary": found.summary(),
+        "plan": plan_row(found.day.plan, found.question) if found.day else None,
+        **{name: told[name] for name in ("hours", "scaling", "cost")},
+        "reasons": _reasons(found),
+    }
 
 
 def size(load: ModelLoad, devices: Devices | None = None) -> dict[str, Any]:
@@ -249,7 +275,7 @@ def _chosen(found: Simulation, number: int) -> Mapping[str, Any]:
     return rows[number - 1]
 
 
-def _reasons(found: Simulation) -> list[str]:
+def _reasons(found: Simulation | DailyReplicas) -> list[str]:
     """Return why something is not in the answer, each reason once."""
     told = dict.fromkeys(each.reason for each in found.rejections)
     return list(told)[:MOST_REASONS]

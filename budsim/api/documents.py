@@ -146,9 +146,6 @@ def reasons_document(rejections: Iterable[Rejection]) -> list[Any]:
 
 def configuration_document(question: Question, plan: Plan) -> Any:
     """Return a plan as callers deploy it."""
-    from budsim.simulator.planning.plans import Outcome
-    from budsim.simulator.schemas import DeploymentConfiguration, stored_plans
+    from budsim.simulator.schemas import deployment_of
 
-    outcome = Outcome(plans=(plan,), rejections=(), evaluations=0)
-    stored = stored_plans(outcome, question, keep=1)[0]
-    return DeploymentConfiguration.of(stored).model_dump(mode="json")
+    return deployment_of(plan, question).model_dump(mode="json")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from budsim.simulator.planning.question import Question
     from budsim.simulator.planning.shared_clusters import SharedOutcome
     from budsim.simulator.planning.targets import Targets
-    from budsim.simulator.wire.model_loads import ModelLoad
+    from budsim.simulator.wire.model_loads import ModelFields, ModelLoad
 
 
 # A field of a question for each name that other errors use.
@@ -165,7 +165,7 @@ def ask_of(load: ModelLoad) -> Ask:
     )
 
 
-def options_of(load: ModelLoad) -> SearchOptions:
+def options_of(load: ModelFields) -> SearchOptions:
     """Return what the search may try, and how it judges."""
     options: SearchOptions = {
         "engines": load.engines,

@@ -18,7 +18,7 @@ from budsim.hardware_ops.cluster import Cluster
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.model_names import find_by_name
 from budsim.model_ops.registry import HubLookup, resolve_model
-from budsim.performance.items import with_items
+from budsim.performance.items import as_served
 from budsim.performance.lengths import FixedLength
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.question import FixedKnobs, Question, chance_of
@@ -27,7 +27,7 @@ from budsim.simulator.site_costs import SiteCosts
 
 if TYPE_CHECKING:  # the terminal builds questions too and must not pay for pydantic's models
     from budsim.simulator.cluster_sources import Inventory
-    from budsim.simulator.schemas import HostsRequest, RunRequest
+    from budsim.simulator.schemas import HostsRequest, RunRequest, SearchRequest
     from budsim.simulator.storage.records import Finding
 
 # What the deploying service passes to the engine in place of our own values.
@@ -93,17 +93,15 @@ def served(
         A token rate is asked of a model that generates no tokens, or images or audio of one that
         does not read them.
     """
-    traffic = with_items(architecture, traffic)
-    if not (pooling or architecture.is_embedding):
-        return architecture, traffic
-    if targets.tokens_per_s_per_user:
+    architecture = replace(architecture, is_embedding=pooling or architecture.is_embedding)
+    if architecture.is_embedding and targets.tokens_per_s_per_user:
         problem = f"{architecture.model_id} is asked for vectors or scores and generates no tokens"
         raise InvalidInput("target_throughput_per_user", problem, "0 or null: no target")
-    return replace(architecture, is_embedding=True), replace(traffic, output=FixedLength(tokens=0))
+    return architecture, as_served(architecture, traffic)
 
 
 def question_of(
-    request: RunRequest,
+    request: SearchRequest,
     clusters: tuple[Cluster, ...],
     source: ModelSource,
     engines: frozenset[str] = frozenset(),
@@ -143,7 +141,7 @@ def question_of(
         weight_precision=precision if request.is_quantization else None,
         max_context_tokens=request.model_max_context_length,
         analytic_only=request.simulation_method == "heuristic",
-        allow_mixed=request.allow_mixed,
+        allow_mixed=request.may_mix,
         parsed_as=request.model_uri or "",
         chance=chance_of(request.risk),
         max_loras=request.max_loras,
@@ -228,7 +226,7 @@ def precision_named(name: str) -> Precision:
         ) from None
 
 
-def wanted_precision(request: RunRequest) -> Precision | None:
+def wanted_precision(request: SearchRequest) -> Precision | None:
     """Return the weight format that the quantization a request names leaves; None: it names none.
 
     A method without a type stands for the first scheme it reaches.

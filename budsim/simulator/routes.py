@@ -27,6 +27,8 @@ from budsim.simulator.schemas import (
     BenchmarkRequest,
     ClusterMetrics,
     ConfigurationsRequest,
+    DayOfReplicasAnswer,
+    DayRequest,
     Delivery,
     DeliveryStatus,
     DeploymentConfiguration,
@@ -171,6 +173,13 @@ async def benchmark_config(
     """Return node groups for a layout the caller chose."""
     async with application_state_of(request.app).computing():
         return await service.benchmark(body)
+
+
+@router.post("/simulator/day", responses=documented_answer(examples.DAY_ANSWER), tags=["simulator"])
+async def day(body: DayRequest, service: Service, request: Request) -> DayOfReplicasAnswer:
+    """Return how many replicas each hour of a day needs within the targets, and their cost."""
+    async with application_state_of(request.app).computing():
+        return await service.day(body)
 
 
 @router.get(

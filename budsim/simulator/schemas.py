@@ -5,6 +5,7 @@ The models are grouped by meaning in `budsim.simulator.wire`; this file names th
 
 from __future__ import annotations
 
+from budsim.simulator.wire.days import DayOfReplicasAnswer
 from budsim.simulator.wire.envelopes import (
     Body,
     Category,
@@ -62,6 +63,7 @@ from budsim.simulator.wire.recommendations import (
     Reason,
     RecommendationPage,
     Recommendations,
+    deployment_of,
     found_message,
     reason_documents,
     recommendations_of,
@@ -70,10 +72,12 @@ from budsim.simulator.wire.recommendations import (
 from budsim.simulator.wire.requests import (
     BenchmarkRequest,
     ConfigurationsRequest,
+    DayRequest,
     FeedbackItem,
     HostsRequest,
     NodeConfigurationsRequest,
     RunRequest,
+    SearchRequest,
     plan_filter,
 )
 
@@ -91,6 +95,8 @@ __all__ = [
     "Compression",
     "Confidence",
     "ConfigurationsRequest",
+    "DayOfReplicasAnswer",
+    "DayRequest",
     "Delivery",
     "DeliveryStatus",
     "DeploymentConfiguration",
@@ -121,10 +127,12 @@ __all__ = [
     "Recommendations",
     "ReplayedRequests",
     "RunRequest",
+    "SearchRequest",
     "Spread",
     "WorkflowMetadata",
     "WorkflowStep",
     "benchmark_configuration",
+    "deployment_of",
     "found_message",
     "node_configurations",
     "node_group",

@@ -7,11 +7,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from budsim.performance.predictor import Predictor
+from budsim.simulator.planning.days import AskedDay
 from budsim.simulator.planning.plans import Outcome, Rejection
 from budsim.simulator.planning.question import Question
 
 if TYPE_CHECKING:
     from budsim.simulator.evolution import Progress
+    from budsim.simulator.planning.daily_replicas import DayAnswer
 
 
 def simulate(
@@ -30,6 +32,14 @@ def simulate(
 
     found = {name: PartitionResult.unpacked(content) for name, content in known.items()}
     return answer(question, predictor, known=found, progress=progress)
+
+
+def replicas_of_day(question: Question, predictor: Predictor, day: AskedDay) -> DayAnswer:
+    """Return the replicas that each hour needs; the question's traffic is that of one hour."""
+    from budsim.simulator.planning.daily_replicas import hours_of, replicas_over_a_day
+
+    hours = hours_of(question.traffic, day.rates)
+    return replicas_over_a_day(question, hours, predictor, lead_time_s=day.lead_time_s)
 
 
 def parts_of(question: Question, _predictor: Predictor, _detail: object = None) -> tuple[str, ...]:

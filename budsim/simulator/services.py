@@ -16,11 +16,13 @@ from budsim.simulator.backlog import Backlog
 from budsim.simulator.cluster_sources import Inventory
 from budsim.simulator.context import ServiceContext, ServiceOptions
 from budsim.simulator.planning.question import Question
-from budsim.simulator.questions import hosts_question_of
+from budsim.simulator.questions import hosts_question_of, question_of
 from budsim.simulator.run_steps import RunSteps
 from budsim.simulator.schemas import (
     BenchmarkConfiguration,
     BenchmarkRequest,
+    DayOfReplicasAnswer,
+    DayRequest,
     HostsRequest,
     NodeConfigurations,
     NodeConfigurationsRequest,
@@ -30,6 +32,7 @@ from budsim.simulator.schemas import (
     node_configurations,
     recommendations_of,
 )
+from budsim.simulator.searching import replicas_of_day
 from budsim.simulator.signals import Signals
 from budsim.simulator.storage.records import (
     EVERY_PLAN,
@@ -191,6 +194,15 @@ class Simulations:
         group = await self.workers.compute(chosen_group, question, chosen)
         overrides = self.options.overrides(request.model_uri or request.model_id)
         return benchmark_configuration(request, question, group, overrides)
+
+    async def day(self, request: DayRequest) -> DayOfReplicasAnswer:
+        """Return the replicas that each hour of a day needs; errors as `questions.question_of`."""
+        clusters, site = await self.inventory.clusters(), self.options
+        known = (clusters, site.source, site.engines, site.deployer, site.costs)
+        question = await asyncio.to_thread(question_of, request, *known)
+        found = await self.workers.compute(replicas_of_day, question, request.day)
+        overrides = site.overrides(request.pretrained_model_uri, request.quantization_method)
+        return await asyncio.to_thread(DayOfReplicasAnswer.of, question, found, overrides)
 
     def find(self, run_id: str) -> Run:
         """Return a run.

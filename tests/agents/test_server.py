@@ -48,6 +48,7 @@ async def test_every_question_is_a_tool_that_only_reads():
     assert {each.name for each in tools} == {
         "simulate",
         "capacity",
+        "day",
         "size",
         "together",
         "what_if",
@@ -84,6 +85,20 @@ async def test_capacity_counts_what_the_machines_serve():
     one = [{"name": "gpu", "devices": [{"device": "H100-SXM"}]}]
     told = await answer("capacity", {"question": {**unloaded, "nodes": one, "target_ttft": 100}})
     assert told["clusters"][0]["concurrency"] > 16
+
+
+async def test_a_day_tells_the_replicas_of_each_hour():
+    """`day` answers the hours, the plan of the busiest one, and when to add a replica."""
+    load = {name: value for name, value in LOAD.items() if name != "concurrency"}
+    hourly = {**load, "target_throughput_per_user": 50, "hourly": [2, 30], "lead_time_s": 60}
+    two = [{"name": "gpu", "devices": [{"device": "A100-SXM-80GB", "count": 2}]}]
+    told = await answer("day", {"question": {**hourly, "nodes": two}})
+    assert [hour["requests_per_s"] for hour in told["hours"]] == [2, 30]
+    assert told["scaling"]["replicas_by_hour"] == [each["replicas"] for each in told["hours"]]
+    assert told["scaling"]["lead_time_s"] == 60
+    assert told["plan"]["runs"]
+    assert told["cost"]["usd_per_day"] <= told["cost"]["constant_usd_per_day"]
+    assert "hourly: is missing" in await refusal("day", {"question": {**load, "nodes": NODES}})
 
 
 async def test_size_names_only_the_devices_it_was_given():

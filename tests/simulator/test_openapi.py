@@ -21,6 +21,7 @@ from budsim.simulator.http import examples
 from budsim.simulator.schemas import (
     BenchmarkRequest,
     ConfigurationsRequest,
+    DayRequest,
     NodeConfigurationsRequest,
     RunRequest,
 )
@@ -34,6 +35,7 @@ REQUESTS = [
     (RunRequest, examples.RUN),
     (RunRequest, examples.CLOUD_EVENT),
     (ConfigurationsRequest, examples.CONFIGURATIONS),
+    (DayRequest, examples.DAY),
     (NodeConfigurationsRequest, examples.HOSTS),
     (BenchmarkRequest, examples.BENCHMARK),
 ]

@@ -41,6 +41,15 @@ CONFIGURATIONS: dict[str, Any] = {
         {"config_id": CONFIG_ID, "failed": True, "reason": "no node with enough free memory"}
     ],
 }
+DAY: dict[str, Any] = {
+    "pretrained_model_uri": MODEL,
+    "input_tokens": 1000,
+    "output_tokens": 200,
+    "target_ttft_p99": 1000,
+    "target_throughput_per_user": 20,
+    "hourly": [3, 2, 8, 30, 45, 42, 25, 10],
+    "arrival": "poisson",
+}
 HOSTS: dict[str, Any] = {
     "model_id": MODEL,
     "cluster_id": CLUSTER_ID,
@@ -213,6 +222,47 @@ BENCHMARK_ANSWER: dict[str, Any] = {
     "cluster_id": CLUSTER_ID,
     "model_id": MODEL,
     "node_groups": [NODE_GROUP],
+}
+DAY_ANSWER: dict[str, Any] = {
+    "object": "replicas_over_a_day",
+    "model": MODEL,
+    "input_tokens": 1000,
+    "output_tokens": 200,
+    "configurations": [DEPLOYMENT],
+    "hours": [
+        {
+            "hour": 0,
+            "requests_per_s": 3.0,
+            "replicas": 1,
+            "meets_targets": True,
+            "chance": 0.99,
+            "ttft_p99_s": 0.08,
+            "itl_p99_s": 0.02,
+            "e2e_p99_s": 2.0,
+            "in_flight_per_replica": 5.5,
+        }
+    ],
+    "scaling": {
+        "min_replicas": 1,
+        "max_replicas": 2,
+        "lead_time_s": 135.0,
+        "replicas_by_hour": [1],
+        "requests_per_s_per_replica": 12.9,
+        "in_flight_per_replica": 40.2,
+        "in_flight_to_scale_at": 37.5,
+        "growth_in_lead_time": 0.07,
+    },
+    "cost": {
+        "usd_per_day": 60.0,
+        "usd_per_month": 1825.0,
+        "constant_usd_per_day": 120.0,
+        "constant_usd_per_month": 3650.0,
+        "saved_share": 0.5,
+        "replica_hours_per_day": 24.0,
+    },
+    "reasons": [],
+    "evaluations": 1200,
+    "seed": 0,
 }
 EVENT: dict[str, Any] = {
     "notification_type": "event",

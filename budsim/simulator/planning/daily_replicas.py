@@ -17,7 +17,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.commons.units import SECONDS_PER_HOUR
 from budsim.engine_ops import serving_engines
 from budsim.performance.candidates import Integers
-from budsim.performance.items import with_items
+from budsim.performance.items import as_served
 from budsim.performance.predictor import Predictor
 from budsim.performance.recorded import Trace
 from budsim.performance.traffic import LEAST_RATE, OpenLoop, Traffic
@@ -27,6 +27,7 @@ from budsim.simulator.planning.choices import make_option
 from budsim.simulator.planning.daily_pools import pools_over_a_day
 from budsim.simulator.planning.days import (
     HOURS_PER_DAY,
+    LONGEST_LEAD_S,
     DayOfReplicas,
     HourOfDay,
     ScalingRule,
@@ -45,7 +46,6 @@ from budsim.simulator.planning.replica_groups import (
 )
 from budsim.simulator.planning.scoring import Scoring
 
-LONGEST_LEAD_S: Final = SECONDS_PER_HOUR
 # The most a replica carries is sought to 1 %.
 CLOSE: Final = 1.01
 # Plans for the busiest hour whose cost over the day is compared.
@@ -147,7 +147,7 @@ def replicas_over_a_day(
     if lead_time_s is not None and not 0.0 <= lead_time_s <= LONGEST_LEAD_S:
         expected = f"0 to {LONGEST_LEAD_S:g} s"
         raise InvalidInput("lead_time_s", f"{lead_time_s} is out of range", expected)
-    hours = [with_items(question.architecture, hour) for hour in hours]
+    hours = [as_served(question.architecture, hour) for hour in hours]
     # Replicas of one kind: those of several kinds cannot be scaled by one threshold.
     busiest = max(hours, key=lambda each: each.rate)
     asked = replace(question, traffic=busiest, allow_mixed=False)

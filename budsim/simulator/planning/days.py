@@ -20,10 +20,20 @@ from budsim.simulator.planning.plans import (
 
 HOURS_PER_DAY: Final = 24
 DAYS_PER_MONTH: Final = HOURS_PER_MONTH / HOURS_PER_DAY
+# Longest time from asking for a replica until it serves, s.
+LONGEST_LEAD_S: Final = SECONDS_PER_HOUR
 # Rate of reading weights, and further time until an engine serves (process, compilation, graph
 # capture): our estimates, for a replica whose image and weights are on the node already.
 LOAD_BYTES_PER_S: Final = 1.0 * GIB
 ENGINE_START_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedDay:
+    """Requests/s of each hour, and seconds from asking for a replica until it serves."""
+
+    rates: tuple[float, ...]
+    lead_time_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

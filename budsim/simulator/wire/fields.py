@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from pydantic import (
@@ -19,6 +20,7 @@ from budsim.model_ops.media import LONGEST_AUDIO_S, MOST_FRAMES
 from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
 from budsim.performance.prefixes import MOST_SET_TOKENS, MOST_TURNS
 from budsim.performance.traffic import MOST_RATE
+from budsim.simulator.planning.days import LONGEST_LEAD_S
 
 # Bytes of a GB of the wire: the inventory's writer calls a GiB a GB, and callers do the same.
 WIRE_GB = GIB
@@ -81,6 +83,12 @@ Target = Annotated[
 Rate = Annotated[
     float, Field(gt=0, le=MOST_RATE, allow_inf_nan=False), BeforeValidator(only_number)
 ]
+HourlyRate = Annotated[
+    float, Field(ge=0, le=MOST_RATE, allow_inf_nan=False), BeforeValidator(only_number)
+]
+LeadTime = Annotated[
+    float, Field(ge=0, le=LONGEST_LEAD_S, allow_inf_nan=False), BeforeValidator(only_number)
+]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(only_number)]
 Threshold = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False), BeforeValidator(only_number)]
 Chance = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(only_number)]
@@ -106,6 +114,16 @@ def told_as(expected: str) -> WrapValidator:
 def wrong_field(field: str, message: str) -> PydanticCustomError:
     """Return an error of a check over several fields that names the one to look at."""
     return PydanticCustomError("wrong_field", "{message}", {"field": field, "message": message})
+
+
+def is_none(value: object) -> bool:
+    """Return whether a field is to be left out of an answer, as it says nothing."""
+    return value is None
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return a number JSON can hold: none of what was not counted."""
+    return value if math.isfinite(value) else None
 
 
 def gigabytes(size_bytes: float) -> float:

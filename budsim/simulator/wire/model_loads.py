@@ -10,14 +10,11 @@ from budsim.simulator.planning.question import Disaggregation
 from budsim.simulator.wire.fields import Text
 from budsim.simulator.wire.guesses import SpeculationFields
 from budsim.simulator.wire.kv_stores import KvTierFields
-from budsim.simulator.wire.traffic import LoadFields
+from budsim.simulator.wire.traffic import DailyFields, LoadFields
 
 
-class ModelLoad(LoadFields, SpeculationFields, KvTierFields):
-    """A model, what clients send to it, the targets of its service, and what may be tried.
-
-    Exactly one of ``concurrency`` and ``request_rate`` is given.
-    """
+class ModelFields(SpeculationFields, KvTierFields):
+    """A model, and what may be tried for it."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
@@ -34,3 +31,14 @@ class ModelLoad(LoadFields, SpeculationFields, KvTierFields):
     chance: float | None = Field(
         None, ge=0, lt=1, description="least chance of meeting all targets; null: 0.8"
     )
+
+
+class ModelLoad(LoadFields, ModelFields):
+    """A model, what clients send to it, the targets of its service, and what may be tried.
+
+    Exactly one of ``concurrency`` and ``request_rate`` is given.
+    """
+
+
+class ModelDay(DailyFields, ModelFields):
+    """A model, what clients send to it in each hour of a day, and the targets of its service."""

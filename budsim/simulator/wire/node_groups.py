@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from budsim.simulator.planning.energy import energy_of
 from budsim.simulator.planning.plans import Figure, ReplicaGroup
 from budsim.simulator.planning.question import Question
 from budsim.simulator.wire.explanations import Explanation, explanation_of
-from budsim.simulator.wire.fields import gigabytes
+from budsim.simulator.wire.fields import finite_or_none, gigabytes, is_none
 from budsim.simulator.wire.guesses import GuessedTokens
 from budsim.simulator.wire.kv_stores import SharedKvStore
 
@@ -36,10 +35,6 @@ COST_PER_MONTH = Field(None, description="USD per month of 730 hours; null where
 BLENDED = Field(
     None, description="USD per million tokens, input and output together; null where it is unknown"
 )
-
-
-def _is_none(value: object) -> bool:
-    return value is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,12 +217,12 @@ class NodeGroup(EngineMetadata):
     socket_cores: int | None = None
     role: PoolRole | None = Field(
         None,
-        exclude_if=_is_none,
+        exclude_if=is_none,
         description="part of each request that these workers serve; absent where each replica "
         "serves whole requests",
     )
     # Callers read a null as a number of adapters, and an absent key as their own default.
-    max_loras: int | None = Field(None, exclude_if=_is_none)
+    max_loras: int | None = Field(None, exclude_if=is_none)
     model: str | None = None
     placements: list[list[NodeShare]] = []
     compression: Compression | None = None
@@ -443,24 +438,19 @@ def _requests(found: plans.ReplayedRequests) -> ReplayedRequests:
         running=found.running,
         waiting=found.waiting,
         utilisation=found.utilisation,
-        largest_stable_rate=_or_none(found.largest_stable_rate),
-        margin=_or_none(found.margin),
+        largest_stable_rate=finite_or_none(found.largest_stable_rate),
+        margin=finite_or_none(found.margin),
     )
 
 
 def _spread(found: replay.Spread, factor: float) -> Spread:
     return Spread(
-        mean=_or_none(found.mean * factor),
-        p50=_or_none(found.p50 * factor),
-        p90=_or_none(found.p90 * factor),
-        p95=_or_none(found.p95 * factor),
-        p99=_or_none(found.p99 * factor),
+        mean=finite_or_none(found.mean * factor),
+        p50=finite_or_none(found.p50 * factor),
+        p90=finite_or_none(found.p90 * factor),
+        p95=finite_or_none(found.p95 * factor),
+        p99=finite_or_none(found.p99 * factor),
     )
-
-
-def _or_none(value: float) -> float | None:
-    """Return a number JSON can hold: none of what was not counted."""
-    return value if math.isfinite(value) else None
 
 
 def _range(figure: Figure, factor: float) -> Range:

@@ -202,6 +202,13 @@ def stored_plans(
     )
 
 
+def deployment_of(
+    plan: Plan, question: Question, overrides: LaunchOverrides = AS_PLANNED
+) -> DeploymentConfiguration:
+    """Return a plan as callers deploy it."""
+    return DeploymentConfiguration.of(_stored_plan(0, plan, question, overrides))
+
+
 def recommendations_of(run: Run, plans: Sequence[StoredPlan]) -> Recommendations:
     """Return the best plan of each of the first ten clusters; ``plans`` are best first."""
     # A caller takes a completed result for success: what misses too much must not be in it.

@@ -39,7 +39,7 @@ from budsim.simulator.wire.fields import (
 )
 from budsim.simulator.wire.guesses import SpeculationFields
 from budsim.simulator.wire.kv_stores import KvTierFields
-from budsim.simulator.wire.traffic import TrafficFields
+from budsim.simulator.wire.traffic import DailyFields, LoadFields, TrafficFields
 
 # Endpoints whose models answer with vectors or scores.
 POOLING_ENDPOINTS = frozenset({"EMBEDDING", "CLASSIFY", "RERANK"})
@@ -58,14 +58,10 @@ class SimulationMethod(StrEnum):
     HEURISTIC = "heuristic"
 
 
-class RunRequest(TrafficFields, SpeculationFields, KvTierFields, CostFields):
-    """What should be deployed for which traffic and targets (`POST /simulator/run`)."""
+class SearchRequest(TrafficFields, SpeculationFields, KvTierFields, CostFields, Body):
+    """Fields of all questions that are answered by a search."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        protected_namespaces=(),
-        json_schema_extra={"examples": [examples.RUN]},
-    )
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     pretrained_model_uri: Text = Field(
         description="Hugging Face id, or a path under MODEL_REGISTRY_DIR"
@@ -75,7 +71,6 @@ class RunRequest(TrafficFields, SpeculationFields, KvTierFields, CostFields):
         max_length=MAX_TEXT,
         description="Hugging Face id, for engine compatibility and parsers",
     )
-    is_proprietary_model: Flag = Field(description="cloud model, called through LiteLLM")
     cluster_id: UUID | None = Field(None, description="restrict to one cluster")
     is_quantization: Flag = Field(False, description="simulate the quantized model")
     quantization_method: str | None = Field(None, max_length=MAX_TEXT)
@@ -99,20 +94,10 @@ class RunRequest(TrafficFields, SpeculationFields, KvTierFields, CostFields):
     engines: Annotated[list[Text], Field(max_length=MAX_ENGINES)] | None = Field(
         None, description="serving engines that may be used (vllm, sglang); null: all of this site"
     )
-    allow_mixed: Flag = Field(
-        False,
-        description="a deployment may have node groups of several device types or layouts; "
-        "false: one node group",
-    )
     disaggregated: Disaggregation = Field(
         Disaggregation.OFF,
         description="workers of their own for prefill and decode: off; also, where that is better; "
         "only. Such a deployment has two node groups, with their role",
-    )
-    offer_checkpoint: Flag = Field(
-        False,
-        description="also search a published quantized checkpoint of the model, and name it in "
-        "`reasons` where it meets the targets for a fifth less; takes as long as the search itself",
     )
     max_loras: Loras = Field(0, description="LoRA adapters every replica serves at a time; 0: none")
     max_lora_rank: LoraRank = Field(DEFAULT_MAX_LORA_RANK, description="highest rank of an adapter")
@@ -128,10 +113,33 @@ class RunRequest(TrafficFields, SpeculationFields, KvTierFields, CostFields):
         return str(self.cluster_id) if self.cluster_id else None
 
     @property
+    def may_mix(self) -> bool:
+        """Whether a deployment may have replicas of several kinds."""
+        return False
+
+    @property
     def pooling(self) -> bool:
         """Whether only vectors and scores are wanted of the model, no text."""
         wanted = _endpoints(self.model_endpoints)
         return bool(wanted & POOLING_ENDPOINTS) and not wanted & GENERATING_ENDPOINTS
+
+
+class RunRequest(LoadFields, SearchRequest):
+    """What should be deployed for which traffic and targets (`POST /simulator/run`)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.RUN]})
+
+    is_proprietary_model: Flag = Field(description="cloud model, called through LiteLLM")
+    allow_mixed: Flag = Field(
+        False,
+        description="a deployment may have node groups of several device types or layouts; "
+        "false: one node group",
+    )
+    offer_checkpoint: Flag = Field(
+        False,
+        description="also search a published quantized checkpoint of the model, and name it in "
+        "`reasons` where it meets the targets for a fifth less; takes as long as the search itself",
+    )
 
     @model_validator(mode="after")
     def _require_targets(self) -> Self:
@@ -142,6 +150,11 @@ class RunRequest(TrafficFields, SpeculationFields, KvTierFields, CostFields):
             told = f"required for open models{others}; null or 0: no target"
             raise wrong_field(missing[0], told)
         return self
+
+    @property
+    def may_mix(self) -> bool:
+        """Whether a deployment may have replicas of several kinds."""
+        return self.allow_mixed
 
     def fingerprint(self) -> str:
         """Return a digest of the question; a repeated delivery has other trace ids and the same."""
@@ -154,6 +167,12 @@ class RunRequest(TrafficFields, SpeculationFields, KvTierFields, CostFields):
         # What was not said stays unsaid: a missing target is a mistake, a null one is a choice.
         fields = self.model_fields_set | {"hardware_mode"}
         return self.model_dump(mode="json", include=set(fields) - {"data", "topic", "pubsubname"})
+
+
+class DayRequest(DailyFields, SearchRequest):
+    """How many replicas each hour of a day needs (`POST /simulator/day`)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.DAY]})
 
 
 class FeedbackItem(BaseModel):

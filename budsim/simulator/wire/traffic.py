@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
@@ -12,15 +13,24 @@ from budsim.model_ops.media import Media
 from budsim.performance.lengths import lengths_of_mean, prompts_up_to
 from budsim.performance.limits import USUAL_INTERVAL_S
 from budsim.performance.prefixes import prefix_of
-from budsim.performance.traffic import MOST_RATE, Arrivals, ClosedLoop, OpenLoop, Traffic
+from budsim.performance.traffic import (
+    LEAST_RATE,
+    MOST_RATE,
+    Arrivals,
+    ClosedLoop,
+    OpenLoop,
+    Traffic,
+)
+from budsim.simulator.planning.days import HOURS_PER_DAY, AskedDay
 from budsim.simulator.planning.targets import PercentileTarget, Targets
-from budsim.simulator.wire.envelopes import Body
 from budsim.simulator.wire.fields import (
     MAX_TEXT,
     Concurrency,
     Flag,
+    HourlyRate,
     Interval,
     Items,
+    LeadTime,
     Rate,
     Seconds,
     SetTokens,
@@ -72,25 +82,12 @@ def _no_null(value: object) -> object:
 Lengths = Annotated[Text, BeforeValidator(_no_null)]
 
 
-class LoadFields(BaseModel):
-    """What clients send, and the targets of their service.
-
-    Requests come in a closed loop of ``concurrency`` clients, or at a ``request_rate``: exactly one
-    of them is given.
-    """
+class TrafficFields(BaseModel):
+    """What clients send, whenever they do, and the targets of their service."""
 
     input_tokens: Tokens = Field(description="mean prompt tokens")
     output_tokens: Tokens = Field(
         description="mean generated tokens; ignored for pooling models, which generate none"
-    )
-    concurrency: Concurrency | None = Field(
-        None, description="concurrent requests; required unless request_rate is given"
-    )
-    request_rate: Rate | None = Field(
-        None, description=f"requests/s that come, at most {MOST_RATE:g}, in place of concurrency"
-    )
-    arrival: Arrival = Field(
-        "poisson", description="with request_rate: constant, poisson, gamma:VARIATION, burst:SIZE"
     )
     input_lengths: Lengths = Field(
         "fixed",
@@ -176,7 +173,7 @@ class LoadFields(BaseModel):
     def traffic(self) -> Traffic:
         """The traffic in the core's words."""
         return Traffic(
-            arrivals=self._arrivals,
+            arrivals=self.arrivals,
             prompt=prompts_up_to(
                 self.input_lengths, self.input_tokens, self.max_input_tokens, "input_lengths"
             ),
@@ -212,7 +209,31 @@ class LoadFields(BaseModel):
         )
 
     @property
-    def _arrivals(self) -> Arrivals:
+    @abstractmethod
+    def arrivals(self) -> Arrivals:
+        """When requests come."""
+
+
+class LoadFields(TrafficFields):
+    """`TrafficFields` of one load.
+
+    Requests come in a closed loop of ``concurrency`` clients, or at a ``request_rate``: exactly one
+    of them is given.
+    """
+
+    concurrency: Concurrency | None = Field(
+        None, description="concurrent requests; required unless request_rate is given"
+    )
+    request_rate: Rate | None = Field(
+        None, description=f"requests/s that come, at most {MOST_RATE:g}, in place of concurrency"
+    )
+    arrival: Arrival = Field(
+        "poisson", description="with request_rate: constant, poisson, gamma:VARIATION, burst:SIZE"
+    )
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """When requests come; errors name the fields."""
         if self.request_rate is None:
             if self.concurrency is None:
                 raise InvalidInput("concurrency", "is missing", "concurrency or request_rate")
@@ -223,5 +244,29 @@ class LoadFields(BaseModel):
         return OpenLoop.named(self.arrival, self.request_rate)
 
 
-class TrafficFields(LoadFields, Body):
-    """`LoadFields` in the body of a request."""
+class DailyFields(TrafficFields):
+    """`TrafficFields` of a day: requests come at a rate of each hour."""
+
+    hourly: Annotated[list[HourlyRate], Field(min_length=1, max_length=HOURS_PER_DAY)] = Field(
+        description="requests/s of each hour, 1 to 24 numbers from midnight"
+    )
+    arrival: Arrival = Field(
+        "poisson",
+        description="how the gaps between the requests of an hour vary: constant, poisson, "
+        "gamma:VARIATION, burst:SIZE",
+    )
+    lead_time_s: LeadTime | None = Field(
+        None,
+        description="seconds from asking for a replica until it serves, at most 3600; null: "
+        "weights at 1 GiB/s, and 120 s",
+    )
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """When requests come in the busiest hour."""
+        return OpenLoop.named(self.arrival, max(self.hourly) or LEAST_RATE)
+
+    @property
+    def day(self) -> AskedDay:
+        """The hours in the core's words."""
+        return AskedDay(rates=tuple(self.hourly), lead_time_s=self.lead_time_s)

@@ -224,3 +224,14 @@ def test_a_lead_time_out_of_range_is_refused(lead_time_s):
         replicas_over_a_day(
             question(), hours_of(OPEN, [1.0]), AnalyticPredictor(), lead_time_s=lead_time_s
         )
+
+
+def test_a_day_of_a_pooling_model_ignores_output_tokens() -> None:
+    """Embeddings have no answers to generate: 128 output tokens of each request are left out."""
+    embeds = make_question(
+        make_cluster((("L4", 2),)), model="BAAI/bge-large-en-v1.5", output_tokens=0
+    )
+    asked = replace(embeds, targets=Targets(e2e_s=2.0), analytic_only=True)
+    found = replicas_over_a_day(asked, hours_of(OPEN, [1.0, 2.0]), AnalyticPredictor())
+    assert found.day
+    assert [hour.replicas for hour in found.day.hours] == [1, 1]
