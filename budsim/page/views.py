@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from budsim.api import prices, words
+from budsim.api.documents import configuration_document
 from budsim.api.pools import router_command, router_of, router_text
 from budsim.commons.units import GIB, MILLI
-from budsim.engine_ops.llmc import job_for
 from budsim.page.charts import number
 from budsim.page.figures import Part, Ranged, memory_parts, parts, ranged
 from budsim.page.front_chart import FrontView, front_view
@@ -25,7 +26,7 @@ from budsim.simulator.planning.plans import (
     ReplicaGroup,
 )
 from budsim.simulator.planning.question import Question
-from budsim.simulator.rendering import FORMATS, OF_A_DAY, OF_POOLS
+from budsim.simulator.rendering import startable
 
 # Smaller shares of a request's time are left out.
 LEAST_SHARE = 0.01
@@ -172,7 +173,7 @@ def _plan(question: Question, outcome: Outcome, index: int, names: dict[str, str
         groups=tuple(_group(plan, group) for group in plan.groups),
         router=_router(plan) if plan.is_disaggregated else None,
         sliders=sliders(question, plan),
-        forms=_forms(question, plan),
+        forms=startable(json.dumps(configuration_document(question, plan))),
     )
 
 
@@ -185,17 +186,6 @@ def _titles(plans: Sequence[Plan], index: int, where: str) -> tuple[str, ...]:
         f"{where}{layout}, {group.engine}, {group.config.weight_precision}"
         for layout, group in zip(layouts[index], plans[index].groups, strict=True)
     )
-
-
-def _forms(question: Question, plan: Plan) -> tuple[str, ...]:
-    """Return the formats that can start a plan, without those of a day's scaling."""
-    asked = question.architecture
-    jobs = [
-        job_for(asked, each.config.weight_precision, each.config.device) for each in plan.groups
-    ]
-    never = {*OF_A_DAY, *(() if any(jobs) else ("recipe",))}
-    known = OF_POOLS if plan.is_disaggregated else FORMATS
-    return tuple(form for form in known if form not in never)
 
 
 def _layout(group: ReplicaGroup) -> str:

@@ -28,7 +28,7 @@ def test_plans_of_pools_show_both_parts_and_the_router():
     assert float(first.requests_per_s.value) == float(
         f"{answering.replicas * answering.service.requests_per_s.value:.3g}"
     )
-    assert first.forms == tuple(form for form in OF_POOLS if form != "recipe")
+    assert set(first.forms) == {*OF_POOLS} - {"recipe"}
     html = rendered("answer.html", view=view, name="", note="")
     assert "Start the router before both pools" in html
     assert "Load against latency" not in html

@@ -84,12 +84,30 @@ def render(text: str, form: str, *, number: int = 1, additions: Additions = NOTH
         _check_fallback(model)
     if form not in FORMATS:
         raise InvalidInput("format", f"{form!r} is no format", "one of " + ", ".join(FORMATS))
-    deployment = read_deployment(text, number, additions)
+    return _written(read_deployment(text, number, additions), form)
+
+
+def startable(text: str, number: int = 1) -> tuple[str, ...]:
+    """Return the formats in which a plan can be rendered; errors of the document as `render`."""
+    deployment = read_deployment(text, number, NOTHING)
+    return tuple(form for form in FORMATS if _can_be_written(deployment, form))
+
+
+def _can_be_written(deployment: Deployment, form: str) -> bool:
+    try:
+        _written(deployment, form)
+    except InvalidInput:
+        return False
+    return True
+
+
+def _written(deployment: Deployment, form: str) -> str:
+    """Return a deployment in a format; errors as `render`."""
     if deployment.is_disaggregated and form not in OF_POOLS:
         problem = f"{form} does not start prefill and decode pools"
         expected = f"one of {', '.join(STARTS_POOLS)}, or another plan"
         raise InvalidInput("format", problem, expected)
-    if deployment.is_disaggregated and form in OWN_ROUTER and additions.fallbacks:
+    if deployment.is_disaggregated and form in OWN_ROUTER and deployment.fallbacks:
         problem = "the router before prefill and decode pools knows no other models"
         raise InvalidInput("fallback", problem, "none, and LiteLLM before it: --format litellm")
     return FORMATS[form](deployment)
@@ -102,4 +120,4 @@ def _check_fallback(model: str) -> None:
         raise NotFound("fallback", error.value, error.hint) from error
 
 
-__all__ = ["FORMATS", "OF_A_DAY", "OF_POOLS", "Additions", "Metrics", "render"]
+__all__ = ["FORMATS", "OF_A_DAY", "OF_POOLS", "Additions", "Metrics", "render", "startable"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.deployments import Deployment, Group
 from budsim.simulator.rendering.platforms import SHM_GIB_PER_DEVICE, node_terms, platform_of
 from budsim.simulator.rendering.pods import (
@@ -59,6 +60,8 @@ def _model(deployment: Deployment, group: Group, workload: Workload) -> Manifest
         if resource
         else {"requestGPU": 0}
     )
+    # The chart's pods run under NVIDIA's runtime class unless told otherwise.
+    runtime = {} if group.kind is DeviceKind.CUDA else {"runtimeClassName": ""}
     return {
         "name": f"{deployment.slug}-{workload.name}",
         "repository": repository,
@@ -66,6 +69,7 @@ def _model(deployment: Deployment, group: Group, workload: Workload) -> Manifest
         "modelURL": group.launch.model,
         "replicaCount": len(workload.replicas),
         **devices,
+        **runtime,
         "resources": main["resources"],
         "shmSize": f"{shm_gib}Gi",
         "hf_token": {"secretName": TOKEN_SECRET, "secretKey": "token"},

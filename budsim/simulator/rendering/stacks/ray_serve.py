@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from budsim.engine_ops.base import PoolRole
+from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.deployments import Deployment, Group
 from budsim.simulator.rendering.platforms import platform_of
 from budsim.simulator.rendering.pods import Manifest, Workload
@@ -37,6 +38,8 @@ ACCELERATORS: Final[Mapping[str, str]] = MappingProxyType(
         "V100-SXM2-32GB": "V100",
     }
 )
+# Ray Serve LLM knows GPUs, TPUs and CPUs, no Gaudi; its images hold vLLM for GPUs.
+KINDS: Final = (DeviceKind.CUDA, DeviceKind.ROCM)
 # What Ray Serve sets by itself.
 _OF_RAY: Final = ("port", "host", "served-model-name")
 
@@ -50,7 +53,7 @@ def ray_serve(deployment: Deployment) -> str:
     Raises
     ------
     InvalidInput
-        The plan needs another engine than vLLM.
+        The plan needs another engine than vLLM, or other devices than GPUs.
     """
     notes = notes_of(
         deployment,
@@ -59,10 +62,12 @@ def ray_serve(deployment: Deployment) -> str:
     )
     if deployment.is_disaggregated:
         found: Sequence[tuple[Group, Workload]] = pools_of(
-            deployment, "ray-serve", several_nodes=True
+            deployment, "ray-serve", kinds=KINDS, several_nodes=True
         )
     else:
-        found = list(groups_of(deployment, "ray-serve", engines=("vllm",), several_nodes=True))
+        found = list(
+            groups_of(deployment, "ray-serve", engines=("vllm",), kinds=KINDS, several_nodes=True)
+        )
     for name in dict.fromkeys(group.device_name for group, _ in found if _is_sliced(group)):
         notes.append(f"Ray takes any GPU of its workers: start them with {name} devices only")
     builder, args = (
@@ -93,6 +98,11 @@ def _pools(deployment: Deployment, found: Sequence[tuple[Group, Workload]]) -> M
     }
 
 
+def _devices(group: Group) -> int:
+    """Return how many devices a replica has."""
+    return sum(len(process.devices) for process in group.replicas[0])
+
+
 def _is_sliced(group: Group) -> bool:
     return platform_of(group.kind, group.device_name).by_uuid
 
@@ -113,6 +123,8 @@ def _model(name: str, group: Group, workload: Workload) -> Manifest:
     return {
         "model_loading_config": {"model_id": name, "model_source": group.launch.model},
         **({"accelerator_type": accelerator} if accelerator else {}),
+        # Ray 2.5x takes names it does not know of NVIDIA's older GPUs for CPUs, unless told.
+        "placement_group_config": {"bundles": [{"GPU": 1}] * _devices(group)},
         "deployment_config": {
             "autoscaling_config": {"min_replicas": count, "max_replicas": count},
             "max_ongoing_requests": int(group.launch.args.get("max-num-seqs", 256)),

@@ -76,7 +76,11 @@ def launch_on(group: Group, workload: Workload, port: int) -> Launch:
 
 
 def pools_of(
-    deployment: Deployment, form: str, *, several_nodes: bool = False
+    deployment: Deployment,
+    form: str,
+    *,
+    kinds: Collection[DeviceKind] = tuple(DeviceKind),
+    several_nodes: bool = False,
 ) -> tuple[tuple[Group, Workload], tuple[Group, Workload]]:
     """Return the prefill and the decode workers of a plan, of vLLM, each as one workload.
 
@@ -88,7 +92,9 @@ def pools_of(
     for group in deployment.groups:
         if group.engine.name != "vllm":
             raise _refused(form, f"prefill and decode pools of {group.engine.name}", _ALL_POOLS)
-    found = list(groups_of(deployment, form, engines=("vllm",), several_nodes=several_nodes))
+    found = list(
+        groups_of(deployment, form, engines=("vllm",), kinds=kinds, several_nodes=several_nodes)
+    )
     if len(found) != len(deployment.groups):
         raise _refused(form, "workers of one pool that are not alike", _ALL_POOLS)
     by_role = {group.role: (group, workload) for group, workload in found}

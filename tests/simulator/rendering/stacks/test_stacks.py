@@ -10,7 +10,7 @@ import yaml
 
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.shared.arguments import parse_command_line
-from budsim.simulator.rendering import render
+from budsim.simulator.rendering import render, startable
 from budsim.simulator.rendering.stacks.shared import engine_keywords
 from tests.engine_ops.samples import real_arguments
 from tests.simulator.rendering.stacks.published import check_stack
@@ -22,12 +22,17 @@ VLLM_ALONE = {"kserve-llm", "production-stack", "ray-serve"}
 REFUSED = [
     *((form, "sglang", kind) for form in sorted(VLLM_ALONE) for kind in ("cuda", "rocm")),
     *(("dynamo", engine, "rocm") for engine in ("vllm", "sglang")),
+    *((form, "vllm", kind) for form in ("dynamo", "ray-serve") for kind in ("hpu", "cpu")),
+]
+PLANNED = [
+    *((engine, kind) for engine in ("vllm", "sglang") for kind in ("cuda", "rocm")),
+    ("vllm", "hpu"),
+    ("vllm", "cpu"),
 ]
 STARTED = [
     found
     for form in STACKS
-    for engine in ("vllm", "sglang")
-    for kind in ("cuda", "rocm")
+    for engine, kind in PLANNED
     if (found := (form, engine, kind)) not in REFUSED
 ]
 
@@ -43,7 +48,27 @@ def test_what_a_stack_does_not_start_is_refused(layout, form, engine, kind):
     """Stacks that start vLLM alone, or NVIDIA's devices alone, name the format that starts all."""
     with pytest.raises(InvalidInput) as refused:
         render(layout(kind, engine, {"a": 2}, {"b": 2}), form)
+    assert refused.value.problem.startswith(f"{form} does not start ")
     assert "kubernetes" in refused.value.expected
+
+
+@pytest.mark.parametrize(("engine", "kind"), PLANNED)
+def test_formats_that_are_offered_can_be_rendered(layout, engine, kind):
+    """Offered are the stacks that start the plan's engine on its devices, and no others."""
+    offered = startable(layout(kind, engine, {"a": 2}, {"b": 2}))
+    stacks = [form for form in STACKS if (form, engine, kind) in STARTED]
+    assert [form for form in offered if form in STACKS] == stacks
+    assert {"command", "compose", "kubernetes", "litellm", "alerts"} <= set(offered)
+    assert not {"recipe", "keda", "hpa"} & set(offered)
+
+
+def test_the_production_stack_uses_the_runtime_of_the_devices(layout):
+    """Its chart's default runtime class is NVIDIA's, which nodes with other devices lack."""
+    for kind, stated in (("cuda", False), ("hpu", True), ("cpu", True)):
+        text = render(layout(kind, "vllm", {"a": 2}), "production-stack")
+        (model,) = yaml.safe_load(text)["servingEngineSpec"]["modelSpec"]
+        assert ("runtimeClassName" in model) is stated
+        assert model.get("runtimeClassName", "") == ""
 
 
 def test_slices_of_gpus_are_asked_for_by_their_name(layout):
@@ -155,6 +180,7 @@ def test_ray_serve_names_accelerators_as_ray_does(layout):
     text = render(layout("cuda", "vllm", {"a": 2}), "ray-serve")
     model = yaml.safe_load(text)["applications"][0]["args"]["llm_configs"][0]
     assert model["accelerator_type"] == "H100"
+    assert model["placement_group_config"] == {"bundles": [{"GPU": 1}] * 2}
     assert model["engine_kwargs"]["max_num_seqs"]
     assert not any("-" in name for name in model["engine_kwargs"])
 
