@@ -25,15 +25,15 @@ from budsim.performance.learned.pool_intervals import FULL, LOADED
 from budsim.performance.learned.pool_speeds import SPEED_TERMS, speed_terms
 from budsim.performance.measured.pool_columns import MODE
 from budsim.performance.measured.pool_measurements import PoolMeasurements, read_pools
-from budsim.performance.measured.pool_predictions import (
-    LENGTH_SHARES,
-    reported_ttft,
-    run_features,
-)
+from budsim.performance.measured.pool_predictions import reported_ttft, run_features
 from budsim.performance.predictor import CHECKOUT
 from budsim.performance.serving.pools.pool_times import Pools, decode_ranks, token_time
-from budsim.performance.serving.pools.queues import steady_pools
-from budsim.performance.serving.pools.runs import PoolRuns, Speeds, run_pools
+from budsim.performance.serving.pools.runs import (
+    CLIENT_LENGTHS,
+    PoolRuns,
+    Speeds,
+    run_pools,
+)
 
 ROUNDS, FOLDS = 200, 5
 # Errors differ by a tenth with the draw of the folds, so that they are told over several draws.
@@ -133,7 +133,7 @@ def _tables(rows: Rows) -> np.ndarray:
     tables = np.full_like(rows.tables, np.nan)
     for step, log in enumerate(GRID):
         speeds = Speeds(prefill=np.full(len(at), np.exp(log)), token=token)
-        runs = run_pools(pools, LENGTH_SHARES, speeds)
+        runs = run_pools(pools, CLIENT_LENGTHS, speeds)
         tables[0, at, step] = np.log(np.where(median, runs.ttft_p50, runs.ttft_mean))
         tables[1, at, step] = np.log(runs.ttft_p99)
     return tables
@@ -205,7 +205,7 @@ def withheld(rows: Rows, groups: np.ndarray, seed: int) -> Withheld:
     first, tpot = _tpot_left(rows, prefill, folds)
     token = rows.tpot_s / np.exp(tpot) / first.tpot_s
     speeds = Speeds(prefill=prefill, token=np.where(np.isfinite(token), token, 1.0))
-    runs = run_pools(rows.measurements.pools, LENGTH_SHARES, speeds)
+    runs = run_pools(rows.measurements.pools, CLIENT_LENGTHS, speeds)
     left = np.log(rows.ttft_s / reported_ttft(rows.measurements, runs))
     features = run_features(rows.measurements, runs)
     ttft = np.where(stated, left, left - _apart(features, left, folds, np.ones_like(stated)))
@@ -214,7 +214,7 @@ def withheld(rows: Rows, groups: np.ndarray, seed: int) -> Withheld:
 
 def _tpot_left(rows: Rows, prefill: np.ndarray, folds: np.ndarray) -> tuple[PoolRuns, np.ndarray]:
     speeds = Speeds(prefill=prefill, token=np.ones(len(prefill)))
-    runs = run_pools(rows.measurements.pools, LENGTH_SHARES, speeds)
+    runs = run_pools(rows.measurements.pools, CLIENT_LENGTHS, speeds)
     target, features = np.log(rows.tpot_s / runs.tpot_s), run_features(rows.measurements, runs)
     own = _apart(features, target, folds, rows.stated)
     every = _apart(features, target, folds, np.ones_like(rows.stated))
@@ -239,7 +239,7 @@ def fit(rows: Rows, spreads: dict[str, dict[str, tuple[float, float]]]) -> PoolC
     weights = fit_speeds(rows, every).round(4)
     prefill = np.exp(np.clip(rows.terms @ weights, GRID[0], GRID[-1]))
     speeds = Speeds(prefill=prefill, token=np.ones(len(prefill)))
-    first = run_pools(rows.measurements.pools, LENGTH_SHARES, speeds)
+    first = run_pools(rows.measurements.pools, CLIENT_LENGTHS, speeds)
     features, target = run_features(rows.measurements, first), np.log(rows.tpot_s / first.tpot_s)
     known = np.isfinite(target)
     boosters = {
@@ -248,7 +248,7 @@ def fit(rows: Rows, spreads: dict[str, dict[str, tuple[float, float]]]) -> PoolC
     }
     found = PoolCorrection(weights=weights, boosters=boosters, spreads=spreads)
     token = found.tpot_factors(rows.stated, features)
-    runs = run_pools(rows.measurements.pools, LENGTH_SHARES, replace(speeds, token=token))
+    runs = run_pools(rows.measurements.pools, CLIENT_LENGTHS, replace(speeds, token=token))
     left = np.log(rows.ttft_s / reported_ttft(rows.measurements, runs))
     seen = np.isfinite(left)
     boosters["ttft_inferred"] = train(run_features(rows.measurements, runs)[seen], left[seen])
@@ -300,12 +300,12 @@ def tell_coverage(found: list[Withheld]) -> None:
             print(f"{name}, {part} ({len(inside)} rows over the draws): {told}")
 
 
-def tell_steady(name: str, measured: np.ndarray, measurements: PoolMeasurements) -> None:
-    """Print the constants of `learned.pool_intervals`: what the steady state leaves."""
-    steady = steady_pools(measurements.pools)
-    left = np.log(measured / getattr(steady, f"{name}_s"))
-    known = measurements.stated & np.isfinite(left)
-    busy = steady.prefill_busy
+def tell_physics(name: str, left: np.ndarray, stated: np.ndarray, busy: np.ndarray) -> None:
+    """Print the constants of `learned.pool_intervals`: what physics alone leaves.
+
+    Questions are about loops that have run for long, whose prefill workers are ``busy``.
+    """
+    known = stated & np.isfinite(left)
     parts = {
         "idle": busy < LOADED,
         "loaded": (busy >= LOADED) & (busy < FULL),
@@ -314,7 +314,7 @@ def tell_steady(name: str, measured: np.ndarray, measurements: PoolMeasurements)
     for part, within in {**parts, "all": np.ones_like(known)}.items():
         at = known & within
         ends = np.quantile(left[at], (0.05, 0.1, 0.9, 0.95)).round(2).tolist()
-        print(f"{name}, steady state, {part} ({at.sum()}): 5, 10, 90, 95 %: {ends}")
+        print(f"{name}, physics alone, {part} ({at.sum()}): 5, 10, 90, 95 %: {ends}")
 
 
 def curves(rows: pd.DataFrame, measurements: PoolMeasurements) -> np.ndarray:
@@ -343,7 +343,7 @@ def main(path: str) -> None:
     table = pd.read_csv(path, dtype=str).fillna("")
     rows, columns = read(table[table["mode"] == MODE].reset_index(drop=True))
     measurements, stated = rows.measurements, rows.stated
-    plain = run_pools(measurements.pools, LENGTH_SHARES)
+    plain = run_pools(measurements.pools, CLIENT_LENGTHS)
     physics = {
         "tpot": np.log(rows.tpot_s / plain.tpot_s),
         "ttft": np.log(rows.ttft_s / reported_ttft(measurements, plain)),
@@ -361,8 +361,9 @@ def main(path: str) -> None:
                 tell(f"{name}, {part}, each {group} withheld", held, at)
     tell_groups(found["curve"], columns, stated)
     tell_coverage(found["curve"])
-    for name, measured in (("tpot", rows.tpot_s), ("ttft", rows.ttft_s)):
-        tell_steady(name, measured, measurements)
+    steady = run_pools(measurements.pools, CLIENT_LENGTHS, steady=np.ones(len(stated), dtype=bool))
+    for name, left in physics.items():
+        tell_physics(name, left, stated, steady.prefill_busy)
     correction = fit(rows, spreads_of(found["curve"]))
     print(dict(zip(SPEED_TERMS, correction.weights.tolist(), strict=True)))
     print(correction.spreads)

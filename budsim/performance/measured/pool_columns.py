@@ -16,6 +16,10 @@ MODE = "serving_disagg"
 # Optional columns that state the pools; ranks count all devices of one worker.
 COLUMNS = ("prefill_tp", "prefill_workers", "decode_tp", "decode_workers")
 
+# Further columns of one worker, each by itself optional: the stages of prefill pipelines, attention
+# ranks, and over how many devices experts are spread. Sizes in `COLUMNS` are of one stage.
+LAYOUT_COLUMNS = ("prefill_pp", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep")
+
 # Devices a worker may have, in the order they are tried where a row states attention ranks alone.
 SIZES = (4, 8, 16, 24, 32, 40, 48, 56, 64)
 
@@ -33,8 +37,10 @@ _WITH_RANKS = r"prefill tp(\d+) dp(\d+), decode tp(\d+) dp(\d+)"
 class StatedPools:
     """Workers of both pools of each row; arrays of shape (n,), nan where nothing is known.
 
-    ``prefill_ranks`` and ``decode_ranks`` are attention ranks inside a worker of so many devices.
-    ``stated`` says whether the row gives workers and sizes, or some of them were inferred.
+    ``prefill_ranks`` and ``decode_ranks`` are attention ranks inside a worker of so many devices,
+    and over ``prefill_experts`` and ``decode_experts`` of these experts are spread. Prefill workers
+    are pipelines of ``prefill_stages`` of so many devices each. ``stated`` says whether the row
+    gives workers and sizes, or some of them were inferred.
     """
 
     prefill_devices: Floats
@@ -44,6 +50,9 @@ class StatedPools:
     decode_workers: Floats
     decode_ranks: Floats
     stated: Floats
+    prefill_stages: Floats
+    prefill_experts: Floats
+    decode_experts: Floats
 
 
 def stated_pools(rows: pd.DataFrame) -> StatedPools:
@@ -51,13 +60,32 @@ def stated_pools(rows: pd.DataFrame) -> StatedPools:
     records = (
         {str(name): value for name, value in each.items()} for each in rows.to_dict("records")
     )
-    found = [_pools(row) for row in records]
-    columns = np.array(found, dtype=np.float64).reshape(-1, 7)
+    columns = np.array([_pools(row) for row in records], dtype=np.float64).reshape(-1, 7)
     names = (
         "prefill_devices prefill_workers prefill_ranks decode_devices decode_workers decode_ranks "
         "stated"
     ).split()
-    return StatedPools(**dict(zip(names, columns.T, strict=True)))
+    found = dict(zip(names, columns.T, strict=True))
+    own = {name: _column(rows, name) for name in LAYOUT_COLUMNS}
+    for pool in ("prefill", "decode"):
+        ranks = _or_else(own[f"{pool}_dp"], found[f"{pool}_ranks"])
+        usual = np.where(ranks > 1, found[f"{pool}_devices"], 1.0)
+        found[f"{pool}_ranks"] = ranks
+        found[f"{pool}_experts"] = _or_else(own[f"{pool}_ep"], usual)
+    found["prefill_stages"] = _or_else(own["prefill_pp"], np.ones(len(rows)))
+    return StatedPools(**found)
+
+
+def _column(rows: pd.DataFrame, name: str) -> Floats:
+    """Return the sizes in a column, nan where there is none."""
+    if name not in rows:
+        return np.full(len(rows), np.nan)
+    found = pd.to_numeric(rows[name], errors="coerce").to_numpy(dtype=np.float64)
+    return np.where((found >= 1.0) & (found <= MOST_DEVICES) & (found % 1.0 == 0.0), found, np.nan)
+
+
+def _or_else(stated: Floats, otherwise: Floats) -> Floats:
+    return np.where(np.isnan(stated), otherwise, stated)
 
 
 def _pools(row: dict[str, object]) -> tuple[float, ...]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from budsim.performance.candidates import Booleans, Candidates, Floats, Integers, rows_of
+from budsim.performance.measured.client_columns import is_steady
 from budsim.performance.measured.measurements import Measurements, read_measurements
 from budsim.performance.measured.pool_columns import (
     COLUMNS,
+    LAYOUT_COLUMNS,
     MODE,
     StatedPools,
     stated_pools,
@@ -42,14 +45,16 @@ class PoolMeasurements:
     """Readable rows as pools; arrays of shape (n,).
 
     ``rows`` are positions in the table; ``problems`` says for every row of it why it was not read.
-    ``stated`` rows give the workers of both pools, ``median`` ones report medians, those of a
-    ``known_party`` were measured by whom the correction was fitted on.
+    ``stated`` rows give the workers of both pools, ``median`` ones report medians, ``steady`` ones
+    were seen after many turns; those of a ``known_party`` were measured by whom the correction was
+    fitted on.
     """
 
     pools: Pools
     rows: Integers
     stated: Booleans
     median: Booleans
+    steady: Booleans
     known_party: Booleans
     problems: list[str]
 
@@ -69,7 +74,7 @@ def _other_counts(table: pd.DataFrame, stated: StatedPools) -> list[str]:
     own = table[list(COLUMNS)].apply(pd.to_numeric, errors="coerce").notna().all(axis=1)
     count = pd.to_numeric(table["n_devices"], errors="coerce").where(own).to_numpy(dtype=np.float64)
     used = (
-        stated.prefill_devices * stated.prefill_workers
+        stated.prefill_devices * stated.prefill_stages * stated.prefill_workers
         + stated.decode_devices * stated.decode_workers
     )
     return [
@@ -110,9 +115,14 @@ def read_pools(table: pd.DataFrame) -> PoolMeasurements:
         rows=rows,
         stated=stated.stated[rows] > 0,
         median=decode.median[_places(decode, rows)],
+        steady=_arrivals(fresh).map(is_steady).to_numpy(dtype=bool)[rows],
         known_party=known_party[rows],
         problems=problems,
     )
+
+
+def _arrivals(table: pd.DataFrame) -> pd.Series:
+    return table.get("arrival", pd.Series("", index=table.index)).astype(str)
 
 
 def _sources(table: pd.DataFrame) -> pd.Series:
@@ -138,17 +148,25 @@ def _workers(table: pd.DataFrame, stated: StatedPools, pool: str) -> pd.DataFram
     """Return one worker of a pool as a row of a server of its own, with its share of the load."""
     devices = getattr(stated, f"{pool}_devices")
     workers, ranks = getattr(stated, f"{pool}_workers"), getattr(stated, f"{pool}_ranks")
+    stages = stated.prefill_stages if pool == "prefill" else np.ones(len(table))
     load = pd.to_numeric(table.concurrency, errors="coerce") / workers
 
     def written(values: Floats | pd.Series) -> pd.Series:
         return pd.Series(values, index=table.index).map(lambda v: "" if np.isnan(v) else f"{v:g}")
 
-    return table.drop(columns=list(COLUMNS), errors="ignore").assign(
+    return table.drop(columns=[*COLUMNS, *LAYOUT_COLUMNS], errors="ignore").assign(
         mode=table["mode"].where(table["mode"] != MODE, "serving"),
-        n_devices=written(devices),
+        n_devices=written(devices * stages),
         tp=written(devices),
-        pp="1",
+        pp=written(stages),
         dp=written(ranks),
-        ep=written(np.where(ranks > 1, devices, 1.0)),
+        ep=written(getattr(stated, f"{pool}_experts")),
         concurrency=written(load.clip(lower=1.0)),
+        notes=table["notes"].astype(str).map(lambda notes: _notes_of(notes, pool)),
     )
+
+
+def _notes_of(notes: str, pool: str) -> str:
+    """Return a row's notes with the flags of one pool: ``prefill args: ... decode args: ...``."""
+    found = re.search(rf"\b{pool} args:(.*?)(?=\b(?:prefill|decode) args:|$)", notes, re.DOTALL)
+    return f"args:{found.group(1)}" if found else notes

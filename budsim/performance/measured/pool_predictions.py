@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,11 +15,12 @@ from budsim.performance.learned.pool_correction import (
     strata,
 )
 from budsim.performance.measured.pool_measurements import PoolMeasurements
-from budsim.performance.serving.pools.runs import PoolRuns, Speeds, run_pools
-
-# Clients of InferenceX draw lengths uniformly from 0.8 to 1.0 of the nominal one: 0.89 to 1.11 of
-# the mean.
-LENGTH_SHARES = (0.8 / 0.9, 1.0 / 0.9)
+from budsim.performance.serving.pools.runs import (
+    CLIENT_LENGTHS,
+    PoolRuns,
+    Speeds,
+    run_pools,
+)
 
 # Factors that hold 90 % of 433 rows of InferenceX that state their workers, and of 824 that do not
 # (physics alone; scripts/fit_pools.py).
@@ -91,15 +92,16 @@ def corrected_runs(
     The first run, with the learned speed of prefill, tells the load that the correction of TPOT
     looks at; the second has tokens of that speed.
     """
-    pools, ones = measurements.pools, np.ones(len(measurements))
+    pools, ones, steady = measurements.pools, np.ones(len(measurements)), measurements.steady
     if correction is None:
-        runs = run_pools(pools, LENGTH_SHARES)
+        runs = run_pools(pools, CLIENT_LENGTHS, steady=steady)
         return runs, runs.tpot_s, ones
     prefill = np.where(learned, correction.prefill_factors(pools), 1.0)
-    first = run_pools(pools, LENGTH_SHARES, Speeds(prefill=prefill, token=ones))
+    speeds = Speeds(prefill=prefill, token=ones)
+    first = run_pools(pools, CLIENT_LENGTHS, speeds, steady=steady)
     factors = correction.tpot_factors(measurements.stated, run_features(measurements, first))
     token = np.where(learned, factors, 1.0)
-    runs = run_pools(pools, LENGTH_SHARES, Speeds(prefill=prefill, token=token))
+    runs = run_pools(pools, CLIENT_LENGTHS, replace(speeds, token=token), steady=steady)
     left = correction.ttft_factors(measurements.stated, run_features(measurements, runs))
     return runs, first.tpot_s * token, np.where(learned, left, 1.0)
 

@@ -51,6 +51,5 @@ def paired_of(scoring: Scoring, hardware: Groups, configs: Configs, counts: Coun
 
 
 def judged_as_shown(question: Question, paired: PairedPools) -> JudgedPools:
-    """Return what deployments do, as plans show it: replayed where the question needs it."""
-    judged = judge_pools(question, paired)
-    return replayed_pools(question, judged) if question.needs_replay else judged
+    """Return what deployments do, as plans show it: replayed."""
+    return replayed_pools(question, judge_pools(question, paired))

@@ -10,7 +10,11 @@ import numpy as np
 from budsim.performance.candidates import Booleans, Integers
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.placement import EqualReplicas, free_after
-from budsim.simulator.planning.pool_search import JudgedPools, PairedPools
+from budsim.simulator.planning.pool_search import (
+    JudgedPools,
+    PairedPools,
+    with_replayed_rows,
+)
 from budsim.simulator.planning.question import Question
 
 # Deployments of each pair of device types and engine that are predicted exactly.
@@ -21,6 +25,11 @@ PARTS_OF_TARGETS: Final = (0.7, 0.5, 0.35, 0.25)
 # Means of a closed loop count turns that collide, of which a replay finds fewer: the cheapest that
 # miss by means are replayed, too, up to so many times the targets.
 TIMES_OF_TARGETS: Final = (1.25, 1.6, 2.5)
+
+# Deployments of each pair under a closed loop that are replayed before the best are chosen: the
+# best by means, and the cheapest within each of `TIMES_OF_TARGETS`.
+REPLAYED_BEST: Final = 64
+REPLAYED_NEAR: Final = 32
 
 # Devices of the prefill and of the decode workers, which may be the same.
 Groups = tuple[HardwareGroup, HardwareGroup]
@@ -43,6 +52,16 @@ def finalists(question: Question, judged: JudgedPools, groups: Groups, order: In
             near = cheapest[used[cheapest] <= times]
             kept += _placeable(judged, near, groups, KEPT_OF_A_PART)
     return np.array(list(dict.fromkeys(kept)), dtype=np.int64)
+
+
+def closer_look(question: Question, judged: JudgedPools) -> JudgedPools:
+    """Return deployments under a closed loop with those replayed that may be the best."""
+    order = judged.ranking()
+    used = np.max(question.mean_targets.ratios(judged.figures), axis=0, initial=0.0)
+    cheapest = order[np.argsort(judged.usd_per_million_tokens[order], kind="stable")]
+    near = [cheapest[used[cheapest] <= times][:REPLAYED_NEAR] for times in (1.0, *TIMES_OF_TARGETS)]
+    rows = np.unique(np.concatenate([order[:REPLAYED_BEST], *near]))
+    return with_replayed_rows(question, judged, rows)
 
 
 def have_place(sets: Sequence[EqualReplicas], groups: Groups) -> bool:

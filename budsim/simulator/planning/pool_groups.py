@@ -91,9 +91,7 @@ def _tiers(scoring: Scoring, judged: JudgedPools) -> Sequence[HostTierEffect | N
         return [None for _ in rows]
     found = prefixes_held(table)
     alone = tabulated_prefill(scoring, paired.prefill.choices, host_memory=False)
-    without = judge_pools(question, replace(paired, prefill=alone))
-    if judged.replayed:
-        without = replayed_pools(question, without)
+    without = replayed_pools(question, judge_pools(question, replace(paired, prefill=alone)))
     host = np.zeros(len(paired)) if table.tier_bytes is None else table.tier_bytes
     return [
         HostTierEffect(
@@ -211,7 +209,9 @@ class _PlanParts:
 
     def _replayed(self, row: int, role: PoolRole, workers: int) -> ReplayedRequests | None:
         """Return what replayed requests saw of both pools, with the load of one worker."""
-        found = self.judged.replayed.requests(row) if self.judged.replayed else None
+        seen = self.judged.replayed
+        # Plans of replicas show what single requests see where the question asks for that.
+        found = seen.requests(row) if seen and self.scoring.question.needs_replay else None
         if not isinstance(found, ReplayedRequests):
             return None
         # Decode workers compute as long as anybody decodes.

@@ -15,7 +15,7 @@ from budsim.performance.prefixes import PrefixSet
 from budsim.simulator.planning.choices import ServingOption
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
-from budsim.simulator.planning.pool_finalists import Groups, finalists, no_more_workers
+from budsim.simulator.planning.pool_finalists import Groups, closer_look, finalists, no_more_workers
 from budsim.simulator.planning.pool_groups import pool_plans
 from budsim.simulator.planning.pool_search import (
     JudgedPools,
@@ -215,6 +215,8 @@ class PoolSearch:
         if not len(paired):
             return None
         judged = judge_pools(self.question, paired)
+        if not self.question.traffic.is_open:
+            judged = closer_look(self.question, judged)
         best = finalists(self.question, judged, groups, judged.ranking())
         name = _named(self.options[prefill], self.options[decode])
         return _Pair(name=name, groups=groups, judged=judged, best=best) if len(best) else None
@@ -224,9 +226,7 @@ class PoolSearch:
         launched = self._launched(pair)
         if not len(launched):
             return []
-        judged = judge_pools(self.question, launched)
-        if self.question.needs_replay:
-            judged = replayed_pools(self.question, judged)
+        judged = replayed_pools(self.question, judge_pools(self.question, launched))
         return pool_plans(self._scoring, self.cluster, judged, pair.groups)
 
     def _launched(self, pair: _Pair) -> PairedPools:

@@ -8,7 +8,7 @@ tried, all at once in closed form. The product of all layouts is never enumerate
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
@@ -18,10 +18,12 @@ from budsim.performance.learned.pool_intervals import pool_predictions
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictions import MemoryUse, Predictions
+from budsim.performance.serving.pools.closed_loops import replay_loops
 from budsim.performance.serving.pools.pool_replay import replay_pools
 from budsim.performance.serving.pools.pool_times import Pools, PoolTimes, joined_times
 from budsim.performance.serving.pools.queues import PoolService, TokenTimes, steady_pools
 from budsim.performance.serving.pools.rates import pools_at_rate
+from budsim.performance.serving.replay import ReplayedService
 from budsim.simulator.planning.chances import Judged, judge, only_stable
 from budsim.simulator.planning.choices import Choices, replica_counts, with_burst_room
 from budsim.simulator.planning.cost import usd_per_million_tokens
@@ -112,7 +114,7 @@ class JudgedPools:
     """Deployments, what they do, and how far that is within the targets; arrays of shape (n,).
 
     ``usd_per_million_tokens`` is their cost; ``replayed`` is what single requests see, where that
-    was asked.
+    was asked. Rows ``by_means`` alone, None for none of them, are ranked after all others.
     """
 
     paired: PairedPools
@@ -122,6 +124,7 @@ class JudgedPools:
     judged: Judged
     usd_per_million_tokens: Floats
     replayed: ReplayedRows | None = None
+    by_means: Booleans | None = None
 
     @property
     def figures(self) -> Figures:
@@ -131,7 +134,8 @@ class JudgedPools:
     def ranking(self) -> Integers:
         """Return the rows, least shortfall first, then cheapest, fewest devices and fastest."""
         e2e = self.served.e2e_s(self.pools.decode.output_tokens)
-        keys = (e2e, self.paired.devices, self.usd_per_million_tokens, self.judged.shortfall)
+        last = np.zeros(len(e2e), dtype=bool) if self.by_means is None else self.by_means
+        keys = (e2e, self.paired.devices, self.usd_per_million_tokens, self.judged.shortfall, last)
         return np.asarray(np.lexsort(keys))
 
 
@@ -207,18 +211,8 @@ def replayed_pools(question: Question, means: JudgedPools) -> JudgedPools:
     Rows that do not carry the traffic miss without limit.
     """
     pools, paired = means.pools, means.paired
-    served = replay_pools(
-        pools,
-        paired.times(pools),
-        paired.decode.curves,
-        question.traffic,
-        transfer_s=means.served.transfer_s,
-        limits=limits_of(question.targets),
-        seed=question.seed,
-    )
+    served, seen = _replayed(question, means)
     replayed = ReplayedRows(served=served, figures=figures_of_replay(served))
-    ttft, tpot = np.nan_to_num(served.ttft_s.mean), np.nan_to_num(served.tpot_s.mean)
-    seen = replace(means.served, ttft_s=ttft, tpot_s=tpot)
     predictions = pool_predictions(pools, seen)
     judged = judge(question.targets, replayed.figures, predictions, question.chance)
     per_s = np.nan_to_num(served.requests_per_s) * question.traffic.counted_tokens
@@ -231,6 +225,60 @@ def replayed_pools(question: Question, means: JudgedPools) -> JudgedPools:
         usd_per_million_tokens=np.asarray(cost),
         replayed=replayed,
     )
+
+
+def with_replayed_rows(question: Question, means: JudgedPools, rows: Integers) -> JudgedPools:
+    """Return deployments of which some rows are judged by what their requests see."""
+    seen = replayed_pools(question, judge_pools(question, means.paired.rows(rows)))
+
+    def put(old: Floats, new: Floats) -> Floats:
+        changed = old.copy()
+        changed[rows] = new
+        return changed
+
+    judged, cost = means.judged, means.usd_per_million_tokens
+    by_means = np.ones(len(cost), dtype=bool)
+    by_means[rows] = False
+    return replace(
+        means,
+        judged=Judged(
+            **{
+                each.name: put(getattr(judged, each.name), getattr(seen.judged, each.name))
+                for each in fields(Judged)
+            }
+        ),
+        usd_per_million_tokens=put(cost, seen.usd_per_million_tokens),
+        by_means=by_means,
+    )
+
+
+def _replayed(question: Question, means: JudgedPools) -> tuple[ReplayedService, PoolService]:
+    """Return what single requests see, and means of it.
+
+    What a request waits beyond prefill and transfer is a queue.
+    """
+    pools, paired, traffic = means.pools, means.paired, question.traffic
+    times, limits = paired.times(pools), limits_of(question.targets)
+    if traffic.is_open:
+        alone = replace(times, transfer_s=means.served.transfer_s)
+        curves = paired.decode.curves
+        served = replay_pools(pools, alone, curves, traffic, limits=limits, seed=question.seed)
+        known = means.served
+    else:
+        loops = replay_loops(
+            pools, times, paired.token_times(), traffic, limits=limits, seed=question.seed
+        )
+        served, runs = loops.service, loops.runs
+        known = replace(
+            means.served,
+            transfer_s=runs.transfer_s,
+            running=runs.running,
+            prefill_busy=runs.prefill_busy,
+        )
+    ttft, tpot = np.nan_to_num(served.ttft_s.mean), np.nan_to_num(served.tpot_s.mean)
+    unqueued = known.prefill_s + known.transfer_s
+    queue = np.maximum(ttft - unqueued - known.place_s, 0.0)
+    return served, replace(known, ttft_s=ttft, tpot_s=tpot, queue_s=queue)
 
 
 def as_launched(scoring: Scoring, paired: PairedPools, in_flight: Floats) -> PairedPools:

@@ -50,12 +50,10 @@ class PrefillWorkers:
 
     def rows(self, rows: Integers) -> PrefillWorkers:
         """Return some of the rows."""
-        times = (self.times.prompt_s, self.times.lone_prompt_s, self.times.cache_bytes)
-        prompt, lone, cache = (each[rows] for each in times)
         return PrefillWorkers(
             choices=self.choices.rows(rows),
             table=rows_of(self.table, rows),
-            times=PrefillTimes(prompt_s=prompt, lone_prompt_s=lone, cache_bytes=cache),
+            times=self.times.rows(rows),
             usd_per_h=self.usd_per_h[rows],
         )
 
@@ -155,15 +153,10 @@ def tabulated_prefill(
     table, waited_s, busy_s = _with_held_prefixes(
         table if host_memory else replace(table, tier_bytes=None)
     )
-    times = prefill_times(table)
     return PrefillWorkers(
         choices=choices,
         table=table,
-        times=replace(
-            times,
-            prompt_s=times.prompt_s + busy_s,
-            lone_prompt_s=times.lone_prompt_s + waited_s,
-        ),
+        times=prefill_times(table).loading(waited_s, busy_s),
         usd_per_h=scoring.usd_per_h(choices, choices.tp),
     )
 

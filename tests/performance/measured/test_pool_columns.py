@@ -110,3 +110,22 @@ def test_devices_are_those_of_all_workers(devices: str, told: str) -> None:
     found = read_pools(pd.DataFrame([DISAGGREGATED | own | {"n_devices": devices}]))
     assert found.problems[0].startswith(told)
     assert bool(found.problems[0]) == bool(told)
+
+
+def test_layouts_and_flags_of_each_pool_may_be_stated() -> None:
+    """A pipeline of two stages, attention ranks and experts; each pool has flags of its own."""
+    row = {
+        **DISAGGREGATED,
+        "arrival": "steady",
+        **dict(zip(("prefill_tp", "prefill_workers", "prefill_pp"), "412", strict=True)),
+        **dict(zip(("decode_tp", "decode_workers", "decode_dp", "decode_ep"), "8188", strict=True)),
+        "notes": "prefill args: --max-num-seqs 4 decode args: --max-num-seqs 64",
+        "engine": "vllm",
+    }
+    found = read_pools(pd.DataFrame([row]))
+    assert not found.problems[0]
+    prefill, decode = found.pools.prefill, found.pools.decode
+    assert [int(each[0]) for each in (prefill.tp, prefill.pp, prefill.ep)] == [4, 2, 1]
+    assert [int(each[0]) for each in (decode.tp, decode.pp, decode.dp, decode.ep)] == [8, 1, 8, 8]
+    assert [int(each.max_num_seqs[0]) for each in (prefill, decode)] == [4, 64]
+    assert found.steady[0]

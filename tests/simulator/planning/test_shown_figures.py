@@ -12,7 +12,7 @@ from budsim.performance.predictor import load_predictor
 from budsim.performance.training.score import predict_table
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.plans import Plan
-from budsim.simulator.planning.question import Question
+from budsim.simulator.planning.question import Disaggregation, Question
 from budsim.simulator.planning.whatif import change_plan
 from tests.simulator.situations import make_cluster, make_question
 
@@ -85,6 +85,26 @@ def assert_alike(plans: list[Plan], rows: pd.DataFrame) -> None:
         assert shown == pytest.approx(stated, rel=within), name
 
 
+def as_pool_row(question: Question, plan: Plan) -> dict[str, object]:
+    """Return both pools of a plan in the columns of the measurements, their commands in notes."""
+    pools = dict(zip(("prefill", "decode"), plan.groups, strict=True))
+    sizes = {
+        f"{role}_{name}": getattr(group.config, name)
+        for role, group in pools.items()
+        for name in ("tp", "dp", "ep")
+    }
+    commands = (f"{role} args: {' '.join(each.launch.command)}" for role, each in pools.items())
+    return as_row(question, replace(plan, groups=plan.groups[1:])) | {
+        "mode": "serving_disagg",
+        "n_devices": plan.devices,
+        "concurrency": question.concurrency,
+        **sizes,
+        **{f"{role}_workers": each.replicas for role, each in pools.items()},
+        "prefill_pp": pools["prefill"].config.pp,
+        "notes": " ".join(commands),
+    }
+
+
 @pytest.mark.parametrize("seed", range(1, 8))
 def test_plans_show_what_predict_says_of_the_same_machine(seed: int):
     """Every plan of a drawn question, put as a row into `predict`, has the same figures."""
@@ -100,6 +120,21 @@ def test_changed_plans_show_what_predict_says_too():
     assert changed.after
     after = replace(plan, groups=(changed.after,))
     assert_alike([after], predicted(question, [after]))
+
+
+@pytest.mark.parametrize("seed", [5, 10, 13, 17])
+def test_pools_show_what_predict_says_of_the_same_machines(seed: int):
+    """A closed loop over two pools is replayed in both, on nodes that a network joins."""
+    plain = drawn_question(seed)
+    devices = (random.Random(seed).choice(["H100-SXM", "A100-80GB", "MI300X"]), 8)
+    cluster = make_cluster((devices,), (devices,))
+    question = replace(plain, clusters=(cluster,), disaggregation=Disaggregation.ONLY)
+    plans = list(answer(question, PREDICTOR).plans)
+    assert plans
+    rows = pd.DataFrame([as_pool_row(question, plan) for plan in plans]).astype(str)
+    found = predict_table(rows, PREDICTOR)
+    assert not found.pred_error.any(), found.pred_error.tolist()
+    assert_alike(plans, found)
 
 
 def test_adapters_take_the_same_memory_in_both():

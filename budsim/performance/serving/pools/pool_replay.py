@@ -84,7 +84,9 @@ def replay_pools(
     limits: Limits | None = None,
     seed: int = 0,
 ) -> ReplayedService:
-    """Replay the traffic through each deployment, one a row; nan where it is not carried.
+    """Replay requests that come by themselves, one deployment a row; nan where not carried.
+
+    Closed loops are `closed_loops.replay_loops`.
 
     ``transfer_s`` (n,) are transfers under the load; by default each is alone on its link.
     Prefill workers take requests in turn, in the order they are sent. A request decodes as soon as
@@ -94,14 +96,7 @@ def replay_pools(
     known = times if transfer_s is None else replace(times, transfer_s=transfer_s)
     rows = [_row(pools, known, curves, row) for row in range(len(pools))]
     found = [_served(each, requests, traffic, bounds) for each in rows]
-    return _table(found)
-
-
-def serve(deployment: Deployment, requests: Requests) -> ServedRequests:
-    """Return what each request sees of one deployment, in a closed loop or at their times."""
-    if requests.concurrency:
-        return _serve_closed(deployment, requests)
-    return _serve_open(deployment, requests)
+    return table_of(found)
 
 
 def _row(pools: Pools, times: PoolTimes, curves: TokenCurves, row: int) -> Deployment:
@@ -126,7 +121,8 @@ def _prompt_seconds(deployment: Deployment, requests: Requests) -> Floats:
     return np.asarray(deployment.prompt_s * fresh / fresh.mean(), dtype=np.float64)
 
 
-def _serve_open(deployment: Deployment, requests: Requests) -> ServedRequests:
+def serve(deployment: Deployment, requests: Requests) -> ServedRequests:
+    """Return what each request sees of one deployment; each comes at its time."""
     prompts, tokens = _prompt_seconds(deployment, requests), _tokens(requests)
     done, _ = prefilled(requests.send_s, prompts, np.zeros(deployment.prefill_workers))
     ready = done + deployment.more_s
@@ -160,40 +156,6 @@ def _decoded(
     return end - start, _weighted(token_s[:-1], weights)
 
 
-def _serve_closed(deployment: Deployment, requests: Requests) -> ServedRequests:
-    """Return a closed loop wave by wave: a client's next request is sent when one is answered."""
-    clients, tokens = requests.concurrency, _tokens(requests)
-    prompts = _prompt_seconds(deployment, requests)
-    running = float(min(clients, deployment.places))
-    for _ in range(ROUNDS):
-        token_s = float(deployment.token_at(running))
-        sent, start = _waves(deployment, prompts, tokens * token_s, clients)
-        decoding = tokens * token_s
-        whole = float((start + decoding - sent).sum())
-        settled = clients * float(decoding.sum()) / max(whole, 1e-9)
-        running = (running + min(settled, float(deployment.places))) / 2.0
-    waiting = requests.unseen * float((start + decoding - sent).mean()) / clients
-    gaps = Spread(mean=token_s, p50=token_s, p90=token_s, p95=token_s, p99=token_s)
-    return ServedRequests(sent_s=sent - waiting, start_s=start, decoding_s=decoding, gaps=gaps)
-
-
-def _waves(
-    deployment: Deployment, prompts: Floats, decoding: Floats, clients: int
-) -> tuple[Floats, Floats]:
-    """Return when each request is sent and when its first token comes."""
-    sent, start = np.zeros_like(prompts), np.zeros_like(prompts)
-    free = np.zeros(deployment.prefill_workers)
-    held = np.zeros(min(deployment.places, clients))
-    ready_s = np.zeros(clients)
-    for first in range(0, len(prompts), clients):
-        wave = slice(first, min(first + clients, len(prompts)))
-        ready_s = np.sort(ready_s)[: wave.stop - wave.start]
-        done, free = prefilled(ready_s, prompts[wave], free)
-        start[wave], held = placed(done + deployment.more_s, decoding[wave], held)
-        sent[wave], ready_s = ready_s, start[wave] + decoding[wave]
-    return sent, start
-
-
 def _tokens(requests: Requests) -> Floats:
     """Return the tokens of each request after its first."""
     return np.maximum(requests.output_tokens - 1.0, 0.0)
@@ -217,9 +179,9 @@ def _served(
 ) -> dict[str, Any]:
     """Return one row of the answer by the names of `ReplayedService`."""
     tokens = _tokens(requests)
-    largest = deployment.largest_rate(float(tokens.mean())) if traffic.is_open else np.nan
+    largest = deployment.largest_rate(float(tokens.mean()))
     known = {"rate": traffic.rate, "largest_stable_rate": largest}
-    if traffic.is_open and traffic.rate >= largest:
+    if traffic.rate >= largest:
         return {**known, "stable": False}
     return {**known, "stable": True, **_figures(deployment, requests, limits)}
 
@@ -231,7 +193,7 @@ def _figures(deployment: Deployment, requests: Requests, limits: Limits) -> dict
     several = tokens[part] > 0
     tpot = np.divide(decoding, tokens[part], out=np.zeros_like(decoding), where=several)
     good = (ttft <= limits.ttft_s) & (e2e <= limits.e2e_s) & (tpot <= limits.itl_s)
-    rate = _rate(requests, e2e)
+    rate = _rate(requests)
     prefill = rate * deployment.prompt_s / deployment.prefill_workers
     running = rate * float(decoding.mean())
     return {
@@ -250,14 +212,12 @@ def _figures(deployment: Deployment, requests: Requests, limits: Limits) -> dict
     }
 
 
-def _rate(requests: Requests, e2e: Floats) -> float:
-    """Return the requests finished per second: as they come, or by Little's law."""
-    if requests.concurrency:
-        return (requests.concurrency + requests.unseen) / float(e2e.mean())
+def _rate(requests: Requests) -> float:
+    """Return the requests finished per second: as they come."""
     return (len(requests) - 1) / max(float(np.ptp(requests.send_s)), 1e-9)
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> ReplayedService:
+def table_of(rows: Sequence[dict[str, Any]]) -> ReplayedService:
     """Return rows as one table, nan where a row has no figure."""
     columns: dict[str, Any] = {}
     for field in fields(ReplayedService):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from budsim.performance.candidates import Candidates, Floats
+from budsim.performance.candidates import Candidates, Floats, Integers
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.operators import StepTime, step_time, with_prompts
 from budsim.performance.physics.ranks import Ranks, attention_ranks, prepare
@@ -74,6 +74,8 @@ class PoolTimes:
         Seconds the links of the smaller pool are busy with one prompt.
     places : float array
         Sequences the caches of all decode workers hold at a time.
+    batches : PrefillBatches
+        What a prefill worker reads at once.
     """
 
     prompt_s: Floats
@@ -81,6 +83,7 @@ class PoolTimes:
     transfer_s: Floats
     link_share: Floats
     places: Floats
+    batches: PrefillBatches
 
     def transfer_at(self, rate: Floats) -> Floats:
         """Return seconds that a cache takes while so many prompts come per second, (n,).
@@ -102,11 +105,37 @@ class PrefillTimes:
         See `PoolTimes`.
     cache_bytes : float array
         KV cache of one prompt on all ranks that hold a part of it.
+    batches : PrefillBatches
+        What a worker reads at once.
     """
 
     prompt_s: Floats
     lone_prompt_s: Floats
     cache_bytes: Floats
+    batches: PrefillBatches
+
+    def loading(self, own_s: Floats, worker_s: Floats) -> PrefillTimes:
+        """Return the times where each prompt loads a prefix, seconds: its own, and its worker's."""
+        return replace(
+            self,
+            prompt_s=self.prompt_s + worker_s,
+            lone_prompt_s=self.lone_prompt_s + own_s,
+            batches=replace(
+                self.batches,
+                batch_s=self.batches.batch_s + own_s - worker_s,
+                each_s=self.batches.each_s + worker_s,
+            ),
+        )
+
+    def rows(self, rows: Integers) -> PrefillTimes:
+        """Return some of the rows."""
+        return replace(
+            self,
+            prompt_s=self.prompt_s[rows],
+            lone_prompt_s=self.lone_prompt_s[rows],
+            cache_bytes=self.cache_bytes[rows],
+            batches=self.batches.rows(rows),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +148,24 @@ class PrefillBatches:
         Seconds of a batch, and of each of its prompts of mean length.
     most : float array
         Prompts of one batch at most: those that fit into a step, on all attention ranks.
+    further : float array
+        What a batch takes beyond those seconds to pass the further stages of a pipeline, over what
+        it takes; the next one is read meanwhile. 0 without a pipeline.
     """
 
     batch_s: Floats
     each_s: Floats
     most: Floats
+    further: Floats
+
+    def rows(self, rows: Integers) -> PrefillBatches:
+        """Return some of the rows."""
+        return PrefillBatches(
+            batch_s=self.batch_s[rows],
+            each_s=self.each_s[rows],
+            most=self.most[rows],
+            further=self.further[rows],
+        )
 
 
 def pool_times(pools: Pools) -> PoolTimes:
@@ -146,6 +188,7 @@ def joined_times(pools: Pools, workers: PrefillTimes, places: Floats) -> PoolTim
         transfer_s=HANDSHAKE_S + transfer,
         link_share=transfer / smaller,
         places=places,
+        batches=workers.batches,
     )
 
 
@@ -157,24 +200,50 @@ def prefill_times(workers: Candidates) -> PrefillTimes:
     seen = np.minimum(workers.input_tokens[:, None], ranks.attention.window)
     each = (cached * seen).sum(axis=1) + ranks.attention.state_bytes
     whole = np.asarray(each * attention_ranks(workers), dtype=np.float64)
-    return PrefillTimes(prompt_s=prompt, lone_prompt_s=lone, cache_bytes=whole)
+    return PrefillTimes(
+        prompt_s=prompt, lone_prompt_s=lone, cache_bytes=whole, batches=_batches(ranks, lone)
+    )
 
 
 def _prompt_times(ranks: Ranks) -> tuple[Floats, Floats]:
     """Return seconds a prompt takes of a busy worker, and those of a lone one, (n,).
 
     A busy worker fills its step with whole prompts, one at least on each attention rank. A lone
-    prompt is on one rank, whose attention nobody shares.
+    prompt is on one rank, whose attention nobody shares. A pipeline reads as many steps at a time
+    as it has stages, and a lone prompt in parts that follow each other through it.
     """
-    table = ranks.candidates
-    prompt = np.maximum(table.input_tokens * (1.0 - table.prefix_hit_share), 1.0)
+    table, stage = ranks.candidates, _stage_share(ranks)
+    prompt = _fresh_tokens(table)
     whole = np.maximum(np.floor(table.token_budget / prompt), 1.0) * table.dp
-    together = np.asarray(np.minimum(whole, np.maximum(table.concurrency, 1.0)), dtype=np.float64)
-    full = prefill_step(ranks, together * prompt).total_s
+    waiting = np.maximum(table.concurrency / table.pp, 1.0)
+    together = np.asarray(np.minimum(whole, waiting), dtype=np.float64)
+    full = prefill_step(ranks, together * prompt).total_s * stage
     alone = prefill_step(ranks, prompt).total_s
     spread = prefill_step(ranks, np.asarray(prompt * table.dp, dtype=np.float64)).total_s
     arrival = ranks.host.request_s + ranks.constants.token_latency_s * table.input_tokens
-    return full / together, (alone + spread) / 2.0 + arrival
+    through = stage * (1.0 + _further_stages(table))
+    return full / together, (alone + spread) / 2.0 * through + arrival
+
+
+def _fresh_tokens(table: Candidates) -> Floats:
+    """Return the prompt tokens that no cache holds, at least one."""
+    prompt = np.maximum(table.input_tokens * (1.0 - table.prefix_hit_share), 1.0)
+    return np.asarray(prompt, dtype=np.float64)
+
+
+def _stage_share(ranks: Ranks) -> Floats:
+    """Return the part of a step that the longest stage of a pipeline takes: 14 of 40 layers."""
+    layers = np.maximum(ranks.layers.all, 1.0)
+    return np.asarray(np.ceil(layers / ranks.candidates.pp) / layers, dtype=np.float64)
+
+
+def _further_stages(table: Candidates) -> Floats:
+    """Return over how many stages' time a prompt leaves a pipeline after its worker has read it.
+
+    Its parts, one a step, follow each other: only the last of three passes the stages alone.
+    """
+    parts = np.maximum(np.ceil(_fresh_tokens(table) / table.token_budget), 1.0)
+    return np.asarray((table.pp - 1.0) / parts, dtype=np.float64)
 
 
 def prefill_batches(workers: Candidates) -> PrefillBatches:
@@ -183,14 +252,23 @@ def prefill_batches(workers: Candidates) -> PrefillBatches:
     4 prompts in 100 ms and one in 40 ms: 20 ms a batch and 20 ms a prompt.
     """
     ranks = prepare(workers)
-    prompt = np.maximum(workers.input_tokens * (1.0 - workers.prefix_hit_share), 1.0)
-    fitting = np.maximum(np.floor(workers.token_budget / prompt), 1.0)
-    most = np.asarray(fitting * workers.dp, dtype=np.float64)
-    _, lone = _prompt_times(ranks)
+    return _batches(ranks, _prompt_times(ranks)[1])
+
+
+def _batches(ranks: Ranks, lone_s: Floats) -> PrefillBatches:
+    """Return `prefill_batches` of workers that take ``lone_s`` (n,) for a lone prompt."""
+    table, prompt = ranks.candidates, _fresh_tokens(ranks.candidates)
+    fitting = np.maximum(np.floor(table.token_budget / prompt), 1.0)
+    most = np.asarray(fitting * table.dp, dtype=np.float64)
+    further = _further_stages(table)
+    lone = lone_s / (1.0 + further)
     full = prefill_step(ranks, np.asarray(most * prompt, dtype=np.float64)).total_s
+    full = full * _stage_share(ranks)
     more = (full - lone) / np.maximum(most - 1.0, 1.0)
     each = np.clip(np.where(most > 1.0, more, full), LEAST_OF_PROMPT * full / most, lone)
-    return PrefillBatches(batch_s=np.maximum(lone - each, 0.0), each_s=each, most=most)
+    return PrefillBatches(
+        batch_s=np.maximum(lone - each, 0.0), each_s=each, most=most, further=further
+    )
 
 
 def prefill_step(ranks: Ranks, tokens: Floats) -> StepTime:
@@ -212,9 +290,11 @@ def transfer_time(pools: Pools, cache_bytes: Floats) -> Floats:
     """Return seconds that the cache of one prompt takes from a prefill to a decode worker.
 
     All ranks that hold a part of the cache send it at once, each over its own network card, to as
-    many ranks as the decode worker has. Prompt tokens x bytes a token / (ranks x bandwidth).
+    many ranks as the decode worker has. Prompt tokens x bytes a token / (ranks x bandwidth). The
+    stages of a pipeline hold layers each, and send them at once, too.
     """
-    lanes = np.minimum(attention_ranks(pools.prefill), attention_ranks(pools.decode))
+    senders = attention_ranks(pools.prefill) * pools.prefill.pp
+    lanes = np.minimum(senders, attention_ranks(pools.decode))
     speed = pools.link_bytes_per_s
     if speed is None:
         speed = np.minimum(_network(pools.prefill), _network(pools.decode))

@@ -1,29 +1,37 @@
-"""A benchmark's run through both pools, event by event."""
+"""A closed loop through both pools, event by event: a benchmark's run, or one that is steady."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from heapq import heappop, heappush, heapreplace
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
-from budsim.performance.candidates import Floats
+from budsim.commons.errors import Unavailable
+from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.serving.pools.pool_times import (
     Pools,
     PoolTimes,
     PrefillBatches,
-    decode_ranks,
     pool_times,
-    prefill_batches,
-    token_time,
 )
-from budsim.performance.serving.pools.queues import AWAITED_STEPS, steady_pools
+from budsim.performance.serving.pools.queues import (
+    AWAITED_STEPS,
+    TokenTimes,
+    steady_pools,
+    token_times,
+)
+from budsim.performance.serving.replay import native
 
 # Rounds in which the time of a token and the load of the decode workers settle.
 ROUNDS = 2
 
 # Requests of the run for each one in flight: InferenceX sends ten.
 REQUESTS_EACH = 10
+# First turns of a steady loop that are left out: those of the first are cut short.
+TURNS_LEFT_OUT = 2
 
 # More clients are replayed as this many, each of which stands for several: TTFT then differs by
 # 1 %, up to 3 % at 15,000 (40 runs compared).
@@ -36,6 +44,7 @@ class PoolRuns:
 
     ``running`` are sequences that decode, ``prefill_busy`` the share of their time (0..1) that
     prefill workers read, and ``idle_s`` TTFT where nobody waits for a worker or a place.
+    ``requests`` are those of each run, ``transfer_s`` is what the cache of a prompt takes.
     """
 
     ttft_mean: Floats
@@ -49,6 +58,45 @@ class PoolRuns:
     running: Floats
     prefill_busy: Floats
     idle_s: Floats
+    transfer_s: Floats
+    requests: tuple[RunTimes, ...]
+
+
+class Lengths(Protocol):
+    """Lengths of a run's requests, over their means."""
+
+    def draw(self, count: int, seed: int, /) -> tuple[Floats, Floats]:
+        """Return those of ``count`` prompts and outputs, (count,) each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UniformLengths:
+    """Prompts and outputs between ``low`` and ``high`` times their means."""
+
+    low: float
+    high: float
+
+    def draw(self, count: int, seed: int, /) -> tuple[Floats, Floats]:
+        """Return lengths of ``count`` requests; see `Lengths`."""
+        random = np.random.default_rng(seed)
+        shares = random.uniform(self.low, self.high, (2, count))
+        return shares[0], shares[1]
+
+
+# Clients of InferenceX draw lengths uniformly from 0.8 to 1.0 of the nominal one.
+CLIENT_LENGTHS = UniformLengths(low=0.8 / 0.9, high=1.0 / 0.9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownLengths:
+    """Prompts and outputs of requests that are known, (k,), again and again."""
+
+    prompts: Floats
+    outputs: Floats
+
+    def draw(self, count: int, _seed: int, /) -> tuple[Floats, Floats]:
+        """Return lengths of ``count`` requests; see `Lengths`."""
+        return np.resize(self.prompts, count), np.resize(self.outputs, count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +112,10 @@ class Run:
     """One run's deployment.
 
     A prefill worker takes ``batch_s`` for a batch and ``prompt_s`` for each of its prompts of mean
-    length, at most ``most_prompts`` of them. ``more_s`` follows until the first token, ``token_s``
-    is the time between tokens. ``places`` decode at a time on each of the ``decode_workers``.
+    length, at most ``most_prompts`` of them; ``further`` times as long it is in further stages of a
+    pipeline, while the next is read. ``more_s`` follows until the first token, ``token_s`` is the
+    time between tokens. ``places`` decode at a time on each of the ``decode_workers``. A ``steady``
+    run is one of many turns: the first output of each client is partly served already.
     """
 
     clients: int
@@ -78,14 +128,21 @@ class Run:
     decode_workers: int
     places: int
     outputs: float
+    further: float = 0.0
+    steady: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunTimes:
-    """Seconds of each request: to its first token and decoding; and of the whole run."""
+    """Seconds of each request that counts, (k,): to its first token and decoding.
+
+    ``tokens`` (k,) are those after the first. ``requests`` of the run end within ``end_s`` seconds.
+    """
 
     ttft_s: Floats
     decode_s: Floats
+    tokens: Floats
+    requests: int
     end_s: float
 
     @property
@@ -95,42 +152,54 @@ class RunTimes:
 
 
 def run_pools(
-    pools: Pools, shares: tuple[float, float], speeds: Speeds | None = None, seed: int = 0
+    pools: Pools,
+    lengths: Lengths,
+    speeds: Speeds | None = None,
+    *,
+    steady: Booleans | None = None,
+    known: PoolTimes | None = None,
+    token_s: TokenTimes | None = None,
+    seed: int = 0,
 ) -> PoolRuns:
-    """Return what a benchmark's run sees of each deployment.
+    """Return what clients see of each deployment, which send the next request when one is answered.
 
-    ``shares`` of the mean are the least and the longest of prompts and outputs, uniform between.
+    ``steady`` rows (n,) are seen after many turns; others from the first on, which all clients send
+    at once, as a benchmark's do. A search passes ``known`` times and ``token_s`` that it tabulated.
     """
-    known, decode, batches = pool_times(pools), decode_ranks(pools.decode), _batches(pools, speeds)
-    token_factor = 1.0 if speeds is None else speeds.token
-    steady = steady_pools(
-        pools, replace(known, prompt_s=batches.prompt_s, lone_prompt_s=batches.lone_s)
-    )
-    running, known = steady.running, replace(known, transfer_s=steady.transfer_s)
-    figures = np.zeros((len(pools), 8))
+    known, times = known or pool_times(pools), token_s or token_times(pools)
+    batches = _corrected(known.batches, speeds)
+    busy_s, lone_s = _prompt_seconds(batches)
+    token_factor = np.ones(len(pools)) if speeds is None else speeds.token
+    means = steady_pools(pools, replace(known, prompt_s=busy_s, lone_prompt_s=lone_s), times)
+    running, known = means.running, replace(known, transfer_s=means.transfer_s, batches=batches)
+    is_steady = np.zeros(len(pools), dtype=bool) if steady is None else steady
+    seen: tuple[RunTimes, ...] = ()
     for _ in range(ROUNDS):
-        token = token_time(decode, running / pools.decode_workers) * token_factor
-        for row in range(len(pools)):
-            run = _run_of(pools, known, batches, float(token[row]), row)
-            figures[row] = _figures(run, serve_run(run, shares, seed))
-        running = (running + np.minimum(figures[:, -1], known.places)) / 2.0
-    prompts_per_s = figures[:, 6] / pools.decode.output_tokens
+        token = times(running / pools.decode_workers) * token_factor
+        runs = (_run_of(pools, known, token, is_steady, row) for row in range(len(pools)))
+        seen = tuple(serve_run(run, lengths, seed) for run in runs)
+        loads = np.array([_decoding(each) for each in seen]) * pools.concurrency
+        running = (running + np.minimum(loads, known.places)) / 2.0
+    figures = np.array([_figures(each) for each in seen]).reshape(-1, 6)
+    per_s = _requests_per_s(pools, seen, np.where(is_steady, figures[:, 3], np.nan))
     return PoolRuns(
         ttft_mean=figures[:, 0],
         ttft_p50=figures[:, 1],
         ttft_p99=figures[:, 2],
-        tpot_s=token_time(decode, figures[:, -1] / pools.decode_workers) * token_factor,
+        tpot_s=times(loads / pools.decode_workers) * token_factor,
         e2e_mean=figures[:, 3],
         e2e_p50=figures[:, 4],
         e2e_p99=figures[:, 5],
-        output_tokens_per_s=figures[:, 6],
+        output_tokens_per_s=per_s * pools.decode.output_tokens,
         running=running,
-        prefill_busy=np.minimum(prompts_per_s * batches.prompt_s / pools.prefill_workers, 1.0),
-        idle_s=batches.lone_s + known.transfer_s,
+        prefill_busy=np.minimum(per_s * busy_s / pools.prefill_workers, 1.0),
+        idle_s=lone_s + known.transfer_s,
+        transfer_s=known.transfer_s,
+        requests=seen,
     )
 
 
-def serve_run(run: Run, shares: tuple[float, float], seed: int = 0) -> RunTimes:
+def serve_run(run: Run, lengths: Lengths, seed: int = 0) -> RunTimes:
     """Return the times of every request: the next is sent when one is answered.
 
     A prefill worker reads what waits for it as one batch; requests go to the workers in turn, and
@@ -139,117 +208,60 @@ def serve_run(run: Run, shares: tuple[float, float], seed: int = 0) -> RunTimes:
     several = max(run.clients / MOST_CLIENTS, 1.0)
     clients = round(run.clients / several)
     count = clients * REQUESTS_EACH
-    draw = np.random.default_rng(seed)
-    prompts = draw.uniform(*shares, count) * run.prompt_s * several
-    decoding = np.maximum(draw.uniform(*shares, count) * run.outputs - 1.0, 0.0) * run.token_s
-    state = _State(
-        run=run,
-        prompts=prompts.tolist(),
-        decoding=decoding.tolist(),
-        most=max(int(run.most_prompts / several), 1),
-        places=max(round(run.places / several), 1),
-        free_clients=[0.0] * clients,
+    prompts, outputs = lengths.draw(count, seed)
+    tokens = np.maximum(outputs * run.outputs - 1.0, 0.0)
+    left = np.ones(count)
+    if run.steady:
+        left[:clients] = (np.arange(clients) + 0.5) / clients
+    decoding = tokens * left * run.token_s
+    prompt = prompts * run.prompt_s * several
+    sent, first = np.zeros(count), np.zeros(count)
+    end_s = ctypes.c_double()
+    status = native.pools_kernel()(
+        native.PoolRun(
+            clients,
+            run.workers,
+            max(int(run.most_prompts / several), 1),
+            run.decode_workers,
+            max(round(run.places / several), 1),
+            count,
+            run.batch_s,
+            run.more_s,
+            run.further,
+        ),
+        native.PoolRequests(*(each.ctypes.data for each in (prompt, decoding, sent, first))),
+        end_s,
     )
-    while state.answered < count:
-        state.step()
+    if status:
+        raise Unavailable("replay of pools: out of memory")
+    counted = slice(TURNS_LEFT_OUT * clients if run.steady else 0, None)
     return RunTimes(
-        ttft_s=np.array(state.first) - np.array(state.sent),
-        decode_s=decoding,
-        end_s=max(state.free_clients),
+        ttft_s=(first - sent)[counted],
+        decode_s=decoding[counted],
+        tokens=tokens[counted],
+        requests=count,
+        end_s=float(end_s.value),
     )
 
 
-@dataclass(slots=True, kw_only=True)
-class _State:
-    """A run at one moment. ``starts`` is when each worker's next batch begins, inf for none."""
-
-    run: Run
-    prompts: list[float]
-    decoding: list[float]
-    most: int
-    places: int
-    free_clients: list[float]
-    starts: list[float] = field(init=False)
-    free: list[float] = field(init=False)
-    waiting: list[list[int]] = field(init=False)
-    held: list[list[float]] = field(init=False)
-    sent: list[float] = field(default_factory=list)
-    first: list[float] = field(init=False)
-    placed: int = 0
-    answered: int = 0
-
-    def __post_init__(self) -> None:
-        """Start with idle workers and free places."""
-        self.starts = [float("inf")] * self.run.workers
-        self.free = [0.0] * self.run.workers
-        self.waiting = [[] for _ in range(self.run.workers)]
-        places = min(self.places, len(self.free_clients))
-        self.held = [[0.0] * places for _ in range(self.run.decode_workers)]
-        self.first = [0.0] * len(self.prompts)
-
-    def step(self) -> None:
-        """Read the next batch, or send the next request, whichever is sooner."""
-        worker = min(range(len(self.starts)), key=self.starts.__getitem__)
-        is_over = len(self.sent) == len(self.prompts) or not self.free_clients
-        if is_over or self.starts[worker] < self.free_clients[0]:
-            self._read(worker)
-        else:
-            self._send(heappop(self.free_clients))
-
-    def _send(self, now: float) -> None:
-        request, worker = len(self.sent), len(self.sent) % len(self.starts)
-        self.sent.append(now)
-        if not self.waiting[worker]:
-            self.starts[worker] = max(now, self.free[worker])
-        self.waiting[worker].append(request)
-
-    def _read(self, worker: int) -> None:
-        batch = self.waiting[worker][: self.most]
-        del self.waiting[worker][: self.most]
-        done = self.starts[worker] + self.run.batch_s
-        for request in batch:
-            done += self.prompts[request]
-        self.free[worker] = done
-        self.starts[worker] = done if self.waiting[worker] else float("inf")
-        for request in batch:
-            self._decode(request, done + self.run.more_s)
-
-    def _decode(self, request: int, ready: float) -> None:
-        held = self.held[self.placed % len(self.held)]
-        self.placed += 1
-        self.answered += 1
-        start = max(ready, held[0])
-        heapreplace(held, start + self.decoding[request])
-        self.first[request] = start
-        heappush(self.free_clients, start + self.decoding[request])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Batches:
-    """Prefill workers as a run meets them, with the factor on their seconds; (n,)."""
-
-    batch_s: Floats
-    each_s: Floats
-    most: Floats
-    prompt_s: Floats
-    lone_s: Floats
-
-
-def _batches(pools: Pools, speeds: Speeds | None) -> _Batches:
-    found: PrefillBatches = prefill_batches(pools.prefill)
-    factor = np.ones(len(pools)) if speeds is None else speeds.prefill
-    return _Batches(
-        batch_s=found.batch_s * factor,
-        each_s=found.each_s * factor,
-        most=found.most,
-        prompt_s=(found.batch_s / found.most + found.each_s) * factor,
-        lone_s=(found.batch_s + found.each_s) * factor,
+def _corrected(batches: PrefillBatches, speeds: Speeds | None) -> PrefillBatches:
+    """Return prefill workers with the factor on their seconds."""
+    if speeds is None:
+        return batches
+    return replace(
+        batches, batch_s=batches.batch_s * speeds.prefill, each_s=batches.each_s * speeds.prefill
     )
 
 
-def _run_of(pools: Pools, times: PoolTimes, batches: _Batches, token_s: float, row: int) -> Run:
-    step = token_s * float(pools.decode.tokens_per_step[row])
-    workers = max(int(pools.decode_workers[row]), 1)
+def _prompt_seconds(batches: PrefillBatches) -> tuple[Floats, Floats]:
+    """Return seconds a prompt takes of a worker that has many, and those of a lone one, (n,)."""
+    lone = (batches.batch_s + batches.each_s) * (1.0 + batches.further)
+    return batches.batch_s / batches.most + batches.each_s, lone
+
+
+def _run_of(pools: Pools, times: PoolTimes, token_s: Floats, steady: Booleans, row: int) -> Run:
+    step = float(token_s[row] * pools.decode.tokens_per_step[row])
+    workers, batches = max(int(pools.decode_workers[row]), 1), times.batches
     return Run(
         clients=max(round(float(pools.concurrency[row])), 1),
         workers=max(int(pools.prefill_workers[row]), 1),
@@ -257,29 +269,38 @@ def _run_of(pools: Pools, times: PoolTimes, batches: _Batches, token_s: float, r
         prompt_s=float(batches.each_s[row]),
         most_prompts=int(batches.most[row]),
         more_s=float(times.transfer_s[row]) + AWAITED_STEPS * step,
-        token_s=token_s,
+        token_s=float(token_s[row]),
         decode_workers=workers,
         places=max(int(times.places[row]) // workers, 1),
         outputs=float(pools.decode.output_tokens[row]),
+        further=float(batches.further[row]),
+        steady=bool(steady[row]),
     )
 
 
-def _figures(run: Run, times: RunTimes) -> Floats:
-    """Return TTFT (mean, p50, p99), E2E (mean, p50, p99), tokens/s and sequences that decode.
-
-    The first requests find nobody decoding, so that the load is that of all later ones.
-    """
+def _figures(times: RunTimes) -> list[float]:
+    """Return TTFT and latency of the requests: mean, p50 and p99 of each, seconds."""
     ttft, e2e = times.ttft_s, times.e2e_s
-    later = slice(len(ttft) // REQUESTS_EACH, None)
-    running = run.clients * times.decode_s[later].sum() / max(e2e[later].sum(), 1e-9)
-    tokens = run.clients * REQUESTS_EACH * run.outputs / max(times.end_s, 1e-9)
-    return np.array(
-        [
-            ttft.mean(),
-            *np.quantile(ttft, (0.5, 0.99)),
-            e2e.mean(),
-            *np.quantile(e2e, (0.5, 0.99)),
-            tokens,
-            running,
-        ]
-    )
+    p50, p99 = np.quantile(ttft, (0.5, 0.99))
+    half, most = np.quantile(e2e, (0.5, 0.99))
+    return [float(ttft.mean()), float(p50), float(p99), float(e2e.mean()), float(half), float(most)]
+
+
+def _requests_per_s(pools: Pools, seen: Sequence[RunTimes], e2e_s: Floats) -> Floats:
+    """Return the requests answered per second, (n,): of a whole run, or by Little's law.
+
+    ``e2e_s`` is the latency of steady ones, nan of others. A client of many stands for several.
+    """
+    turns = np.array([each.end_s / (each.requests / REQUESTS_EACH) for each in seen])
+    several = np.minimum(np.maximum(pools.concurrency, 1.0), MOST_CLIENTS)
+    run = pools.concurrency / several / np.maximum(turns / REQUESTS_EACH, 1e-9)
+    return np.where(np.isnan(e2e_s), run, pools.concurrency / np.maximum(e2e_s, 1e-9))
+
+
+def _decoding(times: RunTimes) -> float:
+    """Return the share of their time in flight (0..1) that requests decode.
+
+    The first of a benchmark find nobody decoding, so that the load is that of all later ones.
+    """
+    later = slice(times.requests // REQUESTS_EACH, None)
+    return float(times.decode_s[later].sum() / max(times.e2e_s[later].sum(), 1e-9))

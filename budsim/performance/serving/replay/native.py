@@ -15,7 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -103,9 +103,45 @@ class Record(ctypes.Structure):
     ]
 
 
-@lru_cache(maxsize=1)
+class PoolRun(ctypes.Structure):
+    """One closed loop through two pools; `pools.runs.Run` says what each field means."""
+
+    _fields_ = [
+        *(
+            (name, ctypes.c_int64)
+            for name in "clients workers most_prompts decode_workers places count".split()
+        ),
+        *((name, ctypes.c_double) for name in "batch_s more_s further".split()),
+    ]
+
+
+class PoolRequests(ctypes.Structure):
+    """Addresses of one array a field: seconds of each prompt and output, and times to fill."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in "prompt decoding sent first".split()]
+
+
 def kernel() -> Callable[..., int]:
-    """Return the compiled ``replay`` function; it fills the requests' times and the record.
+    """Return the compiled ``replay`` function; it fills the requests' times and the record."""
+    return _function("replay", (Tables, Setting, Requests, Record))
+
+
+def pools_kernel() -> Callable[..., int]:
+    """Return the compiled ``serve_pools``: it fills the requests' times, and when the last ends."""
+    return _function("serve_pools", (PoolRun, PoolRequests, ctypes.c_double))
+
+
+def _function(name: str, arguments: Sequence[type]) -> Callable[..., int]:
+    function = getattr(library(), name)
+    function.argtypes = [ctypes.POINTER(each) for each in arguments]
+    function.restype = ctypes.c_int
+    call: Callable[..., int] = function
+    return call
+
+
+@lru_cache(maxsize=1)
+def library() -> ctypes.CDLL:
+    """Return the compiled library, of which `kernel` and `pools_kernel` are functions.
 
     Raises
     ------
@@ -113,13 +149,8 @@ def kernel() -> Callable[..., int]:
         When there is no compiled library and no compiler to make one.
     """
     digest = source_digest()
-    library = next((path for path in _places(digest) if path.is_file()), None)
-    loaded = ctypes.CDLL(str(library or _compiled(digest)))
-    function = loaded.replay
-    function.argtypes = [ctypes.POINTER(each) for each in (Tables, Setting, Requests, Record)]
-    function.restype = ctypes.c_int
-    call: Callable[..., int] = function
-    return call
+    made = next((path for path in _places(digest) if path.is_file()), None)
+    return ctypes.CDLL(str(made or _compiled(digest)))
 
 
 def source_digest() -> str:

@@ -12,12 +12,14 @@ from budsim.performance.serving.pools.runs import (
     REQUESTS_EACH,
     Run,
     Speeds,
+    UniformLengths,
     run_pools,
     serve_run,
 )
+from tests.performance.serving.pools.stepwise import served
 from tests.performance.serving.pools.test_queues import pools
 
-EQUAL = (1.0, 1.0)
+EQUAL = UniformLengths(low=1.0, high=1.0)
 """All prompts and outputs are of mean length."""
 RUN = Run(
     clients=2,
@@ -80,7 +82,9 @@ def test_latency_is_the_first_token_and_the_rest() -> None:
 
 def test_the_same_seed_draws_the_same_run() -> None:
     """Lengths are drawn from the seed alone."""
-    first, second = (serve_run(RUN, (0.8, 1.2), seed=3).e2e_s for _ in range(2))
+    first, second = (
+        serve_run(RUN, UniformLengths(low=0.8, high=1.2), seed=3).e2e_s for _ in range(2)
+    )
     assert first.tolist() == second.tolist()
 
 
@@ -102,3 +106,37 @@ def test_faster_prefill_answers_sooner_and_slower_tokens_come_later() -> None:
     )
     assert sped.ttft_mean[0] < plain.ttft_mean[0]
     assert slow.tpot_s[0] == pytest.approx(2.0 * plain.tpot_s[0], rel=0.1)
+
+
+def test_the_kernel_serves_as_plain_python_does() -> None:
+    """Fifty drawn runs: the first token of each request comes in the same instant."""
+    draw = np.random.default_rng(5)
+    lengths = UniformLengths(low=0.5, high=1.5)
+    for seed in range(50):
+        run = replace(
+            RUN,
+            clients=int(draw.integers(1, 40)),
+            workers=int(draw.integers(1, 6)),
+            batch_s=float(draw.uniform(0.0, 2.0)),
+            most_prompts=int(draw.integers(1, 5)),
+            decode_workers=int(draw.integers(1, 4)),
+            places=int(draw.integers(1, 20)),
+            further=float(draw.uniform(0.0, 3.0)),
+        )
+        prompts, outputs = lengths.draw(run.clients * REQUESTS_EACH, seed)
+        decoding = np.maximum(outputs * run.outputs - 1.0, 0.0) * run.token_s
+        sent, first = served(run, (prompts * run.prompt_s).tolist(), decoding.tolist())
+        ttft = np.array(first) - np.array(sent)
+        assert serve_run(run, lengths, seed).ttft_s.tolist() == ttft.tolist()
+
+
+def test_a_steady_run_has_no_first_wave() -> None:
+    """Clients come apart before they are seen: nobody waits for the prompt of the other."""
+    ttft = serve_run(replace(RUN, steady=True), EQUAL).ttft_s
+    assert ttft.tolist() == pytest.approx([1.5] * 2 * (REQUESTS_EACH - 2))
+
+
+def test_a_pipeline_reads_the_next_prompt_meanwhile() -> None:
+    """Two stages: first tokens come a second later, and prompts as often."""
+    plain, piped = (serve_run(replace(RUN, further=each), EQUAL) for each in (0.0, 1.0))
+    assert piped.ttft_s[:2].tolist() == pytest.approx((plain.ttft_s[:2] + 1.0).tolist())

@@ -14,7 +14,7 @@ from budsim.performance.serving.replay import native
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
     """Let no test see the library another one loaded."""
-    native.kernel.cache_clear()
+    native.library.cache_clear()
 
 
 def test_a_checkout_compiles_once_into_the_users_cache(
@@ -26,7 +26,7 @@ def test_a_checkout_compiles_once_into_the_users_cache(
     (library,) = (tmp_path / "budsim").iterdir()
     assert library.name == native.library_name(native.source_digest())
     written = library.stat().st_mtime_ns
-    native.kernel.cache_clear()
+    native.library.cache_clear()
     native.kernel()
     assert library.stat().st_mtime_ns == written
 

@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 
+#include "pools.h"
 #include "record.h"
 #include "schedule.h"
 
