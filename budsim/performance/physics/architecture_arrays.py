@@ -19,6 +19,11 @@ from budsim.model_ops.layers import Attention, AttentionKind, FeedForward, Layer
 from budsim.model_ops.matrices import Matrix, MatrixRole, Shard
 from budsim.performance.candidates import Booleans, Floats
 
+# Scalars a gated delta network projects for each head, and how often a token multiplies its state:
+# to correct, to update and to read it (arXiv 2412.06464).
+DELTA_GATES = 2
+DELTA_PASSES = 3.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixArrays:
@@ -58,8 +63,9 @@ class AttentionArrays:
     allocates. ``decode_dims`` are the dimensions one query head multiplies per cached token at
     decode, ``prefill_dims`` the same for prefill (MLA expands the latent there); ``index_dims``
     those a sparse indexer, whole on every rank, multiplies with every token before it chooses some,
-    ``index_width`` the size of its key. ``keeps_all`` are layers whose cache grows with the
-    sequence, however few of its tokens they look at.
+    ``index_width`` the size of its key. ``scan_flops`` are the FLOPs of passing one prompt token
+    through a linear layer's state. ``keeps_all`` are layers whose cache grows with the sequence,
+    however few of its tokens they look at.
     """
 
     layers: Floats
@@ -74,6 +80,7 @@ class AttentionArrays:
     prefill_dims: Floats
     index_dims: Floats
     index_width: Floats
+    scan_flops: Floats
     latent: Booleans
     keeps_all: Booleans
 
@@ -229,6 +236,7 @@ def _attention_arrays(models: Sequence[Sequence[LayerGroup]]) -> AttentionArrays
         ),
         index_dims=table(lambda a: a.index_heads * a.index_head_dim),
         index_width=table(lambda a: a.index_head_dim),
+        scan_flops=table(_scan_flops),
         latent=table(lambda a: float(a.kind is AttentionKind.MLA)) > 0,
         keeps_all=table(lambda a: float(a.window is None)) > 0,
     )
@@ -257,6 +265,15 @@ def _padding(models: Sequence[Sequence[LayerGroup]], width: int) -> Floats:
 
 def _look_back(attention: Attention) -> float:
     return float(attention.window or attention.index_topk or np.inf)
+
+
+def _scan_flops(attention: Attention) -> float:
+    """Return the FLOPs of a prompt token in a gated delta network: 2 for each value and pass.
+
+    Mamba-2 takes a sixth of the time by its kernel timings and counts as none.
+    """
+    is_delta = attention.gates_per_head == DELTA_GATES
+    return 2.0 * DELTA_PASSES * attention.recurrent_values_per_sequence if is_delta else 0.0
 
 
 def _decode_dims(attention: Attention) -> float:

@@ -38,6 +38,8 @@ class KernelConstants(Generic[Number]):
     sparse_prefill : ratio
         What prompts reach in models whose indexers choose the tokens, relative to
         ``prefill_attention``.
+    linear_prefill : share of the peak FLOP/s, 0..1
+        What prompts reach in layers of linear attention.
     score_dims : dimensions of a head
         What one score costs besides its two products (softmax), as so many further dimensions.
     reread : share, 0..1
@@ -89,6 +91,7 @@ class KernelConstants(Generic[Number]):
     decode_attention: Number
     prefill_attention: Number
     sparse_prefill: Number
+    linear_prefill: Number
     score_dims: Number
     reread: Number
     link: Number
@@ -134,6 +137,7 @@ IDEAL: KernelConstants[float] = KernelConstants(
     decode_attention=1.0,
     prefill_attention=1.0,
     sparse_prefill=1.0,
+    linear_prefill=1.0,
     score_dims=0.0,
     reread=0.0,
     link=1.0,

@@ -83,6 +83,8 @@ HOPPER = replace(
     cache_bandwidth=0.75,
     decode_attention=0.45,
     prefill_attention=0.55,
+    # Gated delta networks by their timings: 0.05 and 0.06 on TensorRT-LLM and vLLM.
+    linear_prefill=0.05,
     link=0.66,
     # 3.0 us on SGLang, 3.1 on TensorRT-LLM and 4.8 on vLLM; 4.8, 5.2 and 7.6 on B200.
     all_reduce_latency_s=3.8e-6,
@@ -123,6 +125,7 @@ ADA = replace(
     expert_gemm=0.3,
     cache_bandwidth=0.85,
     prefill_attention=0.42,
+    linear_prefill=0.07,
     link=0.15,
 )
 # The timings of Ada are of L40S, whose power limit ends its products at 0.6 of the data sheet.
@@ -142,6 +145,7 @@ BLACKWELL = replace(
     bandwidth_4bit=0.78,
     cache_bandwidth=0.85,
     prefill_attention=0.5,
+    linear_prefill=0.026,
     link=0.56,
     all_reduce_latency_s=6.3e-6,
     moe_latency_s=29e-6,
@@ -161,6 +165,7 @@ BLACKWELL_WORKSTATION = replace(
     bandwidth=0.87,
     cache_bandwidth=0.86,
     prefill_attention=0.52,
+    linear_prefill=0.06,
     # FlashMLA's sparse kernels need sm90 or sm100 (its README); what replaces them was fitted on
     # prompts of DeepSeek-V4 on RTX PRO 6000 and GB10, of one party.
     sparse_prefill=0.04,
@@ -174,6 +179,10 @@ LLAMA_CPP_GB10 = replace(BLACKWELL_WORKSTATION, gemm=0.34, expert_gemm=0.043)
 # gpt-oss runs on Triton's experts there (TensorRT-LLM's guide to gpt-oss: `moe_config` with the
 # backend TRITON on Hopper), which nothing fuses. Fitted on its decode steps on H200, InferenceX.
 TRTLLM_HOPPER = replace(HOPPER, fused_experts_s=-30e-6)
+
+# SGLang passes prompts through gated delta networks by Triton kernels, by their timings.
+SGLANG_HOPPER = replace(HOPPER, linear_prefill=0.018)
+SGLANG_BLACKWELL = replace(BLACKWELL, linear_prefill=0.016)
 
 # TGIS multiplied by FlashAttention 2, which was written for Ampere.
 TGIS_HOPPER = replace(HOPPER, prefill_attention=0.5)
@@ -247,6 +256,8 @@ KERNEL_CONSTANTS: Mapping[str, KernelConstants[float]] = {
     "gfx950": INSTINCT_350,
     "vllm(rocm 2024)": VLLM_ROCM_2024,
     "llama.cpp on sm121": LLAMA_CPP_GB10,
+    "sglang on sm90": SGLANG_HOPPER,
+    "sglang on sm100": SGLANG_BLACKWELL,
     "tgis on sm90": TGIS_HOPPER,
     "trtllm on sm90": TRTLLM_HOPPER,
     "trtllm on sm100": TRTLLM_BLACKWELL,

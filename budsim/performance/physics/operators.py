@@ -15,6 +15,8 @@ attention, decode  2 x heads x dims x cached   cached tokens x bytes,      in a 
                    tokens                      state, index keys
 attention, prompt  2 x heads x dims x tokens                               in a layer
                    looked back at
+linear, prompt     2 x passes x values of                                  in a layer
+                   the state
 activations                                    `ACTIVATION_PASSES` x H x   in a layer
                                                T x L x 2
 all-reduces                                                                            2 a layer of
@@ -303,6 +305,13 @@ def prefill_attention(ranks: Ranks, batch: Batch) -> OperatorTime:
     )
 
 
+def linear_prompts(ranks: Ranks, batch: Batch) -> OperatorTime:
+    """Return prompts in layers of linear attention: arithmetic only, tokens follow each other."""
+    flops = batch.prefill / ranks.candidates.dp * ranks.attention.scan_flops
+    compute = flops / ranks.attention.peak_flops_per_s
+    return OperatorTime(compute_s=compute / ranks.constants.linear_prefill, ideal_compute_s=compute)
+
+
 def activations(ranks: Ranks, batch: Batch) -> OperatorTime:
     """Return the memory traffic of norms, residuals and all else between products."""
     values = ranks.hidden * ranks.layers.all * batch.tokens / ranks.candidates.dp
@@ -376,6 +385,7 @@ OPERATORS: Mapping[str, Callable[[Ranks, Batch], OperatorTime]] = {
     "routed experts": routed_experts,
     "decode attention": decode_attention,
     "prefill attention": prefill_attention,
+    "linear prompts": linear_prompts,
     "encoders": encoders,
     "activations": activations,
     "all-reduces": all_reduces,

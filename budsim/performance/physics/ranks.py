@@ -91,6 +91,7 @@ class AttentionOperators:
     head_layers : query heads times layers, (n, groups)
     decode_flops, prefill_flops : FLOPs for each token and token looked back at, (n, groups)
     state_bytes : of linear layers, moved for each running sequence, (n,)
+    scan_flops : FLOPs of passing a prompt token through linear layers, (n,)
     index_flops, index_bytes : of sparse indexers, for each token searched, (n,)
     peak_flops_per_s : at best, (n,)
     """
@@ -102,6 +103,7 @@ class AttentionOperators:
     decode_flops: Floats
     prefill_flops: Floats
     state_bytes: Floats
+    scan_flops: Floats
     index_flops: Floats
     index_bytes: Floats
     peak_flops_per_s: Floats
@@ -342,6 +344,7 @@ def _attention_operators(
         decode_flops=multiply_adds * (attention.decode_dims[row] + score),
         prefill_flops=multiply_adds * (attention.prefill_dims[row] + score),
         state_bytes=state * STATE_BYTES / ranks,
+        scan_flops=(attention.layers * attention.scan_flops)[row].sum(axis=1) / ranks,
         index_flops=(2.0 * attention.layers * attention.index_dims).sum(axis=1)[row],
         index_bytes=(attention.layers * attention.index_width).sum(axis=1)[row],
         peak_flops_per_s=peak,

@@ -13,7 +13,7 @@ from budsim.performance.physics.kernel_constants import (
 
 SHARES = (
     "gemm expert_gemm bandwidth expert_bandwidth cache_bandwidth decode_attention "
-    "prefill_attention link"
+    "prefill_attention linear_prefill link"
 ).split()
 
 

@@ -241,6 +241,22 @@ def test_prompts_of_sparse_models_reach_their_own_share() -> None:
     assert seen.compute_s == pytest.approx(1.05 * 2.0 * MS)
 
 
+def test_prompts_pass_through_the_state_of_gated_delta_networks() -> None:
+    """1000 tokens x 3 passes x 2 x 10 heads x 100 x 100 = 6e8 FLOP at 20 TFLOP/s: 0.03 ms.
+
+    Kernels that reach a tenth take 0.3 ms; two ranks share the heads. Mamba-2 counts as none.
+    """
+    kernels = constants(linear_prefill=0.1)
+    linear = replace(ATTENTION, kind=AttentionKind.LINEAR)
+    one, two = (ranks(model(linear), kernels=kernels, tp=tp) for tp in (1, 2))
+    seen = operator(one, "linear prompts", prefill=1000)
+    assert seen.ideal_compute_s == pytest.approx(0.03 * MS)
+    assert seen.compute_s == pytest.approx(0.3 * MS)
+    assert operator(two, "linear prompts", prefill=1000).compute_s == pytest.approx(0.15 * MS)
+    mamba = ranks(model(replace(linear, gates_per_head=1)), kernels=kernels)
+    assert operator(mamba, "linear prompts", prefill=1000).compute_s == 0.0
+
+
 def test_attention_ranks_divide_sequences_but_not_weights() -> None:
     """Two attention ranks: each reads the cache of 5 of 10 sequences, 20 MB, and all 4e6 weights.
 
