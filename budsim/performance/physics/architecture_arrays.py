@@ -87,7 +87,10 @@ class AttentionArrays:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchitectureArrays:
-    """Scalars of each model, shape (models,), with its matrices and attention layers."""
+    """Scalars of each model, shape (models,), with its matrices and attention layers.
+
+    ``blocks`` says whether the weights' scales belong to square blocks, not to whole matrices.
+    """
 
     matrices: MatrixArrays
     attention: AttentionArrays
@@ -103,6 +106,7 @@ class ArchitectureArrays:
     parameters: Floats
     active_parameters: Floats
     bidirectional: Floats
+    blocks: Booleans
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,7 @@ def architecture_arrays(architectures: tuple[Architecture, ...]) -> Architecture
         parameters=scalar(lambda a: a.parameters),
         active_parameters=scalar(lambda a: a.active_parameters),
         bidirectional=scalar(lambda a: a.is_bidirectional),
+        blocks=scalar(lambda a: a.quantization.block if a.quantization else 0) > 0,
     )
 
 

@@ -57,6 +57,8 @@ class KernelConstants(Generic[Number]):
         What prompts add to a step, relative to the sum of their kernels' times.
     gemm_latency_s, narrow_gemm_latency_s : seconds a product
         A launch, and on top the conversion of activations to 8 or 4 bit.
+    scaled_gemm_latency_s : seconds a product
+        The conversion to 8 bit where a whole matrix has one scale: some engines do it in passing.
     narrow_experts_latency_s : seconds a layer of experts in 8 or 4 bit, for the same conversion
     fused_experts_s : seconds a layer of MXFP4 experts without a shared one takes less
         Their kernels route, multiply twice and sum in one or two launches.
@@ -106,6 +108,7 @@ class KernelConstants(Generic[Number]):
     prompt_factor: Number
     gemm_latency_s: Number
     narrow_gemm_latency_s: Number
+    scaled_gemm_latency_s: Number
     narrow_experts_latency_s: Number
     fused_experts_s: Number
     expert_traffic: Number
@@ -152,6 +155,7 @@ IDEAL: KernelConstants[float] = KernelConstants(
     prompt_factor=1.0,
     gemm_latency_s=0.0,
     narrow_gemm_latency_s=0.0,
+    scaled_gemm_latency_s=0.0,
     narrow_experts_latency_s=0.0,
     fused_experts_s=0.0,
     expert_traffic=0.0,

@@ -417,9 +417,11 @@ def _launches(
     them, one kernel also routes the tokens and sums the results.
     """
     matrices, narrow = model.matrices, bits < EIGHT_BIT_BELOW
-    each = kernels.gemm_latency_s[:, None] + np.where(
-        narrow, kernels.narrow_gemm_latency_s[:, None], 0.0
+    scaled = narrow & (bits >= FOUR_BIT_BELOW) & ~model.blocks[row][:, None]
+    converted = np.where(
+        scaled, kernels.scaled_gemm_latency_s[:, None], kernels.narrow_gemm_latency_s[:, None]
     )
+    each = kernels.gemm_latency_s[:, None] + np.where(narrow, converted, 0.0)
     alone = matrices.multiplied[row] & ~matrices.expert[row] & ~matrices.sampled[row]
     is_mxfp4 = matrices.expert[row] & (formats == MXFP4)
     narrow_experts = matrices.expert[row] & narrow & ~is_mxfp4
