@@ -31,7 +31,8 @@ def link_bandwidth(candidates: Candidates) -> LinkBandwidth:
 
     Where every pair of devices has links of its own (meshed), a group of n uses n - 1 of them and a
     hop one: of eight MI300X two reduce over a seventh of the bandwidth. What does not fit into one
-    link domain goes over the network between nodes. A device alone in its domain has only that.
+    link domain goes over the network between nodes. A device alone in its domain has only that, and
+    no node inside which attention would be split.
     """
     devices = candidates.devices
     peers = candidates.by_device(
@@ -47,6 +48,6 @@ def link_bandwidth(candidates: Candidates) -> LinkBandwidth:
         hop=np.where(candidates.tp * candidates.pp <= domain, inside / peers, beyond),
         inside=inside,
         network=np.maximum(beyond, 1.0),
-        is_wide=(candidates.tp > domain) & (candidates.ep > 1),
+        is_wide=(candidates.tp > domain) & (candidates.ep > 1) & (domain > 1),
         domains=np.maximum(candidates.tp / np.maximum(domain, 1.0), 1.0),
     )

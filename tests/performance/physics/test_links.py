@@ -37,9 +37,14 @@ def test_what_does_not_fit_into_a_node_goes_over_the_network() -> None:
 
 
 def test_a_device_alone_in_its_node_has_the_whole_network() -> None:
-    """One device a node, whose catalog entry has a nominal link of 1 MB/s: 0.5 GB/s of network."""
+    """One device a node, whose catalog entry has a nominal link of 1 MB/s: 0.5 GB/s of network.
+
+    With its experts spread over two such nodes it still has no node to split attention in.
+    """
     alone = replace(DEVICE, scale_up=replace(LINK, bandwidth_bytes_per_s=1e6, domain_devices=1))
     assert link_bandwidth(candidates(device=alone, tp=2)).group == 0.5e9
+    assert not link_bandwidth(candidates(device=alone, tp=2, ep=2)).is_wide[0]
+    assert link_bandwidth(candidates(tp=16, ep=16)).is_wide[0]
 
 
 def test_a_pair_in_a_mesh_has_only_the_links_between_them() -> None:
