@@ -136,24 +136,27 @@ def moe(rows: pd.DataFrame, width: float, peak: float, bandwidth: float) -> tupl
 
 
 def attention(rows: pd.DataFrame, width: float, peak: float, bandwidth: float) -> tuple:
-    """Return attention of whole prompts, or of one token over a cache of ``step``."""
+    """Return attention of whole prompts, or of one token over a cache of ``step``.
+
+    Prompts take as long as if they looked back at ``prefill_half_context`` tokens more.
+    """
     batch, heads, size = (rows[c].to_numpy(float) for c in ("batch_size", "num_heads", "head_dim"))
     shared = rows.num_key_value_heads.to_numpy(float)
     length, step = rows.isl.to_numpy(float), rows.step.to_numpy(float)
     prompts = length.max() > 1
-    seen = length * length / 2 if prompts else step + 1
-    compute = 4 * batch * heads * size * seen / peak
-    cached = (
-        batch
-        * size
-        * (2 * length * (heads + shared) * 2 if prompts else 2 * shared * (step + 1) * width)
-    )
-    names = ("prefill_attention" if prompts else "decode_attention", "cache_bandwidth", "latency_s")
+    one = 4 * batch * heads * size * length / peak
+    seen = length / 2 if prompts else step + 1
+    cached = 2 * batch * size * shared * (step + 1) * width
+    seconds = rows.latency.to_numpy() * 1e-3
+    if prompts:
+        names = ("prefill_attention", "latency_s", "prefill_half_context")
+        return names, [0.4, 1e-5, 200.0], lambda p: one * (seen + p[2]) / p[0] + p[1], seconds
+    names = ("decode_attention", "cache_bandwidth", "latency_s")
 
     def model(p: np.ndarray) -> np.ndarray:
-        return np.hypot(compute / p[0], cached / bandwidth / p[1]) + p[2]
+        return np.hypot(one * seen / p[0], cached / bandwidth / p[1]) + p[2]
 
-    return names, [0.4, 0.7, 1e-5], model, rows.latency.to_numpy() * 1e-3
+    return names, [0.4, 0.7, 1e-5], model, seconds
 
 
 def all_reduces(table: pd.DataFrame, node: dict) -> Iterator[tuple]:

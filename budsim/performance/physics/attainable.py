@@ -34,7 +34,9 @@ class KernelConstants(Generic[Number]):
     bandwidth_4bit : ratio
         What reading weights of dense products in 4 bit reaches, relative to ``bandwidth``.
     decode_attention, prefill_attention : share of the peak FLOP/s, 0..1
-        What attention reaches for running sequences and for prompts.
+        What attention reaches for running sequences and for long prompts.
+    prefill_half_context : tokens
+        Prompt tokens that look back at so many reach half of ``prefill_attention``.
     sparse_prefill : ratio
         What prompts reach in models whose indexers choose the tokens, relative to
         ``prefill_attention``.
@@ -92,6 +94,7 @@ class KernelConstants(Generic[Number]):
     bandwidth_4bit: Number
     decode_attention: Number
     prefill_attention: Number
+    prefill_half_context: Number
     sparse_prefill: Number
     linear_prefill: Number
     score_dims: Number
@@ -139,6 +142,7 @@ IDEAL: KernelConstants[float] = KernelConstants(
     bandwidth_4bit=1.0,
     decode_attention=1.0,
     prefill_attention=1.0,
+    prefill_half_context=0.0,
     sparse_prefill=1.0,
     linear_prefill=1.0,
     score_dims=0.0,

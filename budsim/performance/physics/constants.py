@@ -15,6 +15,7 @@ from budsim.performance.physics.attainable import KernelConstants
 from budsim.performance.physics.first_token import FIRST_TOKEN, OTHER_ENGINE, HostTime
 from budsim.performance.physics.kernel_constants import (
     KERNEL_CONSTANTS,
+    NETWORK_LATENCY_S,
     NETWORK_LINK,
     SLOWED,
     WHOLE_RATE,
@@ -78,7 +79,8 @@ class PhysicsConstants:
         if device.kind is not DeviceKind.CUDA:
             return own
         if link.startswith(NO_LINK):
-            return replace(own, link=min(own.link, NETWORK_LINK))
+            share = min(own.link, NETWORK_LINK)
+            return replace(own, link=share, all_reduce_latency_s=NETWORK_LATENCY_S)
         return through_host(own, link) if link.startswith("PCIe") else own
 
     def of_engine(self, name: str) -> FirstToken:

@@ -65,9 +65,9 @@ def encoder_s(
     patches = column("patches")
     reached = kernels.gemm * patches / np.maximum(patches + kernels.half_rows, 1.0)
     products = column("linear_flops") / np.maximum(rates.peak_flops_per_s * reached, 1.0)
-    attention = column("attention_flops") / (
-        rates.attention_flops_per_s * kernels.prefill_attention
-    )
+    looked_back = patches / np.maximum(patches + kernels.prefill_half_context, 1.0)
+    attended = rates.attention_flops_per_s * kernels.prefill_attention * looked_back
+    attention = column("attention_flops") / np.maximum(attended, 1.0)
     bytes_per_s = rates.bandwidth * kernels.bandwidth
     computed = np.maximum(products + attention, column("weight_bytes") / bytes_per_s)
     touched = column("touched_bytes") / bytes_per_s

@@ -66,9 +66,11 @@ GAUDI_3 = replace(GAUDI, gemm_8bit=1.6, bandwidth=0.72)
 # 0.24, SGLang 0.5.14, TensorRT-LLM 1.3). Those tables leave out the rest of a layer, steps with
 # prompts, indexers and linear layers: their latencies were fitted on the serving rows of
 # InferenceX, by scripts/fit_serving.py. Dense FP8 products were 0.73 by those timings; serving rows
-# of Llama models on H100 and H200 (two parties, three engines) say 0.88. Attention of prompts was
-# 0.45 to 0.56 by the timings of Hopper and 0.39 to 0.49 by those of B200; prompts of 8,000 and
-# 32,000 tokens of three parties say the upper end.
+# of Llama models on H100 and H200 (two parties, three engines) say 0.88. Attention of
+# prompts reaches a share that grows with the c tokens it looks back at: s x c / (c + h) leaves 8 to
+# 15 % of error to vLLM's and SGLang's timings, where one share leaves 20 to 29 %. On Hopper s is
+# 0.62 to 0.67 and h 360 to 570 tokens. TensorRT-LLM's are 0.58 and 650 to 700, but its serving rows
+# on Hopper and Blackwell, whose factor of prompts is 1, say one share for all lengths.
 HOPPER = replace(
     IDEAL,
     gemm=0.79,
@@ -82,7 +84,8 @@ HOPPER = replace(
     expert_traffic=10.0,
     cache_bandwidth=0.75,
     decode_attention=0.45,
-    prefill_attention=0.55,
+    prefill_attention=0.65,
+    prefill_half_context=450.0,
     # Gated delta networks by their timings: 0.05 and 0.06 on TensorRT-LLM and vLLM.
     linear_prefill=0.05,
     link=0.66,
@@ -116,7 +119,8 @@ AMPERE = replace(
     expert_gemm=0.3,
     bandwidth=0.77,
     cache_bandwidth=0.64,
-    prefill_attention=0.52,
+    prefill_attention=0.58,
+    prefill_half_context=280.0,
     link=0.6,
 )
 ADA = replace(
@@ -125,7 +129,8 @@ ADA = replace(
     gemm_8bit=0.73,
     expert_gemm=0.3,
     cache_bandwidth=0.85,
-    prefill_attention=0.42,
+    prefill_attention=0.53,
+    prefill_half_context=250.0,
     linear_prefill=0.07,
     link=0.15,
 )
@@ -145,7 +150,8 @@ BLACKWELL = replace(
     # NVFP4 products read 0.60 (SGLang) and 0.61 (vLLM) of the bandwidth, 16 bit ones 0.76 and 0.77.
     bandwidth_4bit=0.78,
     cache_bandwidth=0.85,
-    prefill_attention=0.5,
+    prefill_attention=0.6,
+    prefill_half_context=700.0,
     linear_prefill=0.026,
     link=0.56,
     all_reduce_latency_s=6.3e-6,
@@ -154,7 +160,7 @@ BLACKWELL = replace(
 
 # The peak of 4 bit products grew by half over Blackwell's; what kernels reach of it did not.
 BLACKWELL_ULTRA = replace(
-    BLACKWELL, gemm=0.76, gemm_4bit=0.49, expert_gemm_4bit=0.75, prefill_attention=0.52
+    BLACKWELL, gemm=0.76, gemm_4bit=0.49, expert_gemm_4bit=0.75, prefill_attention=0.73
 )
 BLACKWELL_WORKSTATION = replace(
     HOPPER,
@@ -165,11 +171,12 @@ BLACKWELL_WORKSTATION = replace(
     expert_gemm_4bit=1.3,
     bandwidth=0.87,
     cache_bandwidth=0.86,
-    prefill_attention=0.52,
+    prefill_attention=0.58,
+    prefill_half_context=225.0,
     linear_prefill=0.06,
     # FlashMLA's sparse kernels need sm90 or sm100 (its README); what replaces them was fitted on
     # prompts of DeepSeek-V4 on RTX PRO 6000 and GB10, of one party.
-    sparse_prefill=0.04,
+    sparse_prefill=0.009,
     link=0.44,
 )
 
@@ -181,21 +188,35 @@ LLAMA_CPP_GB10 = replace(BLACKWELL_WORKSTATION, gemm=0.34, expert_gemm=0.043)
 # backend TRITON on Hopper), which nothing fuses. Fitted on its decode steps on H200, InferenceX.
 # Norms and all-reduces convert to FP8 in passing where a matrix has one scale (its fused
 # all-reduce RESIDUAL_RMS_NORM_QUANT_FP8): decode of Llama-3.1-70B on H200 and B200 fits without.
-TRTLLM_HOPPER = replace(HOPPER, fused_experts_s=-30e-6, scaled_gemm_latency_s=0.0)
+TRTLLM_HOPPER = replace(
+    HOPPER,
+    prefill_attention=0.55,
+    prefill_half_context=0.0,
+    fused_experts_s=-30e-6,
+    scaled_gemm_latency_s=0.0,
+)
 
 # SGLang passes prompts through gated delta networks by Triton kernels, by their timings.
 SGLANG_HOPPER = replace(HOPPER, linear_prefill=0.018)
 SGLANG_BLACKWELL = replace(BLACKWELL, linear_prefill=0.016)
 
 # TGIS multiplied by FlashAttention 2, which was written for Ampere.
-TGIS_HOPPER = replace(HOPPER, prefill_attention=0.5)
+TGIS_HOPPER = replace(HOPPER, prefill_attention=0.5, prefill_half_context=0.0)
 
 # Experts take 18 us by the timings, 23 and 26 us on SGLang and vLLM.
-TRTLLM_BLACKWELL = replace(BLACKWELL, moe_latency_s=22e-6, scaled_gemm_latency_s=0.0)
+TRTLLM_BLACKWELL = replace(
+    BLACKWELL,
+    prefill_attention=0.5,
+    prefill_half_context=0.0,
+    moe_latency_s=22e-6,
+    scaled_gemm_latency_s=0.0,
+)
 
 # DeepGEMM's experts pad each expert's tokens and take as much longer at 4 requests as at 64. Fitted
 # on DeepSeek-R1 on B200 before and after the change of backend, InferenceX.
-TRTLLM_DEEPGEMM = replace(BLACKWELL, moe_latency_s=115e-6)
+TRTLLM_DEEPGEMM = replace(
+    BLACKWELL, prefill_attention=0.5, prefill_half_context=0.0, moe_latency_s=115e-6
+)
 
 # Fitted on serving rows of 2025 and later on MI300X and MI325X, by training.physics_fit.
 ROCM = replace(
@@ -287,8 +308,10 @@ KERNEL_CONSTANTS: Mapping[str, KernelConstants[float]] = {
 HOST_LINK = {"PCIe 5": 0.44}
 OLDER_HOST_LINK = 0.15
 
-# Share of the network of devices that have no link at all, one to a node: as two GB10 reach it.
+# Share of the network of devices that have no link at all, one to a node: as two GB10 reach it. A
+# small message takes as long as DeepEP's between two nodes (118 us, less 73 us of transfer).
 NETWORK_LINK = BLACKWELL_WORKSTATION.link
+NETWORK_LATENCY_S = 45e-6
 
 # They reduce through their host, rank by rank; seconds and exponent, from the same timings.
 HOST_ALL_REDUCE = {"all_reduce_latency_s": 6.5e-6, "all_reduce_depth": 1.0}
@@ -307,13 +330,14 @@ def with_slowed_cores(constants: KernelConstants[float], rate: float) -> KernelC
     takes a smaller part of a longer time: a share of 0.55 becomes 0.83 at a quarter of the rate.
     H20 says as much or more: 120 to 130 of its 148 TFLOPS in decode attention, 0.76 of them by this
     rule (github.com/deepseek-ai/FlashMLA, issue 30); 15.2 s for 65,536 tokens of
-    Qwen3-Coder-30B-A3B (microbenchmark of SGLang's HiCache), 19 s by this rule, 40 s without.
+    Qwen3-Coder-30B-A3B (microbenchmark of SGLang's HiCache), 17 s by this rule.
     """
     names = ("gemm", "expert_gemm", "decode_attention", "prefill_attention")
     shares = {name: getattr(constants, name) for name in names}
     reached = {name: 1.0 / (1.0 + (1.0 / share - 1.0) * rate) for name, share in shares.items()}
     factor = 1.0 + (constants.prompt_factor - 1.0) * rate
-    return replace(constants, prompt_factor=factor, **reached)
+    half = constants.prefill_half_context * rate
+    return replace(constants, prompt_factor=factor, prefill_half_context=half, **reached)
 
 
 def through_host(constants: KernelConstants[float], link: str) -> KernelConstants[float]:

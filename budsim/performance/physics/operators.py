@@ -292,17 +292,22 @@ def _cache_traffic(ranks: Ranks, batch: Batch) -> Floats:
 
 
 def prefill_attention(ranks: Ranks, batch: Batch) -> OperatorTime:
-    """Return attention of prompts: arithmetic only, kernels reuse keys on the chip."""
-    attention = ranks.attention
+    """Return attention of prompts: arithmetic only, kernels reuse keys on the chip.
+
+    It reaches s x c / (c + h) of the peak where a token looks back at c others and h is
+    ``prefill_half_context``: as long as if it looked back at h more with the share s. What steps
+    with prompts take longer by (``prompt_factor``) lies between products, not in these kernels.
+    """
+    attention, constants = ranks.attention, ranks.constants
     seen = np.minimum(batch.prefill_context[:, None], attention.window)
-    each = (attention.prefill_flops * seen).sum(axis=1)
-    indexed = attention.index_flops * batch.prefill_context
-    flops = batch.prefill / ranks.candidates.dp * (each + indexed)
-    compute, constants = flops / attention.peak_flops_per_s, ranks.constants
+    tokens = batch.prefill / ranks.candidates.dp / attention.peak_flops_per_s
+    each = attention.prefill_flops.sum(axis=1)
+    attended = tokens * (attention.prefill_flops * seen).sum(axis=1)
+    indexed = tokens * attention.index_flops * batch.prefill_context
     chosen = np.where(ranks.layers.indexed > 0, constants.sparse_prefill, 1.0)
-    return OperatorTime(
-        compute_s=compute / (constants.prefill_attention * chosen), ideal_compute_s=compute
-    )
+    busy = (attended + tokens * each * constants.prefill_half_context) / chosen + indexed
+    reached = constants.prefill_attention * constants.prompt_factor
+    return OperatorTime(compute_s=busy / reached, ideal_compute_s=attended + indexed)
 
 
 def linear_prompts(ranks: Ranks, batch: Batch) -> OperatorTime:

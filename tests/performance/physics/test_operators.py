@@ -231,15 +231,33 @@ def test_prompts_look_back_at_half_of_themselves() -> None:
     assert seen.compute_s == pytest.approx(0.2 * MS)
 
 
+def test_prompts_reach_more_of_the_peak_the_farther_they_look_back() -> None:
+    """Half of it at 500 tokens: 0.1 ms of arithmetic take 0.2 ms, and 0.9 ms at 4,500 take 1 ms."""
+    kernels = constants(prefill_half_context=500.0)
+    times = [
+        operator(ranks(kernels=kernels), "prefill attention", prefill=1000, context=context)
+        for context in (500, 4500)
+    ]
+    assert [each.compute_s[0] for each in times] == pytest.approx([0.2 * MS, 1 * MS])
+    assert [each.ideal_compute_s[0] for each in times] == pytest.approx([0.1 * MS, 0.9 * MS])
+
+
+def test_what_lies_between_products_is_no_part_of_attention() -> None:
+    """A factor of prompts of 1.25, which its step grows by, leaves 0.2 ms of attention as long."""
+    kernels = constants(prefill_attention=0.5, prompt_factor=1.25)
+    seen = operator(ranks(kernels=kernels), "prefill attention", prefill=1000, context=500)
+    assert 1.25 * seen.compute_s == pytest.approx(0.2 * MS)
+
+
 def test_prompts_of_sparse_models_reach_their_own_share() -> None:
     """The 0.1 ms of such a prompt take 0.2 ms at half of the peak, and 2 ms at a tenth of that.
 
-    The indexer's 1000 x 500 x 2 x 100 = 1e8 FLOP are a twentieth on top.
+    The indexer's 1000 x 500 x 2 x 100 = 1e8 FLOP are a twentieth of 0.2 ms on top.
     """
     kernels = constants(prefill_attention=0.5, sparse_prefill=0.1)
     sparse = model(replace(ATTENTION, index_heads=1, index_head_dim=100, index_topk=1000))
     seen = operator(ranks(sparse, kernels=kernels), "prefill attention", prefill=1000, context=500)
-    assert seen.compute_s == pytest.approx(1.05 * 2.0 * MS)
+    assert seen.compute_s == pytest.approx(2.0 * MS + 0.01 * MS)
 
 
 def test_prompts_pass_through_the_state_of_gated_delta_networks() -> None:
