@@ -21,9 +21,7 @@ from budsim.performance.learned.features import Matrix, feature_matrix
 from budsim.performance.learned.intervals import (
     ANALYTIC_SPREADS,
     COVERAGES,
-    STRATA,
-    Novelty,
-    Regime,
+    SERVED_STRANGER,
     Spread,
     Strata,
     bounded,
@@ -228,14 +226,14 @@ class Predictor:
         # Regressors learned what drafts were worth from runs of one model: physics knows more.
         for factor in factors.values():
             factor[guesses] = 1.0
-        stranger = STRATA.index((Novelty.NEW_PARTY, Regime.SERVING))
-        stratum = np.where(guesses & ~candidates.static_batch, stranger, stratum)
+        stratum = np.where(guesses & ~candidates.static_batch, SERVED_STRANGER, stratum)
         return _Corrections(
             factors=factors,
             learned=learned & ~guesses,
             in_range=in_range & ~guesses & ~_is_of_unlearned_kind(candidates),
             strata=_strata(candidates, stratum),
             spreads=spreads,
+            features=features,
             guessing=_guessing_spread(candidates),
             client=np.zeros(rows) if known.client_spread is None else known.client_spread,
             least=analysis.modelled.least_s(candidates.output_tokens),
@@ -345,6 +343,7 @@ class _Analysis:
 class _Corrections:
     """Factors on the analytic model by target, and ``spreads`` with the rows they hold for.
 
+    ``features`` are what regressors see of all rows; None where there are none.
     ``guessing`` is the log half width of the tokens a step yields, of 90 % coverage, (n,);
     ``client`` the further one of TTFT where the client is assumed; ``least`` the times that no
     request is faster than, by target, seconds, (n,).
@@ -355,6 +354,7 @@ class _Corrections:
     in_range: Booleans
     strata: Strata
     spreads: list[tuple[Integers, Mapping[str, Spread]]]
+    features: Matrix | None
     guessing: Floats
     client: Floats
     least: Mapping[str, Floats]
@@ -367,7 +367,9 @@ class _Corrections:
         low, high = np.empty(len(value)), np.empty(len(value))
         certain = self.in_range | ~self.learned
         for at, spreads in self.spreads:
-            part = spreads[name].interval(value[at], coverage, self.strata.at(at), certain[at])
+            features = None if self.features is None else self.features[at]
+            strata = self.strata.at(at)
+            part = spreads[name].interval(value[at], coverage, strata, certain[at], features)
             low[at], high[at] = part.low, part.high
         interval = Interval(low=low, high=high)
         unsure = self.client if name.startswith("ttft") else self.guessing

@@ -13,6 +13,8 @@ from enum import StrEnum
 import numpy as np
 
 from budsim.performance.candidates import Booleans, Floats, Integers
+from budsim.performance.learned.features import Matrix
+from budsim.performance.learned.scatter import Scatter
 from budsim.performance.predictions import PERCENTILES, Interval, rate
 
 # Shares of measured values an interval is to hold.
@@ -44,6 +46,9 @@ class Regime(StrEnum):
 
 # Rows within a stratum share a shrinkage and residual quantiles.
 STRATA = tuple((novelty, regime) for novelty in Novelty for regime in Regime)
+
+# Whoever asks a question of a server under load.
+SERVED_STRANGER = STRATA.index((Novelty.NEW_PARTY, Regime.SERVING))
 
 # A stratum with fewer residuals is no narrower than the analytic model.
 FEWEST_RESIDUALS = 30
@@ -87,19 +92,34 @@ class Strata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Quantiles of log(measured / predicted): stratum or engine -> coverage -> (low, high)."""
+    """Quantiles of log(measured / predicted): stratum or engine -> coverage -> (low, high).
+
+    Those of strangers who are served follow ``scatter``.
+    """
 
     quantiles: Mapping[str, Mapping[float, tuple[float, float]]]
+    scatter: Scatter | None = None
 
     def interval(
-        self, value: Floats, coverage: float, strata: Strata, in_range: Booleans
+        self,
+        value: Floats,
+        coverage: float,
+        strata: Strata,
+        in_range: Booleans,
+        features: Matrix | None = None,
     ) -> Interval:
-        """Return the interval around each ``value``; it always contains the value itself."""
+        """Return the interval around each ``value``; it always contains the value itself.
+
+        Without ``features`` every question is a usual one.
+        """
         table = [
             [self._ends(each, engine, coverage) for engine in strata.engines] for each in STRATA
         ]
         ends = np.array(table)[strata.stratum, strata.engine]
         ends = ends * np.where(in_range, 1.0, OUT_OF_RANGE_FACTOR)[:, None]
+        if self.scatter is not None and features is not None:
+            factors = self.scatter.factors(features)
+            ends = ends * np.where(strata.stratum == SERVED_STRANGER, factors, 1.0)[:, None]
         return Interval(
             low=value * np.exp(np.minimum(ends[:, 0], 0.0)),
             high=value * np.exp(np.maximum(ends[:, 1], 0.0)),

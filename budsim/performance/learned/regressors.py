@@ -27,12 +27,13 @@ from budsim.performance.learned.intervals import (
     Spread,
     stratum_name,
 )
+from budsim.performance.learned.scatter import Scatter
 
 if TYPE_CHECKING:
     import xgboost
 
 # Version of the manifest.
-FORMAT = 1
+FORMAT = 2
 TARGETS = ("ttft", "tpot")
 MANIFEST = "manifest.json"
 
@@ -163,7 +164,10 @@ def _load(kind: DeviceKind, path: Path) -> Regressors:
     return Regressors(
         kind=kind,
         boosters=boosters,
-        spreads={name: _spread(stored) for name, stored in manifest["intervals"].items()},
+        spreads={
+            name: _spread(stored, manifest["scatter"].get(name))
+            for name, stored in manifest["intervals"].items()
+        },
         models=frozenset(manifest["models"]),
         devices=frozenset(manifest["devices"]),
         parties=frozenset(manifest["parties"]),
@@ -203,10 +207,13 @@ def _verified(path: Path, sha256: str) -> bytes:
     return content
 
 
-def _spread(stored: Mapping[str, Mapping[str, list[float]]]) -> Spread:
+def _spread(
+    stored: Mapping[str, Mapping[str, list[float]]], scatter: Mapping[str, object] | None
+) -> Spread:
     return Spread(
+        scatter=None if scatter is None else Scatter.read(scatter),
         quantiles={
             name: {c: (ends[str(c)][0], ends[str(c)][1]) for c in COVERAGES}
             for name, ends in stored.items()
-        }
+        },
     )

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.learned.intervals import (
     ANALYTIC_SPREADS,
+    COVERAGES,
     FEWEST_OF_ENGINE,
     Novelty,
+    Regime,
     Residuals,
     Spread,
     spread,
-    stratum_ends,
     stratum_name,
 )
 from budsim.performance.learned.regressors import TARGETS
+from budsim.performance.learned.scatter import even, mean_of
 from budsim.performance.predictions import PERCENTILES
-from budsim.performance.training.cross_validation import FEWEST_OF_PARTY, SPLITS, Validation
+from budsim.performance.training.cross_validation import (
+    SPLITS,
+    Validation,
+    e2e_residuals,
+    percentile_residuals,
+)
 from budsim.performance.training.rows import Rows
-
-# Rows of older software are not used for new parties' intervals; a date in years, our choice.
-RECENT_YEAR = 2024.5
-
-# Number of residuals that represent one party.
-QUANTILES_OF_PARTY = 100
+from budsim.performance.training.strangers import Scattered, of_strangers, scatter_of
 
 # Parts the groups are divided into to judge coverage.
 COVERAGE_FOLDS = 10
@@ -43,53 +46,72 @@ def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, 
     def residuals(name: str) -> dict[str, Residuals]:
         """Return the residuals of one quantity by stratum."""
         return {
-            stratum_name(novelty, *part): _of_stratum(rows, validation.residuals[name], at, novelty)
+            stratum_name(novelty, *part): _of_stratum(
+                rows, name, validation.residuals, at, novelty
+            ).residuals
             for novelty, validation in validations.items()
             for part, at in parts.items()
+            if _is_told_apart(novelty, part[1])
         }
 
+    strange = validations[Novelty.NEW_PARTY].residuals
+    serving = rows.regimes()[Regime.SERVING]
     found = {name: residuals(name) for name in (*TARGETS, "e2e", *PERCENTILES)}
     known = {
-        name: spread(each, ANALYTIC_SPREADS[name])
+        name: replace(
+            spread(each, ANALYTIC_SPREADS[name]), scatter=scatter_of(rows, name, strange, serving)
+        )
         for name, each in found.items()
         if any(map(len, each.values()))
     }
     unknown = {name: ANALYTIC_SPREADS[name] for name in ("ttft", *PERCENTILES)}
-    return {**unknown, "e2e": known["tpot"], **known}
+    every = {**unknown, "e2e": known["tpot"], **known}
+    return {name: _no_surer(each, every[mean_of(name)]) for name, each in every.items()}
 
 
-def _of_stratum(rows: Rows, values: Floats, at: Booleans, novelty: Novelty) -> Residuals:
+def physics_alone(rows: Rows) -> dict[str, Floats]:
+    """Return log(measured / predicted) of every quantity without any correction."""
+    nothing = {target: np.zeros(len(rows)) for target in TARGETS}
+    return {
+        **{target: rows.log_ratio(target) for target in TARGETS},
+        "e2e": e2e_residuals(rows, nothing),
+        **percentile_residuals(rows, nothing),
+    }
+
+
+def _no_surer(percentile: Spread, mean: Spread) -> Spread:
+    """Return the spread of a percentile, for strangers at least as wide as that of its mean.
+
+    Fewer parties measured percentiles, and their rows agree by chance.
+    """
+    if percentile is mean:
+        return percentile
+
+    def wider(name: str, coverage: float) -> tuple[float, float]:
+        (low, high), (least, most) = (each.quantiles[name][coverage] for each in (percentile, mean))
+        return min(low, least), max(high, most)
+
+    strange = [name for name in percentile.quantiles if name.startswith(Novelty.NEW_PARTY)]
+    quantiles = {name: {c: wider(name, c) for c in COVERAGES} for name in strange}
+    return replace(percentile, quantiles={**percentile.quantiles, **quantiles})
+
+
+def _is_told_apart(novelty: Novelty, engine: str) -> bool:
+    """Return whether the rows of an engine (or "" of all) have quantiles of their own.
+
+    Not for strangers: ranges by engine held no more of withheld parties' rows and were wider.
+    """
+    return not engine or novelty is not Novelty.NEW_PARTY
+
+
+def _of_stratum(
+    rows: Rows, name: str, residuals: Mapping[str, Floats], at: Booleans, novelty: Novelty
+) -> Scattered:
     if novelty is Novelty.NEW_PARTY:
-        return of_strangers(rows, values, at)
-    groups = rows.groups[SPLITS[novelty]]
+        return of_strangers(rows, name, residuals, at)
+    values, groups = residuals[name], rows.groups[SPLITS[novelty]]
     known = at & np.isfinite(values)
-    return Residuals(values[known], groups[known])
-
-
-def of_strangers(rows: Rows, values: Floats, at: Booleans) -> Residuals:
-    """Return residuals that say how far off a new party may be.
-
-    Errors differ between years of software: older rows are used only where none is newer than
-    `RECENT_YEAR`.
-    """
-    known = at & np.isfinite(values)
-    recent = known & ~(rows.names.year.to_numpy() < RECENT_YEAR)
-    chosen = recent if recent.any() else known
-    return evened(Residuals(values[chosen], rows.groups["party"][chosen]))
-
-
-def evened(residuals: Residuals) -> Residuals:
-    """Return the same number of residuals of each group, at evenly spaced quantiles.
-
-    The next party is as likely to be like a small one as like the one with most rows.
-    """
-    shares = (np.arange(QUANTILES_OF_PARTY) + 0.5) / QUANTILES_OF_PARTY
-    codes, rows = np.unique(residuals.groups, return_counts=True)
-    kept = codes[rows >= FEWEST_OF_PARTY] if (rows >= FEWEST_OF_PARTY).any() else codes
-    if not len(kept):
-        return residuals
-    values = [np.quantile(residuals.values[residuals.groups == code], shares) for code in kept]
-    return Residuals(np.concatenate(values), np.repeat(kept, QUANTILES_OF_PARTY))
+    return Scattered(residuals=Residuals(values[known], groups[known]), scatter=even(name))
 
 
 def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) -> dict[str, Floats]:
@@ -105,16 +127,14 @@ def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) ->
     for name, values in residuals.items():
         # The part of an engine comes after the whole regime, and replaces its result.
         for (regime, engine), at in parts.items():
+            if not _is_told_apart(novelty, engine):
+                continue
             known = at & np.isfinite(values)
+            usual = ANALYTIC_SPREADS[name].quantiles[stratum_name(novelty, regime)][0.9]
             for own in (known & (fold == number) for number in range(COVERAGE_FOLDS)):
-                other = _of_stratum(rows, values, known & ~own, novelty)
+                found = _of_stratum(rows, name, residuals, known & ~own, novelty)
+                other = found.residuals
                 if own.any() and (other.suffice(FEWEST_OF_ENGINE) if engine else len(other)):
-                    low, high = stratum_ends(
-                        other,
-                        0.9,
-                        ANALYTIC_SPREADS[name].quantiles[stratum_name(novelty, regime)][0.9],
-                    )
-                    inside[name][own] = (values[own] >= min(low, 0.0)) & (
-                        values[own] <= max(high, 0.0)
-                    )
+                    low, high = found.ends(rows.features[own], 0.9, usual)
+                    inside[name][own] = (values[own] >= low) & (values[own] <= high)
     return inside

@@ -35,6 +35,7 @@ def manifest_of(
     """Return the manifest of one kind: provenance, ranges, shrinkage, intervals, errors."""
     import xgboost
 
+    found = spreads(rows, validations)
     return {
         "format": FORMAT,
         "kind": kind.value,
@@ -66,7 +67,8 @@ def manifest_of(
             target: {stratum_name(n, r): validations[n].shrinkage[target][r] for n, r in STRATA}
             for target in TARGETS
         },
-        "intervals": {name: _stored(each) for name, each in spreads(rows, validations).items()},
+        "intervals": {name: stored_spread(each) for name, each in found.items()},
+        "scatter": stored_scatters(found),
         "errors": {
             novelty.value: error_table(rows, v.residuals) for novelty, v in validations.items()
         },
@@ -78,8 +80,18 @@ def _ends(of: np.ufunc, features: Matrix) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in of.reduce(features, axis=0)]
 
 
-def _stored(each: Spread) -> dict[str, dict[str, list[float]]]:
+def stored_spread(each: Spread) -> dict[str, dict[str, list[float]]]:
+    """Return what a manifest keeps of a quantity's intervals."""
     return {
         name: {str(c): [round(end, 6) for end in ends[c]] for c in COVERAGES}
         for name, ends in each.quantiles.items()
+    }
+
+
+def stored_scatters(found: Mapping[str, Spread]) -> dict[str, dict[str, str | float]]:
+    """Return what a manifest keeps of how each quantity's residuals scatter."""
+    return {
+        name: each.scatter.stored()
+        for name, each in found.items()
+        if each.scatter is not None and each.scatter.slope != 0.0
     }

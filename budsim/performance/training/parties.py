@@ -15,14 +15,13 @@ from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.learned.intervals import (
     ANALYTIC_SPREADS,
     Novelty,
-    stratum_ends,
     stratum_name,
 )
 from budsim.performance.learned.regressors import TARGETS
 from budsim.performance.training.cross_validation import FEWEST_OF_PARTY
 from budsim.performance.training.errors import error_figures
-from budsim.performance.training.interval_fit import of_strangers
 from budsim.performance.training.rows import Rows
+from budsim.performance.training.strangers import of_strangers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,15 +89,14 @@ def _bias(residuals: Floats) -> float:
 def _ends(rows: Rows, residuals: Floats, known: Booleans, target: str) -> tuple[Floats, Floats]:
     """Return the ends of the 90 % interval that the other parties' residuals make, shape (n,)."""
     parties, low, high = rows.groups["party"], np.zeros(len(rows)), np.zeros(len(rows))
-    analytic = ANALYTIC_SPREADS[target].quantiles
-    for static in (False, True):
-        regime = rows.names.static.to_numpy(dtype=bool) == static
-        usual = analytic[stratum_name(Novelty.KNOWN, list(rows.regimes())[int(static)])][0.9]
-        for party in np.unique(parties[known & regime]):
-            own = known & regime & (parties == party)
-            other = known & regime & (parties != party)
-            ends = usual
-            if other.any():
-                ends = stratum_ends(of_strangers(rows, residuals, other), 0.9, usual)
-            low[own], high[own] = min(ends[0], 0.0), max(ends[1], 0.0)
+    for regime, of_regime in rows.regimes().items():
+        usual = ANALYTIC_SPREADS[target].quantiles[stratum_name(Novelty.NEW_PARTY, regime)][0.9]
+        for party in np.unique(parties[known & of_regime]):
+            own = known & of_regime & (parties == party)
+            other = known & of_regime & (parties != party)
+            if not other.any():
+                low[own], high[own] = usual
+                continue
+            found = of_strangers(rows, target, {target: residuals}, other)
+            low[own], high[own] = found.ends(rows.features[own], 0.9, usual)
     return low, high

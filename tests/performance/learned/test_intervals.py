@@ -32,6 +32,20 @@ def test_intervals_hold_their_value_and_widen(artefacts: Path) -> None:
             assert (np.diff(ladder, axis=0) >= 0).all()
 
 
+def test_strangers_are_told_wider_ranges_where_requests_queue() -> None:
+    """TPOT of a server that nobody measured is less sure under heavy load than under light load.
+
+    Its TTFT is less sure for short prompts.
+    """
+    predictor = load_predictor()
+    loads = predictor.predict(population(concurrency=[8, 4096]))[1].tpot_s[0.9]
+    prompts = predictor.predict(population(input_tokens=[64, 8192]))[1].ttft_s[0.9]
+    light, heavy = loads.high / loads.low
+    short, long = prompts.high / prompts.low
+    assert heavy > 1.2 * light
+    assert short > 1.2 * long
+
+
 def test_conformal_ends_hold_their_share() -> None:
     """Of 1..99, ninety per cent lie from 5 to 95 when the tails are equal."""
     assert conformal_ends(np.arange(1.0, 100.0), 0.9) == (5.0, 95.0)
