@@ -15,10 +15,10 @@ from budsim.model_ops.families.decoder import read_decoder
 from budsim.model_ops.families.model_types import CLASS_READERS, READERS
 from budsim.model_ops.families.text_model import TextModel, group_layers
 from budsim.model_ops.families.traits import FamilyTraits
+from budsim.model_ops.families.wrapped import CLASSES, TEXT_PARTS, text_part
 from budsim.model_ops.quantization import quantization_from, with_short_experts
 from budsim.model_ops.rotary import rotary_values
-from budsim.model_ops.towers.reading import encoders_of
-from budsim.model_ops.vision import audio_parameters, vision_parameters
+from budsim.model_ops.towers.reading import encoders_of, tower_parameters
 
 DTYPES: Final = {
     "bfloat16": Precision.BF16,
@@ -28,19 +28,6 @@ DTYPES: Final = {
     "float": Precision.FP32,
     "float8_e4m3fn": Precision.FP8,
 }
-
-# Wrappers whose text model declares no model_type of its own.
-TEXT_TYPES: Final = {
-    "gemma3": "gemma3_text",
-    "gemma3n": "gemma3n_text",
-    "llama4": "llama4_text",
-    "mistral3": "mistral",
-    "minimax_m3_vl": "minimax_m3",
-    "qwen2_audio": "qwen2",
-}
-
-# Where wrappers keep their text model; InternVL's says llm_config.
-TEXT_PARTS: Final = ("text_config", "llm_config")
 
 # What a model that also speaks states for all of its parts.
 OF_WHOLE: Final = ("architectures", "model_type", "quantization_config", "torch_dtype", "dtype")
@@ -92,12 +79,13 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
     """
     _check_is_object(config)
     outer = _served_part(ConfigReader(config))
-    text = _text_fields(outer)
+    text = with_common_names(text_part(outer))
     text_model = _text_model(outer, text)
-    towers = vision_parameters(outer, text_model.hidden)
-    towers += audio_parameters(outer, text_model.hidden)
+    encoders = encoders_of(outer, text_model.hidden)
+    towers = tower_parameters(outer, encoders, text_model.hidden)
     quantization = _quantization(outer, text, len(text_model.layers))
-    family = (outer.texts("architectures") or ("",))[0] or outer.text("model_type")
+    kind = outer.text("model_type")
+    family = (outer.texts("architectures") or ("",))[0] or CLASSES.get(kind, kind)
     return Architecture(
         model_id=model_id,
         family=family,
@@ -115,7 +103,7 @@ def architecture_from_config(model_id: str, config: Mapping[str, object]) -> Arc
         extra_parameters=text_model.all_extra_parameters + towers,
         rotary_values=rotary_values(text, text_model),
         quantization=quantization,
-        encoders=encoders_of(outer, text_model.hidden),
+        encoders=encoders,
     )
 
 
@@ -152,22 +140,6 @@ def _served_part(outer: ConfigReader) -> ConfigReader:
         return outer
     stated = {name: outer.values[name] for name in OF_WHOLE if name in outer.values}
     return ConfigReader({**thinker.values, **stated}, thinker.prefix)
-
-
-def _text_fields(outer: ConfigReader) -> ConfigReader:
-    nested = next(filter(None, map(outer.nested, TEXT_PARTS)), None)
-    if nested is None:
-        return with_common_names(outer)
-    wrapper = outer.text("model_type")
-    # Wrappers state these for the whole model; the text part's own values win.
-    inherited = {
-        key: value
-        for key, value in outer.values.items()
-        if key in {"tie_word_embeddings", "torch_dtype", "dtype"}
-    }
-    default = {"model_type": TEXT_TYPES[wrapper]} if wrapper in TEXT_TYPES else {}
-    inner = ConfigReader({**inherited, **default, **nested.values}, nested.prefix)
-    return with_common_names(inner)
 
 
 def _text_model(outer: ConfigReader, text: ConfigReader) -> TextModel:

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from budsim.commons.errors import InvalidInput
-from budsim.model_ops.image_tiles import RatioTiles, Tiles, WindowTiles
+from budsim.model_ops.image_crops import (
+    LargeTiles,
+    LongestEdgeTiles,
+    OverlappedCrops,
+    PaddedTiles,
+    PinpointTiles,
+    Slices,
+)
+from budsim.model_ops.image_tiles import GlobalTiles, RatioTiles, Tiles, WindowTiles
 from budsim.model_ops.image_tokens import (
     BudgetedRows,
     ClosestGrid,
@@ -25,15 +33,22 @@ ImageRule = (
     BudgetedRows
     | ClosestGrid
     | FixedImage
+    | GlobalTiles
+    | LargeTiles
+    | LongestEdgeTiles
     | MergedPatches
+    | OverlappedCrops
     | PaddedPatches
+    | PaddedTiles
     | PatchRows
+    | PinpointTiles
     | PooledPatches
     | RatioTiles
+    | Slices
     | Tiles
     | WindowTiles
 )
-VideoRule = MergedPatches | PooledPatches | RatioTiles
+VideoRule = ClosestGrid | MergedPatches | PinpointTiles | PooledPatches | RatioTiles | Slices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +72,8 @@ class Tower:
     outputs : int
         Hidden vectors of the language model kept for each token: one, and one for each layer that
         is fed again (Qwen3-VL's DeepStack).
+    stem_parameters : int
+        Weights that make patches of pixels and tell positions, where they are counted by the tower.
     """
 
     layers: int
@@ -68,6 +85,13 @@ class Tower:
     whole_layers: int = 0
     outputs: int = 1
     attention: int = 0
+    stem_parameters: int = 0
+
+    @property
+    def parameters(self) -> int:
+        """All its weights that are multiplied, and its stem."""
+        blocks = self.layers * self.block_parameters
+        return blocks + self.projector_parameters + self.stem_parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +112,7 @@ class Encoders:
     @property
     def parameters(self) -> int:
         """Weights of the towers' blocks and projectors, which no token of text meets."""
-        towers = filter(None, (self.tower, self.audio_tower))
-        return sum(
-            each.layers * each.block_parameters + each.projector_parameters for each in towers
-        )
+        return sum(each.parameters for each in (self.tower, self.audio_tower) if each)
 
 
 TEXT: Final = Encoders()

@@ -26,24 +26,28 @@ class Tiles:
     """Llama 4: cut into square tiles of the tower's size, and one of the whole where several are.
 
     The canvas of at most ``most_tiles`` tiles is chosen that enlarges the image least, or reduces
-    it least, and has the smallest area (transformers ``get_best_fit``).
+    it least, and has the smallest area (transformers ``get_best_fit``; Cohere's
+    ``get_optimal_tiled_canvas`` is the same). ``edge_marks`` stand around all, ``tile_marks`` after
+    each tile, and ``has_row_marks`` between tiles of a row and after each row.
     """
 
     side: int
     tile_tokens: int
     tile_patches: int
     most_tiles: int
+    edge_marks: int = 3
+    tile_marks: int = 0
+    has_row_marks: bool = True
 
     def image(self, width: int, height: int) -> EncodedItem:
         """Return an image; 672 x 672 is 4 tiles and the whole: 5 x 144 = 720 tokens."""
         rows, columns = self._canvas(width, height)
         tiles = rows * columns
         whole = 1 if tiles > 1 else 0
-        # Begin, end and the mark of the whole; marks between tiles of a row and after each row.
-        between = rows * (columns - 1) + rows if whole else 0
+        between = rows * columns if whole and self.has_row_marks else 0
         return EncodedItem(
             tokens=(tiles + whole) * self.tile_tokens,
-            marks=3 + between,
+            marks=self.edge_marks + (tiles + whole) * self.tile_marks + between,
             patches=(tiles + whole) * self.tile_patches,
             span=self.tile_patches,
         )
@@ -96,18 +100,75 @@ class RatioTiles:
         )
 
     def _tiles(self, width: int, height: int) -> int:
-        grids = [
-            (columns, rows)
-            for columns in range(1, self.most_tiles + 1)
-            for rows in range(1, self.most_tiles // columns + 1)
-        ]
-        best, least = (1, 1), math.inf
-        for columns, rows in sorted(grids, key=lambda grid: grid[0] * grid[1]):
-            difference = abs(width / height - columns / rows)
-            filled = width * height > columns * rows * self.side**2 / 2
-            if difference < least or (difference == least and filled):
-                best, least = (columns, rows), difference
-        return best[0] * best[1]
+        columns, rows = nearest_grid(width, height, self.side, most=self.most_tiles)
+        return columns * rows
+
+
+def nearest_grid(
+    width: int, height: int, side: int, *, most: int, least: int = 1
+) -> tuple[int, int]:
+    """Return the columns and rows of ``least`` to ``most`` tiles of the nearest aspect ratio.
+
+    Of equal ones the largest that the image fills by half (``find_closest_aspect_ratio``).
+    """
+    grids = [
+        (columns, rows)
+        for columns in range(1, most + 1)
+        for rows in range(1, most // columns + 1)
+        if columns * rows >= least
+    ]
+    best, difference = (1, 1), math.inf
+    for columns, rows in sorted(grids, key=lambda grid: grid[0] * grid[1]):
+        now = abs(width / height - columns / rows)
+        filled = width * height > columns * rows * side**2 / 2
+        if now < difference or (now == difference and filled):
+            best, difference = (columns, rows), now
+    return best
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlobalTiles:
+    """DeepSeek-OCR: the whole at one size, and tiles of another where the image is larger.
+
+    Tokens of each stand in rows that end with a mark where ``has_row_marks``; one mark is between
+    whole and tiles (vLLM ``deepseek_ocr.py``).
+
+    Attributes
+    ----------
+    whole_side, side, edge : int
+        Pixels of the whole, of a tile and of a token.
+    patch : int
+        Pixels of a patch of the tower.
+    least_tiles, most_tiles : int
+        Tiles of an image larger than one.
+    has_row_marks : bool
+        Whether rows of tokens end with a mark.
+    """
+
+    whole_side: int
+    side: int
+    edge: int
+    patch: int
+    least_tiles: int
+    most_tiles: int
+    has_row_marks: bool = True
+
+    def image(self, width: int, height: int) -> EncodedItem:
+        """Return an image; 640 x 640 is the whole of 16 x 16 tokens, and 17 marks."""
+        columns, rows = 0, 0
+        if max(width, height) > self.side:
+            columns, rows = nearest_grid(
+                width, height, self.side, least=self.least_tiles, most=self.most_tiles
+            )
+        whole, tile = (math.ceil(side / self.edge) for side in (self.whole_side, self.side))
+        seen, near = ((side // self.patch) ** 2 for side in (self.whole_side, self.side))
+        patches = seen + columns * rows * near
+        return EncodedItem(
+            tokens=whole**2 + columns * rows * tile**2,
+            marks=(whole + rows * tile if self.has_row_marks else 0) + 1,
+            patches=patches,
+            span=round((seen**2 + columns * rows * near**2) / patches),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +177,7 @@ class WindowTiles:
 
     A window is ``window`` pixels squared, or as large as the short side of a long image. Windows
     and the whole are resized to ``window`` and ``side`` pixels, of which a token takes ``edge``.
+    Images of at most ``whole_below`` pixels, by default ``side``, are not cut unless they are long.
     """
 
     side: int
@@ -123,6 +185,7 @@ class WindowTiles:
     patch: int
     edge: int
     longest: int
+    whole_below: int = 0
 
     def image(self, width: int, height: int) -> EncodedItem:
         """Return an image; 1024 x 1024 is 2 x 2 windows of 81 tokens and the whole of 169."""
@@ -145,7 +208,7 @@ class WindowTiles:
         scale = min(1.0, self.longest / max(width, height))
         width, height = max(int(width * scale), 1), max(int(height * scale), 1)
         short, long = sorted((width, height))
-        if long <= self.side:
+        if long <= (self.whole_below or self.side):
             window = short if long / short > ELONGATED else 0
         else:
             window = min(short, self.window) if long / short > LONG else self.window

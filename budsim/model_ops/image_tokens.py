@@ -41,7 +41,8 @@ class MergedPatches:
     Images below ``least_pixels`` are enlarged, above ``most_pixels`` reduced (transformers
     ``smart_resize``, limits of each checkpoint's preprocessor_config.json). A video takes one such
     image for each ``frames`` frames; where ``most_video_pixels`` is set, all its frames together
-    have no more pixels.
+    have no more pixels. ``most_frame_pixels`` is a limit of each, and ``frame_marks`` stand around
+    each (MiniMax M3).
     """
 
     patch: int
@@ -50,6 +51,8 @@ class MergedPatches:
     least_pixels: int
     most_pixels: int
     most_video_pixels: int = 0
+    most_frame_pixels: int = 0
+    frame_marks: int = 0
 
     def image(self, width: int, height: int) -> EncodedItem:
         """Return an image; 1024 x 1024 at 28 pixels a token is 37 x 37 = 1,369 tokens."""
@@ -58,14 +61,17 @@ class MergedPatches:
     def video(self, frames: int, width: int, height: int) -> EncodedItem:
         """Return a video of so many frames; 8 frames are 4 pairs in Qwen2.5-VL."""
         pairs = math.ceil(frames / self.frames)
-        most = self.most_pixels
+        most = self.most_frame_pixels or self.most_pixels
         if self.most_video_pixels:
             most = min(most, self.most_video_pixels // (pairs * self.frames))
-        return self._item(pairs, self._tokens(width, height, most))
+        marks = self.frame_marks * pairs or 2
+        return self._item(pairs, self._tokens(width, height, most), marks)
 
-    def _item(self, times: int, tokens: int) -> EncodedItem:
+    def _item(self, times: int, tokens: int, marks: int = 2) -> EncodedItem:
         patches = tokens * self.merge**2
-        return EncodedItem(tokens=times * tokens, marks=2, patches=times * patches, span=patches)
+        return EncodedItem(
+            tokens=times * tokens, marks=marks, patches=times * patches, span=patches
+        )
 
     def _tokens(self, width: int, height: int, most: int) -> int:
         edge = self.patch * self.merge
@@ -186,28 +192,49 @@ class ClosestGrid:
     """Muse Glimmer: the grid of tokens whose shape is nearest to the image's, up to a number.
 
     A token stands for ``edge`` pixels squared (transformers 5.23 ``smart_resize`` of Muse Glimmer).
+    A pair of frames has ``frame_tokens`` at most, and ``frame_marks`` beside them (vLLM 0.32
+    ``compute_video_frame_size``, ``_video_block``).
     """
 
     edge: int
     merge: int
     most_tokens: int
     marks: int = 2
+    frame_tokens: int = 0
+    frame_marks: int = 0
+    frames: int = 2
 
     def image(self, width: int, height: int) -> EncodedItem:
         """Return an image; 1024 x 1024 at 28 pixels a token is 36 x 36 or 37 x 37."""
+        tokens = self._tokens(width, height, self.most_tokens)
+        patches = tokens * self.merge**2
+        return EncodedItem(tokens=tokens, marks=self.marks, patches=patches, span=patches)
+
+    def video(self, frames: int, width: int, height: int) -> EncodedItem:
+        """Return a video: one image for each pair of frames, after one that begins it."""
+        pairs = math.ceil(frames / self.frames)
+        tokens = self._tokens(width, height, self.frame_tokens)
+        patches = tokens * self.merge**2
+        return EncodedItem(
+            tokens=pairs * tokens,
+            marks=1 + pairs * self.frame_marks,
+            patches=pairs * patches,
+            span=patches,
+        )
+
+    def _tokens(self, width: int, height: int, most: int) -> int:
         rows, columns = height / self.edge, width / self.edge
-        if rows * columns > self.most_tokens:
-            rows = math.sqrt(self.most_tokens * height / width)
+        if rows * columns > most:
+            rows = math.sqrt(most * height / width)
             columns = rows * width / height
         grids = [
             (tall, wide)
             for tall in (math.floor(rows), math.ceil(rows))
             for wide in (math.floor(columns), math.ceil(columns))
-            if min(tall, wide) >= 1 and tall * wide <= self.most_tokens
+            if min(tall, wide) >= 1 and tall * wide <= most
         ] or [(max(round(rows), 1), max(round(columns), 1))]
         tall, wide = min(grids, key=lambda grid: abs(grid[0] / grid[1] - height / width))
-        patches = tall * wide * self.merge**2
-        return EncodedItem(tokens=tall * wide, marks=self.marks, patches=patches, span=patches)
+        return tall * wide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

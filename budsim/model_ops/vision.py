@@ -12,7 +12,6 @@ from budsim.model_ops.config_reader import (
     MAX_WIDTH,
     ConfigReader,
 )
-from budsim.model_ops.sounds import WHISPER_SOUNDS
 
 
 def vision_parameters(config: ConfigReader, text_hidden: int) -> int:
@@ -313,24 +312,6 @@ def _intern_vit(tower: ConfigReader, text_hidden: int) -> int:
     return stem + layers * (_encoder_block(hidden, width) + 2 * hidden) + projector
 
 
-def audio_parameters(config: ConfigReader, text_hidden: int) -> int:
-    """Return the weights of an audio encoder of Whisper's kind and of its projector, or 0.
-
-    Two convolutions before plain blocks (transformers modeling_qwen2_audio.py); the third of
-    Qwen3-Omni's is small beside them.
-    """
-    tower = config.nested("audio_config")
-    if tower is None or config.text("model_type") not in WHISPER_SOUNDS:
-        return 0
-    hidden = tower.integer("d_model", high=MAX_HIDDEN)
-    width = tower.integer("encoder_ffn_dim", high=MAX_WIDTH)
-    layers = tower.integer("encoder_layers", high=MAX_LAYERS)
-    mels = tower.integer("num_mel_bins", high=MAX_HIDDEN, default=128)
-    stem = 3 * hidden * (mels + hidden) + 2 * hidden
-    blocks = layers * _encoder_block(hidden, width)
-    return stem + blocks + 2 * hidden + (hidden + 1) * text_hidden
-
-
 # Gemma 4's encoder of audio in E2B and E4B, as its card rounds it.
 AUDIO_PARAMETERS: Final = 305_000_000
 
@@ -348,16 +329,20 @@ TOWERS: Final[Mapping[str, Callable[[ConfigReader, int], int]]] = {
     "qwen3_vl": _qwen3,
     "qwen3_vl_moe": _qwen3,
     "qwen3_5": _qwen3,
+    "qwen4_exp": _qwen3,
     "qwen3_5_moe": _qwen3,
     "llama4": _llama4,
     "mistral3": _pixtral,
+    "lighton_ocr": _pixtral,
     "gemma4": _gemma4,
     "gemma3n": lambda _tower, _text_hidden: GEMMA3N_TOWERS,
     "kimi_k25": _moonvit,
     "kimi_vl": _moonvit,
     "glm4v": _glm4,
     "glm4v_moe": _glm4,
+    "glm46v": _glm4,
     "internvl_chat": _intern_vit,
+    "skywork_chat": _intern_vit,
     "qwen2_5_omni": _qwen2_5,
     "qwen3_omni_moe": _qwen3,
     "kimi_k3": _moonvit3,

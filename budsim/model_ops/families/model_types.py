@@ -195,6 +195,11 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "hunyuan_v1_dense": (read_hunyuan, LLAMA),
     "hunyuan_v1_moe": (read_hunyuan, replace(LLAMA, experts=True)),
     "jamba": (read_jamba, replace(LLAMA, experts=True)),
+    "paddleocr_vl_text": (read_decoder, replace(LLAMA, tied=True)),
+    "ernie4_5_vl_moe_text": (
+        read_decoder,
+        replace(LLAMA, experts=True, router_bias=True, tied=True),
+    ),
     "ernie4_5_moe": (read_decoder, replace(LLAMA, experts=True, router_bias=True, tied=True)),
     "qwen": (read_qwen1, QWEN2),
     "qwen2": (read_decoder, QWEN2),
@@ -235,6 +240,7 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "glm": (read_decoder, GLM),
     "glm4": (read_decoder, replace(GLM, norms=4)),
     "glm4v_text": (read_decoder, replace(GLM, norms=4)),
+    "glm_ocr_text": (read_decoder, replace(GLM, norms=4)),
     "glm4v_moe_text": (read_decoder, replace(GLM, experts=True, router_bias=True)),
     "glm4_moe": (
         read_decoder,

@@ -9,8 +9,12 @@ from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, Co
 from budsim.model_ops.encoders import Encoders, Tower
 from budsim.model_ops.image_tiles import RatioTiles, Tiles, WindowTiles
 from budsim.model_ops.image_tokens import BudgetedRows, ClosestGrid, PaddedPatches, PatchRows
-from budsim.model_ops.towers.blocks import sizes, tower_of_blocks
+from budsim.model_ops.towers.blocks import sizes, stem_of, tower_of_blocks
 from budsim.model_ops.vision import image_patches, step3p7_sizes
+
+# Step3 (vLLM 0.32 `step3_vl.py`): an image of 728 pixels is cut already; two convolutions, of which
+# the first makes its size.
+STEP3_WHOLE_BELOW: Final = 727
 
 # Llama 4: at most 16 tiles; a quarter of a tile's patches are left after the pixel shuffle
 # (transformers image_processing_llama4_fast.py, max_patches; config: pixel_shuffle_ratio 0.5).
@@ -26,6 +30,10 @@ KIMI_MARKS: Final = 4
 
 # Muse Glimmer: tokens of an image at most (transformers 5.23 `MuseGlimmerImageProcessor`).
 MUSE_TOKENS: Final = 4_096
+# Of a pair of frames (vLLM 0.32 `MuseGlimmerVideoProcessor`).
+MUSE_FRAME_TOKENS: Final = 144
+# What ends it, and its time before: "Time: 1.0s" (our count).
+MUSE_FRAME_MARKS: Final = 7
 
 # InternVL: 12 tiles unless config.json says otherwise; the pixel shuffle leaves a quarter
 # (downsample_ratio 0.5; model cards of InternVL 2.5 and later).
@@ -131,8 +139,10 @@ def muse_glimmer(config: ConfigReader, tower: ConfigReader, text_hidden: int) ->
         edge=tower.integer("patch_size", high=MAX_HIDDEN) * merge,
         merge=merge,
         most_tokens=MUSE_TOKENS,
+        frame_tokens=MUSE_FRAME_TOKENS,
+        frame_marks=MUSE_FRAME_MARKS,
     )
-    return Encoders(modalities=("image", "video"), tower=found, image=rule)
+    return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)
 
 
 def deepseek(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
@@ -164,5 +174,27 @@ def step3p7(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Enco
         patch=patch,
         edge=patch * STEP_STRIDE,
         longest=STEP_LONGEST,
+    )
+    return Encoders(modalities=("image",), tower=found, image=rule)
+
+
+def step3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
+    """Return what Step3 reads: as Step 3.7, with convolutions that widen what they reduce."""
+    hidden, width, layers = sizes(tower, "num_hidden_layers")
+    out = tower.integer("output_hidden_size", high=MAX_HIDDEN)
+    patch = tower.integer("patch_size", high=MAX_HIDDEN)
+    # Four positions of the first convolution for each of the second.
+    projector = 4 * 4 * hidden * out + 9 * out * 2 * out + 2 * out * text_hidden
+    positions = image_patches(tower) + 1
+    found = tower_of_blocks(
+        hidden, width, layers, projector=projector, stem=stem_of(hidden, patch, positions)
+    )
+    rule = WindowTiles(
+        side=tower.integer("image_size", high=MAX_HIDDEN),
+        window=STEP_WINDOW,
+        patch=patch,
+        edge=patch * STEP_STRIDE,
+        longest=STEP_LONGEST,
+        whole_below=STEP3_WHOLE_BELOW,
     )
     return Encoders(modalities=("image",), tower=found, image=rule)

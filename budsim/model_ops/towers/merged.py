@@ -28,10 +28,18 @@ QWEN3_VIDEO_PIXELS: Final = 25_165_824
 # tokens of 28 x 28 pixels (transformers 5.23 `Glm4vImageProcessor`).
 GLM4_PIXELS: Final = (12_544 // 2, 9_633_792 // 2)
 
+# GLM-4.6V and GLM-OCR: the same with 12,544 to 11,760,000 pixels (transformers 5.24
+# `Glm46VImageProcessor`).
+GLM46_PIXELS: Final = (12_544 // 2, 28 * 28 * 15_000 // 2)
+
 # MiniMax M3: 4 to 576 tokens of 28 x 28 pixels (transformers 5.23 `MiniMaxM3VLImageProcessor`).
 MINIMAX3_PIXELS: Final = (4 * 28 * 28, 451_584)
 MINIMAX3_MERGE: Final = 2
 MINIMAX3_FRAMES: Final = 2
+# Of a frame (vLLM 0.32 `MiniMaxM3VLVideoProcessor`).
+MINIMAX3_FRAME_PIXELS: Final = 768 * 28 * 28
+# Begin and end of a pair of frames, and its time before: "]<]1.0 seconds[>[" (our count).
+MINIMAX3_FRAME_MARKS: Final = 8
 
 
 def qwen2(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
@@ -85,6 +93,13 @@ def glm4(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoder
     return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)
 
 
+def glm46(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
+    """Return what GLM-4.6V reads: GLM-4.1V's tower, more tokens at most."""
+    seen = glm4(config, tower, text_hidden)
+    rule = merged_patches(tower, *GLM46_PIXELS)
+    return replace(seen, image=rule, video=rule)
+
+
 def minimax3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
     """Return what MiniMax M3 reads."""
     hidden, width, layers = sizes(tower, "num_hidden_layers")
@@ -95,5 +110,7 @@ def minimax3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Enc
         frames=MINIMAX3_FRAMES,
         least_pixels=MINIMAX3_PIXELS[0],
         most_pixels=MINIMAX3_PIXELS[1],
+        most_frame_pixels=MINIMAX3_FRAME_PIXELS,
+        frame_marks=MINIMAX3_FRAME_MARKS,
     )
-    return Encoders(modalities=("image", "video"), tower=found, image=rule)
+    return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)

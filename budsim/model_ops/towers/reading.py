@@ -6,73 +6,169 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, ConfigReader
-from budsim.model_ops.encoders import TEXT, Encoders, Tower
-from budsim.model_ops.sounds import WHISPER_SOUNDS
-from budsim.model_ops.towers.blocks import tower_of_blocks
+from budsim.model_ops.config_reader import ConfigReader
+from budsim.model_ops.encoders import TEXT, Encoders
+from budsim.model_ops.sounds import SOUNDS
+from budsim.model_ops.towers import deepseek, fixed, grids, merged, native, tiled
 from budsim.model_ops.towers.gemma import gemma3, gemma3n, gemma4
-from budsim.model_ops.towers.grids import (
-    deepseek,
-    internvl,
-    kimi,
-    llama4,
-    mistral3,
-    muse_glimmer,
-    step3p7,
-)
-from budsim.model_ops.towers.merged import glm4, minimax3, qwen2, qwen2_5, qwen3
+from budsim.model_ops.towers.heard import HEARD, PHI4_AUDIO
+from budsim.model_ops.vision import TOWERS, vision_parameters
+
+# Objects of a config.json that describe towers. One that no rule here reads is an error: its
+# weights would be missing.
+SEEN: Final = ("vision_config", "vit_config", "visual_tokenizer_config")
+SPOKEN: Final = ("audio_config", "encoder_config", "sound_config", "speech_config")
+
+# Families of which vLLM 0.32 takes images alone, though their kind of tiles could show frames.
+_NO_VIDEO: Final = frozenset({"eagle_2_5_vl", "skywork_chat"})
+
+# Families whose reader of images reads sounds, too.
+_HEAR_THEMSELVES: Final = frozenset({"gemma4", "gemma3n"})
+
+# Towers that a config.json only names, or leaves to the code of the checkpoint.
+_UNSTATED: Final[Mapping[str, Mapping[str, object]]] = {
+    "phi3_v": tiled.CLIP_L,
+    "phi4mm": tiled.SIGLIP_448,
+    "molmo": tiled.CLIP_L,
+}
+
+# DeepSeek's readers of documents have the ``model_type`` of DeepSeek-VL2.
+_BY_CLASS: Final[Mapping[str, str]] = {
+    "DeepseekOCRForCausalLM": "deepseek_ocr",
+    "DeepseekOCR2ForCausalLM": "deepseek_ocr2",
+    "UnlimitedOCRForCausalLM": "unlimited_ocr",
+}
 
 
 def encoders_of(config: ConfigReader, text_hidden: int) -> Encoders:
-    """Return what a whole config.json says of images and audio."""
-    kind, tower = config.text("model_type"), config.nested("vision_config")
-    seen = TEXT
-    if tower is not None:
-        read = _READERS.get(kind)
-        seen = read(config, tower, text_hidden) if read else Encoders(modalities=("image",))
-    heard = config.nested("audio_config")
-    if heard is None or kind not in WHISPER_SOUNDS:
+    """Return what a whole config.json says of images and audio.
+
+    Raises
+    ------
+    UnsupportedModel
+        It states a tower that is not known here.
+    """
+    kind = _kind(config)
+    seen = _seen(config, kind, text_hidden)
+    heard = _heard(config, kind)
+    if heard is None or kind in _HEAR_THEMSELVES:
         return seen
     return replace(
         seen,
         modalities=(*seen.modalities, "audio"),
-        audio_tower=_whisper(heard, text_hidden),
-        audio=WHISPER_SOUNDS[kind],
+        audio_tower=HEARD[kind](config, heard, text_hidden),
+        audio=SOUNDS[kind],
     )
 
 
-def _whisper(tower: ConfigReader, text_hidden: int) -> Tower:
-    """Return an encoder of Whisper's kind: plain blocks, and a projection of what leaves them."""
-    hidden = tower.integer("d_model", high=MAX_HIDDEN)
-    width = tower.integer("encoder_ffn_dim", high=MAX_WIDTH)
-    layers = tower.integer("encoder_layers", high=MAX_LAYERS)
-    return tower_of_blocks(hidden, width, layers, projector=hidden * text_hidden)
+def tower_parameters(config: ConfigReader, encoders: Encoders, text_hidden: int) -> int:
+    """Return the weights of the towers that `encoders_of` found, with their projectors."""
+    kind = _kind(config)
+    heard = encoders.audio_tower if kind in HEARD else None
+    audio = heard.parameters if heard else 0
+    if kind in TOWERS:
+        return vision_parameters(config, text_hidden) + audio
+    return audio + (encoders.tower.parameters if encoders.tower else 0)
 
 
-_READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders]]] = {
-    "deepseek_v41": deepseek,
+def _kind(config: ConfigReader) -> str:
+    named = filter(None, map(_BY_CLASS.get, config.texts("architectures")))
+    return next(named, config.text("model_type"))
+
+
+def _seen(config: ConfigReader, kind: str, text_hidden: int) -> Encoders:
+    stated = next(filter(config.has, SEEN), "")
+    tower = config.nested(stated) if stated else None
+    if tower is None and kind in _UNSTATED:
+        tower = ConfigReader(_UNSTATED[kind])
+    # Text models, and wrappers whose tower is left out of the checkpoint.
+    if tower is None:
+        return TEXT
+    read = READERS.get(kind)
+    if read is None:
+        raise config.unsupported(
+            stated, f"the vision tower of {kind!r}", f"one of {', '.join(sorted(READERS))}"
+        )
+    seen = read(config, tower, text_hidden)
+    return replace(seen, modalities=("image",), video=None) if kind in _NO_VIDEO else seen
+
+
+def _heard(config: ConfigReader, kind: str) -> ConfigReader | None:
+    stated = next(filter(config.has, SPOKEN), "")
+    if not stated:
+        return ConfigReader(PHI4_AUDIO) if kind == "phi4mm" else None
+    if kind not in HEARD and kind not in _HEAR_THEMSELVES:
+        known = sorted({*HEARD, *_HEAR_THEMSELVES})
+        raise config.unsupported(
+            stated, f"the encoder of audio of {kind!r}", f"one of {', '.join(known)}"
+        )
+    return config.nested(stated)
+
+
+READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders]]] = {
+    "blip-2": fixed.blip2,
+    "cohere2_vision": tiled.cohere,
+    "deepseek_ocr": deepseek.deepseek_ocr,
+    "deepseek_ocr2": deepseek.deepseek_ocr2,
+    "deepseek_v41": grids.deepseek,
+    "deepseek_vl_v2": deepseek.deepseek_vl2,
+    "dots_ocr": native.dots,
+    "eagle_2_5_vl": tiled.ratio_tiles,
+    "ernie4_5_moe_vl": native.ernie,
+    "ernie4_5_vl_moe": native.ernie,
+    "exaone4_5": native.exaone,
     "gemma3": gemma3,
     "gemma3n": gemma3n,
-    "glm4v": glm4,
-    "glm4v_moe": glm4,
-    "internvl_chat": internvl,
-    "kimi_k25": kimi,
-    "kimi_k3": kimi,
-    "kimi_vl": kimi,
-    "minimax_m3_vl": minimax3,
-    "muse_glimmer": muse_glimmer,
-    "step3p7": step3p7,
-    "qwen2_5_omni": qwen2_5,
-    "qwen3_omni_moe": qwen3,
     "gemma4": gemma4,
-    "llama4": llama4,
-    "mistral3": mistral3,
-    "qwen2_vl": qwen2,
-    "qwen2_5_vl": qwen2_5,
-    "hyperclovax_vision_v2": qwen2_5,
-    "vlm": qwen2_5,
-    "qwen3_vl": qwen3,
-    "qwen3_vl_moe": qwen3,
-    "qwen3_5": qwen3,
-    "qwen3_5_moe": qwen3,
+    "glm46v": merged.glm46,
+    "glm4v": merged.glm4,
+    "glm4v_moe": merged.glm4,
+    "glm5_next": native.glm46,
+    "glm_ocr": native.glm46,
+    "hyperclovax_vision_v2": merged.qwen2_5,
+    "idefics3": tiled.idefics3,
+    "interns1": tiled.ratio_tiles,
+    "internvl": tiled.ratio_tiles,
+    "internvl_chat": grids.internvl,
+    "KeyeVL1_5": native.keye,
+    "keye_vl1_5": native.keye,
+    "Keye": native.keye,
+    "kimi_k25": grids.kimi,
+    "kimi_k3": grids.kimi,
+    "kimi_vl": grids.kimi,
+    "lfm2_vl": tiled.lfm2,
+    "lighton_ocr": grids.mistral3,
+    "llama4": grids.llama4,
+    "llava": fixed.llava,
+    "llava_next": tiled.llava_next,
+    "llava_next_video": tiled.llava_next,
+    "llava_onevision": tiled.llava_onevision,
+    "minicpmo": tiled.minicpmv,
+    "minicpmv": tiled.minicpmv,
+    "minicpmv4_6": tiled.minicpmv4_6,
+    "minicpmv4_7": tiled.minicpmv4_6,
+    "minimax_m3_vl": merged.minimax3,
+    "mistral3": grids.mistral3,
+    "molmo": tiled.molmo,
+    "muse_glimmer": grids.muse_glimmer,
+    "paddleocr_vl": native.paddle,
+    "paligemma": fixed.paligemma,
+    "phi3_v": tiled.phi3,
+    "phi4mm": tiled.phi4,
+    "qianfan_ocr": tiled.ratio_tiles,
+    "qwen2_5_omni": merged.qwen2_5,
+    "qwen2_5_vl": merged.qwen2_5,
+    "qwen2_vl": merged.qwen2,
+    "qwen3_5": merged.qwen3,
+    "qwen3_5_moe": merged.qwen3,
+    "qwen3_omni_moe": merged.qwen3,
+    "qwen3_vl": merged.qwen3,
+    "qwen3_vl_moe": merged.qwen3,
+    "qwen4_exp": merged.qwen3,
+    "skywork_chat": grids.internvl,
+    "smolvlm": tiled.idefics3,
+    "step3_vl": grids.step3,
+    "step3p7": grids.step3p7,
+    "unlimited_ocr": deepseek.unlimited_ocr,
+    "vlm": merged.qwen2_5,
 }
