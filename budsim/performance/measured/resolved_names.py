@@ -19,6 +19,7 @@ from budsim.hardware_ops.device import Device, DeviceKind
 from budsim.hardware_ops.device_names import find_device
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.registry import resolve_model
+from budsim.performance.candidates import Booleans
 
 # Spellings of formats in the tables; a method such as AWQ stands for the format it stores.
 PRECISIONS: dict[str, Precision] = {
@@ -50,6 +51,9 @@ OF_A_YEAR = {
     ("vllm", DeviceKind.ROCM.value, "2024"): "vllm(rocm 2024)",
     ("trtllm", DeviceKind.CUDA.value, "2024"): "trtllm(2024)",
 }
+
+# vLLM has attention kernels of its own for ROCm since 0.6 (vllm-project/vllm#8310), before 2025.
+FIRST_ROCM_KERNELS = (0, 6)
 
 # TensorRT-LLM multiplied experts in blocks of FP8 on Blackwell by DeepGEMM before 1.2 (InferenceX's
 # perf-changelog.yaml: "Change default MOE backend from DEEPGEMM to TRTLLM", with 1.2.0rc6). Rows
@@ -125,7 +129,14 @@ def engine_names(text: pd.DataFrame) -> pd.Series:
             (text.engine == engine) & (text.device_type == kind) & text.date.str.startswith(year),
             profile,
         )
+    named = named.mask((named == "vllm(rocm 2024)") & _has_rocm_kernels(version), "vllm(2024)")
     return named.mask(_uses_deepgemm(text), "trtllm(deepgemm)")
+
+
+def _has_rocm_kernels(versions: pd.Series) -> Booleans:
+    """Return which versions of vLLM state that they have kernels of their own for ROCm."""
+    found = [version_pair(each) for each in versions]
+    return np.array([each is not None and each >= FIRST_ROCM_KERNELS for each in found], dtype=bool)
 
 
 def _uses_deepgemm(text: pd.DataFrame) -> pd.Series:

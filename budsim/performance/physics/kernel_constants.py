@@ -255,7 +255,7 @@ INSTINCT_350 = replace(
     moe_latency_s=81e-6,
 )
 
-# Fitted on the rows of vLLM of 2024 on MI300X, by training.physics_fit; bandwidth on two parties.
+# Fitted on the rows of vLLM of 2024 on MI250 and MI300X, by training.physics_fit.
 # It launched every kernel by itself and reduced through the host.
 VLLM_ROCM_2024 = replace(
     ROCM,
@@ -273,12 +273,41 @@ VLLM_ROCM_2024 = replace(
     moe_latency_s=84e-6,
 )
 
+# On MI300X its products of 16 bit reached no more than they did on MI250. Fitted on seven models at
+# tp 1 to 8, of one party (llm_inference_bench), by least squares of the logs.
+VLLM_MI300_2024 = replace(
+    VLLM_ROCM_2024,
+    gemm=0.058,
+    expert_gemm=0.11,
+    bandwidth=0.57,
+    expert_bandwidth=0.78,
+    cache_bandwidth=0.42,
+    # Each query head read the keys for itself.
+    reread=1.0,
+    link=0.56,
+    all_reduce_latency_s=28e-6,
+    layer_latency_s=50e-6,
+)
+
+# With attention kernels of its own (0.6), and FP8 products that were tuned: those in 16 bit reached
+# a fifth of what these do. Fitted on Llama-3.1-405B in both formats, of one party (dstack).
+VLLM_MI300_LATE_2024 = replace(
+    VLLM_MI300_2024,
+    gemm=0.1,
+    gemm_8bit=5.0,
+    cache_bandwidth=ROCM.cache_bandwidth,
+    reread=0.0,
+    all_reduce_latency_s=10e-6,
+)
+
 # By generation of a device, else by its kind; by name for engines with kernels of their own.
 KERNEL_CONSTANTS: Mapping[str, KernelConstants[float]] = {
     DeviceKind.CUDA: HOPPER,
     DeviceKind.ROCM: ROCM,
     "gfx950": INSTINCT_350,
     "vllm(rocm 2024)": VLLM_ROCM_2024,
+    "vllm(rocm 2024) on gfx942": VLLM_MI300_2024,
+    "vllm(2024) on gfx942": VLLM_MI300_LATE_2024,
     "llama.cpp on sm121": LLAMA_CPP_GB10,
     "sglang on sm90": SGLANG_HOPPER,
     "sglang on sm100": SGLANG_BLACKWELL,

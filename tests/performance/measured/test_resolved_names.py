@@ -69,6 +69,16 @@ def test_an_engine_of_an_early_year_is_another_engine(
     assert slow > 1.01 * fast
 
 
+def test_vllm_has_kernels_for_rocm_since_a_version() -> None:
+    """0.5.4 and an unknown version of 2024 had none, 0.6.3 of that year had."""
+    row = {"device_type": "rocm", "device_name": "MI300X", "engine": "vllm", "date": "2024-11-22"}
+    found = [
+        read({**row, "engine_version": each}).candidates.engines[0].name
+        for each in ("", "0.5.4", "0.6.3")
+    ]
+    assert found == ["vllm(rocm 2024)", "vllm(rocm 2024)", "vllm(2024)"]
+
+
 @pytest.mark.parametrize(
     ("version", "date", "profile"),
     [
