@@ -96,6 +96,9 @@ class ReplicaConfig:
         How tokens are guessed ahead; None where they are not.
     role : PoolRole
         Part of each request that the replica serves.
+    kv_push : bool
+        Whether prefill workers write caches to those of the decode pool, which else read them:
+        those that are pipelines do. Both pools are told.
     kv_space_bytes : float
         KV cache of one CPU rank, bytes; 0 on accelerators.
     cores : int
@@ -131,6 +134,7 @@ class ReplicaConfig:
     kv_offload_bytes: float = 0.0
     kv_store: KvStore | None = None
     role: PoolRole = PoolRole.WHOLE
+    kv_push: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +258,10 @@ class ServingEngine(Engine, Protocol):
 
     def needs_equal_pools(self, architecture: Architecture) -> bool:
         """Return whether attention must be split over equally many ranks in both pools."""
+        ...
+
+    def why_no_prefill_pipelines(self, architecture: Architecture) -> str | None:
+        """Return why prefill workers of pools cannot be pipelines, or None where they can."""
         ...
 
     @property

@@ -79,6 +79,10 @@ class TableEngine:
         """Return whether attention must be split over equally many ranks in both pools."""
         return pools.transfers_whole_state(architecture)
 
+    def why_no_prefill_pipelines(self, architecture: Architecture) -> str | None:
+        """Return why prefill workers of pools cannot be pipelines, or None where they can."""
+        return pools.why_no_prefill_pipelines(self.name, architecture)
+
     def why_not_here(
         self,
         architecture: Architecture,  # noqa: ARG002

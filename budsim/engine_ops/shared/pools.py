@@ -53,6 +53,24 @@ def transfers_whole_state(architecture: Architecture) -> bool:
     return architecture.state_bytes_per_sequence() > 0
 
 
+def why_no_prefill_pipelines(engine: str, architecture: Architecture) -> str | None:
+    """Return why stages of a pipeline cannot hand over what they read of a prompt, or None.
+
+    vLLM 0.32 pushes it (``NixlPushConnector``), but no recurrent state, and windows only to workers
+    of no more ranks (``nixl/base_worker.py``); SGLang 0.5.23 sends layers by their numbers, to
+    workers without a pipeline or with the same (``disaggregation/common/conn.py``). Windows are
+    left out of both: nobody documents them.
+    """
+    name = architecture.model_id
+    if transfers_whole_state(architecture):
+        return f"{engine} hands over no recurrent state ({name}) from the stages of a pipeline"
+    if has_windows(architecture):
+        return (
+            f"handing over sliding windows ({name}) from the stages of a pipeline is not modelled"
+        )
+    return None
+
+
 def has_windows(architecture: Architecture) -> bool:
     """Return whether layers with sliding windows have caches of their own, which MLA has not."""
     kinds = {group.attention.kind for group in architecture.layers}

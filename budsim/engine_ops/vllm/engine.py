@@ -27,7 +27,8 @@ from budsim.engine_ops.shared.images import image_for
 from budsim.engine_ops.vllm.flags import (
     CORES_VARIABLE,
     FIRST_SIDE_CHANNEL,
-    POOL_CONNECTOR,
+    PULL_CONNECTOR,
+    PUSH_CONNECTOR,
     SIDE_CHANNEL_HOST,
     SIDE_CHANNEL_PORT,
     WITH_FRACTION,
@@ -164,7 +165,8 @@ class Vllm(TableEngine):
         if process.rank != 0:
             args["headless"] = True
         envs = bind_cores(launch.envs, CORES_VARIABLE, process)
-        if POOL_CONNECTOR in str(args.get("kv-transfer-config")):
+        transfer = str(args.get("kv-transfer-config"))
+        if PULL_CONNECTOR in transfer or PUSH_CONNECTOR in transfer:
             envs = {**envs, **self._side_channel(process)}
         return replace(launch, command=self._command(launch.model, args), args=args, envs=envs)
 

@@ -40,8 +40,10 @@ CORES_VARIABLE: Final = "VLLM_CPU_OMP_THREADS_BIND"
 SIDE_CHANNEL_HOST: Final = "VLLM_NIXL_SIDE_CHANNEL_HOST"
 SIDE_CHANNEL_PORT: Final = "VLLM_NIXL_SIDE_CHANNEL_PORT"
 FIRST_SIDE_CHANNEL: Final = 5600
-# Hands caches of one pool to the other.
-POOL_CONNECTOR: Final = "NixlConnector"
+# Hand caches of one pool to the other: decode workers read them, or prefill workers write them, as
+# those must that are pipelines (vLLM docs, NIXL push-mode KV transfer).
+PULL_CONNECTOR: Final = "NixlConnector"
+PUSH_CONNECTOR: Final = "NixlPushConnector"
 
 _KV_ROLES: Final[Mapping[PoolRole, str]] = {
     PoolRole.PREFILL: "kv_producer",
@@ -240,7 +242,7 @@ def _transfer(config: ReplicaConfig) -> dict[str, ArgumentValue]:
     if config.role is PoolRole.WHOLE:
         return {}
     stated: dict[str, object] = {
-        "kv_connector": POOL_CONNECTOR,
+        "kv_connector": PUSH_CONNECTOR if config.kv_push else PULL_CONNECTOR,
         "kv_role": _KV_ROLES[config.role],
         "kv_load_failure_policy": "fail",
     }

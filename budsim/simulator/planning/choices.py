@@ -331,7 +331,12 @@ class Choices:
     @property
     def devices(self) -> Integers:
         """Devices all replicas use."""
-        return self.replicas * self.tp * self.pp
+        return self.replicas * self.replica_devices
+
+    @property
+    def replica_devices(self) -> Integers:
+        """Devices of one replica."""
+        return self.tp * self.pp
 
     def rows(self, rows: Integers) -> Choices:
         """Return some of the rows."""

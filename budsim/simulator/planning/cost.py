@@ -5,10 +5,21 @@ Per hour from the devices it takes, per million tokens from what it delivers.
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from budsim.commons.units import MEGA, SECONDS_PER_HOUR
 from budsim.performance.candidates import Floats, Integers
+
+# What a pipeline of two stages has to save to come before a simpler deployment; chosen by us: its
+# bubbles are not predicted.
+PIPELINE: Final = 0.15
+
+
+def pipeline_effort(stages: Integers) -> Floats:
+    """Return by what factor the cost of pipelines of so many stages counts, (n,); 1 without."""
+    return np.asarray(1.0 + PIPELINE * np.log2(stages))
 
 
 def usd_per_h(

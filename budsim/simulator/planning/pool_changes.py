@@ -41,6 +41,7 @@ from budsim.simulator.planning.plans import Plan, ReplicaGroup
 from budsim.simulator.planning.pool_finalists import have_place
 from budsim.simulator.planning.pool_groups import pool_plans
 from budsim.simulator.planning.pool_search import PairedPools, judge_pools, memory_of_workers
+from budsim.simulator.planning.pool_workers import why_no_pipelines
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
 
@@ -146,9 +147,9 @@ def _knobs(knob: str, engine: ServingEngine, group: ReplicaGroup) -> Iterator[tu
     name = _known_name(knob, "replicas" if rest == "workers" else rest, engine, group)
     if name in TRAFFIC or name in FORMATS:
         raise InvalidInput(FIELD, f"{name} is the same in both pools", f"{name}, as KNOB=VALUE")
-    if name == "pp":
-        problem = "workers of pools are no pipelines"
-        raise InvalidInput(FIELD, problem, f"{role}_tp or {role}_workers, as KNOB=VALUE")
+    if name == "pp" and role == PoolRole.DECODE:
+        problem = "decode workers are no pipelines: no engine hands caches over to their stages"
+        raise InvalidInput(FIELD, problem, "decode_tp, decode_workers or prefill_pp, as KNOB=VALUE")
     yield PoolRole(role), "workers" if name == "replicas" else name
 
 
@@ -173,9 +174,14 @@ def _known_name(knob: str, given: str, engine: ServingEngine, group: ReplicaGrou
         both = sorted((*TRAFFIC, *FORMATS))
         own = [name for name in known_knobs() if name not in {*both, "pp", "replicas"}]
         each = ", ".join(f"prefill_{name}, decode_{name}" for name in ("workers", *own))
+        each = f"{each}, prefill_pp"
         problem = f"{knob!r} is no knob of prefill and decode pools"
         expected = f"one of {each}, {', '.join(both)}, as KNOB=VALUE"
         raise InvalidInput(FIELD, problem, expected) from error
+
+
+def _sizes(config: ReplicaConfig) -> str:
+    return f"tp={config.tp}" + (f", pp={config.pp}" if config.pp > 1 else "")
 
 
 def _spelled(role: PoolRole, name: str) -> str:
@@ -235,19 +241,33 @@ def _check(
         if role is not PoolRole.WHOLE:
             at = _ROLES.index(role)
             check_knob(change.question, engine, change.hardware[at], change.pools[at].config, name)
+    if change.prefill.config.pp > 1:
+        _check_pipeline(change)
     sizes = [workers.config.tp // workers.config.dp for workers in change.pools]
     if engine.needs_equal_pools(change.question.architecture) and sizes[0] != sizes[1]:
         problem = f"{engine.name} hands this model's caches over between equal workers"
         raise InvalidInput(FIELD, problem, "prefill_tp and decode_tp that are equal")
-    sets = [EqualReplicas(tp=each.config.tp, pp=1, replicas=each.count) for each in change.pools]
+    sets = [
+        EqualReplicas(tp=each.config.tp, pp=each.config.pp, replicas=each.count)
+        for each in change.pools
+    ]
     if not have_place(sets, change.hardware):
         told = " and ".join(
-            f"{workers.count} {role} workers of tp={workers.config.tp}"
+            f"{workers.count} {role} workers of {_sizes(workers.config)}"
             for role, workers in zip(_ROLES, change.pools, strict=True)
         )
         devices = {group.label.name: group.devices for group in change.hardware}
         most = ", ".join(f"{count} x {name}" for name, count in devices.items())
         raise InvalidInput(FIELD, f"{told} have no place on {most}", "fewer or smaller workers")
+
+
+def _check_pipeline(change: _Change) -> None:
+    """Refuse prefill workers as pipelines where they are not modelled, as `InvalidInput`."""
+    reason = why_no_pipelines(change.scoring, 0)
+    if change.prefill.config.dp > 1:
+        reason = "pipelines of prefill workers with attention ranks are not modelled"
+    if reason:
+        raise InvalidInput(FIELD, reason, "prefill_pp=1")
 
 
 def _why_too_large(change: _Change) -> str:

@@ -69,7 +69,7 @@ def have_place(sets: Sequence[EqualReplicas], groups: Groups) -> bool:
     if groups[0] is groups[1]:
         return free_after(groups[0], sets) is not None
     pairs = zip(groups, sets, strict=True)
-    return all(group.capacity(each.tp, 1) >= each.replicas for group, each in pairs)
+    return all(group.capacity(each.tp, each.pp) >= each.replicas for group, each in pairs)
 
 
 def _layouts(paired: PairedPools, *more: str) -> Integers:
@@ -77,7 +77,7 @@ def _layouts(paired: PairedPools, *more: str) -> Integers:
     columns = [
         getattr(workers.choices, name)
         for workers in (paired.prefill, paired.decode)
-        for name in ("tp", "ep", "dp", "weights", "kv", *more)
+        for name in ("tp", "pp", "ep", "dp", "weights", "kv", *more)
     ]
     return np.stack(columns, axis=1)
 
@@ -111,9 +111,9 @@ def _placeable(judged: JudgedPools, order: Integers, groups: Groups, most: int) 
 
 def equal_replicas(paired: PairedPools, row: int) -> list[EqualReplicas]:
     """Return the workers of both pools of a row as sets of equal replicas."""
-    sizes = (paired.prefill.choices.tp, paired.decode.choices.tp)
+    choices = (paired.prefill.choices, paired.decode.choices)
     counts = (paired.prefill_count, paired.decode_count)
     return [
-        EqualReplicas(tp=int(tp[row]), pp=1, replicas=int(count[row]))
-        for tp, count in zip(sizes, counts, strict=True)
+        EqualReplicas(tp=int(each.tp[row]), pp=int(each.pp[row]), replicas=int(count[row]))
+        for each, count in zip(choices, counts, strict=True)
     ]

@@ -95,7 +95,7 @@ def _tiers(scoring: Scoring, judged: JudgedPools) -> Sequence[HostTierEffect | N
     host = np.zeros(len(paired)) if table.tier_bytes is None else table.tier_bytes
     return [
         HostTierEffect(
-            host_bytes=float(host[row] * paired.prefill.choices.tp[row]),
+            host_bytes=float(host[row] * paired.prefill.choices.replica_devices[row]),
             device_share=float(found.device[row]),
             host_share=float(found.host[row]),
             ttft_without_s=float(without.predictions.service.ttft_s[row])
@@ -121,7 +121,9 @@ def _hardware(judged: JudgedPools, row: int, groups: _Pair) -> _Pair:
     if groups[0] is not groups[1]:
         return groups
     sets = [
-        EqualReplicas(tp=int(choices.tp[row]), pp=1, replicas=int(choices.replicas[row]))
+        EqualReplicas(
+            tp=int(choices.tp[row]), pp=int(choices.pp[row]), replicas=int(choices.replicas[row])
+        )
         for choices in (judged.paired.prefill.choices, judged.paired.decode.choices)
     ]
     prefill, decode = groups_for_sets(groups[0], sets)
@@ -162,13 +164,17 @@ class _PlanParts:
         option = scoring.options[int(choices.option[row])]
         cache_bytes = scoring.cache_bytes(choices, row, pool.memory)
         way = scoring.speculation(judged.paired.decode.choices, row)
-        config = replace(scoring.config(choices, row, cache_bytes, way), role=pool.role)
+        config = replace(
+            scoring.config(choices, row, cache_bytes, way),
+            role=pool.role,
+            kv_push=bool(judged.paired.prefill.choices.pp[row] > 1),
+        )
         if pool.role is PoolRole.DECODE:
             config = replace(config, kv_offload_bytes=0.0)
         workers, question = int(choices.replicas[row]), scoring.question
         launch = option.engine.launch(question.architecture, config)
-        placements = place(pool.hardware[row], config.tp, 1, workers)
-        per_h = workers * config.tp * config.device.price_usd_per_h
+        placements = place(pool.hardware[row], config.tp, config.pp, workers)
+        per_h = workers * config.tp * config.pp * config.device.price_usd_per_h
         share = per_h / float(judged.paired.usd_per_h[row])
         return ReplicaGroup(
             config_id=config_id_of(self.cluster, option, config, launch, placements),

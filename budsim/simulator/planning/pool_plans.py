@@ -31,10 +31,11 @@ from budsim.simulator.planning.pool_workers import (
     PrefillWorkers,
     decode_workers,
     prefill_workers,
+    why_no_pipelines,
 )
 from budsim.simulator.planning.question import Disaggregation, Question
 from budsim.simulator.planning.scoring import Scoring
-from budsim.simulator.planning.taste import in_order
+from budsim.simulator.planning.taste import in_order, without_filler_pipelines
 
 # Deployments of a cluster that are shown.
 SHOWN: Final = 4
@@ -92,7 +93,7 @@ class PoolSearch:
             plans += made
             if not made:
                 unplanned.append(self._rejection(pair.name, self._why_no_plan()))
-        plans = in_order(plans)
+        plans = without_filler_pipelines(in_order(plans))
         return Outcome(
             plans=tuple(plans[:SHOWN]),
             rejections=(*reasons, *(() if plans else unplanned)),
@@ -173,12 +174,8 @@ class PoolSearch:
         groups = self.options[prefill].group, self.options[decode].group
         for role, workers, at in (("prefill", first, prefill), ("decode", second, decode)):
             if not len(workers):
-                most = max(self.options[at].tp)
-                return (
-                    f"no {role} worker of up to {most} devices (tp={most}) holds the weights and "
-                    "one sequence, and workers of pools are no pipelines"
-                )
-        needed = int(first.choices.tp.min()), int(second.choices.tp.min())
+                return self._why_no_workers(role, at)
+        needed = [int(each.choices.replica_devices.min()) for each in (first, second)]
         if groups[0] is groups[1] and sum(needed) > groups[0].devices:
             return (
                 f"a prefill worker takes {needed[0]} devices at least and a decode worker "
@@ -186,13 +183,23 @@ class PoolSearch:
             )
         return "no prefill and decode worker of one format have room beside each other"
 
+    def _why_no_workers(self, role: str, at: int) -> str:
+        """Return why no worker of a pool holds the model."""
+        option = self.options[at]
+        most, pipelines = max(option.tp), "decode workers are no pipelines"
+        if role == "prefill":
+            pipelines = why_no_pipelines(self._scoring, at)
+            most = most if pipelines else option.group.devices
+        told = f"no {role} worker of up to {most} devices holds the weights and one sequence"
+        return f"{told}; {pipelines}" if pipelines else told
+
     def _largest_rate(self, prefill: int, decode: int) -> float:
         """Return about how many requests/s the best pools of two options carry.
 
         A request takes a prefill worker for its prompt, and its share of a full decode worker.
         """
         first, second = self._prefill[prefill], self._decode[decode]
-        prompt_s = float((first.times.prompt_s * first.choices.tp).min())
+        prompt_s = float((first.times.prompt_s * first.choices.replica_devices).min())
         token_s = second.curves.of(np.arange(len(second)))(second.places)
         further = max(self.question.traffic.output_tokens - 1.0, 1.0)
         decode_s = float((further * token_s / second.places * second.choices.tp).min())
@@ -323,7 +330,9 @@ def _needless(plans: Sequence[Plan]) -> Rejection:
     best = next(plan for plan in plans if plan.is_disaggregated)
     prefill, decode = best.groups
     layout = " + ".join(
-        f"{group.replicas} x {group.label.name} tp={group.config.tp}" for group in (prefill, decode)
+        f"{group.replicas} x {group.label.name} tp={group.config.tp}"
+        + (f" pp={group.config.pp}" if group.config.pp > 1 else "")
+        for group in (prefill, decode)
     )
     return Rejection(
         cluster_id=best.cluster_id,

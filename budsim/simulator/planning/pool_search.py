@@ -26,7 +26,7 @@ from budsim.performance.serving.pools.rates import pools_at_rate
 from budsim.performance.serving.replay import ReplayedService
 from budsim.simulator.planning.chances import Judged, judge, only_stable
 from budsim.simulator.planning.choices import Choices, replica_counts, with_burst_room
-from budsim.simulator.planning.cost import usd_per_million_tokens
+from budsim.simulator.planning.cost import pipeline_effort, usd_per_million_tokens
 from budsim.simulator.planning.hardware_groups import HardwareGroup
 from budsim.simulator.planning.pool_workers import (
     DecodeWorkers,
@@ -85,8 +85,8 @@ class PairedPools:
     @property
     def devices(self) -> Integers:
         """Return the devices of all workers, (n,)."""
-        prefill = self.prefill_count * self.prefill.choices.tp
-        return np.asarray(prefill + self.decode_count * self.decode.choices.tp)
+        prefill = self.prefill_count * self.prefill.choices.replica_devices
+        return np.asarray(prefill + self.decode_count * self.decode.choices.replica_devices)
 
     def pools(self, concurrency: int) -> Pools:
         """Return the deployments as the performance model reads them."""
@@ -132,10 +132,15 @@ class JudgedPools:
         return self.replayed.figures if self.replayed else figures_of(self.predictions.service)
 
     def ranking(self) -> Integers:
-        """Return the rows, least shortfall first, then cheapest, fewest devices and fastest."""
+        """Return the rows, least shortfall first, then cheapest, fewest devices and fastest.
+
+        Pipelines count as plans of them do; see `cost.pipeline_effort`.
+        """
         e2e = self.served.e2e_s(self.pools.decode.output_tokens)
         last = np.zeros(len(e2e), dtype=bool) if self.by_means is None else self.by_means
-        keys = (e2e, self.paired.devices, self.usd_per_million_tokens, self.judged.shortfall, last)
+        effort = pipeline_effort(self.paired.prefill.choices.pp)
+        cost, miss = effort * self.usd_per_million_tokens, effort * self.judged.shortfall
+        keys = (e2e, self.paired.devices, cost, miss, last)
         return np.asarray(np.lexsort(keys))
 
 
@@ -164,9 +169,10 @@ def pair_workers(
     both = prefill.choices.rows(pairs[:, 0]), decode.choices.rows(at[pairs[:, 1]])
     pairs = pairs[_alike(*both) & (not same_ranks or _equally_split(*both))]
     load = rates[pairs[:, 1]] * prefill.times.prompt_s[pairs[:, 0]]
-    taken = counts[pairs[:, 1]] * decode.choices.tp[at[pairs[:, 1]]]
-    most = np.array([groups[0].capacity(tp, 1) for tp in prefill.choices.tp.tolist()], dtype=int)
-    room = _left_devices(groups, taken) // prefill.choices.tp[pairs[:, 0]]
+    taken = counts[pairs[:, 1]] * decode.choices.replica_devices[at[pairs[:, 1]]]
+    layouts = zip(prefill.choices.tp.tolist(), prefill.choices.pp.tolist(), strict=True)
+    most = np.array([groups[0].capacity(tp, pp) for tp, pp in layouts], dtype=int)
+    room = _left_devices(groups, taken) // prefill.choices.replica_devices[pairs[:, 0]]
     room = np.minimum(room, most[pairs[:, 0]])
     tried = [np.column_stack([pairs, each]) for each in _prefill_counts(question, load, room)]
     p, d, workers = np.unique(np.concatenate(tried), axis=0).T
@@ -408,8 +414,8 @@ def _equally_split(prefill: Choices, decode: Choices) -> Booleans:
 
 def _have_room(paired: PairedPools, groups: tuple[HardwareGroup, HardwareGroup]) -> Booleans:
     """Return which rows have no more workers than there are devices."""
-    prefill = paired.prefill_count * paired.prefill.choices.tp
-    decode = paired.decode_count * paired.decode.choices.tp
+    prefill = paired.prefill_count * paired.prefill.choices.replica_devices
+    decode = paired.decode_count * paired.decode.choices.replica_devices
     if groups[0] is groups[1]:
         return np.asarray(prefill + decode <= groups[0].devices)
     return np.asarray((prefill <= groups[0].devices) & (decode <= groups[1].devices))

@@ -31,6 +31,10 @@ KEPT_OF_A_SIZE: Final = 6
 # Times between tokens, from the fastest worker's to the slowest's, at which decode workers are
 # compared.
 SPEEDS_COMPARED: Final = 12
+# Stages of prefill workers that are tried; what a pipeline saves of a prompt's seconds at least is
+# what it has to save of the cost to be shown (`taste.FILLER`).
+PIPELINES: Final = frozenset({1, 2, 4, 8, 16})
+LEAST_SAVED: Final = 0.05
 # Steps that a prefill worker's cache holds: one that is read, and one that is handed over.
 STEPS_HELD: Final = 2
 
@@ -90,12 +94,15 @@ class DecodeWorkers:
 def prefill_workers(scoring: Scoring, number: int) -> PrefillWorkers:
     """Return the prefill workers of option ``number`` that no other one of their size beats.
 
-    Each size of steps is compared by itself: slower prompts leave fewer sequences that decode.
+    Each size of steps is compared by itself: slower prompts leave fewer sequences that decode. A
+    pipeline has to read prompts faster than a worker of as many devices without one.
     """
     choices = prefill_ways(scoring, number)
     workers = tabulated_prefill(scoring, choices)
     costs = np.stack([workers.times.prompt_s, workers.times.lone_prompt_s], axis=1)
-    best = [rows[_front(costs[rows])] for rows in _sizes(choices, choices.max_num_batched_tokens)]
+    kept = np.flatnonzero(_saves(choices, workers.times.prompt_s))
+    groups = _sizes(choices.rows(kept), choices.max_num_batched_tokens[kept], choices.pp[kept])
+    best = [kept[rows[_front(costs[kept[rows]])]] for rows in groups]
     return workers.rows(np.concatenate([np.zeros(0, dtype=np.int64), *best]))
 
 
@@ -113,14 +120,35 @@ def prefill_ways(scoring: Scoring, number: int) -> Choices:
     A step's prompts are in the cache while they are read, and stay until they are handed over,
     beside those of the next step. Steps of the engine's own size are read as far as they fit.
     """
-    choices = worker_ways(scoring, number)
+    choices = worker_ways(scoring, number, prefill_pipelines(scoring, number))
     steps = choices.max_num_batched_tokens
     held = memory_use(prepare(scoring.candidates(choices))).kv_capacity_tokens
     usual = steps == steps.min(initial=np.iinfo(np.int64).max)
     return choices.rows(np.flatnonzero(usual | (held >= STEPS_HELD * steps)))
 
 
-def worker_ways(scoring: Scoring, number: int) -> Choices:
+def prefill_pipelines(scoring: Scoring, number: int) -> tuple[int, ...]:
+    """Return the numbers of stages that prefill workers of option ``number`` may have."""
+    if why_no_pipelines(scoring, number):
+        return (1,)
+    return tuple(pp for pp in scoring.options[number].pp if pp in PIPELINES)
+
+
+def why_no_pipelines(scoring: Scoring, number: int) -> str:
+    """Return why prefill workers of option ``number`` are no pipelines, or nothing."""
+    question, option = scoring.question, scoring.options[number]
+    besides = {
+        "guessed tokens": bool(question.speculations),
+        "images, video and audio": bool(question.traffic.media),
+        "KV cache in host memory": option.host_bytes > 0 or option.store is not None,
+    }
+    for what, asked in besides.items():
+        if asked:
+            return f"pipelines of prefill workers beside {what} are not modelled"
+    return option.engine.why_no_prefill_pipelines(question.architecture) or ""
+
+
+def worker_ways(scoring: Scoring, number: int, pipelines: tuple[int, ...] = (1,)) -> Choices:
     """Return every layout of a worker of option ``number`` that holds the longest sequence.
 
     Each is told to run as many sequences as leave room for that one, no more than one worker of all
@@ -130,11 +158,11 @@ def worker_ways(scoring: Scoring, number: int) -> Choices:
     if not question.traffic.is_open:
         most = with_burst_room(np.array(question.concurrency))
         limits = limits[: int(np.searchsorted(limits, most)) + 1]
-    least = _ways(scoring, number, limits[0])
+    least = _ways(scoring, number, limits[0], pipelines)
     left = np.flatnonzero(_fits(scoring, least))
     found = least.rows(left[:0])
     for limit in limits[::-1]:
-        ways = _ways(scoring, number, limit).rows(left)
+        ways = _ways(scoring, number, limit, pipelines).rows(left)
         fits = _fits(scoring, ways)
         found, left = found.followed_by(ways.rows(np.flatnonzero(fits))), left[~fits]
         if not len(left):
@@ -157,7 +185,7 @@ def tabulated_prefill(
         choices=choices,
         table=table,
         times=prefill_times(table).loading(waited_s, busy_s),
-        usd_per_h=scoring.usd_per_h(choices, choices.tp),
+        usd_per_h=scoring.usd_per_h(choices, choices.replica_devices),
     )
 
 
@@ -179,9 +207,12 @@ def _with_held_prefixes(table: Candidates) -> tuple[Candidates, Floats, Floats]:
 
 
 def _reading(table: Candidates) -> Candidates:
-    """Return prefill workers that run the prompts of one step and hand their caches on."""
+    """Return prefill workers that run the prompts of one step, or of one a stage of a pipeline.
+
+    They hand their caches on.
+    """
     at_once = np.maximum(np.floor(table.token_budget / table.input_tokens), 1.0) * table.dp
-    running = np.minimum(at_once, np.maximum(table.concurrency, 1.0))
+    running = np.minimum(at_once * table.pp, np.maximum(table.concurrency, 1.0))
     return replace(table, concurrency=running, output_tokens=np.zeros(len(table)))
 
 
@@ -194,29 +225,30 @@ def tabulated_decode(scoring: Scoring, choices: Choices) -> DecodeWorkers:
         table=table,
         curves=token_curves(table, float(places.max(initial=1.0))),
         places=places,
-        usd_per_h=scoring.usd_per_h(choices, choices.tp),
+        usd_per_h=scoring.usd_per_h(choices, choices.replica_devices),
     )
 
 
-def _ways(scoring: Scoring, number: int, max_num_seqs: int) -> Choices:
-    """Return one worker of every layout and format of an option, without pipelines."""
+def _ways(scoring: Scoring, number: int, max_num_seqs: int, pipelines: tuple[int, ...]) -> Choices:
+    """Return one worker of every layout and format of an option; pipelines have no other ranks."""
     option = scoring.options[number]
     # Somebody else may start the engines with as many sequences as there are requests.
     running = min(max_num_seqs, scoring.question.concurrency)
     rows = [
-        (tp, ep, dp, PRECISIONS.index(weights), PRECISIONS.index(kv), budget)
-        for tp in option.tp
-        if option.group.capacity(tp, 1)
+        (tp, pp, ep, dp, PRECISIONS.index(weights), PRECISIONS.index(kv), budget)
+        for tp, pp in product(option.tp, pipelines)
+        if option.group.capacity(tp, pp)
         for ep, dp in _spreads(scoring, option, tp)
+        if pp == 1 or dp == 1
         for weights, kv in product(option.weights, option.kv)
         for budget in _budgets(option)
     ]
-    tp, ep, dp, weights, kv, budget = np.array(rows, dtype=np.int64).reshape(-1, 6).T
+    tp, pp, ep, dp, weights, kv, budget = np.array(rows, dtype=np.int64).reshape(-1, 7).T
     ones = np.ones(len(rows), dtype=np.int64)
     return Choices(
         option=ones * number,
         tp=tp,
-        pp=ones,
+        pp=pp,
         ep=ep,
         dp=dp,
         weights=weights,
@@ -260,6 +292,18 @@ def _sizes(choices: Choices, *more: Integers) -> list[Integers]:
     keys = (choices.weights, choices.kv, choices.tp, choices.tp // choices.dp, *more)
     groups, of_row = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
     return [np.flatnonzero(of_row.ravel() == group) for group in range(len(groups))]
+
+
+def _saves(choices: Choices, prompt_s: Floats) -> Booleans:
+    """Return which rows are no pipelines, or read prompts faster by `LEAST_SAVED` at least.
+
+    Than every worker of as many devices, of the same format and steps, that is none.
+    """
+    keys = (choices.weights, choices.kv, choices.replica_devices, choices.max_num_batched_tokens)
+    _, size = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
+    plain = np.full(size.max(initial=0) + 1, np.inf)
+    np.minimum.at(plain, size.ravel(), np.where(choices.pp == 1, prompt_s, np.inf))
+    return np.asarray((choices.pp == 1) | (prompt_s * (1.0 + LEAST_SAVED) < plain[size.ravel()]))
 
 
 def _front(costs: Floats) -> Integers:

@@ -10,7 +10,6 @@ come before one of TP 4 beside one of TP 8 for 3.37 USD, 7 % cheaper.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -19,16 +18,16 @@ import numpy as np
 
 from budsim.performance.candidates import Integers
 from budsim.simulator.planning.choices import Choices, ServingOption
+from budsim.simulator.planning.cost import PIPELINE, pipeline_effort
 from budsim.simulator.planning.plans import Plan, ReplicaGroup
 from budsim.simulator.search_result import Scores, best_compromise
 
 # Relative difference of cost or miss that is a toss-up, at least; chosen by us. Predictions of one
 # model on one device err alike, so that their ratio is surer than each of them.
 NOISE: Final = 0.01
-# What a deployment has to save to come before a simpler one; chosen by us. A pipeline's bubbles and
-# the uneven load of attention ranks are not predicted, unlike replicas need a router that knows
-# their capacities, and a replica on several nodes a network for remote memory access.
-PIPELINE: Final = 0.15
+# What a deployment has to save to come before a simpler one, as a pipeline has (`cost.PIPELINE`);
+# chosen by us. The uneven load of attention ranks is not predicted, unlike replicas need a router
+# that knows their capacities, and a replica on several nodes a network for remote memory access.
 ATTENTION_RANKS: Final = 0.05
 UNLIKE_REPLICAS: Final = 0.10
 ACROSS_NODES: Final = 0.05
@@ -47,9 +46,9 @@ def effort_factor(plan: Plan) -> float:
     A pipeline of two stages for 1.00 USD counts as 1.15 USD, one of four as 1.30 USD: each stage is
     one more place where tokens wait and a failure stops all.
     """
+    stages = np.array([max(group.config.pp for group in plan.groups)])
     return (
-        1.0
-        + PIPELINE * math.log2(max(group.config.pp for group in plan.groups))
+        float(pipeline_effort(stages)[0])
         + ATTENTION_RANKS * any(group.config.dp > 1 for group in plan.groups)
         + (POOLS if plan.is_disaggregated else UNLIKE_REPLICAS * (len(plan.groups) > 1))
         + ACROSS_NODES * any(_spans_nodes(group) for group in plan.groups)

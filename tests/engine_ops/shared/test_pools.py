@@ -40,6 +40,33 @@ def test_recurrent_states_need_equal_workers() -> None:
     assert transfers_whole_state(resolve_model("Qwen/Qwen3-Next-80B-A3B-Instruct"))
 
 
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_pipelines_hand_over_full_attention_only(engine: str) -> None:
+    """No recurrent state and no sliding windows; MLA as well as plain caches."""
+    models = (
+        "Qwen/Qwen3-Next-80B-A3B-Instruct",
+        "openai/gpt-oss-120b",
+        LLAMA,
+        "deepseek-ai/DeepSeek-R1",
+    )
+    why = [serving_engines[engine].why_no_prefill_pipelines(resolve_model(each)) for each in models]
+    assert "recurrent state" in str(why[0])
+    assert "sliding windows" in str(why[1])
+    assert why[2:] == [None, None]
+
+
+def test_vllms_pipelines_push_their_caches() -> None:
+    """Both pools name the connector that writes; a worker still says where it is reached."""
+    engine = serving_engines["vllm"]
+    for role, pp in ((PoolRole.PREFILL, 2), (PoolRole.DECODE, 1)):
+        config = replica("H100-SXM", role=role, pp=pp, kv_push=True)
+        launch = engine.launch(resolve_model(LLAMA), config)
+        stated = json.loads(str(launch.args["kv-transfer-config"]))
+        assert stated["kv_connector"] == "NixlPushConnector"
+        process = engine.launch_process(launch, ReplicaProcess(port=8000, address="gpu-3"))
+        assert process.envs["VLLM_NIXL_SIDE_CHANNEL_HOST"] == "gpu-3"
+
+
 @pytest.mark.parametrize(
     ("role", "told"), [(PoolRole.PREFILL, "kv_producer"), (PoolRole.DECODE, "kv_consumer")]
 )

@@ -53,6 +53,19 @@ def change(text: str, rate: float = 0.0) -> KnobChange:
     return change_plan(question, plan, AnalyticPredictor(), changes)
 
 
+def test_prefill_workers_may_become_pipelines() -> None:
+    """Two stages of a device each read more prompts than one device; each takes as long."""
+    wide, deep = (
+        change("prefill_workers=1,prefill_tp=1"),
+        change("prefill_workers=1,prefill_tp=1,prefill_pp=2"),
+    )
+    assert deep.groups_after[0].config.pp == 2
+    assert deep.groups_after[0].config.kv_push
+    assert sum(part.devices for part in deep.groups_after[0].placements[0]) == 2
+    times = [each.groups_after[0].service.ttft_s.value for each in (wide, deep)]
+    assert times[1] < times[0]
+
+
 @pytest.mark.parametrize("rate", [0.0, 5.0])
 def test_a_knob_left_as_it_is_changes_nothing(rate: float) -> None:
     """Workers of the same TP and number are the same workers, to the configurations' ids."""
@@ -184,7 +197,7 @@ def test_other_rates_are_replayed() -> None:
         ("tp=2", "prefill_tp or decode_tp"),
         ("replicas=2", "prefill_workers or decode_workers"),
         ("max_num_seqs=8", "prefill_max_num_seqs"),
-        ("prefill_pp=2", "no pipelines"),
+        ("decode_pp=2", "decode workers are no pipelines"),
         ("prefill_turbo=1", "turbo"),
         ("prefill_tp=3", "one of 1, 2, 4"),
         ("decode_workers=0", "decode_workers=0 is no number from 1"),

@@ -14,6 +14,7 @@ from budsim.engine_ops.base import PoolRole
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.hardware_ops.device_names import find_device
 from budsim.performance.predictor import AnalyticPredictor
+from budsim.performance.speculation import Method, Speculation
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.answer import answer, partitions_of
 from budsim.simulator.planning.device_sets import cheapest_devices
@@ -204,10 +205,53 @@ def test_more_requests_than_places_wait() -> None:
 
 
 def test_a_model_that_only_pipelines_hold_is_told_so() -> None:
-    """The weights of DeepSeek-R1 take more than eight H100, and pools have no pipelines."""
-    cluster = make_cluster((("H100-SXM", 8),))
-    told = reasons(asked(cluster, model="deepseek-ai/DeepSeek-R1"))
-    assert "no prefill worker of up to 8 devices (tp=8) holds the weights" in told
+    """Llama 405B in 16 bit fits no node of eight H100, of which a pipeline may take two.
+
+    Experts of DeepSeek-R1 would be spread over nodes; one node is too small for a prefill worker.
+    """
+    one, three = (make_cluster(*[(("H100-SXM", 8),)] * nodes) for nodes in (1, 3))
+    told = reasons(asked(three, model="meta-llama/Llama-3.1-405B-Instruct"))
+    assert "no decode worker of up to 8 devices holds the weights" in told
+    assert "decode workers are no pipelines" in told
+    told = reasons(asked(one, model="deepseek-ai/DeepSeek-R1"))
+    assert "no prefill worker of up to 8 devices holds the weights and one sequence\n" in told
+
+
+def on_l40s(**changes: object) -> Question:
+    """Return a question to 32 L40S, whose PCIe is slow for tensor parallelism."""
+    targets = {"ttft_s": 4.0, "tokens_per_s_per_user": 15.0}
+    cluster = make_cluster(*[(("L40S", 8),)] * 4)
+    values: dict[str, object] = {"targets": targets, "concurrency": 64}
+    return asked(cluster, **(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("engine", "told"), [("vllm", "NixlPushConnector"), ("sglang", "--pp-size 4")]
+)
+def test_prefill_workers_are_pipelines_where_links_are_slow(engine: str, told: str) -> None:
+    """Sums over PCIe take longer than prompts: stages pass on what they computed.
+
+    vLLM's pipelines write caches to decode workers, and both pools are told so.
+    """
+    plan = answer(on_l40s(engines=frozenset({engine})), AnalyticPredictor()).plans[0]
+    prefill, decode = plan.groups
+    assert (prefill.config.tp, prefill.config.pp, decode.config.pp) == (1, 4, 1)
+    assert sum(devices_used(plan).values()) == plan.devices
+    pushes = [told in " ".join(each.launch.command) for each in plan.groups]
+    assert pushes == [True, engine == "vllm"]
+
+
+def test_pipelines_beside_what_is_not_modelled_are_left_out() -> None:
+    """Sliding windows; guessed tokens, whose reason is told where only pipelines would do."""
+    windows = on_l40s(model="google/gemma-3-27b-it", engines=frozenset({"vllm"}))
+    assert all(each.groups[0].config.pp == 1 for each in answer(windows, AnalyticPredictor()).plans)
+    lookup = Speculation(method=Method.NGRAM, draft_tokens=3, tokens_per_step=2.0)
+    big = asked(
+        make_cluster(*[(("H100-SXM", 8),)] * 2),
+        model="meta-llama/Llama-3.1-405B-Instruct",
+        speculations=(lookup,),
+    )
+    assert "pipelines of prefill workers beside guessed tokens are not modelled" in reasons(big)
 
 
 def test_one_output_token_needs_no_decode_worker() -> None:

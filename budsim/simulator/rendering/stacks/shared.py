@@ -10,6 +10,7 @@ from typing import Any, Final
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import ArgumentValue, Launch, PoolRole
 from budsim.engine_ops.shared.arguments import command_line
+from budsim.engine_ops.vllm.flags import PUSH_CONNECTOR
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import Deployment, Group
@@ -49,6 +50,7 @@ def groups_of(
     if not deployment.groups:
         raise _refused(form, "a model at its provider", "litellm")
     refuse_file(deployment, form)
+    _refuse_pushes(deployment, form)
     for group in deployment.groups:
         if group.engine.name not in engines:
             raise _refused(form, f"{group.engine.name} ({group.name})", "kubernetes")
@@ -130,6 +132,16 @@ def _object_in(name: str, value: ArgumentValue) -> Any:
 def notes_of(deployment: Deployment, *notes: str) -> list[str]:
     """Return the heading of a file: what is started, then what to know about the stack."""
     return [*heading(deployment), *start_notes(deployment), *notes]
+
+
+def _refuse_pushes(deployment: Deployment, form: str) -> None:
+    """Refuse vLLM's pools whose prefill workers are pipelines, which push their caches.
+
+    The routers of stacks were read for connectors that decode workers read from.
+    """
+    if any(PUSH_CONNECTOR in str(each.launch.args) for each in deployment.groups):
+        what = "prefill workers of vLLM that are pipelines"
+        raise _refused(form, what, "command, compose, kubernetes")
 
 
 def _refused(form: str, what: str, instead: str) -> InvalidInput:

@@ -205,6 +205,27 @@ def test_kubernetes_runs_wide_workers_as_leader_worker_sets(pools):
     assert {"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "value": "$(POD_IP)"} in pod["env"]
 
 
+def test_pipelines_are_started_by_files_whose_router_is_known(document):
+    """Prefill workers of several stages: manifests start them, stacks are refused by name."""
+    question = make_question(
+        make_cluster(*[(("L40S", 8),)] * 2),
+        model="meta-llama/Llama-3.3-70B-Instruct",
+        input_tokens=4000,
+        concurrency=8,
+        engines=frozenset({"vllm"}),
+        disaggregation=Disaggregation.ONLY,
+        analytic_only=True,
+    )
+    plan = json.dumps(document(question))
+    assert group(plan, "prefill")["args"]["pipeline-parallel-size"] > 1
+    assert check_manifests(render(plan, "kubernetes"))
+    assert check_compose(render(plan, "compose"))
+    assert render(plan, "command").count("NixlPushConnector") >= 2
+    for form in ("dynamo", "llm-d", "kserve-llm", "ray-serve", "aibrix"):
+        with pytest.raises(InvalidInput, match="prefill workers of vLLM that are pipelines"):
+            render(plan, form)
+
+
 def test_litellm_leads_to_the_router_of_pools(pools):
     """One target, at the port of the router; fallbacks belong to LiteLLM."""
     config = yaml.safe_load(render(pools["vllm"], "litellm"))
