@@ -60,6 +60,9 @@ class FirstToken:
     prompt_launch_s : float
         Seconds the host takes to launch one layer of a step with prompts, and of every step in
         eager mode. Else engines replay captured graphs for steps that only decode.
+    burst_s : float
+        Of ``request_s``, the seconds a host spends on every request of a burst before it hands the
+        first of them to the engine.
     prompt_factor : float, optional
         What prompts add to a step, relative to the sum of their kernels' times; None where that of
         the device's kernels holds.
@@ -69,6 +72,7 @@ class FirstToken:
     steps: float
     prompt_launch_s: float = 0.0
     prompt_factor: float | None = None
+    burst_s: float = 0.0
 
 
 # Half of the step under way, and one that is planned already.

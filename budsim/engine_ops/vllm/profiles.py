@@ -99,6 +99,24 @@ GPU: Final = replace(
     multiplied_in=MXFP4_AS_FP8,
 )
 
+# Seconds to parse a chat template: 6 to 8 for 1,000 requests with that of a Llama model (pull
+# request 20065). Those of Qwen3, GLM and DeepSeek-R1 are as long; GPUStack's runs waited 5 to 12.
+TEMPLATE_S: Final = 0.008
+
+_READS_TEMPLATES: Final = replace(
+    GPU,
+    name="vllm(chat templates)",
+    first_token=FirstToken(
+        request_s=0.003 + TEMPLATE_S,
+        burst_s=TEMPLATE_S,
+        steps=USUAL_STEPS,
+        prompt_launch_s=0.00027,
+    ),
+    source="vLLM 0.11.0 parses a model's chat template anew for every request "
+    "(resolve_chat_template_kwargs of its entrypoints/chat_utils.py), and all of a burst before "
+    f"the first is tokenized; {GPU.source}",
+)
+
 CPU: Final = replace(
     _BASE,
     limits=(),
@@ -149,6 +167,7 @@ _2023: Final = replace(
 PROFILES: Final = (
     GPU,
     CPU,
+    _READS_TEMPLATES,
     replace(
         GAUDI,
         name="vllm-fork",

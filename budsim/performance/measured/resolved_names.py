@@ -61,6 +61,11 @@ FIRST_ROCM_KERNELS = (0, 6)
 BLOCK_MODELS = "DeepSeek|Qwen3"
 LAST_DEEPGEMM, FIRST_WITHOUT_DEEPGEMM = (1, 1), "2026-01-29"
 
+# vLLM parsed the chat template anew for every request in this release (see its profiles). Harmony
+# renders the prompts of gpt-oss, without a template.
+TEMPLATE_RELEASE = "0.11.0"
+WITHOUT_TEMPLATE = "gpt-oss"
+
 # llama.cpp gives each sequence a cache of its own since pull request 14363 (July 2025, about build
 # 5900).
 SPLIT_CACHE_BUILD = 5900
@@ -130,7 +135,15 @@ def engine_names(text: pd.DataFrame) -> pd.Series:
             profile,
         )
     named = named.mask((named == "vllm(rocm 2024)") & _has_rocm_kernels(version), "vllm(2024)")
-    return named.mask(_uses_deepgemm(text), "trtllm(deepgemm)")
+    named = named.mask(_uses_deepgemm(text), "trtllm(deepgemm)")
+    return named.mask(_reads_templates(text) & (named == "vllm"), "vllm(chat templates)")
+
+
+def _reads_templates(text: pd.DataFrame) -> pd.Series:
+    """Return which rows are of the release of vLLM that parsed chat templates for each request."""
+    release = text.engine_version.str.removeprefix("v") == TEMPLATE_RELEASE
+    on_gpu = text.device_type == DeviceKind.CUDA.value
+    return release & on_gpu & ~text.model.str.contains(WITHOUT_TEMPLATE, regex=False)
 
 
 def _has_rocm_kernels(versions: pd.Series) -> Booleans:

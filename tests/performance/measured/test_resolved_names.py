@@ -80,6 +80,24 @@ def test_vllm_has_kernels_for_rocm_since_a_version() -> None:
 
 
 @pytest.mark.parametrize(
+    ("version", "model", "waits"),
+    [
+        ("0.11.0", "Qwen/Qwen3-14B", True),
+        ("0.11.2", "Qwen/Qwen3-14B", False),
+        ("0.11.0", "openai/gpt-oss-20b", False),
+    ],
+)
+def test_one_release_of_vllm_read_chat_templates_anew(
+    version: str, model: str, waits: bool
+) -> None:
+    """A thousand requests at once then waited 8 s for that; gpt-oss has no template."""
+    row = {"engine": "vllm", "engine_version": version, "model_hf": model, "model": model}
+    host = read({**row, "device_name": "H100-SXM"}).candidates.engines[0].first_token
+    assert host is not None
+    assert 1000 * host.burst_s == (8.0 if waits else 0.0)
+
+
+@pytest.mark.parametrize(
     ("version", "date", "profile"),
     [
         ("1.1.0rc2.post2", "2026-01-05", "trtllm(deepgemm)"),

@@ -65,7 +65,7 @@ class Setting(ctypes.Structure):
             (name, ctypes.c_double)
             for name in (
                 "token_budget max_sequences cache_tokens block_tokens lag_steps receive_steps "
-                "imbalance request_s token_s reply_s first_wave_s "
+                "imbalance request_s burst_s token_s reply_s first_wave_s "
                 "prefill_factor decode_factor step_floor_s prompt_step_floor_s "
                 "tier_tokens tier_token_s store_tokens store_rank_tokens store_token_s"
             ).split()

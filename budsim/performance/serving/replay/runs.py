@@ -220,6 +220,7 @@ def _setting(replica: Replica, first_wave_s: float) -> native.Setting:
         receive_steps=table.receive_steps[row] * pace,
         imbalance=replica.imbalance,
         request_s=host.request_s,
+        burst_s=host.burst_s,
         token_s=host.token_s,
         reply_s=host.reply_s,
         first_wave_s=first_wave_s,

@@ -36,6 +36,9 @@ class Host:
         Serial time of the front end for each request, and for each token of its prompt: HTTP,
         tokenizer, and handing over to the engine. Tokens wait behind requests that came before
         them, because one event loop does both.
+    burst_s : float
+        Of ``request_s``, what the front end spends on every request of a burst before the engine
+        gets the first of them.
     reply_s : float
         From the last token's step to the client, and to the client's next request.
     lag_steps : int
@@ -44,6 +47,7 @@ class Host:
 
     request_s: float = 1.0 * MILLI
     token_s: float = 3.0 * MICRO
+    burst_s: float = 0.0
     reply_s: float = 0.0
     lag_steps: int = 1
 
@@ -78,7 +82,10 @@ def host_of(engine: EngineProfile, constants: PhysicsConstants) -> Host:
     if own is None:
         return USUAL_HOST
     return replace(
-        USUAL_HOST, request_s=own.request_s, lag_steps=max(round(own.steps - HALF_A_STEP), 0)
+        USUAL_HOST,
+        request_s=own.request_s,
+        burst_s=own.burst_s,
+        lag_steps=max(round(own.steps - HALF_A_STEP), 0),
     )
 
 

@@ -36,6 +36,7 @@ class Scheduler:
     ranks: int = 1
     router: str = "in_turn"
     request_s: float = 0.001
+    burst_s: float = 0.0
     token_s: float = 3e-6
 
 
@@ -122,6 +123,7 @@ class Simulator:
         self.step = self.preemptions = self.turn = 0
         self.gaps: list[float] = []
         first = min(requests.concurrency, len(requests)) if self.is_closed else len(requests)
+        self.together = first
         for _ in range(first):
             self.send(0.0)
 
@@ -141,7 +143,8 @@ class Simulator:
         asked.sent = at if self.is_closed else float(self.send_s[asked.index])
         starts = max(asked.sent, self.host_free)
         self.host_free = starts + self.scheduler.request_s + self.scheduler.token_s * asked.prompt
-        asked.entered = self.host_free
+        behind = self.together - 1 - asked.index if self.is_closed else 0
+        asked.entered = self.host_free + self.scheduler.burst_s * max(behind, 0)
         self.travelling.append(asked)
 
     def receive(self) -> None:

@@ -108,6 +108,7 @@ def replica(scheduler: Scheduler, tier: Tier = NO_TIER, store: Store = NO_STORE)
     )
     host = Host(
         request_s=scheduler.request_s,
+        burst_s=scheduler.burst_s,
         token_s=scheduler.token_s,
         lag_steps=scheduler.lag,
     )
@@ -449,6 +450,19 @@ def test_tokens_wait_behind_requests_that_are_being_read() -> None:
     assert served.first_s[0] == pytest.approx(1.0)
     assert served.admitted_s[0] == pytest.approx(0.1)
     assert served.first_s[9] > 1.0
+
+
+def test_an_engine_gets_no_request_of_a_burst_before_all_are_prepared() -> None:
+    """Of 0.1 s a request, 0.08 s come before any is handed over: the first enters at 0.82 s."""
+    traffic = Traffic(
+        arrivals=ClosedLoop(concurrency=10, start=Start.AT_ONCE),
+        prompt=FixedLength(tokens=100),
+        output=FixedLength(tokens=2),
+        requests=10,
+    )
+    served = both(traffic, Scheduler(request_s=0.1, burst_s=0.08, token_s=0.0))[1]
+    assert served.admitted_s[0] == pytest.approx(10 * 0.08 + 0.02)
+    assert served.first_s[0] == pytest.approx(1.0)
 
 
 def test_no_step_is_shorter_than_its_launches_in_eager_mode() -> None:

@@ -16,7 +16,8 @@
 
 /* ---- clients */
 
-/* The front end reads requests one after another: its time per request and token is serial. */
+/* The front end reads requests one after another: its time per request and token is serial. A part
+   of it (burst_s) it spends on every request of the first wave before it hands over any of them. */
 static void send_next(Replica *r, double at) {
     const Setting *set = r->set;
     int64_t request = r->sent++;
@@ -25,7 +26,10 @@ static void send_next(Replica *r, double at) {
     double starts = at > r->host_free ? at : r->host_free;
     r->host_free = starts + set->request_s + set->token_s * r->req->prompt[request];
     r->enter[request] = r->host_free;
-    if (request < r->req->concurrency) r->enter[request] += set->first_wave_s;
+    int64_t together = r->req->concurrency;
+    if (together > r->req->count) together = r->req->count;
+    int64_t behind = together - 1 - request;
+    if (behind >= 0) r->enter[request] += set->first_wave_s + set->burst_s * (double)behind;
 }
 
 /* Tokens leave now, or when the thread that also reads requests has read those before them. */

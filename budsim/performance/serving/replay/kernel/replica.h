@@ -29,7 +29,7 @@ typedef struct {
     int64_t kind, router, ranks, whole_prompts, reserve_output, both_ways, loads_overlap, sharing;
     double token_budget, max_sequences, cache_tokens, block_tokens;
     double lag_steps, receive_steps, imbalance;
-    double request_s, token_s, reply_s, first_wave_s;
+    double request_s, burst_s, token_s, reply_s, first_wave_s;
     double prefill_factor, decode_factor;
     double step_floor_s, prompt_step_floor_s;  /* no step, none with prompt tokens, is shorter */
     double tier_tokens, tier_token_s;          /* of one rank in host memory; to load one token */
