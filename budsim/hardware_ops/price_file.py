@@ -29,6 +29,8 @@ MOST_BYTES: Final = 200_000
 MOST_USD_PER_H: Final = 10_000.0
 MOST_PURCHASE_USD: Final = 100_000_000.0
 CURRENCY: Final = "USD"
+# Name of the cells of a CSV's row that stand behind those with a name.
+SURPLUS: Final = "surplus cells"
 ROW_FIELDS: Final = ("device", "usd_per_h", "purchase_usd", "date", "source", "currency")
 FILE_FIELDS: Final = ("prices", "ownership", "currency", "date")
 # Decimal numbers only: no 0x10, 1:30, 1_000 or digits of other scripts.
@@ -56,10 +58,18 @@ def read_price_file(path: Path) -> PriceFile:
         There is no such file.
     InvalidInput
         It is too large or not text, names an unknown device or one twice, or a price is missing,
-        negative, not a number, or in another currency.
+        negative, not a number, or in another currency. The problem names file and row.
     """
     if not path.is_file():
         raise NotFound("prices", str(path), "give the path of a YAML, JSON or CSV file")
+    try:
+        return _read(path)
+    except InvalidInput as error:
+        told = f"{error.field}: {error.problem}"
+        raise InvalidInput("prices", told, error.expected) from error
+
+
+def _read(path: Path) -> PriceFile:
     document = _parsed(path)
     if isinstance(document, list):
         document = {"prices": document}
@@ -93,7 +103,7 @@ def _parsed(path: Path) -> object:
         raise InvalidInput(path.name, "is not text", "YAML, JSON or CSV in UTF-8") from None
     suffix = path.suffix.lower()
     if suffix == ".csv":
-        return list(csv.DictReader(io.StringIO(text), restkey="", restval=""))
+        return list(csv.DictReader(io.StringIO(text), restkey=SURPLUS, restval=""))
     if suffix == ".json":
         return _json(text, path.name)
     if suffix in {".yaml", ".yml"}:
@@ -118,6 +128,8 @@ def _yaml(text: str, name: str) -> object:
 def _row(row: object, where: str, read: str) -> tuple[str, GivenPrice]:
     if not isinstance(row, Mapping):
         raise InvalidInput(where, "is no mapping", f"fields {', '.join(ROW_FIELDS)}")
+    if SURPLUS in row:
+        raise InvalidInput(where, "has more cells than the first line", "a cell for each name")
     _refuse_others(row, ROW_FIELDS, where)
     _check_currency(row, where)
     device = _device(row, where)
@@ -291,5 +303,5 @@ def _refuse_idle_rows(pricing: Pricing) -> None:
     """Refuse a row with a rent alone where devices are owned: nothing would read it."""
     for own in pricing.given.values():
         if pricing.basis is PriceBasis.OWN and own.purchase_usd is None:
-            problem = "is missing, and basis own reads no rent"
-            raise InvalidInput(f"{own.where}, purchase_usd", problem, "a price to buy it, or rent")
+            problem = f"{own.where}, purchase_usd: is missing, and basis own reads no rent"
+            raise InvalidInput("prices", problem, "a price to buy it, or rent")

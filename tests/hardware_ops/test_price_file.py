@@ -81,7 +81,8 @@ def test_a_wrong_row_is_named(tmp_path: Path, row: object, message: str) -> None
     path = written(tmp_path, "p.json", json.dumps([ROWS[0], row]))
     with pytest.raises(InvalidInput) as error:
         read_price_file(path)
-    assert str(error.value).startswith(message)
+    assert error.value.field == "prices"
+    assert error.value.problem.startswith(message.removesuffix("; "))
     assert "\n" not in str(error.value)
 
 
@@ -102,7 +103,7 @@ def test_a_wrong_row_is_named(tmp_path: Path, row: object, message: str) -> None
         ("p.yaml", "a: &a [*a]\nb: !!python/object:os.x {}", "p.yaml: is not YAML"),
         ("p.csv", b"\xff\xfe\x00", "p.csv: is not text"),
         ("p.csv", "device,usd_per_h\n", "p.csv: holds no prices"),
-        ("p.csv", "device,usd_per_h\nT4,1,2\n", "p.csv row 1, : is no field"),
+        ("p.csv", "device,usd_per_h\nT4,1,2\n", "p.csv row 1: has more cells"),
         ("p.txt", "T4", "p.txt: ends in .txt"),
         ("p.csv", "x" * 300_000, "p.csv: is too large"),
     ],
@@ -111,7 +112,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, name: str, text: str | bytes, mes
     """Whatever the file holds, one line says what is wrong with it."""
     with pytest.raises(InvalidInput) as error:
         read_price_file(written(tmp_path, name, text))
-    assert str(error.value).startswith(message)
+    assert str(error.value).startswith(f"prices: {message}")
 
 
 def test_a_missing_file_and_an_unknown_assumption_are_named(tmp_path: Path) -> None:

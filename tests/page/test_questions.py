@@ -217,10 +217,11 @@ async def test_uploaded_prices_win_over_those_of_the_service():
 
 
 async def test_a_price_file_of_unknown_devices_is_refused():
-    """The message names file and row."""
+    """The message names file and row, and the form marks its field."""
     upload = {"name": "mine.csv", "text": "device,usd_per_h\nH1000,2\n"}
-    with pytest.raises((InvalidInput, NotFound), match=r"mine\.csv row 1"):
+    with pytest.raises(InvalidInput, match=r"mine\.csv row 1") as refused:
         await question_of(Asked(**FORM | {"model": MODEL, "prices": upload}), ReadingService())
+    assert refused.value.field == "prices"
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     )
     problems = table.get(UNREADABLE, pd.Series("", index=table.index)).copy()
     numbers = pd.DataFrame({name: _numbers(table, name, problems) for name in NUMBERS})
-    models = resolve_all(text.model_hf.where(text.model_hf != "", text.model), model_of, problems)
+    models = _models(text, problems)
     devices = resolve_all(text.device_name, device_of, problems)
     engines = resolve_all(engine_names(text), engine_profile, problems, "engine")
     precisions = resolve_all(text.precision.str.lower(), precision_of, problems)
@@ -219,6 +219,15 @@ class _Picked:
     engines: list[EngineProfile]
     precisions: list[Precision]
     caches: list[Precision | None]
+
+
+def _models(text: pd.DataFrame, problems: pd.Series) -> list[Architecture]:
+    """Return the model of each row; problems name the column that names it."""
+    full = text.model_hf != ""
+    models = resolve_all(text.model_hf.where(full, text.model), model_of, problems)
+    unknown = full & problems.str.startswith("model: ")
+    problems[unknown] = "model_hf" + problems[unknown].str.removeprefix("model")
+    return models
 
 
 def _numbers(table: pd.DataFrame, name: str, problems: pd.Series) -> pd.Series:

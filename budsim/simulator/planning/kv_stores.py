@@ -154,10 +154,12 @@ def _placed(question: Question, group: HardwareGroup, store: KvStore) -> KvStore
     """Return a store on the fewest nodes whose memory holds it in equal parts, or most of it.
 
     Nodes with room for 500, 500 and 100 GB hold 600 GB on the first two, and at most 1,000. A
-    server of its own is as large as it is said to be, and so are nodes whose memory is not known.
+    server of its own is as large as it is said to be, and so are nodes whose memory is not known,
+    or that have not been bought yet.
     """
     there = {each.node.name: each.node.known_host_memory_bytes for each in group.nodes}
-    if store.kind is not StoreKind.MOONCAKE or not all(there.values()):
+    is_known = bool(there) and all(there.values())
+    if store.kind is not StoreKind.MOONCAKE or not is_known:
         return store
     taken = HOST_RESERVE_BYTES + question.kv_offload_bytes
     rooms = {name: max(size - taken, 0.0) for name, size in there.items()}

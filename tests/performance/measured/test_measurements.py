@@ -81,7 +81,8 @@ def test_eager_mode_is_a_column_or_a_flag() -> None:
 
 UNREADABLE = (
     ({"kv_cache_dtype": "abc"}, "kv_cache_dtype: 'abc'"),
-    ({"model_hf": "foo"}, "model: 'foo'"),
+    ({"model_hf": "foo"}, "model_hf: 'foo'"),
+    ({"model_hf": "", "model": "foo"}, "model: 'foo'"),
     ({"tp": "1.5"}, "tp: expected a whole number"),
     ({"enforce_eager": "abc"}, "enforce_eager: expected true or false"),
     ({"device_type": "abc"}, "device_type"),

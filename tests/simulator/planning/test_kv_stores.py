@@ -10,10 +10,12 @@ import pytest
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB
 from budsim.engine_ops.kv_store import KvStore, StoreKind, kv_store_of
+from budsim.hardware_ops.device_names import find_device
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.prefixes import PrefixSet, PrefixShare
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.choices import one_replica_each
+from budsim.simulator.planning.device_sets import cheapest_devices
 from budsim.simulator.planning.hardware_groups import usable
 from budsim.simulator.planning.kv_stores import StoreLink, store_columns, storing_where_it_gains
 from budsim.simulator.planning.plans import Outcome
@@ -45,6 +47,18 @@ def answered(question: Question) -> Outcome:
 def reasons(question: Question) -> str:
     """Return all reasons of an answer as one text."""
     return "\n".join(each.reason for each in answered(question).rejections)
+
+
+@pytest.mark.parametrize("store", [MOONCAKE, LMCACHE])
+def test_devices_that_are_not_bought_yet_have_room_for_a_store(store: KvStore) -> None:
+    """`budsim size` knows no nodes: their memory is taken to hold what was asked for."""
+    question = replace(asked(store), clusters=())
+    device = find_device("H100-SXM")
+    assert device
+    (bought,) = cheapest_devices(question, AnalyticPredictor(), [device]).sets
+    kept = bought.plan.groups[0].config.kv_store
+    assert kept
+    assert kept.capacity_bytes == store.capacity_bytes
 
 
 @pytest.mark.parametrize("store", [MOONCAKE, LMCACHE])
