@@ -66,8 +66,9 @@ class SearchOptions(TypedDict, total=False):
         Host memory of each node that replicas may keep KV cache in, GiB. Default: 0.
     kv_store_gib : float
         KV cache in a store that all replicas share, GiB. Default: 0.
-    kv_store : "mooncake" or "lmcache"
-        Memory of all nodes, or a Redis server behind LMCache. Default: "mooncake".
+    kv_store : "mooncake", "lmcache" or "file"
+        Memory of all nodes, a Redis server behind LMCache, or a folder that all nodes mount, whose
+        speed has to be stated. Default: "mooncake".
     kv_store_gb_per_s : float
         What the store delivers to all replicas together. Default: what its network cards can.
     speculative : str

@@ -245,7 +245,8 @@ class SearchOptions:
     kv_store: Annotated[
         str | None,
         typer.Option(
-            help="That store: mooncake (memory of all nodes) or lmcache (a Redis server).",
+            help="That store: mooncake (memory of all nodes), lmcache (a Redis server) or file (a "
+            "folder that all nodes mount).",
             show_default="mooncake",
         ),
     ] = None

@@ -149,11 +149,12 @@ class StoreKind(StrEnum):
     """Stores of KV cache that all replicas share.
 
     ``MOONCAKE``: memory of all nodes, put together by Mooncake Store. ``LMCACHE``: a Redis server
-    that LMCache reads and writes.
+    that LMCache reads and writes. ``FILE``: files in a folder that every node mounts.
     """
 
     MOONCAKE = "mooncake"
     LMCACHE = "lmcache"
+    FILE = "file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

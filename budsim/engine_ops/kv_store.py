@@ -16,6 +16,9 @@ MOST_STORE_BYTES: Final = 1024.0 * 1024.0 * GIB
 # 100 TB/s: 20 nodes of 8 network cards of 50 GB/s each deliver 8.
 MOST_STORE_GB_PER_S: Final = 100_000.0
 
+# No inventory says how fast a file system is.
+STATED_SPEED: Final = frozenset({StoreKind.FILE})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvStore:
@@ -28,7 +31,8 @@ class KvStore:
     capacity_bytes : float
         KV cache it holds.
     bytes_per_s : float, optional
-        What it delivers to all replicas together. None: what its network can, by data sheet.
+        What it delivers to all replicas together. None: what its network can, by data sheet; a file
+        system's is always stated.
     nodes : tuple of str
         Nodes that each give an equal part of it; empty: those that the replicas run on.
     """
@@ -47,7 +51,8 @@ def kv_store_of(
     Raises
     ------
     InvalidInput
-        A number is out of range, the kind is not known, or a store is described without a size.
+        A number is out of range, the kind is not known, a store is described without a size, or a
+        file system without its speed.
     """
     capacity = (capacity_gib or 0.0) * GIB
     if not 0.0 <= capacity <= MOST_STORE_BYTES:
@@ -57,6 +62,9 @@ def kv_store_of(
         most = f"above 0, at most {MOST_STORE_GB_PER_S:g} GB/s"
         raise InvalidInput("kv_store_gb_per_s", f"is {gb_per_s:g}", most)
     wanted = _kind_of(kind)
+    if capacity and wanted in STATED_SPEED and gb_per_s is None:
+        problem = f"is missing: no inventory says how fast a {wanted} store is"
+        raise InvalidInput("kv_store_gb_per_s", problem, "GB/s that all replicas read together")
     if capacity:
         speed = None if gb_per_s is None else gb_per_s * GIGA
         return KvStore(
@@ -78,5 +86,6 @@ def _kind_of(name: str | None) -> StoreKind | None:
 
 
 def store_text(store: KvStore) -> str:
-    """Return a store in words: ``2,000 GiB in mooncake``."""
-    return f"{math.floor(store.capacity_bytes / GIB):,} GiB in {store.kind}"
+    """Return a store in words: ``2,000 GiB in mooncake``, ``2,000 GiB in files``."""
+    held = "files" if store.kind is StoreKind.FILE else store.kind
+    return f"{math.floor(store.capacity_bytes / GIB):,} GiB in {held}"

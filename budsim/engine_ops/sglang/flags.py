@@ -8,12 +8,13 @@ from typing import Final
 
 from budsim.commons.units import GIGA
 from budsim.engine_ops.base import ArgumentValue, Drafting, PoolRole, ReplicaConfig
+from budsim.engine_ops.engine_profile import StoreKind
 from budsim.engine_ops.sglang.defaults import decode_graph_limit
 from budsim.engine_ops.shared.cores import thread_ranges
 from budsim.engine_ops.shared.families import code_arguments
 from budsim.engine_ops.shared.formats import format_arguments
 from budsim.engine_ops.shared.media import most_items
-from budsim.engine_ops.shared.stores import mooncake_variables, protocol_of
+from budsim.engine_ops.shared.stores import STORE_FOLDER, mooncake_variables, protocol_of
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.media import Media
@@ -71,9 +72,26 @@ def flags(
 def environment(config: ReplicaConfig) -> Mapping[str, str]:
     """Return the environment variables of one replica."""
     if config.device.kind is not DeviceKind.CPU:
-        return mooncake_variables(protocol_of(config.device)) if config.kv_store else {}
+        return _store_variables(config)
     bound = {CORES_VARIABLE: thread_ranges(config)} if config.cores else {}
     return {"SGLANG_USE_CPU_ENGINE": "1", **bound}
+
+
+def _store_variables(config: ReplicaConfig) -> Mapping[str, str]:
+    """Return the variables by which a process finds the store.
+
+    Each tensor rank writes and removes files of its own, so that all of them together keep to the
+    size (SGLang 0.5.23 ``mem_cache/storage/file/lru_file_evictor.py``).
+    """
+    if config.kv_store is None:
+        return {}
+    if config.kv_store.kind is not StoreKind.FILE:
+        return mooncake_variables(protocol_of(config.device))
+    each = int(config.kv_store.capacity_bytes / (config.tp * config.pp))
+    return {
+        "SGLANG_HICACHE_FILE_BACKEND_STORAGE_DIR": STORE_FOLDER,
+        "SGLANG_HICACHE_FILE_BACKEND_MAX_SIZE": str(each),
+    }
 
 
 def _scheduling(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
@@ -119,7 +137,7 @@ def _offload(config: ReplicaConfig) -> dict[str, ArgumentValue]:
     size_gb = int(config.kv_offload_bytes / (config.tp * config.pp) / GIGA)
     if not size_gb or config.role is PoolRole.DECODE:
         return {}
-    store = {"hicache-storage-backend": "mooncake"} if config.kv_store else {}
+    store = {"hicache-storage-backend": str(config.kv_store.kind)} if config.kv_store else {}
     return {"enable-hierarchical-cache": True, "hicache-size": size_gb, **store}
 
 

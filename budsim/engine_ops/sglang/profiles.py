@@ -66,6 +66,14 @@ STORES: Final = (
         source="SGLang docs, HiCache design and best practices (mooncake as L3); share as vLLM's: "
         "between the 0.87 and 0.48 of Mooncake's README",
     ),
+    StoreRule(
+        kind=StoreKind.FILE,
+        hardware=frozenset({DeviceKind.CUDA, DeviceKind.ROCM}),
+        reached=1.0,
+        through_host=True,
+        source="SGLang 0.5.23 mem_cache/hicache_storage.py (HiCacheFile); share: what the file "
+        "system delivers is stated",
+    ),
 )
 
 GPU: Final = replace(

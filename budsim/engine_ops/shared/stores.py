@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from budsim.commons.units import GIB
+from budsim.engine_ops.base import Launch
 from budsim.engine_ops.engine_profile import StoreKind
 from budsim.hardware_ops.device import Device
 
@@ -24,6 +25,10 @@ MASTER_PORT: Final = 50051
 # Where vLLM reads how it reaches Mooncake (vLLM docs, MooncakeStoreConnector usage guide).
 MOONCAKE_VARIABLE: Final = "MOONCAKE_CONFIG_PATH"
 MOONCAKE_FILE: Final = "/etc/mooncake/mooncake.json"
+# The folder of a store of files, which every node mounts, and the claim that pods mount there.
+STORE_FOLDER: Final = "/kv-store"
+STORE_CLAIM: Final = "kv-store"
+
 # By which a node's part of the store says where it is (mooncake_config.py, load_from_env).
 OWN_NAME: Final = "MOONCAKE_LOCAL_HOSTNAME"
 
@@ -76,6 +81,13 @@ class StoreProcess:
     on_every_node: bool
 
 
+def reads_folder(launch: Launch) -> bool:
+    """Return whether a process keeps KV cache in the folder of a store of files."""
+    return any(
+        STORE_FOLDER in str(value) for value in (*launch.args.values(), *launch.envs.values())
+    )
+
+
 def protocol_of(device: Device) -> str:
     """Return how Mooncake reads over a device's network: by RDMA, or TCP over plain Ethernet."""
     return "rdma" if device.scale_out.name.startswith("RoCE") else "tcp"
@@ -92,8 +104,10 @@ def store_processes(
     """Return the processes of a store whose memory is on ``nodes`` nodes.
 
     Redis drops what was used longest ago. Mooncake has a master, and every node gives an equal
-    part of the memory.
+    part of the memory. Files need no process.
     """
+    if kind is StoreKind.FILE:
+        return ()
     if kind is StoreKind.LMCACHE:
         size = f"{int(capacity_bytes // GIB)}gb"
         keeps = ("--maxmemory", size, "--maxmemory-policy", "allkeys-lru")

@@ -22,6 +22,7 @@ from budsim.engine_ops.shared.stores import (
     MOONCAKE_FILE,
     MOONCAKE_VARIABLE,
     REDIS_PORT,
+    STORE_FOLDER,
     STORE_HOST,
 )
 from budsim.engine_ops.vllm.profiles import PROFILES_BY_KIND
@@ -172,11 +173,14 @@ def _offload(config: ReplicaConfig) -> dict[str, ArgumentValue]:
 def _shared(config: ReplicaConfig) -> dict[str, ArgumentValue]:
     """Return the connectors that read a shared store and, where given, host memory.
 
-    LMCache has both itself. Mooncake's connector has the store, and vLLM's own the host; what the
-    first of several finds is loaded (vLLM docs, MooncakeStoreConnector usage guide).
+    LMCache has both itself, and so has vLLM's own for files. Mooncake's connector has the store,
+    and vLLM's own the host; what the first of several finds is loaded (vLLM docs,
+    MooncakeStoreConnector usage guide).
     """
     if config.kv_store and config.kv_store.kind is StoreKind.LMCACHE:
         return {"kv-transfer-config": json.dumps(_connector("LMCacheConnectorV1"))}
+    if config.kv_store and config.kv_store.kind is StoreKind.FILE:
+        return {"kv-transfer-config": json.dumps(_connector("OffloadingConnector", _files(config)))}
     connectors = [*_host_connectors(config), _connector("MooncakeStoreConnector")]
     return {"kv-transfer-config": json.dumps(_as_one(connectors))}
 
@@ -185,6 +189,15 @@ def _host_connectors(config: ReplicaConfig) -> list[dict[str, object]]:
     """Return vLLM's own connector to host memory, or none."""
     size_bytes = int(config.kv_offload_bytes / config.dp)
     return [_connector("OffloadingConnector", {HOST_BYTES: size_bytes})] if size_bytes else []
+
+
+def _files(config: ReplicaConfig) -> dict[str, object]:
+    """Return the settings of host memory and files (vLLM 0.32 ``kv_offload/tiering/spec.py``)."""
+    return {
+        "spec_name": "TieringOffloadingSpec",
+        HOST_BYTES: int(config.kv_offload_bytes / config.dp),
+        "secondary_tiers": [{"type": "fs", "root_dir": STORE_FOLDER}],
+    }
 
 
 def _as_one(connectors: Sequence[dict[str, object]]) -> dict[str, object]:
@@ -202,11 +215,14 @@ def _connector(name: str, extra: Mapping[str, object] | None = None) -> dict[str
 def _store_variables(config: ReplicaConfig) -> Mapping[str, str]:
     """Return the variables by which a client finds the store.
 
-    Mooncake's client reads a file. LMCache's host memory is stated for one device, and all replicas
-    must make the same keys of blocks (LMCache docs, sharing across instances).
+    Mooncake's client reads a file; a store of files needs no variable. LMCache's host memory is
+    stated for one device, and all replicas must make the same keys of blocks (LMCache docs, sharing
+    across instances).
     """
     if config.kv_store and config.kv_store.kind is StoreKind.MOONCAKE:
         return {MOONCAKE_VARIABLE: MOONCAKE_FILE}
+    if config.kv_store and config.kv_store.kind is StoreKind.FILE:
+        return {}
     size_gib = config.kv_offload_bytes / (config.tp * config.pp) / GIB
     return {
         "LMCACHE_REMOTE_URL": f"redis://{STORE_HOST}:{REDIS_PORT}",

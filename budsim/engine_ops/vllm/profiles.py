@@ -89,6 +89,14 @@ STORES: Final = (
         source="vLLM examples, disaggregated/lmcache (LMCacheConnectorV1); share: Valkey blog, "
         "2026-09-03: 9.4 GB/s at the peak of 3 servers with 30 Gbit/s each",
     ),
+    StoreRule(
+        kind=StoreKind.FILE,
+        hardware=frozenset({DeviceKind.CUDA, DeviceKind.ROCM}),
+        reached=1.0,
+        through_host=True,
+        source="vLLM 0.32 v1/kv_offload/tiering (spec.py: secondary tiers pass through the CPU's; "
+        "fs/manager.py); share: what the file system delivers is stated",
+    ),
 )
 
 GPU: Final = replace(

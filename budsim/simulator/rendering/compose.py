@@ -17,6 +17,7 @@ from budsim.simulator.rendering.routing import (
 )
 from budsim.simulator.rendering.stores import (
     client_keys,
+    folder_mounts,
     store_configs,
     store_notes,
     store_services,
@@ -89,7 +90,7 @@ def _service(deployment: Deployment, group: Group, process: Process) -> dict[str
     return {
         "image": launch.image,
         **({"profiles": [process.node]} if profiled else {}),
-        "volumes": [f"{CACHE}:/root/.cache/huggingface"],
+        "volumes": [f"{CACHE}:/root/.cache/huggingface", *folder_mounts(deployment)],
         "environment": {
             **launch.envs,
             **visible_devices(platform.visible_inside, process.devices),

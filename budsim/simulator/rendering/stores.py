@@ -12,16 +12,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from budsim.commons.errors import InvalidInput
+from budsim.commons.units import GIB
 from budsim.engine_ops.engine_profile import StoreKind
 from budsim.engine_ops.kv_store import store_text
 from budsim.engine_ops.shared.stores import (
     MOONCAKE_FILE,
     MOONCAKE_VARIABLE,
     OWN_NAME,
+    STORE_CLAIM,
+    STORE_FOLDER,
     STORE_HOST,
     StoreProcess,
     client_file,
     protocol_of,
+    reads_folder,
     store_processes,
 )
 from budsim.hardware_ops.device_names import find_device
@@ -47,6 +51,12 @@ def store_notes(deployment: Deployment) -> Iterator[str]:
     """Yield what is needed of the store: the host's name, and what its network needs."""
     store = deployment.kv_store
     if store is None:
+        return
+    if store.kind is StoreKind.FILE:
+        yield (
+            f"replicas share a store of KV cache ({store_text(store)}) in {STORE_FOLDER}, which "
+            "every node mounts; vLLM removes no file: remove those not read for long"
+        )
         return
     yield f"replicas share a store of KV cache ({store_text(store)}) on the host {STORE_HOST}"
     if _uses_rdma(deployment):
@@ -97,8 +107,16 @@ def client_keys(deployment: Deployment) -> Document:
     """Return what a compose service of an engine needs to read the store."""
     if deployment.kv_store is None:
         return {}
+    if deployment.kv_store.kind is StoreKind.FILE:
+        return {}
     configs = {"configs": [{"source": CLIENT_CONFIG, "target": MOONCAKE_FILE}]}
     return {**(configs if _reads_file(deployment) else {}), **_store_access(deployment)}
+
+
+def folder_mounts(deployment: Deployment) -> list[str]:
+    """Return the volume of a compose service that keeps files of the store, or none."""
+    files = deployment.kv_store is not None and deployment.kv_store.kind is StoreKind.FILE
+    return [f"{STORE_FOLDER}:{STORE_FOLDER}"] if files else []
 
 
 def _store_access(deployment: Deployment) -> Document:
@@ -122,6 +140,8 @@ def store_manifests(deployment: Deployment) -> Iterator[Document]:
     """Yield the Kubernetes objects that run the store, and by which replicas find it."""
     if deployment.kv_store is None:
         return
+    if deployment.kv_store.kind is StoreKind.FILE:
+        yield _claim(deployment.kv_store.capacity_bytes)
     for process in _processes(deployment):
         write = _daemon_set if process.on_every_node else _deployment
         yield write(deployment, process)
@@ -139,24 +159,46 @@ def store_manifests(deployment: Deployment) -> Iterator[Document]:
 
 
 def client_volumes(group: Group) -> list[Document]:
-    """Return the volume of the file by which a pod's engine reaches the store, or none."""
+    """Return the volume of the file by which a pod's engine reaches the store, or of its files."""
+    if reads_folder(group.launch):
+        claim = {"claimName": STORE_CLAIM}
+        return [{"name": STORE_CLAIM, "persistentVolumeClaim": claim}]
     volume = {"name": CLIENT_CONFIG, "configMap": {"name": CLIENT_CONFIG}}
     return [volume] if MOONCAKE_VARIABLE in group.launch.envs else []
 
 
 def client_mounts(group: Group) -> list[Document]:
     """Return where a container mounts that volume, or nothing."""
-    return [{"name": each["name"], "mountPath": _FOLDER} for each in client_volumes(group)]
+    folder = STORE_FOLDER if reads_folder(group.launch) else _FOLDER
+    return [{"name": each["name"], "mountPath": folder} for each in client_volumes(group)]
+
+
+def _claim(capacity_bytes: float) -> Document:
+    """Return the claim of a store's files; its storage class has to let many nodes write."""
+    size = f"{math.ceil(capacity_bytes / GIB)}Gi"
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": STORE_CLAIM},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "resources": {"requests": {"storage": size}},
+        },
+    }
 
 
 def refuse_file(deployment: Deployment, form: str) -> None:
-    """Refuse a stack whose pods cannot be given Mooncake's file.
+    """Refuse a stack whose pods cannot be given Mooncake's file, or a store's folder.
 
     Raises
     ------
     InvalidInput
-        vLLM reads a Mooncake store.
+        vLLM reads a Mooncake store, or replicas share files.
     """
+    if folder_mounts(deployment):
+        problem = f"{form} mounts no folder of a store of files"
+        expected = "command, compose, kubernetes, or a plan with another store (kv_store)"
+        raise InvalidInput("format", problem, expected)
     if _reads_file(deployment):
         problem = f"{form} mounts no file by which vLLM reaches a Mooncake store"
         expected = "command, compose, kubernetes, or a plan with another store (kv_store)"

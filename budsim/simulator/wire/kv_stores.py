@@ -38,7 +38,8 @@ class KvTierFields(BaseModel):
     )
     kv_store: Text | None = Field(
         None,
-        description="that store: mooncake (memory of all nodes) or lmcache (a Redis server); "
+        description="that store: mooncake (memory of all nodes), lmcache (a Redis server) or file "
+        "(a folder that all nodes mount, whose kv_store_gb_per_s has to be stated); "
         "null: mooncake",
     )
     kv_store_gb_per_s: StoreSpeed | None = Field(
@@ -66,7 +67,7 @@ class KvTierFields(BaseModel):
 class SharedKvStore(BaseModel):
     """The store of KV cache that a deployment's replicas share; it has to run beside them."""
 
-    kind: StoreKind = Field(description="mooncake or lmcache")
+    kind: StoreKind = Field(description="mooncake, lmcache or file")
     capacity_gib: float = Field(description="KV cache it holds, GiB")
     gb_per_s: float | None = Field(
         None, description="GB/s it delivers to all replicas together; null: as its network cards"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +33,7 @@ from tests.simulator.planning.returning_questions import (
 TRAFFIC = returning_traffic(2e7)
 MOONCAKE = KvStore(kind=StoreKind.MOONCAKE, capacity_bytes=4000.0 * GIB)
 LMCACHE = replace(MOONCAKE, kind=StoreKind.LMCACHE)
+FILES = replace(MOONCAKE, kind=StoreKind.FILE, bytes_per_s=100e9)
 
 
 def asked(store: KvStore | None, engine: str = "vllm", **node: object) -> Question:
@@ -82,6 +84,40 @@ def test_sglang_reads_a_store_through_host_memory() -> None:
     args = answered(with_host).plans[0].groups[0].launch.args
     assert args["hicache-storage-backend"] == "mooncake"
     assert args["enable-hierarchical-cache"] is True
+
+
+def test_files_are_read_through_host_memory_at_the_stated_speed() -> None:
+    """Without host memory it is a reason; eight devices of 100 GB/s read 12.5 each at most."""
+    for engine in ("vllm", "sglang"):
+        told = f"{engine} reads a file store through host memory: kv_offload_gib gives it none"
+        assert told in reasons(asked(FILES, engine))
+    with_host = replace(asked(FILES), kv_offload_bytes=400.0 * GIB)
+    group = answered(with_host).plans[0].groups[0]
+    assert group.config.kv_store == FILES
+    transfer = json.loads(str(group.launch.args["kv-transfer-config"]))
+    assert transfer["kv_connector"] == "OffloadingConnector"
+    extra = transfer["kv_connector_extra_config"]
+    assert extra["spec_name"] == "TieringOffloadingSpec"
+    assert extra["secondary_tiers"] == [{"type": "fs", "root_dir": "/kv-store"}]
+    assert extra["cpu_bytes_to_use"] > 1e9
+    effect = group.explanation.host_tier
+    assert effect is not None
+    assert effect.store_share > 0.2
+    slow = replace(with_host, kv_store=replace(FILES, bytes_per_s=1e8))
+    assert "ends no request sooner than computing again" in reasons(slow)
+
+
+def test_sglang_keeps_files_of_each_rank_within_the_size() -> None:
+    """4,000 GiB of tp ranks; AMD's devices read files, too."""
+    on_amd = asked(FILES, "sglang", devices=[{"device": "MI300X", "count": 8}])
+    for question in (asked(FILES, "sglang"), on_amd):
+        launch = (
+            answered(replace(question, kv_offload_bytes=1500.0 * GIB)).plans[0].groups[0].launch
+        )
+        assert launch.args["hicache-storage-backend"] == "file"
+        assert launch.envs["SGLANG_HICACHE_FILE_BACKEND_STORAGE_DIR"] == "/kv-store"
+        each = int(launch.envs["SGLANG_HICACHE_FILE_BACKEND_MAX_SIZE"])
+        assert each * int(launch.args.get("tp-size", 1)) == pytest.approx(4000 * GIB, rel=1e-6)
 
 
 def test_an_engine_without_the_store_is_a_reason() -> None:
@@ -211,6 +247,7 @@ def test_the_usual_store_is_mooncake() -> None:
         ((10.0, "memcached"), "kv_store: 'memcached' is not known; expected one of mooncake, lm"),
         ((10.0, None, 0.0), "kv_store_gb_per_s: is 0; expected above 0"),
         ((10.0, None, -2.0), "kv_store_gb_per_s: is -2; expected above 0"),
+        ((10.0, "file"), "kv_store_gb_per_s: is missing: .* expected GB/s that all replicas read"),
         ((0.0, "lmcache"), "kv_store: is given without the size of the store"),
         ((None, None, 5.0), "kv_store_gb_per_s: is given without the size of the store"),
     ],

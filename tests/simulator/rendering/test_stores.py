@@ -43,7 +43,11 @@ def stored(document) -> Plan:
             engines=frozenset({engine}),
             layout=ParallelLayout(tp=4, pp=1),
             kv_offload_bytes=offload_gib * GIB,
-            kv_store=KvStore(kind=kind, capacity_bytes=3000.0 * GIB),
+            kv_store=KvStore(
+                kind=kind,
+                capacity_bytes=3000.0 * GIB,
+                bytes_per_s=100e9 if kind is StoreKind.FILE else None,
+            ),
         )
         found = document(question)["configurations"]
         two = next(each for each in found if each["node_groups"][0]["replicas"] == 2)
@@ -133,6 +137,29 @@ def test_kubernetes_runs_redis_for_lmcache(stored: Plan) -> None:
         for each in (plain, hosted)
     ]
     assert asked[1] - asked[0] == 400
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_files_are_mounted_where_engines_keep_them(stored: Plan, engine: str) -> None:
+    """One folder on every node, one claim that many pods write; nothing is started."""
+    plan = stored(StoreKind.FILE, engine, offload_gib=1500.0)
+    told = render(plan, "command")
+    assert "3,000 GiB in files) in /kv-store, which every node mounts" in told
+    assert not [line for line in told.splitlines() if line.startswith(("redis", "mooncake"))]
+    services = check_compose(render(plan, "compose"))["services"]
+    assert "/kv-store:/kv-store" in services["g1-r1"]["volumes"]
+    assert "kv-store" not in services
+    manifests = check_manifests(render(plan, "kubernetes"))
+    (claim,) = [each for each in manifests if each["kind"] == "PersistentVolumeClaim"]
+    assert claim["metadata"]["name"] == "kv-store"
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "3000Gi"
+    pod = next(each for each in manifests if "template" in each.get("spec", {}))
+    inside = pod["spec"]["template"]["spec"]
+    mounts = {each["name"]: each["mountPath"] for each in inside["containers"][0]["volumeMounts"]}
+    assert mounts["kv-store"] == "/kv-store"
+    with pytest.raises(InvalidInput, match="kserve mounts no folder of a store of files"):
+        render(plan, "kserve")
 
 
 def test_stacks_say_what_to_start_first(stored: Plan) -> None:
