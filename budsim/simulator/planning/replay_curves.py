@@ -10,7 +10,7 @@ from budsim.engine_ops import serving_engines
 from budsim.performance.candidates import Candidates, Floats, rows_of
 from budsim.performance.predictor import Predictor
 from budsim.performance.serving.arrivals import draw_requests
-from budsim.performance.serving.replay import ReplayedService, Timeline
+from budsim.performance.serving.replay import Replayed, ReplayedService, Timeline
 from budsim.performance.serving.replay.replay import replicas_of
 from budsim.performance.serving.replay.runs import Run, run
 from budsim.performance.serving.replay.summary import timeline
@@ -18,6 +18,7 @@ from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.simulator.planning.choices import make_option
 from budsim.simulator.planning.group_changes import hardware_of_group, question_of_group, row_of
 from budsim.simulator.planning.plans import Plan
+from budsim.simulator.planning.pool_curves import pools_under_loads
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
 
@@ -74,7 +75,10 @@ class RequestTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanReplay:
-    """The curve of a plan's slowest group, and its requests; None where it is not stable."""
+    """The curve of a plan's slowest group, and its requests; None where it is not stable.
+
+    The curve of two pools is that of both; their single requests are not told.
+    """
 
     curve: LoadCurve | None
     times: RequestTimes | None
@@ -87,9 +91,8 @@ def replay_plan(question: Question, plan: Plan, predictor: Predictor) -> PlanRep
     --------
     A group of 2 replicas that each carry 10 requests/s is tried at 1 to 19.6 requests/s.
     """
-    # Workers of a pool serve parts of requests: the replay of whole ones is not theirs.
     if plan.is_disaggregated:
-        return PlanReplay(curve=None, times=None)
+        return PlanReplay(curve=_curve_of_pools(question, plan), times=None)
     group = plan.slowest
     asked = question_of_group(question, plan, group)
     candidates = _candidates(asked, plan)
@@ -104,6 +107,25 @@ def replay_plan(question: Question, plan: Plan, predictor: Predictor) -> PlanRep
     is_stable = not one.is_open or one.rate < limit
     times = _times(candidates, one, predictor) if is_stable else None
     return PlanReplay(curve=curve, times=times)
+
+
+def _curve_of_pools(question: Question, plan: Plan) -> LoadCurve | None:
+    """Return the curve of both pools of a plan together, at loads of the whole plan."""
+    traffic, (largest, serve) = question.traffic, pools_under_loads(question, plan)
+    rows = [(load, serve(float(load)).row(0)) for load in _tried(traffic, largest)]
+    seen = [(load, each) for load, each in rows if isinstance(each, Replayed)]
+    if not seen:
+        return None
+    return LoadCurve(
+        is_rate=traffic.is_open,
+        asked=traffic.rate if traffic.is_open else traffic.concurrency,
+        load=np.array([load for load, _ in seen]),
+        requests_per_s=np.array([each.requests_per_s for _, each in seen]),
+        ttft_p50_s=np.array([each.ttft_s.p50 for _, each in seen]),
+        ttft_p99_s=np.array([each.ttft_s.p99 for _, each in seen]),
+        itl_p99_s=np.array([each.itl_s.p99 for _, each in seen]),
+        e2e_p99_s=np.array([each.e2e_s.p99 for _, each in seen]),
+    )
 
 
 def _repeated(candidates: Candidates, rows: int) -> Candidates:
@@ -122,10 +144,16 @@ def _candidates(question: Question, plan: Plan) -> Candidates:
 def _loads(candidates: Candidates, traffic: Traffic, predictor: Predictor) -> Floats:
     """Return the loads of one replica to try; none where not even one request fits."""
     if isinstance(traffic.arrivals, ClosedLoop):
+        return _tried(traffic, np.nan)
+    _, _, probe = predictor.predict_traffic(candidates, [traffic.at(1e-3)])
+    return _tried(traffic, float(probe.largest_stable_rate[0]))
+
+
+def _tried(traffic: Traffic, largest: float) -> Floats:
+    """Return the loads to try, up to the ``largest`` rate or far beyond the requests in flight."""
+    if isinstance(traffic.arrivals, ClosedLoop):
         most = CLOSED_OVERLOAD * traffic.concurrency
         return np.unique(np.rint(np.geomspace(1, max(most, 2), POINTS)))
-    _, _, probe = predictor.predict_traffic(candidates, [traffic.at(1e-3)])
-    largest = float(probe.largest_stable_rate[0])
     return np.linspace(LEAST_SHARE, MOST_SHARE, POINTS) * largest if largest > 0 else np.array([])
 
 

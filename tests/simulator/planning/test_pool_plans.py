@@ -361,10 +361,22 @@ def test_percentiles_ask_for_more_than_means() -> None:
     assert seen.ttft_s.p99 <= 2.0
 
 
-def test_no_load_curve_is_drawn_of_pools() -> None:
-    """The replay of whole requests is not that of their workers."""
-    question = asked(make_cluster((("H100-SXM", 2),)))
-    assert replay_plan(question, best(), AnalyticPredictor()).curve is None
+@pytest.mark.parametrize("rate", [0.0, 3.0])
+def test_a_load_curve_is_that_of_both_pools(rate: float) -> None:
+    """It passes through what the plan shows at the load that was asked for, and rises."""
+    question = asked(make_cluster(*[(("H100-SXM", 8),)] * 2), concurrency=64)
+    if rate:
+        traffic = Traffic.at_rate(requests_per_s=rate, input_tokens=4000, output_tokens=500)
+        question = replace(question, traffic=traffic)
+    plan = answer(question, AnalyticPredictor()).plans[0]
+    curve = replay_plan(question, plan, AnalyticPredictor()).curve
+    assert curve.is_rate == bool(rate)
+    assert curve.asked == (rate or 64)
+    assert curve.load[0] < curve.asked < curve.load[-1]
+    assert curve.ttft_p99_s[-1] > 2.0 * curve.ttft_p99_s[0]
+    assert curve.load[0] <= curve.knee <= curve.load[-1]
+    near = np.interp(curve.asked, curve.load, curve.ttft_p50_s)
+    assert near == pytest.approx(plan.ttft_s, rel=0.5)
 
 
 def test_the_cheapest_devices_may_be_pools() -> None:
