@@ -61,7 +61,8 @@ class KernelConstants(Generic[Number]):
         A launch, and on top the conversion of activations to 8 or 4 bit.
     scaled_gemm_latency_s : seconds a product
         The conversion to 8 bit where a whole matrix has one scale: some engines do it in passing.
-    narrow_experts_latency_s : seconds a layer of experts in 8 or 4 bit, for the same conversion
+    narrow_experts_latency_s, short_experts_latency_s : seconds a layer of experts
+        The same conversion for experts in 8 bit, and in 4.
     fused_experts_s : seconds a layer of MXFP4 experts without a shared one takes less
         Their kernels route, multiply twice and sum in one or two launches.
     expert_traffic : bytes a hidden value
@@ -113,6 +114,7 @@ class KernelConstants(Generic[Number]):
     narrow_gemm_latency_s: Number
     scaled_gemm_latency_s: Number
     narrow_experts_latency_s: Number
+    short_experts_latency_s: Number
     fused_experts_s: Number
     expert_traffic: Number
     token_latency_s: Number
@@ -161,6 +163,7 @@ IDEAL: KernelConstants[float] = KernelConstants(
     narrow_gemm_latency_s=0.0,
     scaled_gemm_latency_s=0.0,
     narrow_experts_latency_s=0.0,
+    short_experts_latency_s=0.0,
     fused_experts_s=0.0,
     expert_traffic=0.0,
     token_latency_s=0.0,

@@ -425,8 +425,10 @@ def _launches(
     alone = matrices.multiplied[row] & ~matrices.expert[row] & ~matrices.sampled[row]
     is_mxfp4 = matrices.expert[row] & (formats == MXFP4)
     narrow_experts = matrices.expert[row] & narrow & ~is_mxfp4
+    short_experts = narrow_experts & (bits < FOUR_BIT_BELOW)
     fused = is_mxfp4.any(axis=1) & ~matrices.shared_expert[row].any(axis=1)
     by_layer = np.where(narrow_experts.any(axis=1), kernels.narrow_experts_latency_s, 0.0)
+    by_layer = np.where(short_experts.any(axis=1), kernels.short_experts_latency_s, by_layer)
     by_layer = by_layer - np.where(fused, kernels.fused_experts_s, 0.0)
     return np.asarray(
         (each * matrices.layers[row] * alone).sum(axis=1) + by_layer * model.moe_layers[row]
