@@ -24,6 +24,9 @@ class KernelConstants(Generic[Number]):
         What dense products and experts reach in 16 bit with many rows.
     gemm_8bit, gemm_4bit, expert_gemm_8bit, expert_gemm_4bit : ratio
         What narrower products reach of their own peak, relative to the share in 16 bit.
+    gemm_converted, expert_gemm_converted : ratio
+        What products in 16 bit reach whose weights have fewer bits and are converted in the
+        kernel, relative to the share in 16 bit.
     gemm_emulated : ratio
         What products in 16 bit reach of the fp32 peak on devices without 16 bit instructions,
         relative to ``gemm``.
@@ -86,6 +89,8 @@ class KernelConstants(Generic[Number]):
     gemm_4bit: Number
     expert_gemm_8bit: Number
     expert_gemm_4bit: Number
+    gemm_converted: Number
+    expert_gemm_converted: Number
     gemm_emulated: Number
     half_rows: Number
     expert_half_rows: Number
@@ -135,6 +140,8 @@ IDEAL: KernelConstants[float] = KernelConstants(
     gemm_4bit=1.0,
     expert_gemm_8bit=1.0,
     expert_gemm_4bit=1.0,
+    gemm_converted=1.0,
+    expert_gemm_converted=1.0,
     gemm_emulated=1.0,
     half_rows=0.0,
     expert_half_rows=0.0,
