@@ -173,16 +173,26 @@ def _offload(config: ReplicaConfig) -> dict[str, ArgumentValue]:
 def _shared(config: ReplicaConfig) -> dict[str, ArgumentValue]:
     """Return the connectors that read a shared store and, where given, host memory.
 
-    LMCache has both itself, and so has vLLM's own for files. Mooncake's connector has the store,
-    and vLLM's own the host; what the first of several finds is loaded (vLLM docs,
+    Those of workers of pools stand beside the one that hands caches over; see `_transfer`.
+    """
+    if config.kv_store is None or config.role is not PoolRole.WHOLE:
+        return {}
+    return {"kv-transfer-config": json.dumps(_as_one(_tier_connectors(config)))}
+
+
+def _tier_connectors(config: ReplicaConfig) -> list[dict[str, object]]:
+    """Return the connectors that hold caches beyond the device's, or none.
+
+    LMCache has store and host memory itself, and so has vLLM's own for files. Mooncake's connector
+    has the store, and vLLM's own the host; what the first of several finds is loaded (vLLM docs,
     MooncakeStoreConnector usage guide).
     """
     if config.kv_store and config.kv_store.kind is StoreKind.LMCACHE:
-        return {"kv-transfer-config": json.dumps(_connector("LMCacheConnectorV1"))}
+        return [_connector("LMCacheConnectorV1")]
     if config.kv_store and config.kv_store.kind is StoreKind.FILE:
-        return {"kv-transfer-config": json.dumps(_connector("OffloadingConnector", _files(config)))}
-    connectors = [*_host_connectors(config), _connector("MooncakeStoreConnector")]
-    return {"kv-transfer-config": json.dumps(_as_one(connectors))}
+        return [_connector("OffloadingConnector", _files(config))]
+    stores = [_connector("MooncakeStoreConnector")] if config.kv_store else []
+    return [*_host_connectors(config), *stores]
 
 
 def _host_connectors(config: ReplicaConfig) -> list[dict[str, object]]:
@@ -253,7 +263,7 @@ def _transfer(config: ReplicaConfig) -> dict[str, ArgumentValue]:
     """Return how KV caches are handed over (vLLM docs, NixlConnector usage guide).
 
     A request whose cache does not arrive fails: a decode worker that read the prompt itself would
-    keep all of its others waiting.
+    keep all of its others waiting. Prefill workers also read host memory and a shared store.
     """
     if config.role is PoolRole.WHOLE:
         return {}
@@ -263,8 +273,8 @@ def _transfer(config: ReplicaConfig) -> dict[str, ArgumentValue]:
         "kv_load_failure_policy": "fail",
     }
     # `--kv-offloading-size` would replace the connector that hands caches over.
-    hosts = _host_connectors(config) if config.role is PoolRole.PREFILL else []
-    return {"kv-transfer-config": json.dumps(_as_one([stated, *hosts]))}
+    tiers = _tier_connectors(config) if config.role is PoolRole.PREFILL else []
+    return {"kv-transfer-config": json.dumps(_as_one([stated, *tiers]))}
 
 
 def _runner(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:

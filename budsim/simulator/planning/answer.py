@@ -168,16 +168,15 @@ def _answer_cluster(
             ]
         return Outcome(plans=(), rejections=tuple(rejections), evaluations=0)
     plain = _plain_outcome(search, predictor, known, progress)
-    unused = (*_unused_guesses(search, plain.plans), *_unused_store(search, plain.plans))
-    reasons = (*rejections, *plain.rejections, *unused)
+    reasons = (*rejections, *plain.rejections, *_unused_guesses(search, plain.plans))
     if question.disaggregation is Disaggregation.OFF:
-        return replace(plain, rejections=reasons)
+        return replace(plain, rejections=(*reasons, *_unused_store(search, plain.plans)))
     options = with_racks(without_adapters(question, search.options))
     found = PoolSearch(question=question, cluster=cluster, options=options).answer()
     both = with_better_pools(question, plain.plans, found)
     return Outcome(
         plans=tuple(with_knee(both.plans)),
-        rejections=(*reasons, *both.rejections),
+        rejections=(*reasons, *_unused_store(search, both.plans), *both.rejections),
         evaluations=plain.evaluations + both.evaluations,
     )
 

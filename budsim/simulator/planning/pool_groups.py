@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from budsim.engine_ops.base import PoolRole
+from budsim.engine_ops.base import PoolRole, ReplicaConfig
+from budsim.engine_ops.kv_store import KvStore
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.candidates import Floats
 from budsim.performance.predictions import BOUNDS, MemoryUse
@@ -28,6 +29,7 @@ from budsim.simulator.planning.plans import (
 )
 from budsim.simulator.planning.pool_search import (
     JudgedPools,
+    PairedPools,
     judge_pools,
     memory_of_workers,
     replayed_pools,
@@ -86,24 +88,35 @@ def pool_plans(
 def _tiers(scoring: Scoring, judged: JudgedPools) -> Sequence[HostTierEffect | None]:
     """Return where each row's prefill workers find prefixes; None where none is ever dropped."""
     question, paired = scoring.question, judged.paired
-    table, rows = scoring.candidates(paired.prefill.choices), range(len(paired))
-    if table.prefix_set_tokens is None:
+    workers, rows = paired.prefill, range(len(paired))
+    if workers.table.prefix_set_tokens is None:
         return [None for _ in rows]
-    found = prefixes_held(table)
-    alone = tabulated_prefill(scoring, paired.prefill.choices, host_memory=False)
+    asked = scoring.linked_candidates(workers.choices)
+    found = prefixes_held(replace(asked, store_bytes=workers.table.store_bytes))
+    alone = tabulated_prefill(scoring, workers.choices, further_tiers=False)
     without = replayed_pools(question, judge_pools(question, replace(paired, prefill=alone)))
-    host = np.zeros(len(paired)) if table.tier_bytes is None else table.tier_bytes
+    host = np.zeros(len(paired)) if asked.tier_bytes is None else asked.tier_bytes
+    stores = [_store_of(scoring, paired, row) for row in rows]
     return [
         HostTierEffect(
-            host_bytes=float(host[row] * paired.prefill.choices.replica_devices[row]),
+            host_bytes=float(host[row] * workers.choices.replica_devices[row]),
             device_share=float(found.device[row]),
             host_share=float(found.host[row]),
             ttft_without_s=float(without.predictions.service.ttft_s[row])
             if np.isfinite(without.judged.shortfall[row])
             else math.nan,
+            store_bytes=store.capacity_bytes if store else 0.0,
+            store_share=float(found.store[row]),
         )
-        for row in rows
+        for row, store in zip(rows, stores, strict=True)
     ]
+
+
+def _store_of(scoring: Scoring, paired: PairedPools, row: int) -> KvStore | None:
+    """Return the store that the prefill workers of a row read, or None."""
+    link = scoring.options[int(paired.prefill.choices.option[row])].store
+    stored = paired.prefill.table.store_bytes
+    return link.store if link and stored is not None and stored[row] else None
 
 
 def _pool(role: PoolRole, choices: Choices, memory: MemoryUse, hardware: Sequence[_Pair]) -> _Pool:
@@ -164,13 +177,7 @@ class _PlanParts:
         option = scoring.options[int(choices.option[row])]
         cache_bytes = scoring.cache_bytes(choices, row, pool.memory)
         way = scoring.speculation(judged.paired.decode.choices, row)
-        config = replace(
-            scoring.config(choices, row, cache_bytes, way),
-            role=pool.role,
-            kv_push=bool(judged.paired.prefill.choices.pp[row] > 1),
-        )
-        if pool.role is PoolRole.DECODE:
-            config = replace(config, kv_offload_bytes=0.0)
+        config = self._config(row, pool, scoring.config(choices, row, cache_bytes, way))
         workers, question = int(choices.replicas[row]), scoring.question
         launch = option.engine.launch(question.architecture, config)
         placements = place(pool.hardware[row], config.tp, config.pp, workers)
@@ -196,6 +203,16 @@ class _PlanParts:
             speculation=way,
             replayed=self._replayed(row, pool.role, workers),
         )
+
+    def _config(self, row: int, pool: _Pool, config: ReplicaConfig) -> ReplicaConfig:
+        """Return a worker as its pool launches it: decode workers keep caches on devices alone."""
+        paired = self.judged.paired
+        pushes = bool(paired.prefill.choices.pp[row] > 1)
+        if pool.role is PoolRole.DECODE:
+            config, store = replace(config, kv_offload_bytes=0.0), None
+        else:
+            store = _store_of(self.scoring, paired, row)
+        return replace(config, role=pool.role, kv_push=pushes, kv_store=store)
 
     def _service(self, row: int) -> PredictedService:
         """Return what one request sees of both pools; its requests/s are those of all workers."""

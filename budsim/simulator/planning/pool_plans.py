@@ -261,8 +261,6 @@ def why_no_pools(question: Question) -> str:
     """Return why no pools are proposed for a question whatever the devices, or nothing."""
     if question.mode is HardwareMode.SHARED:
         return "workers of pools take whole devices, and hardware_mode is shared: ask for dedicated"
-    if question.kv_store:
-        return "a KV store that replicas share is not modelled in pools: ask for one of both"
     prefix = question.traffic.prefix
     if isinstance(prefix, PrefixSet) and prefix.by_prefix:
         return (

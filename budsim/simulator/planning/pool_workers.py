@@ -23,6 +23,7 @@ from budsim.performance.serving.pools.pool_times import (
     prefill_times,
 )
 from budsim.performance.serving.pools.token_curves import TokenCurves, token_curves
+from budsim.performance.serving.shared_store import store_tier, with_store
 from budsim.simulator.planning.choices import PRECISIONS, Choices, ServingOption, with_burst_room
 from budsim.simulator.planning.scoring import Scoring
 
@@ -122,7 +123,7 @@ def prefill_ways(scoring: Scoring, number: int) -> Choices:
     """
     choices = worker_ways(scoring, number, prefill_pipelines(scoring, number))
     steps = choices.max_num_batched_tokens
-    held = memory_use(prepare(scoring.candidates(choices))).kv_capacity_tokens
+    held = memory_use(prepare(scoring.linked_candidates(choices))).kv_capacity_tokens
     usual = steps == steps.min(initial=np.iinfo(np.int64).max)
     return choices.rows(np.flatnonzero(usual | (held >= STEPS_HELD * steps)))
 
@@ -171,28 +172,42 @@ def worker_ways(scoring: Scoring, number: int, pipelines: tuple[int, ...] = (1,)
 
 
 def tabulated_prefill(
-    scoring: Scoring, choices: Choices, *, host_memory: bool = True
+    scoring: Scoring, choices: Choices, *, further_tiers: bool = True
 ) -> PrefillWorkers:
     """Return prefill workers with their times: they read prompts and guess nothing.
 
-    Without ``host_memory`` their caches are those of their devices alone.
+    Without ``further_tiers`` their caches are those of their devices alone. A shared store is read
+    where a worker then takes less time for each prompt.
     """
-    table = replace(scoring.candidates(choices), speculations=(), speculation=None)
-    table, waited_s, busy_s = _with_held_prefixes(
-        table if host_memory else replace(table, tier_bytes=None)
-    )
+    linked = scoring.linked_candidates(choices)
+    plain = replace(linked, speculations=(), speculation=None)
+    if not further_tiers:
+        plain = replace(plain, tier_bytes=None, store_bytes=None)
+    table, times = _read_prompts(plain)
+    if plain.store_bytes is not None and plain.store_bytes.any():
+        _, without = _read_prompts(replace(plain, store_bytes=None))
+        gains = times.prompt_s < without.prompt_s
+        kept = replace(plain, store_bytes=np.where(gains, plain.store_bytes, 0.0))
+        table, times = _read_prompts(kept)
     return PrefillWorkers(
         choices=choices,
         table=table,
-        times=prefill_times(table).loading(waited_s, busy_s),
+        times=times,
         usd_per_h=scoring.usd_per_h(choices, choices.replica_devices),
     )
+
+
+def _read_prompts(table: Candidates) -> tuple[Candidates, PrefillTimes]:
+    """Return prefill workers with the prefixes they find, and the times of their prompts."""
+    table, waited_s, busy_s = _with_held_prefixes(table)
+    return table, prefill_times(table).loading(waited_s, busy_s)
 
 
 def prefixes_held(table: Candidates) -> FoundShares:
     """Return where the prefixes of prompts are found on prefill workers, (n,)."""
     reading = _reading(table)
-    return found_shares(reading, memory_use(prepare(reading)))
+    memory = memory_use(prepare(reading))
+    return with_store(reading, found_shares(reading, memory), store_tier(reading, memory))
 
 
 def _with_held_prefixes(table: Candidates) -> tuple[Candidates, Floats, Floats]:
@@ -218,7 +233,7 @@ def _reading(table: Candidates) -> Candidates:
 
 def tabulated_decode(scoring: Scoring, choices: Choices) -> DecodeWorkers:
     """Return decode workers with the times between their tokens, up to the places they have."""
-    table = scoring.candidates(choices)
+    table = replace(scoring.linked_candidates(choices), tier_bytes=None, store_bytes=None)
     places = decode_places(table)
     return DecodeWorkers(
         choices=choices,
@@ -279,7 +294,7 @@ def _budgets(option: ServingOption) -> tuple[int, ...]:
 
 
 def _fits(scoring: Scoring, choices: Choices) -> Booleans:
-    memory = memory_use(prepare(scoring.candidates(choices)))
+    memory = memory_use(prepare(scoring.linked_candidates(choices)))
     return np.asarray(scoring.violation(choices, memory) <= 0)
 
 

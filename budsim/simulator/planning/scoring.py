@@ -150,6 +150,10 @@ class Scoring:
 
     def candidates(self, choices: Choices) -> Candidates:
         """Return one replica of each row, with its share of the traffic, for the predictor."""
+        return storing_where_it_gains(self.linked_candidates(choices))
+
+    def linked_candidates(self, choices: Choices) -> Candidates:
+        """Return `candidates` that all read the store they reach, whether or not that is faster."""
         rows = len(choices.tp)
         plain = Candidates(
             **self._device_columns(choices.option),
@@ -178,7 +182,7 @@ class Scoring:
         ways = self.question.speculations
         if ways:
             plain = guessing_where_it_gains(plain, ways, self.question.mean_targets)
-        return storing_where_it_gains(plain)
+        return plain
 
     def kv_store(self, choices: Choices, row: int) -> KvStore | None:
         """Return the store that one row reads, or None."""

@@ -51,15 +51,17 @@ def kubernetes(deployment: Deployment) -> str:
 
 
 def _manifests(deployment: Deployment) -> Iterator[Manifest]:
-    if deployment.is_disaggregated:
-        yield from _pools(deployment)
-        return
+    yield from (_pools if deployment.is_disaggregated else _whole)(deployment)
+    yield from store_manifests(deployment)
+
+
+def _whole(deployment: Deployment) -> Iterator[Manifest]:
+    """Yield replicas of whole requests, then the proxy before them."""
     for group in deployment.groups:
         for workload in workloads(group):
             yield _workload(deployment, group, workload)
         yield service(deployment, group.name, _address(group), group.engine.port)
     yield from proxy_router(deployment, _targets(deployment))
-    yield from store_manifests(deployment)
 
 
 def _workload(deployment: Deployment, group: Group, workload: Workload) -> Manifest:

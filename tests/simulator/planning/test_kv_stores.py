@@ -20,7 +20,6 @@ from budsim.simulator.planning.device_sets import cheapest_devices
 from budsim.simulator.planning.hardware_groups import usable
 from budsim.simulator.planning.kv_stores import StoreLink, store_columns, storing_where_it_gains
 from budsim.simulator.planning.plans import Outcome
-from budsim.simulator.planning.pool_plans import why_no_pools
 from budsim.simulator.planning.question import Disaggregation, Question
 from budsim.simulator.planning.scoring import Scoring
 from budsim.simulator.planning.serving_options import serving_options
@@ -217,11 +216,38 @@ def test_rows_without_a_store_are_left_as_they_are() -> None:
     assert storing_where_it_gains(table) is table
 
 
-def test_pools_are_not_proposed_beside_a_store() -> None:
-    """Their prefixes would be found always, which is no fair comparison."""
-    always = replace(TRAFFIC, prefix=PrefixShare(share=0.5))
-    question = replace(asked(MOONCAKE), disaggregation=Disaggregation.ALSO, traffic=always)
-    assert "KV store that replicas share is not modelled in pools" in why_no_pools(question)
+@pytest.mark.parametrize(
+    ("store", "engine", "told"),
+    [
+        (MOONCAKE, "vllm", "MooncakeStoreConnector"),
+        (LMCACHE, "vllm", "LMCacheConnectorV1"),
+        (FILES, "vllm", "TieringOffloadingSpec"),
+        (MOONCAKE, "sglang", "--hicache-storage-backend mooncake"),
+    ],
+)
+def test_prefill_workers_of_pools_read_the_store(store: KvStore, engine: str, told: str) -> None:
+    """They find what any of them computed, beside handing caches over; decode workers do not."""
+    pools = replace(asked(store, engine, host_memory_gb=4000), disaggregation=Disaggregation.ONLY)
+    with_host = store is FILES or engine == "sglang"
+    pools = replace(pools, kv_offload_bytes=1000.0 * GIB if with_host else 0.0)
+    prefill, decode = answered(pools).plans[0].groups
+    effect = prefill.explanation.host_tier
+    assert effect is not None
+    assert effect.store_share > 0.5
+    assert prefill.service.ttft_s.value < effect.ttft_without_s
+    commands = [" ".join(each.launch.command) for each in (prefill, decode)]
+    assert [told in each for each in commands] == [True, False]
+    assert [each.config.kv_store is None for each in (prefill, decode)] == [False, True]
+    hands = "NixlConnector" if engine == "vllm" else "--disaggregation-mode"
+    assert all(hands in each for each in commands)
+
+
+def test_pools_read_no_store_that_is_slower_than_their_prompts() -> None:
+    """A hundredth of a GB/s: prefill workers compute again, and a reason says so."""
+    slow = replace(MOONCAKE, bytes_per_s=1e7)
+    question = replace(asked(slow), disaggregation=Disaggregation.ONLY)
+    assert answered(question).plans[0].groups[0].config.kv_store is None
+    assert "ends no request sooner than computing again" in reasons(question)
 
 
 @pytest.mark.parametrize("model", ["BAAI/bge-large-en-v1.5", "nvidia/NVIDIA-Nemotron-Nano-9B-v2"])

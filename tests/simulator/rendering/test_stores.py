@@ -16,7 +16,7 @@ from budsim.engine_ops.kv_store import KvStore
 from budsim.performance.lengths import FixedLength
 from budsim.performance.prefixes import PrefixSet
 from budsim.performance.traffic import ClosedLoop, Traffic
-from budsim.simulator.planning.question import ParallelLayout
+from budsim.simulator.planning.question import Disaggregation, ParallelLayout
 from budsim.simulator.rendering import render
 from tests.simulator.rendering.validators import check_compose, check_manifests
 from tests.simulator.situations import make_cluster, make_question
@@ -195,3 +195,29 @@ def test_a_store_lies_on_the_nodes_that_the_plan_names(stored: Plan) -> None:
     assert parts == ["kv-segment-rich-1", "kv-segment-rich-2", "kv-segment-rich-3"]
     sizes = {services[name]["environment"]["MOONCAKE_GLOBAL_SEGMENT_SIZE"] for name in parts}
     assert sizes == {str(1000 * 2**30)}
+
+
+def test_prefill_workers_of_pools_are_clients_of_the_store(document) -> None:
+    """Manifests and compose files start it; only prefill workers mount its client's file."""
+    question = replace(
+        make_question(make_cluster((("H100-SXM", 4),), (("H100-SXM", 4),))),
+        analytic_only=True,
+        traffic=TRAFFIC,
+        engines=frozenset({"vllm"}),
+        disaggregation=Disaggregation.ONLY,
+        kv_store=KvStore(kind=StoreKind.MOONCAKE, capacity_bytes=3000.0 * GIB),
+    )
+    plan = json.dumps(document(question))
+    manifests = check_manifests(render(plan, "kubernetes"))
+    assert {"kv-store", "kv-store-client"} <= {each["metadata"]["name"] for each in manifests}
+    mounted = {
+        each["metadata"]["name"]: "kv-store-client" in json.dumps(each["spec"])
+        for each in manifests
+        if each["kind"] == "StatefulSet"
+    }
+    assert sorted(mounted.values()) == [False, True]
+    assert check_compose(render(plan, "compose"))
+    assert render(plan, "command").index("mooncake_master") < render(plan, "command").index("serve")
+    for form in ("llm-d", "kserve-llm", "ray-serve"):
+        with pytest.raises(InvalidInput, match="mounts no file"):
+            render(plan, form)
