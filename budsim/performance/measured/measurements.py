@@ -41,6 +41,7 @@ from budsim.performance.measured.protocols import (
     drafting,
     memory_fractions,
     other_engines_flags,
+    stated_cache_formats,
     stated_flags,
     token_budgets,
     with_drafts,
@@ -170,6 +171,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
     engines = resolve_all(engine_names(text), engine_profile, problems, "engine")
     precisions = resolve_all(text.precision.str.lower(), precision_of, problems)
     formats = text.kv_cache_dtype.str.lower()
+    formats = formats.where(formats != "", stated_cache_formats(text.notes))
     numbers = _with_lengths(text, numbers)
     caches = resolve_all(
         formats.where(formats != "", cache_formats(text.join(numbers))), cache_format_of, problems
@@ -251,12 +253,14 @@ def _numbers(table: pd.DataFrame, name: str, problems: pd.Series) -> pd.Series:
 def _with_lengths(text: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
     """Fill in what serve commands and protocols say and columns do not.
 
-    Pipeline and expert ranks, ShareGPT's lengths, and all requests at once where no rate is given.
+    Ranks, ShareGPT's lengths, and all requests at once where no rate is given.
     """
     numbers = numbers.copy()
     told = stated_flags(text.notes)
     for name in ("pp", "ep"):
         numbers[name] = told[name].fillna(numbers[name])
+    for name in ("tp", "dp"):
+        numbers[name] = numbers[name].fillna(told[name])
     unlimited = numbers.concurrency.isna() & numbers.request_rate.isna()
     numbers["concurrency"] = numbers.concurrency.where(~unlimited, numbers.n_requests)
     sharegpt = text.notes.str.contains("sharegpt", case=False)

@@ -44,6 +44,8 @@ FLAGS = {
     "sequences": "max-num-seqs|max-running-requests|max_batch_size",
     "memory_fraction": "gpu-memory-utilization|mem-fraction-static|free_gpu_memory_fraction",
     "receive_interval": "scheduler-recv-interval",
+    "tp": "tensor-parallel-size|tp-size|tp_size|tp",
+    "dp": "data-parallel-size|dp-size|dp_size|dp",
     "pp": "pipeline-parallel-size|pp-size|pp_size|pp",
     "ep": "ep-size|ep_size",
     "draft_tokens": "speculative-num-steps|num_nextn_predict_layers|num-speculative-tokens",
@@ -146,20 +148,31 @@ def stated_flags(notes: pd.Series) -> pd.DataFrame:
 
     nan where a command sets none.
     """
-    commands = notes.str.extract(r"args:(.*)", expand=False).fillna("")
-    number = r"[= ](\d+(?:\.\d+)?)"
-    found = {
-        name: commands.str.extract(rf"(?:^|\s)--?(?:{names}){number}", expand=False)
-        for name, names in FLAGS.items()
-    }
+    commands = _commands(notes)
+    number = r"\d+(?:\.\d+)?"
+    found = {name: _flag(commands, names, number) for name, names in FLAGS.items()}
     return pd.DataFrame(
         {name: pd.to_numeric(values) for name, values in found.items()}, index=notes.index
     )
 
 
+def stated_cache_formats(notes: pd.Series) -> pd.Series:
+    """Return the KV cache's format as serve commands in the notes spell it, "" if they do not."""
+    return _flag(_commands(notes), "kv-cache-dtype", r"\w+").fillna("").str.lower()
+
+
+def _commands(notes: pd.Series) -> pd.Series:
+    return notes.str.extract(r"args:(.*)", expand=False).fillna("")
+
+
+def _flag(commands: pd.Series, names: str, value: str) -> pd.Series:
+    """Return what a flag is set to, nan where a command does not have it."""
+    return commands.str.extract(rf"(?:^|\s)--?(?:{names})[= ]({value})", expand=False)
+
+
 def other_engines_flags(text: pd.DataFrame) -> pd.Series:
     """Return which rows state SGLang, but started it with flags only vLLM has."""
-    commands = text.notes.str.extract(r"args:(.*)", expand=False).fillna("")
+    commands = _commands(text.notes)
     flags = commands.str.contains(r"--(?:max-model-len|max-num-seqs|performance-mode)\b")
     return (text.engine == "sglang") & flags
 

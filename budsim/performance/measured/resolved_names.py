@@ -25,7 +25,9 @@ from budsim.performance.candidates import Booleans
 PRECISIONS: dict[str, Precision] = {
     "fp32": Precision.FP32,
     "fp16": Precision.FP16,
+    "float16": Precision.FP16,
     "bf16": Precision.BF16,
+    "bfloat16": Precision.BF16,
     "fp8": Precision.FP8,
     "fp4": Precision.NVFP4,
     "nvfp4": Precision.NVFP4,

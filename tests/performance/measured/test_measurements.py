@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budsim.commons.precision import Precision
 from budsim.performance.measured.measurements import NUMBERS, TEXTS
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.training.score import COLUMNS, predict_table
@@ -49,6 +50,35 @@ def test_a_serve_command_sets_what_the_columns_leave_open() -> None:
         0.8,
     )
     assert table.speculative.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("flag", "cache"),
+    [
+        ("--kv-cache-dtype fp8_e4m3", Precision.FP8),
+        ("--kv-cache-dtype=fp8", Precision.FP8),
+        ("--kv-cache-dtype bfloat16", Precision.BF16),
+        ("--kv-cache-dtype auto", Precision.BF16),
+        ("--max-num-seqs 64", Precision.BF16),
+    ],
+)
+def test_the_format_of_the_cache_is_read_from_its_flag(flag: str, cache: Precision) -> None:
+    """Where the column says nothing; what it says wins."""
+    notes = {"notes": f"args: vllm serve M {flag}"}
+    table = read(notes, {**notes, "kv_cache_dtype": "fp8"}).candidates
+    found = [table.precisions[each] for each in table.kv_precision.tolist()]
+    assert found == [cache, Precision.FP8]
+
+
+def test_ranks_are_read_from_flags_where_columns_are_blank() -> None:
+    """`--tensor-parallel-size 4` and SGLang's `--tp 4`, also with attention of four ranks."""
+    blank = {"tp": "", "dp": "", "n_devices": "", "model_hf": "Qwen/Qwen3-30B-A3B"}
+    vllm = {"notes": "args: vllm serve M --tensor-parallel-size 4"}
+    sglang = {"notes": "args: python3 -m sglang.launch_server --tp 4 --dp-size=4"}
+    stated = {**sglang, "tp": "2", "dp": "1"}
+    table = read({**blank, **vllm}, {**blank, **sglang}, {**blank, **stated}).candidates
+    assert table.tp.tolist() == [4, 4, 2]
+    assert table.dp.tolist() == [1, 4, 1]
 
 
 def test_sglang_is_told_the_limits_of_all_attention_ranks_together() -> None:
