@@ -74,8 +74,6 @@ class Tower:
         is fed again (Qwen3-VL's DeepStack).
     stem_parameters : int
         Weights that make patches of pixels and tell positions, where they are counted by the tower.
-    stem_flops : float
-        FLOPs of convolutions before the blocks for each position, where they are not small.
     """
 
     layers: int
@@ -88,7 +86,6 @@ class Tower:
     outputs: int = 1
     attention: int = 0
     stem_parameters: int = 0
-    stem_flops: float = 0.0
 
     @property
     def parameters(self) -> int:
@@ -218,8 +215,7 @@ def _unreadable(field: str, model_id: str) -> InvalidInput:
 
 def _linear_flops(tower: Tower, item: EncodedItem) -> float:
     blocks = float(tower.layers * tower.block_parameters * item.patches)
-    stem = tower.stem_flops * item.patches
-    return 2.0 * (blocks + tower.projector_parameters * item.tokens) + stem
+    return 2.0 * (blocks + tower.projector_parameters * item.tokens)
 
 
 def _attention_flops(tower: Tower, item: EncodedItem) -> float:

@@ -111,6 +111,8 @@ class Predictions:
         Where the analytic model sees a request's time go.
     percentiles : mapping of `PERCENTILES` to coverage to Interval
         Prediction intervals of percentiles over requests, seconds; empty without a replay.
+    middles : mapping of ``ttft``, ``tpot``, ``e2e`` and `PERCENTILES` to float array, shape (n,)
+        Medians of log(measured / predicted) on servers like it; 0 where nothing is known.
     """
 
     service: Service
@@ -123,6 +125,7 @@ class Predictions:
     measured: NDArray[np.bool_]
     time_s: Floats
     percentiles: Mapping[str, Mapping[float, Interval]] = field(default_factory=dict)
+    middles: Mapping[str, Floats] = field(default_factory=dict)
     measured_targets: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def basis(self, row: int) -> Basis:

@@ -144,7 +144,11 @@ class Predictor:
         percentiles = {
             name: corrections.intervals(name, corrected.percentile_s(name)) for name in PERCENTILES
         }
-        return memory, replace(predictions, percentiles=percentiles), corrected
+        middles = dict(predictions.middles)
+        if self.calibration is None:  # a site's own measurements take its middle away
+            middles |= {name: corrections.middle(name) for name in PERCENTILES}
+        found = replace(predictions, percentiles=percentiles, middles=middles)
+        return memory, found, corrected
 
     def step_factors(
         self, candidates: Candidates, traffic: Sequence[Traffic | None]
@@ -192,6 +196,10 @@ class Predictor:
             in_range=corrections.in_range,
             measured=np.zeros(len(candidates), dtype=bool),
             time_s=time_by_cause(analysis.modelled, candidates),
+            middles={
+                name: corrections.middle(name if generating else "ttft")
+                for name in ("ttft", "tpot", "e2e")
+            },
         )
         if self.calibration and generating:
             running = running_of(candidates, analysis.memory)
@@ -363,13 +371,23 @@ class _Corrections:
         """Return the intervals of one quantity by coverage."""
         return {coverage: self._interval(name, value, coverage) for coverage in COVERAGES}
 
+    def middle(self, name: str) -> Floats:
+        """Return the median of log(measured / predicted) of one quantity, (n,)."""
+        found = np.zeros(len(self.learned))
+        for at, spreads in self.spreads:
+            found[at] = spreads[name].middle(self.strata.at(at), self._features(at))
+        return found
+
+    def _features(self, at: Integers) -> Matrix | None:
+        return None if self.features is None else self.features[at]
+
     def _interval(self, name: str, value: Floats, coverage: float) -> Interval:
         low, high = np.empty(len(value)), np.empty(len(value))
         certain = self.in_range | ~self.learned
         for at, spreads in self.spreads:
-            features = None if self.features is None else self.features[at]
-            strata = self.strata.at(at)
-            part = spreads[name].interval(value[at], coverage, strata, certain[at], features)
+            part = spreads[name].interval(
+                value[at], coverage, self.strata.at(at), certain[at], self._features(at)
+            )
             low[at], high[at] = part.low, part.high
         interval = Interval(low=low, high=high)
         unsure = self.client if name.startswith("ttft") else self.guessing

@@ -20,6 +20,9 @@ from budsim.performance.predictions import PERCENTILES, Interval, rate
 # Shares of measured values an interval is to hold.
 COVERAGES = (0.8, 0.9)
 
+# The interval that holds nothing: both its ends are the median of the residuals.
+MIDDLE = 0.0
+
 # Log-width multiplier for a candidate outside the training range; chosen by us, not fitted.
 OUT_OF_RANGE_FACTOR = 1.5
 
@@ -112,24 +115,34 @@ class Spread:
 
         Without ``features`` every question is a usual one.
         """
-        table = [
-            [self._ends(each, engine, coverage) for engine in strata.engines] for each in STRATA
-        ]
-        ends = np.array(table)[strata.stratum, strata.engine]
+        ends = self._rows(coverage, strata, features)
         ends = ends * np.where(in_range, 1.0, OUT_OF_RANGE_FACTOR)[:, None]
-        if self.scatter is not None and features is not None:
-            factors = self.scatter.factors(features)
-            ends = ends * np.where(strata.stratum == SERVED_STRANGER, factors, 1.0)[:, None]
         return Interval(
             low=value * np.exp(np.minimum(ends[:, 0], 0.0)),
             high=value * np.exp(np.maximum(ends[:, 1], 0.0)),
         )
 
+    def middle(self, strata: Strata, features: Matrix | None = None) -> Floats:
+        """Return the median of log(measured / predicted) for each row, 0 where it is not known."""
+        return self._rows(MIDDLE, strata, features)[:, 0]
+
+    def _rows(self, coverage: float, strata: Strata, features: Matrix | None) -> Floats:
+        """Return the ends of each row's residuals, shape (n, 2)."""
+        table = [
+            [self._ends(each, engine, coverage) for engine in strata.engines] for each in STRATA
+        ]
+        ends: Floats = np.array(table)[strata.stratum, strata.engine]
+        if self.scatter is None or features is None:
+            return ends
+        factors = self.scatter.factors(features)
+        return ends * np.where(strata.stratum == SERVED_STRANGER, factors, 1.0)[:, None]
+
     def _ends(
         self, stratum: tuple[Novelty, Regime], engine: str, coverage: float
     ) -> tuple[float, float]:
         own = self.quantiles.get(stratum_name(*stratum, engine))
-        return (own or self.quantiles[stratum_name(*stratum)])[coverage]
+        found = own or self.quantiles[stratum_name(*stratum)]
+        return found.get(MIDDLE, (0.0, 0.0)) if coverage == MIDDLE else found[coverage]
 
 
 @dataclass(frozen=True, slots=True)

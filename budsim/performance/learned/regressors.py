@@ -21,6 +21,7 @@ from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.learned.features import Matrix, feature_names
 from budsim.performance.learned.intervals import (
     COVERAGES,
+    MIDDLE,
     STRATA,
     Novelty,
     Regime,
@@ -213,7 +214,10 @@ def _spread(
     return Spread(
         scatter=None if scatter is None else Scatter.read(scatter),
         quantiles={
-            name: {c: (ends[str(c)][0], ends[str(c)][1]) for c in COVERAGES}
+            name: {
+                c: (ends[str(c)][0], ends[str(c)][1])
+                for c in (*COVERAGES, *([MIDDLE] if str(MIDDLE) in ends else []))
+            }
             for name, ends in stored.items()
         },
     )

@@ -12,6 +12,7 @@ from budsim.performance.learned.intervals import (
     ANALYTIC_SPREADS,
     COVERAGES,
     FEWEST_OF_ENGINE,
+    MIDDLE,
     Novelty,
     Regime,
     Residuals,
@@ -29,7 +30,7 @@ from budsim.performance.training.cross_validation import (
     percentile_residuals,
 )
 from budsim.performance.training.rows import Rows
-from budsim.performance.training.strangers import Scattered, of_strangers, scatter_of
+from budsim.performance.training.strangers import Scattered, middle_of, of_strangers, scatter_of
 
 # Parts the groups are divided into to judge coverage.
 COVERAGE_FOLDS = 10
@@ -59,7 +60,8 @@ def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, 
     found = {name: residuals(name) for name in (*TARGETS, "e2e", *PERCENTILES)}
     known = {
         name: replace(
-            spread(each, ANALYTIC_SPREADS[name]), scatter=scatter_of(rows, name, strange, serving)
+            _with_middles(spread(each, ANALYTIC_SPREADS[name]), each),
+            scatter=scatter_of(rows, name, strange, serving),
         )
         for name, each in found.items()
         if any(map(len, each.values()))
@@ -79,6 +81,17 @@ def physics_alone(rows: Rows) -> dict[str, Floats]:
     }
 
 
+def _with_middles(made: Spread, residuals: Mapping[str, Residuals]) -> Spread:
+    """Return the spread with the medians of strangers, whom no regressor corrects."""
+    middles = {
+        name: (middle_of(each),) * 2
+        for name, each in residuals.items()
+        if name.startswith(Novelty.NEW_PARTY) and len(each)
+    }
+    quantiles = {name: {**made.quantiles[name], MIDDLE: both} for name, both in middles.items()}
+    return replace(made, quantiles={**made.quantiles, **quantiles})
+
+
 def _no_surer(percentile: Spread, mean: Spread) -> Spread:
     """Return the spread of a percentile, for strangers at least as wide as that of its mean.
 
@@ -92,7 +105,10 @@ def _no_surer(percentile: Spread, mean: Spread) -> Spread:
         return min(low, least), max(high, most)
 
     strange = [name for name in percentile.quantiles if name.startswith(Novelty.NEW_PARTY)]
-    quantiles = {name: {c: wider(name, c) for c in COVERAGES} for name in strange}
+    quantiles = {
+        name: {**percentile.quantiles[name], **{c: wider(name, c) for c in COVERAGES}}
+        for name in strange
+    }
     return replace(percentile, quantiles={**percentile.quantiles, **quantiles})
 
 

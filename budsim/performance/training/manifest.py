@@ -11,7 +11,6 @@ import numpy as np
 from budsim.hardware_ops.device import DeviceKind
 from budsim.performance.learned.features import Matrix, feature_names
 from budsim.performance.learned.intervals import (
-    COVERAGES,
     STRATA,
     Novelty,
     Spread,
@@ -83,7 +82,7 @@ def _ends(of: np.ufunc, features: Matrix) -> list[float | None]:
 def stored_spread(each: Spread) -> dict[str, dict[str, list[float]]]:
     """Return what a manifest keeps of a quantity's intervals."""
     return {
-        name: {str(c): [round(end, 6) for end in ends[c]] for c in COVERAGES}
+        name: {str(c): [round(end, 6) for end in both] for c, both in sorted(ends.items())}
         for name, ends in each.quantiles.items()
     }
 

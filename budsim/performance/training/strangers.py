@@ -14,7 +14,12 @@ import numpy as np
 
 from budsim.performance.candidates import Booleans, Floats, Integers
 from budsim.performance.learned.features import Matrix
-from budsim.performance.learned.intervals import FEWEST_GROUPS, Residuals, stratum_ends
+from budsim.performance.learned.intervals import (
+    FEWEST_GROUPS,
+    FEWEST_RESIDUALS,
+    Residuals,
+    stratum_ends,
+)
 from budsim.performance.learned.scatter import SCATTER_BY, Scatter, even, mean_of
 from budsim.performance.training.cross_validation import FEWEST_OF_PARTY
 from budsim.performance.training.rows import Rows
@@ -50,6 +55,15 @@ class Scattered:
         low, high = stratum_ends(self.residuals, coverage, analytic)
         factors = self.scatter.factors(features)
         return min(low, 0.0) * factors, max(high, 0.0) * factors
+
+    def middle(self, features: Matrix) -> Floats:
+        """Return the median (n,) of log(measured / predicted) for each row."""
+        return middle_of(self.residuals) * self.scatter.factors(features)
+
+
+def middle_of(residuals: Residuals) -> float:
+    """Return the median residual, 0 where too few parties tell it."""
+    return float(np.median(residuals.values)) if residuals.suffice(FEWEST_RESIDUALS) else 0.0
 
 
 def of_strangers(rows: Rows, name: str, residuals: Mapping[str, Floats], at: Booleans) -> Scattered:

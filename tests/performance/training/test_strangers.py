@@ -74,6 +74,7 @@ def test_two_parties_tell_nothing_of_scatter(rows: Rows) -> None:
     residuals = {"tpot": np.random.default_rng(0).normal(0.0, 0.1, len(rows))}
     found = of_strangers(rows, "tpot", residuals, two)
     assert found.scatter.slope == 0.0
+    assert (found.middle(rows.features) == 0.0).all()
     low, high = found.ends(rows.features, 0.9, (-0.9, 0.9))
     assert (low == -0.9).all()
     assert (high == 0.9).all()
@@ -88,3 +89,10 @@ def test_old_software_counts_where_few_others_measured(rows: Rows) -> None:
         aged = replace(rows, names=rows.names.assign(year=year))
         found = of_strangers(aged, "tpot", residuals, every).residuals
         assert len(np.unique(found.groups)) == parties
+
+
+def test_the_middle_of_strangers_is_that_of_all_parties_alike(rows: Rows) -> None:
+    """Three parties of 20 rows are off by 0.3, one is right: so is the median of the next one."""
+    residuals = {"tpot": np.where(rows.groups["party"] == 0, 0.0, 0.3)}
+    found = of_strangers(rows, "tpot", residuals, np.ones(len(rows), dtype=bool))
+    assert found.middle(rows.features) == pytest.approx(0.3)

@@ -72,6 +72,20 @@ def test_a_limit_at_the_end_of_an_interval_has_its_chance(limit, expected):
     assert chance(Targets(ttft_s=limit)) == pytest.approx(expected, abs=1e-3)
 
 
+def test_servers_like_it_that_were_slower_than_predicted_make_a_coin_toss_of_more():
+    """Half of them took 1.2 times as long: that limit is a coin toss, and the figure itself less.
+
+    What the intervals say of their ends stays.
+    """
+    rows = replace(predicted(), middles={"ttft": np.log(1.2) * VALUE})
+    chances = [
+        float(judge(Targets(ttft_s=limit), figures_of(rows.service), rows, 0.8).chance[0])
+        for limit in (1.0, 1.2, 1.5)
+    ]
+    assert 0.2 < chances[0] < 0.45
+    assert chances[1:] == pytest.approx([0.5, 0.9], abs=1e-3)
+
+
 def test_a_rate_is_as_likely_as_the_time_per_token():
     """13.3 tokens/s are 1.5 times the 0.05 s predicted for a token: nine of ten."""
     assert chance(Targets(tokens_per_s_per_user=20 / 1.5)) == pytest.approx(0.9, abs=1e-3)
