@@ -182,9 +182,10 @@ class DeviceSets(Tabular):
         asked = f"{self.question.architecture.model_id}, {traffic_text(self.question)}: "
         if not self.sets:
             return f"{asked}no device serves this."
-        best = self.sets[0].plan
+        cheapest = self.sets[0]
+        best = cheapest.plan
         return (
-            f"{asked}{best.devices} x {self.sets[0].device.name} is the cheapest, "
+            f"{asked}{cheapest.devices} x {cheapest.device.name} is the cheapest, "
             f"{best.cost_usd_per_h:.2f} USD/h{' (rent estimated)' * best.has_estimated_price}."
         )
 

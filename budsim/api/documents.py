@@ -86,7 +86,7 @@ def sized_document(question: Question, found: SizingResult) -> dict[str, Any]:
     sets = [
         {
             "device": each.device.name,
-            "devices": each.plan.devices,
+            "devices": each.devices,
             "usd_per_hour": each.plan.cost_usd_per_h,
             "usd_per_hour_source": each.device.sources.get("price_usd_per_h"),
             "usd_per_month": each.plan.cost_usd_per_month,

@@ -103,7 +103,10 @@ def print_sized(question: Question, found: SizingResult, *, explain: bool = Fals
 
 def _device_count(found: DeviceSet) -> str:
     estimated = "; rent estimated" if found.plan.has_estimated_price else ""
-    return f"\n   [dim]devices: {found.plan.devices}{estimated}[/dim]"
+    nodes = found.device.numa_nodes
+    count = f"sockets: {found.devices} of {nodes} NUMA nodes each"
+    told = count if nodes > 1 else f"devices: {found.devices}"
+    return f"\n   [dim]{told}{estimated}[/dim]"
 
 
 def _print_others(console: Console, found: SizingResult, most: int | None) -> None:

@@ -74,6 +74,8 @@ class Tower:
         is fed again (Qwen3-VL's DeepStack).
     stem_parameters : int
         Weights that make patches of pixels and tell positions, where they are counted by the tower.
+    stem_flops : float
+        FLOPs of convolutions before the blocks for each position, where they are not small.
     """
 
     layers: int
@@ -86,6 +88,7 @@ class Tower:
     outputs: int = 1
     attention: int = 0
     stem_parameters: int = 0
+    stem_flops: float = 0.0
 
     @property
     def parameters(self) -> int:
@@ -215,7 +218,8 @@ def _unreadable(field: str, model_id: str) -> InvalidInput:
 
 def _linear_flops(tower: Tower, item: EncodedItem) -> float:
     blocks = float(tower.layers * tower.block_parameters * item.patches)
-    return 2.0 * (blocks + tower.projector_parameters * item.tokens)
+    stem = tower.stem_flops * item.patches
+    return 2.0 * (blocks + tower.projector_parameters * item.tokens) + stem
 
 
 def _attention_flops(tower: Tower, item: EncodedItem) -> float:

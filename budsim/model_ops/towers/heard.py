@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from budsim.model_ops.config_reader import (
@@ -26,6 +28,11 @@ PHI4_AUDIO: Final[Mapping[str, object]] = {
     "num_blocks": 24,
 }
 
+# Qwen3-Omni's convolutions: frames of 10 ms they run over, how often they halve, and 3 x 3 values.
+CHUNK: Final = 100
+HALVINGS: Final = 3
+KERNEL: Final = 9
+
 # Matrices of hidden x hidden in the convolutions of a conformer's block: into a gate of twice the
 # size each, and out.
 CONVOLUTION: Final = 3
@@ -48,11 +55,32 @@ def whisper_stem(tower: ConfigReader) -> int:
 
 
 def plain(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Tower:  # noqa: ARG001
-    """Return Whisper's encoder with one projection: Qwen2-Audio, the Omni models, Qwen3-ASR."""
+    """Return Whisper's encoder with one projection: Qwen2-Audio, Qwen2.5-Omni."""
     hidden, width, layers = whisper_sizes(tower)
     return tower_of_blocks(
         hidden, width, layers, projector=hidden * text_hidden, stem=whisper_stem(tower)
     )
+
+
+def convolved(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Tower:
+    """Return the encoder of Qwen3-Omni and Qwen3-ASR: three convolutions over time and pitch.
+
+    Each halves both. Of 100 frames of 128 pitches 50 x 64, 25 x 32 and 13 x 16 values of 480 are
+    left, so that 13 positions take 4.5 GFLOPs; the blocks take 16.4 (transformers 5.24
+    ``Qwen3OmniMoeAudioEncoder``).
+    """
+    found = plain(config, tower, text_hidden)
+    inner = tower.integer("downsample_hidden_size", high=MAX_HIDDEN, default=480)
+    times, pitches = CHUNK, tower.integer("num_mel_bins", high=MAX_HIDDEN, default=128)
+    flops, weights, before = 0.0, 0, 1
+    for _ in range(HALVINGS):
+        times, pitches = math.ceil(times / 2), math.ceil(pitches / 2)
+        flops += 2.0 * KERNEL * before * inner * times * pitches
+        weights += KERNEL * before * inner
+        before = inner
+    joined_pitches = inner * pitches * found.hidden
+    flops = flops / times + 2.0 * joined_pitches
+    return replace(found, stem_parameters=weights + joined_pitches, stem_flops=flops)
 
 
 def two_layers(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Tower:  # noqa: ARG001
@@ -114,8 +142,8 @@ def phi4_audio(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> T
 HEARD: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Tower]]] = {
     "qwen2_audio": plain,
     "qwen2_5_omni": plain,
-    "qwen3_omni_moe": plain,
-    "qwen3_asr": plain,
+    "qwen3_omni_moe": convolved,
+    "qwen3_asr": convolved,
     "audioflamingo3": two_layers,
     "voxtral": joined,
     "glmasr": joined,

@@ -24,6 +24,9 @@ class KernelConstants(Generic[Number]):
         What dense products and experts reach in 16 bit with many rows.
     gemm_8bit, gemm_4bit, expert_gemm_8bit, expert_gemm_4bit : ratio
         What narrower products reach of their own peak, relative to the share in 16 bit.
+    gemm_converted, expert_gemm_converted : ratio
+        What products in 16 bit reach whose weights have fewer bits and are converted in the
+        kernel, relative to the share in 16 bit.
     gemm_emulated : ratio
         What products in 16 bit reach of the fp32 peak on devices without 16 bit instructions,
         relative to ``gemm``.
@@ -61,7 +64,8 @@ class KernelConstants(Generic[Number]):
         A launch, and on top the conversion of activations to 8 or 4 bit.
     scaled_gemm_latency_s : seconds a product
         The conversion to 8 bit where a whole matrix has one scale: some engines do it in passing.
-    narrow_experts_latency_s : seconds a layer of experts in 8 or 4 bit, for the same conversion
+    narrow_experts_latency_s, short_experts_latency_s : seconds a layer of experts
+        The same conversion for experts in 8 bit, and in 4.
     fused_experts_s : seconds a layer of MXFP4 experts without a shared one takes less
         Their kernels route, multiply twice and sum in one or two launches.
     expert_traffic : bytes a hidden value
@@ -85,6 +89,8 @@ class KernelConstants(Generic[Number]):
     gemm_4bit: Number
     expert_gemm_8bit: Number
     expert_gemm_4bit: Number
+    gemm_converted: Number
+    expert_gemm_converted: Number
     gemm_emulated: Number
     half_rows: Number
     expert_half_rows: Number
@@ -113,6 +119,7 @@ class KernelConstants(Generic[Number]):
     narrow_gemm_latency_s: Number
     scaled_gemm_latency_s: Number
     narrow_experts_latency_s: Number
+    short_experts_latency_s: Number
     fused_experts_s: Number
     expert_traffic: Number
     token_latency_s: Number
@@ -133,6 +140,8 @@ IDEAL: KernelConstants[float] = KernelConstants(
     gemm_4bit=1.0,
     expert_gemm_8bit=1.0,
     expert_gemm_4bit=1.0,
+    gemm_converted=1.0,
+    expert_gemm_converted=1.0,
     gemm_emulated=1.0,
     half_rows=0.0,
     expert_half_rows=0.0,
@@ -161,6 +170,7 @@ IDEAL: KernelConstants[float] = KernelConstants(
     narrow_gemm_latency_s=0.0,
     scaled_gemm_latency_s=0.0,
     narrow_experts_latency_s=0.0,
+    short_experts_latency_s=0.0,
     fused_experts_s=0.0,
     expert_traffic=0.0,
     token_latency_s=0.0,

@@ -72,8 +72,9 @@ class PhysicsConstants:
         if has_half_rate(device):
             of_device = self.kernels.get(f"{device.generation}(half rate)", of_device)
         narrow = device.kind is DeviceKind.CPU and WIDE_VECTORS.isdisjoint(device.instruction_sets)
-        of_pair = f"{engine} on {device.generation}"
-        names = (f"{engine}(avx2)", engine) if narrow else (of_pair, engine)
+        usual = engine.partition("(")[0]
+        pairs = (f"{engine} on {device.generation}", engine, f"{usual} on {device.generation}")
+        names = (f"{engine}(avx2)", engine) if narrow else pairs
         own = next((self.kernels[name] for name in names if name in self.kernels), of_device)
         link = device.scale_up.name
         if device.kind is not DeviceKind.CUDA:

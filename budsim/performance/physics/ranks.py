@@ -296,7 +296,7 @@ def _matrix_operators(
         read_bytes=multiplied * matrices.copies[row].clip(1.0) * width,
         flops_per_token=2.0 * multiplied * matrices.active_copies[row],
         peak_flops_per_s=peak,
-        reached=_reached(candidates, model, kernels, bits),
+        reached=_reached(candidates, model, kernels, bits, width),
         read_share=_read_share(matrices.expert[row], kernels, bits),
         token_share=np.where(matrices.attention[row], 1.0 / candidates.dp[:, None], 1.0),
         is_expert=matrices.expert[row],
@@ -383,14 +383,22 @@ def _reached(
     model: ArchitectureArrays,
     kernels: KernelConstants[Floats],
     bits: Floats,
+    width: Floats,
 ) -> Floats:
-    """Return the share of its peak each matrix reaches with many rows, (n, matrices)."""
+    """Return the share of its peak each matrix reaches with many rows, (n, matrices).
+
+    ``width`` are the bytes a value is stored in, and ``bits`` those it is multiplied in.
+    """
+    converted = (8.0 * width < EIGHT_BIT_BELOW) & (bits == CONVERTED_BITS)
     expert = model.matrices.expert[candidates.architecture]
     has_16bit = np.array([device.runs_natively(Precision.BF16) for device in candidates.devices])
     emulated = ~has_16bit[candidates.device][:, None] & (bits == CONVERTED_BITS)
     eight = np.where(expert, kernels.expert_gemm_8bit[:, None], kernels.gemm_8bit[:, None])
     four = np.where(expert, kernels.expert_gemm_4bit[:, None], kernels.gemm_4bit[:, None])
-    wide = np.where(emulated, kernels.gemm_emulated[:, None], 1.0)
+    from_narrow = np.where(
+        expert, kernels.expert_gemm_converted[:, None], kernels.gemm_converted[:, None]
+    )
+    wide = np.where(emulated, kernels.gemm_emulated[:, None], np.where(converted, from_narrow, 1.0))
     ratio = np.where(bits < FOUR_BIT_BELOW, four, np.where(bits < EIGHT_BIT_BELOW, eight, wide))
     share = np.where(expert, kernels.expert_gemm[:, None], kernels.gemm[:, None])
     return np.asarray(share * ratio, dtype=np.float64)
@@ -425,8 +433,10 @@ def _launches(
     alone = matrices.multiplied[row] & ~matrices.expert[row] & ~matrices.sampled[row]
     is_mxfp4 = matrices.expert[row] & (formats == MXFP4)
     narrow_experts = matrices.expert[row] & narrow & ~is_mxfp4
+    short_experts = narrow_experts & (bits < FOUR_BIT_BELOW)
     fused = is_mxfp4.any(axis=1) & ~matrices.shared_expert[row].any(axis=1)
     by_layer = np.where(narrow_experts.any(axis=1), kernels.narrow_experts_latency_s, 0.0)
+    by_layer = np.where(short_experts.any(axis=1), kernels.short_experts_latency_s, by_layer)
     by_layer = by_layer - np.where(fused, kernels.fused_experts_s, 0.0)
     return np.asarray(
         (each * matrices.layers[row] * alone).sum(axis=1) + by_layer * model.moe_layers[row]

@@ -7,14 +7,16 @@ table for the whole catalog. The promising ones are then searched like any clust
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
-from budsim.hardware_ops.device import Device, PriceKind, Segment
+from budsim.hardware_ops.device import Device, DeviceKind, PriceKind, Segment
+from budsim.hardware_ops.device_parts import numa_node
 from budsim.hardware_ops.pricing import Pricing
 from budsim.hardware_ops.rents import RentTerm, asked_prices
 from budsim.performance.candidates import Integers
@@ -33,7 +35,7 @@ from budsim.simulator.planning.genome import (
     SearchSpace,
 )
 from budsim.simulator.planning.hardware_groups import HardwareGroup, usual_node
-from budsim.simulator.planning.plans import Outcome, Plan, Rejection
+from budsim.simulator.planning.plans import Outcome, Plan, Rejection, ReplicaGroup
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.serving_options import serving_options
 from budsim.simulator.search_result import Scores
@@ -62,19 +64,28 @@ ESTIMATE_ERROR: Final = 1.36
 DEARER: Final = "dearer than the sets shown"
 USUAL_SEGMENTS: Final = frozenset({Segment.DATA_CENTER, Segment.WORKSTATION})
 CHINA: Final = "china"
+Priced = TypeVar("Priced", Plan, ReplicaGroup)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSet:
-    """Devices of one type that carry a load, in the plan that does."""
+    """Devices of one type that carry a load, in the plan that does, at the price of them all.
+
+    ``device`` is what is rented or bought: a whole socket, of which each rank has a NUMA node.
+    """
 
     device: Device
     plan: Plan
 
     @property
+    def devices(self) -> int:
+        """How many devices are rented or bought."""
+        return _bought(self.device, self.plan)
+
+    @property
     def purchase_usd(self) -> float:
         """What the devices cost to buy, without the machines around them."""
-        return self.plan.devices * self.device.price_usd
+        return self.devices * self.device.price_usd
 
     @property
     def compared_usd_per_h(self) -> float:
@@ -192,7 +203,7 @@ def cheapest_devices(
     offered = devices if isinstance(devices, Offer) else _named(devices)
     judge = AnalyticPredictor() if question.analytic_only else predictor
     alone = replace(question, mode=HardwareMode.DEDICATED, plain_layouts=True, allow_mixed=False)
-    bounds = _bounds(alone, judge, offered.devices)
+    bounds = _bounds(alone, judge, [numa_node(each, each.numa_nodes) for each in offered.devices])
     chosen, beaten = _promising(bounds, is_named=offered.is_named)
     progress(0.2)
     found: list[DeviceSet] = []
@@ -373,13 +384,49 @@ def _best_set(
     if not outcome.plans:
         reason = outcome.rejections[0].reason if outcome.rejections else "the model does not fit"
         return [], [_rejection(device, reason)]
-    best = min((DeviceSet(device=device, plan=plan) for plan in outcome.plans), key=_price)
+    offered = _offered(device)
+    sets = [DeviceSet(device=offered, plan=_paid(offered, plan)) for plan in outcome.plans]
+    best = min(sets, key=_price)
     one_replica = max(group.devices // group.replicas for group in best.plan.groups)
     # Whoever needs more devices than there are requests has the wrong device.
     if best.plan.devices > max(question.concurrency, one_replica):
-        reason = f"takes {best.plan.devices} devices for {question.concurrency} requests in flight"
+        reason = f"takes {best.devices} devices for {question.concurrency} requests in flight"
         return [], [_rejection(device, reason)]
     return [best], []
+
+
+def _offered(device: Device) -> Device:
+    """Return what is rented or bought for a rank: the socket of a NUMA node."""
+    is_node = device.kind is DeviceKind.CPU and device.whole is not None
+    return device.whole if is_node and device.whole else device
+
+
+def _bought(device: Device, plan: Plan) -> int:
+    """Return how many of a device a plan needs.
+
+    Four of the six NUMA nodes of a machine with two sockets are both of them.
+    """
+    rank = plan.groups[0].config.device
+    share = 1.0 if rank.name == device.name else rank.share_of_whole
+    used = Counter[str]()
+    for part in (each for group in plan.groups for replica in group.placements for each in replica):
+        used[part.node_id] += part.devices
+    return sum(math.ceil(count * share - 1e-9) for count in used.values())
+
+
+def _paid(device: Device, plan: Plan) -> Plan:
+    """Return a plan at the price of all the devices it needs; nobody lets a part of a socket."""
+    whole = _bought(device, plan) * device.price_usd_per_h
+    more = whole / plan.cost_usd_per_h if plan.cost_usd_per_h else 1.0
+    return replace(_dearer(plan, more), groups=tuple(_dearer(each, more) for each in plan.groups))
+
+
+def _dearer(priced: Priced, factor: float) -> Priced:
+    return replace(
+        priced,
+        cost_usd_per_h=priced.cost_usd_per_h * factor,
+        cost_per_million_tokens_usd=priced.cost_per_million_tokens_usd * factor,
+    )
 
 
 def _shown(found: Sequence[DeviceSet]) -> tuple[tuple[DeviceSet, ...], list[Rejection]]:
@@ -406,7 +453,7 @@ def _worth_showing(ranked: Sequence[DeviceSet]) -> list[DeviceSet]:
 
 
 def _rejection(device: Device, reason: str) -> Rejection:
-    return Rejection(cluster_id="", subject=device.name, reason=reason)
+    return Rejection(cluster_id="", subject=_offered(device).name, reason=reason)
 
 
 def _price(found: DeviceSet) -> tuple[float, float, float, str]:

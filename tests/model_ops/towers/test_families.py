@@ -112,6 +112,15 @@ def test_encoders_of_audio_are_as_large_as_whisper_s() -> None:
     assert four.projector_parameters == (4 * 1280 + 64) * 64
 
 
+def test_convolutions_before_the_blocks_count() -> None:
+    """Qwen3-Omni's: 28 M, 3.3 G, 0.86 G and 0.26 GFLOPs for 13 positions: 4.46 G."""
+    found = encoders("qwen3_asr", audio_config=WHISPER).audio_tower
+    assert found is not None
+    by_hand = 2 * 9 * 480 * (50 * 64 + 480 * (25 * 32 + 13 * 16)) + 13 * 2 * 480 * 16 * 1280
+    assert 13 * found.stem_flops == pytest.approx(by_hand)
+    assert by_hand == pytest.approx(4.46e9, rel=0.01)
+
+
 def test_a_conformer_has_two_feed_forward_parts_and_convolutions() -> None:
     """Granite Speech 3.3: 16 blocks of 1,024; (16 + 4 + 3 x 2) x 1,024^2 weights each."""
     conformer = {"num_layers": 16, "hidden_dim": 1024, "num_heads": 8, "dim_head": 128}

@@ -24,6 +24,7 @@ from budsim.performance.physics.kernel_constants import (
     BLACKWELL,
     BLACKWELL_WORKSTATION,
     HOPPER,
+    VLLM_HOPPER,
 )
 from budsim.performance.physics.processor_constants import LLAMA_CPP
 from tests.performance.by_hand import candidates
@@ -31,10 +32,15 @@ from tests.performance.populations import population
 
 
 def test_an_engines_own_kernels_come_before_the_devices() -> None:
-    """B200 has its generation's, H100 its kind's, and llama.cpp on a processor its own."""
+    """B200 has its generation's, and llama.cpp on a processor and vLLM on H100 have their own.
+
+    An engine of an early year has those of today's.
+    """
     known = devices()
     assert FITTED.of_kernels("vllm", known["B200-SXM"]) == BLACKWELL
-    assert FITTED.of_kernels("vllm", known["H100-SXM"]) == HOPPER
+    assert FITTED.of_kernels("dynamo-sglang", known["H100-SXM"]) == HOPPER
+    assert FITTED.of_kernels("vllm", known["H100-SXM"]) == VLLM_HOPPER
+    assert FITTED.of_kernels("vllm(2024)", known["H100-SXM"]) == VLLM_HOPPER
     assert FITTED.of_kernels("llama.cpp-cpu", known["EPYC 9654"]) == LLAMA_CPP
 
 

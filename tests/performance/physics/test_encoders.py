@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from budsim.model_ops.config import architecture_from_config
 from budsim.model_ops.encoders import Encoders, Tower
 from budsim.model_ops.image_tokens import FixedImage
 from budsim.model_ops.media import Media
@@ -15,6 +16,7 @@ from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.traffic import Traffic
+from tests.model_ops.configs import llama
 from tests.performance.by_hand import candidates, constants
 from tests.performance.populations import population
 
@@ -109,10 +111,12 @@ def test_the_encoder_cache_takes_memory_from_the_kv_cache() -> None:
     assert image.kv_bytes[0] < plain.kv_bytes[0]
 
 
-def encoder_ms(model: str, device: str, media: Media, *, tp: int = 1) -> float:
-    """Return the time of the towers for one request, milliseconds."""
+def encoder_ms(
+    model: str, device: str, media: Media, *, tp: int = 1, encoders: Encoders | None = None
+) -> float:
+    """Return the time of the model's towers, or of others, for one request, milliseconds."""
     table = population(model=model, device=device, input_tokens=30_000.0, concurrency=1.0, tp=tp)
-    found = prepare(seeing(table, media)).encoder_s_per_token * table.input_tokens
+    found = prepare(seeing(table, media, encoders)).encoder_s_per_token * table.input_tokens
     return float(1e3 * found[0])
 
 
@@ -156,6 +160,49 @@ def test_published_times_of_towers_are_within_a_factor_of_two(
 ) -> None:
     """Of seven figures none is further off; their median is 1.2 times what is published."""
     assert 0.5 < encoder_ms(model, device, media, tp=tp) / published_ms < 2.0
+
+
+@pytest.mark.parametrize(
+    ("side", "published_ms"),
+    [(448, 27.2), (672, 56.0), (896, 112.0), (1120, 181.5), (1344, 300.0), (1568, 475.0)],
+)
+def test_towers_grow_with_the_image_as_published(side: int, published_ms: float) -> None:
+    """The tower of Qwen3.6-27B on an RTX 3090 (ninfer-3090, pull request 78, 9 September 2026).
+
+    An engine of its own, so that it holds the arithmetic alone: 0.58 times the smallest image, 0.95
+    times the largest. At 224 pixels our launches take 7.3 ms, half of its 15.1.
+    """
+    found = encoder_ms("Qwen/Qwen3.6-27B", "RTX3090", Media(images=1, width=side, height=side))
+    assert 0.55 < found / published_ms < 1.0
+
+
+MEDIUM = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096}
+MOSS = architecture_from_config(
+    "moss",
+    {"model_type": "moss_transcribe_diarize", "text_config": llama(), "audio_config": MEDIUM},
+).encoders
+OMNI3 = "Qwen/Qwen3-Omni-30B-A3B-Instruct"
+
+
+@pytest.mark.parametrize(
+    ("model", "encoders", "device", "seconds", "published_ms"),
+    [
+        # sglang-omni pull request 333: 3,000 frames, as transformers run them; 16 of these in a
+        # CUDA graph (66.5 ms without).
+        (OMNI3, None, "H100-SXM", 30.0, 14.82),
+        (OMNI3, None, "H100-SXM", 480.0, 32.31),
+        # sglang-omni pull requests 979 and 962: Whisper medium's encoder in
+        # MOSS-Transcribe-Diarize, 30 s after warming up.
+        (QWEN, MOSS, "A100-40GB", 30.0, 10.32),
+        (QWEN, MOSS, "H800-PCIe", 30.0, 6.37),
+    ],
+)
+def test_published_times_of_audio_are_within_a_factor_of_two(
+    model: str, encoders: Encoders | None, device: str, seconds: float, published_ms: float
+) -> None:
+    """VLLM pull request 30735 has 18.2 ms for 30 s of Qwen3-Omni, on a device it does not name."""
+    found = encoder_ms(model, device, Media(audio_s=seconds), encoders=encoders)
+    assert 0.5 < found / published_ms < 2.0
 
 
 def test_slow_devices_are_slower_than_predicted() -> None:

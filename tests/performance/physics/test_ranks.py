@@ -113,6 +113,16 @@ def test_processors_without_sixteen_bit_instructions_convert_every_value() -> No
     assert busy == pytest.approx([2e-3 * 2**0.25, 20e-3, 2e-3 * (1 + 0.5**4) ** 0.25], rel=1e-4)
 
 
+def test_weights_converted_in_the_kernel_reach_less_than_those_in_sixteen_bit() -> None:
+    """INT4 at half of the share that bf16 reaches; the head, the first matrix, stays in bf16."""
+    kernels = constants(gemm=0.8, gemm_converted=0.5)
+    shares = [
+        ranks(kernels=kernels, precision=precision).matrices.reached[0, :2].tolist()
+        for precision in (Precision.BF16, Precision.INT4)
+    ]
+    assert shares == [[0.8, 0.8], [0.8, 0.4]]
+
+
 @pytest.mark.parametrize(
     ("precision", "prompt", "ttft_ms", "tpot_ms"),
     [

@@ -243,3 +243,28 @@ def test_pipelines_are_of_whole_data_centre_nodes() -> None:
         (group,) = each.plan.groups
         assert group.config.pp == 1 or group.config.tp == 8
         assert group.config.pp == 1 or each.device.name in {"L40S", "H100-SXM"}
+
+
+def test_whole_sockets_are_paid_of_which_each_rank_has_a_numa_node() -> None:
+    """A Xeon 6980P has three NUMA nodes, of which a rank has one; nobody lets a third of it."""
+    question = make_question(concurrency=2, analytic_only=True)
+    (found,) = cheapest_devices(question, AnalyticPredictor(), named("Xeon 6980P")).sets
+    (group,) = found.plan.groups
+    assert (found.device.name, found.devices) == ("Xeon 6980P", 1)
+    assert group.config.device.name == "Xeon 6980P NUMA node"
+    assert group.config.cores == 42
+    price = found.device.price_usd_per_h
+    assert found.plan.cost_usd_per_h == pytest.approx(price)
+    assert group.cost_usd_per_h == pytest.approx(price)
+    assert found.purchase_usd == found.device.price_usd
+
+
+def test_sockets_are_counted_by_machine() -> None:
+    """Two replicas on four NUMA nodes each take both sockets of two machines, not 8 / 3 of them."""
+    targets = {"tokens_per_s_per_user": 15.0}
+    question = make_question(targets=targets, concurrency=24, analytic_only=True)
+    (found,) = cheapest_devices(question, AnalyticPredictor(), named("Xeon 6980P")).sets
+    (group,) = found.plan.groups
+    machines = {part.node_id for replica in group.placements for part in replica}
+    assert group.config.tp == 4
+    assert found.devices == 2 * len(machines)
