@@ -58,5 +58,6 @@ VLLM_MULTIMODAL: Final = SGLANG_MULTIMODAL | frozenset(
         "QianfanOCRForConditionalGeneration",
         "SkyworkR1VChatModel",
         "SmolVLMForConditionalGeneration",
+        "WhisperForConditionalGeneration",
     }
 )

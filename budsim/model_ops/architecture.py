@@ -186,6 +186,17 @@ class Architecture:
         return group.count * per_expert * (experts.experts - experts.experts_per_token)
 
     @property
+    def reads_encoder(self) -> bool:
+        """Whether the decoder reads positions of an encoder that is a tower (Whisper)."""
+        crosses = any(group.cross_attention is not None for group in self.layers)
+        return crosses and not self.encoder_layers
+
+    @property
+    def text_context_tokens(self) -> int:
+        """Longest text, as engines are told it: without what a decoder reads of an encoder."""
+        return self.position_embeddings if self.reads_encoder else self.max_context_tokens
+
+    @property
     def is_moe(self) -> bool:
         """Whether any layer routes tokens to experts."""
         return any(

@@ -136,8 +136,15 @@ MINICPM_SOUND: Final = AudioRule(
     tokens_per_s=10.0, positions_per_s=50.0, window_s=1.0, longest_s=LONGEST_AUDIO_S
 )
 
+# Whisper: 1,500 positions of each 30 s, which its decoder reads; engines cut longer sounds into
+# requests of 30 s (vLLM 0.32 `whisper.py`, max_audio_clip_s).
+WHISPER_SOUND: Final = AudioRule(
+    tokens_per_s=50.0, padded_s=30.0, pads_tokens=True, longest_s=30.0, marks=0
+)
+
 # By the ``model_type`` of their whole config.json.
 SOUNDS: Final[Mapping[str, AudioRule]] = {
+    "whisper": WHISPER_SOUND,
     "qwen2_audio": QWEN2_SOUND,
     "qwen2_5_omni": QWEN2_5_SOUND,
     "qwen3_omni_moe": QWEN3_SOUND,

@@ -14,7 +14,7 @@ GEMMA4, GEMMA3N = "google/gemma-4-E4B-it", "google/gemma-3n-E4B-it"
 QWEN2, QWEN2_5 = "Qwen/Qwen2-Audio-7B-Instruct", "Qwen/Qwen2.5-Omni-7B"
 QWEN3 = "Qwen/Qwen3-Omni-30B-A3B-Instruct"
 VOXTRAL, GRANITE = "mistralai/Voxtral-Mini-3B-2507", "ibm-granite/granite-speech-3.3-8b"
-PHI4 = "microsoft/Phi-4-multimodal-instruct"
+WHISPER, PHI4 = "openai/whisper-large-v3", "microsoft/Phi-4-multimodal-instruct"
 
 
 def heard(model: str, seconds: float) -> EncoderWork:
@@ -44,6 +44,9 @@ def heard(model: str, seconds: float) -> EncoderWork:
         # 3 for 15 frames of 20 ms (vLLM 0.32 granite_speech.py).
         (GRANITE, 3.0, 30),
         (GRANITE, 60.0, 600),
+        # 1,500 positions of 30 s, "padded to 30 seconds" (arXiv 2212.04356).
+        (WHISPER, 10.0, 1_500),
+        (WHISPER, 30.0, 1_500),
         # "The token rate is 80ms" (arXiv 2503.01743).
         (PHI4, 10.0, 125),
         (PHI4, 60.0, 750),

@@ -73,7 +73,7 @@ def flags(
 ) -> dict[str, ArgumentValue]:
     """Return the arguments of one replica by flag without dashes."""
     kind = config.device.kind
-    args = _sizes(config)
+    args = _sizes(architecture, config)
     args |= {
         "max-num-seqs": config.max_num_seqs,
         "max-num-batched-tokens": _step_tokens(engine, architecture, config),
@@ -128,12 +128,12 @@ def _step_tokens(engine: str, architecture: Architecture, config: ReplicaConfig)
     return min(config.max_num_batched_tokens, max(most, least))
 
 
-def _sizes(config: ReplicaConfig) -> dict[str, ArgumentValue]:
+def _sizes(architecture: Architecture, config: ReplicaConfig) -> dict[str, ArgumentValue]:
     """Return the parallel sizes; vLLM counts tensor ranks inside one attention rank."""
     args: dict[str, ArgumentValue] = {
         # Ours counts all devices of a stage, vLLM's those of one attention rank.
         "tensor-parallel-size": config.tp // config.dp,
-        "max-model-len": config.context_tokens,
+        "max-model-len": min(config.context_tokens, architecture.text_context_tokens),
     }
     if config.pp > 1:
         args["pipeline-parallel-size"] = config.pp
@@ -286,9 +286,11 @@ def _runner(architecture: Architecture, config: ReplicaConfig) -> dict[str, Argu
         budget = max(config.max_num_batched_tokens, config.context_tokens)
         scores = {"hf-overrides": _SCORES} if scores_by_tokens(architecture) else {}
         return {"runner": "pooling", "max-num-batched-tokens": budget, **scores}
+    # A decoder that reads an encoder takes prompts whole and keeps none (config/scheduler.py).
+    alone = not architecture.reads_encoder
     return {
-        "enable-chunked-prefill": config.chunked_prefill,
-        "enable-prefix-caching": config.prefix_caching,
+        "enable-chunked-prefill": config.chunked_prefill and alone,
+        "enable-prefix-caching": config.prefix_caching and alone,
     }
 
 

@@ -1,4 +1,4 @@
-"""Encoder-decoder transformers of the T5 kind: T5, Flan-T5, UL2, mT5 and mT0."""
+"""Encoder-decoder transformers: those of the T5 kind, and Whisper's decoder."""
 
 from __future__ import annotations
 
@@ -45,6 +45,36 @@ def read_t5(config: ConfigReader, traits: FamilyTraits) -> TextModel:
         tied=config.flag("tie_word_embeddings", default=traits.tied),
         # One table of relative biases and one final norm for each half.
         extra_parameters=2 * buckets * attention.heads + 2 * hidden,
+    )
+
+
+def read_whisper(config: ConfigReader, traits: FamilyTraits) -> TextModel:
+    """Return Whisper's decoder, which reads the positions of its encoder by cross-attention.
+
+    The encoder is a tower (`budsim.model_ops.towers`): it runs once for each sound. Its positions
+    stand in the context before the text, because their keys and values are kept as long.
+    """
+    hidden = config.integer("d_model", high=MAX_HIDDEN)
+    heads = config.integer("decoder_attention_heads", high=MAX_HEADS)
+    width = hidden // heads
+    attention = Attention(
+        kind=AttentionKind.FULL, heads=heads, kv_heads=heads, head_dim=width, value_head_dim=width
+    )
+    ff = FeedForward(width=config.integer("decoder_ffn_dim", high=MAX_WIDTH), gated=False)
+    # Biases of queries, values and outputs twice, of both wide matrices, and three norms.
+    small = 6 * hidden + ff.width + hidden + 6 * hidden
+    layer = Layer(
+        attention=attention, feed_forward=ff, extra_parameters=small, cross_attention=attention
+    )
+    text = config.integer("max_target_positions", high=MAX_CONTEXT, default=448)
+    return TextModel(
+        hidden=hidden,
+        vocabulary=config.integer("vocab_size", high=MAX_VOCABULARY),
+        context=text + config.integer("max_source_positions", high=MAX_CONTEXT, default=1_500),
+        layers=[layer] * config.integer("decoder_layers", high=MAX_LAYERS),
+        tied=config.flag("tie_word_embeddings", default=traits.tied),
+        extra_parameters=2 * hidden,
+        positions=text,
     )
 
 

@@ -23,7 +23,7 @@ from budsim.model_ops.families.early_decoders import (
     read_qwen1,
 )
 from budsim.model_ops.families.encoder import read_bert
-from budsim.model_ops.families.encoder_decoder import read_t5
+from budsim.model_ops.families.encoder_decoder import read_t5, read_whisper
 from budsim.model_ops.families.k2_horizon import read_k2_horizon
 from budsim.model_ops.families.layer_inputs import read_gemma3n
 from budsim.model_ops.families.linear_attention import (
@@ -377,6 +377,7 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "t5": (read_t5, FamilyTraits(tied=True)),
     "umt5": (read_t5, FamilyTraits(tied=True)),
     "mt5": (read_t5, FamilyTraits(tied=True)),
+    "whisper": (read_whisper, FamilyTraits(tied=True)),
 }
 
 # Read by the class where the ``model_type`` is not known: its name was never published here.

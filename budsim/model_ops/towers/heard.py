@@ -62,6 +62,14 @@ def plain(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Tower:
     )
 
 
+def whole(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Tower:  # noqa: ARG001
+    """Return the encoder of Whisper itself, whose decoder reads it without a projection."""
+    hidden, width, layers = whisper_sizes(tower)
+    positions = tower.integer("max_source_positions", high=MAX_WIDTH, default=1_500)
+    stem = whisper_stem(tower) + positions * hidden
+    return tower_of_blocks(hidden, width, layers, projector=0, stem=stem)
+
+
 def convolved(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Tower:
     """Return the encoder of Qwen3-Omni and Qwen3-ASR: three convolutions over time and pitch.
 
@@ -140,6 +148,7 @@ def phi4_audio(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> T
 
 
 HEARD: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Tower]]] = {
+    "whisper": whole,
     "qwen2_audio": plain,
     "qwen2_5_omni": plain,
     "qwen3_omni_moe": convolved,

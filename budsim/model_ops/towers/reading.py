@@ -94,6 +94,8 @@ def _seen(config: ConfigReader, kind: str, text_hidden: int) -> Encoders:
 
 
 def _heard(config: ConfigReader, kind: str) -> ConfigReader | None:
+    if kind == "whisper":
+        return config
     stated = next(filter(config.has, SPOKEN), "")
     if not stated:
         return ConfigReader(PHI4_AUDIO) if kind == "phi4mm" else None

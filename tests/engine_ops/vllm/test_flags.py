@@ -7,6 +7,7 @@ import pytest
 from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision
 from budsim.engine_ops.vllm import Vllm
+from budsim.model_ops.media import Media
 from budsim.model_ops.registry import resolve_model
 from tests.engine_ops.samples import GIB, LLAMA, device, replica
 
@@ -75,3 +76,17 @@ def test_a_method_vllm_gives_up_is_allowed_by_its_flag() -> None:
     model = resolve_model("meta-llama/Llama-3.1-405B-FP8")
     config = replica("H100-SXM", tp=8, weight_precision=Precision.FP8)
     assert VLLM.launch(model, config).args["allow-deprecated-quantization"]
+
+
+def test_whisper_is_told_its_text_alone() -> None:
+    """Its decoder has 448 positions beside the 1,500 of its encoder.
+
+    It takes prompts whole and keeps none (vLLM 0.32 ``config/scheduler.py``).
+    """
+    whisper = resolve_model("openai/whisper-large-v3")
+    config = replica("H100-SXM", context_tokens=1_700, media=Media(audio_s=30.0))
+    args = Vllm().launch(whisper, config).args
+    assert (whisper.max_context_tokens, args["max-model-len"]) == (1_948, 448)
+    assert args["enable-chunked-prefill"] is False
+    assert args["enable-prefix-caching"] is False
+    assert args["limit-mm-per-prompt"] == '{"audio": 1}'
