@@ -168,7 +168,8 @@ def _print_dependence(rows: Rows, residuals: dict[str, Floats]) -> None:
             own = at & (rows.groups["party"] == party)
             met = [residuals[n][own] <= np.quantile(residuals[n][own], 0.8) for n in names]
             worth.append(np.log(np.all(met, axis=0).mean()) / np.log(0.8))
-        print(f"{' + '.join(names):34} {np.mean(worth):.2f} (mean of {len(worth)} parties)")
+        if worth:
+            print(f"{' + '.join(names):34} {np.mean(worth):.2f} (mean of {len(worth)} parties)")
 
 
 def _each(said: float) -> float:
