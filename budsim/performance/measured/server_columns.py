@@ -11,7 +11,7 @@ from budsim.performance.measured.problems import mark
 
 _YES = ("true", "1", "yes")
 _NO = ("", "false", "0", "no", "nan", "none", "null")
-_EAGER_FLAG = r"--(?:enforce-eager|disable-cuda-graph)(?:\s|$)"
+_EAGER_FLAG = r"--(?:enforce-eager|disable-cuda-graph)(?:[\s;]|$)"
 # Kinds of hardware in public tables that we have no device of.
 _OTHER_KINDS = ("", "rdu")
 
