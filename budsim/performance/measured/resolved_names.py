@@ -66,6 +66,10 @@ LAST_DEEPGEMM, FIRST_WITHOUT_DEEPGEMM = (1, 1), "2026-01-29"
 # vLLM parsed the chat template anew for every request in this release (see its profiles). Harmony
 # renders the prompts of gpt-oss, without a template.
 TEMPLATE_RELEASE = "0.11.0"
+
+# vLLM's V1 engine is the usual one since 0.8, and schedules ahead by itself since 0.14.
+FIRST_V1, FIRST_ASYNCHRONOUS = (0, 8), (0, 14)
+
 WITHOUT_TEMPLATE = "gpt-oss"
 
 # llama.cpp gives each sequence a cache of its own since pull request 14363 (July 2025, about build
@@ -138,7 +142,21 @@ def engine_names(text: pd.DataFrame) -> pd.Series:
         )
     named = named.mask((named == "vllm(rocm 2024)") & _has_rocm_kernels(version), "vllm(2024)")
     named = named.mask(_uses_deepgemm(text), "trtllm(deepgemm)")
-    return named.mask(_reads_templates(text) & (named == "vllm"), "vllm(chat templates)")
+    named = named.mask(_is_synchronous(text) & (named == "vllm"), "vllm(synchronous)")
+    return named.mask(
+        _reads_templates(text) & (named == "vllm(synchronous)"), "vllm(chat templates)"
+    )
+
+
+def _is_synchronous(text: pd.DataFrame) -> pd.Series:
+    """Return which rows state a serve command of vLLM that schedules without looking ahead.
+
+    What rows without a command were started with, nobody knows.
+    """
+    versions = [version_pair(each) or (0, 0) for each in text.engine_version]
+    early = [FIRST_V1 <= each < FIRST_ASYNCHRONOUS for each in versions]
+    asked = text.notes.str.contains("args:") & ~text.notes.str.contains("--async-scheduling")
+    return asked & np.array(early, dtype=bool) & (text.device_type == DeviceKind.CUDA.value)
 
 
 def _reads_templates(text: pd.DataFrame) -> pd.Series:
