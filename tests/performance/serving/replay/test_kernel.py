@@ -151,6 +151,10 @@ CASES = {
     "vLLM at a rate with a short cache": (OPEN, Scheduler(cache_tokens=SHORT)),
     "vLLM with hits": (replace(OPEN, prefix=PrefixShare(share=0.6)), Scheduler()),
     "vLLM that looks now and then": (CLOSED, Scheduler(receive_steps=20.0)),
+    "few requests of an engine that looks now and then": (
+        replace(CLOSED, arrivals=ClosedLoop(concurrency=2)),
+        Scheduler(receive_steps=40.0),
+    ),
     "TensorRT-LLM": (CLOSED, Scheduler(reserves_output=True, whole_prompts=True)),
     "TensorRT-LLM with a short cache": (
         CLOSED,

@@ -89,6 +89,19 @@ static void take_loads(Replica *r) {
     r->loading_count = waiting;
 }
 
+/* Whether a busy engine that looks for requests now and then does not look at this step. Of looks
+   that it passed, when nobody had arrived, the last one counts. */
+static int looks_later(Replica *r) {
+    double interval = r->set->receive_steps;
+    if (interval <= 1.0) return 0;
+    if (r->since_receive >= interval) {
+        double since = r->since_receive - floor(r->since_receive / interval) * interval;
+        if (since < 1.0) return 0;
+        r->since_receive = since;
+    }
+    return 1;
+}
+
 /* Hand arrived requests to their ranks. A busy engine has scheduled its next step already. */
 static void receive(Replica *r) {
     take_loads(r);
@@ -97,7 +110,7 @@ static void receive(Replica *r) {
         sample(r, r->enter[r->seen], 0.0);
         r->now = r->enter[r->seen];
     }
-    if (!idle && r->set->receive_steps > 1.0 && r->since_receive < r->set->receive_steps) return;
+    if (!idle && looks_later(r)) return;
     r->since_receive = 0.0;
     while (r->seen < r->sent && r->enter[r->seen] <= r->now + 1e-12) {
         int64_t request = r->seen;
