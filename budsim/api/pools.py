@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def router_of(plan: Plan) -> PoolRouter:
     """Return the router before both pools of a disaggregated plan."""
-    return serving_engines[plan.groups[0].engine].pool_router
+    prefill = plan.groups[0]
+    return serving_engines[prefill.engine].pool_router_of(prefill.launch.args)
 
 
 def router_command(plan: Plan) -> tuple[str, ...]:
@@ -36,7 +37,7 @@ def router_command(plan: Plan) -> tuple[str, ...]:
             port = engine.port + PORT_STEP * started[first]
             addresses[group.role].append(f"http://{first}:{port}")
             started.update(nodes.keys())
-    return engine.pool_router.command(addresses[PoolRole.PREFILL], addresses[PoolRole.DECODE])
+    return router_of(plan).command(addresses[PoolRole.PREFILL], addresses[PoolRole.DECODE])
 
 
 def router_text(router: PoolRouter, ttft_s: float) -> str:

@@ -96,9 +96,8 @@ class ReplicaConfig:
         How tokens are guessed ahead; None where they are not.
     role : PoolRole
         Part of each request that the replica serves.
-    kv_push : bool
-        Whether prefill workers write caches to those of the decode pool, which else read them:
-        those that are pipelines do. Both pools are told.
+    from_stages : bool
+        Whether caches are handed over from the stages of pipelines; both pools are told.
     kv_space_bytes : float
         KV cache of one CPU rank, bytes; 0 on accelerators.
     cores : int
@@ -134,7 +133,7 @@ class ReplicaConfig:
     kv_offload_bytes: float = 0.0
     kv_store: KvStore | None = None
     role: PoolRole = PoolRole.WHOLE
-    kv_push: bool = False
+    from_stages: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,13 +259,17 @@ class ServingEngine(Engine, Protocol):
         """Return whether attention must be split over equally many ranks in both pools."""
         ...
 
-    def why_no_prefill_pipelines(self, architecture: Architecture) -> str | None:
+    def why_no_prefill_pipelines(self, architecture: Architecture, device: Device) -> str | None:
         """Return why prefill workers of pools cannot be pipelines, or None where they can."""
         ...
 
     @property
     def pool_router(self) -> PoolRouter:
         """The router before pools of its prefill and decode workers."""
+        ...
+
+    def pool_router_of(self, args: Mapping[str, ArgumentValue]) -> PoolRouter:
+        """Return the router before pools whose prefill workers are told these arguments."""
         ...
 
     def precisions(

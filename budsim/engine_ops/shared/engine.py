@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from budsim.commons.precision import Precision
-from budsim.engine_ops.base import Knob, Metadata, Stage
+from budsim.engine_ops.base import ArgumentValue, Knob, Metadata, Stage
 from budsim.engine_ops.engine_profile import EngineProfile
 from budsim.engine_ops.llmc import served_architecture
 from budsim.engine_ops.memory_rule import VersionedRules
@@ -79,7 +79,15 @@ class TableEngine:
         """Return whether attention must be split over equally many ranks in both pools."""
         return pools.transfers_whole_state(architecture)
 
-    def why_no_prefill_pipelines(self, architecture: Architecture) -> str | None:
+    def pool_router_of(self, args: Mapping[str, ArgumentValue]) -> PoolRouter:  # noqa: ARG002
+        """Return the router before pools whose prefill workers are told these arguments."""
+        return self.pool_router
+
+    def why_no_prefill_pipelines(
+        self,
+        architecture: Architecture,
+        device: Device,  # noqa: ARG002
+    ) -> str | None:
         """Return why prefill workers of pools cannot be pipelines, or None where they can."""
         return pools.why_no_prefill_pipelines(self.name, architecture)
 

@@ -56,14 +56,13 @@ def transfers_whole_state(architecture: Architecture) -> bool:
 def why_no_prefill_pipelines(engine: str, architecture: Architecture) -> str | None:
     """Return why stages of a pipeline cannot hand over what they read of a prompt, or None.
 
-    vLLM 0.32 pushes it (``NixlPushConnector``), but no recurrent state, and windows only to workers
-    of no more ranks (``nixl/base_worker.py``); SGLang 0.5.23 sends layers by their numbers, to
-    workers without a pipeline or with the same (``disaggregation/common/conn.py``). Windows are
-    left out of both: nobody documents them.
+    vLLM 0.32's decode workers read layers from all stages (``mooncake/mooncake_connector.py``),
+    SGLang's stages send them by their numbers (0.5.23, ``disaggregation/common/conn.py``). Nobody
+    documents recurrent states and sliding windows beside pipelines.
     """
     name = architecture.model_id
     if transfers_whole_state(architecture):
-        return f"{engine} hands over no recurrent state ({name}) from the stages of a pipeline"
+        return f"{engine} is not known to hand over a recurrent state ({name}) from pipelines"
     if has_windows(architecture):
         return (
             f"handing over sliding windows ({name}) from the stages of a pipeline is not modelled"

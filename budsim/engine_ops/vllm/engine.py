@@ -25,12 +25,14 @@ from budsim.engine_ops.shared.families import check_abilities
 from budsim.engine_ops.shared.formats import check_formats
 from budsim.engine_ops.shared.images import image_for
 from budsim.engine_ops.vllm.flags import (
+    BOOTSTRAP_PORT,
     CORES_VARIABLE,
+    FIRST_BOOTSTRAP,
     FIRST_SIDE_CHANNEL,
-    PULL_CONNECTOR,
-    PUSH_CONNECTOR,
+    POOL_CONNECTOR,
     SIDE_CHANNEL_HOST,
     SIDE_CHANNEL_PORT,
+    STAGES_CONNECTOR,
     WITH_FRACTION,
     environment,
     flags,
@@ -166,9 +168,27 @@ class Vllm(TableEngine):
             args["headless"] = True
         envs = bind_cores(launch.envs, CORES_VARIABLE, process)
         transfer = str(args.get("kv-transfer-config"))
-        if PULL_CONNECTOR in transfer or PUSH_CONNECTOR in transfer:
+        if POOL_CONNECTOR in transfer:
             envs = {**envs, **self._side_channel(process)}
+        elif STAGES_CONNECTOR in transfer:
+            envs = {**envs, BOOTSTRAP_PORT: str(FIRST_BOOTSTRAP + process.port - self.port)}
         return replace(launch, command=self._command(launch.model, args), args=args, envs=envs)
+
+    def pool_router_of(self, args: Mapping[str, ArgumentValue]) -> PoolRouter:
+        """Return the router before pools whose prefill workers are told these arguments.
+
+        Of pipelines it asks the servers by which decode workers find their stages.
+        """
+        if STAGES_CONNECTOR not in str(args.get("kv-transfer-config")):
+            return self.pool_router
+        program = (*self.pool_router.program, "--kv-connector", "mooncake")
+        return replace(self.pool_router, program=program, bootstrap=FIRST_BOOTSTRAP - self.port)
+
+    def why_no_prefill_pipelines(self, architecture: Architecture, device: Device) -> str | None:
+        """Return why prefill workers of pools cannot be pipelines, or None where they can."""
+        if device.kind is not DeviceKind.CUDA:
+            return f"{self.name} hands caches over from pipelines on NVIDIA's devices only"
+        return super().why_no_prefill_pipelines(architecture, device)
 
     def _side_channel(self, process: ReplicaProcess) -> Mapping[str, str]:
         """Return where a worker agrees on transfers with those of the other pool."""

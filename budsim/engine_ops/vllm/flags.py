@@ -24,6 +24,7 @@ from budsim.engine_ops.shared.stores import (
     REDIS_PORT,
     STORE_FOLDER,
     STORE_HOST,
+    protocol_of,
 )
 from budsim.engine_ops.vllm.profiles import PROFILES_BY_KIND
 from budsim.hardware_ops.device import Device, DeviceKind
@@ -41,10 +42,14 @@ CORES_VARIABLE: Final = "VLLM_CPU_OMP_THREADS_BIND"
 SIDE_CHANNEL_HOST: Final = "VLLM_NIXL_SIDE_CHANNEL_HOST"
 SIDE_CHANNEL_PORT: Final = "VLLM_NIXL_SIDE_CHANNEL_PORT"
 FIRST_SIDE_CHANNEL: Final = 5600
-# Hand caches of one pool to the other: decode workers read them, or prefill workers write them, as
-# those must that are pipelines (vLLM docs, NIXL push-mode KV transfer).
-PULL_CONNECTOR: Final = "NixlConnector"
-PUSH_CONNECTOR: Final = "NixlPushConnector"
+# Hand caches of one pool to the other. NIXL's reads from workers without a pipeline; no published
+# router serves its variant for others (``NixlPushConnector``): vllm-router 0.1.17 does not tell
+# decode workers the number of stages. Those of Mooncake's ask a server of each prefill worker.
+POOL_CONNECTOR: Final = "NixlConnector"
+STAGES_CONNECTOR: Final = "MooncakeConnector"
+# Where that server listens (vLLM docs, MooncakeConnector usage guide).
+BOOTSTRAP_PORT: Final = "VLLM_MOONCAKE_BOOTSTRAP_PORT"
+FIRST_BOOTSTRAP: Final = 8998
 
 _KV_ROLES: Final[Mapping[PoolRole, str]] = {
     PoolRole.PREFILL: "kv_producer",
@@ -260,7 +265,7 @@ def _items(architecture: Architecture, media: Media) -> dict[str, ArgumentValue]
 
 
 def _transfer(config: ReplicaConfig) -> dict[str, ArgumentValue]:
-    """Return how KV caches are handed over (vLLM docs, NixlConnector usage guide).
+    """Return how KV caches are handed over (vLLM docs, NixlConnector and MooncakeConnector).
 
     A request whose cache does not arrive fails: a decode worker that read the prompt itself would
     keep all of its others waiting. Prefill workers also read host memory and a shared store.
@@ -268,10 +273,12 @@ def _transfer(config: ReplicaConfig) -> dict[str, ArgumentValue]:
     if config.role is PoolRole.WHOLE:
         return {}
     stated: dict[str, object] = {
-        "kv_connector": PUSH_CONNECTOR if config.kv_push else PULL_CONNECTOR,
+        "kv_connector": STAGES_CONNECTOR if config.from_stages else POOL_CONNECTOR,
         "kv_role": _KV_ROLES[config.role],
         "kv_load_failure_policy": "fail",
     }
+    if config.from_stages and protocol_of(config.device) != "rdma":
+        stated["kv_connector_extra_config"] = {"mooncake_protocol": protocol_of(config.device)}
     # `--kv-offloading-size` would replace the connector that hands caches over.
     tiers = _tier_connectors(config) if config.role is PoolRole.PREFILL else []
     return {"kv-transfer-config": json.dumps(_as_one([stated, *tiers]))}

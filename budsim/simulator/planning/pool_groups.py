@@ -207,12 +207,12 @@ class _PlanParts:
     def _config(self, row: int, pool: _Pool, config: ReplicaConfig) -> ReplicaConfig:
         """Return a worker as its pool launches it: decode workers keep caches on devices alone."""
         paired = self.judged.paired
-        pushes = bool(paired.prefill.choices.pp[row] > 1)
+        staged = bool(paired.prefill.choices.pp[row] > 1)
         if pool.role is PoolRole.DECODE:
             config, store = replace(config, kv_offload_bytes=0.0), None
         else:
             store = _store_of(self.scoring, paired, row)
-        return replace(config, role=pool.role, kv_push=pushes, kv_store=store)
+        return replace(config, role=pool.role, from_stages=staged, kv_store=store)
 
     def _service(self, row: int) -> PredictedService:
         """Return what one request sees of both pools; its requests/s are those of all workers."""

@@ -146,7 +146,8 @@ def why_no_pipelines(scoring: Scoring, number: int) -> str:
     for what, asked in besides.items():
         if asked:
             return f"pipelines of prefill workers beside {what} are not modelled"
-    return option.engine.why_no_prefill_pipelines(question.architecture) or ""
+    device = option.group.device
+    return option.engine.why_no_prefill_pipelines(question.architecture, device) or ""
 
 
 def worker_ways(scoring: Scoring, number: int, pipelines: tuple[int, ...] = (1,)) -> Choices:

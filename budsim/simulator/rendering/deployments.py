@@ -157,7 +157,8 @@ class Deployment:
     @property
     def pool_router(self) -> PoolRouter:
         """The router before both pools."""
-        return self.groups[0].engine.pool_router
+        prefill = self.pool(PoolRole.PREFILL)
+        return prefill.engine.pool_router_of(prefill.launch.args)
 
     def pool_router_command(self) -> tuple[str, ...]:
         """Return the command of the router before both pools, told every worker's node and port."""

@@ -14,6 +14,7 @@ from budsim.model_ops.registry import resolve_model
 from tests.engine_ops.samples import replica
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+DEEPSEEK = "deepseek-ai/DeepSeek-R1"
 
 
 @pytest.mark.parametrize(
@@ -43,28 +44,28 @@ def test_recurrent_states_need_equal_workers() -> None:
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_pipelines_hand_over_full_attention_only(engine: str) -> None:
     """No recurrent state and no sliding windows; MLA as well as plain caches."""
-    models = (
-        "Qwen/Qwen3-Next-80B-A3B-Instruct",
-        "openai/gpt-oss-120b",
-        LLAMA,
-        "deepseek-ai/DeepSeek-R1",
-    )
-    why = [serving_engines[engine].why_no_prefill_pipelines(resolve_model(each)) for each in models]
-    assert "recurrent state" in str(why[0])
-    assert "sliding windows" in str(why[1])
-    assert why[2:] == [None, None]
+    names = ("Qwen/Qwen3-Next-80B-A3B-Instruct", "openai/gpt-oss-120b", LLAMA, DEEPSEEK)
+    why = serving_engines[engine].why_no_prefill_pipelines
+    told = [why(resolve_model(each), devices()["H100-SXM"]) for each in names]
+    assert "recurrent state" in str(told[0])
+    assert "sliding windows" in str(told[1])
+    assert told[2:] == [None, None]
+    on_amd = why(resolve_model(LLAMA), devices()["MI300X"])
+    assert on_amd is None if engine == "sglang" else "NVIDIA" in str(on_amd)
 
 
-def test_vllms_pipelines_push_their_caches() -> None:
-    """Both pools name the connector that writes; a worker still says where it is reached."""
+def test_vllms_pipelines_are_found_by_a_server_of_each_worker() -> None:
+    """Mooncake's connector on both sides; the router is told the port of each server."""
     engine = serving_engines["vllm"]
-    for role, pp in ((PoolRole.PREFILL, 2), (PoolRole.DECODE, 1)):
-        config = replica("H100-SXM", role=role, pp=pp, kv_push=True)
+    for role, pp in ((PoolRole.DECODE, 1), (PoolRole.PREFILL, 2)):
+        config = replica("H100-SXM", role=role, pp=pp, from_stages=True)
         launch = engine.launch(resolve_model(LLAMA), config)
         stated = json.loads(str(launch.args["kv-transfer-config"]))
-        assert stated["kv_connector"] == "NixlPushConnector"
-        process = engine.launch_process(launch, ReplicaProcess(port=8000, address="gpu-3"))
-        assert process.envs["VLLM_NIXL_SIDE_CHANNEL_HOST"] == "gpu-3"
+        assert stated["kv_connector"] == "MooncakeConnector"
+        process = engine.launch_process(launch, ReplicaProcess(port=8100))
+        assert process.envs["VLLM_MOONCAKE_BOOTSTRAP_PORT"] == "9098"
+    command = engine.pool_router_of(launch.args).command(["http://a:8100"], ["http://b:8000"])
+    assert "--kv-connector mooncake --prefill http://a:8100 9098 --decode" in " ".join(command)
 
 
 @pytest.mark.parametrize(

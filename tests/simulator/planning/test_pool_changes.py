@@ -60,7 +60,7 @@ def test_prefill_workers_may_become_pipelines() -> None:
         change("prefill_workers=1,prefill_tp=1,prefill_pp=2"),
     )
     assert deep.groups_after[0].config.pp == 2
-    assert deep.groups_after[0].config.kv_push
+    assert deep.groups_after[0].config.from_stages
     assert sum(part.devices for part in deep.groups_after[0].placements[0]) == 2
     times = [each.groups_after[0].service.ttft_s.value for each in (wide, deep)]
     assert times[1] < times[0]

@@ -226,12 +226,12 @@ def on_l40s(**changes: object) -> Question:
 
 
 @pytest.mark.parametrize(
-    ("engine", "told"), [("vllm", "NixlPushConnector"), ("sglang", "--pp-size 4")]
+    ("engine", "told"), [("vllm", "MooncakeConnector"), ("sglang", "--pp-size 4")]
 )
 def test_prefill_workers_are_pipelines_where_links_are_slow(engine: str, told: str) -> None:
     """Sums over PCIe take longer than prompts: stages pass on what they computed.
 
-    vLLM's pipelines write caches to decode workers, and both pools are told so.
+    vLLM's pipelines need another connector, and both pools are told so.
     """
     plan = answer(on_l40s(engines=frozenset({engine})), AnalyticPredictor()).plans[0]
     prefill, decode = plan.groups

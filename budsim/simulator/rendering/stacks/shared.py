@@ -10,7 +10,7 @@ from typing import Any, Final
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.base import ArgumentValue, Launch, PoolRole
 from budsim.engine_ops.shared.arguments import command_line
-from budsim.engine_ops.vllm.flags import PUSH_CONNECTOR
+from budsim.engine_ops.vllm.flags import STAGES_CONNECTOR
 from budsim.hardware_ops.device import DeviceKind
 from budsim.simulator.rendering.commands import heading
 from budsim.simulator.rendering.deployments import Deployment, Group
@@ -50,7 +50,7 @@ def groups_of(
     if not deployment.groups:
         raise _refused(form, "a model at its provider", "litellm")
     refuse_file(deployment, form)
-    _refuse_pushes(deployment, form)
+    _refuse_pipelines(deployment, form)
     for group in deployment.groups:
         if group.engine.name not in engines:
             raise _refused(form, f"{group.engine.name} ({group.name})", "kubernetes")
@@ -134,12 +134,12 @@ def notes_of(deployment: Deployment, *notes: str) -> list[str]:
     return [*heading(deployment), *start_notes(deployment), *notes]
 
 
-def _refuse_pushes(deployment: Deployment, form: str) -> None:
-    """Refuse vLLM's pools whose prefill workers are pipelines, which push their caches.
+def _refuse_pipelines(deployment: Deployment, form: str) -> None:
+    """Refuse vLLM's pools whose prefill workers are pipelines.
 
-    The routers of stacks were read for connectors that decode workers read from.
+    The routers of stacks were read for NIXL's connector.
     """
-    if any(PUSH_CONNECTOR in str(each.launch.args) for each in deployment.groups):
+    if any(STAGES_CONNECTOR in str(each.launch.args) for each in deployment.groups):
         what = "prefill workers of vLLM that are pipelines"
         raise _refused(form, what, "command, compose, kubernetes")
 

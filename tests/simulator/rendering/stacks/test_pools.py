@@ -220,7 +220,10 @@ def test_pipelines_are_started_by_files_whose_router_is_known(document):
     assert group(plan, "prefill")["args"]["pipeline-parallel-size"] > 1
     assert check_manifests(render(plan, "kubernetes"))
     assert check_compose(render(plan, "compose"))
-    assert render(plan, "command").count("NixlPushConnector") >= 2
+    text = render(plan, "command")
+    router = [line for line in text.splitlines() if line and not line.startswith("#")][-1]
+    assert "--kv-connector mooncake --prefill http://node-0:8000 8998" in router
+    assert "VLLM_MOONCAKE_BOOTSTRAP_PORT=8998" in text
     for form in ("dynamo", "llm-d", "kserve-llm", "ray-serve", "aibrix"):
         with pytest.raises(InvalidInput, match="prefill workers of vLLM that are pipelines"):
             render(plan, form)
