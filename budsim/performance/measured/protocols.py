@@ -57,7 +57,7 @@ FLAGS = {
 SETTINGS = {
     "kv_cache_dtype": frozenset({*_CONDITIONS, "dtype"}),
     "token_budget": frozenset({*_CONDITIONS, "tokens", "prompts"}),
-    "admission_steps": frozenset({*_CONDITIONS, "steps", "for_each_rank"}),
+    "admission_steps": frozenset({*_CONDITIONS, "steps", "for_each_rank", "from_first"}),
     "memory_fraction": frozenset({*_CONDITIONS, "share"}),
     "cold_start": frozenset({*_CONDITIONS}),
     "client": frozenset({*_CONDITIONS, "prompts", "prompt_law", "output_law"}),
@@ -90,21 +90,23 @@ def token_budgets(rows: pd.DataFrame, default: Floats) -> Floats:
 def admission_steps(rows: pd.DataFrame) -> Floats:
     """Return the mean steps a new request waits for the scheduler to look; 0 if it always does.
 
-    An engine that waits for a prompt for each rank waits longer, the fewer arrive in a step.
+    An engine that waits for a prompt for each rank waits longer, the fewer arrive in a step. One
+    that gathers prompts for T steps from the first on lets that wait T steps and the others half:
+    20 steps in which two more come are (20 + 2 x 10) / 3 = 13.3.
     """
     steps = np.zeros(len(rows))
     with np.errstate(divide="ignore", invalid="ignore"):
-        gathering = (
-            (rows.dp * rows.output_tokens / rows.concurrency)
-            .fillna(np.inf)
-            .to_numpy(dtype=np.float64)
-        )
+        apart = (rows.output_tokens / rows.concurrency).fillna(np.inf).to_numpy(dtype=np.float64)
+    ranks = rows.dp.fillna(1.0).to_numpy(dtype=np.float64)
     for entry, at in _matches("admission_steps", rows):
-        steps[at] = (
-            np.minimum(entry["steps"], gathering[at])
-            if entry.get("for_each_rank")
-            else entry["steps"]
-        )
+        most = float(entry["steps"])
+        if entry.get("for_each_rank"):
+            steps[at] = np.minimum(most, (ranks * apart)[at])
+        elif entry.get("from_first"):
+            others = most / apart[at]
+            steps[at] = most * (1.0 + others / 2.0) / (1.0 + others)
+        else:
+            steps[at] = most
     return steps
 
 
