@@ -35,8 +35,15 @@ NOMINAL_LOW = 0.8
 # errors of withheld parties are alike; endless traffic errs more, above all in TTFT.
 USUAL_PROMPTS = 10
 
-# Lengths drawn for an exponential law; a run with more requests repeats them.
-EXPONENTIAL_LENGTHS = 1_000
+# Tokens of ShareGPT's prompts and answers at every twentieth quantile, as vLLM's benchmark samples
+# them: requests of Llama-3.1-405B (dstackai/benchmarks, results of 2024-11-09, one by one), answers
+# of those that did not end at once. Their means, 215 and 201, are those of GPUStack's runs.
+SHAREGPT = {
+    "prompt": "4 8 10 13 15 19 24 31 43 58 83 140 210 259 316 357 427 520 623 757 997",
+    "output": "4 8 14 22 30 43 62 99 120 150 175 204 223 254 285 309 334 374 429 520 780",
+}
+# Lengths drawn of them; a run with more requests repeats them.
+SHAREGPT_LENGTHS = 1_000
 
 # Extra spread of TTFT in a run whose number of requests nobody states: log half width of 90 %. The
 # true number makes TTFT half to twice as long. With 1.0 the 90 % range made of other parties' rows
@@ -183,15 +190,19 @@ def _law(
         return UniformLength(low=max(round(NOMINAL_LOW * most), 1), high=most)
     if name == "uniform" and not columns["length_law"]:
         return UniformLength(low=1, high=max(2 * tokens - 1, 1))
-    if name == "exponential":
-        return _exponential(mean)
+    if name == "sharegpt":
+        return _sharegpt(which, mean)
     return parse_lengths(name, tokens) if name != "fixed" else FixedLength(tokens=tokens)
 
 
 @lru_cache(maxsize=256)
-def _exponential(mean: float) -> EmpiricalLength:
-    """Return lengths of at least 2 tokens whose number falls exponentially, in a drawn order."""
-    drawn = np.random.default_rng(0).exponential(mean, EXPONENTIAL_LENGTHS)
+def _sharegpt(which: str, mean: float) -> EmpiricalLength:
+    """Return lengths of ShareGPT's prompts or answers, scaled to a mean, in a drawn order."""
+    knots = np.array(SHAREGPT[which].split(), dtype=np.float64)
+    middles = (np.arange(SHAREGPT_LENGTHS) + 0.5) / SHAREGPT_LENGTHS
+    lengths = np.interp(middles, np.linspace(0.0, 1.0, len(knots)), knots)
+    seed = list(SHAREGPT).index(which)
+    drawn = np.random.default_rng(seed).permutation(lengths * mean / lengths.mean())
     return EmpiricalLength(values=tuple(int(each) for each in np.maximum(np.rint(drawn), 2.0)))
 
 

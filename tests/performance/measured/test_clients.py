@@ -188,3 +188,12 @@ def test_ttft_is_less_sure_where_nobody_says_how_many_requests_were_sent() -> No
     ]
     table = pd.DataFrame([{**ROW, **each} for each in rows]).fillna("")
     assert client_spread(read_measurements(table)).tolist() == [CLIENT_SPREAD, 0, 0, 0, 0, 0]
+
+
+def test_sharegpt_has_many_short_prompts_and_answers() -> None:
+    """Half of its prompts have less than 83 tokens of a mean of 220, a tenth of its answers 14."""
+    asked = traffic(source="gpustack_perflab", input_tokens="220", output_tokens="202")
+    prompts, answers = (law.at(np.zeros(1000)) for law in (asked.prompt, asked.output))
+    assert (prompts.mean(), answers.mean()) == pytest.approx((220, 202), abs=0.5)
+    assert np.median(prompts) == pytest.approx(83, abs=1)
+    assert np.quantile(answers, 0.1) == pytest.approx(14, abs=1)
