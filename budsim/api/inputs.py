@@ -328,13 +328,15 @@ def devices_named(names: Sequence[str]) -> list[Device]:
         The catalog has no such device.
     """
     from budsim.hardware_ops.catalog import devices
-    from budsim.hardware_ops.device_names import find_device
+    from budsim.hardware_ops.device_names import close_text, find_device
 
     found: dict[str, Device] = {}
     for name in names:
         device = find_device(name)
         if device is None:
-            raise NotFound("device", name, "`budsim devices` lists them")
+            close = close_text(name)
+            told = f"; {close}" if close else ""
+            raise NotFound("device", name, f"`budsim devices` lists them{told}")
         found.setdefault(device.name, device)
     return list(found.values()) or list(devices().values())
 

@@ -249,11 +249,9 @@ def import_results(
     found = imported(files, Setup(**asdict(setup)))
     problems = _in_options(found.problems)
     if found.rows.empty:
-        raise InvalidInput(
-            "files",
-            problems[0] if problems else "hold no benchmark",
-            "results that become rows",
-        )
+        first = problems[0] if problems else "hold no benchmark"
+        problem, _, expected = first.partition("; expected ")
+        raise InvalidInput("files", problem, expected or "results that become rows")
     with writing(output):
         found.rows.to_csv(output, index=False)
     for problem in problems:

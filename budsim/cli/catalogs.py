@@ -18,12 +18,9 @@ def devices() -> None:
     """List the devices of the catalog."""
     from budsim.hardware_ops.catalog import devices as known
 
-    table = tables.table(
-        "device", "kind", "memory GiB>", "GB/s>", "bf16 TFLOPS>", "link GB/s>", "USD/h>"
-    )
-    for device in known().values():
-        table.add_row(*_device_cells(device))
-    tables.show(table)
+    headings = ("device", "kind", "memory GiB>", "GB/s>", "bf16 TFLOPS>", "link GB/s>", "USD/h>")
+    rows = [_device_cells(device) for device in known().values()]
+    tables.show(tables.fitted_table(headings, rows, ("link GB/s>", "kind", "bf16 TFLOPS>")))
 
 
 def _device_cells(device: Device) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Widest bar of replicas, characters.
 WIDEST = 24
+# Heading of the bars.
+BAR = ""
 
 
 def print_day(question: Question, found: DayAnswer) -> None:
@@ -45,27 +47,29 @@ def print_day(question: Question, found: DayAnswer) -> None:
 
 def _hours(day: DayOfReplicas) -> object:
     pools = day.plan.is_disaggregated
-    rows = tables.table(
+    load, latency = f"in flight\nper {'worker' if pools else 'replica'}>", "e2e s\np50 / p99>"
+    headings = (
         "hour>",
         "requests/s>",
         "prefill + decode\nworkers>" if pools else "replicas>",
-        "",
+        BAR,
         "TTFT ms\np50 / p99>",
-        "e2e s\np50 / p99>",
-        f"in flight\nper {'worker' if pools else 'replica'}>",
+        latency,
+        load,
         "targets",
     )
-    for hour in day.hours:
-        bar = math.ceil(WIDEST * hour.workers / day.most)
-        rows.add_row(
+    rows = [
+        (
             f"{hour.hour}",
             f"{hour.rate:.3g}",
             f"{hour.prefill_workers} + {hour.replicas}" if pools else f"{hour.replicas}",
-            "#" * bar,
+            "#" * math.ceil(WIDEST * hour.workers / day.most),
             *_latencies(hour),
             _verdict(hour),
         )
-    return rows
+        for hour in day.hours
+    ]
+    return tables.fitted_table(headings, rows, (BAR, load, latency), first=WIDEST)
 
 
 def _latencies(hour: HourOfDay) -> tuple[str, str, str]:

@@ -58,19 +58,18 @@ def plan_table(question: Question, plans: tuple[Plan, ...], names: Mapping[str, 
     """Return a table of plans, best first; ``names`` are those of the clusters."""
     service = cells.service_columns(question)
     headings = ("plan", "targets", *service, "USD/Mtok>", "USD/h>")
-    # Without cost per hour, requests/s and latency a plan can still be chosen.
-    kept = tables.columns_that_fit(headings, ("USD/h>", service[-1], service[-2]))
-    rows = tables.table(*(headings[column] for column in kept))
-    for number, plan in enumerate(plans, start=1):
-        row = (
+    rows = [
+        (
             f"{number}. {cells.headline(plan, names)}\n   [dim]{_remarks(plan, plans)}[/dim]",
             cells.verdict(question, plan),
             *cells.plan_service(plan),
             cells.price(plan.cost_per_million_tokens_usd),
             cells.hourly_price(plan),
         )
-        rows.add_row(*(row[column] for column in kept))
-    return rows
+        for number, plan in enumerate(plans, start=1)
+    ]
+    # Without cost per hour, requests/s and latency a plan can still be chosen.
+    return tables.fitted_table(headings, rows, ("USD/h>", service[-1], service[-2]))
 
 
 def _remarks(plan: Plan, plans: Sequence[Plan]) -> str:

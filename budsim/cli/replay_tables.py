@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from budsim.simulator.planning.plans import Plan, ReplayedRequests, ReplicaGroup
     from budsim.simulator.planning.question import Question
 
+# Characters of a plan's number and layout, about.
+PLAN_COLUMN = 24
 PERCENTILE_NOTE = (
     "p50 / p95 / p99: of 100 requests, 50 / 95 / 99 see at most this (gaps: of 100 gaps between "
     "two tokens).\nThey come from replaying requests one by one. busy: share of time in which the "
@@ -28,20 +30,23 @@ def print_requests(console: Console, question: Question, plans: Sequence[Plan]) 
     groups = [(number, plan.slowest) for number, plan in enumerate(plans, start=1)]
     if not any(group.replayed for _, group in groups):
         return
-    rows = tables.table(
+    latency, load = "e2e s\np50 / p95 / p99>", "running\n+ waiting>"
+    headings = (
         "what single requests see",
         "TTFT ms\np50 / p95 / p99>",
         "gap ms\np50 / p99>",
-        "e2e s\np50 / p95 / p99>",
+        latency,
         *(("good>",) if question.targets.goodput else ()),
-        "running\n+ waiting>",
+        load,
         "busy>",
         *(("carries at most\nrequests/s>",) if question.traffic.is_open else ()),
     )
-    for number, group in groups:
-        if group.replayed:
-            rows.add_row(f"{number}. {_short(group)}", *_cells(question, group, group.replayed))
-    console.print(rows)
+    rows = [
+        (f"{number}. {_short(group)}", *_cells(question, group, group.replayed))
+        for number, group in groups
+        if group.replayed
+    ]
+    console.print(tables.fitted_table(headings, rows, ("busy>", load, latency), PLAN_COLUMN))
     console.print(PERCENTILE_NOTE, style="dim")
     if question.traffic.is_open:
         console.print(

@@ -15,6 +15,7 @@ from budsim.simulator.planning.chances import chance_text
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from budsim.simulator.planning.device_sets import DeviceSet, SizingResult
     from budsim.simulator.planning.plans import Plan
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from budsim.simulator.planning.sizing import Capacity
 
 
+# Characters of the devices of a set, about.
+SET_COLUMN = 24
 # Devices named for each reason.
 NAMED = 4
 
@@ -78,16 +81,17 @@ def print_sized(question: Question, found: SizingResult, *, explain: bool = Fals
     """
     console = tables.console()
     console.print(f"[bold]{question.architecture.model_id}[/bold]: {words.question_text(question)}")
-    sets = tables.table(
-        "devices",
-        "targets",
-        *cells.service_columns(question),
-        "USD/h>",
-        "USD to buy>",
-        "USD/Mtok>",
-    )
-    for number, each in enumerate(found.sets, start=1):
-        sets.add_row(
+    console.print(_sets(question, found))
+    _print_notes(console, question, found)
+    print_requests(console, question, [each.plan for each in found.sets])
+    _print_others(console, found, None if explain else NAMED)
+
+
+def _sets(question: Question, found: SizingResult) -> Table:
+    service = cells.service_columns(question)
+    headings = ("devices", "targets", *service, "USD/h>", "USD to buy>", "USD/Mtok>")
+    rows = [
+        (
             f"{number}. {cells.headline(each.plan, {})}" + _device_count(each),
             cells.verdict(question, each.plan),
             *cells.plan_service(each.plan),
@@ -95,10 +99,10 @@ def print_sized(question: Question, found: SizingResult, *, explain: bool = Fals
             f"{each.purchase_usd:,.0f}",
             cells.price(each.plan.cost_per_million_tokens_usd),
         )
-    console.print(sets)
-    _print_notes(console, question, found)
-    print_requests(console, question, [each.plan for each in found.sets])
-    _print_others(console, found, None if explain else NAMED)
+        for number, each in enumerate(found.sets, start=1)
+    ]
+    spare = ("USD to buy>", service[-1], service[-2], "USD/Mtok>")
+    return tables.fitted_table(headings, rows, spare, first=SET_COLUMN)
 
 
 def _device_count(found: DeviceSet) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,12 +35,28 @@ def table(*columns: str) -> Table:
     return made
 
 
-def columns_that_fit(headings: Sequence[str], spare: Sequence[str]) -> list[int]:
+def fitted_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    spare: Sequence[str],
+    first: int = FIRST_COLUMN,
+) -> Table:
+    """Return a table without the columns that the width does not allow; see `columns_that_fit`."""
+    kept = columns_that_fit(headings, spare, first)
+    made = table(*(headings[column] for column in kept))
+    for row in rows:
+        made.add_row(*(row[column] for column in kept))
+    return made
+
+
+def columns_that_fit(
+    headings: Sequence[str], spare: Sequence[str], first: int = FIRST_COLUMN
+) -> list[int]:
     """Return the indices of the columns to show: as many ``spare`` ones as the width allows.
 
-    The first of ``spare`` is the first to be left out.
+    The first of ``spare`` is the first to be left out; the first column has ``first`` characters.
     """
-    allowed = 1 + max(2, (console().width - FIRST_COLUMN) // NUMBER_COLUMN)
+    allowed = 1 + max(2, (console().width - first) // NUMBER_COLUMN)
     dropped = list(spare)[: max(0, len(headings) - allowed)]
     return [number for number, heading in enumerate(headings) if heading not in dropped]
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from budsim.api.several_models import Ask, SharedCluster
+    from budsim.simulator.planning.shared_clusters import OneMoreNode, SharedOutcome
 
 MOST_BYTES = 2**20
 MOST_MODELS = 20
@@ -122,11 +123,19 @@ def _print(found: SharedCluster) -> None:
             f"{names[each.model]} would take {each.wanted} x {each.device} alone; "
             f"{each.left} are left: {held}"
         )
-    for more in outcome.more:
+    gains = [more for more in outcome.more if _gains(more, outcome)]
+    if outcome.more and not gains:
+        console.print("one more node of any kind would change nothing")
+    for more in gains:
         console.print(
             f"one more node like {more.node} ({more.cluster}): {more.served} models served, "
             f"{more.cost_usd_per_h:.2f} USD/h"
         )
+
+
+def _gains(more: OneMoreNode, outcome: SharedOutcome) -> bool:
+    """Return whether one more node serves another model, or the same ones for less."""
+    return (more.served, -more.cost_usd_per_h) > (outcome.served, -outcome.cost_usd_per_h)
 
 
 def _told(row: dict[str, Any], *, has_targets: bool) -> str:

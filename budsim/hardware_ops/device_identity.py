@@ -32,6 +32,8 @@ MOST_GB = 1e6
 # Largest relative difference between stated and catalog memory (GB against GiB is 7 %).
 MEMORY_TOLERANCE = 0.25
 
+# How the reason of a device that the catalog does not know begins.
+UNKNOWN = "unknown device"
 NAME_FIELDS = ("raw_name", "device_model", "model", "name")
 
 KINDS_ON_THE_WIRE = {
@@ -107,7 +109,7 @@ def pci_id(entry: InventoryReader) -> str:
 
 
 def _unknown(name: str, problem: str = "") -> Identity:
-    return Identity(reason=f"unknown device {name!r}{problem}")
+    return Identity(reason=f"{UNKNOWN} {name!r}{problem}")
 
 
 def _agreed(by_pci: Sequence[Device], by_name: Sequence[Device]) -> tuple[Device, ...]:

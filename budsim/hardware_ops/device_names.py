@@ -92,6 +92,12 @@ def close_names(name: str) -> list[str]:
     return [by_key[key] for key in difflib.get_close_matches(name.lower(), by_key, n=3)]
 
 
+def close_text(name: str) -> str:
+    """Return names that are spelled like ``name`` as a hint, "" where there are none."""
+    names = close_names(name)
+    return f"close to it: {', '.join(names)}" if names else ""
+
+
 def candidates_by_pci(pci_id: str) -> tuple[Device, ...]:
     """Return the devices that carry a PCI id (``10de:2330``, ``0x10de:0x2330``); empty if unknown.
 

@@ -59,8 +59,10 @@ def test_size_names_devices_and_their_price(load, capsys):
     assert sets[0]["usd_per_hour"] < sets[1]["usd_per_hour"]
     assert run(asked) == 0
     assert "1 x L4" in capsys.readouterr().out
-    assert run([*asked, "--device", "Frobnicator-9000"]) == 2
-    assert "--device" in capsys.readouterr().err
+    assert run([*asked, "--device", "H100-SXN"]) == 2
+    told = capsys.readouterr().err
+    assert "--device: 'H100-SXN' is not known" in told
+    assert "close to it: H100-SXM" in told
 
 
 def test_an_estimated_rent_is_marked(load, capsys):

@@ -46,6 +46,7 @@ def test_the_terminal_names_models_and_cost(ask, capsys):
     assert "1 of 1 models are served" in told
     assert "Llama-3.1-8B-Instruct: 1 x H100-SXM" in told
     assert "with a chance of >99%" in " ".join(told.split())
+    assert "one more node of any kind would change nothing" in told
 
 
 def test_a_model_without_targets_is_not_said_to_meet_them(ask, capsys):

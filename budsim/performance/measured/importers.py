@@ -118,7 +118,8 @@ def import_records(records: Iterable[tuple[str, object]], setup: Setup) -> Impor
             rows.append(_row(record, setup))
             places.append(place)
         except InvalidInput as error:
-            problems.append(f"{place}: {error}")
+            told = str(error).removeprefix("file: ")
+            problems.append(f"{place}: {told}")
     columns = [*COLUMNS, *(name for name in OPTIONAL_COLUMNS if any(row.get(name) for row in rows))]
     table = pd.DataFrame(
         [{name: as_text(row.get(name)) for name in columns} for row in rows],

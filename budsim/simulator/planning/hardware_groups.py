@@ -14,6 +14,8 @@ from typing import Final
 from budsim.commons.units import GIB
 from budsim.hardware_ops.cluster import Cluster, DeviceLabel, DevicePool, HardwareMode, Node
 from budsim.hardware_ops.device import Device, DeviceKind, Segment
+from budsim.hardware_ops.device_identity import UNKNOWN
+from budsim.hardware_ops.device_names import close_text
 from budsim.simulator.planning.plans import Rejection
 
 # Time-sliced devices are told apart in steps of 5 % of compute and 1/32 of memory.
@@ -23,6 +25,8 @@ MEMORY_STEPS: Final = 32
 LEVELS: Final = 4
 # Nodes that a rejection names before it says how many more there are.
 NODES_NAMED: Final = 3
+# Unknown devices that come with names that are spelled alike; each takes about a millisecond.
+MOST_HINTS: Final = 10
 # Accelerators in the usual server (HGX, OAM and PCIe servers of 2020 to 2026).
 USUAL_NODE: Final = 8
 # Nodes that people put into one pipeline where they can choose their devices.
@@ -310,12 +314,12 @@ def _is_skipped(node: Node, device: Device, *, skip_master_cpus: bool) -> bool:
 def _why_not_in_mode(cluster: Cluster, pool: DevicePool, device: Device, mode: HardwareMode) -> str:
     """Return why a pool cannot be used as the question's hardware mode asks, or nothing."""
     if mode is HardwareMode.SHARED and not _can_be_shared(cluster, pool, device):
-        return "it is not time-sliced, and hardware_mode is shared"
+        return "it is not time-sliced, and shares of devices are asked for"
     if mode is HardwareMode.DEDICATED and _is_partly_taken(pool, device):
         if device.kind is DeviceKind.CPU:
             busy = 1.0 - pool.compute_free_share
-            return f"other work keeps {busy:.0%} of its cores busy, and hardware_mode is dedicated"
-        return "others hold a part of it, and hardware_mode is dedicated"
+            return f"other work keeps {busy:.0%} of its cores busy, and whole devices are asked for"
+        return "others hold a part of it, and whole devices are asked for"
     if pool.memory_free_bytes <= 0 or pool.compute_free_share <= 0:
         left = f"{pool.memory_free_bytes / GIB:.0f} GiB and {pool.compute_free_share:.0%} of its"
         return f"nothing of it is left ({left} compute are free)"
@@ -440,13 +444,18 @@ def _sizes(nodes: Iterable[NodeDevices]) -> tuple[tuple[int, int], ...]:
 def _rejections(
     cluster_id: str, refused: Mapping[tuple[str, str], Counter[str]]
 ) -> Iterator[Rejection]:
-    """Yield a rejection for every device and reason, with the first nodes it is on."""
+    """Yield a rejection for every device and reason, with the first nodes it is on.
+
+    The first unknown devices come with names that are spelled alike.
+    """
+    unknown = [each for each in refused if each[1].startswith(UNKNOWN)][:MOST_HINTS]
     for (subject, reason), nodes in refused.items():
+        hint = close_text(subject) if (subject, reason) in unknown else ""
         named = ", ".join(list(nodes)[:NODES_NAMED])
         more = f" and {len(nodes) - NODES_NAMED} more" if len(nodes) > NODES_NAMED else ""
         yield Rejection(
             cluster_id=cluster_id,
             subject=subject,
-            reason=f"{reason} (on {named}{more})",
+            reason=f"{reason} (on {named}{more}){hint and f'; {hint}'}",
             devices=sum(nodes.values()),
         )

@@ -98,8 +98,8 @@ def why_no_store(question: Question, group: HardwareGroup, engine: ServingEngine
         return f"{device.name} has no network over which a store is read"
     if rule.through_host and not host_bytes_per_device(question, group, engine):
         return (
-            f"{engine.name} reads a {store.kind} store through host memory: kv_offload_gib gives "
-            "it none"
+            f"{engine.name} reads a {store.kind} store through host memory, and none is given to "
+            "KV cache"
         )
     if not _placed(question, group, store).capacity_bytes:
         return (

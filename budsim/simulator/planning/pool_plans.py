@@ -260,7 +260,7 @@ class PoolSearch:
 def why_no_pools(question: Question) -> str:
     """Return why no pools are proposed for a question whatever the devices, or nothing."""
     if question.mode is HardwareMode.SHARED:
-        return "workers of pools take whole devices, and hardware_mode is shared: ask for dedicated"
+        return "workers of pools take whole devices, and shares of devices are asked for"
     prefix = question.traffic.prefix
     if isinstance(prefix, PrefixSet) and prefix.by_prefix:
         return (

@@ -57,6 +57,8 @@ def test_an_unknown_device_is_called_unknown():
     found = usable(make_cluster((("Frobnicator-9000", 2),)), DEDICATED, skip_master_cpus=True)
     assert not found.groups
     assert "unknown device" in found.rejections[0].reason
+    mistyped = usable(make_cluster((("H100SMX", 2),)), DEDICATED, skip_master_cpus=True)
+    assert mistyped.rejections[0].reason.endswith("; close to it: H100-SXM, H800-SXM, H200-SXM")
 
 
 def test_time_sliced_devices_keep_what_others_left():

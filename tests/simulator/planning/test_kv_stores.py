@@ -77,7 +77,7 @@ def test_prefixes_are_found_in_the_store_and_the_gain_is_told(store: KvStore) ->
 
 def test_sglang_reads_a_store_through_host_memory() -> None:
     """Without any it is a reason; with more than its device cache it has both."""
-    told = "sglang reads a mooncake store through host memory: kv_offload_gib gives it none"
+    told = "sglang reads a mooncake store through host memory, and none is given to KV cache"
     assert told in reasons(asked(MOONCAKE, "sglang"))
     with_host = replace(asked(MOONCAKE, "sglang"), kv_offload_bytes=1000.0 * GIB)
     args = answered(with_host).plans[0].groups[0].launch.args
@@ -88,7 +88,7 @@ def test_sglang_reads_a_store_through_host_memory() -> None:
 def test_files_are_read_through_host_memory_at_the_stated_speed() -> None:
     """Without host memory it is a reason; eight devices of 100 GB/s read 12.5 each at most."""
     for engine in ("vllm", "sglang"):
-        told = f"{engine} reads a file store through host memory: kv_offload_gib gives it none"
+        told = f"{engine} reads a file store through host memory, and none is given to KV cache"
         assert told in reasons(asked(FILES, engine))
     with_host = replace(asked(FILES), kv_offload_bytes=400.0 * GIB)
     group = answered(with_host).plans[0].groups[0]

@@ -310,7 +310,7 @@ def test_shared_devices_hold_no_pools() -> None:
         mode=HardwareMode.SHARED,
     )
     outcome = answer(question, AnalyticPredictor())
-    assert "hardware_mode is shared" in str(outcome.rejections)
+    assert "shares of devices are asked for" in str(outcome.rejections)
     assert outcome.plans
 
 
