@@ -103,8 +103,7 @@ def read(table: pd.DataFrame) -> tuple[Rows, pd.DataFrame]:
         _first(rows, "ttft_ms_mean", "ttft_ms_p50"),
         _first(rows, "tpot_ms_mean", "tpot_ms_p50"),
     )
-    names = "device_name engine precision input_tokens output_tokens notes concurrency".split()
-    keys = rows[names].agg("|".join, axis=1)
+    keys = configurations(rows, measurements)
     found = Rows(
         measurements=measurements,
         ttft_s=ttft,
@@ -317,14 +316,22 @@ def tell_physics(name: str, left: np.ndarray, stated: np.ndarray, busy: np.ndarr
         print(f"{name}, physics alone, {part} ({at.sum()}): 5, 10, 90, 95 %: {ends}")
 
 
-def curves(rows: pd.DataFrame, measurements: PoolMeasurements) -> np.ndarray:
+def curves(rows: pd.DataFrame, measurements: PoolMeasurements) -> pd.Series:
     """Return the curve of each row: all loads of one device, engine, lengths and layout."""
     tensorrt = rows.engine.str.contains("trtllm").astype(str)
     pools = measurements.pools
     sizes = [pools.prefill.tp, pools.decode.tp, pools.decode.dp]
     columns = [tensorrt, rows.precision, rows.input_tokens, rows.output_tokens]
     columns += [pd.Series(each).astype(str) for each in sizes]
-    return rows.device_name.str.cat(columns, "|").to_numpy(dtype=str)
+    return rows.device_name.str.cat(columns, "|")
+
+
+def configurations(rows: pd.DataFrame, measurements: PoolMeasurements) -> pd.Series:
+    """Return what was measured again where two rows have the same."""
+    pools = measurements.pools
+    numbers = pools.prefill_workers, pools.decode_workers, pools.decode.draft_tokens
+    columns = [rows.concurrency, *(pd.Series(each).astype(str) for each in numbers)]
+    return curves(rows, measurements).str.cat(columns, "|")
 
 
 def tell_groups(found: list[Withheld], rows: pd.DataFrame, stated: np.ndarray) -> None:
@@ -348,12 +355,20 @@ def main(path: str) -> None:
         "tpot": np.log(rows.tpot_s / plain.tpot_s),
         "ttft": np.log(rows.ttft_s / reported_ttft(measurements, plain)),
     }
-    groups = {"curve": curves(columns, measurements), "device": columns.device_name.to_numpy(str)}
+    groups = {
+        "curve": curves(columns, measurements).to_numpy(str),
+        "device": columns.device_name.to_numpy(str),
+    }
     found = {
         name: [withheld(rows, each, seed) for seed in (FOLD_SEEDS if name == "curve" else (0,))]
         for name, each in groups.items()
     }
-    for part, at in (("stated", stated), ("inferred", ~stated)):
+    parts = {
+        "stated": stated & ~measurements.by_recipe,
+        "by recipe": measurements.by_recipe,
+        "inferred": ~stated,
+    }
+    for part, at in parts.items():
         for name, left in physics.items():
             tell(f"{name}, {part}, physics", left, at)
             for group, each in found.items():

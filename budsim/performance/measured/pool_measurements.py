@@ -18,7 +18,7 @@ from budsim.performance.measured.pool_columns import (
     StatedPools,
     stated_pools,
 )
-from budsim.performance.measured.pool_recipes import most_decoding, with_recipes
+from budsim.performance.measured.pool_recipes import FoundRecipes, found_recipes
 from budsim.performance.measured.protocols import SOURCES
 from budsim.performance.serving.pools.pool_times import Pools
 
@@ -45,14 +45,15 @@ class PoolMeasurements:
     """Readable rows as pools; arrays of shape (n,).
 
     ``rows`` are positions in the table; ``problems`` says for every row of it why it was not read.
-    ``stated`` rows give the workers of both pools, ``median`` ones report medians, ``steady`` ones
-    were seen after many turns; those of a ``known_party`` were measured by whom the correction was
-    fitted on.
+    ``stated`` rows give the workers of both pools, or have one published recipe only: then they
+    are ``by_recipe``. ``median`` ones report medians, ``steady`` ones were seen after many turns;
+    those of a ``known_party`` were measured by whom the correction was fitted on.
     """
 
     pools: Pools
     rows: Integers
     stated: Booleans
+    by_recipe: Booleans
     median: Booleans
     steady: Booleans
     known_party: Booleans
@@ -91,9 +92,12 @@ def read_pools(table: pd.DataFrame) -> PoolMeasurements:
     missing = [name for name in _READ if name not in fresh]
     fresh = fresh.assign(**dict.fromkeys(missing, ""))
     known_party = _sources(fresh).isin(SOURCES).to_numpy(dtype=bool)
-    stated = with_recipes(fresh, stated_pools(fresh), known_party)
+    own = stated_pools(fresh)
+    recipes = found_recipes(fresh, own, known_party)
+    stated = recipes.completed(own)
+    guessing = _with_guesses(fresh, recipes)
     prefill = read_measurements(_workers(fresh, stated, "prefill"))
-    decode = read_measurements(_workers(fresh, stated, "decode"))
+    decode = read_measurements(_workers(guessing, stated, "decode"))
     known = np.isfinite(stated.prefill_devices)
     problems = [
         ((first or second) if fine else _UNKNOWN) or wrong
@@ -105,15 +109,16 @@ def read_pools(table: pd.DataFrame) -> PoolMeasurements:
     load = pd.to_numeric(fresh.concurrency, errors="coerce").to_numpy(dtype=np.float64)
     return PoolMeasurements(
         pools=Pools(
-            prefill=_plain(_picked(prefill, rows)),
-            decode=_picked(decode, rows),
+            prefill=_limited(_plain(_picked(prefill, rows)), recipes, rows),
+            decode=_without_guesses(_picked(decode, rows), recipes, rows),
             prefill_workers=stated.prefill_workers[rows],
             decode_workers=stated.decode_workers[rows],
             concurrency=load[rows],
-            most_decoding=most_decoding(fresh, stated, load, known_party)[rows],
+            most_decoding=recipes.most_decoding[rows],
         ),
         rows=rows,
         stated=stated.stated[rows] > 0,
+        by_recipe=(stated.stated > own.stated)[rows],
         median=decode.median[_places(decode, rows)],
         steady=_arrivals(fresh).map(is_steady).to_numpy(dtype=bool)[rows],
         known_party=known_party[rows],
@@ -142,6 +147,38 @@ def _picked(measurements: Measurements, rows: Integers) -> Candidates:
 def _plain(candidates: Candidates) -> Candidates:
     """Return prefill workers: they read prompts and guess nothing."""
     return replace(candidates, speculations=(), speculation=None)
+
+
+def _limited(prefill: Candidates, recipes: FoundRecipes, rows: Integers) -> Candidates:
+    """Return prefill workers with the steps that recipes start them for."""
+    tokens = recipes.columns["prefill_tokens"][rows]
+    prompts = recipes.columns["prefill_prompts"][rows]
+    return replace(
+        prefill,
+        token_budget=np.where(np.isfinite(tokens), tokens, prefill.token_budget),
+        max_num_seqs=np.where(np.isfinite(prompts), prompts, prefill.max_num_seqs),
+    )
+
+
+def _with_guesses(table: pd.DataFrame, recipes: FoundRecipes) -> pd.DataFrame:
+    """Return rows with the method and the tokens that their recipes guess ahead."""
+    tokens = recipes.columns["draft_tokens"]
+    method = table.get("speculative_method", pd.Series("", index=table.index)).astype(str)
+    drafts = table.get("draft_tokens", pd.Series("", index=table.index)).astype(str)
+    guess = recipes.known & (tokens > 0) & (drafts == "").to_numpy(dtype=bool)
+    told = pd.Series(tokens, index=table.index).map(lambda value: f"{value:g}")
+    return table.assign(
+        speculative_method=method.where(~(guess & (method == "")), "mtp"),
+        draft_tokens=drafts.where(~guess, told),
+    )
+
+
+def _without_guesses(decode: Candidates, recipes: FoundRecipes, rows: Integers) -> Candidates:
+    """Return decode workers that guess nothing where their recipe does not."""
+    if decode.speculation is None:
+        return decode
+    none = recipes.columns["draft_tokens"][rows] == 0
+    return replace(decode, speculation=np.where(none, 0, decode.speculation))
 
 
 def _workers(table: pd.DataFrame, stated: StatedPools, pool: str) -> pd.DataFrame:

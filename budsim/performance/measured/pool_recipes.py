@@ -1,8 +1,19 @@
-"""What recipes of InferenceX's disaggregated runs have in common, where rows do not state it."""
+"""How servers behind published disaggregated runs were started, where rows do not state it.
+
+The catalog is read from what the benchmark publishes: InferenceX (843c625, Apache-2.0) lists in
+``nvidia-master.yaml`` and ``amd-master.yaml`` which recipe ran at which concurrency, since when;
+recipes themselves are files of NVIDIA's srt-slurm (its branches ``sa-submission``), launch scripts
+of ai-dynamo, and ``amd_utils`` of InferenceX. Column ``source`` names the file of each.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import csv
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.resources import files
 
 import numpy as np
 import pandas as pd
@@ -10,75 +21,181 @@ import pandas as pd
 from budsim.performance.candidates import Booleans, Floats
 from budsim.performance.measured.pool_columns import StatedPools
 
-# TensorRT-LLM's decode workers are started for a power of two of sequences on each attention rank,
-# or from 192 on for one and a half of it, and keep 1 to 45 % more requests in flight: 563 with 512,
-# 4916 with 4096, 1365 with 1280. The rest waits for a place, as rows show (564 requests, 512
-# places: 52 wait, measured 12.7 s, replayed 12.5 s). From the names of its recipes
-# (`ctx1_gen5_dep8_batch32` of srt-slurm, which master.yaml of InferenceX lists by concurrency).
-MOST_OVER_PLACES = 1.45
-LEAST_ONE_AND_A_HALF = 192.0
-MOST_OVER_ONE_AND_A_HALF = 1.15
+# Names under which the same runs stand in tables, and the one of the catalog.
+SAME_RUNS = {
+    "deepseek-ai/DeepSeek-R1-0528": "deepseek-ai/DeepSeek-R1",
+    "deepseek-ai/DeepSeek-V3": "deepseek-ai/DeepSeek-R1",
+    "zhipuai/GLM-5": "zai-org/GLM-5",
+}
 
-# Since then TensorRT-LLM's prefill workers have attention ranks, whatever the decode workers have;
-# those on H200 are as the row says.
-RANKS_SINCE = "2026-01-01"
+_SIZES = r"prefill tp(\d+) dp(\d+), decode tp(\d+) dp(\d+)"
+
+Key = tuple[str, str, str, str, float, float, float]
 
 
-def with_recipes(rows: pd.DataFrame, stated: StatedPools, known_party: Booleans) -> StatedPools:
-    """Return pools with the attention ranks that recipes give their prefill workers."""
-    ranked = (
-        known_party
-        & _tensorrt(rows)
-        & (rows["date"].astype(str) >= RANKS_SINCE).to_numpy(dtype=bool)
-        & ~rows["device_name"].astype(str).str.contains("H200").to_numpy(dtype=bool)
-    )
-    ranks = np.where(ranked, stated.prefill_devices, stated.prefill_ranks)
-    return replace(stated, prefill_ranks=ranks)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRecipe:
+    """One deployment; devices and attention ranks are those of one worker.
 
-
-def most_decoding(
-    rows: pd.DataFrame, stated: StatedPools, concurrency: Floats, known_party: Booleans
-) -> Floats:
-    """Return the sequences that all decode workers run at most, inf where nothing is known, (n,).
-
-    With attention ranks the batch follows from the load alone. Without, recipes that are started
-    for one load have one that is just smaller (6 requests on 3 workers: 1 each); a server of
-    several loads has room for all, unless fewer than two requests are in flight for each worker.
+    A step of a prefill worker holds at most ``prefill_tokens`` and ``prefill_prompts`` on each
+    attention rank, a decode worker at most ``decode_sequences`` on each; nan where not published.
+    It ran at a load from ``since`` to ``until`` (ISO dates).
     """
-    parts = stated.decode_workers * np.where(stated.decode_ranks > 1, stated.decode_ranks, 1.0)
-    each = np.maximum(concurrency / parts, 1e-9)
-    ranked = _batch_of_ranks(each)
-    alone = np.where((each >= 1.0) & (each < 2.0), 1.0, np.inf)
-    own = np.where(each >= 1.0, _power_below(each), np.inf)
-    batch = np.where(stated.decode_ranks > 1, ranked, np.where(_for_one_load(rows), own, alone))
-    recipe = known_party & _tensorrt(rows) & (stated.stated > 0)
-    return np.where(recipe, batch * parts, np.inf)
+
+    draft_tokens: float
+    prefill_workers: float
+    prefill_devices: float
+    prefill_ranks: float
+    prefill_tokens: float
+    prefill_prompts: float
+    decode_workers: float
+    decode_devices: float
+    decode_ranks: float
+    decode_sequences: float
+    since: str
+    until: str
+
+    @property
+    def devices(self) -> float:
+        """All devices of the deployment."""
+        prefill = self.prefill_workers * self.prefill_devices
+        return prefill + self.decode_workers * self.decode_devices
+
+    @property
+    def settings(self) -> tuple[float, ...]:
+        """What makes two recipes one: everything but dates, 0 where nothing is published."""
+        return tuple(float(np.nan_to_num(getattr(self, name))) for name in NUMBERS)
 
 
-def _batch_of_ranks(each: Floats) -> Floats:
-    """Return the sequences of one rank: 35 requests for each run 32 at a time, 55 run freely."""
-    power = 2.0 ** np.floor(np.log2(np.maximum(each, 1.0)))
-    over = each / power
-    whole = (over > 1.0) & (over <= MOST_OVER_PLACES)
-    half = 1.5 * power
-    part = (half >= LEAST_ONE_AND_A_HALF) & (each > half)
-    part &= each <= half * MOST_OVER_ONE_AND_A_HALF
-    return np.where(whole, power, np.where(part, half, np.inf))
+NUMBERS = (
+    "draft_tokens prefill_workers prefill_devices prefill_ranks prefill_tokens prefill_prompts "
+    "decode_workers decode_devices decode_ranks decode_sequences"
+).split()
 
 
-def _power_below(each: Floats) -> Floats:
-    """Return the largest power of two below, at least one: 10 gives 8, 2 gives 1."""
-    power = 2.0 ** np.floor(np.log2(np.maximum(each, 1.0)))
-    return np.where((each == power) & (power > 1.0), power / 2.0, power)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundRecipes:
+    """Recipes of rows; arrays of shape (n,).
+
+    ``columns`` are the numbers of `PoolRecipe`, nan where no recipe was found. ``sole`` rows have
+    one recipe only; of several that differ one without guesses comes first.
+    """
+
+    columns: Mapping[str, Floats]
+    sole: Booleans
+
+    @property
+    def known(self) -> Booleans:
+        """Whether a row has a recipe."""
+        return np.isfinite(self.columns["prefill_workers"])
+
+    @property
+    def most_decoding(self) -> Floats:
+        """Sequences that all decode workers run at most; inf where nothing is published."""
+        ranks = self.columns["decode_ranks"] * self.columns["decode_workers"]
+        most = self.columns["decode_sequences"] * ranks
+        return np.where(np.isfinite(most), most, np.inf)
+
+    def completed(self, stated: StatedPools) -> StatedPools:
+        """Return pools with the workers of recipes."""
+        names = [name for name in NUMBERS if hasattr(stated, name)]
+        picked = {
+            name: np.where(self.known, self.columns[name], getattr(stated, name)) for name in names
+        }
+        return replace(stated, **picked, stated=np.where(self.sole, 1.0, stated.stated))
 
 
-def _for_one_load(rows: pd.DataFrame) -> Booleans:
-    """Return whether a recipe of its own starts the servers of each load."""
-    device = rows["device_name"].astype(str)
-    fp8 = rows["precision"].astype(str).str.contains("fp8")
-    found = device.str.contains("H100") | (device.str.contains("GB200") & fp8)
-    return found.to_numpy(dtype=bool)
+def found_recipes(rows: pd.DataFrame, stated: StatedPools, known_party: Booleans) -> FoundRecipes:
+    """Return the recipe of each row of the benchmark: by its load, date, workers and guesses."""
+    columns = {name: np.full(len(rows), np.nan) for name in NUMBERS}
+    sole = np.zeros(len(rows), dtype=np.bool_)
+    records = rows.to_dict("records")
+    for at in map(int, np.flatnonzero(known_party)):
+        row = {str(name): str(value) for name, value in records[at].items()}
+        fitting = _fitting(recipes().get(_key(row), ()), row, stated, at)
+        if not fitting:
+            continue
+        first = min(fitting, key=lambda each: each.draft_tokens)
+        sole[at] = len({each.settings for each in fitting}) == 1
+        for name in NUMBERS:
+            columns[name][at] = getattr(first, name)
+    return FoundRecipes(columns=columns, sole=sole)
 
 
-def _tensorrt(rows: pd.DataFrame) -> Booleans:
-    return rows["engine"].astype(str).str.contains("trtllm").to_numpy(dtype=bool)
+@lru_cache(maxsize=1)
+def recipes() -> Mapping[Key, Sequence[PoolRecipe]]:
+    """Return the catalog by what rows state."""
+    text = files(__package__).joinpath("catalog/pool_recipes.csv").read_text(encoding="utf-8")
+    found: dict[Key, list[PoolRecipe]] = {}
+    for line in csv.DictReader(text.splitlines()):
+        recipe = PoolRecipe(
+            **{name: _number(line[name]) for name in NUMBERS},
+            since=line["since"],
+            until=line["until"],
+        )
+        for load in line["concurrency"].split():
+            found.setdefault(_key({**line, "concurrency": load}), []).append(recipe)
+    return found
+
+
+def _key(row: Mapping[str, str]) -> Key:
+    model, engine = row.get("model_hf") or row.get("model", ""), row.get("engine", "")
+    return (
+        SAME_RUNS.get(model, model),
+        row.get("device_name") or row.get("device", ""),
+        next((name for name in ("trtllm", "sglang") if name in engine), engine),
+        row.get("precision", ""),
+        _number(row.get("input_tokens", "")),
+        _number(row.get("output_tokens", "")),
+        _number(row.get("concurrency", "")),
+    )
+
+
+def _fitting(
+    candidates: Sequence[PoolRecipe], row: Mapping[str, str], stated: StatedPools, at: int
+) -> list[PoolRecipe]:
+    """Return the recipes a row may have run: those of its date, else of any."""
+    notes, date = row.get("notes", ""), row.get("date", "")[:10]
+    guessing, ranked = "mtp" in notes.lower(), "dp_attention" in notes
+    devices = _number(row.get("n_devices", ""))
+    found = _where(candidates, lambda each: each.since <= date <= each.until)
+    if stated.stated[at] > 0:
+        workers = stated.prefill_workers[at], stated.decode_workers[at]
+        found = [
+            each
+            for each in found
+            if (each.prefill_workers, each.decode_workers) == workers
+            and (each.draft_tokens > 0) == guessing
+        ]
+        found = _where(found, lambda each: (each.decode_ranks > 1) == ranked)
+    elif sizes := re.search(_SIZES, notes):
+        numbers = [float(each) for each in sizes.groups()]
+        found = [each for each in found if _is_of_sizes(each, *numbers)]
+    elif np.isfinite(devices):
+        found = [each for each in found if (each.draft_tokens > 0) == guessing]
+        found = [each for each in found if each.devices == devices]
+    return _where(found, lambda each: np.isnan(devices) or each.devices == devices)
+
+
+def _where(
+    candidates: Sequence[PoolRecipe], fits: Callable[[PoolRecipe], bool]
+) -> list[PoolRecipe]:
+    """Return the recipes that fit, all where none does."""
+    return [each for each in candidates if fits(each)] or list(candidates)
+
+
+def _is_of_sizes(recipe: PoolRecipe, p_tp: float, p_dp: float, d_tp: float, d_dp: float) -> bool:
+    """Return whether a recipe has workers of such sizes: written as tp, as dp, as their product.
+
+    Equal sizes may be the devices of the whole deployment.
+    """
+    sizes = recipe.prefill_devices, recipe.decode_devices
+    written = (p_tp, d_tp), (p_dp, d_dp), (p_tp * p_dp, d_tp * d_dp)
+    return sizes in written or p_tp == d_tp == recipe.devices
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

@@ -1,65 +1,81 @@
-"""What recipes of disaggregated runs say where rows do not."""
+"""How disaggregated runs were started, where rows do not say it."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from budsim.performance.measured.pool_measurements import read_pools
+from budsim.performance.measured.pool_measurements import PoolMeasurements, read_pools
+from budsim.performance.measured.pool_recipes import NUMBERS, recipes
 from tests.performance.measured.test_pool_columns import DISAGGREGATED
 
-TENSORRT = {
+# `ctx1_gen1_dep32_batch16_eplb0_mtp0_564`: one prefill worker of eight, one decode worker of 32.
+WIDE = {
     **DISAGGREGATED,
     "source": "inferencex",
     "engine": "dynamo-trtllm",
     "device_name": "GB200",
+    "precision": "fp8",
+    "input_tokens": "1024",
+    "output_tokens": "8192",
+    "concurrency": "564",
     "date": "2026-02-05",
+    "notes": "dp_attention; prefill tp8 x1 workers, decode tp32 x1",
 }
-RANKS = "dp_attention; prefill tp8 x1 workers, decode tp32 x1"
-ALONE = "prefill tp8 x1 workers, decode tp8 x3"
+# The same run in a table that states neither workers nor guesses: one recipe guesses nothing, one
+# guesses three tokens.
+NAMELESS = {"source": "aiconfigurator_silicon", "notes": "disagg: prefill tp8 dp1, decode tp32 dp1"}
+ALONE = NAMELESS | {"concurrency": "1127", "output_tokens": "1024"}
 
 
-def places(*rows: dict[str, str]) -> list[float]:
-    """Return the sequences that all decode workers of each row run at most."""
-    told = read_pools(pd.DataFrame([TENSORRT | row for row in rows]).fillna("")).pools.most_decoding
-    assert told is not None
-    return [float(each) for each in told]
+def read(*rows: dict[str, str]) -> PoolMeasurements:
+    """Return measurements of rows that differ from the wide run."""
+    return read_pools(pd.DataFrame([WIDE | row for row in rows]).fillna(""))
 
 
 def test_requests_beyond_the_places_of_a_recipe_wait() -> None:
-    """564 requests decode 512 at a time; 512 and 900 say nothing of places."""
-    loads = ("564", "512", "900")
-    found = places(*({"notes": RANKS, "concurrency": load} for load in loads))
-    assert found == [512.0, np.inf, np.inf]
-    several = RANKS.replace("tp32 x1", "tp8 x5"), RANKS.replace("tp32", "tp8")
-    assert places(
-        {"notes": several[0], "concurrency": "1365"}, {"notes": several[1], "concurrency": "1606"}
-    ) == [1280.0, 1536.0]
+    """564 requests, started for 16 sequences on each of 32 ranks: 512 decode at a time."""
+    told = read({}).pools.most_decoding
+    assert told is not None
+    assert told.tolist() == [512.0]
 
 
-def test_servers_of_one_load_have_fewer_places_than_it() -> None:
-    """FP8 on GB200, three workers: 6, 18 and 30 requests have 1, 4 and 8 places on each."""
-    loads = ("6", "18", "30")
-    assert places(*({"notes": ALONE, "concurrency": load} for load in loads)) == [3.0, 12.0, 24.0]
+def test_a_step_of_prefill_holds_what_its_recipe_says() -> None:
+    """16,384 tokens and 16 prompts on each of eight attention ranks, though the row names none."""
+    prefill = read({"notes": "dp_attention; prefill tp8 x1 workers, decode tp32 x1"}).pools.prefill
+    assert [prefill.dp[0], prefill.token_budget[0], prefill.max_num_seqs[0]] == [8, 16384, 16]
 
 
-def test_other_rows_say_nothing_of_places() -> None:
-    """A stranger, another engine, and a server that is started for several loads."""
-    others = ({"source": "x"}, {"engine": "dynamo-sglang"}, {"device_name": "B200-SXM"})
-    found = places(*({"notes": ALONE, "concurrency": "18"} | other for other in others))
-    assert found == [np.inf] * 3
+def test_rows_of_one_recipe_are_as_good_as_those_that_state_it() -> None:
+    """1,127 requests ran one way, 564 two: these get the one without guesses, and stay unsure."""
+    found = read(ALONE, NAMELESS, {})
+    assert found.stated.tolist() == [True, False, True]
+    assert found.by_recipe.tolist() == [True, False, False]
+    assert found.pools.decode.tp.tolist() == [32, 32, 32]
+    assert found.pools.decode.draft_tokens.tolist() == [0, 0, 0]
 
 
-def test_prefill_workers_of_tensorrt_have_attention_ranks() -> None:
-    """Since 2026, on all devices but H200, for runs of this benchmark."""
-    others = ({}, {"date": "2025-12-09"}, {"device_name": "H200-SXM"}, {"source": "x"})
-    rows = [TENSORRT | {"notes": ALONE} | other for other in others]
-    pools = read_pools(pd.DataFrame(rows).fillna("")).pools
-    assert pools.prefill.dp.tolist() == [8, 1, 1, 1]
+def test_guesses_are_those_of_the_recipe() -> None:
+    """A row that says `mtp` is told how many tokens: three at 564 requests."""
+    assert read({"notes": "spec=mtp; " + WIDE["notes"]}).pools.decode.draft_tokens.tolist() == [3]
 
 
-def test_many_sequences_on_a_rank_guess_one_token() -> None:
-    """TensorRT-LLM, eight ranks: 128 requests guess three tokens, 640 one."""
-    notes = "spec=mtp; dp_attention; prefill tp8 x1 workers, decode tp8 x1"
-    rows = [TENSORRT | {"notes": notes, "concurrency": load} for load in ("128", "640")]
-    assert read_pools(pd.DataFrame(rows).fillna("")).pools.decode.draft_tokens.tolist() == [3, 1]
+def test_strangers_have_no_recipe() -> None:
+    """Another party, another load and another device keep what their rows say."""
+    others = {"source": "x"}, {"concurrency": "565"}, {"device_name": "H100-SXM"}
+    told = read(*others).pools.most_decoding
+    assert told is not None
+    assert np.isinf(told).all()
+
+
+def test_the_catalog_is_whole() -> None:
+    """Workers are whole numbers, ranks divide a worker's devices, dates are in order."""
+    every = [each for some in recipes().values() for each in some]
+    assert len(every) > 1000
+    for each in every:
+        numbers = {name: getattr(each, name) for name in NUMBERS}
+        assert all(np.isnan(value) or value % 1 == 0 for value in numbers.values()), numbers
+        assert min(each.prefill_workers, each.decode_workers) >= 1, numbers
+        assert each.prefill_ranks in (1, each.prefill_devices), numbers
+        assert each.decode_ranks in (1, each.decode_devices), numbers
+        assert "2025-12-01" <= each.since <= each.until, numbers

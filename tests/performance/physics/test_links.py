@@ -30,8 +30,12 @@ def test_a_switch_gives_every_group_the_whole_link() -> None:
 
 
 def test_what_does_not_fit_into_a_node_goes_over_the_network() -> None:
-    """Sixteen devices, eight a node, network of 0.5 GB/s: so fast is the group, or the hop."""
-    assert link_bandwidth(candidates(tp=16)).group == 0.5e9
+    """Sixteen devices, eight a node, links of 1 GB/s, network of 0.5 GB/s.
+
+    A message of 1 GB is summed in a node in 2 x 7/8 s, and an eighth of it between two nodes in
+    2 x 1/2 x 1/8 / 0.5 s: 2 s together, in which a ring of 16 sends 15/8 GB.
+    """
+    assert link_bandwidth(candidates(tp=16)).group == pytest.approx(15 / 16 * 1e9)
     two_nodes = link_bandwidth(candidates(tp=8, pp=2))
     assert (two_nodes.group[0], two_nodes.hop[0]) == (1e9, 0.5e9)
 

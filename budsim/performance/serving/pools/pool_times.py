@@ -214,7 +214,7 @@ def _prompt_times(ranks: Ranks) -> tuple[Floats, Floats]:
     """
     table, stage = ranks.candidates, _stage_share(ranks)
     prompt = _fresh_tokens(table)
-    whole = np.maximum(np.floor(table.token_budget / prompt), 1.0) * table.dp
+    whole = _prompts_of_a_step(table) * table.dp
     waiting = np.maximum(table.concurrency / table.pp, 1.0)
     together = np.asarray(np.minimum(whole, waiting), dtype=np.float64)
     full = prefill_step(ranks, together * prompt).total_s * stage
@@ -258,8 +258,7 @@ def prefill_batches(workers: Candidates) -> PrefillBatches:
 def _batches(ranks: Ranks, lone_s: Floats) -> PrefillBatches:
     """Return `prefill_batches` of workers that take ``lone_s`` (n,) for a lone prompt."""
     table, prompt = ranks.candidates, _fresh_tokens(ranks.candidates)
-    fitting = np.maximum(np.floor(table.token_budget / prompt), 1.0)
-    most = np.asarray(fitting * table.dp, dtype=np.float64)
+    most = np.asarray(_prompts_of_a_step(table) * table.dp, dtype=np.float64)
     further = _further_stages(table)
     lone = lone_s / (1.0 + further)
     full = prefill_step(ranks, np.asarray(most * prompt, dtype=np.float64)).total_s
@@ -269,6 +268,12 @@ def _batches(ranks: Ranks, lone_s: Floats) -> PrefillBatches:
     return PrefillBatches(
         batch_s=np.maximum(lone - each, 0.0), each_s=each, most=most, further=further
     )
+
+
+def _prompts_of_a_step(workers: Candidates) -> Floats:
+    """Return the whole prompts of one step on each attention rank, one at least, (n,)."""
+    fitting = np.floor(workers.token_budget / _fresh_tokens(workers))
+    return np.asarray(np.clip(fitting, 1.0, np.maximum(workers.max_num_seqs, 1.0)))
 
 
 def prefill_step(ranks: Ranks, tokens: Floats) -> StepTime:

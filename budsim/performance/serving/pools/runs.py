@@ -203,7 +203,7 @@ def serve_run(run: Run, lengths: Lengths, seed: int = 0) -> RunTimes:
     """Return the times of every request: the next is sent when one is answered.
 
     A prefill worker reads what waits for it as one batch; requests go to the workers in turn, and
-    so they do to decode workers, whose places they wait for.
+    so they do to decode workers. A cache is sent once it has a place there, which it then holds.
     """
     several = max(run.clients / MOST_CLIENTS, 1.0)
     clients = round(run.clients / several)

@@ -78,7 +78,7 @@ class _State:
         done = self.starts[worker] + took
         self.free[worker] = done
         self.starts[worker] = done if self.waiting[worker] else float("inf")
-        ready = done + took * self.run.further + self.run.more_s
+        ready = done + took * self.run.further
         for request in batch:
             self._decode(request, ready)
 
@@ -86,7 +86,7 @@ class _State:
         held = self.held[self.placed % len(self.held)]
         self.placed += 1
         self.answered += 1
-        start = max(ready, held[0])
+        start = max(ready, held[0]) + self.run.more_s
         heapreplace(held, start + self.decoding[request])
         self.first[request] = start
         heappush(self.free_clients, start + self.decoding[request])

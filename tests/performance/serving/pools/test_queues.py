@@ -12,6 +12,7 @@ from budsim.performance.serving.pools.pool_times import (
     TRANSFER_EFFICIENCY,
     Pools,
     pool_times,
+    prefill_batches,
 )
 from budsim.performance.serving.pools.queues import PoolService, steady_pools
 from tests.performance.populations import population
@@ -48,6 +49,15 @@ def test_the_worker_with_fewer_ranks_bounds_the_transfer() -> None:
     four = replace(pools(), prefill=population(model=LLAMA, tp=4, **columns))
     moved = pool_times(four).transfer_s[0] - HANDSHAKE_S
     assert moved == pytest.approx(4000 * 131_072 / (50e9 * TRANSFER_EFFICIENCY), rel=1e-6)
+
+
+def test_a_step_of_prefill_holds_no_more_prompts_than_its_worker_may_run() -> None:
+    """32,000 tokens hold eight prompts of 4,000, unless the worker is started for two."""
+    eight = pools()
+    tokens = replace(eight.prefill, token_budget=np.array([32_000.0]))
+    two = replace(tokens, max_num_seqs=np.array([2.0]))
+    most = [prefill_batches(each).most[0] for each in (tokens, two)]
+    assert most == [8.0, 2.0]
 
 
 def test_transfers_share_the_links() -> None:

@@ -62,15 +62,15 @@ def test_two_workers_read_two_prompts_at_a_time() -> None:
 
 
 def test_a_request_without_a_place_waits_for_one() -> None:
-    """One place: the second request starts when the first has decoded for 10 s, at 11.5 s."""
+    """One place: the second cache is sent when the first request has decoded, at 11.5 s."""
     ttft = serve_run(replace(RUN, places=1), EQUAL).ttft_s
-    assert ttft[:2].tolist() == pytest.approx([1.5, 11.5])
+    assert ttft[:2].tolist() == pytest.approx([1.5, 12.0])
 
 
 def test_requests_go_to_decode_workers_in_turn() -> None:
     """Three requests on two workers of one place: the third waits for the first one's place."""
     ttft = serve_run(replace(RUN, clients=3, decode_workers=2, places=1), EQUAL).ttft_s
-    assert ttft[:3].tolist() == pytest.approx([1.5, 2.5, 11.5])
+    assert ttft[:3].tolist() == pytest.approx([1.5, 2.5, 12.0])
 
 
 def test_latency_is_the_first_token_and_the_rest() -> None:

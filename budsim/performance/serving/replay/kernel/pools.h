@@ -1,7 +1,7 @@
 /* A closed loop through prefill workers and decode workers: `pools/runs.py` says what it models.
 
    Requests go to the workers of each pool in turn. A prefill worker reads what waits for it as one
-   batch; a request decodes as soon as its worker has a place. Tokens come at one speed. */
+   batch; a cache is sent once it has a place, which it then holds. Tokens come at one speed. */
 
 #ifndef BUDSIM_POOLS_H
 #define BUDSIM_POOLS_H
@@ -63,7 +63,7 @@ typedef struct {
 
 static void decode_request(Pools *p, int64_t request, double ready) {
     Times *held = &p->held[p->placed++ % p->run->decode_workers];
-    double start = ready > held->at[0] ? ready : held->at[0];
+    double start = (ready > held->at[0] ? ready : held->at[0]) + p->run->more_s;
     double end = start + p->req->decoding[request];
     sink(held, end);
     p->req->first[request] = start;
@@ -81,7 +81,7 @@ static void read_batch(Pools *p, int64_t worker) {
     p->freed[worker] = done;
     p->read[worker] = last;
     p->starts[worker] = last < p->sent ? done : HUGE_VAL;
-    double ready = done + took * run->further + run->more_s;
+    double ready = done + took * run->further;
     for (int64_t n = first; n < last; n += run->workers) decode_request(p, n, ready);
 }
 
