@@ -11,12 +11,8 @@ from budsim.performance.serving.pools.pool_times import Pools
 
 # Terms of the logarithm of the factor, in the order of `speed_terms`.
 SPEED_TERMS = (
-    "one tensorrt rocm log_input rocm_log_input ranks hopper_without_ranks "
-    "prefill_first_fp8 prefill_first_many_ranks"
+    "one tensorrt rocm log_input rocm_log_input ranks hopper_without_ranks prefill_first_fp8"
 ).split()
-
-# Attention ranks from which on a prefill worker counts as one of many.
-MANY_RANKS = 8
 
 # Factors are clipped to this either way, in the log: what the runs they are fitted through hold.
 LARGEST_SPEED = 1.6
@@ -57,7 +53,6 @@ def speed_terms(pools: Pools) -> Floats:
             ranks,
             hopper * (1.0 - ranks),
             first * (1.0 - rocm) * (bits > 6.0) * (1.0 - hopper),
-            first * (workers.dp >= MANY_RANKS) * (1.0 - hopper),
         ],
         axis=1,
     ).astype(np.float64)

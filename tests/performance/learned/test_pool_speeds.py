@@ -28,7 +28,7 @@ def test_terms_tell_engine_device_and_ranks() -> None:
     assert (hopper["tensorrt"], hopper["hopper_without_ranks"], hopper["ranks"]) == (0, 1, 0)
     notes = "dp_attention; prefill tp8 x1 workers, decode tp8 x2"
     ranked = named(device_name="B200-SXM", notes=notes)
-    assert (ranked["ranks"], ranked["prefill_first_many_ranks"]) == (1, 1)
+    assert ranked["ranks"] == 1
     assert ranked["prefill_first_fp8"] == 1
     assert named(engine="dynamo-trtllm")["tensorrt"] == 1
 
