@@ -59,7 +59,8 @@ GRID = np.linspace(-1.6, 1.6, 13)
 CAP = 0.5
 # Weight of the 99th percentile of TTFT, which the first wave makes, beside the mean or median.
 TAIL = 0.3
-# Ridge on the weights of standardised terms; configurations measured n times count as sqrt(n).
+# Ridge on the weights of standardised terms. Configurations measured n times count as sqrt(n), here
+# and in trees.
 RIDGE = 5.0
 
 
@@ -184,9 +185,13 @@ def _between(table: np.ndarray, log: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return first + (place - low) * (second - first), (second - first) / step
 
 
-def train(features: np.ndarray, target: np.ndarray) -> xgboost.Booster:
-    """Return trees that minimise the mean absolute log error."""
-    return xgboost.train(PARAMETERS, xgboost.DMatrix(features, target), ROUNDS)
+def train(
+    features: np.ndarray, target: np.ndarray, repeats: np.ndarray, used: np.ndarray
+) -> xgboost.Booster:
+    """Return trees that minimise the mean absolute log error of the ``used`` rows (n,)."""
+    at = np.flatnonzero(used & np.isfinite(target))
+    known = xgboost.DMatrix(features[at], target[at], weight=repeats[at] ** -0.5)
+    return xgboost.train(PARAMETERS, known, ROUNDS)
 
 
 def withheld(rows: Rows, groups: np.ndarray, seed: int) -> Withheld:
@@ -207,7 +212,7 @@ def withheld(rows: Rows, groups: np.ndarray, seed: int) -> Withheld:
     runs = run_pools(rows.measurements.pools, CLIENT_LENGTHS, speeds)
     left = np.log(rows.ttft_s / reported_ttft(rows.measurements, runs))
     features = run_features(rows.measurements, runs)
-    ttft = np.where(stated, left, left - _apart(features, left, folds, np.ones_like(stated)))
+    ttft = np.where(stated, left, left - _apart(rows, features, left, folds, np.ones_like(stated)))
     return Withheld(tpot=tpot, ttft=ttft, strata=np.array(strata(runs, stated)), folds=folds)
 
 
@@ -215,20 +220,20 @@ def _tpot_left(rows: Rows, prefill: np.ndarray, folds: np.ndarray) -> tuple[Pool
     speeds = Speeds(prefill=prefill, token=np.ones(len(prefill)))
     runs = run_pools(rows.measurements.pools, CLIENT_LENGTHS, speeds)
     target, features = np.log(rows.tpot_s / runs.tpot_s), run_features(rows.measurements, runs)
-    own = _apart(features, target, folds, rows.stated)
-    every = _apart(features, target, folds, np.ones_like(rows.stated))
+    own = _apart(rows, features, target, folds, rows.stated)
+    every = _apart(rows, features, target, folds, np.ones_like(rows.stated))
     return runs, target - np.where(rows.stated, own, every)
 
 
 def _apart(
-    features: np.ndarray, target: np.ndarray, folds: np.ndarray, used: np.ndarray
+    rows: Rows, features: np.ndarray, target: np.ndarray, folds: np.ndarray, used: np.ndarray
 ) -> np.ndarray:
     """Return predictions of every fold by trees that saw the ``used`` rows of the others."""
     found = np.zeros(len(target))
     for fold in np.unique(folds):
         held = folds == fold
-        known = ~held & used & np.isfinite(target)
-        found[held] = train(features[known], target[known]).inplace_predict(features[held])
+        trees = train(features, target, rows.repeats, used & ~held)
+        found[held] = trees.inplace_predict(features[held])
     return found
 
 
@@ -240,17 +245,16 @@ def fit(rows: Rows, spreads: dict[str, dict[str, tuple[float, float]]]) -> PoolC
     speeds = Speeds(prefill=prefill, token=np.ones(len(prefill)))
     first = run_pools(rows.measurements.pools, CLIENT_LENGTHS, speeds)
     features, target = run_features(rows.measurements, first), np.log(rows.tpot_s / first.tpot_s)
-    known = np.isfinite(target)
     boosters = {
-        "tpot_stated": train(features[known & rows.stated], target[known & rows.stated]),
-        "tpot_inferred": train(features[known], target[known]),
+        "tpot_stated": train(features, target, rows.repeats, rows.stated),
+        "tpot_inferred": train(features, target, rows.repeats, every),
     }
     found = PoolCorrection(weights=weights, boosters=boosters, spreads=spreads)
     token = found.tpot_factors(rows.stated, features)
     runs = run_pools(rows.measurements.pools, CLIENT_LENGTHS, replace(speeds, token=token))
     left = np.log(rows.ttft_s / reported_ttft(rows.measurements, runs))
-    seen = np.isfinite(left)
-    boosters["ttft_inferred"] = train(run_features(rows.measurements, runs)[seen], left[seen])
+    left_features = run_features(rows.measurements, runs)
+    boosters["ttft_inferred"] = train(left_features, left, rows.repeats, every)
     return found
 
 
