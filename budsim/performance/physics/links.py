@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from budsim.performance.candidates import Booleans, Candidates, Floats
+from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ def link_bandwidth(candidates: Candidates) -> LinkBandwidth:
     )
 
 
-def _over_domains(tp: Floats, domain: Floats, inside: Floats, network: Floats) -> Floats:
+def _over_domains(tp: Integers, domain: Floats, inside: Floats, network: Floats) -> Floats:
     """Return the bandwidth of one ring that takes as long as sums inside domains and between them.
 
     A device of k in a domain sends 2 (k - 1) / k of a message inside and 2 (m - 1) / m of its k-th
