@@ -99,7 +99,7 @@ def test_cost_is_that_of_both_pools() -> None:
 def test_time_to_first_token_is_unsure() -> None:
     """The 90 % range reaches several times the value, as residuals of measured pools do."""
     ttft = best().groups[0].service.ttft_s
-    assert ttft.high90 > 4.0 * ttft.value
+    assert ttft.high90 > 2.0 * ttft.value
 
 
 def test_pools_are_shown_where_they_are_better_than_plain_plans() -> None:
