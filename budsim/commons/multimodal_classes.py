@@ -12,6 +12,7 @@ from typing import Final
 SGLANG_MULTIMODAL: Final = frozenset(
     {
         "Cohere2VisionForConditionalGeneration",
+        "Cosmos3ForConditionalGeneration",
         "DeepseekOCRForCausalLM",
         "DotsOCRForCausalLM",
         "Ernie4_5_VLMoeForConditionalGeneration",
@@ -21,6 +22,7 @@ SGLANG_MULTIMODAL: Final = frozenset(
         "Lfm2VlForConditionalGeneration",
         "LightOnOCRForConditionalGeneration",
         "LlavaForConditionalGeneration",
+        "MiDashengLMModel",
         "MiniCPMO",
         "MiniCPMV",
         "MiniCPMV4_6ForConditionalGeneration",
@@ -29,6 +31,7 @@ SGLANG_MULTIMODAL: Final = frozenset(
         "Phi4MMForCausalLM",
         "Qwen3ASRForConditionalGeneration",
         "Step3VLForConditionalGeneration",
+        "StepVLForConditionalGeneration",
         "UnlimitedOCRForCausalLM",
         "VoxtralForConditionalGeneration",
     }
@@ -36,12 +39,14 @@ SGLANG_MULTIMODAL: Final = frozenset(
 
 VLLM_MULTIMODAL: Final = SGLANG_MULTIMODAL | frozenset(
     {
+        "AriaForConditionalGeneration",
         "AudioFlamingo3ForConditionalGeneration",
         "Blip2ForConditionalGeneration",
         "DeepseekOCR2ForCausalLM",
         "DeepseekVLV2ForCausalLM",
         "Eagle2_5_VLForConditionalGeneration",
         "Exaone4_5_ForConditionalGeneration",
+        "Glm5NextForConditionalGeneration",
         "GraniteSpeechForConditionalGeneration",
         "GraniteSpeechPlusForConditionalGeneration",
         "Idefics3ForConditionalGeneration",
@@ -51,11 +56,19 @@ VLLM_MULTIMODAL: Final = SGLANG_MULTIMODAL | frozenset(
         "LlavaNextForConditionalGeneration",
         "LlavaNextVideoForConditionalGeneration",
         "LlavaOnevisionForConditionalGeneration",
+        "Molmo2ForConditionalGeneration",
         "MolmoForCausalLM",
         "MossTranscribeDiarizeForConditionalGeneration",
+        "NVLM_D",
+        "OpenCUAForConditionalGeneration",
+        "Ovis2_5",
+        "Ovis2_6ForCausalLM",
+        "Ovis2_6_MoeForCausalLM",
         "PaliGemmaForConditionalGeneration",
         "Phi3VForCausalLM",
         "QianfanOCRForConditionalGeneration",
+        "Qwen2_5OmniForConditionalGeneration",
+        "Qwen4ExpForConditionalGeneration",
         "SkyworkR1VChatModel",
         "SmolVLMForConditionalGeneration",
         "WhisperForConditionalGeneration",

@@ -34,7 +34,8 @@ OF_WHOLE: Final = ("architectures", "model_type", "quantization_config", "torch_
 
 # Classes without an output head: bodies, classifiers, reward models.
 POOLING: Final = re.compile(
-    r"(?<!LMHead)(?<!ChatGLM)(?<!VLChat)(?<!Omni)Model$|For(Sequence|Token)Classification$"
+    r"(?<!LMHead)(?<!ChatGLM)(?<!Chat)(?<!DashengLM)(?<!Omni)Model$"
+    r"|For(Sequence|Token)Classification$"
 )
 
 LLAMA_KEYS: Final = (

@@ -48,7 +48,15 @@ ImageRule = (
     | Tiles
     | WindowTiles
 )
-VideoRule = ClosestGrid | MergedPatches | PinpointTiles | PooledPatches | RatioTiles | Slices
+VideoRule = (
+    ClosestGrid
+    | MergedPatches
+    | OverlappedCrops
+    | PinpointTiles
+    | PooledPatches
+    | RatioTiles
+    | Slices
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

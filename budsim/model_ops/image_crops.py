@@ -296,6 +296,7 @@ class OverlappedCrops:
     """Molmo: crops that overlap by a margin, and the whole; 2 x 2 patches of them are pooled.
 
     The grid is chosen like Llama 4's, of the image without both margins (vLLM ``molmo.py``).
+    Molmo 2 shows a frame of video as one crop of ``frame_tokens`` with ``frame_marks`` around them.
     """
 
     side: int
@@ -303,6 +304,18 @@ class OverlappedCrops:
     margin: int
     pool: int
     most_crops: int
+    frame_tokens: int = 0
+    frame_marks: int = 0
+
+    def video(self, frames: int, width: int, height: int) -> EncodedItem:  # noqa: ARG002
+        """Return a video: each frame is the whole, whose patches are pooled more."""
+        patches = (self.side // self.patch) ** 2
+        return EncodedItem(
+            tokens=frames * self.frame_tokens,
+            marks=frames * self.frame_marks,
+            patches=frames * patches,
+            span=patches,
+        )
 
     def image(self, width: int, height: int) -> EncodedItem:
         """Return an image; of one crop it is 12 x 12 tokens, and the whole as many."""

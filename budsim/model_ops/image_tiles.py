@@ -81,11 +81,14 @@ class RatioTiles:
     tile_patches: int
     most_tiles: int
     has_thumbnail: bool
+    edge_marks: int = 2
+    tile_marks: int = 0
 
     def image(self, width: int, height: int) -> EncodedItem:
         """Return an image; 896 x 448 is 2 tiles and the whole: 3 x 256 = 768 tokens."""
         tiles = self._tiles(width, height)
-        return self._item(tiles + (1 if self.has_thumbnail and tiles > 1 else 0), marks=2)
+        tiles += 1 if self.has_thumbnail and tiles > 1 else 0
+        return self._item(tiles, marks=self.edge_marks + tiles * self.tile_marks)
 
     def video(self, frames: int, width: int, height: int) -> EncodedItem:  # noqa: ARG002
         """Return a video: ``Frame1: <img>...</img>`` and a line break for each frame."""

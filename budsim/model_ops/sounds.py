@@ -136,6 +136,12 @@ MINICPM_SOUND: Final = AudioRule(
     tokens_per_s=10.0, positions_per_s=50.0, window_s=1.0, longest_s=LONGEST_AUDIO_S
 )
 
+# MiDashengLM: 4 frames of 10 ms a position, of which five are joined, in pieces of 1,008 frames
+# (vLLM 0.32 `midashenglm.py`; target_length of its config.json). No longest sound is published.
+DASHENG_SOUND: Final = AudioRule(
+    tokens_per_s=5.0, positions_per_s=25.0, window_s=10.08, longest_s=LONGEST_AUDIO_S
+)
+
 # Whisper: 1,500 positions of each 30 s, which its decoder reads; engines cut longer sounds into
 # requests of 30 s (vLLM 0.32 `whisper.py`, max_audio_clip_s).
 WHISPER_SOUND: Final = AudioRule(
@@ -155,6 +161,7 @@ SOUNDS: Final[Mapping[str, AudioRule]] = {
     "moss_transcribe_diarize": MOSS_SOUND,
     "granite_speech": GRANITE_SOUND,
     "granite_speech_plus": GRANITE_SOUND,
+    "midashenglm": DASHENG_SOUND,
     "minicpmo": MINICPM_SOUND,
     "phi4mm": PHI4_SOUND,
 }

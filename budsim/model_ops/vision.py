@@ -14,26 +14,14 @@ from budsim.model_ops.config_reader import (
 )
 
 
-def vision_parameters(config: ConfigReader, text_hidden: int) -> int:
-    """Return the weights of the vision tower and projector declared in a whole config.json.
-
-    Raises
-    ------
-    UnsupportedModel
-        A vision tower whose size is not known here.
-    """
+def vision_parameters(config: ConfigReader, kind: str, text_hidden: int) -> int:
+    """Return the weights of the vision tower and projector of a kind that `TOWERS` knows."""
     tower = config.nested("vision_config")
-    # Text models, and wrappers whose tower is left out of the checkpoint.
+    # Wrappers whose tower is left out of the checkpoint.
     if tower is None:
         return 0
-    kind = config.text("model_type")
-    count = TOWERS.get(kind)
-    if count is None:
-        raise config.unsupported(
-            "vision_config", f"the vision tower of {kind!r}", f"one of {', '.join(sorted(TOWERS))}"
-        )
     audio = AUDIO_PARAMETERS if config.nested("audio_config") is not None else 0
-    return count(tower, text_hidden) + audio * (kind == "gemma4")
+    return TOWERS[kind](tower, text_hidden) + audio * (kind == "gemma4")
 
 
 def _encoder_block(hidden: int, width: int) -> int:
@@ -349,5 +337,8 @@ TOWERS: Final[Mapping[str, Callable[[ConfigReader, int], int]]] = {
     "minimax_m3_vl": _minimax3,
     "muse_glimmer": _muse_glimmer,
     "step3p7": _step3p7,
+    "step_vl": _step3p7,
+    "cosmos3_omni": _qwen3,
+    "opencua": _qwen2_5,
     "deepseek_v41": _deepseek,
 }

@@ -13,6 +13,7 @@ from typing import Final
 from budsim.model_ops.config_reader import ConfigReader
 
 COMMON_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
+    "aria_text": {"moe_topk": "num_experts_per_tok"},
     "afmoe": {
         "num_dense_layers": "first_k_dense_replace",
         "global_attn_every_n_layers": "sliding_window_pattern",

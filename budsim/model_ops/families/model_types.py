@@ -360,6 +360,11 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     "solar": (read_decoder, LLAMA),
     "solar_open": (read_decoder, replace(LLAMA, experts=True, router_bias=True)),
     "step1": (read_decoder, LLAMA),
+    "aria_text": (read_decoder, replace(LLAMA, experts=True)),
+    "molmo2_text": (
+        read_decoder,
+        replace(QWEN3, qkv_bias=("qkv_bias", False), qk_norm_flag=("use_qk_norm", True)),
+    ),
     "step3_text": (read_step3, replace(LLAMA, experts=True)),
     "telechat": (read_decoder, replace(LLAMA, out_bias=ALWAYS)),
     "telechat3": (read_decoder, LLAMA),

@@ -13,6 +13,11 @@ from budsim.model_ops.vision import image_patches
 # Pixtral's rows in LLaVA's classes (transformers `PixtralImageProcessor`): sides of 1,024 pixels.
 PIXTRAL_SIDE: Final = 1_024
 
+# Aria (transformers `AriaConfig`, projector_patch_to_query_dict; `AriaImageProcessor`,
+# max_image_size 980): 256 queries of 70 x 70 patches of 14 pixels.
+ARIA_PATCHES: Final = 4_900
+ARIA_QUERIES: Final = 256
+
 # BLIP-2 (transformers `Blip2Config`): queries of its Q-Former.
 BLIP2_QUERIES: Final = 32
 
@@ -49,6 +54,21 @@ def paligemma(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> En
     stem = stem_of(hidden, tower.integer("patch_size", high=MAX_HIDDEN), patches)
     found = tower_of_blocks(hidden, width, layers, projector=hidden * text_hidden, stem=stem)
     rule = FixedImage(tokens=patches, patches=patches, marks=1)
+    return Encoders(modalities=("image",), tower=found, image=rule)
+
+
+def aria(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
+    """Return what Aria reads: the queries of one layer that attends to all patches of a square."""
+    hidden, width, layers = any_sizes(tower)
+    patches = ARIA_PATCHES
+    # Two projections each of queries, keys and values, two of what leaves the attention, and two
+    # layers (vLLM 0.32 `aria.py`, AriaCrossAttention and AriaProjectorMLP).
+    projector = 8 * hidden**2 + (hidden + text_hidden) * text_hidden
+    stem = stem_of(hidden, tower.integer("patch_size", high=MAX_HIDDEN), patches)
+    found = tower_of_blocks(
+        hidden, width, layers, projector=projector, stem=stem + ARIA_QUERIES * hidden
+    )
+    rule = FixedImage(tokens=ARIA_QUERIES, patches=patches, marks=2)
     return Encoders(modalities=("image",), tower=found, image=rule)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, ConfigReader
 from budsim.model_ops.encoders import Encoders, Tower
+from budsim.model_ops.families.wrapped import text_part
 from budsim.model_ops.image_tiles import RatioTiles, Tiles, WindowTiles
 from budsim.model_ops.image_tokens import BudgetedRows, ClosestGrid, PaddedPatches, PatchRows
 from budsim.model_ops.towers.blocks import sizes, stem_of, tower_of_blocks
@@ -39,6 +41,11 @@ MUSE_FRAME_MARKS: Final = 7
 # (downsample_ratio 0.5; model cards of InternVL 2.5 and later).
 INTERNVL_TILES: Final = 12
 INTERNVL_SHUFFLE: Final = 4
+
+# NVLM-D (vLLM 0.32 `nvlm_d.py`): <Image>, </Image> and a line break around all tiles, and
+# "<tile_1>" or "<tile_global_thumbnail>" before each (our counts).
+NVLM_MARKS: Final = 4
+NVLM_TILE_MARKS: Final = 5
 
 # Mistral 3: longest side of an image (preprocessor_config.json: longest_edge 1540).
 PIXTRAL_LONGEST: Final = 1_540
@@ -89,6 +96,24 @@ def internvl(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Enc
         has_thumbnail=config.flag("use_thumbnail", default=True),
     )
     return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)
+
+
+def nvlm(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
+    """Return what NVLM-D reads: InternVL's tiles, each with its name, and a wider projector."""
+    seen = internvl(config, tower, text_hidden)
+    assert seen.tower is not None
+    assert isinstance(seen.image, RatioTiles)
+    text = text_part(config)
+    width = text.integer("intermediate_size", high=MAX_WIDTH)
+    merged = INTERNVL_SHUFFLE * seen.tower.hidden
+    patch = tower.integer("patch_size", high=MAX_HIDDEN)
+    found = replace(
+        seen.tower,
+        projector_parameters=(merged + text_hidden) * width,
+        stem_parameters=stem_of(seen.tower.hidden, patch, seen.image.tile_patches),
+    )
+    rule = replace(seen.image, edge_marks=NVLM_MARKS, tile_marks=NVLM_TILE_MARKS)
+    return Encoders(modalities=("image",), tower=found, image=rule)
 
 
 def mistral3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
@@ -162,6 +187,15 @@ def deepseek(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Enc
 
 def step3p7(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
     """Return what Step 3.7 reads: windows of an image and the whole."""
+    return _perceived(tower, text_hidden, whole_below=0)
+
+
+def step_vl(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
+    """Return what Step3-VL-10B reads: Step 3.7's tower, and windows as of Step3."""
+    return _perceived(tower, text_hidden, whole_below=STEP3_WHOLE_BELOW)
+
+
+def _perceived(tower: ConfigReader, text_hidden: int, *, whole_below: int) -> Encoders:
     hidden, width, layers = step3p7_sizes(tower)
     # Four positions of the first convolution for each of the second.
     convolutions = 4 * 9 * 2 * hidden**2 + 9 * 8 * hidden**2
@@ -174,6 +208,7 @@ def step3p7(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Enco
         patch=patch,
         edge=patch * STEP_STRIDE,
         longest=STEP_LONGEST,
+        whole_below=whole_below,
     )
     return Encoders(modalities=("image",), tower=found, image=rule)
 

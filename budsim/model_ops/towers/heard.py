@@ -20,6 +20,9 @@ from budsim.model_ops.towers.blocks import tower_of_blocks
 # Frames of the encoder that one token joins: Voxtral, GLM-ASR and MOSS (transformers 5.24).
 JOINED: Final = 4
 
+# Positions of Dasheng that one token joins (vLLM 0.32 `midashenglm.py`, subsample_factor).
+DASHENG_JOINED: Final = 5
+
 # Phi-4-multimodal's conformer, of which config.json of the first release states the name only
 # (transformers 5.24 `Phi4MultimodalAudioConfig`).
 PHI4_AUDIO: Final[Mapping[str, object]] = {
@@ -147,6 +150,16 @@ def phi4_audio(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> T
     )
 
 
+def dasheng(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Tower:
+    """Return MiDashengLM's encoder, of whose positions five are joined, then projected twice."""
+    hidden = tower.integer("embed_dim", high=MAX_HIDDEN)
+    width = round(hidden * tower.number("mlp_ratio", default=4.0, high=64.0))
+    layers = tower.integer("depth", high=MAX_LAYERS)
+    times = config.integer("subsample_factor", high=64, default=DASHENG_JOINED)
+    projector = (times * hidden + text_hidden) * text_hidden
+    return tower_of_blocks(hidden, width, layers, projector=projector)
+
+
 HEARD: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Tower]]] = {
     "whisper": whole,
     "qwen2_audio": plain,
@@ -159,6 +172,7 @@ HEARD: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Tower]]] =
     "moss_transcribe_diarize": joined,
     "granite_speech": granite,
     "granite_speech_plus": granite,
+    "midashenglm": dasheng,
     "minicpmo": two_layers,
     "phi4mm": phi4_audio,
 }

@@ -10,6 +10,7 @@ from budsim.model_ops.config_reader import (
     MAX_HEADS,
     MAX_HIDDEN,
     MAX_LAYERS,
+    MAX_VOCABULARY,
     MAX_WIDTH,
     ConfigReader,
 )
@@ -32,6 +33,9 @@ ERNIE_PIXELS: Final = (56 * 56, 28 * 28 * 6_177)
 DOTS_PIXELS: Final = (3_136, 11_289_600)
 # EXAONE 4.5: its processor is Qwen2-VL's, with the limits of Qwen2.5-VL.
 EXAONE_PIXELS: Final = QWEN2_PIXELS
+# Ovis2.5 (vLLM 0.32 `ovis2_5.py`), and the words of its vocabulary of pictures (`OvisConfig`).
+OVIS_PIXELS: Final = (448 * 448, 1_792 * 1_792)
+OVIS_WORDS: Final = 65_536
 # Keye-VL: min_pixels and max_pixels of its preprocessor_config.json.
 KEYE_PIXELS: Final = (28 * 28 * 4, 28 * 28 * 1_280)
 
@@ -108,6 +112,29 @@ def dots(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoder
     hidden = tower.integer("embed_dim", high=MAX_HIDDEN)
     own = ConfigReader({**tower.values, "hidden_size": hidden}, tower.prefix)
     return _merged(own, text_hidden, DOTS_PIXELS, gated=True)
+
+
+def ovis(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
+    """Return what Ovis2.5 reads, whose merged patches choose from a vocabulary of pictures."""
+    hidden, width, layers = any_sizes(tower)
+    rule = MergedPatches(
+        patch=tower.integer("patch_size", high=MAX_HIDDEN),
+        merge=tower.integer("hidden_stride", high=64, default=2),
+        frames=tower.integer("temporal_patch_size", high=64, default=1),
+        least_pixels=OVIS_PIXELS[0],
+        most_pixels=OVIS_PIXELS[1],
+    )
+    words = config.integer("visual_vocab_size", high=MAX_VOCABULARY, default=OVIS_WORDS)
+    positions = (tower.integer("image_size", high=MAX_HIDDEN, default=512) // rule.patch) ** 2
+    found = tower_of_blocks(
+        hidden,
+        width,
+        layers,
+        # Into the probability of each word, and of all words into the size of the text model.
+        projector=words * (rule.merge**2 * hidden + text_hidden),
+        stem=stem_of(hidden, rule.patch, positions) * rule.frames,
+    )
+    return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)
 
 
 def exaone(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001

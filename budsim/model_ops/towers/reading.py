@@ -17,10 +17,16 @@ from budsim.model_ops.vision import TOWERS, vision_parameters
 # Objects of a config.json that describe towers. One that no rule here reads is an error: its
 # weights would be missing.
 SEEN: Final = ("vision_config", "vit_config", "visual_tokenizer_config")
-SPOKEN: Final = ("audio_config", "encoder_config", "sound_config", "speech_config")
+SPOKEN: Final = (
+    "audio_config",
+    "audio_encoder_config",
+    "encoder_config",
+    "sound_config",
+    "speech_config",
+)
 
 # Families of which vLLM 0.32 takes images alone, though their kind of tiles could show frames.
-_NO_VIDEO: Final = frozenset({"eagle_2_5_vl", "skywork_chat"})
+_NO_VIDEO: Final = frozenset({"eagle_2_5_vl", "opencua", "skywork_chat"})
 
 # Families whose reader of images reads sounds, too.
 _HEAR_THEMSELVES: Final = frozenset({"gemma4", "gemma3n"})
@@ -32,10 +38,15 @@ _UNSTATED: Final[Mapping[str, Mapping[str, object]]] = {
     "molmo": tiled.CLIP_L,
 }
 
-# DeepSeek's readers of documents have the ``model_type`` of DeepSeek-VL2.
+# DeepSeek's readers of documents have the ``model_type`` of DeepSeek-VL2, Step3-VL-10B and Ovis
+# names of their code.
 _BY_CLASS: Final[Mapping[str, str]] = {
     "DeepseekOCRForCausalLM": "deepseek_ocr",
     "DeepseekOCR2ForCausalLM": "deepseek_ocr2",
+    "Ovis2_5": "ovis2_5",
+    "Ovis2_6ForCausalLM": "ovis2_5",
+    "Ovis2_6_MoeForCausalLM": "ovis2_5",
+    "StepVLForConditionalGeneration": "step_vl",
     "UnlimitedOCRForCausalLM": "unlimited_ocr",
 }
 
@@ -67,7 +78,7 @@ def tower_parameters(config: ConfigReader, encoders: Encoders, text_hidden: int)
     heard = encoders.audio_tower if kind in HEARD else None
     audio = heard.parameters if heard else 0
     if kind in TOWERS:
-        return vision_parameters(config, text_hidden) + audio
+        return vision_parameters(config, kind, text_hidden) + audio
     return audio + (encoders.tower.parameters if encoders.tower else 0)
 
 
@@ -108,8 +119,11 @@ def _heard(config: ConfigReader, kind: str) -> ConfigReader | None:
 
 
 READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders]]] = {
+    "NVLM_D": grids.nvlm,
+    "aria": fixed.aria,
     "blip-2": fixed.blip2,
     "cohere2_vision": tiled.cohere,
+    "cosmos3_omni": merged.qwen3,
     "deepseek_ocr": deepseek.deepseek_ocr,
     "deepseek_ocr2": deepseek.deepseek_ocr2,
     "deepseek_v41": grids.deepseek,
@@ -152,7 +166,10 @@ READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders
     "minimax_m3_vl": merged.minimax3,
     "mistral3": grids.mistral3,
     "molmo": tiled.molmo,
+    "molmo2": tiled.molmo2,
     "muse_glimmer": grids.muse_glimmer,
+    "opencua": merged.qwen2_5,
+    "ovis2_5": native.ovis,
     "paddleocr_vl": native.paddle,
     "paligemma": fixed.paligemma,
     "phi3_v": tiled.phi3,
@@ -171,6 +188,7 @@ READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders
     "smolvlm": tiled.idefics3,
     "step3_vl": grids.step3,
     "step3p7": grids.step3p7,
+    "step_vl": grids.step_vl,
     "unlimited_ocr": deepseek.unlimited_ocr,
     "vlm": merged.qwen2_5,
 }

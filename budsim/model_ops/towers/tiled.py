@@ -59,6 +59,14 @@ MOLMO_CROPS: Final = 12
 MOLMO_MARGIN: Final = 8
 MOLMO_POOL: Final = 2
 
+# Molmo 2 (transformers `Molmo2ImageProcessor`, `Molmo2VideoProcessor`): 8 crops of 378 pixels; a
+# frame pools 3 x 3 patches, with begin, end and its time before: " 1.0 " (our count).
+MOLMO2_CROPS: Final = 8
+MOLMO2_FRAME_POOL: Final = 3
+MOLMO2_FRAME_MARKS: Final = 7
+# Layers of the tower that the adapter reads, of 27 (vLLM 0.32 `molmo2.py`, vit_layers).
+MOLMO2_READ: Final = (-3, -9)
+
 # InternVL's and Eagle 2.5's pixel shuffle: a quarter of the patches.
 SHUFFLE: Final = 4
 RATIO_TILES: Final = 12
@@ -290,3 +298,40 @@ def molmo(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encode
         side=side, patch=patch, margin=MOLMO_MARGIN, pool=MOLMO_POOL, most_crops=MOLMO_CROPS
     )
     return Encoders(modalities=("image",), tower=found, image=rule)
+
+
+def molmo2(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
+    """Return what Molmo 2 reads: Molmo's crops of another size, and frames of video."""
+    hidden, width, layers = any_sizes(tower)
+    names = ("image_size", "image_default_input_size")
+    side = square(tower, next(filter(tower.has, names), names[0]))
+    patch = tower.integer("patch_size", "image_patch_size", high=MAX_HIDDEN)
+    along = side // patch
+    adapter = config.nested("adapter_config") or ConfigReader({})
+    read, last = _read_layers(adapter, layers)
+    inner = adapter.integer("hidden_size", high=MAX_HIDDEN, default=hidden)
+    wide = adapter.integer("intermediate_size", high=MAX_WIDTH)
+    pooling = (3 * read * hidden + inner) * inner
+    projector = pooling + (2 * inner + text_hidden) * wide
+    stem = stem_of(hidden, patch, along**2)
+    found = tower_of_blocks(hidden, width, last, projector=projector, stem=stem)
+    rule = OverlappedCrops(
+        side=side,
+        patch=patch,
+        margin=MOLMO_MARGIN,
+        pool=MOLMO_POOL,
+        most_crops=MOLMO2_CROPS,
+        frame_tokens=math.ceil(along / MOLMO2_FRAME_POOL) ** 2,
+        frame_marks=MOLMO2_FRAME_MARKS,
+    )
+    return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)
+
+
+def _read_layers(adapter: ConfigReader, layers: int) -> tuple[int, int]:
+    """Return how many layers of a tower are read, and up to which it is kept."""
+    stated = adapter.raw("vit_layers", "vision_feature_layer")[1]
+    given = stated if isinstance(stated, list | tuple) else MOLMO2_READ
+    read = [layer for layer in given if isinstance(layer, int) and -layers <= layer < layers]
+    if len(read) != len(given) or not read:
+        raise adapter.unsupported("vit_layers", f"layers of {layers}", "numbers of its layers")
+    return len(read), max(layer % layers for layer in read) + 1
