@@ -132,7 +132,7 @@ def simpler_layouts(space: SearchSpace, genome: Integers) -> Integers:
 def with_default_knobs(space: SearchSpace, genomes: Integers) -> Integers:
     """Return genomes with the engine's own knobs."""
     found = [_changed(genome, _default_knobs(space, genome)) for genome in genomes]
-    return space.repair(np.array(found).reshape(genomes.shape))
+    return space.repair(np.array(found, dtype=np.int64).reshape(genomes.shape))
 
 
 def with_smaller_budget(space: SearchSpace, genomes: Integers, steps: int) -> Integers:

@@ -5,19 +5,21 @@ from functools import cache
 
 import numpy as np
 
-from budsim.performance.predictor import load_predictor
+from budsim.performance.predictor import AnalyticPredictor, load_predictor
 from budsim.simulator.planning.answer import answer
 from budsim.simulator.planning.genome import PP, REPLICAS, TP, SearchSpace
 from budsim.simulator.planning.hardware_groups import usable
 from budsim.simulator.planning.plain_variants import (
     plain_rows,
     simpler_layouts,
+    with_default_knobs,
     with_default_sequences,
     with_replicas,
 )
 from budsim.simulator.planning.plans import Plan
 from budsim.simulator.planning.question import FixedKnobs, Question
 from budsim.simulator.planning.serving_options import serving_options
+from budsim.simulator.planning.targets import PercentileTarget
 from tests.simulator.situations import make_cluster, make_question
 
 SEVENTY = "meta-llama/Llama-3.1-70B-Instruct"
@@ -118,3 +120,19 @@ def test_every_number_of_replicas_is_a_gene():
     counts = space().replicas.tolist()
     assert [space().replica_gene(count) for count in counts] == list(range(len(counts)))
     assert genome(8, 1, 2)[REPLICAS] == counts.index(2)
+
+
+def test_no_genomes_have_no_knobs():
+    """Where nothing fits no genome is left, and none gets the engine's knobs."""
+    none = space().first_genomes(1)[:0]
+    assert with_default_knobs(space(), none).shape == none.shape
+
+
+def test_what_fits_nowhere_has_no_plan_for_percentiles():
+    """A model of 120 B on two A10G: no plan, and the memory that is missing as the reason."""
+    targets = {"percentiles": (PercentileTarget.named("ttft_p95_s", 1.0),)}
+    small = make_cluster((("A10G", 2),))
+    asked = make_question(small, model="openai/gpt-oss-120b", targets=targets, analytic_only=True)
+    outcome = answer(asked, AnalyticPredictor())
+    assert not outcome.plans
+    assert "weights need" in outcome.rejections[0].reason
