@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -180,3 +180,36 @@ def rows_of(candidates: Candidates, at: Integers) -> Candidates:
         for name, value in columns.items()
     }
     return Candidates(**chosen)
+
+
+def joined(tables: Sequence[Candidates]) -> Candidates:
+    """Return the rows of several tables as one, in their order.
+
+    Their distinct values are the same; where only some guess tokens ahead, the others do not.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    ways = max((table.speculations for table in tables), key=len)
+    if ways:
+        none = [np.zeros(len(table), dtype=np.int64) for table in tables]
+        tables = [
+            table if table.speculations else replace(table, speculations=ways, speculation=zeros)
+            for table, zeros in zip(tables, none, strict=True)
+        ]
+    columns: dict[str, Any] = {}
+    for field in fields(Candidates):
+        values = [getattr(table, field.name) for table in tables]
+        is_column = isinstance(values[0], np.ndarray)
+        columns[field.name] = np.concatenate(values) if is_column else values[0]
+    return Candidates(**columns)
+
+
+def kinds_of(columns: Sequence[Floats | Integers | Booleans]) -> tuple[Integers, Integers]:
+    """Return the first row of each kind of rows, and the number of every row's kind.
+
+    Rows of one kind are equal in all columns. Columns of (1, 2, 1) and (0, 0, 0): first rows 0 and
+    1, kinds 0, 1 and 0.
+    """
+    table = np.stack([np.nan_to_num(column.astype(np.float64)) for column in columns], axis=1)
+    _, first, kind = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    return first, np.asarray(kind).ravel()

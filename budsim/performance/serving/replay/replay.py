@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from budsim.commons.errors import InvalidInput
-from budsim.performance.candidates import Candidates, Floats, Integers
+from budsim.performance.candidates import Candidates, Floats, Integers, kinds_of
 from budsim.performance.physics.constants import FITTED, PhysicsConstants
 from budsim.performance.predictions import MemoryUse
+from budsim.performance.prefixes import Sessions
 from budsim.performance.serving.arrivals import Requests, draw_requests
 from budsim.performance.serving.replay.answers import (
     Limits,
@@ -29,7 +30,7 @@ from budsim.performance.serving.replay.scheduling import (
     host_of,
     schedulers,
 )
-from budsim.performance.serving.replay.step_tables import step_tables
+from budsim.performance.serving.replay.step_tables import columns_of_steps, step_tables
 from budsim.performance.serving.replay.summary import (
     NOTHING,
     summarise,
@@ -127,8 +128,9 @@ def serve(
     """
     drawn = _Drawn(seed)
     known = np.full(len(replicas), np.nan) if largest is None else largest
+    rates = _Rates(drawn)
     answers = [
-        _answer(replica, asked, drawn, limits, finite, float(rate))
+        _answer(replica, asked, rates, limits, finite, float(rate))
         for replica, asked, rate in zip(replicas, traffic, known, strict=True)
     ]
     return _service(answers, np.array([asked.rate for asked in traffic]))
@@ -151,6 +153,26 @@ class _Drawn:
         return self._known[key][1]
 
 
+class _Rates:
+    """Finds the largest stable rate of replicas, once for those that serve alike requests alike."""
+
+    def __init__(self, drawn: _Drawn) -> None:
+        self.drawn = drawn
+        self._known: dict[tuple[int, Traffic], float] = {}
+
+    def largest(self, replica: Replica, traffic: Traffic) -> float:
+        """Return the largest rate, requests/s, at which a replica serves such requests."""
+        requests, arrivals = self.drawn.requests_of(traffic), traffic.arrivals
+        # What turns of a conversation share depends on the rate, and a trace has requests of its
+        # own for each number of replicas.
+        if not isinstance(arrivals, OpenLoop) or isinstance(traffic.prefix, Sessions):
+            return largest_stable_rate(replica, requests)
+        key = replica.alike, traffic.at(1.0)
+        if key not in self._known:
+            self._known[key] = largest_stable_rate(replica, requests)
+        return self._known[key]
+
+
 def replicas_of(
     candidates: Candidates,
     memory: MemoryUse,
@@ -165,6 +187,9 @@ def replicas_of(
     tables, table = step_tables(candidates, constants), schedulers(candidates, memory)
     ones = np.ones(len(candidates))
     hosts = [host_of(engine, constants) for engine in candidates.engines]
+    slower = [factors.prefill, factors.decode] if factors else []
+    limits = [getattr(table, field.name) for field in fields(table)]
+    alike = kinds_of([*columns_of_steps(candidates), *limits, *slower])[1]
     return [
         Replica(
             tables=tables,
@@ -174,6 +199,7 @@ def replicas_of(
             router=front_end.router,
             prefill_factor=float((factors.prefill if factors else ones)[row]),
             decode_factor=float((factors.decode if factors else ones)[row]),
+            alike=int(alike[row]),
         )
         for row in range(len(candidates))
     ]
@@ -192,16 +218,19 @@ class _Answer:
 def _answer(
     replica: Replica,
     traffic: Traffic,
-    drawn: _Drawn,
+    rates: _Rates,
     limits: Limits,
     finite: bool,
     largest: float,
 ) -> _Answer:
+    drawn = rates.drawn
     requests = drawn.requests_of(traffic)
     fits = _fits_longest(replica, requests)
     if not fits and not (finite and replica.cache_tokens >= 1.0):
         return _Answer(None, None, False, 0.0)
-    largest = _largest_rate(replica, traffic, requests, largest)
+    # A closed loop never sends faster than it is served, so it needs no largest rate.
+    if traffic.is_open and np.isnan(largest):
+        largest = rates.largest(replica, traffic)
     # `not >=` rather than `<`: the rate of a closed loop is nan, and its queue cannot grow.
     stable = fits and not traffic.rate >= largest
     if not stable and not finite:
@@ -210,14 +239,6 @@ def _answer(
         requests = drawn.requests_of(traffic, busy=True)
     seen, over_time = _replayed(replica, requests, limits)
     return _Answer(seen, over_time, stable, largest)
-
-
-def _largest_rate(replica: Replica, traffic: Traffic, requests: Requests, known: float) -> float:
-    """Return the largest stable rate of an open loop, computed where it is not known (nan)."""
-    # A closed loop never sends faster than it is served, so it needs no largest rate.
-    if traffic.is_open and np.isnan(known):
-        return largest_stable_rate(replica, requests)
-    return known
 
 
 def _fits_longest(replica: Replica, requests: Requests) -> bool:

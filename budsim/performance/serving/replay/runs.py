@@ -47,7 +47,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """What serves a run: one row of the tables, and what its host and factors are."""
+    """What serves a run: one row of the tables, and what its host and factors are.
+
+    Replicas of one table with the same number ``alike`` serve the same requests alike.
+    """
 
     tables: StepTables
     schedulers: Schedulers
@@ -57,6 +60,7 @@ class Replica:
     prefill_factor: float = 1.0
     decode_factor: float = 1.0
     imbalance: float = IMBALANCE
+    alike: int = 0
 
     @property
     def cache_tokens(self) -> float:

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from budsim.engine_ops.engine_profile import AttendedTokens
-from budsim.performance.candidates import Candidates, Floats, Integers, rows_of
+from budsim.performance.candidates import Candidates, Floats, Integers, kinds_of, rows_of
 from budsim.performance.physics.constants import FITTED, PhysicsConstants
 from budsim.performance.physics.operators import StepTime, step_time
 from budsim.performance.physics.ranks import Ranks, prepare
@@ -42,6 +42,10 @@ EVERY_KNOT_TO, EVERY_TOKEN_TO = 128.0, 16.0
 TRIAL_SEQUENCES, TRIAL_TOKENS = 8.0, 1024.0
 # Candidates whose tables are computed at a time: their arrays stay in the processor's cache.
 PART_ROWS = 16
+# Columns of candidates on which the time of a step does not depend: what comes, and what is kept.
+LOAD_COLUMNS = frozenset(
+    "concurrency max_num_seqs memory_fraction prefix_set_tokens unshared_tokens store_bytes".split()
+)
 
 
 def _knots(per_octave: int, octaves: int) -> Floats:
@@ -129,7 +133,24 @@ class StepTables:
 
 
 def step_tables(candidates: Candidates, constants: PhysicsConstants = FITTED) -> StepTables:
-    """Return the tables of each candidate; a row takes about half a millisecond."""
+    """Return the tables of each candidate; those that differ take about half a millisecond each."""
+    distinct, kind = kinds_of(columns_of_steps(candidates))
+    tables: StepTables = _rows(_tables(rows_of(candidates, distinct), constants), kind)
+    return tables
+
+
+def columns_of_steps(candidates: Candidates) -> list[Any]:
+    """Return the columns on which the time of a step depends."""
+    return [
+        value
+        for field in fields(candidates)
+        if isinstance(value := getattr(candidates, field.name), np.ndarray)
+        and field.name not in LOAD_COLUMNS
+    ]
+
+
+def _tables(candidates: Candidates, constants: PhysicsConstants) -> StepTables:
+    """Return the tables of candidates that differ from each other."""
     ranks = prepare(candidates, constants)
     zeros = np.zeros(len(candidates))
     without_floor = replace(ranks, step_floor_s=zeros, prompt_step_floor_s=zeros)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -187,3 +188,24 @@ def test_the_largest_rate_does_not_depend_on_the_draw() -> None:
     one = population(model=SMALL, tp=[1])
     rates = [replayed(varied, one, seed=seed).largest_stable_rate[0] for seed in range(4)]
     assert max(rates) < 1.02 * min(rates)
+
+
+def test_the_largest_rate_of_equal_replicas_is_found_once(monkeypatch) -> None:
+    """Two replicas under three rates each have two largest rates, and answer as each does alone."""
+    module = import_module("budsim.performance.serving.replay.replay")
+    found, real = [], module.largest_stable_rate
+
+    def counted(*asked):
+        found.append(asked)
+        return real(*asked)
+
+    monkeypatch.setattr(module, "largest_stable_rate", counted)
+    rates = [at_rate(rate) for rate in (1.0, 2.0, 4.0)]
+    both = rows_of(CANDIDATES, np.array([0, 1, 0, 1, 0, 1]))
+    together = replay(both, memory_use(prepare(both)), [rates[at // 2] for at in range(6)])
+    assert len(found) == 2
+    for at, rate in enumerate(rates):
+        alone = replayed(rate, rows_of(CANDIDATES, np.array([0, 1])))
+        rows = slice(2 * at, 2 * at + 2)
+        assert together.ttft_s.p99[rows].tolist() == alone.ttft_s.p99.tolist()
+        assert together.largest_stable_rate[rows].tolist() == alone.largest_stable_rate.tolist()

@@ -10,6 +10,7 @@ import pytest
 from budsim.commons.precision import Precision
 from budsim.performance.physics.operators import step_time
 from budsim.performance.physics.ranks import prepare
+from budsim.performance.serving.replay import step_tables as module
 from budsim.performance.serving.replay.step_tables import (
     ASKED,
     CONTEXTS,
@@ -119,3 +120,22 @@ def test_a_token_takes_its_share_of_a_step_that_yields_several() -> None:
     assert two.decode_context[0, 20] == pytest.approx(one.decode_context[0, 20] / 2.0, rel=0.02)
     assert two.prefill[0] == pytest.approx(one.prefill[0])
     assert step_tables(guessing).tokens_per_step.tolist() == [2.0]
+
+
+def test_rows_that_differ_in_their_load_alone_share_tables(monkeypatch) -> None:
+    """Three loads of two layouts: the physics time two rows, and all six get tables."""
+    timed, real = [], module.prepare
+
+    def counted(candidates, constants):
+        timed.append(len(candidates))
+        return real(candidates, constants)
+
+    monkeypatch.setattr(module, "prepare", counted)
+    loads = [4.0, 4.0, 16.0, 16.0, 64.0, 64.0]
+    tables = step_tables(population(tp=[1, 2] * 3, concurrency=loads, max_num_seqs=loads))
+    assert timed == [2]
+    assert len(tables) == 6
+    decode = tables.rest.decode
+    assert (decode[::2] == decode[0]).all()
+    assert (decode[1::2] == decode[1]).all()
+    assert (decode[0] != decode[1]).any()
