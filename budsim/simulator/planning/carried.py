@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from budsim.performance.candidates import Integers
+from budsim.performance.candidates import Booleans, Integers
 from budsim.performance.limits import MOST_REQUESTS
 from budsim.performance.predictor import Predictor
 from budsim.performance.traffic import MOST_RATE
@@ -28,8 +28,10 @@ RATE_STEP: Final = 1e-4
 # Ways to run a replica are those there are for so many requests in flight.
 FIRST_REQUESTS: Final = 64
 # Loads predicted of each way in a round, between the largest known to be served and the least
-# known not to be.
-POINTS: Final = 8
+# known not to be: as many as make so many rows, within bounds.
+ROWS: Final = 400
+LEAST_POINTS: Final = 8
+MOST_POINTS: Final = 24
 # Largest loads of a replica on means, which bound what a replay will find, are known to 5 %.
 ROUGH: Final = 1.05
 
@@ -82,18 +84,29 @@ class Ways:
         return best
 
     def loaded(self, model: LoadModel) -> Ways:
-        """Return the best of all rivals; ``low`` and ``high`` are one request or 5 % apart."""
+        """Return the best of all rivals; those of the best of each group are known to 5 %."""
         ways, rivals = self, int(self.rival.max(initial=0)) + 1
-        while len(rows := np.flatnonzero(ways.high > np.maximum(ways.low + 1, ROUGH * ways.low))):
+        while len(rows := np.flatnonzero(ways._may_be_best())):
             ways = ways._closer(model, rows)
             able = ways.high * ways.most > ways.best(rivals)[ways.rival]
             ways = ways.rows(np.flatnonzero(able & (ways.high > 1)))
         return ways
 
+    def _may_be_best(self) -> Booleans:
+        """Return which ways may be the best of their group, and are not known to 5 % or a request.
+
+        All replicas of the others carry less, however much that is.
+        """
+        best = np.zeros(int(self.group.max(initial=0)) + 1, dtype=np.int64)
+        np.maximum.at(best, self.group, self.low * self.most)
+        able = self.high * self.most > best[self.group]
+        return np.asarray(able & (self.high > np.maximum(self.low + 1, ROUGH * self.low)))
+
     def _closer(self, model: LoadModel, rows: Integers) -> Ways:
-        """Return them after `POINTS` loads between ``low`` and ``high`` of some were predicted."""
+        """Return them after loads between ``low`` and ``high`` of some were predicted."""
         some = self.rows(rows)
-        between = np.geomspace(np.maximum(some.low, 0.5), some.high, POINTS + 2, axis=1)[:, 1:-1]
+        points = int(np.clip(ROWS // len(rows), LEAST_POINTS, MOST_POINTS))
+        between = np.geomspace(np.maximum(some.low, 0.5), some.high, points + 2, axis=1)[:, 1:-1]
         inside = some.low[:, None] + 1, np.maximum(some.high - 1, 1)[:, None]
         loads: Integers = np.clip(between.round().astype(np.int64), *inside)
         _, miss = model.serve(some.choices, loads)

@@ -1,15 +1,14 @@
 """How much traffic all devices of a cluster carry, told by a few replays.
 
 Means bound what a layout may carry. The layouts with the largest bounds are replayed, with as many
-replicas as the devices hold, under the same load: those that meet the targets are replayed under a
-larger one, until none is left.
+replicas as the devices hold, under several loads at once; see `largest_load`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -20,49 +19,57 @@ from budsim.simulator.planning.carried import (
     RATE_STEP,
     Ways,
     bounded,
+    most_load,
+    numbered,
     sums_of_groups,
     under,
 )
 from budsim.simulator.planning.genome import BUDGET, FRACTION, REPLICAS, SEQS, SearchSpace
+from budsim.simulator.planning.largest_load import LargestLoad, Rooms, above
 from budsim.simulator.planning.load_curves import LoadModel
 from budsim.simulator.planning.mixed_deployments import find_mixed_deployments
-from budsim.simulator.planning.plain_variants import plain_mixes, with_default_knobs
+from budsim.simulator.planning.plain_variants import (
+    plain_mixes,
+    with_default_knobs,
+    with_default_sequences,
+    with_smaller_budget,
+)
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.replica_groups import judge_rows
-from budsim.simulator.planning.replica_search import SMALLER_BUDGETS, Trials
-from budsim.simulator.search_result import SearchResult
+from budsim.simulator.planning.replica_groups import AskedRows, judge_loads, judge_rows, room_left
+from budsim.simulator.planning.replica_search import SMALLER_BUDGETS
+from budsim.simulator.search_result import SearchResult, first_of_each
 
-# All replicas of a layout may carry so much more than means say: an 8B model on 16 H100 carries 1.7
-# times as much within 0.5 s to the first token.
-SLACK: Final = 2.0
-# Share of the largest bound, or of what mixes may carry, that is tried first. Where that is too
-# much, the next load is smaller by as much as the targets are missed by, at most by MOST_DOWN;
-# where it is not, larger by STEP_UP, and then by its square.
+# Layouts replayed: those of the largest bounds. As bounds say little of percentiles, where there
+# are any also the best of each engine, group and TP. None with a small part of the largest bound.
+LAYOUTS: Final = 3
+MOST_LAYOUTS: Final = 12
+LEAST_BOUND: Final = 0.15
+# Layouts that carry most, to a factor of ROUGH, which are also tried with other knobs than the
+# engine's own.
+OTHER_KNOBS: Final = 3
+ROUGH: Final = 1.25
+# Loads tried first, relative to the largest bound: means are nearly what replays find, percentiles
+# may be far less.
+FIRST_OF_MEANS: Final = (0.87, 1.03)
+FIRST_OF_REPLAYS: Final = (0.3, 0.75)
+# Share of what mixes may carry that is tried first, how often mixes are made, and of how many ways
+# of each group.
 FIRST_SHARE: Final = 0.95
+MIXES_MADE: Final = 2
+MIXED_WAYS: Final = 6
+# Unlike replicas have to carry 5 % more than equal ones.
+WORTH: Final = 1.05
+# The next load that mixes are made for is smaller by as much as they miss, at most by this.
 MOST_DOWN: Final = 1.5
-STEP_UP: Final = 1.02
-# Loads are in the end 1 % or 1 apart; 2 % where mixes are made for each of them.
-CLOSE: Final = 1.01
-CLOSE_MIX: Final = 1.02
-# Most loads that may be too much before one is carried, and of those that mixes are made for.
-MOST_MISSES: Final = 40
-MIX_MISSES: Final = 3
-# Where none carries a load, replicas that miss by more than twice as much as the best, and by 5 %
-# more, are not tried again: they carry less. Misses of half and more tell of queues, not of that.
-FAR_TIMES: Final = 2.0
-FAR_MORE: Final = 0.05
-NEAR: Final = 0.5
-# Other knobs than the engine's own have to carry 2 % more.
-WORTH: Final = 1.02
-# Tells by what part the best deployments miss the targets under a load; 0: it is carried.
-Miss = Callable[[int], float]
+# Loads are told to 2 %: so much is left to what a search finds, which the plan itself then tells.
+CLOSE: Final = 1.02
 
 
 def loads_replayed(question: Question, space: SearchSpace, predictor: Predictor) -> list[int]:
     """Return loads of the question that replays let its cluster carry, the largest first.
 
-    By unlike replicas together where that is more, by equal ones, by these with 1 % room, and with
-    the engine's own knobs. Empty where nothing is carried.
+    By unlike replicas together where that is more, and by equal ones. Empty where nothing is
+    carried.
 
     Parameters
     ----------
@@ -75,152 +82,163 @@ def loads_replayed(question: Question, space: SearchSpace, predictor: Predictor)
     if not len(ways.group):
         return []
     bounds = _bounds(question, space, ways, predictor)
-    tried = _Tried(question, space, bounds, predictor)
-    usual = with_default_knobs(space, ways.genomes)
-    plainly = tried.equal_replicas(usual)
-    plain = _largest(plainly, 0, int(FIRST_SHARE * bounds.max()))
-    best = plainly.first
-    others = tried.equal_replicas(_other_knobs(question, ways.genomes[best], usual[best]), best)
-    more = above(plain, WORTH)
-    most = mixed = _largest(others, more, above(more)) if others(more) <= 0.0 else plain
-    together = max(sums_of_groups(space, ways, bounds), default=0)
+    trials = _Trials(question, space, predictor)
+    equal = trials.by_equal_replicas(
+        ways.genomes[_worth_replaying(question, ways, bounds)], bounds.max()
+    )
     # All types are taken to carry the share of their bounds that the best one does.
-    together = int(together * most / bounds.max())
-    if together > above(most, WORTH):
-        first = int(FIRST_SHARE * together)
-        types = np.concatenate([usual, _other_knobs(question, ways.genomes, usual)])
-        mixed = _largest(tried.mixes(types), most, max(first, above(most)), CLOSE_MIX, MIX_MISSES)
-    loads, less = {mixed, most, plain}, int(most / CLOSE)
-    # Where other knobs barely carry more than the engine's own, nothing between is worth asking.
-    if not plain < less <= more:
-        loads.add(less)
-    return sorted(loads - {0}, reverse=True)
-
-
-def above(load: int, close: float = CLOSE) -> int:
-    """Return the least load that is tried above one that is carried."""
-    return max(load + 1, int(close * load))
-
-
-def _largest(
-    miss: Miss, low: int, first: int, close: float = CLOSE, misses: int = MOST_MISSES
-) -> int:
-    """Return the largest load that is carried, where ``low`` is, to a factor of ``close``.
-
-    The ``first`` is tried first, and it is given up where so many ``misses`` come before one that
-    is carried. Larger loads are ever further apart until one is too much; by how much it misses the
-    targets tells how much smaller the next one is, at most by half of the way to what is carried,
-    and by two thirds of the way to the ``low`` that was given.
-    """
-    known, high, asked, up, down = low, math.inf, max(first, 1), STEP_UP, CLOSE
-    while above(low, close) < high and (misses > 0 or low > known):
-        missed = miss(asked)
-        if missed <= 0.0:
-            low = asked
-            following = int(up * low) if high == math.inf else math.isqrt(low * int(high))
-            up *= up
-        else:
-            high, misses = asked, misses - 1
-            smaller = int(asked / max(min(1.0 + missed, MOST_DOWN), down))
-            nearer = 2 / 3 if low == known else 1 / 2
-            following = max(smaller, int(asked * (low / asked) ** nearer))
-            down *= down
-        asked = int(min(max(following, low + 1), high - 1))
-    return low
+    together = int(max(sums_of_groups(space, ways, bounds)) * equal / bounds.max())
+    types = ways.genomes[_best_of_groups(ways, bounds)]
+    mixed = trials.by_mixes(types, equal, together) if equal else 0
+    return sorted({equal, mixed} - {0}, reverse=True)
 
 
 @dataclass(frozen=True, slots=True)
-class _Tried:
+class _Trials:
     """Deployments under loads of a question.
 
-    ``bounds`` are the loads that means let all replicas of each way carry.
+    ``spaces`` are those of the loads that were tried.
     """
 
     question: Question
     space: SearchSpace
-    bounds: Integers
     predictor: Predictor
+    spaces: dict[int, SearchSpace] = field(default_factory=dict)
 
-    def equal_replicas(self, genomes: Integers, ways: Integers | None = None) -> _EqualReplicas:
-        """Return what tells how any of the genomes, for some or all ways in turn, misses.
+    def by_equal_replicas(self, genomes: Integers, bound: int) -> int:
+        """Return the largest load that one of some layouts carries, best bounds first.
 
-        With as many replicas as there is room for.
+        With as many replicas as there is room for. No mean lets one carry more than ``bound``.
         """
-        bounds = self.bounds if ways is None else self.bounds[ways]
-        repeated = np.tile(bounds, len(genomes) // len(bounds)).astype(np.float64)
-        return _EqualReplicas(self, genomes, SLACK * repeated)
+        tried = self._with_other_knobs(genomes)
+        count, knobs = len(genomes), np.arange(len(tried) // len(genomes))
+        if not self.question.targets.need_replay:
+            found = self._search(tried, np.arange(len(tried)))
+            found.seek(bound * np.array(FIRST_OF_MEANS), CLOSE)
+            return found.low
+        # A smaller token budget may be what keeps gaps short, under any load.
+        first = [0, len(knobs) // 2] if self.question.targets.bound_gaps else [0]
+        found = self._search(tried, _rows(count, first, np.arange(count)))
+        found.seek(bound * np.array(FIRST_OF_REPLAYS), ROUGH)
+        best = np.unique(found.ways % count)[:OTHER_KNOBS]
+        found.go_on_with(_first_alike(tried, _rows(count, knobs, best)), CLOSE)
+        return found.low
 
-    def misses(self, load: int, genomes: Integers) -> Floats:
-        """Return by how much each genome misses, with as many replicas as there is room for."""
+    def _search(self, genomes: Integers, rows: Integers) -> LargestLoad:
+        """Return the search for the largest load that one of some rows of genomes carries."""
+        rooms, most = self._rooms(genomes), most_load(self.question)
+        return LargestLoad(rooms, _first_alike(genomes, rows), most)
+
+    def _rooms(self, genomes: Integers) -> Rooms:
+        """Return what replays some of the genomes under each of some loads."""
+
+        def rooms(rows: Integers, loads: Integers) -> Floats:
+            """Return how far rows are within the targets under loads."""
+            asked = [self._asked(int(load), genomes[rows]) for load in loads]
+            judged = judge_loads(asked, self.predictor)
+            fits = asked[0].scoring.violation(judged.choices, judged.memory) <= 0.0
+            room = np.where(fits, room_left(self.question, judged), -np.inf)
+            return np.asarray(room.reshape(len(loads), len(rows)).T)
+
+        return rooms
+
+    def _with_other_knobs(self, genomes: Integers) -> Integers:
+        """Return all layouts with the engine's own knobs, and then all of them with others.
+
+        These are smaller token budgets where gaps between tokens are bounded (see
+        `replica_search`), and knobs that suit means.
+        """
+        usual = with_default_knobs(self.space, genomes)
+        own = usual.copy()
+        own[:, [BUDGET, FRACTION]] = genomes[:, [BUDGET, FRACTION]]
+        steps = range(1, SMALLER_BUDGETS + 1) if self.question.targets.bound_gaps else ()
+        smaller = [with_smaller_budget(self.space, usual, step) for step in steps]
+        return np.concatenate([usual, *smaller, own])
+
+    def by_mixes(self, genomes: Integers, equal: int, together: int) -> int:
+        """Return the largest load that unlike replicas carry in a few tries, or ``equal``.
+
+        ``together`` is what they may carry; equal ones carry ``equal``.
+        """
+        low, high, asked = equal, math.inf, int(FIRST_SHARE * together)
+        for _ in range(MIXES_MADE):
+            asked = max(asked, above(low, WORTH))
+            if asked > together or asked >= high:
+                break
+            missed = self._missed_by_mixes(asked, genomes)
+            if missed <= 0.0:
+                low, asked = asked, together
+            else:
+                high = asked
+                asked = int(min(asked / min(1.0 + missed, MOST_DOWN), math.sqrt(low * asked)))
+        return low
+
+    def _missed_by_mixes(self, load: int, genomes: Integers) -> float:
+        """Return by what part mixes of genomes miss the targets, made and replayed as in a search.
+
+        They may have the knobs that suit means, or the engine's own.
+        """
         space = self._space_at(load)
-        genomes = self._with_all_replicas(space, genomes)
-        distinct, place = np.unique(genomes, axis=0, return_inverse=True)
-        shortfall, _ = Trials(space, self.predictor).judged(distinct)
-        return np.asarray(shortfall[place.ravel()])
+        types = np.concatenate([genomes, with_default_knobs(self.space, genomes)])
+        tried = np.unique(_with_all_replicas(space, types), axis=0)
+        scores = space.score(tried, self.predictor)
+        found = SearchResult(
+            genomes=tried, objectives=scores.objectives, violation=scores.violation
+        )
+        mixed = find_mixed_deployments(space.scoring.question, space, found, self.predictor)
+        if mixed is None or not mixed.members:
+            return math.inf
+        choices, shares = plain_mixes(space, mixed, self.predictor)
+        judged = judge_rows(space.scoring, choices, self.predictor, shares).judged
+        return min(float(judged.shortfall[list(rows)].max()) for rows in mixed.members)
 
-    def mixes(self, genomes: Integers) -> Miss:
-        """Return what tells how unlike replicas of some genomes together miss under a load."""
-
-        def miss(load: int) -> float:
-            """Make the mixes that a search would, and replay them."""
-            space = self._space_at(load)
-            question, tried = space.scoring.question, self._with_all_replicas(space, genomes)
-            tried = np.unique(tried, axis=0)
-            scores = space.score(tried, self.predictor)
-            found = SearchResult(
-                genomes=tried, objectives=scores.objectives, violation=scores.violation
-            )
-            mixed = find_mixed_deployments(question, space, found, self.predictor)
-            if mixed is None or not mixed.members:
-                return math.inf
-            choices, shares = plain_mixes(space, mixed, self.predictor)
-            judged = judge_rows(space.scoring, choices, self.predictor, shares).judged
-            return min(float(judged.shortfall[list(rows)].max()) for rows in mixed.members)
-
-        return miss
-
-    @staticmethod
-    def _with_all_replicas(space: SearchSpace, genomes: Integers) -> Integers:
-        """Return genomes with as many replicas as there is room for, and room for bursts."""
-        changed = genomes.copy()
-        changed[:, REPLICAS] = space.legal_counts(genomes) - 1
-        changed[:, SEQS] = space.sizes[SEQS] - 1
-        return space.repair(changed)
+    def _asked(self, load: int, genomes: Integers) -> AskedRows:
+        """Return genomes with all replicas there is room for under a load."""
+        space = self._space_at(load)
+        choices = space.decode(_with_all_replicas(space, genomes))
+        choices = with_default_sequences(space, choices)
+        return AskedRows(scoring=space.scoring, choices=choices, shares=np.ones(len(genomes)))
 
     def _space_at(self, load: int) -> SearchSpace:
-        return SearchSpace(self.space.options, under(self.question, load))
+        if load not in self.spaces:
+            self.spaces[load] = self.space.under(under(self.question, load))
+        return self.spaces[load]
 
 
-class _EqualReplicas:
-    """Tells how the best of some genomes misses under a load.
+def _with_all_replicas(space: SearchSpace, genomes: Integers) -> Integers:
+    """Return genomes with as many replicas as there is room for, and room for bursts."""
+    changed = genomes.copy()
+    changed[:, REPLICAS] = space.legal_counts(genomes) - 1
+    changed[:, SEQS] = space.sizes[SEQS] - 1
+    return np.asarray(space.repair(changed))
 
-    What does not carry a load that others do, or misses by far more, is not tried again. ``first``
-    are the rows of the genomes that carried the first load that any did; all where none did.
-    """
 
-    def __init__(self, tried: _Tried, genomes: Integers, bounds: Floats) -> None:
-        self._tried, self._genomes, self._bounds = tried, genomes, bounds
-        self._some_do = False
-        self.first: Integers = np.arange(len(genomes))
+def _best_of_groups(ways: Ways, bounds: Integers) -> Integers:
+    """Return the rows of the largest bounds of each group, `MIXED_WAYS` at most."""
+    order = np.argsort(-bounds, kind="stable")
+    groups = (order[ways.group[order] == group] for group in np.unique(ways.group))
+    return np.concatenate([rows[:MIXED_WAYS] for rows in groups])
 
-    def __call__(self, load: int) -> float:
-        """Replay those that may still carry a load, and keep those that do."""
-        rows = np.flatnonzero(self._bounds >= load)
-        if not len(rows):
-            return math.inf
-        misses = self._tried.misses(load, self._genomes[rows])
-        least = float(misses.min())
-        if least > 0.0:
-            if least < NEAR:
-                self._bounds[rows[misses > FAR_TIMES * least + FAR_MORE]] = 0.0
-            return least
-        able = rows[misses <= 0.0]
-        if not self._some_do:
-            self._some_do, self.first = True, able
-        # What a replay has shown is not bounded by means any more.
-        self._bounds[:] = 0.0
-        self._bounds[able] = np.inf
-        return least
+
+def _rows(count: int, knobs: Sequence[int] | Integers, layouts: Integers) -> Integers:
+    """Return the rows of some of ``count`` layouts with some knobs: layouts follow knobs."""
+    return np.asarray((count * np.asarray(knobs)[:, None] + layouts).ravel())
+
+
+def _first_alike(genomes: Integers, rows: Integers) -> Integers:
+    """Return some rows without those of a genome that an earlier one has."""
+    return np.asarray(rows[first_of_each(genomes[rows])])
+
+
+def _worth_replaying(question: Question, ways: Ways, bounds: Integers) -> Integers:
+    """Return the rows to replay, largest bounds first."""
+    order = np.argsort(-bounds, kind="stable")
+    order = order[bounds[order] >= LEAST_BOUND * bounds.max()]
+    best = np.arange(min(LAYOUTS, len(order)))
+    if question.targets.need_replay:
+        layouts = numbered(ways.choices.option[order], ways.choices.tp[order])
+        best = np.union1d(best, first_of_each(layouts))[:MOST_LAYOUTS]
+    return np.asarray(order[best])
 
 
 def _bounds(question: Question, space: SearchSpace, ways: Ways, predictor: Predictor) -> Integers:
@@ -231,18 +249,3 @@ def _bounds(question: Question, space: SearchSpace, ways: Ways, predictor: Predi
     service, _ = model.serve(ways.choices, ways.high[:, None])
     rates = ways.most * ways.high / service.e2e_s
     return np.ceil(rates / RATE_STEP).astype(np.int64)
-
-
-def _other_knobs(question: Question, genomes: Integers, usual: Integers) -> Integers:
-    """Return genomes with the knobs the search found, and with the engine's own but less budget.
-
-    Smaller budgets keep gaps between tokens short; see `replica_search`.
-    """
-    own = usual.copy()
-    own[:, [BUDGET, FRACTION]] = genomes[:, [BUDGET, FRACTION]]
-    found = [own]
-    for steps in range(1, SMALLER_BUDGETS + 1) if question.targets.bound_gaps else ():
-        smaller = usual.copy()
-        smaller[:, BUDGET] = np.maximum(smaller[:, BUDGET] - steps, 0)
-        found.append(smaller)
-    return np.concatenate(found)

@@ -6,6 +6,7 @@ Genomes of integers, which of them are legal, and the choices each one spells.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Final
 
@@ -76,9 +77,8 @@ class SearchSpace:
         self._lengths = np.array([_lengths(option) for option in options], dtype=np.int64)
         self._tabulate_settings()
         self._tabulate_expert_spread(question.architecture)
+        self._tabulate_capacity()
         self._tabulate_replicas()
-        longest = (int(length) for length in self._lengths[:, 1:].max(axis=0))
-        self._sizes = (len(options), *longest, len(self._replicas))
 
     def _tabulate_settings(self) -> None:
         """Tabulate the values of each setting of each option.
@@ -120,19 +120,33 @@ class SearchSpace:
                 fit = np.isin(option.dp, option.attention_ranks(tp))
                 self._ranks_fit[number, t, : len(option.dp)] = fit
 
-    def _tabulate_replicas(self) -> None:
-        """Tabulate how many replica counts each layout has, and its deepest legal pipeline."""
+    def under(self, question: Question) -> SearchSpace:
+        """Return the space of the same options for the question under another load."""
+        other = copy(self)
+        vars(other).pop("count", None)
+        other.scoring = Scoring(question, self.options)
+        other._concurrency = question.concurrency
+        other._tabulate_replicas()
+        return other
+
+    def _tabulate_capacity(self) -> None:
+        """Tabulate how many replicas of each layout the devices hold."""
         shape = (len(self.options), self._tp.shape[1], self._pp.shape[1])
-        capacity = np.zeros(shape, dtype=np.int64)
+        self._capacities = np.zeros(shape, dtype=np.int64)
         for number, option in enumerate(self.options):
             for t, tp in enumerate(option.tp):
                 held = [self._capacity(option, tp, pp) for pp in option.pp]
-                capacity[number, t, : len(option.pp)] = held
-        most = max(1, int(capacity.max()))
+                self._capacities[number, t, : len(option.pp)] = held
+
+    def _tabulate_replicas(self) -> None:
+        """Tabulate how many replica counts each layout has, and its deepest legal pipeline."""
+        most = max(1, int(self._capacities.max()))
         self._replicas = np.array(replica_counts(self._concurrency, most), dtype=np.int64)
         # A count is legal when the devices hold it, and counts ascend: how many is enough to know.
-        self._replica_counts = np.searchsorted(self._replicas, capacity, side="right")
+        self._replica_counts = np.searchsorted(self._replicas, self._capacities, side="right")
         self._deepest = np.maximum((self._replica_counts > 0).sum(axis=2) - 1, 0)
+        longest = (int(length) for length in self._lengths[:, 1:].max(axis=0))
+        self._sizes = (len(self.options), *longest, len(self._replicas))
 
     def _capacity(self, option: ServingOption, tp: int, pp: int) -> int:
         """Return how many replicas the devices hold; none of a layout that is not tried."""

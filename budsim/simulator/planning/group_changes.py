@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from functools import reduce
 
 import numpy as np
 
@@ -30,7 +29,7 @@ from budsim.simulator.planning.knob_changes import (
 from budsim.simulator.planning.placement import devices_of
 from budsim.simulator.planning.plans import Plan, ReplicaGroup
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.replica_groups import memory_of_row, plan_of, predict_choices
+from budsim.simulator.planning.replica_groups import memory_of_row, predict_choices
 from budsim.simulator.planning.scoring import Scoring
 
 
@@ -65,29 +64,6 @@ def change_group(
         after=after,
         problem=problem,
     )
-
-
-def plan_under(question: Question, plan: Plan, predictor: Predictor) -> Plan | None:
-    """Return what a plan's replicas do under the load of a question; None if it is not carried.
-
-    Groups share it as they share the plan's own. The plan has no pools.
-    """
-    hardware = [hardware_of_group(question, plan, group) for group in plan.groups]
-    options, rows = [], []
-    for number, (group, devices) in enumerate(zip(plan.groups, hardware, strict=True)):
-        engine, weights = serving_engines[group.engine], group.config.weight_precision
-        options.append(make_option(question, devices, engine, (weights,)))
-        row = row_of(group.config, group.replicas)
-        rows.append(replace(row, option=row.option + number))
-    choices = reduce(Choices.followed_by, rows)
-    load = choices.replicas * choices.concurrency
-    shares = load / load.sum()
-    each = np.ceil(shares * question.concurrency / choices.replicas).astype(np.int64)
-    choices, scoring = replace(choices, concurrency=each), Scoring(question, tuple(options))
-    cluster = question.cluster(plan.cluster_id)
-    predicted = predict_choices(cluster, scoring, choices, hardware, predictor, shares)
-    carried = np.isfinite(predicted.judged.shortfall).all()
-    return plan_of(predicted, range(len(rows))) if carried else None
 
 
 def question_of_group(question: Question, plan: Plan, group: ReplicaGroup) -> Question:

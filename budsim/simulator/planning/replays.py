@@ -7,13 +7,14 @@ replaying requests through the few best.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
 
 from budsim.performance.candidates import Booleans, Candidates, Floats
-from budsim.performance.predictions import Predictions, rate
+from budsim.performance.predictions import MemoryUse, Predictions, rate
 from budsim.performance.predictor import Predictor
 from budsim.performance.serving.replay import Limits, Percentiles, ReplayedService, Unstable
 from budsim.performance.traffic import ClosedLoop, OpenLoop, Traffic
@@ -73,7 +74,7 @@ def replay_rows(
     choices: Choices,
     shares: Floats,
 ) -> tuple[Predictions, ReplayedRows]:
-    """Replay the question's requests through one replica of each row.
+    """Replay the question's requests through one replica of each row; see `replay_traffic`.
 
     Parameters
     ----------
@@ -86,24 +87,32 @@ def replay_rows(
     shares : float array, shape (n,)
         Share (0..1] of the traffic that all replicas of a row receive together.
 
-    Returns
-    -------
-    predictions, replayed
-        nan in rows that do not carry their traffic.
     """
-    _, predictions, served = predictor.predict_traffic(
+    traffic = traffic_of_rows(question.traffic, choices, shares)
+    _, predictions, replayed = replay_traffic(question, predictor, candidates, traffic)
+    return predictions, replayed
+
+
+def replay_traffic(
+    question: Question, predictor: Predictor, candidates: Candidates, traffic: Sequence[Traffic]
+) -> tuple[MemoryUse, Predictions, ReplayedRows]:
+    """Return memory, predictions and replay of rows whose replicas receive some ``traffic`` each.
+
+    nan in rows that do not carry it. Only targets and seed of the question matter.
+    """
+    memory, predictions, served = predictor.predict_traffic(
         candidates,
-        _traffic_of_rows(question.traffic, choices, shares),
+        traffic,
         limits=limits_of(question.targets),
         seed=question.seed,
     )
     # Where a single token is generated no gap is seen, and its speed is that of the closed form.
     speed = {"tokens_per_s_per_user": predictions.service.tokens_per_s_per_user}
     figures = {**figures_of_replay(served), **speed}
-    return predictions, ReplayedRows(served=served, figures=figures)
+    return memory, predictions, ReplayedRows(served=served, figures=figures)
 
 
-def _traffic_of_rows(traffic: Traffic, choices: Choices, shares: Floats) -> list[Traffic]:
+def traffic_of_rows(traffic: Traffic, choices: Choices, shares: Floats) -> list[Traffic]:
     """Return what one replica of each row receives; equal rows get the same object, drawn once."""
     known: dict[tuple[float, int], Traffic] = {}
     found = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -16,9 +17,10 @@ import numpy as np
 from budsim.engine_ops.base import Launch, Metadata, ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.hardware_ops.device import DeviceKind
-from budsim.performance.candidates import Floats
+from budsim.performance.candidates import Candidates, Floats, joined
 from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions
 from budsim.performance.predictor import Predictor
+from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.chances import Judged, judge, only_stable
 from budsim.simulator.planning.choices import Choices, ServingOption, price_share
 from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
@@ -36,9 +38,9 @@ from budsim.simulator.planning.plans import (
     ReplicaGroup,
 )
 from budsim.simulator.planning.question import Question
-from budsim.simulator.planning.replays import ReplayedRows, replay_rows
-from budsim.simulator.planning.scoring import Scoring
-from budsim.simulator.planning.targets import Figures
+from budsim.simulator.planning.replays import ReplayedRows, replay_traffic, traffic_of_rows
+from budsim.simulator.planning.scoring import Scoring, settled
+from budsim.simulator.planning.targets import Figures, figures_of
 
 # Namespace of configuration ids: the same configuration has the same id in every answer.
 CONFIGURATIONS: Final = UUID("9b7c2f5e-6d0a-5c34-9a50-4f1f3c1f0b11")
@@ -208,26 +210,90 @@ class JudgedRows:
     replayed: ReplayedRows
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedRows:
+    """Rows of choices under one load of a question; ``shares`` (0..1] of it go to each."""
+
+    scoring: Scoring
+    choices: Choices
+    shares: Floats
+
+    @property
+    def traffic(self) -> list[Traffic]:
+        """What one replica of each row receives."""
+        return traffic_of_rows(self.scoring.question.traffic, self.choices, self.shares)
+
+    def at_rate(self, in_flight: Floats) -> AskedRows:
+        """Return the rows with so many requests in flight on a replica of each."""
+        concurrency = np.ceil(in_flight).astype(np.int64)
+        return replace(self, choices=replace(self.choices, concurrency=concurrency))
+
+
 def judge_rows(
     scoring: Scoring, choices: Choices, predictor: Predictor, shares: Floats
 ) -> JudgedRows:
     """Replay the requests of rows and compare what they see with targets."""
-    question = scoring.question
-    memory, closed = scoring.predict(choices, predictor, shares)
+    return judge_loads([AskedRows(scoring=scoring, choices=choices, shares=shares)], predictor)
+
+
+def judge_loads(asked: Sequence[AskedRows], predictor: Predictor) -> JudgedRows:
+    """Return the rows of several loads of one question, one after the other; see `judge_rows`.
+
+    Judged together they take far less time than one by one.
+    """
+    question = asked[0].scoring.question
     if question.traffic.is_open:
-        settled = np.ceil(closed.service.concurrency).astype(np.int64)
-        choices = replace(choices, concurrency=settled)
-    candidates = scoring.candidates(choices)
-    predictions, replayed = replay_rows(question, predictor, candidates, choices, shares)
+        asked = _settled(asked, predictor)
+    memory, predictions, replayed = replay_traffic(
+        question, predictor, _candidates(asked), [each for rows in asked for each in rows.traffic]
+    )
     judged = judge(question.targets, replayed.figures, predictions, question.chance)
     return JudgedRows(
-        choices=choices,
+        choices=reduce(Choices.followed_by, [rows.choices for rows in asked]),
         memory=memory,
         predictions=predictions,
         figures=replayed.figures,
         judged=only_stable(judged, replayed.stable),
         replayed=replayed,
     )
+
+
+def means_missed(asked: Sequence[AskedRows], predictor: Predictor) -> Floats:
+    """Return by how much means of the closed form miss the targets, which a search goes by."""
+    question = asked[0].scoring.question
+    if question.traffic.is_open:
+        asked = _settled(asked, predictor)
+    _, predictions = predictor.predict(_candidates(asked))
+    figures = figures_of(predictions.service)
+    return judge(question.mean_targets, figures, predictions, question.chance).shortfall
+
+
+def _candidates(asked: Sequence[AskedRows]) -> Candidates:
+    return joined([rows.scoring.candidates(rows.choices) for rows in asked])
+
+
+def _settled(asked: Sequence[AskedRows], predictor: Predictor) -> list[AskedRows]:
+    """Return rows with the requests in flight that the rates of their loads settle at."""
+    rates = np.concatenate([rows.scoring.rates(rows.choices, rows.shares) for rows in asked])
+    most = np.concatenate([rows.choices.concurrency for rows in asked])
+    found = settled(_candidates(asked), predictor, rates, most)
+    ends = np.cumsum([len(rows.shares) for rows in asked])[:-1]
+    in_flight = np.split(found.concurrency, ends)
+    return [rows.at_rate(each) for rows, each in zip(asked, in_flight, strict=True)]
+
+
+def room_left(question: Question, rows: JudgedRows) -> Floats:
+    """Return how far rows are within the targets: at least 0 where they meet them.
+
+    What is left of the chance beyond the one asked for; where best estimates are compared, of the
+    worst figure's limit. Minus infinity where the load is not carried.
+    """
+    if question.chance > 0:
+        room = rows.judged.chance - question.chance
+    else:
+        room = 1.0 - question.targets.ratios(rows.figures).max(axis=0, initial=0.0)
+    room = np.where(rows.judged.shortfall > 0.0, np.minimum(room, -1e-9), np.maximum(room, 0.0))
+    return np.where(np.isfinite(rows.judged.shortfall), room, -np.inf)
 
 
 def plan_of(predicted: PredictedChoices, rows: Sequence[int]) -> Plan:

@@ -98,20 +98,17 @@ class Scoring:
         """Return memory and service of one replica of each row under its part of the traffic.
 
         ``shares`` (0..1] of the traffic go to the replicas of a row. Requests that come at a rate
-        are in flight as long as each takes (Little's law), which takes longer the more there are: a
-        few rounds from the most that targets allow find how many. Prefixes that caches may drop
-        are all found in the first round: so many requests would leave no room for them.
+        are in flight as long as each takes (Little's law); see `settled`.
         """
         candidates = self.candidates(choices)
         if not self.question.traffic.is_open:
             return predictor.predict(candidates)
-        memory, predictions = predictor.predict(replace(candidates, prefix_set_tokens=None))
-        per_replica = self.question.traffic.rate * shares / choices.replicas
-        for _ in range(SETTLING_ROUNDS):
-            in_flight = np.clip(per_replica * predictions.service.e2e_s, 1.0, choices.concurrency)
-            candidates = replace(candidates, concurrency=in_flight)
-            memory, predictions = predictor.predict(candidates)
-        return memory, predictions
+        rates = self.rates(choices, shares)
+        return predictor.predict(settled(candidates, predictor, rates, choices.concurrency))
+
+    def rates(self, choices: Choices, shares: Floats | float = 1.0) -> Floats:
+        """Return the requests/s that come to one replica of each row (n,); nan in a closed loop."""
+        return np.asarray(self.question.traffic.rate * shares / choices.replicas)
 
     def in_flight(self, choices: Choices, service: Service) -> Floats | int:
         """Return the requests in flight on all replicas of each row."""
@@ -343,6 +340,22 @@ class Scoring:
     def _of_option(values: Sequence[float], option: Integers) -> Floats:
         """Return a figure of each row's option."""
         return np.array(values, dtype=np.float64)[option]
+
+
+def settled(
+    candidates: Candidates, predictor: Predictor, rates: Floats, most: Integers
+) -> Candidates:
+    """Return replicas with the requests in flight to which ``rates`` (n,), requests/s, settle.
+
+    Requests are in flight as long as each takes (Little's law), which takes longer the more there
+    are: a few rounds from the ``most`` that targets allow find how many. Prefixes that caches may
+    drop are all found in the first round: so many requests would leave no room for them.
+    """
+    known = replace(candidates, prefix_set_tokens=None)
+    for _ in range(SETTLING_ROUNDS):
+        service = predictor.predict(known)[1].service
+        known = replace(candidates, concurrency=np.clip(rates * service.e2e_s, 1.0, most))
+    return known
 
 
 def drafting_of(way: Speculation) -> Drafting:

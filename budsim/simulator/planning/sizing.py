@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from budsim.commons.errors import InvalidInput
 from budsim.hardware_ops.cluster import Cluster
@@ -13,7 +15,8 @@ from budsim.performance.predictor import Predictor
 from budsim.simulator.evolution import Progress
 from budsim.simulator.planning.answer import answer, carried_loads
 from budsim.simulator.planning.carried import RATE_STEP, most_load, under
-from budsim.simulator.planning.group_changes import plan_under
+from budsim.simulator.planning.largest_load import LargestLoad, above
+from budsim.simulator.planning.loaded_plans import LoadedPlans
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Disaggregation, Question
 
@@ -21,11 +24,21 @@ from budsim.simulator.planning.question import Disaggregation, Question
 # the second step is twice the first, and the next ones grow fourfold.
 STRIDE = 4
 CLOSE = 0.01
-# A plan that leaves so many devices free, relative to those it takes, may carry more on them. What
-# replays told of loads may be too little, as percentiles and chances do not only fall with load.
+# A plan that leaves so many devices free, relative to those it takes, may carry more on them: at
+# least 2 %.
 SPARE = 1.1
+WORTH = 1.02
 # Pools alone are first asked for so many requests in flight, or for 1 request/s.
 FIRST_REQUESTS, FIRST_RATE = 64, 1.0
+# Of plans that miss the targets so many are put under smaller loads, these shares of theirs first.
+NEAREST = 4
+SMALLER = (0.96, 0.985)
+# What they carry then is good enough if it is so large a part of the load, or of the next one told.
+# Else a plain question is asked for that part, where no more than so many were.
+NEARLY = 0.92
+SEARCHES = 2
+# Loads are told to 2 %: a plan for one is first tried under a little more, and under 3 % more.
+CLOSER = 1.03
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +84,7 @@ def capacities(
     found = []
     for number, cluster in enumerate(question.clusters):
         alone = replace(question, clusters=(cluster,))
-        found.append(_capacity(_Loads(alone, predictor)))
+        found.append(_capacity(alone, predictor))
         progress((number + 1) / len(question.clusters))
     return tuple(found)
 
@@ -83,14 +96,17 @@ class _Loads:
     """
 
     def __init__(self, question: Question, predictor: Predictor) -> None:
-        self.question, self._predictor = question, predictor
+        self.question, self.predictor = question, predictor
         self.outcomes: dict[int, Outcome] = {}
         self._pools = question.disaggregation
         self.told: list[int] = []
-        self._with_spare = 0
-        self._refused: dict[int, Plan | None] = {}
         if self._pools is not Disaggregation.ONLY:
             self.told = carried_loads(question, predictor)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster that carries them."""
+        return self.question.clusters[0]
 
     @property
     def most(self) -> int:
@@ -106,88 +122,133 @@ class _Loads:
 
     def carries(self, load: int) -> bool:
         """Say whether a plan meets the targets under a load."""
-        asked = under(self.question, load)
-        known = any(map(_meets_targets, self.outcomes.values()))
-        most = max(self.most, self._with_spare)
-        if self._pools is Disaggregation.OFF and self.told and known and load > most:
-            return self._still_carries(load)
-        self.outcomes[load] = answer(asked, self._predictor)
+        if load not in self.outcomes:
+            self.outcomes[load] = answer(under(self.question, load), self.predictor)
         meets = _meets_targets(self.outcomes[load])
         self.told = [each for each in self.told if meets or each < load]
-        self._with_spare = self._on_all_devices(load) if meets else 0
         return meets
-
-    def _still_carries(self, load: int) -> bool:
-        """Say whether the plan for the largest load carried meets the targets under this one.
-
-        Nothing that was told carries it; but percentiles and chances do not only fall with load. A
-        search for a plan would not always find the same mix again, nor replicas for a rate that the
-        closed form takes for too much.
-        """
-        known = max(each for each, found in self.outcomes.items() if _meets_targets(found))
-        found = self.outcomes[known]
-        plan = plan_under(under(self.question, load), found.plans[0], self._predictor)
-        found_again = len(found.plans[0].groups) == 1 and not self.question.traffic.is_open
-        if found_again and plan and plan.meets_targets:
-            self.outcomes[load] = replace(found, plans=(plan,))
-            return True
-        self._refused[load] = plan
-        return False
 
     def guess(self, load: int) -> int:
         """Return the load that may be carried, after one was asked for."""
         best = _best_plan(self.outcomes.get(load))
         if self._pools is Disaggregation.OFF:
-            missed = best is not None and not best.meets_targets
-            if best and missed and len(best.groups) == 1 and not self.most:
-                return self._met_below(best, load)
-            return max(self.most, self._with_spare) or load
+            return self.most or load
         if best and best.meets_targets and best.is_disaggregated:
-            times = _times_of_devices(self.question.clusters[0], best)
+            times = _times_of_devices(self.cluster, best)
             return max(self.most, int(load * max(2.0, times)))
         return self.most or load // STRIDE
 
-    def _met_below(self, plan: Plan, load: int) -> int:
-        """Return the largest load under which a plan that misses the targets meets them, to 1 %."""
-        low, high = 1, load
-        while high - low > max(1, CLOSE * low):
-            middle = max(math.isqrt(low * high), low + 1)
-            moved = plan_under(under(self.question, middle), plan, self._predictor)
-            low, high = (middle, high) if moved and moved.meets_targets else (low, middle)
-        return low
+    def moved(self, plans: Sequence[Plan], *, on_all_devices: bool = False) -> LoadedPlans:
+        """Return plans, to be put under other loads."""
+        return LoadedPlans.of(self.question, plans, self.predictor, on_all_devices=on_all_devices)
 
-    def _on_all_devices(self, load: int) -> int:
-        """Return what the plan for a load may carry on all devices of its type; 0: no more."""
-        plan = self.outcomes[load].plans[0]
-        if len(plan.groups) > 1:
-            return 0
-        times = _times_of_devices(self.question.clusters[0], plan)
-        return int(load * times) if times >= SPARE else 0
-
-    def beyond(self, plan: Plan, load: int) -> Plan | None:
-        """Return the best plan for a load that is too much, or ``plan`` under that load."""
-        if load in self.outcomes:
-            return _best_plan(self.outcomes[load])
-        if load in self._refused:
-            return self._refused[load]
-        return plan_under(under(self.question, load), plan, self._predictor)
+    def capacity(
+        self, load: int, plan: Plan | None, refused: int, beyond: Plan | None, reasons: Outcome
+    ) -> Capacity:
+        """Return a capacity in the units of its traffic."""
+        is_open = self.question.traffic.is_open
+        if refused > most_load(self.question):
+            refused, beyond = 0, None
+        return Capacity(
+            cluster=self.cluster,
+            concurrency=0 if is_open else load,
+            plan=plan,
+            refused=0 if is_open else refused,
+            beyond=beyond if plan else None,
+            rejections=reasons.rejections,
+            rate=load * RATE_STEP if is_open else math.nan,
+            refused_rate=refused * RATE_STEP if is_open else 0.0,
+        )
 
 
-def _capacity(loads: _Loads) -> Capacity:
-    """Return the largest load a cluster carries."""
-    low, high = _bracket(loads.carries, loads.guess, loads.first, most_load(loads.question))
-    is_open, refused = loads.question.traffic.is_open, high <= most_load(loads.question)
-    plan = loads.outcomes[low].plans[0] if low else None
-    return Capacity(
-        cluster=loads.question.clusters[0],
-        concurrency=0 if is_open else low,
-        plan=plan,
-        refused=high if refused and not is_open else 0,
-        beyond=loads.beyond(plan, high) if plan and refused else None,
-        rejections=loads.outcomes[low or high].rejections,
-        rate=low * RATE_STEP if is_open else math.nan,
-        refused_rate=high * RATE_STEP if refused and is_open else 0.0,
-    )
+def _capacity(question: Question, predictor: Predictor) -> Capacity:
+    """Return the largest load the only cluster of a question carries."""
+    loads = _Loads(question, predictor)
+    if question.disaggregation is Disaggregation.OFF:
+        found = _from_told(loads)
+        if found:
+            return found
+    low, high = _bracket(loads.carries, loads.guess, loads.first, most_load(question))
+    plan, beyond = (_best_plan(loads.outcomes.get(each)) for each in (low, high))
+    return loads.capacity(low, plan, high, beyond, loads.outcomes[low or high])
+
+
+def _from_told(loads: _Loads) -> Capacity | None:
+    """Return the capacity where loads that were told are carried, or nearly; else None.
+
+    Plain questions are asked for them in turn, until a plan meets the targets or carries nearly as
+    much.
+    """
+    told = loads.told
+    while told:
+        load, told = told[0], told[1:]
+        if loads.carries(load):
+            return _from(loads, load)
+        least = max(int(NEARLY * (told[0] if told else load)), 1)
+        found = _below(loads, load, least)
+        if found:
+            return found
+        # A search may find other layouts for a smaller load.
+        if not told and len(loads.outcomes) < SEARCHES:
+            told = [least]
+    return None
+
+
+def _from(loads: _Loads, load: int) -> Capacity:
+    """Return the capacity where a plan carries a load: that load, or more that the plan carries."""
+    outcome, most = loads.outcomes[load], most_load(loads.question)
+    plan = outcome.plans[0]
+    spread = _on_all_devices(loads, plan, load)
+    if spread:
+        return spread
+    moved, way = loads.moved([plan]), np.zeros(1, dtype=np.int64)
+    search = LargestLoad(moved.rooms_found_again, way, most, low=load)
+    if len(plan.groups) == 1:
+        search.seek(np.array([above(load), CLOSER * load]))
+    else:
+        # A search does not always find the same mix again.
+        search.high = min(above(load), most + 1)
+    if search.low > load:
+        plan = moved.plan(0, search.low) or plan
+    beyond = moved.plan(0, search.high) if search.high <= most else None
+    return loads.capacity(search.low, plan, search.high, beyond, outcome)
+
+
+def _on_all_devices(loads: _Loads, plan: Plan, load: int) -> Capacity | None:
+    """Return what a plan for a load carries on all devices of its type, where that is more."""
+    times = _times_of_devices(loads.cluster, plan)
+    if times < SPARE or len(plan.groups) > 1:
+        return None
+    moved = loads.moved([plan], on_all_devices=True)
+    way, most = np.zeros(1, dtype=np.int64), most_load(loads.question)
+    search = LargestLoad(moved.rooms, way, most, low=load)
+    search.seek(load * np.array([WORTH, times**0.5, times]))
+    low = search.low
+    if low < above(load, WORTH):
+        return None
+    if moved.rooms_found_again(way, np.array([low]))[0, 0] < 0.0:
+        return _from(loads, low) if loads.carries(low) else None
+    found, beyond = (moved.plan(0, each) for each in (low, search.high))
+    return loads.capacity(low, found, search.high, beyond, loads.outcomes[load])
+
+
+def _below(loads: _Loads, load: int, least: int) -> Capacity | None:
+    """Return the most that equal replicas carry which miss the targets under a load.
+
+    None where that is less than ``least``.
+    """
+    outcome = loads.outcomes[load]
+    plans = [plan for plan in outcome.plans if len(plan.groups) == 1][:NEAREST]
+    if not plans or load < 2:
+        return None
+    moved = loads.moved(plans)
+    search = LargestLoad(moved.rooms, np.arange(len(plans)), load - 1, least=least)
+    search.seek(np.array([least, *(load * share for share in SMALLER if load * share > least)]))
+    if search.low < least:
+        return None
+    way = min(search.ways.tolist(), key=lambda number: plans[number].cost_usd_per_h)
+    plan, beyond = (moved.plan(way, each) for each in (search.low, search.high))
+    return loads.capacity(search.low, plan, search.high, beyond, outcome)
 
 
 def _times_of_devices(cluster: Cluster, plan: Plan) -> float:

@@ -87,3 +87,15 @@ def test_whoever_starts_engines_himself_is_offered_no_group_over_nodes():
     knobs = FixedKnobs(memory_fraction=0.95, engines=frozenset({"vllm"}))
     space = make_space(replace(question, fixed_knobs=knobs))
     assert max(max(option.tp) for option in space.options) == 8
+
+
+def test_a_space_under_another_load_is_that_of_the_question_under_it():
+    """Numbers of replicas, sizes, count and what genomes spell are those of a space made anew."""
+    space = space_of(SMALL)
+    question = space.scoring.question.with_concurrency(7)
+    moved, made = space.under(question), SearchSpace(space.options, question)
+    assert (moved.sizes, moved.count) == (made.sizes, made.count) != (space.sizes, space.count)
+    assert moved.replicas.tolist() == made.replicas.tolist()
+    genomes = made.repair(space.first_genomes(50))
+    assert np.array_equal(moved.repair(genomes), genomes)
+    assert np.array_equal(moved.decode(genomes).concurrency, made.decode(genomes).concurrency)

@@ -1,5 +1,6 @@
 """The most a cluster carries: asking forwards confirms it."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -78,17 +79,15 @@ def test_free_devices_and_larger_loads_are_tried_where_a_chance_does_not_only_fa
     assert again.meets_targets
 
 
-@pytest.mark.parametrize("seed", [9, 14])
-def test_asking_for_loads_in_turn_finds_the_same_capacity(seed):
-    """What was found meets the targets; of five loads from one more to twice as many none does."""
-    question = replace(drawn(seed), analytic_only=True)
-    found = ask_capacity(question).concurrency
-    loads = {found, found + 1, *range(found + 2, 2 * found + 1, max(1, found // 4))}
-    plans = {
-        load: answer(with_requests(question, load), AnalyticPredictor()).plans for load in loads
-    }
-    met = [load for load, each in plans.items() if each and each[0].meets_targets]
-    assert max(met) == found
+def test_asking_for_loads_in_turn_finds_the_same_capacity():
+    """What was found of drawn questions meets the targets; 5 % more and twice as much miss them."""
+    for seed in (5, 9, 12, 14, 17, 22):
+        question = replace(drawn(seed), analytic_only=True)
+        found = ask_capacity(question).concurrency
+        loads = [found, math.ceil(1.05 * found), math.ceil(1.05 * found) + 1, 2 * found]
+        plans = [answer(with_requests(question, load), AnalyticPredictor()).plans for load in loads]
+        met = [bool(each) and each[0].meets_targets for each in plans]
+        assert met == [True, False, False, False], seed
 
 
 def test_two_types_carry_what_each_carries_alone():
