@@ -74,8 +74,19 @@ class PlanDetail:
 
 
 def read_clusters(upload: Upload, _predictor: Predictor, _detail: object) -> tuple[Cluster, ...]:
-    """Return the clusters of an uploaded inventory; errors as `read_cluster_text`."""
-    return read_cluster_text(_checked(upload), upload.name)
+    """Return the clusters of an uploaded inventory; a problem names the place in the file.
+
+    Raises
+    ------
+    InvalidInput
+        It is no inventory.
+    """
+    try:
+        return read_cluster_text(_checked(upload), upload.name)
+    except InvalidInput as error:
+        # Places such as `clusters[0].nodes[0].devices[0].device` are no fields of the form.
+        where = "" if error.field in {"upload", "cluster"} else f"{error.field}: "
+        raise InvalidInput("upload", f"{where}{error.problem}", error.expected) from error
 
 
 def read_uploaded_trace(
@@ -166,7 +177,7 @@ def measured_page(measured: Measured, predictor: Predictor, _detail: object) -> 
     reasons = [*problems, *left_out]
     if judged.empty:
         told = reasons[0] if reasons else "hold no row"
-        raise InvalidInput("files", told, "a benchmark with measured latency or throughput")
+        raise _no_benchmark(told, "a benchmark with measured latency or throughput")
     return rendered("measured.html", view=measured_view(judged, reasons, measured.drawn_width))
 
 
@@ -193,8 +204,14 @@ def _rows(measured: Measured) -> tuple[pd.DataFrame, list[str]]:
         parts += [read_tables(tables)] if tables else []
     if not parts:
         told = imported.problems[0] if imported.problems else "hold no benchmark"
-        raise InvalidInput("files", told, "results of vllm bench serve, GuideLLM, InferenceX, CSV")
+        raise _no_benchmark(told, "results of vllm bench serve, GuideLLM, InferenceX, CSV")
     return pd.concat(parts, ignore_index=True).fillna(""), list(imported.problems)
+
+
+def _no_benchmark(told: str, expected: str) -> InvalidInput:
+    """Return an error in the words of a file's first problem, which may say what it expects."""
+    problem, _, own = told.partition("; expected ")
+    return InvalidInput("files", problem, own or expected)
 
 
 def _stored(

@@ -206,6 +206,28 @@ async def test_requests_longer_than_the_context_are_counted():
     assert len(posed.question.traffic.arrivals) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "clusters: [{name: a, nodes: [{name: b, devices: [{device: 7}]}]}]",
+            "clusters[0].nodes[0].devices[0]",
+        ),
+        ("a: 1", "a: is not a field"),
+        ("[", "mine.yaml is not YAML"),
+    ],
+)
+async def test_a_wrong_inventory_is_marked_at_its_upload(text: str, told: str):
+    """The form has a field `device` of its own: a place in the file is not one of its fields."""
+    form = FORM | {"model": MODEL, "source": "upload"}
+    with pytest.raises(InvalidInput) as refused:
+        await question_of(
+            Asked(**form, upload={"name": "mine.yaml", "text": text}), ReadingService()
+        )
+    assert refused.value.field == "upload"
+    assert refused.value.problem.startswith(told)
+
+
 async def test_uploaded_prices_win_over_those_of_the_service():
     """Also their assumptions about owned devices."""
     text = "{prices: [{device: H100-SXM, purchase_usd: 1000}], ownership: {years: 1}}"

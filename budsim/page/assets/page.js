@@ -12,7 +12,7 @@ const RUNS_PAUSE = 3000;
 const FIELDS = {
   pretrained_model_uri: "model", target_throughput_per_user: "tokens_per_s_per_user",
   clusters: "upload", cluster: "upload", engines: "engine", prompt: "input_tokens",
-  price_basis: "basis",
+  price_basis: "basis", format: "form",
 };
 
 class Refused extends Error {
