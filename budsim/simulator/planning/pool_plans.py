@@ -261,6 +261,11 @@ def why_no_pools(question: Question) -> str:
     """Return why no pools are proposed for a question whatever the devices, or nothing."""
     if question.mode is HardwareMode.SHARED:
         return "workers of pools take whole devices, and shares of devices are asked for"
+    if question.layout and question.layout.pp > 1:
+        return (
+            f"a layout of {question.layout.pp} stages (pp) is asked for, and decode workers are no "
+            "pipelines: ask for pp 1"
+        )
     prefix = question.traffic.prefix
     if isinstance(prefix, PrefixSet) and prefix.by_prefix:
         return (

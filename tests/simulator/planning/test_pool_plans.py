@@ -24,6 +24,7 @@ from budsim.simulator.planning.pool_plans import SUBJECT, link_between
 from budsim.simulator.planning.question import (
     Disaggregation,
     FixedKnobs,
+    ParallelLayout,
     Question,
     disaggregation_of,
 )
@@ -252,6 +253,12 @@ def test_pipelines_beside_what_is_not_modelled_are_left_out() -> None:
         speculations=(lookup,),
     )
     assert "pipelines of prefill workers beside guessed tokens are not modelled" in reasons(big)
+
+
+def test_decode_workers_as_pipelines_are_refused() -> None:
+    """A layout that is asked for is that of both pools."""
+    question = asked(make_cluster((("H100-SXM", 8),)), layout=ParallelLayout(tp=2, pp=2))
+    assert "decode workers are no pipelines: ask for pp 1" in reasons(question)
 
 
 def test_one_output_token_needs_no_decode_worker() -> None:
