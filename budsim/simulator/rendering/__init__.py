@@ -66,6 +66,8 @@ OWN_ROUTER: Final = ("compose", "kubernetes")
 
 # Formats that need to know when a day's traffic comes.
 OF_A_DAY: Final = ("keda", "hpa")
+# Formats that read what one replica measures of whole requests.
+WATCHES: Final = ("alerts", *OF_A_DAY)
 
 NOTHING: Final = Additions()
 
@@ -105,6 +107,8 @@ def _written(deployment: Deployment, form: str) -> str:
     """Return a deployment in a format; errors as `render`."""
     if deployment.is_disaggregated and form not in OF_POOLS:
         problem = f"{form} does not start prefill and decode pools"
+        if form in WATCHES:
+            problem = f"{form} is not for prefill and decode pools: no engine alone sees their load"
         expected = f"one of {', '.join(STARTS_POOLS)}, or another plan"
         raise InvalidInput("format", problem, expected)
     if deployment.is_disaggregated and form in OWN_ROUTER and deployment.fallbacks:

@@ -10,7 +10,7 @@ import yaml
 from budsim.commons.errors import InvalidInput
 from budsim.engine_ops.shared.arguments import parse_command_line
 from budsim.simulator.planning.question import Disaggregation
-from budsim.simulator.rendering import FORMATS, OF_POOLS, Additions, render
+from budsim.simulator.rendering import FORMATS, OF_POOLS, WATCHES, Additions, render
 from tests.engine_ops.samples import real_arguments
 from tests.simulator.rendering.stacks.published import check_stack
 from tests.simulator.rendering.validators import check_compose, check_manifests
@@ -52,7 +52,8 @@ def test_other_formats_refuse_pools_by_name(pools, form):
     """They name the formats that start them."""
     with pytest.raises(InvalidInput) as refused:
         render(pools["vllm"], form)
-    assert f"{form} does not start prefill and decode pools" in str(refused.value)
+    told = "is not for" if form in WATCHES else "does not start"
+    assert f"{form} {told} prefill and decode pools" in str(refused.value)
     assert "dynamo" in refused.value.expected
 
 
