@@ -25,6 +25,7 @@ from budsim.model_ops.image_tokens import (
     PaddedPatches,
     PatchRows,
     PooledPatches,
+    ShuffledPatches,
 )
 from budsim.model_ops.media import Media
 from budsim.model_ops.sounds import AudioRule
@@ -44,6 +45,7 @@ ImageRule = (
     | PinpointTiles
     | PooledPatches
     | RatioTiles
+    | ShuffledPatches
     | Slices
     | Tiles
     | WindowTiles
@@ -55,6 +57,7 @@ VideoRule = (
     | PinpointTiles
     | PooledPatches
     | RatioTiles
+    | ShuffledPatches
     | Slices
 )
 

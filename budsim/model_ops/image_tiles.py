@@ -83,6 +83,7 @@ class RatioTiles:
     has_thumbnail: bool
     edge_marks: int = 2
     tile_marks: int = 0
+    frame_marks: int = FRAME_MARKS
 
     def image(self, width: int, height: int) -> EncodedItem:
         """Return an image; 896 x 448 is 2 tiles and the whole: 3 x 256 = 768 tokens."""
@@ -92,7 +93,7 @@ class RatioTiles:
 
     def video(self, frames: int, width: int, height: int) -> EncodedItem:  # noqa: ARG002
         """Return a video: ``Frame1: <img>...</img>`` and a line break for each frame."""
-        return self._item(frames, marks=FRAME_MARKS * frames)
+        return self._item(frames, marks=self.frame_marks * frames)
 
     def _item(self, tiles: int, *, marks: int) -> EncodedItem:
         return EncodedItem(

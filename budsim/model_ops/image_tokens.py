@@ -87,6 +87,62 @@ class MergedPatches:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShuffledPatches:
+    """Nemotron Nano Omni: any size between two numbers of patches, squares of them joined.
+
+    Sides are rounded up to patches, then to whole squares (vLLM 0.32 ``nano_nemotron_vl.py``,
+    ``DynamicResolutionImageTiler``). Groups of ``frames`` frames of video have ``frame_patches``
+    each, as a square or in the shape of the video, and ``frame_marks`` around them.
+    """
+
+    patch: int
+    merge: int
+    least_patches: int
+    most_patches: int
+    frame_patches: int
+    keeps_shape: bool
+    frames: int
+    frame_marks: int
+
+    def image(self, width: int, height: int) -> EncodedItem:
+        """Return an image; 1024 x 1024 at 16 pixels a patch is 64 x 64 patches, 1,024 tokens."""
+        sides = [round(size / self.patch + 0.5) for size in (height, width)]
+        factor = min(math.sqrt(self.most_patches / math.prod(sides)), 1.0)
+        sides = [math.floor(factor * side) for side in sides]
+        if math.prod(sides) < self.least_patches < self.most_patches:
+            factor = math.sqrt(self.least_patches / math.prod(sides))
+            sides = [math.ceil(factor * side) for side in sides]
+        tall = self._whole(sides[0], sides[1])
+        wide = self._whole(sides[1], tall)
+        return self._item(1, tall * wide, marks=2)
+
+    def video(self, frames: int, width: int, height: int) -> EncodedItem:
+        """Return a video of so many frames; 16 x 16 patches a frame are 64 tokens."""
+        most = self.frame_patches
+        if not self.keeps_shape:
+            sides = [self._below(math.isqrt(most))] * 2
+        else:
+            shape = width / max(height, 1)
+            raw = [max(round(math.sqrt(most * part)), 1) for part in (1 / shape, shape)]
+            above = [math.ceil(side / self.merge) * self.merge for side in raw]
+            sides = above if math.prod(above) <= most else [self._below(side) for side in raw]
+        groups = math.ceil(frames / self.frames)
+        return self._item(groups, math.prod(sides), marks=groups * self.frame_marks)
+
+    def _below(self, side: int) -> int:
+        return max(side // self.merge, 1) * self.merge
+
+    def _whole(self, side: int, other: int) -> int:
+        """Return whole squares of a side: more where the budget allows, else less."""
+        above = math.ceil(side / self.merge) * self.merge
+        return above if above * other <= self.most_patches else self._below(side)
+
+    def _item(self, times: int, patches: int, marks: int) -> EncodedItem:
+        tokens = times * (patches // self.merge**2)
+        return EncodedItem(tokens=tokens, marks=marks, patches=times * patches, span=patches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FixedImage:
     """Gemma 3: every image is resized to one square and pooled to the same tokens."""
 

@@ -142,6 +142,10 @@ DASHENG_SOUND: Final = AudioRule(
     tokens_per_s=5.0, positions_per_s=25.0, window_s=10.08, longest_s=LONGEST_AUDIO_S
 )
 
+# Nemotron Nano Omni: 8 frames of 10 ms a token, in pieces of 30 s (vLLM 0.32 `parakeet.py`). No
+# longest sound is published.
+PARAKEET_SOUND: Final = AudioRule(tokens_per_s=12.5, window_s=30.0, longest_s=LONGEST_AUDIO_S)
+
 # Whisper: 1,500 positions of each 30 s, which its decoder reads; engines cut longer sounds into
 # requests of 30 s (vLLM 0.32 `whisper.py`, max_audio_clip_s).
 WHISPER_SOUND: Final = AudioRule(
@@ -163,5 +167,6 @@ SOUNDS: Final[Mapping[str, AudioRule]] = {
     "granite_speech_plus": GRANITE_SOUND,
     "midashenglm": DASHENG_SOUND,
     "minicpmo": MINICPM_SOUND,
+    "nemotron_vl": PARAKEET_SOUND,
     "phi4mm": PHI4_SOUND,
 }

@@ -16,6 +16,7 @@ from budsim.model_ops.config_reader import (
 )
 from budsim.model_ops.encoders import Tower
 from budsim.model_ops.towers.blocks import tower_of_blocks
+from budsim.model_ops.towers.radio import parakeet
 
 # Frames of the encoder that one token joins: Voxtral, GLM-ASR and MOSS (transformers 5.24).
 JOINED: Final = 4
@@ -174,5 +175,6 @@ HEARD: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Tower]]] =
     "granite_speech_plus": granite,
     "midashenglm": dasheng,
     "minicpmo": two_layers,
+    "nemotron_vl": parakeet,
     "phi4mm": phi4_audio,
 }

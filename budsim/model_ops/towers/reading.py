@@ -9,7 +9,7 @@ from typing import Final
 from budsim.model_ops.config_reader import ConfigReader
 from budsim.model_ops.encoders import TEXT, Encoders
 from budsim.model_ops.sounds import SOUNDS
-from budsim.model_ops.towers import deepseek, fixed, grids, merged, native, tiled
+from budsim.model_ops.towers import deepseek, fixed, grids, merged, native, radio, tiled
 from budsim.model_ops.towers.gemma import gemma3, gemma3n, gemma4
 from budsim.model_ops.towers.heard import HEARD, PHI4_AUDIO
 from budsim.model_ops.vision import TOWERS, vision_parameters
@@ -39,10 +39,14 @@ _UNSTATED: Final[Mapping[str, Mapping[str, object]]] = {
 }
 
 # DeepSeek's readers of documents have the ``model_type`` of DeepSeek-VL2, Step3-VL-10B and Ovis
-# names of their code.
+# names of their code, Nemotron those of their classes.
 _BY_CLASS: Final[Mapping[str, str]] = {
     "DeepseekOCRForCausalLM": "deepseek_ocr",
     "DeepseekOCR2ForCausalLM": "deepseek_ocr2",
+    "NemotronH_Nano_Omni_Reasoning_V3": "nemotron_vl",
+    "NemotronH_Nano_VL_V2": "nemotron_vl",
+    "NemotronH_Omni_Reasoning_V3": "nemotron_vl",
+    "NemotronH_Super_Omni_Reasoning_V3": "nemotron_vl",
     "Ovis2_5": "ovis2_5",
     "Ovis2_6ForCausalLM": "ovis2_5",
     "Ovis2_6_MoeForCausalLM": "ovis2_5",
@@ -168,6 +172,7 @@ READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders
     "molmo": tiled.molmo,
     "molmo2": tiled.molmo2,
     "muse_glimmer": grids.muse_glimmer,
+    "nemotron_vl": radio.nemotron,
     "opencua": merged.qwen2_5,
     "ovis2_5": native.ovis,
     "paddleocr_vl": native.paddle,
