@@ -99,10 +99,11 @@ def read_pools(table: pd.DataFrame) -> PoolMeasurements:
     prefill = read_measurements(_workers(fresh, stated, "prefill"))
     decode = read_measurements(_workers(guessing, stated, "decode"))
     known = np.isfinite(stated.prefill_devices)
+    wrong = zip(_other_counts(fresh, stated), _not_in_flight(fresh), strict=True)
     problems = [
-        ((first or second) if fine else _UNKNOWN) or wrong
-        for first, second, fine, wrong in zip(
-            prefill.problems, decode.problems, known, _other_counts(fresh, stated), strict=True
+        ((first or second) if fine else _UNKNOWN) or count or load
+        for first, second, fine, (count, load) in zip(
+            prefill.problems, decode.problems, known, wrong, strict=True
         )
     ]
     rows = np.array([row for row, each in enumerate(problems) if not each], dtype=np.int64)
@@ -124,6 +125,16 @@ def read_pools(table: pd.DataFrame) -> PoolMeasurements:
         known_party=known_party[rows],
         problems=problems,
     )
+
+
+def _not_in_flight(table: pd.DataFrame) -> list[str]:
+    """Return why a row is not answered that states no requests in flight, "" for others."""
+    load = pd.to_numeric(table["concurrency"], errors="coerce").to_numpy(dtype=np.float64)
+    told = (
+        "concurrency: is blank; rows of prefill and decode pools are answered for requests in "
+        "flight, not for a request_rate; expected at least 1 (budsim simulate takes rates)"
+    )
+    return ["" if each >= 1.0 else told for each in load.tolist()]
 
 
 def _arrivals(table: pd.DataFrame) -> pd.Series:

@@ -129,3 +129,11 @@ def test_layouts_and_flags_of_each_pool_may_be_stated() -> None:
     assert [int(each[0]) for each in (decode.tp, decode.pp, decode.dp, decode.ep)] == [8, 1, 8, 8]
     assert [int(each.max_num_seqs[0]) for each in (prefill, decode)] == [4, 64]
     assert found.steady[0]
+
+
+def test_rows_at_a_rate_are_refused_by_name() -> None:
+    """Pools are replayed for requests in flight: the reason says which column, and what else."""
+    row = {**DISAGGREGATED, "concurrency": "", "request_rate": "2", "arrival": "poisson"}
+    found = predict_table(pd.DataFrame([row]), AnalyticPredictor())
+    assert "concurrency: is blank" in found.pred_error[0]
+    assert "request_rate" in found.pred_error[0]
