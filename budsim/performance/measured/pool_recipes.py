@@ -35,7 +35,7 @@ Key = tuple[str, str, str, str, float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolRecipe:
-    """One deployment; devices and attention ranks are those of one worker.
+    """One deployment; devices, attention ranks and devices of experts are those of one worker.
 
     A step of a prefill worker holds at most ``prefill_tokens`` and ``prefill_prompts`` on each
     attention rank, a decode worker at most ``decode_sequences`` on each; nan where not published.
@@ -46,11 +46,13 @@ class PoolRecipe:
     prefill_workers: float
     prefill_devices: float
     prefill_ranks: float
+    prefill_experts: float
     prefill_tokens: float
     prefill_prompts: float
     decode_workers: float
     decode_devices: float
     decode_ranks: float
+    decode_experts: float
     decode_sequences: float
     since: str
     until: str
@@ -68,8 +70,8 @@ class PoolRecipe:
 
 
 NUMBERS = (
-    "draft_tokens prefill_workers prefill_devices prefill_ranks prefill_tokens prefill_prompts "
-    "decode_workers decode_devices decode_ranks decode_sequences"
+    "draft_tokens prefill_workers prefill_devices prefill_ranks prefill_experts prefill_tokens "
+    "prefill_prompts decode_workers decode_devices decode_ranks decode_experts decode_sequences"
 ).split()
 
 
