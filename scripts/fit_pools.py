@@ -56,9 +56,9 @@ ENDS, ENDS_OF_FULL = (0.04, 0.96), (0.025, 0.975)
 # Logs of factors on prefill seconds at which rows are replayed; between them TTFT is interpolated.
 GRID = np.linspace(-1.6, 1.6, 13)
 # Errors of TTFT in the log beyond this count little: the median is what is asked for.
-CAP = 0.5
+CAP = 2.0
 # Weight of the 99th percentile of TTFT, which the first wave makes, beside the mean or median.
-TAIL = 0.3
+TAIL = 0.1
 # Ridge on the weights of standardised terms. Configurations measured n times count as sqrt(n), here
 # and in trees.
 RIDGE = 5.0
