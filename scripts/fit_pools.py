@@ -55,7 +55,7 @@ ENDS, ENDS_OF_FULL = (0.04, 0.96), (0.025, 0.975)
 
 # Logs of factors on prefill seconds at which rows are replayed; between them TTFT is interpolated.
 GRID = np.linspace(-1.6, 1.6, 13)
-# Errors of TTFT in the log beyond this count little: the median is what is asked for.
+# Errors of TTFT in the log far beyond this count little: the median is what is asked for.
 CAP = 2.0
 # Weight of the 99th percentile of TTFT, which the first wave makes, beside the mean or median.
 TAIL = 0.1
