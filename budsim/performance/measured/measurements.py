@@ -177,25 +177,7 @@ def read_measurements(table: pd.DataFrame) -> Measurements:
         formats.where(formats != "", cache_formats(text.join(numbers))), cache_format_of, problems
     )
     text["notes"] = with_drafts(text.join(numbers))
-    _require_traffic(text, numbers, problems)
-    mark_unreadable(text, numbers, problems)
-    mark_unreadable_drafts(text, numbers, problems)
-    mark_unreadable_items(text, numbers, models, problems)
-    mark_unreadable_adapters(numbers, problems)
-    mark_unreadable_servers(text, problems)
-    mark_modes(table, text["mode"], problems)
-    mark(
-        problems,
-        other_engines_flags(text),
-        "engine: the serve command in the notes has flags of another engine; expected its own",
-    )
-    disaggregated = text["mode"] == "serving_disagg"
-    mark(
-        problems,
-        disaggregated,
-        "mode: disaggregated prefill and decode is not modelled; "
-        "expected serving or a static batch",
-    )
+    _mark_all(table, text, numbers, models, problems)
     ok = np.flatnonzero((problems == "").to_numpy())
     picked = _Picked(
         text=text.iloc[ok].reset_index(drop=True),
@@ -221,6 +203,29 @@ class _Picked:
     engines: list[EngineProfile]
     precisions: list[Precision]
     caches: list[Precision | None]
+
+
+def _mark_all(
+    table: pd.DataFrame,
+    text: pd.DataFrame,
+    numbers: pd.DataFrame,
+    models: list[Architecture],
+    problems: pd.Series,
+) -> None:
+    """Mark the rows that cannot be read, each with its first reason."""
+    _require_traffic(text, numbers, problems)
+    mark_unreadable(text, numbers, problems)
+    mark_unreadable_drafts(text, numbers, problems)
+    mark_unreadable_items(text, numbers, models, problems)
+    mark_unreadable_adapters(numbers, problems)
+    mark_unreadable_servers(text, problems)
+    mark_modes(table, text["mode"], problems)
+    foreign = "engine: the serve command in the notes has flags of another engine; expected its own"
+    mark(problems, other_engines_flags(text), foreign)
+    disaggregated = (
+        "mode: disaggregated prefill and decode is not modelled; expected serving or a static batch"
+    )
+    mark(problems, text["mode"] == "serving_disagg", disaggregated)
 
 
 def _models(text: pd.DataFrame, problems: pd.Series) -> list[Architecture]:

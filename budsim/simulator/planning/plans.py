@@ -65,6 +65,12 @@ class PredictedMemory:
     budget_bytes: float
     kv_capacity_tokens: float
 
+    @property
+    def total_bytes(self) -> float:
+        """All that is used: weights, cache, activations and reserve."""
+        used = self.weight_bytes + self.kv_cache_bytes + self.activation_bytes
+        return used + self.reserved_bytes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextReplica:

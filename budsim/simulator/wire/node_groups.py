@@ -178,7 +178,24 @@ class Compression(BaseModel):
     cost_usd: float
 
 
-class NodeGroup(EngineMetadata):
+class ServiceFigures(BaseModel):
+    """Predicted service and its cost; figures that are unknown are null.
+
+    TTFT is in ms, throughput in output tokens/s, latency in s. ``cost_per_million_tokens`` is USD
+    per million output tokens, ``cost_per_million_tokens_blended`` per million of all tokens.
+    """
+
+    ttft: float | None
+    throughput_per_user: float | None
+    e2e_latency: float | None
+    error_rate: float
+    chance: float | None = CHANCE
+    cost_per_million_tokens: float
+    cost_per_million_tokens_blended: float | None = BLENDED
+    cost_usd_per_h: float | None = COST_PER_H
+
+
+class NodeGroup(ServiceFigures, EngineMetadata):
     """Equal replicas, ready to deploy.
 
     ``model`` is the checkpoint's name and ``args.model`` what a pod loads; ``placements`` has the
@@ -200,13 +217,6 @@ class NodeGroup(EngineMetadata):
     image: str
     memory: float
     hardware_mode: HardwareMode
-    ttft: float | None
-    throughput_per_user: float | None
-    e2e_latency: float | None
-    error_rate: float
-    chance: float | None = CHANCE
-    cost_per_million_tokens: float
-    cost_per_million_tokens_blended: float | None = BLENDED
     requests_per_s: float | None = None
     device_name: str
     device_model: str
@@ -235,7 +245,6 @@ class NodeGroup(EngineMetadata):
     kv_store: SharedKvStore | None = Field(
         None, description="store of KV cache that replicas share, to be started first; null: none"
     )
-    cost_usd_per_h: float | None = COST_PER_H
     price: DevicePrice | None = Field(None, description="price of one device and its origin")
     power_w: float | None = Field(
         None, description="W that the group takes from the grid, with servers and cooling"
@@ -252,58 +261,60 @@ def node_group(
     group: ReplicaGroup, question: Question, overrides: LaunchOverrides = AS_PLANNED
 ) -> NodeGroup:
     """Return a replica group as callers deploy it."""
-    service, memory = group.service, group.memory
     launch = with_own_image(group.launch, group.engine, group.kind, overrides.images)
-    cost_usd = group.cost_per_million_tokens_usd
+    label, config, memory = group.label, group.config, group.memory
     return NodeGroup(
         config_id=group.config_id,
-        name=group.label.name,
-        labels=Labels(device_name=group.label.name, concurrency=str(_started_for(group, question))),
-        type=group.label.wire_type,
+        name=label.name,
+        labels=Labels(device_name=label.name, concurrency=str(_started_for(group, question))),
+        type=label.wire_type,
         engine_type=group.engine,
-        tp_size=group.config.tp,
-        pp_size=group.config.pp,
+        tp_size=config.tp,
+        pp_size=config.pp,
         envs=dict(launch.envs),
         args={"model": overrides.loaded(launch.model, question), **launch.args},
         replicas=group.replicas,
         image=launch.image,
-        memory=gigabytes(
-            memory.weight_bytes
-            + memory.kv_cache_bytes
-            + memory.activation_bytes
-            + memory.reserved_bytes
-        ),
         hardware_mode=question.mode,
-        ttft=service.ttft_s.value * KILO,
-        throughput_per_user=service.tokens_per_s_per_user.value,
-        e2e_latency=service.e2e_s.value,
-        error_rate=group.error_rate,
-        chance=round(group.chance, 4),
-        cost_per_million_tokens=cost_usd,
-        cost_per_million_tokens_blended=cost_usd * output_share(question.traffic),
-        requests_per_s=group.replicas * service.requests_per_s.value,
-        device_name=group.label.name,
-        device_model=group.label.device_model,
-        raw_name=group.label.raw_name,
+        requests_per_s=group.replicas * group.service.requests_per_s.value,
+        device_name=label.name,
+        device_model=label.device_model,
+        raw_name=label.raw_name,
+        memory=gigabytes(memory.total_bytes),
         weight_memory_gb=gigabytes(memory.weight_bytes),
         kv_cache_memory_gb=gigabytes(memory.kv_cache_bytes),
-        cores=group.config.cores or None,
-        socket_cores=group.config.device.compute_units if group.config.cores else None,
+        cores=config.cores or None,
+        socket_cores=config.device.compute_units if config.cores else None,
         role=None if group.role is PoolRole.WHOLE else group.role,
-        max_loras=group.config.max_loras or None,
+        max_loras=config.max_loras or None,
         model=launch.model,
         placements=_placements(group, question),
-        compression=_compression(question.architecture, group.config, overrides),
+        compression=_compression(question.architecture, config, overrides),
         confidence=_confidence(group),
         explanation=explanation_of(group.explanation),
         requests=_requests(group.replayed) if group.replayed else None,
         speculation=GuessedTokens.of(group.speculation) if group.speculation else None,
-        kv_store=SharedKvStore.of(group.config.kv_store) if group.config.kv_store else None,
-        cost_usd_per_h=group.cost_usd_per_h,
-        price=_price(group.config.device),
+        kv_store=SharedKvStore.of(config.kv_store) if config.kv_store else None,
+        price=_price(config.device),
+        **_figures(group, question),
         **_energy(question, group),
         **_metadata(group),
     )
+
+
+def _figures(group: ReplicaGroup, question: Question) -> dict[str, Any]:
+    """Return the fields of `ServiceFigures`."""
+    service, cost_usd = group.service, group.cost_per_million_tokens_usd
+    return {
+        "ttft": service.ttft_s.value * KILO,
+        "throughput_per_user": service.tokens_per_s_per_user.value,
+        "e2e_latency": service.e2e_s.value,
+        "error_rate": group.error_rate,
+        "chance": round(group.chance, 4),
+        "cost_per_million_tokens": cost_usd,
+        "cost_per_million_tokens_blended": cost_usd * output_share(question.traffic),
+        "cost_usd_per_h": group.cost_usd_per_h,
+    }
 
 
 def _started_for(group: ReplicaGroup, question: Question) -> int:

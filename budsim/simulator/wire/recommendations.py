@@ -16,8 +16,6 @@ from budsim.simulator.storage.records import Json, PlanFilter, Run, StoredGroup,
 from budsim.simulator.wire.node_groups import (
     AS_PLANNED,
     BLENDED,
-    CHANCE,
-    COST_PER_H,
     COST_PER_MONTH,
     PRICE_BASIS,
     Compression,
@@ -25,6 +23,7 @@ from budsim.simulator.wire.node_groups import (
     LaunchOverrides,
     NodeGroup,
     ReplayedRequests,
+    ServiceFigures,
     checkpoint_precision,
     node_group,
 )
@@ -48,28 +47,23 @@ class DeviceTypeMetrics(BaseModel):
     cost_per_million_tokens_blended: float | None = BLENDED
 
 
-class Metrics(BaseModel):
-    """Predicted service; figures that are unknown are null.
+class PlanFigures(ServiceFigures):
+    """`ServiceFigures` of a whole plan, those of its groups together or where they are worst."""
 
-    TTFT is in ms, throughput in output tokens/s, latency in s. ``cost_per_million_tokens`` is USD
-    per million output tokens, ``cost_per_million_tokens_blended`` per million of all tokens.
+    replica: int
+    concurrency: int
+    cost_usd_per_month: float | None = COST_PER_MONTH
+    price_basis: str | None = PRICE_BASIS
+
+
+class Metrics(PlanFigures):
+    """Predicted service of a plan.
+
     ``requests`` is what single requests see in the first node group; null unless the request names
     a rate, or targets at percentiles or a goodput.
     """
 
     device_types: list[DeviceTypeMetrics]
-    replica: int
-    concurrency: int
-    ttft: float | None
-    throughput_per_user: float | None
-    e2e_latency: float | None
-    error_rate: float
-    chance: float | None = CHANCE
-    cost_per_million_tokens: float
-    cost_per_million_tokens_blended: float | None = BLENDED
-    cost_usd_per_h: float | None = COST_PER_H
-    cost_usd_per_month: float | None = COST_PER_MONTH
-    price_basis: str | None = PRICE_BASIS
     requests_per_s: float | None = None
     requests: ReplayedRequests | None = None
 
@@ -158,25 +152,13 @@ class RecommendationPage(BaseModel):
     items: list[ClusterMetrics]
 
 
-class DeploymentConfiguration(EngineMetadata):
+class DeploymentConfiguration(PlanFigures, EngineMetadata):
     """A plan ready to deploy."""
 
     object: Literal["deployment_configuration"] = "deployment_configuration"
     id: str
     nodes: None = None
     node_groups: list[NodeGroup]
-    replica: int
-    concurrency: int
-    ttft: float | None
-    throughput_per_user: float | None
-    e2e_latency: float | None
-    error_rate: float
-    chance: float | None = CHANCE
-    cost_per_million_tokens: float
-    cost_per_million_tokens_blended: float | None = BLENDED
-    cost_usd_per_h: float | None = COST_PER_H
-    cost_usd_per_month: float | None = COST_PER_MONTH
-    price_basis: str | None = PRICE_BASIS
     quantization_job: Compression | None = None
 
     @classmethod
