@@ -148,6 +148,7 @@ READERS: Final[Mapping[str, tuple[Reader, FamilyTraits]]] = {
     ),
     "minicpm": (read_decoder, replace(LLAMA, tied=True)),
     "granite": (read_decoder, LLAMA),
+    "granite4_vision_text": (read_decoder, LLAMA),
     "smollm3": (read_decoder, replace(LLAMA, tied=True)),
     "seed_oss": (read_decoder, replace(LLAMA, out_bias=("attention_out_bias", False))),
     "arcee": (read_decoder, replace(LLAMA, gated=False)),

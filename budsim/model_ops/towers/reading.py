@@ -26,7 +26,7 @@ SPOKEN: Final = (
 )
 
 # Families of which vLLM 0.32 takes images alone, though their kind of tiles could show frames.
-_NO_VIDEO: Final = frozenset({"eagle_2_5_vl", "opencua", "skywork_chat"})
+_NO_VIDEO: Final = frozenset({"eagle_2_5_vl", "llama_nemotron_vl", "opencua", "skywork_chat"})
 
 # Families whose reader of images reads sounds, too.
 _HEAR_THEMSELVES: Final = frozenset({"gemma4", "gemma3n"})
@@ -41,8 +41,10 @@ _UNSTATED: Final[Mapping[str, Mapping[str, object]]] = {
 # DeepSeek's readers of documents have the ``model_type`` of DeepSeek-VL2, Step3-VL-10B and Ovis
 # names of their code, Nemotron those of their classes.
 _BY_CLASS: Final[Mapping[str, str]] = {
+    "BeeForConditionalGeneration": "bee",
     "DeepseekOCRForCausalLM": "deepseek_ocr",
     "DeepseekOCR2ForCausalLM": "deepseek_ocr2",
+    "Llama_Nemotron_Nano_VL": "llama_nemotron_vl",
     "NemotronH_Nano_Omni_Reasoning_V3": "nemotron_vl",
     "NemotronH_Nano_VL_V2": "nemotron_vl",
     "NemotronH_Omni_Reasoning_V3": "nemotron_vl",
@@ -50,6 +52,7 @@ _BY_CLASS: Final[Mapping[str, str]] = {
     "Ovis2_5": "ovis2_5",
     "Ovis2_6ForCausalLM": "ovis2_5",
     "Ovis2_6_MoeForCausalLM": "ovis2_5",
+    "RForConditionalGeneration": "r_4b",
     "StepVLForConditionalGeneration": "step_vl",
     "UnlimitedOCRForCausalLM": "unlimited_ocr",
 }
@@ -125,6 +128,7 @@ def _heard(config: ConfigReader, kind: str) -> ConfigReader | None:
 READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders]]] = {
     "NVLM_D": grids.nvlm,
     "aria": fixed.aria,
+    "bee": tiled.bee,
     "blip-2": fixed.blip2,
     "cohere2_vision": tiled.cohere,
     "cosmos3_omni": merged.qwen3,
@@ -145,6 +149,7 @@ READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders
     "glm4v_moe": merged.glm4,
     "glm5_next": native.glm46,
     "glm_ocr": native.glm46,
+    "granite4_vision": tiled.granite4,
     "hyperclovax_vision_v2": merged.qwen2_5,
     "idefics3": tiled.idefics3,
     "interns1": tiled.ratio_tiles,
@@ -159,6 +164,7 @@ READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders
     "lfm2_vl": tiled.lfm2,
     "lighton_ocr": grids.mistral3,
     "llama4": grids.llama4,
+    "llama_nemotron_vl": radio.nemotron,
     "llava": fixed.llava,
     "llava_next": tiled.llava_next,
     "llava_next_video": tiled.llava_next,
@@ -189,6 +195,7 @@ READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders
     "qwen3_vl": merged.qwen3,
     "qwen3_vl_moe": merged.qwen3,
     "qwen4_exp": merged.qwen3,
+    "r_4b": tiled.llava_next,
     "skywork_chat": grids.internvl,
     "smolvlm": tiled.idefics3,
     "step3_vl": grids.step3,

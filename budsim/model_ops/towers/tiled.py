@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, ConfigReader
@@ -25,6 +26,12 @@ from budsim.model_ops.towers.blocks import any_sizes, square, stem_of, tower_of_
 FRAME_POOL: Final = 2
 # LLaVA-OneVision: tokens of at most 9 tiles ("anyres_max_9").
 ONEVISION_TILES: Final = 9
+
+# Bee (vLLM 0.32 `bee.py`): width of its projector in that of the text model.
+BEE_WIDTH: Final = 4
+# Granite 4 Vision (vLLM 0.32 `granite4_vision.py`): width of a Q-Former, positions of a square.
+GRANITE_WIDTH: Final = 3_072
+GRANITE_OFFSETS: Final = 4
 
 # Command A Vision: at most 12 tiles (transformers `max_patches`), a mark
 # after each tile and begin and end around all (`Cohere2VisionProcessor`).
@@ -150,6 +157,48 @@ def llava_onevision(config: ConfigReader, tower: ConfigReader, text_hidden: int)
         frame_tokens=math.ceil(tile / FRAME_POOL) ** 2,
     )
     return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)
+
+
+def bee(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
+    """Return what Bee reads: LLaVA-OneVision's images, and a projector four times as wide."""
+    seen = llava_onevision(config, tower, text_hidden)
+    assert seen.tower is not None
+    projector = BEE_WIDTH * text_hidden * (_hidden(tower) + text_hidden)
+    found = replace(seen.tower, projector_parameters=projector)
+    return Encoders(modalities=("image",), tower=found, image=seen.image)
+
+
+def granite4(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
+    """Return what Granite 4 Vision reads: LLaVA-NeXT's tiles, windows of which queries read.
+
+    A Q-Former of one block follows each layer of the tower that is read, and each of the four
+    positions of a 2 x 2 square (vLLM 0.32 ``granite4_vision.py``).
+    """
+    hidden = _hidden(tower)
+    former = config.nested("qformer_config") or ConfigReader({})
+    width = former.integer("intermediate_size", high=MAX_WIDTH, default=GRANITE_WIDTH)
+    read = config.raw("deepstack_layer_map")[1]
+    outputs = GRANITE_OFFSETS + (len(read) if isinstance(read, list | tuple) else 0)
+    projector = outputs * (8 * hidden**2 + 2 * hidden * width + hidden * text_hidden)
+    found, side, patch = _tower(tower, projector)
+    along = side // patch
+    queries, window = _rate(config)
+    rule = PinpointTiles(
+        side=side,
+        tile=along * queries // window,
+        tile_patches=along**2,
+        canvases=_pinpoints(config),
+    )
+    return Encoders(modalities=("image",), tower=replace(found, outputs=outputs), image=rule)
+
+
+def _rate(config: ConfigReader) -> tuple[int, int]:
+    """Return queries and patches along a window: "4/8" is 4 and 8."""
+    name, stated = config.raw("downsample_rate")
+    sides = str(stated).split("/")
+    if len(sides) != 2 or not all(side.isdecimal() and 0 < int(side) <= 64 for side in sides):
+        raise config.unsupported(name, f"the rate {str(stated)[:20]!r}", "queries/patches: 4/8")
+    return int(sides[0]), int(sides[1])
 
 
 def ratio_tiles(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:

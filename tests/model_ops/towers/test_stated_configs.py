@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from budsim.commons.errors import UnsupportedModel
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.config import architecture_from_config
 from budsim.model_ops.encoders import encoder_work
@@ -150,10 +151,54 @@ STATED: dict[str, tuple[str, dict[str, Any], float]] = {
     ),
 }
 
+# Canvases of LLaVA-OneVision's family: all of up to 6 x 6 tiles of 384 pixels.
+CANVASES = [[384 * rows, 384 * columns] for rows in range(1, 7) for columns in range(1, 7)]
+TILES_384 = SIGLIP | {"model_type": "siglip_vision_model", "image_size": 384}
+# Without figures of weights: class, config.json.
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "R-4B": (
+        "RForConditionalGeneration",
+        {
+            "text_config": text("qwen3", hidden_size=2560, intermediate_size=9728),
+            "vision_config": TILES_384 | {"patch_size": 14},
+            "image_grid_pinpoints": CANVASES,
+        },
+    ),
+    "Bee-8B": (
+        "BeeForConditionalGeneration",
+        {
+            "text_config": text("qwen3"),
+            "vision_config": TILES_384 | {"patch_size": 14},
+            "image_grid_pinpoints": CANVASES,
+        },
+    ),
+    "Granite 4 Vision": (
+        "Granite4VisionForConditionalGeneration",
+        {
+            "model_type": "granite4_vision",
+            "text_config": text("granite4_vision_text"),
+            "vision_config": TILES_384 | {"patch_size": 16},
+            "image_grid_pinpoints": CANVASES,
+            "downsample_rate": "4/8",
+            "deepstack_layer_map": [[-19, 9], [-13, 6], [-7, 3], [-1, 0]],
+        },
+    ),
+    "Llama Nemotron Nano VL": (
+        "Llama_Nemotron_Nano_VL",
+        {
+            "llm_config": text("llama"),
+            "vision_config": {"args": {"model": "vit_huge_patch16_224"}},
+            "force_image_size": 512,
+            "use_thumbnail": True,
+            "projector_hidden_size": 4096,
+        },
+    ),
+}
+
 
 def stated(model: str) -> Architecture:
     """Return what is read of a model's config.json."""
-    family, config, _ = STATED[model]
+    family, config = STATED[model][:2] if model in STATED else OTHERS[model]
     whole = {"architectures": [family], "torch_dtype": "bfloat16", **config}
     return architecture_from_config(model, whole)
 
@@ -192,6 +237,17 @@ IMAGES = [
     # As Qwen3-VL (vLLM cosmos3.py).
     ("nvidia/Cosmos3", 448, 448, 14 * 14, 2),
     ("nvidia/Cosmos3", 1920, 1080, 60 * 34, 2),
+    # As LLaVA-NeXT, of tiles of 27 x 27 tokens (vLLM rvl.py); Bee of at most nine (bee.py).
+    ("R-4B", 384, 384, 2 * 27 * 27, 27),
+    ("R-4B", 1920, 1080, 27 * 27 + 135 * 75, 75),
+    ("Bee-8B", 384, 384, 2 * 27 * 27, 27),
+    ("Bee-8B", 1920, 1080, 27 * 27 + 108 * 60, 60),
+    # Of 12 x 12 tokens (vLLM granite4_vision.py, get_num_image_tokens).
+    ("Granite 4 Vision", 384, 384, 2 * 12 * 12, 12),
+    ("Granite 4 Vision", 1920, 1080, 12 * 12 + 60 * 34, 34),
+    # Tiles of 512 pixels, 256 tokens each (vLLM nemotron_vl.py).
+    ("Llama Nemotron Nano VL", 512, 512, 256, 2),
+    ("Llama Nemotron Nano VL", 1024, 1024, 5 * 256, 2),
 ]
 
 
@@ -224,8 +280,8 @@ def test_sounds_of_midashenglm_are_short() -> None:
 
 
 def test_models_of_images_alone_read_no_video() -> None:
-    """NVLM-D and OpenCUA show none in vLLM 0.32, though their towers could show frames."""
-    for model in ("nvidia/NVLM-D-72B", "xlangai/OpenCUA-7B"):
+    """They show none in vLLM 0.32, though their towers could show frames."""
+    for model in (*OTHERS, "nvidia/NVLM-D-72B", "xlangai/OpenCUA-7B"):
         assert stated(model).encoders.modalities == ("image",)
 
 
@@ -239,3 +295,11 @@ def test_classes_that_end_in_model_may_write_text() -> None:
     ):
         config = {**whole, "architectures": [family]}
         assert architecture_from_config(family, config).is_embedding is is_embedding
+
+
+def test_a_rate_of_queries_is_two_sides() -> None:
+    """Granite 4 Vision states it as text."""
+    family, config = OTHERS["Granite 4 Vision"]
+    whole = {"architectures": [family], **config, "downsample_rate": "half"}
+    with pytest.raises(UnsupportedModel, match="downsample_rate"):
+        architecture_from_config("granite", whole)
