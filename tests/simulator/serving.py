@@ -321,3 +321,12 @@ def _handler(sidecar: StandInSidecar) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body)
 
     return Handler
+
+
+def assert_refused(answer: Any, code: int, kind: str, told: str) -> None:
+    """Check an error envelope."""
+    found = answer.json()
+    assert answer.status_code == code
+    assert set(found) == {"object", "message", "type", "param", "code"}
+    assert (found["object"], found["type"], found["code"]) == ("error", kind, code)
+    assert told in found["message"]

@@ -12,7 +12,8 @@ from budsim.performance.predictions import MemoryUse, Predictions
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.serving.replay.answers import ReplayedService
 from budsim.performance.traffic import Traffic
-from budsim.simulator.planning.plans import Plan
+from budsim.simulator.planning.answer import answer
+from budsim.simulator.planning.plans import Outcome, Plan
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.targets import Targets
 
@@ -112,3 +113,8 @@ class CountingPredictor:
         """Replay as `AnalyticPredictor` does."""
         self.calls.append(len(candidates))
         return AnalyticPredictor().predict_traffic(candidates, traffic, **options)
+
+
+def ask(question: Question) -> Outcome:
+    """Answer with the analytic model."""
+    return answer(question, AnalyticPredictor())

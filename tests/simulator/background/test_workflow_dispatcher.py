@@ -1,9 +1,6 @@
 """Runs as Dapr workflows, over Dapr's own protocol: order, retries, control, failures."""
 
 import asyncio
-import contextlib
-import gc
-import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -16,8 +13,6 @@ from budsim.commons.dapr import GrpcSidecar, connect
 from budsim.commons.dapr_workflow import WorkflowHub
 from budsim.commons.database import Database
 from budsim.commons.errors import Unavailable
-from budsim.commons.telemetry import new_metrics
-from budsim.hardware_ops.cluster import Cluster
 from budsim.hardware_ops.inventory import read_inventory
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.background.worker_processes import ThreadWorkers, WorkerLost
@@ -27,17 +22,16 @@ from budsim.simulator.background.workflow_dispatcher import (
     WorkflowDispatcher,
 )
 from budsim.simulator.cluster_sources import FixedInventory
-from budsim.simulator.context import ServiceOptions
 from budsim.simulator.planning.plans import Outcome
 from budsim.simulator.planning.question import Question
 from budsim.simulator.run_steps import SETBACKS_ALLOWED
 from budsim.simulator.schemas import RunRequest
-from budsim.simulator.searching import search_part, simulate
-from budsim.simulator.services import Simulations
+from budsim.simulator.searching import simulate
 from budsim.simulator.storage.records import PlanFilter, Run, Status, Step
 from budsim.simulator.storage.repository import Repository
 from tests.simulator.background.task_hub import StandInTaskHub, serving
-from tests.simulator.background.test_loops import ORDER, Clock
+from tests.simulator.background.test_loops import ORDER
+from tests.simulator.background.workflow_stage import Counting, Replaceable, Stage, known, until
 from tests.simulator.serving import CLUSTER_ID, OTHER_CLUSTER_ID, h100_cluster, known_answer
 
 FAN_OUT = ["validation", *4 * ["performance_estimation"], "ranking", "publish"]
@@ -45,111 +39,6 @@ FAN_OUT = ["validation", *4 * ["performance_estimation"], "ranking", "publish"]
 EVERYTHING = PlanFilter(error_rate_threshold=float("inf"))
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 """What a workflow does to a run is the same on both; the other tests read and write on each."""
-
-
-class Stage:
-    """Replicas of the service on one database and one sidecar."""
-
-    def __init__(self, repository: Repository, hub: StandInTaskHub, port: int) -> None:
-        self.repository, self.hub, self._port = repository, hub, port
-        self.clock = Clock()
-        self.simulations: list[Simulations] = []
-        self.dispatchers: list[WorkflowDispatcher] = []
-        self._closing = contextlib.AsyncExitStack()
-
-    async def add(
-        self, simulation: Any = known_answer, *, inventory: Any = None, workers: Any = None
-    ) -> Simulations:
-        """Start one more replica; its dispatcher hands runs over when told."""
-        settings = DaprSettings(_env_file=None, dapr_grpc_port=self._port, dapr_timeout_s=2.0)
-        sidecar = connect(settings)
-        assert isinstance(sidecar, GrpcSidecar)
-        inventory = inventory or FixedInventory(
-            (h100_cluster(CLUSTER_ID), h100_cluster(OTHER_CLUSTER_ID))
-        )
-        workers = workers or ThreadWorkers(simulation, AnalyticPredictor)
-        options = ServiceOptions(max_attempts=4)
-        service = Simulations(
-            self.repository, inventory, workers, new_metrics(), options, clock=self.clock
-        )
-        hub = WorkflowHub(settings, sidecar, slots=2)
-        dispatcher = WorkflowDispatcher(service, hub, poll_s=0.05)
-        dispatcher.start_worker()
-        self._closing.push_async_callback(sidecar.close)
-        self._closing.push_async_callback(hub.close)
-        self.simulations.append(service)
-        self.dispatchers.append(dispatcher)
-        await until(hub.is_serving)
-        return service
-
-    async def ended(self, run: Run) -> Run:
-        """Hand over what is due, and return the run once it and its workflow have ended."""
-
-        async def both() -> Run | None:
-            await self.dispatchers[0].dispatch_due()
-            now = self.repository.get(run.run_id)
-            workflow = self.hub.instances.get(now.instance_id)
-            return (
-                now
-                if now.step == "done" and (workflow is None or workflow.status != "RUNNING")
-                else None
-            )
-
-        found: Run = await until(both)
-        return found
-
-    async def hold(self, body: dict[str, Any]) -> Run:
-        """Accept a request, hand its run over, and hold back the first activity of its workflow."""
-        self.hub.delay = True
-        run = await self.simulations[0].accept(RunRequest.model_validate(body))
-        await self.dispatchers[0].dispatch_due()
-        await until(lambda: _is(bool(self.hub.activities)))
-        return run
-
-    async def close(self) -> None:
-        """Stop every replica, and collect the event loops that the SDK does not close."""
-        await self._closing.aclose()
-        self.simulations.clear()
-        self.dispatchers.clear()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
-
-    def log_of(self, run: Run) -> list[tuple[str, str]]:
-        """Return the event log of a run."""
-        return [(event.event, event.status) for event in self.repository.outbox.events(run.run_id)]
-
-
-class Counting(ThreadWorkers):
-    """Counts the parts it searched."""
-
-    def __init__(self, simulation: Any) -> None:
-        super().__init__(simulation, AnalyticPredictor)
-        self.searched = 0
-
-    async def compute(self, work: Any, question: Question, detail: object) -> Any:
-        """Compute, and count."""
-        self.searched += work is search_part
-        return await super().compute(work, question, detail)
-
-
-class Replaceable:
-    """An inventory that can be replaced."""
-
-    def __init__(self, clusters: tuple[Cluster, ...]) -> None:
-        self.now = clusters
-
-    async def clusters(self) -> tuple[Cluster, ...]:
-        """Return what it holds now."""
-        return self.now
-
-
-async def until(found: Callable[[], Any]) -> Any:
-    """Return what ``found`` finds once it is true; fail when that takes too long."""
-    async with asyncio.timeout(40):
-        while not (answer := await found()):  # noqa: ASYNC110 - the other side tells nobody
-            await asyncio.sleep(0.02)
-        return answer
 
 
 @pytest.fixture
@@ -223,7 +112,7 @@ async def test_an_inventory_replaced_while_parts_are_searched_is_the_one_answere
     stage.hub.hold_back = "ranking"
     run = await service.accept(RunRequest.model_validate(body | {"simulation_method": "heuristic"}))
     await stage.dispatchers[0].dispatch_due()
-    await until(lambda: _is("ranking" in stage.hub.activities))
+    await until(lambda: known("ranking" in stage.hub.activities))
     assert len(stage.repository.findings(run.run_id, 1)) == 2
     inventory.now = after
     await stage.hub.release()
@@ -353,7 +242,7 @@ async def test_a_paused_run_is_held_by_the_database(stage: Stage, body: dict[str
     run = await stage.hold(body)
     assert service.pause(run.run_id).status is Status.SUSPENDED
     await stage.hub.release()
-    await until(lambda: _is(stage.hub.instances[run.run_id].status == "COMPLETED"))
+    await until(lambda: known(stage.hub.instances[run.run_id].status == "COMPLETED"))
     assert stage.repository.get(run.run_id).status is Status.SUSPENDED
     assert stage.log_of(run) == ORDER[:1]
     service.resume(run.run_id)
@@ -389,11 +278,11 @@ async def test_a_workflow_that_skipped_its_steps_is_followed_by_another(
     stage.hub.delay, stage.hub.hold_back = False, "publish"
     service.pause(run.run_id)
     await stage.hub.release(hold_back="publish")
-    await until(lambda: _is("publish" in stage.hub.activities))
+    await until(lambda: known("publish" in stage.hub.activities))
     service.resume(run.run_id)
     await stage.dispatchers[0].dispatch_due()
     await stage.hub.release()
-    await until(lambda: _is(stage.hub.instances[run.run_id].status == "COMPLETED"))
+    await until(lambda: known(stage.hub.instances[run.run_id].status == "COMPLETED"))
     stage.clock.now_s += 2.0
     assert (await stage.ended(run)).status is Status.COMPLETED
     assert stage.log_of(run) == ORDER
@@ -416,7 +305,7 @@ async def test_a_stopped_run_ends_with_its_workflow(stage: Stage, body: dict[str
     service = await stage.add()
     run = await stage.hold(body)
     service.stop(run.run_id)
-    await until(lambda: _is(stage.hub.instances[run.run_id].status == "TERMINATED"))
+    await until(lambda: known(stage.hub.instances[run.run_id].status == "TERMINATED"))
     await stage.hub.release()
     assert stage.repository.get(run.run_id).status is Status.TERMINATED
     assert stage.log_of(run) == ORDER[:1]
@@ -458,7 +347,7 @@ async def test_a_workflow_that_fails_by_itself_begins_anew(stage: Stage, body: d
     run = await stage.hold(body)
     stage.hub.instances[run.run_id].status = "FAILED"
     await stage.hub.release()
-    await until(lambda: _is(stage.repository.get(run.run_id).step is Step.ESTIMATION))
+    await until(lambda: known(stage.repository.get(run.run_id).step is Step.ESTIMATION))
     stage.clock.now_s += 9999
     assert (await stage.ended(run)).status is Status.COMPLETED
     assert stage.log_of(run) == ORDER
@@ -489,10 +378,10 @@ async def test_a_stalled_workflow_s_run_goes_on_in_a_process(stage: Stage, body:
     for _ in range(2):
         stage.clock.now_s += 3 * service.options.lease_s
         assert await stage.dispatchers[0].dispatch_due() == 1
-    await until(lambda: _is(stage.repository.get(run.run_id).status is Status.COMPLETED))
+    await until(lambda: known(stage.repository.get(run.run_id).status is Status.COMPLETED))
     assert stage.log_of(run) == ORDER
     await stage.hub.release()
-    await until(lambda: _is(stage.hub.instances[run.run_id].status == "COMPLETED"))
+    await until(lambda: known(stage.hub.instances[run.run_id].status == "COMPLETED"))
     assert stage.log_of(run) == ORDER
     assert stage.hub.activities == ["validation", "publish"]
 
@@ -509,7 +398,7 @@ async def test_a_run_no_workflow_can_be_begun_for_goes_on_in_a_process(
     assert stage.repository.get(run.run_id).status is Status.PENDING
     stage.clock.now_s += (STALLED_AFTER_LEASES + 1) * service.options.lease_s
     assert await stage.dispatchers[0].dispatch_due() == 1
-    await until(lambda: _is(stage.repository.get(run.run_id).status is Status.COMPLETED))
+    await until(lambda: known(stage.repository.get(run.run_id).status is Status.COMPLETED))
     assert stage.log_of(run) == ORDER
     assert stage.hub.instances == {}
 
@@ -533,10 +422,6 @@ async def test_without_a_sidecar_nothing_waits_and_nothing_is_claimed(
         await hub.close()
         await sidecar.close()
     assert stage.repository.get(run.run_id).holder is None
-
-
-async def _is(fact: bool) -> bool:
-    return fact
 
 
 def _running(run: Run) -> Run:

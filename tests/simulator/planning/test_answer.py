@@ -1,32 +1,26 @@
 """Questions and their answers on real catalog devices, models and engines."""
 
 import math
-from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.commons.precision import Precision
 from budsim.commons.units import GIB
-from budsim.hardware_ops.cluster import Cluster, DevicePool, HardwareMode, Node
-from budsim.hardware_ops.device import DeviceKind
+from budsim.hardware_ops.cluster import HardwareMode
 from budsim.hardware_ops.inventory import read_inventory
-from budsim.performance.lengths import FixedLength
-from budsim.performance.predictor import AnalyticPredictor, load_predictor
+from budsim.performance.predictor import AnalyticPredictor
 from budsim.simulator.planning.answer import answer
-from budsim.simulator.planning.plans import Outcome, ReplicaGroup
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.targets import Targets
 from budsim.simulator.planning.taste import counted_cost, effort_factor
-from budsim.simulator.searching import simulate
 from tests.simulator.situations import (
     CountingPredictor,
+    ask,
     devices_used,
     make_cluster,
     make_pool,
@@ -34,17 +28,9 @@ from tests.simulator.situations import (
     time_sliced,
 )
 
-TOSS_UP = 0.02
-"""Costs are told apart to 1 % by the search, and to 1 % by taste, which decides below (L22)."""
-SEVENTY = "meta-llama/Llama-3.1-70B-Instruct"
 MIXED = make_cluster(
     (("H100-SXM", 4), ("T4", 2)), (("L40S", 4),), (("Frobnicator-9000", 3),), (("Xeon 6972P", 2),)
 )
-
-
-def ask(question: Question) -> Outcome:
-    """Answer with the analytic model."""
-    return answer(question, AnalyticPredictor())
 
 
 def test_plans_are_ready_to_launch():
@@ -278,188 +264,6 @@ def test_same_question_same_answer_in_another_process():
         assert ask(question) == elsewhere.result()
 
 
-NAMES = ("H100-SXM", "L40S", "T4", "Gaudi3", "Xeon 6972P", "Frobnicator-9000")
-NODES = st.lists(
-    st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 8)), max_size=2).map(tuple),
-    max_size=4,
-)
-MODELS = st.sampled_from(
-    ("meta-llama/Llama-3.1-8B-Instruct", SEVENTY, "mistralai/Mixtral-8x7B-Instruct-v0.1")
-)
-LEFT = st.sampled_from((0.0, 0.2, 0.55, 1.0))
-
-
-@st.composite
-def clusters(draw: st.DrawFn) -> Cluster:
-    """Return nodes as they come: some down, some masters.
-
-    Devices of which some are busy, or time-sliced ones with less left.
-    """
-    mode = draw(st.sampled_from(HardwareMode))
-    nodes = []
-    for number, pools in enumerate(draw(NODES)):
-        made = [piece for name, total in pools for piece in draw(pieces(name, total, mode))]
-        nodes.append(
-            Node(
-                node_id=f"n{number}",
-                name=f"node-{number}",
-                pools=tuple(made),
-                is_up=draw(st.booleans()),
-                is_master=draw(st.booleans()),
-            )
-        )
-    return Cluster(cluster_id="lab", name="lab", nodes=tuple(nodes), mode=mode)
-
-
-@st.composite
-def pieces(draw: st.DrawFn, name: str, total: int, mode: HardwareMode) -> list[DevicePool]:
-    """Return devices of one type.
-
-    A pool of which some are busy, or one entry for each with a share of it left.
-    """
-    if mode is HardwareMode.DEDICATED:
-        return [make_pool(name, total, available=draw(st.integers(0, total)))]
-    whole = make_pool(name, 1).memory_free_bytes
-    return [
-        make_pool(name, 1, memory_free_bytes=draw(LEFT) * whole, compute_free_share=draw(LEFT))
-        for _ in range(total)
-    ]
-
-
-def offered(cluster: Cluster) -> dict[tuple[str, int], int]:
-    """Return how many devices of each pool replicas may use, by node and number of the pool.
-
-    Worked out pool by pool.
-    """
-    found = {}
-    for node in cluster.nodes:
-        for number, pool in enumerate(node.pools):
-            is_cpu = pool.device is not None and pool.device.kind is DeviceKind.CPU
-            is_left = pool.memory_free_bytes > 0 and pool.compute_free_share > 0
-            if pool.device and node.is_up and is_left and not (is_cpu and node.is_master):
-                found[node.node_id, number] = pool.available
-    return found
-
-
-@settings(max_examples=40)
-@given(
-    cluster=clusters(),
-    model=MODELS,
-    concurrency=st.integers(1, 500),
-    ttft_s=st.sampled_from((None, 1e-4, 0.3, 5.0)),
-)
-def test_every_question_is_answered_and_every_device_accounted_for(
-    cluster, model, concurrency, ttft_s
-):
-    """L10: at least one plan or one reason. L12.
-
-    Every device that enters is used, idle or rejected, and the counts add up.
-
-    L8, of every plan, mixes too: no device is in two replicas, none is one that may not be used,
-    and no tensor-parallel group crosses nodes.
-    """
-    wishes = {
-        "model": model,
-        "concurrency": concurrency,
-        "analytic_only": True,
-        "targets": {"ttft_s": ttft_s},
-    }
-    outcome = simulate(make_question(cluster, mode=cluster.mode, **wishes), AnalyticPredictor())
-    assert outcome.plans or outcome.rejections
-    pools = {
-        (node.node_id, number): pool
-        for node in cluster.nodes
-        for number, pool in enumerate(node.pools)
-    }
-    free = offered(cluster)
-    served = {group.config.device.name for plan in outcome.plans for group in plan.groups}
-    used_or_idle = sum(count for where, count in free.items() if pools[where].device.name in served)
-    assert sum(pool.total for pool in pools.values()) == used_or_idle + sum(
-        each.devices for each in outcome.rejections
-    )
-    for plan in outcome.plans:
-        used = devices_used(plan)
-        assert used.total() == plan.devices
-        assert all(count <= free.get(where, 0) for where, count in used.items())
-        for group in plan.groups:
-            assert all(
-                pools[part.node_id, part.pool].device.name == group.config.device.name
-                for replica in group.placements
-                for part in replica
-            )
-            for replica in group.placements:
-                on_node = Counter({part.node_id: 0 for part in replica})
-                for part in replica:
-                    on_node[part.node_id] += part.devices
-                assert on_node.total() == group.config.tp * group.config.pp
-                assert all(devices % group.config.tp == 0 for devices in on_node.values())
-
-
-TARGETS = st.fixed_dictionaries(
-    {
-        "ttft_s": st.sampled_from((None, 0.1, 0.3, 1.0)),
-        "tokens_per_s_per_user": st.sampled_from((None, 20.0, 40.0, 60.0)),
-    }
-)
-
-
-@settings(max_examples=8)
-@given(
-    nodes=NODES,
-    extra=st.tuples(st.sampled_from(NAMES), st.integers(1, 8)),
-    targets=TARGETS,
-    concurrency=st.integers(1, 500),
-)
-def test_another_node_never_worsens_the_best_plan(nodes, extra, targets, concurrency):
-    """L9.
-
-    Adding a node never makes the best plan miss, miss by more, or cost more than a toss-up.
-    """
-    smaller, larger = make_cluster(*nodes), make_cluster(*nodes, (extra,))
-    wishes = {"analytic_only": True, "targets": targets, "concurrency": concurrency}
-    before, after = (
-        simulate(make_question(c, **wishes), AnalyticPredictor()).plans for c in (smaller, larger)
-    )
-    if before:
-        assert after[0].error_rate <= 1.02 * before[0].error_rate
-        if before[0].meets_targets:
-            assert (
-                after[0].cost_per_million_tokens_usd
-                <= (1 + TOSS_UP) * before[0].cost_per_million_tokens_usd
-            )
-
-
-@settings(max_examples=8)
-@given(nodes=NODES, targets=TARGETS, concurrency=st.integers(1, 500), easing=st.floats(1.0, 5.0))
-@example(
-    nodes=[(("H100-SXM", 1), ("Gaudi3", 1))],
-    targets={"ttft_s": 1.0, "tokens_per_s_per_user": None},
-    concurrency=339,
-    easing=2.0,
-)
-def test_easier_targets_never_lose_a_plan(nodes, targets, concurrency, easing):
-    """L14.
-
-    Lowering a target never makes an accepted plan rejected, nor the best plan dearer than a
-    toss-up.
-    """
-    ttft_s, rate = targets["ttft_s"], targets["tokens_per_s_per_user"]
-    lower = {"ttft_s": ttft_s and ttft_s * easing, "tokens_per_s_per_user": rate and rate / easing}
-    wishes = {"analytic_only": True, "concurrency": concurrency}
-    strict, eased = (
-        simulate(
-            make_question(make_cluster(*nodes), targets=each, **wishes), AnalyticPredictor()
-        ).plans
-        for each in (targets, lower)
-    )
-    if strict and strict[0].meets_targets:
-        assert eased[0].meets_targets
-        assert (
-            eased[0].cost_per_million_tokens_usd
-            <= (1 + TOSS_UP) * strict[0].cost_per_million_tokens_usd
-        )
-
-
 def listed(name: str, **changes: object) -> dict[str, object]:
     """Return one device entry of an inventory."""
     return {"name": name, "type": "cuda", "available_count": 2, "total_count": 2} | changes
@@ -584,66 +388,6 @@ def test_plans_of_a_cluster_differ_in_layout():
     ]
     assert len(layouts) > 2
     assert len(set(layouts)) == len(layouts)
-
-
-def embedding_question(*pools: tuple[str, int], **changes: object) -> Question:
-    """Return a question about vectors of 512 tokens each."""
-    return make_question(
-        make_cluster(*(((name, count),) for name, count in pools)),
-        model="BAAI/bge-m3",
-        output_tokens=0,
-        **changes,
-    )
-
-
-def test_pooling_models_are_answered_by_what_they_read():
-    """No token is generated.
-
-    A request ends with its prompt, is priced by its prompt, and nothing is said to be learned.
-    """
-    found = answer(
-        embedding_question(("H100-SXM", 1), ("Xeon Platinum 8592+", 2)), load_predictor()
-    )
-    assert {group.kind for plan in found.plans for group in plan.groups} == {
-        DeviceKind.CUDA,
-        DeviceKind.CPU,
-    }
-    for group in (group for plan in found.plans for group in plan.groups):
-        service = group.service
-        assert service.e2e_s == service.ttft_s
-        assert (
-            service.tpot_s.value,
-            service.tokens_per_s_per_user.value,
-            service.tokens_per_s_per_user.high90,
-        ) == (
-            0.0,
-            0.0,
-            0.0,
-        )
-        assert service.basis == "analytic"
-        tokens_per_h = group.replicas * service.requests_per_s.value * 512 * 3600
-        assert group.cost_per_million_tokens_usd == pytest.approx(
-            group.cost_usd_per_h / tokens_per_h * 1e6, rel=0.05
-        )
-        assert group.launch.args.get("runner") == "pooling" or group.launch.args["is-embedding"]
-        flops_per_s = 2 * found_parameters(group) * 512 * service.requests_per_s.value
-        assert flops_per_s < group.config.device.flops_per_s[Precision.BF16] * group.config.tp
-
-
-def found_parameters(group: ReplicaGroup) -> int:
-    """Return the weights each token of BGE-M3 is multiplied by: 24 layers of 12 x 1024 x 1024."""
-    assert "bge-m3" in group.launch.model
-    return 24 * 12 * 1024**2
-
-
-def test_a_pooling_model_is_not_asked_for_tokens():
-    """The core refuses a number of output tokens for a model that generates none."""
-    question = embedding_question(("H100-SXM", 1))
-    with pytest.raises(InvalidInput, match="output_tokens"):
-        answer(
-            replace(question, traffic=replace(question.traffic, output=FixedLength(tokens=128))),
-            AnalyticPredictor(),
-        )
 
 
 def test_adapters_take_memory_and_are_launched():
