@@ -11,6 +11,7 @@ from typing import Final
 # Of both engines.
 SGLANG_MULTIMODAL: Final = frozenset(
     {
+        "BailingMoeV3VLForConditionalGeneration",
         "Cohere2VisionForConditionalGeneration",
         "Cosmos3ForConditionalGeneration",
         "DeepseekOCRForCausalLM",

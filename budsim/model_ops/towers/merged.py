@@ -8,7 +8,7 @@ from typing import Final
 from budsim.model_ops.config_reader import MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, ConfigReader
 from budsim.model_ops.encoders import Encoders
 from budsim.model_ops.image_tokens import MergedPatches
-from budsim.model_ops.towers.blocks import merged_patches, sizes, tower_of_blocks
+from budsim.model_ops.towers.blocks import merged_patches, sizes, stem_of, tower_of_blocks
 from budsim.model_ops.vision import tower_sizes_of_qwen2
 
 # Qwen2.5-VL attends to windows of this many pixels squared but in a few layers (its config:
@@ -78,6 +78,25 @@ def qwen3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encode
         outputs=outputs,
     )
     return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)
+
+
+def bailing(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
+    """Return what Ling-VL reads: Qwen3-VL's tower, of which no layer is fed again.
+
+    Its processor lies in the checkpoint; the limits of Qwen3-VL's are taken for its own (vLLM 0.32
+    ``bailing_moe_v3_vl.py``).
+    """
+    plain = tower.with_values({"deepstack_visual_indexes": None})
+    seen = qwen3(config, plain, text_hidden)
+    assert seen.tower is not None
+    merged = seen.tower.hidden * tower.integer("spatial_merge_size", high=64) ** 2
+    stem = stem_of(seen.tower.hidden, tower.integer("patch_size", high=MAX_HIDDEN), 0)
+    found = replace(
+        seen.tower,
+        projector_parameters=(merged + text_hidden) * text_hidden,
+        stem_parameters=stem * tower.integer("temporal_patch_size", high=64),
+    )
+    return Encoders(modalities=("image",), tower=found, image=seen.image)
 
 
 def glm4(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001

@@ -41,6 +41,7 @@ _UNSTATED: Final[Mapping[str, Mapping[str, object]]] = {
 # DeepSeek's readers of documents have the ``model_type`` of DeepSeek-VL2, Step3-VL-10B and Ovis
 # names of their code, Nemotron those of their classes.
 _BY_CLASS: Final[Mapping[str, str]] = {
+    "BailingMoeV3VLForConditionalGeneration": "bailing_vl",
     "BeeForConditionalGeneration": "bee",
     "DeepseekOCRForCausalLM": "deepseek_ocr",
     "DeepseekOCR2ForCausalLM": "deepseek_ocr2",
@@ -128,6 +129,7 @@ def _heard(config: ConfigReader, kind: str) -> ConfigReader | None:
 READERS: Final[Mapping[str, Callable[[ConfigReader, ConfigReader, int], Encoders]]] = {
     "NVLM_D": grids.nvlm,
     "aria": fixed.aria,
+    "bailing_vl": merged.bailing,
     "bee": tiled.bee,
     "blip-2": fixed.blip2,
     "cohere2_vision": tiled.cohere,

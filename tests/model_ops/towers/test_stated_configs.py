@@ -8,6 +8,7 @@ import pytest
 
 from budsim.commons.errors import UnsupportedModel
 from budsim.model_ops.architecture import Architecture
+from budsim.model_ops.catalog import catalog_entries
 from budsim.model_ops.config import architecture_from_config
 from budsim.model_ops.encoders import encoder_work
 from budsim.model_ops.media import Media
@@ -183,6 +184,13 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
             "deepstack_layer_map": [[-19, 9], [-13, 6], [-7, 3], [-1, 0]],
         },
     ),
+    "Ling-3.0-flash-VL": (
+        "BailingMoeV3VLForConditionalGeneration",
+        {
+            "text_config": dict(catalog_entries()["inclusionai/ling-3.0-flash"].config),
+            "vision_config": QWEN3_TOWER | MERGED,
+        },
+    ),
     "Llama Nemotron Nano VL": (
         "Llama_Nemotron_Nano_VL",
         {
@@ -245,6 +253,9 @@ IMAGES = [
     # Of 12 x 12 tokens (vLLM granite4_vision.py, get_num_image_tokens).
     ("Granite 4 Vision", 384, 384, 2 * 12 * 12, 12),
     ("Granite 4 Vision", 1920, 1080, 12 * 12 + 60 * 34, 34),
+    # As Qwen3-VL, whose tower it has (vLLM bailing_moe_v3_vl.py).
+    ("Ling-3.0-flash-VL", 1024, 1024, 32 * 32, 2),
+    ("Ling-3.0-flash-VL", 1920, 1080, 60 * 34, 2),
     # Tiles of 512 pixels, 256 tokens each (vLLM nemotron_vl.py).
     ("Llama Nemotron Nano VL", 512, 512, 256, 2),
     ("Llama Nemotron Nano VL", 1024, 1024, 5 * 256, 2),
@@ -295,6 +306,14 @@ def test_classes_that_end_in_model_may_write_text() -> None:
     ):
         config = {**whole, "architectures": [family]}
         assert architecture_from_config(family, config).is_embedding is is_embedding
+
+
+def test_ling_projects_what_it_merges_once() -> None:
+    """From 4,608 merged values to 2,560 and on to 2,560 (vLLM pull request 56820)."""
+    tower = stated("Ling-3.0-flash-VL").encoders.tower
+    assert tower is not None
+    assert tower.outputs == 1
+    assert tower.projector_parameters == (4608 + 2560) * 2560
 
 
 def test_a_rate_of_queries_is_two_sides() -> None:
