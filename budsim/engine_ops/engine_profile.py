@@ -221,6 +221,9 @@ class EngineProfile:
         sequence, seconds.
     multiplied_in : tuple of (kind, stored, computed)
         Formats the engine stores and multiplies in another one on a kind of device.
+    writes_weights_out : bool
+        Whether a step first writes weights of fewer bits out in the 16 bit they are multiplied in,
+        experts aside; else kernels convert them in passing.
     captures_graphs : bool
         Whether steps that only decode run from captured graphs; else the host launches the kernels
         of every step.
@@ -253,6 +256,7 @@ class EngineProfile:
     guess_step_s: float = 0.0
     guess_sequence_s: float = 0.0
     multiplied_in: tuple[tuple[DeviceKind, Precision, Precision], ...] = ()
+    writes_weights_out: bool = False
     captures_graphs: bool = True
     prefix_sharing: PrefixSharing = PrefixSharing.AFTER_PROMPT
     host_tier: HostTierRule | None = None

@@ -95,9 +95,20 @@ CPU: Final = replace(
     memory=CPU_RULE,
 )
 
+_WRITES_AWQ_OUT: Final = replace(
+    GPU,
+    name="sglang(awq written out)",
+    writes_weights_out=True,
+    source="SGLang with --quantization awq, which keeps it from Marlin (awq.py of 0.5.14: 'so "
+    "forcing awq'): AWQLinearMethod.apply calls awq_dequantize before every matmul "
+    "(layers/quantization/awq.py of the wheels 0.4.5 to 0.4.10); "
+    f"{GPU.source}",
+)
+
 # By the names measurements spell, the usual one first.
 PROFILES: Final = (
     GPU,
+    _WRITES_AWQ_OUT,
     replace(_BASE, name="dynamo-sglang", source=f"NVIDIA Dynamo over SGLang workers; {GPU.source}"),
     replace(
         _BASE,

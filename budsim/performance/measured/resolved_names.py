@@ -142,10 +142,17 @@ def engine_names(text: pd.DataFrame) -> pd.Series:
         )
     named = named.mask((named == "vllm(rocm 2024)") & _has_rocm_kernels(version), "vllm(2024)")
     named = named.mask(_uses_deepgemm(text), "trtllm(deepgemm)")
+    named = named.mask(_writes_awq_out(text), "sglang(awq written out)")
     named = named.mask(_is_synchronous(text) & (named == "vllm"), "vllm(synchronous)")
     return named.mask(
         _reads_templates(text) & (named == "vllm(synchronous)"), "vllm(chat templates)"
     )
+
+
+def _writes_awq_out(text: pd.DataFrame) -> pd.Series:
+    """Return which rows state a serve command of SGLang that keeps AWQ weights from Marlin."""
+    asked = text.notes.str.contains(r"args:.*--quantization[= ]awq(?:\s|;|$)")
+    return asked & (text.engine == "sglang") & (text.device_type == DeviceKind.CUDA.value)
 
 
 def _is_synchronous(text: pd.DataFrame) -> pd.Series:

@@ -204,6 +204,7 @@ def p_norm(a: Floats, b: Floats, exponent: Floats) -> Floats:
 def matrices(ranks: Ranks, batch: Batch) -> OperatorTime:
     """Return products with weights: arithmetic and traffic of each matrix by their p-norm.
 
+    Before that come, one after the other, weights that an engine first writes out in 16 bit.
     The time counts as weights by the share of traffic in it, as compute by that of arithmetic.
     """
     held, constants = ranks.matrices, ranks.constants
@@ -222,8 +223,9 @@ def matrices(ranks: Ranks, batch: Batch) -> OperatorTime:
 
     both = p_norm(busy_compute, busy_traffic, constants.roofline_exponent[:, None])
     by_traffic = both * busy_traffic / np.maximum(busy_compute + busy_traffic, TINY)
+    written_s = held.written_out_bytes / ranks.bandwidth[:, None] / held.read_share
     return OperatorTime(
-        weights_s=by_traffic.sum(axis=1),
+        weights_s=(by_traffic + written_s).sum(axis=1),
         compute_s=(both - by_traffic).sum(axis=1),
         ideal_compute_s=compute.sum(axis=1),
         ideal_traffic_s=traffic.sum(axis=1),

@@ -60,6 +60,7 @@ class MatrixOperators:
     ----------
     stored_bytes : bytes in memory
     read_bytes : bytes a step reads; a tied table that is only looked up counts as the head
+    written_out_bytes : bytes a step moves to write weights out in 16 bit, before it reads those
     flops_per_token : FLOPs for each row multiplied, those of the experts a token visits
     peak_flops_per_s : of the format it is multiplied in
     reached : share of that peak with many rows, 0..1
@@ -70,6 +71,7 @@ class MatrixOperators:
 
     stored_bytes: Floats
     read_bytes: Floats
+    written_out_bytes: Floats
     flops_per_token: Floats
     peak_flops_per_s: Floats
     reached: Floats
@@ -291,17 +293,33 @@ def _matrix_operators(
     width = stored_bytes(candidates.architectures, candidates.precisions)[
         row, candidates.weight_precision
     ]
+    read_values = multiplied * matrices.copies[row].clip(1.0)
+    written_out = _written_out(candidates, matrices.expert[row], bits, width)
+    multiplied_width = np.where(written_out, CONVERTED_BITS / 8.0, width)
     return MatrixOperators(
         stored_bytes=held * matrices.copies[row] * width,
-        read_bytes=multiplied * matrices.copies[row].clip(1.0) * width,
+        read_bytes=read_values * multiplied_width,
+        written_out_bytes=read_values * np.where(written_out, width + multiplied_width, 0.0),
         flops_per_token=2.0 * multiplied * matrices.active_copies[row],
         peak_flops_per_s=peak,
-        reached=_reached(candidates, model, kernels, bits, width),
+        reached=_reached(candidates, model, kernels, bits, multiplied_width),
         read_share=_read_share(matrices.expert[row], kernels, bits),
         token_share=np.where(matrices.attention[row], 1.0 / candidates.dp[:, None], 1.0),
         is_expert=matrices.expert[row],
         is_sampled=matrices.sampled[row],
     )
+
+
+def _written_out(candidates: Candidates, expert: Booleans, bits: Floats, width: Floats) -> Booleans:
+    """Return which matrices a step writes out in 16 bit before it multiplies them."""
+    engines = [float(each.writes_weights_out) for each in candidates.engines]
+    writes = candidates.by_engine(engines)[:, None] > 0
+    return np.asarray(writes & ~expert & _is_converted(bits, width), dtype=np.bool_)
+
+
+def _is_converted(bits: Floats, width: Floats) -> Booleans:
+    """Return which matrices are stored in fewer bits than the 16 they are multiplied in."""
+    return np.asarray((8.0 * width < EIGHT_BIT_BELOW) & (bits == CONVERTED_BITS), dtype=np.bool_)
 
 
 def _held_share(candidates: Candidates, model: ArchitectureArrays) -> Floats:
@@ -387,9 +405,9 @@ def _reached(
 ) -> Floats:
     """Return the share of its peak each matrix reaches with many rows, (n, matrices).
 
-    ``width`` are the bytes a value is stored in, and ``bits`` those it is multiplied in.
+    ``width`` are the bytes a product reads of a value, and ``bits`` those it is multiplied in.
     """
-    converted = (8.0 * width < EIGHT_BIT_BELOW) & (bits == CONVERTED_BITS)
+    converted = _is_converted(bits, width)
     expert = model.matrices.expert[candidates.architecture]
     has_16bit = np.array([device.runs_natively(Precision.BF16) for device in candidates.devices])
     emulated = ~has_16bit[candidates.device][:, None] & (bits == CONVERTED_BITS)

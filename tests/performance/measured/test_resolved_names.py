@@ -9,6 +9,7 @@ from budsim.engine_ops.profiles import profiles
 from budsim.hardware_ops.catalog import devices
 from budsim.model_ops.registry import resolve_model
 from budsim.performance.measured.resolved_names import automatic_cache
+from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictor import AnalyticPredictor
 from tests.performance.measured.measured_rows import read
 
@@ -117,6 +118,24 @@ def test_vllm_schedules_ahead_by_a_flag_and_since_0_14_by_itself(
     assert engine.name == profile
     longer_s = 256 * (engine.sequence_overhead_s - profiles()["vllm"].sequence_overhead_s)
     assert 1000 * longer_s == pytest.approx(0.0 if profile == "vllm" else 4.6, abs=0.1)
+
+
+def test_sglang_told_to_take_its_awq_kernels_writes_weights_out_before_every_product() -> None:
+    """Qwen2.5-7B on L4: 120.0 ms a token were measured (inference-bench), and 23 on vLLM.
+
+    A step reads 3 GB, writes 13 GB, and reads them and the head (1 GB): 30 GB at 250 GB/s. Marlin
+    reads 3 and 1 GB.
+    """
+    row = {"engine": "sglang", "engine_version": "0.4.6", "device_name": "L4", "tp": 1}
+    row |= {"model_hf": "Qwen/Qwen2.5-7B-Instruct", "precision": "awq"}
+    table = read(
+        {**row, "notes": "args: --quantization awq --disable-cuda-graph; derived"},
+        {**row, "notes": "args: --quantization awq_marlin --disable-cuda-graph"},
+    ).candidates
+    assert [each.name for each in table.engines] == ["sglang(awq written out)", "sglang"]
+    held = prepare(table)
+    assert held.matrices.read_bytes.sum(axis=1) == pytest.approx([14e9, 4.6e9], rel=0.05)
+    assert held.matrices.written_out_bytes.sum(axis=1) == pytest.approx([16.5e9, 0.0], rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,27 @@ def test_weights_converted_in_the_kernel_reach_less_than_those_in_sixteen_bit() 
     assert shares == [[0.8, 0.8], [0.8, 0.4]]
 
 
+def test_weights_written_out_before_a_product_are_read_in_sixteen_bit() -> None:
+    """INT4 then reaches what bf16 does, and reads as much; before, it is read, and 2 B written.
+
+    The head, the first matrix, stays in bf16, and experts are multiplied as they are stored.
+    """
+    kernels = constants(gemm=0.8, gemm_converted=0.5)
+    engine = replace(ENGINE, writes_weights_out=True)
+    wide, narrow = (
+        ranks(kernels=kernels, precision=precision, engine=engine).matrices
+        for precision in (Precision.BF16, Precision.INT4)
+    )
+    assert narrow.reached[0, :2].tolist() == [0.8, 0.8]
+    assert narrow.read_bytes.tolist() == wide.read_bytes.tolist()
+    moved = narrow.stored_bytes + wide.stored_bytes
+    assert narrow.written_out_bytes[0, 0] == 0.0
+    assert narrow.written_out_bytes[0, 1:] == pytest.approx(moved[0, 1:])
+    assert not wide.written_out_bytes.any()
+    of_experts = ranks(model(ATTENTION, EXPERTS), precision=Precision.INT4, engine=engine).matrices
+    assert not of_experts.written_out_bytes[of_experts.is_expert].any()
+
+
 @pytest.mark.parametrize(
     ("precision", "prompt", "ttft_ms", "tpot_ms"),
     [
