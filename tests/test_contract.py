@@ -68,8 +68,8 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "11. blocking calls, remote code, pickles, no authentication, exception text to clients": (
         "test_contract.py::test_no_code_is_fetched",
         "commons/test_dapr.py::test_an_absent_sidecar_never_blocks",
-        "simulator/test_routes.py::test_token_is_demanded_everywhere_but_on_health",
-        "simulator/test_routes.py::test_unexpected_errors_say_nothing",
+        "simulator/test_refusals.py::test_token_is_demanded_everywhere_but_on_health",
+        "simulator/test_refusals.py::test_unexpected_errors_say_nothing",
     ),
     "12. a target of 0 divided by zero and dropped everything": (
         "simulator/wire/test_traffic.py::test_null_and_zero_mean_no_target",
@@ -82,7 +82,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "14. an unreachable registry looked like an incompatible model": (
         "model_ops/test_registry.py::test_silent_hub_is_unavailable",
-        "simulator/test_routes.py::test_missing_inventory_is_503_and_accepted_later",
+        "simulator/test_refusals.py::test_missing_inventory_is_503_and_accepted_later",
     ),
 }
 
