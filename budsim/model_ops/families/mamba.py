@@ -24,8 +24,15 @@ from budsim.model_ops.families.text_model import Layer, TextModel
 from budsim.model_ops.families.traits import FamilyTraits
 from budsim.model_ops.layers import Attention, AttentionKind, FeedForward
 
-# Nemotron-H's letter for each name of a block.
-BLOCK_LETTERS: Final = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
+# Nemotron-H's letter for each name of a block, as checkpoints and as transformers 5.24 write it.
+BLOCK_LETTERS: Final = {
+    "mamba": "M",
+    "linear_attention": "M",
+    "attention": "*",
+    "full_attention": "*",
+    "mlp": "-",
+    "moe": "E",
+}
 
 
 def read_mamba_pattern_decoder(config: ConfigReader, traits: FamilyTraits) -> TextModel:

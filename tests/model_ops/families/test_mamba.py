@@ -31,6 +31,12 @@ def test_blocks_listed_by_name_are_the_letters_of_a_pattern() -> None:
         architecture_from_config("spelt", spelt).layers
         == architecture_from_config("spelt", listed).layers
     )
+    renamed = {
+        **listed,
+        "layers_block_type": ["linear_attention", "mlp", "full_attention", "mlp"],
+    }
+    found = architecture_from_config("spelt", renamed)
+    assert found.layers == architecture_from_config("spelt", listed).layers
     with pytest.raises(UnsupportedModel, match="layers_block_type: unknown block 'conv'"):
         architecture_from_config("odd", {**listed, "layers_block_type": ["mamba", "conv"]})
 
