@@ -110,3 +110,14 @@ def test_other_models_stand_in_with_the_domain_asked_for() -> None:
     assert edits.tokens_per_step > 2.0 * maths.tokens_per_step
     assert edits.spread == maths.spread == OTHER_MODEL_SPREAD
     assert not edits.known
+
+
+def test_random_prompts_are_guessed_as_those_of_other_models_rather_than_as_own_code() -> None:
+    """3 guesses of an MTP layer: 3.39 tokens of Qwen3.5's code, 2.1 to 2.5 of random prompts."""
+    code, noise = (
+        find_acceptance("Qwen/Qwen3.5-397B-A17B", Method.MTP, 3, domain=domain)
+        for domain in ("coding", "random")
+    )
+    assert code.tokens_per_step == pytest.approx(3.39)
+    assert 2.1 < noise.tokens_per_step < 2.5
+    assert noise.spread == OTHER_MODEL_SPREAD

@@ -60,7 +60,7 @@ SETTINGS = {
     "admission_steps": frozenset({*_CONDITIONS, "steps", "for_each_rank", "from_first"}),
     "memory_fraction": frozenset({*_CONDITIONS, "share"}),
     "cold_start": frozenset({*_CONDITIONS}),
-    "client": frozenset({*_CONDITIONS, "prompts", "prompt_law", "output_law"}),
+    "client": frozenset({*_CONDITIONS, "prompts", "prompt_law", "output_law", "domain"}),
     "first_wave": frozenset({*_CONDITIONS, "seconds"}),
     "draft_tokens": frozenset({*_CONDITIONS, "tokens"}),
     "drafts": frozenset({*_CONDITIONS}),

@@ -18,7 +18,12 @@ from budsim.performance.acceptance import (
 )
 from budsim.performance.candidates import Integers
 from budsim.performance.measured.problems import mark
-from budsim.performance.measured.protocols import draft_tokens, drafting, stated_flags
+from budsim.performance.measured.protocols import (
+    client_entries,
+    draft_tokens,
+    drafting,
+    stated_flags,
+)
 from budsim.performance.speculation import (
     MOST_DRAFT_TOKENS,
     PLAIN,
@@ -85,15 +90,19 @@ def speculations(
 ) -> tuple[tuple[Speculation, ...], Integers | None]:
     """Return the distinct ways to speculate and which of them each row has; None where no row has.
 
-    Rows that name a method by its column do; without one those whose notes speak of drafts.
+    Rows that name a method by its column do; without one those whose notes speak of drafts. Where a
+    row names no domain, it is that of its source's prompts.
     """
     stated = text.speculative_method.str.lower()
     guesses = np.asarray((stated != "") | drafting(text.notes), dtype=bool)
     if not guesses.any():
         return (), None
     told = stated_flags(text.notes).draft_tokens
-    counts = draft_tokens(text.join(numbers.drop(columns="draft_tokens")), np.full(len(text), 3.0))
+    rows = text.join(numbers.drop(columns="draft_tokens"))
+    counts = draft_tokens(rows, np.full(len(text), 3.0))
     counts = numbers.draft_tokens.fillna(told).fillna(pd.Series(counts)).to_numpy()
+    usual = pd.Series([each.get("domain", "") for each in client_entries(rows)], text.index)
+    text = text.assign(domain=text.domain.mask(text.domain == "", usual))
     found: dict[Speculation, int] = {PLAIN: 0}
     codes = np.zeros(len(text), dtype=np.int64)
     for row in map(int, np.flatnonzero(guesses)):

@@ -210,6 +210,18 @@ def test_columns_choose_the_published_acceptance() -> None:
     assert coding > 1.5 * maths
 
 
+def test_guesses_are_those_of_the_texts_that_a_source_sends() -> None:
+    """InferenceX sends random tokens, and guesses 3 of Qwen3.5: fewer are right than of code."""
+    row = {"engine": "sglang", "device_name": "B200-SXM", "notes": "spec=mtp"}
+    row |= {"model": "Qwen/Qwen3.5-397B-A17B", "model_hf": "Qwen/Qwen3.5-397B-A17B"}
+    found = read(
+        {**row, "source": "inferencex"},
+        {**row, "source": "someone"},
+        {**row, "source": "inferencex", "domain": "coding"},
+    ).candidates.tokens_per_step
+    assert found == pytest.approx([2.32, 3.39, 3.39], abs=0.01)
+
+
 CANNOT_SPECULATE = (
     ({"domain": "poetry"}, "domain: expected one of chat"),
     ({"draft_tokens": "0"}, "draft_tokens"),
