@@ -32,6 +32,8 @@ FIRST_REQUESTS: Final = 64
 ROWS: Final = 400
 LEAST_POINTS: Final = 8
 MOST_POINTS: Final = 24
+# Requests in flight on a replica that few carry.
+UNUSUAL: Final = 16_384
 # Largest loads of a replica on means, which bound what a replay will find, are known to 5 %.
 ROUGH: Final = 1.05
 
@@ -106,7 +108,9 @@ class Ways:
         """Return them after loads between ``low`` and ``high`` of some were predicted."""
         some = self.rows(rows)
         points = int(np.clip(ROWS // len(rows), LEAST_POINTS, MOST_POINTS))
-        between = np.geomspace(np.maximum(some.low, 0.5), some.high, points + 2, axis=1)[:, 1:-1]
+        # Few carry more than this: the first loads lie closer without those above.
+        top = np.where(some.high > MOST_REQUESTS, np.maximum(UNUSUAL, 64 * some.low), some.high)
+        between = np.geomspace(np.maximum(some.low, 0.5), top, points + 2, axis=1)[:, 1:-1]
         inside = some.low[:, None] + 1, np.maximum(some.high - 1, 1)[:, None]
         loads: Integers = np.clip(between.round().astype(np.int64), *inside)
         _, miss = model.serve(some.choices, loads)

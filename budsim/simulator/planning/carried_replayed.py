@@ -43,24 +43,20 @@ from budsim.simulator.search_result import SearchResult, first_of_each
 # are any also the best of each engine, group and TP. None with a small part of the largest bound.
 LAYOUTS: Final = 3
 MOST_LAYOUTS: Final = 12
-LEAST_BOUND: Final = 0.15
-# Layouts that carry most, to a factor of ROUGH, which are also tried with other knobs than the
-# engine's own.
-OTHER_KNOBS: Final = 3
+LEAST_BOUND: Final = 0.1
+# Layouts that carry most, to a factor of ROUGH, which are tried with all smaller token budgets.
+OTHER_BUDGETS: Final = 3
 ROUGH: Final = 1.25
 # Loads tried first, relative to the largest bound: means are nearly what replays find, percentiles
 # may be far less.
 FIRST_OF_MEANS: Final = (0.87, 1.03)
 FIRST_OF_REPLAYS: Final = (0.3, 0.75)
-# Share of what mixes may carry that is tried first, how often mixes are made, and of how many ways
-# of each group.
-FIRST_SHARE: Final = 0.95
-MIXES_MADE: Final = 2
+# Shares of what mixes may carry that are tried; the first has to be carried. Mixes are made of so
+# many ways of each group.
+SHARES_TRIED: Final = (0.75, 1.0, 0.87)
 MIXED_WAYS: Final = 6
 # Unlike replicas have to carry 5 % more than equal ones.
 WORTH: Final = 1.05
-# The next load that mixes are made for is smaller by as much as they miss, at most by this.
-MOST_DOWN: Final = 1.5
 # Loads are told to 2 %: so much is left to what a search finds, which the plan itself then tells.
 CLOSE: Final = 1.02
 
@@ -110,18 +106,30 @@ class _Trials:
 
         With as many replicas as there is room for. No mean lets one carry more than ``bound``.
         """
-        tried = self._with_other_knobs(genomes)
-        count, knobs = len(genomes), np.arange(len(tried) // len(genomes))
-        if not self.question.targets.need_replay:
-            found = self._search(tried, np.arange(len(tried)))
-            found.seek(bound * np.array(FIRST_OF_MEANS), CLOSE)
-            return found.low
-        # A smaller token budget may be what keeps gaps short, under any load.
-        first = [0, len(knobs) // 2] if self.question.targets.bound_gaps else [0]
-        found = self._search(tried, _rows(count, first, np.arange(count)))
-        found.seek(bound * np.array(FIRST_OF_REPLAYS), ROUGH)
-        best = np.unique(found.ways % count)[:OTHER_KNOBS]
-        found.go_on_with(_first_alike(tried, _rows(count, knobs, best)), CLOSE)
+        usual, targets = with_default_knobs(self.space, genomes), self.question.targets
+        if targets.bound_gaps:
+            own = usual.copy()
+            own[:, [BUDGET, FRACTION]] = genomes[:, [BUDGET, FRACTION]]
+            return self._with_budgets(usual, own, bound * np.array(FIRST_OF_REPLAYS))
+        found = self._search(usual, np.arange(len(usual)))
+        parts = FIRST_OF_REPLAYS if targets.need_replay else FIRST_OF_MEANS
+        found.seek(bound * np.array(parts), CLOSE)
+        return found.low
+
+    def _with_budgets(self, usual: Integers, own: Integers, first: Floats) -> int:
+        """Return the largest load that layouts carry with smaller token budgets, or the usual ones.
+
+        A smaller budget may be what keeps gaps between tokens short; see `replica_search`. They are
+        also tried with their ``own`` knobs, which suit means. Layout i of n has rows i, n + i...
+        """
+        steps = range(1, SMALLER_BUDGETS + 1)
+        smaller = [with_smaller_budget(self.space, usual, step) for step in steps]
+        tried, count = np.concatenate([usual, *smaller, own]), len(usual)
+        found = self._search(tried, _rows(count, [0, SMALLER_BUDGETS // 2], np.arange(count)))
+        found.seek(first, ROUGH)
+        best = np.unique(found.ways % count)[:OTHER_BUDGETS]
+        every = _rows(count, range(SMALLER_BUDGETS + 2), best)
+        found.go_on_with(_first_alike(tried, every), CLOSE)
         return found.low
 
     def _search(self, genomes: Integers, rows: Integers) -> LargestLoad:
@@ -142,35 +150,22 @@ class _Trials:
 
         return rooms
 
-    def _with_other_knobs(self, genomes: Integers) -> Integers:
-        """Return all layouts with the engine's own knobs, and then all of them with others.
-
-        These are smaller token budgets where gaps between tokens are bounded (see
-        `replica_search`), and knobs that suit means.
-        """
-        usual = with_default_knobs(self.space, genomes)
-        own = usual.copy()
-        own[:, [BUDGET, FRACTION]] = genomes[:, [BUDGET, FRACTION]]
-        steps = range(1, SMALLER_BUDGETS + 1) if self.question.targets.bound_gaps else ()
-        smaller = [with_smaller_budget(self.space, usual, step) for step in steps]
-        return np.concatenate([usual, *smaller, own])
-
     def by_mixes(self, genomes: Integers, equal: int, together: int) -> int:
         """Return the largest load that unlike replicas carry in a few tries, or ``equal``.
 
         ``together`` is what they may carry; equal ones carry ``equal``.
         """
-        low, high, asked = equal, math.inf, int(FIRST_SHARE * together)
-        for _ in range(MIXES_MADE):
-            asked = max(asked, above(low, WORTH))
-            if asked > together or asked >= high:
+        low, high = equal, together + 1
+        for share in SHARES_TRIED:
+            asked = max(int(share * together), above(equal, WORTH))
+            if not low < asked < high:
+                continue
+            if self._missed_by_mixes(asked, genomes) <= 0.0:
+                low = asked
+            elif low == equal:
                 break
-            missed = self._missed_by_mixes(asked, genomes)
-            if missed <= 0.0:
-                low, asked = asked, together
             else:
                 high = asked
-                asked = int(min(asked / min(1.0 + missed, MOST_DOWN), math.sqrt(low * asked)))
         return low
 
     def _missed_by_mixes(self, load: int, genomes: Integers) -> float:
@@ -220,7 +215,7 @@ def _best_of_groups(ways: Ways, bounds: Integers) -> Integers:
     return np.concatenate([rows[:MIXED_WAYS] for rows in groups])
 
 
-def _rows(count: int, knobs: Sequence[int] | Integers, layouts: Integers) -> Integers:
+def _rows(count: int, knobs: Sequence[int], layouts: Integers) -> Integers:
     """Return the rows of some of ``count`` layouts with some knobs: layouts follow knobs."""
     return np.asarray((count * np.asarray(knobs)[:, None] + layouts).ravel())
 

@@ -66,11 +66,10 @@ class LargestLoad:
         """Try loads, the ``first`` ones first, until it is known to a factor of ``close``."""
         loads = self._inside(first)
         for _ in range(MOST_ROUNDS):
-            loads = loads if len(loads) else self._next_loads(close)
             if not len(loads):
                 break
             self._learn(loads, self._rooms(self.ways, loads))
-            loads = loads[:0]
+            loads = self._next_loads(close)
 
     def go_on_with(self, ways: Integers, close: float = CLOSE) -> None:
         """Go on with other ways, about as good as those that are left or better."""
@@ -100,10 +99,11 @@ class LargestLoad:
         """Return the loads to try next, ascending; none where enough is known."""
         if self.high <= max(above(self.low, close), self._least):
             return np.zeros(0, dtype=np.int64)
+        count = max(self._at_once(self.ways), 2)
         if self.high > self._most and self.low:
-            return self._inside(self.low * np.array(UP[: max(self._at_once(self.ways), 2)]))
+            return self._inside(self.low * np.array(UP[:count]))
         if not self.low:
-            return self._inside(self.high * np.array(DOWN[-self._at_once(self.ways) :]))
+            return self._inside(self.high * np.array(DOWN[-count:]))
         shares = self._shares()
         if np.isfinite(shares).any():
             self._keep(np.flatnonzero(shares >= shares.max() - NEARLY))

@@ -48,14 +48,6 @@ class PlainRows:
         """Return some of the rows."""
         return replace(self, genomes=self.genomes[rows], choices=self.choices.rows(rows))
 
-    def followed_by(self, others: PlainRows) -> PlainRows:
-        """Return these rows and others after them."""
-        return PlainRows(
-            genomes=np.concatenate([self.genomes, others.genomes]),
-            choices=self.choices.followed_by(others.choices),
-            evaluations=self.evaluations + others.evaluations,
-        )
-
 
 def plain_rows(space: SearchSpace, genomes: Integers, predictor: Predictor) -> PlainRows:
     """Return the plainest variant of each genome that is as good as any of its variants.

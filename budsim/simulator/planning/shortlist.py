@@ -79,21 +79,17 @@ class Shortlist:
         """
         shown = self._to_show()
         predicted, members = self._predicted(shown, mixed)
+        plans, evaluations = _carried(predicted, members), shown.evaluations
         more = self._more_replicas(shown, predicted)
         if more:
-            shown = shown.followed_by(more)
-            predicted, members = self._predicted(shown, mixed)
-        plans = [
-            plan_of(predicted, member)
-            for member in members
-            if np.isfinite(predicted.judged.shortfall[list(member)]).all()
-        ]
+            plans += _carried(*self._predicted(more, None))
+            evaluations += more.evaluations
         plans = in_order(plans)
         reasons = [*self._too_small(), *self._misses(plans), *self._unstable(predicted, plans)]
         if self.question.needs_replay:
             plans = _best_of_each(plans)
         plans = with_knee(without_filler_pipelines(without_repeats(plans)))
-        return Outcome(plans=tuple(plans), rejections=tuple(reasons), evaluations=shown.evaluations)
+        return Outcome(plans=tuple(plans), rejections=tuple(reasons), evaluations=evaluations)
 
     def _to_show(self) -> PlainRows:
         """Return the deployments of equal replicas to show."""
@@ -311,6 +307,15 @@ def _why_unstable(question: Question, choices: Choices, row: int, carried: float
         f"unstable: {question.traffic.rate:.3g} requests/s come and {layout} carries "
         f"{carried:.3g}; the queue grows without end"
     )
+
+
+def _carried(predicted: PredictedChoices, members: Sequence[tuple[int, ...]]) -> list[Plan]:
+    """Return the plans of deployments that carry the traffic."""
+    return [
+        plan_of(predicted, member)
+        for member in members
+        if np.isfinite(predicted.judged.shortfall[list(member)]).all()
+    ]
 
 
 def _best_of_each(plans: Sequence[Plan]) -> list[Plan]:

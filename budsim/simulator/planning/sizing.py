@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from budsim.commons.errors import InvalidInput
+from budsim.engine_ops.base import ReplicaConfig
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import Predictor
 from budsim.simulator.evolution import Progress
@@ -20,25 +21,21 @@ from budsim.simulator.planning.loaded_plans import LoadedPlans
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Disaggregation, Question
 
-# Loads are sought exactly below 100 and to 1 % above. Where what was told of them does not help,
+# Loads are sought exactly below 100 and to 2 % above. Where what was told of them does not help,
 # the second step is twice the first, and the next ones grow fourfold.
 STRIDE = 4
-CLOSE = 0.01
-# A plan that leaves so many devices free, relative to those it takes, may carry more on them: at
-# least 2 %.
-SPARE = 1.1
-WORTH = 1.02
+CLOSE = 1.02
 # Pools alone are first asked for so many requests in flight, or for 1 request/s.
 FIRST_REQUESTS, FIRST_RATE = 64, 1.0
-# Of plans that miss the targets so many are put under smaller loads, these shares of theirs first.
+# So many plans are put under other loads; those that miss first under these shares of theirs.
 NEAREST = 4
 SMALLER = (0.96, 0.985)
 # What they carry then is good enough if it is so large a part of the load, or of the next one told.
 # Else a plain question is asked for that part, where no more than so many were.
 NEARLY = 0.92
 SEARCHES = 2
-# Loads are told to 2 %: a plan for one is first tried under a little more, and under 3 % more.
-CLOSER = 1.03
+# Plans that carry what was told are tried under so much more.
+FURTHER = 1.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +135,14 @@ class _Loads:
             return max(self.most, int(load * max(2.0, times)))
         return self.most or load // STRIDE
 
+    def pools_carry(self, found: Capacity) -> bool:
+        """Say whether pools, where they may be, carry what is too much for whole replicas."""
+        if self._pools is Disaggregation.OFF:
+            return False
+        refused = found.refused or round(found.refused_rate / RATE_STEP)
+        alone = replace(self.question, disaggregation=Disaggregation.ONLY)
+        return refused > 0 and _meets_targets(answer(under(alone, refused), self.predictor))
+
     def moved(self, plans: Sequence[Plan], *, on_all_devices: bool = False) -> LoadedPlans:
         """Return plans, to be put under other loads."""
         return LoadedPlans.of(self.question, plans, self.predictor, on_all_devices=on_all_devices)
@@ -164,10 +169,9 @@ class _Loads:
 def _capacity(question: Question, predictor: Predictor) -> Capacity:
     """Return the largest load the only cluster of a question carries."""
     loads = _Loads(question, predictor)
-    if question.disaggregation is Disaggregation.OFF:
-        found = _from_told(loads)
-        if found:
-            return found
+    found = _from_told(loads)
+    if found and not loads.pools_carry(found):
+        return found
     low, high = _bracket(loads.carries, loads.guess, loads.first, most_load(question))
     plan, beyond = (_best_plan(loads.outcomes.get(each)) for each in (low, high))
     return loads.capacity(low, plan, high, beyond, loads.outcomes[low or high])
@@ -183,7 +187,8 @@ def _from_told(loads: _Loads) -> Capacity | None:
     while told:
         load, told = told[0], told[1:]
         if loads.carries(load):
-            return _from(loads, load)
+            pools = loads.outcomes[load].plans[0].is_disaggregated
+            return None if pools else _from(loads, load)
         least = max(int(NEARLY * (told[0] if told else load)), 1)
         found = _below(loads, load, least)
         if found:
@@ -195,41 +200,61 @@ def _from_told(loads: _Loads) -> Capacity | None:
 
 
 def _from(loads: _Loads, load: int) -> Capacity:
-    """Return the capacity where a plan carries a load: that load, or more that the plan carries."""
+    """Return the capacity where a plan carries a load: that load, or more that plans carry.
+
+    Any of those that were found for it may carry well more on all its devices, and the best one a
+    little more, as percentiles and chances do not only fall with the load. A search goes by means:
+    what they let pass it would find again, but not always the same unlike replicas.
+    """
     outcome, most = loads.outcomes[load], most_load(loads.question)
-    plan = outcome.plans[0]
-    spread = _on_all_devices(loads, plan, load)
+    spread = _spread(loads, load)
     if spread:
         return spread
+    plan, refused = outcome.plans[0], above(load, CLOSE)
     moved, way = loads.moved([plan]), np.zeros(1, dtype=np.int64)
-    search = LargestLoad(moved.rooms_found_again, way, most, low=load)
-    if len(plan.groups) == 1:
-        search.seek(np.array([above(load), CLOSER * load]))
-    else:
-        # A search does not always find the same mix again.
-        search.high = min(above(load), most + 1)
-    if search.low > load:
-        plan = moved.plan(0, search.low) or plan
-    beyond = moved.plan(0, search.high) if search.high <= most else None
-    return loads.capacity(search.low, plan, search.high, beyond, outcome)
+    beyond = moved.plan(0, refused) if refused <= most else None
+    if beyond and beyond.meets_targets and len(plan.groups) == 1:
+        search = LargestLoad(moved.rooms_found_again, way, most, low=load)
+        search.seek(np.array([refused, above(load, FURTHER)]), CLOSE)
+        load, refused = search.low, min(search.high, most + 1)
+        plan, beyond = moved.plan(0, load) or plan, moved.plan(0, min(refused, most))
+    return loads.capacity(load, plan, refused, beyond, outcome)
 
 
-def _on_all_devices(loads: _Loads, plan: Plan, load: int) -> Capacity | None:
-    """Return what a plan for a load carries on all devices of its type, where that is more."""
-    times = _times_of_devices(loads.cluster, plan)
-    if times < SPARE or len(plan.groups) > 1:
+def _spread(loads: _Loads, load: int) -> Capacity | None:
+    """Return what plans that carry a load carry on all their devices, where that is well more."""
+    plans, least = _equal_replicas(loads.outcomes[load]), above(load, FURTHER)
+    if not plans or least > most_load(loads.question):
         return None
-    moved = loads.moved([plan], on_all_devices=True)
-    way, most = np.zeros(1, dtype=np.int64), most_load(loads.question)
-    search = LargestLoad(moved.rooms, way, most, low=load)
-    search.seek(load * np.array([WORTH, times**0.5, times]))
-    low = search.low
-    if low < above(load, WORTH):
+    moved, ways = loads.moved(plans, on_all_devices=True), np.arange(len(plans))
+    search = LargestLoad(moved.rooms, ways, most_load(loads.question), least=least)
+    search.seek(np.array([least]), CLOSE)
+    low, way = search.low, search.ways[:1]
+    if low < least:
         return None
     if moved.rooms_found_again(way, np.array([low]))[0, 0] < 0.0:
-        return _from(loads, low) if loads.carries(low) else None
-    found, beyond = (moved.plan(0, each) for each in (low, search.high))
+        may_ask = len(loads.outcomes) < SEARCHES
+        return _from(loads, low) if may_ask and loads.carries(low) else None
+    found, beyond = (moved.plan(int(way[0]), each) for each in (low, search.high))
     return loads.capacity(low, found, search.high, beyond, loads.outcomes[load])
+
+
+def _equal_replicas(outcome: Outcome) -> list[Plan]:
+    """Return the first plans of equal replicas, one of each way to run them."""
+    ways: dict[tuple[object, ...], Plan] = {}
+    for plan in outcome.plans:
+        group = plan.groups[0]
+        if len(plan.groups) == 1:
+            ways.setdefault((group.label.name, group.engine, *_layout(group.config)), plan)
+    return list(ways.values())[:NEAREST]
+
+
+def _layout(config: ReplicaConfig) -> tuple[object, ...]:
+    """Return the layout, formats and token budget of a replica."""
+    return (
+        *(config.tp, config.pp, config.ep, config.dp),
+        *(config.weight_precision, config.kv_precision, config.max_num_batched_tokens),
+    )
 
 
 def _below(loads: _Loads, load: int, least: int) -> Capacity | None:
@@ -238,12 +263,14 @@ def _below(loads: _Loads, load: int, least: int) -> Capacity | None:
     None where that is less than ``least``.
     """
     outcome = loads.outcomes[load]
-    plans = [plan for plan in outcome.plans if len(plan.groups) == 1][:NEAREST]
+    plans = _equal_replicas(outcome)
     if not plans or load < 2:
         return None
     moved = loads.moved(plans)
     search = LargestLoad(moved.rooms, np.arange(len(plans)), load - 1, least=least)
-    search.seek(np.array([least, *(load * share for share in SMALLER if load * share > least)]))
+    search.seek(
+        np.array([least, *(load * share for share in SMALLER if load * share > least)]), CLOSE
+    )
     if search.low < least:
         return None
     way = min(search.ways.tolist(), key=lambda number: plans[number].cost_usd_per_h)
@@ -268,13 +295,13 @@ def _bracket(
     carried; each load tried may be a whole search. Where guesses do not help, steps grow.
     """
     low, high, asked, step = 0, most + 1, start, 1
-    while low < most and high - low > max(1, CLOSE * low):
+    while low < most and high > above(low, CLOSE):
         if carries(asked):
-            low, next_up = asked, asked + step * max(1, int(CLOSE * asked))
+            low, next_up = asked, asked + step * (above(asked, CLOSE) - asked)
             wanted = min(max(guess(asked), next_up), most)
             helped = wanted > next_up
         else:
-            high, next_down = asked, asked - step * max(1, int(CLOSE * asked / (1 + CLOSE)))
+            high, next_down = asked, asked - step * max(1, int(asked - asked / CLOSE))
             wanted = max(min(guess(asked), next_down), 1)
             helped = wanted < next_down
         step = step if helped else step * (2 if step == 1 else STRIDE)

@@ -103,12 +103,12 @@ def test_two_types_carry_what_each_carries_alone():
     assert both == old + new
 
 
-def test_large_capacities_are_known_to_a_hundredth():
-    """Of thousands of requests the refused number is within 1 % of the carried one."""
+def test_large_capacities_are_known_to_two_hundredths():
+    """Of thousands of requests the refused number is within 2 % of the carried one."""
     cluster = make_cluster(*[(("H100-SXM", 8),)] * 8)
     found = ask_capacity(make_question(cluster, targets={"ttft_s": 0.5}, analytic_only=True))
     assert found.concurrency > 1000
-    assert found.concurrency < found.refused <= 1.01 * found.concurrency + 1
+    assert found.concurrency < found.refused <= 1.02 * found.concurrency + 1
 
 
 def test_targets_nothing_meets_leave_no_capacity():
@@ -152,7 +152,7 @@ def test_the_largest_rate_is_carried_and_a_larger_one_is_not():
 @pytest.mark.parametrize("most", [0, 1, 7, 64, 99, 313, 5_000, 999_999, 1_000_000])
 @pytest.mark.parametrize("known", [0.0, 0.5, 0.9, 1.0, 1.1, 3.0])
 def test_few_searches_find_the_most_requests(most, known):
-    """They are found to 1 %, below 100 exactly; right guesses take three searches at most."""
+    """They are found to 2 %, below 100 exactly; right guesses take three searches at most."""
     tried = []
 
     def carries(requests: int) -> bool:
@@ -161,7 +161,7 @@ def test_few_searches_find_the_most_requests(most, known):
 
     low, high = _bracket(carries, lambda _: round(known * most), 64, 1_000_000)
     assert low <= most < high
-    assert high - low <= max(1, 0.01 * low) or low == 1_000_000
+    assert high - low <= max(1, 0.02 * low) or low == 1_000_000
     assert len(tried) == len(set(tried))
     assert all(1 <= requests <= 1_000_000 for requests in tried)
     assert len(tried) <= (3 if known == 1.0 else 30)
