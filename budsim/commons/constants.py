@@ -461,6 +461,9 @@ _SGLANG_GPU: Final = (
     | SGLANG_MULTIMODAL
 )
 
+# Decoders that read an encoder attend by FlashInfer (0.5.23, arg_groups/model_override_base.py).
+_SGLANG_CUDA: Final = _SGLANG_GPU | {"WhisperForConditionalGeneration"}
+
 # SGLang on CPU: the optimized models of its CPU server documentation (AMX kernels).
 _SGLANG_CPU: Final = frozenset(
     {
@@ -480,6 +483,6 @@ ENGINE_COMPATIBILITY_MAPPING: Final[Mapping[str, Mapping[str, frozenset[str]]]] 
         "vllm": MappingProxyType(
             {"cuda": _VLLM_GPU, "rocm": _VLLM_GPU, "cpu": _VLLM_CPU, "hpu": _VLLM_HPU}
         ),
-        "sglang": MappingProxyType({"cuda": _SGLANG_GPU, "rocm": _SGLANG_GPU, "cpu": _SGLANG_CPU}),
+        "sglang": MappingProxyType({"cuda": _SGLANG_CUDA, "rocm": _SGLANG_GPU, "cpu": _SGLANG_CPU}),
     }
 )

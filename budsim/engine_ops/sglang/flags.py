@@ -64,7 +64,9 @@ def flags(
     args |= format_arguments(engine, architecture, config) | code_arguments(engine, architecture)
     args |= _scheduling(architecture, config)
     args |= _decode_graphs(config)
-    args |= _drafting(config.drafting) | _items(architecture, config.media) | _offload(config)
+    args |= _drafting(config.drafting) | _items(architecture, config.media)
+    if not architecture.reads_encoder:
+        args |= _offload(config)
     args |= _transfer(config)
     return {**args, **(_CPU_FLAGS if config.device.kind is DeviceKind.CPU else {})}
 
@@ -98,15 +100,18 @@ def _scheduling(architecture: Architecture, config: ReplicaConfig) -> dict[str, 
     """Return how prompts are cut and ordered; longest prefix first needs the radix cache."""
     if architecture.is_embedding:
         return _pooling(architecture, config)
+    # A decoder that reads an encoder takes prompts whole and keeps none.
+    is_cut = config.chunked_prefill and not architecture.reads_encoder
+    is_kept = config.prefix_caching and not architecture.reads_encoder
     # SGLang divides the chunk among attention ranks; ours is what one of them takes.
-    chunk = config.max_num_batched_tokens * config.dp if config.chunked_prefill else _UNCUT
+    chunk = config.max_num_batched_tokens * config.dp if is_cut else _UNCUT
     args: dict[str, ArgumentValue] = {
         "chunked-prefill-size": chunk,
-        "schedule-policy": "lpm" if config.prefix_caching else "fcfs",
+        "schedule-policy": "lpm" if is_kept else "fcfs",
     }
-    if not config.chunked_prefill:
+    if not is_cut:
         args["max-prefill-tokens"] = config.max_num_batched_tokens
-    if not config.prefix_caching:
+    if not is_kept:
         args["disable-radix-cache"] = True
     return args
 

@@ -7,6 +7,7 @@ import pytest
 from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision
 from budsim.engine_ops.sglang import Sglang
+from budsim.model_ops.media import Media
 from budsim.model_ops.registry import resolve_model
 from tests.engine_ops.samples import EMBEDDING, LLAMA, MIXTURE, device, replica
 
@@ -50,6 +51,24 @@ def test_uncut_prompts_and_no_prefix_cache_are_said_in_its_words() -> None:
     assert args["max-prefill-tokens"] == 8192
     assert args["disable-radix-cache"] is True
     assert args["schedule-policy"] == "fcfs"
+
+
+def test_whisper_takes_prompts_whole_and_keeps_none() -> None:
+    """Its 1,500 positions are part of the prompt, which SGLang 0.5.23 must not cut.
+
+    It switches the radix cache off by itself; on AMD's devices it has no attention for Whisper.
+    """
+    whisper = resolve_model("openai/whisper-large-v3")
+    sound = Media(audio_s=30.0)
+    config = replica("H100-SXM", context_tokens=1_700, media=sound, kv_offload_bytes=1e11)
+    args = SGLANG.launch(whisper, config).args
+    assert (args["context-length"], args["chunked-prefill-size"]) == (1_700, -1)
+    assert args["max-prefill-tokens"] == 8192
+    assert args["disable-radix-cache"] is True
+    assert args["schedule-policy"] == "fcfs"
+    assert "enable-hierarchical-cache" not in args
+    with pytest.raises(InvalidInput, match="WhisperForConditionalGeneration"):
+        SGLANG.launch(whisper, replica("MI300X", context_tokens=1_700, media=sound))
 
 
 def test_fp8_cache_is_e4m3() -> None:
