@@ -10,9 +10,7 @@ from budsim.performance.candidates import Floats
 from budsim.performance.serving.pools.pool_times import Pools
 
 # Terms of the logarithm of the factor, in the order of `speed_terms`.
-SPEED_TERMS = (
-    "one tensorrt rocm log_input rocm_log_input ranks hopper_without_ranks prefill_first_fp8"
-).split()
+SPEED_TERMS = ("one tensorrt rocm log_input rocm_log_input ranks prefill_first_fp8").split()
 
 # Factors are clipped to this either way, in the log: what the runs they are fitted through hold.
 LARGEST_SPEED = 1.6
@@ -51,7 +49,6 @@ def speed_terms(pools: Pools) -> Floats:
             length,
             rocm * length,
             ranks,
-            hopper * (1.0 - ranks),
             first * (1.0 - rocm) * (bits > 6.0) * (1.0 - hopper),
         ],
         axis=1,

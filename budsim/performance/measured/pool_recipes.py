@@ -189,11 +189,12 @@ def _where(
 def _is_of_sizes(recipe: PoolRecipe, p_tp: float, p_dp: float, d_tp: float, d_dp: float) -> bool:
     """Return whether a recipe has workers of such sizes: written as tp, as dp, as their product.
 
-    Equal sizes may be the devices of the whole deployment.
+    Equal sizes may be the devices of the whole deployment; ones alone say nothing.
     """
     sizes = recipe.prefill_devices, recipe.decode_devices
     written = (p_tp, d_tp), (p_dp, d_dp), (p_tp * p_dp, d_tp * d_dp)
-    return sizes in written or p_tp == d_tp == recipe.devices
+    is_said = max(p_tp, p_dp, d_tp, d_dp) > 1
+    return not is_said or sizes in written or p_tp == d_tp == recipe.devices
 
 
 def _number(text: str) -> float:

@@ -25,7 +25,7 @@ def named(**row: str) -> dict[str, float]:
 def test_terms_tell_engine_device_and_ranks() -> None:
     """SGLang on one Hopper worker without ranks, then on B200 with eight."""
     hopper = named(device_name="H200-SXM")
-    assert (hopper["tensorrt"], hopper["hopper_without_ranks"], hopper["ranks"]) == (0, 1, 0)
+    assert (hopper["tensorrt"], hopper["prefill_first_fp8"], hopper["ranks"]) == (0, 0, 0)
     notes = "dp_attention; prefill tp8 x1 workers, decode tp8 x2"
     ranked = named(device_name="B200-SXM", notes=notes)
     assert ranked["ranks"] == 1
