@@ -22,10 +22,10 @@ from budsim.performance.serving.pools.runs import (
     run_pools,
 )
 
-# Factors that hold 90 % of 433 rows of InferenceX that state their workers, and of 378 of whose
+# Factors that hold 90 % of 433 rows of InferenceX that state their workers, and of 350 of whose
 # workers nobody is sure (physics alone; scripts/fit_pools.py).
 FACTORS_STATED = {"ttft": 9.1, "tpot": 2.0}
-FACTORS_INFERRED = {"ttft": 8.0, "tpot": 2.8}
+FACTORS_INFERRED = {"ttft": 9.1, "tpot": 2.1}
 
 Ranged = tuple[Floats, Floats, Floats]
 

@@ -55,6 +55,27 @@ def test_rows_of_one_recipe_are_as_good_as_those_that_state_it() -> None:
     assert found.pools.decode.draft_tokens.tolist() == [0, 0, 0]
 
 
+def test_sizes_written_as_one_say_nothing() -> None:
+    """A table that writes every size as 1 is told by the load alone."""
+    ones = ALONE | {"notes": "disagg: prefill tp1 dp1, decode tp1 dp1"}
+    assert read(ones).pools.decode.tp.tolist() == [32]
+
+
+def test_experts_are_spread_as_recipes_say() -> None:
+    """Eight attention ranks, and yet each expert is split over all eight devices."""
+    row = {
+        "engine": "dynamo-sglang",
+        "device_name": "B200-SXM",
+        "input_tokens": "8192",
+        "output_tokens": "1024",
+        "concurrency": "1024",
+        "date": "2026-03-18",
+        "notes": "dp_attention; prefill tp8 x3 workers, decode tp8 x1",
+    }
+    prefill = read(row).pools.prefill
+    assert (prefill.dp[0], prefill.ep[0]) == (8, 1)
+
+
 def test_guesses_are_those_of_the_recipe() -> None:
     """A row that says `mtp` is told how many tokens: three at 564 requests."""
     assert read({"notes": "spec=mtp; " + WIDE["notes"]}).pools.decode.draft_tokens.tolist() == [3]
