@@ -257,7 +257,7 @@ def _ways(scoring: Scoring, number: int, max_num_seqs: int, pipelines: tuple[int
         for ep, dp in _spreads(scoring, option, tp)
         if pp == 1 or dp == 1
         for weights, kv in product(option.weights, option.kv)
-        for budget in _budgets(option)
+        for budget in _budgets(scoring, option, pp)
     ]
     tp, pp, ep, dp, weights, kv, budget = np.array(rows, dtype=np.int64).reshape(-1, 7).T
     ones = np.ones(len(rows), dtype=np.int64)
@@ -286,12 +286,20 @@ def _spreads(scoring: Scoring, option: ServingOption, tp: int) -> list[tuple[int
     return [(ep, dp) for ep, dp in product(experts, ranks) if ep > 1 or least == 1]
 
 
-def _budgets(option: ServingOption) -> tuple[int, ...]:
-    """Return the token budgets tried: the engine's own, and the largest."""
+def _budgets(scoring: Scoring, option: ServingOption, pp: int) -> tuple[int, ...]:
+    """Return the token budgets tried: the engine's own, and the largest.
+
+    A pipeline also cuts a prompt so that each stage has a part of it, or half of one.
+    """
     usual = option.default_limits[0]
     values = option.max_num_batched_tokens
     nearest = min(values, key=lambda value: abs(value - usual))
-    return tuple(sorted({nearest, values[-1]}))
+    found = {nearest, values[-1]}
+    if pp > 1:
+        prompt = scoring.question.traffic.input_tokens
+        wanted = (prompt / pp, prompt / pp / 2.0)
+        found |= {min(v for v in values if v >= least or v == values[-1]) for least in wanted}
+    return tuple(sorted(found))
 
 
 def _fits(scoring: Scoring, choices: Choices) -> Booleans:
@@ -313,9 +321,9 @@ def _sizes(choices: Choices, *more: Integers) -> list[Integers]:
 def _saves(choices: Choices, prompt_s: Floats) -> Booleans:
     """Return which rows are no pipelines, or read prompts faster by `LEAST_SAVED` at least.
 
-    Than every worker of as many devices, of the same format and steps, that is none.
+    Than every worker of as many devices and of the same format that is none.
     """
-    keys = (choices.weights, choices.kv, choices.replica_devices, choices.max_num_batched_tokens)
+    keys = (choices.weights, choices.kv, choices.replica_devices)
     _, size = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
     plain = np.full(size.max(initial=0) + 1, np.inf)
     np.minimum.at(plain, size.ravel(), np.where(choices.pp == 1, prompt_s, np.inf))

@@ -217,9 +217,8 @@ def _prompt_times(ranks: Ranks) -> tuple[Floats, Floats]:
     whole = _prompts_of_a_step(table) * table.dp
     waiting = np.maximum(table.concurrency / table.pp, 1.0)
     together = np.asarray(np.minimum(whole, waiting), dtype=np.float64)
-    full = prefill_step(ranks, together * prompt).total_s * stage
-    alone = prefill_step(ranks, prompt).total_s
-    spread = prefill_step(ranks, np.asarray(prompt * table.dp, dtype=np.float64)).total_s
+    full = _reading_s(ranks, together * prompt) * stage
+    alone, spread = _reading_s(ranks, prompt), _reading_s(ranks, prompt * table.dp)
     arrival = ranks.host.request_s + ranks.constants.token_latency_s * table.input_tokens
     through = stage * (1.0 + _further_stages(table))
     return full / together, (alone + spread) / 2.0 * through + arrival
@@ -237,13 +236,25 @@ def _stage_share(ranks: Ranks) -> Floats:
     return np.asarray(np.ceil(layers / ranks.candidates.pp) / layers, dtype=np.float64)
 
 
+def _parts(table: Candidates) -> Floats:
+    """Return in how many steps a pipeline reads a prompt that is longer than one; else 1."""
+    parts = np.maximum(np.ceil(_fresh_tokens(table) / table.token_budget), 1.0)
+    return np.where(table.pp > 1, parts, 1.0)
+
+
+def _reading_s(ranks: Ranks, tokens: Floats) -> Floats:
+    """Return seconds of the steps in which a worker reads so many prompt tokens, (n,)."""
+    parts = _parts(ranks.candidates)
+    step = prefill_step(ranks, np.asarray(tokens / parts, dtype=np.float64))
+    return np.asarray(parts * step.total_s, dtype=np.float64)
+
+
 def _further_stages(table: Candidates) -> Floats:
     """Return over how many stages' time a prompt leaves a pipeline after its worker has read it.
 
     Its parts, one a step, follow each other: only the last of three passes the stages alone.
     """
-    parts = np.maximum(np.ceil(_fresh_tokens(table) / table.token_budget), 1.0)
-    return np.asarray((table.pp - 1.0) / parts, dtype=np.float64)
+    return np.asarray((table.pp - 1.0) / _parts(table), dtype=np.float64)
 
 
 def prefill_batches(workers: Candidates) -> PrefillBatches:
@@ -261,8 +272,7 @@ def _batches(ranks: Ranks, lone_s: Floats) -> PrefillBatches:
     most = np.asarray(_prompts_of_a_step(table) * table.dp, dtype=np.float64)
     further = _further_stages(table)
     lone = lone_s / (1.0 + further)
-    full = prefill_step(ranks, np.asarray(most * prompt, dtype=np.float64)).total_s
-    full = full * _stage_share(ranks)
+    full = _reading_s(ranks, most * prompt) * _stage_share(ranks)
     more = (full - lone) / np.maximum(most - 1.0, 1.0)
     each = np.clip(np.where(most > 1.0, more, full), LEAST_OF_PROMPT * full / most, lone)
     return PrefillBatches(
