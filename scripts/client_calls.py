@@ -12,9 +12,17 @@ import time
 
 from budsim_client import Client
 from budsim_client.api.service import about, ready
-from budsim_client.api.simulator import configurations, day, recommendations, run
+from budsim_client.api.simulator import (
+    capacity,
+    configurations,
+    day,
+    recommendations,
+    run,
+)
 from budsim_client.api.workflow import events, status
 from budsim_client.models import (
+    CapacitiesAnswer,
+    CapacityRequest,
     ConfigurationsRequest,
     DayOfReplicasAnswer,
     DayRequest,
@@ -40,9 +48,10 @@ def main(address: str) -> None:
         assert isinstance(ready.sync(client=client), Info)
         answer_at_once(client)
         answer_later(client)
+        served_by_the_clusters(client)
         answer_for_a_day(client)
         refusal(client)
-    print("the generated client called 8 operations; all answers had their types")
+    print("the generated client called 9 operations; all answers had their types")
 
 
 def question(*, debug: bool, acceptance: float = 0.6) -> RunRequest:
@@ -87,6 +96,20 @@ def answer_later(client: Client) -> None:
     assert isinstance(best, DeploymentConfiguration), best
     assert best.node_groups[0].speculation.method == "ngram"
     assert isinstance(events.sync(started.workflow_id, client=client), EventPage)
+
+
+def served_by_the_clusters(client: Client) -> None:
+    """Wait for what each cluster serves."""
+    asked = CapacityRequest(
+        pretrained_model_uri="meta-llama/Llama-3.1-8B-Instruct",
+        input_tokens=512,
+        output_tokens=128,
+        target_ttft=500.0,
+        simulation_method=SimulationMethod.HEURISTIC,
+    )
+    found = capacity.sync(client=client, body=asked)
+    assert isinstance(found, CapacitiesAnswer), found
+    assert found.clusters[0].concurrency > 1
 
 
 def answer_for_a_day(client: Client) -> None:

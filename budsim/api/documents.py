@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -51,34 +50,9 @@ def outcome_document(question: Question, outcome: Outcome) -> dict[str, Any]:
 
 def capacity_document(question: Question, found: Iterable[Capacity]) -> dict[str, Any]:
     """Return how many requests each cluster serves, and the plan that does."""
-    clusters = [
-        {
-            "cluster_id": each.cluster.cluster_id,
-            "concurrency": each.concurrency,
-            "configuration": configuration_document(question, each.plan) if each.plan else None,
-            "refused_concurrency": each.refused or None,
-            "configuration_beyond": configuration_document(question, each.beyond)
-            if each.beyond
-            else None,
-            "reasons": reasons_document(each.rejections),
-        }
-        | ({} if math.isnan(each.rate) else _rates(each))
-        for each in found
-    ]
-    return {
-        "object": "capacities",
-        "model": question.architecture.model_id,
-        "clusters": clusters,
-        "seed": question.seed,
-    }
+    from budsim.simulator.schemas import CapacitiesAnswer
 
-
-def _rates(capacity: Capacity) -> dict[str, Any]:
-    """Return the rate that is carried, and the least that is too high, requests/s."""
-    return {
-        "requests_per_s": capacity.rate,
-        "refused_requests_per_s": capacity.refused_rate or None,
-    }
+    return CapacitiesAnswer.of(question, found).model_dump(mode="json")
 
 
 def sized_document(question: Question, found: SizingResult) -> dict[str, Any]:

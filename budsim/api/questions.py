@@ -1,4 +1,4 @@
-"""The five questions of the Python API; each asks the same functions as the HTTP service."""
+"""The questions of the Python API; each asks the same functions as the HTTP service."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -115,8 +116,6 @@ def calibrate(
 
     A simulation uses the correction when `--calibration` names it.
     """
-    from datetime import UTC, datetime
-
     from budsim.performance.predictor import load_predictor
     from budsim.performance.training.score import evaluate as score
     from budsim.performance.training.site_calibration import calibrate as learn

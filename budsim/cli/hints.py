@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from budsim.cli import cells
 from budsim.engine_ops.llmc import job_for
 from budsim.model_ops.quantized_checkpoints import published_in
+from budsim.model_ops.registry import known_models
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 def print_model_taken(console: Console, asked: str, model_id: str) -> None:
     """Say which model a name was taken for that is not the model's own, and what else it may be."""
-    from budsim.model_ops.registry import known_models
-
     given = asked.strip().lower().rpartition("/")[2]
     if given == model_id.lower().rpartition("/")[2]:
         return

@@ -25,6 +25,8 @@ from budsim.simulator.http.examples import documented_answer
 from budsim.simulator.schemas import (
     BenchmarkConfiguration,
     BenchmarkRequest,
+    CapacitiesAnswer,
+    CapacityRequest,
     ClusterMetrics,
     ConfigurationsRequest,
     DayOfReplicasAnswer,
@@ -173,6 +175,15 @@ async def benchmark_config(
     """Return node groups for a layout the caller chose."""
     async with application_state_of(request.app).computing():
         return await service.benchmark(body)
+
+
+@router.post(
+    "/simulator/capacity", responses=documented_answer(examples.CAPACITIES), tags=["simulator"]
+)
+async def capacity(body: CapacityRequest, service: Service, request: Request) -> CapacitiesAnswer:
+    """Return how many requests each cluster serves within the targets."""
+    async with application_state_of(request.app).computing():
+        return await service.capacity(body)
 
 
 @router.post("/simulator/day", responses=documented_answer(examples.DAY_ANSWER), tags=["simulator"])

@@ -5,6 +5,7 @@ The models are grouped by meaning in `budsim.simulator.wire`; this file names th
 
 from __future__ import annotations
 
+from budsim.simulator.wire.capacities import CapacitiesAnswer
 from budsim.simulator.wire.days import DayOfReplicasAnswer
 from budsim.simulator.wire.envelopes import (
     Body,
@@ -71,6 +72,7 @@ from budsim.simulator.wire.recommendations import (
 )
 from budsim.simulator.wire.requests import (
     BenchmarkRequest,
+    CapacityRequest,
     ConfigurationsRequest,
     DayRequest,
     FeedbackItem,
@@ -90,6 +92,8 @@ __all__ = [
     "BenchmarkConfiguration",
     "BenchmarkRequest",
     "Body",
+    "CapacitiesAnswer",
+    "CapacityRequest",
     "Category",
     "ClusterMetrics",
     "Compression",

@@ -14,6 +14,7 @@ from budsim.simulator.planning.question import Question
 if TYPE_CHECKING:
     from budsim.simulator.evolution import Progress
     from budsim.simulator.planning.daily_replicas import DayAnswer
+    from budsim.simulator.planning.sizing import Capacity
 
 
 def simulate(
@@ -32,6 +33,15 @@ def simulate(
 
     found = {name: PartitionResult.unpacked(content) for name, content in known.items()}
     return answer(question, predictor, known=found, progress=progress)
+
+
+def capacities_of(
+    question: Question, predictor: Predictor, _detail: object
+) -> tuple[Capacity, ...]:
+    """Return how many requests each cluster of a question serves; errors as `capacities`."""
+    from budsim.simulator.planning.sizing import capacities
+
+    return capacities(question, predictor)
 
 
 def replicas_of_day(question: Question, predictor: Predictor, day: AskedDay) -> DayAnswer:

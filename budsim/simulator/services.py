@@ -10,30 +10,36 @@ from uuid import uuid4
 from budsim.commons.errors import Conflict, NotFound, Unanswerable
 from budsim.commons.telemetry import Metrics
 from budsim.commons.tracing import NoTracing, Tracing
+from budsim.hardware_ops.cluster import Cluster
 from budsim.simulator.admission import Admission
 from budsim.simulator.background.worker_processes import Workers
 from budsim.simulator.backlog import Backlog
 from budsim.simulator.cluster_sources import Inventory
 from budsim.simulator.context import ServiceContext, ServiceOptions
-from budsim.simulator.planning.question import Question
-from budsim.simulator.questions import hosts_question_of, question_of
+from budsim.simulator.planning.question import FixedKnobs, Question
+from budsim.simulator.questions import ModelSource, hosts_question_of, question_of
 from budsim.simulator.run_steps import RunSteps
 from budsim.simulator.schemas import (
     BenchmarkConfiguration,
     BenchmarkRequest,
+    CapacitiesAnswer,
+    CapacityRequest,
     DayOfReplicasAnswer,
     DayRequest,
     HostsRequest,
+    LaunchOverrides,
     NodeConfigurations,
     NodeConfigurationsRequest,
     Recommendations,
     RunRequest,
+    SearchRequest,
     benchmark_configuration,
     node_configurations,
     recommendations_of,
 )
-from budsim.simulator.searching import replicas_of_day
+from budsim.simulator.searching import capacities_of, replicas_of_day
 from budsim.simulator.signals import Signals
+from budsim.simulator.site_costs import SiteCosts
 from budsim.simulator.storage.records import (
     EVERY_PLAN,
     FINISHED,
@@ -45,6 +51,8 @@ from budsim.simulator.storage.records import (
     StoredPlan,
 )
 from budsim.simulator.storage.repository import Repository
+
+Site = tuple[tuple[Cluster, ...], ModelSource, frozenset[str], FixedKnobs, SiteCosts]
 
 
 class Simulations:
@@ -195,13 +203,18 @@ class Simulations:
         overrides = self.options.overrides(request.model_uri or request.model_id)
         return benchmark_configuration(request, question, group, overrides)
 
+    async def capacity(self, request: CapacityRequest) -> CapacitiesAnswer:
+        """Return how many requests each cluster serves; errors as `questions.question_of`."""
+        question = await self._question(request)
+        found = await self.workers.compute(capacities_of, question, None)
+        overrides = self._overrides(request)
+        return await asyncio.to_thread(CapacitiesAnswer.of, question, found, overrides)
+
     async def day(self, request: DayRequest) -> DayOfReplicasAnswer:
         """Return the replicas that each hour of a day needs; errors as `questions.question_of`."""
-        clusters, site = await self.inventory.clusters(), self.options
-        known = (clusters, site.source, site.engines, site.deployer, site.costs)
-        question = await asyncio.to_thread(question_of, request, *known)
+        question = await self._question(request)
         found = await self.workers.compute(replicas_of_day, question, request.day)
-        overrides = site.overrides(request.pretrained_model_uri, request.quantization_method)
+        overrides = self._overrides(request)
         return await asyncio.to_thread(DayOfReplicasAnswer.of, question, found, overrides)
 
     def find(self, run_id: str) -> Run:
@@ -233,11 +246,19 @@ class Simulations:
         """Let an ended or paused run begin again as its next attempt."""
         return self._move(run_id, FINISHED | {Status.SUSPENDED}, Status.PENDING, restart=True)
 
+    async def _question(self, request: SearchRequest) -> Question:
+        return await asyncio.to_thread(question_of, request, *await self._site())
+
     async def _hosts_question(self, request: HostsRequest) -> Question:
-        clusters = await self.inventory.clusters()
+        return await asyncio.to_thread(hosts_question_of, request, *await self._site())
+
+    async def _site(self) -> Site:
+        """Return what a question is asked about: clusters, models, engines, their start, prices."""
         site = self.options
-        known = (clusters, site.source, site.engines, site.deployer, site.costs)
-        return await asyncio.to_thread(hosts_question_of, request, *known)
+        return await self.inventory.clusters(), site.source, site.engines, site.deployer, site.costs
+
+    def _overrides(self, request: SearchRequest) -> LaunchOverrides:
+        return self.options.overrides(request.pretrained_model_uri, request.quantization_method)
 
     def _move(
         self, run_id: str, allowed: frozenset[Status], status: Status, *, restart: bool = False

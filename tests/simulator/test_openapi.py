@@ -20,6 +20,7 @@ from budsim.simulator.cluster_sources import FixedInventory
 from budsim.simulator.http import examples
 from budsim.simulator.schemas import (
     BenchmarkRequest,
+    CapacityRequest,
     ConfigurationsRequest,
     DayRequest,
     NodeConfigurationsRequest,
@@ -35,6 +36,7 @@ REQUESTS = [
     (RunRequest, examples.RUN),
     (RunRequest, examples.CLOUD_EVENT),
     (ConfigurationsRequest, examples.CONFIGURATIONS),
+    (CapacityRequest, examples.CAPACITY),
     (DayRequest, examples.DAY),
     (NodeConfigurationsRequest, examples.HOSTS),
     (BenchmarkRequest, examples.BENCHMARK),

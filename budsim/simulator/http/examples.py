@@ -41,6 +41,13 @@ CONFIGURATIONS: dict[str, Any] = {
         {"config_id": CONFIG_ID, "failed": True, "reason": "no node with enough free memory"}
     ],
 }
+CAPACITY: dict[str, Any] = {
+    "pretrained_model_uri": MODEL,
+    "input_tokens": 1000,
+    "output_tokens": 200,
+    "target_ttft": 1000,
+    "target_throughput_per_user": 20,
+}
 DAY: dict[str, Any] = {
     "pretrained_model_uri": MODEL,
     "input_tokens": 1000,
@@ -222,6 +229,23 @@ BENCHMARK_ANSWER: dict[str, Any] = {
     "cluster_id": CLUSTER_ID,
     "model_id": MODEL,
     "node_groups": [NODE_GROUP],
+}
+CAPACITIES: dict[str, Any] = {
+    "object": "capacities",
+    "model": MODEL,
+    "clusters": [
+        {
+            "cluster_id": CLUSTER_ID,
+            "concurrency": 512,
+            "requests_per_s": None,
+            "configuration": DEPLOYMENT,
+            "refused_concurrency": 516,
+            "refused_requests_per_s": None,
+            "configuration_beyond": None,
+            "reasons": [],
+        }
+    ],
+    "seed": 0,
 }
 DAY_ANSWER: dict[str, Any] = {
     "object": "replicas_over_a_day",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from budsim.engine_ops.limits import DEFAULT_MAX_LORA_RANK
 from budsim.hardware_ops.cluster import HardwareMode
-from budsim.performance.traffic import Traffic
+from budsim.performance.traffic import Arrivals, ClosedLoop, OpenLoop, Traffic
 from budsim.simulator.http import examples
 from budsim.simulator.planning.question import (
     CAUTIOUS_CHANCE,
@@ -39,7 +39,7 @@ from budsim.simulator.wire.fields import (
 )
 from budsim.simulator.wire.guesses import SpeculationFields
 from budsim.simulator.wire.kv_stores import KvTierFields
-from budsim.simulator.wire.traffic import DailyFields, LoadFields, TrafficFields
+from budsim.simulator.wire.traffic import Arrival, DailyFields, LoadFields, TrafficFields
 
 # Endpoints whose models answer with vectors or scores.
 POOLING_ENDPOINTS = frozenset({"EMBEDDING", "CLASSIFY", "RERANK"})
@@ -167,6 +167,32 @@ class RunRequest(LoadFields, SearchRequest):
         # What was not said stays unsaid: a missing target is a mistake, a null one is a choice.
         fields = self.model_fields_set | {"hardware_mode"}
         return self.model_dump(mode="json", include=set(fields) - {"data", "topic", "pubsubname"})
+
+
+class CapacityRequest(SearchRequest):
+    """How many requests each cluster serves within the targets (`POST /simulator/capacity`)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.CAPACITY]})
+
+    arrival: Arrival | None = Field(
+        None,
+        description="find the largest rate of requests that come by this process: constant, "
+        "poisson, gamma:VARIATION, burst:SIZE; null: the most requests in flight",
+    )
+
+    @model_validator(mode="after")
+    def _require_a_latency(self) -> Self:
+        if self.arrival is None and not self.targets.bound_latency:
+            told = "requests in flight may wait for ever; expected target_ttft, target_e2e_latency "
+            raise wrong_field("target_ttft", f"{told}or one at a percentile")
+        return self
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """When requests come; their number or rate does not matter."""
+        if self.arrival is None:
+            return ClosedLoop(concurrency=1)
+        return OpenLoop.named(self.arrival, 1.0)
 
 
 class DayRequest(DailyFields, SearchRequest):
