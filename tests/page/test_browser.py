@@ -145,7 +145,8 @@ def test_pools_have_a_router_and_sliders_of_workers(open_page: OpenPage):
     expect(plan.get_by_role("heading", name="Start the router before both pools")).to_be_visible()
     expect(plan.locator("pre").last).to_contain_text("vllm-router --vllm-pd-disaggregation")
     expect(plan.get_by_text("need ports and devices of their own")).to_be_visible()
-    expect(plan.locator(".load")).to_have_count(0)
+    plan.get_by_text("Load against latency").click()
+    plan.locator(".load svg.chart").wait_for()
     plan.get_by_text("What if").click()
     expect(plan.locator("[name=decode_workers]")).to_be_visible()
 

@@ -31,7 +31,7 @@ def test_plans_of_pools_show_both_parts_and_the_router():
     assert set(first.forms) == {*OF_POOLS} - {"recipe"}
     html = rendered("answer.html", view=view, name="", note="")
     assert "Start the router before both pools" in html
-    assert "Load against latency" not in html
+    assert "Load against latency" in html
 
 
 def test_only_formats_that_can_start_a_plan_are_offered():

@@ -231,8 +231,7 @@ function showAnswer(html) {
   const answer = $("#answer");
   answer.innerHTML = html;
   for (const plan of answer.querySelectorAll(".plan")) {
-    // Plans of prefill and decode pools have none: they are not tried at other loads.
-    $(".load", plan)?.addEventListener("toggle", () => showLoad(plan), { once: true });
+    $(".load", plan).addEventListener("toggle", () => showLoad(plan), { once: true });
     for (const slider of plan.querySelectorAll(".sliders input")) place(slider);
     $(".files", plan).addEventListener("submit", (event) => download(event, plan));
     const sliders = $(".sliders", plan);
