@@ -48,7 +48,7 @@ def heading(deployment: Deployment) -> Iterator[str]:
         replicas = f"{len(group.replicas)} x {engine} on {group.device_name}{part}"
         yield f"{group.name}: {replicas}, configuration {group.config_id}"
     if deployment.is_disaggregated:
-        yield "KV caches go over the network by UCX: give each container its RDMA devices"
+        yield "KV caches go over the network: give each container its RDMA devices"
     yield from _warnings(deployment)
 
 
