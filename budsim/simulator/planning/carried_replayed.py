@@ -24,7 +24,7 @@ from budsim.simulator.planning.carried import (
     sums_of_groups,
     under,
 )
-from budsim.simulator.planning.genome import BUDGET, FRACTION, REPLICAS, SEQS, SearchSpace
+from budsim.simulator.planning.genome import REPLICAS, SEQS, SearchSpace
 from budsim.simulator.planning.largest_load import LargestLoad, Rooms, above
 from budsim.simulator.planning.load_curves import LoadModel
 from budsim.simulator.planning.mixed_deployments import find_mixed_deployments
@@ -108,27 +108,25 @@ class _Trials:
         """
         usual, targets = with_default_knobs(self.space, genomes), self.question.targets
         if targets.bound_gaps:
-            own = usual.copy()
-            own[:, [BUDGET, FRACTION]] = genomes[:, [BUDGET, FRACTION]]
-            return self._with_budgets(usual, own, bound * np.array(FIRST_OF_REPLAYS))
+            return self._with_budgets(usual, bound * np.array(FIRST_OF_REPLAYS))
         found = self._search(usual, np.arange(len(usual)))
         parts = FIRST_OF_REPLAYS if targets.need_replay else FIRST_OF_MEANS
         found.seek(bound * np.array(parts), CLOSE)
         return found.low
 
-    def _with_budgets(self, usual: Integers, own: Integers, first: Floats) -> int:
+    def _with_budgets(self, usual: Integers, first: Floats) -> int:
         """Return the largest load that layouts carry with smaller token budgets, or the usual ones.
 
-        A smaller budget may be what keeps gaps between tokens short; see `replica_search`. They are
-        also tried with their ``own`` knobs, which suit means. Layout i of n has rows i, n + i...
+        A smaller budget may be what keeps gaps between tokens short; see `replica_search`. Layout i
+        of n has rows i, n + i, 2 n + i.
         """
         steps = range(1, SMALLER_BUDGETS + 1)
         smaller = [with_smaller_budget(self.space, usual, step) for step in steps]
-        tried, count = np.concatenate([usual, *smaller, own]), len(usual)
+        tried, count = np.concatenate([usual, *smaller]), len(usual)
         found = self._search(tried, _rows(count, [0, SMALLER_BUDGETS // 2], np.arange(count)))
         found.seek(first, ROUGH)
         best = np.unique(found.ways % count)[:OTHER_BUDGETS]
-        every = _rows(count, range(SMALLER_BUDGETS + 2), best)
+        every = _rows(count, range(SMALLER_BUDGETS + 1), best)
         found.go_on_with(_first_alike(tried, every), CLOSE)
         return found.low
 

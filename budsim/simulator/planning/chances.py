@@ -41,6 +41,8 @@ OF_ONE_QUANTITY: Final = 0.6
 OF_SEVERAL: Final = 0.4
 
 NARROWEST: Final = 1e-6
+# Scores beyond this are as good as certain: one in three million.
+MOST_SCORE: Final = 5.0
 # What a chance that is too small lacks at least where best estimates miss; chosen by us.
 LEAST_LACKING: Final = 0.01
 # Figure of replayed traffic: the largest stable rate over the rate that comes.
@@ -66,6 +68,13 @@ def chance_text(chance: float) -> str:
     79.6 % is "79.6%" and not 80%, which may be what was asked for.
     """
     return f"{math.floor(1000.0 * chance) / 10.0:g}%"
+
+
+def score_of(chance: Floats) -> Floats:
+    """Return the standard normal quantiles of chances: 0 of one half, 1.28 of 0.9; at most 5."""
+    from scipy.special import ndtri  # type: ignore[import-untyped]  # slow to import
+
+    return np.asarray(np.clip(ndtri(chance), -MOST_SCORE, MOST_SCORE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +110,7 @@ class Residuals:
 
     def chance_below(self, log_limit: Floats) -> Floats:
         """Return the chance that a residual is at most ``log_limit`` (limit over prediction)."""
-        from scipy.special import ndtr  # type: ignore[import-untyped]  # slow to import
+        from scipy.special import ndtr  # slow to import
 
         from_middle = log_limit - self.middle
         above, size = from_middle >= 0, np.abs(from_middle)

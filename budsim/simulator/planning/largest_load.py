@@ -31,11 +31,11 @@ CLOSER: Final = 4
 # Ways that are taken to miss at a load so far below the best's, relative to the loads between what
 # is carried and what is not, are left out.
 NEARLY: Final = 0.4
-# What misses by more than twice as much as the best, and by 0.05 more, is not tried again where
-# nothing is carried. Misses of a half and more tell of queues, not of that.
+# What misses by more than twice as much as the best, and by 0.15 more, is not tried again where
+# nothing is carried. Misses of 1 and more tell of queues, not of that.
 FAR_TIMES: Final = 2.0
-FAR_MORE: Final = 0.05
-NEAR: Final = 0.5
+FAR_MORE: Final = 0.15
+NEAR: Final = 1.0
 
 # Tells how far some ways (rows) are within the targets under some loads (columns): a number below
 # 0 is a miss, minus infinity one that tells nothing more.

@@ -21,7 +21,7 @@ from budsim.performance.candidates import Candidates, Floats, joined
 from budsim.performance.predictions import BOUNDS, Interval, MemoryUse, Predictions
 from budsim.performance.predictor import Predictor
 from budsim.performance.traffic import Traffic
-from budsim.simulator.planning.chances import Judged, judge, only_stable
+from budsim.simulator.planning.chances import Judged, judge, only_stable, score_of
 from budsim.simulator.planning.choices import Choices, ServingOption, price_share
 from budsim.simulator.planning.cost import usd_per_h, usd_per_million_tokens
 from budsim.simulator.planning.explanations import Explained, explain
@@ -44,6 +44,11 @@ from budsim.simulator.planning.targets import Figures, figures_of
 
 # Namespace of configuration ids: the same configuration has the same id in every answer.
 CONFIGURATIONS: Final = UUID("9b7c2f5e-6d0a-5c34-9a50-4f1f3c1f0b11")
+
+# What a row that misses lacks at least, so that rounding never makes it meet the targets.
+LEAST_ROOM: Final = 1e-9
+# Least part of a limit that is told apart from nothing.
+LEAST_RATIO: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,14 +290,17 @@ def _settled(asked: Sequence[AskedRows], predictor: Predictor) -> list[AskedRows
 def room_left(question: Question, rows: JudgedRows) -> Floats:
     """Return how far rows are within the targets: at least 0 where they meet them.
 
-    What is left of the chance beyond the one asked for; where best estimates are compared, of the
-    worst figure's limit. Minus infinity where the load is not carried.
+    By what the score of their chance is above that of the one asked for; where best estimates are
+    compared, by the logarithm of what the worst figure may grow by. Both are nearly linear in the
+    logarithm of a load. Minus infinity where the load is not carried.
     """
     if question.chance > 0:
-        room = rows.judged.chance - question.chance
+        room = score_of(rows.judged.chance) - score_of(np.array(question.chance))
     else:
-        room = 1.0 - question.targets.ratios(rows.figures).max(axis=0, initial=0.0)
-    room = np.where(rows.judged.shortfall > 0.0, np.minimum(room, -1e-9), np.maximum(room, 0.0))
+        worst = question.targets.ratios(rows.figures).max(axis=0, initial=0.0)
+        room = -np.log(np.maximum(worst, LEAST_RATIO))
+    met = rows.judged.shortfall <= 0.0
+    room = np.where(met, np.maximum(room, 0.0), np.minimum(room, -LEAST_ROOM))
     return np.where(np.isfinite(rows.judged.shortfall), room, -np.inf)
 
 

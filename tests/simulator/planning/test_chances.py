@@ -15,6 +15,7 @@ from budsim.simulator.planning.chances import (
     chance_text,
     joint,
     judge,
+    score_of,
 )
 from budsim.simulator.planning.question import chance_of
 from budsim.simulator.planning.targets import PercentileTarget, Targets, figures_of
@@ -220,3 +221,9 @@ def test_other_risks_are_refused(risk):
 def test_a_chance_that_is_too_small_is_not_rounded_to_what_was_asked():
     """79.98 % where 80 % is asked for is told as less than 80 %."""
     assert [chance_text(each) for each in (0.7998, 0.8, 0.05)] == ["79.9%", "80%", "5%"]
+
+
+def test_scores_are_quantiles_of_a_normal_law():
+    """0 of one half, 1.28 of 0.9, and never more than 5 in size."""
+    scores = score_of(np.array([0.5, 0.9, 0.1, 1.0, 0.0]))
+    assert scores == pytest.approx([0.0, 1.2816, -1.2816, 5.0, -5.0], abs=1e-4)
