@@ -15,10 +15,8 @@ from budsim.commons.precision import Precision
 from budsim.hardware_ops.device import DeviceKind
 from budsim.model_ops.architecture import Quantization
 from budsim.model_ops.layers import AttentionKind
-from budsim.performance.candidates import Candidates
 from budsim.performance.physics.attainable import IDEAL
-from budsim.performance.physics.operators import StepTime, p_norm, step_time, touched_experts
-from budsim.performance.physics.ranks import prepare
+from budsim.performance.physics.operators import p_norm, touched_experts
 from tests.performance.by_hand import (
     ATTENTION,
     DEVICE,
@@ -31,7 +29,6 @@ from tests.performance.by_hand import (
     ranks,
     step,
 )
-from tests.performance.populations import population
 
 MS, US = 1e-3, 1e-6
 
@@ -436,79 +433,3 @@ def test_the_norm_of_two_times() -> None:
     three, four, exponents = np.full(3, 3.0), np.full(3, 4.0), np.array([2.0, 1.0, 9.0])
     assert p_norm(three, four, exponents)[:2] == pytest.approx([5.0, 7.0])
     assert p_norm(np.zeros(3), four, exponents) == pytest.approx([4.0, 4.0, 4.0])
-
-
-def catalog_step(
-    candidates: Candidates, *, prefill: float = 0.0, decode: float = 0.0, context: float = 1024.0
-) -> StepTime:
-    """Return one step of every candidate of the catalog's models and devices."""
-    rows = len(candidates)
-    return step_time(
-        prepare(candidates),
-        prefill=np.full(rows, prefill),
-        decode=np.full(rows, decode),
-        prefill_context=np.full(rows, context),
-        decode_context=np.full(rows, context),
-    )
-
-
-def test_narrow_formats_take_longer_to_launch() -> None:
-    """FP8 brings activations to FP8 before each product; Hopper multiplies FP4 in bf16."""
-    overhead = [
-        catalog_step(population(precision=p), decode=1.0).overhead_s[0]
-        for p in (Precision.BF16, Precision.FP8, Precision.NVFP4)
-    ]
-    assert overhead[0] < overhead[1]
-    assert overhead[0] == overhead[2]
-
-
-def test_mxfp4_experts_meet_activations_that_nothing_narrows() -> None:
-    """On B200 MXFP4 experts save 15 us a layer; NVFP4 ones cost 10 us on TensorRT-LLM alone.
-
-    36 x (10 + 15) = 900 us there, 36 x 15 = 540 us on vLLM.
-    """
-    columns = {"model": "openai/gpt-oss-120b", "device": "B200-SXM"}
-    for engine, microseconds in (("trtllm", 25), ("vllm", 15)):
-        mxfp4, nvfp4 = (
-            catalog_step(
-                population(**columns, engine=engine, precision=precision), decode=1.0
-            ).overhead_s[0]
-            for precision in (Precision.MXFP4, Precision.NVFP4)
-        )
-        assert nvfp4 - mxfp4 == pytest.approx(36 * microseconds * US)
-
-
-def test_mxfp4_experts_save_launches_where_no_shared_expert_runs_beside_them() -> None:
-    """Four layers of experts, 15 us each: 60 us less; none with a shared expert or in bf16."""
-    kernels = constants(moe_latency_s=40e-6, fused_experts_s=15e-6)
-    shared = replace(EXPERTS, shared_width=500)
-    for experts, precision, microseconds in (
-        (EXPERTS, Precision.MXFP4, 100),
-        (shared, Precision.MXFP4, 160),
-        (EXPERTS, Precision.BF16, 160),
-    ):
-        prepared = ranks(model(ATTENTION, experts, layers=4), kernels=kernels, precision=precision)
-        overhead = operator(prepared, "layers", decode=1).overhead_s
-        assert overhead == pytest.approx(microseconds * US)
-
-
-def test_formats_reach_less_of_a_peak_the_narrower_they_are() -> None:
-    """A prompt is faster in FP8 than bf16 and in FP4 than FP8, by less than the peak's factor 2."""
-    formats = (Precision.BF16, Precision.FP8, Precision.NVFP4)
-    seconds = [
-        catalog_step(population(device="B200-SXM", precision=p), prefill=8192.0).compute_s[0]
-        for p in formats
-    ]
-    assert seconds[0] / 2 < seconds[1] < seconds[0]
-    assert seconds[1] / 2 < seconds[2] < seconds[1]
-
-
-def test_a_sparse_indexer_costs_each_layer() -> None:
-    """DeepSeek V3.2 is V3 with an indexer: over short contexts its steps take longer."""
-    dense, sparse = (
-        catalog_step(
-            population(model=f"deepseek-ai/DeepSeek-{name}", precision=Precision.FP8), decode=1.0
-        ).total_s[0]
-        for name in ("V3", "V3.2")
-    )
-    assert sparse > dense * 1.2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,15 +11,26 @@ from hypothesis import strategies as st
 
 from budsim.performance.lengths import FixedLength, UniformLength
 from budsim.performance.prefixes import Prefix, PrefixSet, PrefixShare, Sessions, SharedPrefixes
-from budsim.performance.serving.arrivals import Requests, draw_requests
-from budsim.performance.serving.replay.runs import Replica, Run, run
-from budsim.performance.serving.replay.scheduling import Host, Router, Schedulers
-from budsim.performance.serving.replay.step_tables import CONTEXTS, TOKENS, PartTables, StepTables
+from budsim.performance.serving.arrivals import draw_requests
+from budsim.performance.serving.replay.runs import Run, run
+from budsim.performance.serving.replay.scheduling import Router
 from budsim.performance.traffic import Arrivals, ClosedLoop, OpenLoop, Process, Start, Traffic
+from tests.performance.serving.replay.kernel_parts import (
+    KINDS,
+    NO_STORE,
+    NO_TIER,
+    SHARINGS,
+    STEP_S,
+    TOKEN_S,
+    Store,
+    Tier,
+    lone,
+    replica,
+    seconds,
+    whole,
+)
 from tests.performance.serving.replay.stepwise import Outcome, Scheduler, Simulator
 
-SHARINGS = ("after_prompt", "after_step", "as_scheduled")
-KINDS = {"mixed": 0, "prefill_first": 1, "static": 2}
 CLOSED = Traffic.closed(concurrency=24, input_tokens=600, output_tokens=80)
 CLOSED = replace(
     CLOSED,
@@ -32,99 +42,6 @@ OPEN = replace(CLOSED, arrivals=OpenLoop(requests_per_s=12.0))
 BURSTS = replace(CLOSED, arrivals=OpenLoop(requests_per_s=10.0, process=Process.BURST, variation=6))
 SHARED = replace(CLOSED, prefix=SharedPrefixes(groups=60, tokens=90))
 POOLING = replace(CLOSED, output=FixedLength(tokens=0))
-STEP_S, TOKEN_S, SEQUENCE_S, PAST_S, PROMPT_PAST_S = 5e-3, 40e-6, 60e-6, 20e-9, 10e-9
-"""An invented device: 5 ms a step, 40 us a token, 20 ns for each token looked back at."""
-
-
-def seconds(pieces: Sequence[tuple[float, float]], contexts: Sequence[float]) -> float:
-    """Return the seconds of a step of the invented device."""
-    prompt = sum(tokens for tokens, _ in pieces)
-    past = sum(tokens * context for tokens, context in pieces)
-    tokens = prompt + len(contexts)
-    looked = PAST_S * sum(contexts) + PROMPT_PAST_S * past
-    return STEP_S + TOKEN_S * tokens + SEQUENCE_S * len(contexts) + looked
-
-
-def tables() -> StepTables:
-    """Return the tables of the invented device."""
-
-    def row(values: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(values[None, :])
-
-    rest = PartTables(
-        decode=row(STEP_S + (TOKEN_S + SEQUENCE_S) * TOKENS),
-        prefill=row(STEP_S + TOKEN_S * TOKENS),
-        beside=row(SEQUENCE_S * TOKENS),
-        decode_context=row(PAST_S * CONTEXTS),
-        prefill_context=row(PROMPT_PAST_S * CONTEXTS),
-        attended=row(0.0 * CONTEXTS),
-    )
-    one, zero = np.ones(1), np.zeros(1)
-    return StepTables(
-        rest=rest,
-        traffic=rest,
-        overlap=one,
-        prompt_factor=one,
-        step_floor_s=zero,
-        prompt_step_floor_s=zero,
-        multiplies_cache=zero,
-        multiplies_step=zero,
-        tokens_per_step=one,
-    )
-
-
-# Tokens in host memory, seconds to load one, and whether prompts hide the load.
-Tier = tuple[float, float, bool]
-NO_TIER: Tier = (0.0, 0.0, False)
-# Tokens in a shared store, and seconds to read one.
-Store = tuple[float, float]
-NO_STORE: Store = (0.0, 0.0)
-
-
-def replica(scheduler: Scheduler, tier: Tier = NO_TIER, store: Store = NO_STORE) -> Replica:
-    """Return the invented device with the scheduler, as the kernel reads it."""
-
-    def column(value: float, kind: type = float) -> np.ndarray:
-        return np.array([value], dtype=kind)
-
-    table = Schedulers(
-        kind=column(KINDS[scheduler.kind], int),
-        ranks=column(scheduler.ranks, int),
-        lanes=column(1, int),
-        whole_prompts=column(scheduler.whole_prompts, bool),
-        reserves_output=column(scheduler.reserves_output, bool),
-        looks_both_ways=column(0, bool),
-        sharing=column(SHARINGS.index(scheduler.sharing), int),
-        token_budget=column(scheduler.budget),
-        max_sequences=column(scheduler.places),
-        cache_tokens=column(scheduler.cache_tokens),
-        block_tokens=column(scheduler.block_tokens),
-        receive_steps=column(scheduler.receive_steps),
-        tier_tokens=column(tier[0]),
-        tier_token_s=column(tier[1]),
-        loads_overlap=column(tier[2], bool),
-        store_tokens=column(store[0]),
-        store_token_s=column(store[1]),
-    )
-    host = Host(
-        request_s=scheduler.request_s,
-        burst_s=scheduler.burst_s,
-        token_s=scheduler.token_s,
-        lag_steps=scheduler.lag,
-    )
-    return Replica(
-        tables=tables(),
-        schedulers=table,
-        row=0,
-        host=host,
-        router=Router[scheduler.router.upper()],
-        imbalance=0.0,
-    )
-
-
-def whole(traffic: Traffic) -> Requests:
-    """Return the requests of a run, none of them left out of its answer."""
-    return replace(draw_requests(traffic), measured_from=0, measured_to=1 << 40)
 
 
 def both(traffic: Traffic, scheduler: Scheduler) -> tuple[Outcome, Run]:
@@ -481,85 +398,3 @@ def test_no_step_is_shorter_than_its_launches_in_eager_mode() -> None:
     )
     served = run(replace(slow, tables=launched), draw_requests(traffic))[0]
     assert served.done_s[0] - served.first_s[0] == pytest.approx(10 * 20e-3)
-
-
-def lone(prefix: Prefix) -> Traffic:
-    """Return requests one after another: 1,000 prompt tokens and an output of 1."""
-    return Traffic(
-        arrivals=ClosedLoop(concurrency=1, start=Start.AT_ONCE),
-        prompt=FixedLength(tokens=1_000),
-        output=FixedLength(tokens=1),
-        prefix=prefix,
-        requests=20,
-    )
-
-
-def first_token_s(traffic: Traffic, tier: Tier, cache_tokens: float = 2_000.0) -> float:
-    """Return the mean time to the first token on a device of a small cache."""
-    scheduler = Scheduler(kind="mixed", cache_tokens=cache_tokens)
-    served = run(replica(scheduler, tier), whole(traffic))[0]
-    return float((served.first_s - served.send_s).mean())
-
-
-def test_a_prefix_on_the_host_is_loaded_instead_of_computed() -> None:
-    """900 of 1,000 tokens come from the host at 1 us each: 0.9 ms more than from the device.
-
-    A million tokens of prefixes do not fit the cache of 2,000, and do fit the host.
-    """
-    host = first_token_s(lone(PrefixSet(share=0.9, tokens=1e6)), (1e9, 1e-6, False))
-    device = first_token_s(lone(PrefixShare(share=0.9)), NO_TIER)
-    computed = first_token_s(lone(PrefixSet(share=0.9, tokens=1e6)), NO_TIER)
-    assert host - device == pytest.approx(900e-6, rel=1e-6)
-    assert computed == pytest.approx(first_token_s(lone(PrefixShare()), NO_TIER))
-    assert computed > host
-
-
-def test_a_short_load_hides_behind_the_prompt() -> None:
-    """Engines that load layer by layer wait only for a load longer than the step."""
-    traffic = lone(PrefixSet(share=0.9, tokens=1e6))
-    device = first_token_s(lone(PrefixShare(share=0.9)), NO_TIER)
-    assert first_token_s(traffic, (1e9, 1e-9, True)) == pytest.approx(device)
-    assert first_token_s(traffic, (1e9, 1e-3, True)) > 0.9
-
-
-def test_a_host_too_small_for_the_set_finds_part_of_it() -> None:
-    """The more the host holds, the sooner the first token comes."""
-    traffic = replace(lone(PrefixSet(share=0.9, tokens=1e6)), requests=300)
-    found = [first_token_s(traffic, (tokens, 1e-6, False)) for tokens in (0.0, 3e5, 1e6, 1e9)]
-    assert found == sorted(found, reverse=True)
-    assert found[1] < found[0]
-    assert found[3] < found[1]
-
-
-def test_turns_of_a_session_return_from_the_host() -> None:
-    """Turns of many sessions push each other out of the device, and are loaded again."""
-    traffic = Traffic(
-        arrivals=OpenLoop(requests_per_s=5.0),
-        prompt=FixedLength(tokens=300),
-        output=FixedLength(tokens=20),
-        prefix=Sessions(turns=3, interval_s=20.0),
-        requests=200,
-    )
-    scheduler = Scheduler(kind="mixed", cache_tokens=3_000.0)
-    without, with_host = (
-        run(replica(scheduler, tier), whole(traffic))[0] for tier in (NO_TIER, (1e9, 1e-6, False))
-    )
-    assert without.loaded_tokens == 0.0
-    # Two of three turns share 320 or 640 tokens.
-    assert with_host.loaded_tokens > 0.6 * 200 / 3 * (320 + 640)
-    assert with_host.busy_s < without.busy_s
-
-
-def test_requests_that_load_let_others_pass() -> None:
-    """A load of 0.9 s delays its own request, not one that shares nothing."""
-    drawn = replace(
-        whole(replace(lone(PrefixShare()), requests=2)),
-        concurrency=2,
-        reused_from=np.array([-3, -1]),
-        reused_tokens=np.array([900.0, 0.0]),
-        reuse_distance=np.array([1e5, 0.0]),
-    )
-    tier = replica(Scheduler(kind="mixed", cache_tokens=2_000.0), (1e9, 1e-3, False))
-    served = run(tier, drawn)[0]
-    assert served.first_s[0] > 0.9
-    assert served.first_s[1] < 0.9
