@@ -216,8 +216,9 @@ def _from(loads: _Loads, load: int) -> Capacity:
     if beyond and beyond.meets_targets and len(plan.groups) == 1:
         search = LargestLoad(moved.rooms_found_again, way, most, low=load)
         search.seek(np.array([refused, above(load, FURTHER)]), CLOSE)
-        load, refused = search.low, min(search.high, most + 1)
-        plan, beyond = moved.plan(0, load) or plan, moved.plan(0, min(refused, most))
+        if search.low > load:
+            load, refused = search.low, search.high
+            plan, beyond = moved.plan(0, load) or plan, moved.plan(0, min(refused, most))
     return loads.capacity(load, plan, refused, beyond, outcome)
 
 
