@@ -351,7 +351,9 @@ class Traffic:
             part = replace(arrivals, concurrency=-(-arrivals.concurrency // replicas))
             return replace(self.routed_to(replicas), arrivals=part)
         if isinstance(arrivals, OpenLoop):
-            slower = replace(arrivals, requests_per_s=arrivals.requests_per_s / replicas)
+            # A part of the least rate is that rate: either way nobody waits for anybody.
+            rate = max(arrivals.requests_per_s / replicas, LEAST_RATE)
+            slower = replace(arrivals, requests_per_s=rate)
             return replace(self.routed_to(replicas), arrivals=slower)
         return replace(self, arrivals=part_of_trace(arrivals, replicas), requests=None)
 

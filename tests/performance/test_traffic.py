@@ -13,6 +13,7 @@ from budsim.performance.lengths import FixedLength
 from budsim.performance.prefixes import PrefixShare, Sessions, SharedPrefixes
 from budsim.performance.recorded import Trace, part_of_trace
 from budsim.performance.traffic import (
+    LEAST_RATE,
     ClosedLoop,
     OpenLoop,
     Process,
@@ -60,6 +61,7 @@ def test_replicas_share_the_traffic() -> None:
     """17 requests over 2 replicas: the fuller one has 9; 6 requests/s over 3: 2 each."""
     assert CLOSED.shared_by(2).concurrency == 9
     assert OPEN.shared_by(3).rate == 2.0
+    assert OPEN.at(LEAST_RATE).shared_by(3).rate == LEAST_RATE
 
 
 def test_a_replica_of_two_gets_every_second_request_of_a_trace() -> None:

@@ -232,7 +232,8 @@ class _Fleet:
 
         def at(rate: float) -> JudgedRows:
             """Predict replicas that each receive so many requests/s."""
-            return self._predicted(self.question.traffic.at(rate * replicas), replicas)
+            offered = self.question.traffic.at(max(rate * replicas, LEAST_RATE))
+            return self._predicted(offered, replicas)
 
         largest = _largest_rate(at, max(rates) / replicas)
         if not largest:

@@ -17,7 +17,7 @@ from budsim.performance.candidates import Booleans, Candidates, Floats
 from budsim.performance.predictions import MemoryUse, Predictions, rate
 from budsim.performance.predictor import Predictor
 from budsim.performance.serving.replay import Limits, Percentiles, ReplayedService, Unstable
-from budsim.performance.traffic import ClosedLoop, OpenLoop, Traffic
+from budsim.performance.traffic import LEAST_RATE, ClosedLoop, OpenLoop, Traffic
 from budsim.simulator.planning.chances import SPARE_RATE
 from budsim.simulator.planning.choices import Choices
 from budsim.simulator.planning.plans import ReplayedRequests
@@ -133,7 +133,8 @@ def _of_one_replica(traffic: Traffic, part: float, requests: int) -> Traffic:
         alone = replace(traffic, arrivals=replace(arrivals, concurrency=requests))
         return alone.with_usual_spread()
     if isinstance(arrivals, OpenLoop):
-        return traffic.at(traffic.rate / part)
+        # A part of the least rate is that rate: either way nobody waits for anybody.
+        return traffic.at(max(traffic.rate / part, LEAST_RATE))
     return traffic.shared_by(max(1, round(part)))
 
 

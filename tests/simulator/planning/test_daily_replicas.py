@@ -217,6 +217,15 @@ def test_an_hour_without_requests_needs_one_replica():
     assert hours_of(OPEN, [0.0, 1.0])[0].rate < 1e-3
 
 
+def test_an_hour_without_requests_may_miss_its_targets():
+    """Nothing is fast enough for 10,000 tokens/s; what more replicas would do is told, too."""
+    asked = replace(question(2), targets=Targets(tokens_per_s_per_user=1e4))
+    hours = hours_of(OPEN, [0.0])
+    found = replicas_over_a_day(asked, hours, AnalyticPredictor(), lead_time_s=360.0).day
+    assert found
+    assert [hour.meets_targets for hour in found.hours] == [False]
+
+
 @pytest.mark.parametrize("lead_time_s", [-1.0, 3601.0, float("nan")])
 def test_a_lead_time_out_of_range_is_refused(lead_time_s):
     """It is from nothing to an hour."""
