@@ -151,7 +151,7 @@ def stated_flags(notes: pd.Series) -> pd.DataFrame:
     nan where a command sets none.
     """
     commands = _commands(notes)
-    number = r"\d+(?:\.\d+)?"
+    number = r"[0-9]+(?:\.[0-9]+)?"
     found = {name: _flag(commands, names, number) for name, names in FLAGS.items()}
     return pd.DataFrame(
         {name: pd.to_numeric(values) for name, values in found.items()}, index=notes.index

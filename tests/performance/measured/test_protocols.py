@@ -84,14 +84,14 @@ def test_runs_before_the_benchmark_warmed_up_are_cold() -> None:
 
 
 def test_serve_commands_in_the_notes_are_read() -> None:
-    """Each engine's own spelling sets the same thing; a row without a command sets nothing."""
+    """Each engine's own spelling sets the same thing; digits of other scripts set nothing."""
     notes = pd.Series(
         [
             "BS=8 | args: vllm serve M --max-num-batched-tokens=16384 --max-num-seqs 512 "
             "--gpu-memory-utilization 0.9",
             "args: python3 -m sglang.launch_server --chunked-prefill-size 4096 --pp-size 2 "
             "--mem-fraction-static=0.8 --ep-size 4",
-            "hw: 8 x H200",
+            "hw: 8 x H200 | args: vllm serve M --tensor-parallel-size \N{FULLWIDTH DIGIT TWO}",
         ]
     )
     flags = stated_flags(notes)
