@@ -6,8 +6,10 @@ L1 to L4, L13, L15 and L17 of docs/laws.md.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -321,7 +323,12 @@ ORDERED = [
     for other in devices().values()
     if accelerators_of_one_kind(one, other) and at_least_as_good(one, other)
 ]
-GENERATIONS = [("B200-SXM", "B300-SXM"), ("H100-SXM", "B200-SXM"), ("A100-80GB", "H100-SXM")]
+GENERATIONS = [
+    ("B200-SXM", "B300-SXM"),
+    ("GB200", "GB300"),
+    ("H100-SXM", "B200-SXM"),
+    ("A100-80GB", "H100-SXM"),
+]
 
 
 @given(
@@ -355,3 +362,28 @@ def test_a_device_at_least_as_good_never_predicts_worse(
         found.append(predictions(table).service)
     assert found[1].ttft_s[0] <= found[0].ttft_s[0] * ALMOST
     assert found[1].tpot_s[0] <= found[0].tpot_s[0] * ALMOST
+
+
+@pytest.mark.parametrize("pair", GENERATIONS[:2])
+def test_blackwell_ultra_predicts_no_worse_on_any_engine(pair: tuple[str, str]) -> None:
+    """L17: its engines have the kernels they have on Blackwell, in every format of the weights."""
+    for model, engine, precision in product(
+        ("Qwen/Qwen3-30B-A3B", "openai/gpt-oss-20b"),
+        ("vllm", "sglang", "trtllm"),
+        (Precision.BF16, Precision.FP8, Precision.NVFP4, Precision.MXFP4),
+    ):
+        before, after = (
+            predictions(
+                population(
+                    model=model,
+                    device=name,
+                    engine=engine,
+                    precision=precision,
+                    input_tokens=[1000, 1000, 8000],
+                    concurrency=[1, 64, 16],
+                )
+            ).service
+            for name in pair
+        )
+        assert (after.ttft_s <= before.ttft_s * ALMOST).all(), (model, engine, precision)
+        assert (after.tpot_s <= before.tpot_s * ALMOST).all(), (model, engine, precision)

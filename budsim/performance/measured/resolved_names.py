@@ -186,7 +186,7 @@ def _uses_deepgemm(text: pd.DataFrame) -> pd.Series:
     old = np.array([each is not None and each <= LAST_DEEPGEMM for each in version], dtype=bool)
     old |= (text.engine_version == "").to_numpy() & early.to_numpy()
     blocks = (text.precision == "fp8") & text.model.str.contains(BLOCK_MODELS)
-    return (text.engine == "trtllm") & text.device_name.str.contains("B200") & blocks & old
+    return (text.engine == "trtllm") & text.device_name.str.contains("B200|B300") & blocks & old
 
 
 def profile_of(engine: EngineProfile | None, kind: DeviceKind) -> EngineProfile:

@@ -24,6 +24,9 @@ class KernelConstants(Generic[Number]):
         What dense products and experts reach in 16 bit with many rows.
     gemm_8bit, gemm_4bit, expert_gemm_8bit, expert_gemm_4bit : ratio
         What narrower products reach of their own peak, relative to the share in 16 bit.
+    nvfp4 : ratio
+        What products in NVFP4 reach of their own peak, relative to MXFP4 ones, which engines
+        multiply as 8 bit.
     gemm_converted, expert_gemm_converted : ratio
         What products in 16 bit reach whose weights have fewer bits and are converted in the
         kernel, relative to the share in 16 bit.
@@ -89,6 +92,7 @@ class KernelConstants(Generic[Number]):
     gemm_4bit: Number
     expert_gemm_8bit: Number
     expert_gemm_4bit: Number
+    nvfp4: Number
     gemm_converted: Number
     expert_gemm_converted: Number
     gemm_emulated: Number
@@ -140,6 +144,7 @@ IDEAL: KernelConstants[float] = KernelConstants(
     gemm_4bit=1.0,
     expert_gemm_8bit=1.0,
     expert_gemm_4bit=1.0,
+    nvfp4=1.0,
     gemm_converted=1.0,
     expert_gemm_converted=1.0,
     gemm_emulated=1.0,

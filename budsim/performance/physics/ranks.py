@@ -36,6 +36,7 @@ EIGHT_BIT_BELOW, FOUR_BIT_BELOW = 12.0, 6.0
 
 # Its code among the formats, in the order of `Precision`.
 MXFP4 = list(Precision).index(Precision.MXFP4)
+NVFP4_BITS = FORMATS[Precision.NVFP4].bits
 
 # Launches of a layer that also attends to an encoder, by those of one that does not: a third part,
 # and attention without fused kernels. Fitted on decode steps of T5 models in TGIS (LLM Pilot).
@@ -413,6 +414,7 @@ def _reached(
     emulated = ~has_16bit[candidates.device][:, None] & (bits == CONVERTED_BITS)
     eight = np.where(expert, kernels.expert_gemm_8bit[:, None], kernels.gemm_8bit[:, None])
     four = np.where(expert, kernels.expert_gemm_4bit[:, None], kernels.gemm_4bit[:, None])
+    four = four * np.where(bits == NVFP4_BITS, kernels.nvfp4[:, None], 1.0)
     from_narrow = np.where(
         expert, kernels.expert_gemm_converted[:, None], kernels.gemm_converted[:, None]
     )

@@ -32,6 +32,14 @@ def test_every_kind_of_device_in_the_catalog_has_constants() -> None:
     )
 
 
+def test_engines_with_kernels_of_their_own_on_blackwell_have_them_on_blackwell_ultra() -> None:
+    """B300 and GB300 run what B200 and GB200 run."""
+    own = {name.removesuffix(" on sm100") for name in KERNEL_CONSTANTS if " on sm100" in name}
+    assert own == {
+        name.removesuffix(" on sm103") for name in KERNEL_CONSTANTS if " on sm103" in name
+    }
+
+
 @pytest.mark.parametrize(
     ("link", "share"), [("PCIe 5.0 x16", 0.44), ("PCIe 4.0 x16", 0.15), ("PCIe 3.0 x16", 0.15)]
 )
