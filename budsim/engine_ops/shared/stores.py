@@ -83,9 +83,9 @@ class StoreProcess:
 
 def reads_folder(launch: Launch) -> bool:
     """Return whether a process keeps KV cache in the folder of a store of files."""
-    return any(
-        STORE_FOLDER in str(value) for value in (*launch.args.values(), *launch.envs.values())
-    )
+    values = (*launch.args.values(), *launch.envs.values())
+    # The host of a Redis server has the folder's name: redis://kv-store:6379.
+    return any(STORE_FOLDER in str(value).replace(f"/{STORE_FOLDER}", "") for value in values)
 
 
 def protocol_of(device: Device) -> str:

@@ -13,6 +13,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB
 from budsim.engine_ops.engine_profile import StoreKind
 from budsim.engine_ops.kv_store import KvStore
+from budsim.engine_ops.shared.stores import STORE_CLAIM
 from budsim.performance.lengths import FixedLength
 from budsim.performance.prefixes import PrefixSet
 from budsim.performance.traffic import ClosedLoop, Traffic
@@ -128,6 +129,10 @@ def test_kubernetes_runs_redis_for_lmcache(stored: Plan) -> None:
     kinds = [(each["kind"], each["metadata"]["name"]) for each in plain]
     assert ("Deployment", "kv-store") in kinds
     assert ("Service", "kv-store") in kinds
+    # Its host is called as the folder of a store of files is, which nothing mounts here.
+    assert STORE_CLAIM not in {
+        volume["name"] for volume in plain[0]["spec"]["template"]["spec"]["volumes"]
+    }
     asked = [
         int(
             each[0]["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"][
