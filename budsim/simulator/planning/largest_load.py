@@ -99,6 +99,8 @@ class LargestLoad:
         """Return the loads to try next, ascending; none where enough is known."""
         if self.high <= max(above(self.low, close), self._least):
             return np.zeros(0, dtype=np.int64)
+        if self.high - self.low <= MOST_LOADS + 1:
+            return np.arange(self.low + 1, self.high)
         count = max(self._at_once(self.ways), 2)
         if self.high > self._most and self.low:
             return self._inside(self.low * np.array(UP[:count]))

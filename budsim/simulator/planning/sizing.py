@@ -90,6 +90,7 @@ class _Loads:
     """The loads of a question that were asked for on its only cluster, counted as by `under`.
 
     ``told`` are loads that the cluster carries as far as is known without asking, largest first.
+    ``pools_from`` is a load from which on only pools may carry it.
     """
 
     def __init__(self, question: Question, predictor: Predictor) -> None:
@@ -97,6 +98,7 @@ class _Loads:
         self.outcomes: dict[int, Outcome] = {}
         self._pools = question.disaggregation
         self.told: list[int] = []
+        self.pools_from = most_load(question) + 1
         if self._pools is not Disaggregation.ONLY:
             self.told = carried_loads(question, predictor)
 
@@ -113,6 +115,8 @@ class _Loads:
     @property
     def first(self) -> int:
         """The load to ask for first."""
+        if self.pools_from in self.outcomes:
+            return self.pools_from
         if self._pools is not Disaggregation.ONLY:
             return min(max(self.most, 1), most_load(self.question))
         return int(FIRST_RATE / RATE_STEP) if self.question.traffic.is_open else FIRST_REQUESTS
@@ -120,7 +124,10 @@ class _Loads:
     def carries(self, load: int) -> bool:
         """Say whether a plan meets the targets under a load."""
         if load not in self.outcomes:
-            self.outcomes[load] = answer(under(self.question, load), self.predictor)
+            asked = under(self.question, load)
+            if load >= self.pools_from:
+                asked = replace(asked, disaggregation=Disaggregation.ONLY)
+            self.outcomes[load] = answer(asked, self.predictor)
         meets = _meets_targets(self.outcomes[load])
         self.told = [each for each in self.told if meets or each < load]
         return meets
@@ -140,8 +147,8 @@ class _Loads:
         if self._pools is Disaggregation.OFF:
             return False
         refused = found.refused or round(found.refused_rate / RATE_STEP)
-        alone = replace(self.question, disaggregation=Disaggregation.ONLY)
-        return refused > 0 and _meets_targets(answer(under(alone, refused), self.predictor))
+        self.pools_from = refused or self.pools_from
+        return refused > 0 and self.carries(refused)
 
     def moved(self, plans: Sequence[Plan], *, on_all_devices: bool = False) -> LoadedPlans:
         """Return plans, to be put under other loads."""
@@ -183,7 +190,7 @@ def _from_told(loads: _Loads) -> Capacity | None:
     Plain questions are asked for them in turn, until a plan meets the targets or carries nearly as
     much.
     """
-    told = loads.told
+    told = loads.told or [1]
     while told:
         load, told = told[0], told[1:]
         if loads.carries(load):
@@ -194,7 +201,7 @@ def _from_told(loads: _Loads) -> Capacity | None:
         if found:
             return found
         # A search may find other layouts for a smaller load.
-        if not told and len(loads.outcomes) < SEARCHES:
+        if not told and least < load and len(loads.outcomes) < SEARCHES:
             told = [least]
     return None
 

@@ -97,3 +97,11 @@ def test_better_ways_may_be_tried_afterwards():
     search.go_on_with(np.array([0, 1]))
     assert search.low == pytest.approx(1_200, rel=0.01)
     assert search.ways.tolist() == [1]
+
+
+def test_the_last_few_loads_are_tried_at_once():
+    """Between 10 and 17 there are six, and 14 is known after them."""
+    trials = Trials(14)
+    assert sought(trials, 10.0, 17.0).low == 14
+    assert trials.tried[1][1] == [11, 12, 13, 14, 15, 16]
+    assert len(trials.tried) == 2

@@ -213,3 +213,36 @@ def test_pools_alone_carry_what_meets_the_targets(rate):
     assert found.plan is not None
     assert found.plan.is_disaggregated
     assert (found.rate if rate else found.concurrency) > (3.0 if rate else 20)
+
+
+def test_one_request_is_asked_for_where_nothing_is_told(monkeypatch):
+    """What replays told may be too little: a plan for one request tells how many it carries."""
+    question = make_question(ONE_EACH, targets=TIGHT, analytic_only=True, allow_mixed=False)
+    known = ask_capacity(question).concurrency
+    monkeypatch.setattr("budsim.simulator.planning.sizing.carried_loads", lambda *_: [])
+    assert ask_capacity(question).concurrency == pytest.approx(known, rel=0.1)
+
+
+def test_pools_alone_are_asked_for_what_whole_replicas_do_not_carry(monkeypatch):
+    """One search for both, and then one for pools under a load that is too much for the others."""
+    asked = []
+
+    def counted(question, predictor):
+        asked.append((question.concurrency, question.disaggregation))
+        return answer(question, predictor)
+
+    monkeypatch.setattr("budsim.simulator.planning.sizing.answer", counted)
+    found = ask_capacity(
+        make_question(
+            make_cluster((("H100-SXM", 2),)),
+            targets={"ttft_s": 1.0},
+            engines=frozenset({"vllm"}),
+            analytic_only=True,
+            disaggregation=Disaggregation.ALSO,
+        )
+    )
+    assert found.plan.meets_targets
+    (_, first), *others = asked
+    assert first is Disaggregation.ALSO
+    assert others
+    assert {each for _, each in others} == {Disaggregation.ONLY}
