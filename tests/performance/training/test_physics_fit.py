@@ -21,7 +21,7 @@ def test_fitting_explains_a_slower_memory() -> None:
     table = pd.DataFrame(
         [{**ROW, "concurrency": str(load), "input_tokens": "128"} for load in (1, 2, 4, 8, 16)]
     )
-    bandwidth = Parameter(("cuda",), "bandwidth")
+    bandwidth = Parameter(("vllm on sm90",), "bandwidth")
     measurements = read_measurements(table)
     truth = modelled(measurements, bandwidth.scaled(FITTED, 0.6))
     measured = replace(measurements, tpot_s=truth.tpot_s, ttft_s=truth.ttft_s)
