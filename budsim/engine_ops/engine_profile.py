@@ -171,6 +171,8 @@ class StoreRule:
         Share (0..1) of the network's bandwidth that reads reach.
     through_host : bool
         Whether it is read into the engine's host memory first, which must then be given.
+    makes_room : bool
+        Whether what was not read for long leaves it by itself.
     source : str
         Where this was read.
     """
@@ -179,6 +181,7 @@ class StoreRule:
     hardware: frozenset[DeviceKind]
     reached: float
     through_host: bool
+    makes_room: bool = True
     source: str
 
 

@@ -94,6 +94,7 @@ STORES: Final = (
         hardware=frozenset({DeviceKind.CUDA, DeviceKind.ROCM}),
         reached=1.0,
         through_host=True,
+        makes_room=False,
         source="vLLM 0.32 v1/kv_offload/tiering (spec.py: secondary tiers pass through the CPU's; "
         "fs/manager.py); share: what the file system delivers is stated",
     ),

@@ -19,7 +19,7 @@ from budsim.model_ops.architecture import Architecture
 from budsim.performance.prefixes import PrefixSet
 from budsim.performance.speculation import Speculation
 from budsim.performance.traffic import ClosedLoop, Traffic
-from budsim.simulator.planning.targets import Targets
+from budsim.simulator.planning.targets import GAPS, Targets
 
 # Chance of meeting all targets a plan has to have unless told otherwise.
 USUAL_CHANCE = 0.8
@@ -323,21 +323,18 @@ class Question:
                 "output_tokens", f"{output.mean:g} of a model that generates none", "0"
             )
         if pooling:
-            self._check_no_token_targets()
+            self._check_no_targets_on("tokens_per_s_per_user", *GAPS)
+        elif output.most == 1:
+            self._check_no_targets_on(*GAPS)
 
-    def _check_no_token_targets(self) -> None:
-        """Refuse targets on output tokens of a model that generates none."""
-        names = [
-            name
-            for name in self.targets.given
-            if name.startswith(("itl", "tpot", "tokens_per_s_per_user"))
-        ]
-        for name in names:
-            raise InvalidInput(
-                name,
-                f"bounds output tokens, and {self.architecture.model_id} generates none",
-                "targets on ttft or e2e",
-            )
+    def _check_no_targets_on(self, *figures: str) -> None:
+        """Refuse targets on tokens of a model that generates none, or on gaps between one."""
+        model, problem = self.architecture, "bounds gaps between tokens, and answers have one token"
+        if model.is_embedding:
+            problem = f"bounds output tokens, and {model.model_id} generates none"
+        for name in self.targets.given:
+            if name.startswith(figures):
+                raise InvalidInput(name, problem, "targets on ttft or e2e")
 
     def _check_offload(self) -> None:
         """Refuse host memory and a store for what has no KV cache that could be found again."""

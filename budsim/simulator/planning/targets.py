@@ -29,6 +29,7 @@ MEANS: Final = ("ttft_s", "e2e_s", "tokens_per_s_per_user")
 GOOD_SHARE: Final = "good_share"
 HIGHER_IS_BETTER: Final = frozenset({"tokens_per_s_per_user", GOOD_SHARE})
 LATENCIES: Final = ("ttft", "itl", "tpot", "e2e")
+GAPS: Final = ("itl", "tpot")
 PERCENTS: Final = (50, 90, 95, 99)
 WORDS: Final = {
     "ttft": "TTFT",
@@ -156,7 +157,7 @@ class Targets:
     @property
     def bound_gaps(self) -> bool:
         """Whether a percentile target bounds the gaps between tokens."""
-        return bool({"itl", "tpot"} & {each.latency for each in self.percentiles})
+        return bool(set(GAPS) & {each.latency for each in self.percentiles})
 
     def on_means(self, output_tokens: float, e2e_s: float = inf) -> Targets:
         """Return targets on means that every service within these targets meets.

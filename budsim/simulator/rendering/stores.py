@@ -14,7 +14,7 @@ from typing import Any, Final
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB
 from budsim.engine_ops.engine_profile import StoreKind
-from budsim.engine_ops.kv_store import store_text
+from budsim.engine_ops.kv_store import KvStore, store_text
 from budsim.engine_ops.shared.stores import (
     MOONCAKE_FILE,
     MOONCAKE_VARIABLE,
@@ -53,14 +53,20 @@ def store_notes(deployment: Deployment) -> Iterator[str]:
     if store is None:
         return
     if store.kind is StoreKind.FILE:
-        yield (
-            f"replicas share a store of KV cache ({store_text(store)}) in {STORE_FOLDER}, which "
-            "every node mounts; vLLM removes no file: remove those not read for long"
-        )
+        where = f"in {STORE_FOLDER}, which every node mounts"
+        yield f"replicas share a store of KV cache ({store_text(store)}) {where}"
+        if any(_fills_up(group, store) for group in deployment.groups):
+            yield "engines remove no file of it: remove those not read for long"
         return
     yield f"replicas share a store of KV cache ({store_text(store)}) on the host {STORE_HOST}"
     if _uses_rdma(deployment):
         yield "Mooncake reads over RDMA: processes need the network cards and may lock memory"
+
+
+def _fills_up(group: Group, store: KvStore) -> bool:
+    """Return whether the group's engine leaves it to others to remove what is not read."""
+    rule = group.engine.profile(group.kind).store(store.kind, group.kind)
+    return rule is not None and not rule.makes_room
 
 
 def start_notes(deployment: Deployment) -> Iterator[str]:

@@ -146,6 +146,16 @@ def test_unreadable_rows_name_the_field() -> None:
     assert list(measurements.rows) == [len(UNREADABLE)]
 
 
+def test_only_flags_that_contradict_the_engine_leave_a_row_out() -> None:
+    """SGLang has no --max-model-len; flags that we do not know are no reason."""
+    unknown = {"notes": "args: --of-a-later-version=3 --fast"}
+    rows = [{"engine": name, **unknown} for name in ("vllm", "sglang", "trtllm")]
+    contradictory = {"engine": "sglang", "notes": "args: --max-model-len=32768"}
+    found = read(*rows, {"engine": "vllm", "notes": contradictory["notes"]}, contradictory)
+    assert list(found.rows) == [0, 1, 2, 3]
+    assert "flags of another engine" in found.problems[4]
+
+
 def test_a_whole_generation_in_the_column_of_tpot_is_told_by_the_throughput() -> None:
     """24 users at 55 tokens/s in all wait 0.4 s a token.
 

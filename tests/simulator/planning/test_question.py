@@ -10,6 +10,7 @@ from budsim.performance.lengths import FixedLength
 from budsim.performance.recorded import Trace
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.question import partition_name
+from budsim.simulator.planning.targets import PercentileTarget
 from tests.simulator.situations import make_cluster, make_question
 
 ONE = make_cluster((("H100-SXM", 1),))
@@ -27,6 +28,18 @@ def test_traffic_of_nothing_is_refused_by_name(field, word):
     """No prompt, no answer or no request is no traffic."""
     with pytest.raises(InvalidInput, match=word):
         make_question(ONE, **{field: 0})
+
+
+@pytest.mark.parametrize("name", ["itl_p99_s", "tpot_p50_s"])
+def test_targets_on_gaps_need_answers_of_two_tokens(name):
+    """One token has no gap behind it, whatever the cluster; its TTFT can be bounded."""
+    gaps, first = (
+        {"percentiles": (PercentileTarget.named(each, 0.02),)} for each in (name, "ttft_p99_s")
+    )
+    with pytest.raises(InvalidInput, match=f"{name}: bounds gaps .* answers have one token"):
+        make_question(ONE, output_tokens=1, targets=gaps)
+    assert make_question(ONE, output_tokens=2, targets=gaps).targets.bound_gaps
+    assert make_question(ONE, output_tokens=1, targets=first).targets.bound_latency
 
 
 def test_a_longer_sequence_than_the_context_is_refused():

@@ -150,6 +150,8 @@ def test_files_are_mounted_where_engines_keep_them(stored: Plan, engine: str) ->
     plan = stored(StoreKind.FILE, engine, offload_gib=1500.0)
     told = render(plan, "command")
     assert "3,000 GiB in files) in /kv-store, which every node mounts" in told
+    # SGLang keeps to the size that it is given (SGLANG_HICACHE_FILE_BACKEND_MAX_SIZE).
+    assert ("remove those not read for long" in told) is (engine == "vllm")
     assert not [line for line in told.splitlines() if line.startswith(("redis", "mooncake"))]
     services = check_compose(render(plan, "compose"))["services"]
     assert "/kv-store:/kv-store" in services["g1-r1"]["volumes"]
