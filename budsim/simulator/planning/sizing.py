@@ -235,14 +235,15 @@ def _spread(loads: _Loads, load: int) -> Capacity | None:
     if not plans or least > most_load(loads.question):
         return None
     moved, ways = loads.moved(plans, on_all_devices=True), np.arange(len(plans))
-    search = LargestLoad(moved.rooms, ways, most_load(loads.question), least=least)
+    may_ask = len(loads.outcomes) < SEARCHES
+    rooms = moved.rooms if may_ask else moved.rooms_found_again
+    search = LargestLoad(rooms, ways, most_load(loads.question), least=least)
     search.seek(np.array([least]), CLOSE)
     low, way = search.low, search.ways[:1]
     if low < least:
         return None
-    if moved.rooms_found_again(way, np.array([low]))[0, 0] < 0.0:
-        may_ask = len(loads.outcomes) < SEARCHES
-        return _from(loads, low) if may_ask and loads.carries(low) else None
+    if may_ask and moved.rooms_found_again(way, np.array([low]))[0, 0] < 0.0:
+        return _from(loads, low) if loads.carries(low) else None
     found, beyond = (moved.plan(int(way[0]), each) for each in (low, search.high))
     return loads.capacity(low, found, search.high, beyond, loads.outcomes[load])
 
