@@ -290,7 +290,11 @@ class ServingEngine(Engine, Protocol):
         ...
 
     def cuts_prompts(self, architecture: Architecture, device: Device) -> bool:
-        """Return whether it can cut a prompt over several steps, and keep prefixes, on a device."""
+        """Return whether it can cut a prompt over several steps on a device."""
+        ...
+
+    def keeps_prefixes(self, architecture: Architecture, device: Device) -> bool:
+        """Return whether requests on a device find the prefixes of earlier ones in its cache."""
         ...
 
     def why_not_split(

@@ -11,7 +11,7 @@ from budsim.commons.errors import InvalidInput, NotFound
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.drafters import has_mtp_layer
 from budsim.performance.acceptance import domains, speculation_of
-from budsim.performance.speculation import Method, Speculation
+from budsim.performance.speculation import Method, Speculation, check_guessed
 
 # Draft lengths tried where the caller names none: those that published runs use. MTP layers were
 # trained for one guess and recipes go to three; EAGLE-3 heads and draft models are run with 1 to 7;
@@ -103,6 +103,7 @@ class AskedSpeculation:
             raise InvalidInput("speculative", f"{name[:60]!r} is no method", ", ".join(Method))
         if architecture.is_embedding:
             raise InvalidInput("speculative", f"{model} generates no tokens", "none")
+        check_guessed("speculative", architecture)
         if name == Method.MTP and not has_mtp_layer(architecture):
             problem = f"{model} has no layer for multi-token prediction"
             raise InvalidInput("speculative", problem, "eagle3, draft_model or ngram")

@@ -81,6 +81,8 @@ class Candidates:
         The distinct items of a request; empty where all rows read text alone.
     medium : int array, shape (n,), or None
         Index column into ``media``; None where all rows read text alone.
+    prefix_caching : bool array, shape (n,), or None
+        Whether prompts find the prefixes of earlier ones again; None where all do.
     eager : bool array, shape (n,), or None
         Whether decode steps run without captured graphs (vLLM's ``--enforce-eager``, SGLang's
         ``--disable-cuda-graph``); None where all run with them.
@@ -119,6 +121,7 @@ class Candidates:
     cold_start: Booleans
     static_batch: Booleans
     speculative: Booleans
+    prefix_caching: Booleans | None = None
     eager: Booleans | None = None
     adapter_ranks: Floats | None = None
     speculations: tuple[Speculation, ...] = ()

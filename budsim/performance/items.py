@@ -7,6 +7,7 @@ from dataclasses import replace
 from budsim.commons.errors import InvalidInput
 from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.encoders import encoder_work
+from budsim.model_ops.media import Media
 from budsim.performance.lengths import FixedLength, longer
 from budsim.performance.limits import MOST_TOKENS
 from budsim.performance.recorded import Trace
@@ -30,8 +31,10 @@ def with_items(architecture: Architecture, traffic: Traffic) -> Traffic:
     Raises
     ------
     InvalidInput
-        The model does not read one of the items, or they are too many; the field is named.
+        The model does not read one of the items, or they are too many, or it reads sounds alone and
+        there is none; the field is named.
     """
+    check_sound(architecture, traffic.media)
     if not traffic.media or traffic.item_tokens:
         return traffic
     work = encoder_work(architecture.encoders, traffic.media, architecture.model_id)
@@ -51,3 +54,16 @@ def with_items(architecture: Architecture, traffic: Traffic) -> Traffic:
         prompt=longer(traffic.prompt, work.prompt_tokens),
         item_tokens=work.prompt_tokens,
     )
+
+
+def check_sound(architecture: Architecture, media: Media) -> None:
+    """Refuse requests without a sound to a model whose decoder reads its encoder (Whisper).
+
+    Raises
+    ------
+    InvalidInput
+        ``audio_seconds`` is missing.
+    """
+    if architecture.reads_encoder and not media.audio_s:
+        problem = f"is missing: every request of {architecture.model_id} reads a sound"
+        raise InvalidInput("audio_seconds", problem, "its seconds: 30")

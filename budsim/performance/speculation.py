@@ -110,6 +110,17 @@ def drafter_of(architecture: Architecture, method: Method) -> Architecture | Non
     return eagle3_head(architecture) if method is Method.EAGLE3 else None
 
 
+def check_guessed(field: str, architecture: Architecture) -> None:
+    """Refuse guesses for a decoder that reads an encoder; the error names ``field``.
+
+    No engine documents them, and SGLang 0.5.23's drafters pass no positions of encoders on
+    (``speculative/``). Nothing of a spoken text stands in its prompt for n-grams to find.
+    """
+    if architecture.reads_encoder:
+        problem = f"{architecture.model_id} reads an encoder, beside which engines guess no tokens"
+        raise InvalidInput(field, problem, "none")
+
+
 def check_drafts(architecture: Architecture, method: Method, draft: Architecture | None) -> None:
     """Refuse what cannot guess for a model.
 
@@ -117,8 +128,10 @@ def check_drafts(architecture: Architecture, method: Method, draft: Architecture
     ------
     InvalidInput
         When a draft model is missing or has another vocabulary, or the model no layer for
-        multi-token prediction. Padded vocabularies may differ by less than one part in a hundred.
+        multi-token prediction, or reads a tower. Padded vocabularies may differ by less than one
+        part in a hundred.
     """
+    check_guessed("speculative_method", architecture)
     if method is Method.MTP and not has_mtp_layer(architecture):
         raise InvalidInput(
             "speculative_method",

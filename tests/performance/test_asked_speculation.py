@@ -31,6 +31,7 @@ def ways(model: str = LLAMA, **asked: Any) -> tuple[Speculation, ...]:
         ({"speculative": "medusa"}, "no method"),
         ({"speculative": "mtp"}, "speculative: .* has no layer"),
         ({"speculative": "ngram", "model": "BAAI/bge-m3"}, "speculative: .* generates no tokens"),
+        ({"speculative": "ngram", "model": "openai/whisper-large-v3"}, "reads an encoder"),
         ({"speculative": "ngram", "draft_model": "Qwen/Qwen3-0.6B"}, "draft_model: is given"),
         ({"speculative": "eagle3"}, "draft_model: is missing"),
         ({"speculative": "draft_model"}, "draft_model: is missing"),

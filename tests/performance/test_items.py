@@ -79,3 +79,12 @@ def test_a_text_model_refuses_images() -> None:
     with pytest.raises(InvalidInput, match=r"Llama-3\.1-8B-Instruct takes none") as error:
         with_items(llama, TEXT)
     assert error.value.field == "images_per_request"
+
+
+def test_whisper_reads_a_sound_of_each_request() -> None:
+    """Without one it would be a decoder of four tokens; with 30 s it reads 1,500 positions."""
+    whisper = resolve_model("openai/whisper-large-v3")
+    text = Traffic.closed(concurrency=1, input_tokens=4, output_tokens=100)
+    with pytest.raises(InvalidInput, match=r"audio_seconds: is missing.*reads a sound"):
+        with_items(whisper, text)
+    assert with_items(whisper, replace(text, media=Media(audio_s=30.0))).input_tokens == 1_504

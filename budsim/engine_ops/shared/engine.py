@@ -145,8 +145,19 @@ class TableEngine:
         return min_batched_tokens(self.name, architecture)
 
     def cuts_prompts(self, architecture: Architecture, device: Device) -> bool:  # noqa: ARG002
-        """Return whether prompts can be cut over several steps and prefixes kept on a device."""
-        return True
+        """Return whether prompts can be cut over several steps: not where a tower is read.
+
+        The decoder of Whisper attends to all positions of its encoder from its first token on.
+        """
+        return not architecture.reads_encoder
+
+    def keeps_prefixes(self, architecture: Architecture, device: Device) -> bool:
+        """Return whether prefixes are found again: where prompts can be cut, and seen one way.
+
+        Both engines turn their cache off for Whisper and where tokens attend to later ones (vLLM
+        0.32 ``config/model.py``, SGLang 0.5.23 ``arg_groups/attention_hook.py``).
+        """
+        return self.cuts_prompts(architecture, device) and not architecture.is_bidirectional
 
     def knobs(self, kind: DeviceKind) -> tuple[Knob, ...]:
         """Return the settings the search turns on hardware of ``kind``."""

@@ -27,7 +27,7 @@ def _why_not_model(architecture: Architecture) -> str | None:
     name = architecture.model_id
     if architecture.is_embedding or architecture.is_bidirectional:
         return f"{name} generates no tokens: there is nothing to decode"
-    if architecture.encoder_layers:
+    if architecture.encoder_layers or architecture.reads_encoder:
         return f"{name} has an encoder, whose cache the engines do not transfer"
     return None
 

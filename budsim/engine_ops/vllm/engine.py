@@ -45,6 +45,8 @@ from budsim.model_ops.architecture import Architecture
 
 _ALL: Final = frozenset({*WITH_FRACTION, DeviceKind.CPU})
 
+_WITHOUT_PREFIXES: Final = frozenset({"UnlimitedOCRForCausalLM"})
+
 _KNOBS: Final = (
     Knob(
         name="max_num_seqs",
@@ -103,11 +105,21 @@ class Vllm(TableEngine):
     memory_rules = MEMORY_RULES
 
     def cuts_prompts(self, architecture: Architecture, device: Device) -> bool:
-        """Return whether prompts can be cut and prefixes kept: not MLA on processors without AMX.
+        """Return whether prompts can be cut: also not by MLA on processors without AMX.
 
-        vLLM 0.32 ``platforms/cpu.py`` turns both off there.
+        vLLM 0.32 ``platforms/cpu.py`` turns both this and prefix caching off there.
         """
-        return not is_reference_mla(architecture, device)
+        cuts = super().cuts_prompts(architecture, device)
+        return cuts and not is_reference_mla(architecture, device)
+
+    def keeps_prefixes(self, architecture: Architecture, device: Device) -> bool:
+        """Return whether prefixes are found again: also not by families vLLM switches it off for.
+
+        Generated tokens of Unlimited-OCR see a window, so that what is cached is no function of a
+        prefix (vLLM 0.32 ``model_executor/models/config.py``).
+        """
+        keeps = super().keeps_prefixes(architecture, device)
+        return keeps and architecture.family not in _WITHOUT_PREFIXES
 
     def launch(self, architecture: Architecture, config: ReplicaConfig) -> Launch:
         """Return the ``vllm serve`` command of one replica, its image and environment.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from budsim.commons.errors import InvalidInput
 from budsim.commons.units import GIB, GIGA
+from budsim.model_ops.architecture import Architecture
 from budsim.performance.candidates import Integers
 from budsim.performance.lengths import parse_lengths
 from budsim.performance.limits import MOST_REQUESTS, MOST_TOKENS
@@ -119,6 +120,15 @@ def _mark_counts(numbers: pd.DataFrame, problems: pd.Series) -> None:
         mark(problems, numbers[name] > LONGEST_MEAN, most)
     late = numbers.warmup >= numbers.n_requests
     mark(problems, late, "warmup: expected fewer requests than n_requests")
+
+
+def mark_unkept_prefixes(
+    numbers: pd.DataFrame, models: Sequence[Architecture | None], problems: pd.Series
+) -> None:
+    """Write into ``problems`` which rows find prefixes that no server of their model keeps."""
+    reads = pd.Series([bool(model and model.reads_encoder) for model in models], problems.index)
+    none = "prefix_hit_share: servers of the model keep no prefixes; expected 0"
+    mark(problems, reads & (numbers.prefix_hit_share > 0), none)
 
 
 def _mark_prefixes(numbers: pd.DataFrame, problems: pd.Series) -> None:

@@ -12,6 +12,7 @@ from budsim.model_ops.architecture import Architecture
 from budsim.model_ops.encoders import encoder_work
 from budsim.model_ops.media import Media
 from budsim.performance.candidates import Floats, Integers
+from budsim.performance.items import check_sound
 
 # Optional columns of text and of numbers.
 TEXTS = ("image_size",)
@@ -25,12 +26,14 @@ def mark_unreadable_items(
     problems: pd.Series,
 ) -> None:
     """Write into ``problems`` why the items of a row cannot be read by its model."""
-    for row in _rows_with_items(text, numbers):
-        model = models[row]
-        if problems.iloc[row] or model is None:
+    with_items = set(_rows_with_items(text, numbers))
+    for row, model in enumerate(models):
+        if problems.iloc[row] or model is None or not (row in with_items or model.reads_encoder):
             continue
         try:
-            encoder_work(model.encoders, _media(text, numbers, row), model.model_id)
+            media = _media(text, numbers, row)
+            check_sound(model, media)
+            encoder_work(model.encoders, media, model.model_id)
         except InvalidInput as error:
             problems.iloc[row] = str(error)
 

@@ -21,7 +21,11 @@ from budsim.performance.candidates import Booleans, Candidates, Floats, Integers
 from budsim.performance.measured.adapter_columns import NUMBERS as ADAPTER_NUMBERS
 from budsim.performance.measured.adapter_columns import adapter_ranks, mark_unreadable_adapters
 from budsim.performance.measured.client_columns import TEXTS as CLIENT_TEXTS
-from budsim.performance.measured.client_columns import mark_unreadable, prefix_columns
+from budsim.performance.measured.client_columns import (
+    mark_unkept_prefixes,
+    mark_unreadable,
+    prefix_columns,
+)
 from budsim.performance.measured.item_columns import NUMBERS as ITEM_NUMBERS
 from budsim.performance.measured.item_columns import TEXTS as ITEM_TEXTS
 from budsim.performance.measured.item_columns import items_of, mark_unreadable_items
@@ -217,6 +221,7 @@ def _mark_all(
     mark_unreadable(text, numbers, problems)
     mark_unreadable_drafts(text, numbers, problems)
     mark_unreadable_items(text, numbers, models, problems)
+    mark_unkept_prefixes(numbers, models, problems)
     mark_unreadable_adapters(numbers, problems)
     mark_unreadable_servers(text, problems)
     mark_modes(table, text["mode"], problems)

@@ -8,6 +8,7 @@ not modelled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,25 +39,35 @@ class TowerRates:
 
 def encoder_s_per_token(
     table: Candidates, kernels: KernelConstants[Floats], rates: TowerRates
-) -> Floats:
-    """Return seconds of the towers for each token of a prompt, shape (n,); 0 for text alone."""
+) -> tuple[Floats, Floats]:
+    """Return seconds of the towers for each token of a prompt, shape (n,); 0 for text alone.
+
+    First of a prompt whose items pass alone, then of one among many: engines run the towers once
+    for all items of a step, so that these share its launches (vLLM 0.32 ``gpu_model_runner.py``,
+    ``_execute_mm_encoder``).
+    """
     if table.medium is None:
-        return np.zeros(len(table))
-    return encoder_s(table, table.medium, kernels, rates) / table.input_tokens
+        return np.zeros(len(table)), np.zeros(len(table))
+    works, code = _work_of_rows(table, table.medium)
+    computed = encoder_s(works, code, kernels, rates)
+    launched = np.array([float(work.layers) for work in works])[code] * rates.launch_s
+    return np.maximum(computed, launched) / table.input_tokens, computed / table.input_tokens
 
 
 def encoder_s(
-    table: Candidates, medium: Integers, kernels: KernelConstants[Floats], rates: TowerRates
+    works: Sequence[EncoderWork],
+    code: Integers,
+    kernels: KernelConstants[Floats],
+    rates: TowerRates,
 ) -> Floats:
-    """Return seconds of the towers for one request, shape (n,).
+    """Return seconds of the towers for one request, without launches, shape (n,).
 
     Their arithmetic, or the time to read their weights if that is longer, and then what is read
-    and written between their products; no less than the host takes to launch their blocks. A tower
-    of 1e12 FLOPs on a device that reaches 5e14 FLOP/s takes 2 ms. Tensor-parallel ranks are no
+    and written between their products. ``code`` says which of ``works`` a row has. A tower of 1e12
+    FLOPs on a device that reaches 5e14 FLOP/s takes 2 ms. Tensor-parallel ranks are no
     faster than one: with 2, 4 and 8 of them a tower was measured to take the same time (LMSYS,
     lmsys.org/blog/2026-01-12-epd).
     """
-    works, code = _work_of_rows(table, medium)
 
     def column(name: str) -> Floats:
         """Return one figure of each row's work, shape (n,)."""
@@ -71,7 +82,7 @@ def encoder_s(
     bytes_per_s = rates.bandwidth * kernels.bandwidth
     computed = np.maximum(products + attention, column("weight_bytes") / bytes_per_s)
     touched = column("touched_bytes") / bytes_per_s
-    return np.asarray(np.maximum(computed + touched, column("layers") * rates.launch_s))
+    return np.asarray(computed + touched)
 
 
 def encoder_bytes(table: Candidates, hidden: Floats) -> tuple[Floats, Floats]:

@@ -128,7 +128,8 @@ class Ranks:
 
     No step is shorter than ``step_floor_s``, and none with prompts than ``prompt_step_floor_s``: so
     long the host takes to launch its layers. The first is 0 where graphs are captured.
-    ``encoder_s_per_token`` is what towers add for each token of a prompt.
+    ``encoder_s_per_token`` is what towers add for each token of a prompt whose items pass alone,
+    ``batched_encoder_s_per_token`` of one among many.
     """
 
     candidates: Candidates
@@ -149,6 +150,7 @@ class Ranks:
     step_floor_s: Floats
     prompt_step_floor_s: Floats
     encoder_s_per_token: Floats
+    batched_encoder_s_per_token: Floats
     drafts: Drafts | None = None
 
     @property
@@ -193,6 +195,16 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
     matrix_peaks, attention_peaks = peaks(candidates, constants)
     pair = candidates.engine, candidates.device
     peak = matrix_peaks[pair[0][:, None], pair[1][:, None], formats] * compute_share[:, None]
+    alone, batched = encoder_s_per_token(
+        candidates,
+        kernels,
+        TowerRates(
+            peak_flops_per_s=matrix_peaks[(*pair, BF16)] * compute_share,
+            attention_flops_per_s=attention_peaks[pair] * compute_share,
+            bandwidth=bandwidth,
+            launch_s=host.prompt_launch_s,
+        ),
+    )
     return Ranks(
         candidates=candidates,
         model=model,
@@ -213,16 +225,8 @@ def prepare(candidates: Candidates, constants: PhysicsConstants = FITTED) -> Ran
         eager=eager,
         step_floor_s=np.where(eager, decoded_s, 0.0),
         prompt_step_floor_s=prompted_s,
-        encoder_s_per_token=encoder_s_per_token(
-            candidates,
-            kernels,
-            TowerRates(
-                peak_flops_per_s=matrix_peaks[(*pair, BF16)] * compute_share,
-                attention_flops_per_s=attention_peaks[pair] * compute_share,
-                bandwidth=bandwidth,
-                launch_s=host.prompt_launch_s,
-            ),
-        ),
+        encoder_s_per_token=alone,
+        batched_encoder_s_per_token=batched,
         drafts=_drafts(candidates, constants),
     )
 

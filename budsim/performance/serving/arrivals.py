@@ -132,6 +132,18 @@ def _drawn_requests(traffic: Traffic, rng: np.random.Generator) -> Requests:
     )
 
 
+def without_prefixes(requests: Requests) -> Requests:
+    """Return the requests as an engine that keeps no prefixes sees them: nothing is reused."""
+    return replace(
+        requests,
+        reused_from=np.full(len(requests), NOTHING_REUSED, dtype=np.int64),
+        reused_tokens=np.zeros(len(requests)),
+        reuse_distance=None,
+        far_tokens=None,
+        far_distance=None,
+    )
+
+
 def crowded(requests: Requests, concurrency: int) -> Requests:
     """Return the same kind of requests in a steady closed loop, repeated until they are enough.
 

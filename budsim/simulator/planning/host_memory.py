@@ -56,11 +56,26 @@ def host_memory_note(question: Question, group: HardwareGroup, engine: ServingEn
     return ""
 
 
+def prefix_note(question: Question, group: HardwareGroup, engine: ServingEngine) -> str:
+    """Return why shared prefixes are not found again on a group of devices, or ""."""
+    return why_no_prefixes(question, group, engine) if question.traffic.prefix_hit_share else ""
+
+
+def why_no_prefixes(question: Question, group: HardwareGroup, engine: ServingEngine) -> str:
+    """Return why an engine keeps no prefixes on a group of devices, or "" where it does."""
+    model, device = question.architecture, group.device
+    if engine.keeps_prefixes(model, device):
+        return ""
+    return f"{engine.name} keeps no prefixes of {model.model_id} on {device.name}: none are found"
+
+
 def why_no_host_memory(question: Question, group: HardwareGroup, engine: ServingEngine) -> str:
     """Return why replicas keep no KV cache in host memory, or "" where they may."""
     device, wanted = group.device, question.kv_offload_bytes
     if not wanted:
         return ""
+    if why := why_no_prefixes(question, group, engine):
+        return why
     if engine.profile(device.kind).host_tier is None:
         return f"{engine.name} keeps no KV cache in host memory on {device.kind.upper()}"
     if not host_link_bytes_per_s(device):

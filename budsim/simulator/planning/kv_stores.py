@@ -20,6 +20,7 @@ from budsim.simulator.planning.host_memory import (
     HOST_RESERVE_BYTES,
     RESERVE_TEXT,
     host_bytes_per_device,
+    why_no_prefixes,
 )
 from budsim.simulator.planning.question import Question
 
@@ -91,6 +92,8 @@ def why_no_store(question: Question, group: HardwareGroup, engine: ServingEngine
     store, device = question.kv_store, group.device
     if store is None:
         return ""
+    if why := why_no_prefixes(question, group, engine):
+        return why
     rule = _rule(question, group, engine)
     if rule is None:
         return f"{engine.name} reads no {store.kind} store on {device.kind.upper()}"

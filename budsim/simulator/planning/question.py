@@ -16,7 +16,7 @@ from budsim.engine_ops.shared.checks import check_adapters
 from budsim.hardware_ops.cluster import Cluster, HardwareMode
 from budsim.hardware_ops.power import PowerSite
 from budsim.model_ops.architecture import Architecture
-from budsim.performance.prefixes import PrefixSet
+from budsim.performance.prefixes import PrefixSet, PrefixShare
 from budsim.performance.speculation import Speculation
 from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.simulator.planning.targets import GAPS, Targets
@@ -299,8 +299,11 @@ class Question:
         return replace(self, clusters=tuple(chosen))
 
     def _check_prefixes(self) -> None:
-        """Refuse a set of prefixes that is smaller than the prefix of one request."""
-        prefix = self.traffic.prefix
+        """Refuse prefixes that no engine keeps, and a set smaller than the prefix of a request."""
+        prefix, model = self.traffic.prefix, self.architecture
+        stated = isinstance(prefix, PrefixShare | PrefixSet) and prefix.share > 0.0
+        if stated and (model.reads_encoder or model.is_bidirectional):
+            raise InvalidInput("prefix_hits", _keeps_none(model), "0")
         if not isinstance(prefix, PrefixSet):
             return
         shared = self.traffic.prompt.mean * prefix.share
@@ -348,6 +351,8 @@ class Question:
         if model.is_embedding or model.is_bidirectional:
             problem = f"{model.model_id} keeps no KV cache between requests"
             raise InvalidInput(field, problem, "0, or a model that generates text")
+        if model.reads_encoder:
+            raise InvalidInput(field, _keeps_none(model), "0, or a model that reads text alone")
         if model.state_bytes_per_sequence():
             problem = f"{model.model_id} keeps a recurrent state, which is not offloaded"
             raise InvalidInput(field, problem, "0, or a model of attention layers alone")
@@ -360,6 +365,12 @@ class Question:
                 f"{_lengths(self.traffic)} exceed the context of {limit} tokens",
                 f"input_tokens + output_tokens of at most {limit}",
             )
+
+
+def _keeps_none(model: Architecture) -> str:
+    """Return that no engine finds prefixes of a model again, and why."""
+    why = "positions of an encoder" if model.reads_encoder else "tokens after them"
+    return f"{model.model_id} keeps no prefixes: they depend on {why}"
 
 
 def _lengths(traffic: Traffic) -> str:

@@ -157,6 +157,7 @@ class Scoring:
             **self._engine_columns(choices.option),
             **self._question_columns(rows),
             prefix_hit_share=self._prefix_hit_share(choices.option),
+            prefix_caching=self._keeps_prefixes(choices.option),
             **self._prefix_columns(choices),
             precisions=PRECISIONS,
             weight_precision=choices.weights,
@@ -250,9 +251,13 @@ class Scoring:
 
     def _prefix_hit_share(self, option: Integers) -> Floats:
         """Return the share of prompt tokens found in the cache; 0 where no prefix is kept."""
+        return np.where(self._keeps_prefixes(option), self.question.traffic.prefix_hit_share, 0.0)
+
+    def _keeps_prefixes(self, option: Integers) -> Booleans:
+        """Return whether the engine of each row's option finds prefixes again."""
         model = self.question.architecture
-        keeps = [each.engine.cuts_prompts(model, each.group.device) for each in self.options]
-        return self.question.traffic.prefix_hit_share * self._of_option(keeps, option)
+        keeps = [each.engine.keeps_prefixes(model, each.group.device) for each in self.options]
+        return np.array(keeps, dtype=bool)[option]
 
     def _question_columns(self, rows: int) -> dict[str, Any]:
         """Return the columns of `Candidates` that the question decides, the same in each row."""
@@ -305,7 +310,7 @@ class Scoring:
         """
         option = self.options[int(choices.option[row])]
         group = option.group
-        cuts = option.engine.cuts_prompts(self.question.architecture, group.device)
+        model = self.question.architecture
         return ReplicaConfig(
             device=group.device,
             tp=int(choices.tp[row]),
@@ -321,8 +326,8 @@ class Scoring:
             max_num_batched_tokens=int(choices.max_num_batched_tokens[row]),
             kv_space_bytes=cache_bytes if group.device.kind is DeviceKind.CPU else 0.0,
             cores=free_cores(group),
-            chunked_prefill=cuts,
-            prefix_caching=cuts,
+            chunked_prefill=option.engine.cuts_prompts(model, group.device),
+            prefix_caching=option.engine.keeps_prefixes(model, group.device),
             max_loras=option.max_loras,
             max_lora_rank=option.max_lora_rank,
             drafting=drafting_of(way) if way else None,

@@ -11,14 +11,14 @@ from budsim.engine_ops.base import ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.simulator.planning.choices import ServingOption, make_option, spanning_nodes
 from budsim.simulator.planning.hardware_groups import HardwareGroup
-from budsim.simulator.planning.host_memory import host_memory_note
+from budsim.simulator.planning.host_memory import host_memory_note, prefix_note
 from budsim.simulator.planning.kv_stores import store_note
 from budsim.simulator.planning.plans import Rejection
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import fitting_layouts_of
 
-# Notes on KV cache beyond the device.
-CACHE_NOTES = (host_memory_note, store_note)
+# Notes on what caches keep, and on KV cache beyond the device.
+CACHE_NOTES = (prefix_note, host_memory_note, store_note)
 
 
 def serving_options(

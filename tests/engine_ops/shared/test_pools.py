@@ -121,3 +121,11 @@ def test_routers_take_turns_as_predicted(engine: str) -> None:
     assert command[command.index("--prefill-policy") + 1] == "round_robin"
     assert command[command.index("--decode-policy") + 1] == "round_robin"
     assert int(command[command.index("--worker-startup-timeout-secs") + 1]) >= 3600
+
+
+def test_no_caches_are_handed_over_beside_an_encoder() -> None:
+    """VLLM 0.32 starts no connector with Whisper (``v1/core/sched/scheduler.py``)."""
+    device = devices()["H100-SXM"]
+    found = why_no_pools("vllm", resolve_model("openai/whisper-large-v3"), device, device)
+    assert found is not None
+    assert "has an encoder" in found

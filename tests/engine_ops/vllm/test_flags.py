@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision
+from budsim.engine_ops.base import ServingEngine
+from budsim.engine_ops.sglang import Sglang
 from budsim.engine_ops.vllm import Vllm
 from budsim.model_ops.media import Media
 from budsim.model_ops.registry import resolve_model
@@ -37,6 +41,7 @@ def test_mla_without_amx_takes_whole_prompts() -> None:
     """VLLM's reference MLA cuts no prompt, keeps no prefix and has blocks of 16 tokens."""
     model = resolve_model("deepseek-ai/DeepSeek-V2-Lite-Chat")
     assert not VLLM.cuts_prompts(model, device("EPYC 9554"))
+    assert not VLLM.keeps_prefixes(model, device("EPYC 9554"))
     config = replica(
         "EPYC 9554",
         context_tokens=4096,
@@ -90,3 +95,14 @@ def test_whisper_is_told_its_text_alone() -> None:
     assert args["enable-chunked-prefill"] is False
     assert args["enable-prefix-caching"] is False
     assert args["limit-mm-per-prompt"] == '{"audio": 1}'
+
+
+@pytest.mark.parametrize("engine", [VLLM, Sglang()])
+def test_prefixes_are_kept_where_tokens_depend_on_earlier_ones_alone(engine: ServingEngine) -> None:
+    """Not of encoders and Whisper, nor in vLLM of Unlimited-OCR (0.32 ``models/config.py``)."""
+    hopper = device("H100-SXM")
+    for model in ("BAAI/bge-m3", "openai/whisper-large-v3"):
+        assert not engine.keeps_prefixes(resolve_model(model), hopper)
+    ocr = replace(LLAMA, family="UnlimitedOCRForCausalLM")
+    assert engine.keeps_prefixes(ocr, hopper) is (engine is not VLLM)
+    assert engine.keeps_prefixes(LLAMA, hopper)

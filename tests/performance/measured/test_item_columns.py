@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -44,3 +46,20 @@ def test_a_row_that_cannot_be_says_why(cells: dict[str, str], field: str) -> Non
     """The row's problem names the column."""
     problems = read_measurements(pd.DataFrame([{**ROW, **cells}])).problems
     assert problems[0].startswith(field)
+
+
+@pytest.mark.parametrize(
+    ("cells", "field"),
+    [
+        ({}, "audio_seconds: is missing"),
+        ({"audio_seconds": "30", "prefix_hit_share": "0.5"}, "prefix_hit_share: servers"),
+        ({"audio_seconds": "30", "speculative_method": "ngram"}, "speculative_method: .*encoder"),
+    ],
+)
+def test_a_row_of_whisper_has_a_sound_and_nothing_its_server_turns_off(
+    cells: dict[str, str], field: str
+) -> None:
+    """Every request reads 30 s; prefixes are not kept and no tokens are guessed."""
+    whisper = {**ROW, "model_hf": "openai/whisper-large-v3"}
+    problems = read_measurements(pd.DataFrame([{**whisper, **cells}])).problems
+    assert re.match(field, problems[0])

@@ -13,7 +13,9 @@ from budsim.model_ops.image_tokens import FixedImage
 from budsim.model_ops.media import Media
 from budsim.model_ops.registry import resolve_model
 from budsim.performance.candidates import Candidates
+from budsim.performance.physics.batch import Batch
 from budsim.performance.physics.memory import memory_use
+from budsim.performance.physics.operators import encoders as towers
 from budsim.performance.physics.ranks import prepare
 from budsim.performance.predictor import AnalyticPredictor
 from budsim.performance.traffic import Traffic
@@ -59,6 +61,25 @@ def test_a_small_image_waits_for_the_tower_s_weights() -> None:
     table = seeing(candidates(input_tokens=100.0), IMAGE, small)
     found = prepare(table, constants()).encoder_s_per_token
     assert found == pytest.approx(1.034e-3 / 100)
+
+
+def test_items_of_one_step_share_the_launches_of_the_tower() -> None:
+    """The host takes 10 ms to launch a tower that computes 4.6 ms: two images of a step take 10 ms.
+
+    Five take 23 ms, and a part of a prompt takes its part of the 10 ms.
+    """
+    table = seeing(candidates(input_tokens=[500.0] * 3), IMAGE, TOY)
+    ranks = prepare(table, constants())
+    launched = replace(ranks, encoder_s_per_token=np.full(3, 10e-3 / 500))
+    zero, prompts = np.zeros(3), np.array([2.0, 5.0, 0.5])
+    batch = Batch(
+        prefill=500.0 * prompts,
+        decode=zero,
+        prefill_context=zero,
+        decode_context=zero,
+        decode_attended=zero,
+    )
+    assert towers(launched, batch).compute_s == pytest.approx([10e-3, 23e-3, 5e-3])
 
 
 def test_images_make_the_first_token_later_and_leave_others_alone() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from budsim.commons.errors import InvalidInput, NotFound
 from budsim.performance.lengths import FixedLength
+from budsim.performance.prefixes import PrefixShare
 from budsim.performance.recorded import Trace
 from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.question import partition_name
@@ -86,3 +87,18 @@ def test_a_trace_without_duration_has_no_rate():
     question = make_question(make_cluster((("L4", 1),)))
     with pytest.raises(InvalidInput, match="same instant"):
         replace(question, traffic=Traffic(arrivals=same, **lengths))
+
+
+@pytest.mark.parametrize("model", ["openai/whisper-large-v3", "BAAI/bge-m3"])
+def test_prefixes_that_no_engine_keeps_are_refused(model):
+    """Servers of them start with their cache of prefixes off."""
+    question = make_question(ONE, model=model, output_tokens=0 if "bge" in model else 100)
+    shared = replace(question.traffic, prefix=PrefixShare(share=0.5))
+    with pytest.raises(InvalidInput, match=r"prefix_hits: .* keeps no prefixes"):
+        replace(question, traffic=shared)
+
+
+def test_whisper_has_no_cache_beyond_the_device():
+    """What is not found again is not worth keeping elsewhere."""
+    with pytest.raises(InvalidInput, match=r"kv_offload_gib: .* keeps no prefixes"):
+        make_question(ONE, model="openai/whisper-large-v3", kv_offload_bytes=1e11)

@@ -8,7 +8,12 @@ import numpy as np
 
 from budsim.commons.errors import Unavailable
 from budsim.performance.candidates import Floats
-from budsim.performance.serving.arrivals import ALWAYS_CACHED, Requests, rows_of_column
+from budsim.performance.serving.arrivals import (
+    ALWAYS_CACHED,
+    Requests,
+    rows_of_column,
+    without_prefixes,
+)
 from budsim.performance.serving.replay import native
 from budsim.performance.serving.replay.scheduling import Host, Router, Schedulers
 from budsim.performance.serving.replay.step_tables import CONTEXTS, TOKENS, PartTables, StepTables
@@ -94,6 +99,8 @@ def run(replica: Replica, requests: Requests) -> list[Run]:
     Unavailable
         When the kernel is not compiled and cannot be, or memory is short.
     """
+    if not replica.schedulers.keeps_prefixes[replica.row]:
+        requests = without_prefixes(requests)
     lanes = int(replica.schedulers.lanes[replica.row])
     # A closed loop cannot fill more lanes than it has clients.
     if requests.concurrency:

@@ -119,8 +119,9 @@ class Schedulers:
         0: prompts and decodes share steps; 1: prompts first; 2: static batches.
     ranks, lanes : int arrays
         Attention ranks that step together, and pipeline stages that each hold a batch of their own.
-    whole_prompts, reserves_output, looks_both_ways : bool arrays
-        Whether prompts are never cut, outputs are reserved, and attention sees the whole prompt.
+    whole_prompts, reserves_output, looks_both_ways, keeps_prefixes : bool arrays
+        Whether prompts are never cut, outputs are reserved, attention sees the whole prompt, and
+        prefixes are found again.
     sharing : int array
         When others find a prompt's tokens in the cache (`PrefixSharing`): 0 with its first token, 1
         after the step that computes them, 2 as soon as they are scheduled.
@@ -142,6 +143,7 @@ class Schedulers:
     whole_prompts: Booleans
     reserves_output: Booleans
     looks_both_ways: Booleans
+    keeps_prefixes: Booleans
     sharing: Integers
     token_budget: Floats
     max_sequences: Floats
@@ -171,6 +173,7 @@ def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
     store = store_tier(candidates, memory)
     # Pooling and attention in both directions need the whole prompt in one step.
     pooling = candidates.output_tokens == 0
+    keeps = candidates.prefix_caching
     return Schedulers(
         kind=np.where(candidates.static_batch, STATIC, kinds),
         ranks=ranks,
@@ -178,6 +181,7 @@ def schedulers(candidates: Candidates, memory: MemoryUse) -> Schedulers:
         whole_prompts=~candidates.chunked_prefill | both_ways | pooling,
         reserves_output=np.array([e.name in RESERVING for e in engines])[candidates.engine],
         looks_both_ways=both_ways,
+        keeps_prefixes=np.ones(len(candidates), dtype=bool) if keeps is None else keeps,
         sharing=np.array([_SHARINGS[each.prefix_sharing] for each in engines])[candidates.engine],
         token_budget=np.maximum(candidates.token_budget - guesses, candidates.token_budget / 2.0),
         max_sequences=np.maximum(np.ceil(candidates.max_num_seqs / lanes), 1.0),

@@ -80,6 +80,7 @@ def replica(scheduler: Scheduler, tier: Tier = NO_TIER, store: Store = NO_STORE)
         whole_prompts=column(scheduler.whole_prompts, bool),
         reserves_output=column(scheduler.reserves_output, bool),
         looks_both_ways=column(0, bool),
+        keeps_prefixes=column(1, bool),
         sharing=column(SHARINGS.index(scheduler.sharing), int),
         token_budget=column(scheduler.budget),
         max_sequences=column(scheduler.places),

@@ -13,6 +13,7 @@ from budsim.performance.candidates import Candidates, rows_of
 from budsim.performance.lengths import LognormalLength
 from budsim.performance.physics.memory import memory_use
 from budsim.performance.physics.ranks import prepare
+from budsim.performance.prefixes import PrefixShare
 from budsim.performance.serving.replay import (
     Factors,
     Limits,
@@ -209,3 +210,16 @@ def test_the_largest_rate_of_equal_replicas_is_found_once(monkeypatch) -> None:
         rows = slice(2 * at, 2 * at + 2)
         assert together.ttft_s.p99[rows].tolist() == alone.ttft_s.p99.tolist()
         assert together.largest_stable_rate[rows].tolist() == alone.largest_stable_rate.tolist()
+
+
+def test_what_an_engine_does_not_keep_is_not_found() -> None:
+    """Without prefix caching, prompts that share half of their tokens are prompts that share none.
+
+    Else they are read sooner.
+    """
+    none = replace(at_rate(2.0), prefix=PrefixShare(share=0.0))
+    half = replace(at_rate(2.0), prefix=PrefixShare(share=0.5))
+    off = replace(CANDIDATES, prefix_caching=np.zeros(len(CANDIDATES), dtype=bool))
+    plain = replayed(none).ttft_s.mean
+    assert (replayed(half, off).ttft_s.mean == plain).all()
+    assert (replayed(half).ttft_s.mean < plain).all()
