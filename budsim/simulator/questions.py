@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from budsim.performance.traffic import Traffic
 from budsim.simulator.planning.question import FixedKnobs, Question, chance_of
 from budsim.simulator.planning.targets import Targets
 from budsim.simulator.site_costs import SiteCosts
+from budsim.simulator.wire.traffic import FIELDS
 
 if TYPE_CHECKING:  # the terminal builds questions too and must not pay for pydantic's models
     from budsim.simulator.cluster_sources import Inventory
@@ -100,6 +102,17 @@ def served(
     return architecture, as_served(architecture, traffic)
 
 
+@contextmanager
+def _fields_of_requests() -> Iterator[None]:
+    """Let errors name the request's field where the core has another name for it."""
+    try:
+        yield
+    except InvalidInput as error:
+        field = FIELDS.get(error.field, error.field)
+        raise InvalidInput(field, error.problem, error.expected) from error
+
+
+@_fields_of_requests()
 def question_of(
     request: SearchRequest,
     clusters: tuple[Cluster, ...],

@@ -84,6 +84,13 @@ def test_sequences_longer_than_the_context_are_refused(body):
         question_of(request, CLUSTERS, ModelSource())
 
 
+def test_targets_on_gaps_of_one_token_are_refused_as_the_request_names_them(body):
+    """The core calls it itl_p99_s."""
+    request = RunRequest.model_validate(body | {"output_tokens": 1, "target_itl_p99": 20})
+    with pytest.raises(InvalidInput, match=r"^target_itl_p99: bounds gaps between tokens"):
+        question_of(request, CLUSTERS, ModelSource())
+
+
 def test_a_cluster_is_found_by_its_id_in_any_case():
     """Ids are UUIDs: upper and lower case are one."""
     wanted = CLUSTERS[0].cluster_id.upper()
