@@ -249,8 +249,7 @@ def import_results(
     problems = _in_options(found.problems)
     if found.rows.empty:
         first = problems[0] if problems else "hold no benchmark"
-        problem, _, expected = first.partition("; expected ")
-        raise InvalidInput("files", problem, expected or "results that become rows")
+        raise InvalidInput.read("files", first, "results that become rows")
     with writing(output):
         found.rows.to_csv(output, index=False)
     for problem in problems:

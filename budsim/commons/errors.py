@@ -39,6 +39,15 @@ class InvalidInput(BudsimError):
         self.problem = problem
         self.expected = expected
 
+    @classmethod
+    def read(cls, field: str, told: str, expected: str) -> InvalidInput:
+        """Return the error of a text such as ``is blank; expected a number``.
+
+        ``expected`` stands for the second part where the text has none.
+        """
+        problem, _, own = told.partition("; expected ")
+        return cls(field, problem, own or expected)
+
     def __reduce__(self) -> tuple[type[InvalidInput], tuple[str, str, str]]:
         """Keep all fields when the error is pickled by a worker process."""
         return type(self), (self.field, self.problem, self.expected)

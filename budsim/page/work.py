@@ -177,7 +177,7 @@ def measured_page(measured: Measured, predictor: Predictor, _detail: object) -> 
     reasons = [*problems, *left_out]
     if judged.empty:
         told = reasons[0] if reasons else "hold no row"
-        raise _no_benchmark(told, "a benchmark with measured latency or throughput")
+        raise InvalidInput.read("files", told, "a benchmark with measured latency or throughput")
     return rendered("measured.html", view=measured_view(judged, reasons, measured.drawn_width))
 
 
@@ -204,14 +204,9 @@ def _rows(measured: Measured) -> tuple[pd.DataFrame, list[str]]:
         parts += [read_tables(tables)] if tables else []
     if not parts:
         told = imported.problems[0] if imported.problems else "hold no benchmark"
-        raise _no_benchmark(told, "results of vllm bench serve, GuideLLM, InferenceX, CSV")
+        expected = "results of vllm bench serve, GuideLLM, InferenceX, CSV"
+        raise InvalidInput.read("files", told, expected)
     return pd.concat(parts, ignore_index=True).fillna(""), list(imported.problems)
-
-
-def _no_benchmark(told: str, expected: str) -> InvalidInput:
-    """Return an error in the words of a file's first problem, which may say what it expects."""
-    problem, _, own = told.partition("; expected ")
-    return InvalidInput("files", problem, own or expected)
 
 
 def _stored(

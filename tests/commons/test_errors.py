@@ -28,3 +28,11 @@ def test_an_error_says_what_and_travels(error: BudsimError, message: str):
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy)) == (type(error), message)
     assert vars(copy) == vars(error)
+
+
+def test_a_text_is_read_as_the_error_it_tells() -> None:
+    """What a file's problem expects counts, else what the caller expects."""
+    own = InvalidInput.read("files", "tp: is 0; expected 1 or more", "a benchmark")
+    other = InvalidInput.read("files", "hold no row", "a benchmark")
+    assert (own.problem, own.expected) == ("tp: is 0", "1 or more")
+    assert (other.problem, other.expected) == ("hold no row", "a benchmark")

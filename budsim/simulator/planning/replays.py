@@ -86,7 +86,6 @@ def replay_rows(
         The rows.
     shares : float array, shape (n,)
         Share (0..1] of the traffic that all replicas of a row receive together.
-
     """
     traffic = traffic_of_rows(question.traffic, choices, shares)
     _, predictions, replayed = replay_traffic(question, predictor, candidates, traffic)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
@@ -48,7 +47,6 @@ class ClusterCapacity(BaseModel):
         cls, capacity: Capacity, question: Question, overrides: LaunchOverrides
     ) -> ClusterCapacity:
         """Return what a cluster serves in the wire's words."""
-        at_a_rate = not math.isnan(capacity.rate)
         plan, beyond = capacity.plan, capacity.beyond
         return cls(
             cluster_id=capacity.cluster.cluster_id,
@@ -56,7 +54,7 @@ class ClusterCapacity(BaseModel):
             requests_per_s=finite_or_none(capacity.rate),
             configuration=deployment_of(plan, question, overrides) if plan else None,
             refused_concurrency=capacity.refused or None,
-            refused_requests_per_s=capacity.refused_rate or None if at_a_rate else None,
+            refused_requests_per_s=capacity.refused_rate or None,
             configuration_beyond=deployment_of(beyond, question, overrides) if beyond else None,
             reasons=[Reason.of(rejection) for rejection in capacity.rejections],
         )
