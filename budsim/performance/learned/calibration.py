@@ -178,7 +178,7 @@ def _corrected(
     )
     tpot = _around(service.tpot_s, before.tpot_s, predictions.tpot_s, width["tpot"])
     widest = np.maximum(width["ttft"], width["tpot"])
-    told = (width["ttft"] != 1.0) | (width["tpot"] != 1.0)
+    calibrated = (width["ttft"] != 1.0) | (width["tpot"] != 1.0)
     return replace(
         predictions,
         service=service,
@@ -188,7 +188,9 @@ def _corrected(
         tokens_per_s_per_user={
             coverage: reciprocal(interval) for coverage, interval in tpot.items()
         },
-        middles={name: np.where(told, 0.0, each) for name, each in predictions.middles.items()},
+        middles={
+            name: np.where(calibrated, 0.0, each) for name, each in predictions.middles.items()
+        },
         measured=measured["ttft"] | measured["tpot"],
         measured_targets=measured,
     )

@@ -50,7 +50,7 @@ class Regime(StrEnum):
 # Rows within a stratum share a shrinkage and residual quantiles.
 STRATA = tuple((novelty, regime) for novelty in Novelty for regime in Regime)
 
-# Whoever asks a question of a server under load.
+# The stratum of parties that measured nothing, whose servers take requests as they come.
 SERVED_STRANGER = STRATA.index((Novelty.NEW_PARTY, Regime.SERVING))
 
 # A stratum with fewer residuals is no narrower than the analytic model.
@@ -97,7 +97,7 @@ class Strata:
 class Spread:
     """Quantiles of log(measured / predicted): stratum or engine -> coverage -> (low, high).
 
-    Those of strangers who are served follow ``scatter``.
+    Of strangers' servers (`SERVED_STRANGER`) they are multiplied by the factors of ``scatter``.
     """
 
     quantiles: Mapping[str, Mapping[float, tuple[float, float]]]
@@ -113,7 +113,7 @@ class Spread:
     ) -> Interval:
         """Return the interval around each ``value``; it always contains the value itself.
 
-        Without ``features`` every question is a usual one.
+        Without ``features`` (n, k) quantiles are not multiplied by the factors of ``scatter``.
         """
         ends = self._rows(coverage, strata, features)
         ends = ends * np.where(in_range, 1.0, OUT_OF_RANGE_FACTOR)[:, None]

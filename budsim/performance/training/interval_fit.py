@@ -52,7 +52,7 @@ def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, 
             ).residuals
             for novelty, validation in validations.items()
             for part, at in parts.items()
-            if _is_told_apart(novelty, part[1])
+            if _has_own_quantiles(novelty, part[1])
         }
 
     strange = validations[Novelty.NEW_PARTY].residuals
@@ -68,7 +68,7 @@ def spreads(rows: Rows, validations: Mapping[Novelty, Validation]) -> dict[str, 
     }
     unknown = {name: ANALYTIC_SPREADS[name] for name in ("ttft", *PERCENTILES)}
     every = {**unknown, "e2e": known["tpot"], **known}
-    return {name: _no_surer(each, every[mean_of(name)]) for name, each in every.items()}
+    return {name: _at_least_as_wide(each, every[mean_of(name)]) for name, each in every.items()}
 
 
 def physics_alone(rows: Rows) -> dict[str, Floats]:
@@ -92,7 +92,7 @@ def _with_middles(made: Spread, residuals: Mapping[str, Residuals]) -> Spread:
     return replace(made, quantiles={**made.quantiles, **quantiles})
 
 
-def _no_surer(percentile: Spread, mean: Spread) -> Spread:
+def _at_least_as_wide(percentile: Spread, mean: Spread) -> Spread:
     """Return the spread of a percentile, for strangers at least as wide as that of its mean.
 
     Fewer parties measured percentiles, and their rows agree by chance.
@@ -112,7 +112,7 @@ def _no_surer(percentile: Spread, mean: Spread) -> Spread:
     return replace(percentile, quantiles={**percentile.quantiles, **quantiles})
 
 
-def _is_told_apart(novelty: Novelty, engine: str) -> bool:
+def _has_own_quantiles(novelty: Novelty, engine: str) -> bool:
     """Return whether the rows of an engine (or "" of all) have quantiles of their own.
 
     Not for strangers: ranges by engine held no more of withheld parties' rows and were wider.
@@ -143,7 +143,7 @@ def coverage90(rows: Rows, residuals: Mapping[str, Floats], novelty: Novelty) ->
     for name, values in residuals.items():
         # The part of an engine comes after the whole regime, and replaces its result.
         for (regime, engine), at in parts.items():
-            if not _is_told_apart(novelty, engine):
+            if not _has_own_quantiles(novelty, engine):
                 continue
             known = at & np.isfinite(values)
             usual = ANALYTIC_SPREADS[name].quantiles[stratum_name(novelty, regime)][0.9]

@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 
 from budsim.performance.candidates import Booleans, Floats
+from budsim.performance.learned.scatter import mean_of
 from budsim.performance.predictions import Interval, Predictions
 from budsim.simulator.planning.targets import (
     GOOD_SHARE,
@@ -197,7 +198,7 @@ def _residuals(figures: Figures, predictions: Predictions) -> dict[str, Residual
     }
     percentiles = {
         name: Residuals.of(figures[f"{name}_s"], intervals, predictions.middles.get(name)).unless(
-            predictions.measured, means[f"{name.split('_')[0]}_s"]
+            predictions.measured, means[f"{mean_of(name)}_s"]
         )
         for name, intervals in predictions.percentiles.items()
         if f"{name}_s" in figures

@@ -247,6 +247,11 @@ def _check(
     if engine.needs_equal_pools(change.question.architecture) and sizes[0] != sizes[1]:
         problem = f"{engine.name} hands this model's caches over between equal workers"
         raise InvalidInput(FIELD, problem, "prefill_tp and decode_tp that are equal")
+    _check_room(change)
+
+
+def _check_room(change: _Change) -> None:
+    """Refuse more or larger workers than the devices hold, as `InvalidInput`."""
     sets = [
         EqualReplicas(tp=each.config.tp, pp=each.config.pp, replicas=each.count)
         for each in change.pools

@@ -17,7 +17,7 @@ from budsim.performance.serving.pools.causes import pool_causes
 from budsim.simulator.planning.choices import Choices
 from budsim.simulator.planning.explanations import encoder_s
 from budsim.simulator.planning.hardware_groups import HardwareGroup
-from budsim.simulator.planning.placement import EqualReplicas, groups_for_sets, place
+from budsim.simulator.planning.placement import groups_for_sets, place
 from budsim.simulator.planning.plans import (
     Explanation,
     Figure,
@@ -27,6 +27,7 @@ from budsim.simulator.planning.plans import (
     ReplayedRequests,
     ReplicaGroup,
 )
+from budsim.simulator.planning.pool_finalists import equal_replicas
 from budsim.simulator.planning.pool_search import (
     JudgedPools,
     PairedPools,
@@ -133,13 +134,7 @@ def _hardware(judged: JudgedPools, row: int, groups: _Pair) -> _Pair:
     """Return the devices each pool of a row may take; no two share one."""
     if groups[0] is not groups[1]:
         return groups
-    sets = [
-        EqualReplicas(
-            tp=int(choices.tp[row]), pp=int(choices.pp[row]), replicas=int(choices.replicas[row])
-        )
-        for choices in (judged.paired.prefill.choices, judged.paired.decode.choices)
-    ]
-    prefill, decode = groups_for_sets(groups[0], sets)
+    prefill, decode = groups_for_sets(groups[0], equal_replicas(judged.paired, row))
     return prefill, decode
 
 

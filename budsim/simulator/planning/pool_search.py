@@ -83,10 +83,16 @@ class PairedPools:
         return np.asarray(prefill + self.decode_count * self.decode.usd_per_h)
 
     @property
+    def pool_devices(self) -> tuple[Integers, Integers]:
+        """Return the devices of all prefill workers and of all decode workers, (n,) each."""
+        prefill = self.prefill_count * self.prefill.choices.replica_devices
+        return prefill, self.decode_count * self.decode.choices.replica_devices
+
+    @property
     def devices(self) -> Integers:
         """Return the devices of all workers, (n,)."""
-        prefill = self.prefill_count * self.prefill.choices.replica_devices
-        return np.asarray(prefill + self.decode_count * self.decode.choices.replica_devices)
+        prefill, decode = self.pool_devices
+        return np.asarray(prefill + decode)
 
     def pools(self, concurrency: int) -> Pools:
         """Return the deployments as the performance model reads them."""
@@ -414,8 +420,7 @@ def _equally_split(prefill: Choices, decode: Choices) -> Booleans:
 
 def _have_room(paired: PairedPools, groups: tuple[HardwareGroup, HardwareGroup]) -> Booleans:
     """Return which rows have no more workers than there are devices."""
-    prefill = paired.prefill_count * paired.prefill.choices.replica_devices
-    decode = paired.decode_count * paired.decode.choices.replica_devices
+    prefill, decode = paired.pool_devices
     if groups[0] is groups[1]:
         return np.asarray(prefill + decode <= groups[0].devices)
     return np.asarray((prefill <= groups[0].devices) & (decode <= groups[1].devices))

@@ -257,17 +257,12 @@ def _further_stages(table: Candidates) -> Floats:
     return np.asarray((table.pp - 1.0) / _parts(table), dtype=np.float64)
 
 
-def prefill_batches(workers: Candidates) -> PrefillBatches:
+def _batches(ranks: Ranks, lone_s: Floats) -> PrefillBatches:
     """Return seconds of a batch and of each of its prompts, from a full step and a lone prompt.
 
-    4 prompts in 100 ms and one in 40 ms: 20 ms a batch and 20 ms a prompt.
+    A lone prompt takes ``lone_s`` (n,). 4 prompts in 100 ms and one in 40 ms: 20 ms a batch and
+    20 ms a prompt.
     """
-    ranks = prepare(workers)
-    return _batches(ranks, _prompt_times(ranks)[1])
-
-
-def _batches(ranks: Ranks, lone_s: Floats) -> PrefillBatches:
-    """Return `prefill_batches` of workers that take ``lone_s`` (n,) for a lone prompt."""
     table, prompt = ranks.candidates, _fresh_tokens(ranks.candidates)
     most = np.asarray(_prompts_of_a_step(table) * table.dp, dtype=np.float64)
     further = _further_stages(table)

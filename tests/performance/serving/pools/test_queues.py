@@ -12,7 +12,7 @@ from budsim.performance.serving.pools.pool_times import (
     TRANSFER_EFFICIENCY,
     Pools,
     pool_times,
-    prefill_batches,
+    prefill_times,
 )
 from budsim.performance.serving.pools.queues import PoolService, steady_pools
 from tests.performance.populations import population
@@ -56,7 +56,7 @@ def test_a_step_of_prefill_holds_no_more_prompts_than_its_worker_may_run() -> No
     eight = pools()
     tokens = replace(eight.prefill, token_budget=np.array([32_000.0]))
     two = replace(tokens, max_num_seqs=np.array([2.0]))
-    most = [prefill_batches(each).most[0] for each in (tokens, two)]
+    most = [prefill_times(each).batches.most[0] for each in (tokens, two)]
     assert most == [8.0, 2.0]
 
 
