@@ -214,34 +214,41 @@ def serve_run(run: Run, lengths: Lengths, seed: int = 0) -> RunTimes:
     if run.steady:
         left[:clients] = (np.arange(clients) + 0.5) / clients
     decoding = tokens * left * run.token_s
-    prompt = prompts * run.prompt_s * several
-    sent, first = np.zeros(count), np.zeros(count)
-    end_s = ctypes.c_double()
-    status = native.pools_kernel()(
-        native.PoolRun(
-            clients,
-            run.workers,
-            max(int(run.most_prompts / several), 1),
-            run.decode_workers,
-            max(round(run.places / several), 1),
-            count,
-            run.batch_s,
-            run.more_s,
-            run.further,
-        ),
-        native.PoolRequests(*(each.ctypes.data for each in (prompt, decoding, sent, first))),
-        end_s,
-    )
-    if status:
-        raise Unavailable("replay of pools: out of memory")
+    sent, first, end_s = _replayed(run, several, prompts * run.prompt_s * several, decoding)
     counted = slice(TURNS_LEFT_OUT * clients if run.steady else 0, None)
     return RunTimes(
         ttft_s=(first - sent)[counted],
         decode_s=decoding[counted],
         tokens=tokens[counted],
         requests=count,
-        end_s=float(end_s.value),
+        end_s=end_s,
     )
+
+
+def _replayed(
+    run: Run, several: float, prompt_s: Floats, decoding_s: Floats
+) -> tuple[Floats, Floats, float]:
+    """Return when each request is sent and has its first token, (k,), and when the last one ends.
+
+    One client stands for ``several``, with as many times the seconds of each prompt.
+    """
+    sent, first, end_s = np.zeros_like(prompt_s), np.zeros_like(prompt_s), ctypes.c_double()
+    loop = native.PoolRun(
+        clients=round(run.clients / several),
+        workers=run.workers,
+        most_prompts=max(int(run.most_prompts / several), 1),
+        decode_workers=run.decode_workers,
+        places=max(round(run.places / several), 1),
+        count=len(prompt_s),
+        batch_s=run.batch_s,
+        more_s=run.more_s,
+        further=run.further,
+    )
+    arrays = (prompt_s, decoding_s, sent, first)
+    requests = native.PoolRequests(*(each.ctypes.data for each in arrays))
+    if native.pools_kernel()(loop, requests, end_s):
+        raise Unavailable("replay of pools: out of memory")
+    return sent, first, float(end_s.value)
 
 
 def _corrected(batches: PrefillBatches, speeds: Speeds | None) -> PrefillBatches:
