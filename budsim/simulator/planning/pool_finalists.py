@@ -99,7 +99,7 @@ def _placeable(judged: JudgedPools, order: Integers, groups: Groups, most: int) 
     for row in order.tolist():
         if len(kept) == most:
             break
-        sizes = tuple(equal_replicas(paired, row))
+        sizes = tuple(paired.sets(row))
         if layout_of[row] in kept or sizes in full:
             continue
         if have_place(sizes, groups):
@@ -107,13 +107,3 @@ def _placeable(judged: JudgedPools, order: Integers, groups: Groups, most: int) 
         else:
             full.add(sizes)
     return list(kept.values())
-
-
-def equal_replicas(paired: PairedPools, row: int) -> list[EqualReplicas]:
-    """Return the workers of both pools of a row as sets of equal replicas."""
-    choices = (paired.prefill.choices, paired.decode.choices)
-    counts = (paired.prefill_count, paired.decode_count)
-    return [
-        EqualReplicas(tp=int(each.tp[row]), pp=int(each.pp[row]), replicas=int(count[row]))
-        for each, count in zip(choices, counts, strict=True)
-    ]

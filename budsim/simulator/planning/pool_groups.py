@@ -27,7 +27,6 @@ from budsim.simulator.planning.plans import (
     ReplayedRequests,
     ReplicaGroup,
 )
-from budsim.simulator.planning.pool_finalists import equal_replicas
 from budsim.simulator.planning.pool_search import (
     JudgedPools,
     PairedPools,
@@ -134,7 +133,7 @@ def _hardware(judged: JudgedPools, row: int, groups: _Pair) -> _Pair:
     """Return the devices each pool of a row may take; no two share one."""
     if groups[0] is not groups[1]:
         return groups
-    prefill, decode = groups_for_sets(groups[0], equal_replicas(judged.paired, row))
+    prefill, decode = groups_for_sets(groups[0], judged.paired.sets(row))
     return prefill, decode
 
 

@@ -28,6 +28,7 @@ from budsim.simulator.planning.chances import Judged, judge, only_stable
 from budsim.simulator.planning.choices import Choices, replica_counts, with_burst_room
 from budsim.simulator.planning.cost import pipeline_effort, usd_per_million_tokens
 from budsim.simulator.planning.hardware_groups import HardwareGroup
+from budsim.simulator.planning.placement import EqualReplicas
 from budsim.simulator.planning.pool_workers import (
     DecodeWorkers,
     PrefillWorkers,
@@ -93,6 +94,14 @@ class PairedPools:
         """Return the devices of all workers, (n,)."""
         prefill, decode = self.pool_devices
         return np.asarray(prefill + decode)
+
+    def sets(self, row: int) -> list[EqualReplicas]:
+        """Return the workers of both pools of a row as sets of equal replicas."""
+        pools = (self.prefill.choices, self.prefill_count), (self.decode.choices, self.decode_count)
+        return [
+            EqualReplicas(tp=int(each.tp[row]), pp=int(each.pp[row]), replicas=int(count[row]))
+            for each, count in pools
+        ]
 
     def pools(self, concurrency: int) -> Pools:
         """Return the deployments as the performance model reads them."""

@@ -51,9 +51,6 @@ class PoolRuns:
     ttft_p50: Floats
     ttft_p99: Floats
     tpot_s: Floats
-    e2e_mean: Floats
-    e2e_p50: Floats
-    e2e_p99: Floats
     output_tokens_per_s: Floats
     running: Floats
     prefill_busy: Floats
@@ -180,16 +177,13 @@ def run_pools(
         seen = tuple(serve_run(run, lengths, seed) for run in runs)
         loads = np.array([_decoding(each) for each in seen]) * pools.concurrency
         running = (running + np.minimum(loads, known.places)) / 2.0
-    figures = np.array([_figures(each) for each in seen]).reshape(-1, 6)
-    per_s = _requests_per_s(pools, seen, np.where(is_steady, figures[:, 3], np.nan))
+    ttft = np.array([_figures(each.ttft_s) for each in seen]).reshape(-1, 3)
+    per_s = _requests_per_s(pools, seen, is_steady)
     return PoolRuns(
-        ttft_mean=figures[:, 0],
-        ttft_p50=figures[:, 1],
-        ttft_p99=figures[:, 2],
+        ttft_mean=ttft[:, 0],
+        ttft_p50=ttft[:, 1],
+        ttft_p99=ttft[:, 2],
         tpot_s=times(loads / pools.decode_workers) * token_factor,
-        e2e_mean=figures[:, 3],
-        e2e_p50=figures[:, 4],
-        e2e_p99=figures[:, 5],
         output_tokens_per_s=per_s * pools.decode.output_tokens,
         running=running,
         prefill_busy=np.minimum(per_s * busy_s / pools.prefill_workers, 1.0),
@@ -285,23 +279,21 @@ def _run_of(pools: Pools, times: PoolTimes, token_s: Floats, steady: Booleans, r
     )
 
 
-def _figures(times: RunTimes) -> list[float]:
-    """Return TTFT and latency of the requests: mean, p50 and p99 of each, seconds."""
-    ttft, e2e = times.ttft_s, times.e2e_s
-    p50, p99 = np.quantile(ttft, (0.5, 0.99))
-    half, most = np.quantile(e2e, (0.5, 0.99))
-    return [float(ttft.mean()), float(p50), float(p99), float(e2e.mean()), float(half), float(most)]
+def _figures(seen_s: Floats) -> list[float]:
+    """Return mean, p50 and p99 of what the requests of a run saw, seconds."""
+    return [float(seen_s.mean()), *map(float, np.quantile(seen_s, (0.5, 0.99)))]
 
 
-def _requests_per_s(pools: Pools, seen: Sequence[RunTimes], e2e_s: Floats) -> Floats:
-    """Return the requests answered per second, (n,): of a whole run, or by Little's law.
+def _requests_per_s(pools: Pools, seen: Sequence[RunTimes], steady: Booleans) -> Floats:
+    """Return the requests answered per second, (n,): of a whole run; ``steady``: by Little's law.
 
-    ``e2e_s`` is the latency of steady ones, nan of others. A client of many stands for several.
+    A client of many stands for several.
     """
     turns = np.array([each.end_s / (each.requests / REQUESTS_EACH) for each in seen])
     several = np.minimum(np.maximum(pools.concurrency, 1.0), MOST_CLIENTS)
     run = pools.concurrency / several / np.maximum(turns / REQUESTS_EACH, 1e-9)
-    return np.where(np.isnan(e2e_s), run, pools.concurrency / np.maximum(e2e_s, 1e-9))
+    e2e_s = np.array([float(each.e2e_s.mean()) for each in seen])
+    return np.where(steady, pools.concurrency / np.maximum(e2e_s, 1e-9), run)
 
 
 def _decoding(times: RunTimes) -> float:
