@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from budsim.model_ops.config import architecture_from_config
 from budsim.model_ops.encoders import encoder_work
 from budsim.model_ops.image_crops import LargeTiles, Slices
 from budsim.model_ops.image_tiles import GlobalTiles
@@ -48,9 +49,10 @@ PUBLISHED = [
     # 14 x 14 a tile, a mark a row, one between both (vLLM deepseek_vl2.py).
     (VL2, 336, 336, 2 * 196, 14 + 15),
     (VL2, 1024, 1024, 10 * 196, 42 + 15),
-    # (4 x 4 + 1) x 144 + 1 + (4 + 1) x 12 (calc_num_image_tokens on the model card).
-    (PHI3, 1024, 1024, 17 * 144, 61),
-    (PHI3, 1920, 1080, 16 * 144, 49),
+    # (2 x 2 + 1) x 144 + 1 + (2 + 1) x 12 = 757 (calc_num_image_tokens on the model card; vLLM's
+    # test of its processor).
+    (PHI3, 1024, 1024, 5 * 144, 37),
+    (PHI3, 1920, 1080, 5 * 144, 37),
     # 3 x 3 and 5 x 3 tiles of 16 x 16 tokens less their padding (vLLM phi4mm.py).
     (PHI4, 448, 448, 2 * 256, 33),
     (PHI4, 1024, 1024, 48 * 48 + 256, 65),
@@ -135,3 +137,21 @@ def test_rules_of_families_that_no_catalog_model_has() -> None:
     tiles = LargeTiles(whole=whole, side=512, least_tiles=2, most_tiles=10, tolerated=2.0)
     assert tiles.image(300, 900).tokens == 9 * 28
     assert tiles.image(1920, 1080).prompt_tokens == 8 * 256 + 8 + 3 + 252
+
+
+@pytest.mark.parametrize(("name", "tiles"), [("Phi-3-vision-128k-instruct", 16), ("my-phi", 4)])
+def test_the_older_phi_is_told_by_the_name_in_its_config(name: str, tiles: int) -> None:
+    """Both are Phi3VForCausalLM; 16 or 4 tiles and the whole, 144 tokens each."""
+    config = {
+        "model_type": "phi3_v",
+        "_name_or_path": name,
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "vocab_size": 32064,
+        "max_position_embeddings": 131072,
+    }
+    model = architecture_from_config("phi", config)
+    found = encoder_work(model.encoders, Media(images=1, width=1024, height=1024), "phi")
+    assert found.largest_item == (tiles + 1) * 144

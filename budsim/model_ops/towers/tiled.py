@@ -42,8 +42,9 @@ COHERE_MARKS: Final = 2
 # preprocessor_config.json says 2,048 and 512.
 LONGEST_TILES: Final = 4
 
-# Phi-3-vision and Phi-3.5-vision: num_crops of preprocessor_config.json for one image; Phi-4:
-# dynamic_hd.
+# num_crops of preprocessor_config.json: Phi-3.5-vision ("the default num_crops of phi-3.5-vision is
+# 4", vLLM's test of its processor), and Phi-3-vision before it; Phi-4: dynamic_hd.
+PHI3_5_TILES: Final = 4
 PHI3_TILES: Final = 16
 PHI4_TILES: Final = 36
 
@@ -249,9 +250,14 @@ def idefics3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Enc
     return Encoders(modalities=("image",), tower=found, image=rule)
 
 
-def phi3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
-    """Return what Phi-3-vision reads: as many tiles as there may be, 2 x 2 patches a token."""
-    return _phi(tower, text_hidden, most=PHI3_TILES, enlarges=True)
+def phi3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:
+    """Return what Phi-3.5-vision reads: as many tiles as there may be, 2 x 2 patches a token.
+
+    Phi-3-vision, whose tiles are more, has the same class; its config.json states its name.
+    """
+    is_first = "phi-3-vision" in config.text("_name_or_path", default="").lower()
+    most = PHI3_TILES if is_first else PHI3_5_TILES
+    return _phi(tower, text_hidden, most=most, enlarges=True)
 
 
 def phi4(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
