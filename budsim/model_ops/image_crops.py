@@ -7,7 +7,6 @@ numbers it takes stand in `towers.tiled`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,7 +28,7 @@ class PinpointTiles:
     ----------
     side, tile, tile_patches : int
         Pixels and tokens along a tile, and its positions in the tower.
-    canvases : sequence of (width, height)
+    canvases : tuple of (width, height)
         Pixels of the canvases.
     unpads : bool
         Whether tokens that show no part of the image are dropped (``_get_unpadded_features``).
@@ -44,7 +43,7 @@ class PinpointTiles:
     side: int
     tile: int
     tile_patches: int
-    canvases: Sequence[tuple[int, int]]
+    canvases: tuple[tuple[int, int], ...]
     unpads: bool = True
     most_tiles: int = 0
     whole_marks: int = 0

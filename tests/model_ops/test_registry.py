@@ -217,12 +217,17 @@ def test_what_the_hub_answers_becomes_the_architecture() -> None:
 
 
 def test_catalog_ids_are_unique_and_resolve() -> None:
-    """Every listed model resolves to an architecture of that name, with a source."""
+    """Every listed model resolves to an architecture of that name, with a source.
+
+    Predictions are kept by architecture, which therefore has to be hashable.
+    """
     for model_id in known_models():
         entry = find_entry(model_id)
         assert entry is not None
         assert entry.source
-        assert resolve_model(model_id).model_id == entry.model_id == model_id
+        found = resolve_model(model_id)
+        assert found.model_id == entry.model_id == model_id
+        assert isinstance(hash(found), int)
 
 
 def test_models_of_another_kind_are_close_to_none() -> None:

@@ -62,14 +62,14 @@ def deepseek_vl2(config: ConfigReader, tower: ConfigReader, text_hidden: int) ->
     return Encoders(modalities=("image",), tower=found, image=rule)
 
 
-def _canvases(config: ConfigReader) -> list[tuple[int, int]]:
+def _canvases(config: ConfigReader) -> tuple[tuple[int, int], ...]:
     name, stated = config.raw("candidate_resolutions")
     pairs = [tuple(pair) for pair in stated] if isinstance(stated, list | tuple) else []
     for pair in pairs:
         fits = len(pair) == 2 and all(isinstance(size, int) and size >= VL2_SIDE for size in pair)
         if not fits or max(pair) > MAX_HIDDEN:
             raise config.unsupported(name, f"{pair!r}"[:40], "pairs of pixels, at least 384")
-    return [(pair[0], pair[1]) for pair in pairs] or [(VL2_SIDE, VL2_SIDE)]
+    return tuple((pair[0], pair[1]) for pair in pairs) or ((VL2_SIDE, VL2_SIDE),)
 
 
 def _sam(projector: int) -> Tower:

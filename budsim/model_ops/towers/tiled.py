@@ -109,17 +109,17 @@ def _hidden(tower: ConfigReader) -> int:
     return any_sizes(tower)[0]
 
 
-def _pinpoints(config: ConfigReader) -> list[tuple[int, int]]:
+def _pinpoints(config: ConfigReader) -> tuple[tuple[int, int], ...]:
     """Return the (width, height) of canvases that a config.json lists as (height, width)."""
     name, stated = config.raw("image_grid_pinpoints")
     pairs = stated if isinstance(stated, list | tuple) else ()
-    canvases = [
+    canvases = tuple(
         (int(pair[1]), int(pair[0]))
         for pair in pairs
         if isinstance(pair, list | tuple)
         and len(pair) == 2
         and all(isinstance(size, int) and 0 < size <= MAX_HIDDEN for size in pair)
-    ]
+    )
     if not canvases or len(canvases) != len(pairs):
         raise config.unsupported(name, "canvases of tiles", "a list of [height, width] in pixels")
     return canvases

@@ -169,7 +169,8 @@ def test_absurd_canvases_are_refused(kind: str, field: str, value: object) -> No
 
 
 def test_every_rule_reads_a_plain_tower_or_names_what_it_lacks() -> None:
-    """No reader fails on a plain config.json but by naming a field."""
+    """No reader fails on a plain config.json but by naming a field; what it reads is hashable."""
+    canvases = {"image_grid_pinpoints": [[336, 672]], "candidate_resolutions": [[384, 768]]}
     for kind in (*READERS, *HEARD):
         with contextlib.suppress(InvalidInput):
-            encoders(kind, vision_config=SIGLIP)
+            assert isinstance(hash(encoders(kind, vision_config=SIGLIP, **canvases)), int)
