@@ -8,6 +8,7 @@ from math import inf
 import pandas as pd
 import pytest
 
+from budsim.performance.lengths import LognormalLength
 from budsim.performance.predictor import load_predictor
 from budsim.performance.training.score import predict_table
 from budsim.simulator.planning.answer import answer
@@ -158,6 +159,24 @@ def test_adapters_take_the_same_memory_in_both():
     plans = answer(question, PREDICTOR).plans
     assert plans
     assert_alike(plans, predicted(question, plans))
+
+
+def test_long_prompts_fill_pipelines_alike_in_both():
+    """The longest of lognormal prompts takes more of the cache than one of eight lanes has."""
+    question = make_question(
+        make_cluster((("L40S", 8),)),
+        model="meta-llama/Llama-3.1-70B-Instruct",
+        input_tokens=9_000,
+        output_tokens=50,
+        concurrency=100,
+    )
+    prompt, output = (LognormalLength(mean_tokens=each, variation=1.0) for each in (9_000, 50))
+    traffic = replace(question.traffic, prompt=prompt, output=output)
+    question = replace(question, traffic=traffic)
+    plans = list(answer(question, PREDICTOR).plans)[:2]
+    assert all(plan.groups[0].config.pp == 8 for plan in plans)
+    rows = pd.DataFrame([as_row(question, plan) for plan in plans]).assign(length_law="lognormal")
+    assert_alike(plans, predict_table(rows.astype(str), PREDICTOR))
 
 
 @pytest.mark.parametrize("seed", range(1, 8))

@@ -63,10 +63,9 @@ def with_room(
 ) -> MemoryUse:
     """Return memory in which the longest request of every row fits, as it did when measured."""
     longest = np.array([0.0 if each is None else each.context_tokens for each in traffic])
-    # Each attention rank and lane has a pool of its own, and any of them may get the longest
-    # request.
-    pools = candidates.dp * candidates.pp
-    least = longest * pools
+    # Each attention rank has a pool of its own, and any of them may get the longest request, which
+    # may take the parts of all lanes.
+    least = longest * candidates.dp
 
     def roomy(tokens: Floats) -> Floats:
         """Return the tokens, more where not one request fits."""
