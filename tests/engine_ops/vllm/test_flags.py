@@ -10,6 +10,7 @@ from budsim.commons.errors import InvalidInput
 from budsim.commons.precision import Precision
 from budsim.engine_ops.base import ServingEngine
 from budsim.engine_ops.sglang import Sglang
+from budsim.engine_ops.shared.families import code_arguments
 from budsim.engine_ops.vllm import Vllm
 from budsim.model_ops.media import Media
 from budsim.model_ops.registry import resolve_model
@@ -69,10 +70,21 @@ def test_classes_without_lora_get_no_adapters(model: str) -> None:
 
 
 def test_code_of_a_checkpoint_is_trusted_where_nothing_else_reads_it() -> None:
-    """Neither vLLM 0.32 nor transformers below 5.20 has the configuration of InternLM 2."""
+    """Neither vLLM 0.32 nor transformers 5.19 registers ``internlm2``, ``dots_ocr``, ``molmo2``.
+
+    Nor ``interns1``, which SGLang 0.5.23 lacks as well, and ``unlimited-ocr``, which it alone does.
+    """
     theirs = VLLM.launch(resolve_model("internlm/internlm2-chat-7b"), replica("H100-SXM"))
     assert theirs.args["trust-remote-code"]
     assert "--trust-remote-code" in theirs.command
+    assert code_arguments("vllm", resolve_model("rednote-hilab/dots.ocr"))
+    molmo, intern = (
+        replace(LLAMA, family=f"{name}ForConditionalGeneration") for name in ("Molmo2", "InternS1")
+    )
+    assert code_arguments("vllm", molmo)
+    assert code_arguments("vllm", intern)
+    assert code_arguments("sglang", intern)
+    assert code_arguments("sglang", replace(LLAMA, family="UnlimitedOCRForCausalLM"))
     assert "trust-remote-code" not in VLLM.launch(LLAMA, replica("H100-SXM")).args
 
 
