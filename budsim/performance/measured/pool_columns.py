@@ -37,22 +37,22 @@ _WITH_RANKS = r"prefill tp(\d+) dp(\d+), decode tp(\d+) dp(\d+)"
 class StatedPools:
     """Workers of both pools of each row; arrays of shape (n,), nan where nothing is known.
 
-    ``prefill_ranks`` and ``decode_ranks`` are attention ranks inside a worker of so many devices,
-    and over ``prefill_experts`` and ``decode_experts`` of these experts are spread. Prefill workers
-    are pipelines of ``prefill_stages`` of so many devices each. ``stated`` says whether the row
-    gives workers and sizes, or some of them were inferred.
+    ``..._devices`` are those of one stage of a worker; only prefill workers have several stages
+    (``prefill_pp``). ``..._dp`` are attention ranks of a worker, and ``..._ep`` the devices over
+    which it spreads experts. ``stated`` is 1 where the row gives workers and sizes, 0 where some of
+    them were inferred.
     """
 
     prefill_devices: Floats
     prefill_workers: Floats
-    prefill_ranks: Floats
+    prefill_dp: Floats
     decode_devices: Floats
     decode_workers: Floats
-    decode_ranks: Floats
+    decode_dp: Floats
     stated: Floats
-    prefill_stages: Floats
-    prefill_experts: Floats
-    decode_experts: Floats
+    prefill_pp: Floats
+    prefill_ep: Floats
+    decode_ep: Floats
 
 
 def stated_pools(rows: pd.DataFrame) -> StatedPools:
@@ -62,17 +62,16 @@ def stated_pools(rows: pd.DataFrame) -> StatedPools:
     )
     columns = np.array([_pools(row) for row in records], dtype=np.float64).reshape(-1, 7)
     names = (
-        "prefill_devices prefill_workers prefill_ranks decode_devices decode_workers decode_ranks "
-        "stated"
+        "prefill_devices prefill_workers prefill_dp decode_devices decode_workers decode_dp stated"
     ).split()
     found = dict(zip(names, columns.T, strict=True))
     own = {name: _column(rows, name) for name in LAYOUT_COLUMNS}
     for pool in ("prefill", "decode"):
-        ranks = _or_else(own[f"{pool}_dp"], found[f"{pool}_ranks"])
+        ranks = _or_else(own[f"{pool}_dp"], found[f"{pool}_dp"])
         usual = np.where(ranks > 1, found[f"{pool}_devices"], 1.0)
-        found[f"{pool}_ranks"] = ranks
-        found[f"{pool}_experts"] = _or_else(own[f"{pool}_ep"], usual)
-    found["prefill_stages"] = _or_else(own["prefill_pp"], np.ones(len(rows)))
+        found[f"{pool}_dp"] = ranks
+        found[f"{pool}_ep"] = _or_else(own[f"{pool}_ep"], usual)
+    found["prefill_pp"] = _or_else(own["prefill_pp"], np.ones(len(rows)))
     return StatedPools(**found)
 
 

@@ -75,7 +75,7 @@ def _other_counts(table: pd.DataFrame, stated: StatedPools) -> list[str]:
     own = table[list(COLUMNS)].apply(pd.to_numeric, errors="coerce").notna().all(axis=1)
     count = pd.to_numeric(table["n_devices"], errors="coerce").where(own).to_numpy(dtype=np.float64)
     used = (
-        stated.prefill_devices * stated.prefill_stages * stated.prefill_workers
+        stated.prefill_devices * stated.prefill_pp * stated.prefill_workers
         + stated.decode_devices * stated.decode_workers
     )
     return [
@@ -195,8 +195,8 @@ def _without_guesses(decode: Candidates, recipes: FoundRecipes, rows: Integers) 
 def _workers(table: pd.DataFrame, stated: StatedPools, pool: str) -> pd.DataFrame:
     """Return one worker of a pool as a row of a server of its own, with its share of the load."""
     devices = getattr(stated, f"{pool}_devices")
-    workers, ranks = getattr(stated, f"{pool}_workers"), getattr(stated, f"{pool}_ranks")
-    stages = stated.prefill_stages if pool == "prefill" else np.ones(len(table))
+    workers, ranks = getattr(stated, f"{pool}_workers"), getattr(stated, f"{pool}_dp")
+    stages = stated.prefill_pp if pool == "prefill" else np.ones(len(table))
     load = pd.to_numeric(table.concurrency, errors="coerce") / workers
 
     def written(values: Floats | pd.Series) -> pd.Series:
@@ -208,7 +208,7 @@ def _workers(table: pd.DataFrame, stated: StatedPools, pool: str) -> pd.DataFram
         tp=written(devices),
         pp=written(stages),
         dp=written(ranks),
-        ep=written(getattr(stated, f"{pool}_experts")),
+        ep=written(getattr(stated, f"{pool}_ep")),
         concurrency=written(load.clip(lower=1.0)),
         notes=table["notes"].astype(str).map(lambda notes: _notes_of(notes, pool)),
     )

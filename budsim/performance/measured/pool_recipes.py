@@ -45,14 +45,14 @@ class PoolRecipe:
     draft_tokens: float
     prefill_workers: float
     prefill_devices: float
-    prefill_ranks: float
-    prefill_experts: float
+    prefill_dp: float
+    prefill_ep: float
     prefill_tokens: float
     prefill_prompts: float
     decode_workers: float
     decode_devices: float
-    decode_ranks: float
-    decode_experts: float
+    decode_dp: float
+    decode_ep: float
     decode_sequences: float
     since: str
     until: str
@@ -70,8 +70,8 @@ class PoolRecipe:
 
 
 NUMBERS = (
-    "draft_tokens prefill_workers prefill_devices prefill_ranks prefill_experts prefill_tokens "
-    "prefill_prompts decode_workers decode_devices decode_ranks decode_experts decode_sequences"
+    "draft_tokens prefill_workers prefill_devices prefill_dp prefill_ep prefill_tokens "
+    "prefill_prompts decode_workers decode_devices decode_dp decode_ep decode_sequences"
 ).split()
 
 
@@ -94,7 +94,7 @@ class FoundRecipes:
     @property
     def most_decoding(self) -> Floats:
         """Sequences that all decode workers run at most; inf where nothing is published."""
-        ranks = self.columns["decode_ranks"] * self.columns["decode_workers"]
+        ranks = self.columns["decode_dp"] * self.columns["decode_workers"]
         most = self.columns["decode_sequences"] * ranks
         return np.where(np.isfinite(most), most, np.inf)
 
@@ -169,7 +169,7 @@ def _fitting(
             if (each.prefill_workers, each.decode_workers) == workers
             and (each.draft_tokens > 0) == guessing
         ]
-        found = _where(found, lambda each: (each.decode_ranks > 1) == ranked)
+        found = _where(found, lambda each: (each.decode_dp > 1) == ranked)
     elif sizes := re.search(_SIZES, notes):
         numbers = [float(each) for each in sizes.groups()]
         found = [each for each in found if _is_of_sizes(each, *numbers)]

@@ -33,7 +33,7 @@ def sizes(notes: str, devices: float = float("nan"), precision: str = "fp8") -> 
             found.prefill_workers,
             found.decode_devices,
             found.decode_workers,
-            found.decode_ranks,
+            found.decode_dp,
         )
     ]
 
@@ -60,7 +60,7 @@ def test_rows_of_ranks_state_no_workers() -> None:
         pd.DataFrame([{"notes": "disagg: prefill tp8 dp1, decode tp1 dp32", "n_devices": "",
                        "precision": "fp8"}])
     )  # fmt: skip
-    assert (found.decode_devices[0], found.decode_ranks[0]) == (32.0, 32.0)
+    assert (found.decode_devices[0], found.decode_dp[0]) == (32.0, 32.0)
     assert found.stated[0] == 0.0
 
 

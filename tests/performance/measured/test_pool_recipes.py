@@ -97,6 +97,6 @@ def test_the_catalog_is_whole() -> None:
         numbers = {name: getattr(each, name) for name in NUMBERS}
         assert all(np.isnan(value) or value % 1 == 0 for value in numbers.values()), numbers
         assert min(each.prefill_workers, each.decode_workers) >= 1, numbers
-        assert each.prefill_ranks in (1, each.prefill_devices), numbers
-        assert each.decode_ranks in (1, each.decode_devices), numbers
+        assert each.prefill_dp in (1, each.prefill_devices), numbers
+        assert each.decode_dp in (1, each.decode_devices), numbers
         assert "2025-12-01" <= each.since <= each.until, numbers
