@@ -168,8 +168,12 @@ def _commands(notes: pd.Series) -> pd.Series:
 
 
 def _flag(commands: pd.Series, names: str, value: str) -> pd.Series:
-    """Return what a flag is set to, nan where a command does not have it."""
-    return commands.str.extract(rf"(?:^|\s)--?(?:{names})[= ]({value})", expand=False)
+    """Return what a flag is set to, the last time as engines read it; nan where it is not.
+
+    A value that goes on as something else (1e3 for a whole number) is none.
+    """
+    flag = rf".*(?:^|\s)--?(?:{names})[= ]({value})(?!\.?\w)"
+    return commands.str.extract(flag, expand=False)
 
 
 def other_engines_flags(text: pd.DataFrame) -> pd.Series:

@@ -83,6 +83,12 @@ def test_runs_before_the_benchmark_warmed_up_are_cold() -> None:
     assert not cold_starts(rows(engine="vllm", date="", source="mlperf"))[0]
 
 
+def test_the_last_of_a_flag_counts_and_only_whole_numbers() -> None:
+    """Engines' parsers take the last of two; 1e3 is not 1, and a full stop ends a number."""
+    notes = ["args: vllm serve M -tp 2 -tp 1", "args: x -tp 1e3", "args: x -tp 4."]
+    assert stated_flags(pd.Series(notes)).tp.fillna(0.0).tolist() == [1.0, 0.0, 4.0]
+
+
 def test_serve_commands_in_the_notes_are_read() -> None:
     """Each engine's own spelling sets the same thing; digits of other scripts set nothing."""
     notes = pd.Series(
