@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from budsim.commons.errors import InvalidInput
@@ -125,10 +126,15 @@ def _mark_counts(numbers: pd.DataFrame, problems: pd.Series) -> None:
 def mark_unkept_prefixes(
     numbers: pd.DataFrame, models: Sequence[Architecture | None], problems: pd.Series
 ) -> None:
-    """Write into ``problems`` which rows find prefixes that no server of their model keeps."""
-    reads = pd.Series([bool(model and model.reads_encoder) for model in models], problems.index)
-    none = "prefix_hit_share: servers of the model keep no prefixes; expected 0"
-    mark(problems, reads & (numbers.prefix_hit_share > 0), none)
+    """Write into ``problems`` which rows find prefixes that no server of their model keeps.
+
+    Only rows without a problem have a model for certain.
+    """
+    for row in np.flatnonzero((numbers.prefix_hit_share > 0) & (problems == "")).tolist():
+        model = models[row]
+        if model is not None and model.reads_encoder:
+            none = "prefix_hit_share: servers of the model keep no prefixes; expected 0"
+            problems.iloc[row] = none
 
 
 def _mark_prefixes(numbers: pd.DataFrame, problems: pd.Series) -> None:
