@@ -112,7 +112,8 @@ class Predictions:
     percentiles : mapping of `PERCENTILES` to coverage to Interval
         Prediction intervals of percentiles over requests, seconds; empty without a replay.
     middles : mapping of ``ttft``, ``tpot``, ``e2e`` and `PERCENTILES` to float array, shape (n,)
-        Medians of log(measured / predicted) on servers like it; 0 where nothing is known.
+        Medians of log(measured / predicted) in the row's stratum of measured servers; 0 where
+        nothing is known.
     """
 
     service: Service

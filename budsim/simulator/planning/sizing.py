@@ -21,7 +21,7 @@ from budsim.simulator.planning.loaded_plans import LoadedPlans
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Disaggregation, Question
 
-# Loads are sought exactly below 100 and to 2 % above. Where what was told of them does not help,
+# Loads are sought exactly below 100 and to 2 % above. Where estimates of them do not help,
 # the second step is twice the first, and the next ones grow fourfold.
 STRIDE = 4
 CLOSE = 1.02
@@ -30,11 +30,11 @@ FIRST_REQUESTS, FIRST_RATE = 64, 1.0
 # So many plans are put under other loads; those that miss first under these shares of theirs.
 NEAREST = 4
 SMALLER = (0.96, 0.985)
-# What they carry then is good enough if it is so large a part of the load, or of the next one told.
+# What they carry then is good enough if it is so large a part of the load, or of the next estimate.
 # Else a plain question is asked for that part, where no more than so many were.
 NEARLY = 0.92
 SEARCHES = 2
-# Plans that carry what was told are tried under so much more.
+# Plans that carry an estimate are tried under so much more.
 FURTHER = 1.05
 
 
@@ -89,7 +89,8 @@ def capacities(
 class _Loads:
     """The loads of a question that were asked for on its only cluster, counted as by `under`.
 
-    ``told`` are loads that the cluster carries as far as is known without asking, largest first.
+    ``estimates`` are loads that replays say the cluster carries, before any is asked for, largest
+    first; see `carried_loads`.
     ``pools_from`` is a load from which on only pools may carry it.
     """
 
@@ -97,10 +98,10 @@ class _Loads:
         self.question, self.predictor = question, predictor
         self.outcomes: dict[int, Outcome] = {}
         self._pools = question.disaggregation
-        self.told: list[int] = []
+        self.estimates: list[int] = []
         self.pools_from = most_load(question) + 1
         if self._pools is not Disaggregation.ONLY:
-            self.told = carried_loads(question, predictor)
+            self.estimates = carried_loads(question, predictor)
 
     @property
     def cluster(self) -> Cluster:
@@ -110,7 +111,7 @@ class _Loads:
     @property
     def most(self) -> int:
         """The largest load that is carried as far as is known; 0: none."""
-        return self.told[0] if self.told else 0
+        return self.estimates[0] if self.estimates else 0
 
     @property
     def first(self) -> int:
@@ -129,7 +130,7 @@ class _Loads:
                 asked = replace(asked, disaggregation=Disaggregation.ONLY)
             self.outcomes[load] = answer(asked, self.predictor)
         meets = _meets_targets(self.outcomes[load])
-        self.told = [each for each in self.told if meets or each < load]
+        self.estimates = [each for each in self.estimates if meets or each < load]
         return meets
 
     def guess(self, load: int) -> int:
@@ -176,7 +177,7 @@ class _Loads:
 def _capacity(question: Question, predictor: Predictor) -> Capacity:
     """Return the largest load the only cluster of a question carries."""
     loads = _Loads(question, predictor)
-    found = _from_told(loads)
+    found = _from_estimates(loads)
     if found and not loads.pools_carry(found):
         return found
     low, high = _bracket(loads.carries, loads.guess, loads.first, most_load(question))
@@ -184,25 +185,25 @@ def _capacity(question: Question, predictor: Predictor) -> Capacity:
     return loads.capacity(low, plan, high, beyond, loads.outcomes[low or high])
 
 
-def _from_told(loads: _Loads) -> Capacity | None:
-    """Return the capacity where loads that were told are carried, or nearly; else None.
+def _from_estimates(loads: _Loads) -> Capacity | None:
+    """Return the capacity where an estimated load is carried, or nearly; else None.
 
     Plain questions are asked for them in turn, until a plan meets the targets or carries nearly as
     much.
     """
-    told = loads.told or [1]
-    while told:
-        load, told = told[0], told[1:]
+    estimates = loads.estimates or [1]
+    while estimates:
+        load, estimates = estimates[0], estimates[1:]
         if loads.carries(load):
             pools = loads.outcomes[load].plans[0].is_disaggregated
             return None if pools else _from(loads, load)
-        least = max(int(NEARLY * (told[0] if told else load)), 1)
+        least = max(int(NEARLY * (estimates[0] if estimates else load)), 1)
         found = _below(loads, load, least)
         if found:
             return found
         # A search may find other layouts for a smaller load.
-        if not told and least < load and len(loads.outcomes) < SEARCHES:
-            told = [least]
+        if not estimates and least < load and len(loads.outcomes) < SEARCHES:
+            estimates = [least]
     return None
 
 

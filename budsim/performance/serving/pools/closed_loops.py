@@ -1,4 +1,4 @@
-"""Clients of two pools that each send the next request when the last one is answered."""
+"""Closed loops through two pools: each client sends a request when its last one is answered."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def run_pools(
     token_s: TokenTimes | None = None,
     seed: int = 0,
 ) -> PoolRuns:
-    """Return what clients see of each deployment, which send the next request when one is answered.
+    """Return what the clients of a closed loop see of each deployment.
 
     ``steady`` rows (n,) are seen after many turns; others from the first on, which all clients send
     at once, as a benchmark's do. A search passes ``known`` times and ``token_s`` that it tabulated.
