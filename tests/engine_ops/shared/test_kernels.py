@@ -33,6 +33,13 @@ def test_a_requirement_holds_by_capability_generation_and_instructions() -> None
     assert not Requirement(instruction_sets=frozenset({"amx_bf16"})).met_by(device("EPYC 7713"))
 
 
+def test_sglang_reads_mxfp4_on_amds_gfx95_alone() -> None:
+    """SGLang 0.5.23 does not register the method on MI300X: gpt-oss stops as the server starts."""
+    modes = [weight_mode("sglang", device(name), Precision.MXFP4) for name in ("MI355X", "MI300X")]
+    assert modes == [Mode.NATIVE, None]
+    assert weight_mode("vllm", device("MI300X"), Precision.MXFP4) is Mode.WEIGHT_ONLY
+
+
 def test_a_format_is_multiplied_natively_or_unpacked() -> None:
     """FP8 is native from Ada on, unpacked on Ampere, absent on Turing."""
     modes = [weight_mode("vllm", device(name), Precision.FP8) for name in ("L4", "A100-80GB", "T4")]
