@@ -19,7 +19,7 @@ from budsim.simulator.planning.known_pools import (
 from budsim.simulator.planning.plans import Plan
 from budsim.simulator.planning.question import Question
 
-# Rate at which no pool is full: it tells the largest that both carry.
+# Rate, requests/s, that everything carries: a replay of it tells the largest stable one.
 PROBE_RATE = 1e-3
 
 

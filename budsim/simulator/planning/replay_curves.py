@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from budsim.engine_ops import serving_engines
 from budsim.performance.candidates import Candidates, Floats, rows_of
 from budsim.performance.predictor import Predictor
 from budsim.performance.serving.arrivals import draw_requests
-from budsim.performance.serving.replay import Replayed, ReplayedService, Timeline
+from budsim.performance.serving.replay import Replayed, Timeline, Unstable
 from budsim.performance.serving.replay.replay import replicas_of
 from budsim.performance.serving.replay.runs import Run, run
 from budsim.performance.serving.replay.summary import timeline
@@ -18,7 +19,7 @@ from budsim.performance.traffic import ClosedLoop, Traffic
 from budsim.simulator.planning.choices import make_option
 from budsim.simulator.planning.group_changes import hardware_of_group, question_of_group, row_of
 from budsim.simulator.planning.plans import Plan
-from budsim.simulator.planning.pool_curves import pools_under_loads
+from budsim.simulator.planning.pool_curves import PROBE_RATE, pools_under_loads
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.scoring import Scoring
 
@@ -102,7 +103,7 @@ def replay_plan(question: Question, plan: Plan, predictor: Predictor) -> PlanRep
         return PlanReplay(curve=None, times=None)
     tried = [_at(one, each) for each in loads]
     _, _, served = predictor.predict_traffic(_repeated(candidates, len(loads)), tried)
-    curve = _curve(one, loads, served, group.replicas)
+    curve = _curve(one, loads, [served.row(row) for row in range(len(loads))], group.replicas)
     limit = float(served.largest_stable_rate[0])
     is_stable = not one.is_open or one.rate < limit
     times = _times(candidates, one, predictor) if is_stable else None
@@ -112,20 +113,8 @@ def replay_plan(question: Question, plan: Plan, predictor: Predictor) -> PlanRep
 def _curve_of_pools(question: Question, plan: Plan) -> LoadCurve | None:
     """Return the curve of both pools of a plan together, at loads of the whole plan."""
     traffic, (largest, serve) = question.traffic, pools_under_loads(question, plan)
-    rows = [(load, serve(float(load)).row(0)) for load in _tried(traffic, largest)]
-    seen = [(load, each) for load, each in rows if isinstance(each, Replayed)]
-    if not seen:
-        return None
-    return LoadCurve(
-        is_rate=traffic.is_open,
-        asked=traffic.rate if traffic.is_open else traffic.concurrency,
-        load=np.array([load for load, _ in seen]),
-        requests_per_s=np.array([each.requests_per_s for _, each in seen]),
-        ttft_p50_s=np.array([each.ttft_s.p50 for _, each in seen]),
-        ttft_p99_s=np.array([each.ttft_s.p99 for _, each in seen]),
-        itl_p99_s=np.array([each.itl_s.p99 for _, each in seen]),
-        e2e_p99_s=np.array([each.e2e_s.p99 for _, each in seen]),
-    )
+    loads = _tried(traffic, largest)
+    return _curve(traffic, loads, [serve(float(load)).row(0) for load in loads])
 
 
 def _repeated(candidates: Candidates, rows: int) -> Candidates:
@@ -145,7 +134,7 @@ def _loads(candidates: Candidates, traffic: Traffic, predictor: Predictor) -> Fl
     """Return the loads of one replica to try; none where not even one request fits."""
     if isinstance(traffic.arrivals, ClosedLoop):
         return _tried(traffic, np.nan)
-    _, _, probe = predictor.predict_traffic(candidates, [traffic.at(1e-3)])
+    _, _, probe = predictor.predict_traffic(candidates, [traffic.at(PROBE_RATE)])
     return _tried(traffic, float(probe.largest_stable_rate[0]))
 
 
@@ -164,21 +153,24 @@ def _at(traffic: Traffic, load: float) -> Traffic:
 
 
 def _curve(
-    traffic: Traffic, loads: Floats, served: ReplayedService, replicas: int
+    traffic: Traffic, loads: Floats, seen: Sequence[Replayed | Unstable], replicas: int = 1
 ) -> LoadCurve | None:
-    kept = np.flatnonzero(served.stable)
-    if not len(kept):
+    """Return the curve of what was seen at each load of a replica; None where none is stable."""
+    stable = [
+        (load, each) for load, each in zip(loads, seen, strict=True) if isinstance(each, Replayed)
+    ]
+    if not stable:
         return None
     asked = traffic.rate if traffic.is_open else traffic.concurrency
     return LoadCurve(
         is_rate=traffic.is_open,
         asked=replicas * asked,
-        load=replicas * loads[kept],
-        requests_per_s=replicas * served.requests_per_s[kept],
-        ttft_p50_s=served.ttft_s.p50[kept],
-        ttft_p99_s=served.ttft_s.p99[kept],
-        itl_p99_s=served.itl_s.p99[kept],
-        e2e_p99_s=served.e2e_s.p99[kept],
+        load=replicas * np.array([load for load, _ in stable]),
+        requests_per_s=replicas * np.array([each.requests_per_s for _, each in stable]),
+        ttft_p50_s=np.array([each.ttft_s.p50 for _, each in stable]),
+        ttft_p99_s=np.array([each.ttft_s.p99 for _, each in stable]),
+        itl_p99_s=np.array([each.itl_s.p99 for _, each in stable]),
+        e2e_p99_s=np.array([each.e2e_s.p99 for _, each in stable]),
     )
 
 
