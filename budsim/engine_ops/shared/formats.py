@@ -13,6 +13,7 @@ from budsim.engine_ops.shared.kernels import (
     follows_checkpoint,
     kv_formats,
     native_precisions,
+    reads_checkpoint,
     weight_mode,
 )
 from budsim.hardware_ops.device import Device, DeviceKind
@@ -74,7 +75,8 @@ def precisions(
     """
     stored = stored_precision(architecture)
     if stored not in _WIDE:
-        return (stored,) if weight_mode(engine, device, stored) else ()
+        runs = weight_mode(engine, device, stored) and not _unread(engine, architecture, device)
+        return (stored,) if runs else ()
     plain = plain_precision(engine, architecture, device, stored)
     # Quantized weights are multiplied with 16-bit activations.
     if not may_quantize or plain is Precision.FP32:
@@ -97,11 +99,21 @@ def why_not_stored(engine: str, architecture: Architecture, device: Device) -> s
         return None
     if not weight_mode(engine, device, stored):
         return f"{engine} has no kernel for {stored} weights on {where}"
+    if method := _unread(engine, architecture, device):
+        return f"{engine} reads no checkpoints of {method} on {where}"
     plain = plain_precision(engine, architecture, device, Precision.BF16)
     if plain is Precision.FP32 and device.kind is not DeviceKind.CPU:
         served = f"{engine} refuses {architecture.family} in float16"
         return f"{served}, and {where} has no bfloat16 to multiply {stored} weights in"
     return None
+
+
+def _unread(engine: str, architecture: Architecture, device: Device) -> str | None:
+    """Return the checkpoint's quantization method where ``engine`` refuses it on ``device``."""
+    stored = architecture.quantization
+    if stored is None or reads_checkpoint(engine, device, stored.precision, stored.method):
+        return None
+    return stored.method
 
 
 def kv_precisions(engine: str, architecture: Architecture, device: Device) -> tuple[Precision, ...]:

@@ -51,7 +51,8 @@ class Kernel:
     """One format an engine runs on a kind of device.
 
     ``value`` is how the engine spells the format where it must be named (KV cache), ``stated_by``
-    the quantization methods of checkpoints whose own statement of it the engine follows.
+    the quantization methods of checkpoints whose own statement of it the engine follows, and
+    ``unread`` those of checkpoints whose weights it refuses to read there.
     """
 
     precision: Precision
@@ -59,6 +60,7 @@ class Kernel:
     requirement: Requirement
     value: str = "auto"
     stated_by: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
 
 
 def compute_capability(device: Device) -> int:
@@ -92,6 +94,12 @@ def follows_checkpoint(engine: str, device: Device, precision: Precision, method
     return any(each.precision is precision and method in each.stated_by for each in found)
 
 
+def reads_checkpoint(engine: str, device: Device, precision: Precision, method: str) -> bool:
+    """Return whether ``engine`` reads weights that a checkpoint of that method stores so."""
+    found = _usable(engine, "kernels", device)
+    return not any(each.precision is precision and method in each.unread for each in found)
+
+
 def requirement_from(entry: Mapping[str, Any]) -> Requirement:
     """Read what a table's entry requires of a device."""
     return Requirement(
@@ -116,6 +124,7 @@ def _kernels(engine: str, table: str, kind: DeviceKind) -> tuple[Kernel, ...]:
             requirement=requirement_from(entry),
             value=entry.get("value", "auto"),
             stated_by=frozenset(entry.get("stated_by", ())),
+            unread=frozenset(entry.get("unread", ())),
         )
         for entry in load_table(engine, table)
         if entry["kind"] == kind

@@ -99,3 +99,34 @@ def test_fp8_and_mxfp4_need_amx() -> None:
     vllm = serving_engines["vllm"]
     for model in ("openai/gpt-oss-20b", "Qwen/Qwen3-14B-FP8"):
         assert "no kernel" in str(vllm.why_not(resolve_model(model), device("EPYC 9654")))
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "read", "unread"),
+    [
+        ("sglang", "TheBloke/Llama-2-7b-Chat-GPTQ", "H100-SXM", "MI300X"),
+        ("sglang", "nvidia/Llama-3.1-8B-Instruct-FP8", "H100-SXM", "MI300X"),
+        ("sglang", "Qwen/Qwen3-1.7B-FP8", "MI300X", None),
+        ("sglang", "meta-llama/Llama-3.1-405B-Instruct-FP8", None, "H100-SXM"),
+        ("vllm", "meta-llama/Llama-3.1-405B-Instruct-FP8", "MI300X", "Xeon Platinum 8592+"),
+        ("vllm", "TheBloke/Llama-2-7b-Chat-GPTQ", "MI300X", None),
+    ],
+)
+def test_checkpoints_of_a_method_the_engine_refuses_have_no_format(
+    engine: str, model: str, read: str | None, unread: str | None
+) -> None:
+    """SGLang 0.5.23 knows no fbgemm, and on AMD neither GPTQ nor ModelOpt; vLLM's CPUs no fbgemm.
+
+    The server stops with "Unknown quantization method" or "currently not supported".
+    """
+    architecture = resolve_model(model)
+    assert architecture.quantization
+    server = serving_engines[engine]
+    if read:
+        assert server.precisions(architecture, device(read), may_quantize=True)
+        assert why_not_stored(engine, architecture, device(read)) is None
+    if unread:
+        assert not server.precisions(architecture, device(unread), may_quantize=True)
+        reason = why_not_stored(engine, architecture, device(unread))
+        assert reason
+        assert f"reads no checkpoints of {architecture.quantization.method}" in reason
