@@ -14,7 +14,7 @@ from budsim.engine_ops.base import ReplicaConfig, ServingEngine
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictions import MemoryUse
 from budsim.performance.predictor import Predictor
-from budsim.simulator.planning.choices import PRECISIONS, Choices, make_option
+from budsim.simulator.planning.choices import PRECISIONS, Choices, ServingOption, make_option
 from budsim.simulator.planning.hardware_groups import HardwareGroup, usable, with_whole_nodes
 from budsim.simulator.planning.knob_changes import (
     FIELD,
@@ -64,6 +64,14 @@ def change_group(
         after=after,
         problem=problem,
     )
+
+
+def option_of_group(
+    question: Question, devices: HardwareGroup, group: ReplicaGroup
+) -> ServingOption:
+    """Return a group's engine on its devices, in its format."""
+    engine, weights = serving_engines[group.engine], group.config.weight_precision
+    return make_option(question, devices, engine, (weights,))
 
 
 def question_of_group(question: Question, plan: Plan, group: ReplicaGroup) -> Question:

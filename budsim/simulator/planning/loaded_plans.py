@@ -8,14 +8,17 @@ from functools import reduce
 
 import numpy as np
 
-from budsim.engine_ops import serving_engines
 from budsim.performance.candidates import Floats, Integers
 from budsim.performance.predictor import Predictor
 from budsim.simulator.planning.carried import under
-from budsim.simulator.planning.choices import Choices, ServingOption, make_option
-from budsim.simulator.planning.group_changes import hardware_of_group, row_of
+from budsim.simulator.planning.choices import Choices, ServingOption
+from budsim.simulator.planning.group_changes import (
+    hardware_of_group,
+    option_of_group,
+    row_of,
+)
 from budsim.simulator.planning.hardware_groups import HardwareGroup
-from budsim.simulator.planning.plans import Plan, ReplicaGroup
+from budsim.simulator.planning.plans import Plan
 from budsim.simulator.planning.question import Question
 from budsim.simulator.planning.replica_groups import (
     AskedRows,
@@ -65,10 +68,12 @@ class LoadedPlans:
             shares.append(load / load.sum())
             for group in plan.groups:
                 devices = hardware_of_group(question, plan, group)
-                is_alone = on_all_devices and len(plan.groups) == 1
-                row = row_of(group.config, _most(devices, group) if is_alone else group.replicas)
+                replicas = group.replicas
+                if on_all_devices and len(plan.groups) == 1:
+                    replicas = devices.capacity(group.config.tp, group.config.pp)
+                row = row_of(group.config, replicas)
                 rows.append(replace(row, option=row.option + len(options)))
-                options.append(_option(question, devices, group))
+                options.append(option_of_group(question, devices, group))
                 hardware.append(devices)
         return cls(
             question=question,
@@ -142,14 +147,3 @@ class LoadedPlans:
             choices=replace(choices, concurrency=each),
             shares=shares[rows],
         )
-
-
-def _most(devices: HardwareGroup, group: ReplicaGroup) -> int:
-    """Return how many replicas of a group its devices hold."""
-    return devices.capacity(group.config.tp, group.config.pp)
-
-
-def _option(question: Question, devices: HardwareGroup, group: ReplicaGroup) -> ServingOption:
-    """Return a group's engine on its devices, in its format."""
-    engine, weights = serving_engines[group.engine], group.config.weight_precision
-    return make_option(question, devices, engine, (weights,))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from budsim.engine_ops import serving_engines
 from budsim.performance.candidates import Candidates, Floats, rows_of
 from budsim.performance.predictor import Predictor
 from budsim.performance.serving.arrivals import draw_requests
@@ -16,8 +15,12 @@ from budsim.performance.serving.replay.replay import replicas_of
 from budsim.performance.serving.replay.runs import Run, run
 from budsim.performance.serving.replay.summary import timeline
 from budsim.performance.traffic import ClosedLoop, Traffic
-from budsim.simulator.planning.choices import make_option
-from budsim.simulator.planning.group_changes import hardware_of_group, question_of_group, row_of
+from budsim.simulator.planning.group_changes import (
+    hardware_of_group,
+    option_of_group,
+    question_of_group,
+    row_of,
+)
 from budsim.simulator.planning.plans import Plan
 from budsim.simulator.planning.pool_curves import PROBE_RATE, pools_under_loads
 from budsim.simulator.planning.question import Question
@@ -125,8 +128,7 @@ def _candidates(question: Question, plan: Plan) -> Candidates:
     """Return one replica of the plan's slowest group, a table of one row."""
     group = plan.slowest
     hardware = hardware_of_group(question, plan, group)
-    engine = serving_engines[group.engine]
-    option = make_option(question, hardware, engine, (group.config.weight_precision,))
+    option = option_of_group(question, hardware, group)
     return Scoring(question, (option,)).candidates(row_of(group.config, group.replicas))
 
 
