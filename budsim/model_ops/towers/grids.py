@@ -202,7 +202,13 @@ def _perceived(tower: ConfigReader, text_hidden: int, *, whole_below: int) -> En
     projector = convolutions + 4 * hidden * text_hidden
     found = tower_of_blocks(hidden, width, layers, projector=projector)
     patch = tower.integer("patch_size", high=MAX_HIDDEN)
-    rule = WindowTiles(
+    rule = _step_windows(tower, patch, whole_below)
+    return Encoders(modalities=("image",), tower=found, image=rule)
+
+
+def _step_windows(tower: ConfigReader, patch: int, whole_below: int) -> WindowTiles:
+    """Return how Step's models cut an image into windows."""
+    return WindowTiles(
         side=tower.integer("image_size", high=MAX_HIDDEN),
         window=STEP_WINDOW,
         patch=patch,
@@ -210,7 +216,6 @@ def _perceived(tower: ConfigReader, text_hidden: int, *, whole_below: int) -> En
         longest=STEP_LONGEST,
         whole_below=whole_below,
     )
-    return Encoders(modalities=("image",), tower=found, image=rule)
 
 
 def step3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
@@ -224,12 +229,5 @@ def step3(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encode
     found = tower_of_blocks(
         hidden, width, layers, projector=projector, stem=stem_of(hidden, patch, positions)
     )
-    rule = WindowTiles(
-        side=tower.integer("image_size", high=MAX_HIDDEN),
-        window=STEP_WINDOW,
-        patch=patch,
-        edge=patch * STEP_STRIDE,
-        longest=STEP_LONGEST,
-        whole_below=STEP3_WHOLE_BELOW,
-    )
+    rule = _step_windows(tower, patch, STEP3_WHOLE_BELOW)
     return Encoders(modalities=("image",), tower=found, image=rule)

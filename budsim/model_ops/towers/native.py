@@ -95,16 +95,20 @@ def glm46(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encode
     return Encoders(modalities=("image", "video"), tower=found, image=rule, video=rule)
 
 
+def _siglip(tower: ConfigReader, text_hidden: int, pixels: tuple[int, int]) -> Encoders:
+    """Return SigLIP's blocks, which learned the positions of images of one size."""
+    positions = (square(tower, "image_size", default=384) // square(tower, "patch_size")) ** 2
+    return _merged(tower, text_hidden, pixels, positions=positions)
+
+
 def paddle(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
     """Return what PaddleOCR-VL reads: SigLIP's blocks at any size."""
-    positions = (square(tower, "image_size", default=384) // square(tower, "patch_size")) ** 2
-    return _merged(tower, text_hidden, PADDLE_PIXELS, positions=positions)
+    return _siglip(tower, text_hidden, PADDLE_PIXELS)
 
 
 def keye(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
     """Return what Keye-VL reads: SigLIP's blocks at any size, of images and frames."""
-    positions = (square(tower, "image_size", default=384) // square(tower, "patch_size")) ** 2
-    return _merged(tower, text_hidden, KEYE_PIXELS, positions=positions)
+    return _siglip(tower, text_hidden, KEYE_PIXELS)
 
 
 def dots(config: ConfigReader, tower: ConfigReader, text_hidden: int) -> Encoders:  # noqa: ARG001
