@@ -70,8 +70,8 @@ class TraceFile:
         )
 
 
-def read_trace(path: Path, longest_tokens: int = MOST_TOKENS) -> TraceFile:
-    """Read a trace, one row at a time.
+def read_trace(file: str | Path, longest_tokens: int = MOST_TOKENS) -> TraceFile:
+    """Read a trace from a file, one row at a time.
 
     Rows that are not requests, go back in time, or need more than ``longest_tokens`` for prompt
     and output are left out, with a reason.
@@ -81,10 +81,10 @@ def read_trace(path: Path, longest_tokens: int = MOST_TOKENS) -> TraceFile:
     InvalidInput
         When the file cannot be read, is of no known format, or has no usable row.
     """
-    reading = _Reading(longest_tokens)
+    reading, path = _Reading(longest_tokens), Path(file)
     try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            for line, row in _rows(path, file):
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+            for line, row in _rows(path, lines):
                 reading.take(line, row)
     except (OSError, csv.Error) as error:
         raise InvalidInput("trace", f"{path.name} cannot be read", "a readable file") from error

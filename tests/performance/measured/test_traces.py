@@ -121,9 +121,9 @@ def test_a_file_without_requests_is_an_error(
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    """It says that the file cannot be read."""
+    """It says that the file cannot be read; a path may be text, as in a notebook."""
     with pytest.raises(InvalidInput, match="cannot be read"):
-        read_trace(tmp_path / "none.csv")
+        read_trace(str(tmp_path / "none.csv"))
 
 
 def test_long_traces_are_read_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
