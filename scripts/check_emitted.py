@@ -3,8 +3,9 @@
 Draws questions from the catalogs of models and devices, answers them, and reads every command of
 every plan back: with the packaged argument tables always, and with the real parser of an engine
 where the Python it is installed in is named. vLLM then also builds its whole configuration for each
-command, from a folder with the model's config.json and no weights: that is where it checks ranges,
-formats and what a model class supports. The engines are no dependencies of budsim.
+command, and SGLang resolves its arguments, from a folder with the model's config.json and no
+weights: that is where they check ranges, formats and what a model class supports. The engines are
+no dependencies of budsim.
 
     python scripts/check_emitted.py --questions 150 --vllm-python ~/vllm/bin/python --report out.md
 """
@@ -57,17 +58,9 @@ parser = argparse.ArgumentParser(exit_on_error=False)
 ServerArgs.add_cli_args(parser)
 """,
 }
-# Builds the engine's configuration of a command whose model is a folder with config.json alone.
-BUILD_CONFIGURATIONS = (
-    READERS["vllm"]
-    + '''
+# Writes a folder that stands for a model: its config.json, no weights, and stand-ins for its code.
+FOLDERS = '''
 import os, tempfile
-from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.model_executor.models import registry
-# vLLM looks at each class in a process of its own, which imports everything again.
-registry._LazyRegisteredModel.inspect_model_cls = lambda lazy: registry._ModelInfo.from_model_cls(
-    lazy.load_model_cls()
-)
 os.environ["HF_HUB_OFFLINE"] = "1"
 OWN_CODE = """
 import json
@@ -81,15 +74,29 @@ class OwnConfig(PretrainedConfig):
         if block_configs:
             self.block_configs = json.loads(json.dumps(block_configs), object_hook=Fields)
 """
+def write_folder(folder, words, config):
+    if "--trust-remote-code" in words:  # stands for the code of the checkpoint's repository
+        config["auto_map"] = {"AutoConfig": "configuration_own.OwnConfig"}
+        with open(os.path.join(folder, "configuration_own.py"), "w") as file:
+            file.write(OWN_CODE.format(config["model_type"]))
+    with open(os.path.join(folder, "config.json"), "w") as file:
+        json.dump(config, file)
+'''
+# Builds the engine's configuration of a command whose model is a folder with config.json alone.
+BUILD_CONFIGURATIONS = (
+    READERS["vllm"]
+    + FOLDERS
+    + """
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.model_executor.models import registry
+# vLLM looks at each class in a process of its own, which imports everything again.
+registry._LazyRegisteredModel.inspect_model_cls = lambda lazy: registry._ModelInfo.from_model_cls(
+    lazy.load_model_cls()
+)
 for line in sys.stdin:
     words, config = json.loads(line)
     with tempfile.TemporaryDirectory() as folder:
-        if "--trust-remote-code" in words:  # stands for the code of the checkpoint's repository
-            config["auto_map"] = {"AutoConfig": "configuration_own.OwnConfig"}
-            with open(os.path.join(folder, "configuration_own.py"), "w") as file:
-                file.write(OWN_CODE.format(config["model_type"]))
-        with open(os.path.join(folder, "config.json"), "w") as file:
-            json.dump(config, file)
+        write_folder(folder, words, config)
         try:
             arguments = parser.parse_args([folder, *words[1:]])
             arguments.model, arguments.skip_tokenizer_init = folder, True
@@ -97,7 +104,33 @@ for line in sys.stdin:
             print(json.dumps(""), flush=True)
         except (Exception, SystemExit) as error:
             print(json.dumps(f"{type(error).__name__}: {error}"[:400]), flush=True)
-'''
+"""
+)
+# Resolves and checks arguments as SGLang does before it starts, for a device it does not find.
+RESOLVE_ARGUMENTS = (
+    READERS["sglang"]
+    + FOLDERS
+    + """
+from sglang.srt.arg_groups import mamba_hook
+from sglang.srt.layers import quantization
+mamba_hook._platform_supports_mamba_cache_extra_buffer = lambda: True
+quantization.QUANTIZATION_METHODS["mxfp4"] = quantization.Mxfp4Config  # as on GPUs
+quantization.QUANTIZATION_METHODS["gptq"] = quantization.GPTQMarlinConfig
+for line in sys.stdin:
+    words, config = json.loads(line)
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(folder, words, config)
+        words[words.index("--model-path") + 1] = folder
+        try:
+            arguments = parser.parse_args(words)
+            arguments.device = "cpu" if "cpu" in words else "cuda"
+            arguments = ServerArgs.from_cli_args(arguments)
+            arguments.resolve_once()
+            arguments.check_server_args()
+            print(json.dumps(""), flush=True)
+        except (Exception, SystemExit) as error:
+            print(json.dumps(f"{type(error).__name__}: {error}"[:400]), flush=True)
+"""
 )
 # Fields of published checkpoints that vLLM reads, and that the catalog leaves out, by
 # ``quant_method`` and by ``model_type``.
@@ -150,11 +183,13 @@ def main() -> int:
             problems[f"the parser of {engine}"] = _refused(own, lines, python, program)
     if options.vllm_python:
         # Commands of GPUs are built as on a processor: all but the rules of their devices is read.
-        built = [each for each in emitted if each.engine == "vllm"]
-        built = [each for each in built if each.words[2] == each.model]
-        pairs = [(_arguments(each), _config(each.model)) for each in built]
+        built, pairs = _with_configs(emitted, "vllm")
         name = f"vllm's engine configuration, {len(built)} commands"
         problems[name] = _refused(built, pairs, options.vllm_python, BUILD_CONFIGURATIONS)
+    if options.sglang_python:
+        built, pairs = _with_configs(emitted, "sglang")
+        name = f"sglang's resolution of arguments, {len(built)} commands"
+        problems[name] = _refused(built, pairs, options.sglang_python, RESOLVE_ARGUMENTS)
     text = _report(emitted, skipped, problems)
     print(text)
     if options.report:
@@ -233,6 +268,14 @@ def _eight(device: Device) -> Cluster:
 def _arguments(emitted: Emitted) -> list[str]:
     """Return the words the engine's parser is given."""
     return list(emitted.words[PROGRAMS[emitted.engine] :])
+
+
+def _with_configs(
+    emitted: Iterable[Emitted], engine: str
+) -> tuple[list[Emitted], list[tuple[list[str], Mapping[str, object]]]]:
+    """Return the commands of an engine that start the model asked for, and its config.json."""
+    own = [each for each in emitted if each.engine == engine and each.model in each.words]
+    return own, [(_arguments(each), _config(each.model)) for each in own]
 
 
 def _refused_by_tables(emitted: Iterable[Emitted]) -> list[tuple[Emitted, str]]:
