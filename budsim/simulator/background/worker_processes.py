@@ -195,7 +195,7 @@ class ProcessWorkers:
         except BaseException:
             self._free.put_nowait(None)
             raise
-        return await self._result(process, ticket, future)
+        return await self._result(process, ticket, asyncio.wrap_future(future))
 
     def _renewed(self, process: WorkerProcess | None) -> WorkerProcess:
         """Return a process that can run: another one where it is lost or has run often enough."""
@@ -204,13 +204,13 @@ class ProcessWorkers:
             return self._start()
         return process
 
-    async def _result(self, process: WorkerProcess, ticket: int, future: Future[Any]) -> Any:
+    async def _result(self, process: WorkerProcess, ticket: int, run: asyncio.Future[Any]) -> Any:
         """Return the result of a run, and free its process."""
         try:
             async with asyncio.timeout(HUNG_FACTOR * self._timeout_s + HUNG_S):
-                result = await asyncio.shield(asyncio.wrap_future(future))
+                result = await asyncio.shield(run)
         except (asyncio.CancelledError, TimeoutError) as error:
-            self._interrupt(process, ticket, future)
+            self._interrupt(process, ticket, run)
             if isinstance(error, TimeoutError):
                 raise WorkerLost("the simulation hangs") from error
             raise
@@ -227,22 +227,19 @@ class ProcessWorkers:
         self._release(process)
         return result
 
-    def _interrupt(self, process: WorkerProcess, ticket: int, future: Future[Any]) -> None:
+    def _interrupt(self, process: WorkerProcess, ticket: int, run: asyncio.Future[Any]) -> None:
         """End a run nobody waits for; its process is free again as soon as it has ended."""
         process.interrupt(ticket)
 
         async def recover() -> None:
             """Wait for the interrupted run to end, kill its process if it does not, and free it."""
-            ended, unfinished = await asyncio.wait(
-                {asyncio.wrap_future(future)}, timeout=INTERRUPT_S
-            )
-            if unfinished:
-                process.kill()
+            ended, _ = await asyncio.wait({run}, timeout=INTERRUPT_S)
             # asyncio logs exceptions that nobody reads, also those that come later.
-            for run in unfinished:
-                run.cancel()
-            for run in ended:
+            if ended:
                 run.exception()
+            else:
+                process.kill()
+                run.cancel()
             self._release(process)
 
         task = asyncio.create_task(recover())
