@@ -436,12 +436,13 @@ def _protocol(picked: _Picked, tokens: Floats) -> dict[str, Any]:
     text, rows = picked.text, picked.text.join(picked.numbers)
     usual = memory_fractions(rows, np.array([engine.memory_fraction for engine in picked.engines]))
     told = stated_flags(text.notes)
+    receives = told.receive_interval.where(text.engine == "sglang")  # no other engine has the flag
     loads = zip(picked.engines, rows.output_tokens, rows.concurrency.fillna(np.inf), strict=True)
     gathering = [engine.gathering_steps(output, load) for engine, output, load in loads]
     waited = pd.Series(np.maximum(admission_steps(rows), gathering))
     return {
         "token_budget": token_budgets(rows, tokens),
-        "admission_steps": (told.receive_interval / 2.0).fillna(waited).to_numpy(),
+        "admission_steps": (receives / 2.0).fillna(waited).to_numpy(),
         "cold_start": cold_starts(rows),
         "memory_fraction": told.memory_fraction.fillna(pd.Series(usual)).to_numpy(),
         "stack_year": np.array([_year(date) for date in text.date]),

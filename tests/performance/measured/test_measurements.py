@@ -28,10 +28,13 @@ def test_nominal_lengths_become_their_mean() -> None:
 
 
 def test_a_serve_command_says_how_often_sglang_looks_for_requests() -> None:
-    """Every 30 steps: a newcomer waits 15 on average, and none where the command is silent."""
-    command = "args: python3 -m sglang.launch_server --scheduler-recv-interval 30 --tp 8"
-    steps = read({"engine": "sglang", "notes": command}, {"engine": "sglang"}).candidates
-    assert steps.admission_steps.tolist() == [15.0, 0.0]
+    """Every 30 steps: a newcomer waits 15 on average, and none where the command is silent.
+
+    No other engine has the flag.
+    """
+    flag = {"notes": "args: server --scheduler-recv-interval 30 --tp 8"}
+    steps = read({"engine": "sglang", **flag}, {"engine": "sglang"}, flag).candidates
+    assert steps.admission_steps.tolist() == [15.0, 0.0, 0.0]
 
 
 def test_a_serve_command_sets_what_the_columns_leave_open() -> None:
