@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from budsim.commons.errors import InvalidInput
-from budsim.engine_ops.base import ReplicaConfig
 from budsim.hardware_ops.cluster import Cluster
 from budsim.performance.predictor import Predictor
 from budsim.simulator.evolution import Progress
@@ -20,6 +19,7 @@ from budsim.simulator.planning.largest_load import LargestLoad, above
 from budsim.simulator.planning.loaded_plans import LoadedPlans
 from budsim.simulator.planning.plans import Outcome, Plan, Rejection
 from budsim.simulator.planning.question import Disaggregation, Question
+from budsim.simulator.planning.taste import way_of
 
 # Loads are sought exactly below 100 and to 2 % above. Where estimates of them do not help,
 # the second step is twice the first, and the next ones grow fourfold.
@@ -255,16 +255,8 @@ def _equal_replicas(outcome: Outcome) -> list[Plan]:
     for plan in outcome.plans:
         group = plan.groups[0]
         if len(plan.groups) == 1:
-            ways.setdefault((group.label.name, group.engine, *_layout(group.config)), plan)
+            ways.setdefault((*way_of(group), group.config.max_num_batched_tokens), plan)
     return list(ways.values())[:NEAREST]
-
-
-def _layout(config: ReplicaConfig) -> tuple[object, ...]:
-    """Return the layout, formats and token budget of a replica."""
-    return (
-        *(config.tp, config.pp, config.ep, config.dp),
-        *(config.weight_precision, config.kv_precision, config.max_num_batched_tokens),
-    )
 
 
 def _below(loads: _Loads, load: int, least: int) -> Capacity | None:

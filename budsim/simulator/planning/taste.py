@@ -139,8 +139,13 @@ def without_repeats(plans: Sequence[Plan]) -> list[Plan]:
 
 def _looks(group: ReplicaGroup) -> tuple[str | int, ...]:
     """Return what people tell replicas apart by."""
+    return (*way_of(group), group.replicas)
+
+
+def way_of(group: ReplicaGroup) -> tuple[str | int, ...]:
+    """Return the engine, device, formats and layout of a replica: how it is run, but for knobs."""
     config = group.config
-    sizes = (group.replicas, config.tp, config.pp, config.ep, config.dp)
+    sizes = (config.tp, config.pp, config.ep, config.dp)
     return (group.engine, group.label.name, config.weight_precision, config.kv_precision, *sizes)
 
 
