@@ -66,11 +66,12 @@ GAUDI_3 = replace(GAUDI, gemm_8bit=1.6, bandwidth=0.72)
 # 0.24, SGLang 0.5.14, TensorRT-LLM 1.3). Those tables leave out the rest of a layer, steps with
 # prompts, indexers and linear layers: their latencies were fitted on the serving rows of
 # InferenceX, by scripts/fit_serving.py. Dense FP8 products were 0.73 by those timings; serving rows
-# of Llama models on H100 and H200 (two parties, three engines) say 0.88. Attention of
-# prompts reaches a share that grows with the c tokens it looks back at: s x c / (c + h) leaves 8 to
-# 15 % of error to vLLM's and SGLang's timings, where one share leaves 20 to 29 %. On Hopper s is
-# 0.62 to 0.67 and h 360 to 570 tokens. TensorRT-LLM's are 0.58 and 650 to 700, but its serving rows
-# on Hopper and Blackwell, whose factor of prompts is 1, say one share for all lengths.
+# of Llama models on H100 and H200 (two parties, three engines) say 0.88. Attention of prompts
+# reaches a share that grows with the c tokens it looks back at: on Hopper s x c / (c + h) leaves 8
+# to 15 % of error to vLLM's and SGLang's timings, where one share leaves 20 to 29 %; on all NVIDIA
+# devices 8 to 17 and 15 to 38 %. On Hopper s is 0.62 to 0.67 and h 360 to 570 tokens.
+# TensorRT-LLM's are 0.58 and 650 to 700, but its serving rows on Hopper and Blackwell, whose factor
+# of prompts is 1, say one share for all lengths.
 HOPPER = replace(
     IDEAL,
     gemm=0.79,
